@@ -1,0 +1,281 @@
+//! Everything that can go wrong, in one closed list.
+//!
+//! A [`Failure`] is what a person or a model is told: a kind from the list, a message that names the
+//! object and the cause, and a hint that names the next step. The same kind appears on the command
+//! line, in `--json`, in MCP text, on the wire and in the audit. Numbers are written here and are
+//! never used twice; a kind that this program does not know is kept as [`Kind::Unknown`].
+
+use core::fmt;
+
+use minicbor::{Decode, Encode};
+
+/// Declares the list once: number, Rust name, wire name, sentence, default hint.
+macro_rules! kinds {
+    ($( $number:literal $variant:ident $name:literal : $sentence:literal => $hint:literal; )*) => {
+        /// What kind of failure it was. Programs branch on it; the list is documented API.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $( #[doc = $sentence] $variant, )*
+            /// A kind that a newer program sent. An old one shows its number and treats it as fatal.
+            Unknown(u16),
+        }
+
+        impl Kind {
+            /// Every kind, in the order of its number.
+            pub const ALL: &[Self] = &[$( Self::$variant, )*];
+
+            /// Its number on the wire.
+            pub const fn number(self) -> u16 {
+                match self { $( Self::$variant => $number, )* Self::Unknown(number) => number }
+            }
+
+            /// The kind with this number.
+            pub const fn from_number(number: u16) -> Self {
+                match number { $( $number => Self::$variant, )* other => Self::Unknown(other) }
+            }
+
+            /// Its name in snake case, as people and programs see it.
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name, )* Self::Unknown(_) => "unknown_failure" }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $sentence, )*
+                    Self::Unknown(_) => "A newer program reported a failure that this one does not know.",
+                }
+            }
+
+            /// What to do about it, where nobody closer to the cause has said something better.
+            pub const fn hint(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $hint, )*
+                    Self::Unknown(_) => "update this program, then try again",
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    1 InvalidArgument "invalid_argument": "An argument is missing, malformed or out of range."
+        => "correct the argument and try again";
+    2 UnknownServer "unknown_server": "No server has this name here."
+        => "`farwire servers` lists the names";
+    3 AmbiguousServer "ambiguous_server": "Several servers fit the name."
+        => "use the full name or the id that `farwire servers` shows";
+    4 ServerOffline "server_offline": "The server is enrolled, and its agent holds no connection to the relay."
+        => "check that `farwire-agent run` is up on the server";
+    5 ServerSuspended "server_suspended": "The server has been suspended in the relay's records."
+        => "`farwire server update NAME --resume` lifts it";
+    6 ServerPending "server_pending": "The server has been created, and its agent has not enrolled yet."
+        => "run the command that `farwire server create` printed on the server";
+    7 ServerKeyChanged "server_key_changed": "The far end could not prove the key that is pinned for this server."
+        => "compare `farwire-agent fingerprint` on the server with `farwire server show NAME`, then `farwire server repin NAME`";
+    8 RelayUnreachable "relay_unreachable": "The relay does not answer."
+        => "`farwire doctor` finds out why";
+    9 RelayKeyMismatch "relay_key_mismatch": "What answered at the relay's address does not hold the relay's key."
+        => "compare with `farwire-relay url` on the relay; somebody may be in between";
+    10 RelayDenied "relay_denied": "The relay refused."
+        => "ask whoever runs the relay";
+    11 Overloaded "overloaded": "The other side is at its limit."
+        => "try again in a moment";
+    12 NotAuthorized "not_authorized": "The server does not let this device in."
+        => "on the server: `farwire-agent device add`";
+    13 NotGranted "not_granted": "This device may not do that on this server."
+        => "ask the owner of the server for a wider grant";
+    14 GrantExpired "grant_expired": "The grant for this has expired."
+        => "ask the owner of the server for a new grant";
+    15 RequiresLocalTrustedMcp "requires_local_trusted_mcp": "Only a trusted local Farwire can do this."
+        => "run it through `farwire` on a machine that holds the keys";
+    16 NotInitialized "not_initialized": "This installation has no identity yet."
+        => "`farwire init --relay -` makes one";
+    17 AlreadyInitialized "already_initialized": "This installation has an identity already."
+        => "use another `--home`, or remove the old identity on purpose";
+    18 TokenMalformed "token_malformed": "The text is not a whole enrollment token."
+        => "copy the token again, from `fwe_` to its end";
+    19 TokenUsed "token_used": "The token has been used."
+        => "make a new one with `farwire server create`";
+    20 TokenExpired "token_expired": "The token has expired."
+        => "make a new one with `farwire server create`";
+    21 TokenUnknown "token_unknown": "The relay knows no such token."
+        => "make a new one with `farwire server create`";
+    22 AlreadyEnrolled "already_enrolled": "This agent is enrolled already."
+        => "`farwire-agent leave` first, if that is what you want";
+    23 NotEnrolled "not_enrolled": "This agent is not enrolled yet."
+        => "`farwire-agent enroll` first";
+    24 EnrollmentRejected "enrollment_rejected": "The answer to the enrollment is not from whoever minted the token."
+        => "the relay may be tampering; check its key, then use a new token";
+    25 InviteUsed "invite_used": "The invite has been used by another device, or has expired."
+        => "`farwire-relay invite` prints a new one";
+    26 NameTaken "name_taken": "A server has this name already."
+        => "choose another name, or remove the old server";
+    27 KeystoreCorrupt "keystore_corrupt": "A file of the keystore is damaged."
+        => "restore it from a backup; it is never replaced silently";
+    28 KeystorePermissions "keystore_permissions": "A file of the keystore can be read or written by others."
+        => "chmod 700 the directory and 600 the file";
+    29 KeystoreLocked "keystore_locked": "Another process holds the keystore's lock."
+        => "wait for it to end";
+    30 StateVersion "state_version": "The state was written by a newer version."
+        => "update this program";
+    31 Io "io": "Reading or writing a local file failed."
+        => "check the disk and the permissions";
+    32 AlreadyRunning "already_running": "Another process runs with the same state."
+        => "stop it first, or use another directory";
+    33 Configuration "configuration": "A configuration file cannot be used."
+        => "correct the file where the message says";
+    34 WrongKeyKind "wrong_key_kind": "The key belongs to another kind of program."
+        => "use the bundle of an agent for a server, and that of a device for a device";
+    40 HandshakeFailed "handshake_failed": "The end-to-end handshake did not complete."
+        => "the server may have new keys, or the relay may be tampering; `farwire doctor` compares";
+    41 IncompatibleVersion "incompatible_version": "The two programs have no version in common."
+        => "update the older one";
+    42 IntegrityFailure "integrity_failure": "Bytes were altered on the way."
+        => "the relay or the network may be tampering";
+    43 StreamTruncated "stream_truncated": "The stream ended without its authenticated end."
+        => "read the rest by its id";
+    44 StreamStale "stream_stale": "The request arrived too late to be carried out."
+        => "try again";
+    45 ProtocolViolation "protocol_violation": "The other program broke a rule of the protocol."
+        => "update both programs; if it persists, report it";
+    46 ConversationGone "conversation_gone": "The agent no longer knows this conversation."
+        => "read the run by its id";
+    47 LinkLost "link_lost": "The link to the server is down."
+        => "the work goes on there; read it by its id once the link is back";
+    60 ExecFailed "exec_failed": "The program could not be started."
+        => "check that it exists and may be executed";
+    61 CwdNotFound "cwd_not_found": "The working directory does not exist or cannot be entered."
+        => "name a directory that exists on the server";
+    62 UserNotFound "user_not_found": "The server has no such user."
+        => "name a user that exists on the server";
+    63 UserNotAllowed "user_not_allowed": "The agent may not run programs as this user."
+        => "run the agent as root, or leave the user out";
+    64 EmptyCommand "empty_command": "There is no command to run."
+        => "name one after `--`, or with `-c`";
+    65 TooLarge "too_large": "Something is larger than its limit."
+        => "make it smaller, or send it through a file";
+    66 RequestIdConflict "request_id_conflict": "The request id was used before for another request."
+        => "use a new request id";
+    67 OutcomeUnknown "outcome_unknown": "It is not known whether the command ran, or how it ended."
+        => "check on the server before you run it again";
+    68 Cancelled "cancelled": "It was cancelled before it started."
+        => "run it again if you want it";
+    69 TimedOut "timed_out": "The time allowed ran out."
+        => "allow more time";
+    70 UnknownId "unknown_id": "No run or session has this id."
+        => "`farwire status` lists the ids";
+    71 Expired "expired": "The output is no longer kept."
+        => "output is kept for 24 hours after the end, within the spool's size";
+    72 AlreadyEnded "already_ended": "It has ended already."
+        => "`farwire output ID` shows what it said";
+    73 ResourceExhausted "resource_exhausted": "The server is out of something."
+        => "free what the message names, then try again";
+    74 InputUnknown "input_unknown": "It is not known how much input the program received."
+        => "check on the server before you send it again";
+    75 Busy "busy": "Too many requests of this kind are open."
+        => "try again when some of them have ended";
+    76 ConfirmationRequired "confirmation_required": "This needs a confirmation."
+        => "confirm it, then try again";
+    77 InputLocked "input_locked": "Somebody else holds the right to type."
+        => "ask for a handoff";
+    78 ChangedMeanwhile "changed_meanwhile": "It has changed since you read it."
+        => "read it again";
+    90 Unsupported "unsupported": "This system cannot do that."
+        => "see the documentation for what it needs";
+    91 Internal "internal": "A bug in Farwire."
+        => "report it with the message";
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl<C> Encode<C> for Kind {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u16(self.number())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Kind {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        d.u16().map(Self::from_number)
+    }
+}
+
+/// A failure as a person or a model is told of it.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq, thiserror::Error)]
+#[cbor(map)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind it is.
+    #[n(0)]
+    pub kind: Kind,
+    /// What happened to what, as a lower-case fragment without a full stop.
+    #[n(1)]
+    pub message: String,
+    /// What to do, where that is more than the kind's own hint.
+    #[n(2)]
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// A failure of this kind whose message ends with its chain of causes.
+    pub fn caused(kind: Kind, message: impl fmt::Display, cause: &dyn core::error::Error) -> Self {
+        let mut text = message.to_string();
+        let mut next = Some(cause);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        Self::new(kind, text)
+    }
+
+    /// The same with a hint of its own.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &str {
+        self.hint.as_deref().unwrap_or_else(|| self.kind.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_lead_back_to_the_kind() {
+        let mut names = std::collections::HashSet::new();
+        for &kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind.number()), kind);
+            assert!(names.insert(kind.name()), "{kind} twice");
+            assert!(kind.sentence().ends_with('.') && !kind.hint().ends_with('.'), "{kind}");
+        }
+        assert!(Kind::ALL.windows(2).all(|two| two[0].number() < two[1].number()));
+    }
+
+    #[test]
+    fn a_kind_of_a_newer_program_survives_the_wire() {
+        let failure = Failure::new(Kind::Unknown(60_000), "odd");
+        let bytes = minicbor::to_vec(&failure).unwrap();
+        assert_eq!(minicbor::decode::<Failure>(&bytes).unwrap(), failure);
+    }
+}

@@ -1,0 +1,513 @@
+//! What agents and bridges say to the relay itself, on the first stream of each connection.
+//! ```text
+//! program                                relay
+//!    | -- Call 1 Hello ------------------> |     streams may be opened at once, unanswered
+//!    | <----------------- Answer Welcome - |
+//!    | -- Call n (a verb) ---------------> |
+//!    | <--------------------------- Answer |     in any order, by the call's id
+//!    | <--------------------------- Notice |     whenever the relay has one
+//! ```
+//!
+//! Each message is a u32 length and a CBOR body of at most [`LIMIT`] bytes. A verb that the relay
+//! does not know is answered `unsupported`; a notice that a program does not know is skipped.
+//! Times are by the relay's clock and are for display only.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor::Blob;
+use crate::failure::Failure;
+use crate::id::{Id, Nonce, Signature};
+use crate::lp;
+
+/// The name of the protocol in TLS.
+pub const ALPN: &[u8] = b"farwire/1";
+
+/// No control message is longer.
+pub const LIMIT: usize = 256 * 1024;
+
+/// The relay keeps as many blobs for one enrollment, so that a second request is seen.
+pub const MAIL_BLOBS: usize = 4;
+
+/// No enrollment blob is longer.
+pub const MAIL_LIMIT: usize = 16 * 1024;
+
+/// The TLS exporter's label for [`Hello::proof`].
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-farwire-hello-1";
+
+/// How many labels a server may have.
+pub const LABELS: usize = 32;
+
+/// One question to the relay.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Call {
+    /// Chosen by the caller, from 1 up; repeated in the answer.
+    #[n(0)]
+    pub id: u32,
+    /// [`Verb::NUMBER`].
+    #[n(1)]
+    pub verb: u16,
+    /// The verb, encoded.
+    #[n(2)]
+    pub body: Blob,
+}
+
+/// What the relay says: the answer to a call, or a notice when `id` is 0.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Answer {
+    /// The call's id, or 0.
+    #[n(0)]
+    pub id: u32,
+    /// Why not, where it was refused.
+    #[n(1)]
+    pub failure: Option<Failure>,
+    /// The verb's answer, or the notice, encoded.
+    #[n(2)]
+    pub body: Blob,
+}
+
+/// Something that can be asked of the relay.
+pub trait Verb: Encode<()> + for<'b> Decode<'b, ()> {
+    /// Its number. Numbers are never used twice.
+    const NUMBER: u16;
+    /// What is answered.
+    type Answer: Encode<()> + for<'b> Decode<'b, ()>;
+}
+
+/// Declares the number and the answer of each verb, in one table.
+macro_rules! verbs {
+    ($($number:literal $verb:ident -> $answer:ty;)*) => {
+        $(impl Verb for $verb {
+            const NUMBER: u16 = $number;
+            type Answer = $answer;
+        })*
+    };
+}
+
+// 12 to 31 are reserved for the log (LOG_*), 32 to 39 for DIAL_BULK and candidates.
+verbs! {
+    1 Hello -> Welcome;
+    2 Presence -> Done;
+    3 List -> Servers;
+    4 Lookup -> Record;
+    5 ServerCreate -> Record;
+    6 ServerUpdate -> Record;
+    7 ServerRemove -> Done;
+    8 EnrollmentState -> EnrollmentIs;
+    9 MailPut -> Done;
+    10 MailGet -> Mail;
+    11 MailAnswer -> Record;
+}
+
+/// In what role somebody connects.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum Role {
+    /// A bridge.
+    #[n(1)]
+    Device,
+    /// An agent whose record exists.
+    #[n(2)]
+    Agent,
+    /// An agent that has a token and no record yet. It may use the mailbox of its enrollment only.
+    #[n(3)]
+    Enrolling,
+}
+
+/// The first call: who connects, and the proof that the bundle belongs to this connection.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Hello {
+    /// In what role.
+    #[n(0)]
+    pub role: Role,
+    /// The bundle, signed.
+    #[n(1)]
+    pub bundle: Blob,
+    /// 16 random bytes per process: a reconnect of the same process displaces nobody.
+    #[n(2)]
+    pub instance: Nonce,
+    /// The signature by `KT` over [`hello_text`].
+    #[n(3)]
+    pub proof: Signature,
+    /// Program and version, for display.
+    #[n(4)]
+    pub build: String,
+    /// The secret of an invite: makes a workspace, with `genesis`.
+    #[n(5)]
+    pub invite: Option<Blob>,
+    /// The signed genesis event of the workspace to be made.
+    #[n(6)]
+    pub genesis: Option<Blob>,
+    /// Which enrollment, for [`Role::Enrolling`].
+    #[n(7)]
+    pub enrollment: Option<Nonce>,
+}
+
+/// What `KT` signs in a HELLO: bound to this TLS connection by its exporter.
+pub fn hello_text(exporter: &[u8; 32]) -> Vec<u8> {
+    let mut text = lp::join(&[b"farwire/hello/1"]);
+    text.extend_from_slice(exporter);
+    text
+}
+
+/// The answer to a good HELLO.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Welcome {
+    /// Which relay node this is, for display.
+    #[n(0)]
+    pub node: String,
+    /// Program and version of the relay.
+    #[n(1)]
+    pub build: String,
+    /// The relay's clock, seconds since 1970, for display and for `doctor`.
+    #[n(2)]
+    pub time: u64,
+    /// How many streams one connection may have open.
+    #[n(3)]
+    pub streams: u32,
+    /// The address from which the relay sees this connection.
+    #[n(4)]
+    pub observed: String,
+    /// Whether mail waits for this workspace.
+    #[n(5)]
+    pub mail: Option<bool>,
+}
+
+/// An agent says which devices it lets in besides those of its workspace, so that the relay admits
+/// their streams. The agent decides all the same.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Presence {
+    /// The `ID`s of devices that were authorised by hand.
+    #[n(0)]
+    pub admits: Vec<Id>,
+}
+
+/// It was done.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Done {}
+
+/// All servers of the workspace.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct List {
+    /// Which page; the first when absent.
+    #[n(0)]
+    pub page: Option<u32>,
+}
+
+/// A page of servers.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Servers {
+    /// In the order of their names.
+    #[n(0)]
+    pub servers: Vec<Record>,
+    /// The number of the next page, where there is one.
+    #[n(1)]
+    pub next: Option<u32>,
+}
+
+/// One server, by its agent's `ID` (also one of another workspace that admits this device).
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Lookup {
+    /// The agent.
+    #[n(0)]
+    pub agent: Id,
+}
+
+/// What the relay knows of a server.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Record {
+    /// The record's id.
+    #[n(0)]
+    pub id: Nonce,
+    /// The name that the operator gave it.
+    #[n(1)]
+    pub name: String,
+    /// The labels that the operator gave it: for display and search, never for authority.
+    #[n(2)]
+    pub labels: BTreeMap<String, String>,
+    /// How it is.
+    #[n(3)]
+    pub state: ServerState,
+    /// The agent's `ID`, once enrolled.
+    #[n(4)]
+    pub agent: Option<Id>,
+    /// When the record was made, seconds since 1970.
+    #[n(5)]
+    pub created: u64,
+    /// When the agent was last connected, seconds since 1970.
+    #[n(6)]
+    pub seen: Option<u64>,
+    /// The agent's program and version, as it said.
+    #[n(7)]
+    pub build: Option<String>,
+    /// Two processes with the identity of this agent were seen, last at this time.
+    #[n(8)]
+    pub duplicate: Option<u64>,
+}
+
+/// How a server is, as the relay sees it.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum ServerState {
+    /// Created, not enrolled.
+    #[n(0)]
+    Pending,
+    /// Its agent is connected.
+    #[n(1)]
+    Online,
+    /// Its agent is not connected.
+    #[n(2)]
+    Offline,
+    /// The operator suspended it.
+    #[n(3)]
+    Suspended,
+}
+
+impl ServerState {
+    /// Its name for people and programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+/// Makes a server's record, for an agent to enroll.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct ServerCreate {
+    /// Its name: see [`valid_name`].
+    #[n(0)]
+    pub name: String,
+    /// Its labels.
+    #[n(1)]
+    pub labels: BTreeMap<String, String>,
+    /// The enrollment id of the token.
+    #[n(2)]
+    pub enrollment: Nonce,
+    /// How long the token is good, in seconds.
+    #[n(3)]
+    pub lifetime: u32,
+}
+
+/// Changes a server's record. What is absent stays.
+#[derive(Clone, Debug, Default, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct ServerUpdate {
+    /// Which.
+    #[n(0)]
+    pub name: String,
+    /// Its new name.
+    #[n(1)]
+    pub rename: Option<String>,
+    /// Labels to set.
+    #[n(2)]
+    pub set: Option<BTreeMap<String, String>>,
+    /// Labels to remove.
+    #[n(3)]
+    pub unset: Option<Vec<String>>,
+    /// Suspend or resume it.
+    #[n(4)]
+    pub suspended: Option<bool>,
+    /// A new enrollment for the same record: the next agent that enrolls takes its place.
+    #[n(5)]
+    pub enrollment: Option<Nonce>,
+    /// How long the new token is good, in seconds.
+    #[n(6)]
+    pub lifetime: Option<u32>,
+}
+
+/// Removes a server's record and ends its agent's connection.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct ServerRemove {
+    /// Which.
+    #[n(0)]
+    pub name: String,
+}
+
+/// Asks how an enrollment stands, before anything is written anywhere.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct EnrollmentState {
+    /// Which.
+    #[n(0)]
+    pub enrollment: Nonce,
+}
+
+/// How an enrollment stands, by the relay's books and clock.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct EnrollmentIs {
+    /// How.
+    #[n(0)]
+    pub state: MailState,
+    /// The relay's clock, seconds since 1970.
+    #[n(1)]
+    pub time: u64,
+}
+
+/// The states of an enrollment's mailbox.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum MailState {
+    /// A request may be left.
+    #[n(0)]
+    Open,
+    /// A request waits for the inviter.
+    #[n(1)]
+    Waiting,
+    /// It has been answered.
+    #[n(2)]
+    Answered,
+    /// Its time is up and nobody had asked before.
+    #[n(3)]
+    Expired,
+    /// The relay knows no such enrollment.
+    #[n(4)]
+    Unknown,
+}
+
+/// Leaves a sealed request. The same bytes again are the same request.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct MailPut {
+    /// For which enrollment.
+    #[n(0)]
+    pub enrollment: Nonce,
+    /// The sealed request.
+    #[n(1)]
+    pub blob: Blob,
+}
+
+/// Fetches mail: a device gets the requests of its workspace, an enrolling agent its answer.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct MailGet {
+    /// Only of this enrollment.
+    #[n(0)]
+    pub enrollment: Option<Nonce>,
+}
+
+/// Sealed mail.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Mail {
+    /// One piece for each blob.
+    #[n(0)]
+    pub pieces: Vec<MailPiece>,
+}
+
+/// One sealed blob.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct MailPiece {
+    /// Of which enrollment.
+    #[n(0)]
+    pub enrollment: Nonce,
+    /// The blob.
+    #[n(1)]
+    pub blob: Blob,
+    /// How long ago it came, in seconds by the relay's clock.
+    #[n(2)]
+    pub age: u64,
+}
+
+/// Leaves the sealed answer and binds the accepted agent to the record, in one transaction.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct MailAnswer {
+    /// Of which enrollment.
+    #[n(0)]
+    pub enrollment: Nonce,
+    /// The bundle of the accepted agent, signed.
+    #[n(1)]
+    pub agent: Blob,
+    /// The sealed answer.
+    #[n(2)]
+    pub blob: Blob,
+}
+
+/// What the relay says unasked.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Notice {
+    /// Another process with the same identity has taken this one's place.
+    #[n(1)]
+    Superseded,
+    /// The relay is about to end. Reconnect within so many milliseconds, at a random time.
+    #[n(2)]
+    GoAway(#[n(0)] u32),
+    /// Mail has come for this workspace or this enrollment.
+    #[n(3)]
+    Mail,
+    /// The record was suspended, resumed, changed or removed.
+    #[n(4)]
+    Changed,
+}
+
+/// Whether `name` may name a server: 1 to 64 letters, digits, `-`, `_` or `.`, beginning with a
+/// letter or a digit, so that it is never taken for an option or a path.
+pub fn valid_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 64
+        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// Whether a label may be set: a key like a name, and a value of at most 128 printable characters
+/// without `,` and `=`, which selectors use.
+pub fn valid_label(key: &str, value: &str) -> bool {
+    valid_name(key)
+        && value.chars().count() <= 128
+        && value.chars().all(|char| !char.is_control() && !matches!(char, ',' | '='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cbor;
+
+    #[test]
+    fn names_are_never_options_or_paths() {
+        for good in ["a", "web-1", "db.example", "9_x"] {
+            assert!(valid_name(good), "{good}");
+        }
+        for bad in ["", "-x", "--help", "../x", "a/b", "a b", "é", &"a".repeat(65)] {
+            assert!(!valid_name(bad), "{bad}");
+        }
+        assert!(valid_label("env", "prod") && !valid_label("env", "a,b") && !valid_label("-", "x"));
+    }
+
+    #[test]
+    fn a_verb_and_a_field_of_a_newer_program_are_carried_or_skipped() {
+        let call = Call { id: 7, verb: 999, body: Blob(vec![1]) };
+        assert_eq!(cbor::decode::<Call>(&cbor::encode(&call), LIMIT).unwrap(), call);
+        let newer = [0xa2, 0x00, 0x01, 0x18, 0x63, 0x61, b'x']; // {0: 1, 99: "x"}
+        assert_eq!(cbor::decode::<List>(&newer, LIMIT).unwrap(), List { page: Some(1) });
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let _ = cbor::decode::<Call>(bytes, LIMIT);
+            let _ = cbor::decode::<Answer>(bytes, LIMIT);
+            let _ = cbor::decode::<Hello>(bytes, LIMIT);
+            let _ = cbor::decode::<Servers>(bytes, LIMIT);
+            let _ = cbor::decode::<Notice>(bytes, LIMIT);
+        });
+    }
+}
