@@ -57,7 +57,15 @@ impl Genesis {
     /// The first event of a workspace with this name, made by this device.
     pub fn new(name: &str, device: &SignedBundle, time: u64, salt: [u8; 16]) -> Self {
         let device = Blob(device.encode());
-        Self { version: 1, seq: 0, kind: GENESIS, name: name.to_owned(), device, time, salt: Blob(salt.to_vec()) }
+        Self {
+            version: 1,
+            seq: 0,
+            kind: GENESIS,
+            name: name.to_owned(),
+            device,
+            time,
+            salt: Blob(salt.to_vec()),
+        }
     }
 
     /// Signs it with the `ID` of the device that it names.
@@ -68,7 +76,8 @@ impl Genesis {
     /// Reads an event and checks that the device that it names signed it.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotGenesis> {
         let signed: Signed = cbor::decode(bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
-        let event: Self = cbor::decode(&signed.bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
+        let event: Self =
+            cbor::decode(&signed.bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
         if (event.version, event.seq, event.kind) != (1, 0, GENESIS) || event.salt.len() != 16 {
             return Err(NotGenesis("another event"));
         }

@@ -128,7 +128,8 @@ impl Header {
             return Err(BadHeader::Rest(header.rest));
         }
         let bare = header == Self::handshake(header.target, header.rest);
-        let in_order = if header.is_handshake() { bare && header.rest > 0 } else { header.rest == 0 };
+        let in_order =
+            if header.is_handshake() { bare && header.rest > 0 } else { header.rest == 0 };
         if in_order { Ok(header) } else { Err(BadHeader::Mixed) }
     }
 }

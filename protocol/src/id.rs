@@ -67,7 +67,8 @@ impl core::str::FromStr for Nonce {
     type Err = NotHex;
 
     fn from_str(text: &str) -> Result<Self, NotHex> {
-        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| NotHex)?;
+        let bytes =
+            data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| NotHex)?;
         bytes.try_into().map(Self).map_err(|_| NotHex)
     }
 }
@@ -119,7 +120,8 @@ impl Id {
             Kind::Agent => "fwa1",
         };
         let mut text = String::from(prefix);
-        let digits = data_encoding::BASE32_NOPAD.encode(&Sha256::digest(self.0)).to_ascii_lowercase();
+        let digits =
+            data_encoding::BASE32_NOPAD.encode(&Sha256::digest(self.0)).to_ascii_lowercase();
         for group in digits.as_bytes().chunks(4) {
             text.push('-');
             text.extend(group.iter().map(|&byte| char::from(byte)));

@@ -1,0 +1,123 @@
+//! Stream numbers that have been used on a link: each is accepted once, whatever the relay repeats.
+//!
+//! A window of [`WINDOW`] numbers below the highest one seen; what is older is stale. Call
+//! [`Sids::claim`] only after the stream's first frame has authenticated, so that forged opens
+//! neither move the window nor count.
+
+/// How many numbers below the highest are still told apart.
+pub const WINDOW: u64 = 65_536;
+
+const WORDS: usize = (WINDOW / 64) as usize;
+
+/// Why a number is not accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refused {
+    /// Odd: only the bridge opens streams in this version, and its numbers are even.
+    #[error("a stream number that only the agent may use")]
+    Parity,
+    /// It has been used.
+    #[error("a stream number for the second time")]
+    Reused,
+    /// It is below the window.
+    #[error("a stream number that is too old")]
+    Stale,
+}
+
+/// The numbers used on one link.
+#[derive(Debug)]
+pub struct Sids {
+    /// One bit for each number of the window, by its index modulo the window.
+    bits: Box<[u64; WORDS]>,
+    /// One more than the highest index seen; 0 when none was.
+    next: u64,
+}
+
+impl Default for Sids {
+    fn default() -> Self {
+        Self { bits: Box::new([0; WORDS]), next: 0 }
+    }
+}
+
+impl Sids {
+    /// Takes a number, once.
+    pub fn claim(&mut self, sid: u64) -> Result<(), Refused> {
+        if sid % 2 != 0 {
+            return Err(Refused::Parity);
+        }
+        let index = sid / 2;
+        if index >= self.next {
+            self.advance(index);
+        } else if self.next - index > WINDOW {
+            return Err(Refused::Stale);
+        }
+        let (word, bit) = Self::place(index);
+        if self.bits[word] & bit != 0 {
+            return Err(Refused::Reused);
+        }
+        self.bits[word] |= bit;
+        Ok(())
+    }
+
+    /// Moves the window so that `index` is its highest, and forgets what falls out.
+    fn advance(&mut self, index: u64) {
+        if index - self.next >= WINDOW {
+            self.bits.fill(0);
+        } else {
+            for stale in self.next..=index {
+                let (word, bit) = Self::place(stale);
+                self.bits[word] &= !bit;
+            }
+        }
+        self.next = index + 1;
+    }
+
+    fn place(index: u64) -> (usize, u64) {
+        let slot = index % WINDOW;
+        (usize::try_from(slot / 64).expect("below the number of words"), 1 << (slot % 64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_equals_a_set_with_a_window(
+            steps in prop::collection::vec((0_u64..4, 0_u64..200_000), 1..400),
+        ) {
+            let (mut sids, mut model, mut highest) = (Sids::default(), HashSet::new(), None::<u64>);
+            for (how, n) in steps {
+                let index = match how {
+                    0 => n,
+                    1 => highest.unwrap_or(0) + n % 3,
+                    2 => highest.unwrap_or(0).saturating_sub(n),
+                    _ => highest.unwrap_or(0).saturating_sub(n % 70_000),
+                };
+                let stale = highest.is_some_and(|top| top + 1 > index && top + 1 - index > WINDOW);
+                let expected = if stale {
+                    Err(Refused::Stale)
+                } else if model.insert(index) {
+                    Ok(())
+                } else {
+                    Err(Refused::Reused)
+                };
+                prop_assert_eq!(sids.claim(index * 2), expected);
+                highest = Some(highest.map_or(index, |top| top.max(index)));
+            }
+        }
+    }
+
+    #[test]
+    fn odd_numbers_and_the_very_last_one() {
+        let mut sids = Sids::default();
+        assert_eq!(sids.claim(1), Err(Refused::Parity));
+        assert_eq!(sids.claim(u64::MAX - 1), Ok(()));
+        assert_eq!(sids.claim(u64::MAX - 1), Err(Refused::Reused));
+        assert_eq!(sids.claim(0), Err(Refused::Stale));
+    }
+}

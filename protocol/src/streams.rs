@@ -1,0 +1,56 @@
+//! The kinds of stream, and their numbers.
+//!
+//! A stream is opened by the bridge, carries one kind, and ends with its work. To add a kind: a
+//! variant here and a file beside the others; the compiler then names the `match` in the agent that
+//! must learn it, and its page of the specification is owed.
+
+pub mod control;
+pub mod run;
+
+/// Every kind of stream. Numbers are never used twice, nor changed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Questions about the link and its jobs. See [`control`].
+    Control,
+    /// A program without a terminal, and its output. See [`run`].
+    Run,
+    /// A program on a terminal. Reserved.
+    Session,
+    /// Files. Reserved.
+    Files,
+    /// One TCP connection. Reserved.
+    Forward,
+    /// An MCP server on the server. Reserved.
+    Mcp,
+    /// A kind of a newer program: refused as `unsupported`.
+    Other(u16),
+}
+
+impl Kind {
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Control => 1,
+            Self::Run => 2,
+            Self::Session => 3,
+            Self::Files => 4,
+            Self::Forward => 5,
+            Self::Mcp => 6,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// The kind with this number.
+    pub const fn from_number(number: u16) -> Self {
+        match number {
+            1 => Self::Control,
+            2 => Self::Run,
+            3 => Self::Session,
+            4 => Self::Files,
+            5 => Self::Forward,
+            6 => Self::Mcp,
+            other => Self::Other(other),
+        }
+    }
+}

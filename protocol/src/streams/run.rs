@@ -1,0 +1,371 @@
+//! The `run` stream: one program without a terminal, from its start or from anywhere in its output.
+//!
+//! ```text
+//!     bridge                                     agent
+//!        | -- Open(Request) ---------------------> |
+//!        | <---------------- Started or Resumed -- |
+//!        | -- DATA 0 (stdin)* ------------------> |    answered by Ack(0), which frees the sender
+//!        | <---------- DATA 1 and 2, Gap, Piece -- |    1 stdout, 2 stderr, 3 a piece of the log
+//!        | -- FINAL End -------------------------> |    closes the program's standard input
+//!        | <------------- FINAL End with Ended --- |    the only place of an exit status
+//! ```
+//!
+//! DATA 1 and 2 come in the order in which the agent read them. The agent keeps the output as one
+//! log; lines are counted in it by LF, from 1, and never renumbered.
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor::Blob;
+use crate::conversation::Offset;
+use crate::id::Nonce;
+
+/// The channel of standard input.
+pub const STDIN: u8 = 0;
+/// The channel of standard output.
+pub const STDOUT: u8 = 1;
+/// The channel of standard error.
+pub const STDERR: u8 = 2;
+/// The channel of pieces of the log.
+pub const PIECE: u8 = 3;
+
+/// argv and environment together have at most as many bytes.
+pub const COMMAND_LIMIT: usize = 64 * 1024;
+
+/// How many bytes of standard input a bridge may have sent beyond the last [`ToBridge::Ack`].
+pub const STDIN_WINDOW: u64 = 1024 * 1024;
+
+/// What a run conversation is created for.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Request {
+    /// Start a program, at most once per request id.
+    #[n(0)]
+    Start(#[n(0)] Start),
+    /// Take up a run that exists.
+    #[n(1)]
+    Take(#[n(0)] Take),
+    /// Read a part of a run's log.
+    #[n(2)]
+    Read(#[n(0)] Read),
+}
+
+/// A program to run.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Start {
+    /// Chosen at random; the program is started at most once for it, whatever is repeated.
+    #[n(0)]
+    pub request: Nonce,
+    /// Which agent process it was first sent to.
+    #[n(1)]
+    pub instance: Nonce,
+    /// What to run.
+    #[n(2)]
+    pub program: Program,
+    /// Where; the user's home when absent.
+    #[n(3)]
+    pub cwd: Option<Blob>,
+    /// Variables on top of the clean environment.
+    #[n(4)]
+    pub env: Option<Vec<Variable>>,
+    /// As whom; as the agent's own user when absent.
+    #[n(5)]
+    pub user: Option<String>,
+    /// Through a login shell, with its start-up files.
+    #[n(6)]
+    pub login: Option<bool>,
+    /// When to kill its process group, in milliseconds from its start.
+    #[n(7)]
+    pub timeout_ms: Option<u64>,
+    /// Whether standard input follows on [`STDIN`]; otherwise it is empty.
+    #[n(8)]
+    pub stdin: Option<bool>,
+    /// How its output is wanted.
+    #[n(9)]
+    pub delivery: Delivery,
+}
+
+/// What to run.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Program {
+    /// Program and arguments, as the kernel gets them: no shell reads them.
+    #[n(0)]
+    Argv(#[n(0)] Vec<Blob>),
+    /// A line for the user's shell.
+    #[n(1)]
+    Line(#[n(0)] Blob),
+}
+
+/// One environment variable.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub struct Variable {
+    /// Its name.
+    #[n(0)]
+    pub name: Blob,
+    /// Its value.
+    #[n(1)]
+    pub value: Blob,
+}
+
+/// How output is wanted.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Delivery {
+    /// Every byte in order, from the start or from the offsets that the opener has. What a lossless
+    /// reader has not read is not dropped while its link lives: the program waits for it.
+    #[n(0)]
+    Stream {
+        /// Whether to hold what has not been read.
+        #[n(0)]
+        lossless: bool,
+    },
+    /// Head and tail of the log in one answer, at the end or after `wait_ms`.
+    #[n(1)]
+    Digest(#[n(0)] Digest),
+    /// Nothing: it is read later by its job id. Answered once it has started.
+    #[n(2)]
+    Nothing,
+}
+
+/// An answer of bounded size.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Digest {
+    /// Answer after so many milliseconds, ended or not.
+    #[n(0)]
+    pub wait_ms: u64,
+    /// At most so many bytes from where the digest begins.
+    #[n(1)]
+    pub head: u32,
+    /// At most so many bytes before the end.
+    #[n(2)]
+    pub tail: u32,
+    /// The digest begins at this offset of the log; at 0 when absent.
+    #[n(3)]
+    pub from: Option<u64>,
+    /// Answer as soon as a line after `from` matches this regular expression.
+    #[n(4)]
+    pub until: Option<String>,
+    /// Answer as soon as there is anything after `from`.
+    #[n(5)]
+    pub until_new: Option<bool>,
+    /// Send [`ToBridge::Progress`] about once a second.
+    #[n(6)]
+    pub progress: Option<bool>,
+}
+
+/// Takes up a run that exists.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Take {
+    /// Which.
+    #[n(0)]
+    pub job: Nonce,
+    /// How its output is wanted.
+    #[n(1)]
+    pub delivery: Delivery,
+}
+
+/// Reads a part of a run's log.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Read {
+    /// Which run.
+    #[n(0)]
+    pub job: Nonce,
+    /// Which part.
+    #[n(1)]
+    pub view: View,
+    /// At most so many bytes.
+    #[n(2)]
+    pub budget: u32,
+}
+
+/// A part of a log.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum View {
+    /// The first lines that are kept.
+    #[n(0)]
+    Head(#[n(0)] u32),
+    /// The last lines.
+    #[n(1)]
+    Tail(#[n(0)] u32),
+    /// `count` lines from line `first` on.
+    #[n(2)]
+    Range {
+        /// The first line, from 1.
+        #[n(0)]
+        first: u64,
+        /// How many.
+        #[n(1)]
+        count: u32,
+    },
+    /// Lines that match a regular expression, from line `first` on.
+    #[n(3)]
+    Grep {
+        /// The expression.
+        #[n(0)]
+        pattern: String,
+        /// Where to begin, from 1.
+        #[n(1)]
+        first: u64,
+        /// At most so many matches.
+        #[n(2)]
+        limit: u32,
+    },
+}
+
+/// What the agent says between DATA frames.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ToBridge {
+    /// The run exists.
+    #[n(0)]
+    Started(#[n(0)] Started),
+    /// The conversation goes on here; the agent has received so much.
+    #[n(1)]
+    Resumed(#[n(0)] Vec<Offset>),
+    /// Output was dropped before it was read.
+    #[n(2)]
+    Gap {
+        /// So many bytes of [`STDOUT`].
+        #[n(0)]
+        stdout: u64,
+        /// So many bytes of [`STDERR`].
+        #[n(1)]
+        stderr: u64,
+        /// So many lines.
+        #[n(2)]
+        lines: u64,
+    },
+    /// How far it is.
+    #[n(3)]
+    Progress {
+        /// Complete lines so far.
+        #[n(0)]
+        lines: u64,
+        /// The last line, cut.
+        #[n(1)]
+        last: Blob,
+    },
+    /// The next `length` bytes of [`PIECE`] are this part of the log.
+    #[n(4)]
+    Piece(#[n(0)] Piece),
+    /// So many bytes of a channel of the bridge have been passed on.
+    #[n(5)]
+    Ack(#[n(0)] Offset),
+    /// There are too many runs; this one waits behind so many others.
+    #[n(6)]
+    Queued(#[n(0)] u32),
+}
+
+/// A run that exists.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Started {
+    /// Its id.
+    #[n(0)]
+    pub job: Nonce,
+    /// Whether it existed before this request.
+    #[n(1)]
+    pub known: Option<bool>,
+    /// Its process id on the server, for people.
+    #[n(2)]
+    pub pid: Option<u32>,
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Piece {
+    /// The number of its first line.
+    #[n(0)]
+    pub first_line: u64,
+    /// How many bytes follow on [`PIECE`].
+    #[n(1)]
+    pub length: u32,
+    /// It begins within its first line.
+    #[n(2)]
+    pub starts_within: Option<bool>,
+    /// It ends within its last line although that goes on.
+    #[n(3)]
+    pub ends_within: Option<bool>,
+    /// The offset of its first byte in the log.
+    #[n(4)]
+    pub offset: u64,
+}
+
+/// The body of the agent's [`crate::conversation::End`].
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Ended {
+    /// How the run is, or how it ended.
+    #[n(0)]
+    pub state: State,
+    /// More matches or lines follow from this line on.
+    #[n(1)]
+    pub next: Option<u64>,
+    /// The `until` expression matched.
+    #[n(2)]
+    pub matched: Option<bool>,
+}
+
+/// How a run is.
+#[derive(Clone, Debug, Default, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct State {
+    /// How it ended; absent while it runs.
+    #[n(0)]
+    pub exit: Option<Exit>,
+    /// Who or what ended it, where it was not the program itself.
+    #[n(1)]
+    pub reason: Option<Reason>,
+    /// How long it has run, or ran, in milliseconds.
+    #[n(2)]
+    pub duration_ms: u64,
+    /// Lines of the log, the last one counted even if its LF is missing.
+    #[n(3)]
+    pub lines: u64,
+    /// Bytes of the log.
+    #[n(4)]
+    pub bytes: u64,
+    /// How many of them are no longer kept.
+    #[n(5)]
+    pub dropped_bytes: u64,
+    /// How many lines are no longer kept.
+    #[n(6)]
+    pub dropped_lines: u64,
+    /// Processes that left the process group and were not killed with it.
+    #[n(7)]
+    pub escaped: Option<u32>,
+    /// Why output is kept in memory only, where the disk failed.
+    #[n(8)]
+    pub memory_only: Option<String>,
+    /// It waits for its turn.
+    #[n(9)]
+    pub queued: Option<bool>,
+}
+
+/// How a program ended, from `wait` and nothing else.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub enum Exit {
+    /// With this code.
+    #[n(0)]
+    Code(#[n(0)] i32),
+    /// By this signal.
+    #[n(1)]
+    Signal(#[n(0)] i32),
+}
+
+/// Why a program was ended.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(index_only)]
+pub enum Reason {
+    /// Its time was up.
+    #[n(0)]
+    Timeout,
+    /// Somebody stopped it.
+    #[n(1)]
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests;
