@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The only crate that knows quinn, rustls and sockets.
+//!
+//! [`outer`] is the hop between a program and the relay: QUIC with raw public keys, a control
+//! conversation, and streams. `inner` is what bridge and agent say to each other inside those
+//! streams, end to end; the relay is built without it.
+
+pub mod outer;
+
+#[cfg(feature = "inner")]
+pub mod inner;

@@ -6,7 +6,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use zeroize::Zeroize;
+use zeroize::Zeroize as _;
 
 use crate::id::Kt;
 

@@ -14,6 +14,12 @@ use crate::failure::Failure;
 use crate::frame;
 use crate::id::Nonce;
 
+/// No request is longer, over all its frames.
+pub const CREATE_LIMIT: usize = 128 * 1024;
+
+/// The part of a long request that goes into the first frame.
+pub const CREATE_FIRST: usize = 8 * 1024;
+
 /// No offset is higher.
 pub const OFFSET_LIMIT: u64 = 1 << 63;
 
@@ -36,6 +42,10 @@ pub struct Open {
     /// How far the opener has received each channel, when it is taken up.
     #[n(4)]
     pub have: Option<Vec<Offset>>,
+    /// So many more bytes of `create` follow, in frames of type OPEN and in no other, at most
+    /// [`CREATE_LIMIT`] altogether.
+    #[n(5)]
+    pub more: Option<u32>,
 }
 
 /// A position in a channel.

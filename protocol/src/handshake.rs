@@ -265,7 +265,7 @@ impl Responder {
         header_hash: &[u8; 32],
         message: &[u8],
     ) -> Result<Self, HandshakeError> {
-        if offer.len() % 2 != 0 {
+        if !offer.len().is_multiple_of(2) {
             return Err(HandshakeError::Malformed("version offer"));
         }
         let theirs = versions(offer);

@@ -41,7 +41,7 @@ impl Default for Sids {
 impl Sids {
     /// Takes a number, once.
     pub fn claim(&mut self, sid: u64) -> Result<(), Refused> {
-        if sid % 2 != 0 {
+        if !sid.is_multiple_of(2) {
             return Err(Refused::Parity);
         }
         let index = sid / 2;

@@ -43,6 +43,7 @@ fn the_bytes_of_an_open() {
         generation: 0,
         create: Some(Blob(vec![0xf6])),
         have: None,
+        more: None,
     };
     check(&open, expect!["a4000201500303030303030303030303030303030302000341f6"]);
 }

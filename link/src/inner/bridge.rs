@@ -1,0 +1,271 @@
+//! The bridge's end of a link: the handshake, and opening streams without a round trip.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use farwire_protocol::bundle::SignedBundle;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::conversation;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::handshake::{
+    self, Accept, HandshakeError, Initiator, Introduce, LONG_LIMIT, Peer, SHORT_LIMIT, Verdict,
+};
+use farwire_protocol::header::{self, Class, Header, Reset};
+use farwire_protocol::id::{Kind as IdKind, Nonce};
+use farwire_protocol::keys::{LinkKeys, Opener};
+use farwire_protocol::surface::SurfaceProof;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use zeroize::Zeroizing;
+
+use crate::inner::clock::{LinkClock, boottime};
+use crate::inner::sealed::{ReadError, Reader, Writer};
+use crate::outer::reset_of;
+
+/// A link is not used for new streams after this time: the bridge makes a new one.
+const RENEW_AFTER: Duration = Duration::from_secs(3600);
+
+/// A link dies so long after its last authenticated frame.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// The device as it shows itself in a handshake.
+#[derive(Clone)]
+pub struct Me {
+    /// The Noise static secret.
+    pub kn: Zeroizing<[u8; 32]>,
+    /// The bundle.
+    pub bundle: SignedBundle,
+    /// The delegation of the surface that acts, signed.
+    pub delegation: Vec<u8>,
+    /// The surface's key.
+    pub surface: ed25519_dalek::SigningKey,
+    /// 16 random bytes of this process.
+    pub instance: Nonce,
+    /// Program and version.
+    pub build: String,
+}
+
+impl std::fmt::Debug for Me {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Me").field("id", &self.bundle.id).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Reset before the agent said anything that counts. Unauthenticated.
+    #[error("the handshake was reset ({0:?})")]
+    Reset(Reset),
+    /// The bytes ended, or the connection.
+    #[error("the handshake was cut off")]
+    Cut(#[source] io::Error),
+    /// The handshake did not hold.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The verdict did not hold.
+    #[error(transparent)]
+    Verdict(#[from] ReadError),
+    /// The agent authenticated, and says no.
+    #[error("{0}")]
+    Rejected(Failure),
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Rejected(failure) => failure,
+            LinkError::Reset(reset) => reset_failure(reset),
+            LinkError::Handshake(
+                HandshakeError::NoVersion { .. } | HandshakeError::Downgrade(_),
+            ) => Self::caused(Kind::IncompatibleVersion, "no link to the server", &error),
+            // Whoever answered does not hold the pinned key, or the bytes were altered.
+            LinkError::Handshake(_) | LinkError::Verdict(ReadError::Bad(_)) => {
+                Self::caused(Kind::HandshakeFailed, "no link to the server", &error)
+            }
+            LinkError::Cut(_) | LinkError::Verdict(_) => {
+                Self::caused(Kind::LinkLost, "no link to the server", &error)
+            }
+        }
+    }
+}
+
+/// What an unauthenticated reset lets us say: that something is not to be had now.
+pub fn reset_failure(reset: Reset) -> Failure {
+    let (kind, message) = match reset {
+        Reset::UnknownServer => {
+            (Kind::UnknownServer, "the relay knows no such server for this device")
+        }
+        Reset::Offline => (Kind::ServerOffline, "the server's agent is not connected"),
+        Reset::Suspended => (Kind::ServerSuspended, "the server is suspended"),
+        Reset::Overloaded => (Kind::Overloaded, "the relay or the server is at its limit"),
+        Reset::Integrity | Reset::Malformed => (
+            Kind::HandshakeFailed,
+            "the server could not read the handshake: its keys may be others than those pinned",
+        ),
+        _ => (Kind::LinkLost, "the stream was reset"),
+    };
+    Failure::new(kind, message)
+}
+
+/// One handshake's worth of keys with one agent. Streams are opened on it over any connection.
+#[derive(Debug)]
+pub struct Link {
+    keys: LinkKeys,
+    peer: Peer,
+    clock: LinkClock,
+    accept: Accept,
+    next_sid: AtomicU64,
+    heard: Mutex<Duration>,
+}
+
+impl Link {
+    /// Shakes hands over a fresh stream that leads to the agent.
+    pub async fn establish(
+        me: &Me,
+        peer: &Peer,
+        mut send: impl AsyncWrite + Unpin,
+        mut recv: impl AsyncRead + Unpin,
+    ) -> Result<Self, LinkError> {
+        let offer = handshake::offer();
+        let rest = u16::try_from(offer.len()).expect("few versions");
+        let header = Header::handshake(peer.id.target(), rest).encode();
+        let hash = header::hash(&header, &offer);
+        let (initiator, first) = Initiator::start(&me.kn, peer, &hash)?;
+        let mut out = [header.as_slice(), &offer].concat();
+        put(&mut out, &first);
+        write(&mut send, &out).await?;
+
+        let second = read(&mut recv, SHORT_LIMIT).await?;
+        let clock = LinkClock::start();
+        let introduction = initiator.read(&second)?;
+        let proof =
+            SurfaceProof::new(&me.delegation, &me.surface, &introduction.hash(), &me.bundle.kn);
+        let introduce = Introduce {
+            bundle: Blob(me.bundle.encode()),
+            log_head: None,
+            grants: None,
+            beacon: None,
+            surface: Some(proof),
+            instance: me.instance,
+            limits: None,
+            build: me.build.clone(),
+        };
+        let (third, keys) = introduction.write(&introduce)?;
+        out.clear();
+        put(&mut out, &third);
+        write(&mut send, &out).await?;
+        write_end(&mut send).await?;
+
+        let mut verdict = Reader::new(recv, keys.verdict(&hash).back);
+        let frame = verdict.next().await?;
+        let accept = read_verdict(&frame.payload, frame.last, peer)?;
+        if keys.link_id() == [0; 16] {
+            return Err(HandshakeError::Unauthentic.into());
+        }
+        Ok(Self {
+            keys,
+            peer: peer.clone(),
+            clock,
+            accept,
+            next_sid: AtomicU64::new(2),
+            heard: Mutex::new(boottime()),
+        })
+    }
+
+    /// The bytes with which a new stream begins, and the keys for it. Each call burns a number.
+    pub fn stream<W, R>(&self, class: Class, send: W, recv: R) -> (Writer<W>, Reader<R>)
+    where
+        W: AsyncWrite + Unpin,
+        R: AsyncRead + Unpin,
+    {
+        let header = Header {
+            class,
+            target: self.peer.id.target(),
+            link: self.keys.link_id(),
+            epoch: 0,
+            sid: self.next_sid.fetch_add(2, Ordering::Relaxed),
+            not_after: self.clock.deadline_ms(),
+            rest: 0,
+        }
+        .encode();
+        let keys = self.keys.stream(Opener::Bridge, &header::hash(&header, &[]));
+        (Writer::new(send, keys.forth, &header), Reader::new(recv, keys.back))
+    }
+
+    /// What the agent said when it let us in.
+    pub fn accept(&self) -> &Accept {
+        &self.accept
+    }
+
+    /// The agent.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// An authenticated frame has come: the link lives.
+    pub fn heard(&self) {
+        *self.heard.lock().expect("nothing panics while it is held") = boottime();
+    }
+
+    /// Whether new streams should go to a new link: this one is old, or was silent for too long.
+    pub fn is_stale(&self) -> bool {
+        let heard = *self.heard.lock().expect("nothing panics while it is held");
+        self.clock.elapsed() > RENEW_AFTER || boottime().saturating_sub(heard) > SILENCE
+    }
+}
+
+fn read_verdict(payload: &[u8], last: bool, peer: &Peer) -> Result<Accept, LinkError> {
+    let malformed = || LinkError::Handshake(HandshakeError::Malformed("verdict"));
+    if !last {
+        return Err(malformed());
+    }
+    let verdict: Verdict = conversation::read(payload).map_err(|_| malformed())?;
+    let accept = match verdict {
+        Verdict::Accept(accept) => accept,
+        Verdict::Reject(failure) => return Err(LinkError::Rejected(failure)),
+    };
+    let bundle = SignedBundle::decode_kind(&accept.bundle, IdKind::Agent);
+    let bundle = bundle.map_err(HandshakeError::Bundle)?;
+    if bundle.id != peer.id || bundle.kn != peer.kn {
+        return Err(HandshakeError::KeyMismatch.into());
+    }
+    Ok(accept)
+}
+
+/// Appends a message with its u16 length.
+pub(crate) fn put(out: &mut Vec<u8>, message: &[u8]) {
+    let length = u16::try_from(message.len()).expect("a handshake message is below 64 KiB");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(message);
+}
+
+/// Reads a message with its u16 length, which is checked first.
+pub(crate) async fn read(
+    recv: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<Vec<u8>, LinkError> {
+    let length = usize::from(recv.read_u16().await.map_err(cut)?);
+    if length > limit.min(LONG_LIMIT) {
+        return Err(HandshakeError::Malformed("handshake message").into());
+    }
+    let mut message = vec![0; length];
+    recv.read_exact(&mut message).await.map_err(cut)?;
+    Ok(message)
+}
+
+pub(crate) async fn write(
+    send: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> Result<(), LinkError> {
+    send.write_all(bytes).await.map_err(cut)
+}
+
+async fn write_end(send: &mut (impl AsyncWrite + Unpin)) -> Result<(), LinkError> {
+    send.shutdown().await.map_err(cut)
+}
+
+fn cut(error: io::Error) -> LinkError {
+    reset_of(&error).map_or(LinkError::Cut(error), LinkError::Reset)
+}

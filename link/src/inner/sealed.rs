@@ -1,0 +1,280 @@
+//! Sealed streams: frames in, frames out, over a pair of bytes.
+//!
+//! Both halves can be dropped in the middle of a call and used again (they are cancel safe): what has
+//! been read or sealed stays in their buffers. A reader knows the difference between an end and a
+//! cut: only an authenticated FINAL is an end.
+
+use std::io;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use farwire_protocol::conversation::{self, CREATE_FIRST, CREATE_LIMIT, Open};
+use farwire_protocol::failure::{Failure, Kind as FailureKind};
+use farwire_protocol::frame::{self, BadFrame, Kind, Opener, Plain, Sealer};
+use farwire_protocol::header::Reset;
+use farwire_protocol::record::RecordKey;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::outer::reset_of;
+
+/// How much is read at once: four frames of the largest size.
+const READ_AHEAD: usize = 4 * frame::MAX;
+
+/// How much is sealed before it must be written: the same.
+pub const BATCH: usize = 4 * frame::PAYLOAD;
+
+/// A frame that has been authenticated.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: Kind,
+    /// The channel of DATA.
+    pub channel: u8,
+    /// Whether it is the last of this direction.
+    pub last: bool,
+    /// What it carries.
+    pub payload: Bytes,
+}
+
+/// Why no further frame can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The bytes ended, and no FINAL had come.
+    #[error("the stream was cut")]
+    Truncated,
+    /// Somebody on the way, or the peer, reset it. Unauthenticated.
+    #[error("the stream was reset ({0:?})")]
+    Reset(Reset),
+    /// The connection under it is gone.
+    #[error("the connection is lost")]
+    Lost(#[source] io::Error),
+    /// The bytes are not the frame that must come next.
+    #[error("{0}")]
+    Bad(#[from] BadFrame),
+}
+
+impl ReadError {
+    /// Whether the same conversation may be taken up in another stream: the carrier failed, and
+    /// nobody who could authenticate has broken a rule.
+    pub fn is_carrier(&self) -> bool {
+        !matches!(self, Self::Bad(BadFrame::Violation(_)))
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Bad(bad) => bad.into(),
+            ReadError::Truncated => Self::new(FailureKind::StreamTruncated, error.to_string()),
+            ReadError::Reset(_) | ReadError::Lost(_) => {
+                Self::caused(FailureKind::LinkLost, "the stream broke off", &error)
+            }
+        }
+    }
+}
+
+/// The reading half.
+#[derive(Debug)]
+pub struct Reader<R> {
+    io: R,
+    opener: Opener,
+    buffer: BytesMut,
+    /// A frame that has been authenticated and not yet been asked for.
+    peeked: Option<Frame>,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Reads what is sealed with `key`.
+    pub fn new(io: R, key: RecordKey) -> Self {
+        Self { io, opener: Opener::new(key), buffer: BytesMut::new(), peeked: None }
+    }
+
+    /// The next frame. After FINAL there is none: `Violation`.
+    pub async fn next(&mut self) -> Result<Frame, ReadError> {
+        self.authenticate().await?;
+        Ok(self.peeked.take().expect("there is one after `authenticate`"))
+    }
+
+    /// Waits until the next frame has authenticated, and keeps it for [`Reader::next`].
+    pub async fn authenticate(&mut self) -> Result<(), ReadError> {
+        loop {
+            self.peeked = self.buffered()?;
+            if self.peeked.is_some() {
+                return Ok(());
+            }
+            self.buffer.reserve(READ_AHEAD);
+            match self.io.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err(ReadError::Truncated),
+                Ok(_) => {}
+                Err(error) => {
+                    return Err(reset_of(&error).map_or(ReadError::Lost(error), ReadError::Reset));
+                }
+            }
+        }
+    }
+
+    /// A whole frame of what has been read, if there is one. Never waits.
+    pub fn buffered(&mut self) -> Result<Option<Frame>, ReadError> {
+        if let Some(frame) = self.peeked.take() {
+            return Ok(Some(frame));
+        }
+        let Some((prefix, _)) = self.buffer.split_first_chunk::<{ frame::LENGTH }>() else {
+            return Ok(None);
+        };
+        let prefix = *prefix;
+        let length = frame::ciphertext_length(prefix)?;
+        if self.buffer.len() < frame::LENGTH + length {
+            return Ok(None);
+        }
+        self.buffer.advance(frame::LENGTH);
+        let mut text = self.buffer.split_to(length);
+        let opened = self.opener.open(prefix, &mut text)?;
+        let payload = text.freeze().slice(opened.payload);
+        Ok(Some(Frame { kind: opened.kind, channel: opened.channel, last: opened.last, payload }))
+    }
+
+    /// Whether FINAL has come.
+    pub fn ended(&self) -> bool {
+        self.opener.ended()
+    }
+
+    /// What is read from.
+    pub fn io(&mut self) -> &mut R {
+        &mut self.io
+    }
+
+    /// Gives back what is read from.
+    pub fn into_io(self) -> R {
+        self.io
+    }
+
+    /// Reads the first message of a stream, a long request over several frames included.
+    pub async fn open_message(&mut self) -> Result<Open, OpenError> {
+        let first = self.next().await?;
+        if first.kind != Kind::Open {
+            return Err(OpenError::NotOpen);
+        }
+        let mut open: Open =
+            conversation::read(&first.payload).map_err(|_| OpenError::Malformed)?;
+        let Some(mut more) =
+            open.more.take().map(|more| usize::try_from(more).unwrap_or(usize::MAX))
+        else {
+            return Ok(open);
+        };
+        let create = &mut open.create.as_mut().ok_or(OpenError::Malformed)?.0;
+        if create.len().saturating_add(more) > CREATE_LIMIT {
+            return Err(OpenError::Malformed);
+        }
+        while more > 0 {
+            let frame = self.next().await?;
+            if frame.kind != Kind::Open || frame.payload.is_empty() || frame.payload.len() > more {
+                return Err(OpenError::NotOpen);
+            }
+            create.extend_from_slice(&frame.payload);
+            more -= frame.payload.len();
+        }
+        Ok(open)
+    }
+}
+
+/// Why a stream does not begin as it must.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It broke off.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It begins with something else.
+    #[error("the stream does not begin with OPEN")]
+    NotOpen,
+    /// The message makes no sense.
+    #[error("malformed OPEN")]
+    Malformed,
+}
+
+/// The writing half.
+#[derive(Debug)]
+pub struct Writer<W> {
+    io: W,
+    sealer: Sealer,
+    /// Sealed bytes, of which `written` have been taken by `io`.
+    sealed: Vec<u8>,
+    written: usize,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// Seals with `key`. `head` goes out in front of the first frame, as it is.
+    pub fn new(io: W, key: RecordKey, head: &[u8]) -> Self {
+        Self { io, sealer: Sealer::new(key), sealed: head.to_vec(), written: 0 }
+    }
+
+    /// Seals a message of the conversation. It goes out with the next [`Writer::flush`].
+    pub fn message(&mut self, payload: &[u8]) {
+        self.push(Kind::Control, 0, false, payload);
+    }
+
+    /// Seals the end of this direction. It goes out with the next [`Writer::flush`].
+    pub fn end(&mut self, payload: &[u8]) {
+        self.push(Kind::Control, 0, true, payload);
+    }
+
+    /// Seals bytes of a channel, in as many frames as it takes. Callers flush once about [`BATCH`]
+    /// bytes wait.
+    pub fn data(&mut self, channel: u8, bytes: &[u8]) {
+        for part in bytes.chunks(frame::PAYLOAD) {
+            self.push(Kind::Data, channel, false, part);
+        }
+    }
+
+    /// Seals the first message of a stream, in as many frames as it takes.
+    pub fn open(&mut self, mut open: Open) {
+        let mut rest = Vec::new();
+        if let Some(create) = &mut open.create
+            && create.len() > CREATE_FIRST
+        {
+            rest = create.0.split_off(CREATE_FIRST);
+            open.more = Some(u32::try_from(rest.len()).expect("a request is below its limit"));
+        }
+        self.push(Kind::Open, 0, false, &conversation::message(&open));
+        for part in rest.chunks(frame::PAYLOAD) {
+            self.push(Kind::Open, 0, false, part);
+        }
+    }
+
+    fn push(&mut self, kind: Kind, channel: u8, last: bool, payload: &[u8]) {
+        self.sealer.seal(Plain { kind, channel, last, payload }, &mut self.sealed);
+    }
+
+    /// How many sealed bytes wait.
+    pub fn waiting(&self) -> usize {
+        self.sealed.len() - self.written
+    }
+
+    /// Whether FINAL has been sealed.
+    pub fn ended(&self) -> bool {
+        self.sealer.ended()
+    }
+
+    /// Writes all that has been sealed.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        while let Some(waiting) = self.sealed.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let taken = self.io.write(waiting).await?;
+            if taken == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.written += taken;
+        }
+        self.sealed.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Writes all that has been sealed, and the transport's own end after it.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.io.shutdown().await
+    }
+
+    /// What is written to.
+    pub fn io(&mut self) -> &mut W {
+        &mut self.io
+    }
+}

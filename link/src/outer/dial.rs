@@ -1,0 +1,385 @@
+//! The program's end: dial the relay, say HELLO, ask, open and accept streams.
+//!
+//! HELLO is sent and not waited for: a cold command saves a round trip, and a refusal arrives where
+//! it matters. Dropping the last clone of a [`Connection`] closes it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use farwire_protocol::address::{Invite, Relay};
+use farwire_protocol::bundle::SignedBundle;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Reset;
+use farwire_protocol::id::{Nonce, Signature};
+use farwire_protocol::outer::{
+    Answer, Call, EXPORTER_LABEL, Hello, LIMIT, Notice, Role, Verb, Welcome, hello_text,
+};
+use quinn::crypto::rustls::QuicClientConfig;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::outer::halves::{RecvHalf, SendHalf};
+use crate::outer::{Closed, control, tls, transport};
+
+/// How long one address may take before it is given up.
+const ATTEMPT: Duration = Duration::from_secs(6);
+
+/// The head start of an address before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// How long an answer of the relay may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Notices that wait to be read; a reader that is slower than that misses some, and asks anew.
+const NOTICES: usize = 16;
+
+/// Who dials, and as what.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// In what role.
+    pub role: Role,
+    /// The bundle.
+    pub bundle: SignedBundle,
+    /// The key of the outer TLS, which the bundle names.
+    pub kt: SigningKey,
+    /// 16 random bytes of this process.
+    pub instance: Nonce,
+    /// Program and version.
+    pub build: String,
+    /// An invite to make a workspace, with its signed genesis event.
+    pub found: Option<(Invite, Vec<u8>)>,
+    /// The enrollment, for [`Role::Enrolling`].
+    pub enrollment: Option<Nonce>,
+}
+
+/// Why there is no connection to the relay.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name means nothing, or no address was given.
+    #[error("the relay's address {0} cannot be resolved")]
+    Unresolved(String),
+    /// No address answers.
+    #[error("the relay at {address} does not answer: {reason}")]
+    Unreachable {
+        /// The last address tried.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Somebody answers who does not hold the pinned key.
+    #[error("what answers at {0} does not hold the relay's key")]
+    KeyMismatch(String),
+    /// Our own socket or key.
+    #[error("no QUIC endpoint: {0}")]
+    Local(String),
+}
+
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        let kind = match error {
+            DialError::KeyMismatch(_) => Kind::RelayKeyMismatch,
+            DialError::Unresolved(_) | DialError::Unreachable { .. } => Kind::RelayUnreachable,
+            DialError::Local(_) => Kind::Io,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// A connection to the relay. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    quic: quinn::Connection,
+    control: tokio::sync::Mutex<SendHalf>,
+    waiting: Arc<Waiting>,
+    next: AtomicU32,
+    welcome: watch::Receiver<Option<Result<Welcome, Failure>>>,
+    notices: broadcast::Sender<Notice>,
+    reader: AbortHandle,
+    endpoint: quinn::Endpoint,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.quic.close(Reset::Closing.code().into(), b"");
+    }
+}
+
+/// Calls that have not been answered.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<HashMap<u32, oneshot::Sender<Answer>>>);
+
+impl Waiting {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Answer>>> {
+        self.0.lock().expect("nothing panics while it is held")
+    }
+}
+
+/// Dials a relay: its addresses in order, each with a head start before the next.
+pub async fn dial(relay: &Relay, identity: &Identity) -> Result<Connection, DialError> {
+    let mut addresses = Vec::new();
+    for name in &relay.addresses {
+        if let Ok(found) = tokio::net::lookup_host(name).await {
+            addresses.extend(found.map(|address| (name.clone(), address)));
+        }
+    }
+    if addresses.is_empty() {
+        return Err(DialError::Unresolved(relay.addresses.join(", ")));
+    }
+    let mut attempts = tokio::task::JoinSet::new();
+    let mut left = addresses.into_iter();
+    let mut last = None;
+    loop {
+        let next = left.next();
+        let more = next.is_some();
+        if let Some((name, address)) = next {
+            let (relay, kt) = (relay.key, identity.kt.clone());
+            attempts.spawn(async move { attempt(name, address, relay, kt).await });
+        }
+        let done = if more {
+            timeout(HEAD_START, attempts.join_next()).await.unwrap_or(None)
+        } else {
+            attempts.join_next().await
+        };
+        match done {
+            Some(Ok(Ok((endpoint, quic)))) => return greet(endpoint, quic, identity).await,
+            // Another key is the more important news than another address that is silent.
+            Some(Ok(Err(error))) if !matches!(last, Some(DialError::KeyMismatch(_))) => {
+                last = Some(error);
+            }
+            Some(_) => {}
+            None if more => {}
+            None => {
+                return Err(last.unwrap_or_else(|| DialError::Local("the attempt died".to_owned())));
+            }
+        }
+    }
+}
+
+async fn attempt(
+    name: String,
+    address: SocketAddr,
+    relay: farwire_protocol::id::Kt,
+    kt: SigningKey,
+) -> Result<(quinn::Endpoint, quinn::Connection), DialError> {
+    let local = |error: &dyn std::fmt::Display| DialError::Local(error.to_string());
+    let any = match address.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = transport::socket(SocketAddr::new(any, 0)).map_err(|error| local(&error))?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)
+        .map_err(|error| local(&error))?;
+    let mismatch = Arc::new(AtomicBool::new(false));
+    let tls = tls::client(&kt, relay, mismatch.clone()).map_err(|error| local(&error))?;
+    let tls = QuicClientConfig::try_from(tls).map_err(|error| local(&error))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport::config(true));
+    let connecting =
+        endpoint.connect_with(config, address, "farwire").map_err(|error| local(&error))?;
+    let unreachable = |reason: String| DialError::Unreachable { address: name.clone(), reason };
+    match timeout(ATTEMPT, connecting).await {
+        Ok(Ok(quic)) => Ok((endpoint, quic)),
+        Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => Err(DialError::KeyMismatch(name)),
+        Ok(Err(error)) => Err(unreachable(Closed::from(error).to_string())),
+        Err(_) => Err(unreachable("no answer".to_owned())),
+    }
+}
+
+/// Sends HELLO and returns without its answer.
+async fn greet(
+    endpoint: quinn::Endpoint,
+    quic: quinn::Connection,
+    identity: &Identity,
+) -> Result<Connection, DialError> {
+    let lost = |error: &dyn std::fmt::Display| DialError::Unreachable {
+        address: quic.remote_address().to_string(),
+        reason: error.to_string(),
+    };
+    let (send, recv) = quic.open_bi().await.map_err(|error| lost(&error))?;
+    let (mut send, recv) = (SendHalf::new(send), RecvHalf::new(recv));
+    send.set_priority(CONTROL_PRIORITY);
+    let proof = identity.kt.sign(&hello_text(&exporter(&quic)));
+    let hello = Hello {
+        role: identity.role,
+        bundle: Blob(identity.bundle.encode()),
+        instance: identity.instance,
+        proof: Signature(proof.to_bytes()),
+        build: identity.build.clone(),
+        invite: identity.found.as_ref().map(|(invite, _)| Blob(invite.0.to_vec())),
+        genesis: identity.found.as_ref().map(|(_, genesis)| Blob(genesis.clone())),
+        enrollment: identity.enrollment,
+    };
+    let call = Call { id: 1, verb: Hello::NUMBER, body: Blob(cbor::encode(&hello)) };
+    control::write(&mut send, &call).await.map_err(|error| lost(&error))?;
+    let waiting = Arc::new(Waiting::default());
+    let (notices, _) = broadcast::channel(NOTICES);
+    let (welcomed, welcome) = watch::channel(None);
+    let reader = tokio::spawn(listen(recv, waiting.clone(), notices.clone(), welcomed));
+    let shared = Shared {
+        quic,
+        control: tokio::sync::Mutex::new(send),
+        waiting,
+        next: AtomicU32::new(2),
+        welcome,
+        notices,
+        reader: reader.abort_handle(),
+        endpoint,
+    };
+    Ok(Connection { shared: Arc::new(shared) })
+}
+
+/// The control stream goes before everything else.
+const CONTROL_PRIORITY: i32 = 30;
+
+/// The exporter of a connection, to which HELLO is bound.
+pub(super) fn exporter(quic: &quinn::Connection) -> [u8; 32] {
+    let mut out = [0; 32];
+    quic.export_keying_material(&mut out, EXPORTER_LABEL, b"")
+        .expect("32 bytes are within what TLS exports");
+    out
+}
+
+/// Reads all that the relay says, until it says no more.
+async fn listen(
+    mut recv: RecvHalf,
+    waiting: Arc<Waiting>,
+    notices: broadcast::Sender<Notice>,
+    welcomed: watch::Sender<Option<Result<Welcome, Failure>>>,
+) {
+    while let Ok(answer) = control::read::<Answer>(&mut recv).await {
+        match answer.id {
+            0 => {
+                // A notice that we do not know, or that nobody listens for, is skipped.
+                if let Ok(notice) = cbor::decode(&answer.body, LIMIT) {
+                    let _ = notices.send(notice);
+                }
+            }
+            1 => {
+                welcomed.send_replace(Some(read_answer::<Hello>(&answer)));
+            }
+            id => {
+                if let Some(caller) = waiting.lock().remove(&id) {
+                    // The caller may have given up.
+                    let _ = caller.send(answer);
+                }
+            }
+        }
+    }
+    waiting.lock().clear();
+}
+
+fn read_answer<V: Verb>(answer: &Answer) -> Result<V::Answer, Failure> {
+    if let Some(failure) = &answer.failure {
+        return Err(failure.clone());
+    }
+    cbor::decode(&answer.body, LIMIT).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "the relay's answer makes no sense", &error)
+    })
+}
+
+fn unanswered() -> Failure {
+    Failure::new(Kind::RelayUnreachable, "the relay did not answer")
+}
+
+impl Connection {
+    /// The relay's answer to HELLO.
+    pub async fn welcome(&self) -> Result<Welcome, Failure> {
+        let mut welcome = self.shared.welcome.clone();
+        let answered = async {
+            match welcome.wait_for(Option::is_some).await {
+                Ok(answer) => answer.clone().expect("it was waited for"),
+                Err(_) => Err(self.lost()),
+            }
+        };
+        timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    /// The answer to HELLO, if it has come and was no.
+    pub fn refusal(&self) -> Option<Failure> {
+        self.shared.welcome.borrow().as_ref().and_then(|answer| answer.as_ref().err().cloned())
+    }
+
+    /// Asks the relay.
+    pub async fn call<V: Verb>(&self, verb: &V) -> Result<V::Answer, Failure> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let call = Call { id, verb: V::NUMBER, body: Blob(cbor::encode(verb)) };
+        let (caller, answer) = oneshot::channel();
+        self.shared.waiting.lock().insert(id, caller);
+        let asked = async {
+            let mut control = self.shared.control.lock().await;
+            control::write(&mut *control, &call).await.map_err(|_| self.lost())?;
+            drop(control);
+            answer.await.map_err(|_| self.refusal().unwrap_or_else(|| self.lost()))
+        };
+        let answer = timeout(PATIENCE, asked).await;
+        self.shared.waiting.lock().remove(&id);
+        read_answer::<V>(&answer.unwrap_or_else(|_| Err(unanswered()))?)
+    }
+
+    /// What the relay says unasked, from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.shared.notices.subscribe()
+    }
+
+    /// Opens a stream.
+    pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        let (send, recv) = self.shared.quic.open_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// The next stream that the relay opens.
+    pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        let (send, recv) = self.shared.quic.accept_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// Waits until the connection is over.
+    pub async fn closed(&self) -> Closed {
+        self.shared.quic.closed().await.into()
+    }
+
+    /// Why the connection is over, if it is.
+    pub fn close_reason(&self) -> Option<Closed> {
+        self.shared.quic.close_reason().map(Closed::from)
+    }
+
+    /// Closes the connection.
+    pub fn close(&self, reason: Reset) {
+        self.shared.quic.close(reason.code().into(), b"");
+    }
+
+    /// Closes the connection and waits until the relay has been told.
+    pub async fn shut(self, reason: Reset) {
+        self.close(reason);
+        // A relay that does not listen is not waited for.
+        let _ = timeout(Duration::from_millis(200), self.shared.endpoint.wait_idle()).await;
+    }
+
+    /// The address at which the relay is reached.
+    pub fn remote(&self) -> SocketAddr {
+        self.shared.quic.remote_address()
+    }
+
+    /// The round trip to the relay, as QUIC estimates it.
+    pub fn rtt(&self) -> Duration {
+        self.shared.quic.rtt()
+    }
+
+    fn lost(&self) -> Failure {
+        let why = self.close_reason().map_or_else(|| "it broke off".to_owned(), |c| c.to_string());
+        Failure::new(Kind::RelayUnreachable, format!("the connection to the relay is lost: {why}"))
+    }
+}

@@ -1,0 +1,213 @@
+//! The relay's end: accept connections, know their keys, read their control stream.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use farwire_protocol::header::Reset;
+use farwire_protocol::id::Kt;
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
+
+use crate::outer::dial::exporter;
+use crate::outer::halves::{RecvHalf, SendHalf};
+use crate::outer::tls::{self, ServerTls};
+use crate::outer::{Closed, transport};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Connections that have not finished their handshake; beyond that, peers must prove their address.
+const MAX_INCOMING: usize = 4096;
+
+/// What a listener needs.
+#[derive(Debug)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The relay's TLS key.
+    pub key: SigningKey,
+    /// The number of this node.
+    pub node: u16,
+    /// Signs stateless resets, also those for connections of an earlier process.
+    pub reset_key: [u8; 32],
+    /// Marks our connection ids.
+    pub cid_key: [u8; 32],
+    /// Where to log TLS secrets.
+    pub keylog: Option<PathBuf>,
+}
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] ServerTls),
+    /// The configuration has no cipher for QUIC's first packets: a bug of ours.
+    #[error("TLS does not fit QUIC")]
+    Quic,
+}
+
+/// A socket on which programs arrive.
+#[derive(Debug)]
+pub struct Listener {
+    endpoint: quinn::Endpoint,
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub fn bind(options: &Options) -> Result<Self, ListenError> {
+        let address = options.listen;
+        let no_address = |source| ListenError::Address { address, source };
+        let tls = tls::server(&options.key, options.keylog.as_deref())?;
+        let tls = QuicServerConfig::try_from(tls).map_err(|_| ListenError::Quic)?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        config
+            .transport_config(transport::config(false))
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(16 << 10)
+            .incoming_buffer_size_total(16 << 20);
+        let socket = transport::socket(address).map_err(no_address)?;
+        let endpoint = quinn::Endpoint::new(
+            transport::server_endpoint(options.node, &options.reset_key, &options.cid_key),
+            Some(config),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(no_address)?;
+        Ok(Self { endpoint })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// The next program that knocks; `None` when the listener is closed.
+    pub async fn accept(&self) -> Option<Knock> {
+        self.endpoint.accept().await.map(Knock)
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+
+    /// Takes no more connections and closes those that are open.
+    pub async fn close(&self) {
+        self.endpoint.close(Reset::Closing.code().into(), b"");
+        // Peers that do not listen are not waited for.
+        let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+    }
+}
+
+/// A program that knocks, before anything about it is known but an address.
+#[derive(Debug)]
+pub struct Knock(quinn::Incoming);
+
+impl Knock {
+    /// From where, as far as that is proven.
+    pub fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    /// Asks for a proof of the address, unless it has been given. `None` when asked.
+    pub fn validated(self) -> Option<Self> {
+        if self.0.remote_address_validated() {
+            return Some(self);
+        }
+        // It fails only for an address that is proven.
+        let _ = self.0.retry();
+        None
+    }
+
+    /// Sends it away.
+    pub fn refuse(self) {
+        self.0.refuse();
+    }
+
+    /// Completes the TLS handshake and waits for the control stream.
+    pub async fn enter(self) -> Result<Arrival, Closed> {
+        let arrive = async {
+            let quic = self.0.accept()?.await?;
+            let (send, recv) = quic.accept_bi().await?;
+            let key = quic
+                .peer_identity()
+                .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
+                .and_then(|certs| certs.first().and_then(|cert| tls::raw_key(cert)))
+                .ok_or_else(|| Closed::Transport("no raw public key".to_owned()))?;
+            let exporter = exporter(&quic);
+            Ok(Arrival {
+                link: Guest { quic },
+                key,
+                exporter,
+                send: SendHalf::new(send),
+                recv: RecvHalf::new(recv),
+            })
+        };
+        timeout(HANDSHAKE, arrive).await.unwrap_or(Err(Closed::Silent))
+    }
+}
+
+/// A program that has proven a TLS key.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its connection.
+    pub link: Guest,
+    /// The key.
+    pub key: Kt,
+    /// To what HELLO is bound.
+    pub exporter: [u8; 32],
+    /// The control stream, towards the program.
+    pub send: SendHalf,
+    /// The control stream, from the program.
+    pub recv: RecvHalf,
+}
+
+/// A connection at the relay. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    quic: quinn::Connection,
+}
+
+impl Guest {
+    /// Opens a stream towards the program.
+    pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        let (send, recv) = self.quic.open_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// The next stream that the program opens.
+    pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        let (send, recv) = self.quic.accept_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// Waits until the connection is over.
+    pub async fn closed(&self) -> Closed {
+        self.quic.closed().await.into()
+    }
+
+    /// Closes it.
+    pub fn close(&self, reason: Reset) {
+        self.quic.close(reason.code().into(), b"");
+    }
+
+    /// From where it is, now.
+    pub fn remote(&self) -> SocketAddr {
+        self.quic.remote_address()
+    }
+}
