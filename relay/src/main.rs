@@ -1,2 +1,7 @@
-//! .
-fn main() {}
+//! `farwire-relay`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farwire_relay::cli::main()
+}

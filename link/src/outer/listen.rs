@@ -15,8 +15,7 @@ use tokio::time::timeout;
 
 use crate::outer::dial::exporter;
 use crate::outer::halves::{RecvHalf, SendHalf};
-use crate::outer::tls::{self, ServerTls};
-use crate::outer::{Closed, transport};
+use crate::outer::{Closed, tls, transport};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,8 +53,8 @@ pub enum ListenError {
         source: io::Error,
     },
     /// TLS.
-    #[error(transparent)]
-    Tls(#[from] ServerTls),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
     /// The configuration has no cipher for QUIC's first packets: a bug of ours.
     #[error("TLS does not fit QUIC")]
     Quic,
@@ -72,7 +71,8 @@ impl Listener {
     pub fn bind(options: &Options) -> Result<Self, ListenError> {
         let address = options.listen;
         let no_address = |source| ListenError::Address { address, source };
-        let tls = tls::server(&options.key, options.keylog.as_deref())?;
+        let tls = tls::server(&options.key, options.keylog.as_deref())
+            .map_err(|error| ListenError::Tls(error.to_string()))?;
         let tls = QuicServerConfig::try_from(tls).map_err(|_| ListenError::Quic)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         config

@@ -78,7 +78,7 @@ pub(super) fn client(
 }
 
 /// What the relay answers with: it shows `key`, and takes any Ed25519 key, whose owner HELLO names.
-pub(super) fn server(key: &SigningKey, keylog: Option<&Path>) -> Result<ServerConfig, ServerTls> {
+pub(super) fn server(key: &SigningKey, keylog: Option<&Path>) -> Result<ServerConfig, Error> {
     let provider = provider();
     let certified = certified(&provider, key)?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -90,20 +90,12 @@ pub(super) fn server(key: &SigningKey, keylog: Option<&Path>) -> Result<ServerCo
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     if let Some(path) = keylog {
-        config.key_log = Arc::new(KeyLog::open(path)?);
+        let log = KeyLog::open(path);
+        let log =
+            log.map_err(|error| Error::General(format!("the key log cannot be written: {error}")))?;
+        config.key_log = Arc::new(log);
     }
     Ok(config)
-}
-
-/// Why the relay's TLS cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerTls {
-    /// Our key or configuration.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] Error),
-    /// The key log cannot be written.
-    #[error("the key log cannot be written")]
-    KeyLog(#[from] io::Error),
 }
 
 fn signature(

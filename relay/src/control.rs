@@ -1,0 +1,256 @@
+//! One connection's control conversation: calls in, answers and notices out.
+
+use std::future::ready;
+use std::net::SocketAddr;
+
+use farwire_link::outer::control::{self, ControlError};
+use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_protocol::bundle::SignedBundle;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::{Id, Kind as IdKind, Nonce};
+use farwire_protocol::outer::{
+    Answer, Call, Done, EnrollmentIs, EnrollmentState, LIMIT, List, Lookup, Mail, MailAnswer,
+    MailGet, MailPut, Notice, Presence as PresenceVerb, Record, ServerCreate, ServerRemove,
+    ServerUpdate, Servers, Verb, Welcome,
+};
+use minicbor::Encode;
+use tokio::sync::mpsc;
+
+use crate::db::identities::Workspace;
+use crate::db::servers::Server;
+use crate::db::{now, seconds};
+use crate::hello::Admitted;
+use crate::presence::Ticket;
+use crate::run::Relay;
+
+/// What is known of a connection once it has been let in.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    pub(crate) relay: &'a Relay,
+    pub(crate) who: Admitted,
+    pub(crate) ticket: Ticket,
+}
+
+/// The answer to HELLO.
+pub(crate) fn welcome(remote: SocketAddr, mail: bool) -> Welcome {
+    Welcome {
+        node: "1".to_owned(),
+        build: crate::run::BUILD.to_owned(),
+        time: seconds(now()),
+        streams: 256,
+        observed: remote.to_string(),
+        mail: Some(mail),
+    }
+}
+
+/// Writes the answer to a call.
+pub(crate) async fn answer<T: Encode<()>>(
+    send: &mut SendHalf,
+    id: u32,
+    result: Result<T, Failure>,
+) -> std::io::Result<()> {
+    let answer = match result {
+        Ok(value) => Answer { id, failure: None, body: Blob(cbor::encode(&value)) },
+        Err(failure) => Answer { id, failure: Some(failure), body: Blob::default() },
+    };
+    control::write(send, &answer).await
+}
+
+impl Visit<'_> {
+    /// Serves calls until the connection ends. Anything that is not a call ends it, too.
+    pub(crate) async fn serve(
+        &self,
+        mut recv: RecvHalf,
+        send: SendHalf,
+        notices: mpsc::Receiver<Notice>,
+    ) -> Result<(), ControlError> {
+        let (calls, answers) = mpsc::channel(16);
+        let read = async {
+            loop {
+                let call: Call = control::read(&mut recv).await?;
+                let answer = self.carry_out(&call).await;
+                if calls.send(answer).await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::select! {
+            read = read => read,
+            written = write(send, answers, notices) => written.map_err(ControlError::from),
+        }
+    }
+
+    async fn carry_out(&self, call: &Call) -> Answer {
+        let result = match call.verb {
+            PresenceVerb::NUMBER => self.with(call, |verb| ready(self.presence(verb))).await,
+            List::NUMBER => self.with(call, |verb| self.list(verb)).await,
+            Lookup::NUMBER => self.with(call, |verb| self.lookup(verb)).await,
+            ServerCreate::NUMBER => self.with(call, |verb| self.create(verb)).await,
+            ServerUpdate::NUMBER => self.with(call, |verb| self.update(verb)).await,
+            ServerRemove::NUMBER => self.with(call, |verb| self.remove(verb)).await,
+            EnrollmentState::NUMBER => self.with(call, |verb| self.enrollment(verb)).await,
+            MailPut::NUMBER => self.with(call, |verb| self.put_mail(verb)).await,
+            MailGet::NUMBER => self.with(call, |verb| self.get_mail(verb)).await,
+            MailAnswer::NUMBER => self.with(call, |verb| self.answer_mail(verb)).await,
+            _ => Err(Failure::new(Kind::Unsupported, "the relay does not know this request")
+                .with_hint("update the relay")),
+        };
+        match result {
+            Ok(body) => Answer { id: call.id, failure: None, body: Blob(body) },
+            Err(failure) => Answer { id: call.id, failure: Some(failure), body: Blob::default() },
+        }
+    }
+
+    /// Decodes a verb, carries it out, encodes what it answers.
+    async fn with<V, F>(&self, call: &Call, serve: impl FnOnce(V) -> F) -> Result<Vec<u8>, Failure>
+    where
+        V: Verb,
+        F: Future<Output = Result<V::Answer, Failure>>,
+    {
+        let verb = cbor::decode(&call.body, LIMIT).map_err(|error| {
+            Failure::caused(Kind::ProtocolViolation, "the request makes no sense", &error)
+        })?;
+        Ok(cbor::encode(&serve(verb).await?))
+    }
+
+    fn device(&self) -> Result<(Id, Workspace), Failure> {
+        match self.who {
+            Admitted::Device { id, workspace } => Ok((id, workspace)),
+            _ => Err(not_for_you()),
+        }
+    }
+
+    fn enrolling(&self, enrollment: Nonce) -> Result<(), Failure> {
+        let own = self.who == Admitted::Enrolling { enrollment };
+        if own { Ok(()) } else { Err(not_for_you()) }
+    }
+
+    fn presence(&self, verb: PresenceVerb) -> Result<Done, Failure> {
+        let Admitted::Agent { id, .. } = self.who else { return Err(not_for_you()) };
+        if verb.admits.len() > 1024 {
+            return Err(Failure::new(
+                Kind::TooLarge,
+                "an agent admits at most 1,024 devices by hand",
+            ));
+        }
+        self.relay.presence.admits(id, self.ticket, verb.admits);
+        Ok(Done {})
+    }
+
+    async fn list(&self, verb: List) -> Result<Servers, Failure> {
+        let (_, workspace) = self.device()?;
+        let (servers, next) = self.relay.db.list(workspace, verb.page.unwrap_or(0)).await?;
+        let servers = servers.into_iter().map(|server| self.filled(server)).collect();
+        Ok(Servers { servers, next })
+    }
+
+    async fn lookup(&self, verb: Lookup) -> Result<Record, Failure> {
+        let (id, workspace) = self.device()?;
+        if !self.relay.presence.may_see(id, workspace, verb.agent) {
+            return Err(Failure::new(
+                Kind::UnknownServer,
+                "the relay has no such server for this device",
+            ));
+        }
+        let server = self.relay.db.server_of(verb.agent).await?;
+        let own = server.workspace == workspace;
+        let mut record = self.filled(server);
+        if !own {
+            // Names and labels are for the workspace that gave them.
+            record.name.clear();
+            record.labels.clear();
+        }
+        Ok(record)
+    }
+
+    async fn create(&self, verb: ServerCreate) -> Result<Record, Failure> {
+        let (_, workspace) = self.device()?;
+        let server = self.relay.db.create(workspace, &verb).await?;
+        Ok(self.filled(server))
+    }
+
+    async fn update(&self, verb: ServerUpdate) -> Result<Record, Failure> {
+        let (_, workspace) = self.device()?;
+        let server = self.relay.db.update(workspace, &verb).await?;
+        self.relay.presence.put(&server);
+        Ok(self.filled(server))
+    }
+
+    async fn remove(&self, verb: ServerRemove) -> Result<Done, Failure> {
+        let (_, workspace) = self.device()?;
+        let server = self.relay.db.remove(workspace, &verb.name).await?;
+        if let Some(agent) = server.record.agent {
+            self.relay.presence.remove(agent);
+        }
+        Ok(Done {})
+    }
+
+    async fn enrollment(&self, verb: EnrollmentState) -> Result<EnrollmentIs, Failure> {
+        self.enrolling(verb.enrollment)?;
+        let state = self.relay.db.mail_state(verb.enrollment).await?;
+        Ok(EnrollmentIs { state, time: seconds(now()) })
+    }
+
+    async fn put_mail(&self, verb: MailPut) -> Result<Done, Failure> {
+        self.enrolling(verb.enrollment)?;
+        let workspace = self.relay.db.put_mail(verb.enrollment, &verb.blob).await?;
+        self.relay.presence.tell_devices(workspace, &Notice::Mail);
+        Ok(Done {})
+    }
+
+    async fn get_mail(&self, verb: MailGet) -> Result<Mail, Failure> {
+        let pieces = match self.who {
+            Admitted::Device { workspace, .. } => {
+                self.relay.db.requests_of(workspace, verb.enrollment).await?
+            }
+            Admitted::Enrolling { enrollment } => self.relay.db.answer_to(enrollment).await?,
+            Admitted::Agent { .. } => return Err(not_for_you()),
+        };
+        Ok(Mail { pieces })
+    }
+
+    async fn answer_mail(&self, verb: MailAnswer) -> Result<Record, Failure> {
+        let (_, workspace) = self.device()?;
+        let agent = SignedBundle::decode_kind(&verb.agent, IdKind::Agent).map_err(|error| {
+            Failure::caused(Kind::InvalidArgument, "the agent's bundle", &error)
+        })?;
+        let before = self.relay.db.server_of(agent.id).await.ok();
+        if before.is_some_and(|server| server.workspace != workspace) {
+            return Err(Failure::new(
+                Kind::AlreadyEnrolled,
+                "this agent belongs to another workspace",
+            ));
+        }
+        let server = self.relay.db.answer_mail(workspace, &verb, &agent).await?;
+        self.relay.presence.put(&server);
+        self.relay.presence.tell_enrolling(verb.enrollment, &Notice::Mail);
+        Ok(self.filled(server))
+    }
+
+    fn filled(&self, server: Server) -> Record {
+        self.relay.presence.fill(server.record)
+    }
+}
+
+fn not_for_you() -> Failure {
+    Failure::new(Kind::RelayDenied, "this connection may not ask for that")
+}
+
+async fn write(
+    mut send: SendHalf,
+    mut answers: mpsc::Receiver<Answer>,
+    mut notices: mpsc::Receiver<Notice>,
+) -> std::io::Result<()> {
+    loop {
+        let answer = tokio::select! {
+            biased;
+            Some(answer) = answers.recv() => answer,
+            Some(notice) = notices.recv() => {
+                Answer { id: 0, failure: None, body: Blob(cbor::encode(&notice)) }
+            }
+            else => return Ok(()),
+        };
+        control::write(&mut send, &answer).await?;
+    }
+}

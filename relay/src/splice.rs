@@ -1,0 +1,174 @@
+//! Joins one stream to another, chunk by chunk.
+//!
+//! Nothing is kept here: a half reads only what the other side has taken, so that QUIC's flow control
+//! reaches from end to end and a slow reader slows the program. Ends and resets pass in both
+//! directions. What a stream carries is not known; how urgent it may be stands in its header, and a
+//! half that does not stop talking is lowered until it does.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::task::Poll;
+
+use bytes::Bytes;
+use farwire_link::outer::opening::{Opening, OpeningError};
+use farwire_link::outer::{RecvHalf, SendHalf, reset_of};
+use farwire_protocol::header::{Class, Reset};
+use farwire_protocol::id::Id;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::db::identities::Workspace;
+use crate::presence::Passage;
+use crate::run::Relay;
+
+/// How many chunks are moved at once: about 64 packets' worth.
+const CHUNKS: usize = 64;
+
+/// Looked up once, not for every batch.
+static SPLICED: LazyLock<metrics::Counter> =
+    LazyLock::new(|| metrics::counter!("farwire_relay_spliced_bytes_total"));
+
+/// After so many bytes without a pause a half gives way to others.
+const BACKLOG: usize = 64 << 10;
+
+/// Serves one stream that a device has opened.
+pub(crate) async fn serve(
+    relay: &Relay,
+    device: (Id, Workspace),
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+) {
+    let refusal = match open(relay, device, &mut recv).await {
+        Ok((opening, passage)) => match enter(relay, device.0, &opening, &passage).await {
+            Ok(far) => {
+                let class = opening.header.class;
+                let joined = join(class, (send, recv), far);
+                tokio::select! {
+                    () = joined => {}
+                    // Dropping both streams resets them.
+                    () = passage.streams.cancelled() => {}
+                }
+                return;
+            }
+            Err(refusal) => refusal,
+        },
+        Err(refusal) => refusal,
+    };
+    metrics::counter!("farwire_relay_refused_streams_total", "reason" => format!("{refusal:?}"))
+        .increment(1);
+    recv.stop(refusal);
+    send.reset(refusal);
+}
+
+async fn open(
+    relay: &Relay,
+    (device, workspace): (Id, Workspace),
+    recv: &mut RecvHalf,
+) -> Result<(Opening, Passage), Reset> {
+    let opening = Opening::read(recv).await.map_err(|error| match error {
+        OpeningError::Slow => Reset::Stale,
+        OpeningError::Broken(_) | OpeningError::Bad(_) => Reset::Malformed,
+    })?;
+    let passage = relay.presence.passage(device, workspace, opening.header.target)?;
+    Ok((opening, passage))
+}
+
+/// Opens the stream on the agent's leg, with the route and the header as it came.
+async fn enter(
+    relay: &Relay,
+    device: Id,
+    opening: &Opening,
+    passage: &Passage,
+) -> Result<(SendHalf, RecvHalf), Reset> {
+    let (mut send, recv) = passage.guest.open().await.map_err(|_| Reset::Offline)?;
+    send.set_priority(priority(opening.header.class, false));
+    let mut head = relay.presence.route(device).to_be_bytes().to_vec();
+    head.extend_from_slice(&opening.raw);
+    head.extend_from_slice(&opening.rest);
+    send.write_all(&head).await.map_err(|_| Reset::Offline)?;
+    Ok((send, recv))
+}
+
+fn priority(class: Class, backlog: bool) -> i32 {
+    match (class, backlog) {
+        (Class::Control, false) => 20,
+        (Class::Interactive, false) => 15,
+        (Class::Control | Class::Interactive, true) => 5,
+        (Class::Bulk, _) => 0,
+    }
+}
+
+async fn join(class: Class, near: (SendHalf, RecvHalf), far: (SendHalf, RecvHalf)) {
+    let _open = Gauge::new();
+    let (near_send, near_recv) = near;
+    let (far_send, far_recv) = far;
+    near_send.set_priority(priority(class, false));
+    tokio::join!(half(class, near_recv, far_send), half(class, far_recv, near_send));
+}
+
+/// Moves one direction until it ends or breaks.
+async fn half(class: Class, mut recv: RecvHalf, mut send: SendHalf) {
+    let stopped = send.stopped();
+    let moved = tokio::select! {
+        moved = move_all(class, &mut recv, &mut send) => moved,
+        Some(reason) = stopped => {
+            recv.stop(reason);
+            return;
+        }
+    };
+    match moved {
+        Ok(()) => send.finish(),
+        Err(error) => {
+            let reason = reset_of(&error).unwrap_or(Reset::Cancelled);
+            recv.stop(reason);
+            send.reset(reason);
+        }
+    }
+}
+
+async fn move_all(class: Class, recv: &mut RecvHalf, send: &mut SendHalf) -> io::Result<()> {
+    let mut chunks = [const { Bytes::new() }; CHUNKS];
+    let mut streak = 0;
+    loop {
+        let count = {
+            let mut reading = pin!(recv.read_chunks(&mut chunks));
+            match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+                Poll::Ready(read) => read?,
+                Poll::Pending => {
+                    if streak > BACKLOG {
+                        send.set_priority(priority(class, false));
+                    }
+                    streak = 0;
+                    reading.await?
+                }
+            }
+        };
+        let Some(batch) = chunks.get_mut(..count).filter(|batch| !batch.is_empty()) else {
+            return Ok(());
+        };
+        let bytes: usize = batch.iter().map(Bytes::len).sum();
+        SPLICED.increment(u64::try_from(bytes).unwrap_or(0));
+        if streak <= BACKLOG && streak + bytes > BACKLOG {
+            send.set_priority(priority(class, true));
+        }
+        streak += bytes;
+        send.write_chunks(batch).await?;
+    }
+}
+
+/// Counts itself while it lives.
+struct Gauge;
+
+impl Gauge {
+    fn new() -> Self {
+        metrics::gauge!("farwire_relay_streams").increment(1);
+        Self
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        metrics::gauge!("farwire_relay_streams").decrement(1);
+    }
+}
