@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The agent: runs on the server, only dials out, and decides.
+
+mod os;
