@@ -1,3 +1,4 @@
 //! The agent: runs on the server, only dials out, and decides.
 
-mod os;
+mod jobs;
+mod system;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use crate::os::user::User;
+use crate::system::user::User;
 
 /// The arguments that run `line`: through the user's shell if we know how to keep it from reading
 /// start-up files, else through `/bin/sh`. With `login` start-up files are wanted.

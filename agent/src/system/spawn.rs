@@ -18,9 +18,9 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::COMMAND_LIMIT;
 use rustix::process::{Pid, Resource, setrlimit, setsid};
 
-use crate::os::environment;
-use crate::os::harden;
-use crate::os::user::User;
+use crate::system::environment;
+use crate::system::harden;
+use crate::system::user::User;
 
 /// A program to start.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::Variable;
 
-use crate::os::user::User;
+use crate::system::user::User;
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use farwire_protocol::streams::run::Exit;
 
 use super::*;
-use crate::os::{group, wait};
+use crate::system::{group, wait};
 
 fn program(argv: &[&str]) -> Program {
     let user = User::current();
@@ -32,7 +32,7 @@ async fn check(program: &Program) -> (String, Exit) {
 
 #[tokio::test]
 async fn it_leads_its_own_session_with_three_descriptors_and_default_signals() {
-    crate::os::harden::descriptors(); // cargo leaves its own open
+    crate::system::harden::descriptors(); // cargo leaves its own open
     let (output, _) =
         check(&program(&["sh", "-c", "ls /proc/self/fd | wc -l; cat /proc/self/stat"])).await;
     let mut lines = output.lines();

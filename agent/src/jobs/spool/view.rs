@@ -1,0 +1,315 @@
+//! Looking at a part of a log: head, tail, a range of lines, grep.
+//!
+//! All of it happens here, so that no 2 GB cross the wire for a grep. These functions read files:
+//! call them where blocking is allowed. They hold the spool's lock only to copy a chunk. A line that
+//! is longer than [`LINE`] is looked at, and shown, by its first [`LINE`] bytes.
+
+use regex::bytes::Regex;
+
+use super::reader::Item;
+use super::{Mode, Spool};
+
+/// How much of a line grep looks at.
+pub(crate) const LINE: usize = 64 << 10;
+
+/// How much of a matching line is given.
+const SHOWN: usize = 2 << 10;
+
+/// How much is read at once.
+const CHUNK: usize = 256 << 10;
+
+/// A part of a log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Piece {
+    /// The offset of its first byte.
+    pub(crate) offset: u64,
+    /// The number of its first line.
+    pub(crate) first_line: u64,
+    /// It begins within its first line.
+    pub(crate) starts_within: bool,
+    /// It ends within its last line although that goes on.
+    pub(crate) ends_within: bool,
+    /// The bytes.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A line that matched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Match {
+    /// Its number.
+    pub(crate) line: u64,
+    /// The offset of its first byte.
+    pub(crate) offset: u64,
+    /// Its first bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether it goes on.
+    pub(crate) cut: bool,
+}
+
+/// Walks a log from an offset on, counting lines.
+struct Walk {
+    reader: super::SpoolReader,
+    /// The line that the next byte belongs to.
+    line: u64,
+    /// Whether the next byte is the first of its line.
+    fresh: bool,
+}
+
+impl Walk {
+    /// Begins at the last indexed place at or before `wanted`, by whatever measure `before` takes.
+    fn begin(spool: &Spool, before: impl Fn(&(u64, u64)) -> bool) -> Self {
+        let (offset, newlines, fresh) = {
+            let inner = spool.lock();
+            let after = inner.index.partition_point(before);
+            let entry =
+                inner.index.get(after.saturating_sub(1)).copied().unwrap_or((inner.start, 0));
+            (entry.0, entry.1, entry.0 == 0)
+        };
+        let reader = spool.reader(offset, Mode::Lagging);
+        Self { reader, line: newlines + 1, fresh }
+    }
+
+    /// The next chunk with the offset of its first byte.
+    fn next(&mut self) -> Option<(u64, bytes::Bytes)> {
+        loop {
+            let at = self.reader.offset();
+            match self.reader.next(CHUNK) {
+                Item::Data(_, bytes) => return Some((at, bytes)),
+                Item::Gap { lines, .. } => {
+                    self.line += lines;
+                    self.fresh = false;
+                }
+                Item::UpToDate { .. } => return None,
+            }
+        }
+    }
+}
+
+impl Spool {
+    /// Up to `budget` bytes from `offset` on.
+    pub(crate) fn from_offset(&self, offset: u64, budget: usize) -> Piece {
+        let start = self.lock().start.max(offset);
+        let mut walk = Walk::begin(self, |entry| entry.0 <= start);
+        let mut piece: Option<Piece> = None;
+        while let Some((at, bytes)) = walk.next() {
+            let skip =
+                usize::try_from(start.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
+            let (before, wanted) = bytes.split_at(skip);
+            walk.line += newlines(before);
+            if let Some(last) = before.last() {
+                walk.fresh = *last == b'\n';
+            }
+            if wanted.is_empty() {
+                continue;
+            }
+            let piece = piece.get_or_insert_with(|| Piece {
+                offset: at + skip as u64,
+                first_line: walk.line,
+                starts_within: !walk.fresh,
+                ends_within: false,
+                bytes: Vec::new(),
+            });
+            let room = budget - piece.bytes.len();
+            piece.bytes.extend_from_slice(wanted.get(..room).unwrap_or(wanted));
+            if piece.bytes.len() >= budget {
+                break;
+            }
+        }
+        let mut piece =
+            piece.unwrap_or_else(|| empty(walk.reader.offset(), walk.line, !walk.fresh));
+        self.mark_end(&mut piece);
+        piece
+    }
+
+    fn mark_end(&self, piece: &mut Piece) {
+        let more = piece.offset + (piece.bytes.len() as u64) < self.lock().end;
+        piece.ends_within = more && piece.bytes.last().is_some_and(|&byte| byte != b'\n');
+    }
+
+    /// The first `count` lines that are kept, within the budget.
+    pub(crate) fn head(&self, count: u64, budget: usize) -> Piece {
+        let start = self.lock().start;
+        let mut piece = self.from_offset(start, budget);
+        keep_lines(&mut piece, count);
+        self.mark_end(&mut piece);
+        piece
+    }
+
+    /// `count` lines from line `first` on, within the budget.
+    pub(crate) fn range(&self, first: u64, count: u64, budget: usize) -> Piece {
+        let mut piece = self.from_offset(self.offset_of_line(first), budget);
+        let partial = u64::from(piece.starts_within);
+        keep_lines(&mut piece, count.saturating_add(partial));
+        self.mark_end(&mut piece);
+        piece
+    }
+
+    /// The last `count` lines, within the budget: what does not fit is cut at the front.
+    pub(crate) fn tail(&self, count: u64, budget: usize) -> Piece {
+        let stats = self.stats();
+        let first = stats.lines.saturating_sub(count).saturating_add(1);
+        let by_lines = self.offset_of_line(first);
+        let by_bytes = stats.end.saturating_sub(budget as u64);
+        self.from_offset(by_lines.max(by_bytes), budget)
+    }
+
+    /// Where a line begins, or the end if there is no such line.
+    fn offset_of_line(&self, line: u64) -> u64 {
+        let mut walk = Walk::begin(self, |entry| entry.1 + 1 < line || entry.0 == 0);
+        if walk.line >= line && walk.fresh {
+            return walk.reader.offset();
+        }
+        while let Some((at, bytes)) = walk.next() {
+            for (place, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+                walk.line += 1;
+                if walk.line >= line {
+                    return at + place as u64 + 1;
+                }
+            }
+        }
+        walk.reader.offset()
+    }
+
+    /// Lines from `first` on that match, at most `limit` of them within the budget; and the line to
+    /// go on from, when there may be more.
+    pub(crate) fn grep(
+        &self,
+        pattern: &Regex,
+        first: u64,
+        limit: usize,
+        budget: usize,
+    ) -> (Vec<Match>, Option<u64>) {
+        let mut walk = Walk::begin(self, |entry| entry.1 + 1 < first || entry.0 == 0);
+        let mut found = Found { matches: Vec::new(), left: budget, limit };
+        let mut line = Line::default();
+        let mut skipping = !walk.fresh;
+        while let Some((at, bytes)) = walk.next() {
+            let mut at = at;
+            for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+                let whole = part.last() == Some(&b'\n');
+                if !skipping && walk.line >= first {
+                    line.extend(at, part.strip_suffix(b"\n").unwrap_or(part));
+                }
+                at += part.len() as u64;
+                if !whole {
+                    continue;
+                }
+                if !skipping && walk.line >= first && !found.take(pattern, walk.line, &line) {
+                    return (found.matches, Some(walk.line));
+                }
+                line.clear();
+                skipping = false;
+                walk.line += 1;
+            }
+        }
+        if line.started && !found.take(pattern, walk.line, &line) {
+            return (found.matches, Some(walk.line));
+        }
+        (found.matches, None)
+    }
+
+    /// Whether a line at or after `offset` matches.
+    pub(crate) fn matches_after(&self, pattern: &Regex, offset: u64) -> bool {
+        let mut reader = self.reader(offset, Mode::Lagging);
+        let mut line = Line::default();
+        loop {
+            match reader.next(CHUNK) {
+                Item::Data(_, bytes) => {
+                    for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+                        line.extend(0, part.strip_suffix(b"\n").unwrap_or(part));
+                        if part.ends_with(b"\n") {
+                            if pattern.is_match(&line.bytes) {
+                                return true;
+                            }
+                            line.clear();
+                        }
+                    }
+                }
+                Item::Gap { .. } => {}
+                Item::UpToDate { .. } => return line.started && pattern.is_match(&line.bytes),
+            }
+        }
+    }
+}
+
+/// The first bytes of a line.
+#[derive(Default)]
+struct Line {
+    offset: u64,
+    started: bool,
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Line {
+    fn extend(&mut self, at: u64, bytes: &[u8]) {
+        if !self.started {
+            self.offset = at;
+            self.started = true;
+        }
+        let room = LINE - self.bytes.len();
+        self.cut |= bytes.len() > room;
+        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.started = false;
+        self.cut = false;
+    }
+}
+
+struct Found {
+    matches: Vec<Match>,
+    left: usize,
+    limit: usize,
+}
+
+impl Found {
+    /// Takes the line if it matches. `false` when it does and there is no room for it.
+    fn take(&mut self, pattern: &Regex, number: u64, line: &Line) -> bool {
+        if !pattern.is_match(&line.bytes) {
+            return true;
+        }
+        let shown = line.bytes.get(..SHOWN).unwrap_or(&line.bytes);
+        if self.matches.len() >= self.limit || shown.len() > self.left {
+            return false;
+        }
+        self.left -= shown.len();
+        self.matches.push(Match {
+            line: number,
+            offset: line.offset,
+            bytes: shown.to_vec(),
+            cut: line.cut || shown.len() < line.bytes.len(),
+        });
+        true
+    }
+}
+
+fn empty(offset: u64, first_line: u64, starts_within: bool) -> Piece {
+    Piece { offset, first_line, starts_within, ends_within: false, bytes: Vec::new() }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+/// Cuts a piece after so many lines.
+fn keep_lines(piece: &mut Piece, count: u64) {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let ends = piece.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let length = match count.checked_sub(1) {
+        None => 0,
+        Some(last) => ends.map(|(at, _)| at + 1).nth(last).unwrap_or(piece.bytes.len()),
+    };
+    piece.bytes.truncate(length);
+}
+
+/// The last bytes of the log, from the last line that is not empty, at most `limit`.
+pub(super) fn last_line(spool: &Spool, limit: usize) -> Vec<u8> {
+    let end = spool.lock().end;
+    let piece = spool.from_offset(end.saturating_sub(limit as u64 * 2), limit * 2);
+    let text = piece.bytes.strip_suffix(b"\n").unwrap_or(&piece.bytes);
+    let line = text.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+    line.get(..limit).unwrap_or(line).to_vec()
+}
