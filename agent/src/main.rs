@@ -1,2 +1,7 @@
-//! .
-fn main() {}
+//! `farwire-agent`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farwire_agent::cli::main()
+}

@@ -9,6 +9,7 @@ use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 
 use crate::cbor;
+use crate::failure::{Failure, Kind as FailureKind};
 use crate::id::{Id, Kd, Kind, Kn, Kt, TrustDomain};
 use crate::signed::Signed;
 
@@ -17,6 +18,9 @@ const LABEL: &str = "farwire-sig-v1/bundle";
 
 /// No bundle is longer.
 pub const LIMIT: usize = 1024;
+
+/// How the text form of a bundle begins.
+const TEXT_PREFIX: &str = "fwb_";
 
 /// The version of the bundle's own format.
 pub const VERSION: u8 = 1;
@@ -145,6 +149,33 @@ impl SignedBundle {
         cbor::encode(&self.signed)
     }
 
+    /// The same as a text to carry by hand: `fwb_` and base32.
+    pub fn to_text(&self) -> String {
+        format!("{TEXT_PREFIX}{}", crate::address::base32(&self.encode()))
+    }
+
+    /// Reads [`SignedBundle::to_text`]; it must be of this kind.
+    pub fn from_text(text: &str, wanted: Kind) -> Result<Self, Failure> {
+        let bytes = text
+            .trim()
+            .strip_prefix(TEXT_PREFIX)
+            .filter(|digits| digits.len() <= LIMIT * 2)
+            .and_then(crate::address::unbase32)
+            .ok_or_else(|| {
+                Failure::new(
+                    FailureKind::InvalidArgument,
+                    "a bundle is one line that begins with `fwb_`",
+                )
+            })?;
+        Self::decode_kind(&bytes, wanted).map_err(|error| {
+            let kind = match error {
+                BundleError::WrongKind { .. } => FailureKind::WrongKeyKind,
+                _ => FailureKind::InvalidArgument,
+            };
+            Failure::caused(kind, "the bundle is not in order", &error)
+        })
+    }
+
     /// Whether this may stand where `old` stood: the same identity, and a higher `seq` or the very
     /// same bytes.
     pub fn succeeds(&self, old: &Self) -> bool {
@@ -232,6 +263,16 @@ pub(crate) mod tests {
             SignedBundle::decode_kind(&bytes, Kind::Device),
             Err(BundleError::WrongKind { .. })
         ));
+    }
+
+    #[test]
+    fn a_bundle_can_be_carried_as_text() {
+        let (key, bundle) = bundle(1, Kind::Agent);
+        let text = bundle.sign(&key).to_text();
+        assert_eq!(*SignedBundle::from_text(&format!(" {text}\n"), Kind::Agent).unwrap(), bundle);
+        let kind = |text: &str, kind| SignedBundle::from_text(text, kind).unwrap_err().kind;
+        assert_eq!(kind(&text, Kind::Device), FailureKind::WrongKeyKind);
+        assert_eq!(kind(&text[..40], Kind::Agent), FailureKind::InvalidArgument);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use rustix::fs::FallocateFlags;
 use tokio::sync::watch;
 
 pub(crate) use reader::{Item, Mode, SpoolReader};
-pub(crate) use view::{Match, Piece};
+pub(crate) use view::Piece;
 
 /// Which stream bytes came from, by its channel on the wire.
 pub(crate) type Stream = u8;
@@ -229,11 +229,6 @@ impl Spool {
     /// How much there is.
     pub(crate) fn stats(&self) -> Stats {
         self.lock().stats()
-    }
-
-    /// Bytes of each channel that are gone, for the report of a gap.
-    fn gone(&self) -> [u64; 3] {
-        self.lock().gone
     }
 
     /// Moves what is in memory to the file, for jobs that ended long ago.
@@ -437,7 +432,7 @@ impl Inner {
     }
 
     /// Bytes from memory at `offset`, if they are there.
-    fn from_memory(&self, offset: u64, limit: usize) -> Option<Bytes> {
+    fn in_memory(&self, offset: u64, limit: usize) -> Option<Bytes> {
         let mut at = self.memory_start;
         if offset < at {
             return None;

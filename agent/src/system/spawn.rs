@@ -6,7 +6,6 @@
 #![expect(unsafe_code, reason = "`pre_exec` runs our closure between fork and exec")]
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -200,12 +199,6 @@ fn exhausted(what: &str, error: io::Error) -> Failure {
 fn shown(bytes: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
     text.escape_debug().to_string()
-}
-
-/// A descriptor as a file, for reading in tests.
-#[cfg(test)]
-fn file(fd: OwnedFd) -> File {
-    File::from(fd)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! How a program ended, from `waitid` and nothing else; and the names of signals.
+//! How a program ended, from `waitid` and nothing else.
+#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -10,7 +11,9 @@ use tokio::io::unix::AsyncFd;
 
 /// Waits for the process behind the descriptor and reaps it.
 pub(crate) async fn leader(pidfd: OwnedFd) -> io::Result<Exit> {
-    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    // SAFETY: an `OwnedFd` is open, and stays so as long as the `AsyncFd` that owns it.
+    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    let pidfd = pidfd.map_err(io::Error::from)?;
     loop {
         let mut ready = pidfd.readable().await?;
         let status = waitid(

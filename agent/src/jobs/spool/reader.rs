@@ -88,7 +88,7 @@ impl SpoolReader {
             }
             let (stream, until) = inner.run_at(self.at);
             let limit = limit.min(usize::try_from(until - self.at).unwrap_or(limit));
-            let found = inner.from_memory(self.at, limit);
+            let found = inner.in_memory(self.at, limit);
             let file = inner.file.as_ref().and_then(|file| file.try_clone().ok());
             let file_limit =
                 usize::try_from(inner.file_end.saturating_sub(self.at)).unwrap_or(limit);
@@ -120,6 +120,12 @@ impl SpoolReader {
             self.spool.lock().holds.insert(hold, self.at.saturating_sub(IN_FLIGHT));
             self.spool.shared.read.send_modify(|read| *read += 1);
         }
+    }
+
+    /// Goes to the end without reading, for a reader that only wants to know of more.
+    pub(crate) fn catch_up(&mut self) {
+        self.grown.mark_unchanged();
+        self.at = self.spool.lock().end;
     }
 
     /// Waits until there may be more than when [`SpoolReader::next`] last looked.

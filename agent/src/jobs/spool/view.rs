@@ -87,7 +87,7 @@ impl Walk {
 
 impl Spool {
     /// Up to `budget` bytes from `offset` on.
-    pub(crate) fn from_offset(&self, offset: u64, budget: usize) -> Piece {
+    pub(crate) fn bytes_from(&self, offset: u64, budget: usize) -> Piece {
         let start = self.lock().start.max(offset);
         let mut walk = Walk::begin(self, |entry| entry.0 <= start);
         let mut piece: Option<Piece> = None;
@@ -129,7 +129,7 @@ impl Spool {
     /// The first `count` lines that are kept, within the budget.
     pub(crate) fn head(&self, count: u64, budget: usize) -> Piece {
         let start = self.lock().start;
-        let mut piece = self.from_offset(start, budget);
+        let mut piece = self.bytes_from(start, budget);
         keep_lines(&mut piece, count);
         self.mark_end(&mut piece);
         piece
@@ -137,7 +137,7 @@ impl Spool {
 
     /// `count` lines from line `first` on, within the budget.
     pub(crate) fn range(&self, first: u64, count: u64, budget: usize) -> Piece {
-        let mut piece = self.from_offset(self.offset_of_line(first), budget);
+        let mut piece = self.bytes_from(self.offset_of_line(first), budget);
         let partial = u64::from(piece.starts_within);
         keep_lines(&mut piece, count.saturating_add(partial));
         self.mark_end(&mut piece);
@@ -150,7 +150,7 @@ impl Spool {
         let first = stats.lines.saturating_sub(count).saturating_add(1);
         let by_lines = self.offset_of_line(first);
         let by_bytes = stats.end.saturating_sub(budget as u64);
-        self.from_offset(by_lines.max(by_bytes), budget)
+        self.bytes_from(by_lines.max(by_bytes), budget)
     }
 
     /// Where a line begins, or the end if there is no such line.
@@ -308,7 +308,7 @@ fn keep_lines(piece: &mut Piece, count: u64) {
 /// The last bytes of the log, from the last line that is not empty, at most `limit`.
 pub(super) fn last_line(spool: &Spool, limit: usize) -> Vec<u8> {
     let end = spool.lock().end;
-    let piece = spool.from_offset(end.saturating_sub(limit as u64 * 2), limit * 2);
+    let piece = spool.bytes_from(end.saturating_sub(limit as u64 * 2), limit * 2);
     let text = piece.bytes.strip_suffix(b"\n").unwrap_or(&piece.bytes);
     let line = text.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
     line.get(..limit).unwrap_or(line).to_vec()

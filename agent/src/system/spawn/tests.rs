@@ -1,5 +1,6 @@
 //! Real programs, and every way in which one cannot be started.
 
+use std::fs::File;
 use std::io::Read as _;
 
 use farwire_protocol::streams::run::Exit;
@@ -23,7 +24,7 @@ async fn check(program: &Program) -> (String, Exit) {
     let child = spawn(program).unwrap();
     let output = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
-        file(child.stdout).read_to_string(&mut text).unwrap();
+        File::from(child.stdout).read_to_string(&mut text).unwrap();
         text
     });
     let exit = wait::leader(child.pidfd).await.unwrap();
@@ -32,7 +33,7 @@ async fn check(program: &Program) -> (String, Exit) {
 
 #[tokio::test]
 async fn it_leads_its_own_session_with_three_descriptors_and_default_signals() {
-    crate::system::harden::descriptors(); // cargo leaves its own open
+    harden::descriptors(); // cargo leaves its own open
     let (output, _) =
         check(&program(&["sh", "-c", "ls /proc/self/fd | wc -l; cat /proc/self/stat"])).await;
     let mut lines = output.lines();
@@ -95,7 +96,7 @@ async fn root_can_become_somebody_else() {
 async fn a_signal_reaches_the_whole_group_and_what_left_it_is_counted() {
     let script = "sleep 1000 & setsid sleep 1001 & echo started; wait";
     let child = spawn(&program(&["sh", "-c", script])).unwrap();
-    let mut stdout = file(child.stdout);
+    let mut stdout = File::from(child.stdout);
     let mut line = [0; 8];
     stdout.read_exact(&mut line).unwrap();
     let escaped = loop {

@@ -32,7 +32,12 @@ fn start() -> Start {
 
 #[test]
 fn the_bytes_of_a_start() {
-    check(&Request::Start(start()), expect!["820081a60050010101010101010101010101010101010150020202020202020202020202020202020282008181426c730719138808f509820081f5"]);
+    check(
+        &Request::Start(start()),
+        expect![
+            "820081a60050010101010101010101010101010101010150020202020202020202020202020202020282008181426c730719138808f509820081f5"
+        ],
+    );
 }
 
 #[test]
@@ -60,13 +65,19 @@ fn the_bytes_of_an_end() {
     let ended = Ended { state, next: None, matched: None };
     check(&ended, expect!["a100a60082008107020c0301040205000600"]);
     let ends = vec![Offset { channel: STDOUT, offset: 2 }];
-    check(&End { ends, failure: None, body: Some(Blob(vec![0xf6])) }, expect!["a200818201020241f6"]);
+    check(
+        &End { ends, failure: None, body: Some(Blob(vec![0xf6])) },
+        expect!["a200818201020241f6"],
+    );
 }
 
 #[test]
 fn the_bytes_of_a_stop() {
     let stop = control::Stop { request: Some(Nonce([1; 16])), job: None, signal: Some(2) };
-    check(&control::Call { id: 1, ask: Some(control::Ask::Stop(stop)) }, expect!["a2000101820181a20050010101010101010101010101010101010202"]);
+    check(
+        &control::Call { id: 1, ask: Some(control::Ask::Stop(stop)) },
+        expect!["a2000101820181a20050010101010101010101010101010101010202"],
+    );
 }
 
 #[test]

@@ -1,0 +1,328 @@
+//! The command line of `farwire-agent`.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use farwire_keystore::{Enrollment, State};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Kind as IdKind;
+use farwire_protocol::token::LIMIT;
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::enroll::{self, Outcome};
+use crate::service::{self, Whose};
+use crate::status::Status;
+use crate::{device, run};
+
+/// Lets the owner's devices work on this server. Only dials out, and decides what is allowed.
+#[derive(Debug, Parser)]
+#[command(name = "farwire-agent", version, arg_required_else_help = true)]
+struct Cli {
+    /// Where keys and state are kept [default: /var/lib/farwire-agent, or below ~/.local/state]
+    #[arg(long, global = true, value_name = "DIR", env = "FARWIRE_AGENT_STATE")]
+    state: Option<PathBuf>,
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter
+    #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG", default_value = "info")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enroll this server with a token from `farwire server create`
+    Enroll(Enroll),
+    /// Dial the relay and serve, until a signal comes
+    Run,
+    /// Show how this agent stands
+    Status(Json),
+    /// Print the fingerprint to compare with `farwire server show`
+    Fingerprint(Fingerprint),
+    /// Forget the enrollment and the devices that came with it
+    Leave,
+    /// Decide by hand which devices may come in
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Run as a service of systemd, so that the server comes back after a reboot
+    #[command(subcommand)]
+    Service(ServiceCommand),
+}
+
+#[derive(Args, Debug)]
+#[group(id = "how", required = true, multiple = false)]
+struct TokenFrom {
+    /// Read the token from this file
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The token; `-` reads it from standard input, which other users cannot see
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct Enroll {
+    #[command(flatten)]
+    from: TokenFrom,
+    /// How long to wait for the answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    wait: u64,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Args, Debug)]
+struct Json {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Fingerprint {
+    /// Print the whole bundle, for `farwire server add`
+    #[arg(long)]
+    bundle: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeviceCommand {
+    /// Let a device in, by the bundle that `farwire fingerprint --bundle` prints
+    Add {
+        /// What to call it
+        name: String,
+        /// The file with the bundle; `-` reads it from standard input
+        #[arg(long, value_name = "FILE")]
+        bundle: PathBuf,
+    },
+    /// List the devices that may come in
+    Ls(Json),
+    /// Lock a device out, by its name or its fingerprint. It takes effect at once
+    Rm {
+        /// Which
+        device: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ServiceCommand {
+    /// Install, enable and start the service
+    Install(Scope),
+    /// Stop and remove the service
+    Uninstall(Scope),
+    /// Say whether it is active
+    Status(Scope),
+    /// Print the unit without installing it
+    Print(Scope),
+}
+
+#[derive(Args, Debug)]
+struct Scope {
+    /// A service of this user instead of the system's
+    #[arg(long)]
+    user: bool,
+}
+
+impl Scope {
+    fn whose(&self) -> Whose {
+        if self.user { Whose::User } else { Whose::System }
+    }
+}
+
+/// Runs the program and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nowhere to print it to is no reason to fail differently.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    logs.with_ansi(false).with_target(false).init();
+    match carry_out(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error[{}]: {}\nhint: {}", failure.kind, failure.message, failure.hint());
+            ExitCode::from(code(&failure))
+        }
+    }
+}
+
+/// sysexits: usage, data, unavailable, I/O, permission, configuration.
+fn code(failure: &Failure) -> u8 {
+    match failure.kind {
+        Kind::InvalidArgument => 64,
+        Kind::KeystoreCorrupt | Kind::StateVersion | Kind::TokenMalformed => 65,
+        Kind::Io => 74,
+        Kind::KeystorePermissions | Kind::UserNotAllowed => 77,
+        Kind::Configuration | Kind::NotEnrolled | Kind::NotInitialized => 78,
+        _ => 69,
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // One thread: what the agent does is waiting, and a thread that wakes another costs more.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
+}
+
+fn carry_out(cli: Cli) -> Result<(), Failure> {
+    let root = rustix::process::geteuid().is_root();
+    let place = State::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
+    match cli.command {
+        Command::Enroll(options) => enroll(&place, options),
+        Command::Run => runtime()?.block_on(run::run(State::open(&place)?)),
+        Command::Status(Json { json }) => status(&place, json),
+        Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),
+        Command::Leave => {
+            let state = State::open(&place)?;
+            state.enrollments().leave(&state.lock()?)?;
+            println!("left; `farwire server remove` on the other side removes the record");
+            Ok(())
+        }
+        Command::Device(command) => devices(&place, command),
+        Command::Service(command) => services(&place, command),
+    }
+}
+
+fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
+    let limit = u64::try_from(LIMIT * 2).unwrap_or(u64::MAX);
+    let mut text = Zeroizing::new(String::new());
+    let read = match (from.token_file, from.token) {
+        (Some(path), _) => {
+            let opened = std::fs::File::open(&path)
+                .and_then(|file| file.take(limit).read_to_string(&mut text));
+            opened.map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", path.display())))
+        }
+        (None, Some(token)) if token == "-" => std::io::stdin()
+            .take(limit)
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}"))),
+        (None, token) => {
+            eprintln!(
+                "warning: other users of this machine can see a token on the command line; --token - reads it from standard input"
+            );
+            *text = token.unwrap_or_default();
+            Ok(0)
+        }
+    };
+    read.map(|_| text)
+}
+
+fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
+    let token = enroll::parse(&token(options.from)?)?;
+    let existed = place.exists();
+    let state = State::create(place)?;
+    let outcome =
+        runtime()?.block_on(enroll::enroll(&state, token, Duration::from_secs(options.wait)));
+    if outcome.is_err() && !existed {
+        // A refused token leaves nothing behind; a directory with something in it stays.
+        let _ = std::fs::remove_file(place.join("lock"));
+        let _ = std::fs::remove_dir(place);
+    }
+    let fingerprint = |state: &State| enroll::fingerprint(state);
+    match outcome? {
+        Outcome::Enrolled(enrolled) if options.json.json => {
+            let object = serde_json::json!({
+                "state": "enrolled", "name": enrolled.name, "fingerprint": fingerprint(&state)?,
+            });
+            println!("{object}");
+        }
+        Outcome::Enrolled(enrolled) => {
+            println!("enrolled as `{}`, {}", enrolled.name, fingerprint(&state)?);
+            println!("next: `farwire-agent service install` starts it now and after each reboot,");
+            println!("      or `farwire-agent run` in this terminal");
+        }
+        Outcome::Pending if options.json.json => {
+            println!("{}", serde_json::json!({"state": "pending"}));
+        }
+        Outcome::Pending => {
+            println!(
+                "pending: whoever made the token is not online; they accept it when they next use farwire"
+            );
+            println!("next: `farwire-agent service install` or `farwire-agent run` waits for it");
+        }
+    }
+    Ok(())
+}
+
+fn status(place: &std::path::Path, json: bool) -> Result<(), Failure> {
+    let status = Status::read(&State::open(place)?)?;
+    if json {
+        println!("{}", serde_json::json!(status));
+    } else {
+        status.print();
+    }
+    Ok(())
+}
+
+fn fingerprint(state: &State, bundle: bool) -> Result<(), Failure> {
+    if !bundle {
+        println!("{}", enroll::fingerprint(state)?);
+        return Ok(());
+    }
+    let identity = state.identity()?;
+    let identity = identity
+        .ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity yet"))?;
+    println!("{}", identity.open_public()?.to_text());
+    Ok(())
+}
+
+fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failure> {
+    let state = State::open(place)?;
+    match command {
+        DeviceCommand::Add { name, bundle } => {
+            let bundle = device::read_bundle(&bundle, IdKind::Device)?;
+            let device = device::add(&state, &name, bundle)?;
+            println!("`{}` may come in, {}", device.name, device.fingerprint());
+        }
+        DeviceCommand::Ls(Json { json }) => {
+            let devices = state.devices().list()?;
+            for warning in &devices.warnings {
+                eprintln!("warning: {warning}");
+            }
+            let all = devices.entries.iter().map(|(_, device)| device);
+            if json {
+                let all: Vec<_> = all
+                    .map(|device| serde_json::json!({"name": device.name, "fingerprint": device.fingerprint(), "added": device.added}))
+                    .collect();
+                println!("{}", serde_json::json!(all));
+            } else {
+                all.for_each(|device| println!("{}  {}", device.name, device.fingerprint()));
+            }
+        }
+        DeviceCommand::Rm { device } => {
+            let removed = state.devices().remove(&state.lock()?, &device)?;
+            println!("`{removed}` is locked out");
+        }
+    }
+    Ok(())
+}
+
+fn services(place: &std::path::Path, command: ServiceCommand) -> Result<(), Failure> {
+    match command {
+        ServiceCommand::Install(scope) => {
+            if matches!(State::open(place)?.enrollments().load()?, Enrollment::Absent) {
+                return Err(Failure::new(Kind::NotEnrolled, "this agent is not enrolled"));
+            }
+            println!("installed {}", service::install(scope.whose(), place)?.display());
+        }
+        ServiceCommand::Uninstall(scope) => {
+            println!("removed {}", service::uninstall(scope.whose())?.display());
+        }
+        ServiceCommand::Status(scope) => println!("{}", service::status(scope.whose())?),
+        ServiceCommand::Print(scope) => {
+            let program = std::env::current_exe().unwrap_or_else(|_| "farwire-agent".into());
+            print!("{}", service::unit(scope.whose(), &program, place));
+        }
+    }
+    Ok(())
+}

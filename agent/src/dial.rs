@@ -1,0 +1,183 @@
+//! Keeps a connection to the relay: dial, serve, wait, dial again.
+//!
+//! When to dial next is a pure decision in [`Pace`]. Losing the relay loses nothing else: links and
+//! jobs stay as they are, and trouble is told once when it begins and once when it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_keystore::How;
+use farwire_link::outer::Closed;
+use farwire_link::outer::dial::{self, Connection, Identity};
+use farwire_protocol::address::Relay;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::outer::{Notice, Presence, Role};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep};
+
+use crate::agent::{Agent, BUILD};
+
+/// How often the list of devices is compared with what the relay was told.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A connection that lasted so long makes the next wait short again.
+const SETTLED: Duration = Duration::from_secs(300);
+
+/// How the connection stands, for `status`.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    Dialling,
+    Connected { relay: String },
+    Down { why: Failure },
+}
+
+/// Decides how long to wait before the next dial.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    failures: u32,
+    displaced: u32,
+}
+
+impl Pace {
+    /// After a dial that failed, or a connection that ended. `chance` is uniform in 0..1.
+    fn after(&mut self, lasted: Option<Duration>, superseded: bool, chance: f64) -> Duration {
+        if superseded {
+            // Somebody else holds our identity. Fighting would take the server from both.
+            let wait = Duration::from_secs(60) * 2_u32.saturating_pow(self.displaced.min(6));
+            self.displaced += 1;
+            return wait.min(Duration::from_secs(3600));
+        }
+        match lasted {
+            Some(lasted) if lasted >= SETTLED => *self = Self::default(),
+            Some(_) => self.failures = self.failures.min(1),
+            None => {}
+        }
+        let most = Duration::from_millis(500) * 2_u32.saturating_pow(self.failures.min(6));
+        self.failures += 1;
+        let (least, most) = (Duration::from_millis(250), most.min(Duration::from_secs(30)));
+        least + most.saturating_sub(least).mul_f64(chance)
+    }
+}
+
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    // Without random numbers every agent waits equally long, and nothing else is wrong.
+    let _ = getrandom::fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// Serves through the relay until it is dropped.
+pub(crate) async fn keep(agent: Arc<Agent>, relay: Relay, standing: watch::Sender<Standing>) {
+    let identity = Identity {
+        role: Role::Agent,
+        bundle: agent.transport.bundle.clone(),
+        kt: agent.transport.kt.clone(),
+        instance: agent.instance,
+        build: BUILD.to_owned(),
+        found: None,
+        enrollment: None,
+    };
+    let mut pace = Pace::default();
+    loop {
+        let begun = Instant::now();
+        let (lasted, superseded, why) = match connect(&relay, &identity).await {
+            Ok(connection) => {
+                let relay = connection.remote().to_string();
+                tracing::info!(relay, "connected");
+                standing.send_replace(Standing::Connected { relay });
+                let (closed, superseded) = serve(&agent, &connection).await;
+                (Some(begun.elapsed()), superseded, ended(&connection, &closed))
+            }
+            Err(failure) => (None, false, failure),
+        };
+        if superseded {
+            tracing::error!(
+                "duplicate_agent: another process with this agent's identity has taken its place"
+            );
+        }
+        if !matches!(*standing.borrow(), Standing::Down { .. }) {
+            tracing::warn!(kind = %why.kind, why = why.message, "not connected; dialling again");
+        }
+        standing.send_replace(Standing::Down { why });
+        sleep(pace.after(lasted, superseded, chance())).await;
+    }
+}
+
+async fn connect(relay: &Relay, identity: &Identity) -> Result<Connection, Failure> {
+    let connection = dial::dial(relay, identity).await?;
+    connection.welcome().await?;
+    Ok(connection)
+}
+
+fn ended(connection: &Connection, closed: &Closed) -> Failure {
+    connection
+        .refusal()
+        .unwrap_or_else(|| Failure::caused(Kind::RelayUnreachable, "the connection ended", closed))
+}
+
+/// Takes streams until the connection ends. Gives why, and whether another process took our place.
+async fn serve(agent: &Arc<Agent>, connection: &Connection) -> (Closed, bool) {
+    let mut notices = connection.notices();
+    let mut look = interval(LOOK);
+    let mut told = None;
+    let mut superseded = false;
+    loop {
+        tokio::select! {
+            biased;
+            Ok(notice) = notices.recv() => match notice {
+                Notice::Superseded => {
+                    superseded = true;
+                    connection.close(farwire_protocol::header::Reset::Moved);
+                }
+                Notice::GoAway(_) => connection.close(farwire_protocol::header::Reset::Closing),
+                Notice::Mail | Notice::Changed => {}
+            },
+            _ = look.tick() => told = tell(agent, connection, told).await,
+            stream = connection.accept() => match stream {
+                Ok((send, recv)) => agent.receive(send, recv),
+                Err(closed) => return (closed, superseded),
+            },
+        }
+    }
+}
+
+/// Tells the relay which devices were let in by hand, when that has changed; and cuts off links of
+/// devices that were removed.
+async fn tell(agent: &Agent, connection: &Connection, told: Option<Presence>) -> Option<Presence> {
+    let Ok(devices) = agent.state.devices().list() else { return told };
+    let ids: Vec<_> = devices.entries.iter().map(|(_, device)| device.bundle.id).collect();
+    agent.links.keep(|owner| ids.contains(&owner.device));
+    let by_hand = devices.entries.iter().filter(|(_, device)| device.how == How::ByHand);
+    let presence = Presence { admits: by_hand.map(|(_, device)| device.bundle.id).collect() };
+    if told.as_ref() == Some(&presence) || (told.is_none() && presence.admits.is_empty()) {
+        return told;
+    }
+    match connection.call(&presence).await {
+        Ok(_) => Some(presence),
+        Err(failure) => {
+            tracing::warn!(why = failure.message, "the relay did not take the list of devices");
+            told
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_half_a_minute_and_begin_anew_after_a_good_time() {
+        let mut pace = Pace::default();
+        let most: Vec<_> = (0..8).map(|_| pace.after(None, false, 1.0).as_millis()).collect();
+        assert_eq!(most, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+        assert_eq!(pace.after(None, false, 0.0), Duration::from_millis(250));
+        assert_eq!(pace.after(Some(SETTLED), false, 1.0), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn whoever_was_displaced_does_not_fight() {
+        let mut pace = Pace::default();
+        let waits: Vec<_> = (0..8).map(|_| pace.after(None, true, 0.0).as_secs()).collect();
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    }
+}

@@ -1,0 +1,62 @@
+//! The links of this agent process: which there are, whose they are, and how many may be.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use farwire_link::inner::agent::Link;
+
+use crate::jobs::owner::Owner;
+
+/// A device has as many links as processes. Beyond this its own longest silent one goes.
+const PER_DEVICE: usize = 16;
+
+/// All links.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    inner: Mutex<HashMap<[u8; 16], Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    link: Arc<Link>,
+    owner: Owner,
+}
+
+impl Links {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 16], Held>> {
+        self.inner.lock().expect("nothing panics while it is held")
+    }
+
+    /// Keeps a new link. `false` when its id is taken: then it must not be used.
+    pub(crate) fn insert(&self, link: Arc<Link>, owner: Owner) -> bool {
+        let mut all = self.lock();
+        all.retain(|_, held| !held.link.is_over());
+        if all.contains_key(&link.id()) {
+            return false;
+        }
+        let own = all.iter().filter(|(_, held)| held.owner.device == owner.device);
+        if own.clone().count() >= PER_DEVICE {
+            let silent = own.max_by_key(|(_, held)| held.link.silence()).map(|(id, _)| *id);
+            silent.and_then(|id| all.remove(&id));
+        }
+        all.insert(link.id(), Held { link, owner });
+        true
+    }
+
+    /// The link with this id.
+    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<(Arc<Link>, Owner)> {
+        let all = self.lock();
+        let held = all.get(id).filter(|held| !held.link.is_over())?;
+        Some((held.link.clone(), held.owner.clone()))
+    }
+
+    /// Forgets a link that its bridge has closed.
+    pub(crate) fn close(&self, link: &Link) {
+        self.lock().remove(&link.id());
+    }
+
+    /// Forgets the links of devices that are no longer let in.
+    pub(crate) fn keep(&self, allowed: impl Fn(&Owner) -> bool) {
+        self.lock().retain(|_, held| allowed(&held.owner));
+    }
+}

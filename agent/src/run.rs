@@ -1,0 +1,87 @@
+//! The life of `farwire-agent run`: start in order, serve, end in the reverse order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_keystore::{Enrollment, State};
+use farwire_protocol::address::Relay;
+use farwire_protocol::failure::{Failure, Kind};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::agent::Agent;
+use crate::dial::{self, Standing};
+use crate::enroll::{self, Outcome};
+use crate::status;
+use crate::system::harden;
+
+/// How long the answer to a pending enrollment is waited for at once.
+const PENDING: Duration = Duration::from_secs(3600);
+
+/// Runs until a signal comes.
+pub(crate) async fn run(state: State) -> Result<(), Failure> {
+    harden::process();
+    let _lock = state.run_lock()?;
+    let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
+    let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        ended = serve(state) => ended?,
+    }
+    // Not being under systemd is no error.
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    Ok(())
+}
+
+async fn serve(state: State) -> Result<(), Failure> {
+    let relay = enrolled(&state).await?;
+    let identity = state.identity()?.ok_or_else(not_enrolled)?;
+    let path = state.path().to_path_buf();
+    let agent = Arc::new(Agent::new(state, identity.open_transport(None)?)?);
+    let (standing, mut stands) = watch::channel(Standing::Dialling);
+    // Ready to be enrolled, asked and stopped; the relay may take longer, or be down.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let written = async {
+        loop {
+            status::write(&path, &stands.borrow_and_update().clone());
+            if stands.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = dial::keep(agent, relay, standing) => {}
+        () = written => {}
+    }
+    Ok(())
+}
+
+fn not_enrolled() -> Failure {
+    Failure::new(Kind::NotEnrolled, "this agent is not enrolled")
+}
+
+/// The relay of this agent; waits for the answer while its enrollment is pending.
+async fn enrolled(state: &State) -> Result<Relay, Failure> {
+    loop {
+        match state.enrollments().load()? {
+            Enrollment::Enrolled(enrolled) => return Ok(enrolled.relay),
+            Enrollment::Absent => return Err(not_enrolled()),
+            Enrollment::Pending(pending) => {
+                tracing::info!("enrolled but not accepted yet; waiting for the answer");
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
+                match enroll::answer(state, &pending, PENDING).await {
+                    Ok(Outcome::Enrolled(enrolled)) => {
+                        tracing::info!(name = enrolled.name, "accepted");
+                    }
+                    Ok(Outcome::Pending) => {}
+                    Err(failure) if failure.kind == Kind::RelayUnreachable => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What `farwire-agent status` says: what is in the state, and what the running process wrote down.
+
+use std::fs;
+use std::path::Path;
+
+use farwire_keystore::{Enrollment, State};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Kind as IdKind;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::unix_time;
+use crate::dial::Standing;
+
+/// Where the running process writes how it stands.
+const FILE: &str = "standing.json";
+
+/// What the running process writes down. Not a secret, and not to be relied upon.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Written {
+    pid: u32,
+    connected: bool,
+    relay: Option<String>,
+    error: Option<String>,
+    since: u64,
+}
+
+/// Writes down how the connection stands.
+pub(crate) fn write(state: &Path, standing: &Standing) {
+    let (connected, relay, error) = match standing {
+        Standing::Dialling => (false, None, None),
+        Standing::Connected { relay } => (true, Some(relay.clone()), None),
+        Standing::Down { why } => (false, None, Some(format!("{}: {}", why.kind, why.message))),
+    };
+    let written = Written { pid: std::process::id(), connected, relay, error, since: unix_time() };
+    let beside = state.join(".standing.new");
+    let text = serde_json::to_vec(&written).unwrap_or_default();
+    // It is for people who ask; work goes on without it.
+    if fs::write(&beside, text).and_then(|()| fs::rename(&beside, state.join(FILE))).is_err() {
+        tracing::debug!("how the connection stands could not be written down");
+    }
+}
+
+/// What is known of an agent.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    enrolled: &'static str,
+    name: Option<String>,
+    fingerprint: Option<String>,
+    relay: Option<Vec<String>>,
+    devices: usize,
+    running: bool,
+    pid: Option<u32>,
+    connected: bool,
+    error: Option<String>,
+}
+
+impl Status {
+    pub(crate) fn read(state: &State) -> Result<Self, Failure> {
+        let running = match state.run_lock() {
+            Ok(_) => false,
+            Err(failure) if failure.kind == Kind::AlreadyRunning => true,
+            Err(failure) => return Err(failure),
+        };
+        let written = fs::read(state.path().join(FILE)).ok();
+        let written = written.and_then(|text| serde_json::from_slice::<Written>(&text).ok());
+        let written = written.filter(|_| running);
+        let (enrolled, name, relay) = match state.enrollments().load()? {
+            Enrollment::Absent => ("no", None, None),
+            Enrollment::Pending(pending) => {
+                ("pending", None, Some(pending.token.relay.addresses.clone()))
+            }
+            Enrollment::Enrolled(it) => ("yes", Some(it.name), Some(it.relay.addresses)),
+        };
+        let fingerprint = match state.identity()? {
+            Some(identity) => Some(identity.open_public()?.id.fingerprint(IdKind::Agent)),
+            None => None,
+        };
+        Ok(Self {
+            enrolled,
+            name,
+            fingerprint,
+            relay,
+            devices: state.devices().list()?.entries.len(),
+            running,
+            pid: written.as_ref().map(|written| written.pid),
+            connected: written.as_ref().is_some_and(|written| written.connected),
+            error: written.and_then(|written| written.error),
+        })
+    }
+
+    /// The same for people.
+    pub(crate) fn print(&self) {
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        println!("enrolled     {}", self.enrolled);
+        println!("name         {}", or_none(&self.name));
+        println!("fingerprint  {}", or_none(&self.fingerprint));
+        println!(
+            "relay        {}",
+            self.relay.as_ref().map_or_else(|| "-".to_owned(), |all| all.join(", "))
+        );
+        println!("devices      {}", self.devices);
+        println!(
+            "running      {}",
+            self.pid.map_or_else(
+                || if self.running { "yes" } else { "no" }.to_owned(),
+                |pid| format!("yes, pid {pid}")
+            )
+        );
+        println!("connected    {}", if self.connected { "yes" } else { "no" });
+        if let Some(error) = &self.error {
+            println!("error        {error}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Streams: each begins with an OPEN that names its kind. To add a kind: a file here, and an arm.
+//!
+//! A handler gets something to read and something to write, and what it may do in the [`Context`];
+//! it never learns what carries the bytes.
+
+pub(crate) mod control;
+pub(crate) mod run;
+
+use std::sync::Arc;
+
+use farwire_link::inner::agent::Link;
+use farwire_link::inner::sealed::{Reader, Writer};
+use farwire_protocol::conversation::{End, Open, message};
+use farwire_protocol::failure::{Failure, Kind as FailureKind};
+use farwire_protocol::streams::Kind;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::agent::Agent;
+use crate::jobs::owner::Owner;
+
+/// On whose behalf a stream acts, and on what.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) owner: Owner,
+}
+
+/// Serves a stream that has been admitted.
+pub(crate) async fn serve<W, R>(
+    context: Context,
+    open: Open,
+    mut writer: Writer<W>,
+    reader: Reader<R>,
+) where
+    W: AsyncWrite + Unpin + Send,
+    R: AsyncRead + Unpin + Send,
+{
+    let served = match Kind::from_number(open.kind) {
+        Kind::Control => control::serve(&context, &mut writer, reader).await,
+        Kind::Run => run::serve(&context, open, &mut writer, reader).await,
+        _ => Err(Failure::new(FailureKind::Unsupported, "this agent does not serve that yet")
+            .with_hint("update the agent")),
+    };
+    if let Err(failure) = served
+        && !writer.ended()
+    {
+        // A refusal is sealed: whoever is in between cannot make one up.
+        writer.end(&message(&End::failed(failure)));
+        // The peer may be gone.
+        let _ = writer.finish().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Serves `control` streams: questions about jobs, stops, heartbeats.
+
+use farwire_link::inner::sealed::{Reader, Writer};
+use farwire_protocol::conversation::{End, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Jobs, List, Reply};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::streams::Context;
+use crate::system::facts;
+use crate::system::user::User;
+
+/// So many jobs are listed on a page: each has at most 400 bytes, and a page fits a frame.
+const PAGE: usize = 30;
+
+/// Answers until the bridge ends the stream.
+pub(crate) async fn serve<W, R>(
+    context: &Context,
+    writer: &mut Writer<W>,
+    mut reader: Reader<R>,
+) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+    R: AsyncRead + Unpin + Send,
+{
+    loop {
+        let frame = reader.next().await?;
+        context.link.heard();
+        if frame.last {
+            writer.end(&message(&End::default()));
+            return writer.finish().await.map_err(|_| lost());
+        }
+        if frame.kind != FrameKind::Control {
+            return Err(Failure::new(Kind::ProtocolViolation, "bytes on a control stream"));
+        }
+        let call: Call = read(&frame.payload).map_err(|error| {
+            Failure::caused(Kind::ProtocolViolation, "a question that makes no sense", &error)
+        })?;
+        let close = matches!(call.ask, Some(Ask::Close));
+        let reply = match answer(context, call.ask) {
+            Ok(answer) => Reply { id: call.id, failure: None, answer: Some(answer) },
+            Err(failure) => Reply { id: call.id, failure: Some(failure), answer: None },
+        };
+        writer.message(&message(&reply));
+        writer.flush().await.map_err(|_| lost())?;
+        if close {
+            context.agent.links.close(&context.link);
+        }
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new(Kind::LinkLost, "the stream broke off")
+}
+
+fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
+    let jobs = &context.agent.jobs;
+    match ask {
+        Some(Ask::Ping | Ask::Close) => Ok(Answer::Done),
+        Some(Ask::Stop(stop)) => jobs.stop(&context.owner, &stop).map(Answer::Stopped),
+        Some(Ask::List(List { after, running })) => {
+            let (found, more) = jobs.list(&context.owner, after, running.unwrap_or(false), PAGE);
+            let jobs = found.iter().map(|job| job.show(&context.owner)).collect();
+            Ok(Answer::Jobs(Jobs { jobs, more: Some(more) }))
+        }
+        Some(Ask::Inspect(id)) => {
+            Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner)))
+        }
+        Some(Ask::Facts) => Ok(Answer::Facts(facts_of(context))),
+        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
+            .with_hint("update the agent")),
+    }
+}
+
+fn facts_of(context: &Context) -> Facts {
+    let user = User::current();
+    let (running, spooled) = context.agent.jobs.load();
+    Facts {
+        hostname: facts::hostname(),
+        os: facts::os(),
+        arch: facts::arch(),
+        user: user.name,
+        shell: user.shell.to_string_lossy().into_owned(),
+        uptime: context.agent.started.elapsed().as_secs(),
+        time: crate::agent::unix_time(),
+        running: u32::try_from(running).unwrap_or(u32::MAX),
+        spooled,
+    }
+}

@@ -1,0 +1,476 @@
+//! Serves `run` streams: starts a program or takes one up, carries its bytes, says how it ended.
+//!
+//! The messages are in `protocol/src/streams/run.rs`; starting and reading is in `jobs/job.rs`.
+//!
+//! # Invariants
+//!
+//! - The exit stands in the FINAL frame and nowhere else, after every byte that was written before it.
+//! - Only an authenticated FINAL whose counts fit ends standard input. A cut stream ends nothing.
+//! - When the stream goes, the run goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Offset, Open, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::streams::run::{
+    Delivery, Digest, Ended, PIECE, Piece as PieceMessage, Read, Request, STDERR, STDIN, STDOUT,
+    Started, ToBridge, View,
+};
+use regex::bytes::{Regex, RegexBuilder};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::conversations::{About, Seat};
+use crate::jobs::job::{Job, Phase};
+use crate::jobs::spool::{Item, Mode, Piece, SpoolReader};
+use crate::streams::Context;
+
+/// A program that ends at once is answered in one packet: what is said at the start waits so long
+/// for company.
+const COMPANY: Duration = Duration::from_millis(5);
+
+/// Standard input is acknowledged when so much has been passed on since the last time.
+const ACK_STEP: u64 = 256 << 10;
+
+/// A reader that waits for a line looks at most this often.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A regular expression takes at most so much memory.
+const REGEX: usize = 1 << 20;
+
+/// No wait is longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// No answer is larger.
+const BUDGET: u32 = 4 << 20;
+
+/// Serves one stream.
+pub(crate) async fn serve<W, R>(
+    context: &Context,
+    open: Open,
+    writer: &mut Writer<W>,
+    reader: Reader<R>,
+) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+    R: AsyncRead + Unpin + Send,
+{
+    let Some(create) = &open.create else {
+        return resume(context, &open, writer, reader).await;
+    };
+    let request: Request = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
+    })?;
+    let (job, known, delivery) = match request {
+        Request::Start(start) => {
+            let hash = Sha256::digest(&create.0).into();
+            let (job, known) = context.agent.jobs.start(&context.owner, &start, hash)?;
+            (job, known, start.delivery)
+        }
+        Request::Take(take) => {
+            (context.agent.jobs.find(&context.owner, take.job)?, true, take.delivery)
+        }
+        Request::Read(wanted) => {
+            let job = context.agent.jobs.find(&context.owner, wanted.job)?;
+            return look(job, wanted, writer).await;
+        }
+    };
+    let about = About { job: job.id, delivery: delivery.clone() };
+    let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
+    let pid = begun(&job, writer).await?;
+    let started =
+        Started { job: job.id, known: Some(known), pid: Some(pid).filter(|&pid| pid > 0) };
+    writer.message(&message(&ToBridge::Started(started)));
+    let mut counts = Counts::default();
+    if known {
+        // The conversation is new and the program is not: say how much input it has had.
+        counts.set(STDIN, *job.written().borrow());
+        let received = Offset { channel: STDIN, offset: counts.get(STDIN) };
+        writer.message(&message(&ToBridge::Resumed(vec![received])));
+    }
+    let serving = Serving { context, job, seat, counts };
+    serving.deliver(&delivery, 0, writer, reader).await
+}
+
+/// Waits until the run has begun, and says so when it has to wait for its turn.
+async fn begun<W: AsyncWrite + Unpin>(job: &Job, writer: &mut Writer<W>) -> Result<u32, Failure> {
+    if let Ok(begun) = timeout(Duration::from_millis(200), job.started()).await {
+        return begun;
+    }
+    writer.message(&message(&ToBridge::Queued(0)));
+    writer.flush().await.map_err(|_| lost())?;
+    job.started().await
+}
+
+async fn resume<W, R>(
+    context: &Context,
+    open: &Open,
+    writer: &mut Writer<W>,
+    reader: Reader<R>,
+) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+    R: AsyncRead + Unpin + Send,
+{
+    let conversations = &context.agent.conversations;
+    let (seat, about) =
+        conversations.resume(&context.owner, open.conversation, open.generation).await?;
+    let job = context.agent.jobs.find(&context.owner, about.job)?;
+    let mut counts = Counts::default();
+    for offset in open.have.iter().flatten() {
+        counts.set(offset.channel, offset.offset);
+    }
+    let have = (counts.get(STDOUT), counts.get(STDERR));
+    let from = match job.spool.offset_of(have.0, have.1) {
+        Some(from) => from,
+        // Older than what is kept: the gap is reported. Newer than what there is: a lie.
+        None if have.0 + have.1 <= job.spool.stats().start => have.0 + have.1,
+        None => {
+            let message = "offsets that this run never had";
+            return Err(Failure::new(Kind::ProtocolViolation, message));
+        }
+    };
+    counts.set(STDIN, *job.written().borrow());
+    let received = Offset { channel: STDIN, offset: counts.get(STDIN) };
+    writer.message(&message(&ToBridge::Resumed(vec![received])));
+    let serving = Serving { context, job, seat, counts };
+    serving.deliver(&about.delivery, from, writer, reader).await
+}
+
+fn lost() -> Failure {
+    Failure::new(Kind::LinkLost, "the stream broke off")
+}
+
+/// A conversation with its stream.
+struct Serving<'a> {
+    context: &'a Context,
+    job: Arc<Job>,
+    seat: Seat,
+    counts: Counts,
+}
+
+impl Serving<'_> {
+    async fn deliver<W, R>(
+        self,
+        delivery: &Delivery,
+        from: u64,
+        writer: &mut Writer<W>,
+        reader: Reader<R>,
+    ) -> Result<(), Failure>
+    where
+        W: AsyncWrite + Unpin + Send,
+        R: AsyncRead + Unpin + Send,
+    {
+        let input = self.input(reader);
+        let output = async {
+            match delivery {
+                Delivery::Stream { lossless } => {
+                    let mode = if *lossless { Mode::Lossless } else { Mode::Lagging };
+                    self.stream(from, mode, writer).await
+                }
+                Delivery::Digest(digest) => self.digest(digest, writer).await,
+                Delivery::Nothing => self.end(writer, self.counts, None).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.seat.detached.cancelled() => Err(lost()),
+            done = output => done,
+            failure = input => Err(failure),
+        }
+    }
+
+    /// Takes what the bridge sends. Never comes to an end by itself, except by a broken rule.
+    async fn input<R: AsyncRead + Unpin + Send>(&self, mut reader: Reader<R>) -> Failure {
+        let mut counts = Counts::default();
+        counts.set(STDIN, self.counts.get(STDIN));
+        loop {
+            let frame = match reader.next().await {
+                Ok(frame) => frame,
+                // The carrier is gone, or the bridge has said all: the output half notices.
+                Err(error) if error.is_carrier() && !matches!(error, ReadError::Bad(_)) => {
+                    return std::future::pending().await;
+                }
+                Err(error) => return error.into(),
+            };
+            self.context.link.heard();
+            match (frame.kind, frame.last) {
+                (FrameKind::Data, _) if frame.channel == STDIN => {
+                    if counts.add(STDIN, frame.payload.len()).is_none() {
+                        return Failure::new(Kind::ProtocolViolation, "too much input");
+                    }
+                    self.job.write(&frame.payload).await;
+                }
+                (FrameKind::Control, true) => {
+                    let end = read::<End>(&frame.payload).ok();
+                    if end.is_none_or(|end| counts.check(&end.ends).is_err()) {
+                        let message = "standard input ended elsewhere than its bytes";
+                        return Failure::new(Kind::ProtocolViolation, message);
+                    }
+                    self.job.close_stdin().await;
+                    return std::future::pending().await;
+                }
+                (FrameKind::Control, false) => {} // an Ack: the spool keeps what we would resend
+                _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
+            }
+        }
+    }
+
+    /// Sends every byte from `from` on, and the end.
+    async fn stream<W: AsyncWrite + Unpin>(
+        &self,
+        from: u64,
+        mode: Mode,
+        writer: &mut Writer<W>,
+    ) -> Result<(), Failure> {
+        let mut log = self.job.spool.reader(from, mode);
+        let mut counts = self.counts;
+        counts.set(STDIN, 0);
+        let mut phase = self.job.phase();
+        let mut written = self.job.written();
+        let mut acked = self.counts.get(STDIN);
+        let mut company = true;
+        loop {
+            let until = end_of_output(&phase);
+            fill(&mut log, until, &mut counts, writer)?;
+            if until.is_some_and(|until| log.offset() >= until) {
+                return self.end(writer, counts, None).await;
+            }
+            let passed = *written.borrow_and_update();
+            if passed >= acked + ACK_STEP || (passed > acked && writer.waiting() == 0) {
+                acked = passed;
+                let offset = Offset { channel: STDIN, offset: passed };
+                writer.message(&message(&ToBridge::Ack(offset)));
+            }
+            company &= writer.waiting() < COMPANY_BYTES;
+            if !company && writer.waiting() > 0 {
+                writer.flush().await.map_err(|_| lost())?;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = log.wait() => {}
+                _ = phase.changed() => {}
+                _ = written.changed() => {}
+                () = sleep(COMPANY), if company && writer.waiting() > 0 => company = false,
+            }
+        }
+    }
+
+    /// Ends the stream with how the run is.
+    async fn end<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut Writer<W>,
+        counts: Counts,
+        matched: Option<bool>,
+    ) -> Result<(), Failure> {
+        let ended = Ended { state: self.job.state(), next: None, matched };
+        finish(writer, counts, ended).await
+    }
+
+    /// Waits as the digest says, then sends its pieces and the end.
+    async fn digest<W: AsyncWrite + Unpin>(
+        &self,
+        digest: &Digest,
+        writer: &mut Writer<W>,
+    ) -> Result<(), Failure> {
+        let from = digest.from.unwrap_or(0);
+        let matched = self.wait(digest, from, writer).await?;
+        let mut counts = Counts::default();
+        let (head, tail) = (digest.head.min(BUDGET), digest.tail.min(BUDGET));
+        let stats = self.job.spool.stats();
+        let from = from.max(stats.start);
+        let left = stats.end.saturating_sub(from);
+        let (head, tail) = (u64::from(head), u64::from(tail));
+        if left > head + tail {
+            send_piece(writer, &mut counts, self.piece(from, head)).await?;
+            send_piece(writer, &mut counts, self.piece(stats.end - tail, tail)).await?;
+        } else if left > 0 {
+            send_piece(writer, &mut counts, self.piece(from, left)).await?;
+        }
+        self.end(writer, counts, matched).await
+    }
+
+    fn piece(&self, from: u64, budget: u64) -> Piece {
+        self.job.spool.bytes_from(from, usize::try_from(budget).unwrap_or(0))
+    }
+
+    /// Waits until the run has ended, the time is up, or what was waited for has come.
+    async fn wait<W: AsyncWrite + Unpin>(
+        &self,
+        digest: &Digest,
+        from: u64,
+        writer: &mut Writer<W>,
+    ) -> Result<Option<bool>, Failure> {
+        let until = digest.until.as_deref().map(expression).transpose()?;
+        let deadline = Instant::now() + Duration::from_millis(digest.wait_ms).min(LONGEST_WAIT);
+        let mut phase = self.job.phase();
+        let mut log = self.job.spool.reader(u64::MAX, Mode::Lagging);
+        let mut looked = from;
+        let mut progress = Instant::now() + Duration::from_secs(1);
+        let watching = until.is_some() || digest.until_new == Some(true);
+        loop {
+            let end = self.job.spool.stats().end;
+            if let Some(until) = &until
+                && end > looked
+            {
+                // A line may have been half there: look again from a little before.
+                if self.job.spool.matches_after(until, looked.saturating_sub(4096).max(from)) {
+                    return Ok(Some(true));
+                }
+                looked = end;
+            }
+            if digest.until_new == Some(true) && end > from {
+                return Ok(None);
+            }
+            if end_of_output(&phase).is_some() {
+                return Ok(until.map(|_| false));
+            }
+            tokio::select! {
+                biased;
+                () = sleep_until(deadline) => return Ok(until.map(|_| false)),
+                _ = phase.changed() => {}
+                () = sleep_until(progress), if digest.progress == Some(true) => {
+                    progress = Instant::now() + Duration::from_secs(1);
+                    let (lines, last) = self.job.spool.last_line(400);
+                    writer.message(&message(&ToBridge::Progress { lines, last: Blob(last) }));
+                    writer.flush().await.map_err(|_| lost())?;
+                }
+                () = async { log.wait().await; sleep(LOOK).await }, if watching => {
+                    log.catch_up();
+                }
+                () = sleep(COMPANY), if writer.waiting() > 0 => {
+                    writer.flush().await.map_err(|_| lost())?;
+                }
+            }
+        }
+    }
+}
+
+/// With so much to say nothing is waited for.
+const COMPANY_BYTES: usize = 16 << 10;
+
+/// The offset at which the output of a run that has ended ends.
+fn end_of_output(phase: &watch::Receiver<Phase>) -> Option<u64> {
+    match &*phase.borrow() {
+        Phase::Ended { output_end, .. } => Some(*output_end),
+        Phase::Failed(_) => Some(0),
+        Phase::Queued | Phase::Running(_) => None,
+    }
+}
+
+/// Seals what the log has, up to one batch.
+fn fill<W: AsyncWrite + Unpin>(
+    log: &mut SpoolReader,
+    until: Option<u64>,
+    counts: &mut Counts,
+    writer: &mut Writer<W>,
+) -> Result<(), Failure> {
+    while writer.waiting() < BATCH {
+        let left = until.map_or(u64::MAX, |until| until.saturating_sub(log.offset()));
+        let limit = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+        if limit == 0 {
+            return Ok(());
+        }
+        let counted = match log.next(limit) {
+            Item::Data(stream, bytes) => {
+                writer.data(stream, &bytes);
+                counts.add(stream, bytes.len())
+            }
+            Item::Gap { stdout, stderr, lines } => {
+                writer.message(&message(&ToBridge::Gap { stdout, stderr, lines }));
+                let add = |counts: &mut Counts, channel, bytes: u64| {
+                    counts.add(channel, usize::try_from(bytes).unwrap_or(usize::MAX))
+                };
+                add(counts, STDOUT, stdout).and_then(|()| add(counts, STDERR, stderr))
+            }
+            Item::UpToDate { .. } => return Ok(()),
+        };
+        counted.ok_or_else(|| Failure::new(Kind::TooLarge, "more output than can be counted"))?;
+    }
+    Ok(())
+}
+
+async fn finish<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    counts: Counts,
+    ended: Ended,
+) -> Result<(), Failure> {
+    let body = Some(Blob(message(&ended)));
+    writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
+    writer.finish().await.map_err(|_| lost())
+}
+
+async fn send_piece<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    counts: &mut Counts,
+    piece: Piece,
+) -> Result<(), Failure> {
+    let head = PieceMessage {
+        first_line: piece.first_line,
+        length: u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX),
+        starts_within: Some(piece.starts_within),
+        ends_within: Some(piece.ends_within),
+        offset: piece.offset,
+    };
+    writer.message(&message(&ToBridge::Piece(head)));
+    writer.data(PIECE, &piece.bytes);
+    counts.add(PIECE, piece.bytes.len()).expect("a piece is small");
+    if writer.waiting() >= BATCH {
+        writer.flush().await.map_err(|_| lost())?;
+    }
+    Ok(())
+}
+
+/// A regular expression of a stranger: linear in time, bounded in memory.
+fn expression(text: &str) -> Result<Regex, Failure> {
+    RegexBuilder::new(text).size_limit(REGEX).dfa_size_limit(REGEX).build().map_err(|error| {
+        let first = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+        Failure::new(Kind::InvalidArgument, format!("the regular expression is not valid: {first}"))
+    })
+}
+
+/// Answers one look at a part of a log.
+async fn look<W: AsyncWrite + Unpin>(
+    job: Arc<Job>,
+    wanted: Read,
+    writer: &mut Writer<W>,
+) -> Result<(), Failure> {
+    let looked = job.clone();
+    let found = tokio::task::spawn_blocking(move || parts(&looked, &wanted)).await;
+    let (pieces, next) = found.map_err(|_| Failure::new(Kind::Internal, "the look died"))??;
+    let mut counts = Counts::default();
+    for piece in pieces {
+        send_piece(writer, &mut counts, piece).await?;
+    }
+    finish(writer, counts, Ended { state: job.state(), next, matched: None }).await
+}
+
+fn parts(job: &Job, wanted: &Read) -> Result<(Vec<Piece>, Option<u64>), Failure> {
+    let budget = usize::try_from(wanted.budget.min(BUDGET)).unwrap_or(0);
+    let spool = &job.spool;
+    let piece = match &wanted.view {
+        View::Head(lines) => spool.head(u64::from(*lines), budget),
+        View::Tail(lines) => spool.tail(u64::from(*lines), budget),
+        View::Range { first, count } => spool.range((*first).max(1), u64::from(*count), budget),
+        View::Grep { pattern, first, limit } => {
+            let limit = usize::try_from(*limit).unwrap_or(0).min(10_000);
+            let (matches, next) = spool.grep(&expression(pattern)?, (*first).max(1), limit, budget);
+            let pieces = matches.into_iter().map(|found| Piece {
+                offset: found.offset,
+                first_line: found.line,
+                starts_within: false,
+                ends_within: found.cut,
+                bytes: found.bytes,
+            });
+            return Ok((pieces.collect(), next));
+        }
+    };
+    Ok((vec![piece], None))
+}

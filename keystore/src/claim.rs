@@ -1,0 +1,287 @@
+//! Whether a bundle may be kept: it is in order, newer than what we have seen, and its keys are its own.
+//!
+//! The highest sequence number of an `ID` is kept for ever, also after its pin or device is gone: an
+//! old bundle names keys that may have been given up because somebody else got them.
+
+use farwire_protocol::bundle::{Bundle, BundleError, SignedBundle};
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Id;
+use farwire_protocol::signed::Signed;
+use minicbor::{Decode, Encode};
+use sha2::{Digest as _, Sha256};
+
+use crate::dir::Dir;
+use crate::fault::{Damage, FileError};
+use crate::file::{self, Format, Record};
+use crate::identity;
+use crate::lock::Guard;
+
+/// The file of what is gone.
+const RETIRED: &str = "retired";
+
+/// So many are remembered; after that the oldest are forgotten.
+const MOST: usize = 4096;
+
+/// Why a bundle is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is not in order, or not of the kind that this place is for.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A newer one of the same identity has been seen.
+    #[error("the bundle has number {offered}, and number {known} has been seen")]
+    Older {
+        /// The highest number that we have seen.
+        known: u64,
+        /// The number of this one.
+        offered: u64,
+    },
+    /// The same identity has signed two different bundles with one number.
+    #[error("another bundle with number {0} has been seen")]
+    Forked(u64),
+    /// One of its keys is held by another identity.
+    #[error("its key is also that of `{holder}`")]
+    SharedKey {
+        /// Who holds it, by the name that it has here.
+        holder: String,
+    },
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Bundle(error @ BundleError::WrongKind { .. }) => {
+                Self::new(Kind::WrongKeyKind, error.to_string())
+            }
+            Refused::Bundle(error) => {
+                Self::caused(Kind::InvalidArgument, "the bundle cannot be believed", &error)
+            }
+            Refused::Older { .. } | Refused::Forked(_) => {
+                Self::new(Kind::InvalidArgument, refused.to_string()).with_hint(
+                    "use the bundle that the other side shows now, not a copy of an old one",
+                )
+            }
+            Refused::SharedKey { .. } => Self::new(Kind::InvalidArgument, refused.to_string())
+                .with_hint("two identities never share a key: one of them is not what it says"),
+        }
+    }
+}
+
+/// The state of a bundle that has been seen: its number, and which one it was.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(crate) struct Mark {
+    #[n(0)]
+    id: Id,
+    #[n(1)]
+    seq: u64,
+    #[n(2)]
+    digest: Blob,
+}
+
+impl Mark {
+    pub(crate) fn of(bundle: &SignedBundle) -> Self {
+        let digest = Blob(Sha256::digest(bundle.encode()).to_vec());
+        Self { id: bundle.id, seq: bundle.seq, digest }
+    }
+
+    /// Whether `offered` may follow: it is newer, or the very same.
+    pub(crate) fn admits(&self, offered: &SignedBundle) -> Result<(), Refused> {
+        if offered.seq < self.seq {
+            return Err(Refused::Older { known: self.seq, offered: offered.seq });
+        }
+        if offered.seq == self.seq && Self::of(offered) != *self {
+            return Err(Refused::Forked(self.seq));
+        }
+        Ok(())
+    }
+}
+
+/// Whether no key of `offered` is held by another identity among these.
+pub(crate) fn unshared<'a>(
+    offered: &Bundle,
+    others: impl IntoIterator<Item = (&'a str, &'a Bundle)>,
+) -> Result<(), Refused> {
+    let ours = keys(offered);
+    for (name, other) in others {
+        if other.id != offered.id && keys(other).any(|key| ours.clone().any(|our| our == key)) {
+            return Err(Refused::SharedKey { holder: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn keys(bundle: &Bundle) -> impl Iterator<Item = [u8; 32]> + Clone + use<> {
+    let Bundle { id, kn, kt, kd, .. } = bundle;
+    [Some(id.0), Some(kn.0), Some(kt.0), kd.map(|kd| kd.0)].into_iter().flatten()
+}
+
+/// Whether no key of `offered` is one of our own, or its identity ours.
+pub(crate) fn foreign(dir: &Dir, offered: &Bundle) -> Result<Result<(), Refused>, FileError> {
+    const SELF: &str = "this installation";
+    let Some(own) = identity::bundle(dir)? else { return Ok(Ok(())) };
+    if own.id == offered.id {
+        return Ok(Err(Refused::SharedKey { holder: SELF.to_owned() }));
+    }
+    Ok(unshared(offered, [(SELF, &*own)]))
+}
+
+/// What a bundle says, from a file of ours, without asking again who signed it. Good for comparing
+/// keys and nothing else.
+pub(crate) fn glance(bytes: &[u8]) -> Result<Bundle, cbor::Error> {
+    let signed: Signed = cbor::decode(bytes, farwire_protocol::bundle::LIMIT)?;
+    cbor::decode(&signed.bytes, farwire_protocol::bundle::LIMIT)
+}
+
+/// The marks of identities that were removed here, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Retired(Vec<Mark>);
+
+impl Record for Retired {
+    const FORMAT: Format = Format { kind: "retired", version: 1, limit: 512 * 1024 };
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&cbor::encode(&self.0));
+    }
+
+    fn read(body: &[u8]) -> Result<Self, Damage> {
+        let marks: Vec<Mark> = cbor::decode(body, Self::FORMAT.limit)?;
+        Ok(Self(marks))
+    }
+}
+
+impl Retired {
+    pub(crate) fn load(dir: &Dir) -> Result<Self, FileError> {
+        Ok(file::load(dir, RETIRED)?.unwrap_or_default())
+    }
+
+    /// Whether `offered` may come back.
+    pub(crate) fn admits(&self, offered: &SignedBundle) -> Result<(), Refused> {
+        self.0.iter().find(|mark| mark.id == offered.id).map_or(Ok(()), |mark| mark.admits(offered))
+    }
+
+    /// Remembers the bundle of an identity that goes.
+    pub(crate) fn remember(
+        mut self,
+        dir: &Dir,
+        guard: &Guard,
+        bundle: &SignedBundle,
+    ) -> Result<(), FileError> {
+        self.0.retain(|mark| mark.id != bundle.id);
+        self.0.push(Mark::of(bundle));
+        self.0.drain(..self.0.len().saturating_sub(MOST));
+        file::save(dir, guard, RETIRED, &self)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ed25519_dalek::SigningKey;
+    use farwire_protocol::id::{Kind as Of, Kn, Kt, TrustDomain};
+
+    use super::*;
+    use crate::file::tests::check_damage;
+    use crate::lock::{self, STATE};
+
+    /// A bundle of an identity made from `seed`, with this number.
+    pub(crate) fn bundle(seed: u8, kind: Of, seq: u64) -> SignedBundle {
+        changed(seed, kind, |bundle| bundle.seq = seq)
+    }
+
+    /// The same with anything else about it changed before it is signed.
+    pub(crate) fn changed(seed: u8, kind: Of, change: impl Fn(&mut Bundle)) -> SignedBundle {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let kt = SigningKey::from_bytes(&[seed ^ 0x80; 32]);
+        let mut bundle = Bundle {
+            version: farwire_protocol::bundle::VERSION,
+            kind,
+            id: Id(key.verifying_key().to_bytes()),
+            kn: Kn([seed.wrapping_add(9); 32]),
+            kt: Kt(kt.verifying_key().to_bytes()),
+            kd: None,
+            seq: 1,
+            not_before: 0,
+            handshake: 1,
+            trust_domain: TrustDomain([2; 32]),
+        };
+        change(&mut bundle);
+        bundle.sign(&key)
+    }
+
+    #[test]
+    fn only_a_newer_bundle_or_the_very_same_follows() {
+        let mark = Mark::of(&bundle(1, Of::Agent, 5));
+        mark.admits(&bundle(1, Of::Agent, 5)).unwrap();
+        mark.admits(&bundle(1, Of::Agent, 6)).unwrap();
+        let older = mark.admits(&bundle(1, Of::Agent, 4));
+        assert!(matches!(older, Err(Refused::Older { known: 5, offered: 4 })));
+        let other = changed(1, Of::Agent, |bundle| {
+            bundle.seq = 5;
+            bundle.not_before = 1;
+        });
+        assert!(matches!(mark.admits(&other), Err(Refused::Forked(5))));
+    }
+
+    #[test]
+    fn a_key_of_another_identity_is_refused_whatever_its_use() {
+        let held = bundle(1, Of::Agent, 1);
+        let others = || [("web-1", &*held)];
+        unshared(&bundle(2, Of::Agent, 1), others()).unwrap();
+        unshared(&bundle(1, Of::Agent, 2), others()).unwrap();
+        let take: [fn(&mut Bundle, &Bundle); 3] = [
+            |mine, held| mine.kn = held.kn,
+            |mine, held| mine.kt = held.kt,
+            |mine, held| mine.kt = Kt(held.id.0),
+        ];
+        for take in take {
+            let thief = changed(2, Of::Agent, |bundle| take(bundle, &held));
+            let refused = unshared(&thief, others()).unwrap_err();
+            assert!(refused.to_string().contains("web-1"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_was_removed_is_remembered_up_to_a_limit() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&temp.path().join("home")).unwrap();
+        let guard = lock::acquire(&dir, STATE).unwrap();
+        let gone = bundle(1, Of::Agent, 5);
+        Retired::load(&dir).unwrap().remember(&dir, &guard, &gone).unwrap();
+        Retired::load(&dir).unwrap().remember(&dir, &guard, &gone).unwrap();
+        let retired = Retired::load(&dir).unwrap();
+        assert_eq!(retired.0.len(), 1);
+        assert!(retired.admits(&bundle(1, Of::Agent, 4)).is_err());
+        retired.admits(&bundle(2, Of::Agent, 4)).unwrap();
+        let many = Retired(
+            (0..MOST)
+                .map(|at| {
+                    let mut id = [0; 32];
+                    id[..8].copy_from_slice(&at.to_be_bytes());
+                    Mark { id: Id(id), ..Mark::of(&gone) }
+                })
+                .collect(),
+        );
+        many.remember(&dir, &guard, &gone).unwrap();
+        let retired = Retired::load(&dir).unwrap();
+        assert_eq!(retired.0.len(), MOST);
+        assert!(retired.admits(&bundle(1, Of::Agent, 4)).is_err(), "the newest is kept");
+    }
+
+    #[test]
+    fn damage_to_the_memory_is_noticed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&temp.path().join("home")).unwrap();
+        let guard = lock::acquire(&dir, STATE).unwrap();
+        Retired::default().remember(&dir, &guard, &bundle(1, Of::Agent, 5)).unwrap();
+        check_damage(&dir.file_path(RETIRED), || Ok(Retired::load(&dir).map(drop)?));
+    }
+
+    #[test]
+    fn any_memory_is_read_without_a_panic() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let _ = Retired::read(bytes);
+            let _ = glance(bytes);
+        });
+    }
+}

@@ -1,0 +1,208 @@
+//! The agent's enrollment: asked for and not answered yet, or done.
+//!
+//! The sealed request is kept before it is posted, and the same bytes are posted again after a crash:
+//! another sealing would be another request, and two of them are an alarm. The token's secret goes
+//! with the pending enrollment when it is answered, refused or given up.
+
+use farwire_protocol::address::Relay;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::{Id, TrustDomain};
+use farwire_protocol::outer::{MAIL_LIMIT, valid_name};
+use farwire_protocol::token::{self, Token};
+use minicbor::{Decode, Encode};
+
+use crate::devices::{Device, DeviceError, Devices};
+use crate::dir::Dir;
+use crate::fault::Damage;
+use crate::file::{self, Format, Record};
+use crate::lock::Guard;
+use crate::relay;
+
+/// The file of a finished enrollment.
+const ENROLLED: &str = "enrollment";
+
+/// The file of one that waits for its answer.
+const PENDING: &str = "enrollment.pending";
+
+/// How the agent's enrollment stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Enrollment {
+    /// There is none.
+    Absent,
+    /// It has been asked for.
+    Pending(Pending),
+    /// It is done.
+    Enrolled(Enrolled),
+}
+
+/// An enrollment that waits for its answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pending {
+    /// The token. Its `Debug` leaves the secret out.
+    pub token: Token,
+    /// The request as it was sealed, and as it is posted however often.
+    pub request: Vec<u8>,
+    /// When it was sealed, seconds since 1970.
+    pub started: u64,
+}
+
+/// An enrollment that is done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Enrolled {
+    /// Where the relay is.
+    pub relay: Relay,
+    /// What the server is called there.
+    pub name: String,
+    /// The device that invited us.
+    pub inviter: Id,
+    /// The workspace: the hash of its first event.
+    pub trust_domain: TrustDomain,
+    /// When, seconds since 1970.
+    pub at: u64,
+}
+
+/// The enrollment in an agent's state.
+#[derive(Clone, Debug)]
+pub struct Enrollments {
+    state: Dir,
+}
+
+impl Enrollments {
+    pub(crate) const fn new(state: Dir) -> Self {
+        Self { state }
+    }
+
+    /// How it stands.
+    pub fn load(&self) -> Result<Enrollment, Failure> {
+        if let Some(enrolled) = file::load(&self.state, ENROLLED)? {
+            return Ok(Enrollment::Enrolled(enrolled));
+        }
+        let pending = file::load(&self.state, PENDING)?;
+        Ok(pending.map_or(Enrollment::Absent, Enrollment::Pending))
+    }
+
+    /// Keeps a sealed request, durably. Do this before it is posted. If one for the same token is
+    /// kept already, gives that one, and that is what is posted; one for another token is given up.
+    pub fn begin(&self, guard: &Guard, pending: Pending) -> Result<Pending, Failure> {
+        match self.load()? {
+            Enrollment::Enrolled(enrolled) => {
+                let message = format!("this agent is enrolled already, as `{}`", enrolled.name);
+                return Err(Failure::new(Kind::AlreadyEnrolled, message));
+            }
+            Enrollment::Pending(before) if before.token == pending.token => return Ok(before),
+            Enrollment::Pending(_) | Enrollment::Absent => {}
+        }
+        self.state.sweep(guard)?;
+        file::save(&self.state, guard, PENDING, &pending)?;
+        Ok(pending)
+    }
+
+    /// Finishes it: lets the inviting device in, keeps where we belong, and forgets the secret.
+    pub fn finish(
+        &self,
+        guard: &Guard,
+        enrolled: &Enrolled,
+        device: &Device,
+    ) -> Result<(), DeviceError> {
+        // The device first: an agent that is enrolled and lets nobody in could not be repaired from
+        // afar, and one that crashed in between asks again and comes here again.
+        Devices::new(self.state.clone()).add(guard, device)?;
+        file::save(&self.state, guard, ENROLLED, enrolled)?;
+        self.state.remove(guard, PENDING)?;
+        Ok(())
+    }
+
+    /// Gives a pending enrollment up. Says whether there was one.
+    pub fn abandon(&self, guard: &Guard) -> Result<bool, Failure> {
+        Ok(self.state.remove(guard, PENDING)?)
+    }
+
+    /// Changes where the relay is reached.
+    pub fn set_relay(&self, guard: &Guard, relay: &Relay) -> Result<(), Failure> {
+        let Enrollment::Enrolled(enrolled) = self.load()? else {
+            return Err(Failure::new(Kind::NotEnrolled, "this agent is not enrolled"));
+        };
+        let enrolled = Enrolled { relay: relay.clone(), ..enrolled };
+        Ok(file::save(&self.state, guard, ENROLLED, &enrolled)?)
+    }
+
+    /// Leaves: locks out the devices that came by enrollment, and forgets it, damaged or not. The
+    /// identity and the devices that were added by hand stay.
+    pub fn leave(&self, guard: &Guard) -> Result<(), Failure> {
+        self.state.remove(guard, PENDING)?;
+        Devices::new(self.state.clone()).remove_enrolled(guard)?;
+        self.state.remove(guard, ENROLLED)?;
+        Ok(())
+    }
+}
+
+#[derive(Decode, Encode)]
+#[cbor(map)]
+struct PendingFile<'a> {
+    /// The token's text.
+    #[b(0)]
+    token: &'a str,
+    #[n(1)]
+    request: Blob,
+    #[n(2)]
+    started: u64,
+}
+
+impl Record for Pending {
+    const FORMAT: Format =
+        Format { kind: "pending", version: 1, limit: MAIL_LIMIT + token::LIMIT + 1024 };
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let request = Blob(self.request.clone());
+        let file = PendingFile { token: &self.token.encode(), request, started: self.started };
+        minicbor::encode(&file, out).expect("a vector takes whatever is written to it");
+    }
+
+    fn read(body: &[u8]) -> Result<Self, Damage> {
+        let file: PendingFile<'_> = cbor::decode(body, Self::FORMAT.limit)?;
+        let token = file.token.parse().map_err(|_| Damage::Content("it holds no token"))?;
+        Ok(Self { token, request: file.request.0, started: file.started })
+    }
+}
+
+#[derive(Decode, Encode)]
+#[cbor(map)]
+struct EnrolledFile {
+    #[n(0)]
+    relay: Blob,
+    #[n(1)]
+    name: String,
+    #[n(2)]
+    inviter: Id,
+    #[n(3)]
+    trust_domain: TrustDomain,
+    #[n(4)]
+    at: u64,
+}
+
+impl Record for Enrolled {
+    const FORMAT: Format = Format { kind: "enrollment", version: 1, limit: 4096 };
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&cbor::encode(&EnrolledFile {
+            relay: relay::encode(&self.relay),
+            name: self.name.clone(),
+            inviter: self.inviter,
+            trust_domain: self.trust_domain,
+            at: self.at,
+        }));
+    }
+
+    fn read(body: &[u8]) -> Result<Self, Damage> {
+        let file: EnrolledFile = cbor::decode(body, Self::FORMAT.limit)?;
+        if !valid_name(&file.name) {
+            return Err(Damage::Content("its name cannot be a server's"));
+        }
+        let EnrolledFile { name, inviter, trust_domain, at, .. } = file;
+        Ok(Self { relay: relay::decode(&file.relay)?, name, inviter, trust_domain, at })
+    }
+}
+
+#[cfg(test)]
+mod tests;
