@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The bridge: beside the person and the model.
+//!
+//! [`client`] reaches servers, [`runs`] talks to them about programs, [`render`] makes what they say
+//! fit to read, [`tools`] are what can be asked, and `cli` and [`mcp`] are two ways of asking.
+
+//pub mod cli;
+pub mod client;
+pub mod mail;
+//pub mod mcp;
+pub mod render;
+pub mod runs;
+pub mod setup;
+pub mod tools;

@@ -31,8 +31,10 @@ pub(crate) fn gather(test: &str, home: &Path) {
                 .unwrap()
         })
         .collect();
-    for child in children {
-        let output = child.wait_with_output().unwrap();
+    // All of them end before anything is said: the directory is removed after that.
+    let outputs: Vec<_> =
+        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for output in outputs {
         let said =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");

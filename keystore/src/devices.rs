@@ -201,19 +201,24 @@ impl Devices {
             (_, None) if self.is_damaged(query)? => query.to_owned(),
             (_, None) => return Err(DeviceError::Unknown(clipped(query))),
         };
+        // Out first: nothing that fails later may keep the device in.
+        devices.remove(guard, &file_name(&fingerprint))?;
         if let Some((_, device)) = all.into_iter().find(|(name, _)| *name == fingerprint) {
             Retired::load(&self.state)?.remember(&self.state, guard, &device.bundle)?;
         }
-        devices.remove(guard, &file_name(&fingerprint))?;
         Ok(fingerprint)
     }
 
     /// Locks out every device that came by enrollment.
-    pub(crate) fn remove_enrolled(&self, guard: &Guard) -> Result<(), DeviceError> {
-        for (fingerprint, device) in self.list()?.entries {
-            if device.how == How::Enrollment {
-                self.remove(guard, &fingerprint)?;
-            }
+    pub(crate) fn remove_enrolled(&self, guard: &Guard) -> Result<(), Failure> {
+        let Some(devices) = self.state.sub(DEVICES)? else { return Ok(()) };
+        let mut all = self.list()?.entries;
+        all.retain(|(_, device)| device.how == How::Enrollment);
+        for (fingerprint, _) in &all {
+            devices.remove(guard, &file_name(fingerprint))?;
+        }
+        for (_, device) in &all {
+            Retired::load(&self.state)?.remember(&self.state, guard, &device.bundle)?;
         }
         Ok(())
     }
@@ -275,6 +280,9 @@ impl Record for Device {
 
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let file: DeviceFile = cbor::decode(body, Self::FORMAT.limit)?;
+        if !valid_title(&file.name) {
+            return Err(Damage::Content("its name cannot be shown"));
+        }
         Ok(Self {
             name: file.name,
             bundle: SignedBundle::decode_kind(&file.bundle, Kind::Device)?,

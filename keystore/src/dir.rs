@@ -13,7 +13,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -22,7 +21,8 @@ use crate::fault::{Damage, FileError, quoted};
 use crate::lock::Guard;
 use crate::steps::{self, Step};
 
-/// How the name of a file ends that is being written. It begins with a dot.
+/// How the name of a file ends that is being written. It begins with a dot. Whoever holds the lock is
+/// the only one to write it, so that a second one of that name is what a crash has left.
 const UNFINISHED: &str = ".tmp";
 
 /// A private directory.
@@ -135,7 +135,7 @@ impl Dir {
     pub(crate) fn write(&self, guard: &Guard, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         let io = |error| FileError::io("write", &self.file_path(name), error);
-        let temp = temporary(name).map_err(io)?;
+        let temp = temporary(name);
         if let Err(error) = self.write_beside(&temp, name, bytes) {
             // What cannot be removed now is swept away later.
             let _ = self.unlink(&temp);
@@ -146,6 +146,7 @@ impl Dir {
 
     fn write_beside(&self, temp: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        self.unlink_leftover(name);
         steps::before(&self.path, Step::Create(temp))?;
         let private = Mode::RUSR | Mode::WUSR;
         let mut file = File::from(rustix::fs::openat(&self.handle, temp, flags, private)?);
@@ -169,10 +170,11 @@ impl Dir {
         self.sync().map_err(io)
     }
 
-    /// Removes a file, durably. Says whether there was one.
+    /// Removes a file, durably, and what a crashed write of it has left. Says whether there was one.
     pub(crate) fn remove(&self, guard: &Guard, name: &str) -> Result<bool, FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         let io = |error| FileError::io("remove", &self.file_path(name), error);
+        self.unlink_leftover(name);
         match self.unlink(name) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -194,8 +196,8 @@ impl Dir {
         Ok(names)
     }
 
-    /// Removes what crashed writes have left. Whoever holds the lock is the only one to write, so
-    /// that nothing unfinished belongs to somebody alive.
+    /// Removes what crashed writes have left. Not for a directory in which several locks guard
+    /// different files.
     pub(crate) fn sweep(&self, guard: &Guard) -> Result<(), FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         for name in self.entries()? {
@@ -245,6 +247,11 @@ impl Dir {
         Ok(rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?)
     }
 
+    fn unlink_leftover(&self, name: &str) {
+        // Mostly there is none. One that cannot be removed shows when its place is needed.
+        let _ = rustix::fs::unlinkat(&self.handle, temporary(name), AtFlags::empty());
+    }
+
     fn sync(&self) -> io::Result<()> {
         steps::before(&self.path, Step::SyncDir)?;
         sync_names(&self.handle)
@@ -259,10 +266,8 @@ fn sync_names(dir: &File) -> io::Result<()> {
     }
 }
 
-fn temporary(name: &str) -> io::Result<String> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    Ok(format!(".{name}.{}{UNFINISHED}", HEXLOWER.encode(&random)))
+fn temporary(name: &str) -> String {
+    format!(".{name}{UNFINISHED}")
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -93,7 +93,6 @@ impl Enrollments {
             Enrollment::Pending(before) if before.token == pending.token => return Ok(before),
             Enrollment::Pending(_) | Enrollment::Absent => {}
         }
-        self.state.sweep(guard)?;
         file::save(&self.state, guard, PENDING, &pending)?;
         Ok(pending)
     }

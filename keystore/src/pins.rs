@@ -10,22 +10,23 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use farwire_protocol::address::Relay;
-use farwire_protocol::bundle::{Bundle, SignedBundle};
-use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::failure::{Failure, Kind as FailureKind};
+use farwire_protocol::bundle::SignedBundle;
+use farwire_protocol::failure::Failure;
 use farwire_protocol::handshake::Peer;
 use farwire_protocol::id::{Id, Kind, Nonce};
 use farwire_protocol::outer::valid_name;
-use minicbor::{Decode, Encode};
 
 use crate::claim::{self, Mark, Refused, Retired};
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError, Listing, Warning, clipped};
-use crate::file::{self, Format, Record};
+use crate::file::{self, Record as _};
 use crate::lock::Guard;
-use crate::relay;
 
+mod error;
 mod name;
+mod stored;
+
+pub use error::PinError;
 
 /// The directory of the pins.
 const SERVERS: &str = "servers";
@@ -92,81 +93,6 @@ pub struct LinkMade {
     pub at: u64,
 }
 
-/// Why something could not be done with a pin.
-#[derive(Debug, thiserror::Error)]
-pub enum PinError {
-    /// No server is called so.
-    #[error("no server is called `{name}`")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// Names that look like it.
-        near: Vec<String>,
-    },
-    /// Several servers have ids that begin so.
-    #[error("the id `{name}` fits {}", .fits.join(", "))]
-    Ambiguous {
-        /// What was asked for.
-        name: String,
-        /// Their names.
-        fits: Vec<String>,
-    },
-    /// A server cannot be called so.
-    #[error("`{0}` cannot be a server's name")]
-    BadName(String),
-    /// A server is called so already, or a damaged file has the name.
-    #[error("a server is called `{0}` already")]
-    NameTaken(String),
-    /// The agent is pinned under another name.
-    #[error("this agent is pinned already, as `{0}`")]
-    Pinned(String),
-    /// Its bundle is not one to keep.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// Another key is pinned than whoever asked has seen.
-    #[error("another key than expected is pinned for `{name}`: {pinned}")]
-    Changed {
-        /// Which server.
-        name: String,
-        /// The fingerprint of what is pinned.
-        pinned: String,
-    },
-    /// A file could not be read or written.
-    #[error(transparent)]
-    File(#[from] Failure),
-}
-
-impl From<FileError> for PinError {
-    fn from(error: FileError) -> Self {
-        Self::File(error.into())
-    }
-}
-
-impl From<PinError> for Failure {
-    fn from(error: PinError) -> Self {
-        let text = error.to_string();
-        match error {
-            PinError::Refused(refused) => refused.into(),
-            PinError::File(failure) => failure,
-            PinError::Unknown { near, .. } => {
-                let failure = Self::new(FailureKind::UnknownServer, text);
-                if near.is_empty() {
-                    return failure;
-                }
-                failure.with_hint(format!("did you mean `{}`?", near.join("` or `")))
-            }
-            PinError::Ambiguous { .. } => Self::new(FailureKind::AmbiguousServer, text),
-            PinError::BadName(_) => Self::new(FailureKind::InvalidArgument, text).with_hint(
-                "1 to 64 letters, digits, `-`, `_` or `.`, beginning with a letter or a digit",
-            ),
-            PinError::NameTaken(_) => Self::new(FailureKind::NameTaken, text),
-            PinError::Pinned(name) => Self::new(FailureKind::AlreadyEnrolled, text)
-                .with_hint(format!("use `{name}`, or remove it first")),
-            PinError::Changed { .. } => Self::new(FailureKind::ChangedMeanwhile, text),
-        }
-    }
-}
-
 /// The pins in a bridge's home.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -184,7 +110,7 @@ impl Pins {
         let Some(servers) = self.home.sub(SERVERS)? else { return Ok(listing) };
         let mut holders = HashMap::new();
         for name in servers.names(SUFFIX)? {
-            let pin = match load(&servers, &name) {
+            let pin = match stored::load(&servers, &name) {
                 Ok(Some(pin)) => pin,
                 Ok(None) => continue, // removed since we listed
                 Err(error) => {
@@ -270,7 +196,7 @@ impl Pins {
         if !valid_name(name) || !servers.holds(&file_name(name))? {
             return Err(self.unknown(name)?);
         }
-        if let Ok(Some(pin)) = load(&servers, name) {
+        if let Ok(Some(pin)) = stored::load(&servers, name) {
             Retired::load(&self.home)?.remember(&self.home, guard, &pin.bundle)?;
         }
         servers.remove(guard, &file_name(name))?;
@@ -342,7 +268,7 @@ impl Pins {
             return Ok(None);
         }
         let Some(servers) = self.home.sub(SERVERS)? else { return Ok(None) };
-        Ok(load(&servers, name)?)
+        Ok(stored::load(&servers, name)?)
     }
 
     fn unknown(&self, name: &str) -> Result<PinError, FileError> {
@@ -381,7 +307,7 @@ impl Pins {
         Retired::load(&self.home)?.admits(bundle)?;
         for name in servers.names(SUFFIX)? {
             // What cannot be read names no key that could be compared.
-            let other = file::load_with(servers, &file_name(&name), &Pin::FORMAT, glance);
+            let other = file::load_with(servers, &file_name(&name), &Pin::FORMAT, stored::glance);
             let Ok(Some(other)) = other else { continue };
             if replaced == Some(name.as_str()) {
                 continue;
@@ -404,70 +330,6 @@ fn expect(name: &str, pin: &Pin, id: &Id) -> Result<(), PinError> {
 
 fn file_name(name: &str) -> String {
     format!("{name}{SUFFIX}")
-}
-
-fn load(servers: &Dir, name: &str) -> Result<Option<Pin>, FileError> {
-    let file = file_name(name);
-    if !valid_name(name) {
-        let damage = Damage::Content("its name cannot be a server's");
-        return Err(FileError::damaged(servers.file_path(&file), damage));
-    }
-    file::load(servers, &file)
-}
-
-/// A pin as its file holds it.
-#[derive(Decode, Encode)]
-#[cbor(map)]
-struct PinFile {
-    #[n(0)]
-    bundle: Blob,
-    #[n(1)]
-    relay: Blob,
-    #[n(2)]
-    floor: u16,
-    #[n(3)]
-    record: Option<Nonce>,
-    #[n(4)]
-    added: u64,
-    #[n(5)]
-    first_seen: Option<u64>,
-    #[n(6)]
-    last_seen: Option<u64>,
-}
-
-impl Record for Pin {
-    const FORMAT: Format = Format { kind: "pin", version: 1, limit: 8192 };
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&cbor::encode(&PinFile {
-            bundle: Blob(self.bundle.encode()),
-            relay: relay::encode(&self.relay),
-            floor: self.floor,
-            record: self.record,
-            added: self.added,
-            first_seen: self.first_seen,
-            last_seen: self.last_seen,
-        }));
-    }
-
-    fn read(body: &[u8]) -> Result<Self, Damage> {
-        let file: PinFile = cbor::decode(body, Self::FORMAT.limit)?;
-        Ok(Self {
-            bundle: SignedBundle::decode_kind(&file.bundle, Kind::Agent)?,
-            relay: relay::decode(&file.relay)?,
-            floor: file.floor,
-            record: file.record,
-            added: file.added,
-            first_seen: file.first_seen,
-            last_seen: file.last_seen,
-        })
-    }
-}
-
-/// The keys of a pin, to be compared with others: see [`claim::glance`].
-fn glance(body: &[u8]) -> Result<Bundle, Damage> {
-    let file: PinFile = cbor::decode(body, Pin::FORMAT.limit)?;
-    Ok(claim::glance(&file.bundle)?)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Everything that changes a file says first what it is about to do. In a release build that costs
 //! nothing. Tests let a step fail, or cut the power before it and then take away what had not been
-//! synced: see [`power`].
+//! synced.
 
 use std::io;
 use std::path::Path;

@@ -17,7 +17,9 @@ use bytes::{Bytes, BytesMut};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
-use farwire_protocol::streams::run::{self, Exit, Reason, STDERR, STDOUT, Start, State};
+use farwire_protocol::streams::run::{
+    self, Exit, INPUT_LIMIT, Reason, STDERR, STDOUT, Start, State,
+};
 use rustix::process::Pid;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
@@ -95,6 +97,8 @@ pub(crate) struct Plan {
     program: Program,
     timeout: Option<Duration>,
     shown: String,
+    /// All of standard input, when it came with the request.
+    input: Option<Vec<u8>>,
 }
 
 impl Plan {
@@ -120,14 +124,18 @@ impl Plan {
         };
         let env = environment::complete(&user, start.env.as_deref().unwrap_or_default())?;
         let cwd = start.cwd.as_ref().map(|cwd| os(cwd).into());
-        let stdin = start.stdin.unwrap_or(false);
+        let input = start.input.as_ref().map(|input| input.0.clone());
+        if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
+            return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
+        }
+        let stdin = input.is_some() || start.stdin.unwrap_or(false);
         let shown: String =
             shown.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
         let timeout = start.timeout_ms.map(Duration::from_millis);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Failure::new(Kind::InvalidArgument, "a timeout of nothing"));
         }
-        Ok(Self { program: Program { argv, cwd, env, user, stdin }, timeout, shown })
+        Ok(Self { program: Program { argv, cwd, env, user, stdin }, timeout, shown, input })
     }
 }
 
@@ -318,7 +326,17 @@ pub(crate) async fn run(job: &Job, plan: Plan, turns: &Semaphore) -> Option<Exit
             return None;
         }
     };
-    let exit = running.until_exit(&mut stops).await;
+    let feed = async {
+        if let Some(input) = &plan.input {
+            job.write(input).await;
+            job.close_stdin().await;
+        }
+        std::future::pending().await
+    };
+    let exit = tokio::select! {
+        exit = running.until_exit(&mut stops) => exit,
+        never = feed => never,
+    };
     running.drain();
     let escaped = u32::try_from(running.escaped).unwrap_or(u32::MAX);
     job.times().ended = Some(Instant::now());

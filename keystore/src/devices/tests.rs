@@ -130,6 +130,20 @@ fn damage_keeps_one_device_out_and_no_other() {
 }
 
 #[test]
+fn a_damaged_memory_of_old_bundles_keeps_nobody_in() {
+    let (_temp, state) = state();
+    let guard = state.lock().unwrap();
+    let devices = state.devices();
+    devices.add(&guard, &device("laptop", 1)).unwrap();
+    devices.add(&guard, &device("desk", 2)).unwrap();
+    devices.remove(&guard, "desk").unwrap();
+    fs::write(state.path().join("retired"), b"").unwrap();
+    let failure = failed(devices.remove(&guard, "laptop"));
+    assert_eq!(failure.kind, Failed::KeystoreCorrupt);
+    assert!(devices.lookup(&device("", 1).bundle.id).unwrap().is_none());
+}
+
+#[test]
 fn after_a_power_cut_a_device_is_in_or_out() {
     let prepare = |path: &Path| drop(State::create(path).unwrap());
     let add = |path: &Path| {

@@ -126,15 +126,24 @@ fn a_file_that_is_too_long_is_not_read() {
 }
 
 #[test]
-fn leftovers_of_crashed_writes_are_no_names_and_are_swept_away() {
+fn leftovers_of_crashed_writes_are_no_names_and_go_away() {
     let (_temp, dir, guard) = home();
     dir.write(&guard, "web.pin", b"x").unwrap();
     dir.write(&guard, "a.pin", b"x").unwrap();
-    fs::write(dir.file_path(".web.pin.0123.tmp"), b"half").unwrap();
     fs::write(dir.file_path("README"), b"by hand").unwrap();
+    let leave = || fs::write(dir.file_path(".web.pin.tmp"), b"half a secret").unwrap();
+    let is_left = || dir.holds(".web.pin.tmp").unwrap();
+    leave();
     assert_eq!(dir.names(".pin").unwrap(), ["a", "web"]);
     dir.sweep(&guard).unwrap();
-    assert!(!dir.holds(".web.pin.0123.tmp").unwrap() && dir.holds("README").unwrap());
+    assert!(!is_left() && dir.holds("README").unwrap());
+    leave();
+    dir.write(&guard, "web.pin", b"y").unwrap();
+    assert!(!is_left());
+    leave();
+    dir.remove(&guard, "web.pin").unwrap();
+    assert!(!is_left());
+    assert!(!dir.remove(&guard, "web.pin").unwrap());
 }
 
 fn old_home(path: &Path) {

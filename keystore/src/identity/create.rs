@@ -111,7 +111,6 @@ impl Made {
     }
 
     fn save(self, dir: &Dir, guard: &Guard) -> Result<Identity, Failure> {
-        dir.sweep(guard)?;
         let keys = dir.create_sub(KEYS)?;
         keys.sweep(guard)?;
         keys.write(guard, UNFINISHED, b"")?;

@@ -209,9 +209,11 @@ mod tests {
     #[test]
     fn a_place_comes_back_and_has_its_length() {
         for used in [0, 16, u64::MAX - 40] {
-            let mut slot = Slot::spent(used, &Boot([7; 16])).unwrap();
+            let boot = Boot([7; 16]);
+            let mut slot = Slot::spent(used, &boot).unwrap();
+            assert!(!slot.goes_on(&boot), "not synced yet: there is nothing to give");
             slot.open_up();
-            assert_eq!(slot.next, used + 1);
+            assert!(slot.goes_on(&boot) && slot.next == used + 1);
             let bytes = slot.bytes();
             assert_eq!((bytes.len(), Slot::read(&bytes).unwrap()), (PLACE, slot));
         }

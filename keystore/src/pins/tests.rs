@@ -156,9 +156,9 @@ fn an_old_bundle_does_not_come_back_after_its_pin_is_gone() {
     assert_eq!(failed(pins.load("web-1")).kind, Failed::UnknownServer);
     assert_eq!(failed(pins.remove(&guard, "web-1")).kind, Failed::UnknownServer);
     pins.add(&guard, "web-1", &with_bundle(bundle(1, Kind::Agent, 4))).unwrap_err();
-    pins.add(&guard, "web-1", &with_bundle(bundle(1, Kind::Agent, 5))).unwrap();
+    pins.add(&guard, "web-1", &with_bundle(bundle(1, Kind::Agent, 6))).unwrap();
     pins.replace(&guard, "web-1", &bundle(1, Kind::Agent, 1).id, &pin(2)).unwrap();
-    let back = with_bundle(bundle(1, Kind::Agent, 4));
+    let back = with_bundle(bundle(1, Kind::Agent, 5));
     pins.replace(&guard, "web-1", &pin(2).bundle.id, &back).unwrap_err();
     assert_eq!(pins.load("web-1").unwrap(), pin(2));
 }
@@ -359,7 +359,7 @@ fn edit(home: &Home, member: usize, edits: usize) {
 fn any_pin_is_read_without_a_panic() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let _ = file::parse::<Pin>(bytes);
-        let _ = glance(bytes);
+        let _ = stored::glance(bytes);
         if let Ok(pin) = Pin::read(bytes) {
             let mut again = Vec::new();
             pin.write(&mut again);

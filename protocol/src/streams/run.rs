@@ -31,6 +31,9 @@ pub const PIECE: u8 = 3;
 /// argv and environment together have at most as many bytes.
 pub const COMMAND_LIMIT: usize = 64 * 1024;
 
+/// Standard input that is part of the request has at most as many bytes.
+pub const INPUT_LIMIT: usize = 48 * 1024;
+
 /// How many bytes of standard input a bridge may have sent beyond the last [`ToBridge::Ack`].
 pub const STDIN_WINDOW: u64 = 1024 * 1024;
 
@@ -82,6 +85,9 @@ pub struct Start {
     /// How its output is wanted.
     #[n(9)]
     pub delivery: Delivery,
+    /// All of its standard input, at most [`INPUT_LIMIT`] bytes; then nothing follows on [`STDIN`].
+    #[n(10)]
+    pub input: Option<Blob>,
 }
 
 /// What to run.

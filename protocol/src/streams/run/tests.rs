@@ -27,6 +27,7 @@ fn start() -> Start {
         timeout_ms: Some(5_000),
         stdin: Some(true),
         delivery: Delivery::Stream { lossless: true },
+        input: None,
     }
 }
 

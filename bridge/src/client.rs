@@ -1,0 +1,270 @@
+//! The bridge on the network: connections to relays, links to servers, and streams on them.
+//!
+//! Nothing is dialled before it is needed. A connection or a link that broke is made anew by whoever
+//! needs it next; several who need it at once wait for one. Mail that waits for us (agents that want
+//! to enroll) is looked after whenever a relay is reached: see `mail`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use farwire_keystore::{Home, Ids, LinkMade, Pin, Transport, Workspace};
+use farwire_link::inner::bridge::{Link, Me, reset_failure};
+use farwire_link::inner::sealed::{ReadError, Reader, Writer};
+use farwire_link::outer::dial::{self, Connection, Identity};
+use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_protocol::address::Relay;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::{Class, Reset};
+use farwire_protocol::id::{Kt, Nonce, Target};
+use farwire_protocol::outer::{Role, Verb, Welcome};
+use farwire_protocol::surface::Surface;
+use tokio::sync::{Mutex, OnceCell};
+use zeroize::Zeroizing;
+
+use crate::mail;
+
+/// Program and version, as others see it.
+pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
+
+/// Seconds since 1970.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// 16 random bytes.
+pub fn random_nonce() -> Result<Nonce, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
+    })?;
+    Ok(Nonce(bytes))
+}
+
+/// A server by its local name.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// What it is called here.
+    pub name: String,
+    /// What we know of it.
+    pub pin: Pin,
+}
+
+/// One process's way to its servers.
+#[derive(Debug)]
+pub struct Client {
+    /// The files.
+    pub home: Home,
+    /// The workspace.
+    pub workspace: Workspace,
+    /// Short ids of jobs.
+    pub ids: Ids,
+    transport: Transport,
+    instance: Nonce,
+    connections: Mutex<HashMap<Kt, Connection>>,
+    links: Mutex<HashMap<Target, Arc<Link>>>,
+    mail: OnceCell<()>,
+}
+
+/// A stream on a link.
+#[derive(Debug)]
+pub struct Stream {
+    /// Towards the agent.
+    pub writer: Writer<SendHalf>,
+    /// From the agent.
+    pub reader: Reader<RecvHalf>,
+    /// The link that it belongs to.
+    pub link: Arc<Link>,
+}
+
+impl Client {
+    /// Opens the files. No network, and no key but those of connections and of this surface.
+    pub fn open(home: Home, surface: &Surface) -> Result<Self, Failure> {
+        let none = || Failure::new(Kind::NotInitialized, "this installation has no identity yet");
+        let transport = home.identity()?.ok_or_else(none)?.open_transport(Some(surface))?;
+        let workspace = home.workspace()?.ok_or_else(none)?;
+        Ok(Self {
+            ids: home.ids(),
+            home,
+            workspace,
+            transport,
+            instance: random_nonce()?,
+            connections: Mutex::default(),
+            links: Mutex::default(),
+            mail: OnceCell::new(),
+        })
+    }
+
+    /// The server that is called this.
+    pub fn server(&self, query: &str) -> Result<Server, Failure> {
+        let (name, pin) = self.home.pins().resolve(query)?;
+        Ok(Server { name, pin })
+    }
+
+    /// The server that is called this; if there is none, mail may just have brought it.
+    pub async fn find(&self, query: &str) -> Result<Server, Failure> {
+        match self.server(query) {
+            Err(failure) if failure.kind == Kind::UnknownServer && self.mail.get().is_none() => {
+                // The name is unknown whatever the relay says.
+                let _ = self.relay().await;
+                self.server(query)
+            }
+            found => found,
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            role: Role::Device,
+            bundle: self.transport.bundle.clone(),
+            kt: self.transport.kt.clone(),
+            instance: self.instance,
+            build: BUILD.to_owned(),
+            found: None,
+            enrollment: None,
+        }
+    }
+
+    /// The connection to the workspace's relay. Looks after mail once.
+    pub async fn relay(&self) -> Result<Connection, Failure> {
+        let connection = self.connection(&self.workspace.relay).await?;
+        self.mail
+            .get_or_init(async || {
+                if let Err(failure) = mail::collect(self, &connection).await {
+                    tracing::warn!(kind = %failure.kind, why = failure.message, "mail could not be looked after");
+                }
+            })
+            .await;
+        Ok(connection)
+    }
+
+    async fn connection(&self, relay: &Relay) -> Result<Connection, Failure> {
+        let mut connections = self.connections.lock().await;
+        if let Some(open) = connections.get(&relay.key).filter(|one| one.close_reason().is_none()) {
+            return Ok(open.clone());
+        }
+        let made = dial::dial(relay, &self.identity()).await?;
+        connections.insert(relay.key, made.clone());
+        Ok(made)
+    }
+
+    /// Asks the workspace's relay.
+    pub async fn call<V: Verb>(&self, verb: &V) -> Result<V::Answer, Failure> {
+        self.relay().await?.call(verb).await
+    }
+
+    /// What the workspace's relay says of itself.
+    pub async fn welcome(&self) -> Result<Welcome, Failure> {
+        self.relay().await?.welcome().await
+    }
+
+    /// Opens a stream to a server. The first frames are for the caller to seal.
+    pub async fn stream(&self, server: &Server, class: Class) -> Result<Stream, Failure> {
+        let (connection, link) = self.link(server).await?;
+        let halves = connection.open().await;
+        let (send, recv) = halves.map_err(|closed| {
+            Failure::caused(Kind::RelayUnreachable, "the connection to the relay broke", &closed)
+        })?;
+        let (writer, reader) = link.stream(class, send, recv);
+        Ok(Stream { writer, reader, link })
+    }
+
+    /// The link to a server, and a connection that leads there.
+    async fn link(&self, server: &Server) -> Result<(Connection, Arc<Link>), Failure> {
+        let connection = self.connection(&server.pin.relay).await?;
+        let target = server.pin.bundle.id.target();
+        let mut links = self.links.lock().await;
+        if let Some(link) = links.get(&target).filter(|link| !link.is_stale()) {
+            return Ok((connection, link.clone()));
+        }
+        let link = Arc::new(self.shake(server, &connection).await?);
+        links.insert(target, link.clone());
+        drop(links);
+        self.note(server);
+        Ok((connection, link))
+    }
+
+    async fn shake(&self, server: &Server, connection: &Connection) -> Result<Link, Failure> {
+        let (send, recv) = connection.open().await.map_err(|closed| {
+            Failure::caused(Kind::RelayUnreachable, "the connection to the relay broke", &closed)
+        })?;
+        let surface = self.transport.surface.as_ref();
+        let surface =
+            surface.ok_or_else(|| Failure::new(Kind::Internal, "no surface was opened"))?;
+        let me = Me {
+            kn: Zeroizing::new(*self.transport.kn.as_bytes()),
+            bundle: self.transport.bundle.clone(),
+            delegation: surface.delegation.clone(),
+            surface: surface.key.clone(),
+            instance: self.instance,
+            build: BUILD.to_owned(),
+        };
+        let made = Link::establish(&me, &server.pin.peer(), send, recv).await;
+        made.map_err(|error| {
+            // A refused HELLO explains more than the streams that went with it.
+            connection.refusal().unwrap_or_else(|| named(error.into(), &server.name))
+        })
+    }
+
+    /// Writes down that a link was made, where that is news. Not being able to is no reason to fail.
+    fn note(&self, server: &Server) {
+        let made = LinkMade { agent: server.pin.bundle.id, version: 1, at: unix_time() };
+        if server.pin.is_news(&made) {
+            let noted = self
+                .home
+                .lock()
+                .and_then(|guard| Ok(self.home.pins().note_link(&guard, &server.name, &made)?));
+            if let Err(failure) = noted {
+                tracing::debug!(why = failure.message, "a link could not be noted");
+            }
+        }
+    }
+
+    /// A stream broke: forgets the link if the agent does not know it any more.
+    pub async fn broke(&self, server: &Server, link: &Arc<Link>, error: &ReadError) {
+        let gone = matches!(error, ReadError::Reset(Reset::UnknownLink));
+        if gone {
+            let mut links = self.links.lock().await;
+            let target = server.pin.bundle.id.target();
+            if links.get(&target).is_some_and(|known| Arc::ptr_eq(known, link)) {
+                links.remove(&target);
+            }
+        }
+    }
+
+    /// Says goodbye, so that relay and agents do not wait for us.
+    pub async fn close(&self) {
+        for (_, connection) in self.connections.lock().await.drain() {
+            connection.shut(Reset::Closing).await;
+        }
+    }
+}
+
+/// What a broken stream means for whoever asked, when nothing was authenticated.
+pub fn broken(error: ReadError, server: &Server) -> Failure {
+    let failure = match error {
+        ReadError::Reset(reset) => reset_failure(reset),
+        other => other.into(),
+    };
+    named(failure, &server.name)
+}
+
+/// The failure with the server's name in front.
+fn named(failure: Failure, server: &str) -> Failure {
+    let message = format!("`{server}`: {}", failure.message);
+    let hint = failure.hint.or_else(|| {
+        let hint = failure.kind.hint();
+        hint.contains("NAME").then(|| hint.replace("NAME", server))
+    });
+    Failure { kind: failure.kind, message, hint }
+}
+
+/// How long to wait before the next attempt to reach a server again: twice as long each time, with
+/// some chance in it, so that many who lost the same relay do not come back at once.
+pub fn backoff(attempt: u32) -> Duration {
+    let most = Duration::from_millis(100) * 2_u32.saturating_pow(attempt.min(6));
+    let mut byte = [0];
+    // Without random numbers everybody waits equally long, and nothing else is wrong.
+    let _ = getrandom::fill(&mut byte);
+    most.min(Duration::from_secs(5)).mul_f64(0.5 + f64::from(byte[0]) / 512.0)
+}

@@ -1,0 +1,154 @@
+//! Mail from agents that want to enroll: opened, judged, answered.
+//!
+//! Any process that reaches the relay does this. One at a time: under a lock, and whoever does not
+//! get it leaves it to the one who has it. The answer is burned durably before it is posted, so that
+//! a token lets in one agent, whatever crashes when.
+
+use std::collections::HashSet;
+
+use farwire_keystore::{Answered, Late, Pin, Ticket, TicketState};
+use farwire_link::outer::dial::Connection;
+use farwire_protocol::bundle::SignedBundle;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::enroll::{Answer, Request, blob_hash};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::outer::{MailAnswer, MailGet};
+
+use crate::client::{Client, unix_time};
+
+/// Looks after all mail that waits, if there is any.
+pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Failure> {
+    let tickets = client.home.tickets().list()?;
+    let open = |ticket: &Ticket| match &ticket.state {
+        TicketState::Answered(answered) => !answered.settled,
+        TicketState::Alarmed { .. } => false,
+        TicketState::Open | TicketState::Late(_) => true,
+    };
+    let waiting: Vec<Ticket> =
+        tickets.entries.into_iter().map(|(_, ticket)| ticket).filter(open).collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let Some(_lock) = client.home.mail_lock()? else { return Ok(()) };
+    let mail = connection.call(&MailGet { enrollment: None }).await?;
+    for ticket in waiting {
+        let enrollment = ticket.token.enrollment;
+        let blobs: HashSet<&[u8]> = mail
+            .pieces
+            .iter()
+            .filter(|piece| piece.enrollment == enrollment)
+            .map(|piece| piece.blob.0.as_slice())
+            .collect();
+        let judged = judge(client, &ticket, &blobs)?;
+        if let Some(answered) = judged {
+            settle(client, connection, enrollment, &answered).await?;
+        }
+    }
+    let guard = client.home.lock()?;
+    client.home.tickets().sweep(&guard, unix_time())
+}
+
+/// What is to be done about a ticket's mail: an answer to post, or nothing.
+fn judge(
+    client: &Client,
+    ticket: &Ticket,
+    blobs: &HashSet<&[u8]>,
+) -> Result<Option<Answered>, Failure> {
+    if let TicketState::Answered(answered) = &ticket.state {
+        return Ok(Some((**answered).clone()));
+    }
+    let valid: Vec<(&[u8], SignedBundle)> = blobs
+        .iter()
+        .filter_map(|blob| Some((*blob, Request::open(&ticket.token, blob).ok()?.1)))
+        .collect();
+    let tickets = client.home.tickets();
+    let guard = client.home.lock()?;
+    match valid.as_slice() {
+        [] => Ok(None),
+        [(request, agent)] if ticket.is_late(unix_time()) || ticket.answer_key().is_none() => {
+            let late = Late { request: request.to_vec(), agent: agent.id, seen: unix_time() };
+            tickets.hold(&guard, &ticket.token.enrollment, late)?;
+            eprintln!(
+                "warning: the enrollment of `{}` came after its time; `farwire server accept {0}` shows it",
+                ticket.name
+            );
+            Ok(None)
+        }
+        [(request, agent)] => {
+            let answered = answer(client, ticket, request, agent)?;
+            Ok(Some(tickets.answer(&guard, &ticket.token.enrollment, answered)?))
+        }
+        several => {
+            let agents: Vec<_> = several.iter().map(|(_, agent)| agent.id).collect();
+            tickets.alarm(&guard, &ticket.token.enrollment, &agents, unix_time())?;
+            eprintln!(
+                "warning: {} different agents used the token of `{}`; all of them are refused",
+                several.len(),
+                ticket.name
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Seals the answer that accepts this agent.
+pub fn answer(
+    client: &Client,
+    ticket: &Ticket,
+    request: &[u8],
+    agent: &SignedBundle,
+) -> Result<Answered, Failure> {
+    let key = ticket
+        .answer_key()
+        .ok_or_else(|| Failure::new(Kind::TokenUsed, "the token has been used"))?;
+    let identity = client.home.identity()?;
+    let device =
+        identity.ok_or_else(|| Failure::new(Kind::NotInitialized, "no identity"))?.open_public()?;
+    let answer = Answer {
+        request: Blob(blob_hash(request).to_vec()),
+        agent: agent.id,
+        device: Blob(device.encode()),
+        name: ticket.name.clone(),
+        device_name: client.workspace.name.clone(),
+    };
+    let response = answer
+        .seal(&ticket.token, &ticket.delegation, &key)
+        .map_err(|error| Failure::caused(Kind::Internal, "the answer cannot be sealed", &error))?;
+    Ok(Answered {
+        agent: agent.clone(),
+        request: blob_hash(request),
+        response,
+        at: unix_time(),
+        settled: false,
+    })
+}
+
+/// Posts an answer that has been burned, and pins the server.
+pub async fn settle(
+    client: &Client,
+    connection: &Connection,
+    enrollment: Nonce,
+    answered: &Answered,
+) -> Result<(), Failure> {
+    let record = connection
+        .call(&MailAnswer {
+            enrollment,
+            agent: Blob(answered.agent.encode()),
+            blob: Blob(answered.response.clone()),
+        })
+        .await?;
+    let ticket = client.home.tickets().load(&enrollment)?;
+    let guard = client.home.lock()?;
+    let pins = client.home.pins();
+    let pin =
+        Pin::new(answered.agent.clone(), ticket.token.relay.clone(), Some(record.id), unix_time());
+    match pins.load(&ticket.name) {
+        Ok(old) if old.bundle.id == answered.agent.id => {}
+        Ok(old) => pins.replace(&guard, &ticket.name, &old.bundle.id, &pin)?,
+        Err(_) => pins.add(&guard, &ticket.name, &pin)?,
+    }
+    client.home.tickets().settle(&guard, &enrollment)?;
+    tracing::info!(server = ticket.name, "enrolled");
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Runs from the bridge's side: a conversation that outlives its streams.
+//!
+//! [`stream`] carries every byte for the command line, [`answer`] brings a digest for a model. Both
+//! send the same request under one id until it is answered: the agent starts at most one program for
+//! it. What was lost is the carrier, until the agent says otherwise under its own keys.
+
+pub mod answer;
+pub mod control;
+pub mod stream;
+
+use farwire_keystore::{Class, Job, ShortId};
+use farwire_link::inner::sealed::ReadError;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::conversation::{Counts, End, Offset, Open};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::Kind as StreamKind;
+use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT};
+
+use crate::client::{Client, Server, random_nonce, unix_time};
+
+/// What is asked and how far it has come.
+#[derive(Debug)]
+pub struct Conversation {
+    id: Nonce,
+    generation: u32,
+    create: Blob,
+    /// Whether the agent may have seen the request.
+    sent: bool,
+    /// Bytes of output that have been received.
+    have: Counts,
+    /// Bytes that must be skipped, because a new conversation repeats them.
+    skip: Counts,
+}
+
+impl Conversation {
+    /// A conversation about this request.
+    pub fn new(request: &Request) -> Result<Self, Failure> {
+        Ok(Self {
+            id: random_nonce()?,
+            generation: 0,
+            create: Blob(cbor::encode(request)),
+            sent: false,
+            have: Counts::default(),
+            skip: Counts::default(),
+        })
+    }
+
+    /// The first message of the next stream: creates the conversation, or takes it up.
+    fn open(&mut self) -> Open {
+        let resumed = self.generation > 0;
+        let have = resumed.then(|| {
+            let offset = |channel| Offset { channel, offset: self.have.get(channel) };
+            vec![offset(STDOUT), offset(STDERR)]
+        });
+        let open = Open {
+            kind: StreamKind::Run.number(),
+            conversation: self.id,
+            generation: self.generation,
+            create: (!resumed).then(|| self.create.clone()),
+            have,
+            more: None,
+        };
+        self.generation += 1;
+        self.sent = true;
+        open
+    }
+
+    /// The agent does not know the conversation: the same request in a new one. Output that has come
+    /// already will come again and is skipped.
+    fn anew(&mut self) -> Result<(), Failure> {
+        self.id = random_nonce()?;
+        self.generation = 0;
+        self.skip = self.have;
+        self.have = Counts::default();
+        Ok(())
+    }
+
+    /// Counts bytes of a channel and gives those that are new.
+    fn take<'a>(&mut self, channel: u8, bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
+        let before = self.have.get(channel);
+        self.have.add(channel, bytes.len()).ok_or_else(|| {
+            Failure::new(Kind::ProtocolViolation, "more output than can be counted")
+        })?;
+        let known = self.skip.get(channel).saturating_sub(before);
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes.get(known..).unwrap_or_default())
+    }
+}
+
+/// What a stream came to.
+#[derive(Debug)]
+enum Outcome<T> {
+    /// The agent said how it ended.
+    Done(T),
+    /// The stream broke; the conversation may be taken up.
+    Carrier(ReadError),
+    /// It is over, and this is why.
+    Failed(Failure),
+}
+
+/// Reads the End of a direction: everything that was sent has come, or it is no end.
+fn read_end(end: &End, counts: &Counts) -> Result<Ended, Failure> {
+    if let Some(failure) = &end.failure {
+        return Err(failure.clone());
+    }
+    counts.check(&end.ends).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "the output does not add up", &error)
+    })?;
+    let body = end
+        .body
+        .as_ref()
+        .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an end without a state"))?;
+    cbor::decode(body, 64 << 10).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
+    })
+}
+
+/// Gives a job that is about to start its short id, before anything is sent.
+pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
+    client.ids.assign(record(server, job))
+}
+
+/// The short id of a job that is there already.
+pub fn id_of(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
+    client.ids.id_of(record(server, job))
+}
+
+fn record(server: &Server, job: Nonce) -> Job {
+    Job {
+        class: Class::Run,
+        agent: server.pin.bundle.id,
+        server: server.name.clone(),
+        job,
+        owner: String::new(),
+        started: unix_time(),
+    }
+}
+
+/// The job that a short id stands for, and the server that has it.
+pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failure> {
+    let unknown = || {
+        let shown = crate::render::neutral(id, 40);
+        Failure::new(Kind::UnknownId, format!("there is no run `{shown}`"))
+    };
+    let short: ShortId = id.trim().parse().map_err(|_| unknown())?;
+    let job = client.ids.find(short)?.ok_or_else(unknown)?;
+    let (name, pin) = client.home.pins().of_agent(&job.agent, &job.server)?.ok_or_else(|| {
+        let message = format!("the server of `{short}` (`{}`) is no longer known here", job.server);
+        Failure::new(Kind::UnknownServer, message)
+    })?;
+    Ok((short, Server { name, pin }, job.job))
+}

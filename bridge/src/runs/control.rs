@@ -1,0 +1,125 @@
+//! Questions to a server: jobs, stops, facts.
+
+use farwire_protocol::conversation::{End, Open, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::Kind as StreamKind;
+use farwire_protocol::streams::control::{
+    Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
+};
+
+use crate::client::{Client, Server, broken, random_nonce};
+
+/// So many pages of jobs are asked for at most.
+const PAGES: usize = 8;
+
+/// Asks one question. Every question may be repeated, so that a link that turns out to be gone is
+/// made anew once.
+pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
+    match once(client, server, ask.clone()).await {
+        Err(failure) if failure.kind == Kind::LinkLost => once(client, server, ask).await,
+        answer => answer,
+    }
+}
+
+async fn once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
+    let mut stream = client.stream(server, Class::Control).await?;
+    stream.writer.open(Open {
+        kind: StreamKind::Control.number(),
+        conversation: random_nonce()?,
+        generation: 0,
+        create: Some(Vec::new().into()),
+        have: None,
+        more: None,
+    });
+    stream.writer.message(&message(&Call { id: 1, ask: Some(ask) }));
+    stream.writer.end(&message(&End::default()));
+    let lost = |_| Failure::new(Kind::LinkLost, "the stream broke off");
+    stream.writer.finish().await.map_err(lost)?;
+    let frame = match stream.reader.next().await {
+        Ok(frame) => frame,
+        Err(error) => {
+            client.broke(server, &stream.link, &error).await;
+            return Err(broken(error, server));
+        }
+    };
+    stream.link.heard();
+    let nonsense = |_| Failure::new(Kind::ProtocolViolation, "an answer that makes no sense");
+    if frame.last {
+        let end: End = read(&frame.payload).map_err(nonsense)?;
+        return Err(end
+            .failure
+            .unwrap_or_else(|| Failure::new(Kind::ProtocolViolation, "no answer")));
+    }
+    let reply: Reply = read(&frame.payload).map_err(nonsense)?;
+    match (reply.failure, reply.answer) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(answer)) => Ok(answer),
+        (None, None) => Err(Failure::new(Kind::IncompatibleVersion, "an answer of a newer agent")),
+    }
+}
+
+fn unexpected<T>() -> Result<T, Failure> {
+    Err(Failure::new(Kind::ProtocolViolation, "the answer to another question"))
+}
+
+/// The jobs of a server, newest first, and whether there are more.
+pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec<Job>, Failure> {
+    let mut all: Vec<Job> = Vec::new();
+    for _ in 0..PAGES {
+        let after = all.last().map(|job| job.job);
+        let list = List { after, running: Some(running) };
+        let Answer::Jobs(page) = ask(client, server, Ask::List(list)).await? else {
+            return unexpected();
+        };
+        let more = page.more.unwrap_or(false) && !page.jobs.is_empty();
+        all.extend(page.jobs);
+        if !more {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// Stops a job with a signal, or with INT, TERM and KILL.
+pub async fn stop(
+    client: &Client,
+    server: &Server,
+    job: Nonce,
+    signal: Option<i32>,
+) -> Result<Stopped, Failure> {
+    // The job has the id of the request: this also catches one that has not arrived.
+    let stop = Stop { request: Some(job), job: None, signal };
+    let by_request = ask(client, server, Ask::Stop(stop)).await?;
+    match by_request {
+        Answer::Stopped(Stopped::NeverStarted) => {
+            // Not ours by request; it may be somebody else's that we may stop.
+            let stop = Stop { request: None, job: Some(job), signal };
+            match ask(client, server, Ask::Stop(stop)).await {
+                Ok(Answer::Stopped(stopped)) => Ok(stopped),
+                Err(failure) if failure.kind == Kind::UnknownId => Ok(Stopped::NeverStarted),
+                Ok(_) => unexpected(),
+                Err(failure) => Err(failure),
+            }
+        }
+        Answer::Stopped(stopped) => Ok(stopped),
+        _ => unexpected(),
+    }
+}
+
+/// How one job is.
+pub async fn inspect(client: &Client, server: &Server, job: Nonce) -> Result<Job, Failure> {
+    match ask(client, server, Ask::Inspect(job)).await? {
+        Answer::Job(job) => Ok(job),
+        _ => unexpected(),
+    }
+}
+
+/// What machine a server is.
+pub async fn facts(client: &Client, server: &Server) -> Result<Facts, Failure> {
+    match ask(client, server, Ask::Facts).await? {
+        Answer::Facts(facts) => Ok(facts),
+        _ => unexpected(),
+    }
+}

@@ -1,0 +1,202 @@
+//! Applies a setup: reads the documents, decides what is to become of them, writes those that change.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use serde_json::Value;
+
+use super::entry::{self, Job};
+use super::file::ConfigFile;
+use super::report::{Changed, Report, Status};
+use super::{Client, Document, Fault, Found, Scope, verify};
+
+/// One client and its documents.
+pub(crate) struct Setup<'a> {
+    pub(crate) client: &'a dyn Client,
+    pub(crate) documents: Vec<Box<dyn Document + 'a>>,
+    pub(crate) job: &'a Job<'a>,
+}
+
+/// A document whose file has been read, and what is to become of it.
+struct Plan<'a> {
+    document: &'a dyn Document,
+    file: ConfigFile,
+    found: Found,
+    new: String,
+    changes: bool,
+}
+
+impl Setup<'_> {
+    /// Shows what would be put into a file that is not there.
+    pub(crate) fn print(&self) -> Result<Report, Failure> {
+        let document = self.documents.first().ok_or_else(no_document)?.as_ref();
+        let snippet = document.install("").map_err(|fault| configuration(document, "", &fault))?;
+        let mut report = self.report(Status::Printed, document);
+        if let Ok(Found::Ours(entry)) = document.found(&snippet) {
+            report.entry = Some(entry::shown(&entry));
+        }
+        report.snippet = snippet;
+        Ok(report)
+    }
+
+    /// Makes the files hold all of ours, and tries the entry out where that was asked for.
+    pub(crate) fn install(&self) -> Result<Report, Failure> {
+        let args = self.job.args;
+        let mut plans = self.plan(|document, text| document.install(text))?;
+        if plans.first().is_some_and(|main| matches!(main.found, Found::Ours(_))) && !args.approve {
+            // Permissions come with a new entry, or when they are asked for. A repair does not give
+            // back what somebody has taken away.
+            plans.truncate(1);
+        }
+        let main = plans.first().ok_or_else(no_document)?;
+        let changes = plans.iter().any(|plan| plan.changes);
+        let only_look = args.verify && !args.approve && !args.force;
+        let status = match &main.found {
+            Found::Foreign(entry) if !args.force => return Ok(self.conflict(main, entry)),
+            Found::Absent | Found::Foreign(_) => Status::Installed,
+            Found::Ours(_) if !changes => Status::AlreadyConfigured,
+            Found::Ours(_) if only_look => Status::Outdated,
+            Found::Ours(_) => Status::Repaired,
+        };
+        let mut report = self.report(status, main.document);
+        let writes = matches!(status, Status::Installed | Status::Repaired);
+        for plan in plans.iter().filter(|plan| writes && plan.changes) {
+            let backup = plan.file.replace(&plan.new, self.private())?;
+            note(&mut report, plan, backup);
+        }
+        let text = if writes { &main.new } else { main.file.text()? };
+        let Ok(Found::Ours(entry)) = main.document.found(text) else {
+            return Err(Failure::new(Kind::Internal, "the entry cannot be read back"));
+        };
+        report.entry = Some(entry::shown(&entry));
+        if args.verify {
+            report.verify = Some(self.verify(&entry));
+        }
+        Ok(report)
+    }
+
+    /// Takes all of ours out of the files.
+    pub(crate) fn remove(&self) -> Result<Report, Failure> {
+        let plans = self.plan(|document, text| document.remove(text))?;
+        let main = plans.first().ok_or_else(no_document)?;
+        let mut report = self.report(Status::NotConfigured, main.document);
+        match &main.found {
+            Found::Foreign(entry) if !self.job.args.force => return Ok(self.conflict(main, entry)),
+            Found::Ours(entry) | Found::Foreign(entry) => report.entry = Some(entry::shown(entry)),
+            Found::Absent => {}
+        }
+        for plan in plans.iter().filter(|plan| plan.changes) {
+            report.status = Status::Removed;
+            let backup = self.take_back(plan)?;
+            note(&mut report, plan, backup);
+        }
+        Ok(report)
+    }
+
+    fn plan<'a>(
+        &'a self,
+        edit: impl Fn(&dyn Document, &str) -> Result<String, Fault>,
+    ) -> Result<Vec<Plan<'a>>, Failure> {
+        let documents = self.documents.iter().map(AsRef::as_ref);
+        let plan = |document: &'a dyn Document| {
+            let file = ConfigFile::read(document.path(), document.limit())?;
+            let text = file.text()?;
+            let failed = |fault| configuration(document, text, &fault);
+            let found = document.found(text).map_err(failed)?;
+            let new = edit(document, text).map_err(failed)?;
+            let changes = new != text;
+            Ok(Plan { document, found, new, changes, file })
+        };
+        documents.map(plan).collect()
+    }
+
+    fn verify(&self, entry: &Value) -> verify::Verified {
+        let tools: Vec<_> = self.job.context.tools.iter().map(|tool| tool.name).collect();
+        match self.client.launch(entry, self.job.context) {
+            Ok(launch) => verify::check(&launch, &tools, VERIFY_LIMIT),
+            Err(problem) => problem.into(),
+        }
+    }
+
+    fn report(&self, status: Status, document: &dyn Document) -> Report {
+        Report {
+            client: self.client.name(),
+            status,
+            file: document.path().to_owned(),
+            entry: None,
+            backup: None,
+            also: Vec::new(),
+            verify: None,
+            snippet: String::new(),
+            owner: String::new(),
+            name: self.job.args.name.clone(),
+            next: self.client.next(self.job.args.scope).to_owned(),
+        }
+    }
+
+    fn conflict(&self, plan: &Plan<'_>, entry: &Value) -> Report {
+        let mut report = self.report(Status::Conflict, plan.document);
+        report.owner = entry::described(entry);
+        report
+    }
+
+    /// Whether new files are for their owner's eyes alone; those of a project are for everybody in it.
+    fn private(&self) -> bool {
+        self.job.args.scope == Scope::User
+    }
+
+    /// Writes the text without us, or what was there before us where it comes to the same.
+    fn take_back(&self, plan: &Plan<'_>) -> Result<Option<PathBuf>, Failure> {
+        let Plan { document, file, new, .. } = plan;
+        let tidy = |text: &str| {
+            document.tidy(text).map_err(|fault| configuration(*document, text, &fault))
+        };
+        let backup = file.backup_text();
+        // What the backup holds, with and without us.
+        let before = match &backup {
+            Some(text) => document.remove(text).map(|without| (text, without)).ok(),
+            None => None,
+        };
+        let pristine = before.as_ref().is_some_and(|(text, without)| *text == without);
+        if let Some((text, _)) = before.as_ref().filter(|_| pristine)
+            && document.same(&tidy(text)?, &tidy(new)?)
+        {
+            return file.restore(text).map(|()| None);
+        }
+        let only_ours = |(_, without): &(&String, String)| !pristine && document.blank(without);
+        let we_made_it = backup.is_none() || before.as_ref().is_some_and(only_ours);
+        if we_made_it && document.blank(new) {
+            return file.delete().map(|()| None);
+        }
+        file.replace(new, self.private())
+    }
+}
+
+fn note(report: &mut Report, plan: &Plan<'_>, backup: Option<PathBuf>) {
+    if plan.document.path() == report.file {
+        report.backup = backup;
+        return;
+    }
+    let (file, what) = (plan.document.path().to_owned(), plan.document.what());
+    report.also.push(Changed { file, what, backup });
+}
+
+/// A fault in a text, with the file and the line.
+fn configuration(document: &dyn Document, text: &str, fault: &Fault) -> Failure {
+    let before = text.get(..fault.at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let file = document.path().display();
+    Failure::new(
+        Kind::Configuration,
+        format!("`{file}` line {line}, column {column}: {}", fault.message),
+    )
+}
+
+fn no_document() -> Failure {
+    Failure::new(Kind::Internal, "the client has no configuration file")
+}
+
+/// Longer than our server takes to start on a busy machine, and shorter than a client's patience.
+const VERIFY_LIMIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,256 @@
+//! What can be asked. To add a tool: a file here, and a line in [`ALL`].
+//!
+//! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server and
+//! the reference are readings of the list; neither knows a tool by name.
+
+pub mod output;
+pub mod run;
+pub mod servers;
+pub mod status;
+pub mod stop;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farwire_keystore::Home;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::surface::Surface;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::sync::{OnceCell, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+
+/// Every tool, in the order in which clients list them.
+pub const ALL: &[Entry] = &[
+    Entry::of::<servers::Servers>(),
+    Entry::of::<status::Status>(),
+    Entry::of::<run::Run>(),
+    Entry::of::<output::Output>(),
+    Entry::of::<stop::Stop>(),
+];
+
+/// What a tool may change. Clients decide by this whether to ask a person first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Effect {
+    /// It changes nothing.
+    pub read_only: bool,
+    /// It may destroy something.
+    pub destructive: bool,
+    /// Asking twice is asking once.
+    pub idempotent: bool,
+    /// What it does reaches beyond our own things.
+    pub open_world: bool,
+}
+
+impl Effect {
+    /// Looks only.
+    pub const READS: Self =
+        Self { read_only: true, destructive: false, idempotent: true, open_world: false };
+    /// Does whatever it is told.
+    pub const ACTS: Self =
+        Self { read_only: false, destructive: true, idempotent: false, open_world: true };
+    /// Ends something.
+    pub const ENDS: Self =
+        Self { read_only: false, destructive: true, idempotent: true, open_world: false };
+}
+
+/// One thing that can be asked for.
+pub trait Tool: DeserializeOwned + JsonSchema + Send + 'static {
+    /// Its name, for models, people and scopes alike.
+    const NAME: &'static str;
+    /// Its name for people.
+    const TITLE: &'static str;
+    /// What it is for, in a few sentences.
+    const ABOUT: &'static str;
+    /// What it may change.
+    const EFFECT: Effect;
+
+    /// Does it, and answers with a header line and what follows.
+    fn call(
+        self,
+        desk: &Desk,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<String, Failure>> + Send;
+}
+
+/// A call under way.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send + 'a>>;
+
+/// A tool with its type forgotten.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// What it may change.
+    pub effect: Effect,
+    schema: fn() -> Map<String, Value>,
+    call: for<'a> fn(Value, &'a Desk, &'a Caller) -> Result<Answering<'a>, Failure>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Entry").field(&self.name).finish()
+    }
+}
+
+impl Entry {
+    const fn of<T: Tool>() -> Self {
+        Self {
+            name: T::NAME,
+            title: T::TITLE,
+            about: T::ABOUT,
+            effect: T::EFFECT,
+            schema: schema::<T>,
+            call: |arguments, desk, caller| {
+                let tool: T = serde_json::from_value(arguments).map_err(|error| {
+                    let message = format!("{}: {error}", T::NAME);
+                    Failure::new(Kind::InvalidArgument, message)
+                        .with_hint(format!("call {} again with the argument corrected", T::NAME))
+                })?;
+                Ok(Box::pin(tool.call(desk, caller)))
+            },
+        }
+    }
+
+    /// The JSON Schema of its arguments, without what only costs a model's attention.
+    pub fn schema(&self) -> Map<String, Value> {
+        (self.schema)()
+    }
+
+    /// Calls it.
+    pub fn call<'a>(
+        &self,
+        arguments: Value,
+        desk: &'a Desk,
+        caller: &'a Caller,
+    ) -> Result<Answering<'a>, Failure> {
+        (self.call)(arguments, desk, caller)
+    }
+}
+
+fn schema<T: JsonSchema>() -> Map<String, Value> {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let mut value = schema.to_value();
+    trim(&mut value, true);
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Takes out what clients stumble over or pay for: titles, number formats, "or null".
+fn trim(value: &mut Value, root: bool) {
+    let Value::Object(map) = value else { return };
+    for key in ["title", "format", "default", "$schema"] {
+        map.remove(key);
+    }
+    if root {
+        map.remove("description");
+    }
+    if let Some(Value::Array(types)) = map.get_mut("type") {
+        types.retain(|one| one != "null");
+        if let [one] = types.as_slice() {
+            let one = one.clone();
+            map.insert("type".to_owned(), one);
+        }
+    }
+    if let Some(Value::Array(values)) = map.get_mut("enum") {
+        values.retain(|one| !one.is_null());
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.values_mut().for_each(|property| trim(property, false));
+    }
+    if let Some(more) = map.get_mut("additionalProperties") {
+        trim(more, false);
+    }
+}
+
+/// What all calls of one process share.
+#[derive(Debug)]
+pub struct Desk {
+    home: Home,
+    surface: Surface,
+    client: OnceCell<Client>,
+    /// The longest a call waits.
+    pub max_wait: Duration,
+    /// How far each run has been shown.
+    cursors: Mutex<HashMap<Nonce, u64>>,
+}
+
+impl Desk {
+    /// A desk for this home. Nothing is opened yet.
+    pub fn new(home: Home, surface: Surface, max_wait: Duration) -> Self {
+        let client = OnceCell::new();
+        Self { home, surface, client, max_wait, cursors: Mutex::default() }
+    }
+
+    /// The client, opened when it is first needed.
+    pub async fn client(&self) -> Result<&Client, Failure> {
+        let open = async || Client::open(self.home.clone(), &self.surface);
+        self.client.get_or_try_init(open).await
+    }
+
+    /// How long to wait, of what was asked for, and whether that is less.
+    pub fn wait(&self, asked: Option<f64>) -> Result<(Duration, bool), Failure> {
+        let asked = asked.unwrap_or(25.0);
+        let asked = Duration::try_from_secs_f64(asked).map_err(|_| {
+            Failure::new(Kind::InvalidArgument, format!("wait: {asked} is not a number of seconds"))
+        })?;
+        Ok((asked.min(self.max_wait), asked > self.max_wait))
+    }
+
+    fn cursors(&self) -> std::sync::MutexGuard<'_, HashMap<Nonce, u64>> {
+        self.cursors.lock().expect("nothing panics while it is held")
+    }
+
+    /// How far a run has been shown.
+    pub fn cursor(&self, job: Nonce) -> u64 {
+        self.cursors().get(&job).copied().unwrap_or(0)
+    }
+
+    /// A run has been shown up to here.
+    pub fn shown(&self, job: Nonce, until: u64) {
+        self.cursors().insert(job, until);
+    }
+
+    /// Says goodbye to relays.
+    pub async fn close(&self) {
+        if let Some(client) = self.client.get() {
+            client.close().await;
+        }
+    }
+}
+
+/// Who asked, and how to reach them while the answer is being made.
+#[derive(Debug)]
+pub struct Caller {
+    /// Cancelled when the caller is no longer interested.
+    pub cancelled: CancellationToken,
+    /// Where progress goes, if anybody wants it.
+    pub progress: Option<mpsc::Sender<(u64, String)>>,
+}
+
+/// How many characters to show, of what was asked for.
+pub fn budget(asked: Option<usize>) -> usize {
+    use crate::render::digest::{DEFAULT, RANGE};
+    asked.unwrap_or(DEFAULT).clamp(*RANGE.start(), *RANGE.end())
+}
+
+/// The names of all tools with whether they only read, for `setup`.
+pub fn names() -> Vec<Arc<str>> {
+    ALL.iter().map(|entry| entry.name.into()).collect()
+}

@@ -1,0 +1,284 @@
+//! `servers`: which servers there are, and one in detail.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use farwire_keystore::Pin;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::{Id, Nonce};
+use farwire_protocol::outer::{List, Lookup, Record, ServerState};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::client::{Client, unix_time};
+use crate::render::header::Header;
+use crate::render::{duration, neutral, table};
+use crate::runs::control;
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// How long the relay may take to say which servers are there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many rows are shown to a model.
+const ROWS: usize = 60;
+
+/// The arguments of `servers`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Servers {
+    /// Part of a name, or labels such as env=prod,role!=db.
+    pub query: Option<String>,
+    /// Exact name: show its details.
+    pub server: Option<String>,
+}
+
+impl Tool for Servers {
+    const NAME: &'static str = "servers";
+    const TITLE: &'static str = "List servers";
+    const ABOUT: &'static str = "List the remote machines (servers, hosts) you can reach, or show one in \
+        detail. Call first to get names.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        if let Some(name) = &self.server {
+            return detail(client, name).await;
+        }
+        let (all, trouble) = list(client).await?;
+        let found: Vec<&Known> = match &self.query {
+            Some(query) => {
+                let query = Selector::parse(query)?;
+                all.iter().filter(|known| query.matches(known)).collect()
+            }
+            None => all.iter().collect(),
+        };
+        let mut header = Header::new("servers").word(&format!("{} of {}", found.len(), all.len()));
+        if let Some(trouble) = trouble {
+            header = header.value("relay", &trouble.message);
+        }
+        if found.is_empty() && all.is_empty() {
+            let text = "No server is enrolled. A person adds one with: farwire server create NAME";
+            return Ok(format!("{}\n{text}\n", header.end()));
+        }
+        let rows: Vec<Vec<String>> = found.iter().take(ROWS).map(|known| known.row()).collect();
+        if found.len() > ROWS {
+            header = header.word(&format!("shown={ROWS}")).next("servers(query=…)");
+        }
+        Ok(format!("{}\n{}", header.end(), table(&rows)))
+    }
+}
+
+/// A server as this bridge knows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Known {
+    /// Its name here.
+    pub name: String,
+    /// The relay's record, or the beginning of its fingerprint.
+    pub id: String,
+    /// How it is.
+    pub state: &'static str,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its fingerprint, once enrolled.
+    pub fingerprint: Option<String>,
+    /// Seconds since its agent was last there, if it is not there now.
+    pub seen_ago: Option<u64>,
+    /// The agent's program and version, as it says.
+    pub build: Option<String>,
+    /// Something that a person should look at.
+    pub warning: Option<String>,
+}
+
+impl Known {
+    fn row(&self) -> Vec<String> {
+        let labels: Vec<_> =
+            self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut state = self.state.to_owned();
+        if let Some(ago) = self.seen_ago.filter(|_| self.state == "offline") {
+            state = format!("{state} {}", duration(ago * 1000));
+        }
+        if let Some(warning) = &self.warning {
+            state = format!("{state} ({warning})");
+        }
+        vec![neutral(&self.name, 64), state, neutral(&labels.join(","), 200)]
+    }
+}
+
+/// All servers: those that are pinned, and those that are being enrolled. When the relay does not
+/// answer, their state is unknown, and why is given.
+pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Failure> {
+    let (records, trouble) = match timeout(PATIENCE, records(client)).await {
+        Ok(Ok(records)) => (records, None),
+        Ok(Err(failure)) => (Vec::new(), Some(failure)),
+        Err(_) => {
+            (Vec::new(), Some(Failure::new(Kind::RelayUnreachable, "the relay does not answer")))
+        }
+    };
+    let pins = client.home.pins().list()?;
+    for warning in &pins.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut all: Vec<Known> = Vec::new();
+    for (name, pin) in &pins.entries {
+        let agent = pin.bundle.id;
+        let record = records.iter().find(|record| record.agent == Some(agent));
+        let looked_up = match record {
+            None if trouble.is_none() => lookup(client, agent).await,
+            _ => None,
+        };
+        let replaced =
+            records.iter().find(|record| record.name == *name && record.agent != Some(agent));
+        let mut known = known(name, Some(pin), record.or(looked_up.as_ref()), trouble.is_some());
+        if replaced.is_some_and(|record| record.agent.is_some()) {
+            known.warning = Some("the relay names another key for it".to_owned());
+        }
+        all.push(known);
+    }
+    for record in records.iter().filter(|record| record.agent.is_none()) {
+        if !pins.entries.iter().any(|(name, _)| *name == record.name) {
+            all.push(known(&record.name, None, Some(record), false));
+        }
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((all, trouble))
+}
+
+async fn records(client: &Client) -> Result<Vec<Record>, Failure> {
+    let mut all = Vec::new();
+    let mut page = None;
+    for _ in 0..100 {
+        let answer = client.call(&List { page }).await?;
+        all.extend(answer.servers);
+        page = answer.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// A server that was added by hand is in another workspace's records.
+async fn lookup(client: &Client, agent: Id) -> Option<Record> {
+    client.call(&Lookup { agent }).await.ok()
+}
+
+fn known(name: &str, pin: Option<&Pin>, record: Option<&Record>, unknown: bool) -> Known {
+    let id = record.map(|record| record.id).or_else(|| pin.and_then(|pin| pin.record));
+    let state = match record {
+        Some(record) => record.state.name(),
+        None if unknown => "unknown",
+        None => ServerState::Offline.name(),
+    };
+    Known {
+        name: name.to_owned(),
+        id: id.unwrap_or(Nonce::ZERO).to_string(),
+        state,
+        labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
+        fingerprint: pin.map(Pin::fingerprint),
+        seen_ago: record
+            .and_then(|record| record.seen)
+            .map(|seen| unix_time().saturating_sub(seen)),
+        build: record.and_then(|record| record.build.clone()),
+        warning: record
+            .and_then(|record| record.duplicate)
+            .map(|_| "two agents hold its identity".to_owned()),
+    }
+}
+
+async fn detail(client: &Client, name: &str) -> Result<String, Failure> {
+    let server = client.find(name).await?;
+    let (all, _) = list(client).await?;
+    let known = all.iter().find(|known| known.name == server.name);
+    let mut rows = vec![
+        vec!["name".to_owned(), server.name.clone()],
+        vec!["fingerprint".to_owned(), server.pin.fingerprint()],
+        vec!["encryption".to_owned(), "end to end, XKpsk3 with ML-KEM-768".to_owned()],
+    ];
+    if let Some(known) = known {
+        rows.push(vec!["state".to_owned(), known.row().swap_remove(1)]);
+        rows.push(vec!["labels".to_owned(), known.row().swap_remove(2)]);
+        rows.push(vec!["agent".to_owned(), neutral(known.build.as_deref().unwrap_or("-"), 60)]);
+    }
+    match timeout(PATIENCE, control::facts(client, &server)).await {
+        Ok(Ok(facts)) => {
+            rows.push(vec!["host".to_owned(), neutral(&facts.hostname, 80)]);
+            rows.push(vec![
+                "os".to_owned(),
+                neutral(&format!("{}, {}", facts.os, facts.arch), 120),
+            ]);
+            let user = format!("{}, shell {}", facts.user, facts.shell);
+            rows.push(vec!["user".to_owned(), neutral(&user, 120)]);
+            rows.push(vec!["runs".to_owned(), format!("{} now", facts.running)]);
+        }
+        Ok(Err(failure)) => rows.push(vec!["link".to_owned(), neutral(&failure.message, 200)]),
+        Err(_) => rows.push(vec!["link".to_owned(), "no answer in 5 s".to_owned()]),
+    }
+    Ok(format!("{}\n{}", Header::new("server").value("name", &server.name).end(), table(&rows)))
+}
+
+/// Which servers are meant: `part-of-a-name`, `key=value`, `key!=value`, several with commas.
+#[derive(Clone, Debug)]
+pub struct Selector(Vec<Term>);
+
+#[derive(Clone, Debug)]
+enum Term {
+    Name(String),
+    Label { key: String, value: String, equal: bool },
+}
+
+impl Selector {
+    /// Reads a selector.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        if text.len() > 1024 {
+            return Err(Failure::new(Kind::TooLarge, "a selector has at most 1024 characters"));
+        }
+        let terms = text.split(',').map(str::trim).filter(|term| !term.is_empty());
+        let term = |term: &str| match term.split_once('=') {
+            None => Term::Name(term.to_lowercase()),
+            Some((key, value)) => {
+                let (key, equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
+                Term::Label { key: key.trim().to_owned(), value: value.trim().to_owned(), equal }
+            }
+        };
+        Ok(Self(terms.map(term).collect()))
+    }
+
+    /// Whether a server is meant.
+    pub fn matches(&self, known: &Known) -> bool {
+        self.0.iter().all(|term| match term {
+            Term::Name(part) => {
+                let label = |(key, value): (&String, &String)| {
+                    key.contains(part.as_str()) || value.contains(part.as_str())
+                };
+                known.name.to_lowercase().contains(part) || known.labels.iter().any(label)
+            }
+            Term::Label { key, value, equal } => {
+                let found = match key.as_str() {
+                    "state" | "status" => Some(known.state),
+                    "name" => Some(known.name.as_str()),
+                    key => known.labels.get(key).map(String::as_str),
+                };
+                (found == Some(value.as_str())) == *equal
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_asks_for_labels_states_and_parts_of_names() {
+        let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+        let server = Known { labels, ..known("web-1", None, None, true) };
+        let matches = |text: &str| Selector::parse(text).unwrap().matches(&server);
+        for yes in ["", "web", "env=prod", "role!=db", "WEB,env=prod", "state=unknown", "prod"] {
+            assert!(matches(yes), "{yes}");
+        }
+        for no in ["db", "env=dev", "env!=prod", "web,env=dev", "role=db"] {
+            assert!(!matches(no), "{no}");
+        }
+    }
+}

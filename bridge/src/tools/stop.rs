@@ -1,0 +1,74 @@
+//! `stop`: ends a run.
+
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::control::Stopped;
+use farwire_protocol::streams::run::{Delivery, Digest, Request, Take};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::render::header::{Header, signal_number};
+use crate::runs::answer::ask;
+use crate::runs::{control, find};
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// Longer than INT, TERM and KILL take.
+const LADDER: Duration = Duration::from_secs(12);
+
+/// A program that handles a single signal is given this long to end.
+const SINGLE: Duration = Duration::from_secs(2);
+
+/// The arguments of `stop`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Run id, e.g. r12.
+    pub id: String,
+    /// Send only this signal: INT, TERM, KILL, HUP, QUIT, USR1 or USR2.
+    pub signal: Option<String>,
+}
+
+impl Tool for Stop {
+    const NAME: &'static str = "stop";
+    const TITLE: &'static str = "Stop run";
+    const ABOUT: &'static str = "Interrupt, kill or end a run (process) and what it started: INT, then \
+        TERM, then KILL, 5 s apart.";
+    const EFFECT: Effect = Effect::ENDS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let signal = self.signal.as_deref().map(parse).transpose()?;
+        let (id, server, job) = find(client, &self.id)?;
+        let header = Header::new(&format!("run {id}"));
+        match control::stop(client, &server, job, signal).await? {
+            Stopped::NeverStarted => return Ok(header.word("never-started").end()),
+            Stopped::Signalled | Stopped::Ended => {}
+        }
+        let wait = if signal.is_some() { SINGLE } else { LADDER };
+        let digest = Digest {
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            head: 0,
+            tail: 0,
+            from: None,
+            until: None,
+            until_new: None,
+            progress: None,
+        };
+        let request = Request::Take(Take { job, delivery: Delivery::Digest(digest) });
+        let answer = ask(client, &server, &request, wait + Duration::from_secs(3), |_| ()).await;
+        Ok(match answer {
+            Ok(answer) => header.state(&answer.ended.state).end(),
+            Err(_) => header.word("signal-sent").end(),
+        })
+    }
+}
+
+/// Reads the name of a signal.
+pub fn parse(text: &str) -> Result<i32, Failure> {
+    signal_number(text).ok_or_else(|| {
+        let shown = crate::render::neutral(text, 40);
+        Failure::new(Kind::InvalidArgument, format!("signal: `{shown}` is not a signal"))
+            .with_hint("use INT, TERM, KILL, HUP, QUIT, USR1 or USR2")
+    })
+}
