@@ -310,9 +310,10 @@ impl Past {
                 Kind::OutcomeUnknown,
                 format!("{restarted} while the command ran; it may go on or have ended"),
             ),
+            // Reserved requests are in the journal before anything is started for them.
             Self::Unknown => Failure::new(
-                Kind::OutcomeUnknown,
-                format!("{restarted}, and has no record of the command; it did not start it"),
+                Kind::StreamStale,
+                format!("{restarted} before the command arrived; it was not started"),
             ),
         }
     }

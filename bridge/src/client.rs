@@ -169,6 +169,12 @@ impl Client {
         Ok(Stream { writer, reader, link })
     }
 
+    /// The agent process that answers now. A request that starts something names it, so that another
+    /// process never carries it out.
+    pub async fn instance(&self, server: &Server) -> Result<Nonce, Failure> {
+        Ok(self.link(server).await?.1.accept().instance)
+    }
+
     /// The link to a server, and a connection that leads there.
     async fn link(&self, server: &Server) -> Result<(Connection, Arc<Link>), Failure> {
         let connection = self.connection(&server.pin.relay).await?;

@@ -3,10 +3,10 @@
 //! [`client`] reaches servers, [`runs`] talks to them about programs, [`render`] makes what they say
 //! fit to read, [`tools`] are what can be asked, and `cli` and [`mcp`] are two ways of asking.
 
-//pub mod cli;
+pub mod cli;
 pub mod client;
 pub mod mail;
-//pub mod mcp;
+pub mod mcp;
 pub mod render;
 pub mod runs;
 pub mod setup;

@@ -1,2 +1,7 @@
-//! .
-fn main() {}
+//! `farwire`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farwire::cli::main()
+}

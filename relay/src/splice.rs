@@ -9,14 +9,16 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
 use farwire_link::outer::opening::{Opening, OpeningError};
 use farwire_link::outer::{RecvHalf, SendHalf, reset_of};
-use farwire_protocol::header::{Class, Reset};
+use farwire_protocol::header::{Class, Header, Reset, Route};
 use farwire_protocol::id::Id;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 
 use crate::db::identities::Workspace;
 use crate::presence::Passage;
@@ -42,13 +44,14 @@ pub(crate) async fn serve(
     let refusal = match open(relay, device, &mut recv).await {
         Ok((opening, passage)) => match enter(relay, device.0, &opening, &passage).await {
             Ok(far) => {
-                let class = opening.header.class;
-                let joined = join(class, (send, recv), far);
+                let notes = Notes::new(relay.presence.route(device.0), &opening.header);
+                let joined = join(&notes, (send, recv), far);
                 tokio::select! {
                     () = joined => {}
                     // Dropping both streams resets them.
                     () = passage.streams.cancelled() => {}
                 }
+                notes.write();
                 return;
             }
             Err(refusal) => refusal,
@@ -99,25 +102,63 @@ fn priority(class: Class, backlog: bool) -> i32 {
     }
 }
 
-async fn join(class: Class, near: (SendHalf, RecvHalf), far: (SendHalf, RecvHalf)) {
+/// All that the relay knows of a stream: its header, sizes and times.
+struct Notes {
+    route: Route,
+    header: Header,
+    begun: Instant,
+    forth: AtomicU64,
+    back: AtomicU64,
+}
+
+impl Notes {
+    fn new(route: Route, header: &Header) -> Self {
+        let (forth, back) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { route, header: *header, begun: Instant::now(), forth, back }
+    }
+
+    fn write(&self) {
+        let Header { class, target, link, sid, not_after, .. } = self.header;
+        let [a, b, c, d, ..] = target.0;
+        let [e, f, g, h, ..] = link;
+        tracing::debug!(
+            device = self.route,
+            agent = format!("{a:02x}{b:02x}{c:02x}{d:02x}…"),
+            link = format!("{e:02x}{f:02x}{g:02x}{h:02x}…"),
+            sid,
+            ?class,
+            not_after,
+            bytes_forth = self.forth.load(Ordering::Relaxed),
+            bytes_back = self.back.load(Ordering::Relaxed),
+            ms = self.begun.elapsed().as_millis(),
+            "stream ended",
+        );
+    }
+}
+
+async fn join(notes: &Notes, near: (SendHalf, RecvHalf), far: (SendHalf, RecvHalf)) {
+    let class = notes.header.class;
     let _open = Gauge::new();
     let (near_send, near_recv) = near;
     let (far_send, far_recv) = far;
     near_send.set_priority(priority(class, false));
-    tokio::join!(half(class, near_recv, far_send), half(class, far_recv, near_send));
+    tokio::join!(
+        half(class, &notes.forth, near_recv, far_send),
+        half(class, &notes.back, far_recv, near_send)
+    );
 }
 
 /// Moves one direction until it ends or breaks.
-async fn half(class: Class, mut recv: RecvHalf, mut send: SendHalf) {
+async fn half(class: Class, moved: &AtomicU64, mut recv: RecvHalf, mut send: SendHalf) {
     let stopped = send.stopped();
-    let moved = tokio::select! {
-        moved = move_all(class, &mut recv, &mut send) => moved,
+    let done = tokio::select! {
+        done = move_all(class, moved, &mut recv, &mut send) => done,
         Some(reason) = stopped => {
             recv.stop(reason);
             return;
         }
     };
-    match moved {
+    match done {
         Ok(()) => send.finish(),
         Err(error) => {
             let reason = reset_of(&error).unwrap_or(Reset::Cancelled);
@@ -127,7 +168,12 @@ async fn half(class: Class, mut recv: RecvHalf, mut send: SendHalf) {
     }
 }
 
-async fn move_all(class: Class, recv: &mut RecvHalf, send: &mut SendHalf) -> io::Result<()> {
+async fn move_all(
+    class: Class,
+    moved: &AtomicU64,
+    recv: &mut RecvHalf,
+    send: &mut SendHalf,
+) -> io::Result<()> {
     let mut chunks = [const { Bytes::new() }; CHUNKS];
     let mut streak = 0;
     loop {
@@ -148,7 +194,9 @@ async fn move_all(class: Class, recv: &mut RecvHalf, send: &mut SendHalf) -> io:
             return Ok(());
         };
         let bytes: usize = batch.iter().map(Bytes::len).sum();
-        SPLICED.increment(u64::try_from(bytes).unwrap_or(0));
+        let counted = u64::try_from(bytes).unwrap_or(0);
+        SPLICED.increment(counted);
+        moved.fetch_add(counted, Ordering::Relaxed);
         if streak <= BACKLOG && streak + bytes > BACKLOG {
             send.set_priority(priority(class, true));
         }

@@ -105,9 +105,9 @@ fn line(raw: &[u8], hidden: &mut usize) -> String {
                     cut = 0;
                 }
                 if out.len() < WIDTH {
-                    out.push(char)
+                    out.push(char);
                 } else {
-                    cut += 1
+                    cut += 1;
                 }
                 State::Text
             }
@@ -126,7 +126,7 @@ fn line(raw: &[u8], hidden: &mut usize) -> String {
     let mut text: String = out.into_iter().collect();
     text.truncate(text.trim_end().len());
     if cut > 0 {
-        text.push_str(&format!("…(+{cut})"));
+        text = format!("{text}…(+{cut})");
     }
     if imitates(&text) { format!("\\{text}") } else { text }
 }

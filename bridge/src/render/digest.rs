@@ -1,6 +1,11 @@
 //! Fits pieces of a log into a budget: the head, the tail, and between them what was left out.
 
+use std::fmt::Write as _;
+
 use crate::render::clean::{self, Line};
+
+/// Why writing a text cannot fail.
+const MEMORY: &str = "a string takes whatever is written to it";
 
 /// The budget when none is given, in characters.
 pub const DEFAULT: usize = 7_500;
@@ -63,14 +68,14 @@ pub fn fit(pieces: &[Piece], lines: u64, budget: usize) -> Shown {
         let first = line.number;
         let before = ranges.last().map_or(0, |range| range.1);
         if first > before + 1 && before > 0 {
-            shown.text.push_str(&format!("… {} lines left out …\n", first - before - 1));
+            writeln!(shown.text, "… {} lines left out …", first - before - 1).expect(MEMORY);
         }
         if *within {
             shown.text.push('…');
         }
         shown.text.push_str(&line.text);
         if line.times > 1 {
-            shown.text.push_str(&format!("  … same line ×{}", line.times));
+            write!(shown.text, "  … same line ×{}", line.times).expect(MEMORY);
         }
         shown.text.push('\n');
         let last = first + line.times - 1;

@@ -67,25 +67,41 @@ impl Tool for Run {
         let (wait, clamped) = desk.wait(self.wait)?;
         let server = client.find(&self.server).await?;
         let budget = budget(self.max_output);
-        let start = self.start(wait, budget, caller.progress.is_some())?;
-        let job = start.request;
-        let id = assign(client, &server, job)?;
-        let request = Request::Start(start);
-        let asked = ask(client, &server, &request, wait + SLACK, |news| tell(caller, &news));
+        let mut start = self.start(wait, budget, caller.progress.is_some())?;
         let begun = Instant::now();
-        let answer = tokio::select! {
-            answer = asked => answer,
-            () = caller.cancelled.cancelled() => {
-                return Err(cancel(client, &server, job).await);
+        loop {
+            start.instance = client.instance(&server).await?;
+            let job = start.request;
+            let id = assign(client, &server, job)?;
+            let request = Request::Start(start.clone());
+            let asked = ask(client, &server, &request, wait + SLACK, |news| tell(caller, &news));
+            let answer = tokio::select! {
+                answer = asked => answer,
+                () = caller.cancelled.cancelled() => {
+                    return Err(cancel(client, &server, job).await);
+                }
+            };
+            match answer {
+                Ok(answer) => {
+                    desk.shown(job, answer.ended.state.bytes);
+                    return Ok(present(
+                        "run",
+                        id,
+                        &answer,
+                        budget,
+                        clamped.then_some(desk.max_wait),
+                    ));
+                }
+                // The agent was restarted before the request arrived, and says under its own keys
+                // that nothing was started: a new request is safe.
+                Err(NoAnswer::Failed(failure)) if failure.kind == Kind::StreamStale => {
+                    start.request = random_nonce()?;
+                }
+                Err(NoAnswer::Failed(failure)) => return Err(failure),
+                Err(NoAnswer::Unreachable(why)) => {
+                    return Ok(unreachable(id, &why, begun.elapsed()));
+                }
             }
-        };
-        match answer {
-            Ok(answer) => {
-                desk.shown(job, answer.ended.state.bytes);
-                Ok(present("run", id, &answer, budget, clamped.then_some(desk.max_wait)))
-            }
-            Err(NoAnswer::Failed(failure)) => Err(failure),
-            Err(NoAnswer::Unreachable(why)) => Ok(unreachable(id, &why, begun.elapsed())),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Tool for Status {
             open(client, self.server.as_deref(), self.all.unwrap_or(false)).await?;
         let mut header = Header::new("open").word(&format!("{} runs", open.len()));
         for (name, failure) in &trouble {
-            header = header.value(&format!("{}", neutral(name, 64)), failure.kind.name());
+            header = header.value(&neutral(name, 64), failure.kind.name());
         }
         if open.len() > ROWS {
             header = header.word(&format!("shown={ROWS}"));

@@ -1,0 +1,302 @@
+//! The command line. Answers go to standard output, everything else to standard error.
+
+mod demo;
+mod doctor;
+mod init;
+mod jobs;
+mod reference;
+mod run;
+mod server;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use farwire_keystore::Home;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Kind as IdKind;
+use farwire_protocol::surface::Surface;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::client::Client;
+use crate::setup::{self, SetupArgs};
+use crate::tools::{self, Desk};
+use crate::{mcp, tools::servers};
+
+/// Work on machines behind NAT, end-to-end encrypted
+///
+/// Runs programs on your servers, keeps their output, and serves all of it to AI clients over MCP.
+#[derive(Debug, Parser)]
+#[command(name = "farwire", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+pub(crate) struct Cli {
+    /// Where keys and state are kept [default: $XDG_CONFIG_HOME/farwire or ~/.config/farwire]
+    #[arg(long, global = true, value_name = "DIR", env = "FARWIRE_HOME")]
+    home: Option<PathBuf>,
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter
+    #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG", default_value = "warn")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "First steps:
+  farwire demo                      try everything on this machine
+  farwire init --relay -            read a relay's URL and make a workspace
+  farwire server create web-1       print the command that enrolls a server
+  farwire run web-1 -- uname -a     run a program there
+  farwire setup codex               let Codex do it";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make this device's identity and its workspace
+    Init(init::Init),
+    /// Enroll, list and change servers
+    #[command(subcommand)]
+    Server(server::ServerCommand),
+    /// List servers (the same as `server ls`)
+    Servers(server::Ls),
+    /// Run a program on a server; its exit code is ours
+    #[command(visible_alias = "exec")]
+    Run(run::Run),
+    /// Read the output of a run, also after it has ended
+    Output(jobs::Output),
+    /// Stop a run
+    Stop(jobs::Stop),
+    /// Show what runs
+    Status(jobs::Status),
+    /// Print this device's fingerprint
+    Fingerprint(Fingerprint),
+    /// Find out what is wrong
+    Doctor(doctor::Doctor),
+    /// Serve MCP to an AI client
+    #[command(subcommand)]
+    Mcp(McpCommand),
+    /// Tell an AI client on this machine to use Farwire
+    Setup(SetupArgs),
+    /// Start a relay and an agent on this machine and show how it all works
+    Demo(demo::Demo),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the reference of commands, tools and failures
+    #[command(hide = true)]
+    Reference(reference::Reference),
+}
+
+/// `--json`, for commands that can.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Fingerprint {
+    /// Print the whole bundle, for `farwire-agent device add`
+    #[arg(long)]
+    bundle: bool,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum McpCommand {
+    /// Serve MCP on standard input and output
+    Serve(Serve),
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    /// Which client starts us: decides how long a call may wait
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+}
+
+/// Runs the program and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    logs.with_ansi(false).with_target(false).without_time().init();
+    let is_run = matches!(cli.command, Command::Run(_));
+    let json = cli.wants_json();
+    match carry_out(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            print_failure(&failure, json);
+            ExitCode::from(if is_run { run::OURS } else { code(&failure) })
+        }
+    }
+}
+
+/// Bad usage is 64; of `run` it is 255, as everything that is not the program's own code.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nowhere to print it to is no reason to fail differently.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let is_run = std::env::args_os()
+        .skip(1)
+        .find(|argument| argument.to_str().is_some_and(|text| !text.starts_with('-')));
+    let is_run = is_run.is_some_and(|word| word == "run" || word == "exec");
+    ExitCode::from(if is_run { run::OURS } else { 64 })
+}
+
+/// sysexits.
+fn code(failure: &Failure) -> u8 {
+    match failure.kind {
+        Kind::InvalidArgument | Kind::EmptyCommand | Kind::AmbiguousServer => 64,
+        Kind::KeystoreCorrupt | Kind::StateVersion | Kind::TooLarge | Kind::TokenMalformed => 65,
+        Kind::Io => 74,
+        Kind::KeystorePermissions | Kind::NotAuthorized | Kind::NotGranted => 77,
+        Kind::Configuration | Kind::NotInitialized | Kind::AlreadyInitialized => 78,
+        _ => 69,
+    }
+}
+
+fn print_failure(failure: &Failure, json: bool) {
+    if json {
+        let object = serde_json::json!({"error": {
+            "kind": failure.kind.name(), "message": failure.message, "hint": failure.hint(),
+        }});
+        println!("{object}");
+    }
+    let clean = |text: &str| crate::render::neutral(&text.replace('\n', " "), 2000);
+    let (message, hint) = (clean(&failure.message), clean(failure.hint()));
+    // Standard error may be closed.
+    let _ = writeln!(io::stderr(), "error[{}]: {message}\nhint: {hint}", failure.kind);
+}
+
+/// Prints an answer, as one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::new(Kind::Internal, format!("the answer is no JSON: {error}")))?;
+    print(&format!("{text}\n"))
+}
+
+/// Prints an answer. A reader that has gone is no error; a full disk is.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One thread: a command waits more than it computes, and waking another thread costs time.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
+}
+
+impl Cli {
+    fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::Server(command) => command.wants_json(),
+            Command::Servers(ls) => ls.json.json,
+            Command::Output(output) => output.json.json,
+            Command::Stop(stop) => stop.json.json,
+            Command::Status(status) => status.json.json,
+            Command::Doctor(doctor) => doctor.json.json,
+            Command::Init(init) => init.json.json,
+            Command::Fingerprint(fingerprint) => fingerprint.json.json,
+            Command::Run(run) => run.detach_json(),
+            Command::Setup(setup) => setup.json,
+            _ => false,
+        }
+    }
+
+    fn place(&self) -> Result<PathBuf, Failure> {
+        Home::place(self.home.as_deref(), &|name| std::env::var_os(name))
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        Client::open(Home::open(&self.place()?)?, &Surface::Human)
+    }
+}
+
+fn carry_out(cli: Cli) -> Result<u8, Failure> {
+    let place = cli.place();
+    let client = || cli.client();
+    match &cli.command {
+        Command::Init(init) => init.carry_out(&place?).map(|()| 0),
+        Command::Server(command) => command.carry_out(&client()?).map(|()| 0),
+        Command::Servers(ls) => ls.carry_out(&client()?).map(|()| 0),
+        Command::Run(run) => run.carry_out(client()?),
+        Command::Output(output) => output.carry_out(&client()?).map(|()| 0),
+        Command::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),
+        Command::Status(status) => status.carry_out(&client()?).map(|()| 0),
+        Command::Fingerprint(options) => fingerprint(&Home::open(&place?)?, options).map(|()| 0),
+        Command::Doctor(doctor) => doctor.carry_out(&place?),
+        Command::Mcp(McpCommand::Serve(serve)) => serve_mcp(&place?, serve).map(|()| 0),
+        Command::Setup(args) => set_up(&cli, args),
+        Command::Demo(demo) => demo.carry_out(),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "farwire", &mut text);
+            print(&String::from_utf8_lossy(&text)).map(|()| 0)
+        }
+        Command::Reference(reference) => reference.carry_out().map(|()| 0),
+    }
+}
+
+fn fingerprint(home: &Home, options: &Fingerprint) -> Result<(), Failure> {
+    let none = || Failure::new(Kind::NotInitialized, "this installation has no identity yet");
+    let bundle = home.identity()?.ok_or_else(none)?.open_public()?;
+    let fingerprint = bundle.id.fingerprint(IdKind::Device);
+    if options.json.json {
+        return print_json(
+            &serde_json::json!({"fingerprint": fingerprint, "bundle": bundle.to_text()}),
+        );
+    }
+    print(&format!("{}\n", if options.bundle { bundle.to_text() } else { fingerprint }))
+}
+
+fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
+    // What clients allow, by what each was measured to do.
+    let seconds = match serve.client.as_deref() {
+        Some("codex") => 240,
+        Some("claude") => 540,
+        _ => 50,
+    };
+    let home = Home::create(place)?;
+    let desk = Desk::new(home, Surface::AiLocal, std::time::Duration::from_secs(seconds));
+    let runtime = runtime()?;
+    let served = runtime.block_on(mcp::serve(desk, &mcp::banner(serve.client.as_deref())));
+    // A read of standard input may still block a thread: it is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
+    let tools: Vec<setup::Tool> = tools::ALL
+        .iter()
+        .map(|entry| setup::Tool { name: entry.name, read_only: entry.effect.read_only })
+        .collect();
+    let home = cli.home.as_ref().map(|_| cli.place()).transpose()?;
+    let report = setup::run(args, &setup::Context::of_process(home, &tools)?)?;
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&format!("{}\n", report.to_string().trim_end()))?;
+    }
+    report.failure().map_or(Ok(0), Err)
+}
+
+/// The servers as `--json` shows them.
+pub(crate) fn servers_json(all: &[servers::Known]) -> Result<(), Failure> {
+    print_json(&all)
+}

@@ -1,0 +1,189 @@
+//! `farwire doctor`: looks at everything between here and the servers, and names the next step for
+//! each thing that is wrong.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use farwire_keystore::Home;
+use farwire_link::outer::Closed;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::surface::Surface;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::cli::{Json, print, print_json, runtime};
+use crate::client::{Client, unix_time};
+use crate::render::neutral;
+use crate::runs::control;
+
+/// How far clocks may differ before it is worth mentioning, in seconds.
+const SKEW: u64 = 60;
+
+/// How long one look at the network may take.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+/// So many servers are looked at.
+const SERVERS: usize = 20;
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Only look at this server
+    server: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    ok: bool,
+    message: String,
+    hint: Option<String>,
+    kind: Option<&'static str>,
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Check>);
+
+impl Findings {
+    fn good(&mut self, name: &str, message: impl Into<String>) {
+        let message = message.into();
+        self.0.push(Check { name: name.to_owned(), ok: true, message, hint: None, kind: None });
+    }
+
+    fn bad(&mut self, name: &str, failure: &Failure) {
+        self.0.push(Check {
+            name: name.to_owned(),
+            ok: false,
+            message: neutral(&failure.message, 400),
+            hint: Some(neutral(failure.hint(), 400)),
+            kind: Some(failure.kind.name()),
+        });
+    }
+}
+
+impl Doctor {
+    pub(crate) fn carry_out(&self, place: &Path) -> Result<u8, Failure> {
+        let mut findings = Findings::default();
+        match open(place) {
+            Ok(client) => {
+                findings.good("keys", format!("{} is private and whole", place.display()));
+                runtime()?.block_on(async {
+                    self.network(&client, &mut findings).await;
+                    client.close().await;
+                });
+            }
+            Err(failure) => findings.bad("keys", &failure),
+        }
+        let well = findings.0.iter().all(|check| check.ok);
+        if self.json.json {
+            print_json(&findings.0)?;
+        } else {
+            for check in &findings.0 {
+                let mark = if check.ok { "ok  " } else { "BAD " };
+                print(&format!("{mark} {}: {}\n", check.name, check.message))?;
+                if let Some(hint) = &check.hint {
+                    print(&format!("       {hint}\n"))?;
+                }
+            }
+        }
+        Ok(if well { 0 } else { 69 })
+    }
+
+    async fn network(&self, client: &Client, findings: &mut Findings) {
+        let relay = &client.workspace.relay;
+        let welcome = timeout(PATIENCE, client.welcome()).await;
+        let silent = || Failure::new(Kind::RelayUnreachable, "the relay does not answer");
+        match welcome.unwrap_or_else(|_| Err(silent())) {
+            Ok(welcome) => {
+                let observed = neutral(&welcome.observed, 60);
+                findings.good(
+                    "relay",
+                    format!("{} answers, and sees us as {observed}", relay.addresses.join(", ")),
+                );
+                clock(findings, "clock", "the relay's", welcome.time);
+            }
+            Err(failure) => {
+                findings.bad("relay", &unreachable(failure, &relay.addresses));
+                return;
+            }
+        }
+        self.servers(client, findings).await;
+    }
+
+    async fn servers(&self, client: &Client, findings: &mut Findings) {
+        let pins = match client.home.pins().list() {
+            Ok(pins) => pins,
+            Err(failure) => return findings.bad("servers", &failure),
+        };
+        for warning in &pins.warnings {
+            findings.bad("servers", &warning.failure);
+        }
+        let wanted = pins.entries.iter().map(|(name, _)| name);
+        let wanted = wanted.filter(|name| self.server.as_ref().is_none_or(|only| only == *name));
+        for name in wanted.take(SERVERS) {
+            let label = format!("server {name}");
+            let Ok(server) = client.server(name) else { continue };
+            match timeout(PATIENCE, control::facts(client, &server)).await {
+                Ok(Ok(facts)) => {
+                    let host = neutral(&facts.hostname, 60);
+                    findings.good(
+                        &label,
+                        format!("{host} holds the pinned key, {}", server.pin.fingerprint()),
+                    );
+                    clock(findings, &format!("{label} clock"), "the server's", facts.time);
+                }
+                Ok(Err(failure)) => findings.bad(&label, &failure),
+                Err(_) => findings.bad(&label, &Failure::new(Kind::TimedOut, "no answer in 7 s")),
+            }
+        }
+        if let Some(only) = &self.server
+            && !pins.entries.iter().any(|(name, _)| name == only)
+        {
+            let message = format!("there is no server `{}` here", neutral(only, 64));
+            findings.bad("server", &Failure::new(Kind::UnknownServer, message));
+        }
+    }
+}
+
+fn open(place: &Path) -> Result<Client, Failure> {
+    Client::open(Home::open(place)?, &Surface::Human)
+}
+
+fn clock(findings: &mut Findings, name: &str, whose: &str, theirs: u64) {
+    let ours = unix_time();
+    let apart = ours.abs_diff(theirs);
+    if apart <= SKEW {
+        findings.good(name, format!("{whose} clock is {apart} s from ours"));
+        return;
+    }
+    let message = format!("{whose} clock says {theirs}, ours {ours}: {apart} s apart");
+    let failure = Failure::new(Kind::TimedOut, message)
+        .with_hint("set the clock that is wrong; only the expiry of tokens depends on it");
+    findings.bad(name, &failure);
+}
+
+/// The same with the port that may be blocked.
+fn unreachable(failure: Failure, addresses: &[String]) -> Failure {
+    if failure.kind != Kind::RelayUnreachable {
+        return failure;
+    }
+    let ports: Vec<_> = addresses
+        .iter()
+        .filter_map(|address| address.rsplit_once(':'))
+        .map(|(_, port)| port)
+        .collect();
+    let ports = ports.join(", ");
+    let silent = failure.message.contains("no answer")
+        || failure.message.contains(&Closed::Silent.to_string());
+    let hint = if silent {
+        format!(
+            "UDP port {ports} may be blocked on the way: allow outgoing UDP to it, and check that the relay runs"
+        )
+    } else {
+        format!("check the address, and that `farwire-relay serve` listens on UDP port {ports}")
+    };
+    failure.with_hint(hint)
+}

@@ -1,0 +1,111 @@
+//! `farwire init`: this device's identity, and its workspace at a relay.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use clap::Args;
+use farwire_keystore::Home;
+use farwire_link::outer::dial::{self, Identity};
+use farwire_protocol::address::RelayUrl;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Reset;
+use farwire_protocol::id::Kind as IdKind;
+use farwire_protocol::outer::Role;
+
+use crate::cli::{Json, print, print_json, runtime};
+use crate::client::{BUILD, random_nonce, unix_time};
+
+/// No URL is longer.
+const LIMIT: u64 = 8192;
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input, where
+    /// other users of this machine cannot see the invite in it
+    #[arg(long, value_name = "URL")]
+    relay: String,
+    /// What to call the workspace, and this device on its servers
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Init {
+    pub(crate) fn carry_out(&self, place: &Path) -> Result<(), Failure> {
+        let url = self.url()?;
+        let home = Home::create(place)?;
+        if home.workspace()?.is_some() {
+            let message = format!("{} has an identity and a workspace already", place.display());
+            return Err(Failure::new(Kind::AlreadyInitialized, message));
+        }
+        let name = self.name.clone().unwrap_or_else(default_name);
+        if !farwire_protocol::outer::valid_name(&name) {
+            let message = format!("--name: `{}` is not a name", name.escape_default());
+            return Err(Failure::new(Kind::InvalidArgument, message)
+                .with_hint("use 1 to 64 letters, digits, `-`, `_` or `.`"));
+        }
+        // An earlier attempt that did not reach the relay goes on with the identity that it made.
+        let identity = match home.identity()? {
+            Some(identity) => identity,
+            None => home.create_identity(&home.lock()?, &name, unix_time())?,
+        };
+        let genesis = home.genesis()?.ok_or_else(|| {
+            Failure::new(Kind::KeystoreCorrupt, "the workspace's first event is missing")
+        })?;
+        let transport = identity.open_transport(None)?;
+        let fingerprint = transport.bundle.id.fingerprint(IdKind::Device);
+        let hello = Identity {
+            role: Role::Device,
+            bundle: transport.bundle,
+            kt: transport.kt,
+            instance: random_nonce()?,
+            build: BUILD.to_owned(),
+            found: url.invite.clone().map(|invite| (invite, genesis)),
+            enrollment: None,
+        };
+        runtime()?.block_on(async {
+            let connection = dial::dial(&url.relay, &hello).await?;
+            let welcome = connection.welcome().await;
+            connection.shut(Reset::Closing).await;
+            welcome
+        })?;
+        home.set_relay(&home.lock()?, &url.relay)?;
+        if self.json.json {
+            return print_json(&serde_json::json!({
+                "workspace": name, "fingerprint": fingerprint, "home": place.display().to_string(),
+            }));
+        }
+        print(&format!(
+            "workspace `{name}` is ready; this device is {fingerprint}\n\
+             next: `farwire server create NAME` prints the command that enrolls a server\n"
+        ))
+    }
+
+    fn url(&self) -> Result<RelayUrl, Failure> {
+        let mut text = self.relay.clone();
+        if text == "-" {
+            text.clear();
+            std::io::stdin()
+                .take(LIMIT)
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))?;
+        }
+        // The line that the relay prints may be given as it is.
+        let line = text.trim().strip_prefix("ready ").unwrap_or(text.trim()).trim();
+        line.parse().map_err(|error: farwire_protocol::address::BadUrl| {
+            Failure::new(Kind::InvalidArgument, format!("--relay: {error}")).with_hint(
+                "copy the whole line that `farwire-relay serve` or `farwire-relay invite` printed",
+            )
+        })
+    }
+}
+
+/// The host's name, as far as it is a name.
+fn default_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String =
+        host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+    let host = host.trim_start_matches('-').to_owned();
+    if host.is_empty() { "home".to_owned() } else { host }
+}

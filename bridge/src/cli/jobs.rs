@@ -1,0 +1,254 @@
+//! `farwire output`, `stop` and `status`: the same verbs as the tools, for people.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, Take, View};
+use tokio::sync::mpsc;
+
+use crate::cli::{Json, print, print_json, runtime};
+use crate::client::Client;
+use crate::render::header::signal_name;
+use crate::render::{duration, neutral, table};
+use crate::runs::answer::{NoAnswer, ask};
+use crate::runs::stream::{Event, stream};
+use crate::runs::{control, find};
+use crate::tools::status::open;
+use crate::tools::stop::parse;
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No look brings more.
+const BUDGET: u32 = 4 << 20;
+
+/// Read the output of a run
+///
+/// Without a view, everything that is kept is written as it was, and what comes next with --follow.
+#[derive(Args, Debug)]
+pub(crate) struct Output {
+    /// Which run, such as r12
+    id: String,
+    /// Go on until the program ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Only a part
+    #[arg(long, value_enum, conflicts_with = "follow")]
+    view: Option<Part>,
+    /// For range and grep: the first line, from 1
+    #[arg(long, default_value_t = 1)]
+    offset: u64,
+    /// How many lines, or matches
+    #[arg(long, default_value_t = 80)]
+    lines: u32,
+    /// For grep: a regular expression
+    #[arg(long, required_if_eq("view", "grep"))]
+    pattern: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    Head,
+    Tail,
+    Range,
+    Grep,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stop {
+    /// Which run, such as r12
+    id: String,
+    /// Send only this signal [default: INT, then TERM, then KILL]
+    #[arg(long, value_name = "SIGNAL")]
+    signal: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// Only this server
+    server: Option<String>,
+    /// Runs that have ended, too
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+fn online<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    runtime()?.block_on(async {
+        let done = work.await;
+        client.close().await;
+        done
+    })
+}
+
+fn failed(error: NoAnswer) -> Failure {
+    match error {
+        NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
+    }
+}
+
+impl Output {
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        online(client, async {
+            if self.json.json || self.view.is_some() {
+                self.part(client).await
+            } else {
+                self.all(client).await
+            }
+        })
+    }
+
+    /// Everything that is kept, byte for byte.
+    async fn all(&self, client: &Client) -> Result<(), Failure> {
+        let (_, server, job) = find(client, &self.id)?;
+        let running = control::inspect(client, &server, job).await?.state.exit.is_none();
+        if running && !self.follow {
+            // What is there now, and no waiting for more.
+            return self.part(client).await;
+        }
+        let request = Request::Take(Take { job, delivery: Delivery::Stream { lossless: false } });
+        let (events, mut out) = mpsc::channel(8);
+        let running = stream(client, &server, &request, None, events);
+        let writing = async {
+            while let Some(event) = out.recv().await {
+                match event {
+                    Event::Output(STDOUT, bytes) => put(&mut std::io::stdout(), &bytes)?,
+                    Event::Output(_, bytes) => put(&mut std::io::stderr(), &bytes)?,
+                    Event::Gap(bytes) => eprintln!("farwire: {bytes} bytes are no longer kept"),
+                    Event::Lost(why) => eprintln!("farwire: {why}"),
+                    _ => {}
+                }
+            }
+            Ok::<_, Failure>(())
+        };
+        let (ended, written) = tokio::join!(running, writing);
+        written?;
+        say(ended?.state.exit);
+        Ok(())
+    }
+
+    async fn part(&self, client: &Client) -> Result<(), Failure> {
+        let (id, server, job) = find(client, &self.id)?;
+        let view = match self.view {
+            None => View::Head(u32::MAX),
+            Some(Part::Head) => View::Head(self.lines),
+            Some(Part::Tail) => View::Tail(self.lines),
+            Some(Part::Range) => View::Range { first: self.offset, count: self.lines },
+            Some(Part::Grep) => View::Grep {
+                pattern: self.pattern.clone().unwrap_or_default(),
+                first: self.offset,
+                limit: self.lines,
+            },
+        };
+        let request = Request::Read(Read { job, view, budget: BUDGET });
+        let answer = ask(client, &server, &request, PATIENCE, |_| ()).await.map_err(failed)?;
+        let state = &answer.ended.state;
+        let bytes: Vec<u8> =
+            answer.pieces.iter().flat_map(|piece| self.whole(&piece.bytes)).collect();
+        if self.json.json {
+            let (exit, signal) = match state.exit {
+                Some(Exit::Code(code)) => (Some(code), None),
+                Some(Exit::Signal(number)) => (None, Some(signal_name(number))),
+                None => (None, None),
+            };
+            return print_json(&serde_json::json!({
+                "id": id.to_string(), "server": server.name, "running": state.exit.is_none(),
+                "exit_code": exit, "signal": signal, "duration_ms": state.duration_ms,
+                "lines": state.lines, "total_bytes": state.bytes, "dropped_bytes": state.dropped_bytes,
+                "truncated": state.bytes - state.dropped_bytes > bytes.len() as u64,
+                "next_line": answer.ended.next, "output": String::from_utf8_lossy(&bytes),
+            }));
+        }
+        put(&mut std::io::stdout(), &bytes)?;
+        if state.dropped_bytes > 0 {
+            eprintln!("farwire: {} bytes are no longer kept", state.dropped_bytes);
+        }
+        say(state.exit);
+        Ok(())
+    }
+}
+
+fn say(exit: Option<Exit>) {
+    match exit {
+        Some(Exit::Code(code)) => eprintln!("farwire: it ended with exit code {code}"),
+        Some(Exit::Signal(number)) => {
+            eprintln!("farwire: it was ended by signal {}", signal_name(number))
+        }
+        None => eprintln!("farwire: it is still running"),
+    }
+}
+
+fn put(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Io, format!("the output could not be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Output {
+    /// Matches of a grep come without the ends of their lines.
+    fn whole(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        if matches!(self.view, Some(Part::Grep)) {
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+}
+
+impl Stop {
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let signal = self.signal.as_deref().map(parse).transpose()?;
+        let stopped = online(client, async {
+            let (_, server, job) = find(client, &self.id)?;
+            control::stop(client, &server, job, signal).await
+        })?;
+        let word = match stopped {
+            farwire_protocol::streams::control::Stopped::Signalled => "signalled",
+            farwire_protocol::streams::control::Stopped::Ended => "had-ended",
+            farwire_protocol::streams::control::Stopped::NeverStarted => "never-started",
+        };
+        if self.json.json {
+            return print_json(&serde_json::json!({"id": self.id, "stop": word}));
+        }
+        print(&format!("{}: {word}\n", neutral(&self.id, 40)))
+    }
+}
+
+impl Status {
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let (open, trouble) = online(client, open(client, self.server.as_deref(), self.all))?;
+        for (name, failure) in &trouble {
+            eprintln!("warning: `{}`: {}", neutral(name, 64), failure.message);
+        }
+        if self.json.json {
+            return print_json(&open);
+        }
+        let rows: Vec<Vec<String>> = open
+            .iter()
+            .map(|job| {
+                vec![
+                    job.id.clone(),
+                    neutral(&job.server, 64),
+                    job.state.clone(),
+                    duration(job.duration_ms),
+                    neutral(&job.owner, 60),
+                    neutral(&job.command, 120),
+                ]
+            })
+            .collect();
+        print(&table(&rows))
+    }
+}

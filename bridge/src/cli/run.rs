@@ -1,0 +1,343 @@
+//! `farwire run`: a program on a server as if it were here.
+//!
+//! Bytes pass in both directions as they are; the exit code is the program's, 128 and more for a
+//! signal, and 255 for everything of ours. Ctrl-C interrupts the program, then kills it, then leaves.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::run::{
+    Delivery, Ended, Exit, Program, Request, STDOUT, Start, Variable,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::cli::server::duration;
+use crate::cli::{print, print_json, runtime};
+use crate::client::{Client, Server, random_nonce};
+use crate::runs::answer::{NoAnswer, ask};
+use crate::runs::stream::{Event, stream};
+use crate::runs::{assign, control};
+
+/// The exit code of everything that is not the program's own.
+pub(crate) const OURS: u8 = 255;
+
+/// How much is read from standard input at once.
+const READ: usize = 64 << 10;
+
+/// Pieces of input and output that wait: together they bound our memory.
+const QUEUE: usize = 8;
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// Which server
+    server: String,
+    /// The program and its arguments, after `--`; no shell reads them
+    #[arg(last = true, value_name = "ARGV")]
+    argv: Vec<OsString>,
+    /// A line for the user's shell on the server, instead of a program
+    #[arg(short = 'c', value_name = "LINE", conflicts_with = "argv", allow_hyphen_values = true)]
+    line: Option<OsString>,
+    /// Where to run it [default: the user's home]
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<OsString>,
+    /// Set an environment variable; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// As which user [default: the agent's own]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Through a login shell, with its start-up files
+    #[arg(long, requires = "line")]
+    login: bool,
+    /// Kill it after this time: 30s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Give it no standard input
+    #[arg(short = 'n', long = "no-stdin")]
+    no_stdin: bool,
+    /// Print its id and leave it running
+    #[arg(long)]
+    detach: bool,
+    /// With --detach: print JSON
+    #[arg(long, requires = "detach")]
+    json: bool,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("an environment variable is KEY=VALUE".to_owned()),
+    }
+}
+
+impl Run {
+    pub(crate) fn detach_json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn carry_out(&self, client: Client) -> Result<u8, Failure> {
+        if self.argv.is_empty() && self.line.is_none() {
+            return Err(Failure::new(Kind::EmptyCommand, "there is no command to run"));
+        }
+        let runtime = runtime()?;
+        let code = runtime.block_on(async {
+            let done = if self.detach {
+                self.detached(&client).await
+            } else {
+                self.attached(&client).await
+            };
+            client.close().await;
+            done
+        });
+        // A read of standard input may still block a thread: it is not waited for.
+        runtime.shutdown_background();
+        code
+    }
+
+    fn start(&self, instance: Nonce, delivery: Delivery) -> Result<Start, Failure> {
+        let blob = |text: &OsString| Blob(text.clone().into_vec());
+        let program = match &self.line {
+            Some(line) => Program::Line(blob(line)),
+            None => Program::Argv(self.argv.iter().map(blob).collect()),
+        };
+        let env: BTreeMap<_, _> = self.env.iter().cloned().collect();
+        let env: Vec<Variable> = env
+            .into_iter()
+            .map(|(name, value)| Variable { name: Blob(name.into()), value: Blob(value.into()) })
+            .collect();
+        let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        Ok(Start {
+            request: random_nonce()?,
+            instance,
+            program,
+            cwd: self.cwd.as_ref().map(blob),
+            env: (!env.is_empty()).then_some(env),
+            user: self.user.clone(),
+            login: self.login.then_some(true),
+            timeout_ms: self.timeout.map(millis),
+            stdin: self.wants_stdin().then_some(true),
+            delivery,
+            input: None,
+        })
+    }
+
+    fn wants_stdin(&self) -> bool {
+        !self.no_stdin && !self.detach
+    }
+
+    async fn detached(&self, client: &Client) -> Result<u8, Failure> {
+        let server = client.find(&self.server).await?;
+        let start = self.start(client.instance(&server).await?, Delivery::Nothing)?;
+        let id = assign(client, &server, start.request)?;
+        let patience = Duration::from_secs(30);
+        let asked = ask(client, &server, &Request::Start(start), patience, |_| ()).await;
+        asked.map_err(|error| match error {
+            NoAnswer::Failed(failure) => failure,
+            NoAnswer::Unreachable(why) => {
+                let message = format!("the link broke; `{id}` may have started: {}", why.message);
+                Failure::new(Kind::OutcomeUnknown, message)
+                    .with_hint(format!("`farwire output {id}` tells once the server is back"))
+            }
+        })?;
+        if self.json {
+            print_json(&serde_json::json!({"id": id.to_string(), "server": server.name}))?;
+        } else {
+            print(&format!("{id}\n"))?;
+        }
+        Ok(0)
+    }
+
+    async fn attached(&self, client: &Client) -> Result<u8, Failure> {
+        let server = client.find(&self.server).await?;
+        let delivery = Delivery::Stream { lossless: true };
+        let start = self.start(client.instance(&server).await?, delivery)?;
+        let job = start.request;
+        let id = assign(client, &server, job)?;
+        let request = Request::Start(start);
+        let (events, out) = mpsc::channel(QUEUE);
+        let (sink, written) = Sink::open();
+        let running = stream(client, &server, &request, self.wants_stdin().then(stdin), events);
+        let watching = Watcher { client, server: &server, job, sink }.watch(out);
+        let ended = tokio::select! {
+            ended = async { tokio::join!(running, watching).0 } => ended?,
+            left = interrupts(client, &server, job) => {
+                left?;
+                let message = format!("left; `{id}` goes on on `{}`", server.name);
+                return Err(Failure::new(Kind::OutcomeUnknown, message)
+                    .with_hint(format!("`farwire output {id}` shows what it says, `farwire stop {id}` ends it")));
+            }
+        };
+        // Everything has been received; now it must be written.
+        written.await.unwrap_or(Ok(())).map_err(|error| {
+            Failure::new(Kind::Io, format!("the output could not be written: {error}"))
+        })?;
+        report(&ended);
+        Ok(exit_code(&ended))
+    }
+}
+
+fn report(ended: &Ended) {
+    let state = &ended.state;
+    if let Some(escaped) = state.escaped {
+        eprintln!("farwire: {escaped} processes left the process group and were not killed");
+    }
+    if state.reason == Some(farwire_protocol::streams::run::Reason::Timeout) {
+        eprintln!("farwire: killed, its time was up");
+    }
+}
+
+fn exit_code(ended: &Ended) -> u8 {
+    match ended.state.exit {
+        Some(Exit::Code(code)) => u8::try_from(code & 0xff).unwrap_or(OURS),
+        Some(Exit::Signal(number)) => u8::try_from(128 + number).unwrap_or(OURS),
+        None => OURS,
+    }
+}
+
+/// Reads standard input on a thread of its own: it may block for ever, and nobody waits for it.
+fn stdin() -> mpsc::Receiver<Bytes> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        loop {
+            let mut buffer = vec![0; READ];
+            match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => {
+                    buffer.truncate(length);
+                    if sender.blocking_send(buffer.into()).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits for Ctrl-C: the first interrupts the program, the second kills it, the third leaves.
+async fn interrupts(client: &Client, server: &Server, job: Nonce) -> Result<(), Failure> {
+    let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
+    let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    for (number, what) in [(libc::SIGINT, "interrupting"), (libc::SIGKILL, "killing")] {
+        int.recv().await;
+        eprintln!(
+            "farwire: {what} it; once more to {}",
+            if number == libc::SIGINT { "kill it" } else { "leave" }
+        );
+        tokio::select! {
+            stopped = control::stop(client, server, job, Some(number)) => {
+                if let Err(failure) = stopped {
+                    eprintln!("farwire: {}", failure.message);
+                }
+            }
+            _ = int.recv(), if number == libc::SIGKILL => return Ok(()),
+        }
+    }
+    int.recv().await;
+    Ok(())
+}
+
+/// Passes events on: output to the sink, trouble to standard error.
+struct Watcher<'a> {
+    client: &'a Client,
+    server: &'a Server,
+    job: Nonce,
+    sink: Sink,
+}
+
+impl Watcher<'_> {
+    async fn watch(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut lost = false;
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Output(channel, bytes) => {
+                    if !self.sink.write(channel == STDOUT, bytes).await {
+                        self.reader_gone().await;
+                    }
+                }
+                Event::Gap(bytes) => {
+                    eprintln!("farwire: {bytes} bytes of output were dropped on the server");
+                }
+                Event::Lost(why) if !lost => {
+                    lost = true;
+                    eprintln!("farwire: {why}; the program goes on, trying to get back to it");
+                }
+                Event::Back if lost => {
+                    lost = false;
+                    eprintln!("farwire: back");
+                }
+                Event::Queued => eprintln!("farwire: the server is busy; waiting for our turn"),
+                Event::Lost(_) | Event::Back | Event::Started => {}
+            }
+        }
+    }
+
+    /// Nobody reads our output any more: the program is told as it would be here.
+    async fn reader_gone(&self) {
+        // If this cannot be told, the program goes on, as it would without us.
+        let _ = control::stop(self.client, self.server, self.job, Some(libc::SIGPIPE)).await;
+    }
+}
+
+/// Writes output on a thread of its own, so that a slow terminal does not keep us from answering the
+/// relay.
+struct Sink {
+    queue: Option<mpsc::Sender<(bool, Bytes)>>,
+}
+
+type Written = tokio::sync::oneshot::Receiver<io::Result<()>>;
+
+impl Sink {
+    fn open() -> (Self, Written) {
+        let (queue, mut pieces) = mpsc::channel::<(bool, Bytes)>(QUEUE);
+        let (done, written) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let mut result = Ok(());
+            while let Some((stdout, bytes)) = pieces.blocking_recv() {
+                let write = if stdout {
+                    put(&mut io::stdout(), &bytes)
+                } else {
+                    put(&mut io::stderr(), &bytes)
+                };
+                match write {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                    Ok(()) => {}
+                }
+            }
+            // Whoever ran us may have left.
+            let _ = done.send(result);
+        });
+        (Self { queue: Some(queue) }, written)
+    }
+
+    /// `false` once nobody reads any more.
+    async fn write(&mut self, stdout: bool, bytes: Bytes) -> bool {
+        let Some(queue) = &self.queue else { return true };
+        if queue.send((stdout, bytes)).await.is_ok() {
+            return true;
+        }
+        self.queue = None;
+        false
+    }
+}
+
+fn put(out: &mut impl io::Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(bytes)?;
+    out.flush()
+}
