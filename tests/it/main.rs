@@ -1,2 +1,9 @@
-//! .
+//! The programs together. Each file is a subject; its tests read as what holds.
 
+mod at_most_once;
+mod blind_relay;
+mod cli;
+mod enroll;
+mod hostile_relay;
+mod mcp;
+mod run;

@@ -143,7 +143,7 @@ struct Stage {
 impl Stage {
     fn find(scratch: &Scratch) -> Result<Self, Failure> {
         let me = std::env::current_exe().map_err(|error| failed("this program", error))?;
-        let programs = me.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let programs = me.parent().unwrap_or_else(|| Path::new(".")).to_path_buf();
         for name in ["farwire-relay", "farwire-agent"] {
             if !programs.join(name).is_file() {
                 let message = format!("{name} is not beside {}", me.display());

@@ -92,7 +92,7 @@ impl Init {
                 .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))?;
         }
         // The line that the relay prints may be given as it is.
-        let line = text.trim().strip_prefix("ready ").unwrap_or(text.trim()).trim();
+        let line = text.trim().strip_prefix("ready ").unwrap_or_else(|| text.trim()).trim();
         line.parse().map_err(|error: farwire_protocol::address::BadUrl| {
             Failure::new(Kind::InvalidArgument, format!("--relay: {error}")).with_hint(
                 "copy the whole line that `farwire-relay serve` or `farwire-relay invite` printed",

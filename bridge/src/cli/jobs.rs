@@ -1,6 +1,5 @@
 //! `farwire output`, `stop` and `status`: the same verbs as the tools, for people.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -182,7 +181,7 @@ fn say(exit: Option<Exit>) {
     match exit {
         Some(Exit::Code(code)) => eprintln!("farwire: it ended with exit code {code}"),
         Some(Exit::Signal(number)) => {
-            eprintln!("farwire: it was ended by signal {}", signal_name(number))
+            eprintln!("farwire: it was ended by signal {}", signal_name(number));
         }
         None => eprintln!("farwire: it is still running"),
     }

@@ -44,7 +44,7 @@ fn commands() -> String {
 fn walk(command: &Command, text: &mut String) {
     let mut shown = command.clone().term_width(100);
     let help = shown.render_long_help().to_string();
-    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
     write!(text, "\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim()).expect(MEMORY);
     for inner in

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl Run {
             let done = if self.detach {
                 self.detached(&client).await
             } else {
-                self.attached(&client).await
+                Box::pin(self.attached(&client)).await
             };
             client.close().await;
             done

@@ -1,0 +1,117 @@
+//! A relay that holds the real key and does its worst.
+
+use farwire_tests::hostile::{Hostile, Mischief, Way};
+use farwire_tests::{Era, World};
+use serde_json::json;
+
+/// A world whose relay has been replaced by the enemy.
+async fn betrayed() -> (World, Hostile) {
+    let mut world = World::with_server("web-1").await;
+    let key = world.relay_key();
+    world.kill_relay().await;
+    let hostile = Hostile::start(key, world.port);
+    hostile.agent().await;
+    (world, hostile)
+}
+
+#[tokio::test]
+async fn a_recorded_stream_replayed_runs_nothing_and_gets_no_answer() {
+    let (world, hostile) = betrayed().await;
+    let mark = world.path("mark");
+    let mut model = world.model(Era::Discover).await;
+    let command = format!("echo x >> {}", mark.display());
+    let (text, _) = model.call("run", json!({"server": "web-1", "command": command})).await;
+    assert!(text.contains("exit=0"), "{text}");
+    let recorded = hostile.recorded();
+    assert_eq!(recorded.len(), 2, "a handshake and a run");
+    for stream in &recorded {
+        let replay = [stream.head.as_slice(), &stream.forth].concat();
+        for _ in 0..3 {
+            let back = hostile.inject(&replay).await;
+            // A handshake is answered with a fresh message 2, to somebody who cannot go on from it.
+            assert!(
+                stream.head[20..36] == [0; 16] || back.is_empty(),
+                "an answer of {} bytes",
+                back.len()
+            );
+        }
+    }
+    let (text, _) =
+        model.call("run", json!({"server": "web-1", "command": "echo still here"})).await;
+    assert!(text.ends_with("still here\n"), "{text}");
+    assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n", "it ran once");
+}
+
+#[tokio::test]
+async fn forged_stream_numbers_do_not_hurt_the_link() {
+    let (world, hostile) = betrayed().await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("run", json!({"server": "web-1", "command": "true"})).await;
+    let stream = hostile.recorded().pop().unwrap();
+    for sid in [2_u64, 4, 6, 1_000_000, u64::MAX - 1, 3] {
+        let mut forged = stream.head.clone();
+        forged[40..48].copy_from_slice(&sid.to_be_bytes());
+        forged.extend_from_slice(&stream.forth);
+        assert_eq!(hostile.inject(&forged).await, b"", "sid {sid}");
+    }
+    for n in 0..5 {
+        let command = format!("echo {n}");
+        let (text, error) = model.call("run", json!({"server": "web-1", "command": command})).await;
+        assert!(!error && text.ends_with(&format!("{n}\n")), "{text}");
+    }
+    assert_eq!(hostile.recorded().len(), 7, "the same link served all of it");
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_a_stream_no_wrong_byte_and_no_wrong_code_comes_out() {
+    let (world, hostile) = betrayed().await;
+    let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+    for (number, mischief) in [
+        Mischief::Flip(Way::Back, 10),
+        Mischief::Flip(Way::Back, 60_000),
+        Mischief::Flip(Way::Forth, 30),
+        Mischief::Finish(Way::Back, 0),
+        Mischief::Finish(Way::Back, 50_000),
+        Mischief::Reset(Way::Back, 70_000),
+        Mischief::Swap(Way::Back),
+        Mischief::Repeat(Way::Back),
+        Mischief::Repeat(Way::Forth),
+        Mischief::Reset(Way::Forth, 20),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // The first stream of a process is its handshake, the second the run.
+        hostile.plan(1, mischief.clone());
+        let mark = world.path(&format!("mark-{number}"));
+        let script = format!("echo x >> {}; seq 20000; exit 7", mark.display());
+        let done = world.farwire(&["run", "web-1", "-n", "-c", &script]).await;
+        assert_eq!(done.code, 7, "{mischief:?}: {}", done.stderr);
+        assert!(done.text() == expected, "{mischief:?}: {} bytes", done.stdout.len());
+        assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n", "{mischief:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_altered_comes_to_nothing_and_starts_nothing() {
+    let (world, hostile) = betrayed().await;
+    for mischief in [
+        Mischief::Flip(Way::Forth, 40),
+        Mischief::Flip(Way::Forth, 1_400),
+        Mischief::Flip(Way::Back, 100),
+        Mischief::Flip(Way::Back, 1_300),
+        Mischief::Finish(Way::Back, 200),
+    ] {
+        hostile.plan(0, mischief.clone());
+        let mark = world.path("mark");
+        let script = format!("echo x >> {}", mark.display());
+        let done = world.farwire(&["run", "web-1", "-n", "-c", &script]).await;
+        assert_eq!(done.code, 255, "{mischief:?}: {done:?}");
+        assert!(!mark.exists(), "{mischief:?}: something ran");
+    }
+    assert_eq!(
+        world.farwire(&["run", "web-1", "--", "true"]).await.code,
+        0,
+        "and nothing is broken"
+    );
+}

@@ -1,0 +1,309 @@
+//! A relay in the hands of an enemy: it holds the relay's real key, terminates both hops, records
+//! everything, and alters what it is told to.
+//!
+//! It can do all that the real one could. What it achieves is what the tests are about.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ed25519_dalek::SigningKey;
+use farwire_link::outer::listen::{Arrival, Guest, Listener, Options};
+use farwire_link::outer::opening::Opening;
+use farwire_link::outer::{RecvHalf, SendHalf, control};
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::header::Reset;
+use farwire_protocol::outer::{
+    Answer, Call, Done, Hello, LIMIT, List, Mail, MailGet, Presence, Role, Servers, Verb as _,
+    Welcome,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// From the bridge to the agent.
+    Forth,
+    /// Back.
+    Back,
+}
+
+/// What is done to one stream, by its number in the order of opening; handshakes count.
+#[derive(Clone, Debug)]
+pub enum Mischief {
+    /// Flips a bit of the byte at this offset after the header.
+    Flip(Way, usize),
+    /// Ends this direction after so many bytes, as if it were its end.
+    Finish(Way, usize),
+    /// Breaks the stream off after so many bytes of this direction.
+    Reset(Way, usize),
+    /// Exchanges the first two frames of this direction.
+    Swap(Way),
+    /// Repeats the first frame of this direction.
+    Repeat(Way),
+}
+
+/// A stream as it went by.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Header and rest, as they came.
+    pub head: Vec<u8>,
+    /// What the bridge sent after them.
+    pub forth: Vec<u8>,
+    /// What the agent sent.
+    pub back: Vec<u8>,
+}
+
+/// The enemy.
+#[derive(Debug)]
+pub struct Hostile {
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    agent: watch::Sender<Option<Guest>>,
+    streams: Mutex<Vec<Recorded>>,
+    opened: AtomicUsize,
+    plan: Mutex<Vec<(usize, Mischief)>>,
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Hostile {
+    /// Takes the place of the relay with this key on this port.
+    pub fn start(key: [u8; 32], port: u16) -> Self {
+        let listener = Listener::bind(&Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            key: SigningKey::from_bytes(&key),
+            node: 1,
+            reset_key: [1; 32],
+            cid_key: [2; 32],
+            keylog: None,
+        })
+        .expect("the port is free");
+        let shared = Arc::new(Shared {
+            agent: watch::Sender::new(None),
+            streams: Mutex::default(),
+            opened: AtomicUsize::new(0),
+            plan: Mutex::default(),
+        });
+        let task = tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                while let Some(knock) = listener.accept().await {
+                    let shared = shared.clone();
+                    tokio::spawn(async move {
+                        if let Ok(arrival) = knock.enter().await {
+                            visit(&shared, arrival).await;
+                        }
+                    });
+                }
+            }
+        });
+        Self { shared, task }
+    }
+
+    /// Waits until an agent is here.
+    pub async fn agent(&self) -> Guest {
+        let mut agent = self.shared.agent.subscribe();
+        let found = agent.wait_for(Option::is_some).await.expect("it lives").clone();
+        found.expect("it was waited for")
+    }
+
+    /// Does this to the stream that is the `n`th from now on.
+    pub fn plan(&self, n: usize, mischief: Mischief) {
+        let at = self.shared.opened.load(Ordering::SeqCst) + n;
+        self.shared.plan.lock().expect("whole").push((at, mischief));
+    }
+
+    /// Everything that went by, in the order of opening.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.shared.streams.lock().expect("whole").clone()
+    }
+
+    /// Opens a stream to the agent with these bytes and gives what comes back until its end.
+    pub async fn inject(&self, bytes: &[u8]) -> Vec<u8> {
+        let (mut send, mut recv) = self.agent().await.open().await.expect("the agent is here");
+        send.write_all(&7_u32.to_be_bytes()).await.expect("it takes bytes");
+        // The agent may turn the stream away before it has all of it.
+        let _ = send.write_all(bytes).await;
+        send.finish();
+        let mut back = Vec::new();
+        // However it ends: what came is what counts.
+        let _ = recv.read_to_end(&mut back).await;
+        back
+    }
+}
+
+async fn visit(shared: &Arc<Shared>, arrival: Arrival) {
+    let Arrival { link, mut send, mut recv, .. } = arrival;
+    let Ok(call) = control::read::<Call>(&mut recv).await else { return };
+    let Ok(hello) = cbor::decode::<Hello>(&call.body, LIMIT) else { return };
+    let welcome = Welcome {
+        node: "1".to_owned(),
+        build: "hostile".to_owned(),
+        time: 0,
+        streams: 256,
+        observed: "0.0.0.0:0".to_owned(),
+        mail: Some(false),
+    };
+    if say(&mut send, call.id, &welcome).await.is_err() {
+        return;
+    }
+    match hello.role {
+        Role::Agent => {
+            shared.agent.send_replace(Some(link.clone()));
+        }
+        _ => {
+            let (shared, link) = (shared.clone(), link.clone());
+            tokio::spawn(async move {
+                while let Ok((send, recv)) = link.accept().await {
+                    tokio::spawn(carry(shared.clone(), send, recv));
+                }
+            });
+        }
+    }
+    while let Ok(call) = control::read::<Call>(&mut recv).await {
+        let said = match call.verb {
+            Presence::NUMBER => say(&mut send, call.id, &Done {}).await,
+            MailGet::NUMBER => say(&mut send, call.id, &Mail { pieces: Vec::new() }).await,
+            List::NUMBER => {
+                say(&mut send, call.id, &Servers { servers: Vec::new(), next: None }).await
+            }
+            _ => return,
+        };
+        if said.is_err() {
+            return;
+        }
+    }
+}
+
+async fn say<T: minicbor::Encode<()>>(
+    send: &mut SendHalf,
+    id: u32,
+    body: &T,
+) -> std::io::Result<()> {
+    control::write(send, &Answer { id, failure: None, body: Blob(cbor::encode(body)) }).await
+}
+
+async fn carry(shared: Arc<Shared>, mut send: SendHalf, mut recv: RecvHalf) {
+    let number = shared.opened.fetch_add(1, Ordering::SeqCst);
+    let Ok(opening) = Opening::read(&mut recv).await else { return };
+    let head = [opening.raw.as_slice(), &opening.rest].concat();
+    {
+        let mut streams = shared.streams.lock().expect("whole");
+        let empty = Recorded { head: Vec::new(), forth: Vec::new(), back: Vec::new() };
+        if streams.len() <= number {
+            streams.resize(number + 1, empty);
+        }
+        streams[number].head.clone_from(&head);
+    }
+    let Some(agent) = shared.agent.borrow().clone() else {
+        send.reset(Reset::Offline);
+        return;
+    };
+    let Ok((mut far_send, far_recv)) = agent.open().await else { return };
+    let first = [1_u32.to_be_bytes().as_slice(), &head].concat();
+    if far_send.write_all(&first).await.is_err() {
+        return;
+    }
+    let plan: Vec<Mischief> = {
+        let plan = shared.plan.lock().expect("whole");
+        plan.iter().filter(|(at, _)| *at == number).map(|(_, what)| what.clone()).collect()
+    };
+    tokio::join!(
+        half(&shared, number, Way::Forth, &plan, (recv, far_send)),
+        half(&shared, number, Way::Back, &plan, (far_recv, send)),
+    );
+}
+
+async fn half(
+    shared: &Shared,
+    number: usize,
+    way: Way,
+    plan: &[Mischief],
+    (mut recv, mut send): (RecvHalf, SendHalf),
+) {
+    let mut seen = 0;
+    let mut held: Vec<u8> = Vec::new();
+    let reorders = plan
+        .iter()
+        .any(|what| matches!(what, Mischief::Swap(w) | Mischief::Repeat(w) if *w == way));
+    let mut reordered = false;
+    loop {
+        let Ok(chunk) = recv.read_chunk(64 << 10).await else {
+            send.reset(Reset::Cancelled);
+            return;
+        };
+        let Some(chunk) = chunk else { break };
+        let mut bytes = chunk.to_vec();
+        record(shared, number, way, &bytes);
+        if reorders && !reordered {
+            held.extend_from_slice(&bytes);
+            match reorder(&held, plan, way) {
+                Some(new) => {
+                    bytes = new;
+                    held.clear();
+                    reordered = true;
+                }
+                None => continue,
+            }
+        }
+        for what in plan {
+            match what {
+                Mischief::Flip(w, at) if *w == way && (seen..seen + bytes.len()).contains(at) => {
+                    bytes[at - seen] ^= 1;
+                }
+                Mischief::Finish(w, at) if *w == way && seen + bytes.len() > *at => {
+                    let _ = send.write_all(&bytes[..at.saturating_sub(seen)]).await;
+                    send.finish();
+                    return;
+                }
+                Mischief::Reset(w, at) if *w == way && seen + bytes.len() > *at => {
+                    let _ = send.write_all(&bytes[..at.saturating_sub(seen)]).await;
+                    send.reset(Reset::Cancelled);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        seen += bytes.len();
+        if send.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = send.write_all(&held).await;
+    send.finish();
+}
+
+fn record(shared: &Shared, number: usize, way: Way, bytes: &[u8]) {
+    let mut streams = shared.streams.lock().expect("whole");
+    let stream = &mut streams[number];
+    match way {
+        Way::Forth => stream.forth.extend_from_slice(bytes),
+        Way::Back => stream.back.extend_from_slice(bytes),
+    }
+}
+
+/// The bytes with their first frames exchanged or repeated, once enough of them have come.
+fn reorder(held: &[u8], plan: &[Mischief], way: Way) -> Option<Vec<u8>> {
+    let end = |from: usize| {
+        let prefix = held.get(from..from + 2)?;
+        let end = from + 2 + usize::from(u16::from_be_bytes([prefix[0], prefix[1]]));
+        (held.len() >= end).then_some(end)
+    };
+    let first = end(0)?;
+    let repeat = plan.iter().any(|what| matches!(what, Mischief::Repeat(w) if *w == way));
+    if repeat {
+        return Some([&held[..first], held].concat());
+    }
+    let second = end(first)?;
+    Some([&held[first..second], &held[..first], &held[second..]].concat())
+}

@@ -1,0 +1,255 @@
+//! A relay, a bridge and servers as processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::{Era, Model, PATIENCE, until};
+
+/// Everything that one test needs. Dropping it ends all of it.
+#[derive(Debug)]
+pub struct World {
+    scratch: TempDir,
+    relay: Option<Child>,
+    agents: Vec<(String, Child)>,
+    /// Where the relay listens.
+    pub port: u16,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Done {
+    /// Its exit code.
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Done {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Where the built programs are.
+fn programs() -> PathBuf {
+    if let Some(given) = std::env::var_os("FARWIRE_PROGRAMS") {
+        return given.into();
+    }
+    let test = std::env::current_exe().expect("a test is a program");
+    let debug = test.parent().and_then(Path::parent).expect("it is in target/debug/deps");
+    assert!(debug.join("farwire").is_file(), "build the programs first: `cargo xtask test` does");
+    debug.to_path_buf()
+}
+
+/// A command of ours with nothing inherited that would change what it does.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(programs().join(name));
+    for variable in ["FARWIRE_HOME", "FARWIRE_AGENT_STATE", "FARWIRE_RELAY_DATA", "FARWIRE_LOG"] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+async fn finish(mut command: Command, input: &[u8]) -> Done {
+    command.stdin(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_vec();
+    let feeding = tokio::spawn(async move {
+        // A program may end without reading all of it.
+        let _ = stdin.write_all(&input).await;
+    });
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    feeding.abort();
+    output.expect("it ends").expect("it can be waited for").into()
+}
+
+impl World {
+    /// A relay and an initialised bridge.
+    pub async fn new() -> Self {
+        let scratch =
+            tempfile::Builder::new().prefix("farwire-test-").tempdir().expect("a directory");
+        let mut world = Self { scratch, relay: None, agents: Vec::new(), port: 0 };
+        let url = world.start_relay(&[]).await;
+        let done =
+            world.farwire_with(&["init", "--relay", "-", "--name", "test"], url.as_bytes()).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        world
+    }
+
+    /// The same with an enrolled server that runs.
+    pub async fn with_server(name: &str) -> Self {
+        let mut world = Self::new().await;
+        world.enroll(name).await;
+        world.start_agent(name).await;
+        world
+    }
+
+    /// A place of this world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Starts the relay, at the same place as before, and gives its URL.
+    pub async fn start_relay(&mut self, more: &[&str]) -> String {
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.path("relay.log"));
+        let mut child = program("farwire-relay")
+            .args(["serve", "--http", "127.0.0.1:0", "--log", "farwire_relay=debug"])
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .arg("--data")
+            .arg(self.path("relay"))
+            .args(more)
+            .stderr(log.expect("a log"))
+            .spawn()
+            .expect("the relay starts");
+        let out = child.stdout.take().expect("it is piped");
+        let line = BufReader::new(out).lines().next_line().await.expect("it speaks");
+        let url =
+            line.expect("it gets ready").strip_prefix("ready ").expect("it says so").to_owned();
+        let address = url.split(['/', ',']).nth(2).expect("an address");
+        self.port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        self.relay = Some(child);
+        url
+    }
+
+    /// Ends the relay without a goodbye.
+    pub async fn kill_relay(&mut self) {
+        let mut relay = self.relay.take().expect("it runs");
+        relay.kill().await.expect("it is killed");
+    }
+
+    /// The relay's process id.
+    pub fn relay_pid(&self) -> u32 {
+        self.relay.as_ref().and_then(Child::id).expect("it runs")
+    }
+
+    /// `farwire ARGUMENTS`.
+    pub async fn farwire(&self, arguments: &[&str]) -> Done {
+        self.farwire_with(arguments, b"").await
+    }
+
+    /// The same with standard input.
+    pub async fn farwire_with(&self, arguments: &[&str], input: &[u8]) -> Done {
+        finish(self.farwire_command(arguments), input).await
+    }
+
+    /// `farwire ARGUMENTS`, not started yet.
+    pub fn farwire_command(&self, arguments: &[&str]) -> Command {
+        let mut command = program("farwire");
+        command.arg("--home").arg(self.path("bridge")).args(arguments);
+        command
+    }
+
+    /// `farwire-agent ARGUMENTS` for one server, with standard input.
+    pub async fn agent_with(&self, name: &str, arguments: &[&str], input: &[u8]) -> Done {
+        let mut command = program("farwire-agent");
+        command.args(arguments).arg("--state").arg(self.path(name));
+        finish(command, input).await
+    }
+
+    /// Creates a server and gives its token.
+    pub async fn create(&self, name: &str, more: &[&str]) -> String {
+        let done = self.farwire(&[&["server", "create", name, "--json"], more].concat()).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        done.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Creates and enrolls a server.
+    pub async fn enroll(&mut self, name: &str) {
+        let token = self.create(name, &[]).await;
+        let enrolling =
+            self.agent_with(name, &["enroll", "--token", "-", "--wait", "50"], token.as_bytes());
+        let accepting = async {
+            loop {
+                self.farwire(&["servers"]).await;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        let done = tokio::select! {
+            done = enrolling => done,
+            () = accepting => unreachable!(),
+        };
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+
+    /// Starts a server's agent and waits until the relay knows it.
+    pub async fn start_agent(&mut self, name: &str) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path(&format!("{name}.log")));
+        let child = program("farwire-agent")
+            .arg("run")
+            .arg("--state")
+            .arg(self.path(name))
+            .args(["--log", "debug"])
+            .stderr(log.expect("a log"))
+            .spawn()
+            .expect("the agent starts");
+        self.agents.push((name.to_owned(), child));
+        self.wait_for(name, "online").await;
+    }
+
+    /// Ends a server's agent without a goodbye.
+    pub async fn kill_agent(&mut self, name: &str) {
+        let at = self.agents.iter().position(|(other, _)| other == name).expect("it runs");
+        let (_, mut agent) = self.agents.remove(at);
+        agent.kill().await.expect("it is killed");
+    }
+
+    /// An agent's process id.
+    pub fn agent_pid(&self, name: &str) -> u32 {
+        let found = self.agents.iter().find(|(other, _)| other == name);
+        found.and_then(|(_, child)| child.id()).expect("it runs")
+    }
+
+    /// Waits until the relay says that a server is in this state.
+    pub async fn wait_for(&self, name: &str, state: &str) {
+        until(&format!("{name} {state}"), async || {
+            let servers = self.farwire(&["servers", "--json"]).await.json();
+            let all = servers.as_array().cloned().unwrap_or_default();
+            all.iter().any(|one| one["name"] == name && one["state"] == state).then_some(())
+        })
+        .await;
+    }
+
+    /// An MCP client that speaks as a model's client does.
+    pub async fn model(&self, era: Era) -> Model {
+        Model::start(self.farwire_command(&["mcp", "serve"]), era).await
+    }
+
+    /// The relay's key, as its directory has it.
+    pub fn relay_key(&self) -> [u8; 32] {
+        let bytes = std::fs::read(self.path("relay/relay.key")).expect("the key");
+        bytes.try_into().expect("32 bytes")
+    }
+}
