@@ -144,10 +144,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    let is_run = std::env::args_os()
-        .skip(1)
-        .find(|argument| argument.to_str().is_some_and(|text| !text.starts_with('-')));
-    let is_run = is_run.is_some_and(|word| word == "run" || word == "exec");
+    let mut ours = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    let is_run = ours.any(|word| word == "run" || word == "exec");
     ExitCode::from(if is_run { run::OURS } else { 64 })
 }
 

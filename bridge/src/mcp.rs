@@ -11,7 +11,7 @@ use std::time::Duration;
 use farwire_protocol::failure::{Failure, Kind};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock,
-    DiscoverResult, ErrorData, Implementation, ListPromptsResult, ListToolsResult, MetaObject,
+    DiscoverResult, ErrorData, Implementation, ListPromptsResult, ListToolsResult,
     PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
     ToolAnnotations,
 };
@@ -171,10 +171,6 @@ fn describe(entry: &Entry) -> Tool {
         .open_world(effect.open_world);
     let mut tool = Tool::new(entry.name, entry.about, Arc::new(entry.schema()));
     tool.annotations = Some(annotations);
-    let mut meta = MetaObject::default();
-    // These are the daily tools: Claude should not have to search for them.
-    meta.insert("anthropic/alwaysLoad".to_owned(), Value::Bool(true));
-    tool.meta = Some(meta);
     tool
 }
 

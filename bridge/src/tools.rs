@@ -112,8 +112,11 @@ impl Entry {
             effect: T::EFFECT,
             schema: schema::<T>,
             call: |arguments, desk, caller| {
-                let tool: T = serde_json::from_value(arguments).map_err(|error| {
-                    let message = format!("{}: {error}", T::NAME);
+                let tool: T = serde_path_to_error::deserialize(arguments).map_err(|error| {
+                    let message = match error.path().to_string().as_str() {
+                        "." => format!("{}: {}", T::NAME, error.inner()),
+                        path => format!("{}: {path}: {}", T::NAME, error.inner()),
+                    };
                     Failure::new(Kind::InvalidArgument, message)
                         .with_hint(format!("call {} again with the argument corrected", T::NAME))
                 })?;
@@ -155,7 +158,7 @@ fn schema<T: JsonSchema>() -> Map<String, Value> {
 /// Takes out what clients stumble over or pay for: titles, number formats, "or null".
 fn trim(value: &mut Value, root: bool) {
     let Value::Object(map) = value else { return };
-    for key in ["title", "format", "default", "$schema"] {
+    for key in ["title", "format", "default", "$schema", "minimum"] {
         map.remove(key);
     }
     if root {

@@ -141,9 +141,9 @@ async fn what_is_dropped_from_a_flood_is_counted_and_the_tail_is_there() {
         (output["exit_code"] == 0).then_some(output)
     })
     .await;
-    assert_eq!(output["output"], "the-end\n");
+    assert_eq!(output["output"], "xxxthe-end\n");
     assert!(output["dropped_bytes"].as_u64().unwrap() > 30_000_000, "{output}");
-    assert_eq!(output["lines"], 300_000_000_u64.div_ceil(99) + 1, "lines keep their numbers");
+    assert_eq!(output["lines"], 300_000_000_u64.div_ceil(99), "lines keep their numbers");
 }
 
 #[tokio::test]

@@ -197,6 +197,8 @@ impl Serving<'_> {
                 Err(error) if error.is_carrier() && !matches!(error, ReadError::Bad(_)) => {
                     return std::future::pending().await;
                 }
+                // Bytes that do not authenticate are the carrier's doing: the bridge will take it up again.
+                Err(error) if error.is_carrier() => return lost(),
                 Err(error) => return error.into(),
             };
             self.context.link.heard();

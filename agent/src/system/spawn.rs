@@ -134,6 +134,7 @@ fn steps(
 ) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + use<>, Failure> {
     let cwd = std::ffi::CString::new(cwd.as_os_str().as_bytes())
         .map_err(|_| Failure::new(Kind::InvalidArgument, "the working directory contains a NUL"))?;
+    let default = program.cwd.is_none();
     let limits = harden::inherited();
     let become_user = rustix::process::geteuid().as_raw() != program.user.uid;
     let (uid, gid) = (program.user.uid, program.user.gid);
@@ -161,7 +162,11 @@ fn steps(
                 return Err(failed(USER));
             }
             if libc::chdir(cwd.as_ptr()) != 0 {
-                return Err(failed(CWD));
+                let why = failed(CWD);
+                // A user without a home works at the root, as after a login.
+                if !default || libc::chdir(c"/".as_ptr()) != 0 {
+                    return Err(why);
+                }
             }
         }
         Ok(())

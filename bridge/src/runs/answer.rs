@@ -68,6 +68,14 @@ pub async fn ask(
                 attempt += 1;
                 failure
             }
+            // The agent's half of the carrier broke, and the agent says so: ask again.
+            Ok(Err(Outcome::Failed(failure)))
+                if failure.kind == Kind::LinkLost && conversation.sent =>
+            {
+                conversation.anew().map_err(NoAnswer::Failed)?;
+                attempt += 1;
+                failure
+            }
             Ok(Err(Outcome::Failed(failure))) => return Err(NoAnswer::Failed(failure)),
             Ok(Err(Outcome::Carrier(error))) => {
                 if let ReadError::Bad(bad) = error {

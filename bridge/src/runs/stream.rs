@@ -103,6 +103,8 @@ pub async fn stream(
                 run.conversation.anew()?;
                 failure
             }
+            // The agent's half of the carrier broke, and the agent says so: nothing is lost.
+            Outcome::Failed(failure) if failure.kind == Kind::LinkLost => failure,
             Outcome::Failed(failure) => return Err(failure),
             // What authenticates and breaks the rules is no carrier's fault.
             Outcome::Carrier(error) if !error.is_carrier() => return Err(error.into()),

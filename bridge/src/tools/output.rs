@@ -27,35 +27,36 @@ const RAW: usize = 8;
 pub struct Output {
     /// Run id, e.g. r12.
     pub id: String,
-    /// Seconds to wait for exit or until (default 25; 0 = now).
+    /// Seconds (default 25; 0 = now).
     pub wait: Option<f64>,
-    /// Regular expression; return as soon as a new line matches.
+    /// Regex: return when a new line matches.
     pub until: Option<String>,
-    /// new (default), tail, head, range or grep.
+    /// Default: new.
     pub view: Option<Views>,
-    /// range, grep: first line, from 1.
+    /// First line, from 1.
     pub offset: Option<u64>,
-    /// tail, head, range: how many lines; grep: how many matches (default 80).
+    /// Lines or matches (default 80).
     pub lines: Option<u32>,
-    /// grep: regular expression.
+    /// Regex for grep.
     pub pattern: Option<String>,
-    /// Characters to return (default 7500).
+    /// Characters (default 7500).
     pub max_output: Option<usize>,
 }
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
 pub enum Views {
-    /// What is new since the last read.
+    // What is new since the last read.
     New,
-    /// The last lines.
+    // The last lines.
     Tail,
-    /// The first lines.
+    // The first lines.
     Head,
-    /// Lines from an offset on.
+    // Lines from an offset on.
     Range,
-    /// Lines that match.
+    // Lines that match.
     Grep,
 }
 

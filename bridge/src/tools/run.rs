@@ -35,21 +35,21 @@ pub struct Run {
     pub server: String,
     /// Shell command line; pipes, && and here-documents work.
     pub command: String,
-    /// Working directory (default: home).
+    /// Default: home.
     pub cwd: Option<String>,
-    /// Extra environment variables.
+    /// Extra variables.
     pub env: Option<BTreeMap<String, String>>,
-    /// Text for stdin, which is then closed.
+    /// Text for stdin.
     pub stdin: Option<String>,
     /// Run as this user.
     pub user: Option<String>,
-    /// Use a login shell with its start-up files.
+    /// Login shell with start-up files.
     pub login: Option<bool>,
-    /// Seconds to wait (default 25). Then it keeps running and you get its id.
+    /// Seconds to wait (default 25); then it goes on and you get its id.
     pub wait: Option<f64>,
-    /// Kill it after so many seconds (default: never).
+    /// Kill after seconds (default: never).
     pub timeout: Option<f64>,
-    /// Characters to return (default 7500).
+    /// Characters (default 7500).
     pub max_output: Option<usize>,
 }
 
@@ -57,9 +57,8 @@ impl Tool for Run {
     const NAME: &'static str = "run";
     const TITLE: &'static str = "Run command";
     const ABOUT: &'static str = "Run (execute) one shell command on a remote server, like ssh HOST COMMAND: \
-        exit code and output (stdout and stderr together). No terminal, stdin closed: prompts fail \
-        instead of hanging. What outlasts wait keeps running: go on with output, end it with stop. \
-        A non-zero exit is a normal result.";
+        exit code and output. No terminal: prompts fail. What outlasts wait keeps running: \
+        go on with output, end it with stop. A non-zero exit is a normal result.";
     const EFFECT: Effect = Effect::ACTS;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
