@@ -75,6 +75,24 @@ async fn a_cancelled_run_is_stopped_and_others_go_on_meanwhile() {
     .await;
 }
 
+/// The leader ends at INT; what it started must not stay behind.
+#[tokio::test]
+async fn a_stop_ends_what_the_command_left_in_the_background_too() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    let command = "sleep 7654321 & trap 'exit 3' INT; wait";
+    model.call("run", json!({"server": "web-1", "command": command, "wait": 0})).await;
+    let left = || {
+        let found =
+            std::process::Command::new("pgrep").args(["-xf", "sleep 7654321"]).output().unwrap();
+        String::from_utf8_lossy(&found.stdout).into_owned()
+    };
+    until("the background process", async || (!left().is_empty()).then_some(())).await;
+    let (text, _) = model.call("stop", json!({"id": "r1"})).await;
+    assert!(text.contains("reason=stopped"), "{text}");
+    assert_eq!(left(), "");
+}
+
 #[tokio::test]
 async fn progress_is_told_when_it_is_asked_for() {
     let world = World::with_server("web-1").await;

@@ -10,7 +10,8 @@
 //!   the background write later goes into the log, and holds nothing up.
 
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -363,6 +364,8 @@ struct Running<'a> {
     ladder: Option<(usize, Instant)>,
     reason: Option<Reason>,
     escaped: usize,
+    /// Whether the ladder has been begun.
+    laddering: Arc<AtomicBool>,
 }
 
 /// INT, TERM, KILL.
@@ -388,13 +391,22 @@ impl<'a> Running<'a> {
             ladder: None,
             reason: None,
             escaped: 0,
+            laddering: Arc::default(),
         };
         Ok((running, stdin))
     }
 
     async fn until_exit(&mut self, stops: &mut mpsc::Receiver<Option<i32>>) -> Exit {
         let Some(pidfd) = self.pidfd.take() else { return Exit::Code(0) };
-        let mut exit = std::pin::pin!(wait::leader(pidfd));
+        let (pid, laddering) = (self.pid, self.laddering.clone());
+        let mut exit = std::pin::pin!(wait::leader(pidfd, move || {
+            // Whoever asked for the end of it meant all of it: what the leader started and left behind
+            // goes with it, while the group's number is certainly still its own.
+            if laddering.load(Ordering::Relaxed) {
+                // There may be nobody left.
+                let _ = group::signal(pid, libc::SIGKILL);
+            }
+        }));
         loop {
             let room = self.job.spool.room();
             tokio::select! {
@@ -421,6 +433,7 @@ impl<'a> Running<'a> {
         match signal {
             Some(signal) => self.send(signal),
             None if self.ladder.is_none() => {
+                self.laddering.store(true, Ordering::Relaxed);
                 self.ladder = Some((0, Instant::now()));
                 self.climb();
             }

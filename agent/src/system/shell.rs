@@ -24,7 +24,12 @@ pub(crate) fn argv(user: &User, line: &[u8], login: bool) -> Vec<OsString> {
         if known { (user.shell.as_path(), options) } else { (Path::new("/bin/sh"), &["-c"][..]) };
     let mut argv = vec![shell.into()];
     argv.extend(options.iter().map(OsString::from));
-    argv.push(OsString::from_vec(line.to_vec()));
+    // A line that begins like an option would be taken for one; a blank in front changes nothing else.
+    let mut line = line.to_vec();
+    if matches!(line.first(), Some(b'-' | b'+')) {
+        line.insert(0, b' ');
+    }
+    argv.push(OsString::from_vec(line));
     argv
 }
 
@@ -44,6 +49,8 @@ mod tests {
         check("/bin/sh", false, &["/bin/sh", "-c", "line"]);
         check("/usr/sbin/nologin", false, &["/bin/sh", "-c", "line"]);
         check("/no/such/zsh", false, &["/bin/sh", "-c", "line"]);
+        let user = User { shell: "/bin/bash".into(), ..User::current() };
+        assert_eq!(argv(&user, b"-x", false).last().unwrap(), " -x", "a line is never an option");
         check("", true, &["/bin/sh", "-c", "line"]);
     }
 }

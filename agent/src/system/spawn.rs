@@ -148,6 +148,14 @@ fn steps(
             io::Error::from_raw_os_error(base + error.raw_os_error())
         };
         setsid().map_err(|error| step(SETUP, error))?;
+        // What the agent ignores, or was started ignoring, is not the program's business.
+        for signal in 1..=31 {
+            // SAFETY: resetting a disposition touches no memory; it fails for KILL and STOP alone.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        // Others do not write what a program makes, unless it says so itself.
+        // SAFETY: umask cannot fail and touches no memory.
+        unsafe { libc::umask(libc::umask(0o777) | 0o022) };
         // Limits that cannot be restored are no reason not to start.
         let _ = setrlimit(Resource::Nofile, limits.files);
         let _ = setrlimit(Resource::Core, limits.core);

@@ -17,6 +17,9 @@ pub(crate) struct User {
     pub(crate) shell: PathBuf,
 }
 
+/// The kernel takes no more groups for one process.
+const MOST_GROUPS: usize = 65_536;
+
 /// No entry of the user database is longer.
 const ENTRY: usize = 64 * 1024;
 
@@ -57,17 +60,23 @@ impl User {
     /// All groups of this user. Needed only when we become somebody else.
     pub(crate) fn groups(&self) -> Vec<libc::gid_t> {
         let Ok(name) = CString::new(self.name.as_str()) else { return vec![self.gid] };
-        let mut groups = vec![0; 256];
-        let mut count = libc::c_int::try_from(groups.len()).unwrap_or(0);
-        // SAFETY: `name` ends with a zero, `groups` has `count` elements, and `count` is ours.
-        let found = unsafe {
-            libc::getgrouplist(name.as_ptr(), self.gid, groups.as_mut_ptr(), &raw mut count)
-        };
-        if found < 0 {
-            return vec![self.gid];
+        let mut groups = vec![0; 64];
+        loop {
+            let mut count = libc::c_int::try_from(groups.len()).unwrap_or(0);
+            // SAFETY: `name` ends with a zero, `groups` has `count` elements, and `count` is ours.
+            let found = unsafe {
+                libc::getgrouplist(name.as_ptr(), self.gid, groups.as_mut_ptr(), &raw mut count)
+            };
+            let count = usize::try_from(count).unwrap_or(0);
+            if found >= 0 {
+                groups.truncate(count);
+                return groups;
+            }
+            if groups.len() >= MOST_GROUPS {
+                return vec![self.gid];
+            }
+            groups.resize(count.clamp(groups.len() * 2, MOST_GROUPS), 0);
         }
-        groups.truncate(usize::try_from(count).unwrap_or(0));
-        groups
     }
 }
 

@@ -27,7 +27,7 @@ async fn check(program: &Program) -> (String, Exit) {
         File::from(child.stdout).read_to_string(&mut text).unwrap();
         text
     });
-    let exit = wait::leader(child.pidfd).await.unwrap();
+    let exit = wait::leader(child.pidfd, || ()).await.unwrap();
     (output.await.unwrap(), exit)
 }
 
@@ -107,7 +107,7 @@ async fn a_signal_reaches_the_whole_group_and_what_left_it_is_counted() {
         tokio::task::yield_now().await;
     };
     group::signal(child.pid, 9).unwrap();
-    assert_eq!(wait::leader(child.pidfd).await.unwrap(), Exit::Signal(9));
+    assert_eq!(wait::leader(child.pidfd, || ()).await.unwrap(), Exit::Signal(9));
     assert_eq!(escaped.len(), 1);
     rustix::process::kill_process(escaped[0], rustix::process::Signal::KILL).unwrap();
 }

@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+"""Measures Farwire through its relay, beside OpenSSH through a jump host and dropbear where they are
+installed, in one run and taking turns. Prints a Markdown table of medians; --out writes it to a file.
+
+    cargo xtask bench [--rounds 60] [--out FILE]
+
+Everything listens on loopback and ends with the script. Peers need: sshd, ssh, and dropbear with dbclient."""
+import argparse, hashlib, json, os, pwd, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def rss_kib(pid):
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    return 0
+
+
+def cpu_ms(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+class Farwire:
+    def __init__(self, programs, work):
+        self.programs, self.work, self.children = programs, work, []
+        self.home = f"{work}/bridge"
+        relay = self.start([f"{programs}/farwire-relay", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                            "--data", f"{work}/relay"], stdout=subprocess.PIPE)
+        self.relay = relay.pid
+        url = relay.stdout.readline().decode().split()[1]
+        self.cli(["init", "--relay", "-", "--name", "bench"], url)
+        token = json.loads(self.cli(["server", "create", "web-1", "--json"]))["token"]
+        enroll = subprocess.Popen([f"{programs}/farwire-agent", "enroll", "--token", "-", "--state", f"{work}/agent"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        enroll.stdin.write(token.encode())
+        enroll.stdin.close()
+        while enroll.poll() is None:
+            self.cli(["servers"])
+        self.agent = self.start([f"{programs}/farwire-agent", "run", "--state", f"{work}/agent"]).pid
+        while b"online" not in self.cli(["servers"]):
+            pass
+
+    def start(self, argv, **more):
+        child = subprocess.Popen(argv, stderr=subprocess.DEVNULL, **more)
+        self.children.append(child)
+        return child
+
+    def argv(self, *arguments):
+        return [f"{self.programs}/farwire", "--home", self.home, *arguments]
+
+    def cli(self, arguments, text=""):
+        return subprocess.run(self.argv(*arguments), input=text.encode(), capture_output=True, check=True).stdout
+
+    def end(self):
+        for child in self.children:
+            child.kill()
+
+
+class Mcp:
+    def __init__(self, argv):
+        begun = time.perf_counter()
+        self.child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.n = 0
+        self.call("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "b", "version": "1"}})
+        self.first = time.perf_counter() - begun
+        self.write({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def write(self, message):
+        self.child.stdin.write((json.dumps(message) + "\n").encode())
+        self.child.stdin.flush()
+
+    def call(self, method, params):
+        self.n += 1
+        self.write({"jsonrpc": "2.0", "id": self.n, "method": method, "params": params})
+        while True:
+            line = self.child.stdout.readline()
+            message = json.loads(line)
+            if message.get("id") == self.n:
+                self.size = len(line)
+                return message["result"]
+
+    def run(self, command):
+        return self.call("tools/call", {"name": "run", "arguments": {"server": "web-1", "command": command}})["content"][0]["text"]
+
+
+class Ssh:
+    """Two sshds, the second reached through the first, with a warm ControlMaster; and dropbear."""
+
+    def __init__(self, work):
+        self.work, self.children, self.systems = work, [], {}
+        sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+        if not os.path.exists(sshd) or not shutil.which("ssh"):
+            return
+        os.makedirs("/run/sshd", exist_ok=True)
+        user = pwd.getpwuid(os.getuid()).pw_name
+        subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", f"{work}/id"], check=True)
+        subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", f"{work}/host"], check=True)
+        ports = [free_port(), free_port()]
+        for port in ports:
+            config = f"{work}/sshd{port}"
+            open(config, "w").write(f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work}/host\nAuthorizedKeysFile {work}/id.pub\n"
+                                    f"PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxStartups 200\n")
+            self.children.append(subprocess.Popen([sshd, "-D", "-f", config], stderr=subprocess.DEVNULL))
+        common = f"User {user}\nIdentityFile {work}/id\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile {work}/known\nLogLevel ERROR\n"
+        jump = f"ProxyCommand ssh -F {work}/config -W %h:%p hop\nHostName 127.0.0.1\nPort {ports[0]}\n"
+        open(f"{work}/config", "w").write(f"Host hop\nHostName 127.0.0.1\nPort {ports[1]}\nHost jump\n{jump}Host cm\n{jump}"
+                                          f"ControlPath {work}/cm\nHost *\n{common}")
+        wait_port(ports)
+        master = subprocess.run(["ssh", "-F", f"{work}/config", "-o", "ControlMaster=yes", "-fN", "cm"])
+        if master.returncode == 0:
+            self.systems["OpenSSH jump, ControlMaster"] = ["ssh", "-F", f"{work}/config", "cm"]
+            self.systems["OpenSSH jump, cold"] = ["ssh", "-F", f"{work}/config", "jump"]
+        self.dropbear(user)
+
+    def dropbear(self, user):
+        if not (shutil.which("dropbear") and shutil.which("dbclient")):
+            return
+        work, port = self.work, free_port()
+        for name in ("dbhost", "dbid"):
+            subprocess.run(["dropbearkey", "-t", "ed25519", "-f", f"{work}/{name}"], capture_output=True, check=True)
+        public = subprocess.run(["dropbearkey", "-y", "-f", f"{work}/dbid"], capture_output=True, check=True).stdout
+        key = next(line for line in public.splitlines() if line.startswith(b"ssh-"))
+        os.makedirs(f"{work}/dbauth", mode=0o700)
+        open(f"{work}/dbauth/authorized_keys", "wb").write(key + b"\n")
+        os.chmod(f"{work}/dbauth/authorized_keys", 0o600)
+        argv = ["dropbear", "-F", "-r", f"{work}/dbhost", "-p", f"127.0.0.1:{port}", "-P", f"{work}/db.pid", "-D", f"{work}/dbauth"]
+        self.children.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
+        wait_port([port])
+        command = ["dbclient", "-y", "-y", "-i", f"{work}/dbid", "-p", str(port), f"{user}@127.0.0.1"]
+        if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+            self.systems["dropbear, direct, cold"] = command
+
+    def end(self):
+        subprocess.run(["ssh", "-F", f"{self.work}/config", "-O", "exit", "cm"], capture_output=True)
+        for child in self.children:
+            child.kill()
+
+
+def wait_port(ports):
+    for port in ports:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+
+
+def timed(argv):
+    begun = time.perf_counter()
+    code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+    assert code == 0, (code, argv)
+    return (time.perf_counter() - begun) * 1000
+
+
+def bulk(argv, source):
+    begun = time.perf_counter()
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
+    pieces = []
+    while piece := os.read(child.stdout.fileno(), 1 << 20):
+        pieces.append(piece)
+    assert child.wait() == 0
+    took = time.perf_counter() - begun
+    got = hashlib.sha256()
+    for piece in pieces:
+        got.update(piece)
+    assert got.digest() == source, argv
+    return took
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--programs", required=True)
+    ap.add_argument("--rounds", type=int, default=60)
+    ap.add_argument("--out")
+    args = ap.parse_args()
+    work = tempfile.mkdtemp(prefix="farwire-bench-")
+    os.chmod(work, 0o755)
+    farwire, ssh, rows = Farwire(args.programs, work), Ssh(work), []
+    try:
+        measure(args, work, farwire, ssh, rows)
+    finally:
+        farwire.end()
+        ssh.end()
+        shutil.rmtree(work, ignore_errors=True)
+    text = "| what | system | p50 | p95 |\n|---|---|---|---|\n" + "".join(f"| {a} | {b} | {c} | {d} |\n" for a, b, c, d in rows)
+    print(text)
+    if args.out:
+        open(args.out, "w").write(text)
+
+
+def measure(args, work, farwire, ssh, rows):
+    def row(what, system, values, unit):
+        values = sorted(values)
+        p95 = values[min(len(values) - 1, int(len(values) * 0.95))]
+        rows.append((what, system, f"{statistics.median(values):.2f} {unit}", f"{p95:.2f} {unit}"))
+
+    # What the agent costs while nothing happens, before anything has happened.
+    before, begun = cpu_ms(farwire.agent), time.time()
+    time.sleep(10)
+    idle = (cpu_ms(farwire.agent) - before) / (time.time() - begun)
+    rows.append(("agent idle", "Farwire", f"{rss_kib(farwire.agent) / 1024:.1f} MiB", f"{idle:.2f} ms CPU/s"))
+
+    first, rss, size = [], 0, 0
+    for _ in range(20):
+        mcp = Mcp(farwire.argv("mcp", "serve"))
+        first.append(mcp.first * 1000)
+        mcp.call("tools/list", {})
+        size, rss = mcp.size, rss_kib(mcp.child.pid)
+        mcp.child.kill()
+    row("MCP: first answer after start", "Farwire", first, "ms")
+    rows.append(("MCP: tools/list, and memory after it", "Farwire", f"{size} bytes", f"{rss / 1024:.1f} MiB"))
+
+    mcp = Mcp(farwire.argv("mcp", "serve"))
+    for _ in range(5):
+        mcp.run("true")
+    systems = {"Farwire, MCP run (warm)": None, "Farwire, command line (cold)": farwire.argv("run", "web-1", "-n", "--", "true")}
+    systems.update({name: [*command, "true"] for name, command in ssh.systems.items()})
+    times = {name: [] for name in systems}
+    for n in range(args.rounds):
+        for name, argv in systems.items():
+            if name.startswith("OpenSSH jump, cold") and n >= 15:
+                continue
+            if argv is None:
+                begun = time.perf_counter()
+                assert "exit=0" in mcp.run("true")
+                times[name].append((time.perf_counter() - begun) * 1000)
+            else:
+                times[name].append(timed(argv))
+    for name, values in times.items():
+        row("one-shot `true`", name, values, "ms")
+
+    path = f"{work}/bulk"
+    line = b"".join(b"%07d the quick brown fox jumps over the lazy dog, again and again\n" % n for n in range(20000))
+    data = (line * (200_000_000 // len(line) + 1))[:200_000_000]
+    open(path, "wb").write(data)
+    source = hashlib.sha256(data).digest()
+    del data
+    systems = {"Farwire": farwire.argv("run", "web-1", "-n", "--", "cat", path)}
+    systems.update({name: [*command, "cat", path] for name, command in ssh.systems.items() if "ControlMaster" in name or "dropbear" in name})
+    times = {name: [] for name in systems}
+    before = (rss_kib(farwire.agent), rss_kib(farwire.relay))
+    for _ in range(5):
+        for name, argv in systems.items():
+            times[name].append(bulk(argv, source))
+    for name, values in times.items():
+        row("200 MB without a terminal", name, values, "s")
+    after = (rss_kib(farwire.agent), rss_kib(farwire.relay))
+    rows.append(("memory before and after 1 GB", "agent; relay", f"{before[0] / 1024:.0f} → {after[0] / 1024:.0f} MiB",
+                 f"{before[1] / 1024:.0f} → {after[1] / 1024:.0f} MiB"))
+
+
+if __name__ == "__main__":
+    main()
