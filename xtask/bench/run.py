@@ -92,20 +92,19 @@ class Mcp:
 class Ssh:
     """Two sshds, the second reached through the first, with a warm ControlMaster; and dropbear."""
 
-    def __init__(self, work):
+    def __init__(self, work, user):
         self.work, self.children, self.systems = work, [], {}
         sshd = shutil.which("sshd") or "/usr/sbin/sshd"
         if not os.path.exists(sshd) or not shutil.which("ssh"):
             return
         os.makedirs("/run/sshd", exist_ok=True)
-        user = pwd.getpwuid(os.getuid()).pw_name
         subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", f"{work}/id"], check=True)
         subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", f"{work}/host"], check=True)
         ports = [free_port(), free_port()]
         for port in ports:
             config = f"{work}/sshd{port}"
             open(config, "w").write(f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work}/host\nAuthorizedKeysFile {work}/id.pub\n"
-                                    f"PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxStartups 200\n")
+                                    f"PidFile none\nStrictModes no\nUsePAM yes\nPermitRootLogin yes\nMaxStartups 200\n")
             self.children.append(subprocess.Popen([sshd, "-D", "-f", config], stderr=subprocess.DEVNULL))
         common = f"User {user}\nIdentityFile {work}/id\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile {work}/known\nLogLevel ERROR\n"
         jump = f"ProxyCommand ssh -F {work}/config -W %h:%p hop\nHostName 127.0.0.1\nPort {ports[0]}\n"
@@ -116,6 +115,7 @@ class Ssh:
         if master.returncode == 0:
             self.systems["OpenSSH jump, ControlMaster"] = ["ssh", "-F", f"{work}/config", "cm"]
             self.systems["OpenSSH jump, cold"] = ["ssh", "-F", f"{work}/config", "jump"]
+        os.chmod(f"{work}/id.pub", 0o644)
         self.dropbear(user)
 
     def dropbear(self, user):
@@ -178,11 +178,12 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--programs", required=True)
     ap.add_argument("--rounds", type=int, default=60)
+    ap.add_argument("--user", default=pwd.getpwuid(os.getuid()).pw_name, help="whom the peers log in as; one without start-up files is fair")
     ap.add_argument("--out")
     args = ap.parse_args()
     work = tempfile.mkdtemp(prefix="farwire-bench-")
     os.chmod(work, 0o755)
-    farwire, ssh, rows = Farwire(args.programs, work), Ssh(work), []
+    farwire, ssh, rows = Farwire(args.programs, work), Ssh(work, args.user), []
     try:
         measure(args, work, farwire, ssh, rows)
     finally:

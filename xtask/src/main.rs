@@ -1,10 +1,23 @@
-//! `cargo xtask`: the tasks of this repository, the same on every machine.
+//! `cargo xtask`: the tasks of this repository, the same on every machine and in CI.
+//!
+//! Each task is a file here; `cargo.rs` and `files.rs` have what they share. A task ends with the exit
+//! code of the program that failed in it, so that `cargo xtask test` can stand wherever `cargo test`
+//! could.
+
+mod cargo;
+mod files;
+
+mod demo;
+mod test;
 
 mod ci;
-mod licences;
-mod steps;
-mod tidy;
+mod reference;
 
+mod bench;
+mod fuzz;
+mod lab;
+
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 /// The tasks of this repository
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -20,66 +33,81 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Build the three programs and run the demonstration
-    Demo {
-        /// Passed to `farwire demo`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
-    /// Build the three programs and run all tests
-    Test {
-        /// Passed to `cargo test`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
-    /// Everything that must hold before a change lands
-    Ci {
-        /// Only these steps
-        steps: Vec<String>,
-        /// Not these steps
-        #[arg(long, value_name = "STEP")]
-        skip: Vec<String>,
-    },
-    /// Measure this build beside its peers
-    Bench {
-        /// Passed to xtask/bench/run.py
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
-    /// Write docs/reference from the program
-    Reference,
-    /// Run the programs in network namespaces behind NAT (needs root and a lab, see docs/lab.md)
-    Lab {
-        /// Passed to tests/lab.sh
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
-    /// Run the fuzz targets for longer than the tests do
-    Fuzz {
-        /// How many inputs for each target
-        #[arg(long, default_value_t = 200_000)]
-        iterations: u32,
-    },
+    Demo(demo::Demo),
+    Test(test::Test),
+    Ci(ci::Ci),
+    Bench(bench::Bench),
+    Reference(reference::Reference),
+    Lab(lab::Lab),
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
-    match carry_out(Cli::parse().task) {
+    match carry_out(Cli::parse_from(arguments(std::env::args_os())).task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            let code = error.downcast_ref::<cargo::Ended>().map_or(1, cargo::Ended::code);
+            ExitCode::from(code)
         }
     }
 }
 
+/// The command line, so that a `--` behind the task reaches the program that it was meant for.
+fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = given.into_iter().collect();
+    if arguments.get(2).is_some_and(|argument| argument == "--") {
+        // Clap takes the first one for itself.
+        arguments.insert(2, "--".into());
+    }
+    arguments
+}
+
 fn carry_out(task: Task) -> Result<()> {
     match task {
-        Task::Demo { arguments } => steps::demo(&arguments),
-        Task::Test { arguments } => steps::test(&arguments),
-        Task::Ci { steps, skip } => ci::run(&steps, &skip),
-        Task::Bench { arguments } => steps::bench(&arguments),
-        Task::Reference => steps::reference(&steps::root().join("docs/reference")),
-        Task::Lab { arguments } => steps::lab(&arguments),
-        Task::Fuzz { iterations } => steps::fuzz(iterations),
+        Task::Demo(demo) => demo.carry_out(),
+        Task::Test(test) => test.carry_out(),
+        Task::Ci(ci) => ci.carry_out(),
+        Task::Bench(bench) => bench.carry_out(),
+        Task::Reference(reference) => reference.carry_out(),
+        Task::Lab(lab) => lab.carry_out(),
+        Task::Fuzz(fuzz) => fuzz.carry_out(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::{Cli, Parser as _, Task, arguments};
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    fn check(line: &str) -> Task {
+        Cli::parse_from(arguments(line.split(' ').map(Into::into))).task
+    }
+
+    #[test]
+    fn what_is_not_ours_is_passed_on_untouched() {
+        for line in [
+            "-p xtask run::",
+            "run:: -- --nocapture",
+            "-- --nocapture",
+            "--no-run -- --",
+            "--release",
+        ] {
+            let Task::Test(test) = check(&format!("xtask test {line}")) else { panic!("no test") };
+            assert_eq!(test.arguments.join(" "), line);
+        }
+    }
+
+    #[test]
+    fn what_is_ours_is_not_passed_on() {
+        let Task::Demo(demo) = check("xtask demo --release --keep") else { panic!("no demo") };
+        assert!(demo.release);
+        assert_eq!(demo.arguments, ["--keep"]);
     }
 }

@@ -190,7 +190,8 @@ async fn receive(stream: &mut Stream, news: &mut impl FnMut(News)) -> Result<Ans
 
 fn begin(piece: &PieceMessage) -> Piece {
     Piece {
-        first_line: piece.first_line,
+        // Line numbers are counted on from here: a hostile one must not overflow.
+        first_line: piece.first_line.min(1 << 62),
         starts_within: piece.starts_within.unwrap_or(false),
         ends_within: piece.ends_within.unwrap_or(false),
         offset: piece.offset,

@@ -33,6 +33,9 @@ const ATTEMPT: Duration = Duration::from_secs(6);
 /// The head start of an address before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(300);
 
+/// How long closing a connection may hold a program up.
+const GOODBYE: Duration = Duration::from_millis(1);
+
 /// How long an answer of the relay may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -361,11 +364,11 @@ impl Connection {
         self.shared.quic.close(reason.code().into(), b"");
     }
 
-    /// Closes the connection and waits until the relay has been told.
+    /// Closes the connection and gives the transport the time to say so.
     pub async fn shut(self, reason: Reset) {
         self.close(reason);
-        // A relay that does not listen is not waited for.
-        let _ = timeout(Duration::from_millis(200), self.shared.endpoint.wait_idle()).await;
+        // The goodbye leaves within microseconds; what is not waited for is QUIC's draining period.
+        let _ = timeout(GOODBYE, self.shared.endpoint.wait_idle()).await;
     }
 
     /// The address at which the relay is reached.

@@ -1,0 +1,81 @@
+//! House rules that no compiler knows.
+//!
+//! Looks at every source and document of the repository; `files.rs` says which those are.
+
+mod links;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cargo::root;
+use crate::files;
+
+/// Beyond so many lines we ask whether a file still holds one idea.
+const LONG: usize = 600;
+
+/// What no source may contain. Written apart, so that this file does not find itself.
+const FORBIDDEN: &[&str] =
+    &[concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimpl", "emented!(")];
+
+pub(crate) fn check() -> Result<()> {
+    let mut wrong = Vec::new();
+    for path in files::below(&root(), "rs")? {
+        let text = fs::read_to_string(&path)?;
+        let complaints = complaints(&path, &text).into_iter();
+        wrong.extend(complaints.map(|complaint| format!("{} {complaint}", files::shown(&path))));
+        let lines = text.lines().count();
+        if lines > LONG {
+            println!("warning: {} has {lines} lines: is it still one idea?", files::shown(&path));
+        }
+    }
+    for path in files::below(&root(), "md")? {
+        let text = fs::read_to_string(&path)?;
+        let directory = path.parent().context("a file is in a directory")?;
+        let dead = links::dead(&text, &|link| directory.join(link).exists()).into_iter();
+        wrong.extend(dead.map(|(line, link)| {
+            format!("{}:{line} links to `{link}`, which is not there", files::shown(&path))
+        }));
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", wrong.join("\n"));
+}
+
+/// What is wrong with a source.
+fn complaints(path: &Path, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if !text.starts_with("//!") {
+        wrong.push("does not begin with `//!` and what it does".into());
+    }
+    if path.ends_with("mod.rs") {
+        wrong.push("should be `foo.rs` beside `foo/`".into());
+    }
+    let forbidden = FORBIDDEN.iter().filter(|word| text.contains(**word));
+    wrong.extend(forbidden.map(|word| format!("contains `{word}`")));
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{FORBIDDEN, complaints};
+
+    #[test]
+    fn a_file_that_says_what_it_does_is_left_alone() {
+        assert!(complaints(Path::new("src/run.rs"), "//! Runs.\n\nfn run() {}\n").is_empty());
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_named() {
+        assert_eq!(complaints(Path::new("src/run.rs"), "\n//! Runs.\n").len(), 1);
+        assert_eq!(complaints(Path::new("src/run/mod.rs"), "//! Runs.\n").len(), 1);
+        for word in FORBIDDEN {
+            let text = format!("//! Runs.\n{word}");
+            assert_eq!(complaints(Path::new("src/run.rs"), &text), [format!("contains `{word}`")]);
+        }
+    }
+}
