@@ -1,7 +1,11 @@
 //! The enrollment token: everything that an agent needs to find and to recognise who invited it.
 //!
-//! `fwe_` and the base32 of: version u8 · relay key [32] · count u8 · (length u8 · address)*
-//! · genesis hash [32] · inviter ID [32] · enrollment id [16] · secret [32] · expiry u64 · CRC-32 u32.
+//! ```text
+//! fwe_ and the base32 of:
+//! version u8 · relay key [32] · count u8 · (length u8 · address)* · genesis hash [32]
+//! · inviter ID [32] · enrollment id [16] · secret [32] · expiry u64 · CRC-32 u32
+//! ```
+//!
 //! The relay learns the enrollment id and the lifetime, and nothing else of it.
 
 use core::fmt;

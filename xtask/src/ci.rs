@@ -17,6 +17,9 @@ use crate::cargo::{cargo, run};
 use crate::{reference, test};
 
 /// A name, and what must succeed.
+/// These are programs: their documentation is for whoever works on them, private parts included.
+const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links";
+
 type Step = (&'static str, fn() -> Result<()>);
 
 /// Roughly in the order in which they fail fastest.
@@ -31,10 +34,10 @@ const STEPS: &[Step] = &[
     // Without the features that tests switch on in libraries: as the programs are shipped.
     ("check", || run(&mut cargo(&["check", "--workspace"]))),
     ("test", || test::Test { arguments: Vec::new() }.carry_out()),
-    (
-        "docs",
-        || run(cargo(&["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings")),
-    ),
+    ("docs", || {
+        run(cargo(&["doc", "--no-deps", "--workspace", "--document-private-items"])
+            .env("RUSTDOCFLAGS", RUSTDOC))
+    }),
     ("reference", reference::check),
 ];
 

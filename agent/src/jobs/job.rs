@@ -1,6 +1,6 @@
 //! One job: a program and its output, from the request to the end of what is kept.
 //!
-//! [`run`] is the only one that reads the program's pipes and waits for it. Everybody else reads the
+//! [`run()`] is the only one that reads the program's pipes and waits for it. Everybody else reads the
 //! spool, watches the phase, writes standard input, or asks for a stop.
 //!
 //! # Invariants

@@ -81,7 +81,7 @@ pub(super) fn server_endpoint(
     config
 }
 
-/// Connection ids of 8 bytes: endpoint u8 · node u16 · random [4] · keyed check u8.
+/// Connection ids of 8 bytes: endpoint u8 · node u16 · random, 4 bytes · keyed check u8.
 struct Ids {
     endpoint: u8,
     node: u16,
