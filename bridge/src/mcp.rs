@@ -143,6 +143,8 @@ impl Handler {
         let desk = self.desk.clone();
         let task = tokio::spawn(async move { entry.call(arguments, &desk, &caller)?.await });
         let mut task = AbortOnDropHandle::new(task);
+        // It must increase each time, and a silent program writes no lines.
+        let mut step = 0.0;
         loop {
             tokio::select! {
                 done = &mut task => return done.unwrap_or_else(|error| {
@@ -150,8 +152,10 @@ impl Handler {
                     Err(Failure::new(Kind::Internal, format!("{} failed inside Farwire", entry.name)))
                 }),
                 Some((lines, text)) = told.recv() => {
+                    step += 1.0;
+                    let text = if text.is_empty() { format!("{lines} lines") } else { text };
                     if let Some(token) = &token {
-                        let told = ProgressNotificationParam::new(token.clone(), lines as f64).with_message(text);
+                        let told = ProgressNotificationParam::new(token.clone(), step).with_message(text);
                         // A client that has gone needs no progress.
                         let _ = context.peer.notify_progress(told).await;
                     }

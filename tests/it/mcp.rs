@@ -105,6 +105,8 @@ async fn progress_is_told_when_it_is_asked_for() {
     let told: Vec<_> =
         model.notices.iter().filter(|one| one["method"] == "notifications/progress").collect();
     assert!(!told.is_empty() && told.len() <= 5, "{told:?}");
+    let steps: Vec<_> = told.iter().filter_map(|one| one["params"]["progress"].as_f64()).collect();
+    assert!(steps.windows(2).all(|two| two[0] < two[1]), "progress increases: {steps:?}");
     assert!(told[0]["params"]["message"].as_str().unwrap().starts_with("step "), "{told:?}");
 }
 
