@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use crate::enroll::{self, Outcome};
+use crate::os::{harden, limits};
 use crate::service::{self, Whose};
 use crate::status::Status;
 use crate::{device, run};
@@ -179,7 +180,12 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
     let place = State::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
     match cli.command {
         Command::Enroll(options) => enroll(&place, options),
-        Command::Run => runtime()?.block_on(run::run(State::open(&place)?)),
+        Command::Run => {
+            // Before the runtime, while there is one thread.
+            limits::raise_files();
+            harden::harden()?;
+            runtime()?.block_on(run::run(State::open(&place)?))
+        }
         Command::Status(Json { json }) => status(&place, json),
         Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),
         Command::Leave => {

@@ -17,7 +17,7 @@ use farwire_protocol::token::{BadToken, Token};
 use tokio::time::{sleep, timeout};
 
 use crate::agent::{BUILD, unix_time};
-use crate::system::facts;
+use crate::os::facts::Facts;
 
 /// How often an answer is asked for when no notice comes.
 const ASK: Duration = Duration::from_secs(20);
@@ -94,11 +94,12 @@ fn prepare(state: &State, token: Token) -> Result<Pending, Failure> {
     getrandom::fill(&mut nonce).map_err(|error| {
         Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
     })?;
+    let facts = Facts::read();
     let request = Request {
         bundle: Blob(bundle.encode()),
         enrollment: token.enrollment,
-        hostname: facts::hostname(),
-        os: format!("{}, {}", facts::os(), facts::arch()),
+        hostname: facts.hostname,
+        os: format!("{}, {}", facts.system, facts.arch),
         nonce: Nonce(nonce),
     };
     let sealed =

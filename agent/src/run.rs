@@ -14,14 +14,12 @@ use crate::agent::Agent;
 use crate::dial::{self, Standing};
 use crate::enroll::{self, Outcome};
 use crate::status;
-use crate::system::harden;
 
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
 
 /// Runs until a signal comes.
 pub(crate) async fn run(state: State) -> Result<(), Failure> {
-    harden::process();
     let _lock = state.run_lock()?;
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;

@@ -7,9 +7,9 @@ use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Jobs, List, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::os::facts::Facts as Machine;
+use crate::os::user::User;
 use crate::streams::Context;
-use crate::system::facts;
-use crate::system::user::User;
 
 /// So many jobs are listed on a page: each has at most 400 bytes, and a page fits a frame.
 const PAGE: usize = 30;
@@ -67,24 +67,25 @@ fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
         Some(Ask::Inspect(id)) => {
             Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner)))
         }
-        Some(Ask::Facts) => Ok(Answer::Facts(facts_of(context))),
+        Some(Ask::Facts) => facts_of(context).map(Answer::Facts),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")),
     }
 }
 
-fn facts_of(context: &Context) -> Facts {
-    let user = User::current();
+fn facts_of(context: &Context) -> Result<Facts, Failure> {
+    let user = User::current()?;
+    let machine = Machine::read();
     let (running, spooled) = context.agent.jobs.load();
-    Facts {
-        hostname: facts::hostname(),
-        os: facts::os(),
-        arch: facts::arch(),
-        user: user.name,
+    Ok(Facts {
+        hostname: machine.hostname,
+        os: machine.system,
+        arch: machine.arch,
+        user: user.name.to_string_lossy().into_owned(),
         shell: user.shell.to_string_lossy().into_owned(),
         uptime: context.agent.started.elapsed().as_secs(),
         time: crate::agent::unix_time(),
         running: u32::try_from(running).unwrap_or(u32::MAX),
         spooled,
-    }
+    })
 }

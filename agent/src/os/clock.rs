@@ -1,0 +1,39 @@
+//! The time since boot, which goes on while the machine sleeps and never steps.
+//!
+//! It is what ages and deadlines are measured by that must survive a suspend. The time of day is
+//! not here; it is for people only.
+
+use core::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long the machine has been up, with the time that it slept.
+pub(crate) fn boottime() -> Duration {
+    let now = clock_gettime(CLOCK);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}
+
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::Boottime;
+
+/// The nearest that other systems have.
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_never_goes_back_and_is_what_the_kernel_calls_uptime() {
+        let first = boottime();
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        let second = boottime();
+        // The file has hundredths of a second, cut.
+        assert!(first.as_secs_f64() - 0.02 <= uptime && uptime <= second.as_secs_f64() + 0.02);
+        assert!(first <= second);
+    }
+}

@@ -1,0 +1,54 @@
+//! Limits of resources: what the agent was started with, and what it gives itself.
+//!
+//! The agent holds many descriptors, so it raises its own limit of open files to the most that it
+//! may have. Programs that it starts get the limits that the agent was started with: a high limit
+//! breaks old ones that close every possible descriptor, and those that use `select`.
+//! The agent leaves no core dump, see `harden.rs`; its programs may.
+
+use std::sync::OnceLock;
+
+use rustix::io;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The limits that the agent changes for itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Limits {
+    files: Rlimit,
+    core: Rlimit,
+}
+
+impl Limits {
+    /// What the agent was started with. The first call remembers it, so it comes before any change.
+    pub(crate) fn inherited() -> &'static Self {
+        static INHERITED: OnceLock<Limits> = OnceLock::new();
+        INHERITED.get_or_init(|| Self {
+            files: getrlimit(Resource::Nofile),
+            core: getrlimit(Resource::Core),
+        })
+    }
+
+    /// Puts them in force for this process. Takes no memory and no lock.
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        setrlimit(Resource::Nofile, self.files)?;
+        setrlimit(Resource::Core, self.core)
+    }
+}
+
+/// Raises the limit of open files to the most that is allowed, and says what it is now.
+///
+/// `None` is no limit. Where the system refuses, the old limit stays: the agent works with it too,
+/// and says what is exhausted when it comes to that.
+pub(crate) fn raise_files() -> Option<u64> {
+    let files = &Limits::inherited().files;
+    let most = Rlimit { current: files.maximum, maximum: files.maximum };
+    match setrlimit(Resource::Nofile, most) {
+        Ok(()) => files.maximum,
+        Err(_) => files.current,
+    }
+}
+
+/// No core dump of this process. The most that is allowed stays, so that it can be restored.
+pub(crate) fn forbid_core() -> io::Result<()> {
+    let core = &Limits::inherited().core;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum })
+}

@@ -1,0 +1,185 @@
+//! Starts one program without a terminal.
+//!
+//! ```text
+//!     Command ── plan ──> Plan ── launch ──> a child, which carries out the plan (child.rs)
+//!        │                                      │ and then is the program, or reports why not
+//!        └── pipes                              └─ report ──> Child, or Failure
+//! ```
+//!
+//! # What the program finds
+//!
+//! - Exactly the arguments and the environment of the command.
+//! - Descriptors 0, 1 and 2, and no other.
+//! - A session and a process group of its own, so no terminal, and nobody's signals.
+//! - Every signal unblocked and with its default effect, SIGPIPE too.
+//! - The limits that the agent was started with, and its umask, but at least 022.
+//! - Where a user is given, that user's rights and groups, and nothing of the agent's.
+//!
+//! It outlives whoever started it: no death signal is set.
+//!
+//! # Errors
+//!
+//! When [`spawn`] returns a child, the kernel has executed the program. What goes wrong before is a
+//! [`Failure`], told by the child itself while it already has the user's rights and directory; it
+//! never looks like an exit code.
+//!
+//! Not here: waiting (`wait.rs`), signals (`group.rs`), terminals.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use farwire_protocol::failure::{Failure, Kind};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::environment::Variable;
+use super::user::User;
+use super::wait::{self, Leader};
+use super::{clock, errno};
+
+mod child;
+mod launch;
+mod plan;
+mod report;
+
+/// A program to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    /// The program and its arguments. A program without a slash is looked for in the `PATH` of
+    /// `env`.
+    pub(crate) argv: Vec<OsString>,
+    /// Where it starts. If absent: in the user's home, or in `/` where that cannot be entered;
+    /// without a user where the agent is.
+    pub(crate) cwd: Option<PathBuf>,
+    /// The complete environment.
+    pub(crate) env: Vec<Variable>,
+    /// As whom; as the agent's own user if absent.
+    pub(crate) user: Option<User>,
+    /// What it can read.
+    pub(crate) stdin: Stdin,
+}
+
+/// The standard input of a program.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stdin {
+    /// What is written to [`Child::stdin`].
+    Pipe,
+    /// Nothing: it is at its end.
+    Null,
+}
+
+/// A program that has started.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// The process.
+    pub(crate) leader: Leader,
+    /// Our end of its standard input. Like the others, it does not block.
+    pub(crate) stdin: Option<OwnedFd>,
+    /// Our end of its standard output.
+    pub(crate) stdout: OwnedFd,
+    /// Our end of its standard error.
+    pub(crate) stderr: OwnedFd,
+}
+
+/// Starts a program, and returns when it has been executed.
+///
+/// That takes a fraction of a millisecond, unless the program lies on a slow disk: the calling
+/// thread waits for that.
+pub(crate) fn spawn(command: &Command) -> Result<Child, Failure> {
+    wait::collect_abandoned();
+    let plan = plan::Plan::new(command)?;
+    let pipes = Pipes::open(command.stdin).map_err(no_pipe)?;
+    let started = clock::boottime();
+    let launched = launch::launch(&plan, pipes.theirs()).map_err(no_process)?;
+    if let Some(report) = launched.report {
+        // It is about to end, and is no program.
+        wait::collect_now(launched.pid);
+        return Err(report.failure(command, &plan));
+    }
+    let leader = Leader::new(launched.pid, started, launched.pidfd);
+    let Pipes { stdin, stdout, stderr, .. } = pipes;
+    Ok(Child { leader, stdin, stdout, stderr })
+}
+
+/// The three descriptors of the program, and our ends of them.
+struct Pipes {
+    /// Closed here when the program has its own copies.
+    theirs: [OwnedFd; 3],
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Pipes {
+    fn open(stdin: Stdin) -> Result<Self, Errno> {
+        let (input, stdin) = match stdin {
+            Stdin::Pipe => {
+                let (read, write) = pipe()?;
+                (read, Some(unblocking(write)?))
+            }
+            Stdin::Null => {
+                let read = OFlags::RDONLY | OFlags::CLOEXEC;
+                (rustix::fs::open(c"/dev/null", read, Mode::empty())?, None)
+            }
+        };
+        let (stdout, output) = pipe()?;
+        let (stderr, errors) = pipe()?;
+        Ok(Self {
+            theirs: [aside(input)?, aside(output)?, aside(errors)?],
+            stdin,
+            stdout: unblocking(stdout)?,
+            stderr: unblocking(stderr)?,
+        })
+    }
+
+    fn theirs(&self) -> [BorrowedFd<'_>; 3] {
+        self.theirs.each_ref().map(OwnedFd::as_fd)
+    }
+}
+
+/// The ends to read from and to write to. No other program inherits them.
+fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    match std::io::pipe() {
+        Ok((read, write)) => Ok((read.into(), write.into())),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::MFILE)),
+    }
+}
+
+/// Our end must not block. Theirs must, which is why this is not a flag of the whole pipe.
+fn unblocking(end: OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::ioctl_fionbio(&end, true)?;
+    Ok(end)
+}
+
+/// A descriptor that is none of the standard three, so that the child does not overwrite one that
+/// it still needs.
+fn aside(end: OwnedFd) -> Result<OwnedFd, Errno> {
+    match end.as_raw_fd() {
+        0..=2 => rustix::io::fcntl_dupfd_cloexec(&end, 3),
+        _ => Ok(end),
+    }
+}
+
+fn no_pipe(error: Errno) -> Failure {
+    exhausted("cannot open pipes for the program", error)
+}
+
+fn no_process(error: Errno) -> Failure {
+    exhausted("cannot start another process", error)
+}
+
+/// A failure that names what has run out.
+fn exhausted(what: &str, error: Errno) -> Failure {
+    let (kind, missing) = match error {
+        Errno::AGAIN => (Kind::ResourceExhausted, "the limit of processes is reached"),
+        Errno::NOMEM => (Kind::ResourceExhausted, "no memory is left"),
+        Errno::MFILE => (Kind::ResourceExhausted, "the agent's limit of open files is reached"),
+        Errno::NFILE => (Kind::ResourceExhausted, "the system's limit of open files is reached"),
+        other => return Failure::new(Kind::Internal, format!("{what}: {}", errno::words(other))),
+    };
+    Failure::new(kind, format!("{what}: {missing} ({})", errno::name(error)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! What the child does between its birth and the program.
+//!
+//! # Rules
+//!
+//! The child may share its memory with the agent (see `launch.rs`), or be a copy of one thread of
+//! many whose other threads held locks. So nothing in this file takes memory, takes a lock, panics,
+//! or returns to where it was called from otherwise than with a report. It makes system calls on what
+//! the plan has ready.
+//!
+//! All signals are blocked until the last step. No handler of the agent runs here: by the time they
+//! are unblocked, none is installed any more.
+
+#![expect(unsafe_code, reason = "signal dispositions and execve are not in rustix")]
+
+use core::ffi::CStr;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd as _;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, Mode};
+use rustix::io::{self, Errno};
+
+use super::plan::{Identity, Plan};
+use super::report::{Found, Report, Stage};
+
+/// Becomes the program. Returns only if that fails; `kept` is still open then.
+pub(super) fn carry_out(
+    plan: &Plan,
+    stdio: [BorrowedFd<'_>; 3],
+    kept: Option<BorrowedFd<'_>>,
+) -> Report {
+    if let Err(error) = prepare(plan, stdio, kept) {
+        return Report::before(Stage::Prepare, error);
+    }
+    if let Some(identity) = &plan.identity
+        && let Err(error) = take_on(identity)
+    {
+        return Report::before(Stage::Identity, error);
+    }
+    // As the user, who is the one that must be able to enter it.
+    if let Some(cwd) = &plan.cwd
+        && let Err(error) = rustix::process::chdir(cwd.as_c_str())
+        && !(plan.or_root && rustix::process::chdir(c"/").is_ok())
+    {
+        return Report::before(Stage::Directory, error);
+    }
+    unblock_signals();
+    execute(plan)
+}
+
+fn prepare(
+    plan: &Plan,
+    [stdin, stdout, stderr]: [BorrowedFd<'_>; 3],
+    kept: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    rustix::process::setsid()?;
+    default_signals()?;
+    // The three are none of 0, 1 and 2, so that none is overwritten before its turn.
+    rustix::stdio::dup2_stdin(stdin)?;
+    rustix::stdio::dup2_stdout(stdout)?;
+    rustix::stdio::dup2_stderr(stderr)?;
+    close_rest(kept);
+    // Asking means setting; the mask of this process is its own even while memory is shared.
+    let inherited = rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::process::umask(inherited | Mode::from_raw_mode(0o022));
+    plan.limits.restore()
+}
+
+/// Every signal gets its default effect. A handler would be reset by executing, but must not run
+/// before that either; an ignored signal would stay ignored.
+#[cfg(target_os = "linux")]
+fn default_signals() -> io::Result<()> {
+    /// Larger than the kernel's structure. All zero is a valid one: no flags, an empty mask, and
+    /// `SIG_DFL`, which is 0.
+    const DEFAULT: [usize; 16] = [0; 16];
+    /// The kernel's set of 64 signals.
+    const SET: usize = 8;
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // The system call as it is: the C library would keep two signals for itself, which can be
+        // inherited as ignored too, and takes a lock for another one.
+        // SAFETY: the action is valid, and null means that the old one is not wanted.
+        let result = unsafe {
+            let none = core::ptr::null_mut::<usize>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), none, SET)
+        };
+        if result != 0 {
+            return Err(last_error());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn default_signals() -> io::Result<()> {
+    // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask, and `SIG_DFL`, which is 0.
+    let default: libc::sigaction = unsafe { core::mem::zeroed() };
+    for signal in 1..=31 {
+        // SAFETY: the pointer is valid, and null means that the old action is not wanted. It fails
+        // for KILL and STOP only, which cannot be ignored.
+        let _ = unsafe { libc::sigaction(signal, &raw const default, core::ptr::null_mut()) };
+    }
+    Ok(())
+}
+
+fn unblock_signals() {
+    // SAFETY: `none` is initialised by `sigemptyset` before it is read, and null means that the old
+    // mask is not wanted. With valid arguments neither of them fails.
+    unsafe {
+        let mut none: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
+    }
+}
+
+/// Closes whatever else is open, also what the agent has inherited, and the pipes of programs that
+/// other threads start at this moment: they would not come to their end while this child lives, and
+/// from the next step on its user decides about that.
+#[cfg(target_os = "linux")]
+fn close_rest(kept: Option<BorrowedFd<'_>>) {
+    // The table of descriptors belongs to this process alone, so the agent's stay open.
+    let close = |first: libc::c_uint, last: libc::c_uint| {
+        // SAFETY: no pointers are involved, and nothing here uses what is closed. Kernels before
+        // 5.9 refuse; there it happens on executing, for which `harden` has marked what was
+        // inherited.
+        let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    };
+    match kept.map(|kept| kept.as_raw_fd().unsigned_abs()) {
+        None => close(3, libc::c_uint::MAX),
+        Some(kept) => {
+            if kept > 3 {
+                close(3, kept - 1);
+            }
+            close(kept + 1, libc::c_uint::MAX);
+        }
+    }
+}
+
+/// Elsewhere everything of the agent's own closes on executing.
+#[cfg(not(target_os = "linux"))]
+fn close_rest(_: Option<BorrowedFd<'_>>) {}
+
+/// Takes on the rights of a user, for good, and makes sure.
+#[cfg(target_os = "linux")]
+fn take_on(identity: &Identity) -> io::Result<()> {
+    use rustix::{process, thread};
+
+    // These are the system calls as they are. The functions of the C library would first call all
+    // threads of the agent together, whose memory this may be.
+    let Identity { uid, gid, groups } = identity;
+    thread::set_thread_groups(groups)?;
+    thread::set_thread_res_gid(*gid, *gid, *gid)?;
+    thread::set_thread_res_uid(*uid, *uid, *uid)?;
+    let users = [process::getuid(), process::geteuid()] == [*uid; 2];
+    let groups = [process::getgid(), process::getegid()] == [*gid; 2];
+    if users && groups { Ok(()) } else { Err(Errno::PERM) }
+}
+
+/// Takes on the rights of a user. Elsewhere they belong to processes, and this is one of its own.
+#[cfg(not(target_os = "linux"))]
+fn take_on(identity: &Identity) -> io::Result<()> {
+    let Identity { uid, gid, groups } = identity;
+    let count = libc::c_int::try_from(groups.len()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: a group is the same 32-bit number in both types, and there are `count` of them.
+    let result = unsafe {
+        match libc::setgroups(count as _, groups.as_ptr().cast()) {
+            0 => match libc::setgid(gid.as_raw()) {
+                0 => libc::setuid(uid.as_raw()),
+                error => error,
+            },
+            error => error,
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Tries one program after the other, as `execvp` does, but never guesses at a shell for a file
+/// that is no program.
+fn execute(plan: &Plan) -> Report {
+    let mut best = Report::execute(Errno::NOENT, 0, Found::Nothing);
+    let mut told = false;
+    for (index, program) in (0_u32..).zip(&plan.programs) {
+        // SAFETY: the program ends with NUL, and both lists are as `execve` wants them as long as
+        // the plan lives. That is until this process ends or is another program.
+        unsafe { libc::execve(program.as_ptr(), plan.argv.as_ptr(), plan.env.as_ptr()) };
+        let error = last_error();
+        let report = Report::execute(error, index, look(program));
+        match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
+                // A file without its interpreter says more than that there is nothing elsewhere.
+                if !told && (index == 0 || report.found() == Found::File) {
+                    best = report;
+                    told = report.found() == Found::File;
+                }
+            }
+            Errno::ACCESS if told => {}
+            Errno::ACCESS => {
+                best = report;
+                told = true;
+            }
+            _ => return report,
+        }
+    }
+    best
+}
+
+/// What is there, as this user sees it.
+fn look(program: &CStr) -> Found {
+    match rustix::fs::stat(program) {
+        Err(_) => Found::Nothing,
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Found::Directory
+        }
+        Ok(_) => Found::File,
+    }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
