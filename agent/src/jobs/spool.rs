@@ -255,8 +255,8 @@ impl Inner {
             self.index.push_back((self.end, self.newlines));
         }
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.newlines +=
-            u64::try_from(bytes.iter().filter(|&&byte| byte == b'\n').count()).unwrap_or(0);
+        let newlines = memchr::memchr_iter(b'\n', &bytes).count();
+        self.newlines += u64::try_from(newlines).unwrap_or(0);
         self.last_is_newline = bytes.last() == Some(&b'\n');
         if let Some(total) = self.totals.get_mut(usize::from(stream)) {
             *total += length;

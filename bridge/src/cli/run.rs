@@ -27,6 +27,10 @@ use crate::runs::answer::{NoAnswer, ask};
 use crate::runs::stream::{Event, stream};
 use crate::runs::{assign, control};
 
+mod sink;
+
+use sink::Sink;
+
 /// The exit code of everything that is not the program's own.
 pub(crate) const OURS: u8 = 255;
 
@@ -289,55 +293,4 @@ impl Watcher<'_> {
         // If this cannot be told, the program goes on, as it would without us.
         let _ = control::stop(self.client, self.server, self.job, Some(libc::SIGPIPE)).await;
     }
-}
-
-/// Writes output on a thread of its own, so that a slow terminal does not keep us from answering the
-/// relay.
-struct Sink {
-    queue: Option<mpsc::Sender<(bool, Bytes)>>,
-}
-
-type Written = tokio::sync::oneshot::Receiver<io::Result<()>>;
-
-impl Sink {
-    fn open() -> (Self, Written) {
-        let (queue, mut pieces) = mpsc::channel::<(bool, Bytes)>(QUEUE);
-        let (done, written) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let mut result = Ok(());
-            while let Some((stdout, bytes)) = pieces.blocking_recv() {
-                let write = if stdout {
-                    put(&mut io::stdout(), &bytes)
-                } else {
-                    put(&mut io::stderr(), &bytes)
-                };
-                match write {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                    Ok(()) => {}
-                }
-            }
-            // Whoever ran us may have left.
-            let _ = done.send(result);
-        });
-        (Self { queue: Some(queue) }, written)
-    }
-
-    /// `false` once nobody reads any more.
-    async fn write(&mut self, stdout: bool, bytes: Bytes) -> bool {
-        let Some(queue) = &self.queue else { return true };
-        if queue.send((stdout, bytes)).await.is_ok() {
-            return true;
-        }
-        self.queue = None;
-        false
-    }
-}
-
-fn put(out: &mut impl io::Write, bytes: &[u8]) -> io::Result<()> {
-    out.write_all(bytes)?;
-    out.flush()
 }

@@ -183,7 +183,7 @@ async fn attempt(
     };
     let socket = transport::socket(SocketAddr::new(any, 0)).map_err(|error| local(&error))?;
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)
+    let endpoint = quinn::Endpoint::new(transport::client_endpoint(), None, socket, runtime)
         .map_err(|error| local(&error))?;
     let mismatch = Arc::new(AtomicBool::new(false));
     let tls = tls::client(&kt, relay, mismatch.clone()).map_err(|error| local(&error))?;

@@ -57,11 +57,6 @@ impl SendHalf {
         self.stream.write_chunk(chunk).await.map_err(write_error)
     }
 
-    /// Writes chunks without copying them.
-    pub async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> io::Result<()> {
-        self.stream.write_all_chunks(chunks).await.map_err(write_error)
-    }
-
     /// Ends it: everything written arrives, then an end.
     pub fn finish(&mut self) {
         self.over = true;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -35,10 +36,19 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Kernel buffers of a socket. What the system allows is taken.
 const SOCKET_BUFFER: usize = 4 << 20;
 
+/// Fits into the jumbo frames that clouds and loopback have: a packet costs nearly the same whatever
+/// its size. It is tried, never assumed; an interface of 1,500 bytes turns the attempts away before
+/// they leave the machine. Not larger, because quinn gives the kernel ten packets with one call, which
+/// takes at most 65,507 bytes, and would take the refusal for a path that swallows packets.
+const LARGEST_PACKET: u16 = 6_500;
+
 /// The transport of a client, which keeps its NAT mapping alive, or of a server, which does not.
 pub(super) fn config(keep_alive: bool) -> Arc<TransportConfig> {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(LARGEST_PACKET);
     let mut config = TransportConfig::default();
     config
+        .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
@@ -65,6 +75,16 @@ pub(super) fn socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// The endpoint of a client.
+pub(super) fn client_endpoint() -> EndpointConfig {
+    endpoint(EndpointConfig::default())
+}
+
+fn endpoint(mut config: EndpointConfig) -> EndpointConfig {
+    config.max_udp_payload_size(LARGEST_PACKET).expect("it is between 1,200 and 65,527");
+    config
+}
+
 /// The endpoint of a server: ids that name endpoint and node, and resets that a restarted process
 /// still signs, so that its former peers know at once.
 pub(super) fn server_endpoint(
@@ -72,7 +92,8 @@ pub(super) fn server_endpoint(
     reset_key: &[u8; 32],
     cid_key: &[u8; 32],
 ) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, reset_key);
+    let mut config = endpoint(EndpointConfig::new(Arc::new(reset_key)));
     let key = hmac::Key::new(hmac::HMAC_SHA256, cid_key);
     config.cid_generator(move || Box::new(Ids { endpoint: 0, node, key: key.clone() }));
     // quinn's default answers one stray packet per 20 ms: a thousand agents would wait 20 s for the

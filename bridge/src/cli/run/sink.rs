@@ -1,0 +1,98 @@
+//! Writes a program's output where ours goes, on a thread of its own: a slow terminal must not keep
+//! us from answering the relay.
+//!
+//! What has gathered while the thread wrote goes out with the next call, so that a fast program costs
+//! few calls and few wake-ups. Full queue: whoever offers more waits, and so does the program.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Write as _};
+use std::os::fd::AsFd as _;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// Pieces that wait; with the size of a frame they bound our memory.
+const QUEUE: usize = 64;
+
+/// What one call writes at most: the kernel takes up to 1,024 pieces.
+const TOGETHER: usize = QUEUE;
+
+/// Where output goes.
+#[derive(Debug)]
+pub(super) struct Sink {
+    queue: Option<mpsc::Sender<Piece>>,
+}
+
+/// How the writing went; to be asked when the sink has been dropped.
+pub(super) type Written = oneshot::Receiver<io::Result<()>>;
+
+#[derive(Debug)]
+struct Piece {
+    stdout: bool,
+    bytes: Bytes,
+}
+
+impl Sink {
+    /// Starts the thread.
+    pub(super) fn open() -> (Self, Written) {
+        let (queue, pieces) = mpsc::channel(QUEUE);
+        let (done, written) = oneshot::channel();
+        std::thread::spawn(move || {
+            let result = match write_all(pieces) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                result => result,
+            };
+            // Whoever ran us may have left.
+            let _ = done.send(result);
+        });
+        (Self { queue: Some(queue) }, written)
+    }
+
+    /// `false` once nobody reads any more.
+    pub(super) async fn write(&mut self, stdout: bool, bytes: Bytes) -> bool {
+        let Some(queue) = &self.queue else { return true };
+        if queue.send(Piece { stdout, bytes }).await.is_ok() {
+            return true;
+        }
+        self.queue = None;
+        false
+    }
+}
+
+fn write_all(mut pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
+    // Not `io::stdout`, which copies everything after the last line feed.
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while pieces.blocking_recv_many(&mut batch, TOGETHER) > 0 {
+        for run in batch.chunk_by(|one, next| one.stdout == next.stdout) {
+            let to_stdout = run.first().is_some_and(|piece| piece.stdout);
+            write_run(if to_stdout { &mut stdout } else { &mut stderr }, run)?;
+        }
+        batch.clear();
+    }
+    Ok(())
+}
+
+/// Writes pieces of one stream, in as few calls as it takes.
+fn write_run(file: &mut File, run: &[Piece]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(&piece.bytes)).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whoever made our output non-blocking (a shared terminal) has to be waited for.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(file)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn wait(file: &File) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    poll(&mut [PollFd::new(file, PollFlags::OUT)], None)?;
+    Ok(())
+}
