@@ -168,7 +168,7 @@ impl Run {
         let id = assign(client, &server, job)?;
         let request = Request::Start(start);
         let (events, out) = mpsc::channel(QUEUE);
-        let (sink, written) = Sink::open();
+        let (sink, written) = Sink::new();
         let running = stream(client, &server, &request, self.wants_stdin().then(stdin), events);
         let watching = Watcher { client, server: &server, job, sink }.watch(out);
         let ended = tokio::select! {

@@ -33,8 +33,9 @@ const ATTEMPT: Duration = Duration::from_secs(6);
 /// The head start of an address before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// How long closing a connection may hold a program up.
-const GOODBYE: Duration = Duration::from_millis(1);
+/// How often other tasks are let go first when a connection is closed. Once does, unless the socket is
+/// full.
+const GOODBYE: usize = 64;
 
 /// How long an answer of the relay may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -109,7 +110,6 @@ struct Shared {
     welcome: watch::Receiver<Option<Result<Welcome, Failure>>>,
     notices: broadcast::Sender<Notice>,
     reader: AbortHandle,
-    endpoint: quinn::Endpoint,
 }
 
 impl Drop for Shared {
@@ -156,7 +156,7 @@ pub async fn dial(relay: &Relay, identity: &Identity) -> Result<Connection, Dial
             attempts.join_next().await
         };
         match done {
-            Some(Ok(Ok((endpoint, quic)))) => return greet(endpoint, quic, identity).await,
+            Some(Ok(Ok(quic))) => return greet(quic, identity).await,
             // Another key is the more important news than another address that is silent.
             Some(Ok(Err(error))) if !matches!(last, Some(DialError::KeyMismatch(_))) => {
                 last = Some(error);
@@ -175,7 +175,7 @@ async fn attempt(
     address: SocketAddr,
     relay: farwire_protocol::id::Kt,
     kt: SigningKey,
-) -> Result<(quinn::Endpoint, quinn::Connection), DialError> {
+) -> Result<quinn::Connection, DialError> {
     let local = |error: &dyn std::fmt::Display| DialError::Local(error.to_string());
     let any = match address.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -189,12 +189,13 @@ async fn attempt(
     let tls = tls::client(&kt, relay, mismatch.clone()).map_err(|error| local(&error))?;
     let tls = QuicClientConfig::try_from(tls).map_err(|error| local(&error))?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport::config(true));
+    config.transport_config(transport::config(true, transport::Path::to(address)));
     let connecting =
         endpoint.connect_with(config, address, "farwire").map_err(|error| local(&error))?;
     let unreachable = |reason: String| DialError::Unreachable { address: name.clone(), reason };
     match timeout(ATTEMPT, connecting).await {
-        Ok(Ok(quic)) => Ok((endpoint, quic)),
+        // It keeps its endpoint alive.
+        Ok(Ok(quic)) => Ok(quic),
         Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => Err(DialError::KeyMismatch(name)),
         Ok(Err(error)) => Err(unreachable(Closed::from(error).to_string())),
         Err(_) => Err(unreachable("no answer".to_owned())),
@@ -202,11 +203,7 @@ async fn attempt(
 }
 
 /// Sends HELLO and returns without its answer.
-async fn greet(
-    endpoint: quinn::Endpoint,
-    quic: quinn::Connection,
-    identity: &Identity,
-) -> Result<Connection, DialError> {
+async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connection, DialError> {
     let lost = |error: &dyn std::fmt::Display| DialError::Unreachable {
         address: quic.remote_address().to_string(),
         reason: error.to_string(),
@@ -239,7 +236,6 @@ async fn greet(
         welcome,
         notices,
         reader: reader.abort_handle(),
-        endpoint,
     };
     Ok(Connection { shared: Arc::new(shared) })
 }
@@ -364,11 +360,17 @@ impl Connection {
         self.shared.quic.close(reason.code().into(), b"");
     }
 
-    /// Closes the connection and gives the transport the time to say so.
+    /// Closes the connection and lets the transport say so. QUIC's draining period is not waited for.
     pub async fn shut(self, reason: Reset) {
+        let sent = || self.shared.quic.stats().udp_tx.datagrams;
+        let before = sent();
         self.close(reason);
-        // The goodbye leaves within microseconds; what is not waited for is QUIC's draining period.
-        let _ = timeout(GOODBYE, self.shared.endpoint.wait_idle()).await;
+        for _ in 0..GOODBYE {
+            tokio::task::yield_now().await;
+            if sent() > before {
+                return;
+            }
+        }
     }
 
     /// The address at which the relay is reached.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::outer::dial::exporter;
 use crate::outer::halves::{RecvHalf, SendHalf};
+use crate::outer::transport::Path;
 use crate::outer::{Closed, tls, transport};
 
 /// How long a TLS handshake may take.
@@ -64,6 +65,8 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Listener {
     endpoint: quinn::Endpoint,
+    /// For programs on this machine.
+    near: Arc<quinn::ServerConfig>,
 }
 
 impl Listener {
@@ -76,10 +79,12 @@ impl Listener {
         let tls = QuicServerConfig::try_from(tls).map_err(|_| ListenError::Quic)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         config
-            .transport_config(transport::config(false))
+            .transport_config(transport::config(false, Path::Far))
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total(16 << 20);
+        let mut near = config.clone();
+        near.transport_config(transport::config(false, Path::Near));
         let socket = transport::socket(address).map_err(no_address)?;
         let endpoint = quinn::Endpoint::new(
             transport::server_endpoint(options.node, &options.reset_key, &options.cid_key),
@@ -88,7 +93,7 @@ impl Listener {
             Arc::new(quinn::TokioRuntime),
         )
         .map_err(no_address)?;
-        Ok(Self { endpoint })
+        Ok(Self { endpoint, near: Arc::new(near) })
     }
 
     /// Where it listens.
@@ -98,7 +103,9 @@ impl Listener {
 
     /// The next program that knocks; `None` when the listener is closed.
     pub async fn accept(&self) -> Option<Knock> {
-        self.endpoint.accept().await.map(Knock)
+        let incoming = self.endpoint.accept().await?;
+        let near = Path::to(incoming.remote_address()) == Path::Near;
+        Some(Knock { incoming, config: near.then(|| self.near.clone()) })
     }
 
     /// How many connections are open.
@@ -116,33 +123,41 @@ impl Listener {
 
 /// A program that knocks, before anything about it is known but an address.
 #[derive(Debug)]
-pub struct Knock(quinn::Incoming);
+pub struct Knock {
+    incoming: quinn::Incoming,
+    /// Instead of the listener's own.
+    config: Option<Arc<quinn::ServerConfig>>,
+}
 
 impl Knock {
     /// From where, as far as that is proven.
     pub fn remote(&self) -> SocketAddr {
-        self.0.remote_address()
+        self.incoming.remote_address()
     }
 
     /// Asks for a proof of the address, unless it has been given. `None` when asked.
     pub fn validated(self) -> Option<Self> {
-        if self.0.remote_address_validated() {
+        if self.incoming.remote_address_validated() {
             return Some(self);
         }
         // It fails only for an address that is proven.
-        let _ = self.0.retry();
+        let _ = self.incoming.retry();
         None
     }
 
     /// Sends it away.
     pub fn refuse(self) {
-        self.0.refuse();
+        self.incoming.refuse();
     }
 
     /// Completes the TLS handshake and waits for the control stream.
     pub async fn enter(self) -> Result<Arrival, Closed> {
         let arrive = async {
-            let quic = self.0.accept()?.await?;
+            let connecting = match self.config {
+                Some(config) => self.incoming.accept_with(config)?,
+                None => self.incoming.accept()?,
+            };
+            let quic = connecting.await?;
             let (send, recv) = quic.accept_bi().await?;
             let key = quic
                 .peer_identity()

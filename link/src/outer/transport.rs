@@ -42,11 +42,31 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// takes at most 65,507 bytes, and would take the refusal for a path that swallows packets.
 const LARGEST_PACKET: u16 = 6_500;
 
+/// How large packets are before the path has been tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Path {
+    /// Any: what every path of the Internet carries.
+    Far,
+    /// Within this machine, which carries the largest. A search would only hold up the first answers:
+    /// it goes on for as long as the replies come at once.
+    Near,
+}
+
+impl Path {
+    /// The path to this address.
+    pub(super) fn to(address: SocketAddr) -> Self {
+        if address.ip().to_canonical().is_loopback() { Self::Near } else { Self::Far }
+    }
+}
+
 /// The transport of a client, which keeps its NAT mapping alive, or of a server, which does not.
-pub(super) fn config(keep_alive: bool) -> Arc<TransportConfig> {
+pub(super) fn config(keep_alive: bool, path: Path) -> Arc<TransportConfig> {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LARGEST_PACKET);
     let mut config = TransportConfig::default();
+    if path == Path::Near {
+        config.initial_mtu(LARGEST_PACKET);
+    }
     config
         .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

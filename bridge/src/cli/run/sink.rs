@@ -17,13 +17,23 @@ const QUEUE: usize = 64;
 /// What one call writes at most: the kernel takes up to 1,024 pieces.
 const TOGETHER: usize = QUEUE;
 
-/// Where output goes.
+/// Where output goes. The thread starts with the first piece: many a command has nothing to say.
 #[derive(Debug)]
 pub(super) struct Sink {
-    queue: Option<mpsc::Sender<Piece>>,
+    queue: Queue,
+    done: Option<oneshot::Sender<io::Result<()>>>,
 }
 
-/// How the writing went; to be asked when the sink has been dropped.
+#[derive(Debug)]
+enum Queue {
+    Unused,
+    Open(mpsc::Sender<Piece>),
+    /// Nobody reads any more.
+    Closed,
+}
+
+/// How the writing went; to be asked when the sink has been dropped. Without an answer there was
+/// nothing to write.
 pub(super) type Written = oneshot::Receiver<io::Result<()>>;
 
 #[derive(Debug)]
@@ -33,30 +43,37 @@ struct Piece {
 }
 
 impl Sink {
-    /// Starts the thread.
-    pub(super) fn open() -> (Self, Written) {
-        let (queue, pieces) = mpsc::channel(QUEUE);
+    /// Makes one.
+    pub(super) fn new() -> (Self, Written) {
         let (done, written) = oneshot::channel();
-        std::thread::spawn(move || {
-            let result = match write_all(pieces) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                result => result,
-            };
-            // Whoever ran us may have left.
-            let _ = done.send(result);
-        });
-        (Self { queue: Some(queue) }, written)
+        (Self { queue: Queue::Unused, done: Some(done) }, written)
     }
 
-    /// `false` once nobody reads any more.
+    /// `false` when it finds that nobody reads any more, once.
     pub(super) async fn write(&mut self, stdout: bool, bytes: Bytes) -> bool {
-        let Some(queue) = &self.queue else { return true };
+        if let Some(done) = self.done.take() {
+            self.queue = Queue::Open(start(done));
+        }
+        let Queue::Open(queue) = &self.queue else { return true };
         if queue.send(Piece { stdout, bytes }).await.is_ok() {
             return true;
         }
-        self.queue = None;
+        self.queue = Queue::Closed;
         false
     }
+}
+
+fn start(done: oneshot::Sender<io::Result<()>>) -> mpsc::Sender<Piece> {
+    let (queue, pieces) = mpsc::channel(QUEUE);
+    std::thread::spawn(move || {
+        let result = match write_all(pieces) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        };
+        // Whoever ran us may have left.
+        let _ = done.send(result);
+    });
+    queue
 }
 
 fn write_all(mut pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
