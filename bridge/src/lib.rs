@@ -10,4 +10,5 @@ pub mod mcp;
 pub mod render;
 pub mod runs;
 pub mod setup;
+pub mod text;
 pub mod tools;

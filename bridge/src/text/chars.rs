@@ -1,0 +1,106 @@
+//! Which characters are text, and what stands for those that are not.
+//!
+//! There are three kinds of trouble. A *control* is shown as its picture (`␀`, `␛`), because bytes
+//! such as the NUL between two arguments mean something. A *hidden* character is taken away and
+//! counted: it is invisible, or changes the order or the shape of what is around it, and so can tell
+//! a model what a person cannot see. A *blank* character that is drawn as nothing becomes a space.
+
+/// What stands for whatever cannot be shown.
+pub const REPLACEMENT: char = '\u{fffd}';
+
+/// Whether a character is invisible or changes how others are seen: direction, joining, width zero,
+/// tags, variation selectors, fillers, marks of interlinear and musical layout.
+pub fn is_hidden(char: char) -> bool {
+    matches!(char,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}' | '\u{13430}'..='\u{1345f}' | '\u{16fe4}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether a character may stand in a text of ours: everything but controls other than LF and TAB,
+/// hidden characters, and characters without a meaning of their own.
+pub fn is_text(char: char) -> bool {
+    matches!(char, '\n' | '\t') || shown(char) == Some(char)
+}
+
+/// What a character is shown as outside a line's own layout; `None` for a hidden one. LF and TAB
+/// are controls here like any other: whoever gives them a meaning looks at them first.
+pub fn shown(char: char) -> Option<char> {
+    match char {
+        ' '..='~' => Some(char),
+        '\0'..='\u{1f}' | '\u{7f}' => Some(picture(char)),
+        '\u{80}'..='\u{9f}' => Some(REPLACEMENT),
+        // Private use and characters that are none: a font decides what is seen, if anything is.
+        '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{f0000}'.. => Some(REPLACEMENT),
+        '\u{fffe}'.. if u32::from(char) & 0xfffe == 0xfffe => Some(REPLACEMENT),
+        // A Braille pattern without dots.
+        '\u{2800}' => Some(' '),
+        // Line and paragraph separator: some readers begin a new line here.
+        '\u{2028}' | '\u{2029}' => None,
+        _ if is_hidden(char) => None,
+        _ => Some(char),
+    }
+}
+
+/// Whether a variation selector does no more than choose between the two usual shapes of the
+/// character before it, as in "✔️". It is taken away like all others, and is not worth a warning.
+pub(crate) fn is_presentation(before: Option<char>, char: char) -> bool {
+    let symbol = matches!(
+        before,
+        Some(
+            '#' | '*' | '0'..='9' | '©' | '®' | '\u{2010}'..='\u{3299}' | '\u{1f000}'..='\u{1faff}',
+        )
+    );
+    symbol && matches!(char, '\u{fe0e}' | '\u{fe0f}')
+}
+
+/// The picture of a C0 control or DEL; U+FFFD for anything else.
+fn picture(char: char) -> char {
+    match char {
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(char)).unwrap_or(REPLACEMENT),
+        '\u{7f}' => '␡',
+        _ => REPLACEMENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_point_that_the_threat_model_names_is_taken_away() {
+        let ranges = [
+            (0x202a, 0x202e),
+            (0x2066, 0x2069),
+            (0x200b, 0x200f),
+            (0x2060, 0x2060),
+            (0xfeff, 0xfeff),
+            (0xe0000, 0xe007f),
+            (0xe0100, 0xe01ef),
+            (0xfe00, 0xfe0f),
+            (0xfff9, 0xfffc),
+            (0x61c, 0x61c),
+            (0x2028, 0x2029),
+        ];
+        for char in ranges.iter().flat_map(|&(a, b)| (a..=b).filter_map(char::from_u32)) {
+            assert_eq!(shown(char), None, "{}", char.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_text_and_stays_as_it_is() {
+        for char in (0..=0x0010_ffff).filter_map(char::from_u32) {
+            let Some(seen) = shown(char) else { continue };
+            assert_eq!(shown(seen), Some(seen), "{}", char.escape_unicode());
+            assert!(!seen.is_control(), "{}", char.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn controls_are_pictures_and_scripts_are_left_alone() {
+        let said: String = "a\0b\x1b\x7f\u{85}ñ한字🚀é".chars().filter_map(shown).collect();
+        assert_eq!(said, "a␀b␛␡\u{fffd}ñ한字🚀é");
+    }
+}

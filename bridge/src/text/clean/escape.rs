@@ -1,0 +1,220 @@
+//! Finds terminal sequences in decoded input, and knows the few that move within a line.
+//!
+//! ```text
+//! ESC x            ESC ( x          one character, with intermediates before it
+//! ESC [ … x        U+009B … x       CSI
+//! ESC ] … BEL|ST   U+009D … ST      OSC; also DCS, APC, PM, SOS, and the title of screen
+//! ```
+//!
+//! A sequence ends at the latest with its line, and after [`CSI`] or [`STRING`] characters; CAN, SUB
+//! and a character that cannot belong to it end it, too. Nothing here keeps what it skips, so memory
+//! does not depend on the input. How much text was skipped without the end that a terminal would
+//! wait for is told to the caller: it may have been meant to disappear.
+
+use super::utf8::Unit;
+
+/// A CSI sequence of programs that mean it has some tens of characters.
+pub(super) const CSI: u64 = 128;
+
+/// Titles, links and clipboards are shorter; what is longer is a picture, or hides output.
+pub(super) const STRING: u64 = 4096;
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// Not part of a sequence.
+    Text,
+    /// Part of one.
+    Inside,
+    /// The end of one.
+    Ended(Move),
+    /// A sequence ended before this unit without its proper end, after so many characters of a
+    /// string. Ask again about the unit.
+    GivenUp(u64),
+}
+
+/// What a sequence does within its line. Colours and all else are [`Move::None`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Move {
+    /// Nothing that matters here.
+    None,
+    /// To a column, from 0.
+    Column(usize),
+    /// So many columns back.
+    Back(usize),
+    /// Somewhere else, where the next word begins.
+    Away,
+    /// Erases from the cursor to the end.
+    EraseRight,
+    /// Erases the line.
+    EraseAll,
+}
+
+/// Between two units.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Escapes {
+    state: State,
+    /// Characters since the sequence began.
+    length: u64,
+    number: Number,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum State {
+    #[default]
+    Ground,
+    Escape,
+    Intermediate,
+    Csi,
+    String,
+    /// After an ESC that ends a string if a backslash follows.
+    StringEscape,
+}
+
+/// The first parameter of a CSI sequence.
+#[derive(Clone, Copy, Debug, Default)]
+struct Number {
+    value: Option<usize>,
+    over: bool,
+    private: bool,
+}
+
+impl Escapes {
+    /// Whether no sequence has begun.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Ground
+    }
+
+    /// What the unit is. `eight_bit`: whether a single byte that is not UTF-8 may begin a sequence.
+    pub(super) fn step(&mut self, unit: Unit, eight_bit: bool) -> Step {
+        let state = self.state;
+        if state != State::Ground && self.is_over(unit) {
+            return self.give_up(State::Ground);
+        }
+        self.length += 1;
+        match (state, unit) {
+            (State::Ground, unit) => self.ground(unit, eight_bit),
+            (State::Escape, Unit::Char(char)) => self.escape(char),
+            (State::Intermediate, Unit::Char(' '..='/')) => Step::Inside,
+            (State::Intermediate, Unit::Char('0'..='~')) => self.end(Move::None),
+            (State::Csi, Unit::Char(char)) => self.csi(char),
+            (State::String, Unit::Char('\u{7}' | '\u{9c}') | Unit::Byte(0x9c)) => {
+                self.end(Move::None)
+            }
+            (State::String, Unit::Char('\u{1b}')) => self.go(State::StringEscape),
+            (State::String, _) => Step::Inside,
+            (State::StringEscape, Unit::Char('\\')) => self.end(Move::None),
+            // An ESC that does not end the string begins a sequence of its own.
+            (State::StringEscape, _) => self.give_up(State::Escape),
+            _ => self.give_up(State::Ground),
+        }
+    }
+
+    /// The input is over: how much of a string was skipped without its end.
+    pub(super) fn flush(&mut self) -> u64 {
+        match self.give_up(State::Ground) {
+            Step::GivenUp(skipped) => skipped,
+            _ => 0,
+        }
+    }
+
+    /// Whether the sequence cannot go on with this unit, whatever it is.
+    fn is_over(&self, unit: Unit) -> bool {
+        let most = match self.state {
+            State::String | State::StringEscape => STRING,
+            _ => CSI,
+        };
+        self.length >= most || matches!(unit, Unit::Char('\n' | '\u{18}' | '\u{1a}'))
+    }
+
+    fn ground(&mut self, unit: Unit, eight_bit: bool) -> Step {
+        self.length = 0;
+        let code = match unit {
+            Unit::Char(char) => u32::from(char),
+            Unit::Byte(byte) if eight_bit => u32::from(byte),
+            Unit::Byte(_) => return Step::Text,
+        };
+        match code {
+            0x1b => self.go(State::Escape),
+            0x9b => self.go(State::Csi),
+            0x90 | 0x98 | 0x9d..=0x9f => self.go(State::String),
+            _ => Step::Text,
+        }
+    }
+
+    fn escape(&mut self, char: char) -> Step {
+        match char {
+            '[' => self.go(State::Csi),
+            ']' | 'P' | 'X' | '^' | '_' | 'k' => self.go(State::String),
+            ' '..='/' => self.go(State::Intermediate),
+            '\u{1b}' => self.go(State::Escape),
+            '0'..='~' => self.end(Move::None),
+            _ => self.give_up(State::Ground),
+        }
+    }
+
+    fn csi(&mut self, char: char) -> Step {
+        match char {
+            '0'..='9' if !self.number.over => {
+                let digit = usize::from(u8::try_from(char).unwrap_or(b'0') - b'0');
+                let value = self.number.value.unwrap_or(0);
+                self.number.value = Some(value.saturating_mul(10).saturating_add(digit));
+                Step::Inside
+            }
+            '<'..='?' => {
+                self.number.private = true;
+                Step::Inside
+            }
+            ' '..='?' => {
+                self.number.over = true;
+                Step::Inside
+            }
+            '@'..='~' => {
+                let effect = self.number.effect(char);
+                self.end(effect)
+            }
+            '\u{1b}' => self.go(State::Escape),
+            // A terminal obeys controls within a sequence and goes on.
+            '\0'..='\u{1f}' | '\u{7f}' => Step::Inside,
+            _ => self.give_up(State::Ground),
+        }
+    }
+
+    fn go(&mut self, state: State) -> Step {
+        self.state = state;
+        if state != State::StringEscape {
+            self.length = 0;
+            self.number = Number::default();
+        }
+        Step::Inside
+    }
+
+    fn end(&mut self, effect: Move) -> Step {
+        self.state = State::Ground;
+        Step::Ended(effect)
+    }
+
+    fn give_up(&mut self, next: State) -> Step {
+        let in_string = matches!(self.state, State::String | State::StringEscape);
+        let skipped = if in_string { self.length } else { 0 };
+        self.state = next;
+        self.length = 0;
+        self.number = Number::default();
+        Step::GivenUp(skipped)
+    }
+}
+
+impl Number {
+    fn effect(self, last: char) -> Move {
+        let count = self.value.unwrap_or(0).max(1);
+        match last {
+            _ if self.private => Move::None,
+            'G' | '`' => Move::Column(count - 1),
+            'D' => Move::Back(count),
+            'C' | 'H' | 'f' | 'a' => Move::Away,
+            'K' if self.value.unwrap_or(0) == 0 => Move::EraseRight,
+            'K' if self.value == Some(2) => Move::EraseAll,
+            _ => Move::None,
+        }
+    }
+}

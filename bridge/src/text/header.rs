@@ -1,0 +1,206 @@
+//! The first line of an answer: `[run r12 exit=0 1.3s lines=312 shown=1-60,253-312 next=…]`.
+//!
+//! # Invariants
+//!
+//! - There is one `[`, at the beginning, and one `]`, at the end. Values that hold anything else
+//!   than letters, digits and harmless signs are quoted and escaped (see [`value`]), so that a
+//!   remote name can neither end the header nor begin another.
+//! - How something ended is a [`Fate`], given once, when the header is made: no header has both
+//!   `exit=` and `signal=`, since no [`Key`] is called so.
+
+pub mod value;
+
+use std::fmt::{self, Display, Write as _};
+use std::time::Duration;
+
+use self::value::Value;
+use super::shown::Shown;
+use super::{Word, human, signal};
+
+/// A header that is being written.
+#[derive(Clone, Debug)]
+pub struct Header(String);
+
+/// How a program is, or how it ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It runs.
+    Running,
+    /// It waits for its turn.
+    Queued,
+    /// It ended with this code.
+    Exit(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+    /// It cannot be asked now.
+    Unreachable,
+}
+
+impl Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running => f.write_str("running"),
+            Self::Queued => f.write_str("queued"),
+            Self::Exit(code) => write!(f, "exit={code}"),
+            Self::Signal(number) => write!(f, "signal={}", signal::name(*number)),
+            Self::Unreachable => f.write_str("state=unreachable"),
+        }
+    }
+}
+
+/// The names of values. A new one is added here, and is then spelled the same everywhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is the word that is written")]
+pub enum Key {
+    Dropped,
+    Failed,
+    Hidden,
+    Left,
+    Lines,
+    Matches,
+    Name,
+    Next,
+    Reason,
+    Relay,
+    Shown,
+    Spool,
+    Until,
+    WaitLimit,
+}
+
+impl Key {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+            Self::Hidden => "hidden",
+            Self::Left => "left-group",
+            Self::Lines => "lines",
+            Self::Matches => "matches",
+            Self::Name => "name",
+            Self::Next => "next",
+            Self::Reason => "reason",
+            Self::Relay => "relay",
+            Self::Shown => "shown",
+            Self::Spool => "spool",
+            Self::Until => "until",
+            Self::WaitLimit => "wait-limited-to",
+        }
+    }
+}
+
+impl Header {
+    /// A header of something that does not end: `[servers`.
+    pub fn new(word: Word) -> Self {
+        Self(format!("[{word}"))
+    }
+
+    /// A header of something that ends: `[run r12 exit=0`.
+    pub fn ending(word: Word, id: &str, fate: Fate) -> Self {
+        let Self(mut text) = Self::new(word).value(id);
+        push(&mut text, format_args!(" {fate}"));
+        Self(text)
+    }
+
+    /// Adds a remote value without a name: an id, a path.
+    #[must_use]
+    pub fn value(mut self, value: &str) -> Self {
+        push(&mut self.0, format_args!(" {}", Value(value)));
+        self
+    }
+
+    /// Adds words of ours: `12 of 40`.
+    #[must_use]
+    pub fn words(self, words: impl Display) -> Self {
+        let words = words.to_string();
+        words.split_whitespace().fold(self, |header, word| header.value(word))
+    }
+
+    /// Adds a value that may be remote.
+    #[must_use]
+    pub fn field(mut self, key: Key, value: impl Display) -> Self {
+        push(&mut self.0, format_args!(" {}={}", key.name(), Value(&value.to_string())));
+        self
+    }
+
+    /// Adds how long it took, or has taken: `1.3s`.
+    #[must_use]
+    pub fn time(self, time: Duration) -> Self {
+        self.value(&human::duration(time))
+    }
+
+    /// Adds what is shown, if that is not all, and what was hidden, if anything was.
+    #[must_use]
+    pub fn shown(mut self, shown: &Shown) -> Self {
+        if !shown.whole && !shown.ranges.is_empty() {
+            // Its numbers and signs need no quotes, however many there are.
+            push(&mut self.0, format_args!(" {}={}", Key::Shown.name(), shown.ranges));
+        }
+        self.hidden(shown.removed.hidden())
+    }
+
+    /// Adds how many characters were removed that nobody would have seen, if there were any.
+    #[must_use]
+    pub fn hidden(self, count: u64) -> Self {
+        if count == 0 { self } else { self.field(Key::Hidden, count) }
+    }
+
+    /// Adds what the log no longer has, if there is any: `dropped=120lines/1.2M`.
+    #[must_use]
+    pub fn dropped(self, lines: u64, bytes: u64) -> Self {
+        if bytes == 0 {
+            return self;
+        }
+        self.field(Key::Dropped, format_args!("{lines}lines/{}", human::size(bytes)))
+    }
+
+    /// Adds the exact next call, and ends the header with it.
+    pub fn next(mut self, call: &Call) -> String {
+        push(&mut self.0, format_args!(" {}={call}", Key::Next.name()));
+        self.end()
+    }
+
+    /// The line, without LF.
+    pub fn end(mut self) -> String {
+        self.0.push(']');
+        self.0
+    }
+}
+
+/// A call of one of our tools, as it can be repeated: `output(id=r12,view=range,offset=61)`.
+#[derive(Clone, Debug)]
+pub struct Call {
+    tool: &'static str,
+    arguments: String,
+}
+
+impl Call {
+    /// A call without arguments.
+    pub fn new(tool: &'static str) -> Self {
+        Self { tool, arguments: String::new() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Display) -> Self {
+        let comma = if self.arguments.is_empty() { "" } else { "," };
+        let value = value.to_string();
+        push(&mut self.arguments, format_args!("{comma}{name}={}", Value(&value).of_call()));
+        self
+    }
+}
+
+impl Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.tool, self.arguments)
+    }
+}
+
+fn push(text: &mut String, what: fmt::Arguments<'_>) {
+    text.write_fmt(what).expect("a string takes whatever is written to it");
+}
+
+#[cfg(test)]
+mod tests;

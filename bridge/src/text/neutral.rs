@@ -1,0 +1,69 @@
+//! Short remote texts on one line: names, labels, versions, paths, messages.
+//!
+//! Unlike in output, nothing is taken away here without a trace: two names that differ must not come
+//! out the same. What cannot be shown is replaced, sequences of a terminal are shown as what they
+//! are, and a text that could be taken for a line of ours is marked, since it may begin one.
+
+use super::chars::{self, REPLACEMENT};
+use super::imitation;
+
+/// Names and paths that people choose are shorter.
+pub const LIMIT: usize = 200;
+
+/// The text on one line and safe to show, cut after [`LIMIT`] characters.
+pub fn neutral(text: &str) -> String {
+    neutral_within(text, LIMIT)
+}
+
+/// The same with another limit. A cut is shown by `…`, which is the last of so many characters; a
+/// mark may come on top.
+pub fn neutral_within(text: &str, limit: usize) -> String {
+    let longer = text.chars().nth(limit).is_some();
+    let keep = limit.saturating_sub(usize::from(longer));
+    let mut out: String = text.chars().take(keep).map(plain).collect();
+    if longer && limit > 0 {
+        out.push('…');
+    }
+    imitation::marked(&out).into_owned()
+}
+
+/// What a character is on one line.
+fn plain(char: char) -> char {
+    match char {
+        '\n' | '\r' | '\t' => ' ',
+        _ => chars::shown(char).unwrap_or(REPLACEMENT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_stays_on_its_line_and_shows_what_it_is() {
+        assert_eq!(neutral("web\u{200b}1\n[error x]"), "web\u{fffd}1 [error x]");
+        assert_eq!(neutral("[run r1 exit=0]"), "\\[run r1 exit=0]");
+        assert_eq!(neutral("\u{1b}]0;x\u{7}\u{9b}31m"), "␛]0;x␇\u{fffd}31m");
+        assert_eq!(neutral("naïve 名前 🚀"), "naïve 名前 🚀");
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        assert_eq!(neutral_within("abcdef", 3), "ab…");
+        assert_eq!(neutral_within("abc", 3), "abc");
+        assert_eq!(neutral_within("abc", 0), "");
+        assert_eq!(neutral(&"x".repeat(999)).chars().count(), LIMIT);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_out_on_one_harmless_line(text: String, limit in 0_usize..300) {
+            let said = neutral_within(&text, limit);
+            prop_assert!(said.chars().count() <= limit + 1);
+            prop_assert!(said.chars().all(|char| !"\n\t".contains(char) && chars::is_text(char)));
+            prop_assert!(!imitation::imitates(&said));
+        }
+    }
+}
