@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::client::Client;
 use crate::setup::{self, SetupArgs};
+use crate::text::neutral::neutral_within;
 use crate::tools::{self, Desk};
 use crate::{mcp, tools::servers};
 
@@ -168,7 +169,7 @@ fn print_failure(failure: &Failure, json: bool) {
         }});
         println!("{object}");
     }
-    let clean = |text: &str| crate::render::neutral(&text.replace('\n', " "), 2000);
+    let clean = |text: &str| neutral_within(text, 2000);
     let (message, hint) = (clean(&failure.message), clean(failure.hint()));
     // Standard error may be closed.
     let _ = writeln!(io::stderr(), "error[{}]: {message}\nhint: {hint}", failure.kind);

@@ -24,7 +24,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::BUILD;
-use crate::render::header;
+use crate::text::error;
+use crate::text::neutral::neutral_within;
 use crate::tools::{ALL, Caller, Desk, Entry};
 
 /// What every model is told at the start. The first sentences are all that some clients show.
@@ -114,7 +115,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(entry) = ALL.iter().find(|entry| entry.name == request.name) else {
-            let shown = crate::render::neutral(&request.name, 60);
+            let shown = neutral_within(&request.name, 60);
             return Err(ErrorData::invalid_params(format!("unknown tool: {shown}"), None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
@@ -122,7 +123,8 @@ impl ServerHandler for Handler {
         Ok(CallToolResponse::from(match result {
             Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
             Err(failure) => {
-                CallToolResult::error(vec![ContentBlock::text(header::error(&failure))])
+                let line = error::line(failure.kind.name(), &failure.message, failure.hint());
+                CallToolResult::error(vec![ContentBlock::text(line)])
             }
         }))
     }
@@ -180,7 +182,7 @@ fn describe(entry: &Entry) -> Tool {
 
 /// The line that is said on standard error at the start.
 pub fn banner(client: Option<&str>) -> String {
-    let client = client.map(|client| format!(", client {}", crate::render::neutral(client, 40)));
+    let client = client.map(|client| format!(", client {}", neutral_within(client, 40)));
     format!("{BUILD}: MCP on stdio, scope core, {} tools{}", ALL.len(), client.unwrap_or_default())
 }
 

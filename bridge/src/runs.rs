@@ -18,6 +18,7 @@ use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT};
 
 use crate::client::{Client, Server, random_nonce, unix_time};
+use crate::text::neutral::neutral_within;
 
 /// What is asked and how far it has come.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ fn record(server: &Server, job: Nonce) -> Job {
 /// The job that a short id stands for, and the server that has it.
 pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failure> {
     let unknown = || {
-        let shown = crate::render::neutral(id, 40);
+        let shown = neutral_within(id, 40);
         Failure::new(Kind::UnknownId, format!("there is no run `{shown}`"))
     };
     let short: ShortId = id.trim().parse().map_err(|_| unknown())?;

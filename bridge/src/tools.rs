@@ -17,6 +17,7 @@ use std::time::Duration;
 use farwire_keystore::Home;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::run::{Exit, State};
 use farwire_protocol::surface::Surface;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,8 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
+use crate::text::header::Fate;
+use crate::text::shown::Budget;
 
 /// Every tool, in the order in which clients list them.
 pub const ALL: &[Entry] = &[
@@ -248,9 +251,18 @@ pub struct Caller {
 }
 
 /// How many characters to show, of what was asked for.
-pub fn budget(asked: Option<usize>) -> usize {
-    use crate::render::digest::{DEFAULT, RANGE};
-    asked.unwrap_or(DEFAULT).clamp(*RANGE.start(), *RANGE.end())
+pub fn budget(asked: Option<usize>) -> Budget {
+    asked.map_or_else(Budget::default, Budget::new)
+}
+
+/// How a run is, or how it ended.
+pub fn fate(state: &State) -> Fate {
+    match state.exit {
+        Some(Exit::Code(code)) => Fate::Exit(code),
+        Some(Exit::Signal(number)) => Fate::Signal(number),
+        None if state.queued == Some(true) => Fate::Queued,
+        None => Fate::Running,
+    }
 }
 
 /// The names of all tools with whether they only read, for `setup`.

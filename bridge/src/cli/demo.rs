@@ -16,6 +16,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::cli::{print, runtime};
+use crate::text::chars;
 
 /// How long any one step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,8 +102,9 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 fn indent(text: &str) -> String {
-    let lines: Vec<_> =
-        text.lines().map(|line| format!("   {}", crate::render::neutral(line, 300))).collect();
+    // What our own programs say: their header lines need no marks here.
+    let shown = |line: &str| line.chars().take(300).filter_map(chars::shown).collect::<String>();
+    let lines: Vec<_> = text.lines().map(|line| format!("   {}", shown(line))).collect();
     lines.join("\n")
 }
 

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use crate::cli::{Json, print, print_json, runtime};
 use crate::client::{Client, unix_time};
-use crate::render::neutral;
 use crate::runs::control;
+use crate::text::neutral::neutral_within;
 
 /// How far clocks may differ before it is worth mentioning, in seconds.
 const SKEW: u64 = 60;
@@ -57,8 +57,8 @@ impl Findings {
         self.0.push(Check {
             name: name.to_owned(),
             ok: false,
-            message: neutral(&failure.message, 400),
-            hint: Some(neutral(failure.hint(), 400)),
+            message: neutral_within(&failure.message, 400),
+            hint: Some(neutral_within(failure.hint(), 400)),
             kind: Some(failure.kind.name()),
         });
     }
@@ -98,7 +98,7 @@ impl Doctor {
         let silent = || Failure::new(Kind::RelayUnreachable, "the relay does not answer");
         match welcome.unwrap_or_else(|_| Err(silent())) {
             Ok(welcome) => {
-                let observed = neutral(&welcome.observed, 60);
+                let observed = neutral_within(&welcome.observed, 60);
                 findings.good(
                     "relay",
                     format!("{} answers, and sees us as {observed}", relay.addresses.join(", ")),
@@ -128,7 +128,7 @@ impl Doctor {
             let Ok(server) = client.server(name) else { continue };
             match timeout(PATIENCE, control::facts(client, &server)).await {
                 Ok(Ok(facts)) => {
-                    let host = neutral(&facts.hostname, 60);
+                    let host = neutral_within(&facts.hostname, 60);
                     findings.good(
                         &label,
                         format!("{host} holds the pinned key, {}", server.pin.fingerprint()),
@@ -142,7 +142,7 @@ impl Doctor {
         if let Some(only) = &self.server
             && !pins.entries.iter().any(|(name, _)| name == only)
         {
-            let message = format!("there is no server `{}` here", neutral(only, 64));
+            let message = format!("there is no server `{}` here", neutral_within(only, 64));
             findings.bad("server", &Failure::new(Kind::UnknownServer, message));
         }
     }

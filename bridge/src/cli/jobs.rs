@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 
 use crate::cli::{Json, print, print_json, runtime};
 use crate::client::Client;
-use crate::render::header::signal_name;
-use crate::render::{duration, neutral, table};
 use crate::runs::answer::{NoAnswer, ask};
 use crate::runs::stream::{Event, stream};
 use crate::runs::{control, find};
-use crate::tools::status::open;
+use crate::text::neutral::{neutral, neutral_within};
+use crate::text::{human, signal};
+use crate::tools::status::{open, table};
 use crate::tools::stop::parse;
 
 /// How long one look may take.
@@ -123,7 +123,7 @@ impl Output {
                 match event {
                     Event::Output(STDOUT, bytes) => put(&mut std::io::stdout(), &bytes)?,
                     Event::Output(_, bytes) => put(&mut std::io::stderr(), &bytes)?,
-                    Event::Gap(bytes) => eprintln!("farwire: {bytes} bytes are no longer kept"),
+                    Event::Gap(bytes) => no_longer_kept(bytes),
                     Event::Lost(why) => eprintln!("farwire: {why}"),
                     _ => {}
                 }
@@ -157,7 +157,7 @@ impl Output {
         if self.json.json {
             let (exit, signal) = match state.exit {
                 Some(Exit::Code(code)) => (Some(code), None),
-                Some(Exit::Signal(number)) => (None, Some(signal_name(number))),
+                Some(Exit::Signal(number)) => (None, Some(signal::name(number))),
                 None => (None, None),
             };
             return print_json(&serde_json::json!({
@@ -170,7 +170,7 @@ impl Output {
         }
         put(&mut std::io::stdout(), &bytes)?;
         if state.dropped_bytes > 0 {
-            eprintln!("farwire: {} bytes are no longer kept", state.dropped_bytes);
+            no_longer_kept(state.dropped_bytes);
         }
         say(state.exit);
         Ok(())
@@ -181,10 +181,14 @@ fn say(exit: Option<Exit>) {
     match exit {
         Some(Exit::Code(code)) => eprintln!("farwire: it ended with exit code {code}"),
         Some(Exit::Signal(number)) => {
-            eprintln!("farwire: it was ended by signal {}", signal_name(number));
+            eprintln!("farwire: it was ended by signal {}", signal::name(number));
         }
         None => eprintln!("farwire: it is still running"),
     }
+}
+
+fn no_longer_kept(bytes: u64) {
+    eprintln!("farwire: {} bytes are no longer kept", human::size(bytes));
 }
 
 fn put(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
@@ -222,7 +226,7 @@ impl Stop {
         if self.json.json {
             return print_json(&serde_json::json!({"id": self.id, "stop": word}));
         }
-        print(&format!("{}: {word}\n", neutral(&self.id, 40)))
+        print(&format!("{}: {word}\n", neutral_within(&self.id, 40)))
     }
 }
 
@@ -230,24 +234,11 @@ impl Status {
     pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let (open, trouble) = online(client, open(client, self.server.as_deref(), self.all))?;
         for (name, failure) in &trouble {
-            eprintln!("warning: `{}`: {}", neutral(name, 64), failure.message);
+            eprintln!("warning: `{}`: {}", neutral(name), neutral(&failure.message));
         }
         if self.json.json {
             return print_json(&open);
         }
-        let rows: Vec<Vec<String>> = open
-            .iter()
-            .map(|job| {
-                vec![
-                    job.id.clone(),
-                    neutral(&job.server, 64),
-                    job.state.clone(),
-                    duration(job.duration_ms),
-                    neutral(&job.owner, 60),
-                    neutral(&job.command, 120),
-                ]
-            })
-            .collect();
-        print(&table(&rows))
+        print(&table(&open).text())
     }
 }

@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 use crate::cli::{Json, print, print_json, runtime, servers_json};
 use crate::client::{Client, random_nonce, unix_time};
 use crate::mail;
-use crate::render::table;
-use crate::tools::servers::{self, Known, Selector};
+use crate::text::neutral::{LIMIT, neutral};
+use crate::text::table::Table;
+use crate::tools::servers::{self, Selector};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
@@ -246,7 +247,7 @@ impl Ls {
             all.retain(|known| selector.matches(known));
         }
         if let Some(trouble) = &trouble {
-            eprintln!("warning: {}; states are not known", trouble.message);
+            eprintln!("warning: {}; states are not known", neutral(&trouble.message));
         }
         if self.json.json {
             return servers_json(&all);
@@ -254,24 +255,13 @@ impl Ls {
         if all.is_empty() {
             eprintln!("no servers; `farwire server create NAME` makes one");
         }
-        let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-        print(&table(&rows))
+        let mut table = Table::new().limit(0, 64).limit(1, 64).limit(2, LIMIT).limit(3, 64);
+        for known in &all {
+            let build = known.build.as_deref().unwrap_or_default();
+            table.row([&known.name, &known.state(), &known.labels(), build]);
+        }
+        print(&table.text())
     }
-}
-
-fn row(known: &Known) -> Vec<String> {
-    let labels: Vec<_> = known.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let clean = |text: &str| crate::render::neutral(text, 200);
-    let mut state = known.state.to_owned();
-    if let Some(warning) = &known.warning {
-        state = format!("{state} ({warning})");
-    }
-    vec![
-        clean(&known.name),
-        state,
-        clean(&labels.join(",")),
-        clean(known.build.as_deref().unwrap_or("")),
-    ]
 }
 
 fn show(client: &Client, options: &Named) -> Result<(), Failure> {
@@ -286,17 +276,15 @@ fn show(client: &Client, options: &Named) -> Result<(), Failure> {
     if options.json.json {
         return print_json(known);
     }
-    let clean = |text: &str| crate::render::neutral(text, 200);
-    let labels: Vec<_> = known.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    print(&table(&[
-        vec!["name".into(), clean(&known.name)],
-        vec!["state".into(), known.state.into()],
-        vec!["labels".into(), clean(&labels.join(","))],
-        vec!["fingerprint".into(), known.fingerprint.clone().unwrap_or_else(|| "-".into())],
-        vec!["record".into(), known.id.clone()],
-        vec!["agent".into(), clean(known.build.as_deref().unwrap_or("-"))],
-        vec!["warning".into(), clean(known.warning.as_deref().unwrap_or("-"))],
-    ]))
+    let mut table = Table::new().limit(1, LIMIT);
+    table.row(["name", &known.name]);
+    table.row(["state", known.state]);
+    table.row(["labels", &known.labels()]);
+    table.row(["fingerprint", known.fingerprint.as_deref().unwrap_or_default()]);
+    table.row(["record", &known.id]);
+    table.row(["agent", known.build.as_deref().unwrap_or_default()]);
+    table.row(["warning", known.warning.as_deref().unwrap_or_default()]);
+    print(&table.text())
 }
 
 fn done(json: Json, name: &str, what: &str) -> Result<(), Failure> {
@@ -348,7 +336,7 @@ fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
         (Err(failure), Err(_)) => return Err(failure),
         // A server that was added by hand has no record of ours, and one never enrolled has no pin.
         (Err(failure), Ok(())) if failure.kind != Kind::UnknownServer => {
-            eprintln!("warning: the relay's record stays: {}", failure.message);
+            eprintln!("warning: the relay's record stays: {}", neutral(&failure.message));
         }
         _ => {}
     }

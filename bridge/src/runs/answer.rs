@@ -11,8 +11,8 @@ use farwire_protocol::streams::run::{Ended, PIECE, Piece as PieceMessage, Reques
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client::{Client, Server, Stream, backoff, broken};
-use crate::render::digest::Piece;
 use crate::runs::{Conversation, Outcome, read_end};
+use crate::text::shown::Piece;
 
 /// No answer of an agent is larger.
 const LIMIT: usize = 8 << 20;
@@ -190,8 +190,7 @@ async fn receive(stream: &mut Stream, news: &mut impl FnMut(News)) -> Result<Ans
 
 fn begin(piece: &PieceMessage) -> Piece {
     Piece {
-        // Line numbers are counted on from here: a hostile one must not overflow.
-        first_line: piece.first_line.min(1 << 62),
+        first_line: piece.first_line,
         starts_within: piece.starts_within.unwrap_or(false),
         ends_within: piece.ends_within.unwrap_or(false),
         offset: piece.offset,

@@ -21,7 +21,8 @@ pub fn is_hidden(char: char) -> bool {
 
 /// Whether a character may stand in a text of ours: everything but controls other than LF and TAB,
 /// hidden characters, and characters without a meaning of their own.
-pub fn is_text(char: char) -> bool {
+#[cfg(test)]
+pub(crate) fn is_text(char: char) -> bool {
     matches!(char, '\n' | '\t') || shown(char) == Some(char)
 }
 

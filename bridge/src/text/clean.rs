@@ -12,8 +12,8 @@
 //! - A raw line becomes at most one line; none is lost and none is made up.
 //! - What comes out depends on the bytes, not on where they were cut into pieces.
 //! - Memory is one row of at most `width` characters and one line that may still be repeated.
-//! - The text of a line is [`chars::is_text`] without LF, has no blanks at its end, and does not
-//!   imitate a line of ours.
+//! - The text of a line holds nothing but TAB and what [`chars::shown`] leaves as it is, has no
+//!   blanks at its end, and does not imitate a line of ours.
 
 mod escape;
 mod row;
@@ -91,19 +91,13 @@ impl Line {
     }
 }
 
-/// What was taken away, or could not be shown.
+/// What was taken away that might have said something.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Removed {
-    /// Terminal sequences.
-    pub escapes: u64,
     /// Characters that nobody would have seen.
     pub invisible: u64,
     /// Characters that vanished in sequences without an end.
     pub swallowed: u64,
-    /// Control characters that are shown as pictures, or were dropped.
-    pub controls: u64,
-    /// Bytes that are not UTF-8.
-    pub invalid: u64,
 }
 
 impl Removed {
@@ -116,11 +110,8 @@ impl Removed {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
-            escapes: self.escapes.saturating_add(other.escapes),
             invisible: self.invisible.saturating_add(other.invisible),
             swallowed: self.swallowed.saturating_add(other.swallowed),
-            controls: self.controls.saturating_add(other.controls),
-            invalid: self.invalid.saturating_add(other.invalid),
         }
     }
 }
@@ -248,14 +239,8 @@ impl Cleaner {
             match self.escapes.step(unit, !self.row.has_invalid()) {
                 Step::Text => return self.text(unit, sink),
                 Step::Inside => return,
-                Step::Ended(effect) => {
-                    self.removed.escapes += 1;
-                    return self.obey(effect);
-                }
-                Step::GivenUp(skipped) => {
-                    self.removed.escapes += 1;
-                    self.removed.swallowed += skipped;
-                }
+                Step::Ended(effect) => return self.obey(effect),
+                Step::GivenUp(skipped) => self.removed.swallowed += skipped,
             }
         }
     }
@@ -275,10 +260,7 @@ impl Cleaner {
     fn text(&mut self, unit: Unit, sink: &mut impl FnMut(Line)) {
         let char = match unit {
             Unit::Char(char) => char,
-            Unit::Byte(_) => {
-                self.removed.invalid += 1;
-                return self.row.junk(unit);
-            }
+            Unit::Byte(_) => return self.row.junk(unit),
         };
         match char {
             '\n' => self.end_line(false, sink),
@@ -286,11 +268,8 @@ impl Cleaner {
             '\r' => self.row.home(),
             '\u{8}' => self.row.back(1),
             // Bell and shifts of the character set: heard or obeyed, never seen.
-            '\u{7}' | '\u{e}' | '\u{f}' => self.removed.controls += 1,
-            _ if char.is_control() => {
-                self.removed.controls += 1;
-                self.row.junk(unit);
-            }
+            '\u{7}' | '\u{e}' | '\u{f}' => {}
+            _ if char.is_control() => self.row.junk(unit),
             _ => match chars::shown(char) {
                 Some(seen) => self.row.char(seen),
                 None => self.hide(char),

@@ -177,7 +177,8 @@ pub fn fit(
     };
     let in_parts = picked.front.iter().chain(&picked.back).any(Row::is_part);
     shown.whole = all_lines && missing.is_none() && !in_parts;
-    if keep != Keep::End {
+    // Where nothing is at hand, nobody knows from where to go on.
+    if keep != Keep::End && !rows.rows.is_empty() {
         let begin = if picked.front.is_empty() { rows.begin.line } else { 0 };
         shown.next = next(&shown.ranges, begin, total);
     }

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::client::{Client, Server};
-use crate::render::digest::fit;
-use crate::render::header::Header;
 use crate::runs::answer::{Answer, NoAnswer, ask};
 use crate::runs::find;
-use crate::tools::run::{SLACK, digest, present, tell, unreachable, with_shown};
+use crate::text::header::Key;
+use crate::text::shown::matches::Matches;
+use crate::text::shown::{Budget, Keep};
+use crate::tools::run::{SLACK, Said, digest, header, output, tell, unreachable};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 
 /// Raw bytes for one character that is shown, at most: colours and progress bars clean down.
@@ -105,8 +106,8 @@ impl Output {
         match answer {
             Ok(answer) => {
                 desk.shown(job, answer.ended.state.bytes);
-                let clamped = clamped.then_some(desk.max_wait);
-                Ok(present("run", id, &answer, budget, clamped))
+                let limited = clamped.then_some(desk.max_wait);
+                Ok(Said { id, answer: &answer, keep: Keep::Ends, budget, limited }.to_string())
             }
             Err(NoAnswer::Failed(failure)) => Err(failure),
             Err(NoAnswer::Unreachable(why)) => Ok(unreachable(id, &why, begun.elapsed())),
@@ -120,57 +121,72 @@ impl Output {
     ) -> Result<String, Failure> {
         let lines = self.lines.unwrap_or(80).clamp(1, 2000);
         let first = self.offset.unwrap_or(1);
-        let view = match self.view.unwrap_or(Views::Tail) {
-            Views::Head => View::Head(lines),
-            Views::Tail | Views::New => View::Tail(lines),
-            Views::Range => View::Range { first, count: lines },
+        let (view, keep) = match self.view.unwrap_or(Views::Tail) {
+            Views::Head => (View::Head(lines), Keep::Start),
+            Views::Tail | Views::New => (View::Tail(lines), Keep::End),
+            Views::Range => (View::Range { first, count: lines }, Keep::Start),
             Views::Grep => {
-                let pattern = self.pattern.ok_or_else(|| {
+                let pattern = self.pattern.clone().ok_or_else(|| {
                     Failure::new(Kind::InvalidArgument, "output: view=grep needs a pattern")
                 })?;
-                View::Grep { pattern, first, limit: lines }
+                (View::Grep { pattern, first, limit: lines }, Keep::Start)
             }
         };
-        let grep = matches!(view, View::Grep { .. });
         let budget = budget(self.max_output);
-        let raw = u32::try_from(budget * RAW).unwrap_or(u32::MAX);
+        let raw = u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX);
         let request = Request::Read(Read { job, view, budget: raw });
         let answer = ask(client, server, &request, Duration::from_secs(20), |_| ()).await;
         let answer = answer.map_err(|error| match error {
             NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
         })?;
-        Ok(if grep {
-            matches(id, &answer, budget)
-        } else {
-            present("run", id, &answer, budget, None)
+        Ok(match &self.pattern {
+            Some(pattern) if self.view == Some(Views::Grep) => found(id, &answer, pattern, budget),
+            _ => Said { id, answer: &answer, keep, budget, limited: None }.to_string(),
         })
     }
 }
 
 /// Matching lines, each with its number.
-fn matches(id: ShortId, answer: &Answer, budget: usize) -> String {
-    let mut text = String::new();
-    let mut hidden = 0;
-    let mut next = answer.ended.next;
-    let mut count = 0;
-    for piece in &answer.pieces {
-        let shown = fit(std::slice::from_ref(piece), piece.first_line, budget);
-        let line = format!("{}: {}", piece.first_line, shown.text.trim_end_matches('\n'));
-        if text.chars().count() + line.chars().count() > budget {
-            next = Some(piece.first_line);
-            break;
-        }
-        hidden += shown.hidden;
-        count += 1;
-        text.push_str(&line);
-        text.push('\n');
-    }
+fn found(id: ShortId, answer: &Answer, pattern: &str, budget: Budget) -> String {
+    let shown = Matches::fit(&answer.pieces, budget);
     let state = &answer.ended.state;
-    let header = Header::new(&format!("run {id}")).state(state).word(&format!("matches={count}"));
-    let shown = crate::render::digest::Shown { hidden, ..Default::default() };
-    let header = match next {
-        Some(line) => header.next(&format!("output(id={id},view=grep,pattern=…,offset={line})")),
-        None => with_shown(header, id, state, &shown, &[]),
+    let header = header(id, state).field(Key::Matches, shown.count).hidden(shown.removed.hidden());
+    let line = match shown.next.or(answer.ended.next) {
+        Some(line) => {
+            let call = output(id).with("view", "grep").with("pattern", pattern);
+            header.next(&call.with("offset", line))
+        }
+        None if state.exit.is_none() => header.next(&output(id)),
+        None => header.end(),
     };
-    format!("{}\n{text}", header.end())
+    format!("{line}\n{}", shown.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::streams::run::{Ended, Exit, State};
+
+    use super::*;
+    use crate::text::shown::Piece;
+
+    #[test]
+    fn matches_that_do_not_fit_are_had_with_the_exact_next_call() {
+        let exit = Some(Exit::Code(0));
+        let state = State { exit, lines: 900, ..State::default() };
+        let piece = |first_line| Piece { first_line, bytes: vec![b'x'; 99], ..Piece::default() };
+        let pieces: Vec<_> = (1..=9).map(|at| piece(at * 100)).collect();
+        let answer = Answer { ended: Ended { state, next: Some(901), matched: None }, pieces };
+        let id = "r7".parse().unwrap();
+        let text = found(id, &answer, "^x+,", Budget::new(250));
+        let line = "x".repeat(99);
+        assert_eq!(
+            text,
+            format!(
+                "[run r7 exit=0 0.0s lines=900 matches=2 \
+                 next=output(id=r7,view=grep,pattern=\"^x+,\",offset=300)]\n100: {line}\n200: {line}\n"
+            )
+        );
+        let text = found(id, &answer, "x", Budget::default());
+        assert!(text.contains(" matches=9 next=output(id=r7,view=grep,pattern=x,offset=901)]\n"));
+    }
 }

@@ -4,25 +4,29 @@
 //! `protocol/src/streams/run.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use farwire_keystore::ShortId;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{
-    Delivery, Digest, INPUT_LIMIT, Program, Request, Start, State, Variable,
+    Delivery, Digest, INPUT_LIMIT, Program, Reason, Request, Start, State, Variable,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::client::{Client, Server, random_nonce};
-use crate::render::clean;
-use crate::render::digest::{Piece, Shown, fit};
-use crate::render::header::Header;
 use crate::runs::answer::{Answer, News, NoAnswer, ask};
 use crate::runs::{assign, control};
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::text::Word;
+use crate::text::clean::last_line;
+use crate::text::header::{Call, Fate, Header, Key};
+use crate::text::neutral::neutral_within;
+use crate::text::shown::{Budget, Keep, Shown, Total, fit};
+use crate::tools::output::Output;
+use crate::tools::{Caller, Desk, Effect, Tool, budget, fate};
 
 /// How much longer than its wait an answer may take on the way.
 pub(super) const SLACK: Duration = Duration::from_secs(4);
@@ -83,13 +87,9 @@ impl Tool for Run {
             match answer {
                 Ok(answer) => {
                     desk.shown(job, answer.ended.state.bytes);
-                    return Ok(present(
-                        "run",
-                        id,
-                        &answer,
-                        budget,
-                        clamped.then_some(desk.max_wait),
-                    ));
+                    let limited = clamped.then_some(desk.max_wait);
+                    let said = Said { id, answer: &answer, keep: Keep::Ends, budget, limited };
+                    return Ok(said.to_string());
                 }
                 // The agent was restarted before the request arrived, and says under its own keys
                 // that nothing was started: a new request is safe.
@@ -106,7 +106,7 @@ impl Tool for Run {
 }
 
 impl Run {
-    fn start(self, wait: Duration, budget: usize, progress: bool) -> Result<Start, Failure> {
+    fn start(self, wait: Duration, budget: Budget, progress: bool) -> Result<Start, Failure> {
         let variable = |(name, value): (String, String)| Variable {
             name: Blob(name.into_bytes()),
             value: Blob(value.into_bytes()),
@@ -144,8 +144,8 @@ fn milliseconds(seconds: f64) -> Result<u64, Failure> {
 }
 
 /// A digest from the beginning. Raw bytes clean down: more than is shown is asked for.
-pub(super) fn digest(wait: Duration, budget: usize, progress: bool) -> Digest {
-    let budget = u32::try_from(budget).unwrap_or(u32::MAX);
+pub(super) fn digest(wait: Duration, budget: Budget, progress: bool) -> Digest {
+    let budget = u32::try_from(budget.characters()).unwrap_or(u32::MAX);
     Digest {
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         head: budget,
@@ -161,10 +161,7 @@ pub(super) fn digest(wait: Duration, budget: usize, progress: bool) -> Digest {
 pub(super) fn tell(caller: &Caller, news: &News) {
     let Some(progress) = &caller.progress else { return };
     let (lines, text) = match news {
-        News::Progress(lines, last) => {
-            let line = clean::clean(last, 1).lines.pop().map(|line| line.text).unwrap_or_default();
-            (*lines, line.chars().take(80).collect())
-        }
+        News::Progress(lines, last) => (*lines, last_line(last, 80)),
         News::Queued => (0, "waiting for its turn".to_owned()),
     };
     // A client that does not read its notifications misses some.
@@ -178,61 +175,186 @@ async fn cancel(client: &Client, server: &Server, job: farwire_protocol::id::Non
     }
 }
 
-/// The answer with its header.
-pub(super) fn present(
-    about: &str,
-    id: ShortId,
-    answer: &Answer,
-    budget: usize,
-    clamped: Option<Duration>,
-) -> String {
-    let state = &answer.ended.state;
-    let shown = fit(&answer.pieces, state.lines, budget);
-    let mut header = Header::new(&format!("{about} {id}")).state(state);
-    if let Some(most) = clamped {
-        header = header.word(&format!("wait-limited-to={}s", most.as_secs()));
-    }
-    if answer.ended.matched == Some(true) {
-        header = header.word("until=matched");
-    }
-    header = with_shown(header, id, state, &shown, &answer.pieces);
-    format!("{}\n{}", header.end(), shown.text)
+/// An answer: its header, and what is shown of the output.
+pub(super) struct Said<'a> {
+    pub(super) id: ShortId,
+    pub(super) answer: &'a Answer,
+    pub(super) keep: Keep,
+    pub(super) budget: Budget,
+    /// The longest that a call waits, where more was asked for.
+    pub(super) limited: Option<Duration>,
 }
 
-/// Adds what is shown, what is hidden, and the exact next call.
-pub(super) fn with_shown(
-    mut header: Header,
-    id: ShortId,
-    state: &State,
-    shown: &Shown,
-    pieces: &[Piece],
-) -> Header {
-    if let Some(ranges) = &shown.ranges {
-        header = header.word(&format!("shown={ranges}"));
-    }
-    if shown.hidden > 0 {
-        header = header.word(&format!("hidden={}", shown.hidden));
-    }
-    let running = state.exit.is_none();
-    match shown.next {
-        Some(line) if !running => header.next(&format!("output(id={id},view=range,offset={line})")),
-        _ if running => header.next(&format!("output(id={id})")),
-        // Bytes of a long line that did not fit are no lines of their own.
-        _ if pieces.iter().any(|piece| piece.ends_within) => {
-            header.next(&format!("output(id={id},view=grep,pattern=…)"))
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { ended, pieces } = self.answer;
+        let state = &ended.state;
+        let total = Total {
+            lines: state.lines,
+            dropped_lines: state.dropped_lines,
+            dropped_bytes: state.dropped_bytes,
+        };
+        // A digest has two pieces at most.
+        let shown = fit(pieces.first(), pieces.get(1), total, self.keep, self.budget);
+        let mut header = header(self.id, state);
+        if let Some(most) = self.limited {
+            header = header.field(Key::WaitLimit, format_args!("{}s", most.as_secs()));
         }
-        _ => header,
+        if ended.matched == Some(true) {
+            header = header.field(Key::Until, "matched");
+        }
+        header = header.shown(&shown);
+        let line = match self.next(&shown) {
+            Some(call) => header.next(&call),
+            None => header.end(),
+        };
+        write!(f, "{line}\n{}", shown.text)
     }
+}
+
+impl Said<'_> {
+    /// The exact next call, if there is more to be had.
+    fn next(&self, shown: &Shown) -> Option<Call> {
+        let call = output(self.id);
+        match shown.next {
+            _ if self.answer.ended.state.exit.is_none() => Some(call),
+            Some(line) => Some(call.with("view", "range").with("offset", line)),
+            // Bytes of a long line that did not fit are no lines of their own.
+            None if self.answer.pieces.iter().any(|piece| piece.ends_within) => {
+                Some(call.with("view", "grep").with("pattern", "…"))
+            }
+            None => None,
+        }
+    }
+}
+
+/// The beginning of the header: its exit or signal if and only if it has ended, its time, its lines.
+pub(super) fn header(id: ShortId, state: &State) -> Header {
+    let mut header = Header::ending(Word::Run, &id.to_string(), fate(state));
+    header = match state.reason {
+        Some(Reason::Timeout) => header.field(Key::Reason, "timeout"),
+        Some(Reason::Stopped) => header.field(Key::Reason, "stopped"),
+        None => header,
+    };
+    header = header.time(Duration::from_millis(state.duration_ms)).field(Key::Lines, state.lines);
+    header = header.dropped(state.dropped_lines, state.dropped_bytes);
+    if let Some(escaped) = state.escaped {
+        header = header.field(Key::Left, escaped);
+    }
+    if let Some(reason) = &state.memory_only {
+        header = header.field(Key::Spool, format_args!("memory only: {reason}"));
+    }
+    header
+}
+
+/// The call that goes on with a run.
+pub(super) fn output(id: ShortId) -> Call {
+    Call::new(Output::NAME).with("id", id)
 }
 
 /// What is said when the server could not be reached again.
 pub(super) fn unreachable(id: ShortId, why: &Failure, waited: Duration) -> String {
-    let waited = crate::render::duration(u64::try_from(waited.as_millis()).unwrap_or(0));
-    let header = Header::new(&format!("run {id}")).word("state=unreachable").word(&waited);
-    let why = crate::render::neutral(&why.message, 300);
+    let header = Header::ending(Word::Run, &id.to_string(), Fate::Unreachable).time(waited);
+    let why = neutral_within(&why.message, 300);
     format!(
         "{}\nThe link to the server is down ({why}). Whether the command has started or ended is not known; \
          it is not run a second time.\n",
-        header.next(&format!("output(id={id})")).end()
+        header.next(&output(id))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::streams::run::{Ended, Exit};
+
+    use super::*;
+    use crate::text::shown::Piece;
+
+    fn said(state: State, pieces: Vec<Piece>) -> String {
+        let answer = Answer { ended: Ended { state, next: None, matched: None }, pieces };
+        let id = "r12".parse().unwrap();
+        let (keep, budget) = (Keep::Ends, Budget::default());
+        Said { id, answer: &answer, keep, budget, limited: None }.to_string()
+    }
+
+    fn piece(first_line: u64, offset: u64, text: &str) -> Piece {
+        Piece { first_line, offset, bytes: text.as_bytes().to_vec(), ..Piece::default() }
+    }
+
+    #[test]
+    fn a_header_says_how_it_ended_and_what_comes_next() {
+        let ended =
+            State { exit: Some(Exit::Code(0)), duration_ms: 1_300, lines: 2, ..State::default() };
+        let text = said(ended.clone(), vec![piece(1, 0, "a\nb\n")]);
+        assert_eq!(text, "[run r12 exit=0 1.3s lines=2]\na\nb\n");
+        let state = State { exit: None, ..ended.clone() };
+        let text = said(state, vec![piece(2, 2, "b\n")]);
+        assert_eq!(text, "[run r12 running 1.3s lines=2 shown=2 next=output(id=r12)]\nb\n");
+        let state = State { lines: 91, ..ended.clone() };
+        let text = said(state, vec![piece(1, 0, "a\n"), piece(90, 300, "y\nz\n")]);
+        assert_eq!(
+            text,
+            "[run r12 exit=0 1.3s lines=91 shown=1,90-91 next=output(id=r12,view=range,offset=2)]\n\
+             a\n[omitted 88 lines, 298 bytes]\ny\nz\n"
+        );
+        let state = State {
+            exit: Some(Exit::Signal(9)),
+            reason: Some(Reason::Timeout),
+            dropped_bytes: 5,
+            ..ended
+        };
+        let text = said(state, Vec::new());
+        assert_eq!(text, "[run r12 signal=KILL reason=timeout 1.3s lines=2 dropped=0lines/5]\n");
+    }
+
+    #[test]
+    fn a_line_without_an_end_shows_both_of_its_ends_and_how_to_look_for_more() {
+        let state = State { exit: Some(Exit::Code(0)), lines: 1, ..State::default() };
+        let head = Piece { ends_within: true, ..piece(1, 0, &"a".repeat(7_500)) };
+        let tail = Piece { starts_within: true, ..piece(1, 9_985_000, &"z".repeat(15_000)) };
+        let text = said(state, vec![head, tail]);
+        let (header, payload) = text.split_once('\n').unwrap();
+        assert_eq!(
+            header,
+            "[run r12 exit=0 0.0s lines=1 shown=1 next=output(id=r12,view=grep,pattern=\"…\")]"
+        );
+        let lines: Vec<_> = payload.lines().collect();
+        assert!(lines[0].starts_with("aaa") && lines[0].ends_with('…'), "{payload}");
+        assert!(lines[1].starts_with("[omitted 9.9M bytes of line 1]"), "{payload}");
+        assert!(lines[2].starts_with('…') && lines[2].ends_with("zzz"), "{payload}");
+    }
+
+    /// 8,000 characters is the smallest ceiling of a client.
+    #[test]
+    fn no_numbers_of_an_agent_make_an_answer_too_long() {
+        let most = u64::MAX;
+        let state = State {
+            exit: Some(Exit::Code(i32::MIN)),
+            reason: Some(Reason::Stopped),
+            duration_ms: most,
+            lines: most,
+            bytes: most,
+            dropped_bytes: most,
+            dropped_lines: most / 2,
+            escaped: Some(u32::MAX),
+            memory_only: Some("]\n[run r1 exit=0]".repeat(99)),
+            queued: None,
+        };
+        let line = "\u{202e}0123456789 0123456789 0123456789\n";
+        for (head, tail) in [(1, most / 3), (most / 3, most / 2), (most - 9, most)] {
+            let pieces = [head, tail].map(|first| piece(first, first, &line.repeat(1_000)));
+            let answer = Answer {
+                ended: Ended { state: state.clone(), next: Some(most), matched: Some(true) },
+                pieces: pieces.to_vec(),
+            };
+            let id = format!("r{most}").parse().unwrap();
+            let (keep, budget) = (Keep::Ends, Budget::default());
+            let limited = Some(Duration::from_secs(540));
+            let text = Said { id, answer: &answer, keep, budget, limited }.to_string();
+            let (header, payload) = text.split_once('\n').unwrap();
+            assert!(header.len() < 500, "{} {header}", header.len());
+            assert!(payload.chars().count() <= 7_500, "{}", payload.chars().count());
+            assert_eq!(text.lines().filter(|line| line.starts_with("[run ")).count(), 1);
+        }
+    }
 }

@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::client::{Client, unix_time};
-use crate::render::header::Header;
-use crate::render::{duration, neutral, table};
 use crate::runs::control;
+use crate::text::header::{Call, Header, Key};
+use crate::text::neutral::LIMIT;
+use crate::text::shown::Budget;
+use crate::text::table::Table;
+use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// How long the relay may take to say which servers are there.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// So many rows are shown to a model.
-const ROWS: usize = 60;
 
 /// The arguments of `servers`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,19 +53,23 @@ impl Tool for Servers {
             }
             None => all.iter().collect(),
         };
-        let mut header = Header::new("servers").word(&format!("{} of {}", found.len(), all.len()));
+        let count = format!("{} of {}", found.len(), all.len());
+        let mut header = Header::new(Word::Servers).words(count);
         if let Some(trouble) = trouble {
-            header = header.value("relay", &trouble.message);
+            header = header.field(Key::Relay, trouble.message);
         }
         if found.is_empty() && all.is_empty() {
             let text = "No server is enrolled. A person adds one with: farwire server create NAME";
             return Ok(format!("{}\n{text}\n", header.end()));
         }
-        let rows: Vec<Vec<String>> = found.iter().take(ROWS).map(|known| known.row()).collect();
-        if found.len() > ROWS {
-            header = header.word(&format!("shown={ROWS}")).next("servers(query=…)");
+        let mut table = Table::new().limit(0, 64).limit(1, 64).limit(2, 200);
+        found.iter().for_each(|known| table.row([&known.name, &known.state(), &known.labels()]));
+        let (text, rows) = table.within(Budget::default());
+        if rows < found.len() {
+            let next = Call::new(Self::NAME).with("query", "…");
+            return Ok(format!("{}\n{text}", header.field(Key::Shown, rows).next(&next)));
         }
-        Ok(format!("{}\n{}", header.end(), table(&rows)))
+        Ok(format!("{}\n{text}", header.end()))
     }
 }
 
@@ -91,17 +95,22 @@ pub struct Known {
 }
 
 impl Known {
-    fn row(&self) -> Vec<String> {
-        let labels: Vec<_> =
-            self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    /// How it is, since when, and what is wrong.
+    pub fn state(&self) -> String {
         let mut state = self.state.to_owned();
         if let Some(ago) = self.seen_ago.filter(|_| self.state == "offline") {
-            state = format!("{state} {}", duration(ago * 1000));
+            state = format!("{state} {}", human::duration(Duration::from_secs(ago)));
         }
         if let Some(warning) = &self.warning {
             state = format!("{state} ({warning})");
         }
-        vec![neutral(&self.name, 64), state, neutral(&labels.join(","), 200)]
+        state
+    }
+
+    /// Its labels: `env=prod,role=web`.
+    pub fn labels(&self) -> String {
+        let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        labels.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -190,31 +199,27 @@ async fn detail(client: &Client, name: &str) -> Result<String, Failure> {
     let server = client.find(name).await?;
     let (all, _) = list(client).await?;
     let known = all.iter().find(|known| known.name == server.name);
-    let mut rows = vec![
-        vec!["name".to_owned(), server.name.clone()],
-        vec!["fingerprint".to_owned(), server.pin.fingerprint()],
-        vec!["encryption".to_owned(), "end to end, XKpsk3 with ML-KEM-768".to_owned()],
-    ];
+    let mut table = Table::new().limit(1, LIMIT);
+    table.row(["name", &server.name]);
+    table.row(["fingerprint", &server.pin.fingerprint()]);
+    table.row(["encryption", "end to end, XKpsk3 with ML-KEM-768"]);
     if let Some(known) = known {
-        rows.push(vec!["state".to_owned(), known.row().swap_remove(1)]);
-        rows.push(vec!["labels".to_owned(), known.row().swap_remove(2)]);
-        rows.push(vec!["agent".to_owned(), neutral(known.build.as_deref().unwrap_or("-"), 60)]);
+        table.row(["state", &known.state()]);
+        table.row(["labels", &known.labels()]);
+        table.row(["agent", known.build.as_deref().unwrap_or_default()]);
     }
     match timeout(PATIENCE, control::facts(client, &server)).await {
         Ok(Ok(facts)) => {
-            rows.push(vec!["host".to_owned(), neutral(&facts.hostname, 80)]);
-            rows.push(vec![
-                "os".to_owned(),
-                neutral(&format!("{}, {}", facts.os, facts.arch), 120),
-            ]);
-            let user = format!("{}, shell {}", facts.user, facts.shell);
-            rows.push(vec!["user".to_owned(), neutral(&user, 120)]);
-            rows.push(vec!["runs".to_owned(), format!("{} now", facts.running)]);
+            table.row(["host", &facts.hostname]);
+            table.row(["os", &format!("{}, {}", facts.os, facts.arch)]);
+            table.row(["user", &format!("{}, shell {}", facts.user, facts.shell)]);
+            table.row(["runs", &format!("{} now", facts.running)]);
         }
-        Ok(Err(failure)) => rows.push(vec!["link".to_owned(), neutral(&failure.message, 200)]),
-        Err(_) => rows.push(vec!["link".to_owned(), "no answer in 5 s".to_owned()]),
+        Ok(Err(failure)) => table.row(["link", &failure.message]),
+        Err(_) => table.row(["link", "no answer in 5 s"]),
     }
-    Ok(format!("{}\n{}", Header::new("server").value("name", &server.name).end(), table(&rows)))
+    let header = Header::new(Word::Server).field(Key::Name, &server.name);
+    Ok(format!("{}\n{}", header.end(), table.text()))
 }
 
 /// Which servers are meant: `part-of-a-name`, `key=value`, `key!=value`, several with commas.

@@ -3,23 +3,20 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::control::Job;
-use farwire_protocol::streams::run::Exit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::client::{Client, Server};
-use crate::render::header::{Header, signal_name};
-use crate::render::{duration, neutral, table};
 use crate::runs::{control, id_of};
-use crate::tools::{Caller, Desk, Effect, Tool, servers};
+use crate::text::header::{Header, Key};
+use crate::text::shown::Budget;
+use crate::text::table::Table;
+use crate::text::{Word, human};
+use crate::tools::{Caller, Desk, Effect, Tool, fate, servers};
 
 /// How long one server may take.
 const PATIENCE: Duration = Duration::from_secs(4);
-
-/// So many rows are shown to a model.
-const ROWS: usize = 40;
 
 /// The arguments of `status`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -41,15 +38,17 @@ impl Tool for Status {
         let client = desk.client().await?;
         let (open, trouble) =
             open(client, self.server.as_deref(), self.all.unwrap_or(false)).await?;
-        let mut header = Header::new("open").word(&format!("{} runs", open.len()));
-        for (name, failure) in &trouble {
-            header = header.value(&neutral(name, 64), failure.kind.name());
+        let plural = if open.len() == 1 { "" } else { "s" };
+        let mut header = Header::new(Word::Open).words(format_args!("{} run{plural}", open.len()));
+        if !trouble.is_empty() {
+            let failed = trouble.iter().map(|(name, failure)| format!("{name}:{}", failure.kind));
+            header = header.field(Key::Failed, failed.collect::<Vec<_>>().join(","));
         }
-        if open.len() > ROWS {
-            header = header.word(&format!("shown={ROWS}"));
+        let (text, rows) = table(&open).within(Budget::default());
+        if rows < open.len() {
+            header = header.field(Key::Shown, rows);
         }
-        let rows: Vec<Vec<String>> = open.iter().take(ROWS).map(Open::row).collect();
-        Ok(format!("{}\n{}", header.end(), table(&rows)))
+        Ok(format!("{}\n{text}", header.end()))
     }
 }
 
@@ -74,26 +73,14 @@ pub struct Open {
     pub command: String,
 }
 
-impl Open {
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.id.clone(),
-            neutral(&self.server, 64),
-            self.state.clone(),
-            duration(self.duration_ms),
-            neutral(&self.owner, 40),
-            neutral(&self.command, 100),
-        ]
+/// What is open, for models and people.
+pub fn table(open: &[Open]) -> Table {
+    let mut table = Table::new().limit(1, 64).limit(5, 100);
+    for job in open {
+        let time = human::duration(Duration::from_millis(job.duration_ms));
+        table.row([&job.id, &job.server, &job.state, &time, &job.owner, &job.command]);
     }
-}
-
-fn state(job: &Job) -> String {
-    match job.state.exit {
-        Some(Exit::Code(code)) => format!("exit={code}"),
-        Some(Exit::Signal(number)) => format!("signal={}", signal_name(number)),
-        None if job.state.queued == Some(true) => "queued".to_owned(),
-        None => "running".to_owned(),
-    }
+    table
 }
 
 /// What is open on one server, or on all that are there; and which could not be asked.
@@ -122,7 +109,7 @@ pub async fn open(
                     found.push(Open {
                         id: id_of(client, &server, job.job)?.to_string(),
                         server: server.name.clone(),
-                        state: state(&job),
+                        state: fate(&job.state).to_string(),
                         duration_ms: job.state.duration_ms,
                         age_ms: job.age_ms,
                         owner: format!("{}/{}", job.device, job.surface),

@@ -8,9 +8,12 @@ use farwire_protocol::streams::run::{Delivery, Digest, Request, Take};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::render::header::{Header, signal_number};
 use crate::runs::answer::ask;
 use crate::runs::{control, find};
+use crate::text::header::Header;
+use crate::text::neutral::neutral_within;
+use crate::text::{Word, signal};
+use crate::tools::run::header;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Longer than INT, TERM and KILL take.
@@ -40,9 +43,9 @@ impl Tool for Stop {
         let client = desk.client().await?;
         let signal = self.signal.as_deref().map(parse).transpose()?;
         let (id, server, job) = find(client, &self.id)?;
-        let header = Header::new(&format!("run {id}"));
+        let said = |word| Header::new(Word::Run).value(&id.to_string()).words(word).end();
         match control::stop(client, &server, job, signal).await? {
-            Stopped::NeverStarted => return Ok(header.word("never-started").end()),
+            Stopped::NeverStarted => return Ok(said("never-started")),
             Stopped::Signalled | Stopped::Ended => {}
         }
         let wait = if signal.is_some() { SINGLE } else { LADDER };
@@ -58,16 +61,16 @@ impl Tool for Stop {
         let request = Request::Take(Take { job, delivery: Delivery::Digest(digest) });
         let answer = ask(client, &server, &request, wait + Duration::from_secs(3), |_| ()).await;
         Ok(match answer {
-            Ok(answer) => header.state(&answer.ended.state).end(),
-            Err(_) => header.word("signal-sent").end(),
+            Ok(answer) => header(id, &answer.ended.state).end(),
+            Err(_) => said("signal-sent"),
         })
     }
 }
 
 /// Reads the name of a signal.
 pub fn parse(text: &str) -> Result<i32, Failure> {
-    signal_number(text).ok_or_else(|| {
-        let shown = crate::render::neutral(text, 40);
+    signal::number(text).ok_or_else(|| {
+        let shown = neutral_within(text, 40);
         Failure::new(Kind::InvalidArgument, format!("signal: `{shown}` is not a signal"))
             .with_hint("use INT, TERM, KILL, HUP, QUIT, USR1 or USR2")
     })

@@ -44,11 +44,8 @@ fn a_run_that_goes_on_or_was_killed_says_so() {
         expect!["[run r12 signal=KILL 25s reason=timeout dropped=120lines/1.2M]"],
     );
     check(&header(Fate::Unreachable).end(), expect!["[run r12 state=unreachable 25s]"]);
-    let hidden = Shown {
-        whole: true,
-        removed: Removed { invisible: 3, swallowed: 4, ..Removed::default() },
-        ..Shown::default()
-    };
+    let hidden =
+        Shown { whole: true, removed: Removed { invisible: 3, swallowed: 4 }, ..Shown::default() };
     check(&header(Fate::Queued).shown(&hidden).end(), expect!["[run r12 queued 25s hidden=7]"]);
 }
 
