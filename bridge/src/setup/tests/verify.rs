@@ -104,7 +104,7 @@ fn a_server_that_ends_at_once() {
     check_problem(
         "kill -9 $$",
         expect![[r#"
-            exec_failed: it was ended by signal 9 before it answered `initialize`
+            exec_failed: it was ended by signal KILL before it answered `initialize`
         "#]],
     );
 }

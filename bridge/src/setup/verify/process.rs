@@ -17,6 +17,7 @@ use farwire_protocol::failure::Kind;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::{Launch, Problem, printable};
+use crate::text::signal;
 
 /// What [`Process::hear`] can answer.
 #[derive(Debug)]
@@ -241,7 +242,7 @@ fn await_exit(pid: Pid, sender: &SyncSender<Event>) {
     let signal = status.as_ref().and_then(|status| status.terminating_signal());
     let how = match (code, signal) {
         (Some(code), _) => format!("it ended with exit status {code}"),
-        (_, Some(signal)) => format!("it was ended by signal {signal}"),
+        (_, Some(number)) => format!("it was ended by signal {}", signal::name(number)),
         _ => "it ended".to_owned(),
     };
     // As above.
