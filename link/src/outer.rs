@@ -9,6 +9,7 @@ pub mod dial;
 pub mod halves;
 pub mod listen;
 pub mod opening;
+mod socket;
 mod tls;
 mod transport;
 

@@ -15,7 +15,7 @@ use farwire_protocol::outer::{
     ServerUpdate, Servers, Verb, Welcome,
 };
 use minicbor::Encode;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::db::identities::Workspace;
 use crate::db::servers::Server;
@@ -63,21 +63,29 @@ impl Visit<'_> {
         &self,
         mut recv: RecvHalf,
         send: SendHalf,
-        notices: mpsc::Receiver<Notice>,
+        mut notices: mpsc::Receiver<Notice>,
     ) -> Result<(), ControlError> {
-        let (calls, answers) = mpsc::channel(16);
-        let read = async {
+        // A peer that does not read its answers is not read any more either.
+        let send = Mutex::new(send);
+        let answers = async {
             loop {
                 let call: Call = control::read(&mut recv).await?;
-                let answer = self.carry_out(&call).await;
-                if calls.send(answer).await.is_err() {
-                    return Ok(());
-                }
+                // On the heap for as long as it takes: a connection that is idle, as most are, would
+                // keep room for the largest query otherwise.
+                let answer = Box::pin(self.carry_out(&call)).await;
+                control::write(&mut *send.lock().await, &answer).await?;
             }
         };
+        let told = async {
+            while let Some(notice) = notices.recv().await {
+                let notice = Answer { id: 0, failure: None, body: Blob(cbor::encode(&notice)) };
+                control::write(&mut *send.lock().await, &notice).await?;
+            }
+            Ok(())
+        };
         tokio::select! {
-            read = read => read,
-            written = write(send, answers, notices) => written.map_err(ControlError::from),
+            ended = answers => ended,
+            ended = told => ended,
         }
     }
 
@@ -235,22 +243,4 @@ impl Visit<'_> {
 
 fn not_for_you() -> Failure {
     Failure::new(Kind::RelayDenied, "this connection may not ask for that")
-}
-
-async fn write(
-    mut send: SendHalf,
-    mut answers: mpsc::Receiver<Answer>,
-    mut notices: mpsc::Receiver<Notice>,
-) -> std::io::Result<()> {
-    loop {
-        let answer = tokio::select! {
-            biased;
-            Some(answer) = answers.recv() => answer,
-            Some(notice) = notices.recv() => {
-                Answer { id: 0, failure: None, body: Blob(cbor::encode(&notice)) }
-            }
-            else => return Ok(()),
-        };
-        control::write(&mut send, &answer).await?;
-    }
 }

@@ -190,12 +190,15 @@ async fn listen(relay: &Arc<Relay>, listener: &Listener) -> Result<(), Failure> 
 }
 
 /// One connection, from its first packet to its last.
+///
+/// What is done once, or rarely, is on the heap while it lasts: nearly all connections are idle nearly
+/// all of the time, and each would keep the room for it.
 async fn visit(relay: Arc<Relay>, knock: Knock) {
     let remote = knock.remote();
     let arrival = {
         let _turn = relay.handshakes.acquire().await;
         metrics::counter!("farwire_relay_handshakes_total").increment(1);
-        knock.enter().await
+        Box::pin(knock.enter()).await
     };
     match arrival {
         Ok(arrival) => receive(&relay, arrival, remote).await,
@@ -214,7 +217,7 @@ async fn receive(relay: &Arc<Relay>, mut arrival: Arrival, remote: SocketAddr) {
         arrival.link.close(Reset::Malformed);
         return;
     };
-    match hello::admit(&relay.db, &arrival, &hello).await {
+    match Box::pin(hello::admit(&relay.db, &arrival, &hello)).await {
         Ok(who) => stay(relay, arrival, (who, call.id), hello.build).await,
         Err(failure) => {
             tracing::info!(%remote, kind = %failure.kind, why = failure.message, "not let in");
@@ -235,6 +238,7 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, (who, call): (Admitted, u32)
     let (notices, told) = mpsc::channel(NOTICES);
     let (ticket, agent) = match who {
         Admitted::Device { workspace, .. } => {
+            link.widen();
             (relay.presence.device_came(workspace, notices), None)
         }
         Admitted::Enrolling { enrollment } => {
@@ -247,12 +251,12 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, (who, call): (Admitted, u32)
                 relay.presence.agent_came(Arriving { id, instance, guest, notices, build });
             if duplicate {
                 tracing::warn!(agent = ?id.target(), "two processes hold one agent's identity");
-                relay.db.note_duplicate(id).await;
+                Box::pin(relay.db.note_duplicate(id)).await;
             }
             (ticket, Some(id))
         }
     };
-    let mail = waiting_mail(relay, who).await;
+    let mail = Box::pin(waiting_mail(relay, who)).await;
     if control::answer(&mut send, call, Ok(control::welcome(link.remote(), mail))).await.is_ok() {
         let visit = Visit { relay, who, ticket };
         let streams = TaskTracker::new();
@@ -266,7 +270,7 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, (who, call): (Admitted, u32)
         }
         link.close(Reset::Closing);
     }
-    leave(relay, ticket, agent).await;
+    Box::pin(leave(relay, ticket, agent)).await;
 }
 
 async fn waiting_mail(relay: &Relay, who: Admitted) -> bool {

@@ -2,9 +2,10 @@
 """Measures Farwire through its relay, beside OpenSSH through a jump host and dropbear where they are
 installed, in one run and taking turns. Prints a Markdown table of medians; --out writes it to a file.
 
-    cargo xtask bench [--rounds 60] [--out FILE]
+    cargo xtask bench [--rounds 60] [--user SOMEBODY] [--pty-mcp PROGRAM] [--out FILE]
 
-Everything listens on loopback and ends with the script. Peers need: sshd, ssh, and dropbear with dbclient."""
+Everything listens on loopback and ends with the script. Peers need: sshd, ssh, dropbear with dbclient, and
+pty-mcp (pip). dropbear takes keys from the user's home only: ours is added there, and removed again."""
 import argparse, hashlib, json, os, pwd, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
 
@@ -94,6 +95,7 @@ class Ssh:
 
     def __init__(self, work, user):
         self.work, self.children, self.systems = work, [], {}
+        self.keys = self.before = None
         sshd = shutil.which("sshd") or "/usr/sbin/sshd"
         if not os.path.exists(sshd) or not shutil.which("ssh"):
             return
@@ -126,10 +128,16 @@ class Ssh:
             subprocess.run(["dropbearkey", "-t", "ed25519", "-f", f"{work}/{name}"], capture_output=True, check=True)
         public = subprocess.run(["dropbearkey", "-y", "-f", f"{work}/dbid"], capture_output=True, check=True).stdout
         key = next(line for line in public.splitlines() if line.startswith(b"ssh-"))
-        os.makedirs(f"{work}/dbauth", mode=0o700)
-        open(f"{work}/dbauth/authorized_keys", "wb").write(key + b"\n")
-        os.chmod(f"{work}/dbauth/authorized_keys", 0o600)
-        argv = ["dropbear", "-F", "-r", f"{work}/dbhost", "-p", f"127.0.0.1:{port}", "-P", f"{work}/db.pid", "-D", f"{work}/dbauth"]
+        who = pwd.getpwnam(user)
+        self.keys = f"{who.pw_dir}/.ssh/authorized_keys"
+        os.makedirs(os.path.dirname(self.keys), mode=0o700, exist_ok=True)
+        self.before = open(self.keys, "rb").read() if os.path.exists(self.keys) else None
+        open(self.keys, "wb").write((self.before or b"") + key + b"\n")
+        os.chmod(self.keys, 0o600)
+        if os.getuid() == 0:
+            for path in (os.path.dirname(self.keys), self.keys):
+                os.chown(path, who.pw_uid, who.pw_gid)
+        argv = ["dropbear", "-F", "-r", f"{work}/dbhost", "-p", f"127.0.0.1:{port}", "-P", f"{work}/db.pid"]
         self.children.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
         wait_port([port])
         command = ["dbclient", "-y", "-y", "-i", f"{work}/dbid", "-p", str(port), f"{user}@127.0.0.1"]
@@ -137,6 +145,10 @@ class Ssh:
             self.systems["dropbear, direct, cold"] = command
 
     def end(self):
+        if self.keys and self.before is None:
+            os.unlink(self.keys)
+        elif self.keys:
+            open(self.keys, "wb").write(self.before)
         subprocess.run(["ssh", "-F", f"{self.work}/config", "-O", "exit", "cm"], capture_output=True)
         for child in self.children:
             child.kill()
@@ -179,6 +191,8 @@ def main():
     ap.add_argument("--programs", required=True)
     ap.add_argument("--rounds", type=int, default=60)
     ap.add_argument("--user", default=pwd.getpwuid(os.getuid()).pw_name, help="whom the peers log in as; one without start-up files is fair")
+    ap.add_argument("--pty-mcp", default=shutil.which("pty-mcp"), help="the program, for its first answer")
+    ap.add_argument("--agents", type=int, default=1000, help="how many idle agents to simulate; 0 for none")
     ap.add_argument("--out")
     args = ap.parse_args()
     work = tempfile.mkdtemp(prefix="farwire-bench-")
@@ -208,14 +222,20 @@ def measure(args, work, farwire, ssh, rows):
     idle = (cpu_ms(farwire.agent) - before) / (time.time() - begun)
     rows.append(("agent idle", "Farwire", f"{rss_kib(farwire.agent) / 1024:.1f} MiB", f"{idle:.2f} ms CPU/s"))
 
-    first, rss, size = [], 0, 0
+    first, theirs, rss, size = [], [], 0, 0
     for _ in range(20):
         mcp = Mcp(farwire.argv("mcp", "serve"))
         first.append(mcp.first * 1000)
         mcp.call("tools/list", {})
         size, rss = mcp.size, rss_kib(mcp.child.pid)
         mcp.child.kill()
+        if args.pty_mcp:
+            peer = Mcp([args.pty_mcp])
+            theirs.append(peer.first * 1000)
+            peer.child.kill()
     row("MCP: first answer after start", "Farwire", first, "ms")
+    if theirs:
+        row("MCP: first answer after start", "pty-mcp", theirs, "ms")
     rows.append(("MCP: tools/list, and memory after it", "Farwire", f"{size} bytes", f"{rss / 1024:.1f} MiB"))
 
     mcp = Mcp(farwire.argv("mcp", "serve"))
@@ -246,15 +266,51 @@ def measure(args, work, farwire, ssh, rows):
     systems = {"Farwire": farwire.argv("run", "web-1", "-n", "--", "cat", path)}
     systems.update({name: [*command, "cat", path] for name, command in ssh.systems.items() if "ControlMaster" in name or "dropbear" in name})
     times = {name: [] for name in systems}
-    before = (rss_kib(farwire.agent), rss_kib(farwire.relay))
     for _ in range(5):
         for name, argv in systems.items():
             times[name].append(bulk(argv, source))
     for name, values in times.items():
         row("200 MB without a terminal", name, values, "s")
-    after = (rss_kib(farwire.agent), rss_kib(farwire.relay))
-    rows.append(("memory before and after 1 GB", "agent; relay", f"{before[0] / 1024:.0f} → {after[0] / 1024:.0f} MiB",
-                 f"{before[1] / 1024:.0f} → {after[1] / 1024:.0f} MiB"))
+    memory(farwire, rows)
+    swarm(args, rows)
+
+
+def memory(farwire, rows):
+    """A 2 GB output: what each program held at most, and how much more than before that is. The command
+    line is compared with what it holds for a command that says nothing."""
+    def peak(pid):
+        return next(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if line.startswith("VmHWM"))
+
+    def command_line(*argv):
+        child = subprocess.Popen(farwire.argv("run", "web-1", "-n", "--", *argv), stdout=subprocess.PIPE, bufsize=0)
+        count = 0
+        while piece := os.read(child.stdout.fileno(), 1 << 20):
+            count += len(piece)
+        _, status, usage = os.wait4(child.pid, 0)
+        assert status == 0, status
+        return count, usage.ru_maxrss
+
+    _, quiet = command_line("true")
+    before = {name: rss_kib(pid) for name, pid in (("agent", farwire.agent), ("relay", farwire.relay))}
+    for pid in (farwire.agent, farwire.relay):
+        open(f"/proc/{pid}/clear_refs", "w").write("5")
+    count, loud = command_line("head", "-c", "2000000000", "/dev/zero")
+    assert count == 2_000_000_000, count
+    figures = [("agent", before["agent"], peak(farwire.agent)), ("relay", before["relay"], peak(farwire.relay)),
+               ("command line", quiet, loud)]
+    for name, low, high in figures:
+        rows.append(("memory at most during 2 GB of output", name, f"{low / 1024:.0f} → {high / 1024:.0f} MiB", f"+ {(high - low) / 1024:.0f} MiB"))
+
+
+def swarm(args, rows):
+    program = f"{args.programs}/farwire-swarm"
+    if not args.agents or not os.path.exists(program):
+        return
+    env = {**os.environ, "FARWIRE_PROGRAMS": args.programs}
+    text = subprocess.run([program, str(args.agents)], env=env, capture_output=True, check=True).stdout.decode()
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        rows.append(tuple(cells[:4]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ pub(crate) enum Build {
     /// With the tests. Tests switch on features of libraries, and libraries with other features are
     /// other libraries: built alone, the programs would need most of them a second time.
     WithTests,
-    /// As they are shipped.
+    /// As they are shipped, with the simulated agents of the benchmark.
     Release,
 }
 
@@ -105,7 +105,9 @@ pub(crate) fn programs(build: Build) -> Result<PathBuf> {
     match build {
         Build::Alone => command.args(PROGRAMS),
         Build::WithTests => command.args(["--workspace", "--bins", "--tests"]),
-        Build::Release => command.arg("--release").args(PROGRAMS),
+        Build::Release => {
+            command.args(["--release", "--bins"]).args(PROGRAMS).args(["-p", "farwire-tests"])
+        }
     };
     run(&mut command)?;
     let profile = if matches!(build, Build::Release) { "release" } else { "debug" };

@@ -25,6 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::outer::halves::{RecvHalf, SendHalf};
+use crate::outer::socket::Socket;
 use crate::outer::{Closed, control, tls, transport};
 
 /// How long one address may take before it is given up.
@@ -183,13 +184,15 @@ async fn attempt(
     };
     let socket = transport::socket(SocketAddr::new(any, 0)).map_err(|error| local(&error))?;
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(transport::client_endpoint(), None, socket, runtime)
+    let socket = Socket::new(socket).map_err(|error| local(&error))?;
+    let config = transport::client_endpoint();
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)
         .map_err(|error| local(&error))?;
     let mismatch = Arc::new(AtomicBool::new(false));
     let tls = tls::client(&kt, relay, mismatch.clone()).map_err(|error| local(&error))?;
     let tls = QuicClientConfig::try_from(tls).map_err(|error| local(&error))?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport::config(true, transport::Path::to(address)));
+    config.transport_config(transport::client(transport::Path::to(address)));
     let connecting =
         endpoint.connect_with(config, address, "farwire").map_err(|error| local(&error))?;
     let unreachable = |reason: String| DialError::Unreachable { address: name.clone(), reason };

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::outer::dial::exporter;
 use crate::outer::halves::{RecvHalf, SendHalf};
+use crate::outer::socket::Socket;
 use crate::outer::transport::Path;
 use crate::outer::{Closed, tls, transport};
 
@@ -79,14 +80,14 @@ impl Listener {
         let tls = QuicServerConfig::try_from(tls).map_err(|_| ListenError::Quic)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         config
-            .transport_config(transport::config(false, Path::Far))
+            .transport_config(transport::server(Path::Far))
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total(16 << 20);
         let mut near = config.clone();
-        near.transport_config(transport::config(false, Path::Near));
-        let socket = transport::socket(address).map_err(no_address)?;
-        let endpoint = quinn::Endpoint::new(
+        near.transport_config(transport::server(Path::Near));
+        let socket = transport::socket(address).and_then(Socket::new).map_err(no_address)?;
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(
             transport::server_endpoint(options.node, &options.reset_key, &options.cid_key),
             Some(config),
             socket,
@@ -199,6 +200,11 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Lets the program have as many streams as a bridge needs.
+    pub fn widen(&self) {
+        self.quic.set_max_concurrent_bi_streams(transport::STREAMS.into());
+    }
+
     /// Opens a stream towards the program.
     pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.quic.open_bi().await?;

@@ -1,8 +1,8 @@
 //! How QUIC is tuned: windows, timers, connection ids, resets.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use quinn::{
@@ -17,6 +17,10 @@ const STREAM_WINDOW: u32 = 4 << 20;
 /// How many streams a peer may have open on a connection.
 pub(super) const STREAMS: u32 = 256;
 
+/// How many a program may have open at the relay before it is known to be a bridge. quinn keeps 80 bytes
+/// for each stream that may come, which is a third of what an idle agent costs.
+const FIRST_STREAMS: u32 = 16;
+
 /// Must not be below streams × stream window: otherwise readers that have stopped freeze every
 /// other stream of the connection. Windows are limits, not allocations.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
@@ -24,8 +28,9 @@ const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// Unacknowledged data that a connection keeps for all its streams.
 const SEND_WINDOW: u64 = 16 << 20;
 
-/// NAT mappings live for 30 s at least; two packets fit into that.
-const KEEP_ALIVE: Duration = Duration::from_secs(12);
+/// NAT mappings live for 30 s at least. An idle agent learns with its next packet that its relay was
+/// restarted: with the rush of the return, everybody is back within ten seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(7);
 
 /// Without a sign of life for so long a connection is over.
 const IDLE: u32 = 30_000;
@@ -40,7 +45,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// its size. It is tried, never assumed; an interface of 1,500 bytes turns the attempts away before
 /// they leave the machine. Not larger, because quinn gives the kernel ten packets with one call, which
 /// takes at most 65,507 bytes, and would take the refusal for a path that swallows packets.
-const LARGEST_PACKET: u16 = 6_500;
+pub(super) const LARGEST_PACKET: u16 = 6_500;
 
 /// How large packets are before the path has been tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,8 +64,21 @@ impl Path {
     }
 }
 
-/// The transport of a client, which keeps its NAT mapping alive, or of a server, which does not.
-pub(super) fn config(keep_alive: bool, path: Path) -> Arc<TransportConfig> {
+/// The transport of a client, which keeps its NAT mapping alive.
+pub(super) fn client(path: Path) -> Arc<TransportConfig> {
+    let mut config = config(path);
+    config.keep_alive_interval(Some(KEEP_ALIVE)).max_concurrent_bidi_streams(STREAMS.into());
+    Arc::new(config)
+}
+
+/// The transport of a server.
+pub(super) fn server(path: Path) -> Arc<TransportConfig> {
+    let mut config = config(path);
+    config.max_concurrent_bidi_streams(FIRST_STREAMS.into());
+    Arc::new(config)
+}
+
+fn config(path: Path) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LARGEST_PACKET);
     let mut config = TransportConfig::default();
@@ -72,13 +90,11 @@ pub(super) fn config(keep_alive: bool, path: Path) -> Arc<TransportConfig> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE))))
-        .keep_alive_interval(keep_alive.then_some(KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(None);
-    Arc::new(config)
+    config
 }
 
 /// A UDP socket with buffers as large as the system lets us have.
@@ -115,21 +131,41 @@ pub(super) fn server_endpoint(
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, reset_key);
     let mut config = endpoint(EndpointConfig::new(Arc::new(reset_key)));
     let key = hmac::Key::new(hmac::HMAC_SHA256, cid_key);
-    config.cid_generator(move || Box::new(Ids { endpoint: 0, node, key: key.clone() }));
-    // quinn's default answers one stray packet per 20 ms: a thousand agents would wait 20 s for the
-    // news that the relay was restarted.
-    config.min_reset_interval(Duration::from_micros(50));
+    config.cid_generator(move || Box::new(Ids::new(node, key.clone())));
+    // quinn's own limit would answer one of all stray packets that are read together, and a thousand
+    // agents would wait for the news that the relay was restarted. Ours is in `Ids`.
+    config.min_reset_interval(Duration::ZERO);
     config
 }
+
+/// So many stray packets with ids of ours are answered in a second. An answer is smaller than what it
+/// answers; this bounds what answering costs us.
+const RESETS_PER_SECOND: u32 = 20_000;
 
 /// Connection ids of 8 bytes: endpoint u8 · node u16 · random, 4 bytes · keyed check u8.
 struct Ids {
     endpoint: u8,
     node: u16,
     key: hmac::Key,
+    /// In which second how many ids of connections that are not ours any more were recognised.
+    strays: Mutex<(Option<Instant>, u32)>,
 }
 
 impl Ids {
+    fn new(node: u16, key: hmac::Key) -> Self {
+        Self { endpoint: 0, node, key, strays: Mutex::default() }
+    }
+
+    /// Whether one more stray packet may be answered.
+    fn may_answer(&self, now: Instant) -> bool {
+        let mut strays = self.strays.lock().expect("nothing panics while it is held");
+        if strays.0.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+            *strays = (Some(now), 0);
+        }
+        strays.1 += 1;
+        strays.1 <= RESETS_PER_SECOND
+    }
+
     /// Turns most strays away; a stateless reset for the rest costs little.
     fn check(&self, head: &[u8]) -> u8 {
         hmac::sign(&self.key, head).as_ref().first().copied().unwrap_or_default()
@@ -149,7 +185,8 @@ impl ConnectionIdGenerator for Ids {
 
     fn validate(&self, cid: &ConnectionId) -> Result<(), quinn_proto::InvalidCid> {
         let fits = cid.len() == 8 && self.check(&cid[..7]) == cid[7];
-        if fits { Ok(()) } else { Err(quinn_proto::InvalidCid) }
+        // quinn asks for packets of connections that it does not know, before it answers them.
+        if fits && self.may_answer(Instant::now()) { Ok(()) } else { Err(quinn_proto::InvalidCid) }
     }
 
     fn cid_len(&self) -> usize {
@@ -167,14 +204,19 @@ mod tests {
 
     #[test]
     fn ids_name_their_node_and_foreign_ones_are_told_apart() {
-        let ids = |key: u8| Ids {
-            endpoint: 1,
-            node: 0x0203,
-            key: hmac::Key::new(hmac::HMAC_SHA256, &[key; 32]),
-        };
+        let ids = |key: u8| Ids::new(0x0203, hmac::Key::new(hmac::HMAC_SHA256, &[key; 32]));
         let id = ids(7).generate_cid();
-        assert_eq!(id[..3], [1, 2, 3]);
+        assert_eq!(id[..3], [0, 2, 3]);
         assert!(ids(7).validate(&id).is_ok() && ids(8).validate(&id).is_err());
         assert!(ids(7).validate(&ConnectionId::new(&[0; 4])).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_strays_is_answered_up_to_a_limit_and_again_in_the_next_second() {
+        let ids = Ids::new(1, hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]));
+        let now = Instant::now();
+        let answered = (0..2 * RESETS_PER_SECOND).filter(|_| ids.may_answer(now)).count();
+        assert_eq!(answered, RESETS_PER_SECOND as usize);
+        assert!(ids.may_answer(now + Duration::from_secs(1)));
     }
 }
