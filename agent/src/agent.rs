@@ -104,9 +104,18 @@ impl Agent {
         recv: RecvHalf,
     ) {
         match link.admit(opening, send, recv).await {
-            Ok((open, writer, reader)) => {
-                let context = Context { agent: self, link, owner };
-                streams::serve(context, open, writer, reader).await;
+            Ok((open, mut writer, mut reader)) => {
+                if !self.links.may_open(&link) {
+                    reader.io().stop(Reset::Overloaded);
+                    writer.io().reset(Reset::Overloaded);
+                    return;
+                }
+                let context = Context { agent: self, link: link.clone(), owner };
+                tokio::select! {
+                    () = streams::serve(context, open, writer, reader) => {}
+                    // The stream is cut, and its run goes on: the bridge takes it up on a new link.
+                    () = link.over() => {}
+                }
             }
             Err((turned, mut send, mut recv)) => {
                 tracing::debug!(%turned, "a stream was turned away");
@@ -118,7 +127,7 @@ impl Agent {
 
     async fn shake(&self, route: Route, opening: &Opening, mut send: SendHalf, mut recv: RecvHalf) {
         let permit = self.half_open.try_acquire();
-        let (true, Ok(_permit)) = (self.rates.handshake(route), permit) else {
+        let (true, Ok(_permit)) = (self.rates.begin(route), permit) else {
             recv.stop(Reset::Overloaded);
             send.reset(Reset::Overloaded);
             return;
@@ -128,9 +137,10 @@ impl Agent {
             kn: Zeroizing::new(*self.transport.kn.as_bytes()),
             peer: Peer { id: bundle.id, kn: bundle.kn, trust_domain: bundle.trust_domain },
         };
-        match Link::answer(&me, opening, &mut send, &mut recv, |claim| self.judge(claim)).await {
+        match Link::answer(&me, opening, &mut send, &mut recv, |claim| self.judge(claim, route))
+            .await
+        {
             Ok((link, owner)) => {
-                self.rates.completed(route);
                 if !self.links.insert(Arc::new(link), owner) {
                     tracing::warn!("a link's id was taken");
                 }
@@ -146,8 +156,12 @@ impl Agent {
     }
 
     /// Whether somebody who has proven a device's keys may come in, and as whom.
-    fn judge(&self, claim: &Claim) -> Result<(Accept, Owner), Failure> {
+    fn judge(&self, claim: &Claim, route: Route) -> Result<(Accept, Owner), Failure> {
         let device = self.authorised(claim)?;
+        if !self.rates.complete(route, device.bundle.id) {
+            return Err(Failure::new(Kind::Overloaded, "this device connects too often")
+                .with_hint("keep one process, as `farwire mcp serve` does, or wait a moment"));
+        }
         let surface = match claim.surface() {
             Some(Ok(delegation)) => delegation.surface,
             Some(Err(error)) => {

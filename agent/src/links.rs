@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_link::inner::agent::Link;
+use tokio::time::Instant;
 
 use crate::jobs::owner::Owner;
+use crate::rates::{Bucket, OPENS};
 
 /// A device has as many links as processes. Beyond this its own longest silent one goes.
 const PER_DEVICE: usize = 16;
@@ -20,6 +22,7 @@ pub(crate) struct Links {
 struct Held {
     link: Arc<Link>,
     owner: Owner,
+    opens: Bucket,
 }
 
 impl Links {
@@ -39,7 +42,7 @@ impl Links {
             let silent = own.max_by_key(|(_, held)| held.link.silence()).map(|(id, _)| *id);
             silent.and_then(|id| all.remove(&id));
         }
-        all.insert(link.id(), Held { link, owner });
+        all.insert(link.id(), Held { link, owner, opens: Bucket::new(OPENS, Instant::now()) });
         true
     }
 
@@ -48,6 +51,12 @@ impl Links {
         let all = self.lock();
         let held = all.get(id).filter(|held| !held.link.is_over())?;
         Some((held.link.clone(), held.owner.clone()))
+    }
+
+    /// Whether one more stream may be served on this link now.
+    pub(crate) fn may_open(&self, link: &Link) -> bool {
+        let mut all = self.lock();
+        all.get_mut(&link.id()).is_some_and(|held| held.opens.take(Instant::now()))
     }
 
     /// Forgets a link that its bridge has closed.

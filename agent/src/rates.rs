@@ -1,60 +1,112 @@
-//! How often somebody may knock: token buckets for handshakes, by the relay's route.
+//! How often somebody may knock: token buckets.
 //!
-//! A route is the relay's word and is for fairness alone: it slows, and never bans. A handshake that
-//! completes gives its token back, so that only those which come to nothing run dry.
+//! A handshake is charged to the relay's route until it completes, and then to the device. A route is
+//! the relay's word and is for fairness alone: it slows, and never bans. A stream is charged to its
+//! link, once it has authenticated.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Mutex;
 
 use farwire_protocol::header::Route;
+use farwire_protocol::id::Id;
 use tokio::time::Instant;
 
-/// Handshakes a second that one route may leave unfinished.
-const RATE: f64 = 20.0;
-
-/// So many at once.
-const BURST: f64 = 40.0;
-
-/// So many routes are told apart; then all begin anew.
-const ROUTES: usize = 4096;
-
-/// The buckets.
-#[derive(Debug, Default)]
-pub(crate) struct Rates {
-    routes: Mutex<HashMap<Route, Bucket>>,
+/// So many a second, and so many at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    per_second: f64,
+    burst: f64,
 }
 
+/// Handshakes that one route may leave unfinished.
+const UNFINISHED: Rate = Rate { per_second: 20.0, burst: 40.0 };
+
+/// Handshakes of one device. A shell loop of cold commands is normal use.
+const DEVICE: Rate = Rate { per_second: 200.0, burst: 400.0 };
+
+/// Streams of one link.
+pub(crate) const OPENS: Rate = Rate { per_second: 2_000.0, burst: 4_000.0 };
+
+/// So many routes and devices are told apart; then all begin anew.
+const KNOWN: usize = 4096;
+
+/// One token bucket, which begins full.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
+    rate: Rate,
     tokens: f64,
     since: Instant,
 }
 
-impl Rates {
+impl Bucket {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, tokens: rate.burst, since: now }
+    }
+
     /// Takes a token, if there is one.
-    pub(crate) fn handshake(&self, route: Route) -> bool {
-        let now = Instant::now();
-        let mut routes = self.routes.lock().expect("nothing panics while it is held");
-        if routes.len() > ROUTES {
-            routes.clear();
-        }
-        let bucket = routes.entry(route).or_insert(Bucket { tokens: BURST, since: now });
-        let earned = (now - bucket.since).as_secs_f64() * RATE;
-        bucket.tokens = (bucket.tokens + earned).min(BURST);
-        bucket.since = now;
-        let there = bucket.tokens >= 1.0;
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let earned = now.duration_since(self.since).as_secs_f64() * self.rate.per_second;
+        self.tokens = (self.tokens + earned).min(self.rate.burst);
+        self.since = now;
+        let there = self.tokens >= 1.0;
         if there {
-            bucket.tokens -= 1.0;
+            self.tokens -= 1.0;
         }
         there
     }
 
-    /// Gives a token back.
-    pub(crate) fn completed(&self, route: Route) {
-        let mut routes = self.routes.lock().expect("nothing panics while it is held");
-        if let Some(bucket) = routes.get_mut(&route) {
-            bucket.tokens = (bucket.tokens + 1.0).min(BURST);
+    fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.rate.burst);
+    }
+}
+
+/// A bucket for each of many.
+#[derive(Debug)]
+struct Buckets<K> {
+    rate: Rate,
+    all: Mutex<HashMap<K, Bucket>>,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    fn new(rate: Rate) -> Self {
+        Self { rate, all: Mutex::default() }
+    }
+
+    fn with<T>(&self, key: K, act: impl FnOnce(&mut Bucket, Instant) -> T) -> T {
+        let now = Instant::now();
+        let mut all = self.all.lock().expect("nothing panics while it is held");
+        if all.len() > KNOWN {
+            all.clear();
         }
+        act(all.entry(key).or_insert_with(|| Bucket::new(self.rate, now)), now)
+    }
+}
+
+/// The rates of handshakes.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    routes: Buckets<Route>,
+    devices: Buckets<Id>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { routes: Buckets::new(UNFINISHED), devices: Buckets::new(DEVICE) }
+    }
+}
+
+impl Rates {
+    /// Whether somebody who comes by this route may begin a handshake.
+    pub(crate) fn begin(&self, route: Route) -> bool {
+        self.routes.with(route, Bucket::take)
+    }
+
+    /// A handshake has proven a device: the route gets its token back, and the device pays. Gives
+    /// whether it can.
+    pub(crate) fn complete(&self, route: Route, device: Id) -> bool {
+        self.routes.with(route, |bucket, _| bucket.give_back());
+        self.devices.with(device, Bucket::take)
     }
 }
 
@@ -65,14 +117,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unfinished_handshakes_run_dry_and_finished_ones_do_not() {
         let rates = Rates::default();
-        let granted = (0..100).filter(|_| rates.handshake(1)).count();
-        assert_eq!(granted, 40);
-        assert!(rates.handshake(2), "another route is not affected");
+        assert_eq!((0..100).filter(|_| rates.begin(1)).count(), 40);
+        assert!(rates.begin(2), "another route is not affected");
         for _ in 0..100 {
-            assert!(rates.handshake(3));
-            rates.completed(3);
+            assert!(rates.begin(3) && rates.complete(3, Id([1; 32])));
         }
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        assert_eq!((0..100).filter(|_| rates.handshake(1)).count(), 20);
+        assert_eq!((0..100).filter(|_| rates.begin(1)).count(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_pays_for_what_it_finishes() {
+        let rates = Rates::default();
+        let finished = |device| (0..1000).filter(|_| rates.complete(1, Id([device; 32]))).count();
+        assert_eq!(finished(1), 400);
+        assert_eq!(finished(2), 400, "another device is not affected");
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert_eq!(finished(1), 200);
     }
 }

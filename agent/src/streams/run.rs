@@ -17,8 +17,8 @@ use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Offset, Open, me
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::run::{
-    Delivery, Digest, Ended, PIECE, Piece as PieceMessage, Read, Request, STDERR, STDIN, STDOUT,
-    Started, ToBridge, View,
+    BEAT, Delivery, Digest, Ended, PIECE, Piece as PieceMessage, Read, Request, STDERR, STDIN,
+    STDOUT, Started, ToBridge, View,
 };
 use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest as _, Sha256};
@@ -103,9 +103,15 @@ async fn begun<W: AsyncWrite + Unpin>(job: &Job, writer: &mut Writer<W>) -> Resu
     if let Ok(begun) = timeout(Duration::from_millis(200), job.started()).await {
         return begun;
     }
-    writer.message(&message(&ToBridge::Queued(0)));
-    writer.flush().await.map_err(|_| lost())?;
-    job.started().await
+    let mut news = ToBridge::Queued(0);
+    loop {
+        writer.message(&message(&news));
+        writer.flush().await.map_err(|_| lost())?;
+        if let Ok(begun) = timeout(BEAT, job.started()).await {
+            return begun;
+        }
+        news = ToBridge::Beat;
+    }
 }
 
 async fn resume<W, R>(
@@ -261,6 +267,10 @@ impl Serving<'_> {
                 _ = phase.changed() => {}
                 _ = written.changed() => {}
                 () = sleep(COMPANY), if company && writer.waiting() > 0 => company = false,
+                () = sleep(BEAT) => {
+                    writer.message(&message(&ToBridge::Beat));
+                    company = false;
+                }
             }
         }
     }

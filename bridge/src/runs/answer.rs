@@ -158,7 +158,7 @@ async fn receive(stream: &mut Stream, news: &mut impl FnMut(News)) -> Result<Ans
     let mut pieces: Vec<Piece> = Vec::new();
     loop {
         let frame = stream.reader.next().await.map_err(Outcome::Carrier)?;
-        stream.link.heard();
+        stream.link.heard(frame.payload.len());
         if frame.kind == FrameKind::Data && frame.channel == PIECE {
             counts.add(PIECE, frame.payload.len()).ok_or_else(|| violation("too much output"))?;
             let last = pieces.last_mut().ok_or_else(|| violation("bytes without their piece"))?;

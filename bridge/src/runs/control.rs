@@ -1,5 +1,7 @@
 //! Questions to a server: jobs, stops, facts.
 
+use std::time::Duration;
+
 use farwire_protocol::conversation::{End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
@@ -9,7 +11,12 @@ use farwire_protocol::streams::control::{
     Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
 };
 
+use tokio::time::timeout;
+
 use crate::client::{Client, Server, broken, random_nonce};
+
+/// How long a server may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So many pages of jobs are asked for at most.
 const PAGES: usize = 8;
@@ -24,6 +31,14 @@ pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, F
 }
 
 async fn once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
+    let answered = timeout(PATIENCE, try_once(client, server, ask)).await;
+    answered.unwrap_or_else(|_| {
+        let message = format!("`{}` did not answer in time", server.name);
+        Err(Failure::new(Kind::TimedOut, message))
+    })
+}
+
+async fn try_once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
     let mut stream = client.stream(server, Class::Control).await?;
     stream.writer.open(Open {
         kind: StreamKind::Control.number(),
@@ -44,7 +59,7 @@ async fn once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Fail
             return Err(broken(error, server));
         }
     };
-    stream.link.heard();
+    stream.link.heard(frame.payload.len());
     let nonsense = |_| Failure::new(Kind::ProtocolViolation, "an answer that makes no sense");
     if frame.last {
         let end: End = read(&frame.payload).map_err(nonsense)?;
@@ -62,6 +77,11 @@ async fn once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Fail
 
 fn unexpected<T>() -> Result<T, Failure> {
     Err(Failure::new(Kind::ProtocolViolation, "the answer to another question"))
+}
+
+/// Shows the server that we are still here.
+pub async fn ping(client: &Client, server: &Server) -> Result<(), Failure> {
+    ask(client, server, Ask::Ping).await.map(drop)
 }
 
 /// The jobs of a server, newest first, and whether there are more.

@@ -8,23 +8,32 @@
 //! - There is an exit only from an authenticated end; until then a lost stream is taken up again.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use bytes::Bytes;
+use farwire_link::inner::bridge::Link;
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::conversation::{Counts, End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
-use farwire_protocol::header::Class;
+use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::streams::run::{
-    Ended, Request, STDERR, STDIN, STDIN_WINDOW, STDOUT, ToBridge,
+    BEAT, Ended, Request, STDERR, STDIN, STDIN_WINDOW, STDOUT, ToBridge,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, Server, Stream, backoff, broken};
 use crate::runs::answer::{carrier, is_carrier};
-use crate::runs::{Conversation, Outcome, read_end};
+use crate::runs::{Conversation, Outcome, control, read_end};
+
+/// After so much silence the stream is taken to be held back: three beats were missed.
+const SILENCE: Duration = BEAT.saturating_mul(3);
+
+/// How often the server is shown that we are here, on a link that dies of ten minutes' silence.
+const ATTEND: Duration = Duration::from_secs(120);
 
 /// What happens, in order.
 #[derive(Clone, Debug)]
@@ -150,7 +159,8 @@ impl Run {
         if let Err(error) = stream.writer.flush().await {
             return (Outcome::Carrier(carrier(error)), false);
         }
-        let (outcome, progress) = self.carry(&mut stream, taking_up, quiet).await;
+        let reached = (client, server);
+        let (outcome, progress) = self.carry(reached, &mut stream, taking_up, quiet).await;
         if let Outcome::Carrier(error) = &outcome {
             client.broke(server, &stream.link, error).await;
             let refused = !taking_up
@@ -171,6 +181,7 @@ impl Run {
 
     async fn carry(
         &mut self,
+        (client, server): (&Client, &Server),
         stream: &mut Stream,
         taking_up: bool,
         quiet: bool,
@@ -188,15 +199,31 @@ impl Run {
         let up = Up { unsent: &mut self.unsent, stdin: &mut self.stdin, ack };
         let outcome = tokio::select! {
             biased;
-            outcome = down.receive(reader, || link.heard()) => outcome,
+            outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
             error = up.send(writer, quiet) => Outcome::Carrier(error),
+            () = attend(client, server, link) => {
+                down.progress = true;
+                Outcome::Carrier(ReadError::Reset(Reset::Moved))
+            }
         };
         (outcome, down.progress)
     }
 }
 
-fn is_refusal(reset: farwire_protocol::header::Reset) -> bool {
-    use farwire_protocol::header::Reset;
+/// Keeps the link alive while a stream on it may be silent for hours. Comes to an end when the stream
+/// should go on over a new one.
+async fn attend(client: &Client, server: &Server, link: &Link) {
+    loop {
+        sleep(ATTEND).await;
+        if link.is_stale() {
+            return;
+        }
+        // Whether the server can be reached shows at the stream itself.
+        let _ = control::ping(client, server).await;
+    }
+}
+
+fn is_refusal(reset: Reset) -> bool {
     matches!(reset, Reset::UnknownServer | Reset::Offline | Reset::Suspended | Reset::Malformed)
 }
 
@@ -210,13 +237,19 @@ struct Down<'a> {
 }
 
 impl Down<'_> {
-    async fn receive(&mut self, reader: &mut Reader<RecvHalf>, heard: impl Fn()) -> Outcome<Ended> {
+    async fn receive(
+        &mut self,
+        reader: &mut Reader<RecvHalf>,
+        heard: impl Fn(usize),
+    ) -> Outcome<Ended> {
         loop {
-            let frame = match reader.next().await {
-                Ok(frame) => frame,
-                Err(error) => return Outcome::Carrier(error),
+            let frame = match timeout(SILENCE, reader.next()).await {
+                Ok(Ok(frame)) => frame,
+                Ok(Err(error)) => return Outcome::Carrier(error),
+                // The agent speaks at least every `BEAT`: somebody holds it back.
+                Err(_) => return Outcome::Carrier(ReadError::Lost(ErrorKind::TimedOut.into())),
             };
-            heard();
+            heard(frame.payload.len());
             self.progress = true;
             let handled = match (frame.kind, frame.last) {
                 (FrameKind::Data, _) => self.output(frame.channel, frame.payload).await,
@@ -311,7 +344,7 @@ impl Up<'_> {
     }
 
     async fn try_send(&mut self, writer: &mut Writer<SendHalf>) -> std::io::Result<()> {
-        let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let gone = || std::io::Error::from(ErrorKind::BrokenPipe);
         let at = *self.ack.wait_for(Option::is_some).await.map_err(|_| gone())?;
         let mut sent = at.unwrap_or(0);
         self.unsent.forget(sent);

@@ -36,6 +36,9 @@ const OPENS_END: Duration = Duration::from_secs(2 * 3600);
 /// A link dies so long after its last authenticated frame.
 const SILENCE: Duration = Duration::from_secs(600);
 
+/// How often a stream looks whether its link is over.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// The agent as handshakes need it: read anew for each, because enrollment changes it.
 pub struct Me {
     /// The Noise static secret.
@@ -173,6 +176,13 @@ impl Link {
     /// How long nothing authentic has been heard.
     pub fn silence(&self) -> Duration {
         boottime().saturating_sub(*self.heard.lock().expect("nothing panics while it is held"))
+    }
+
+    /// Waits until [`Link::is_over`].
+    pub async fn over(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Whether it is to be forgotten: too old, or silent for too long.

@@ -26,6 +26,9 @@ use crate::outer::reset_of;
 /// A link is not used for new streams after this time: the bridge makes a new one.
 const RENEW_AFTER: Duration = Duration::from_secs(3600);
 
+/// Nor after it has carried so many bytes.
+const RENEW_BYTES: u64 = 64 << 30;
+
 /// A link dies so long after its last authenticated frame.
 const SILENCE: Duration = Duration::from_secs(600);
 
@@ -117,6 +120,7 @@ pub struct Link {
     clock: LinkClock,
     accept: Accept,
     next_sid: AtomicU64,
+    carried: AtomicU64,
     heard: Mutex<Duration>,
 }
 
@@ -170,6 +174,7 @@ impl Link {
             clock,
             accept,
             next_sid: AtomicU64::new(2),
+            carried: AtomicU64::new(0),
             heard: Mutex::new(boottime()),
         })
     }
@@ -204,15 +209,24 @@ impl Link {
         &self.peer
     }
 
-    /// An authenticated frame has come: the link lives.
-    pub fn heard(&self) {
+    /// An authenticated frame has come, with so many bytes: the link lives.
+    pub fn heard(&self, bytes: usize) {
+        self.carried(bytes);
         *self.heard.lock().expect("nothing panics while it is held") = boottime();
     }
 
-    /// Whether new streams should go to a new link: this one is old, or was silent for too long.
+    /// So many bytes have been sealed.
+    pub fn carried(&self, bytes: usize) {
+        self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether new streams should go to a new link: this one is old, has carried much, or was silent
+    /// for too long.
     pub fn is_stale(&self) -> bool {
         let heard = *self.heard.lock().expect("nothing panics while it is held");
-        self.clock.elapsed() > RENEW_AFTER || boottime().saturating_sub(heard) > SILENCE
+        self.clock.elapsed() > RENEW_AFTER
+            || self.carried.load(Ordering::Relaxed) > RENEW_BYTES
+            || boottime().saturating_sub(heard) > SILENCE
     }
 }
 

@@ -261,7 +261,13 @@ pub enum ToBridge {
     /// There are too many runs; this one waits behind so many others.
     #[n(6)]
     Queued(#[n(0)] u32),
+    /// Nothing to say, and still here: sent after [`BEAT`] of silence.
+    #[n(7)]
+    Beat,
 }
+
+/// While a run says nothing its agent says so, this often.
+pub const BEAT: core::time::Duration = core::time::Duration::from_secs(15);
 
 /// A run that exists.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
