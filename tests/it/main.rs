@@ -1,6 +1,7 @@
 //! The programs together. Each file is a subject; its tests read as what holds.
 
 mod at_most_once;
+mod bad_input;
 mod blind_relay;
 mod cli;
 mod enroll;

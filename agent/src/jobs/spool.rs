@@ -67,6 +67,10 @@ const INDEX_STEP: u64 = 64 << 10;
 /// oldest output earlier, and cannot use up our memory instead.
 const SWITCHES: usize = 65_536;
 
+/// How much may be between a lossless reader's cursor and what its far end has received: it is kept
+/// that much longer, for a reader that takes up where it was cut. Half of what is kept at most.
+const IN_FLIGHT: u64 = 16 << 20;
+
 /// The file gives space back in steps of this size at least.
 const HOLE: u64 = 1 << 20;
 
@@ -409,8 +413,8 @@ impl Inner {
     fn has_room(&self) -> bool {
         let unread = self.holds.values().map(|at| self.end - at.min(&self.end)).max();
         let limit =
-            if self.failed.is_some() { self.limits.fallback as u64 / 2 } else { self.limits.total };
-        unread.is_none_or(|unread| unread < limit)
+            if self.failed.is_some() { self.limits.fallback as u64 } else { self.limits.total };
+        unread.is_none_or(|unread| unread < limit - IN_FLIGHT.min(limit / 2))
     }
 
     fn stats(&self) -> Stats {

@@ -39,10 +39,6 @@ pub(crate) struct SpoolReader {
     grown: watch::Receiver<(u64, bool)>,
 }
 
-/// How much may be between a lossless reader's cursor and what its far end has received: it is held
-/// that much longer, for a reader that takes up where it was cut.
-pub(crate) const IN_FLIGHT: u64 = 16 << 20;
-
 impl SpoolReader {
     pub(super) fn new(spool: Spool, from: u64, mode: Mode) -> Self {
         let grown = spool.shared.grown.subscribe();
@@ -117,7 +113,7 @@ impl SpoolReader {
     fn advance(&mut self, by: u64) {
         self.at += by;
         if let Some(hold) = self.hold {
-            self.spool.lock().holds.insert(hold, self.at.saturating_sub(IN_FLIGHT));
+            self.spool.lock().holds.insert(hold, self.at);
             self.spool.shared.read.send_modify(|read| *read += 1);
         }
     }
