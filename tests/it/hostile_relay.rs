@@ -1,7 +1,7 @@
 //! A relay that holds the real key and does its worst.
 
 use farwire_tests::hostile::{Hostile, Mischief, Way};
-use farwire_tests::{Era, World};
+use farwire_tests::{Era, World, until};
 use serde_json::json;
 
 /// A world whose relay has been replaced by the enemy.
@@ -90,6 +90,34 @@ async fn whatever_is_done_to_a_stream_no_wrong_byte_and_no_wrong_code_comes_out(
         assert!(done.text() == expected, "{mischief:?}: {} bytes", done.stdout.len());
         assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n", "{mischief:?}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_held_and_released_late_is_not_carried_out_twice() {
+    held_back(Way::Forth).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_held_back_is_fetched_by_another_stream() {
+    held_back(Way::Back).await;
+}
+
+/// The bridge notices the silence, as the agent speaks at least every 15 s, and takes the run up on
+/// another stream; what is let go after that is stale.
+async fn held_back(way: Way) {
+    let (world, hostile) = betrayed().await;
+    hostile.plan(1, Mischief::Hold(way));
+    let mark = world.path("mark");
+    let script = format!("echo x >> {}; echo out; exit 7", mark.display());
+    let done = world.farwire(&["run", "web-1", "-n", "-c", &script]).await;
+    assert_eq!((done.code, done.text().as_str()), (7, "out\n"), "{done:?}");
+    // Until the held stream has been let go, and turned away.
+    until("the end of the held stream", async || {
+        let log = std::fs::read_to_string(world.path("web-1.log")).unwrap_or_default();
+        (way == Way::Back || log.contains("a stream was turned away")).then_some(())
+    })
+    .await;
+    assert_eq!(std::fs::read_to_string(&mark).expect("a mark"), "x\n", "it ran once");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use farwire_link::outer::listen::{Arrival, Guest, Listener, Options};
@@ -42,7 +43,12 @@ pub enum Mischief {
     Swap(Way),
     /// Repeats the first frame of this direction.
     Repeat(Way),
+    /// Holds everything of this direction back for [`HOLD`], and then lets it go.
+    Hold(Way),
 }
+
+/// Longer than a stream may be acted on, and than a silent one is waited for.
+pub const HOLD: Duration = Duration::from_secs(50);
 
 /// A stream as it went by.
 #[derive(Clone, Debug)]
@@ -237,6 +243,9 @@ async fn half(
         .iter()
         .any(|what| matches!(what, Mischief::Swap(w) | Mischief::Repeat(w) if *w == way));
     let mut reordered = false;
+    if plan.iter().any(|what| matches!(what, Mischief::Hold(w) if *w == way)) {
+        tokio::time::sleep(HOLD).await;
+    }
     loop {
         let Ok(chunk) = recv.read_chunk(64 << 10).await else {
             send.reset(Reset::Cancelled);
