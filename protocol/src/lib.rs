@@ -43,3 +43,6 @@ pub mod streams;
 pub mod surface;
 #[cfg(feature = "inner")]
 pub mod token;
+
+#[cfg(test)]
+mod vectors;
