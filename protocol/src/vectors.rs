@@ -425,3 +425,44 @@ mod streams {
         compare(include_str!("../../docs/spec/vectors/control.txt"), &lines);
     }
 }
+
+mod identities {
+    use ed25519_dalek::SigningKey;
+
+    use super::{Id, compare};
+    use crate::bundle::{Bundle, SignedBundle};
+    use crate::genesis::{Genesis, trust_domain};
+    use crate::id::{Kind, Kn, Kt, TrustDomain};
+
+    #[test]
+    fn identities() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let kt = SigningKey::from_bytes(&[2; 32]);
+        let bundle = Bundle {
+            version: 1,
+            kind: Kind::Device,
+            id: Id(key.verifying_key().to_bytes()),
+            kn: Kn([3; 32]),
+            kt: Kt(kt.verifying_key().to_bytes()),
+            kd: None,
+            seq: 1,
+            not_before: 1_700_000_000,
+            handshake: 1,
+            trust_domain: TrustDomain::NONE,
+        };
+        let bundle = bundle.sign(&key);
+        assert_eq!(SignedBundle::decode(&bundle.encode()).unwrap(), bundle);
+        let genesis = Genesis::new("home", &bundle, 1_700_000_000, [4; 16]).sign(&key);
+        Genesis::decode(&genesis).unwrap();
+        let lines = [
+            ("id.secret", vec![1; 32]),
+            ("kt.secret", vec![2; 32]),
+            ("id", bundle.id.0.to_vec()),
+            ("id.fingerprint_as_ascii", bundle.id.fingerprint(Kind::Device).into_bytes()),
+            ("bundle", bundle.encode()),
+            ("genesis", genesis.clone()),
+            ("trust_domain", trust_domain(&genesis).0.to_vec()),
+        ];
+        compare(include_str!("../../docs/spec/vectors/identities.txt"), &lines);
+    }
+}
