@@ -5,7 +5,9 @@
 //! input does. What a tool does is in `tools`; here is how it is offered.
 
 use std::io::{self, Write as _};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
@@ -16,17 +18,19 @@ use rmcp::model::{
     ToolAnnotations,
 };
 use rmcp::service::RequestContext;
-use rmcp::transport::stdio_pipes;
+use rmcp::transport::{StdioReader, stdio_pipes};
 use rmcp::{RoleServer, ServerHandler, ServiceExt as _};
 use serde_json::Value;
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::BUILD;
 use crate::text::error;
 use crate::text::neutral::neutral_within;
-use crate::tools::{ALL, Caller, Desk, Entry};
+use crate::tools::{ALL, Caller, Desk, Entry, next};
 
 /// What every model is told at the start. The first sentences are all that some clients show.
 pub const INSTRUCTIONS: &str = "\
@@ -42,7 +46,8 @@ Start with servers; one command: run; more or later output: output; what is open
 /// How long a client may keep the list of tools: it is fixed in a version.
 const FRESH_MS: u64 = 3_600_000;
 
-/// After standard input has ended, calls are given so long.
+/// After standard input has ended, calls that are under way are given so long, and goodbyes as long
+/// again. Clients kill who takes longer.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Progress is told this often at most: the agent sends it about once a second.
@@ -56,20 +61,54 @@ pub async fn serve(desk: Desk, banner: &str) -> Result<(), Failure> {
     let broken = |error: &dyn std::fmt::Display| {
         Failure::new(Kind::Io, format!("standard input or output broke: {error}"))
     };
-    let running = match (Handler { desk: desk.clone() }).serve(stdio_pipes()).await {
+    let left = CancellationToken::new();
+    let (input, output) = stdio_pipes();
+    let input = Input { input, left: left.clone() };
+    let leaving = CancellationToken::new();
+    let handler = Handler { desk: desk.clone(), leaving: leaving.clone() };
+    let running = match handler.serve((input, output)).await {
         Ok(running) => running,
         // A client that leaves before it has said anything is no error.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(broken(&error)),
     };
-    let ended = running.waiting().await.map_err(|error| broken(&error));
+    let mut waiting = pin!(running.waiting());
+    let ended = tokio::select! {
+        ended = &mut waiting => ended.map(drop).map_err(|error| broken(&error)),
+        // What answers calls would wait for them for longer.
+        () = async { left.cancelled().await; sleep(FAREWELL).await } => Ok(()),
+    };
     // Runs go on; only the connections are said goodbye to.
+    leaving.cancel();
     let _ = timeout(FAREWELL, desk.close()).await;
-    ended.map(drop)
+    ended
 }
 
 struct Handler {
     desk: Arc<Desk>,
+    /// From when on a cancelled call is one that nobody has cancelled: we are about to end.
+    leaving: CancellationToken,
+}
+
+/// Standard input, which tells of its end.
+struct Input {
+    input: StdioReader,
+    left: CancellationToken,
+}
+
+impl AsyncRead for Input {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining();
+        let read = ready!(Pin::new(&mut self.input).poll_read(context, buffer));
+        if read.is_err() || (room > 0 && buffer.remaining() == room) {
+            self.left.cancel();
+        }
+        Poll::Ready(read)
+    }
 }
 
 impl ServerHandler for Handler {
@@ -123,7 +162,7 @@ impl ServerHandler for Handler {
         Ok(CallToolResponse::from(match result {
             Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
             Err(failure) => {
-                let line = error::line(failure.kind.name(), &failure.message, failure.hint());
+                let line = error::line(failure.kind.name(), &failure.message, next(&failure));
                 CallToolResult::error(vec![ContentBlock::text(line)])
             }
         }))
@@ -140,8 +179,9 @@ impl Handler {
     ) -> Result<String, Failure> {
         let (sender, mut told) = mpsc::channel::<(u64, String)>(PROGRESS);
         let token = context.meta.get_progress_token();
+        let cancelled = CancellationToken::new();
         let caller =
-            Caller { cancelled: context.ct.clone(), progress: token.is_some().then_some(sender) };
+            Caller { cancelled: cancelled.clone(), progress: token.is_some().then_some(sender) };
         let desk = self.desk.clone();
         let task = tokio::spawn(async move { entry.call(arguments, &desk, &caller)?.await });
         let mut task = AbortOnDropHandle::new(task);
@@ -149,6 +189,11 @@ impl Handler {
         let mut step = 0.0;
         loop {
             tokio::select! {
+                () = context.ct.cancelled(), if !cancelled.is_cancelled() && !self.leaving.is_cancelled() => {
+                    if !self.leaving.is_cancelled() {
+                        cancelled.cancel();
+                    }
+                }
                 done = &mut task => return done.unwrap_or_else(|error| {
                     tracing::error!(%error, tool = entry.name, "a tool died");
                     Err(Failure::new(Kind::Internal, format!("{} failed inside Farwire", entry.name)))

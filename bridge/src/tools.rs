@@ -38,6 +38,18 @@ pub const ALL: &[Entry] = &[
     Entry::of::<stop::Stop>(),
 ];
 
+/// What a model does about a failure: it has tools where people have commands.
+pub fn next(failure: &Failure) -> &str {
+    match (&failure.hint, failure.kind) {
+        (None, Kind::UnknownServer | Kind::AmbiguousServer) => "servers lists the names",
+        (None, Kind::ServerPending) => "a person must enroll it; servers lists the others",
+        (None, Kind::EmptyCommand) => "say in command what to run",
+        (None, Kind::UnknownId) => "status with all lists the ids",
+        (None, Kind::AlreadyEnded) => "output with the id shows what it said",
+        _ => failure.hint(),
+    }
+}
+
 /// What a tool may change. Clients decide by this whether to ask a person first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Effect {
@@ -268,4 +280,19 @@ pub fn fate(state: &State) -> Fate {
 /// The names of all tools with whether they only read, for `setup`.
 pub fn names() -> Vec<Arc<str>> {
     ALL.iter().map(|entry| entry.name.into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_told_of_tools_and_not_of_commands() {
+        for kind in [Kind::UnknownServer, Kind::ServerPending, Kind::UnknownId, Kind::AlreadyEnded]
+        {
+            assert!(!next(&Failure::new(kind, "no")).contains('`'), "{kind}");
+        }
+        let own = Failure::new(Kind::UnknownId, "no").with_hint("look there");
+        assert_eq!(next(&own), "look there");
+    }
 }

@@ -73,6 +73,16 @@ async fn a_cancelled_run_is_stopped_and_others_go_on_meanwhile() {
         (!std::path::Path::new(&process).exists()).then_some(())
     })
     .await;
+    // Also when leaving is the next thing that the client does.
+    std::fs::remove_file(&mark).unwrap();
+    let slow = model.send("tools/call", json!({"name": "run", "arguments": {"server": "web-1", "command": command, "wait": 50}})).await;
+    until("the command's process", async || mark.exists().then_some(())).await;
+    model.say(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": slow}})).await;
+    assert_eq!(model.end().await, Some(0));
+    until("the cancelled command to be gone", async || {
+        world.farwire(&["status", "--json"]).await.json().as_array()?.is_empty().then_some(())
+    })
+    .await;
 }
 
 /// The leader ends at INT; what it started must not stay behind.
@@ -91,6 +101,38 @@ async fn a_stop_ends_what_the_command_left_in_the_background_too() {
     let (text, _) = model.call("stop", json!({"id": "r1"})).await;
     assert!(text.contains("reason=stopped"), "{text}");
     assert_eq!(left(), "");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_our_input_in_a_call_waits_a_second_and_the_run_goes_on() {
+    let world = World::with_server("web-1").await;
+    for era in [Era::Initialize("2025-06-18"), Era::Discover] {
+        let mut model = world.model(era).await;
+        let mark = world.path("mark");
+        let command = format!("echo $$ > {}; sleep 600", mark.display());
+        let arguments = json!({"server": "web-1", "command": command, "wait": 50});
+        model.send("tools/call", json!({"name": "run", "arguments": arguments})).await;
+        let pid = until("the command's process", async || {
+            std::fs::read_to_string(&mark).ok().filter(|text| text.ends_with('\n'))
+        })
+        .await;
+        std::fs::remove_file(&mark).unwrap();
+        let begun = std::time::Instant::now();
+        assert_eq!(model.end().await, Some(0), "{era:?}");
+        assert!(begun.elapsed().as_millis() < 2_000, "{era:?}: {:?}", begun.elapsed());
+        // Another process asks the agent, which must have heard of everything that we said.
+        let open = world.farwire(&["status", "--json"]).await.json();
+        let run = open.as_array().unwrap().iter().find(|run| run["state"] == "running");
+        let id = run.unwrap_or_else(|| panic!("{era:?}: it was stopped: {open}"))["id"].clone();
+        assert!(std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
+        let stopped = world.farwire(&["stop", id.as_str().unwrap(), "--signal", "KILL"]).await;
+        assert_eq!(stopped.code, 0, "{stopped:?}");
+        until("its end", async || {
+            let open = world.farwire(&["status", "--json"]).await.json();
+            open.as_array().unwrap().is_empty().then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
