@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use farwire_keystore::How;
 use farwire_link::outer::Closed;
-use farwire_link::outer::dial::{self, Connection, Identity};
+use farwire_link::outer::dial::{self, Connection, Identity, blocked};
 use farwire_protocol::address::Relay;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::outer::{Notice, Presence, Role};
@@ -96,7 +96,8 @@ pub(crate) async fn keep(agent: Arc<Agent>, relay: Relay, standing: watch::Sende
             );
         }
         if !matches!(*standing.borrow(), Standing::Down { .. }) {
-            tracing::warn!(kind = %why.kind, why = why.message, "not connected; dialling again");
+            let hint = why.hint.as_deref();
+            tracing::warn!(kind = %why.kind, why = why.message, hint, "not connected; dialling again");
         }
         standing.send_replace(Standing::Down { why });
         sleep(pace.after(lasted, superseded, chance())).await;
@@ -110,9 +111,13 @@ async fn connect(relay: &Relay, identity: &Identity) -> Result<Connection, Failu
 }
 
 fn ended(connection: &Connection, closed: &Closed) -> Failure {
-    connection
-        .refusal()
-        .unwrap_or_else(|| Failure::caused(Kind::RelayUnreachable, "the connection ended", closed))
+    connection.refusal().unwrap_or_else(|| {
+        let failure = Failure::caused(Kind::RelayUnreachable, "the connection ended", closed);
+        match closed {
+            Closed::Silent => failure.with_hint(blocked(&connection.remote().to_string())),
+            _ => failure,
+        }
+    })
 }
 
 /// Takes streams until the connection ends. Gives why, and whether another process took our place.

@@ -21,17 +21,31 @@ pub(crate) struct Written {
     connected: bool,
     relay: Option<String>,
     error: Option<String>,
+    hint: Option<String>,
     since: u64,
 }
 
 /// Writes down how the connection stands.
 pub(crate) fn write(state: &Path, standing: &Standing) {
-    let (connected, relay, error) = match standing {
-        Standing::Dialling => (false, None, None),
-        Standing::Connected { relay } => (true, Some(relay.clone()), None),
-        Standing::Down { why } => (false, None, Some(format!("{}: {}", why.kind, why.message))),
+    let mut written = Written {
+        pid: std::process::id(),
+        connected: false,
+        relay: None,
+        error: None,
+        hint: None,
+        since: unix_time(),
     };
-    let written = Written { pid: std::process::id(), connected, relay, error, since: unix_time() };
+    match standing {
+        Standing::Dialling => {}
+        Standing::Connected { relay } => {
+            written.connected = true;
+            written.relay = Some(relay.clone());
+        }
+        Standing::Down { why } => {
+            written.error = Some(format!("{}: {}", why.kind, why.message));
+            written.hint.clone_from(&why.hint);
+        }
+    }
     let beside = state.join(".standing.new");
     let text = serde_json::to_vec(&written).unwrap_or_default();
     // It is for people who ask; work goes on without it.
@@ -52,6 +66,7 @@ pub(crate) struct Status {
     pid: Option<u32>,
     connected: bool,
     error: Option<String>,
+    hint: Option<String>,
 }
 
 impl Status {
@@ -84,7 +99,8 @@ impl Status {
             running,
             pid: written.as_ref().map(|written| written.pid),
             connected: written.as_ref().is_some_and(|written| written.connected),
-            error: written.and_then(|written| written.error),
+            error: written.as_ref().and_then(|written| written.error.clone()),
+            hint: written.and_then(|written| written.hint),
         })
     }
 
@@ -109,6 +125,9 @@ impl Status {
         println!("connected    {}", if self.connected { "yes" } else { "no" });
         if let Some(error) = &self.error {
             println!("error        {error}");
+        }
+        if let Some(hint) = &self.hint {
+            println!("             {hint}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_keystore::Home;
-use farwire_link::outer::Closed;
+use farwire_link::outer::dial::blocked;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::surface::Surface;
 use serde::Serialize;
@@ -95,7 +95,10 @@ impl Doctor {
     async fn network(&self, client: &Client, findings: &mut Findings) {
         let relay = &client.workspace.relay;
         let welcome = timeout(PATIENCE, client.welcome()).await;
-        let silent = || Failure::new(Kind::RelayUnreachable, "the relay does not answer");
+        let silent = || {
+            let all = relay.addresses.join(", ");
+            Failure::new(Kind::RelayUnreachable, format!("the relay at {all} does not answer"))
+        };
         match welcome.unwrap_or_else(|_| Err(silent())) {
             Ok(welcome) => {
                 let observed = neutral_within(&welcome.observed, 60);
@@ -105,8 +108,11 @@ impl Doctor {
                 );
                 clock(findings, "clock", "the relay's", welcome.time);
             }
-            Err(failure) => {
-                findings.bad("relay", &unreachable(failure, &relay.addresses));
+            Err(mut failure) => {
+                if failure.kind == Kind::RelayUnreachable && failure.hint.is_none() {
+                    failure.hint = relay.addresses.last().map(|address| blocked(address));
+                }
+                findings.bad("relay", &failure);
                 return;
             }
         }
@@ -163,27 +169,4 @@ fn clock(findings: &mut Findings, name: &str, whose: &str, theirs: u64) {
     let failure = Failure::new(Kind::TimedOut, message)
         .with_hint("set the clock that is wrong; only the expiry of tokens depends on it");
     findings.bad(name, &failure);
-}
-
-/// The same with the port that may be blocked.
-fn unreachable(failure: Failure, addresses: &[String]) -> Failure {
-    if failure.kind != Kind::RelayUnreachable {
-        return failure;
-    }
-    let ports: Vec<_> = addresses
-        .iter()
-        .filter_map(|address| address.rsplit_once(':'))
-        .map(|(_, port)| port)
-        .collect();
-    let ports = ports.join(", ");
-    let silent = failure.message.contains("no answer")
-        || failure.message.contains(&Closed::Silent.to_string());
-    let hint = if silent {
-        format!(
-            "UDP port {ports} may be blocked on the way: allow outgoing UDP to it, and check that the relay runs"
-        )
-    } else {
-        format!("check the address, and that `farwire-relay serve` listens on UDP port {ports}")
-    };
-    failure.with_hint(hint)
 }

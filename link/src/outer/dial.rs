@@ -76,6 +76,8 @@ pub enum DialError {
         address: String,
         /// What happened.
         reason: String,
+        /// Whether nothing at all came back.
+        silent: bool,
     },
     /// Somebody answers who does not hold the pinned key.
     #[error("what answers at {0} does not hold the relay's key")]
@@ -92,8 +94,33 @@ impl From<DialError> for Failure {
             DialError::Unresolved(_) | DialError::Unreachable { .. } => Kind::RelayUnreachable,
             DialError::Local(_) => Kind::Io,
         };
-        Self::new(kind, error.to_string())
+        let failure = Self::new(kind, error.to_string());
+        match &error {
+            DialError::Unreachable { address, silent: true, .. } => {
+                failure.with_hint(blocked(address))
+            }
+            DialError::Unreachable { address, .. } => failure.with_hint(format!(
+                "check the address, and that `farwire-relay serve` listens on UDP port {}",
+                port(address)
+            )),
+            DialError::Unresolved(_) => {
+                failure.with_hint("check the name, and that this machine can look names up")
+            }
+            DialError::KeyMismatch(_) | DialError::Local(_) => failure,
+        }
     }
+}
+
+fn port(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(_, port)| port)
+}
+
+/// What to do when nothing comes back from an address.
+pub fn blocked(address: &str) -> String {
+    format!(
+        "UDP port {} may be blocked on the way: allow outgoing UDP to it, and check that the relay runs",
+        port(address)
+    )
 }
 
 /// A connection to the relay. Clones share it.
@@ -195,13 +222,17 @@ async fn attempt(
     config.transport_config(transport::client(transport::Path::to(address)));
     let connecting =
         endpoint.connect_with(config, address, "farwire").map_err(|error| local(&error))?;
-    let unreachable = |reason: String| DialError::Unreachable { address: name.clone(), reason };
+    let unreachable =
+        |reason, silent| DialError::Unreachable { address: name.clone(), reason, silent };
     match timeout(ATTEMPT, connecting).await {
         // It keeps its endpoint alive.
         Ok(Ok(quic)) => Ok(quic),
         Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => Err(DialError::KeyMismatch(name)),
-        Ok(Err(error)) => Err(unreachable(Closed::from(error).to_string())),
-        Err(_) => Err(unreachable("no answer".to_owned())),
+        Ok(Err(error)) => {
+            let closed = Closed::from(error);
+            Err(unreachable(closed.to_string(), closed == Closed::Silent))
+        }
+        Err(_) => Err(unreachable("no answer".to_owned(), true)),
     }
 }
 
@@ -210,6 +241,7 @@ async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connectio
     let lost = |error: &dyn std::fmt::Display| DialError::Unreachable {
         address: quic.remote_address().to_string(),
         reason: error.to_string(),
+        silent: false,
     };
     let (send, recv) = quic.open_bi().await.map_err(|error| lost(&error))?;
     let (mut send, recv) = (SendHalf::new(send), RecvHalf::new(recv));

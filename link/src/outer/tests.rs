@@ -56,6 +56,17 @@ fn identity() -> Identity {
     }
 }
 
+#[test]
+fn an_unreachable_relay_is_told_with_the_udp_port_that_may_be_blocked() {
+    let told = |silent| {
+        let address = "relay.example:4433".to_owned();
+        let error = DialError::Unreachable { address, reason: "no answer".to_owned(), silent };
+        farwire_protocol::failure::Failure::from(error)
+    };
+    assert!(told(true).hint().starts_with("UDP port 4433 may be blocked"), "{:?}", told(true));
+    assert!(told(false).hint().ends_with("listens on UDP port 4433"), "{:?}", told(false));
+}
+
 async fn meet(listener: &Listener, relay: &Relay) -> (Connection, Arrival) {
     let identity = identity();
     let (connection, arrival) = tokio::join!(dial(relay, &identity), async {
