@@ -1,6 +1,6 @@
 //! The command line of `farwire-agent`.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -144,12 +144,17 @@ pub fn main() -> ExitCode {
         }
     };
     let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
     logs.with_ansi(false).with_target(false).init();
     match carry_out(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error[{}]: {}\nhint: {}", failure.kind, failure.message, failure.hint());
+            warn(&format!(
+                "error[{}]: {}\nhint: {}",
+                failure.kind,
+                failure.message,
+                failure.hint()
+            ));
             ExitCode::from(code(&failure))
         }
     }
@@ -189,10 +194,9 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
         Command::Status(Json { json }) => status(&place, json),
         Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),
         Command::Leave => {
-            let state = State::open(&place)?;
+            let state = enrolled(&place)?;
             state.enrollments().leave(&state.lock()?)?;
-            println!("left; `farwire server remove` on the other side removes the record");
-            Ok(())
+            print("left; `farwire server remove` on the other side removes the record\n")
         }
         Command::Device(command) => devices(&place, command),
         Command::Service(command) => services(&place, command),
@@ -208,13 +212,13 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
                 .and_then(|file| file.take(limit).read_to_string(&mut text));
             opened.map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", path.display())))
         }
-        (None, Some(token)) if token == "-" => std::io::stdin()
+        (None, Some(token)) if token == "-" => io::stdin()
             .take(limit)
             .read_to_string(&mut text)
             .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}"))),
         (None, token) => {
-            eprintln!(
-                "warning: other users of this machine can see a token on the command line; --token - reads it from standard input"
+            warn(
+                "warning: other users of this machine can see a token on the command line; --token - reads it from standard input",
             );
             *text = token.unwrap_or_default();
             Ok(0)
@@ -234,52 +238,65 @@ fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
         let _ = std::fs::remove_file(place.join("lock"));
         let _ = std::fs::remove_dir(place);
     }
-    let fingerprint = |state: &State| enroll::fingerprint(state);
     match outcome? {
-        Outcome::Enrolled(enrolled) if options.json.json => {
-            let object = serde_json::json!({
-                "state": "enrolled", "name": enrolled.name, "fingerprint": fingerprint(&state)?,
-            });
-            println!("{object}");
-        }
         Outcome::Enrolled(enrolled) => {
-            println!("enrolled as `{}`, {}", enrolled.name, fingerprint(&state)?);
-            println!("next: `farwire-agent service install` starts it now and after each reboot,");
-            println!("      or `farwire-agent run` in this terminal");
+            let fingerprint = enroll::fingerprint(&state)?;
+            if options.json.json {
+                let name = &enrolled.name;
+                return print_json(&serde_json::json!({
+                    "state": "enrolled", "name": name, "fingerprint": fingerprint,
+                }));
+            }
+            print(&format!(
+                "enrolled as `{}`, {fingerprint}\n\
+                 next: `farwire-agent service install` starts it now and after each reboot,\n      \
+                 or `farwire-agent run` in this terminal\n",
+                enrolled.name
+            ))
         }
         Outcome::Pending if options.json.json => {
-            println!("{}", serde_json::json!({"state": "pending"}));
+            print_json(&serde_json::json!({"state": "pending"}))
         }
-        Outcome::Pending => {
-            println!(
-                "pending: whoever made the token is not online; they accept it when they next use farwire"
-            );
-            println!("next: `farwire-agent service install` or `farwire-agent run` waits for it");
-        }
+        Outcome::Pending => print(
+            "pending: whoever made the token is not online; they accept it when they next use farwire\n\
+             next: `farwire-agent service install` or `farwire-agent run` waits for it\n",
+        ),
     }
-    Ok(())
+}
+
+/// Prints an answer. A reader that has gone is no error; a full disk is.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
+}
+
+fn warn(text: &str) {
+    // Standard error may be closed.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn status(place: &std::path::Path, json: bool) -> Result<(), Failure> {
     let status = Status::read(&State::open(place)?)?;
-    if json {
-        println!("{}", serde_json::json!(status));
-    } else {
-        status.print();
-    }
-    Ok(())
+    if json { print_json(&serde_json::json!(status)) } else { print(&status.text()) }
 }
 
 fn fingerprint(state: &State, bundle: bool) -> Result<(), Failure> {
     if !bundle {
-        println!("{}", enroll::fingerprint(state)?);
-        return Ok(());
+        return print(&format!("{}\n", enroll::fingerprint(state)?));
     }
     let identity = state.identity()?;
     let identity = identity
         .ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity yet"))?;
-    println!("{}", identity.open_public()?.to_text());
-    Ok(())
+    print(&format!("{}\n", identity.open_public()?.to_text()))
 }
 
 fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failure> {
@@ -288,47 +305,52 @@ fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failur
         DeviceCommand::Add { name, bundle } => {
             let bundle = device::read_bundle(&bundle, IdKind::Device)?;
             let device = device::add(&state, &name, bundle)?;
-            println!("`{}` may come in, {}", device.name, device.fingerprint());
+            print(&format!("`{}` may come in, {}\n", device.name, device.fingerprint()))
         }
         DeviceCommand::Ls(Json { json }) => {
             let devices = state.devices().list()?;
             for warning in &devices.warnings {
-                eprintln!("warning: {warning}");
+                warn(&format!("warning: {warning}"));
             }
             let all = devices.entries.iter().map(|(_, device)| device);
             if json {
                 let all: Vec<_> = all
                     .map(|device| serde_json::json!({"name": device.name, "fingerprint": device.fingerprint(), "added": device.added}))
                     .collect();
-                println!("{}", serde_json::json!(all));
-            } else {
-                all.for_each(|device| println!("{}  {}", device.name, device.fingerprint()));
+                return print_json(&serde_json::json!(all));
             }
+            let lines = all.map(|device| format!("{}  {}\n", device.name, device.fingerprint()));
+            print(&lines.collect::<String>())
         }
         DeviceCommand::Rm { device } => {
             let removed = state.devices().remove(&state.lock()?, &device)?;
-            println!("`{removed}` is locked out");
+            print(&format!("`{removed}` is locked out\n"))
         }
     }
-    Ok(())
+}
+
+/// The state of an agent that is enrolled, or has asked to be.
+fn enrolled(place: &std::path::Path) -> Result<State, Failure> {
+    let state = State::open(place)?;
+    match state.enrollments().load()? {
+        Enrollment::Absent => Err(Failure::new(Kind::NotEnrolled, "this agent is not enrolled")),
+        _ => Ok(state),
+    }
 }
 
 fn services(place: &std::path::Path, command: ServiceCommand) -> Result<(), Failure> {
     match command {
         ServiceCommand::Install(scope) => {
-            if matches!(State::open(place)?.enrollments().load()?, Enrollment::Absent) {
-                return Err(Failure::new(Kind::NotEnrolled, "this agent is not enrolled"));
-            }
-            println!("installed {}", service::install(scope.whose(), place)?.display());
+            enrolled(place)?;
+            print(&format!("installed {}\n", service::install(scope.whose(), place)?.display()))
         }
         ServiceCommand::Uninstall(scope) => {
-            println!("removed {}", service::uninstall(scope.whose())?.display());
+            print(&format!("removed {}\n", service::uninstall(scope.whose())?.display()))
         }
-        ServiceCommand::Status(scope) => println!("{}", service::status(scope.whose())?),
+        ServiceCommand::Status(scope) => print(&format!("{}\n", service::status(scope.whose())?)),
         ServiceCommand::Print(scope) => {
             let program = std::env::current_exe().unwrap_or_else(|_| "farwire-agent".into());
-            print!("{}", service::unit(scope.whose(), &program, place));
+            print(&service::unit(scope.whose(), &program, place))
         }
     }
-    Ok(())
 }

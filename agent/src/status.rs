@@ -105,29 +105,22 @@ impl Status {
     }
 
     /// The same for people.
-    pub(crate) fn print(&self) {
+    pub(crate) fn text(&self) -> String {
         let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        println!("enrolled     {}", self.enrolled);
-        println!("name         {}", or_none(&self.name));
-        println!("fingerprint  {}", or_none(&self.fingerprint));
-        println!(
-            "relay        {}",
-            self.relay.as_ref().map_or_else(|| "-".to_owned(), |all| all.join(", "))
-        );
-        println!("devices      {}", self.devices);
-        println!(
-            "running      {}",
-            self.pid.map_or_else(
-                || if self.running { "yes" } else { "no" }.to_owned(),
-                |pid| format!("yes, pid {pid}")
-            )
-        );
-        println!("connected    {}", if self.connected { "yes" } else { "no" });
-        if let Some(error) = &self.error {
-            println!("error        {error}");
-        }
-        if let Some(hint) = &self.hint {
-            println!("             {hint}");
-        }
+        let yes = |is| if is { "yes" } else { "no" }.to_owned();
+        let relay = self.relay.as_ref().map(|all| all.join(", "));
+        let running = self.pid.map(|pid| format!("yes, pid {pid}"));
+        let mut lines = vec![
+            ("enrolled", self.enrolled.to_owned()),
+            ("name", or_none(&self.name)),
+            ("fingerprint", or_none(&self.fingerprint)),
+            ("relay", or_none(&relay)),
+            ("devices", self.devices.to_string()),
+            ("running", running.unwrap_or_else(|| yes(self.running))),
+            ("connected", yes(self.connected)),
+        ];
+        lines.extend(self.error.clone().map(|error| ("error", error)));
+        lines.extend(self.hint.clone().map(|hint| ("", hint)));
+        lines.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
     }
 }

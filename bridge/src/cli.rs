@@ -167,7 +167,8 @@ fn print_failure(failure: &Failure, json: bool) {
         let object = serde_json::json!({"error": {
             "kind": failure.kind.name(), "message": failure.message, "hint": failure.hint(),
         }});
-        println!("{object}");
+        // What else is said says it, too.
+        let _ = print(&format!("{object}\n"));
     }
     let clean = |text: &str| neutral_within(text, 2000);
     let (message, hint) = (clean(&failure.message), clean(failure.hint()));

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use farwire_keystore::{Home, Ids, LinkMade, Pin, Transport, Workspace};
+use farwire_keystore::{Home, Ids, LinkMade, Pin, TicketState, Transport, Workspace};
 use farwire_link::inner::bridge::{Link, Me, reset_failure};
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::dial::{self, Connection, Identity};
@@ -103,13 +103,47 @@ impl Client {
 
     /// The server that is called this; if there is none, mail may just have brought it.
     pub async fn find(&self, query: &str) -> Result<Server, Failure> {
-        match self.server(query) {
-            Err(failure) if failure.kind == Kind::UnknownServer && self.mail.get().is_none() => {
-                // The name is unknown whatever the relay says.
-                let _ = self.relay().await;
-                self.server(query)
+        let unknown = match self.server(query) {
+            Err(failure) if failure.kind == Kind::UnknownServer => failure,
+            known => return known,
+        };
+        if self.mail.get().is_none() {
+            // The name is unknown whatever the relay says.
+            let _ = self.relay().await;
+            if let Ok(server) = self.server(query) {
+                return Ok(server);
             }
-            found => found,
+        }
+        Err(self.pending(query).unwrap_or(unknown))
+    }
+
+    /// Why a server that was created here is not known here, if it was.
+    fn pending(&self, name: &str) -> Option<Failure> {
+        let tickets = self.home.tickets().list().ok()?.entries;
+        let of_name = tickets.into_iter().map(|(_, ticket)| ticket);
+        let ticket = of_name.filter(|ticket| ticket.name == name).max_by_key(|one| one.created)?;
+        let pending = |what: &str| Failure::new(Kind::ServerPending, format!("`{name}` {what}"));
+        match ticket.state {
+            TicketState::Open if ticket.is_late(unix_time()) => {
+                Some(pending("was created, and its token expired unused").with_hint(format!(
+                    "`farwire server rm {name}`, then `farwire server create {name}`"
+                )))
+            }
+            TicketState::Open => Some(pending("was created, and its agent has not enrolled yet")),
+            TicketState::Late(_) => Some(
+                pending("enrolled after its token's time, and waits for a decision")
+                    .with_hint(format!("`farwire server accept {name}` shows its fingerprint")),
+            ),
+            TicketState::Alarmed { .. } => Some(
+                Failure::new(
+                    Kind::EnrollmentRejected,
+                    format!("several agents used the token of `{name}`, and all were refused"),
+                )
+                .with_hint(format!(
+                    "find out who has it; then `farwire server rm {name}`, and create it again"
+                )),
+            ),
+            TicketState::Answered(_) => None,
         }
     }
 

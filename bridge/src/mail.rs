@@ -69,7 +69,7 @@ fn judge(
         [(request, agent)] if ticket.is_late(unix_time()) || ticket.answer_key().is_none() => {
             let late = Late { request: request.to_vec(), agent: agent.id, seen: unix_time() };
             tickets.hold(&guard, &ticket.token.enrollment, late)?;
-            eprintln!(
+            note!(
                 "warning: the enrollment of `{}` came after its time; `farwire server accept {0}` shows it",
                 ticket.name
             );
@@ -82,7 +82,7 @@ fn judge(
         several => {
             let agents: Vec<_> = several.iter().map(|(_, agent)| agent.id).collect();
             tickets.alarm(&guard, &ticket.token.enrollment, &agents, unix_time())?;
-            eprintln!(
+            note!(
                 "warning: {} different agents used the token of `{}`; all of them are refused",
                 several.len(),
                 ticket.name

@@ -13,9 +13,9 @@ use std::time::Duration;
 use farwire_protocol::failure::{Failure, Kind};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock,
-    DiscoverResult, ErrorData, Implementation, ListPromptsResult, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
-    ToolAnnotations,
+    CustomRequest, CustomResult, DiscoverResult, ErrorCode, ErrorData, Implementation,
+    ListPromptsResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::{StdioReader, stdio_pipes};
@@ -142,6 +142,20 @@ impl ServerHandler for Handler {
         let tools = ALL.iter().map(describe).collect();
         let list = ListToolsResult::with_all_items(tools);
         Ok(list.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    /// What is no request that we know: either its method, or what it is asked with.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let shown = neutral_within(&request.method, 60);
+        if matches!(request.method.as_str(), "initialize" | "tools/call" | "tools/list") {
+            let message = format!("{shown}: the parameters are not what it takes");
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, shown, None))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

@@ -226,7 +226,8 @@ impl Desk {
     pub fn wait(&self, asked: Option<f64>) -> Result<(Duration, bool), Failure> {
         let asked = asked.unwrap_or(25.0);
         let asked = Duration::try_from_secs_f64(asked).map_err(|_| {
-            Failure::new(Kind::InvalidArgument, format!("wait: {asked} is not a number of seconds"))
+            Failure::new(Kind::InvalidArgument, "wait is not a number of seconds from 0 up")
+                .with_hint("use 0 for not at all, or leave wait out")
         })?;
         Ok((asked.min(self.max_wait), asked > self.max_wait))
     }

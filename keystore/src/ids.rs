@@ -170,9 +170,11 @@ impl Ids {
         Ok(log.job(id.number).filter(|job| job.class == id.class).cloned())
     }
 
-    /// How many lines of the log are damaged: about so many ids are not known any more.
+    /// How many lines of the log are damaged: about so many ids are not known any more. An error
+    /// where no id could be given.
     pub fn damaged(&self) -> Result<usize, Failure> {
         let mut log = self.log();
+        reserve::check(&self.home)?;
         log.refresh(&self.home)?;
         Ok(log.damaged())
     }

@@ -1,5 +1,6 @@
 //! The command line of `farwire-relay`.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,7 +99,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error[{}]: {}\nhint: {}", failure.kind, failure.message, failure.hint());
+            let (kind, message, hint) = (failure.kind, &failure.message, failure.hint());
+            // Standard error may be closed.
+            let _ = writeln!(std::io::stderr(), "error[{kind}]: {message}\nhint: {hint}");
             ExitCode::from(code(&failure))
         }
     }

@@ -70,6 +70,12 @@ impl Data {
     }
 
     pub(crate) fn tls_key(&self) -> Result<SigningKey, Failure> {
+        let path = self.path.join("relay.key");
+        if !path.exists() && self.database().exists() {
+            // A new key would be another relay to everybody who pinned this one.
+            let message = format!("{} is missing, and the records are there", path.display());
+            return Err(Failure::new(Kind::KeystoreCorrupt, message));
+        }
         Ok(SigningKey::from_bytes(&*self.key("relay.key")?))
     }
 

@@ -1,5 +1,6 @@
 //! The life of the relay: start in order, serve, end within a second.
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,7 +108,8 @@ async fn start(config: Config) -> Result<(), Failure> {
 }
 
 fn say_ready(url: &RelayUrl) {
-    println!("ready {url}");
+    // Nobody may be reading it any more; `farwire-relay url` says it, too.
+    let _ = print(&format!("ready {url}\n"));
     tracing::info!(address = url.relay.addresses.join(","), "the relay serves");
     // Not being under systemd is no error.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -155,8 +157,14 @@ pub(crate) fn print_url(data: Option<PathBuf>, invite: bool) -> Result<(), Failu
     } else {
         RelayUrl { relay, invite: None }
     };
-    println!("{url}");
-    Ok(())
+    print(&format!("{url}\n"))
+        .map_err(|error| Failure::new(Kind::Io, format!("the URL could not be printed: {error}")))
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// Takes connections until a signal comes.
@@ -172,7 +180,10 @@ async fn listen(relay: &Arc<Relay>, listener: &Listener) -> Result<(), Failure> 
             biased;
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
-            _ = sweep.tick() => relay.db.sweep_mail().await?,
+            _ = sweep.tick() => {
+                // It has been logged, and the next sweep takes more.
+                let _ = relay.db.sweep_mail().await;
+            }
             knock = listener.accept() => {
                 let Some(knock) = knock else { return Ok(()) };
                 if rush.0.elapsed() > Duration::from_secs(1) {

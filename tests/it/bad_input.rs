@@ -1,123 +1,34 @@
-//! What goes wrong: programs that do not end as they should, files that are damaged, keys that are not
-//! what they should be, a disk that is full. Each is named, and nothing else is lost.
+//! What people, models, files and networks hand in that they should not, through the real programs.
+//!
+//! Each test is one family. A refusal names its kind, the object and the next step on two lines that
+//! hold no control characters; nothing panics, and what worked before goes on working.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod faults;
+mod runs;
+mod tokens;
 
-use farwire_tests::{World, until};
+use farwire_tests::Done;
 
-#[tokio::test]
-async fn a_program_that_ignores_signals_is_killed_and_what_got_away_is_counted() {
-    let world = World::with_server("web-1").await;
-    // One leaves the group and stays a child, one is a daemon that forked twice.
-    let script = "trap '' INT TERM HUP; setsid sleep 23 & \
-                  (setsid sh -c 'sleep 23 & exit' &) ; echo on; while :; do sleep 0.1; done";
-    let done = world.farwire(&["run", "web-1", "--timeout", "1s", "-c", script]).await;
-    assert_eq!((done.code, done.text().as_str()), (128 + 9, "on\n"), "{done:?}");
-    assert!(done.stderr.contains("2 processes left the process group"), "{}", done.stderr);
-
-    let done = world.farwire(&["run", "web-1", "--detach", "-c", script]).await;
-    let id = done.text().trim().to_owned();
-    assert_eq!(world.farwire(&["stop", &id]).await.code, 0);
-    until("KILL after INT and TERM", async || {
-        let output = world.farwire(&["output", &id, "--json"]).await.json();
-        (output["signal"] == "KILL").then_some(())
-    })
-    .await;
+/// It was refused with this code and this kind, in a form that people and programs can read.
+fn refused(done: &Done, code: i32, kind: &str) {
+    said(&done.stderr, kind);
+    assert_eq!(done.code, code, "{done:?}");
 }
 
-#[tokio::test]
-async fn a_program_that_closes_its_pipes_early_is_waited_for() {
-    let world = World::with_server("web-1").await;
-    let done =
-        world.farwire(&["run", "web-1", "-c", "echo a; exec >&- 2>&-; sleep 1; exit 3"]).await;
-    assert_eq!((done.code, done.text().as_str()), (3, "a\n"), "{done:?}");
-    // Input that nobody wants is no error either.
-    let input = vec![b'x'; 1 << 20];
-    let done = world.farwire_with(&["run", "web-1", "-c", "exec <&-; exit 4"], &input).await;
-    assert_eq!(done.code, 4, "{done:?}");
+/// This is how a refusal is told.
+fn said(stderr: &str, kind: &str) {
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    let mut lines = stderr.lines().skip_while(|line| !line.starts_with("error["));
+    let (error, hint) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    assert!(error.starts_with(&format!("error[{kind}]: ")), "not {kind}: {stderr}");
+    assert!(hint.starts_with("hint: ") && hint.len() > 10, "no next step: {stderr}");
+    assert!(!error.chars().chain(hint.chars()).any(char::is_control), "{stderr:?}");
+    assert!(error.len() < 2_200, "{stderr}");
 }
 
-/// A file system of one MiB, as long as this lives.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(at: &Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        let done = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(at).status();
-        done.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[tokio::test]
-async fn a_full_disk_under_the_spool_costs_the_oldest_output_and_not_the_run() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not checked: a file system of its own can only be mounted by root");
-        return;
-    }
-    let mut world = World::with_server("web-1").await;
-    world.kill_agent("web-1").await;
-    let spool = world.path("web-1/spool");
-    // The agent empties the directory when it starts; so it is started first.
-    world.start_agent("web-1").await;
-    let Some(small) = Mount::new(&spool) else {
-        eprintln!("not checked: nothing may be mounted here");
-        return;
-    };
-    let done = world.farwire(&["run", "web-1", "-c", "seq 1 2000000; exit 6"]).await;
-    let rest = world.farwire(&["run", "web-1", "-c", "echo still here"]).await;
-    drop(small);
-    assert_eq!(done.code, 6, "{}", done.stderr);
-    assert!(done.text().ends_with("1999999\n2000000\n"));
-    assert_eq!(rest.text(), "still here\n");
-}
-
-#[tokio::test]
-async fn a_relay_that_does_not_hold_its_key_is_not_talked_to() {
-    let mut world = World::new().await;
-    world.kill_relay().await;
-    // Another relay now answers where the pinned one was.
-    fs::remove_dir_all(world.path("relay")).unwrap();
-    world.start_relay(&[]).await;
-    let done = world.farwire(&["server", "create", "web-1"]).await;
-    assert!(done.code != 0 && done.stderr.contains("error[relay_key_mismatch]"), "{done:?}");
-}
-
-#[tokio::test]
-async fn damaged_and_open_files_are_named_and_never_replaced() {
-    let world = World::with_server("web-1").await;
-    let bundle = world.path("bridge/bundle");
-    let good = fs::read(&bundle).unwrap();
-    for (bad, kind) in
-        [(good[..good.len() - 1].to_vec(), "keystore_corrupt"), (Vec::new(), "keystore_corrupt")]
-    {
-        fs::write(&bundle, &bad).unwrap();
-        let done = world.farwire(&["run", "web-1", "--", "true"]).await;
-        assert!(done.code == 255 && done.stderr.contains(&format!("error[{kind}]")), "{done:?}");
-        assert_eq!(fs::read(&bundle).unwrap(), bad, "it was touched");
-    }
-    fs::write(&bundle, &good).unwrap();
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(world.path("bridge/keys/kt"), open).unwrap();
-    let done = world.farwire(&["run", "web-1", "--", "true"]).await;
-    assert!(done.code == 255 && done.stderr.contains("error[keystore_permissions]"), "{done:?}");
-}
-
-#[tokio::test]
-async fn one_agent_for_one_state_and_a_bundle_only_where_it_fits() {
-    let world = World::with_server("web-1").await;
-    let second = world.agent_with("web-1", &["run"], b"").await;
-    assert!(second.stderr.contains("error[already_running]"), "{second:?}");
-    let agents = world.agent_with("web-1", &["fingerprint", "--bundle"], b"").await.stdout;
-    let added = world.agent_with("web-1", &["device", "add", "x", "--bundle", "-"], &agents).await;
-    assert!(added.stderr.contains("error[wrong_key_kind]"), "{added:?}");
-    let nothing = world.agent_with("web-1", &["device", "add", "x", "--bundle", "-"], b"?").await;
-    assert!(nothing.code != 0 && nothing.stderr.contains("error["), "{nothing:?}");
+/// The arguments were turned away before anything was done.
+fn misused(done: &Done, code: i32, word: &str) {
+    assert_eq!(done.code, code, "{done:?}");
+    assert!(done.stderr.starts_with("error: ") && done.stderr.contains(word), "{}", done.stderr);
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
 }

@@ -69,7 +69,7 @@ impl Doctor {
         let mut findings = Findings::default();
         match open(place) {
             Ok(client) => {
-                findings.good("keys", format!("{} is private and whole", place.display()));
+                files(&client, &mut findings);
                 runtime()?.block_on(async {
                     self.network(&client, &mut findings).await;
                     client.close().await;
@@ -151,6 +151,40 @@ impl Doctor {
             let message = format!("there is no server `{}` here", neutral_within(only, 64));
             findings.bad("server", &Failure::new(Kind::UnknownServer, message));
         }
+    }
+}
+
+/// Reads everything that some command would: what is damaged is better known before it is needed.
+fn files(client: &Client, findings: &mut Findings) {
+    let before = findings.0.len();
+    let keys = client.home.identity().and_then(|identity| {
+        let Some(identity) = identity else { return Ok(()) };
+        identity.open_signing()?;
+        for surface in [Surface::Human, Surface::AiLocal] {
+            identity.open_transport(Some(&surface))?;
+        }
+        client.home.genesis().map(drop)
+    });
+    if let Err(failure) = keys {
+        findings.bad("keys", &failure);
+    }
+    match client.home.tickets().list() {
+        Ok(tickets) => {
+            tickets.warnings.iter().for_each(|warning| findings.bad("tickets", &warning.failure));
+        }
+        Err(failure) => findings.bad("tickets", &failure),
+    }
+    match client.ids.damaged() {
+        Ok(0) => {}
+        Ok(lines) => {
+            let message = format!("{lines} lines of the list of runs are damaged");
+            let failure = Failure::new(Kind::KeystoreCorrupt, message);
+            findings.bad("ids", &failure.with_hint("`farwire status --all` finds the runs again"));
+        }
+        Err(failure) => findings.bad("ids", &failure),
+    }
+    if findings.0.len() == before {
+        findings.good("keys", format!("{} is private and whole", client.home.path().display()));
     }
 }
 

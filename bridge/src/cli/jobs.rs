@@ -124,7 +124,7 @@ impl Output {
                     Event::Output(STDOUT, bytes) => put(&mut std::io::stdout(), &bytes)?,
                     Event::Output(_, bytes) => put(&mut std::io::stderr(), &bytes)?,
                     Event::Gap(bytes) => no_longer_kept(bytes),
-                    Event::Lost(why) => eprintln!("farwire: {why}"),
+                    Event::Lost(why) => note!("farwire: {why}"),
                     _ => {}
                 }
             }
@@ -179,16 +179,16 @@ impl Output {
 
 fn say(exit: Option<Exit>) {
     match exit {
-        Some(Exit::Code(code)) => eprintln!("farwire: it ended with exit code {code}"),
+        Some(Exit::Code(code)) => note!("farwire: it ended with exit code {code}"),
         Some(Exit::Signal(number)) => {
-            eprintln!("farwire: it was ended by signal {}", signal::name(number));
+            note!("farwire: it was ended by signal {}", signal::name(number));
         }
-        None => eprintln!("farwire: it is still running"),
+        None => note!("farwire: it is still running"),
     }
 }
 
 fn no_longer_kept(bytes: u64) {
-    eprintln!("farwire: {} bytes are no longer kept", human::size(bytes));
+    note!("farwire: {} bytes are no longer kept", human::size(bytes));
 }
 
 fn put(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
@@ -234,7 +234,7 @@ impl Status {
     pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let (open, trouble) = online(client, open(client, self.server.as_deref(), self.all))?;
         for (name, failure) in &trouble {
-            eprintln!("warning: `{}`: {}", neutral(name), neutral(&failure.message));
+            note!("warning: `{}`: {}", neutral(name), neutral(&failure.message));
         }
         if self.json.json {
             return print_json(&open);

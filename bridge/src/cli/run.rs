@@ -60,7 +60,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// Through a login shell, with its start-up files
-    #[arg(long, requires = "line")]
+    #[arg(long, requires = "line", conflicts_with = "argv")]
     login: bool,
     /// Kill it after this time: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -192,10 +192,10 @@ impl Run {
 fn report(ended: &Ended) {
     let state = &ended.state;
     if let Some(escaped) = state.escaped {
-        eprintln!("farwire: {escaped} processes left the process group and were not killed");
+        note!("farwire: {escaped} processes left the process group and were not killed");
     }
     if state.reason == Some(farwire_protocol::streams::run::Reason::Timeout) {
-        eprintln!("farwire: killed, its time was up");
+        note!("farwire: killed, its time was up");
     }
 }
 
@@ -236,14 +236,14 @@ async fn interrupts(client: &Client, server: &Server, job: Nonce) -> Result<(), 
     let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
     for (number, what) in [(libc::SIGINT, "interrupting"), (libc::SIGKILL, "killing")] {
         int.recv().await;
-        eprintln!(
+        note!(
             "farwire: {what} it; once more to {}",
             if number == libc::SIGINT { "kill it" } else { "leave" }
         );
         tokio::select! {
             stopped = control::stop(client, server, job, Some(number)) => {
                 if let Err(failure) = stopped {
-                    eprintln!("farwire: {}", failure.message);
+                    note!("farwire: {}", failure.message);
                 }
             }
             _ = int.recv(), if number == libc::SIGKILL => return Ok(()),
@@ -272,17 +272,17 @@ impl Watcher<'_> {
                     }
                 }
                 Event::Gap(bytes) => {
-                    eprintln!("farwire: {bytes} bytes of output were dropped on the server");
+                    note!("farwire: {bytes} bytes of output were dropped on the server");
                 }
                 Event::Lost(why) if !lost => {
                     lost = true;
-                    eprintln!("farwire: {why}; the program goes on, trying to get back to it");
+                    note!("farwire: {why}; the program goes on, trying to get back to it");
                 }
                 Event::Back if lost => {
                     lost = false;
-                    eprintln!("farwire: back");
+                    note!("farwire: back");
                 }
-                Event::Queued => eprintln!("farwire: the server is busy; waiting for our turn"),
+                Event::Queued => note!("farwire: the server is busy; waiting for our turn"),
                 Event::Lost(_) | Event::Back | Event::Started => {}
             }
         }

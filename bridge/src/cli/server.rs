@@ -216,7 +216,7 @@ impl Create {
             }));
         }
         let minutes = self.expires.as_secs() / 60;
-        eprintln!("server `{}` is created; run this on it within {minutes} minutes:", self.name);
+        note!("server `{}` is created; run this on it within {minutes} minutes:", self.name);
         print(&format!("{command}\n"))
     }
 
@@ -247,13 +247,13 @@ impl Ls {
             all.retain(|known| selector.matches(known));
         }
         if let Some(trouble) = &trouble {
-            eprintln!("warning: {}; states are not known", neutral(&trouble.message));
+            note!("warning: {}; states are not known", neutral(&trouble.message));
         }
         if self.json.json {
             return servers_json(&all);
         }
         if all.is_empty() {
-            eprintln!("no servers; `farwire server create NAME` makes one");
+            note!("no servers; `farwire server create NAME` makes one");
         }
         let mut table = Table::new().limit(0, 64).limit(1, 64).limit(2, LIMIT).limit(3, 64);
         for known in &all {
@@ -336,11 +336,24 @@ fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
         (Err(failure), Err(_)) => return Err(failure),
         // A server that was added by hand has no record of ours, and one never enrolled has no pin.
         (Err(failure), Ok(())) if failure.kind != Kind::UnknownServer => {
-            eprintln!("warning: the relay's record stays: {}", neutral(&failure.message));
+            note!("warning: the relay's record stays: {}", neutral(&failure.message));
         }
         _ => {}
     }
+    forget(client, &options.name)?;
     done(options.json, &options.name, "removed")
+}
+
+/// Removes the tickets of a server that nobody was let in with.
+fn forget(client: &Client, name: &str) -> Result<(), Failure> {
+    let tickets = client.home.tickets();
+    let guard = client.home.lock()?;
+    for (_, ticket) in tickets.list()?.entries {
+        if ticket.name == name && !matches!(ticket.state, TicketState::Answered(_)) {
+            tickets.remove(&guard, &ticket.token.enrollment)?;
+        }
+    }
+    Ok(())
 }
 
 impl AddServer {
@@ -373,7 +386,7 @@ impl AddServer {
             ..Pin::new(self.read()?, old.relay.clone(), None, unix_time())
         };
         client.home.pins().replace(&client.home.lock()?, &self.name, &old.bundle.id, &pin)?;
-        eprintln!("was {}", old.fingerprint());
+        note!("was {}", old.fingerprint());
         done(self.json, &self.name, &format!("pinned anew, {}", pin.fingerprint()))
     }
 }
@@ -399,7 +412,7 @@ impl Accept {
                     format!("the agent that waits has another fingerprint: {fingerprint}");
                 return Err(Failure::new(Kind::InvalidArgument, message));
             }
-            eprintln!(
+            note!(
                 "compare with `farwire-agent fingerprint` on the server, then give it with --fingerprint"
             );
             return done(self.json, &self.name, &format!("waits, {fingerprint}"));

@@ -31,6 +31,9 @@ use crate::tools::{Caller, Desk, Effect, Tool, budget, fate};
 /// How much longer than its wait an answer may take on the way.
 pub(super) const SLACK: Duration = Duration::from_secs(4);
 
+/// No timeout is longer: 366 days, as on the command line.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
 /// The arguments of `run`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -133,14 +136,13 @@ impl Run {
 }
 
 fn milliseconds(seconds: f64) -> Result<u64, Failure> {
-    let fits = Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero());
-    let duration = fits.ok_or_else(|| {
-        Failure::new(
-            Kind::InvalidArgument,
-            format!("timeout: {seconds} is not a number of seconds"),
-        )
-    })?;
-    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    let fits = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST);
+    let fits = fits.and_then(|duration| u64::try_from(duration.as_millis()).ok());
+    fits.filter(|&milliseconds| milliseconds > 0).ok_or_else(|| {
+        let message = "timeout is not between 0.001 and 31622400 seconds";
+        Failure::new(Kind::InvalidArgument, message)
+            .with_hint("leave timeout out, and the run may take as long as it takes")
+    })
 }
 
 /// A digest from the beginning. Raw bytes clean down: more than is shown is asked for.

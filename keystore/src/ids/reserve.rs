@@ -102,6 +102,22 @@ pub(super) fn next(dir: &Dir, guard: &Guard, boot: &Boot) -> Result<u64, FileErr
     }
 }
 
+/// Whether [`next`] would find what it needs. Takes nothing.
+pub(super) fn check(dir: &Dir) -> Result<(), FileError> {
+    let path = dir.file_path(NAME);
+    let Some(file) = dir.open_file(NAME, OFlags::RDONLY)? else {
+        let missing = dir.holds(log::NAME)?;
+        return if missing { Err(FileError::damaged(path, Damage::Missing)) } else { Ok(()) };
+    };
+    match [0, STRIDE].map(|at| read(&file, at)) {
+        [Err(Damage::Newer(version)), _] | [_, Err(Damage::Newer(version))] => {
+            Err(FileError::Newer { path, version })
+        }
+        [Err(damage), Err(_)] => Err(FileError::damaged(path, damage)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the whole file: nothing up to `used` is given again. The second place is as it would be if
 /// the sixteen before had been reserved there.
 fn anew(dir: &Dir, guard: &Guard, used: u64, boot: &Boot) -> Result<u64, FileError> {
