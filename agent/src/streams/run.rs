@@ -181,7 +181,7 @@ impl Serving<'_> {
                     self.stream(from, mode, writer).await
                 }
                 Delivery::Digest(digest) => self.digest(digest, writer).await,
-                Delivery::Nothing => self.end(writer, self.counts, None).await,
+                Delivery::Nothing => self.end(writer, Counts::default(), None).await,
             }
         };
         tokio::select! {
