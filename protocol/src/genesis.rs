@@ -1,7 +1,7 @@
 //! The first event of a workspace's log. Its hash is the trust domain of everything enrolled there.
 //!
 //! Later events (devices, grants, revocations, epochs) will follow it in one hash chain; their
-//! numbers are reserved in `docs/spec/log.md`.
+//! numbers are not given yet.
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
