@@ -16,13 +16,20 @@ use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::address::Relay;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::{Class, Reset};
-use farwire_protocol::id::{Kt, Nonce, Target};
-use farwire_protocol::outer::{Role, Verb, Welcome};
+use farwire_protocol::id::{Kind as IdKind, Kt, Nonce, Target};
+use farwire_protocol::outer::{List, Record, Role, Verb, Welcome};
 use farwire_protocol::surface::Surface;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::mail;
+
+/// How long the relay may take to tell more about a failure.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Records come in pages; no workspace has more of them.
+const MOST_PAGES: usize = 100;
 
 /// Program and version, as others see it.
 pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
@@ -192,6 +199,35 @@ impl Client {
         self.relay().await?.welcome().await
     }
 
+    /// What the workspace's relay has in its records.
+    pub async fn records(&self) -> Result<Vec<Record>, Failure> {
+        let mut all = Vec::new();
+        let mut page = None;
+        for _ in 0..MOST_PAGES {
+            let answer = self.call(&List { page }).await?;
+            all.extend(answer.servers);
+            page = answer.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Why the pinned agent cannot be reached: the relay has another one by this name. Only a person
+    /// can say which of them is right.
+    async fn replaced(&self, server: &Server) -> Option<Failure> {
+        let records = timeout(PATIENCE, self.records()).await.ok()?.ok()?;
+        let record = records.iter().find(|record| record.name == server.name)?;
+        let other = record.agent.filter(|agent| *agent != server.pin.bundle.id)?;
+        let message = format!(
+            "the relay has another agent by this name, {}; pinned is {}",
+            other.fingerprint(IdKind::Agent),
+            server.pin.fingerprint()
+        );
+        Some(Failure::new(Kind::ServerKeyChanged, message))
+    }
+
     /// Opens a stream to a server. The first frames are for the caller to seal.
     pub async fn stream(&self, server: &Server, class: Class) -> Result<Stream, Failure> {
         let (connection, link) = self.link(server).await?;
@@ -239,11 +275,19 @@ impl Client {
             instance: self.instance,
             build: BUILD.to_owned(),
         };
-        let made = Link::establish(&me, &server.pin.peer(), send, recv).await;
-        made.map_err(|error| {
-            // A refused HELLO explains more than the streams that went with it.
-            connection.refusal().unwrap_or_else(|| named(error.into(), &server.name))
-        })
+        let error = match Link::establish(&me, &server.pin.peer(), send, recv).await {
+            Ok(link) => return Ok(link),
+            Err(error) => Failure::from(error),
+        };
+        // A refused HELLO explains more than the streams that went with it.
+        if let Some(refusal) = connection.refusal() {
+            return Err(refusal);
+        }
+        let replaced = match error.kind {
+            Kind::UnknownServer | Kind::ServerOffline => self.replaced(server).await,
+            _ => None,
+        };
+        Err(named(replaced.unwrap_or(error), &server.name))
     }
 
     /// Writes down that a link was made, where that is news. Not being able to is no reason to fail.

@@ -72,8 +72,8 @@ kinds! {
         => "`farwire server update NAME --resume` lifts it";
     6 ServerPending "server_pending": "The server has been created, and its agent has not enrolled yet."
         => "run the command that `farwire server create` printed on the server";
-    7 ServerKeyChanged "server_key_changed": "The far end could not prove the key that is pinned for this server."
-        => "compare `farwire-agent fingerprint` on the server with `farwire server show NAME`, then `farwire server repin NAME`";
+    7 ServerKeyChanged "server_key_changed": "Another key than the one that is pinned stands for this server."
+        => "compare with `farwire-agent fingerprint` on NAME itself; if it is right, `farwire server repin NAME`";
     8 RelayUnreachable "relay_unreachable": "The relay does not answer."
         => "`farwire doctor` finds out why";
     9 RelayKeyMismatch "relay_key_mismatch": "What answered at the relay's address does not hold the relay's key."

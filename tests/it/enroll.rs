@@ -1,6 +1,7 @@
 //! Enrollment: one token lets in one agent, and a refused one leaves nothing behind.
 
-use farwire_tests::World;
+use farwire_tests::{Era, Model, World, until};
+use serde_json::json;
 
 #[tokio::test]
 async fn a_token_works_once_and_refused_ones_write_nothing() {
@@ -32,10 +33,8 @@ async fn a_token_works_once_and_refused_ones_write_nothing() {
     assert!(refused("unknown", token).await.contains("error[token_unknown]"));
     let short = world.create("short", &["--expires", "1s"]).await;
     let over = std::time::Instant::now() + std::time::Duration::from_millis(2_100);
-    farwire_tests::until("the token's time to pass", async || {
-        (std::time::Instant::now() > over).then_some(())
-    })
-    .await;
+    until("the token's time to pass", async || (std::time::Instant::now() > over).then_some(()))
+        .await;
     assert!(refused("expired", short).await.contains("error[token_expired]"));
 }
 
@@ -78,23 +77,11 @@ async fn two_agents_with_one_token_are_both_refused() {
 #[tokio::test]
 async fn an_invite_makes_one_workspace() {
     let world = World::new().await;
-    let mut invite = farwire_tests::world::program("farwire-relay");
-    let url =
-        invite.arg("invite").arg("--data").arg(world.path("relay")).output().await.unwrap().stdout;
+    let url = world.invite().await;
     for (home, code) in [("second", 0), ("third", 69)] {
-        let mut init = farwire_tests::world::program("farwire");
-        init.arg("--home").arg(world.path(home)).args(["init", "--relay", "-", "--name", home]);
-        init.stdin(std::process::Stdio::piped());
-        let mut child = init.spawn().unwrap();
-        tokio::io::AsyncWriteExt::write_all(child.stdin.as_mut().unwrap(), &url).await.unwrap();
-        drop(child.stdin.take());
-        let output = child.wait_with_output().await.unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{home}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let init = ["init", "--relay", "-", "--name", home];
+        let done = world.device(home, &init, url.as_bytes()).await;
+        assert_eq!(done.code, code, "{home}: {done:?}");
     }
 }
 
@@ -116,13 +103,65 @@ async fn a_device_that_is_removed_is_out_at_once_and_one_added_by_hand_is_in() {
 }
 
 #[tokio::test]
-async fn a_server_whose_key_changed_is_not_talked_to() {
+async fn a_server_whose_key_changed_is_not_talked_to_until_somebody_has_compared() {
     let mut world = World::with_server("web-1").await;
-    world.enroll("web-2").await;
-    // Somebody puts another machine's agent behind the name that the relay knows.
+    let pin = world.path("bridge/servers/web-1.pin");
+    let old = world.farwire(&["server", "show", "web-1", "--json"]).await.json();
+    let kept = std::fs::read(&pin).unwrap();
+    // The machine is set up anew, and another device of ours has heard of it.
     world.kill_agent("web-1").await;
-    let pins = world.path("bridge/servers");
-    std::fs::copy(pins.join("web-1.pin"), pins.join("swap.pin")).ok();
+    assert_eq!(world.farwire(&["server", "rm", "web-1"]).await.code, 0);
+    std::fs::rename(world.path("web-1"), world.path("before")).unwrap();
+    world.enroll("web-1").await;
+    world.start_agent("web-1").await;
+    std::fs::write(&pin, kept).unwrap();
+
     let done = world.farwire(&["run", "web-1", "--", "true"]).await;
-    assert!(done.code == 255 && done.stderr.contains("error["), "{done:?}");
+    assert!(done.code == 255 && done.stderr.contains("error[server_key_changed]"), "{done:?}");
+    let new = world.agent_with("web-1", &["fingerprint"], b"").await.text();
+    for fingerprint in [old["fingerprint"].as_str().unwrap(), new.trim()] {
+        assert!(done.stderr.contains(fingerprint), "{done:?}");
+    }
+    let listed = world.farwire(&["servers"]).await.text();
+    assert!(listed.contains("another key"), "{listed}");
+
+    let bundle = world.agent_with("web-1", &["fingerprint", "--bundle"], b"").await.stdout;
+    let repin = world.farwire_with(&["server", "repin", "web-1", "--bundle", "-"], &bundle).await;
+    assert_eq!(repin.code, 0, "{repin:?}");
+    assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
+}
+
+#[tokio::test]
+async fn a_second_device_with_keys_that_were_carried_by_hand_has_its_own_runs() {
+    let world = World::with_server("web-1").await;
+    let laptop =
+        async |arguments: &[&str], input: &[u8]| world.device("laptop", arguments, input).await;
+    let url = world.invite().await;
+    let done = laptop(&["init", "--relay", "-", "--name", "laptop"], url.as_bytes()).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let agent = world.agent_with("web-1", &["fingerprint", "--bundle"], b"").await.stdout;
+    let added = laptop(&["server", "add", "box", "--bundle", "-"], &agent).await;
+    assert_eq!(added.code, 0, "{added:?}");
+    let done = laptop(&["run", "box", "--", "true"], b"").await;
+    assert!(done.code == 255 && done.stderr.contains("`farwire-agent device add`"), "{done:?}");
+    let bundle = laptop(&["fingerprint", "--bundle"], b"").await.stdout;
+    let add = ["device", "add", "laptop", "--bundle", "-"];
+    assert_eq!(world.agent_with("web-1", &add, &bundle).await.code, 0);
+    // The agent looks for new devices, and tells the relay.
+    let said = until("the laptop is let in", async || {
+        let done = laptop(&["run", "box", "--", "echo", "in"], b"").await;
+        (done.code == 0).then(|| done.text())
+    });
+    assert_eq!(said.await, "in\n");
+    assert!(laptop(&["servers"], b"").await.text().contains("box  online"));
+
+    // A person sees what runs there; a model sees what its own device has started.
+    let ours = world.farwire(&["run", "web-1", "--detach", "--", "sleep", "60"]).await;
+    assert_eq!(ours.code, 0, "{ours:?}");
+    let seen = laptop(&["status", "--all"], b"").await.text();
+    assert!(seen.contains("echo in") && seen.contains("sleep 60"), "{seen}");
+    let serve = world.device_command("laptop", &["mcp", "serve"]);
+    let mut model = Model::start(serve, Era::Discover).await;
+    let (seen, _) = model.call("status", json!({"all": true})).await;
+    assert!(seen.contains("echo in") && !seen.contains("sleep 60"), "{seen}");
 }

@@ -78,6 +78,14 @@ pub fn program(name: &str) -> Command {
     command
 }
 
+/// The resident memory of a process, in KiB.
+pub fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Gives a program its standard input and waits for its end.
 async fn finish(mut command: Command, input: &[u8]) -> Done {
     command.stdin(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
@@ -164,8 +172,13 @@ impl World {
 
     /// `farwire ARGUMENTS`, not started yet.
     pub fn farwire_command(&self, arguments: &[&str]) -> Command {
+        self.device_command("bridge", arguments)
+    }
+
+    /// `farwire ARGUMENTS` of another device, not started yet.
+    pub fn device_command(&self, home: &str, arguments: &[&str]) -> Command {
         let mut command = program("farwire");
-        command.arg("--home").arg(self.path("bridge")).args(arguments);
+        command.arg("--home").arg(self.path(home)).args(arguments);
         command
     }
 
@@ -174,6 +187,18 @@ impl World {
         let mut command = program("farwire-agent");
         command.args(arguments).arg("--state").arg(self.path(name));
         finish(command, input).await
+    }
+
+    /// A URL of the relay with an invite that has not been used.
+    pub async fn invite(&self) -> String {
+        let mut command = program("farwire-relay");
+        command.arg("invite").arg("--data").arg(self.path("relay"));
+        finish(command, b"").await.text()
+    }
+
+    /// `farwire ARGUMENTS` of another device, with standard input.
+    pub async fn device(&self, home: &str, arguments: &[&str], input: &[u8]) -> Done {
+        finish(self.device_command(home, arguments), input).await
     }
 
     /// Creates a server and gives its token.

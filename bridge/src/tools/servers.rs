@@ -6,7 +6,7 @@ use std::time::Duration;
 use farwire_keystore::Pin;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Id, Nonce};
-use farwire_protocol::outer::{List, Lookup, Record, ServerState};
+use farwire_protocol::outer::{Lookup, Record, ServerState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -117,7 +117,7 @@ impl Known {
 /// All servers: those that are pinned, and those that are being enrolled. When the relay does not
 /// answer, their state is unknown, and why is given.
 pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Failure> {
-    let (records, trouble) = match timeout(PATIENCE, records(client)).await {
+    let (records, trouble) = match timeout(PATIENCE, client.records()).await {
         Ok(Ok(records)) => (records, None),
         Ok(Err(failure)) => (Vec::new(), Some(failure)),
         Err(_) => {
@@ -151,20 +151,6 @@ pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Fail
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((all, trouble))
-}
-
-async fn records(client: &Client) -> Result<Vec<Record>, Failure> {
-    let mut all = Vec::new();
-    let mut page = None;
-    for _ in 0..100 {
-        let answer = client.call(&List { page }).await?;
-        all.extend(answer.servers);
-        page = answer.next;
-        if page.is_none() {
-            break;
-        }
-    }
-    Ok(all)
 }
 
 /// A server that was added by hand is in another workspace's records.

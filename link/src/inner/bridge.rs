@@ -98,7 +98,10 @@ impl From<LinkError> for Failure {
 pub fn reset_failure(reset: Reset) -> Failure {
     let (kind, message) = match reset {
         Reset::UnknownServer => {
-            (Kind::UnknownServer, "the relay knows no such server for this device")
+            let message = "the relay knows no such server for this device";
+            return Failure::new(Kind::UnknownServer, message).with_hint(
+                "it was removed, or belongs to another: then `farwire-agent device add` on it lets this device in",
+            );
         }
         Reset::Offline => (Kind::ServerOffline, "the server's agent is not connected"),
         Reset::Suspended => (Kind::ServerSuspended, "the server is suspended"),
