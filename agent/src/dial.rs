@@ -11,6 +11,7 @@ use farwire_link::outer::Closed;
 use farwire_link::outer::dial::{self, Connection, Identity, blocked};
 use farwire_protocol::address::Relay;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Reset;
 use farwire_protocol::outer::{Notice, Presence, Role};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
@@ -132,15 +133,18 @@ async fn serve(agent: &Arc<Agent>, connection: &Connection) -> (Closed, bool) {
             Ok(notice) = notices.recv() => match notice {
                 Notice::Superseded => {
                     superseded = true;
-                    connection.close(farwire_protocol::header::Reset::Moved);
+                    connection.close(Reset::Moved);
                 }
-                Notice::GoAway(_) => connection.close(farwire_protocol::header::Reset::Closing),
+                Notice::GoAway(_) => connection.close(Reset::Closing),
                 Notice::Mail | Notice::Changed => {}
             },
             _ = look.tick() => told = tell(agent, connection, told).await,
             stream = connection.accept() => match stream {
                 Ok((send, recv)) => agent.receive(send, recv),
-                Err(closed) => return (closed, superseded),
+                Err(closed) => {
+                    superseded |= closed == Closed::ByPeer(Reset::Moved);
+                    return (closed, superseded);
+                }
             },
         }
     }

@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use farwire_link::outer::control::{self, ControlError};
 use farwire_link::outer::{RecvHalf, SendHalf};
@@ -16,6 +17,7 @@ use farwire_protocol::outer::{
 };
 use minicbor::Encode;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
 
 use crate::db::identities::Workspace;
 use crate::db::servers::Server;
@@ -23,6 +25,9 @@ use crate::db::{now, seconds};
 use crate::hello::Admitted;
 use crate::presence::Ticket;
 use crate::run::Relay;
+
+/// How long somebody who is displaced may take to hear of it.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What is known of a connection once it has been let in.
 #[derive(Debug)]
@@ -58,7 +63,8 @@ pub(crate) async fn answer<T: Encode<()>>(
 }
 
 impl Visit<'_> {
-    /// Serves calls until the connection ends. Anything that is not a call ends it, too.
+    /// Serves calls until the connection ends, which is an error, as is anything that is not a call,
+    /// or until another has taken its place, and has been told so.
     pub(crate) async fn serve(
         &self,
         mut recv: RecvHalf,
@@ -81,6 +87,10 @@ impl Visit<'_> {
                 let notice = Answer { id: 0, failure: None, body: Blob(cbor::encode(&notice)) };
                 control::write(&mut *send.lock().await, &notice).await?;
             }
+            // A close overtakes what has been said.
+            let mut send = send.lock().await;
+            send.finish();
+            let _ = timeout(FAREWELL, send.stopped()).await;
             Ok(())
         };
         tokio::select! {

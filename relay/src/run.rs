@@ -271,15 +271,17 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, (who, call): (Admitted, u32)
     if control::answer(&mut send, call, Ok(control::welcome(link.remote(), mail))).await.is_ok() {
         let visit = Visit { relay, who, ticket };
         let streams = TaskTracker::new();
-        tokio::select! {
-            served = visit.serve(recv, send, told) => {
-                if let Err(error) = served {
+        let reason = tokio::select! {
+            served = visit.serve(recv, send, told) => match served {
+                Ok(()) => Reset::Moved,
+                Err(error) => {
                     tracing::debug!(%error, "a control conversation ended");
+                    Reset::Closing
                 }
-            }
-            () = streams_of(relay, &link, who, &streams) => {}
-        }
-        link.close(Reset::Closing);
+            },
+            () = streams_of(relay, &link, who, &streams) => Reset::Closing,
+        };
+        link.close(reason);
     }
     Box::pin(leave(relay, ticket, agent)).await;
 }

@@ -7,4 +7,5 @@ mod cli;
 mod enroll;
 mod hostile_relay;
 mod mcp;
+mod relay;
 mod run;

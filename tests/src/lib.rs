@@ -5,6 +5,8 @@
 
 pub mod hostile;
 pub mod model;
+pub mod raw;
+pub mod simulated;
 pub mod world;
 
 pub use model::{Era, Model};

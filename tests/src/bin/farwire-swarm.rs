@@ -5,20 +5,16 @@
 //!
 //! Usage: `FARWIRE_PROGRAMS=DIR farwire-swarm [AGENTS]`; prints rows of a Markdown table.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use ed25519_dalek::SigningKey;
-use farwire_keystore::Home;
-use farwire_link::outer::dial::{self, Connection, Identity};
+use farwire_link::outer::dial::Identity;
 use farwire_protocol::address::Relay;
-use farwire_protocol::bundle::{self, Bundle};
-use farwire_protocol::cbor::Blob;
-use farwire_protocol::id::{Id, Kind, Kn, Kt, Nonce, TrustDomain};
-use farwire_protocol::outer::{MailAnswer, Role, ServerCreate};
-use farwire_tests::World;
+use farwire_protocol::header::Reset;
+use farwire_tests::simulated::random;
+use farwire_tests::world::resident_kib;
+use farwire_tests::{World, simulated};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -46,7 +42,7 @@ async fn main() -> Result<()> {
     restart(&mut world).await;
     let pid = world.relay_pid();
     sleep(Duration::from_secs(1)).await;
-    let empty = resident_kib(pid)?;
+    let empty = resident_kib(pid);
     let (came, mut arrivals) = mpsc::channel(agents);
     let gate = Arc::new(Semaphore::new(AT_ONCE));
     let mut swarm = JoinSet::new();
@@ -55,7 +51,7 @@ async fn main() -> Result<()> {
     }
     all(&mut arrivals, agents).await?;
     sleep(SETTLE).await;
-    let (full, busy) = (resident_kib(pid)?, cpu(pid)?);
+    let (full, busy) = (resident_kib(pid), cpu(pid)?);
     sleep(SETTLE).await;
     let busy = (cpu(pid)? - busy).as_secs_f64() * 1000.0 / SETTLE.as_secs_f64();
     let each = full.saturating_sub(empty) as f64 / agents as f64;
@@ -102,9 +98,9 @@ async fn live(relay: Relay, identity: Identity, gate: Arc<Semaphore>, came: mpsc
     let mut failures = 0;
     loop {
         let turn = gate.acquire().await;
-        let connection = connect(&relay, &identity).await;
+        let connection = simulated::arrive(&relay, &identity).await;
         drop(turn);
-        if let Some(connection) = connection {
+        if let Ok(connection) = connection {
             failures = 0;
             if came.send(Instant::now()).await.is_err() {
                 return;
@@ -118,87 +114,21 @@ async fn live(relay: Relay, identity: Identity, gate: Arc<Semaphore>, came: mpsc
     }
 }
 
-async fn connect(relay: &Relay, identity: &Identity) -> Option<Connection> {
-    let connection = dial::dial(relay, identity).await.ok()?;
-    connection.welcome().await.ok()?;
-    Some(connection)
-}
-
-/// Makes records for agents, as their owner does who accepts them.
+/// Makes the records and the agents.
 async fn enroll(world: &World, agents: usize) -> Result<(Relay, Vec<Identity>)> {
-    let home = Home::open(&world.path("bridge")).map_err(|f| anyhow!(f.message))?;
-    let relay = home.workspace().ok().flatten().context("no workspace")?.relay;
-    let transport = home.identity().ok().flatten().context("no identity")?.open_transport(None);
-    let transport = transport.map_err(|f| anyhow!(f.message))?;
-    let device = Identity {
-        role: Role::Device,
-        bundle: transport.bundle,
-        kt: transport.kt,
-        instance: nonce(),
-        build: "swarm".to_owned(),
-        found: None,
-        enrollment: None,
-    };
-    let connection = dial::dial(&relay, &device).await?;
+    let (relay, device) = simulated::device(world, "bridge");
+    let device = simulated::arrive(&relay, &device).await.map_err(|f| anyhow!(f.message))?;
     let mut made = Vec::with_capacity(agents);
     for number in 0..agents {
-        let identity = agent();
-        let enrollment = nonce();
-        let name = format!("swarm-{number}");
-        let create = ServerCreate { name, labels: BTreeMap::new(), enrollment, lifetime: 3600 };
-        connection.call(&create).await.map_err(|f| anyhow!(f.message))?;
-        let bundle = Blob(identity.bundle.encode());
-        let answer = MailAnswer { enrollment, agent: bundle, blob: Blob(vec![0; 64]) };
-        connection.call(&answer).await.map_err(|f| anyhow!(f.message))?;
-        made.push(identity);
+        let agent = simulated::enroll(&device, &format!("swarm-{number}")).await;
+        made.push(agent.map_err(|f| anyhow!(f.message))?);
     }
-    connection.shut(farwire_protocol::header::Reset::Closing).await;
+    device.shut(Reset::Closing).await;
     Ok((relay, made))
-}
-
-fn agent() -> Identity {
-    let (id, kt) = (SigningKey::from_bytes(&random()), SigningKey::from_bytes(&random()));
-    let bundle = Bundle {
-        version: bundle::VERSION,
-        kind: Kind::Agent,
-        id: Id(id.verifying_key().to_bytes()),
-        kn: Kn(random()),
-        kt: Kt(kt.verifying_key().to_bytes()),
-        kd: None,
-        seq: 1,
-        not_before: 0,
-        handshake: 1,
-        trust_domain: TrustDomain::NONE,
-    };
-    Identity {
-        role: Role::Agent,
-        bundle: bundle.sign(&id),
-        kt,
-        instance: nonce(),
-        build: "swarm".to_owned(),
-        found: None,
-        enrollment: None,
-    }
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    bytes
-}
-
-fn nonce() -> Nonce {
-    Nonce(random())
 }
 
 fn chance() -> f64 {
     f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX)
-}
-
-fn resident_kib(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).context("no VmRSS")?;
-    Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
 }
 
 fn cpu(pid: u32) -> Result<Duration> {
