@@ -3,6 +3,7 @@
 //! Each test is one family. A refusal names its kind, the object and the next step on two lines that
 //! hold no control characters; nothing panics, and what worked before goes on working.
 
+mod clocks;
 mod faults;
 mod runs;
 mod tokens;

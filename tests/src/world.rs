@@ -1,5 +1,6 @@
 //! A relay, a bridge and servers as processes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -16,6 +17,7 @@ pub struct World {
     scratch: TempDir,
     relay: Option<Child>,
     agents: Vec<(String, Child)>,
+    variables: HashMap<&'static str, Vec<(&'static str, String)>>,
     /// Where the relay listens.
     pub port: u16,
 }
@@ -105,7 +107,8 @@ impl World {
     pub async fn new() -> Self {
         let scratch =
             tempfile::Builder::new().prefix("farwire-test-").tempdir().expect("a directory");
-        let mut world = Self { scratch, relay: None, agents: Vec::new(), port: 0 };
+        let (agents, variables) = (Vec::new(), HashMap::new());
+        let mut world = Self { scratch, relay: None, agents, variables, port: 0 };
         let url = world.start_relay(&[]).await;
         let done =
             world.farwire_with(&["init", "--relay", "-", "--name", "test"], url.as_bytes()).await;
@@ -121,6 +124,18 @@ impl World {
         world
     }
 
+    /// Runs this program with these variables besides, from now on.
+    pub fn set(&mut self, program: &'static str, variables: &[(&'static str, String)]) {
+        self.variables.insert(program, variables.to_vec());
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = program(name);
+        let variables = self.variables.get(name).into_iter().flatten();
+        command.envs(variables.map(|(name, value)| (name, value)));
+        command
+    }
+
     /// A place of this world.
     pub fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
@@ -130,7 +145,8 @@ impl World {
     pub async fn start_relay(&mut self, more: &[&str]) -> String {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.path("relay.log"));
-        let mut child = program("farwire-relay")
+        let mut child = self
+            .program("farwire-relay")
             .args(["serve", "--http", "127.0.0.1:0", "--log", "farwire_relay=debug"])
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .arg("--data")
@@ -177,21 +193,21 @@ impl World {
 
     /// `farwire ARGUMENTS` of another device, not started yet.
     pub fn device_command(&self, home: &str, arguments: &[&str]) -> Command {
-        let mut command = program("farwire");
+        let mut command = self.program("farwire");
         command.arg("--home").arg(self.path(home)).args(arguments);
         command
     }
 
     /// `farwire-agent ARGUMENTS` for one server, with standard input.
     pub async fn agent_with(&self, name: &str, arguments: &[&str], input: &[u8]) -> Done {
-        let mut command = program("farwire-agent");
+        let mut command = self.program("farwire-agent");
         command.args(arguments).arg("--state").arg(self.path(name));
         finish(command, input).await
     }
 
     /// A URL of the relay with an invite that has not been used.
     pub async fn invite(&self) -> String {
-        let mut command = program("farwire-relay");
+        let mut command = self.program("farwire-relay");
         command.arg("invite").arg("--data").arg(self.path("relay"));
         finish(command, b"").await.text()
     }
@@ -232,7 +248,8 @@ impl World {
             .create(true)
             .append(true)
             .open(self.path(&format!("{name}.log")));
-        let child = program("farwire-agent")
+        let child = self
+            .program("farwire-agent")
             .arg("run")
             .arg("--state")
             .arg(self.path(name))

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::cli::{Json, print, print_json, runtime};
 use crate::client::{Client, unix_time};
 use crate::runs::control;
+use crate::text::human;
 use crate::text::neutral::neutral_within;
 
 /// How far clocks may differ before it is worth mentioning, in seconds.
@@ -199,7 +200,9 @@ fn clock(findings: &mut Findings, name: &str, whose: &str, theirs: u64) {
         findings.good(name, format!("{whose} clock is {apart} s from ours"));
         return;
     }
-    let message = format!("{whose} clock says {theirs}, ours {ours}: {apart} s apart");
+    let apart = human::duration(Duration::from_secs(apart));
+    let by = if theirs > ours { "ahead of" } else { "behind" };
+    let message = format!("{whose} clock is {apart} {by} ours");
     let failure = Failure::new(Kind::TimedOut, message)
         .with_hint("set the clock that is wrong; only the expiry of tokens depends on it");
     findings.bad(name, &failure);
