@@ -98,7 +98,7 @@ impl Agent {
 
     async fn admit(
         self: Arc<Self>,
-        (link, owner): (Arc<Link>, Owner),
+        (link, owner): (Arc<Link>, Arc<Owner>),
         opening: &Opening,
         send: SendHalf,
         recv: RecvHalf,
@@ -141,7 +141,7 @@ impl Agent {
             .await
         {
             Ok((link, owner)) => {
-                if !self.links.insert(Arc::new(link), owner) {
+                if !self.links.insert(Arc::new(link), Arc::new(owner)) {
                     tracing::warn!("a link's id was taken");
                 }
             }

@@ -3,29 +3,36 @@
 //! One stream serves a conversation at a time. Taking it up in a new stream first detaches the old
 //! one and waits until it has let go; only then are offsets read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Delivery;
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::owner::Owner;
 
-/// How long a conversation without a stream is remembered.
-const KEEP: Duration = Duration::from_secs(600);
+/// So many are remembered without a stream; the oldest go first.
+const KEPT: usize = 1_024;
 
-/// Beyond so many the old ones are looked for.
-const MANY: usize = 512;
+/// So many are looked at for one that can go.
+const LOOKS: usize = 16;
+
+type Key = (Arc<Owner>, Nonce);
 
 /// All conversations of this agent process.
 #[derive(Debug, Default)]
 pub(crate) struct Conversations {
-    inner: Mutex<HashMap<(Owner, Nonce), Conversation>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    all: HashMap<Key, Conversation>,
+    /// In the order in which they are looked at when there are too many.
+    order: VecDeque<Key>,
 }
 
 #[derive(Debug)]
@@ -34,7 +41,6 @@ struct Conversation {
     about: About,
     detach: CancellationToken,
     seat: Arc<tokio::sync::Mutex<()>>,
-    used: Instant,
 }
 
 /// What a conversation is about.
@@ -52,51 +58,49 @@ pub(crate) struct Seat {
 }
 
 impl Conversations {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Owner, Nonce), Conversation>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
     /// Makes a conversation. One that exists is refused: it must be taken up.
-    pub(crate) fn create(&self, owner: &Owner, id: Nonce, about: About) -> Result<Seat, Failure> {
-        let mut all = self.lock();
-        if all.len() > MANY {
-            all.retain(|_, one| one.used.elapsed() < KEEP || one.seat.try_lock().is_err());
+    pub(crate) fn create(
+        &self,
+        owner: &Arc<Owner>,
+        id: Nonce,
+        about: About,
+    ) -> Result<Seat, Failure> {
+        let mut inner = self.lock();
+        let key = (owner.clone(), id);
+        if inner.all.contains_key(&key) {
+            return Err(Failure::new(Kind::ProtocolViolation, "the conversation exists already"));
         }
+        inner.make_room();
         let seat = Arc::new(tokio::sync::Mutex::new(()));
         let detach = CancellationToken::new();
         let taken = seat.clone().try_lock_owned().expect("nobody else knows it");
-        let conversation = Conversation {
-            generation: 0,
-            about,
-            detach: detach.clone(),
-            seat,
-            used: Instant::now(),
-        };
-        if all.contains_key(&(owner.clone(), id)) {
-            return Err(Failure::new(Kind::ProtocolViolation, "the conversation exists already"));
-        }
-        all.insert((owner.clone(), id), conversation);
+        let conversation = Conversation { generation: 0, about, detach: detach.clone(), seat };
+        inner.all.insert(key.clone(), conversation);
+        inner.order.push_back(key);
         Ok(Seat { detached: detach, _seat: taken })
     }
 
     /// Takes a conversation up in a new stream, with a generation above all before.
     pub(crate) async fn resume(
         &self,
-        owner: &Owner,
+        owner: &Arc<Owner>,
         id: Nonce,
         generation: u32,
     ) -> Result<(Seat, About), Failure> {
         let (detach, seat, about) = {
-            let mut all = self.lock();
+            let mut inner = self.lock();
             let gone =
                 || Failure::new(Kind::ConversationGone, "the agent knows no such conversation");
-            let one = all.get_mut(&(owner.clone(), id)).ok_or_else(gone)?;
+            let one = inner.all.get_mut(&(owner.clone(), id)).ok_or_else(gone)?;
             if generation <= one.generation {
                 let message = "the conversation was taken up by a later stream";
                 return Err(Failure::new(Kind::ProtocolViolation, message));
             }
             one.generation = generation;
-            one.used = Instant::now();
             one.detach.cancel();
             one.detach = CancellationToken::new();
             (one.detach.clone(), one.seat.clone(), one.about.clone())
@@ -109,6 +113,24 @@ impl Conversations {
     }
 }
 
+impl Inner {
+    /// Forgets one that has no stream, if there are too many. Those that have one are looked at again
+    /// when all others have been.
+    fn make_room(&mut self) {
+        for _ in 0..LOOKS {
+            if self.order.len() < KEPT {
+                return;
+            }
+            let Some(key) = self.order.pop_front() else { return };
+            if self.all.get(&key).is_some_and(|one| one.seat.try_lock().is_err()) {
+                self.order.push_back(key);
+            } else {
+                self.all.remove(&key);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use farwire_protocol::id::Id;
@@ -116,8 +138,9 @@ mod tests {
 
     use super::*;
 
-    fn owner(device: u8) -> Owner {
-        Owner { device: Id([device; 32]), surface: Surface::Human, name: String::new() }
+    fn owner(device: u8) -> Arc<Owner> {
+        let name = String::new();
+        Arc::new(Owner { device: Id([device; 32]), surface: Surface::Human, name })
     }
 
     fn about() -> About {
@@ -150,5 +173,21 @@ mod tests {
         for (owner, id) in [(owner(2), id), (owner(1), Nonce([3; 16]))] {
             assert_eq!(all.resume(&owner, id, 1).await.unwrap_err().kind, Kind::ConversationGone);
         }
+    }
+
+    #[test]
+    fn many_conversations_are_bounded_and_those_with_a_stream_stay() {
+        let all = Conversations::default();
+        let owner = owner(1);
+        let number = |n: u32| Nonce(u128::from(n).to_be_bytes());
+        let held = all.create(&owner, number(0), about()).unwrap();
+        for n in 1..5_000 {
+            drop(all.create(&owner, number(n), about()).unwrap());
+        }
+        let inner = all.lock();
+        assert!(inner.all.len() <= KEPT && inner.order.len() == inner.all.len());
+        assert!(inner.all.contains_key(&(owner.clone(), number(0))), "it has a stream");
+        assert!(inner.all.contains_key(&(owner, number(4_999))));
+        drop((inner, held));
     }
 }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::jobs::job::{Job, Plan};
-use crate::jobs::journal::{Journal, Past};
+use crate::jobs::journal::{Asked, Journal, Past};
 use crate::jobs::owner::Owner;
 use crate::jobs::spool::{Limits, Spool};
 
@@ -35,8 +35,11 @@ pub(crate) const CONCURRENT: usize = 64;
 /// How long a job is kept after its end.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// So many jobs are kept at most; the oldest that ended goes first.
-const KEPT: usize = 10_000;
+/// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
+const KEPT: usize = 4_096;
+
+/// Output is brought within its bounds after so many starts.
+const BOUND_EVERY: u32 = 64;
 
 /// So much output of all jobs is kept at most; that of the oldest that ended goes first.
 const KEPT_BYTES: u64 = 2 << 30;
@@ -65,15 +68,10 @@ struct Inner {
     jobs: HashMap<Nonce, Arc<Job>>,
     /// In the order in which they were asked for.
     order: VecDeque<Nonce>,
-    requests: HashMap<(Owner, Nonce), Request>,
-    tombstones: HashMap<(Owner, Nonce), Instant>,
+    tombstones: HashMap<(Arc<Owner>, Nonce), Instant>,
     journal: Journal,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Request {
-    hash: [u8; 32],
-    job: Nonce,
+    /// So many starts since the output was last brought within its bounds.
+    starts: u32,
 }
 
 impl Jobs {
@@ -95,9 +93,9 @@ impl Jobs {
         let inner = Inner {
             jobs: HashMap::new(),
             order: VecDeque::new(),
-            requests: HashMap::new(),
             tombstones: HashMap::new(),
             journal: Journal::open(&state.join("journal"))?,
+            starts: 0,
         };
         Ok(Self {
             inner: Mutex::new(inner),
@@ -116,45 +114,45 @@ impl Jobs {
     /// was there before.
     pub(crate) fn start(
         self: &Arc<Self>,
-        owner: &Owner,
+        owner: &Arc<Owner>,
         start: &Start,
         hash: [u8; 32],
     ) -> Result<(Arc<Job>, bool), Failure> {
-        let key = (owner.clone(), start.request);
-        let mut inner = self.lock();
-        inner.forget(Instant::now());
-        if inner.tombstones.contains_key(&key) {
-            return Err(Failure::new(Kind::Cancelled, "the request was stopped before it arrived"));
-        }
-        if let Some(known) = inner.requests.get(&key) {
-            if known.hash != hash {
-                let message = "this request id was used for another request";
-                return Err(Failure::new(Kind::RequestIdConflict, message));
-            }
-            let job = inner.jobs.get(&known.job).cloned();
-            let gone = || Failure::new(Kind::Expired, "the run is no longer kept");
-            return job.map(|job| (job, true)).ok_or_else(gone);
-        }
-        if start.instance != self.instance {
-            return Err(inner.journal.past(&key.0, start.request, &hash).failure());
-        }
-        let plan = Plan::new(start)?;
         // The bridge names the job, so that it can write the name down before it sends the request.
         let id = start.request;
-        if inner.jobs.contains_key(&id) {
-            return Err(Failure::new(Kind::RequestIdConflict, "this request id is taken"));
+        let mut inner = self.lock();
+        inner.forget(Instant::now());
+        if inner.tombstones.contains_key(&(owner.clone(), id)) {
+            return Err(Failure::new(Kind::Cancelled, "the request was stopped before it arrived"));
         }
-        inner.journal.reserved(&key.0, start.request, &hash);
+        let conflict = || {
+            let message = "this request id was used for another request";
+            Failure::new(Kind::RequestIdConflict, message)
+        };
+        match (inner.journal.asked(owner, id, &hash), inner.jobs.get(&id)) {
+            (Asked::Other, _) => return Err(conflict()),
+            (Asked::Same, Some(job)) => return Ok((job.clone(), true)),
+            (Asked::Same, None) => {
+                return Err(Failure::new(Kind::Expired, "the run is no longer kept"));
+            }
+            (Asked::No, _) if start.instance != self.instance => {
+                return Err(inner.journal.past(owner, id, &hash).failure());
+            }
+            // It is another owner's.
+            (Asked::No, Some(_)) => return Err(conflict()),
+            (Asked::No, None) => {}
+        }
+        let plan = Plan::new(start)?;
+        inner.journal.reserved(owner, id, &hash);
         let spool = Spool::new(Limits::default(), self.directory.join(id.to_string()));
         let job = Arc::new(Job::new(id, owner.clone(), &plan, spool));
         inner.jobs.insert(id, job.clone());
         inner.order.push_back(id);
-        inner.requests.insert(key, Request { hash, job: id });
         drop(inner);
-        let (jobs, running, request) = (self.clone(), job.clone(), start.request);
+        let (jobs, running) = (self.clone(), job.clone());
         self.tasks.spawn(async move {
             let exit = job::run(&running, plan, &jobs.turns).await;
-            jobs.lock().journal.ended(&running.owner, request, exit);
+            jobs.lock().journal.ended(&running.owner, id, exit);
         });
         Ok((job, false))
     }
@@ -190,7 +188,7 @@ impl Jobs {
     }
 
     /// Stops a job, by its id or by the request that started it or will.
-    pub(crate) fn stop(&self, owner: &Owner, stop: &Stop) -> Result<Stopped, Failure> {
+    pub(crate) fn stop(&self, owner: &Arc<Owner>, stop: &Stop) -> Result<Stopped, Failure> {
         if let Some(signal) = stop.signal.filter(|signal| !(1..=31).contains(signal)) {
             return Err(Failure::new(Kind::InvalidArgument, format!("{signal} is not a signal")));
         }
@@ -198,11 +196,9 @@ impl Jobs {
             (Some(id), _) => self.find(owner, id)?,
             (None, Some(request)) => {
                 let mut inner = self.lock();
-                match inner.requests.get(&(owner.clone(), request)).map(|known| known.job) {
-                    Some(id) => match inner.jobs.get(&id).cloned() {
-                        Some(job) => job,
-                        None => return Ok(Stopped::Ended),
-                    },
+                match inner.jobs.get(&request).filter(|job| job.owner == *owner).cloned() {
+                    Some(job) => job,
+                    None if inner.journal.knows(owner, request) => return Ok(Stopped::Ended),
                     None => return inner.bury(owner, request),
                 }
             }
@@ -227,9 +223,9 @@ impl Jobs {
 
 impl Inner {
     /// Makes sure that a request that has not come will not start anything.
-    fn bury(&mut self, owner: &Owner, request: Nonce) -> Result<Stopped, Failure> {
+    fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<Stopped, Failure> {
         self.forget(Instant::now());
-        let own = self.tombstones.keys().filter(|key| key.0 == *owner).count();
+        let own = self.tombstones.keys().filter(|(other, _)| other == owner).count();
         if own >= TOMBSTONES {
             return Err(Failure::new(
                 Kind::Busy,
@@ -248,17 +244,14 @@ impl Inner {
             if !(old || self.order.len() >= KEPT && oldest.ended()) {
                 break;
             }
-            self.remove_oldest();
+            if let Some(id) = self.order.pop_front() {
+                self.jobs.remove(&id);
+            }
         }
-        if self.order.len().is_multiple_of(64) {
+        self.starts += 1;
+        if self.starts == BOUND_EVERY {
+            self.starts = 0;
             self.bound_output();
-        }
-    }
-
-    fn remove_oldest(&mut self) {
-        if let Some(id) = self.order.pop_front() {
-            self.jobs.remove(&id);
-            self.requests.retain(|_, request| request.job != id);
         }
     }
 
@@ -286,7 +279,6 @@ impl Inner {
                 bytes -= size.0;
                 self.order.retain(|id| *id != job.id);
                 self.jobs.remove(&job.id);
-                self.requests.retain(|_, request| request.job != job.id);
             }
         }
     }

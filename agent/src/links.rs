@@ -21,7 +21,7 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Held {
     link: Arc<Link>,
-    owner: Owner,
+    owner: Arc<Owner>,
     opens: Bucket,
 }
 
@@ -31,7 +31,7 @@ impl Links {
     }
 
     /// Keeps a new link. `false` when its id is taken: then it must not be used.
-    pub(crate) fn insert(&self, link: Arc<Link>, owner: Owner) -> bool {
+    pub(crate) fn insert(&self, link: Arc<Link>, owner: Arc<Owner>) -> bool {
         let mut all = self.lock();
         all.retain(|_, held| !held.link.is_over());
         if all.contains_key(&link.id()) {
@@ -47,7 +47,7 @@ impl Links {
     }
 
     /// The link with this id.
-    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<(Arc<Link>, Owner)> {
+    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<(Arc<Link>, Arc<Owner>)> {
         let all = self.lock();
         let held = all.get(id).filter(|held| !held.link.is_over())?;
         Some((held.link.clone(), held.owner.clone()))

@@ -23,7 +23,7 @@ use crate::jobs::owner::Owner;
 pub(crate) struct Context {
     pub(crate) agent: Arc<Agent>,
     pub(crate) link: Arc<Link>,
-    pub(crate) owner: Owner,
+    pub(crate) owner: Arc<Owner>,
 }
 
 /// Serves a stream that has been admitted.

@@ -1,5 +1,6 @@
 //! `run`, from the command line to a real process and back.
 
+use farwire_tests::world::resident_kib;
 use farwire_tests::{World, until};
 
 #[tokio::test]
@@ -172,24 +173,29 @@ async fn a_run_survives_the_death_and_the_return_of_the_relay() {
 }
 
 #[tokio::test]
-async fn hundreds_of_short_runs_leave_nothing_behind_in_the_agent() {
+async fn ten_thousand_short_runs_in_a_row_leave_nothing_behind() {
     let world = World::with_server("web-1").await;
     let mut model = world.model(farwire_tests::Era::Discover).await;
-    let agent = format!("/proc/{}", world.agent_pid("web-1"));
-    let open = || std::fs::read_dir(format!("{agent}/fd")).unwrap().count();
+    let programs = [world.agent_pid("web-1"), world.relay_pid(), model.pid()];
+    let files = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let call = serde_json::json!({"server": "web-1", "command": "echo hi"});
-    for _ in 0..20 {
-        model.call("run", call.clone()).await;
-    }
-    let before = open();
-    for _ in 0..300 {
+    let mut before = Vec::new();
+    for number in 0..10_000 {
+        if number == 1_000 {
+            before = programs.iter().map(|&pid| (files(pid), resident_kib(pid))).collect();
+        }
         let (text, error) = model.call("run", call.clone()).await;
-        assert!(!error && text.contains("exit=0") && text.ends_with("hi\n"), "{text}");
+        assert!(!error && text.contains("exit=0") && text.ends_with("hi\n"), "{number}: {text}");
     }
-    until("descriptors to be closed", async || (open() <= before + 4).then_some(())).await;
+    for (&pid, (open, resident)) in programs.iter().zip(before) {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        until("descriptors to be closed", async || (files(pid) <= open + 4).then_some(())).await;
+        let more = resident_kib(pid).saturating_sub(resident);
+        assert!(more < 16 << 10, "{name} has grown by {more} KiB");
+    }
     let spool = std::fs::read_dir(world.path("web-1").join("spool")).unwrap().count();
     assert_eq!(spool, 0, "little output costs no file");
-    let children =
-        std::fs::read_to_string(format!("{agent}/task/{}/children", world.agent_pid("web-1")));
+    let agent = world.agent_pid("web-1");
+    let children = std::fs::read_to_string(format!("/proc/{agent}/task/{agent}/children"));
     assert_eq!(children.unwrap_or_default().trim(), "", "no zombie is left");
 }

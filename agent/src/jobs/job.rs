@@ -3,7 +3,8 @@
 //! [`run()`] is the only one that reads the program's pipes and waits for it. Everybody else reads the
 //! spool, watches the phase, writes standard input, or asks for a stop.
 
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use farwire_protocol::failure::Failure;
@@ -12,7 +13,7 @@ use farwire_protocol::streams::control::{Job as Shown, Stopped};
 use farwire_protocol::streams::run::{Exit, Reason, State};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::jobs::owner::Owner;
@@ -41,17 +42,52 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: Nonce,
-    pub(crate) owner: Owner,
+    pub(crate) owner: Arc<Owner>,
     pub(crate) spool: Spool,
     command: String,
     user: String,
     asked: Instant,
     times: Mutex<Times>,
     phase: watch::Sender<Phase>,
-    stops: mpsc::Sender<Option<i32>>,
-    stops_taken: Mutex<Option<mpsc::Receiver<Option<i32>>>>,
+    stops: Stops,
     stdin: tokio::sync::Mutex<Stdin>,
-    written: watch::Sender<u64>,
+    /// How much standard input has been passed on, where there is any.
+    written: Option<watch::Sender<u64>>,
+}
+
+/// No input is ever passed on.
+static NOTHING: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// Stops that wait to be carried out. A channel would take more room than the rest of a job.
+#[derive(Debug, Default)]
+struct Stops {
+    waiting: Mutex<VecDeque<Option<i32>>>,
+    told: Notify,
+}
+
+impl Stops {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Option<i32>>> {
+        self.waiting.lock().expect("nothing panics while it is held")
+    }
+
+    fn add(&self, stop: Option<i32>) {
+        let mut waiting = self.waiting();
+        // When eight stops wait already, the program is being stopped.
+        if waiting.len() < 8 {
+            waiting.push_back(stop);
+            self.told.notify_one();
+        }
+    }
+
+    /// The next stop. For one task.
+    async fn next(&self) -> Option<i32> {
+        loop {
+            if let Some(stop) = self.waiting().pop_front() {
+                return stop;
+            }
+            self.told.notified().await;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +104,7 @@ enum Stdin {
 }
 
 impl Job {
-    pub(crate) fn new(id: Nonce, owner: Owner, plan: &Plan, spool: Spool) -> Self {
-        let (stops, taken) = mpsc::channel(8);
+    pub(crate) fn new(id: Nonce, owner: Arc<Owner>, plan: &Plan, spool: Spool) -> Self {
         let stdin = if plan.piped() { Stdin::Waiting } else { Stdin::Closed };
         Self {
             id,
@@ -80,10 +115,9 @@ impl Job {
             asked: Instant::now(),
             times: Mutex::default(),
             phase: watch::Sender::new(Phase::Queued),
-            stops,
-            stops_taken: Mutex::new(Some(taken)),
+            stops: Stops::default(),
             stdin: tokio::sync::Mutex::new(stdin),
-            written: watch::Sender::new(0),
+            written: plan.piped().then(|| watch::Sender::new(0)),
         }
     }
 
@@ -122,18 +156,18 @@ impl Job {
         if self.ended() {
             return Stopped::Ended;
         }
-        // When eight stops wait already, the program is being stopped.
-        let _ = self.stops.try_send(signal);
+        self.stops.add(signal);
         Stopped::Signalled
     }
 
     /// How far standard input has been passed on, and a way to wait for more.
     pub(crate) fn written(&self) -> watch::Receiver<u64> {
-        self.written.subscribe()
+        self.written.as_ref().unwrap_or(&NOTHING).subscribe()
     }
 
     /// Passes on standard input. A program that wants no more gets none, and that is no error.
     pub(crate) async fn write(&self, bytes: &[u8]) {
+        let Some(written) = &self.written else { return };
         let mut rest = bytes;
         let mut stdin = self.stdin.lock().await;
         while matches!(*stdin, Stdin::Waiting) {
@@ -150,12 +184,12 @@ impl Job {
             match pipe.write(rest).await {
                 Ok(taken) => {
                     rest = rest.get(taken..).unwrap_or_default();
-                    self.written.send_modify(|written| *written += taken as u64);
+                    written.send_modify(|written| *written += taken as u64);
                 }
                 Err(_) => *stdin = Stdin::Closed,
             }
         }
-        self.written.send_modify(|written| *written += rest.len() as u64);
+        written.send_modify(|written| *written += rest.len() as u64);
     }
 
     /// Ends standard input, when the bridge has ended it and everything before has been passed on.
@@ -207,7 +241,7 @@ impl Job {
             surface: self.owner.surface.to_string(),
             age_ms: u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(u64::MAX),
             state: self.state(),
-            mine: self.owner == *to,
+            mine: *self.owner == *to,
             pid,
         }
     }

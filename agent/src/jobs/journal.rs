@@ -1,7 +1,12 @@
-//! What was asked for, across restarts of the agent: one line for each request, one for each end.
+//! What was asked for, by this process and by those before: one line for each request, one for each
+//! end.
 //!
-//! Appended and not synced: it is there to say "I do not know" instead of running something twice,
-//! and after a power cut nothing that it speaks of runs. A damaged line is skipped.
+//! This process remembers requests in memory; the file is for the next one. It is appended and not
+//! synced: it is there to say "I do not know" instead of running something twice, and after a power cut
+//! nothing that it speaks of runs. A damaged line is skipped.
+//!
+//! Both are kept in two generations, the current one and the one before, so that nothing is forgotten
+//! before so many others came that no bridge asks for it any more.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -20,11 +25,14 @@ use crate::jobs::owner::Owner;
 /// Lines older than this are dropped at the start, in seconds.
 const KEEP: u64 = 24 * 3600;
 
-/// The file is begun anew when it is longer.
-const LONGEST: u64 = 8 << 20;
+/// A generation is over when its file is longer: some 130,000 requests.
+const LONGEST: u64 = 16 << 20;
 
 /// No line is longer.
-const LINE: usize = 256;
+const LINE: usize = 128;
+
+/// One half of a SHA-256: against accidents, and against an owner who would only harm itself.
+type Hash = [u8; 16];
 
 /// The journal of this state directory.
 #[derive(Debug)]
@@ -32,14 +40,28 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     length: u64,
-    past: HashMap<[u8; 32], Entry>,
+    longest: u64,
+    /// What this process was asked, and how: the current generation and the one before.
+    asked: [HashMap<Hash, Hash>; 2],
+    past: HashMap<Hash, Entry>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     time: u64,
-    body: String,
-    end: Option<String>,
+    body: Hash,
+    end: Option<Box<str>>,
+}
+
+/// Whether this process was asked before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Asked {
+    /// Never.
+    No,
+    /// This very request.
+    Same,
+    /// Another request with this id.
+    Other,
 }
 
 /// What an earlier process did with a request.
@@ -60,39 +82,41 @@ fn now() -> u64 {
 }
 
 /// One name for a request of an owner.
-fn name(owner: &Owner, request: Nonce) -> [u8; 32] {
-    Sha256::new()
+fn name(owner: &Owner, request: Nonce) -> Hash {
+    let hash = Sha256::new()
         .chain_update(owner.device.0)
         .chain_update(request.0)
         .chain_update(owner.surface.to_string())
-        .finalize()
-        .into()
+        .finalize();
+    half(&hash.into())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn half(hash: &[u8; 32]) -> Hash {
+    let mut out = [0; 16];
+    out.copy_from_slice(&hash[..16]);
+    out
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(out)
+fn unhex(text: &str) -> Option<Hash> {
+    data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+fn hex(hash: &Hash) -> String {
+    data_encoding::HEXLOWER.encode(hash)
 }
 
 impl Journal {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let failed =
             |error: std::io::Error| Failure::new(Kind::Io, format!("{}: {error}", path.display()));
-        let past = match File::open(path) {
-            Ok(file) => read(file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => HashMap::new(),
-            Err(error) => return Err(failed(error)),
-        };
+        let mut past = HashMap::new();
+        for path in [&before(path), path] {
+            match File::open(path) {
+                Ok(file) => read(file, &mut past),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
         let beside = path.with_extension("new");
         let mut file = create(&beside).map_err(failed)?;
         let mut length = 0;
@@ -102,13 +126,36 @@ impl Journal {
             length += text.len() as u64;
         }
         std::fs::rename(&beside, path).map_err(failed)?;
-        Ok(Self { path: path.to_path_buf(), file, length, past })
+        // What is only in there is in the new file now.
+        let _ = std::fs::remove_file(before(path));
+        let (path, asked) = (path.to_path_buf(), Default::default());
+        Ok(Self { path, file, length, longest: LONGEST, asked, past })
+    }
+
+    /// Whether this process was asked this before.
+    pub(crate) fn asked(&self, owner: &Owner, request: Nonce, body: &[u8; 32]) -> Asked {
+        let name = name(owner, request);
+        match self.asked.iter().find_map(|generation| generation.get(&name)) {
+            None => Asked::No,
+            Some(known) if *known == half(body) => Asked::Same,
+            Some(_) => Asked::Other,
+        }
+    }
+
+    /// Whether this process was asked anything by this id.
+    pub(crate) fn knows(&self, owner: &Owner, request: Nonce) -> bool {
+        let name = name(owner, request);
+        self.asked.iter().any(|generation| generation.contains_key(&name))
     }
 
     /// A request will be carried out.
     pub(crate) fn reserved(&mut self, owner: &Owner, request: Nonce, body: &[u8; 32]) {
-        let entry = Entry { time: now(), body: hex(body), end: None };
-        self.append(&entry.lines(&name(owner, request)));
+        if self.length > self.longest {
+            self.turn();
+        }
+        let (name, body) = (name(owner, request), half(body));
+        self.asked[0].insert(name, body);
+        self.append(&Entry { time: now(), body, end: None }.lines(&name));
     }
 
     /// A request's program has ended.
@@ -122,67 +169,79 @@ impl Journal {
     }
 
     fn append(&mut self, text: &str) {
-        if self.length > LONGEST {
-            // Only what earlier processes did matters, and what this one did is in memory.
-            if let Ok(file) = create(&self.path) {
-                self.file = file;
-                self.length = 0;
-            }
-        }
         self.length += text.len() as u64;
         if let Err(error) = self.file.write_all(text.as_bytes()) {
             tracing::warn!(%error, "the journal could not be written");
         }
     }
 
+    /// Begins a generation: the current one becomes the one before, and that one is forgotten.
+    fn turn(&mut self) {
+        let begun =
+            std::fs::rename(&self.path, before(&self.path)).and_then(|()| create(&self.path));
+        match begun {
+            Ok(file) => self.file = file,
+            // A longer file is better than none.
+            Err(error) => return tracing::warn!(%error, "the journal could not be begun anew"),
+        }
+        self.length = 0;
+        self.asked.swap(0, 1);
+        self.asked[0].clear();
+    }
+
     /// What an earlier process did with a request.
     pub(crate) fn past(&self, owner: &Owner, request: Nonce, body: &[u8; 32]) -> Past {
         match self.past.get(&name(owner, request)) {
             None => Past::Unknown,
-            Some(entry) if entry.body != hex(body) => Past::Conflict,
-            Some(entry) => entry.end.clone().map_or(Past::Reserved, Past::Ended),
+            Some(entry) if entry.body != half(body) => Past::Conflict,
+            Some(Entry { end: Some(end), .. }) => Past::Ended(end.to_string()),
+            Some(_) => Past::Reserved,
         }
     }
 }
 
 impl Entry {
-    fn lines(&self, name: &[u8; 32]) -> String {
-        let mut text = format!("r {} {} {}\n", hex(name), self.time, self.body);
+    fn lines(&self, name: &Hash) -> String {
+        let name = hex(name);
+        let mut text = format!("r {name} {} {}\n", self.time, hex(&self.body));
         if let Some(end) = &self.end {
-            text = format!("{text}e {} {end}\n", hex(name));
+            text = format!("{text}e {name} {end}\n");
         }
         text
     }
+}
+
+/// Where the generation before is.
+fn before(path: &Path) -> PathBuf {
+    path.with_extension("old")
 }
 
 fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
 
-fn read(file: File) -> HashMap<[u8; 32], Entry> {
-    let mut past = HashMap::new();
+fn read(file: File, past: &mut HashMap<Hash, Entry>) {
     for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
         let Ok(line) = String::from_utf8(line) else { continue };
         if line.len() <= LINE {
-            take(&mut past, &line);
+            take(past, &line);
         }
     }
-    past
 }
 
-fn take(past: &mut HashMap<[u8; 32], Entry>, line: &str) -> Option<()> {
+fn take(past: &mut HashMap<Hash, Entry>, line: &str) -> Option<()> {
     let (kind, rest) = line.split_once(' ')?;
     let (name, rest) = rest.split_once(' ')?;
     let name = unhex(name)?;
     match kind {
         "r" => {
             let (time, body) = rest.split_once(' ')?;
-            let time = time.parse().ok()?;
-            if now().saturating_sub(time) <= KEEP && unhex(body).is_some() {
-                past.insert(name, Entry { time, body: body.to_owned(), end: None });
+            let (time, body) = (time.parse().ok()?, unhex(body)?);
+            if now().saturating_sub(time) <= KEEP {
+                past.insert(name, Entry { time, body, end: None });
             }
         }
-        "e" => past.get_mut(&name)?.end = Some(rest.to_owned()),
+        "e" => past.get_mut(&name)?.end = Some(rest.into()),
         _ => {}
     }
     Some(())
@@ -235,6 +294,29 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let next = Journal::open(&path).unwrap();
         assert_eq!(next.past(&human, Nonce([1; 16]), &[5; 32]), Past::Reserved);
+    }
+
+    #[test]
+    fn two_generations_are_remembered_by_this_process_and_by_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let human = owner(Surface::Human);
+        let mut first = Journal::open(&path).unwrap();
+        first.longest = 10 * 79;
+        for number in 0..100 {
+            first.reserved(&human, Nonce([number; 16]), &[5; 32]);
+        }
+        let known = |n: u8| first.asked(&human, Nonce([n; 16]), &[5; 32]);
+        assert_eq!(known(99), Asked::Same);
+        assert_eq!(first.asked(&human, Nonce([99; 16]), &[6; 32]), Asked::Other);
+        let kept = (0..100).filter(|&n| known(n) == Asked::Same).count();
+        assert!((11..=22).contains(&kept), "{kept}");
+        let next = Journal::open(&path).unwrap();
+        let past = (0..100_u8)
+            .filter(|&n| next.past(&human, Nonce([n; 16]), &[5; 32]) == Past::Reserved)
+            .count();
+        assert_eq!(past, kept, "the next process knows as much");
+        assert_eq!(next.asked(&human, Nonce([99; 16]), &[5; 32]), Asked::No, "it was another");
     }
 
     #[test]

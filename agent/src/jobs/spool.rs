@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use reader::{Item, Mode, SpoolReader};
 pub(crate) use view::Piece;
@@ -106,14 +106,18 @@ struct Shared {
     /// Wakes readers: the end of the log, and whether it is finished.
     grown: watch::Sender<(u64, bool)>,
     /// Wakes the writer: some lossless reader has moved.
-    read: watch::Sender<u64>,
+    read: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
     path: PathBuf,
-    file: Option<File>,
+    /// There is a file.
+    filed: bool,
+    /// The same, open: as long as it is written.
+    file: Option<Arc<File>>,
+    finished: bool,
     /// Everything below is in the file, as far as it is kept.
     file_end: u64,
     failed: Option<String>,
@@ -144,7 +148,9 @@ impl Spool {
         let inner = Inner {
             limits,
             path,
+            filed: false,
             file: None,
+            finished: false,
             file_end: 0,
             failed: None,
             start: 0,
@@ -164,7 +170,7 @@ impl Spool {
         let shared = Shared {
             inner: Mutex::new(inner),
             grown: watch::Sender::new((0, false)),
-            read: watch::Sender::new(0),
+            read: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -188,20 +194,14 @@ impl Spool {
 
     /// No more bytes will come.
     pub(crate) fn finish(&self) {
+        self.lock().finish();
         self.shared.grown.send_modify(|grown| grown.1 = true);
     }
 
-    /// Waits while a lossless reader has so much unread that more would cost it bytes.
+    /// Waits while a lossless reader has so much unread that more would cost it bytes. For one writer.
     pub(crate) async fn room(&self) {
-        let mut read = self.shared.read.subscribe();
-        loop {
-            read.mark_unchanged();
-            if self.lock().has_room() {
-                return;
-            }
-            if read.changed().await.is_err() {
-                return;
-            }
+        while !self.lock().has_room() {
+            self.shared.read.notified().await;
         }
     }
 
@@ -241,6 +241,9 @@ impl Spool {
         inner.gather();
         inner.write_out(true);
         inner.shrink_memory(0);
+        if inner.finished {
+            inner.file = None;
+        }
     }
 
     /// The line that is being written, cut, and how many whole lines there are.
@@ -278,6 +281,35 @@ impl Inner {
         self.bound();
     }
 
+    /// Takes no more room than it must from now on: nobody writes, and few will read.
+    fn finish(&mut self) {
+        self.finished = true;
+        self.gather();
+        if self.filed {
+            self.write_out(false);
+            self.shrink_memory(0);
+            self.file = None;
+        }
+        if !self.memory.is_empty() {
+            // Pieces may be small parts of large buffers.
+            let length = self.memory.iter().map(Bytes::len).sum();
+            let mut all = Vec::with_capacity(length);
+            self.memory.iter().for_each(|piece| all.extend_from_slice(piece));
+            self.memory = VecDeque::from([Bytes::from(all)]);
+        }
+        self.index.shrink_to_fit();
+        self.switches.shrink_to_fit();
+    }
+
+    /// The file, to read from.
+    fn open(&self) -> Option<Arc<File>> {
+        match &self.file {
+            Some(file) => Some(file.clone()),
+            None if self.filed => File::open(&self.path).ok().map(Arc::new),
+            None => None,
+        }
+    }
+
     fn gather(&mut self) {
         if !self.gathered.is_empty() {
             let gathered = std::mem::take(&mut self.gathered);
@@ -290,7 +322,7 @@ impl Inner {
         let in_memory = self.end - self.memory_start;
         if self.failed.is_none() {
             let unwritten = self.end - self.file_end.max(self.memory_start);
-            let due = if self.file.is_some() { self.limits.block } else { self.limits.memory };
+            let due = if self.filed { self.limits.block } else { self.limits.memory };
             if unwritten > due as u64 {
                 self.gather();
                 self.write_out(false);
@@ -300,8 +332,7 @@ impl Inner {
             self.gather();
             self.shrink_memory(self.limits.fallback);
             self.drop_until(self.memory_start.max(self.start));
-        } else if self.file.is_some() && in_memory > (self.limits.window + self.limits.block) as u64
-        {
+        } else if self.filed && in_memory > (self.limits.window + self.limits.block) as u64 {
             self.shrink_memory(self.limits.window);
         }
         if self.end - self.start > self.limits.total + HOLE.min(self.limits.total) {
@@ -315,7 +346,7 @@ impl Inner {
 
     /// Writes what is in memory and not yet in the file.
     fn write_out(&mut self, force: bool) {
-        if self.failed.is_some() || (self.file.is_none() && !force && self.end == 0) {
+        if self.failed.is_some() || (!self.filed && !force && self.end == 0) {
             return;
         }
         if let Err(error) = self.try_write_out() {
@@ -328,10 +359,11 @@ impl Inner {
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
-                .create_new(true)
+                .create_new(!self.filed)
                 .mode(0o600)
                 .open(&self.path)?;
-            self.file = Some(file);
+            self.file = Some(Arc::new(file));
+            self.filed = true;
         }
         let Some(file) = &self.file else { return Ok(()) };
         let mut at = self.memory_start;
@@ -381,7 +413,7 @@ impl Inner {
         if let Some(file) = &self.file {
             let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // A file system without holes keeps the space until the job is removed.
-            let _ = rustix::fs::fallocate(file, hole, self.start, offset - self.start);
+            let _ = rustix::fs::fallocate(&**file, hole, self.start, offset - self.start);
         }
         self.start = offset;
         while let Some(chunk) = self.memory.front()
@@ -463,7 +495,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        if self.filed {
             // A file that cannot be removed is found at the next start, which removes all.
             let _ = std::fs::remove_file(&self.path);
         }

@@ -17,7 +17,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{Exit, Reason, STDERR, STDOUT};
 use rustix::io::Errno;
 use tokio::net::unix::pipe;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Job, Phase, Plan, Stdin};
@@ -47,11 +47,9 @@ const LADDER: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGKILL];
 
 /// Carries a job out, from its turn to its last byte. Gives the exit when the program has ended.
 pub(crate) async fn run(job: &Job, plan: Plan, turns: &Semaphore) -> Option<Exit> {
-    let stops = job.stops_taken.lock().expect("nothing panics while it is held").take();
-    let mut stops = stops.expect("a job is run once");
     let turn = tokio::select! {
         biased;
-        _ = stops.recv() => None,
+        _ = job.stops.next() => None,
         turn = turns.acquire() => turn.ok(),
     };
     let started = match turn {
@@ -76,7 +74,7 @@ pub(crate) async fn run(job: &Job, plan: Plan, turns: &Semaphore) -> Option<Exit
         std::future::pending().await
     };
     let exit = tokio::select! {
-        exit = running.until_exit(&mut stops) => exit,
+        exit = running.until_exit() => exit,
         never = feed => never,
     };
     let escaped = running.settle(&plan.mark).await;
@@ -143,19 +141,17 @@ impl<'a> Running<'a> {
         Ok((running, stdin.map_err(failed)?))
     }
 
-    async fn until_exit(
-        &mut self,
-        stops: &mut mpsc::Receiver<Option<i32>>,
-    ) -> Result<Exit, Failure> {
+    async fn until_exit(&mut self) -> Result<Exit, Failure> {
+        let job = self.job;
         let leader = self.leader.clone();
         let mut exit = std::pin::pin!(leader.exited());
         loop {
-            let room = self.job.spool.room();
+            let room = job.spool.room();
             tokio::select! {
                 // Stops first, so that a program that never stops talking can be stopped; its end
                 // last, so that its last words come before it.
                 biased;
-                Some(signal) = stops.recv() => self.stop(signal),
+                signal = job.stops.next() => self.stop(signal),
                 () = at(self.deadline) => self.time_out(),
                 () = at(self.ladder.map(|rung| rung.1)) => self.climb(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref(), room) => {

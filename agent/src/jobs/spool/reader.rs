@@ -85,11 +85,11 @@ impl SpoolReader {
             let (stream, until) = inner.run_at(self.at);
             let limit = limit.min(usize::try_from(until - self.at).unwrap_or(limit));
             let found = inner.in_memory(self.at, limit);
-            let file = inner.file.as_ref().and_then(|file| file.try_clone().ok());
+            let file = if found.is_none() { inner.open() } else { None };
             let file_limit =
                 usize::try_from(inner.file_end.saturating_sub(self.at)).unwrap_or(limit);
             drop(inner);
-            let bytes = found.or_else(|| read(file?, self.at, limit.min(file_limit)));
+            let bytes = found.or_else(|| read(&*file?, self.at, limit.min(file_limit)));
             let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
                 // The file cannot be read: what was only there is lost, and said to be.
                 self.lose_file();
@@ -114,7 +114,7 @@ impl SpoolReader {
         self.at += by;
         if let Some(hold) = self.hold {
             self.spool.lock().holds.insert(hold, self.at);
-            self.spool.shared.read.send_modify(|read| *read += 1);
+            self.spool.shared.read.notify_one();
         }
     }
 
@@ -135,13 +135,13 @@ impl Drop for SpoolReader {
     fn drop(&mut self) {
         if let Some(hold) = self.hold {
             self.spool.lock().holds.remove(&hold);
-            self.spool.shared.read.send_modify(|read| *read += 1);
+            self.spool.shared.read.notify_one();
         }
     }
 }
 
 /// Reads from the file without holding the lock.
-fn read(file: File, at: u64, limit: usize) -> Option<Bytes> {
+fn read(file: &File, at: u64, limit: usize) -> Option<Bytes> {
     let mut buffer = BytesMut::zeroed(limit);
     let length = file.read_at(&mut buffer, at).ok()?;
     buffer.truncate(length);

@@ -188,3 +188,31 @@ fn the_file_is_gone_with_its_spool() {
     drop(spool);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn what_is_finished_holds_no_descriptor_and_no_more_memory_than_it_has_bytes() {
+    let (_directory, log) = spool(Limits::default());
+    let large = Bytes::from(vec![b'x'; 64 << 10]);
+    log.append(1, large.slice(..5_000));
+    log.finish();
+    {
+        let inner = log.lock();
+        assert!(inner.file.is_none() && inner.memory.len() == 1 && inner.memory[0].len() == 5_000);
+    }
+    assert!(large.try_into_mut().is_ok(), "nobody holds the whole buffer for a part of it");
+
+    let (_directory, log) = spool(Limits::default());
+    let text: Vec<u8> = (0..1 << 20).map(|at: u32| (at / 7) as u8).collect();
+    log.append(1, Bytes::from(text.clone()));
+    log.finish();
+    {
+        let inner = log.lock();
+        assert!(inner.filed && inner.file.is_none() && inner.memory.is_empty());
+    }
+    let mut reader = log.reader(0, Mode::Lossless);
+    let mut read = Vec::new();
+    while let Item::Data(1, bytes) = reader.next(100_000) {
+        read.extend_from_slice(&bytes);
+    }
+    assert!(read == text, "it is read from the file all the same");
+}
