@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use farwire_keystore::{Enrollment, State};
+use farwire_protocol::address::valid_address;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
 use farwire_protocol::token::LIMIT;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
+use crate::config::Config;
 use crate::enroll::{self, Outcome};
 use crate::os::{harden, limits};
 use crate::service::{self, Whose};
@@ -26,9 +28,9 @@ struct Cli {
     /// Where keys and state are kept [default: /var/lib/farwire-agent, or below ~/.local/state]
     #[arg(long, global = true, value_name = "DIR", env = "FARWIRE_AGENT_STATE")]
     state: Option<PathBuf>,
-    /// What to log on standard error: error, warn, info, debug, trace, or a filter
-    #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG", default_value = "info")]
-    log: String,
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter [default: info]
+    #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,7 +40,7 @@ enum Command {
     /// Enroll this server with a token from `farwire server create`
     Enroll(Enroll),
     /// Dial the relay and serve, until a signal comes
-    Run,
+    Run(Run),
     /// Show how this agent stands
     Status(Json),
     /// Print the fingerprint to compare with `farwire server show`
@@ -51,6 +53,13 @@ enum Command {
     /// Run as a service of systemd, so that the server comes back after a reboot
     #[command(subcommand)]
     Service(ServiceCommand),
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    /// A file with settings: `log` and `relay`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -68,6 +77,9 @@ struct TokenFrom {
 struct Enroll {
     #[command(flatten)]
     from: TokenFrom,
+    /// Where this server reaches the relay, if not at the address in the token
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    relay: Option<String>,
     /// How long to wait for the answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     wait: u64,
@@ -143,9 +155,6 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
-    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
-    logs.with_ansi(false).with_target(false).init();
     match carry_out(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -180,16 +189,35 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
 }
 
+/// Logs on standard error, as the option says, or the settings.
+fn log(filter: Option<&str>) -> Result<(), Failure> {
+    let filter = filter.unwrap_or("info");
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Failure::new(Kind::InvalidArgument, format!("--log: {error}")))?;
+    let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    logs.with_ansi(false).with_target(false).init();
+    Ok(())
+}
+
+fn address(text: &str) -> Result<String, String> {
+    if valid_address(text) { Ok(text.to_owned()) } else { Err("not HOST:PORT".to_owned()) }
+}
+
 fn carry_out(cli: Cli) -> Result<(), Failure> {
+    let config = match &cli.command {
+        Command::Run(Run { config: Some(path) }) => Config::read(path)?,
+        _ => Config::default(),
+    };
+    log(cli.log.as_deref().or(config.log.as_deref()))?;
     let root = rustix::process::geteuid().is_root();
     let place = State::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
     match cli.command {
         Command::Enroll(options) => enroll(&place, options),
-        Command::Run => {
+        Command::Run(_) => {
             // Before the runtime, while there is one thread.
             limits::raise_files();
             harden::harden()?;
-            runtime()?.block_on(run::run(State::open(&place)?))
+            runtime()?.block_on(run::run(State::open(&place)?, config.relay))
         }
         Command::Status(Json { json }) => status(&place, json),
         Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),
@@ -231,8 +259,8 @@ fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
     let token = enroll::parse(&token(options.from)?)?;
     let existed = place.exists();
     let state = State::create(place)?;
-    let outcome =
-        runtime()?.block_on(enroll::enroll(&state, token, Duration::from_secs(options.wait)));
+    let patience = Duration::from_secs(options.wait);
+    let outcome = runtime()?.block_on(enroll::enroll(&state, token, options.relay, patience));
     if outcome.is_err() && !existed {
         // A refused token leaves nothing behind; a directory with something in it stays.
         let _ = std::fs::remove_file(place.join("lock"));

@@ -6,12 +6,15 @@
 
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use farwire_keystore::{Device, Enrolled, Enrollment, How, Pending, State};
 use farwire_link::outer::dial::{self, Connection, Identity};
+use farwire_protocol::address::Relay;
+use farwire_protocol::bundle::{self, Bundle};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::enroll::{Answer, BadMail, Request};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::{Kind as IdKind, Nonce};
+use farwire_protocol::id::{Id, Kind as IdKind, Kn, Kt, Nonce, TrustDomain};
 use farwire_protocol::outer::{EnrollmentState, MailGet, MailPut, MailState, Notice, Role};
 use farwire_protocol::token::{BadToken, Token};
 use tokio::time::{sleep, timeout};
@@ -39,24 +42,30 @@ pub(crate) enum Outcome {
     Pending,
 }
 
-/// Enrolls with this token, waiting at most `patience` for the answer.
+/// Enrolls with this token, waiting at most `patience` for the answer. `address` is where its relay is
+/// reached, if not as in the token.
 pub(crate) async fn enroll(
     state: &State,
     token: Token,
+    address: Option<String>,
     patience: Duration,
 ) -> Result<Outcome, Failure> {
     if let Enrollment::Enrolled(enrolled) = state.enrollments().load()? {
         let message = format!("this agent is enrolled already, as `{}`", enrolled.name);
         return Err(Failure::new(Kind::AlreadyEnrolled, message));
     }
+    let mut relay = token.relay.clone();
+    if let Some(address) = address {
+        relay.addresses = vec![address];
+    }
     // A throwaway identity asks: our own is not made before the token is known to be good.
-    let connection = greet(&token, &throwaway()?).await?;
+    let connection = greet(&relay, &throwaway(token.enrollment)?).await?;
     let known = connection.call(&EnrollmentState { enrollment: token.enrollment }).await?;
     let pending_here =
         matches!(state.enrollments().load()?, Enrollment::Pending(p) if p.token == token);
     check(known.state, known.time, &token, pending_here)?;
     drop(connection);
-    let pending = prepare(state, token)?;
+    let pending = prepare(state, token, relay)?;
     answer(state, &pending, patience).await
 }
 
@@ -83,7 +92,7 @@ fn check(
 }
 
 /// Makes the identity and the sealed request, and keeps both.
-fn prepare(state: &State, token: Token) -> Result<Pending, Failure> {
+fn prepare(state: &State, token: Token, relay: Relay) -> Result<Pending, Failure> {
     let guard = state.lock()?;
     let identity = match state.identity()? {
         Some(identity) => identity,
@@ -104,23 +113,44 @@ fn prepare(state: &State, token: Token) -> Result<Pending, Failure> {
     };
     let sealed =
         request.seal(&token).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
-    state.enrollments().begin(&guard, Pending { token, request: sealed, started: unix_time() })
+    let pending = Pending { token, relay, request: sealed, started: unix_time() };
+    state.enrollments().begin(&guard, pending)
 }
 
 /// An identity that lives as long as one question.
-fn throwaway() -> Result<Identity, Failure> {
-    let directory = std::env::temp_dir().join(format!("farwire-agent-{}", std::process::id()));
-    let made = State::create(&directory).and_then(|state| {
-        let guard = state.lock()?;
-        state.create_identity(&guard, farwire_protocol::id::TrustDomain::NONE, unix_time())?;
-        identity(&state, None)
-    });
-    // What is left of it in the temporary directory is of no use to anybody.
-    let _ = std::fs::remove_dir_all(&directory);
-    made
+fn throwaway(enrollment: Nonce) -> Result<Identity, Failure> {
+    let random = || {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map(|()| bytes).map_err(|error| {
+            Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
+        })
+    };
+    let (id, kt) = (SigningKey::from_bytes(&random()?), SigningKey::from_bytes(&random()?));
+    let bundle = Bundle {
+        version: bundle::VERSION,
+        kind: IdKind::Agent,
+        id: Id(id.verifying_key().to_bytes()),
+        // Nobody shakes hands with it.
+        kn: Kn(random()?),
+        kt: Kt(kt.verifying_key().to_bytes()),
+        kd: None,
+        seq: 1,
+        not_before: 0,
+        handshake: 1,
+        trust_domain: TrustDomain::NONE,
+    };
+    Ok(Identity {
+        role: Role::Enrolling,
+        bundle: bundle.sign(&id),
+        kt,
+        instance: Nonce::ZERO,
+        build: BUILD.to_owned(),
+        found: None,
+        enrollment: Some(enrollment),
+    })
 }
 
-fn identity(state: &State, enrollment: Option<Nonce>) -> Result<Identity, Failure> {
+fn identity(state: &State, enrollment: Nonce) -> Result<Identity, Failure> {
     let identity = state.identity()?;
     let identity =
         identity.ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity"))?;
@@ -132,13 +162,12 @@ fn identity(state: &State, enrollment: Option<Nonce>) -> Result<Identity, Failur
         instance: Nonce::ZERO,
         build: BUILD.to_owned(),
         found: None,
-        enrollment,
+        enrollment: Some(enrollment),
     })
 }
 
-async fn greet(token: &Token, identity: &Identity) -> Result<Connection, Failure> {
-    let identity = Identity { enrollment: Some(token.enrollment), ..identity.clone() };
-    let connection = dial::dial(&token.relay, &identity).await?;
+async fn greet(relay: &Relay, identity: &Identity) -> Result<Connection, Failure> {
+    let connection = dial::dial(relay, identity).await?;
     connection.welcome().await?;
     Ok(connection)
 }
@@ -182,7 +211,7 @@ fn is_final(failure: &Failure) -> bool {
 
 async fn ask(state: &State, pending: &Pending, posted: &mut bool) -> Result<Blob, Failure> {
     let enrollment = pending.token.enrollment;
-    let connection = greet(&pending.token, &identity(state, Some(enrollment))?).await?;
+    let connection = greet(&pending.relay, &identity(state, enrollment)?).await?;
     let mut notices = connection.notices();
     connection.call(&MailPut { enrollment, blob: Blob(pending.request.clone()) }).await?;
     *posted = true;
@@ -232,7 +261,7 @@ fn accept(state: &State, pending: &Pending, blob: &[u8]) -> Result<Enrolled, Fai
         how: How::Enrollment,
     };
     let enrolled = Enrolled {
-        relay: pending.token.relay.clone(),
+        relay: pending.relay.clone(),
         name: answer.name,
         inviter: pending.token.inviter,
         trust_domain: pending.token.trust_domain,

@@ -2,10 +2,11 @@
 //!
 //! [`run`] keeps a connection to the relay and hands each stream that comes over it to `agent`,
 //! which answers handshakes and admits streams of links; `streams` serve them, on `jobs`, which run
-//! programs through `system`. [`enroll`] is how all this begins.
+//! programs through `os`. [`enroll`] is how all this begins.
 
 mod agent;
 pub mod cli;
+mod config;
 mod conversations;
 mod device;
 mod dial;

@@ -18,8 +18,9 @@ use crate::status;
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
 
-/// Runs until a signal comes.
-pub(crate) async fn run(state: State) -> Result<(), Failure> {
+/// Runs until a signal comes. `addresses` are where the relay is reached, if not where it was at the
+/// enrollment.
+pub(crate) async fn run(state: State, addresses: Option<Vec<String>>) -> Result<(), Failure> {
     let _lock = state.run_lock()?;
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
@@ -28,15 +29,16 @@ pub(crate) async fn run(state: State) -> Result<(), Failure> {
         biased;
         _ = term.recv() => {}
         _ = int.recv() => {}
-        ended = serve(state) => ended?,
+        ended = serve(state, addresses) => ended?,
     }
     // Not being under systemd is no error.
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     Ok(())
 }
 
-async fn serve(state: State) -> Result<(), Failure> {
-    let relay = enrolled(&state).await?;
+async fn serve(state: State, addresses: Option<Vec<String>>) -> Result<(), Failure> {
+    let mut relay = enrolled(&state, addresses.as_ref()).await?;
+    relay.addresses = addresses.unwrap_or(relay.addresses);
     let identity = state.identity()?.ok_or_else(not_enrolled)?;
     let path = state.path().to_path_buf();
     let agent = Arc::new(Agent::new(state, identity.open_transport(None)?)?);
@@ -63,14 +65,17 @@ fn not_enrolled() -> Failure {
 }
 
 /// The relay of this agent; waits for the answer while its enrollment is pending.
-async fn enrolled(state: &State) -> Result<Relay, Failure> {
+async fn enrolled(state: &State, addresses: Option<&Vec<String>>) -> Result<Relay, Failure> {
     loop {
         match state.enrollments().load()? {
             Enrollment::Enrolled(enrolled) => return Ok(enrolled.relay),
             Enrollment::Absent => return Err(not_enrolled()),
-            Enrollment::Pending(pending) => {
+            Enrollment::Pending(mut pending) => {
                 tracing::info!("enrolled but not accepted yet; waiting for the answer");
                 let _ = sd_notify::notify(&[NotifyState::Ready]);
+                if let Some(addresses) = addresses {
+                    pending.relay.addresses.clone_from(addresses);
+                }
                 match enroll::answer(state, &pending, PENDING).await {
                     Ok(Outcome::Enrolled(enrolled)) => {
                         tracing::info!(name = enrolled.name, "accepted");

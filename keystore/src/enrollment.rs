@@ -41,6 +41,8 @@ pub enum Enrollment {
 pub struct Pending {
     /// The token. Its `Debug` leaves the secret out.
     pub token: Token,
+    /// Where its relay is reached: the token's addresses, or others for the same key.
+    pub relay: Relay,
     /// The request as it was sealed, and as it is posted however often.
     pub request: Vec<u8>,
     /// When it was sealed, seconds since 1970.
@@ -83,14 +85,21 @@ impl Enrollments {
     }
 
     /// Keeps a sealed request, durably. Do this before it is posted. If one for the same token is
-    /// kept already, gives that one, and that is what is posted; one for another token is given up.
+    /// kept already, gives that one, and that is what is posted, to where this one would be; one for
+    /// another token is given up.
     pub fn begin(&self, guard: &Guard, pending: Pending) -> Result<Pending, Failure> {
         match self.load()? {
             Enrollment::Enrolled(enrolled) => {
                 let message = format!("this agent is enrolled already, as `{}`", enrolled.name);
                 return Err(Failure::new(Kind::AlreadyEnrolled, message));
             }
-            Enrollment::Pending(before) if before.token == pending.token => return Ok(before),
+            Enrollment::Pending(before) if before.token == pending.token => {
+                let again = Pending { relay: pending.relay, ..before.clone() };
+                if again != before {
+                    file::save(&self.state, guard, PENDING, &again)?;
+                }
+                return Ok(again);
+            }
             Enrollment::Pending(_) | Enrollment::Absent => {}
         }
         file::save(&self.state, guard, PENDING, &pending)?;
@@ -146,6 +155,9 @@ struct PendingFile<'a> {
     request: Blob,
     #[n(2)]
     started: u64,
+    /// Where it is not as in the token.
+    #[n(3)]
+    relay: Option<Blob>,
 }
 
 impl Record for Pending {
@@ -154,14 +166,23 @@ impl Record for Pending {
 
     fn write(&self, out: &mut Vec<u8>) {
         let request = Blob(self.request.clone());
-        let file = PendingFile { token: &self.token.encode(), request, started: self.started };
+        let relay = (self.relay != self.token.relay).then(|| relay::encode(&self.relay));
+        let token = &self.token.encode();
+        let file = PendingFile { token, request, started: self.started, relay };
         minicbor::encode(&file, out).expect("a vector takes whatever is written to it");
     }
 
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let file: PendingFile<'_> = cbor::decode(body, Self::FORMAT.limit)?;
-        let token = file.token.parse().map_err(|_| Damage::Content("it holds no token"))?;
-        Ok(Self { token, request: file.request.0, started: file.started })
+        let token: Token = file.token.parse().map_err(|_| Damage::Content("it holds no token"))?;
+        let relay = match &file.relay {
+            Some(relay) => relay::decode(relay)?,
+            None => token.relay.clone(),
+        };
+        if relay.key != token.relay.key {
+            return Err(Damage::Content("it names another relay than its token"));
+        }
+        Ok(Self { token, relay, request: file.request.0, started: file.started })
     }
 }
 

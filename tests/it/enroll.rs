@@ -75,6 +75,49 @@ async fn two_agents_with_one_token_are_both_refused() {
 }
 
 #[tokio::test]
+async fn a_server_may_reach_the_relay_at_another_address_than_its_owner() {
+    let mut world = World::new().await;
+    let token = world.create("web-1", &[]).await;
+    let enroll = async |address: &str| {
+        let enroll = ["enroll", "--token", "-", "--wait", "1", "--relay", address];
+        world.agent_with("web-1", &enroll, token.as_bytes()).await
+    };
+    let done = enroll("127.0.0.1:1").await;
+    assert!(done.stderr.contains("error[relay_unreachable]") && done.code == 69, "{done:?}");
+    assert!(!world.path("web-1").exists(), "nothing is written");
+    assert_eq!(enroll("nowhere").await.code, 64);
+    let there = format!("localhost:{}", world.port);
+    let done = enroll(&there).await;
+    assert!(done.text().contains("pending"), "{done:?}");
+    world.farwire(&["servers"]).await;
+    world.start_agent("web-1").await;
+    let relay = async || {
+        let status = world.agent_with("web-1", &["status", "--json"], b"").await.json();
+        status["relay"][0].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(relay().await, there);
+    assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
+
+    // And its settings may say so later.
+    world.kill_agent("web-1").await;
+    let settings = world.path("agent.toml");
+    let run = async |text: String| {
+        std::fs::write(&settings, text).unwrap();
+        let run = ["run", "--config", settings.to_str().unwrap()];
+        world.agent_with("web-1", &run, b"").await
+    };
+    let done = run("relay = 'x'".to_owned()).await;
+    assert!(done.code == 78 && done.stderr.contains("error[configuration]"), "{done:?}");
+    let here = format!("log = 'debug'\nrelay = ['127.0.0.1:1', '127.0.0.1:{}']", world.port);
+    let serving = run(here);
+    let asking = world.wait_for("web-1", "online");
+    tokio::select! {
+        done = serving => panic!("it ended: {done:?}"),
+        () = asking => {}
+    }
+}
+
+#[tokio::test]
 async fn an_invite_makes_one_workspace() {
     let world = World::new().await;
     let url = world.invite().await;

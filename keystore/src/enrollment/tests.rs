@@ -22,7 +22,7 @@ fn pending(seed: u8) -> Pending {
         secret: Zeroizing::new([0xc5; 32]),
         expires: 9,
     };
-    Pending { token, request: vec![7; 900], started: 5 }
+    Pending { relay: token.relay.clone(), token, request: vec![7; 900], started: 5 }
 }
 
 fn enrolled() -> Enrolled {
@@ -56,6 +56,10 @@ fn the_same_bytes_are_posted_again_and_a_new_token_takes_their_place() {
     let resealed = Pending { request: vec![8; 900], ..pending(4) };
     assert_eq!(enrollments.begin(&guard, resealed).unwrap(), pending(4));
     assert_eq!(enrollments.load().unwrap(), Enrollment::Pending(pending(4)));
+    let mut elsewhere = pending(4);
+    elsewhere.relay.addresses = vec!["other.example:4433".to_owned()];
+    assert_eq!(enrollments.begin(&guard, elsewhere.clone()).unwrap(), elsewhere);
+    assert_eq!(enrollments.load().unwrap(), Enrollment::Pending(elsewhere));
     assert_eq!(enrollments.begin(&guard, pending(5)).unwrap(), pending(5));
     assert!(enrollments.abandon(&guard).unwrap() && !enrollments.abandon(&guard).unwrap());
     assert_eq!(enrollments.load().unwrap(), Enrollment::Absent);
