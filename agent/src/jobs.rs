@@ -310,3 +310,6 @@ impl Past {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,8 @@ async fn two_agents_with_one_token_are_both_refused() {
     let servers = world.farwire(&["servers", "--json"]).await;
     assert!(servers.stderr.contains("2 different agents used the token"), "{servers:?}");
     assert_eq!(servers.json()[0]["state"], "pending");
+    let done = world.farwire(&["run", "web-1", "--", "true"]).await;
+    assert!(done.code == 255 && done.stderr.contains("error[enrollment_rejected]"), "{done:?}");
 }
 
 #[tokio::test]

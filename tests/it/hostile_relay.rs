@@ -134,7 +134,11 @@ async fn a_handshake_that_is_altered_comes_to_nothing_and_starts_nothing() {
         let mark = world.path("mark");
         let script = format!("echo x >> {}", mark.display());
         let done = world.farwire(&["run", "web-1", "-n", "-c", &script]).await;
-        assert_eq!(done.code, 255, "{mischief:?}: {done:?}");
+        let kind = match mischief {
+            Mischief::Finish(..) => "error[link_lost]",
+            _ => "error[handshake_failed]",
+        };
+        assert!(done.code == 255 && done.stderr.contains(kind), "{mischief:?}: {done:?}");
         assert!(!mark.exists(), "{mischief:?}: something ran");
     }
     assert_eq!(
