@@ -8,3 +8,6 @@ pub mod agent;
 pub mod bridge;
 pub mod clock;
 pub mod sealed;
+
+#[cfg(test)]
+mod tests;
