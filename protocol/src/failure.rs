@@ -143,7 +143,7 @@ kinds! {
     46 ConversationGone "conversation_gone": "The agent no longer knows this conversation."
         => "read the run by its id";
     47 LinkLost "link_lost": "The link to the server is down."
-        => "the work goes on there; read it by its id once the link is back";
+        => "what was started goes on there; read it by its id once the link is back";
     60 ExecFailed "exec_failed": "The program could not be started."
         => "check that it exists and may be executed";
     61 CwdNotFound "cwd_not_found": "The working directory does not exist or cannot be entered."

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use farwire_link::outer::listen::{Arrival, Guest, Listener, Options};
 use farwire_link::outer::opening::Opening;
-use farwire_link::outer::{RecvHalf, SendHalf, control};
+use farwire_link::outer::{RecvHalf, SendHalf, control, reset_of};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::header::Reset;
 use farwire_protocol::outer::{
@@ -247,11 +247,12 @@ async fn half(
         tokio::time::sleep(HOLD).await;
     }
     loop {
-        let Ok(chunk) = recv.read_chunk(64 << 10).await else {
-            send.reset(Reset::Cancelled);
-            return;
+        let chunk = match recv.read_chunk(64 << 10).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            // With the same reason, as an honest relay does.
+            Err(error) => return send.reset(reset_of(&error).unwrap_or(Reset::Cancelled)),
         };
-        let Some(chunk) = chunk else { break };
         let mut bytes = chunk.to_vec();
         record(shared, number, way, &bytes);
         if reorders && !reordered {
@@ -284,8 +285,8 @@ async fn half(
             }
         }
         seen += bytes.len();
-        if send.write_all(&bytes).await.is_err() {
-            return;
+        if let Err(error) = send.write_all(&bytes).await {
+            return recv.stop(reset_of(&error).unwrap_or(Reset::Cancelled));
         }
     }
     let _ = send.write_all(&held).await;

@@ -58,7 +58,7 @@ impl std::fmt::Debug for Me {
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Reset before the agent said anything that counts. Unauthenticated.
+    /// Reset before the agent's verdict had come. Unauthenticated.
     #[error("the handshake was reset ({0:?})")]
     Reset(Reset),
     /// The bytes ended, or the connection.
@@ -166,7 +166,10 @@ impl Link {
         write_end(&mut send).await?;
 
         let mut verdict = Reader::new(recv, keys.verdict(&hash).back);
-        let frame = verdict.next().await?;
+        let frame = verdict.next().await.map_err(|error| match error {
+            ReadError::Reset(reset) => LinkError::Reset(reset),
+            other => LinkError::Verdict(other),
+        })?;
         let accept = read_verdict(&frame.payload, frame.last, peer)?;
         if keys.link_id() == [0; 16] {
             return Err(HandshakeError::Unauthentic.into());
