@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use farwire_keystore::{Device, State, Transport};
 use farwire_link::inner::agent::{Link, Me, Turned};
-use farwire_link::outer::opening::Opening;
+use farwire_link::outer::opening::{Opening, OpeningError};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -90,7 +90,8 @@ impl Agent {
                 Some(found) => return self.admit(found, &opening, send, recv).await,
                 None => Reset::UnknownLink,
             },
-            Err(_) => Reset::Malformed,
+            Err(OpeningError::Bad(_)) => Reset::Malformed,
+            Err(OpeningError::Broken(_) | OpeningError::Slow) => Reset::Cancelled,
         };
         recv.stop(refusal);
         send.reset(refusal);

@@ -1,5 +1,6 @@
 //! A relay that holds the real key and does its worst.
 
+use farwire_protocol::header::Reset;
 use farwire_tests::hostile::{Hostile, Mischief, Way};
 use farwire_tests::{Era, World, until};
 use serde_json::json;
@@ -77,6 +78,10 @@ async fn whatever_is_done_to_a_stream_no_wrong_byte_and_no_wrong_code_comes_out(
         Mischief::Repeat(Way::Back),
         Mischief::Repeat(Way::Forth),
         Mischief::Reset(Way::Forth, 20),
+        Mischief::Refuse(Reset::Malformed),
+        Mischief::Refuse(Reset::Stale),
+        Mischief::Refuse(Reset::UnknownLink),
+        Mischief::Refuse(Reset::Other(77)),
     ]
     .into_iter()
     .enumerate()

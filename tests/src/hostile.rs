@@ -45,6 +45,8 @@ pub enum Mischief {
     Repeat(Way),
     /// Holds everything of this direction back for [`HOLD`], and then lets it go.
     Hold(Way),
+    /// Breaks the answer off for this reason before its first byte, and lets the request pass.
+    Refuse(Reset),
 }
 
 /// Longer than a stream may be acted on, and than a silent one is waited for.
@@ -245,6 +247,14 @@ async fn half(
     let mut reordered = false;
     if plan.iter().any(|what| matches!(what, Mischief::Hold(w) if *w == way)) {
         tokio::time::sleep(HOLD).await;
+    }
+    let refused = plan.iter().find_map(|what| match what {
+        Mischief::Refuse(reason) if way == Way::Back => Some(*reason),
+        _ => None,
+    });
+    if let Some(reason) = refused {
+        // The other half goes on, so that the agent does what it was asked.
+        return send.reset(reason);
     }
     loop {
         let chunk = match recv.read_chunk(64 << 10).await {

@@ -223,8 +223,10 @@ async fn attend(client: &Client, server: &Server, link: &Link) {
     }
 }
 
+/// Whether the relay says by it that it does not know where to carry the stream. Whatever else a
+/// stream is reset with, it may have been cut on its way, and is worth another.
 fn is_refusal(reset: Reset) -> bool {
-    matches!(reset, Reset::UnknownServer | Reset::Offline | Reset::Suspended | Reset::Malformed)
+    matches!(reset, Reset::UnknownServer | Reset::Offline | Reset::Suspended)
 }
 
 /// The receiving half of a stream.
