@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use crate::conversations::Conversations;
+use crate::conversations::{About, Conversations};
 use crate::jobs::owner::Owner;
-use crate::jobs::{CONCURRENT, Jobs};
+use crate::jobs::{CONCURRENT, Jobs, holders};
 use crate::links::Links;
 use crate::rates::Rates;
 use crate::streams::{self, Context};
@@ -51,20 +51,24 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(state: State, transport: Transport) -> Result<Self, Failure> {
+    pub(crate) async fn new(state: State, transport: Transport) -> Result<Self, Failure> {
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
         })?;
         let instance = Nonce(instance);
-        let jobs = Arc::new(Jobs::open(state.path(), instance)?);
+        let jobs = Arc::new(Jobs::open(state.path(), instance, holders::process)?);
+        let conversations = Conversations::default();
+        for (owner, conversation, job, delivery) in jobs.adopt().await {
+            conversations.recall(&owner, conversation, About { job, delivery });
+        }
         Ok(Self {
             state,
             transport,
             instance,
             started: Instant::now(),
             jobs,
-            conversations: Conversations::default(),
+            conversations,
             links: Links::default(),
             rates: Rates::default(),
             half_open: Semaphore::new(HALF_OPEN),

@@ -19,7 +19,7 @@ use crate::enroll::{self, Outcome};
 use crate::os::{harden, limits};
 use crate::service::{self, Whose};
 use crate::status::Status;
-use crate::{device, run};
+use crate::{device, holder, run};
 
 /// Lets the owner's devices work on this server. Only dials out, and decides what is allowed.
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ enum Command {
     Enroll(Enroll),
     /// Dial the relay and serve, until a signal comes
     Run(Run),
+    /// Hold programs for an agent, which starts this by itself
+    #[command(hide = true)]
+    Holder,
     /// Show how this agent stands
     Status(Json),
     /// Print the fingerprint to compare with `farwire server show`
@@ -218,6 +221,11 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             limits::raise_files();
             harden::harden()?;
             runtime()?.block_on(run::run(State::open(&place)?, config.relay))
+        }
+        Command::Holder => {
+            limits::raise_files();
+            harden::harden()?;
+            holder::main()
         }
         Command::Status(Json { json }) => status(&place, json),
         Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),

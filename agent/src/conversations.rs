@@ -84,6 +84,12 @@ impl Conversations {
         Ok(Seat { detached: detach, _seat: taken })
     }
 
+    /// Remembers a conversation with an earlier agent process: it has no stream, and may be taken up.
+    pub(crate) fn recall(&self, owner: &Arc<Owner>, id: Nonce, about: About) {
+        // One that is there already is newer.
+        let _ = self.create(owner, id, about);
+    }
+
     /// Takes a conversation up in a new stream, with a generation above all before.
     pub(crate) async fn resume(
         &self,

@@ -2,14 +2,14 @@
 //!
 //! [`Jobs`] knows every job and every request. A request is reserved, with the hash of all that it
 //! asks, before anything else happens, so that it starts at most one program however often it is
-//! repeated; the [`journal`] answers for requests of earlier processes. A [`job`] runs its program;
-//! its output is in its [`spool`]. Everything is keyed by the owner, a device and a surface:
-//! another owner's request is like one that never was.
+//! repeated; the [`journal`] answers for requests of earlier processes. A [`job`] has its program with
+//! one of the [`holders`], which outlive this process: the next one adopts what they hold. Everything
+//! is keyed by the owner, a device and a surface: another owner's request is like one that never was.
 
+pub(crate) mod holders;
 pub(crate) mod job;
 pub(crate) mod journal;
 pub(crate) mod owner;
-pub(crate) mod spool;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -19,15 +19,16 @@ use std::time::Duration;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Stop, Stopped};
-use farwire_protocol::streams::run::Start;
+use farwire_protocol::streams::run::{Delivery, Exit, Start};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::jobs::holders::{Holders, Launch};
 use crate::jobs::job::{Job, Plan};
 use crate::jobs::journal::{Asked, Journal, Past};
 use crate::jobs::owner::Owner;
-use crate::jobs::spool::{Limits, Spool};
+use crate::spool::Memory;
 
 /// So many runs at once; further ones queue.
 pub(crate) const CONCURRENT: usize = 64;
@@ -59,6 +60,7 @@ pub(crate) struct Jobs {
     inner: Mutex<Inner>,
     directory: PathBuf,
     instance: Nonce,
+    holders: Arc<Holders>,
     turns: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -75,21 +77,15 @@ struct Inner {
 }
 
 impl Jobs {
-    /// Opens the journal, and throws away the output of an earlier process.
-    pub(crate) fn open(state: &Path, instance: Nonce) -> Result<Self, Failure> {
+    /// Opens the journal. Holders are started by `launch`.
+    pub(crate) fn open(state: &Path, instance: Nonce, launch: Launch) -> Result<Self, Failure> {
         let directory = state.join("spool");
-        let failed = |error: std::io::Error| {
-            Failure::new(Kind::Io, format!("{}: {error}", directory.display()))
-        };
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(failed(error));
-            }
-            _ => {}
-        }
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&directory).map_err(failed)?;
+        builder
+            .recursive(true)
+            .create(&directory)
+            .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", directory.display())))?;
         let inner = Inner {
             jobs: HashMap::new(),
             order: VecDeque::new(),
@@ -101,9 +97,58 @@ impl Jobs {
             inner: Mutex::new(inner),
             directory,
             instance,
+            holders: Arc::new(Holders::open(state, launch)?),
             turns: Arc::new(Semaphore::new(CONCURRENT)),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Takes over the jobs of the agent before this one, and throws away the output of those that
+    /// nobody holds. Gives the conversations about them. To be done before anything is asked.
+    pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<(Arc<Owner>, Nonce, Nonce, Delivery)> {
+        let mut conversations = Vec::new();
+        let mut adopted = Vec::new();
+        let found = self.holders.adopt().await;
+        for found in found.jobs {
+            let path = self.directory.join(found.held.job.to_string());
+            match Job::adopt(found, path) {
+                Ok((job, about)) => {
+                    let about = about.into_iter().map(|(conversation, delivery)| {
+                        (job.owner.clone(), conversation, job.id, delivery)
+                    });
+                    conversations.extend(about);
+                    adopted.push(job);
+                }
+                Err(failure) => tracing::warn!(%failure, "a job could not be taken over"),
+            }
+        }
+        adopted.sort_by_key(|job| job.asked());
+        if !adopted.is_empty() {
+            tracing::info!(jobs = adopted.len(), "taken over from the agent before");
+        }
+        let mut inner = self.lock();
+        for job in adopted {
+            inner.journal.recall(&job.owner, job.id);
+            inner.jobs.insert(job.id, job.clone());
+            inner.order.push_back(job.id);
+            let turn = self.turns.clone().try_acquire_owned();
+            let jobs = self.clone();
+            self.tasks.spawn(async move {
+                let exit = job.exit().await;
+                drop(turn);
+                jobs.ended(&job, exit);
+            });
+        }
+        if !found.left_alone {
+            inner.sweep(&self.directory);
+        }
+        drop(inner);
+        self.holders.make_ready();
+        conversations
+    }
+
+    fn ended(&self, job: &Job, exit: Option<Exit>) {
+        self.lock().journal.ended(&job.owner, job.id, exit);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -143,16 +188,19 @@ impl Jobs {
             (Asked::No, None) => {}
         }
         let plan = Plan::new(start)?;
+        let memory = Memory::new().map_err(|error| {
+            Failure::new(Kind::ResourceExhausted, format!("no memory for the output: {error}"))
+        })?;
         inner.journal.reserved(owner, id, &hash);
-        let spool = Spool::new(Limits::default(), self.directory.join(id.to_string()));
-        let job = Arc::new(Job::new(id, owner.clone(), &plan, spool));
+        let path = self.directory.join(id.to_string());
+        let job = Arc::new(Job::new(owner.clone(), &plan, memory, path));
         inner.jobs.insert(id, job.clone());
         inner.order.push_back(id);
         drop(inner);
         let (jobs, running) = (self.clone(), job.clone());
         self.tasks.spawn(async move {
-            let exit = job::run(&running, plan, &jobs.turns).await;
-            jobs.lock().journal.ended(&running.owner, id, exit);
+            let exit = job::run(&running, plan, &jobs.turns, &jobs.holders).await;
+            jobs.ended(&running, exit);
         });
         Ok((job, false))
     }
@@ -222,6 +270,17 @@ impl Jobs {
 }
 
 impl Inner {
+    /// Throws away output that belongs to no job.
+    fn sweep(&self, directory: &Path) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let known = self.jobs.keys().any(|id| *id.to_string() == *entry.file_name());
+            if !known {
+                // What cannot be removed is tried again at the next start.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Makes sure that a request that has not come will not start anything.
     fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<Stopped, Failure> {
         self.forget(Instant::now());

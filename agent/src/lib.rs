@@ -1,8 +1,9 @@
 //! The agent: runs on the server, only dials out, and decides.
 //!
 //! [`run`] keeps a connection to the relay and hands each stream that comes over it to `agent`,
-//! which answers handshakes and admits streams of links; `streams` serve them, on `jobs`, which run
-//! programs through `os`. [`enroll`] is how all this begins.
+//! which answers handshakes and admits streams of links; `streams` serve them, on `jobs`. Programs
+//! belong to processes of their own, see `holder`, which start them through `os` and put their output
+//! into a `spool`. [`enroll`] is how all this begins.
 
 mod agent;
 pub mod cli;
@@ -11,11 +12,13 @@ mod conversations;
 mod device;
 mod dial;
 mod enroll;
+mod holder;
 mod jobs;
 mod links;
 mod os;
 mod rates;
 mod run;
 mod service;
+mod spool;
 mod status;
 mod streams;

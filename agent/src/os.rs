@@ -19,6 +19,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod environment;
+pub(crate) mod errno;
 pub(crate) mod facts;
 pub(crate) mod group;
 pub(crate) mod harden;
@@ -28,8 +29,8 @@ pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod user;
 pub(crate) mod wait;
+pub(crate) mod watch;
 
-mod errno;
 #[cfg(target_os = "linux")]
 mod process;
 mod quote;

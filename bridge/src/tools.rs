@@ -270,11 +270,12 @@ pub fn budget(asked: Option<usize>) -> Budget {
 
 /// How a run is, or how it ended.
 pub fn fate(state: &State) -> Fate {
-    match state.exit {
-        Some(Exit::Code(code)) => Fate::Exit(code),
-        Some(Exit::Signal(number)) => Fate::Signal(number),
-        None if state.queued == Some(true) => Fate::Queued,
-        None => Fate::Running,
+    match (state.exit, &state.failure) {
+        (Some(Exit::Code(code)), _) => Fate::Exit(code),
+        (Some(Exit::Signal(number)), _) => Fate::Signal(number),
+        (None, Some(failure)) => Fate::Failed(failure.kind),
+        (None, None) if state.queued == Some(true) => Fate::Queued,
+        (None, None) => Fate::Running,
     }
 }
 

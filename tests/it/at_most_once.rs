@@ -1,5 +1,6 @@
 //! A command runs at most once, whatever breaks when.
 
+use farwire_tests::world::kill;
 use farwire_tests::{Era, World, until};
 use serde_json::json;
 
@@ -31,13 +32,15 @@ async fn a_cut_at_any_moment_runs_a_command_once_and_its_answer_is_true() {
 }
 
 #[tokio::test]
-async fn an_agent_that_was_restarted_never_claims_an_outcome_that_it_does_not_know() {
+async fn an_agent_that_lost_its_holders_never_claims_an_outcome_that_it_does_not_know() {
     let mut world = World::with_server("web-1").await;
     let mark = world.path("mark");
     let script = format!("echo x >> {}; sleep 600", mark.display());
     let running = world.farwire_command(&["run", "web-1", "-n", "-c", &script]).spawn().unwrap();
     until("the command to have begun", async || mark.exists().then_some(())).await;
+    let holders = world.holders("web-1");
     world.kill_agent("web-1").await;
+    holders.into_iter().for_each(kill);
     world.start_agent("web-1").await;
     let output = running.wait_with_output().await.unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

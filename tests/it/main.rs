@@ -9,3 +9,4 @@ mod hostile_relay;
 mod mcp;
 mod relay;
 mod run;
+mod survival;

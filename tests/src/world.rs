@@ -1,9 +1,11 @@
 //! A relay, a bridge and servers as processes.
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -80,6 +82,34 @@ pub fn program(name: &str) -> Command {
     command
 }
 
+/// The holders below a directory of states.
+fn holders(state: &Path) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let holds = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        words.next() == Some(b"holder")
+            && words
+                .nth(1)
+                .is_some_and(|word| Path::new(std::ffi::OsStr::from_bytes(word)).starts_with(state))
+    };
+    pids.filter(holds).collect()
+}
+
+/// The processes that this one has started and that it has not collected.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    text.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Ends a process at once.
+pub fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    // It may have ended by itself.
+    let _ = kill_process(pid, Signal::KILL);
+}
+
 /// The resident memory of a process, in KiB.
 pub fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
@@ -100,6 +130,16 @@ async fn finish(mut command: Command, input: &[u8]) -> Done {
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
     feeding.abort();
     output.expect("it ends").expect("it can be waited for").into()
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // What outlives the agents: on purpose, but not this.
+        for holder in holders(self.scratch.path()) {
+            children(holder).into_iter().for_each(kill);
+            kill(holder);
+        }
+    }
 }
 
 impl World {
@@ -272,6 +312,11 @@ impl World {
     pub fn agent_pid(&self, name: &str) -> u32 {
         let found = self.agents.iter().find(|(other, _)| other == name);
         found.and_then(|(_, child)| child.id()).expect("it runs")
+    }
+
+    /// The processes that hold an agent's programs now, and one that is ready to.
+    pub fn holders(&self, name: &str) -> Vec<u32> {
+        holders(&self.path(name))
     }
 
     /// Waits until the relay says that a server is in this state.

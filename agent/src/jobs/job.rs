@@ -1,29 +1,37 @@
 //! One job: a program and its output, from the request to the end of what is kept.
 //!
-//! [`run()`] is the only one that reads the program's pipes and waits for it. Everybody else reads the
-//! spool, watches the phase, writes standard input, or asks for a stop.
+//! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the spool,
+//! watches the phase, writes standard input, or asks for a stop.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
-use farwire_protocol::failure::Failure;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
-use farwire_protocol::streams::run::{Exit, Reason, State};
-use tokio::io::AsyncWriteExt as _;
+use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
+use minicbor::{Decode, Encode};
 use tokio::net::unix::pipe;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::holder::message::{End, Order};
+use crate::holder::micros;
+use crate::jobs::holders::{Found, Holder, Holders, Line};
 use crate::jobs::owner::Owner;
-use crate::jobs::spool::Spool;
+use crate::os::clock::boottime;
+use crate::spool::{Memory, Spool};
 
 mod plan;
-mod running;
 
 pub(crate) use plan::Plan;
-pub(crate) use running::run;
+
+/// No note is longer.
+const NOTE: usize = 16 << 10;
+
+/// So many conversations about one job are remembered by the next agent.
+const CONVERSATIONS: usize = 16;
 
 /// Where a job is.
 #[derive(Clone, Debug)]
@@ -32,7 +40,7 @@ pub(crate) enum Phase {
     Queued,
     /// It runs.
     Running(u32),
-    /// It could not be started.
+    /// It could not be started, or nobody knows how it ended.
     Failed(Failure),
     /// It has ended, and its output up to this offset of the log was written before that.
     Ended { exit: Exit, reason: Option<Reason>, output_end: u64, escaped: u32 },
@@ -46,78 +54,202 @@ pub(crate) struct Job {
     pub(crate) spool: Spool,
     command: String,
     user: String,
-    asked: Instant,
+    /// Since boot, like all times here.
+    asked: Duration,
     times: Mutex<Times>,
     phase: watch::Sender<Phase>,
-    stops: Stops,
-    stdin: tokio::sync::Mutex<Stdin>,
+    place: Arc<Mutex<Place>>,
+    /// A stop has come while there was no holder.
+    stopped: Notify,
+    stdin: Mutex<Stdin>,
     /// How much standard input has been passed on, where there is any.
     written: Option<watch::Sender<u64>>,
+    conversations: Mutex<Conversations>,
 }
+
+/// Conversations about a job, with what each is for.
+pub(crate) type Conversations = Vec<(Nonce, Delivery)>;
 
 /// No input is ever passed on.
 static NOTHING: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
-/// Stops that wait to be carried out. A channel would take more room than the rest of a job.
+/// Who holds the program.
 #[derive(Debug, Default)]
-struct Stops {
-    waiting: Mutex<VecDeque<Option<i32>>>,
-    told: Notify,
-}
-
-impl Stops {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Option<i32>>> {
-        self.waiting.lock().expect("nothing panics while it is held")
-    }
-
-    fn add(&self, stop: Option<i32>) {
-        let mut waiting = self.waiting();
-        // When eight stops wait already, the program is being stopped.
-        if waiting.len() < 8 {
-            waiting.push_back(stop);
-            self.told.notify_one();
-        }
-    }
-
-    /// The next stop. For one task.
-    async fn next(&self) -> Option<i32> {
-        loop {
-            if let Some(stop) = self.waiting().pop_front() {
-                return stop;
-            }
-            self.told.notified().await;
-        }
-    }
+enum Place {
+    /// Nobody yet.
+    #[default]
+    Nowhere,
+    /// Nobody, and nobody will: a stop came first.
+    Cancelled,
+    Held(Line),
 }
 
 #[derive(Debug, Default)]
 struct Times {
-    started: Option<Instant>,
-    ended: Option<Instant>,
+    started: Option<Duration>,
+    ended: Option<Duration>,
 }
 
 #[derive(Debug)]
 enum Stdin {
     Waiting,
-    Open(pipe::Sender),
+    Open(Arc<pipe::Sender>),
     Closed,
 }
 
+/// What the next agent has to know of a job, kept by its holder.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct Note {
+    #[n(0)]
+    owner: Owner,
+    #[n(1)]
+    command: String,
+    #[n(2)]
+    user: String,
+    #[n(3)]
+    uid: u32,
+    #[n(4)]
+    asked: u64,
+    #[n(5)]
+    piped: bool,
+    #[n(6)]
+    conversations: Conversations,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
+}
+
+/// Carries a job out, from its turn to its end. Gives the exit.
+pub(crate) async fn run(
+    job: &Arc<Job>,
+    plan: Plan,
+    turns: &Semaphore,
+    holders: &Arc<Holders>,
+) -> Option<Exit> {
+    let turn = tokio::select! {
+        biased;
+        () = job.stopped.notified() => None,
+        turn = turns.acquire() => turn.ok(),
+    };
+    let started = match turn {
+        Some(_) => holders.start(job, &plan),
+        None => Err(Failure::new(Kind::Cancelled, "it was stopped before its turn came")),
+    };
+    if let Err(failure) = started {
+        job.failed(failure);
+        job.spool.finish();
+        return None;
+    }
+    let feed = async {
+        if let Some(input) = &plan.input {
+            job.write(input).await;
+            job.close_stdin().await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        exit = job.exit() => exit,
+        never = feed => never,
+    }
+}
+
 impl Job {
-    pub(crate) fn new(id: Nonce, owner: Arc<Owner>, plan: &Plan, spool: Spool) -> Self {
-        let stdin = if plan.piped() { Stdin::Waiting } else { Stdin::Closed };
+    pub(crate) fn new(
+        owner: Arc<Owner>,
+        plan: &Plan,
+        memory: Arc<Memory>,
+        path: std::path::PathBuf,
+    ) -> Self {
+        let id = plan.start.job;
+        let place = Arc::new(Mutex::new(Place::Nowhere));
+        let piped = plan.start.piped;
         Self {
             id,
             owner,
-            spool,
+            spool: Spool::new(memory, path, unblock(id, place.clone())),
             command: plan.shown.clone(),
             user: plan.user.clone(),
-            asked: Instant::now(),
+            asked: boottime(),
             times: Mutex::default(),
             phase: watch::Sender::new(Phase::Queued),
-            stops: Stops::default(),
-            stdin: tokio::sync::Mutex::new(stdin),
-            written: plan.piped().then(|| watch::Sender::new(0)),
+            place,
+            stopped: Notify::new(),
+            stdin: Mutex::new(if piped { Stdin::Waiting } else { Stdin::Closed }),
+            written: piped.then(|| watch::Sender::new(0)),
+            conversations: Mutex::default(),
+        }
+    }
+
+    /// A job that its holder has told us of. Gives the conversations about it, too.
+    pub(crate) fn adopt(
+        found: Found,
+        path: std::path::PathBuf,
+    ) -> Result<(Arc<Self>, Conversations), Failure> {
+        let Found { held, memory, stdin, holder } = found;
+        let note: Note = cbor::decode(&held.note, NOTE).map_err(|error| {
+            Failure::caused(Kind::Internal, "a note that cannot be read", &error)
+        })?;
+        let line = Line { holder: Arc::downgrade(&holder) };
+        let place = Arc::new(Mutex::new(Place::Held(line)));
+        let written = note.piped.then(|| watch::Sender::new(memory.input()));
+        let job = Arc::new(Self {
+            id: held.job,
+            owner: Arc::new(note.owner),
+            spool: Spool::new(memory, path, unblock(held.job, place.clone())),
+            command: note.command,
+            user: note.user,
+            asked: Duration::from_micros(note.asked),
+            times: Mutex::default(),
+            phase: watch::Sender::new(Phase::Queued),
+            place,
+            stopped: Notify::new(),
+            stdin: Mutex::new(if stdin.is_some() { Stdin::Waiting } else { Stdin::Closed }),
+            written,
+            conversations: Mutex::new(note.conversations.clone()),
+        });
+        holder.keep(&job, note.uid);
+        if held.pid > 0 {
+            job.started_as(held.pid, held.at, stdin);
+        }
+        if let Some(failure) = held.failure {
+            job.failed(failure);
+        }
+        if let Some(end) = &held.end {
+            job.ended_with(end);
+        }
+        if held.finished {
+            holder.finished(job.id);
+        }
+        Ok((job, note.conversations))
+    }
+
+    /// What the next agent has to know.
+    pub(crate) fn note(&self, uid: u32) -> Blob {
+        Blob(cbor::encode(&Note {
+            owner: (*self.owner).clone(),
+            command: self.command.clone(),
+            user: self.user.clone(),
+            uid,
+            asked: micros(self.asked),
+            piped: self.written.is_some(),
+            conversations: lock(&self.conversations).clone(),
+        }))
+    }
+
+    /// Remembers a conversation about it, for the next agent.
+    pub(crate) fn talked_about(&self, conversation: Nonce, delivery: &Delivery) {
+        let mut all = lock(&self.conversations);
+        if all.len() >= CONVERSATIONS {
+            all.remove(0);
+        }
+        all.push((conversation, delivery.clone()));
+        drop(all);
+        if let Place::Held(line) = &*lock(&self.place)
+            && let Some(uid) = line.holder.upgrade().and_then(|holder| holder.user())
+        {
+            line.order(&Order::Note { job: self.id, note: self.note(uid) });
         }
     }
 
@@ -133,21 +265,78 @@ impl Job {
 
     /// How long ago it ended.
     pub(crate) fn ended_for(&self) -> Option<Duration> {
-        self.times().ended.map(|then| then.elapsed())
+        lock(&self.times).ended.map(|then| boottime().saturating_sub(then))
     }
 
-    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
-        self.times.lock().expect("nothing panics while it is held")
+    /// When it was asked for, since boot.
+    pub(crate) fn asked(&self) -> Duration {
+        self.asked
     }
 
-    /// Waits until it runs or will not.
+    /// Waits until it runs, or has run; an error if it never will.
     pub(crate) async fn started(&self) -> Result<u32, Failure> {
         let mut phase = self.phase();
         let begun = phase.wait_for(|phase| !matches!(phase, Phase::Queued)).await;
         match begun.as_deref() {
             Ok(Phase::Running(pid)) => Ok(*pid),
-            Ok(Phase::Failed(failure)) => Err(failure.clone()),
-            Ok(Phase::Ended { .. } | Phase::Queued) | Err(_) => Ok(0),
+            Ok(Phase::Failed(failure)) if lock(&self.times).started.is_none() => {
+                Err(failure.clone())
+            }
+            Ok(Phase::Failed(_) | Phase::Ended { .. } | Phase::Queued) | Err(_) => Ok(0),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit(&self) -> Option<Exit> {
+        let mut phase = self.phase();
+        let over = |phase: &Phase| matches!(phase, Phase::Ended { .. } | Phase::Failed(_));
+        match phase.wait_for(over).await.as_deref() {
+            Ok(Phase::Ended { exit, .. }) => Some(*exit),
+            _ => None,
+        }
+    }
+
+    /// Somebody has it from now on; `false` if it must not be started any more.
+    pub(crate) fn held_by(&self, holder: &Arc<Holder>) -> bool {
+        let mut place = lock(&self.place);
+        let cancelled = matches!(*place, Place::Cancelled);
+        if !cancelled {
+            *place = Place::Held(Line { holder: Arc::downgrade(holder) });
+        }
+        !cancelled
+    }
+
+    /// Its holder has started it.
+    pub(crate) fn started_as(&self, pid: u32, at: u64, stdin: Option<OwnedFd>) {
+        let pipe = stdin.and_then(|pipe| pipe::Sender::from_owned_fd_unchecked(pipe).ok());
+        *lock(&self.stdin) = pipe.map_or(Stdin::Closed, |pipe| Stdin::Open(Arc::new(pipe)));
+        lock(&self.times).started = Some(Duration::from_micros(at));
+        self.phase.send_replace(Phase::Running(pid));
+    }
+
+    /// It could not be started, or nobody knows how it ended.
+    pub(crate) fn failed(&self, failure: Failure) {
+        lock(&self.times).ended = Some(boottime());
+        *lock(&self.stdin) = Stdin::Closed;
+        self.spool.poke();
+        self.phase.send_replace(Phase::Failed(failure));
+    }
+
+    /// It has ended.
+    pub(crate) fn ended_with(&self, end: &End) {
+        let End { exit, reason, output_end, escaped, at } = *end;
+        lock(&self.times).ended = Some(Duration::from_micros(at));
+        *lock(&self.stdin) = Stdin::Closed;
+        self.spool.poke();
+        self.phase.send_replace(Phase::Ended { exit, reason, output_end, escaped });
+    }
+
+    /// Its holder is gone, and with it all that could be known.
+    pub(crate) fn lost(&self) {
+        self.spool.finish();
+        if !self.ended() {
+            let text = "the process that held the program has died; it may go on or have ended";
+            self.failed(Failure::new(Kind::OutcomeUnknown, text));
         }
     }
 
@@ -156,7 +345,14 @@ impl Job {
         if self.ended() {
             return Stopped::Ended;
         }
-        self.stops.add(signal);
+        let mut place = lock(&self.place);
+        match &*place {
+            Place::Held(line) => line.order(&Order::Stop { job: self.id, signal }),
+            Place::Nowhere | Place::Cancelled => {
+                *place = Place::Cancelled;
+                self.stopped.notify_one();
+            }
+        }
         Stopped::Signalled
     }
 
@@ -168,43 +364,66 @@ impl Job {
     /// Passes on standard input. A program that wants no more gets none, and that is no error.
     pub(crate) async fn write(&self, bytes: &[u8]) {
         let Some(written) = &self.written else { return };
-        let mut rest = bytes;
-        let mut stdin = self.stdin.lock().await;
-        while matches!(*stdin, Stdin::Waiting) {
-            drop(stdin);
-            if self.started().await.is_err() {
-                return;
-            }
-            stdin = self.stdin.lock().await;
+        if self.started().await.is_err() {
+            return;
         }
-        while let Stdin::Open(pipe) = &mut *stdin
-            && !rest.is_empty()
-        {
-            // Written to a pipe that is full when this is cancelled: what was taken is counted.
-            match pipe.write(rest).await {
+        let passed = |bytes: usize| {
+            self.spool.add_input(bytes as u64);
+            written.send_modify(|written| *written += bytes as u64);
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(pipe) = self.stdin() else { break };
+            // A full pipe when this is cancelled: what was taken is counted.
+            match pipe.try_write(rest) {
                 Ok(taken) => {
                     rest = rest.get(taken..).unwrap_or_default();
-                    written.send_modify(|written| *written += taken as u64);
+                    passed(taken);
                 }
-                Err(_) => *stdin = Stdin::Closed,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if pipe.writable().await.is_err() {
+                        break;
+                    }
+                }
+                Err(_) => {
+                    self.let_go_of_stdin();
+                    break;
+                }
             }
         }
-        written.send_modify(|written| *written += rest.len() as u64);
+        passed(rest.len());
+    }
+
+    fn stdin(&self) -> Option<Arc<pipe::Sender>> {
+        match &*lock(&self.stdin) {
+            Stdin::Open(pipe) => Some(pipe.clone()),
+            Stdin::Waiting | Stdin::Closed => None,
+        }
+    }
+
+    fn let_go_of_stdin(&self) {
+        let before = std::mem::replace(&mut *lock(&self.stdin), Stdin::Closed);
+        if let Stdin::Open(_) = before
+            && let Place::Held(line) = &*lock(&self.place)
+        {
+            line.order(&Order::CloseInput(self.id));
+        }
     }
 
     /// Ends standard input, when the bridge has ended it and everything before has been passed on.
     pub(crate) async fn close_stdin(&self) {
         if self.started().await.is_ok() {
-            *self.stdin.lock().await = Stdin::Closed;
+            self.let_go_of_stdin();
         }
     }
 
     /// How it is.
     pub(crate) fn state(&self) -> State {
         let stats = self.spool.stats();
-        let times = self.times();
-        let until = times.ended.unwrap_or_else(Instant::now);
-        let duration = times.started.map_or(Duration::ZERO, |started| until - started);
+        let times = lock(&self.times);
+        let until = times.ended.unwrap_or_else(boottime);
+        let duration =
+            times.started.map_or(Duration::ZERO, |started| until.saturating_sub(started));
         drop(times);
         let mut state = State {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
@@ -217,7 +436,8 @@ impl Job {
         };
         match &*self.phase.borrow() {
             Phase::Queued => state.queued = Some(true),
-            Phase::Running(_) | Phase::Failed(_) => {}
+            Phase::Running(_) => {}
+            Phase::Failed(failure) => state.failure = Some(failure.clone()),
             Phase::Ended { exit, reason, escaped, .. } => {
                 state.exit = Some(*exit);
                 state.reason = *reason;
@@ -239,10 +459,19 @@ impl Job {
             user: self.user.clone(),
             device: self.owner.name.clone(),
             surface: self.owner.surface.to_string(),
-            age_ms: u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(u64::MAX),
+            age_ms: micros(boottime().saturating_sub(self.asked)) / 1000,
             state: self.state(),
             mine: *self.owner == *to,
             pid,
+        }
+    }
+}
+
+/// Tells a job's holder that a reader has moved.
+fn unblock(job: Nonce, place: Arc<Mutex<Place>>) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        if let Place::Held(line) = &*lock(&place) {
+            line.order(&Order::Unblock(job));
         }
     }
 }

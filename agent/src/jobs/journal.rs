@@ -158,6 +158,14 @@ impl Journal {
         self.append(&Entry { time: now(), body, end: None }.lines(&name));
     }
 
+    /// A request of an earlier process goes on in this one.
+    pub(crate) fn recall(&mut self, owner: &Owner, request: Nonce) {
+        let name = name(owner, request);
+        if let Some(entry) = self.past.get(&name) {
+            self.asked[0].insert(name, entry.body);
+        }
+    }
+
     /// A request's program has ended.
     pub(crate) fn ended(&mut self, owner: &Owner, request: Nonce, exit: Option<Exit>) {
         let end = match exit {

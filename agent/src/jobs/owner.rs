@@ -2,13 +2,18 @@
 
 use farwire_protocol::id::Id;
 use farwire_protocol::surface::Surface;
+use minicbor::{Decode, Encode};
 
 /// A device and the surface through which it acts.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Decode, Encode, Eq, Hash, PartialEq)]
+#[cbor(map)]
 pub(crate) struct Owner {
+    #[n(0)]
     pub(crate) device: Id,
+    #[n(1)]
     pub(crate) surface: Surface,
     /// What the agent calls the device.
+    #[n(2)]
     pub(crate) name: String,
 }
 

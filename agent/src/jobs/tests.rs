@@ -1,5 +1,7 @@
 //! What is done with a request, by its id, its owner, its text and the process that it was for.
 
+use std::os::fd::OwnedFd;
+
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::id::Id;
 use farwire_protocol::streams::run::{Delivery, Exit, Program, Reason};
@@ -7,6 +9,7 @@ use farwire_protocol::surface::Surface;
 
 use super::*;
 use crate::jobs::job::Phase;
+use crate::os::wait::Leader;
 
 const HERE: Nonce = Nonce([1; 16]);
 
@@ -32,7 +35,16 @@ fn start(request: u8, line: &str) -> Start {
 }
 
 fn jobs(state: &Path) -> Arc<Jobs> {
-    Arc::new(Jobs::open(state, HERE).unwrap())
+    Arc::new(Jobs::open(state, HERE, thread).unwrap())
+}
+
+/// A holder on a thread of its own: this program is no agent.
+fn thread(_: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(crate::holder::hold(socket)).unwrap();
+    });
+    Ok(None)
 }
 
 fn kind<T>(result: Result<T, Failure>) -> Option<Kind> {
@@ -77,7 +89,7 @@ async fn a_request_for_another_process_is_never_carried_out() {
     before.tasks.close();
     until_journalled(state.path(), "exit code 3").await;
 
-    let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16])).unwrap());
+    let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
     let asked = |request: u8, hash: u8| now.start(&owner(1), &start(request, "exit 3"), [hash; 32]);
     let ended = asked(7, 5).unwrap_err();
     assert_eq!(ended.kind, Kind::OutcomeUnknown);

@@ -87,19 +87,25 @@ pub(crate) struct Child {
 /// That takes a fraction of a millisecond, unless the program lies on a slow disk: the calling
 /// thread waits for that.
 pub(crate) fn spawn(command: &Command) -> Result<Child, Failure> {
+    let pipes = Pipes::open(command.stdin).map_err(no_pipe)?;
+    let leader = spawn_with(command, pipes.theirs())?;
+    let Pipes { stdin, stdout, stderr, .. } = pipes;
+    Ok(Child { leader, stdin, stdout, stderr })
+}
+
+/// The same with these as standard input, output and error, none of which may have one of those
+/// three numbers unless it is its own.
+pub(crate) fn spawn_with(command: &Command, stdio: [BorrowedFd<'_>; 3]) -> Result<Leader, Failure> {
     wait::collect_abandoned();
     let plan = plan::Plan::new(command)?;
-    let pipes = Pipes::open(command.stdin).map_err(no_pipe)?;
     let started = clock::boottime();
-    let launched = launch::launch(&plan, pipes.theirs()).map_err(no_process)?;
+    let launched = launch::launch(&plan, stdio).map_err(no_process)?;
     if let Some(report) = launched.report {
         // It is about to end, and is no program.
         wait::collect_now(launched.pid);
         return Err(report.failure(command, &plan));
     }
-    let leader = Leader::new(launched.pid, started, launched.pidfd);
-    let Pipes { stdin, stdout, stderr, .. } = pipes;
-    Ok(Child { leader, stdin, stdout, stderr })
+    Ok(Leader::new(launched.pid, started, launched.pidfd))
 }
 
 /// The three descriptors of the program, and our ends of them.

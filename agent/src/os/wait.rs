@@ -16,8 +16,6 @@
 //! - No zombie stays: dropping a leader collects it, at once if it has ended, or else with the next
 //!   program that is started.
 
-#![expect(unsafe_code, reason = "tokio wants a promise that a descriptor stays open")]
-
 use core::time::Duration;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,6 +30,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::errno;
+use super::watch::watch;
 
 /// A process that we started. It leads a session and a process group of its own.
 #[derive(Debug)]
@@ -154,11 +153,8 @@ impl Leader {
     fn watched(&self) -> Option<&AsyncFd<Arc<OwnedFd>>> {
         let watch = || {
             let pidfd = self.pidfd.clone()?;
-            // SAFETY: the descriptor is open as long as it has owners, of which the result is one,
-            // and it is always the same one.
-            let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
             // Where it cannot be watched (kernel 5.2), SIGCHLD does.
-            watched.ok()
+            watch(pidfd, Interest::READABLE).ok()
         };
         self.watched.get_or_init(watch).as_ref()
     }
@@ -183,7 +179,7 @@ impl Drop for Leader {
 }
 
 /// Collects those whose [`Leader`] was dropped while they ran.
-pub(super) fn collect_abandoned() {
+pub(crate) fn collect_abandoned() {
     abandoned().retain(|pid| matches!(status(*pid, WaitIdOptions::empty()), Ok(None)));
 }
 

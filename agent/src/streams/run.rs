@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::conversations::{About, Seat};
 use crate::jobs::job::{Job, Phase};
-use crate::jobs::spool::{Item, Mode, Piece, SpoolReader};
+use crate::spool::{Item, Mode, Piece, SpoolReader};
 use crate::streams::Context;
 
 /// A program that ends at once is answered in one packet: what is said at the start waits so long
@@ -83,6 +83,7 @@ where
     };
     let about = About { job: job.id, delivery: delivery.clone() };
     let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
+    job.talked_about(open.conversation, &delivery);
     let pid = begun(&job, writer).await?;
     let started =
         Started { job: job.id, known: Some(known), pid: Some(pid).filter(|&pid| pid > 0) };
@@ -237,17 +238,21 @@ impl Serving<'_> {
         mode: Mode,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
-        let mut log = self.job.spool.reader(from, mode);
         let mut counts = self.counts;
+        let (stdout, stderr) = (counts.get(STDOUT), counts.get(STDERR));
+        let mut log = self.job.spool.reader(from, mode).having(stdout, stderr);
         counts.set(STDIN, 0);
         let mut phase = self.job.phase();
         let mut written = self.job.written();
         let mut acked = self.counts.get(STDIN);
         let mut company = true;
         loop {
-            let until = end_of_output(&phase);
+            let until = end_of_output(&phase, &self.job);
             fill(&mut log, until, &mut counts, writer)?;
             if until.is_some_and(|until| log.offset() >= until) {
+                if let Phase::Failed(failure) = &*phase.borrow() {
+                    return Err(failure.clone());
+                }
                 return self.end(writer, counts, None).await;
             }
             let passed = *written.borrow_and_update();
@@ -341,7 +346,7 @@ impl Serving<'_> {
             if digest.until_new == Some(true) && end > from {
                 return Ok(None);
             }
-            if end_of_output(&phase).is_some() {
+            if end_of_output(&phase, &self.job).is_some() {
                 return Ok(until.map(|_| false));
             }
             tokio::select! {
@@ -369,10 +374,10 @@ impl Serving<'_> {
 const COMPANY_BYTES: usize = 16 << 10;
 
 /// The offset at which the output of a run that has ended ends.
-fn end_of_output(phase: &watch::Receiver<Phase>) -> Option<u64> {
+fn end_of_output(phase: &watch::Receiver<Phase>, job: &Job) -> Option<u64> {
     match &*phase.borrow() {
         Phase::Ended { output_end, .. } => Some(*output_end),
-        Phase::Failed(_) => Some(0),
+        Phase::Failed(_) => Some(job.spool.stats().end),
         Phase::Queued | Phase::Running(_) => None,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, Take, View};
+use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, State, Take, View};
 use tokio::sync::mpsc;
 
 use crate::cli::{Json, print, print_json, runtime};
@@ -110,7 +110,7 @@ impl Output {
     /// Everything that is kept, byte for byte.
     async fn all(&self, client: &Client) -> Result<(), Failure> {
         let (_, server, job) = find(client, &self.id)?;
-        let running = control::inspect(client, &server, job).await?.state.exit.is_none();
+        let running = control::inspect(client, &server, job).await?.state.is_open();
         if running && !self.follow {
             // What is there now, and no waiting for more.
             return self.part(client).await;
@@ -132,7 +132,7 @@ impl Output {
         };
         let (ended, written) = tokio::join!(running, writing);
         written?;
-        say(ended?.state.exit);
+        say(&ended?.state);
         Ok(())
     }
 
@@ -161,8 +161,8 @@ impl Output {
                 None => (None, None),
             };
             return print_json(&serde_json::json!({
-                "id": id.to_string(), "server": server.name, "running": state.exit.is_none(),
-                "exit_code": exit, "signal": signal, "duration_ms": state.duration_ms,
+                "id": id.to_string(), "server": server.name, "running": state.is_open(),
+                "exit_code": exit, "signal": signal, "error": state.failure.as_ref().map(|failure| failure.kind.name()), "duration_ms": state.duration_ms,
                 "lines": state.lines, "total_bytes": state.bytes, "dropped_bytes": state.dropped_bytes,
                 "truncated": state.bytes - state.dropped_bytes > bytes.len() as u64,
                 "next_line": answer.ended.next, "output": String::from_utf8_lossy(&bytes),
@@ -172,18 +172,21 @@ impl Output {
         if state.dropped_bytes > 0 {
             no_longer_kept(state.dropped_bytes);
         }
-        say(state.exit);
+        say(state);
         Ok(())
     }
 }
 
-fn say(exit: Option<Exit>) {
-    match exit {
+fn say(state: &State) {
+    match state.exit {
         Some(Exit::Code(code)) => note!("farwire: it ended with exit code {code}"),
         Some(Exit::Signal(number)) => {
             note!("farwire: it was ended by signal {}", signal::name(number));
         }
-        None => note!("farwire: it is still running"),
+        None => match &state.failure {
+            Some(failure) => note!("farwire: {failure}"),
+            None => note!("farwire: it is still running"),
+        },
     }
 }
 

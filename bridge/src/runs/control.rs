@@ -11,9 +11,9 @@ use farwire_protocol::streams::control::{
     Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, Server, broken, random_nonce};
+use crate::client::{Client, Server, backoff, broken, random_nonce};
 
 /// How long a server may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,12 +21,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// So many pages of jobs are asked for at most.
 const PAGES: usize = 8;
 
-/// Asks one question. Every question may be repeated, so that a link that turns out to be gone is
-/// made anew once.
+/// A question is asked so often when streams break on their way: a server that is being restarted
+/// breaks more than one.
+const ATTEMPTS: u32 = 5;
+
+/// Asks one question. Every question may be repeated.
 pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
-    match once(client, server, ask.clone()).await {
-        Err(failure) if failure.kind == Kind::LinkLost => once(client, server, ask).await,
-        answer => answer,
+    let mut attempt = 0;
+    loop {
+        match once(client, server, ask.clone()).await {
+            Err(failure) if failure.kind == Kind::LinkLost && attempt < ATTEMPTS => {
+                // What turns out to be gone is made anew at once; after that we wait.
+                if attempt > 0 {
+                    sleep(backoff(attempt)).await;
+                }
+                attempt += 1;
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub mod value;
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
+use farwire_protocol::failure::Kind;
+
 use self::value::Value;
 use super::shown::Shown;
 use super::{Word, human, signal};
@@ -32,6 +34,8 @@ pub enum Fate {
     Exit(i32),
     /// It was ended by this signal.
     Signal(i32),
+    /// It was not started, or nobody knows how it ended.
+    Failed(Kind),
     /// It cannot be asked now.
     Unreachable,
 }
@@ -43,6 +47,7 @@ impl Display for Fate {
             Self::Queued => f.write_str("queued"),
             Self::Exit(code) => write!(f, "exit={code}"),
             Self::Signal(number) => write!(f, "signal={}", signal::name(*number)),
+            Self::Failed(kind) => write!(f, "error={kind}"),
             Self::Unreachable => f.write_str("state=unreachable"),
         }
     }

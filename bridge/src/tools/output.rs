@@ -156,7 +156,7 @@ fn found(id: ShortId, answer: &Answer, pattern: &str, budget: Budget) -> String 
             let call = output(id).with("view", "grep").with("pattern", pattern);
             header.next(&call.with("offset", line))
         }
-        None if state.exit.is_none() => header.next(&output(id)),
+        None if state.is_open() => header.next(&output(id)),
         None => header.end(),
     };
     format!("{line}\n{}", shown.text)

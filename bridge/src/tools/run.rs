@@ -219,7 +219,7 @@ impl Said<'_> {
     fn next(&self, shown: &Shown) -> Option<Call> {
         let call = output(self.id);
         match shown.next {
-            _ if self.answer.ended.state.exit.is_none() => Some(call),
+            _ if self.answer.ended.state.is_open() => Some(call),
             Some(line) => Some(call.with("view", "range").with("offset", line)),
             // Bytes of a long line that did not fit are no lines of their own.
             None if self.answer.pieces.iter().any(|piece| piece.ends_within) => {
@@ -233,17 +233,18 @@ impl Said<'_> {
 /// The beginning of the header: its exit or signal if and only if it has ended, its time, its lines.
 pub(super) fn header(id: ShortId, state: &State) -> Header {
     let mut header = Header::ending(Word::Run, &id.to_string(), fate(state));
-    header = match state.reason {
-        Some(Reason::Timeout) => header.field(Key::Reason, "timeout"),
-        Some(Reason::Stopped) => header.field(Key::Reason, "stopped"),
-        None => header,
+    header = match (&state.failure, state.reason) {
+        (Some(failure), _) => header.field(Key::Reason, &failure.message),
+        (None, Some(Reason::Timeout)) => header.field(Key::Reason, "timeout"),
+        (None, Some(Reason::Stopped)) => header.field(Key::Reason, "stopped"),
+        (None, None) => header,
     };
     header = header.time(Duration::from_millis(state.duration_ms)).field(Key::Lines, state.lines);
     header = header.dropped(state.dropped_lines, state.dropped_bytes);
     if let Some(escaped) = state.escaped {
         header = header.field(Key::Left, escaped);
     }
-    if let Some(reason) = &state.memory_only {
+    if let (Some(reason), None) = (&state.memory_only, &state.failure) {
         header = header.field(Key::Spool, format_args!("memory only: {reason}"));
     }
     header
@@ -310,6 +311,15 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_lost_says_so_and_shows_what_it_said() {
+        let failure = Failure::new(Kind::OutcomeUnknown, "its holder has died");
+        let state = State { failure: Some(failure), lines: 1, ..State::default() };
+        let text = said(state, vec![piece(1, 0, "so far\n")]);
+        let header = "[run r12 error=outcome_unknown reason=\"its holder has died\" 0.0s lines=1]";
+        assert_eq!(text, format!("{header}\nso far\n"));
+    }
+
+    #[test]
     fn a_line_without_an_end_shows_both_of_its_ends_and_how_to_look_for_more() {
         let state = State { exit: Some(Exit::Code(0)), lines: 1, ..State::default() };
         let head = Piece { ends_within: true, ..piece(1, 0, &"a".repeat(7_500)) };
@@ -341,6 +351,7 @@ mod tests {
             escaped: Some(u32::MAX),
             memory_only: Some("]\n[run r1 exit=0]".repeat(99)),
             queued: None,
+            failure: Some(Failure::new(Kind::Unknown(u16::MAX), "]\n[run r1 exit=0]".repeat(99))),
         };
         let line = "\u{202e}0123456789 0123456789 0123456789\n";
         for (head, tail) in [(1, most / 3), (most / 3, most / 2), (most - 9, most)] {

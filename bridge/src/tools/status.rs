@@ -59,7 +59,7 @@ pub struct Open {
     pub id: String,
     /// Where it is.
     pub server: String,
-    /// `running`, `queued`, `exit=N` or `signal=NAME`.
+    /// `running`, `queued`, `exit=N`, `signal=NAME` or `error=KIND`.
     pub state: String,
     /// How long it has run, in milliseconds.
     pub duration_ms: u64,

@@ -17,6 +17,7 @@ use minicbor::{Decode, Encode};
 
 use crate::cbor::Blob;
 use crate::conversation::Offset;
+use crate::failure::Failure;
 use crate::id::Nonce;
 
 /// The channel of standard input.
@@ -354,6 +355,17 @@ pub struct State {
     /// It waits for its turn.
     #[n(9)]
     pub queued: Option<bool>,
+    /// Why it was not started, or why nobody knows how it ended. Then there is no exit and will be
+    /// none.
+    #[n(10)]
+    pub failure: Option<Failure>,
+}
+
+impl State {
+    /// Whether there is no end of it yet.
+    pub fn is_open(&self) -> bool {
+        self.exit.is_none() && self.failure.is_none()
+    }
 }
 
 /// How a program ended, from `wait` and nothing else.

@@ -1,16 +1,15 @@
-//! A request becomes a plan: a command that makes sense, as far as can be said before it starts.
+//! What a job will do, checked before anything is started.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
-use std::time::Duration;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::run::{self, INPUT_LIMIT, Program, Start};
+use farwire_protocol::streams::run::{self, INPUT_LIMIT, Program};
 
+use crate::holder::message::{self as holder, Start};
 use crate::os::environment::{self, Run, Variable};
 use crate::os::shell;
-use crate::os::spawn::{Command, Stdin};
 use crate::os::user::User;
 
 /// What the command is shown as has at most so many characters.
@@ -19,57 +18,66 @@ const SHOWN: usize = 200;
 /// What a job is going to do.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(super) command: Command,
+    /// What its holder is told, but for the place of its output.
+    pub(crate) start: Start,
     /// The login name of the user as whom it runs.
     pub(super) user: String,
-    pub(super) timeout: Option<Duration>,
     /// The command, for people.
     pub(super) shown: String,
     /// All of standard input, when it came with the request.
     pub(super) input: Option<Vec<u8>>,
-    /// What every process of the job has in its environment, and no other process.
-    pub(super) mark: String,
 }
 
 impl Plan {
     /// Checks what can be checked without starting anything.
-    pub(crate) fn new(start: &Start) -> Result<Self, Failure> {
-        let input = start.input.as_ref().map(|input| input.0.clone());
+    pub(crate) fn new(asked: &run::Start) -> Result<Self, Failure> {
+        let input = asked.input.as_ref().map(|input| input.0.clone());
         if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
             return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
         }
-        let timeout = start.timeout_ms.map(Duration::from_millis);
-        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        if asked.timeout_ms == Some(0) {
             return Err(Failure::new(Kind::InvalidArgument, "a timeout of nothing"));
         }
-        let user = match &start.user {
+        let user = match &asked.user {
             Some(name) => User::find(name)?,
             None => User::current()?,
         };
-        let login = start.login.unwrap_or(false);
-        let (argv, shown) = program(&start.program, &user, login)?;
+        let login = asked.login.unwrap_or(false);
+        let (argv, shown) = program(&asked.program, &user, login)?;
         let requested: Vec<Variable> =
-            start.env.as_deref().unwrap_or_default().iter().map(variable).collect();
+            asked.env.as_deref().unwrap_or_default().iter().map(variable).collect();
         environment::check_size(&argv, &requested)?;
-        let mark = start.request.to_string();
+        let mark = asked.request.to_string();
         let run = Run { user: &user, login, mark: &mark };
         let env = environment::environment(run, std::env::vars_os(), &requested)?;
-        let piped = input.is_some() || start.stdin.unwrap_or(false);
-        let name = user.name.to_string_lossy().into_owned();
-        let command = Command {
-            argv,
-            cwd: start.cwd.as_ref().map(|cwd| text(cwd).into()),
-            env,
-            user: Some(user),
-            stdin: if piped { Stdin::Pipe } else { Stdin::Null },
+        let variable =
+            |(name, value): &Variable| run::Variable { name: blob(name), value: blob(value) };
+        let start = Start {
+            job: asked.request,
+            argv: argv.iter().map(blob).collect(),
+            env: env.iter().map(variable).collect(),
+            cwd: asked.cwd.clone(),
+            user: holder::User {
+                name: blob(&user.name),
+                uid: user.uid,
+                gid: user.gid,
+                home: blob(&user.home),
+                shell: blob(&user.shell),
+                groups: user.groups,
+            },
+            piped: input.is_some() || asked.stdin.unwrap_or(false),
+            timeout_ms: asked.timeout_ms,
+            mark,
+            path: Blob::default(),
+            note: Blob::default(),
         };
-        Ok(Self { command, user: name, timeout, shown: one_line(&shown), input, mark })
+        let user = user.name.to_string_lossy().into_owned();
+        Ok(Self { start, user, shown: one_line(&shown), input })
     }
+}
 
-    /// Whether something will be written to standard input.
-    pub(super) fn piped(&self) -> bool {
-        matches!(self.command.stdin, Stdin::Pipe)
-    }
+fn blob(text: impl AsRef<OsStr>) -> Blob {
+    Blob(text.as_ref().as_bytes().to_vec())
 }
 
 /// The arguments to execute, and the command as people know it.

@@ -65,6 +65,11 @@ fn the_bytes_of_an_end() {
     };
     let ended = Ended { state, next: None, matched: None };
     check(&ended, expect!["a100a60082008107020c0301040205000600"]);
+    let failure = Some(Failure::new(crate::failure::Kind::OutcomeUnknown, "x"));
+    check(
+        &State { failure, ..State::default() },
+        expect!["a6020003000400050006000aa2001843016178"],
+    );
     let ends = vec![Offset { channel: STDOUT, offset: 2 }];
     check(
         &End { ends, failure: None, body: Some(Blob(vec![0xf6])) },

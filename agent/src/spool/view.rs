@@ -1,8 +1,7 @@
 //! Looking at a part of a log: head, tail, a range of lines, grep.
 //!
 //! All of it happens here, so that no 2 GB cross the wire for a grep. These functions read files:
-//! call them where blocking is allowed. They hold the spool's lock only to copy a chunk. A line that
-//! is longer than [`LINE`] is looked at, and shown, by its first [`LINE`] bytes.
+//! call them where blocking is allowed. A line that is longer than [`LINE`] is looked at, and shown, by its first [`LINE`] bytes.
 
 use regex::bytes::Regex;
 
@@ -58,15 +57,9 @@ struct Walk {
 impl Walk {
     /// Begins at the last indexed place at or before `wanted`, by whatever measure `before` takes.
     fn begin(spool: &Spool, before: impl Fn(&(u64, u64)) -> bool) -> Self {
-        let (offset, newlines, fresh) = {
-            let inner = spool.lock();
-            let after = inner.index.partition_point(before);
-            let entry =
-                inner.index.get(after.saturating_sub(1)).copied().unwrap_or((inner.start, 0));
-            (entry.0, entry.1, entry.0 == 0)
-        };
+        let (offset, newlines) = spool.log().steady(|log, marks| log.entry_before(marks, &before));
         let reader = spool.reader(offset, Mode::Lagging);
-        Self { reader, line: newlines + 1, fresh }
+        Self { reader, line: newlines + 1, fresh: offset == 0 }
     }
 
     /// The next chunk with the offset of its first byte.
@@ -88,7 +81,7 @@ impl Walk {
 impl Spool {
     /// Up to `budget` bytes from `offset` on.
     pub(crate) fn bytes_from(&self, offset: u64, budget: usize) -> Piece {
-        let start = self.lock().start.max(offset);
+        let start = self.stats().start.max(offset);
         let mut walk = Walk::begin(self, |entry| entry.0 <= start);
         let mut piece: Option<Piece> = None;
         while let Some((at, bytes)) = walk.next() {
@@ -122,13 +115,13 @@ impl Spool {
     }
 
     fn mark_end(&self, piece: &mut Piece) {
-        let more = piece.offset + (piece.bytes.len() as u64) < self.lock().end;
+        let more = piece.offset + (piece.bytes.len() as u64) < self.stats().end;
         piece.ends_within = more && piece.bytes.last().is_some_and(|&byte| byte != b'\n');
     }
 
     /// The first `count` lines that are kept, within the budget.
     pub(crate) fn head(&self, count: u64, budget: usize) -> Piece {
-        let start = self.lock().start;
+        let start = self.stats().start;
         let mut piece = self.bytes_from(start, budget);
         keep_lines(&mut piece, count);
         self.mark_end(&mut piece);
@@ -307,7 +300,7 @@ fn keep_lines(piece: &mut Piece, count: u64) {
 
 /// The last bytes of the log, from the last line that is not empty, at most `limit`.
 pub(super) fn last_line(spool: &Spool, limit: usize) -> Vec<u8> {
-    let end = spool.lock().end;
+    let end = spool.stats().end;
     let piece = spool.bytes_from(end.saturating_sub(limit as u64 * 2), limit * 2);
     let text = piece.bytes.strip_suffix(b"\n").unwrap_or(&piece.bytes);
     let line = text.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();

@@ -1,0 +1,204 @@
+//! A holder: a small process that has programs, and outlives the agent that asked for them.
+//!
+//! ```text
+//!     agent -- Order --> holder -- starts, waits for --> programs
+//!           <- Report --        -- reads output of ----> and puts it into memory that the agent reads
+//! ```
+//!
+//! It has no network and no keys, and parses nothing that a program says. It holds the programs of
+//! one user; if it dies, those are all that is lost. The agent may die, or be replaced: programs and
+//! their output go on, and the next agent finds the holder by its socket and is told all it holds.
+//!
+//! The socket is in a directory that only the agent's user can enter, and has a random name; on each
+//! side the kernel says whose process is at the other end.
+//!
+//! A holder ends when nobody is connected and nothing is held.
+
+pub(crate) mod channel;
+mod held;
+pub(crate) mod message;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc::channel;
+
+use self::channel::{Channel, PACKET, Packet};
+use self::held::{Held, Told, Work};
+use self::message::{Order, Report, Start, VERSION};
+use crate::agent::BUILD;
+use crate::os::spawn::{Command, Stdin};
+use crate::os::user::User;
+use crate::os::wait;
+use crate::spool::{Limits, Memory, SpoolWriter};
+
+/// How long what has ended is kept for an agent that does not come.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// So many orders for one job wait for their turn.
+const ORDERS: usize = 64;
+
+/// A time since boot, as messages have it.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The agent that is connected, if one is.
+#[derive(Debug, Default)]
+struct Agent {
+    channel: Mutex<Option<Channel>>,
+}
+
+impl Agent {
+    fn channel(&self) -> MutexGuard<'_, Option<Channel>> {
+        self.channel.lock().expect("nothing panics while it is held")
+    }
+
+    /// Says something to the agent. The next one is told all anyway.
+    fn report(&self, report: &Report, descriptors: &[BorrowedFd<'_>]) {
+        if let Some(channel) = &*self.channel() {
+            channel.send(cbor::encode(report), descriptors);
+        }
+    }
+}
+
+type Jobs = HashMap<Nonce, Arc<Held>>;
+
+/// Holds what agents ask for that connect to this socket, until nobody does and nothing is left.
+pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let agent = Arc::new(Agent::default());
+    let mut jobs = Jobs::new();
+    loop {
+        // What has ended is kept for the next agent, but not for ever.
+        let Ok(channel) = tokio::time::timeout(KEEP, accept(&listener)).await else {
+            match jobs.values().all(|job| job.told.is_closed()) {
+                true => return Ok(()),
+                false => continue,
+            }
+        };
+        let mut channel = channel?;
+        loop {
+            *agent.channel() = Some(channel.clone());
+            agent.report(&Report::Hello { version: VERSION, build: BUILD.to_owned() }, &[]);
+            jobs.values().for_each(|job| job.show(&agent));
+            agent.report(&Report::Ready, &[]);
+            tokio::select! {
+                () = obey(&agent, &channel, &mut jobs) => break,
+                () = channel.flush() => break,
+                // A newer agent: the one before is dead and does not know it.
+                newer = accept(&listener) => channel = newer?,
+            }
+        }
+        *agent.channel() = None;
+        if jobs.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for an agent.
+async fn accept(listener: &UnixListener) -> io::Result<Channel> {
+    loop {
+        let (socket, _) = listener.accept().await?;
+        let socket = socket.into_std()?;
+        if let Ok(channel) = Channel::new(socket.into()) {
+            return Ok(channel);
+        }
+    }
+}
+
+/// Does what an agent says until it is gone.
+async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
+    let mut buffer = vec![0; PACKET];
+    while let Ok(Some(packet)) = channel.receive(&mut buffer).await {
+        // An order of a newer agent, which knows our version, does not come.
+        let Ok(order) = cbor::decode::<Order>(&packet.bytes, PACKET) else { continue };
+        let tell = |jobs: &Jobs, job: Nonce, told: Told| {
+            if let Some(held) = jobs.get(&job) {
+                // When it has ended there is nobody to tell, nor anything to do. Nothing that it
+                // does takes long: what does not fit is more than anybody means.
+                let _ = held.told.try_send(told);
+            }
+        };
+        match order {
+            Order::Start(start) => begin(agent, jobs, *start, packet),
+            Order::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)),
+            Order::CloseInput(job) => tell(jobs, job, Told::CloseInput),
+            Order::Unblock(job) => tell(jobs, job, Told::Unblock),
+            Order::Note { job, note } => {
+                if let Some(held) = jobs.get(&job) {
+                    held.note(note);
+                }
+            }
+            Order::Forget(job) => drop(jobs.remove(&job)),
+        }
+        wait::collect_abandoned();
+    }
+}
+
+fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
+    let job = start.job;
+    let memory = packet.descriptors.into_iter().next().map(Memory::open);
+    let memory = match memory {
+        Some(Ok(memory)) if !jobs.contains_key(&job) => memory,
+        Some(Err(error)) => return refuse(agent, job, &format!("no memory: {error}")),
+        _ => return refuse(agent, job, "no memory came with it, or it is held already"),
+    };
+    let path = PathBuf::from(text(&start.path));
+    let writer = SpoolWriter::new(memory.clone(), Limits::default(), path);
+    let (told, orders) = channel(ORDERS);
+    let held = Arc::new(Held::new(job, start.note.clone(), memory, told));
+    jobs.insert(job, held.clone());
+    let timeout = start.timeout_ms.map(Duration::from_millis);
+    let (mark, command) = (start.mark.clone(), command(start));
+    tokio::spawn(held.run(agent.clone(), Work { command, timeout, mark, writer, told: orders }));
+}
+
+fn refuse(agent: &Agent, job: Nonce, why: &str) {
+    let failure = Failure::new(Kind::Internal, format!("the holder cannot take the job: {why}"));
+    agent.report(&Report::Failed { job, failure }, &[]);
+    agent.report(&Report::Finished(job), &[]);
+}
+
+fn text(bytes: &Blob) -> OsString {
+    OsString::from_vec(bytes.to_vec())
+}
+
+fn command(start: Start) -> Command {
+    let user = User {
+        name: text(&start.user.name),
+        uid: start.user.uid,
+        gid: start.user.gid,
+        home: text(&start.user.home).into(),
+        shell: text(&start.user.shell).into(),
+        groups: start.user.groups,
+    };
+    Command {
+        argv: start.argv.iter().map(text).collect(),
+        cwd: start.cwd.as_ref().map(|cwd| text(cwd).into()),
+        env: start.env.iter().map(|one| (text(&one.name), text(&one.value))).collect(),
+        user: Some(user),
+        stdin: if start.piped { Stdin::Pipe } else { Stdin::Null },
+    }
+}
+
+/// The holder process: its socket is its standard input.
+pub(crate) fn main() -> Result<(), Failure> {
+    let listener = io::stdin().as_fd().try_clone_to_owned();
+    let failed = |error: io::Error| Failure::new(Kind::Io, format!("the holder: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(failed)?.block_on(hold(listener.map_err(failed)?)).map_err(failed)
+}

@@ -1,0 +1,161 @@
+//! Packets with descriptors, between the agent and a holder: a Unix socket that keeps packets whole.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::os::watch::watch;
+
+/// No packet is longer: a command has at most 64 KiB, and its environment as much.
+pub(crate) const PACKET: usize = 192 << 10;
+
+/// No packet carries more descriptors.
+const DESCRIPTORS: usize = 4;
+
+/// So many packets wait for a peer that does not read, before it is given up.
+const WAITING: usize = 4_096;
+
+/// A packet that came.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// One end of a connection. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Wakes us for what comes, and not whenever the other end has taken what we sent.
+    socket: AsyncFd<Arc<OwnedFd>>,
+    waiting: Mutex<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
+    more: Notify,
+}
+
+impl Channel {
+    /// Takes a connected socket, if its other end belongs to our own user.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        if peer(&socket)? != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("the process at its end belongs to somebody else"));
+        }
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let socket = watch(Arc::new(socket), Interest::READABLE)?;
+        let (waiting, more) = (Mutex::default(), Notify::new());
+        Ok(Self { shared: Arc::new(Shared { socket, waiting, more }) })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<(Vec<u8>, Vec<OwnedFd>)>> {
+        self.shared.waiting.lock().expect("nothing panics while it is held")
+    }
+
+    /// The next packet; `None` when the other end is gone.
+    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
+        let socket = &self.shared.socket;
+        socket.async_io(Interest::READABLE, |socket| Ok(receive(socket.as_fd(), buffer)?)).await
+    }
+
+    /// Sends a packet, or keeps it until there is room: see [`Self::flush`]. Whether the other end
+    /// is still there shows when one receives.
+    pub(crate) fn send(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) {
+        let mut waiting = self.waiting();
+        if waiting.is_empty() {
+            match send(self.shared.socket.get_ref().as_fd(), &bytes, descriptors) {
+                Err(Errno::AGAIN | Errno::NOBUFS) => {}
+                Ok(()) | Err(_) => return,
+            }
+        }
+        // A descriptor that cannot be copied is missing at the other end, which says so.
+        let copies = descriptors.iter().filter_map(|one| one.try_clone_to_owned().ok()).collect();
+        if waiting.len() < WAITING {
+            waiting.push_back((bytes, copies));
+        }
+        self.shared.more.notify_one();
+    }
+
+    /// Sends what waits, whenever there is room. Never ends.
+    pub(crate) async fn flush(&self) {
+        loop {
+            self.shared.more.notified().await;
+            // What cannot be sent at all goes the way of what was sent.
+            let _ = self.send_waiting().await;
+        }
+    }
+
+    async fn send_waiting(&self) -> io::Result<()> {
+        let socket = self.shared.socket.get_ref().try_clone()?;
+        let socket = watch(Arc::new(socket), Interest::WRITABLE)?;
+        while !self.waiting().is_empty() {
+            let sent = socket.async_io(Interest::WRITABLE, |socket| {
+                let waiting = self.waiting();
+                let Some((bytes, copies)) = waiting.front() else { return Ok(()) };
+                let copies: Vec<_> = copies.iter().map(OwnedFd::as_fd).collect();
+                Ok(send(socket.as_fd(), bytes, &copies)?)
+            });
+            let _ = sent.await;
+            self.waiting().pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Whose process is at the other end, as the kernel says.
+#[cfg(target_os = "linux")]
+fn peer(socket: &OwnedFd) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+}
+
+/// As above.
+#[cfg(not(target_os = "linux"))]
+fn peer(socket: &OwnedFd) -> io::Result<u32> {
+    let socket = std::os::unix::net::UnixStream::from(socket.try_clone()?);
+    Ok(tokio::net::UnixStream::from_std(socket)?.peer_cred()?.uid())
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::io::retry_on_intr(|| {
+        sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags).map(|_| ())
+    })
+}
+
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packet>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::io::retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)
+    });
+    let received = match received {
+        Err(Errno::CONNRESET | Errno::PIPE) => return Ok(None),
+        other => other?,
+    };
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let bytes = buffer.get(..received.bytes).unwrap_or_default().to_vec();
+    // No packet of ours is empty.
+    Ok((!bytes.is_empty()).then_some(Packet { bytes, descriptors }))
+}

@@ -1,0 +1,381 @@
+//! One job as its holder has it: starts its program, reads its output, stops it, waits for its end.
+//!
+//! # Invariants
+//!
+//! - The exit is what the kernel said, or there is none.
+//! - The leader is collected after the last signal for its group, so that no signal can hit a
+//!   stranger that was given the same number.
+//! - The end is told when the leader has ended and what was in the pipes after that has been read. What
+//!   children in the background write later goes into the log, and holds nothing up.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::run::{Exit, Reason, STDERR, STDOUT};
+use rustix::io::Errno;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::time::{Instant, sleep_until};
+
+use super::message::{End, Held as Shown, Report};
+use super::{Agent, micros};
+use crate::os::clock;
+use crate::os::group::census::census;
+use crate::os::spawn::{Command, spawn};
+use crate::os::wait::Leader;
+use crate::spool::{Memory, SpoolWriter};
+
+/// How much is read from a pipe at once.
+const READ: usize = 128 << 10;
+
+/// What is left in a pipe at the end is read in pieces of this size.
+const REST: usize = 16 << 10;
+
+/// How large the pipes are made, if the system lets us: fewer wake-ups for programs that say much.
+const PIPE: usize = 256 << 10;
+
+/// Between INT, TERM and KILL of a stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long pipes may stay open after the end of the program without anybody's saying anything,
+/// before nobody reads them any more.
+const LINGER: Duration = Duration::from_secs(24 * 3600);
+
+/// What a stop sends, one after the other.
+const LADDER: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGKILL];
+
+/// What the agent tells the task of a job.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    Stop(Option<i32>),
+    CloseInput,
+    /// Nothing but that the log may have room again.
+    Unblock,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) command: Command,
+    pub(super) timeout: Option<Duration>,
+    /// What every process of the job has in its environment.
+    pub(super) mark: String,
+    pub(super) writer: SpoolWriter,
+    pub(super) told: Receiver<Told>,
+}
+
+/// A job that is held.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) id: Nonce,
+    pub(super) memory: Arc<Memory>,
+    pub(super) told: Sender<Told>,
+    status: Mutex<Status>,
+}
+
+#[derive(Debug)]
+struct Status {
+    shown: Shown,
+    /// Our copy of its standard input, for the agent after this one: without it the program would
+    /// take the end of the agent for the end of its input.
+    stdin: Option<OwnedFd>,
+}
+
+impl Held {
+    pub(super) fn new(
+        id: Nonce,
+        note: farwire_protocol::cbor::Blob,
+        memory: Arc<Memory>,
+        told: Sender<Told>,
+    ) -> Self {
+        let (pid, at, end, failure, finished) = (0, 0, None, None, false);
+        let shown = Shown { job: id, note, pid, at, end, failure, finished };
+        Self { id, memory, told, status: Mutex::new(Status { shown, stdin: None }) }
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().expect("nothing panics while it is held")
+    }
+
+    pub(super) fn note(&self, note: farwire_protocol::cbor::Blob) {
+        self.status().shown.note = note;
+    }
+
+    /// Tells an agent that has just come all about it.
+    pub(super) fn show(&self, agent: &Agent) {
+        let status = self.status();
+        let memory = self.memory.file();
+        let mut descriptors = vec![memory.as_fd()];
+        descriptors.extend(status.stdin.as_ref().map(OwnedFd::as_fd));
+        agent.report(&Report::Held(status.shown.clone()), &descriptors);
+    }
+
+    /// Carries the job out, from its start to the last byte of its output.
+    pub(super) async fn run(self: Arc<Self>, agent: Arc<Agent>, work: Work) {
+        let mark = work.mark.clone();
+        let mut running = match self.start(&agent, work) {
+            Ok(running) => running,
+            Err(failure) => return self.failed(&agent, failure),
+        };
+        let exit = running.until_exit().await;
+        let escaped = running.settle(&mark).await;
+        running.drain();
+        let exit = match exit {
+            Ok(exit) => exit,
+            Err(failure) => return self.failed(&agent, failure),
+        };
+        let output_end = running.writer.end();
+        let at = micros(clock::boottime());
+        let end = End { exit, reason: running.reason, output_end, escaped, at };
+        {
+            let mut status = self.status();
+            status.stdin = None;
+            status.shown.end = Some(end.clone());
+        }
+        agent.report(&Report::Ended { job: self.id, end }, &[]);
+        running.until_silent().await;
+        running.writer.finish();
+        self.finished(&agent);
+    }
+
+    fn finished(&self, agent: &Agent) {
+        self.status().shown.finished = true;
+        agent.report(&Report::Finished(self.id), &[]);
+    }
+
+    fn failed(&self, agent: &Agent, failure: Failure) {
+        {
+            let mut status = self.status();
+            status.stdin = None;
+            status.shown.failure = Some(failure.clone());
+        }
+        agent.report(&Report::Failed { job: self.id, failure }, &[]);
+        self.finished(agent);
+    }
+
+    fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
+        let Work { command, timeout, writer, told, .. } = work;
+        let child = spawn(&command)?;
+        let failed = |error: io::Error| Failure::new(Kind::ResourceExhausted, error.to_string());
+        let running = Running {
+            held: self,
+            agent,
+            writer,
+            told,
+            leader: Arc::new(child.leader),
+            stdout: Some(output(child.stdout).map_err(failed)?),
+            stderr: Some(output(child.stderr).map_err(failed)?),
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            ladder: None,
+            all: false,
+            reason: None,
+        };
+        let (pid, at) = (running.leader.pid(), micros(clock::boottime()));
+        let mut status = self.status();
+        (status.shown.pid, status.shown.at) = (pid, at);
+        status.stdin = child.stdin;
+        let stdin: Vec<_> = status.stdin.as_ref().map(OwnedFd::as_fd).into_iter().collect();
+        agent.report(&Report::Started { job: self.id, pid, at }, &stdin);
+        drop(stdin);
+        drop(status);
+        Ok(running)
+    }
+}
+
+/// A program that runs, with its pipes.
+struct Running<'a> {
+    held: &'a Held,
+    agent: &'a Agent,
+    writer: SpoolWriter,
+    told: Receiver<Told>,
+    leader: Arc<Leader>,
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+    deadline: Option<Instant>,
+    /// The next rung of the ladder, and when.
+    ladder: Option<(usize, Instant)>,
+    /// Whether all of the group has to end with the leader.
+    all: bool,
+    reason: Option<Reason>,
+}
+
+impl Running<'_> {
+    async fn until_exit(&mut self) -> Result<Exit, Failure> {
+        let leader = self.leader.clone();
+        let mut exit = std::pin::pin!(leader.exited());
+        loop {
+            let room = self.writer.has_room();
+            tokio::select! {
+                // What we are told first, so that a program that never stops talking can be stopped;
+                // its end last, so that its last words come before it.
+                biased;
+                Some(told) = self.told.recv() => self.obey(told),
+                () = at(self.deadline) => self.time_out(),
+                () = at(self.ladder.map(|rung| rung.1)) => self.climb(),
+                () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
+                    self.read_some();
+                }
+                exit = &mut exit => return exit,
+            }
+        }
+    }
+
+    fn obey(&mut self, told: Told) {
+        match told {
+            Told::Stop(signal) => self.stop(signal),
+            Told::CloseInput => self.held.status().stdin = None,
+            Told::Unblock => {}
+        }
+    }
+
+    fn stop(&mut self, signal: Option<i32>) {
+        self.reason.get_or_insert(Reason::Stopped);
+        match signal {
+            Some(signal) => self.send(signal),
+            None if self.ladder.is_none() => {
+                self.all = true;
+                self.ladder = Some((0, Instant::now()));
+                self.climb();
+            }
+            None => {}
+        }
+    }
+
+    fn time_out(&mut self) {
+        self.deadline = None;
+        self.all = true;
+        self.reason = Some(Reason::Timeout);
+        self.send(libc::SIGKILL);
+    }
+
+    fn climb(&mut self) {
+        let Some((rung, _)) = self.ladder else { return };
+        if let Some(&signal) = LADDER.get(rung) {
+            self.send(signal);
+        }
+        self.ladder = (rung + 1 < LADDER.len()).then(|| (rung + 1, Instant::now() + GRACE));
+    }
+
+    fn send(&self, signal: i32) {
+        match self.leader.signal_group(signal) {
+            Err(failure) if failure.kind != Kind::AlreadyEnded => {
+                tracing::warn!(%failure, "a program could not be signalled");
+            }
+            _ => {}
+        }
+    }
+
+    /// Deals with the rest of the group, now that the leader has ended, and lets go of its number.
+    /// Gives how many processes have left the group and live on.
+    async fn settle(&self, mark: &str) -> u32 {
+        let mut escaped = 0;
+        if self.all {
+            // Whoever asked for the end of it meant all of it: what the leader has left behind in
+            // its group goes with it. What has left the group is counted, and told.
+            self.send(libc::SIGKILL);
+            let (leader, mark) = (self.leader.clone(), mark.to_owned());
+            let counted = tokio::task::spawn_blocking(move || census(&leader, Some(&mark))).await;
+            escaped = counted.map_or(0, |census| census.escaped);
+        }
+        self.leader.reap();
+        escaped
+    }
+
+    /// Reads what is there, both streams in turn, so that neither starves.
+    fn read_some(&mut self) {
+        let before = self.writer.end();
+        read(&mut self.stdout, STDOUT, &mut self.writer);
+        read(&mut self.stderr, STDERR, &mut self.writer);
+        self.tell(before);
+    }
+
+    fn tell(&self, before: u64) {
+        if self.writer.end() > before && self.held.memory.must_tell() {
+            self.agent.report(&Report::Grown(self.held.id), &[]);
+        }
+    }
+
+    /// Reads what was written before the end of the program.
+    ///
+    /// The pipes themselves are asked: the runtime may not have heard yet that there is something in
+    /// them when it already knows that the program has ended.
+    fn drain(&mut self) {
+        drain(self.stdout.as_ref(), STDOUT, &mut self.writer);
+        drain(self.stderr.as_ref(), STDERR, &mut self.writer);
+    }
+
+    /// Goes on reading for children that hold the pipes, so that they do not die of writing.
+    async fn until_silent(&mut self) {
+        let mut silent = Instant::now() + LINGER;
+        while self.stdout.is_some() || self.stderr.is_some() {
+            let room = self.writer.has_room();
+            tokio::select! {
+                Some(_) = self.told.recv() => {}
+                () = sleep_until(silent) => return,
+                () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
+                    silent = Instant::now() + LINGER;
+                    self.read_some();
+                }
+            }
+        }
+    }
+}
+
+/// A pipe to read from, as large as the system lets us have it.
+fn output(pipe: OwnedFd) -> io::Result<pipe::Receiver> {
+    // A pipe of the usual size does as well.
+    let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
+    pipe::Receiver::from_owned_fd_unchecked(pipe)
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until one of the pipes has something to say.
+async fn readable(stdout: Option<&pipe::Receiver>, stderr: Option<&pipe::Receiver>) {
+    tokio::select! {
+        () = ready(stdout) => {}
+        () = ready(stderr) => {}
+    }
+}
+
+async fn ready(pipe: Option<&pipe::Receiver>) {
+    match pipe {
+        // An error shows at the next read.
+        Some(pipe) => drop(pipe.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads once, if there is anything. Forgets the pipe at its end.
+fn read(pipe: &mut Option<pipe::Receiver>, stream: u8, writer: &mut SpoolWriter) {
+    let Some(open) = pipe else { return };
+    match writer.append(stream, READ, |slot| open.try_read(slot)) {
+        Ok(0) => *pipe = None,
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => *pipe = None,
+    }
+}
+
+/// Reads what is in the pipe now, and no more: whoever still writes to it could go on for ever.
+fn drain(pipe: Option<&pipe::Receiver>, stream: u8, writer: &mut SpoolWriter) {
+    let Some(pipe) = pipe else { return };
+    let mut rest = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
+    while rest > 0 {
+        match writer.append(stream, REST, |slot| Ok(rustix::io::read(pipe, slot)?)) {
+            Ok(count @ 1..) => rest = rest.saturating_sub(count as u64),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INTR) => {}
+            // Its end, or nothing after all, is seen by whoever reads on.
+            Ok(0) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the agent and a holder say to each other.
+//!
+//! Both are the same program, but perhaps of different age: the agent is replaced while holders live
+//! on. [`Report::Hello`] comes first and names the version; numbers are never used twice.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::run::{Exit, Reason, Variable};
+use minicbor::{Decode, Encode};
+
+/// Of this conversation. An agent leaves a holder of another version alone.
+pub(crate) const VERSION: u32 = 1;
+
+/// What the agent says.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub(crate) enum Order {
+    /// Start a program. Comes with the memory of its log.
+    #[n(0)]
+    Start(#[n(0)] Box<Start>),
+    /// Stop it: with one signal, or with the ladder.
+    #[n(1)]
+    Stop {
+        #[n(0)]
+        job: Nonce,
+        #[n(1)]
+        signal: Option<i32>,
+    },
+    /// Its standard input is at its end.
+    #[n(2)]
+    CloseInput(#[n(0)] Nonce),
+    /// A reader has moved: there may be room in its log.
+    #[n(3)]
+    Unblock(#[n(0)] Nonce),
+    /// What the agent wants to know of it later.
+    #[n(4)]
+    Note {
+        #[n(0)]
+        job: Nonce,
+        #[n(1)]
+        note: Blob,
+    },
+    /// It has ended, and need not be remembered.
+    #[n(5)]
+    Forget(#[n(0)] Nonce),
+}
+
+/// A program to start.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(crate) struct Start {
+    /// The job.
+    #[n(0)]
+    pub(crate) job: Nonce,
+    /// Its arguments.
+    #[n(1)]
+    pub(crate) argv: Vec<Blob>,
+    /// Its complete environment.
+    #[n(2)]
+    pub(crate) env: Vec<Variable>,
+    /// Where it starts.
+    #[n(3)]
+    pub(crate) cwd: Option<Blob>,
+    /// As whom.
+    #[n(4)]
+    pub(crate) user: User,
+    /// Whether it has standard input.
+    #[n(5)]
+    pub(crate) piped: bool,
+    /// When to kill it, in milliseconds from now.
+    #[n(6)]
+    pub(crate) timeout_ms: Option<u64>,
+    /// What every process of the job has in its environment.
+    #[n(7)]
+    pub(crate) mark: String,
+    /// Where its output goes that does not fit memory.
+    #[n(8)]
+    pub(crate) path: Blob,
+    /// What the agent wants to know of it later.
+    #[n(9)]
+    pub(crate) note: Blob,
+}
+
+/// A user, as looked up by the agent.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(crate) struct User {
+    #[n(0)]
+    pub(crate) name: Blob,
+    #[n(1)]
+    pub(crate) uid: u32,
+    #[n(2)]
+    pub(crate) gid: u32,
+    #[n(3)]
+    pub(crate) home: Blob,
+    #[n(4)]
+    pub(crate) shell: Blob,
+    #[n(5)]
+    pub(crate) groups: Vec<u32>,
+}
+
+/// What a holder says.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub(crate) enum Report {
+    /// The first of all.
+    #[n(0)]
+    Hello {
+        #[n(0)]
+        version: u32,
+        #[n(1)]
+        build: String,
+    },
+    /// A job that it holds already, as it is. Comes with the memory of its log, and with its standard
+    /// input if that is open.
+    #[n(1)]
+    Held(#[n(0)] Held),
+    /// That was all that it holds.
+    #[n(2)]
+    Ready,
+    /// The program runs. Comes with its standard input, if it has one.
+    #[n(3)]
+    Started {
+        #[n(0)]
+        job: Nonce,
+        #[n(1)]
+        pid: u32,
+        /// In microseconds since boot.
+        #[n(2)]
+        at: u64,
+    },
+    /// The program could not be started, or how it ended cannot be learnt.
+    #[n(4)]
+    Failed {
+        #[n(0)]
+        job: Nonce,
+        #[n(1)]
+        failure: Failure,
+    },
+    /// Its log has grown.
+    #[n(5)]
+    Grown(#[n(0)] Nonce),
+    /// The program has ended.
+    #[n(6)]
+    Ended {
+        #[n(0)]
+        job: Nonce,
+        #[n(1)]
+        end: End,
+    },
+    /// Nobody writes to its log any more.
+    #[n(7)]
+    Finished(#[n(0)] Nonce),
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(crate) struct End {
+    /// From `wait` and nothing else.
+    #[n(0)]
+    pub(crate) exit: Exit,
+    /// Who ended it, where it was not itself.
+    #[n(1)]
+    pub(crate) reason: Option<Reason>,
+    /// Its output up to this offset was written before its end.
+    #[n(2)]
+    pub(crate) output_end: u64,
+    /// Processes that left its group and live on.
+    #[n(3)]
+    pub(crate) escaped: u32,
+    /// In microseconds since boot.
+    #[n(4)]
+    pub(crate) at: u64,
+}
+
+/// A job as its holder knows it.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(crate) struct Held {
+    #[n(0)]
+    pub(crate) job: Nonce,
+    #[n(1)]
+    pub(crate) note: Blob,
+    #[n(2)]
+    pub(crate) pid: u32,
+    /// In microseconds since boot.
+    #[n(3)]
+    pub(crate) at: u64,
+    #[n(4)]
+    pub(crate) end: Option<End>,
+    #[n(5)]
+    pub(crate) failure: Option<Failure>,
+    /// Nobody writes to its log any more.
+    #[n(6)]
+    pub(crate) finished: bool,
+}
+
+#[cfg(test)]
+mod tests;

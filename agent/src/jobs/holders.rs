@@ -1,0 +1,391 @@
+//! The holder processes of this agent: which there are, and what they hold.
+//!
+//! A job is placed with a holder of its user that has room. One holder without a user is kept ready,
+//! so that starting a program costs its start and nothing more. Holders of an earlier agent are taken
+//! over by [`Holders::adopt`].
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::time::timeout;
+
+use crate::holder::channel::{Channel, PACKET, Packet};
+use crate::holder::message::{Held, Order, Report, Start, VERSION};
+use crate::jobs::job::{Job, Plan};
+use crate::os::spawn::{Command, Stdin, spawn_with};
+use crate::os::wait::Leader;
+use crate::spool::Memory;
+
+/// So many jobs one holder has at most.
+const JOBS: usize = 64;
+
+/// How long a holder of an earlier agent may take to say what it holds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The next holder is made ready when the one before has been busy for so long with its first job.
+const SPARE: Duration = Duration::from_millis(100);
+
+/// How a holder is started that listens on a socket.
+pub(crate) type Launch = fn(&Path, OwnedFd) -> Result<Option<Leader>, Failure>;
+
+/// All holders.
+#[derive(Debug)]
+pub(crate) struct Holders {
+    state: PathBuf,
+    directory: OwnedFd,
+    launch: Launch,
+    all: Mutex<Vec<Arc<Holder>>>,
+}
+
+/// One holder.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    name: String,
+    channel: Channel,
+    /// Whose programs it holds, once it holds any.
+    user: Mutex<Option<u32>>,
+    jobs: Mutex<HashMap<Nonce, Arc<Job>>>,
+    gone: AtomicBool,
+    /// Collects the process when it has ended; holders of earlier agents are collected by others.
+    _leader: Option<Leader>,
+}
+
+/// A job that a holder had before we came.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) held: Held,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) holder: Arc<Holder>,
+}
+
+/// What was taken over from an earlier agent.
+#[derive(Debug, Default)]
+pub(crate) struct Adopted {
+    pub(crate) jobs: Vec<Found>,
+    /// There are holders with whom we cannot speak. What they hold goes on without us.
+    pub(crate) left_alone: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
+}
+
+/// Starts a holder as a process of its own.
+pub(crate) fn process(state: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
+    let argv = ["/proc/self/exe", "holder", "--state"].map(Into::into);
+    let command = Command {
+        argv: argv.into_iter().chain([state.as_os_str().to_owned()]).collect(),
+        cwd: Some(PathBuf::from("/")),
+        env: Vec::new(),
+        user: None,
+        stdin: Stdin::Null,
+    };
+    let failed =
+        |error: rustix::io::Errno| Failure::new(Kind::ResourceExhausted, error.to_string());
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(failed)?;
+    let stderr = io::stderr();
+    spawn_with(&command, [socket.as_fd(), null.as_fd(), stderr.as_fd()]).map(Some)
+}
+
+impl Holders {
+    /// Those below this state directory. Starts and asks none.
+    pub(crate) fn open(state: &Path, launch: Launch) -> Result<Self, Failure> {
+        let path = state.join("holders");
+        let failed =
+            |error: io::Error| Failure::new(Kind::Io, format!("{}: {error}", path.display()));
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&path).map_err(failed)?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let directory = rustix::fs::open(&path, flags, Mode::empty());
+        let directory = directory.map_err(|error| failed(error.into()))?;
+        Ok(Self { state: state.to_path_buf(), directory, launch, all: Mutex::default() })
+    }
+
+    /// The address of a socket here. By way of the open directory: the path itself may be longer than
+    /// an address can be.
+    fn address(&self, name: &str) -> io::Result<SocketAddrUnix> {
+        use std::os::fd::AsRawFd as _;
+        if cfg!(target_os = "linux") {
+            let number = self.directory.as_raw_fd();
+            return Ok(SocketAddrUnix::new(format!("/proc/self/fd/{number}/{name}"))?);
+        }
+        Ok(SocketAddrUnix::new(self.state.join("holders").join(name))?)
+    }
+
+    fn socket() -> io::Result<OwnedFd> {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
+    }
+
+    fn connect(&self, name: &str) -> io::Result<Channel> {
+        let socket = Self::socket()?;
+        rustix::net::connect(&socket, &self.address(name)?)?;
+        Channel::new(socket)
+    }
+
+    /// Takes over the holders of an earlier agent, and gives what they hold.
+    pub(crate) async fn adopt(self: &Arc<Self>) -> Adopted {
+        let mut found = Adopted::default();
+        let entries = rustix::fs::Dir::read_from(&self.directory).into_iter().flatten();
+        let names = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name().to_str().ok()?.to_owned();
+            (!name.starts_with('.')).then_some(name)
+        });
+        for name in names.collect::<Vec<_>>() {
+            match self.take_over(&name).await {
+                Ok(mut held) => found.jobs.append(&mut held),
+                Err(error) => {
+                    tracing::warn!(holder = name, %error, "a holder is left alone");
+                    found.left_alone = true;
+                }
+            }
+        }
+        found
+    }
+
+    async fn take_over(self: &Arc<Self>, name: &str) -> io::Result<Vec<Found>> {
+        let channel = match self.connect(name) {
+            Ok(channel) => channel,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // Its process is gone.
+                rustix::fs::unlinkat(&self.directory, name, rustix::fs::AtFlags::empty())?;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let holder = Arc::new(Holder::new(name.to_owned(), channel, None));
+        let told = timeout(PATIENCE, holder.told()).await;
+        let found = told.map_err(|_| io::Error::other("it does not answer"))??;
+        lock(&self.all).push(holder.clone());
+        let holders = self.clone();
+        tokio::spawn(async move { holders.attend(holder).await });
+        Ok(found)
+    }
+
+    /// Makes sure that a holder is ready for a user's first program.
+    pub(crate) fn make_ready(self: &Arc<Self>) {
+        if lock(&self.all).iter().any(|holder| holder.takes(None)) {
+            return;
+        }
+        if let Err(failure) = self.launch() {
+            tracing::warn!(%failure, "no holder can be made ready");
+        }
+    }
+
+    fn launch(self: &Arc<Self>) -> Result<Arc<Holder>, Failure> {
+        let failed = |error: io::Error| {
+            Failure::new(Kind::ResourceExhausted, format!("cannot start a holder: {error}"))
+        };
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
+        let name = data_encoding::HEXLOWER.encode(&random);
+        let listen = || {
+            let socket = Self::socket()?;
+            rustix::net::bind(&socket, &self.address(&name)?)?;
+            rustix::net::listen(&socket, 4)?;
+            Ok(socket)
+        };
+        let socket = listen().map_err(failed)?;
+        let leader = (self.launch)(&self.state, socket)?;
+        // Connected before the process listens to it: what we say waits for it.
+        let channel = self.connect(&name).map_err(failed)?;
+        let holder = Arc::new(Holder::new(name, channel, leader));
+        lock(&self.all).push(holder.clone());
+        let (holders, attended) = (self.clone(), holder.clone());
+        tokio::spawn(async move { holders.attend(attended).await });
+        Ok(holder)
+    }
+
+    /// Listens to a holder until it is gone.
+    async fn attend(self: Arc<Self>, holder: Arc<Holder>) {
+        tokio::select! {
+            () = holder.listen() => {}
+            () = holder.channel.flush() => {}
+        }
+        holder.gone.store(true, Ordering::Relaxed);
+        lock(&self.all).retain(|other| !Arc::ptr_eq(other, &holder));
+        let jobs = std::mem::take(&mut *lock(&holder.jobs));
+        for job in jobs.into_values() {
+            tracing::warn!(job = %job.id, "the process that held it has ended");
+            job.lost();
+        }
+        // The next agent need not look for it.
+        let none = rustix::fs::AtFlags::empty();
+        let _ = rustix::fs::unlinkat(&self.directory, holder.name.as_str(), none);
+    }
+
+    /// Has a job started by a holder of its user.
+    pub(crate) fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &Plan) -> Result<(), Failure> {
+        let user = plan.start.user.uid;
+        let with_room = {
+            let all = lock(&self.all);
+            let own = all.iter().find(|holder| holder.takes(Some(user)));
+            own.or_else(|| all.iter().find(|holder| holder.takes(None))).cloned()
+        };
+        let holder = match with_room {
+            Some(holder) => holder,
+            None => self.launch()?,
+        };
+        if lock(&holder.user).replace(user).is_none() {
+            let holders = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(SPARE).await;
+                holders.make_ready();
+            });
+        }
+        holder.start(job, plan)
+    }
+}
+
+impl Holder {
+    fn new(name: String, channel: Channel, leader: Option<Leader>) -> Self {
+        let (user, jobs, gone) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { name, channel, user, jobs, gone, _leader: leader }
+    }
+
+    /// Whether it takes one more program of this user, or of any.
+    fn takes(&self, user: Option<u32>) -> bool {
+        *lock(&self.user) == user
+            && lock(&self.jobs).len() < JOBS
+            && !self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Sends an order. Whether it is carried out shows in reports.
+    pub(crate) fn order(&self, order: &Order) {
+        self.channel.send(cbor::encode(order), &[]);
+    }
+
+    fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &Plan) -> Result<(), Failure> {
+        let memory = job.spool.memory().ok_or_else(|| {
+            Failure::new(Kind::Internal, "the log of a job that has not begun is finished")
+        })?;
+        lock(&self.jobs).insert(job.id, job.clone());
+        if !job.held_by(self) {
+            lock(&self.jobs).remove(&job.id);
+            return Err(Failure::new(Kind::Cancelled, "it was stopped before its turn came"));
+        }
+        let path = Blob(job.spool.path().as_os_str().as_bytes().to_vec());
+        let start = Start { path, note: job.note(plan.start.user.uid), ..plan.start.clone() };
+        let order = Order::Start(Box::new(start));
+        self.channel.send(cbor::encode(&order), &[memory.file().as_fd()]);
+        Ok(())
+    }
+
+    /// Adds a job that this holder had before.
+    pub(crate) fn keep(self: &Arc<Self>, job: &Arc<Job>, user: u32) {
+        *lock(&self.user) = Some(user);
+        lock(&self.jobs).insert(job.id, job.clone());
+    }
+
+    /// What it says first: who it is, and what it holds.
+    async fn told(self: &Arc<Self>) -> io::Result<Vec<Found>> {
+        let mut buffer = vec![0; PACKET];
+        let mut found = Vec::new();
+        let mut greeted = false;
+        loop {
+            let packet = self.channel.receive(&mut buffer).await?;
+            let packet = packet.ok_or_else(|| io::Error::other("it has ended"))?;
+            let report = cbor::decode::<Report>(&packet.bytes, PACKET).map_err(io::Error::other)?;
+            match report {
+                Report::Hello { version: VERSION, .. } => greeted = true,
+                Report::Hello { version, build } => {
+                    let text = format!("incompatible_version: it is {build} and speaks {version}");
+                    return Err(io::Error::other(text));
+                }
+                Report::Held(held) if greeted => {
+                    let mut descriptors = packet.descriptors.into_iter();
+                    let memory = descriptors.next().map(Memory::open).transpose()?;
+                    let memory = memory.ok_or_else(|| io::Error::other("a log without memory"))?;
+                    let (stdin, holder) = (descriptors.next(), self.clone());
+                    found.push(Found { held, memory, stdin, holder });
+                }
+                Report::Ready if greeted => return Ok(found),
+                _ => return Err(io::Error::other("it speaks out of turn")),
+            }
+        }
+    }
+
+    /// Passes on what it says until it is gone.
+    async fn listen(&self) {
+        let mut buffer = vec![0; PACKET];
+        while let Ok(Some(packet)) = self.channel.receive(&mut buffer).await {
+            match cbor::decode::<Report>(&packet.bytes, PACKET) {
+                Ok(report) => self.hear(report, packet),
+                Err(error) => tracing::warn!(%error, "a holder says what makes no sense"),
+            }
+        }
+    }
+
+    fn hear(&self, report: Report, packet: Packet) {
+        let find = |id: Nonce| lock(&self.jobs).get(&id).cloned();
+        match report {
+            Report::Hello { .. } | Report::Held(_) | Report::Ready => {}
+            Report::Started { job, pid, at } => {
+                if let Some(job) = find(job) {
+                    job.started_as(pid, at, packet.descriptors.into_iter().next());
+                }
+            }
+            Report::Grown(job) => {
+                if let Some(job) = find(job) {
+                    job.spool.poke();
+                }
+            }
+            Report::Failed { job, failure } => {
+                if let Some(job) = find(job) {
+                    job.failed(failure);
+                }
+            }
+            Report::Ended { job, end } => {
+                if let Some(job) = find(job) {
+                    job.ended_with(&end);
+                }
+            }
+            Report::Finished(id) => self.finished(id),
+        }
+    }
+
+    /// Nobody writes to a job's log any more: what is kept of it is kept by us.
+    pub(crate) fn finished(&self, id: Nonce) {
+        let job = lock(&self.jobs).remove(&id);
+        if let Some(job) = job {
+            job.spool.finish();
+        }
+        self.order(&Order::Forget(id));
+    }
+
+    /// Whose programs it holds.
+    pub(crate) fn user(&self) -> Option<u32> {
+        *lock(&self.user)
+    }
+}
+
+/// A way to give orders about one job to whoever holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) holder: Weak<Holder>,
+}
+
+impl Line {
+    pub(crate) fn order(&self, order: &Order) {
+        if let Some(holder) = self.holder.upgrade() {
+            holder.order(order);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! The spool: every output byte of one job, by its offset in one log.
+//!
+//! ```text
+//!     program -> SpoolWriter -> Memory (and a file) -> Spool -> SpoolReader, head, tail, range, grep
+//!                one, in the    shared between the     in the    as many as there are people
+//!                holder         two processes          agent     who look
+//! ```
+//!
+//! The log holds the bytes in the order in which they were read, each with its stream. It begins in
+//! memory; what is more than [`Limits::memory`] goes to a sparse file in which a byte stands at its
+//! offset, and the newest bytes stay in memory besides, for readers that keep up. The oldest bytes
+//! are dropped when there are too many, by punching holes, and are counted in bytes and in lines.
+//! When the disk fails, the log goes on in memory.
+//!
+//! Reading never consumes: see `reader`. Head, tail, ranges and grep are in `view`.
+//!
+//! # Invariants
+//!
+//! - `start..end` can be read: from the ring on from memory, before that from the file.
+//! - Dropping moves `start` to an entry of the line index, so that lines stay countable.
+
+mod log;
+mod memory;
+mod reader;
+mod view;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::io::Errno;
+use tokio::sync::watch;
+
+use self::log::Log;
+pub(crate) use self::memory::Memory;
+pub(crate) use self::reader::{Item, Mode, SpoolReader};
+pub(crate) use self::view::Piece;
+pub(crate) use self::writer::SpoolWriter;
+use crate::os::errno;
+
+/// Which stream bytes came from, by its channel on the wire: 1, 2 or 3.
+pub(crate) type Stream = u8;
+
+/// How much of a log is kept, and where. All in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Up to so many there is no file.
+    pub(crate) memory: u64,
+    /// So many of the newest are read from memory although they are in the file.
+    pub(crate) window: u64,
+    /// So many are kept altogether.
+    pub(crate) total: u64,
+    /// So many are kept when there is no disk.
+    pub(crate) fallback: u64,
+    /// They are written to the file in blocks of at least this size.
+    pub(crate) block: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 64 << 10,
+            window: 768 << 10,
+            total: 256 << 20,
+            fallback: 768 << 10,
+            block: 128 << 10,
+        }
+    }
+}
+
+/// A line index entry is made after so many bytes.
+const INDEX_STEP: u64 = 64 << 10;
+
+/// How much may be between a lossless reader's cursor and what its far end has received: it is kept
+/// that much longer, for a reader that takes up where it was cut. Half of what is kept at most.
+const IN_FLIGHT: u64 = 16 << 20;
+
+/// The file gives space back in steps of this size at least.
+const HOLE: u64 = 1 << 20;
+
+/// An offset and a stream in one number.
+fn pack(offset: u64, stream: Stream) -> u64 {
+    offset << 2 | u64::from(stream & 3)
+}
+
+/// How many bytes and lines a log has had, and how many of them are gone.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Stats {
+    /// The offset of the oldest byte that is kept.
+    pub(crate) start: u64,
+    /// The offset after the newest byte.
+    pub(crate) end: u64,
+    /// Lines, the last one counted even if its LF is missing.
+    pub(crate) lines: u64,
+    /// Lines that are gone.
+    pub(crate) dropped_lines: u64,
+    /// Bytes in memory.
+    pub(crate) memory: usize,
+    /// Why there is no disk.
+    pub(crate) memory_only: Option<String>,
+}
+
+/// The log of one job, to be read. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Spool {
+    shared: Arc<Shared>,
+}
+
+/// What is done when the writer waits for readers and one has moved.
+type Unblock = Box<dyn Fn() + Send + Sync>;
+
+struct Shared {
+    log: Mutex<Log>,
+    path: PathBuf,
+    /// The file, open as long as it is being written.
+    file: Mutex<Option<Arc<File>>>,
+    holds: Mutex<Holds>,
+    /// Wakes readers: the end of the log, and whether it is finished.
+    grown: watch::Sender<(u64, bool)>,
+    unblock: Unblock,
+}
+
+/// Where lossless readers are.
+#[derive(Debug, Default)]
+struct Holds {
+    next: u64,
+    all: BTreeMap<u64, u64>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
+}
+
+impl Spool {
+    /// The log that is written to this memory, and to the file of this path. `unblock` is called when
+    /// the writer waits for a reader that has moved.
+    pub(crate) fn new(
+        memory: Arc<Memory>,
+        path: PathBuf,
+        unblock: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared {
+            log: Mutex::new(Log::Live(memory)),
+            path,
+            file: Mutex::default(),
+            holds: Mutex::default(),
+            grown: watch::Sender::new((0, false)),
+            unblock: Box::new(unblock),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn log(&self) -> Log {
+        lock(&self.shared.log).clone()
+    }
+
+    /// Where the file is, if there is one.
+    pub(crate) fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// The memory, while it is written.
+    pub(crate) fn memory(&self) -> Option<Arc<Memory>> {
+        match self.log() {
+            Log::Live(memory) => Some(memory),
+            Log::Kept(_) => None,
+        }
+    }
+
+    /// So much more standard input has been passed on: it is counted where the next agent finds it.
+    pub(crate) fn add_input(&self, bytes: u64) {
+        if let Some(memory) = self.memory() {
+            memory.add_input(bytes);
+        }
+    }
+
+    /// There may be more to read.
+    pub(crate) fn poke(&self) {
+        let end = self.log().marks().end;
+        self.shared.grown.send_if_modified(|grown| std::mem::replace(&mut grown.0, end) != end);
+    }
+
+    /// No more bytes will come: it takes no more room than it must from now on.
+    pub(crate) fn finish(&self) {
+        let end = {
+            let mut log = lock(&self.shared.log);
+            *log = log.kept();
+            log.marks().end
+        };
+        *lock(&self.shared.file) = None;
+        self.shared.grown.send_replace((end, true));
+    }
+
+    /// A reader from `from` on, or from the oldest byte that is kept.
+    pub(crate) fn reader(&self, from: u64, mode: Mode) -> SpoolReader {
+        SpoolReader::new(self.clone(), from, mode)
+    }
+
+    /// The offset in the log before which there are exactly so many bytes of streams 1 and 2, if
+    /// there is one that is kept.
+    pub(crate) fn offset_of(&self, first: u64, second: u64) -> Option<u64> {
+        let wanted = first.checked_add(second)?;
+        self.log().steady(|log, marks| {
+            let kept = (marks.start..=marks.end).contains(&wanted);
+            (kept && log.counts_at(marks, wanted) == (first, second)).then_some(wanted)
+        })
+    }
+
+    /// How much there is.
+    pub(crate) fn stats(&self) -> Stats {
+        let log = self.log();
+        let marks = log.marks();
+        let failed = i32::try_from(marks.failed).ok().filter(|&number| number != 0);
+        Stats {
+            start: marks.start,
+            end: marks.end,
+            lines: marks.lines + (1 - marks.whole.min(1)),
+            dropped_lines: marks.start_lines,
+            memory: log.memory(),
+            memory_only: failed.map(|number| errno::words(Errno::from_raw_os_error(number))),
+        }
+    }
+
+    /// Moves what a finished log has in memory to the file, for jobs that ended long ago.
+    pub(crate) fn release_memory(&self) {
+        let mut log = lock(&self.shared.log);
+        if let Log::Kept(_) = *log {
+            // Without a disk it stays where it is.
+            if let Ok(released) = log.released(&self.shared.path) {
+                *log = released;
+            }
+        }
+    }
+
+    /// The line that is being written, cut, and how many whole lines there are.
+    pub(crate) fn last_line(&self, limit: usize) -> (u64, Vec<u8>) {
+        (self.log().marks().lines, view::last_line(self, limit))
+    }
+
+    /// The file, to read from.
+    fn file(&self) -> Option<Arc<File>> {
+        let mut file = lock(&self.shared.file);
+        if let Some(file) = &*file {
+            return Some(file.clone());
+        }
+        let opened = Arc::new(File::open(&self.shared.path).ok()?);
+        if matches!(*lock(&self.shared.log), Log::Live(_)) {
+            *file = Some(opened.clone());
+        }
+        Some(opened)
+    }
+
+    /// Says where lossless readers are, when one of them has moved, come or gone.
+    fn hold(&self, change: impl FnOnce(&mut Holds)) {
+        let mut holds = lock(&self.shared.holds);
+        change(&mut holds);
+        let lowest = holds.all.values().min().copied();
+        let Log::Live(memory) = self.log() else { return };
+        if memory.set_hold(lowest) {
+            (self.shared.unblock)();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A log that is being written outlives us, and the next agent reads on. A file that cannot be
+        // removed is found at the next start.
+        if let Log::Kept(_) = *lock(&self.log) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
