@@ -30,6 +30,7 @@ use std::time::Duration;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
+use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::channel;
 
@@ -37,6 +38,7 @@ use self::channel::{Channel, PACKET, Packet};
 use self::held::{Held, Told, Work};
 use self::message::{Order, Report, Start, VERSION};
 use crate::agent::BUILD;
+use crate::os::pty::Size;
 use crate::os::spawn::{Command, Stdin};
 use crate::os::user::User;
 use crate::os::wait;
@@ -163,8 +165,11 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
     let held = Arc::new(Held::new(job, start.note.clone(), memory, told));
     jobs.insert(job, held.clone());
     let timeout = start.timeout_ms.map(Duration::from_millis);
-    let (mark, command) = (start.mark.clone(), command(start));
-    tokio::spawn(held.run(agent.clone(), Work { command, timeout, mark, writer, told: orders }));
+    let mark = start.mark.clone();
+    let size = start.terminal.map(|size| Size::new(size.cols, size.rows));
+    let command = command(start);
+    let work = Work { command, size, timeout, mark, writer, told: orders };
+    tokio::spawn(held.run(agent.clone(), work));
 }
 
 fn refuse(agent: &Agent, job: Nonce, why: &str) {
@@ -192,7 +197,15 @@ fn command(start: Start) -> Command {
         env: start.env.iter().map(|one| (text(&one.name), text(&one.value))).collect(),
         user: Some(user),
         stdin: if start.piped { Stdin::Pipe } else { Stdin::Null },
+        terminal: start.terminal.is_some(),
+        extra: start.extra.as_ref().and_then(directory),
     }
+}
+
+/// A directory to be given to a program. Without it the program has its start-up files only.
+fn directory(path: &Blob) -> Option<Arc<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(text(path), flags, Mode::empty()).ok().map(Arc::new)
 }
 
 /// The holder process: its socket is its standard input.

@@ -20,6 +20,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Stop, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Start};
+use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,7 @@ use crate::jobs::job::{Job, Plan};
 use crate::jobs::journal::{Asked, Journal, Past};
 use crate::jobs::owner::Owner;
 use crate::spool::Memory;
+use crate::terminal::shell;
 
 /// So many runs at once; further ones queue.
 pub(crate) const CONCURRENT: usize = 64;
@@ -54,11 +56,20 @@ const TOMBSTONE: Duration = Duration::from_secs(120);
 /// So many tombstones one owner may have.
 const TOMBSTONES: usize = 1024;
 
+/// Under which id something is asked for, of which agent process, and what it is.
+struct Asking {
+    request: Nonce,
+    instance: Nonce,
+    hash: [u8; 32],
+}
+
 /// Every job of this agent process.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     inner: Mutex<Inner>,
     directory: PathBuf,
+    /// Where shells find what teaches them marks.
+    shell: PathBuf,
     instance: Nonce,
     holders: Arc<Holders>,
     turns: Arc<Semaphore>,
@@ -96,6 +107,7 @@ impl Jobs {
         Ok(Self {
             inner: Mutex::new(inner),
             directory,
+            shell: shell::prepare(state)?,
             instance,
             holders: Arc::new(Holders::open(state, launch)?),
             turns: Arc::new(Semaphore::new(CONCURRENT)),
@@ -131,7 +143,9 @@ impl Jobs {
             inner.journal.recall(&job.owner, job.id);
             inner.jobs.insert(job.id, job.clone());
             inner.order.push_back(job.id);
-            let turn = self.turns.clone().try_acquire_owned();
+            let run = job.terminal.is_none();
+            let turn = run.then(|| self.turns.clone().try_acquire_owned());
+            self.follow(&job);
             let jobs = self.clone();
             self.tasks.spawn(async move {
                 let exit = job.exit().await;
@@ -145,6 +159,13 @@ impl Jobs {
         drop(inner);
         self.holders.make_ready();
         conversations
+    }
+
+    /// Keeps a session's terminal up with what it says.
+    fn follow(&self, job: &Arc<Job>) {
+        if let Some(terminal) = &job.terminal {
+            self.tasks.spawn(terminal.clone().follow(Arc::downgrade(job)));
+        }
     }
 
     fn ended(&self, job: &Job, exit: Option<Exit>) {
@@ -163,8 +184,51 @@ impl Jobs {
         start: &Start,
         hash: [u8; 32],
     ) -> Result<(Arc<Job>, bool), Failure> {
+        let asked = Asking { request: start.request, instance: start.instance, hash };
+        self.begin(owner, asked, |_| Plan::run(start))
+    }
+
+    /// Opens a session, or takes up the one with its name.
+    pub(crate) fn open_session(
+        self: &Arc<Self>,
+        owner: &Arc<Owner>,
+        start: &session::Start,
+        hash: [u8; 32],
+    ) -> Result<(Arc<Job>, bool), Failure> {
+        if let Some(name) = &start.name {
+            check_name(name)?;
+        }
+        let named = self.session(owner, start.name.as_deref().unwrap_or_default());
+        match named {
+            Some(job) if job.id != start.request => {
+                if start.new != Some(true) {
+                    return Ok((job, true));
+                }
+                let message = "a session of this name runs already";
+                return Err(Failure::new(Kind::InvalidArgument, message)
+                    .with_hint("attach to it, or choose another name"));
+            }
+            _ => {}
+        }
+        let asked = Asking { request: start.request, instance: start.instance, hash };
+        self.begin(owner, asked, |inner| {
+            let name = start.name.clone().unwrap_or_else(|| inner.free_name(owner));
+            Plan::session(start, name, &self.shell)
+        })
+    }
+
+    /// The session of this name that this owner may see, if one runs.
+    pub(crate) fn session(&self, owner: &Owner, name: &str) -> Option<Arc<Job>> {
+        self.lock().session(owner, name).cloned()
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        owner: &Arc<Owner>,
+        Asking { request: id, instance, hash }: Asking,
+        plan: impl FnOnce(&Inner) -> Result<Plan, Failure>,
+    ) -> Result<(Arc<Job>, bool), Failure> {
         // The bridge names the job, so that it can write the name down before it sends the request.
-        let id = start.request;
         let mut inner = self.lock();
         inner.forget(Instant::now());
         if inner.tombstones.contains_key(&(owner.clone(), id)) {
@@ -180,14 +244,14 @@ impl Jobs {
             (Asked::Same, None) => {
                 return Err(Failure::new(Kind::Expired, "the run is no longer kept"));
             }
-            (Asked::No, _) if start.instance != self.instance => {
+            (Asked::No, _) if instance != self.instance => {
                 return Err(inner.journal.past(owner, id, &hash).failure());
             }
             // It is another owner's.
             (Asked::No, Some(_)) => return Err(conflict()),
             (Asked::No, None) => {}
         }
-        let plan = Plan::new(start)?;
+        let plan = plan(&inner)?;
         let memory = Memory::new().map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no memory for the output: {error}"))
         })?;
@@ -198,6 +262,7 @@ impl Jobs {
         inner.order.push_back(id);
         drop(inner);
         let (jobs, running) = (self.clone(), job.clone());
+        self.follow(&job);
         self.tasks.spawn(async move {
             let exit = job::run(&running, plan, &jobs.turns, &jobs.holders).await;
             jobs.ended(&running, exit);
@@ -281,6 +346,19 @@ impl Inner {
         }
     }
 
+    fn session(&self, owner: &Owner, name: &str) -> Option<&Arc<Job>> {
+        self.jobs.values().find(|job| {
+            let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
+            named && !job.ended() && owner.may_see(&job.owner)
+        })
+    }
+
+    /// The first number that no session of this owner is called by.
+    fn free_name(&self, owner: &Owner) -> String {
+        let mut names = (1_u64..).map(|number| number.to_string());
+        names.find(|name| self.session(owner, name).is_none()).unwrap_or_default()
+    }
+
     /// Makes sure that a request that has not come will not start anything.
     fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<Stopped, Failure> {
         self.forget(Instant::now());
@@ -298,12 +376,16 @@ impl Inner {
     /// Forgets what is too old or too much.
     fn forget(&mut self, now: Instant) {
         self.tombstones.retain(|_, since| now.duration_since(*since) < TOMBSTONE);
-        while let Some(oldest) = self.order.front().and_then(|id| self.jobs.get(id)) {
-            let old = oldest.ended_for().is_some_and(|age| age > KEEP);
-            if !(old || self.order.len() >= KEPT && oldest.ended()) {
+        // What lives gathers at the front, and may live for long.
+        loop {
+            let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.ended());
+            let Some(at) = self.order.iter().position(ended) else { break };
+            let oldest = self.order.get(at).and_then(|id| self.jobs.get(id));
+            let old = oldest.and_then(|job| job.ended_for()).is_some_and(|age| age > KEEP);
+            if !(old || self.order.len() - at >= KEPT) {
                 break;
             }
-            if let Some(id) = self.order.pop_front() {
+            if let Some(id) = self.order.remove(at) {
                 self.jobs.remove(&id);
             }
         }
@@ -341,6 +423,16 @@ impl Inner {
             }
         }
     }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let fits = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(fits) {
+        let text =
+            "a session's name has letters, digits, `-`, `_`, `.` and blanks, at most 64 bytes";
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
+    Ok(())
 }
 
 impl Past {

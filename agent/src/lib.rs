@@ -22,3 +22,4 @@ mod service;
 mod spool;
 mod status;
 mod streams;
+mod terminal;

@@ -15,7 +15,9 @@
 //! where and when it runs. Linux comes first. Other Unix systems compile, and do without what they
 //! do not have: process descriptors, the walk through `/proc`, close-on-exec for what was inherited.
 //!
-//! Not here: terminals, the output of programs, and the ladder of signals that stops a run.
+//! A session has a terminal besides: [`pty`].
+//!
+//! Not here: the output of programs, and the ladder of signals that stops a run.
 
 pub(crate) mod clock;
 pub(crate) mod environment;
@@ -24,6 +26,7 @@ pub(crate) mod facts;
 pub(crate) mod group;
 pub(crate) mod harden;
 pub(crate) mod limits;
+pub(crate) mod pty;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod spawn;

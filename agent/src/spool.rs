@@ -34,7 +34,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use self::log::Log;
-pub(crate) use self::memory::Memory;
+pub(crate) use self::memory::{Memory, Place};
 pub(crate) use self::reader::{Item, Mode, SpoolReader};
 pub(crate) use self::view::Piece;
 pub(crate) use self::writer::SpoolWriter;

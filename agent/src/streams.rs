@@ -5,6 +5,7 @@
 
 pub(crate) mod control;
 pub(crate) mod run;
+pub(crate) mod session;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub(crate) async fn serve<W, R>(
     let served = match Kind::from_number(open.kind) {
         Kind::Control => control::serve(&context, &mut writer, reader).await,
         Kind::Run => run::serve(&context, open, &mut writer, reader).await,
+        Kind::Session => session::serve(&context, open, &mut writer, reader).await,
         _ => Err(Failure::new(FailureKind::Unsupported, "this agent does not serve that yet")
             .with_hint("update the agent")),
     };

@@ -1,5 +1,6 @@
 //! The command line. Answers go to standard output, everything else to standard error.
 
+mod attach;
 mod demo;
 mod doctor;
 mod init;
@@ -61,6 +62,8 @@ enum Command {
     /// Run a program on a server; its exit code is ours
     #[command(visible_alias = "exec")]
     Run(run::Run),
+    /// Open a session: a terminal that stays when you leave; or come back to it. Ctrl-] leaves
+    Attach(attach::Attach),
     /// Read the output of a run, also after it has ended
     Output(jobs::Output),
     /// Stop a run
@@ -236,6 +239,7 @@ fn carry_out(cli: Cli) -> Result<u8, Failure> {
         Command::Server(command) => command.carry_out(&client()?).map(|()| 0),
         Command::Servers(ls) => ls.carry_out(&client()?).map(|()| 0),
         Command::Run(run) => run.carry_out(client()?),
+        Command::Attach(attach) => attach.carry_out(client()?),
         Command::Output(output) => output.carry_out(&client()?).map(|()| 0),
         Command::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),
         Command::Status(status) => status.carry_out(&client()?).map(|()| 0),

@@ -16,6 +16,7 @@ pub mod client;
 pub mod mail;
 pub mod mcp;
 pub mod runs;
+pub mod sessions;
 pub mod setup;
 pub mod text;
 pub mod tools;

@@ -119,17 +119,18 @@ fn read_end(end: &End, counts: &Counts) -> Result<Ended, Failure> {
 
 /// Gives a job that is about to start its short id, before anything is sent.
 pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.assign(record(server, job))
+    client.ids.assign(record(Class::Run, server, job))
 }
 
 /// The short id of a job that is there already.
 pub fn id_of(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record(server, job))
+    client.ids.id_of(record(Class::Run, server, job))
 }
 
-fn record(server: &Server, job: Nonce) -> Job {
+/// What a short id means.
+pub(crate) fn record(class: Class, server: &Server, job: Nonce) -> Job {
     Job {
-        class: Class::Run,
+        class,
         agent: server.pin.bundle.id,
         server: server.name.clone(),
         job,

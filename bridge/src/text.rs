@@ -25,6 +25,7 @@ pub mod header;
 pub mod human;
 pub mod imitation;
 pub mod neutral;
+pub mod passage;
 pub mod shown;
 pub mod signal;
 pub mod table;

@@ -6,6 +6,7 @@
 pub mod output;
 pub mod run;
 pub mod servers;
+pub mod session;
 pub mod status;
 pub mod stop;
 
@@ -36,6 +37,8 @@ pub const ALL: &[Entry] = &[
     Entry::of::<run::Run>(),
     Entry::of::<output::Output>(),
     Entry::of::<stop::Stop>(),
+    Entry::of::<session::SessionOpen>(),
+    Entry::of::<session::SessionSend>(),
 ];
 
 /// What a model does about a failure: it has tools where people have commands.

@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod run;
+pub mod session;
 
 /// Every kind of stream. Numbers are never used twice, nor changed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -15,7 +16,7 @@ pub enum Kind {
     Control,
     /// A program without a terminal, and its output. See [`run`].
     Run,
-    /// A program on a terminal. Reserved.
+    /// A program on a terminal. See [`session`].
     Session,
     /// Files. Reserved.
     Files,

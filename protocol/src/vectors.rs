@@ -391,6 +391,7 @@ mod streams {
             state: state(),
             mine: true,
             pid: Some(42),
+            session: None,
         };
         let facts = Facts {
             hostname: "h".to_owned(),

@@ -26,8 +26,9 @@ use crate::hello::Admitted;
 use crate::presence::Ticket;
 use crate::run::Relay;
 
-/// How long somebody who is displaced may take to hear of it.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long somebody who is displaced may take to hear of it. Mostly it is a process that was killed,
+/// and streams to it wait for so long before they go to the one after it.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What is known of a connection once it has been let in.
 #[derive(Debug)]

@@ -9,4 +9,5 @@ mod hostile_relay;
 mod mcp;
 mod relay;
 mod run;
+mod session;
 mod survival;

@@ -16,7 +16,10 @@ async fn both_eras_run_a_command_and_read_the_rest_of_it() {
             .iter()
             .map(|tool| tool["name"].clone())
             .collect();
-        assert_eq!(names, ["servers", "status", "run", "output", "stop"]);
+        assert_eq!(
+            names,
+            ["servers", "status", "run", "output", "stop", "session_open", "session_send"]
+        );
         assert!(list.to_string().len() <= 4_200, "{} bytes", list.to_string().len());
         let (text, error) = model.call("servers", json!({})).await;
         assert!(!error && text.starts_with("[servers 1 of 1]\nweb-1  online"), "{text}");
@@ -230,7 +233,7 @@ async fn it_answers_with_the_network_down_and_says_so_when_a_tool_needs_it() {
     world.kill_relay().await;
     let mut model = world.model(Era::Initialize("2025-06-18")).await;
     let list = model.request("tools/list", json!({})).await;
-    assert_eq!(list["result"]["tools"].as_array().unwrap().len(), 5);
+    assert_eq!(list["result"]["tools"].as_array().unwrap().len(), 7);
     let (text, error) = model.call("run", json!({"server": "web-1", "command": "true"})).await;
     assert!(error && text.starts_with("[error relay_unreachable]"), "{text}");
     world.start_relay(&[]).await;

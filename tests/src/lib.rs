@@ -5,6 +5,7 @@
 
 pub mod hostile;
 pub mod model;
+pub mod person;
 pub mod raw;
 pub mod simulated;
 pub mod world;

@@ -25,7 +25,8 @@ use super::message::{End, Held as Shown, Report};
 use super::{Agent, micros};
 use crate::os::clock;
 use crate::os::group::census::census;
-use crate::os::spawn::{Command, spawn};
+use crate::os::pty::Size;
+use crate::os::spawn::{Command, spawn, spawn_on_terminal};
 use crate::os::wait::Leader;
 use crate::spool::{Memory, SpoolWriter};
 
@@ -38,6 +39,10 @@ const REST: usize = 16 << 10;
 /// How large the pipes are made, if the system lets us: fewer wake-ups for programs that say much.
 const PIPE: usize = 256 << 10;
 
+/// A program that ends at once is told of with one wake-up of the agent: that it has started is said
+/// so much later, unless it has input to be given.
+const COMPANY: Duration = Duration::from_millis(2);
+
 /// Between INT, TERM and KILL of a stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -47,6 +52,12 @@ const LINGER: Duration = Duration::from_secs(24 * 3600);
 
 /// What a stop sends, one after the other.
 const LADDER: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGKILL];
+
+/// The same for what has a terminal: shells ignore INT and TERM, and pass on HUP.
+const HANGUP: [i32; 3] = [libc::SIGHUP, libc::SIGTERM, libc::SIGKILL];
+
+/// How long the rest of what was written to a terminal may take to come through, after its end.
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// What the agent tells the task of a job.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +72,8 @@ pub(super) enum Told {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) command: Command,
+    /// The size of its terminal, if it has one.
+    pub(super) size: Option<Size>,
     pub(super) timeout: Option<Duration>,
     /// What every process of the job has in its environment.
     pub(super) mark: String,
@@ -122,8 +135,9 @@ impl Held {
             Err(failure) => return self.failed(&agent, failure),
         };
         let exit = running.until_exit().await;
+        running.announce();
         let escaped = running.settle(&mark).await;
-        running.drain();
+        running.drain().await;
         let exit = match exit {
             Ok(exit) => exit,
             Err(failure) => return self.failed(&agent, failure),
@@ -158,30 +172,43 @@ impl Held {
     }
 
     fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
-        let Work { command, timeout, writer, told, .. } = work;
-        let child = spawn(&command)?;
+        let Work { command, size, timeout, writer, told, .. } = work;
         let failed = |error: io::Error| Failure::new(Kind::ResourceExhausted, error.to_string());
-        let running = Running {
+        let (leader, stdin, stdout, stderr) = match size {
+            Some(size) => {
+                let (leader, master) = spawn_on_terminal(&command, size)?;
+                let input = master.try_clone().map_err(failed)?;
+                (leader, Some(input), master, None)
+            }
+            None => {
+                let child = spawn(&command)?;
+                (child.leader, child.stdin, child.stdout, Some(child.stderr))
+            }
+        };
+        let mut running = Running {
             held: self,
             agent,
             writer,
             told,
-            leader: Arc::new(child.leader),
-            stdout: Some(output(child.stdout).map_err(failed)?),
-            stderr: Some(output(child.stderr).map_err(failed)?),
+            leader: Arc::new(leader),
+            terminal: size.is_some(),
+            stdout: Some(output(stdout).map_err(failed)?),
+            stderr: stderr.map(output).transpose().map_err(failed)?,
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             ladder: None,
             all: false,
             reason: None,
+            announce: Some(Instant::now() + COMPANY),
         };
         let (pid, at) = (running.leader.pid(), micros(clock::boottime()));
         let mut status = self.status();
         (status.shown.pid, status.shown.at) = (pid, at);
-        status.stdin = child.stdin;
-        let stdin: Vec<_> = status.stdin.as_ref().map(OwnedFd::as_fd).into_iter().collect();
-        agent.report(&Report::Started { job: self.id, pid, at }, &stdin);
-        drop(stdin);
+        status.stdin = stdin;
+        let waited_for = status.stdin.is_some();
         drop(status);
+        if waited_for {
+            running.announce();
+        }
         Ok(running)
     }
 }
@@ -193,6 +220,8 @@ struct Running<'a> {
     writer: SpoolWriter,
     told: Receiver<Told>,
     leader: Arc<Leader>,
+    /// Whether `stdout` is the master of a terminal.
+    terminal: bool,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
     deadline: Option<Instant>,
@@ -201,9 +230,22 @@ struct Running<'a> {
     /// Whether all of the group has to end with the leader.
     all: bool,
     reason: Option<Reason>,
+    /// When to say that it has started, as long as nobody has been told.
+    announce: Option<Instant>,
 }
 
 impl Running<'_> {
+    /// Says that it has started.
+    fn announce(&mut self) {
+        if self.announce.take().is_none() {
+            return;
+        }
+        let status = self.held.status();
+        let stdin: Vec<_> = status.stdin.as_ref().map(OwnedFd::as_fd).into_iter().collect();
+        let Shown { job, pid, at, .. } = status.shown;
+        self.agent.report(&Report::Started { job, pid, at }, &stdin);
+    }
+
     async fn until_exit(&mut self) -> Result<Exit, Failure> {
         let leader = self.leader.clone();
         let mut exit = std::pin::pin!(leader.exited());
@@ -216,6 +258,7 @@ impl Running<'_> {
                 Some(told) = self.told.recv() => self.obey(told),
                 () = at(self.deadline) => self.time_out(),
                 () = at(self.ladder.map(|rung| rung.1)) => self.climb(),
+                () = at(self.announce) => self.announce(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     self.read_some();
                 }
@@ -254,10 +297,11 @@ impl Running<'_> {
 
     fn climb(&mut self) {
         let Some((rung, _)) = self.ladder else { return };
-        if let Some(&signal) = LADDER.get(rung) {
+        let ladder = if self.terminal { HANGUP } else { LADDER };
+        if let Some(&signal) = ladder.get(rung) {
             self.send(signal);
         }
-        self.ladder = (rung + 1 < LADDER.len()).then(|| (rung + 1, Instant::now() + GRACE));
+        self.ladder = (rung + 1 < ladder.len()).then(|| (rung + 1, Instant::now() + GRACE));
     }
 
     fn send(&self, signal: i32) {
@@ -293,8 +337,9 @@ impl Running<'_> {
         self.tell(before);
     }
 
-    fn tell(&self, before: u64) {
+    fn tell(&mut self, before: u64) {
         if self.writer.end() > before && self.held.memory.must_tell() {
+            self.announce();
             self.agent.report(&Report::Grown(self.held.id), &[]);
         }
     }
@@ -303,7 +348,21 @@ impl Running<'_> {
     ///
     /// The pipes themselves are asked: the runtime may not have heard yet that there is something in
     /// them when it already knows that the program has ended.
-    fn drain(&mut self) {
+    ///
+    /// A terminal has its own way: the kernel passes on what was written after a moment, and says that
+    /// that was all once nobody has it open. That is so when its session has lost its leader.
+    async fn drain(&mut self) {
+        if self.terminal {
+            let rest = async {
+                while self.stdout.is_some() {
+                    ready(self.stdout.as_ref()).await;
+                    self.read_some();
+                }
+            };
+            // Somebody may keep it open all the same; what that says is read later.
+            let _ = tokio::time::timeout(FLUSH, rest).await;
+            return;
+        }
         drain(self.stdout.as_ref(), STDOUT, &mut self.writer);
         drain(self.stderr.as_ref(), STDERR, &mut self.writer);
     }

@@ -79,6 +79,21 @@ pub(crate) struct Start {
     /// What the agent wants to know of it later.
     #[n(9)]
     pub(crate) note: Blob,
+    /// On a terminal of this size.
+    #[n(10)]
+    pub(crate) terminal: Option<Size>,
+    /// A directory that it gets besides, open, to read its start-up files from.
+    #[n(11)]
+    pub(crate) extra: Option<Blob>,
+}
+
+/// Columns and rows.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+pub(crate) struct Size {
+    #[n(0)]
+    pub(crate) cols: u16,
+    #[n(1)]
+    pub(crate) rows: u16,
 }
 
 /// A user, as looked up by the agent.
@@ -117,7 +132,7 @@ pub(crate) enum Report {
     /// That was all that it holds.
     #[n(2)]
     Ready,
-    /// The program runs. Comes with its standard input, if it has one.
+    /// The program runs. Comes with its standard input, if it has one: on a terminal with the master.
     #[n(3)]
     Started {
         #[n(0)]

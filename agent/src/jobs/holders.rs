@@ -91,6 +91,8 @@ pub(crate) fn process(state: &Path, socket: OwnedFd) -> Result<Option<Leader>, F
         env: Vec::new(),
         user: None,
         stdin: Stdin::Null,
+        terminal: false,
+        extra: None,
     };
     let failed =
         |error: rustix::io::Errno| Failure::new(Kind::ResourceExhausted, error.to_string());

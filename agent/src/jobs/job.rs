@@ -3,7 +3,7 @@
 //! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the spool,
 //! watches the phase, writes standard input, or asks for a stop.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,7 +21,9 @@ use crate::holder::micros;
 use crate::jobs::holders::{Found, Holder, Holders, Line};
 use crate::jobs::owner::Owner;
 use crate::os::clock::boottime;
+use crate::os::pty::{self, Size};
 use crate::spool::{Memory, Spool};
+use crate::terminal::Terminal;
 
 mod plan;
 
@@ -65,6 +67,8 @@ pub(crate) struct Job {
     /// How much standard input has been passed on, where there is any.
     written: Option<watch::Sender<u64>>,
     conversations: Mutex<Conversations>,
+    /// What it has besides, if it is a session.
+    pub(crate) terminal: Option<Arc<Terminal>>,
 }
 
 /// Conversations about a job, with what each is for.
@@ -115,6 +119,18 @@ struct Note {
     piped: bool,
     #[n(6)]
     conversations: Conversations,
+    #[n(7)]
+    terminal: Option<TerminalNote>,
+}
+
+/// The same of a session's terminal.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct TerminalNote {
+    #[n(0)]
+    name: String,
+    #[n(1)]
+    nonce: Option<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -131,7 +147,8 @@ pub(crate) async fn run(
     let turn = tokio::select! {
         biased;
         () = job.stopped.notified() => None,
-        turn = turns.acquire() => turn.ok(),
+        // A session may wait for somebody for days: it does not wait for runs, nor they for it.
+        turn = async { if plan.terminal.is_some() { Ok(None) } else { turns.acquire().await.map(Some) } } => turn.ok(),
     };
     let started = match turn {
         Some(_) => holders.start(job, &plan),
@@ -179,6 +196,7 @@ impl Job {
             stdin: Mutex::new(if piped { Stdin::Waiting } else { Stdin::Closed }),
             written: piped.then(|| watch::Sender::new(0)),
             conversations: Mutex::default(),
+            terminal: plan.terminal.clone(),
         }
     }
 
@@ -194,6 +212,11 @@ impl Job {
         let line = Line { holder: Arc::downgrade(&holder) };
         let place = Arc::new(Mutex::new(Place::Held(line)));
         let written = note.piped.then(|| watch::Sender::new(memory.input()));
+        let terminal = note.terminal.map(|terminal| {
+            let size = stdin.as_ref().and_then(|master| pty::size(master).ok());
+            let size = size.unwrap_or(Size { cols: 80, rows: 24 });
+            Terminal::new(terminal.name, terminal.nonce, size)
+        });
         let job = Arc::new(Self {
             id: held.job,
             owner: Arc::new(note.owner),
@@ -208,6 +231,7 @@ impl Job {
             stdin: Mutex::new(if stdin.is_some() { Stdin::Waiting } else { Stdin::Closed }),
             written,
             conversations: Mutex::new(note.conversations.clone()),
+            terminal,
         });
         holder.keep(&job, note.uid);
         if held.pid > 0 {
@@ -235,6 +259,10 @@ impl Job {
             asked: micros(self.asked),
             piped: self.written.is_some(),
             conversations: lock(&self.conversations).clone(),
+            terminal: self.terminal.as_ref().map(|terminal| TerminalNote {
+                name: terminal.name.clone(),
+                nonce: terminal.nonce.clone(),
+            }),
         }))
     }
 
@@ -345,6 +373,15 @@ impl Job {
         if self.ended() {
             return Stopped::Ended;
         }
+        if let Some(signal) = signal
+            && let Some(master) = self.master()
+        {
+            // For whoever is in the foreground, as a key would be.
+            if let Err(error) = pty::signal_foreground(master.as_fd(), signal) {
+                tracing::debug!(%error, "nobody was signalled");
+            }
+            return Stopped::Signalled;
+        }
         let mut place = lock(&self.place);
         match &*place {
             Place::Held(line) => line.order(&Order::Stop { job: self.id, signal }),
@@ -392,6 +429,19 @@ impl Job {
             }
         }
         passed(rest.len());
+    }
+
+    /// The master of its terminal, while it runs.
+    pub(crate) fn master(&self) -> Option<Arc<pipe::Sender>> {
+        self.terminal.as_ref().and_then(|_| self.stdin())
+    }
+
+    /// The process that was started, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match *self.phase.borrow() {
+            Phase::Running(pid) => Some(pid),
+            _ => None,
+        }
     }
 
     fn stdin(&self) -> Option<Arc<pipe::Sender>> {
@@ -449,10 +499,6 @@ impl Job {
 
     /// The same with what people want to know besides.
     pub(crate) fn show(&self, to: &Owner) -> Shown {
-        let pid = match *self.phase.borrow() {
-            Phase::Running(pid) => Some(pid),
-            _ => None,
-        };
         Shown {
             job: self.id,
             command: self.command.clone(),
@@ -462,7 +508,8 @@ impl Job {
             age_ms: micros(boottime().saturating_sub(self.asked)) / 1000,
             state: self.state(),
             mine: *self.owner == *to,
-            pid,
+            pid: self.pid(),
+            session: self.terminal.as_ref().map(|terminal| Box::new(terminal.status(self))),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! 1. of the agent's own: `LANG`, `LC_*`, `TZ`;
 //! 2. the user: `HOME`, `USER`, `LOGNAME`, `SHELL`, and a `PATH` of the system's directories, before
 //!    them `~/.local/bin` for a login;
-//! 3. nobody is there to look or to answer: `TERM=dumb`, `NO_COLOR`, no pagers, no questions;
+//! 3. where there is no terminal, nobody is there to look or to answer: `TERM=dumb`, `NO_COLOR`, no
+//!    pagers, no questions;
 //! 4. the variables of the request;
 //! 5. [`MARK`], by which a process is known as part of this run even after it has left the group.
 //!
@@ -39,6 +40,8 @@ pub(crate) struct Run<'a> {
     pub(crate) user: &'a User,
     /// Whether through a login shell.
     pub(crate) login: bool,
+    /// Whether on a terminal, with somebody who looks and answers.
+    pub(crate) terminal: bool,
     /// The value of [`MARK`]: letters and digits that no other run has.
     pub(crate) mark: &'a str,
 }
@@ -55,8 +58,13 @@ pub(crate) fn environment(
     let user = run.user;
     let mut all: BTreeMap<OsString, OsString> =
         own.into_iter().filter(|(name, _)| passes(name)).collect();
-    for (name, value) in QUIET {
+    let given: &[(&str, &str)] = if run.terminal { &TERMINAL } else { &QUIET };
+    for (name, value) in given {
         all.insert(name.into(), value.into());
+    }
+    if run.terminal && !all.keys().any(|name| name == "LANG" || name == "LC_ALL") {
+        // What the screen is drawn with is UTF-8.
+        all.insert("LANG".into(), "C.UTF-8".into());
     }
     all.insert("HOME".into(), user.home.clone().into());
     all.insert("USER".into(), user.name.clone());
@@ -124,6 +132,9 @@ fn search_path(user: &User, login: bool) -> OsString {
     path.push(PATH);
     path
 }
+
+/// What a terminal of ours can do.
+const TERMINAL: [(&str, &str); 2] = [("TERM", "xterm-256color"), ("COLORTERM", "truecolor")];
 
 /// What keeps programs from drawing, paging and asking.
 const QUIET: [(&str, &str); 6] = [
@@ -236,7 +247,7 @@ mod tests {
     }
 
     fn run(user: &User, login: bool) -> Run<'_> {
-        Run { user, login, mark: "r1" }
+        Run { user, login, terminal: false, mark: "r1" }
     }
 
     fn variable(name: &str, value: &str) -> Variable {

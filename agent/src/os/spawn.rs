@@ -1,4 +1,4 @@
-//! Starts one program without a terminal.
+//! Starts one program, with pipes or on a terminal.
 //!
 //! ```text
 //!     Command ── plan ──> Plan ── launch ──> a child, which carries out the plan (child.rs)
@@ -9,8 +9,9 @@
 //! # What the program finds
 //!
 //! - Exactly the arguments and the environment of the command.
-//! - Descriptors 0, 1 and 2, and no other.
-//! - A session and a process group of its own, so no terminal, and nobody's signals.
+//! - Descriptors 0, 1 and 2, and no other but the one that the command names.
+//! - A session and a process group of its own, so nobody's signals, and no terminal but one that was
+//!   made for it.
 //! - Every signal unblocked and with its default effect, SIGPIPE too.
 //! - The limits that the agent was started with, and its umask, but at least 022.
 //! - Where a user is given, that user's rights and groups, and nothing of the agent's.
@@ -23,17 +24,19 @@
 //! [`Failure`], told by the child itself while it already has the user's rights and directory; it
 //! never looks like an exit code.
 //!
-//! Not here: waiting (`wait.rs`), signals (`group.rs`), terminals.
+//! Not here: waiting (`wait.rs`), signals (`group.rs`), making terminals (`pty.rs`).
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::environment::Variable;
+use super::pty::{self, Size};
 use super::user::User;
 use super::wait::{self, Leader};
 use super::{clock, errno};
@@ -58,7 +61,14 @@ pub(crate) struct Command {
     pub(crate) user: Option<User>,
     /// What it can read.
     pub(crate) stdin: Stdin,
+    /// Whether its standard input is a terminal that is to be its own.
+    pub(crate) terminal: bool,
+    /// A descriptor that it gets besides, as number [`EXTRA`].
+    pub(crate) extra: Option<Arc<OwnedFd>>,
 }
+
+/// The number of [`Command::extra`] in the program.
+pub(crate) const EXTRA: i32 = 3;
 
 /// The standard input of a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,6 +101,18 @@ pub(crate) fn spawn(command: &Command) -> Result<Child, Failure> {
     let leader = spawn_with(command, pipes.theirs())?;
     let Pipes { stdin, stdout, stderr, .. } = pipes;
     Ok(Child { leader, stdin, stdout, stderr })
+}
+
+/// Starts a program on a terminal of this size, and gives our end of it.
+pub(crate) fn spawn_on_terminal(
+    command: &Command,
+    size: Size,
+) -> Result<(Leader, OwnedFd), Failure> {
+    let owner = command.user.as_ref().map(|user| user.uid);
+    let (master, slave) = pty::open(size, owner).map_err(no_terminal)?;
+    let slave = aside(slave).map_err(no_terminal)?;
+    let leader = spawn_with(command, [slave.as_fd(); 3])?;
+    Ok((leader, master))
 }
 
 /// The same with these as standard input, output and error, none of which may have one of those
@@ -158,17 +180,25 @@ fn unblocking(end: OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(end)
 }
 
-/// A descriptor that is none of the standard three, so that the child does not overwrite one that
+/// A descriptor that is none of those that the program gets, so that the child does not overwrite one that
 /// it still needs.
 fn aside(end: OwnedFd) -> Result<OwnedFd, Errno> {
     match end.as_raw_fd() {
-        0..=2 => rustix::io::fcntl_dupfd_cloexec(&end, 3),
+        0..=EXTRA => rustix::io::fcntl_dupfd_cloexec(&end, EXTRA + 1),
         _ => Ok(end),
     }
 }
 
 fn no_pipe(error: Errno) -> Failure {
     exhausted("cannot open pipes for the program", error)
+}
+
+fn no_terminal(error: Errno) -> Failure {
+    if matches!(error, Errno::NOSPC) {
+        let text = "the system's limit of terminals is reached (kernel.pty.max)";
+        return Failure::new(Kind::ResourceExhausted, text);
+    }
+    exhausted("cannot open a terminal for the program", error)
 }
 
 fn no_process(error: Errno) -> Failure {

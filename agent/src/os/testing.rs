@@ -21,6 +21,8 @@ pub(crate) fn command(argv: &[&str]) -> Command {
         env: env.map(|(name, value)| (name.into(), value.into())).to_vec(),
         user: None,
         stdin: Stdin::Null,
+        terminal: false,
+        extra: None,
     }
 }
 

@@ -129,6 +129,22 @@ struct Head {
     listening: AtomicU32,
     /// So many bytes of standard input have been passed on.
     input: AtomicU64,
+    /// The same of each of those who type into a terminal, the oldest overwritten first.
+    typists: [Typist; TYPISTS],
+    next_typist: AtomicU64,
+}
+
+/// So many who type into a terminal are remembered.
+const TYPISTS: usize = 64;
+
+/// Somebody who types into a terminal. For the agent alone.
+#[repr(C)]
+struct Typist {
+    id: [AtomicU64; 2],
+    /// So many bytes were about to be passed on.
+    begun: AtomicU64,
+    /// So many were.
+    taken: AtomicU64,
 }
 
 /// The mapped memory.
@@ -314,6 +330,61 @@ impl Memory {
     /// So much more of it.
     pub(crate) fn add_input(&self, bytes: u64) -> u64 {
         self.head().input.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+/// Whether a head fits its page.
+const _: () = assert!(size_of::<Head>() <= HEAD, "a head is at most a page");
+
+/// Somebody who types, by the number of a place in the memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(usize);
+
+impl Memory {
+    fn typist(&self, place: usize) -> Option<&Typist> {
+        self.head().typists.get(place % TYPISTS)
+    }
+
+    /// The place of somebody who types.
+    pub(crate) fn seat(&self, id: [u8; 16]) -> Place {
+        let number = u128::from_ne_bytes(id);
+        let id = [number as u64, (number >> 64) as u64];
+        let known =
+            self.head().typists.iter().position(|typist| {
+                typist.id.each_ref().map(|part| part.load(Ordering::Relaxed)) == id
+            });
+        Place(known.unwrap_or_else(|| {
+            let next = self.head().next_typist.fetch_add(1, Ordering::Relaxed);
+            let place = usize::try_from(next).unwrap_or(0) % TYPISTS;
+            if let Some(typist) = self.typist(place) {
+                typist.begun.store(0, Ordering::Relaxed);
+                typist.taken.store(0, Ordering::Relaxed);
+                typist.id.iter().zip(id).for_each(|(part, id)| part.store(id, Ordering::Relaxed));
+            }
+            place
+        }))
+    }
+
+    /// How much of what somebody typed has been taken; none where an agent died over it.
+    pub(crate) fn taken(&self, place: Place) -> Option<u64> {
+        let typist = self.typist(place.0)?;
+        let taken = typist.taken.load(Ordering::Relaxed);
+        (typist.begun.load(Ordering::Relaxed) == taken).then_some(taken)
+    }
+
+    /// Bytes are about to be passed on.
+    pub(crate) fn begin_taking(&self, place: Place, until: u64) {
+        if let Some(typist) = self.typist(place.0) {
+            typist.begun.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// They were, up to here.
+    pub(crate) fn took(&self, place: Place, until: u64) {
+        if let Some(typist) = self.typist(place.0) {
+            typist.taken.store(until, Ordering::Relaxed);
+            typist.begun.store(until, Ordering::Relaxed);
+        }
     }
 }
 

@@ -446,7 +446,7 @@ async fn send_piece<W: AsyncWrite + Unpin>(
 }
 
 /// A regular expression of a stranger: linear in time, bounded in memory.
-fn expression(text: &str) -> Result<Regex, Failure> {
+pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
     RegexBuilder::new(text).size_limit(REGEX).dfa_size_limit(REGEX).build().map_err(|error| {
         let text = error.to_string();
         let first = text.lines().last().unwrap_or_default().trim().trim_end_matches('.');

@@ -137,7 +137,7 @@ async fn once(
 }
 
 /// Whether a failure to open a stream says nothing about what was asked.
-pub(super) fn is_carrier(failure: &Failure) -> bool {
+pub(crate) fn is_carrier(failure: &Failure) -> bool {
     matches!(
         failure.kind,
         Kind::RelayUnreachable
@@ -148,7 +148,7 @@ pub(super) fn is_carrier(failure: &Failure) -> bool {
     )
 }
 
-pub(super) fn carrier(error: std::io::Error) -> ReadError {
+pub(crate) fn carrier(error: std::io::Error) -> ReadError {
     farwire_link::outer::reset_of(&error).map_or(ReadError::Lost(error), ReadError::Reset)
 }
 

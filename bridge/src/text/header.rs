@@ -14,6 +14,7 @@ use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use farwire_protocol::failure::Kind;
+use farwire_protocol::streams::session::Doing;
 
 use self::value::Value;
 use super::shown::Shown;
@@ -36,6 +37,8 @@ pub enum Fate {
     Signal(i32),
     /// It was not started, or nobody knows how it ended.
     Failed(Kind),
+    /// A session does this, and the command before ended with this code, if one did.
+    Doing(Doing, Option<i32>),
     /// It cannot be asked now.
     Unreachable,
 }
@@ -48,6 +51,8 @@ impl Display for Fate {
             Self::Exit(code) => write!(f, "exit={code}"),
             Self::Signal(number) => write!(f, "signal={}", signal::name(*number)),
             Self::Failed(kind) => write!(f, "error={kind}"),
+            Self::Doing(doing, None) => write!(f, "state={}", doing.name()),
+            Self::Doing(doing, Some(exit)) => write!(f, "state={} exit={exit}", doing.name()),
             Self::Unreachable => f.write_str("state=unreachable"),
         }
     }
@@ -58,6 +63,7 @@ impl Display for Fate {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is the word that is written")]
 pub enum Key {
+    Cursor,
     Dropped,
     Failed,
     Hidden,
@@ -66,10 +72,13 @@ pub enum Key {
     Matches,
     Name,
     Next,
+    Program,
     Reason,
     Relay,
     Shown,
+    Size,
     Spool,
+    Title,
     Until,
     WaitLimit,
 }
@@ -78,6 +87,7 @@ impl Key {
     /// As it is written.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Cursor => "cursor",
             Self::Dropped => "dropped",
             Self::Failed => "failed",
             Self::Hidden => "hidden",
@@ -86,10 +96,13 @@ impl Key {
             Self::Matches => "matches",
             Self::Name => "name",
             Self::Next => "next",
+            Self::Program => "program",
             Self::Reason => "reason",
             Self::Relay => "relay",
             Self::Shown => "shown",
+            Self::Size => "size",
             Self::Spool => "spool",
+            Self::Title => "title",
             Self::Until => "until",
             Self::WaitLimit => "wait-limited-to",
         }

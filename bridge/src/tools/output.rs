@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farwire_keystore::ShortId;
+use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Delivery, Digest, Read, Request, Take, View};
@@ -17,6 +17,7 @@ use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
 use crate::text::shown::{Budget, Keep};
 use crate::tools::run::{SLACK, Said, digest, header, output, tell, unreachable};
+use crate::tools::session;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 
 /// Raw bytes for one character that is shown, at most: colours and progress bars clean down.
@@ -26,7 +27,7 @@ const RAW: usize = 8;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// Run id, e.g. r12.
+    /// Run or session id, e.g. r12 or s3.
     pub id: String,
     /// Seconds (default 25; 0 = now).
     pub wait: Option<f64>,
@@ -59,19 +60,38 @@ pub enum Views {
     Range,
     // Lines that match.
     Grep,
+    // What a session's terminal shows.
+    Screen,
 }
 
 impl Tool for Output {
     const NAME: &'static str = "output";
     const TITLE: &'static str = "Read or wait";
-    const ABOUT: &'static str = "Wait for and read the output of a run. Default: what is new since your \
+    const ABOUT: &'static str = "Wait for and read the output of a run or session; view=screen shows a terminal. Default: what is new since your \
         last read, waiting for exit or for the until pattern. Also re-reads any part or greps it.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let (id, server, job) = find(client, &self.id)?;
+        let session = id.class == Class::Session;
         match self.view.unwrap_or(Views::New) {
+            Views::Screen if session => {
+                session::look(client, (id, &server, job), budget(self.max_output)).await
+            }
+            Views::Screen => {
+                Err(Failure::new(Kind::InvalidArgument, "output: a run has no screen")
+                    .with_hint("use view=tail"))
+            }
+            Views::New if session => {
+                let (wait, _) = desk.wait(self.wait)?;
+                let (target, budget) = ((id, &server, job), budget(self.max_output));
+                let (text, shown) =
+                    session::next(client, target, (desk.cursor(job), wait, self.until), budget)
+                        .await?;
+                desk.shown(job, shown);
+                Ok(text)
+            }
             Views::New => self.new_output(desk, caller, (id, &server, job)).await,
             _ => self.look(client, (id, &server, job)).await,
         }
@@ -123,7 +143,7 @@ impl Output {
         let first = self.offset.unwrap_or(1);
         let (view, keep) = match self.view.unwrap_or(Views::Tail) {
             Views::Head => (View::Head(lines), Keep::Start),
-            Views::Tail | Views::New => (View::Tail(lines), Keep::End),
+            Views::Tail | Views::New | Views::Screen => (View::Tail(lines), Keep::End),
             Views::Range => (View::Range { first, count: lines }, Keep::Start),
             Views::Grep => {
                 let pattern = self.pattern.clone().ok_or_else(|| {

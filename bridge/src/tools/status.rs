@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::session::Doing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::client::{Client, Server};
 use crate::runs::{control, id_of};
-use crate::text::header::{Header, Key};
+use crate::sessions;
+use crate::text::header::{Fate, Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::text::{Word, human};
@@ -106,15 +108,27 @@ pub async fn open(
         match jobs {
             Ok(Ok(jobs)) => {
                 for job in jobs {
+                    let id = match &job.session {
+                        Some(_) => sessions::id_of(client, &server, job.job)?,
+                        None => id_of(client, &server, job.job)?,
+                    };
+                    let doing = job.session.as_ref().map(|session| session.doing);
+                    let fate = match doing {
+                        Some(doing) if doing != Doing::Exited => Fate::Doing(doing, None),
+                        _ => fate(&job.state),
+                    };
                     found.push(Open {
-                        id: id_of(client, &server, job.job)?.to_string(),
+                        id: id.to_string(),
                         server: server.name.clone(),
-                        state: fate(&job.state).to_string(),
+                        state: fate.to_string(),
                         duration_ms: job.state.duration_ms,
                         age_ms: job.age_ms,
                         owner: format!("{}/{}", job.device, job.surface),
                         user: job.user,
-                        command: job.command,
+                        command: match job.session {
+                            Some(session) => format!("{} {}", session.name, job.command),
+                            None => job.command,
+                        },
                     });
                 }
             }

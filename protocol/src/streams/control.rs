@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::failure::Failure;
 use crate::id::Nonce;
 use crate::streams::run::State;
+use crate::streams::session::Status;
 
 /// One question.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -166,6 +167,9 @@ pub struct Job {
     /// Its process id while it runs.
     #[n(8)]
     pub pid: Option<u32>,
+    /// What it is doing, if it is a session.
+    #[n(9)]
+    pub session: Option<Box<Status>>,
 }
 
 /// What machine this is, as the agent says.

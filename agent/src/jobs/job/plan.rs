@@ -2,15 +2,23 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{self, INPUT_LIMIT, Program};
+use farwire_protocol::streams::session;
 
 use crate::holder::message::{self as holder, Start};
 use crate::os::environment::{self, Run, Variable};
-use crate::os::shell;
+use crate::os::pty::Size;
+use crate::os::shell as line;
 use crate::os::user::User;
+use crate::terminal::Terminal;
+use crate::terminal::shell::{self, Login};
 
 /// What the command is shown as has at most so many characters.
 const SHOWN: usize = 200;
@@ -26,54 +34,137 @@ pub(crate) struct Plan {
     pub(super) shown: String,
     /// All of standard input, when it came with the request.
     pub(super) input: Option<Vec<u8>>,
+    /// Its terminal, if it is to have one.
+    pub(crate) terminal: Option<Arc<Terminal>>,
+}
+
+/// What is asked for, of either kind.
+struct Asked<'a> {
+    request: Nonce,
+    cwd: Option<&'a Blob>,
+    env: Option<&'a Vec<run::Variable>>,
+    timeout_ms: Option<u64>,
 }
 
 impl Plan {
-    /// Checks what can be checked without starting anything.
-    pub(crate) fn new(asked: &run::Start) -> Result<Self, Failure> {
+    /// Checks what can be checked of a run without starting anything.
+    pub(crate) fn run(asked: &run::Start) -> Result<Self, Failure> {
         let input = asked.input.as_ref().map(|input| input.0.clone());
         if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
             return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
         }
+        let user = user(asked.user.as_deref())?;
+        let login = asked.login.unwrap_or(false);
+        let (argv, shown) = program(&asked.program, &user, login)?;
+        let common = Asked {
+            request: asked.request,
+            cwd: asked.cwd.as_ref(),
+            env: asked.env.as_ref(),
+            timeout_ms: asked.timeout_ms,
+        };
+        let kind = Run { user: &user, login, terminal: false, mark: &asked.request.to_string() };
+        let mut plan = Self::common(&common, kind, (argv, shown), Vec::new())?;
+        plan.start.piped = input.is_some() || asked.stdin.unwrap_or(false);
+        plan.input = input;
+        Ok(plan)
+    }
+
+    /// The same of a session. `files` is where shells find their marks.
+    pub(crate) fn session(
+        asked: &session::Start,
+        name: String,
+        files: &Path,
+    ) -> Result<Self, Failure> {
+        let user = user(asked.user.as_deref())?;
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| {
+            Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
+        })?;
+        let nonce = HEXLOWER.encode(&nonce);
+        // A shell by its name is that shell as a login shell, and not a program within another.
+        let named = asked.program.as_ref().and_then(|program| shell::named(&line_of(program)?));
+        let user = User { shell: named.clone().unwrap_or(user.shell), ..user };
+        let (shell, shown) = match &asked.program {
+            Some(given) if named.is_none() => {
+                let (argv, shown) = program(given, &user, false)?;
+                let (env, directory, marks) = (Vec::new(), None, false);
+                (Login { argv, env, directory, marks }, shown)
+            }
+            _ => {
+                let shell = shell::login(&user, files, &nonce);
+                let shown = shell.argv.first().map(|shell| shell.to_string_lossy().into_owned());
+                (shell, shown.unwrap_or_default())
+            }
+        };
+        let common = Asked {
+            request: asked.request,
+            cwd: asked.cwd.as_ref(),
+            env: asked.env.as_ref(),
+            timeout_ms: asked.timeout_ms,
+        };
+        let mark = asked.request.to_string();
+        let kind = Run { user: &user, login: true, terminal: true, mark: &mark };
+        let mut plan = Self::common(&common, kind, (shell.argv, shown), shell.env)?;
+        let size = Size::new(asked.size.cols, asked.size.rows);
+        plan.start.terminal = Some(holder::Size { cols: size.cols, rows: size.rows });
+        plan.start.extra = shell.directory.as_ref().map(blob);
+        plan.start.piped = true;
+        plan.terminal = Some(Terminal::new(name, shell.marks.then_some(nonce), size));
+        Ok(plan)
+    }
+
+    fn common(
+        asked: &Asked<'_>,
+        run: Run<'_>,
+        (argv, shown): (Vec<OsString>, String),
+        more: Vec<Variable>,
+    ) -> Result<Self, Failure> {
         if asked.timeout_ms == Some(0) {
             return Err(Failure::new(Kind::InvalidArgument, "a timeout of nothing"));
         }
-        let user = match &asked.user {
-            Some(name) => User::find(name)?,
-            None => User::current()?,
-        };
-        let login = asked.login.unwrap_or(false);
-        let (argv, shown) = program(&asked.program, &user, login)?;
-        let requested: Vec<Variable> =
-            asked.env.as_deref().unwrap_or_default().iter().map(variable).collect();
+        let requested: Vec<Variable> = asked.env.into_iter().flatten().map(variable).collect();
         environment::check_size(&argv, &requested)?;
-        let mark = asked.request.to_string();
-        let run = Run { user: &user, login, mark: &mark };
-        let env = environment::environment(run, std::env::vars_os(), &requested)?;
+        let user = run.user;
+        let mut env = environment::environment(run, std::env::vars_os(), &requested)?;
+        env.extend(more);
         let variable =
             |(name, value): &Variable| run::Variable { name: blob(name), value: blob(value) };
         let start = Start {
             job: asked.request,
             argv: argv.iter().map(blob).collect(),
             env: env.iter().map(variable).collect(),
-            cwd: asked.cwd.clone(),
+            cwd: asked.cwd.cloned(),
             user: holder::User {
                 name: blob(&user.name),
                 uid: user.uid,
                 gid: user.gid,
                 home: blob(&user.home),
                 shell: blob(&user.shell),
-                groups: user.groups,
+                groups: user.groups.clone(),
             },
-            piped: input.is_some() || asked.stdin.unwrap_or(false),
+            piped: false,
             timeout_ms: asked.timeout_ms,
-            mark,
+            mark: run.mark.to_owned(),
             path: Blob::default(),
             note: Blob::default(),
+            terminal: None,
+            extra: None,
         };
         let user = user.name.to_string_lossy().into_owned();
-        Ok(Self { start, user, shown: one_line(&shown), input })
+        Ok(Self { start, user, shown: one_line(&shown), input: None, terminal: None })
     }
+}
+
+/// The one word that a program is, if it is one.
+fn line_of(program: &Program) -> Option<OsString> {
+    match program {
+        Program::Line(line) => Some(text(line)),
+        Program::Argv(argv) => argv.first().filter(|_| argv.len() == 1).map(text),
+    }
+}
+
+fn user(name: Option<&str>) -> Result<User, Failure> {
+    name.map_or_else(User::current, User::find)
 }
 
 fn blob(text: impl AsRef<OsStr>) -> Blob {
@@ -91,9 +182,9 @@ fn program(
             let shown: Vec<String> = argv.iter().map(|part| quoted(part)).collect();
             Ok((argv.iter().map(text).collect(), shown.join(" ")))
         }
-        Program::Line(line) => {
-            let argv = shell::command_line(&text(line), user, login)?;
-            Ok((argv, String::from_utf8_lossy(line).into_owned()))
+        Program::Line(given) => {
+            let argv = line::command_line(&text(given), user, login)?;
+            Ok((argv, String::from_utf8_lossy(given).into_owned()))
         }
     }
 }

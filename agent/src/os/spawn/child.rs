@@ -13,13 +13,12 @@
 #![expect(unsafe_code, reason = "signal dispositions and execve are not in rustix")]
 
 use core::ffi::CStr;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd as _;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode};
 use rustix::io::{self, Errno};
 
+use super::EXTRA;
 use super::plan::{Identity, Plan};
 use super::report::{Found, Report, Stage};
 
@@ -59,11 +58,32 @@ fn prepare(
     rustix::stdio::dup2_stdin(stdin)?;
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::stdio::dup2_stderr(stderr)?;
-    close_rest(kept);
+    if plan.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+    }
+    let first = match &plan.extra {
+        // Its copy stays open on executing, as the three do.
+        Some(extra) => {
+            give(extra, EXTRA)?;
+            EXTRA.unsigned_abs() + 1
+        }
+        None => 3,
+    };
+    close_rest(first, kept);
     // Asking means setting; the mask of this process is its own even while memory is shared.
     let inherited = rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::umask(inherited | Mode::from_raw_mode(0o022));
     plan.limits.restore()
+}
+
+/// Makes a descriptor known to the program under this number.
+fn give(extra: &OwnedFd, number: i32) -> io::Result<()> {
+    // SAFETY: no pointers are involved. Nobody in this process uses the number for anything else: the
+    // table of descriptors belongs to it alone, and what it still needs is above (see `aside`).
+    match unsafe { libc::dup2(extra.as_raw_fd(), number) } {
+        -1 => Err(last_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Every signal gets its default effect. A handler would be reset by executing, but must not run
@@ -116,7 +136,7 @@ fn unblock_signals() {
 /// other threads start at this moment: they would not come to their end while this child lives, and
 /// from the next step on its user decides about that.
 #[cfg(target_os = "linux")]
-fn close_rest(kept: Option<BorrowedFd<'_>>) {
+fn close_rest(open: libc::c_uint, kept: Option<BorrowedFd<'_>>) {
     // The table of descriptors belongs to this process alone, so the agent's stay open.
     let close = |first: libc::c_uint, last: libc::c_uint| {
         // SAFETY: no pointers are involved, and nothing here uses what is closed. Kernels before
@@ -125,10 +145,10 @@ fn close_rest(kept: Option<BorrowedFd<'_>>) {
         let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     };
     match kept.map(|kept| kept.as_raw_fd().unsigned_abs()) {
-        None => close(3, libc::c_uint::MAX),
+        None => close(open, libc::c_uint::MAX),
         Some(kept) => {
-            if kept > 3 {
-                close(3, kept - 1);
+            if kept > open {
+                close(open, kept - 1);
             }
             close(kept + 1, libc::c_uint::MAX);
         }
@@ -137,7 +157,7 @@ fn close_rest(kept: Option<BorrowedFd<'_>>) {
 
 /// Elsewhere everything of the agent's own closes on executing.
 #[cfg(not(target_os = "linux"))]
-fn close_rest(_: Option<BorrowedFd<'_>>) {}
+fn close_rest(_: libc::c_uint, _: Option<BorrowedFd<'_>>) {}
 
 /// Takes on the rights of a user, for good, and makes sure.
 #[cfg(target_os = "linux")]

@@ -5,7 +5,9 @@
 
 use core::ffi::c_char;
 use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::process::{Gid, Uid, geteuid};
@@ -29,6 +31,10 @@ pub(super) struct Plan {
     /// Whose rights to take on.
     pub(super) identity: Option<Identity>,
     pub(super) limits: &'static Limits,
+    /// Whether standard input becomes its terminal.
+    pub(super) terminal: bool,
+    /// What it gets besides.
+    pub(super) extra: Option<Arc<OwnedFd>>,
 }
 
 /// The rights of a user.
@@ -67,6 +73,8 @@ impl Plan {
             or_root: command.cwd.is_none(),
             identity: command.user.as_ref().map(identity).transpose()?.flatten(),
             limits: Limits::inherited(),
+            terminal: command.terminal,
+            extra: command.extra.clone(),
         })
     }
 

@@ -1,0 +1,110 @@
+//! Pseudo-terminals: a pair of ends, and what the kernel knows of them.
+//!
+//! Nothing here looks at bytes. Who is in the foreground and how input is treated is asked of the
+//! kernel, through the master end, in less than a microsecond.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::{self, Errno};
+use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::pty::{OpenptFlags, grantpt, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetwinsize};
+
+/// The largest number of columns or rows.
+pub(crate) const LARGEST: u16 = 1_000;
+
+/// Columns and rows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Size {
+    pub(crate) cols: u16,
+    pub(crate) rows: u16,
+}
+
+impl Size {
+    /// What a terminal can have: a size of nothing, or one that takes all memory, becomes the nearest
+    /// that can be.
+    pub(crate) fn new(cols: u16, rows: u16) -> Self {
+        Self { cols: cols.clamp(1, LARGEST), rows: rows.clamp(1, LARGEST) }
+    }
+}
+
+/// How a terminal treats what is typed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Modes {
+    /// It shows what is typed.
+    pub(crate) echo: bool,
+    /// It gives programs whole lines.
+    pub(crate) canonical: bool,
+}
+
+/// Both ends of a new terminal. Neither is inherited by programs, and ours does not block.
+pub(crate) fn open(size: Size, owner: Option<u32>) -> io::Result<(OwnedFd, OwnedFd)> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = slave(&master)?;
+    if let Some(owner) = owner
+        && rustix::process::geteuid().is_root()
+    {
+        rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
+    }
+    resize(&master, size)?;
+    io::ioctl_fionbio(&master, true)?;
+    Ok((master, slave))
+}
+
+/// By way of the master, where the kernel can: a name could mean another mount's terminal.
+#[cfg(target_os = "linux")]
+fn slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+    match rustix::pty::ioctl_tiocgptpeer(
+        master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    ) {
+        Err(Errno::INVAL | Errno::NOTTY) => by_name(master),
+        slave => slave,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+    by_name(master)
+}
+
+fn by_name(master: &OwnedFd) -> io::Result<OwnedFd> {
+    let name = rustix::pty::ptsname(master, Vec::new())?;
+    rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Changes the size, and has the kernel tell the foreground group.
+pub(crate) fn resize(master: impl AsFd, size: Size) -> io::Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(master, size)
+}
+
+/// The size that programs see: they can change it themselves.
+pub(crate) fn size(master: impl AsFd) -> io::Result<Size> {
+    let size = tcgetwinsize(master)?;
+    Ok(Size::new(size.ws_col, size.ws_row))
+}
+
+/// The process group in the foreground, if there is one.
+pub(crate) fn foreground(master: impl AsFd) -> Option<Pid> {
+    tcgetpgrp(master).ok()
+}
+
+/// Sends a signal to the process group in the foreground.
+pub(crate) fn signal_foreground(master: impl AsFd, signal: i32) -> io::Result<()> {
+    let group = tcgetpgrp(master)?;
+    let signal = Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;
+    kill_process_group(group, signal)
+}
+
+/// How what is typed is treated.
+pub(crate) fn modes(master: impl AsFd) -> io::Result<Modes> {
+    let modes = tcgetattr(master)?.local_modes;
+    Ok(Modes {
+        echo: modes.contains(LocalModes::ECHO),
+        canonical: modes.contains(LocalModes::ICANON),
+    })
+}

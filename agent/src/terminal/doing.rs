@@ -1,0 +1,175 @@
+//! What a terminal is doing, as the kernel says: never from what it shows.
+//!
+//! | | foreground group | shows what is typed | gives whole lines |
+//! |---|---|---|---|
+//! | a shell with line editing waits | the shell's | no | no |
+//! | a program reads or runs | another | yes | yes |
+//! | a password is asked for | any | **no** | **yes** |
+//! | a pager, an editor | another | no | no |
+//!
+//! Marks of the shell come first where there are any; the names of programs tell pagers, editors and
+//! interpreters apart, and never more than that.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use farwire_protocol::streams::session::Doing;
+
+use super::marks::Phase;
+use crate::os::pty::{self, Modes};
+
+const SHELLS: [&str; 9] = ["sh", "dash", "ash", "bash", "zsh", "fish", "ksh", "mksh", "tcsh"];
+
+const PAGERS: [&str; 7] = ["less", "more", "most", "man", "pager", "pg", "journalctl"];
+
+const EDITORS: [&str; 13] = [
+    "vi",
+    "vim",
+    "nvim",
+    "vim.basic",
+    "vim.tiny",
+    "view",
+    "nano",
+    "emacs",
+    "micro",
+    "hx",
+    "joe",
+    "mcedit",
+    "ed",
+];
+
+const REPLS: [&str; 22] = [
+    "python",
+    "python2",
+    "python3",
+    "ipython",
+    "ipython3",
+    "node",
+    "deno",
+    "bun",
+    "irb",
+    "ruby",
+    "perl",
+    "php",
+    "lua",
+    "R",
+    "ghci",
+    "psql",
+    "mysql",
+    "mariadb",
+    "sqlite3",
+    "redis-cli",
+    "gdb",
+    "bc",
+];
+
+/// What it is doing. `shell` is the process that was started on it.
+pub(crate) fn doing(master: BorrowedFd<'_>, shell: u32, phase: Phase, alternate: bool) -> Doing {
+    let Ok(Modes { echo, canonical }) = pty::modes(master) else { return Doing::Running };
+    if canonical && !echo {
+        return Doing::Password;
+    }
+    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
+    let own = group == Some(shell);
+    match phase {
+        Phase::Waiting if own => return Doing::Prompt,
+        // It edits a line, whatever has become of its marks.
+        Phase::Prompting if own && !canonical => return Doing::Prompt,
+        Phase::Running | Phase::Prompting if own => return Doing::Running,
+        _ => {}
+    }
+    let Some(group) = group else { return Doing::Running };
+    let (group, name) = process::of_group(group, shell).unwrap_or_default();
+    let is = |names: &[&str]| names.contains(&base(&name));
+    // A program that edits lines itself reads them while the terminal does not, and at no other time.
+    let waits = || !canonical || process::reads_terminal(group);
+    if is(&PAGERS) && !canonical {
+        Doing::Pager
+    } else if is(&EDITORS) || (alternate && !canonical) {
+        Doing::Editor
+    } else if is(&SHELLS) && waits() {
+        // Another shell within the shell, or one without marks.
+        Doing::Prompt
+    } else if is(&REPLS) && waits() {
+        Doing::Repl
+    } else {
+        Doing::Running
+    }
+}
+
+/// The program in the foreground.
+pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
+    let group = pty::foreground(master)?.as_raw_nonzero().get().unsigned_abs();
+    process::of_group(group, shell).map(|(_, name)| name)
+}
+
+/// `python3.11` is `python3`, and `-bash` is `bash`.
+fn base(name: &str) -> &str {
+    let name = name.strip_prefix('-').unwrap_or(name);
+    match name.split_once('.') {
+        Some((base, version)) if version.bytes().all(|byte| byte.is_ascii_digit()) => base,
+        _ => name,
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod process {
+    /// The process that a group is known by, and its name: the leader, or where that has ended, as the
+    /// first of a pipeline does, the last child of the shell that is in the group.
+    pub(super) fn of_group(group: u32, shell: u32) -> Option<(u32, String)> {
+        let leader = alive(group).filter(|(of, _)| *of == group);
+        if let Some((_, name)) = leader {
+            return Some((group, name));
+        }
+        let children =
+            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        children
+            .split_whitespace()
+            .rev()
+            .take(64)
+            .filter_map(|pid| pid.parse().ok())
+            .find_map(|pid| alive(pid).filter(|(of, _)| *of == group).map(|(_, name)| (pid, name)))
+    }
+
+    /// The group and the name of a process that is no zombie.
+    fn alive(pid: u32) -> Option<(u32, String)> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let text = String::from_utf8_lossy(&stat);
+        // The name is in brackets, and may have brackets in it.
+        let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let (state, group) = (fields.next()?, fields.nth(1)?);
+        let name = name.chars().filter(|c| !c.is_control()).collect();
+        (state != "Z" && state != "X").then_some((group.parse().ok()?, name))
+    }
+
+    /// Whether it stands still in a read of a terminal.
+    pub(super) fn reads_terminal(pid: u32) -> bool {
+        // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a prompt.
+        std::fs::read(format!("/proc/{pid}/wchan")).is_ok_and(|wchan| wchan == b"wait_woken")
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod process {
+    pub(super) fn of_group(_: u32, _: u32) -> Option<(u32, String)> {
+        None
+    }
+
+    pub(super) fn reads_terminal(_: u32) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_and_login_shells_are_known_by_their_names() {
+        for (name, expected) in
+            [("python3.11", "python3"), ("-bash", "bash"), ("vim.basic", "vim.basic"), ("x", "x")]
+        {
+            assert_eq!(base(name), expected);
+        }
+    }
+}

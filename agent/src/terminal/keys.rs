@@ -1,0 +1,223 @@
+//! Keys by their names, and text, as the bytes that a terminal sends for them.
+//!
+//! The sequences are xterm's: <https://invisible-island.net/xterm/ctlseqs/ctlseqs.html>.
+
+use farwire_protocol::failure::{Failure, Kind};
+
+/// How the program wants its keys.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) application_cursor: bool,
+    pub(crate) bracketed_paste: bool,
+}
+
+const PASTE: &[u8] = b"\x1b[200~";
+const PASTED: &[u8] = b"\x1b[201~";
+
+/// The bytes of a key: `enter`, `ctrl-c`, `alt-x`, `shift-tab`, `ctrl-left`, `f5`.
+pub(crate) fn key(name: &str, wanted: Wanted) -> Result<Vec<u8>, Failure> {
+    let lower = name.trim().to_ascii_lowercase().replace(['_', '+'], "-");
+    bytes(&lower, wanted).ok_or_else(|| {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+        Failure::new(Kind::InvalidArgument, format!("`{shown}` is not a key")).with_hint(
+            "use enter, tab, escape, up, home, f5, ctrl-c, alt-b, shift-tab and the like",
+        )
+    })
+}
+
+fn bytes(name: &str, wanted: Wanted) -> Option<Vec<u8>> {
+    let (mut shift, mut alt, mut ctrl) = (false, false, false);
+    let mut rest = name;
+    // A lone `-` at the end is the key itself: `ctrl--`.
+    while let Some((modifier, key)) = rest.split_once('-').filter(|(_, key)| !key.is_empty()) {
+        match modifier {
+            "shift" | "s" => shift = true,
+            "alt" | "meta" | "m" => alt = true,
+            "ctrl" | "control" | "c" => ctrl = true,
+            _ => break,
+        }
+        rest = key;
+    }
+    let modifier = 1 + u8::from(shift) + 2 * u8::from(alt) + 4 * u8::from(ctrl);
+    if let Some(sequence) = special(rest, modifier, wanted) {
+        return Some(sequence);
+    }
+    let mut plain = match rest {
+        "enter" | "return" | "cr" => vec![b'\r'],
+        "tab" if shift => b"\x1b[Z".to_vec(),
+        "tab" => vec![b'\t'],
+        "escape" | "esc" => vec![0x1b],
+        "backspace" | "bs" if ctrl => vec![0x08],
+        "backspace" | "bs" => vec![0x7f],
+        "space" if ctrl => vec![0],
+        "space" => vec![b' '],
+        _ => {
+            let mut chars = rest.chars();
+            let char = chars.next().filter(|c| !c.is_control())?;
+            if chars.next().is_some() {
+                return None;
+            }
+            let char = if shift { char.to_ascii_uppercase() } else { char };
+            if ctrl { vec![control(char)?] } else { char.to_string().into_bytes() }
+        }
+    };
+    if alt {
+        plain.insert(0, 0x1b);
+    }
+    Some(plain)
+}
+
+fn control(char: char) -> Option<u8> {
+    Some(match char.to_ascii_lowercase() {
+        letter @ 'a'..='z' => letter as u8 - b'a' + 1,
+        '@' | '2' => 0,
+        '[' | '3' => 0x1b,
+        '\\' | '4' => 0x1c,
+        ']' | '5' => 0x1d,
+        '^' | '6' => 0x1e,
+        '_' | '7' | '/' | '-' => 0x1f,
+        '?' | '8' => 0x7f,
+        _ => return None,
+    })
+}
+
+/// Keys that send a sequence.
+fn special(name: &str, modifier: u8, wanted: Wanted) -> Option<Vec<u8>> {
+    let letter = match name {
+        "up" => 'A',
+        "down" => 'B',
+        "right" => 'C',
+        "left" => 'D',
+        "home" => 'H',
+        "end" => 'F',
+        "f1" => 'P',
+        "f2" => 'Q',
+        "f3" => 'R',
+        "f4" => 'S',
+        _ => {
+            let number = match name {
+                "insert" | "ins" => 2,
+                "delete" | "del" => 3,
+                "pageup" | "page-up" | "pgup" => 5,
+                "pagedown" | "page-down" | "pgdn" => 6,
+                "f5" => 15,
+                "f6" => 17,
+                "f7" => 18,
+                "f8" => 19,
+                "f9" => 20,
+                "f10" => 21,
+                "f11" => 23,
+                "f12" => 24,
+                _ => return None,
+            };
+            let text = match modifier {
+                1 => format!("\x1b[{number}~"),
+                _ => format!("\x1b[{number};{modifier}~"),
+            };
+            return Some(text.into_bytes());
+        }
+    };
+    let text = match (modifier, letter) {
+        (1, 'P'..='S') => format!("\x1bO{letter}"),
+        (1, _) if wanted.application_cursor => format!("\x1bO{letter}"),
+        (1, _) => format!("\x1b[{letter}"),
+        _ => format!("\x1b[1;{modifier}{letter}"),
+    };
+    Some(text.into_bytes())
+}
+
+/// The bytes of text that is typed. Line feeds become what the enter key sends; several lines are
+/// pasted, where the program knows how, so that none is carried out before the last.
+pub(crate) fn text(text: &[u8], wanted: Wanted) -> Vec<u8> {
+    let body = text.strip_suffix(b"\n").unwrap_or(text);
+    let several = memchr::memchr(b'\n', body).is_some();
+    let mut out = Vec::with_capacity(text.len() + 16);
+    let entered = |out: &mut Vec<u8>, bytes: &[u8]| {
+        let mut before = 0;
+        for &byte in bytes {
+            match byte {
+                // CR LF is one end of a line.
+                b'\n' if before == b'\r' => {}
+                b'\n' => out.push(b'\r'),
+                _ => out.push(byte),
+            }
+            before = byte;
+        }
+    };
+    if several && wanted.bracketed_paste {
+        out.extend_from_slice(PASTE);
+        // Nothing in it can end the paste before its time.
+        let mut rest = body;
+        while let Some(at) = memchr::memmem::find(rest, PASTED) {
+            entered(&mut out, rest.get(..at).unwrap_or_default());
+            rest = rest.get(at + PASTED.len()..).unwrap_or_default();
+        }
+        entered(&mut out, rest);
+        out.extend_from_slice(PASTED);
+        if body.len() < text.len() {
+            out.push(b'\r');
+        }
+    } else {
+        entered(&mut out, text);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(name: &str) -> Vec<u8> {
+        key(name, Wanted::default()).unwrap()
+    }
+
+    #[test]
+    fn keys_send_what_xterm_sends() {
+        for (name, bytes) in [
+            ("enter", "\r"),
+            ("tab", "\t"),
+            ("shift-tab", "\x1b[Z"),
+            ("ctrl-c", "\x03"),
+            ("Ctrl+D", "\x04"),
+            ("ctrl_z", "\x1a"),
+            ("ctrl-]", "\x1d"),
+            ("ctrl--", "\x1f"),
+            ("ctrl-space", "\0"),
+            ("alt-b", "\x1bb"),
+            ("alt-enter", "\x1b\r"),
+            ("esc", "\x1b"),
+            ("backspace", "\x7f"),
+            ("up", "\x1b[A"),
+            ("ctrl-left", "\x1b[1;5D"),
+            ("shift-alt-end", "\x1b[1;4F"),
+            ("f1", "\x1bOP"),
+            ("ctrl-f1", "\x1b[1;5P"),
+            ("f12", "\x1b[24~"),
+            ("page-up", "\x1b[5~"),
+            ("shift-del", "\x1b[3;2~"),
+            ("-", "-"),
+            ("ü", "ü"),
+            ("shift-a", "A"),
+        ] {
+            assert_eq!(String::from_utf8(sent(name)).unwrap(), bytes, "{name}");
+        }
+        for wrong in ["", "ctrl-", "enterr", "ctrl-ü", "hyper-x", "\u{7}"] {
+            let failure = key(wrong, Wanted::default()).unwrap_err();
+            assert_eq!(failure.kind, Kind::InvalidArgument, "{wrong}");
+        }
+        let wanted = Wanted { application_cursor: true, ..Wanted::default() };
+        assert_eq!(key("up", wanted).unwrap(), b"\x1bOA");
+        assert_eq!(key("ctrl-up", wanted).unwrap(), b"\x1b[1;5A");
+    }
+
+    #[test]
+    fn several_lines_are_pasted_where_the_program_knows_how() {
+        let knows = Wanted { bracketed_paste: true, ..Wanted::default() };
+        assert_eq!(text(b"ls\n", knows), b"ls\r");
+        assert_eq!(text(b"a\nb\r\nc", knows), b"\x1b[200~a\rb\rc\x1b[201~");
+        assert_eq!(text(b"a\nb\n", knows), b"\x1b[200~a\rb\x1b[201~\r");
+        assert_eq!(text(b"a\nb\n", Wanted::default()), b"a\rb\r");
+        let trick = text(b"a\nb\x1b[201~\nrm -rf /\n", knows);
+        assert_eq!(trick, b"\x1b[200~a\rb\rrm -rf /\x1b[201~\r");
+    }
+}

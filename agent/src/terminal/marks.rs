@@ -1,0 +1,344 @@
+//! What the shell says of its commands, and what programs ask of a terminal, found in its bytes.
+//!
+//! A shell that has our integration writes a mark before its prompt, after it, before a command, and
+//! after it with its exit code:
+//!
+//! ```text
+//!     ESC ] 133 ; A ; NONCE BEL      the prompt begins
+//!     ESC ] 133 ; B ; NONCE BEL      and ends: a command can be typed
+//!     ESC ] 133 ; C ; NONCE BEL      it is carried out; what follows is its output
+//!     ESC ] 133 ; D ; NONCE ; 7 BEL  it has ended with 7; its output ended before this
+//!     ESC ] 133 ; E ; NONCE ; text BEL   what it was, with `%xx` for what would not fit
+//! ```
+//!
+//! That is the form of FinalTerm's marks, which terminals pass over; the nonce is what output cannot
+//! know. Marks with another one, or none, are output like any other.
+//!
+//! One state machine reads every byte once, mostly by looking for the next ESC.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::os::clock::boottime;
+
+/// No mark is longer.
+const LONGEST: usize = 8 << 10;
+
+/// So many commands are remembered.
+const COMMANDS: usize = 1_000;
+
+/// A question that a program asks a terminal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Query {
+    /// DA1: what can you do?
+    Attributes,
+    /// DA2: and what are you?
+    MoreAttributes,
+    /// DSR 5: how are you?
+    Status,
+    /// DSR 6: where is the cursor?
+    Cursor,
+}
+
+/// Where a shell is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// It has said nothing.
+    #[default]
+    Unknown,
+    /// Between a command and the next prompt's end.
+    Prompting,
+    /// It waits for a command.
+    Waiting,
+    /// It carries one out.
+    Running,
+}
+
+/// A command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Command {
+    /// Counted from 1.
+    pub(crate) number: u64,
+    pub(crate) text: Option<String>,
+    /// Since boot, as we saw it.
+    pub(crate) began: Duration,
+    pub(crate) ended: Option<Duration>,
+    pub(crate) exit: Option<i32>,
+    /// Its output begins at this offset.
+    pub(crate) start: u64,
+    /// And ends before this one.
+    pub(crate) end: Option<u64>,
+    /// Where the shell was before it.
+    pub(crate) cwd: Option<PathBuf>,
+}
+
+/// What was found in a piece of the log.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Found {
+    /// The shell has said something.
+    pub(crate) changed: bool,
+    /// What programs ask.
+    pub(crate) queries: Vec<Query>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Ground,
+    Escape,
+    Csi(Vec<u8>),
+    Osc(Vec<u8>),
+    /// ESC within an OSC: a backslash ends it.
+    OscEscape(Vec<u8>),
+    /// Another string: DCS, APC, PM, SOS.
+    Text,
+    TextEscape,
+}
+
+/// Reads the marks of one terminal.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    nonce: Option<String>,
+    state: State,
+    /// Where the sequence that is being read began.
+    began: u64,
+    phase: Phase,
+    seen: bool,
+    commands: VecDeque<Command>,
+    count: u64,
+    /// The text of the command that is about to begin.
+    text: Option<String>,
+    /// Where the shell was when it last waited.
+    cwd: Option<PathBuf>,
+}
+
+impl Marks {
+    /// Marks with this nonce; none are believed without one.
+    pub(crate) fn new(nonce: Option<&str>) -> Self {
+        Self {
+            nonce: nonce.map(str::to_owned),
+            state: State::Ground,
+            began: 0,
+            phase: Phase::Unknown,
+            seen: false,
+            commands: VecDeque::new(),
+            count: 0,
+            text: None,
+            cwd: None,
+        }
+    }
+
+    /// Where the shell is.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether the shell marks its commands.
+    pub(crate) fn seen(&self) -> bool {
+        self.seen
+    }
+
+    /// Where the shell is, now that it waits.
+    pub(crate) fn is_at(&mut self, cwd: Option<PathBuf>) {
+        self.cwd = cwd;
+    }
+
+    /// How many commands have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        let open = self.commands.back().is_some_and(|last| last.end.is_none());
+        self.count - u64::from(open)
+    }
+
+    /// Commands, oldest first.
+    pub(crate) fn commands(&self) -> impl DoubleEndedIterator<Item = &Command> {
+        self.commands.iter()
+    }
+
+    /// Bytes were lost: what was half read is none.
+    pub(crate) fn gap(&mut self) {
+        self.state = State::Ground;
+    }
+
+    /// Reads the bytes from `offset` on.
+    pub(crate) fn read(&mut self, offset: u64, bytes: &[u8]) -> Found {
+        let mut found = Found::default();
+        let mut at = 0;
+        while at < bytes.len() {
+            if let State::Ground = self.state {
+                let rest = bytes.get(at..).unwrap_or_default();
+                let Some(escape) = memchr::memchr(0x1b, rest) else { break };
+                at += escape;
+                self.began = offset + at as u64;
+                self.state = State::Escape;
+                at += 1;
+                continue;
+            }
+            let byte = bytes.get(at).copied().unwrap_or_default();
+            at += 1;
+            self.step(byte, offset + at as u64, &mut found);
+        }
+        found
+    }
+
+    /// Takes one byte of a sequence; `next` is the offset after it.
+    fn step(&mut self, byte: u8, next: u64, found: &mut Found) {
+        self.state = match (std::mem::take(&mut self.state), byte) {
+            // CAN and SUB break any sequence off.
+            (_, 0x18 | 0x1a) | (State::Ground, _) => State::Ground,
+            (State::OscEscape(text), b'\\') => {
+                self.end(&text, next, found);
+                State::Ground
+            }
+            (State::TextEscape, b'\\') => State::Ground,
+            (State::Osc(text), 0x1b) => State::OscEscape(text),
+            (State::Text, 0x1b) => State::TextEscape,
+            // What is not a backslash makes it another sequence.
+            (State::Escape | State::OscEscape(_) | State::TextEscape, byte) => {
+                if !matches!(byte, b']' | b'[' | 0x1b) || self.began + 1 != next {
+                    // Where it began matters to marks alone, and they begin here.
+                    self.began = next.saturating_sub(2);
+                }
+                match byte {
+                    0x1b => State::Escape,
+                    b'[' => State::Csi(Vec::new()),
+                    b']' => State::Osc(Vec::new()),
+                    b'P' | b'X' | b'^' | b'_' => State::Text,
+                    _ => State::Ground,
+                }
+            }
+            (State::Csi(_), 0x1b) => State::Escape,
+            (State::Csi(text), 0x40..=0x7e) => {
+                found.queries.extend(query(&text, byte));
+                State::Ground
+            }
+            (State::Csi(text), _) if text.len() > 64 => State::Ground,
+            (State::Csi(mut text), 0x20..=0x3f) => {
+                text.push(byte);
+                State::Csi(text)
+            }
+            (State::Csi(text), _) => State::Csi(text),
+            (State::Osc(text), 0x07) => {
+                self.end(&text, next, found);
+                State::Ground
+            }
+            // The rest of one that is too long is passed over, as any string is.
+            (State::Osc(text), _) if text.len() >= LONGEST => State::Text,
+            (State::Osc(mut text), _) => {
+                text.push(byte);
+                State::Osc(text)
+            }
+            (State::Text, 0x07) => State::Ground,
+            (State::Text, _) => State::Text,
+        };
+    }
+
+    /// An OSC has come to its end.
+    fn end(&mut self, text: &[u8], next: u64, found: &mut Found) {
+        let Some(nonce) = &self.nonce else { return };
+        let mut parts = text.splitn(4, |byte| *byte == b';');
+        let (Some(b"133"), Some(what), Some(other)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return;
+        };
+        if other != nonce.as_bytes() {
+            return;
+        }
+        let rest = parts.next().unwrap_or_default();
+        let began = self.began;
+        found.changed = true;
+        self.seen = true;
+        match what {
+            b"A" => self.phase = Phase::Prompting,
+            b"B" => self.phase = Phase::Waiting,
+            b"C" => self.begin(next),
+            b"D" => self.finish(began, rest),
+            b"E" => self.name(rest),
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, start: u64) {
+        // A line of several commands is one, with the output of all.
+        if self.phase != Phase::Running {
+            self.count += 1;
+            let text = self.text.take();
+            let (number, began) = (self.count, boottime());
+            let (ended, exit, end, cwd) = (None, None, None, self.cwd.take());
+            self.commands.push_back(Command { number, text, began, ended, exit, start, end, cwd });
+            if self.commands.len() > COMMANDS {
+                self.commands.pop_front();
+            }
+        }
+        self.phase = Phase::Running;
+    }
+
+    fn finish(&mut self, end: u64, exit: &[u8]) {
+        if self.phase == Phase::Running
+            && let Some(last) = self.commands.back_mut()
+        {
+            last.end = Some(end);
+            last.ended = Some(boottime());
+            last.exit = std::str::from_utf8(exit).ok().and_then(|exit| exit.parse().ok());
+        }
+        self.phase = Phase::Prompting;
+    }
+
+    fn name(&mut self, text: &[u8]) {
+        let text = Some(decoded(text)).filter(|text| !text.is_empty());
+        match (self.phase, self.commands.back_mut()) {
+            // Some shells know only afterwards what it was.
+            (Phase::Prompting, Some(last)) if last.end.is_some() && last.text.is_none() => {
+                last.text = text;
+            }
+            _ => self.text = text,
+        }
+    }
+}
+
+impl Command {
+    /// How long it took, or has taken.
+    pub(crate) fn duration(&self) -> Duration {
+        self.ended.unwrap_or_else(boottime).saturating_sub(self.began)
+    }
+
+    /// How long ago it began.
+    pub(crate) fn age(&self) -> Duration {
+        boottime().saturating_sub(self.began)
+    }
+}
+
+/// What a control sequence asks.
+fn query(parameters: &[u8], last: u8) -> Option<Query> {
+    match (parameters, last) {
+        (b"" | b"0", b'c') => Some(Query::Attributes),
+        (b">" | b">0", b'c') => Some(Query::MoreAttributes),
+        (b"5", b'n') => Some(Query::Status),
+        (b"6", b'n') => Some(Query::Cursor),
+        _ => None,
+    }
+}
+
+/// Text with `%xx` in it.
+fn decoded(text: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let coded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte, coded) {
+            (b'%', Some(coded)) => {
+                bytes.push(coded);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Marks are read where they are, and believed only with the nonce.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn mark(what: &str) -> String {
+    format!("\x1b]133;{what}\x07")
+}
+
+fn read(marks: &mut Marks, text: &str) -> Found {
+    marks.read(0, text.as_bytes())
+}
+
+#[test]
+fn a_command_has_its_text_its_exit_and_exactly_its_output() {
+    let mut marks = Marks::new(Some("n"));
+    let before = format!("{}$ {}ls\r\n{}", mark("A;n"), mark("B;n"), mark("E;n;ls%3b%20%25"));
+    let began = format!("{before}{}", mark("C;n"));
+    let output = "a \x1b[31mb\x1b[m\r\n";
+    let text = format!("{began}{output}{}{}$ {}", mark("D;n;7"), mark("A;n"), mark("B;n"));
+    assert!(read(&mut marks, &text).changed && marks.seen());
+    let command = marks.commands().next().unwrap();
+    assert_eq!((command.number, command.exit), (1, Some(7)));
+    assert_eq!(command.text.as_deref(), Some("ls; %"));
+    let (start, end) = (command.start as usize, command.end.unwrap() as usize);
+    assert_eq!(&text[start..end], output);
+    assert_eq!((marks.phase(), marks.ended()), (Phase::Waiting, 1));
+}
+
+#[test]
+fn the_text_may_come_after_the_end() {
+    let mut marks = Marks::new(Some("n"));
+    let text = [mark("C;n"), mark("D;n;0"), mark("E;n;true"), mark("A;n")].concat();
+    read(&mut marks, &text);
+    assert_eq!(marks.commands().next().unwrap().text.as_deref(), Some("true"));
+}
+
+#[test]
+fn output_that_imitates_marks_is_output() {
+    let mut marks = Marks::new(Some("nonce"));
+    read(&mut marks, &mark("C;nonce"));
+    for fake in ["D;0", "D;;0", "D;other;0", "D;nonc;0", "D;nonce0", "A", "133;D;nonce;0"] {
+        assert!(!read(&mut marks, &mark(fake)).changed, "{fake}");
+    }
+    // Within another string, broken off, too long.
+    read(&mut marks, "\x1bP\x1b]133;D;x\x07 \x1b]133;D;nonce\x18;0\x07");
+    let long = format!("D;nonce;0{}", "0".repeat(9_000));
+    read(&mut marks, &mark(&long));
+    assert_eq!((marks.phase(), marks.ended()), (Phase::Running, 0));
+    assert!(!Marks::new(None).read(0, mark("A;").as_bytes()).changed, "none is believed");
+}
+
+#[test]
+fn a_line_of_several_commands_is_one() {
+    let mut marks = Marks::new(Some("n"));
+    let text = [mark("C;n"), "a".into(), mark("C;n"), "b".into(), mark("D;n;3")].concat();
+    read(&mut marks, &text);
+    assert_eq!(marks.commands().count(), 1);
+    assert_eq!(marks.commands().next().unwrap().exit, Some(3));
+}
+
+#[test]
+fn questions_to_a_terminal_are_found_and_others_are_not() {
+    let found = |text: &str| Marks::new(None).read(0, text.as_bytes()).queries;
+    assert_eq!(found("\x1b[c\x1b[0c"), [Query::Attributes; 2]);
+    assert_eq!(
+        found("x\x1b[>cx\x1b[5nx\x1b[6n"),
+        [Query::MoreAttributes, Query::Status, Query::Cursor]
+    );
+    assert_eq!(found("\x1b[1c\x1b[?6c\x1b[0n\x1b[6;1R\x1b]0;\x1b[6n"), [Query::Cursor]);
+}
+
+proptest! {
+    #[test]
+    fn however_it_is_cut_the_same_is_found(cuts in prop::collection::vec(0..200_usize, 0..6)) {
+        let text = [
+            &mark("A;n"), "$ ", &mark("B;n"), "x\r\n", &mark("E;n;x"), &mark("C;n"), "out\x1b[6n\x1b]8;;\x1b\\",
+            "\x1b]133;D;n;42\x1b\\", &mark("A;n"),
+        ].concat();
+        let mut whole = Marks::new(Some("n"));
+        let queries = read(&mut whole, &text).queries;
+        let mut cuts: Vec<_> = cuts.into_iter().map(|at| at.min(text.len())).collect();
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        let mut parts = Marks::new(Some("n"));
+        let mut found = Vec::new();
+        for pair in cuts.windows(2) {
+            found.extend(parts.read(pair[0] as u64, &text.as_bytes()[pair[0]..pair[1]]).queries);
+        }
+        prop_assert_eq!(queries, found);
+        let (one, other) = (whole.commands().next().unwrap(), parts.commands().next().unwrap());
+        prop_assert_eq!((one.start, one.end, one.exit), (other.start, other.end, other.exit));
+        prop_assert_eq!(other.exit, Some(42));
+    }
+}
+
+#[test]
+fn any_bytes_are_read() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut marks = Marks::new(Some("n"));
+        marks.read(0, bytes);
+        assert!(marks.ended() <= bytes.len() as u64);
+    });
+}

@@ -1,0 +1,201 @@
+//! What a terminal would show.
+//!
+//! It follows the log when somebody looks, off the way of keys. A screen that nobody has looked at for
+//! a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use vt100::{Callbacks, Parser};
+
+use crate::os::pty::Size;
+use crate::spool::{Item, Mode, Spool};
+
+/// How long a grid is kept that nobody looks at.
+pub(super) const KEEP: Duration = Duration::from_secs(5);
+
+/// How much is drawn in one go.
+const CHUNK: usize = 64 << 10;
+
+/// No title is longer, in characters.
+const TITLE: usize = 200;
+
+/// The screen of one terminal.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    size: Size,
+    /// Everything before this offset of the log has been drawn.
+    at: u64,
+    grid: Option<Grid>,
+    /// What draws the screen anew, when the grid is put away.
+    away: String,
+    title: Option<String>,
+    looked: Instant,
+}
+
+struct Grid(Parser<Watcher>);
+
+impl std::fmt::Debug for Grid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Grid")
+    }
+}
+
+/// Hears what is no drawing.
+#[derive(Debug, Default)]
+struct Watcher {
+    title: Option<String>,
+}
+
+impl Callbacks for Watcher {
+    fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
+        let text = String::from_utf8_lossy(title);
+        self.title = Some(text.chars().filter(|c| !c.is_control()).take(TITLE).collect());
+    }
+}
+
+impl Grid {
+    fn new(size: Size, drawn: &str) -> Self {
+        let mut parser = Parser::new_with_callbacks(rows(size), cols(size), 0, Watcher::default());
+        parser.process(drawn.as_bytes());
+        Self(parser)
+    }
+}
+
+fn rows(size: Size) -> std::num::NonZeroU16 {
+    std::num::NonZeroU16::new(size.rows).unwrap_or(std::num::NonZeroU16::MIN)
+}
+
+fn cols(size: Size) -> std::num::NonZeroU16 {
+    std::num::NonZeroU16::new(size.cols).unwrap_or(std::num::NonZeroU16::MIN)
+}
+
+impl Screen {
+    /// An empty screen.
+    pub(crate) fn new(size: Size) -> Self {
+        let looked = Instant::now();
+        Self { size, at: 0, grid: None, away: String::new(), title: None, looked }
+    }
+
+    /// How far in the log it is.
+    pub(crate) fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// Draws some of what the log has got since. Whether there was something.
+    pub(crate) fn follow(&mut self, spool: &Spool) -> bool {
+        self.looked = Instant::now();
+        let mut log = spool.reader(self.at, Mode::Lagging);
+        let more = match log.next(CHUNK) {
+            Item::Data(_, bytes) => {
+                self.draw(&bytes);
+                true
+            }
+            // What was dropped has drawn something that nobody knows.
+            Item::Gap { .. } => {
+                self.grid = None;
+                self.away.clear();
+                true
+            }
+            Item::UpToDate { .. } => false,
+        };
+        self.at = log.offset();
+        more
+    }
+
+    fn draw(&mut self, bytes: &[u8]) {
+        let size = self.size;
+        let mut grid = self.grid.take().unwrap_or_else(|| Grid::new(size, &self.away));
+        // Hostile bytes must not take the session down with the screen.
+        let drawn = catch_unwind(AssertUnwindSafe(|| {
+            grid.0.process(bytes);
+            grid
+        }));
+        match drawn {
+            Ok(mut grid) => {
+                if let Some(title) = grid.0.callbacks_mut().title.take() {
+                    self.title = Some(title);
+                }
+                self.grid = Some(grid);
+            }
+            Err(_) => {
+                tracing::warn!("the screen could not draw something, and begins anew");
+                self.away.clear();
+            }
+        }
+    }
+
+    fn grid(&mut self) -> &vt100::Screen {
+        let (size, away) = (self.size, &self.away);
+        self.grid.get_or_insert_with(|| Grid::new(size, away)).0.screen()
+    }
+
+    /// Whether there is a grid.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.grid.is_some()
+    }
+
+    /// Puts the grid away, if nobody has looked at it for a while.
+    pub(crate) fn rest(&mut self) {
+        if self.looked.elapsed() >= KEEP
+            && let Some(grid) = self.grid.take()
+        {
+            self.away = grid.0.screen().state_formatted();
+        }
+    }
+
+    /// Gives it another size.
+    pub(crate) fn resize(&mut self, size: Size) {
+        self.grid();
+        self.size = size;
+        if let Some(grid) = &mut self.grid {
+            grid.0.set_size(rows(size), cols(size));
+        }
+    }
+
+    /// What draws it anew on a terminal of its size.
+    pub(crate) fn drawing(&mut self) -> Vec<u8> {
+        self.grid().state_formatted().into_bytes()
+    }
+
+    /// Its text, row by row, without blanks at the ends.
+    pub(crate) fn text(&mut self) -> String {
+        let size = self.size;
+        let grid = self.grid();
+        let rows: Vec<String> =
+            grid.rows(0, size.cols).map(|row| row.trim_end().to_owned()).collect();
+        let used = rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
+        let mut text = String::new();
+        for row in rows.iter().take(used) {
+            text.push_str(row);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Where the cursor is, from 1: row and column.
+    pub(crate) fn cursor(&mut self) -> (u16, u16) {
+        let (row, col) = self.grid().cursor_position();
+        (row + 1, col + 1)
+    }
+
+    /// Whether a program has the screen to itself.
+    pub(crate) fn alternate(&mut self) -> bool {
+        self.grid().alternate_screen()
+    }
+
+    /// Whether arrow keys are to be sent as applications want them.
+    pub(crate) fn application_cursor(&mut self) -> bool {
+        self.grid().application_cursor()
+    }
+
+    /// Whether what is pasted is to be marked as such.
+    pub(crate) fn bracketed_paste(&mut self) -> bool {
+        self.grid().bracketed_paste()
+    }
+
+    /// What the terminal calls itself.
+    pub(crate) fn title(&self) -> Option<&str> {
+        self.title.as_deref()
+    }
+}

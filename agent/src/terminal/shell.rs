@@ -1,0 +1,121 @@
+//! The shell of a session, and the marks that it is taught without touching anybody's files.
+//!
+//! A session's shell is a login shell, as with SSH. bash and zsh get a directory of ours, open as
+//! descriptor 3, with start-up files that first read the user's own as a login does, and then add the
+//! marks of [`super::marks`]; they close the descriptor before anything of the user's is read. fish
+//! gets the same as an argument. The nonce comes in a variable that is gone before the first prompt.
+//! Every other shell is started as it is, without marks.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use farwire_protocol::failure::{Failure, Kind};
+
+use crate::os::environment::{self, Variable};
+use crate::os::user::User;
+
+/// The variable with the nonce.
+const NONCE: &str = "FARWIRE_MARKS";
+
+/// Where a shell finds its start-up files.
+const GIVEN: &str = "/proc/self/fd/3";
+
+const FISH: &str = include_str!("shell/marks.fish");
+
+const FILES: [(&str, &str); 5] = [
+    ("bash", include_str!("shell/bash")),
+    (".zshenv", include_str!("shell/zshenv")),
+    (".zprofile", include_str!("shell/zprofile")),
+    (".zshrc", include_str!("shell/zshrc")),
+    (".zlogin", include_str!("shell/zlogin")),
+];
+
+/// How a login shell is started.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Login {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) env: Vec<Variable>,
+    /// The directory that it gets as descriptor 3.
+    pub(crate) directory: Option<PathBuf>,
+    /// Whether it will make marks.
+    pub(crate) marks: bool,
+}
+
+/// Writes the start-up files. Every user may read them; nobody else may enter the state's directory.
+pub(crate) fn prepare(state: &Path) -> Result<PathBuf, Failure> {
+    let directory = state.join("shell");
+    let write = || {
+        fs::create_dir_all(&directory)?;
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
+        for (name, text) in FILES {
+            // A shell that starts meanwhile reads the old one or the new one.
+            let (new, path) = (directory.join(format!("{name}.new")), directory.join(name));
+            fs::write(&new, text)?;
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+            fs::rename(&new, &path)?;
+        }
+        Ok(())
+    };
+    write().map_err(|error: std::io::Error| {
+        Failure::new(Kind::Io, format!("{}: {error}", directory.display()))
+    })?;
+    Ok(directory)
+}
+
+/// The shell that is called so, if it is one that can make marks and is there.
+pub(crate) fn named(word: &OsStr) -> Option<PathBuf> {
+    let path = Path::new(word);
+    let name = path.file_name()?.to_str()?;
+    if !["bash", "zsh", "fish"].contains(&name) {
+        return None;
+    }
+    let places = match path.is_absolute() {
+        true => vec![path.to_path_buf()],
+        false if path == Path::new(name) => {
+            environment::PATH.split(':').map(|place| Path::new(place).join(name)).collect()
+        }
+        false => Vec::new(),
+    };
+    places.into_iter().find(|path| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    })
+}
+
+/// The login shell of a user, with marks of this nonce if it can make any.
+pub(crate) fn login(user: &User, files: &Path, nonce: &str) -> Login {
+    let usable = user.shell.is_absolute()
+        && user.shell.is_file()
+        && rustix::fs::access(&user.shell, rustix::fs::Access::EXEC_OK).is_ok();
+    let shell = if usable { user.shell.as_path() } else { Path::new("/bin/sh") };
+    let name = shell.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let with = |arguments: &[&str]| {
+        let rest = arguments.iter().map(OsString::from);
+        [shell.as_os_str().to_owned()].into_iter().chain(rest).collect()
+    };
+    let nonce = (NONCE.into(), nonce.into());
+    let directory = cfg!(target_os = "linux").then(|| files.to_path_buf());
+    match name {
+        "bash" if directory.is_some() => {
+            let file = format!("{GIVEN}/bash");
+            let argv = with(&["--rcfile", &file, "-i"]);
+            Login { argv, env: vec![nonce], directory, marks: true }
+        }
+        "zsh" if directory.is_some() => {
+            let env = vec![nonce, ("ZDOTDIR".into(), GIVEN.into())];
+            Login { argv: with(&["-l", "-i"]), env, directory, marks: true }
+        }
+        "fish" => {
+            let argv = with(&["-l", "-i", "-C", FISH]);
+            Login { argv, env: vec![nonce], directory: None, marks: true }
+        }
+        "sh" | "dash" | "ash" | "ksh" | "mksh" => {
+            Login { argv: with(&["-l", "-i"]), env: Vec::new(), directory: None, marks: false }
+        }
+        _ => Login { argv: with(&[]), env: Vec::new(), directory: None, marks: false },
+    }
+}
+
+#[cfg(test)]
+mod tests;

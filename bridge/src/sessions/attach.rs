@@ -1,0 +1,406 @@
+//! Somebody at a terminal: keys go there, bytes come back, over as many streams as it takes.
+//!
+//! # Invariants
+//!
+//! - A key is typed once: what may have arrived is sent again only from where the agent says that it is.
+//! - Bytes come in the order of the log. Where some were passed over, the screen comes instead.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farwire_link::inner::sealed::{ReadError, Reader, Writer};
+use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_protocol::conversation::{End, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::header::{Class, Reset};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::run::BEAT;
+use farwire_protocol::streams::session::{
+    Attach, Attached, Ended, KEYS, KEYS_WINDOW, Request, Size, TERMINAL, ToAgent, ToBridge,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::{Trouble, ended, open};
+use crate::client::{Client, Server, Stream, backoff, broken, random_nonce};
+use crate::runs::answer::{carrier, is_carrier};
+use crate::runs::control;
+
+/// After so much silence the stream is taken to be held back.
+const SILENCE: Duration = BEAT.saturating_mul(3);
+
+/// How often the server is shown that we are here.
+const ATTEND: Duration = Duration::from_secs(120);
+
+/// What somebody does.
+#[derive(Clone, Debug)]
+pub enum Do {
+    /// Types.
+    Type(Bytes),
+    /// Has a terminal of this size now.
+    Resize(Size),
+    /// Leaves.
+    Detach,
+}
+
+/// What happens, in order.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The session exists.
+    Attached(Attached),
+    /// The screen is drawn anew: what is shown now is void.
+    Screen,
+    /// What the terminal says.
+    Bytes(Bytes),
+    /// What was typed was not passed on.
+    Refused(Failure),
+    /// The server cannot be reached; we try until it can.
+    Lost(String),
+    /// It can be reached again; so many typed bytes may be lost.
+    Back(u64),
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Left {
+    /// The program ended.
+    Ended(Box<Ended>),
+    /// We left.
+    Detached,
+}
+
+/// Typed, and not yet taken.
+#[derive(Debug, Default)]
+struct Unsent {
+    base: u64,
+    chunks: VecDeque<Bytes>,
+}
+
+impl Unsent {
+    fn end(&self) -> u64 {
+        self.base + self.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>()
+    }
+
+    fn forget(&mut self, until: u64) {
+        while let Some(front) = self.chunks.front_mut() {
+            let gone = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
+            if gone == 0 {
+                return;
+            }
+            let gone = gone.min(front.len());
+            self.base += gone as u64;
+            drop(front.split_to(gone));
+            if front.is_empty() {
+                self.chunks.pop_front();
+            }
+        }
+    }
+}
+
+struct Attachment {
+    conversation: Nonce,
+    generation: u32,
+    first: Request,
+    read_only: bool,
+    session: Option<Nonce>,
+    /// Where in the log we are; none when what is shown is void.
+    offset: Option<u64>,
+    size: Option<Size>,
+    unsent: Unsent,
+    todo: mpsc::Receiver<Do>,
+    events: mpsc::Sender<Event>,
+}
+
+/// Attaches until the program ends or we leave. `first` opens the session or attaches to it.
+pub async fn attach(
+    client: &Client,
+    server: &Server,
+    first: Request,
+    todo: mpsc::Receiver<Do>,
+    events: mpsc::Sender<Event>,
+) -> Result<Left, Failure> {
+    let read_only = matches!(&first, Request::Attach(Attach { read_only: Some(true), .. }));
+    let mut here = Attachment {
+        conversation: random_nonce()?,
+        generation: 0,
+        first,
+        read_only,
+        session: None,
+        offset: None,
+        size: None,
+        unsent: Unsent::default(),
+        todo,
+        events,
+    };
+    let mut attempt = 0;
+    loop {
+        let (trouble, progress) = match here.once(client, server).await {
+            (Ok(left), _) => return Ok(left),
+            (Err(trouble), progress) => (trouble, progress),
+        };
+        if progress {
+            attempt = 0;
+        }
+        let why = match trouble {
+            Trouble::Failed(failure)
+                if failure.kind == Kind::LinkLost
+                    || here.session.is_some() && is_carrier(&failure) =>
+            {
+                failure
+            }
+            Trouble::Failed(failure) => return Err(failure),
+            Trouble::Carrier(error) if !error.is_carrier() => return Err(error.into()),
+            Trouble::Carrier(error) => {
+                let failure = broken(error, server);
+                if here.session.is_none() && attempt > 0 {
+                    return Err(failure);
+                }
+                failure
+            }
+        };
+        if attempt == 1 {
+            // What is said now is written over what is shown.
+            here.offset = None;
+            here.tell(Event::Lost(why.message)).await;
+        }
+        tokio::select! {
+            () = sleep(backoff(attempt)) => {}
+            () = here.leave() => return Ok(Left::Detached),
+        }
+        attempt += 1;
+    }
+}
+
+impl Attachment {
+    async fn tell(&self, event: Event) {
+        // Whoever looked has gone, and detaches.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Keeps what is typed meanwhile. Comes to an end when somebody leaves.
+    async fn leave(&mut self) {
+        loop {
+            match self.todo.recv().await {
+                None | Some(Do::Detach) => return,
+                Some(Do::Type(bytes)) => {
+                    // Typed blindly; a little of it is kept.
+                    if self.unsent.end() - self.unsent.base < 4096 {
+                        self.unsent.chunks.push_back(bytes);
+                    }
+                }
+                Some(Do::Resize(size)) => self.size = Some(size),
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
+        match self.session {
+            None => self.first.clone(),
+            Some(session) => Request::Attach(Attach {
+                session,
+                read_only: Some(self.read_only),
+                size: self.size.filter(|_| !self.read_only),
+                from: self.offset,
+            }),
+        }
+    }
+
+    async fn once(&mut self, client: &Client, server: &Server) -> (Result<Left, Trouble>, bool) {
+        let again = self.generation > 0;
+        let mut stream = match client.stream(server, Class::Interactive).await {
+            Ok(stream) => stream,
+            Err(failure) => return (Err(Trouble::Failed(failure)), false),
+        };
+        let first = open(self.conversation, self.generation, &self.request());
+        stream.writer.open(first);
+        self.generation += 1;
+        if let Err(error) = stream.writer.flush().await {
+            return (Err(Trouble::Carrier(carrier(error))), false);
+        }
+        let Stream { writer, reader, link } = &mut stream;
+        let (taken, acks) = watch::channel(None);
+        let mut down = Down {
+            session: &mut self.session,
+            offset: &mut self.offset,
+            events: &self.events,
+            taken,
+            sent: self.unsent.end(),
+            again,
+            screen: 0,
+            progress: false,
+        };
+        let up = Up { unsent: &mut self.unsent, todo: &mut self.todo, size: &mut self.size, acks };
+        let outcome = tokio::select! {
+            biased;
+            outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
+            left = up.send(writer) => left.map_err(Trouble::Carrier),
+            () = attend(client, server, link) => Err(Trouble::Carrier(ReadError::Reset(Reset::Moved))),
+        };
+        let progress = down.progress;
+        if let Err(Trouble::Carrier(error)) = &outcome {
+            client.broke(server, &stream.link, error).await;
+        }
+        (outcome, progress)
+    }
+}
+
+async fn attend(client: &Client, server: &Server, link: &farwire_link::inner::bridge::Link) {
+    loop {
+        sleep(ATTEND).await;
+        if link.is_stale() {
+            return;
+        }
+        let _ = control::ping(client, server).await;
+    }
+}
+
+struct Down<'a> {
+    session: &'a mut Option<Nonce>,
+    offset: &'a mut Option<u64>,
+    events: &'a mpsc::Sender<Event>,
+    taken: watch::Sender<Option<u64>>,
+    /// How much had been typed before this stream.
+    sent: u64,
+    again: bool,
+    /// So many bytes of a screen are still to come.
+    screen: u64,
+    progress: bool,
+}
+
+impl Down<'_> {
+    async fn receive(
+        &mut self,
+        reader: &mut Reader<RecvHalf>,
+        heard: impl Fn(usize),
+    ) -> Result<Left, Trouble> {
+        loop {
+            let frame = match timeout(SILENCE, reader.next()).await {
+                Ok(frame) => frame.map_err(Trouble::Carrier)?,
+                Err(_) => {
+                    let error = std::io::ErrorKind::TimedOut.into();
+                    return Err(Trouble::Carrier(ReadError::Lost(error)));
+                }
+            };
+            heard(frame.payload.len());
+            self.progress = true;
+            match (frame.kind, frame.last) {
+                (FrameKind::Data, _) if frame.channel == TERMINAL => {
+                    let length = frame.payload.len() as u64;
+                    let drawn = length.min(self.screen);
+                    self.screen -= drawn;
+                    if let Some(offset) = self.offset {
+                        *offset = offset.saturating_add(length - drawn);
+                    }
+                    self.tell(Event::Bytes(frame.payload)).await;
+                }
+                (FrameKind::Control, true) => {
+                    let end: End = read(&frame.payload).map_err(|_| nonsense())?;
+                    let ended = ended(&end).map_err(Trouble::Failed)?;
+                    let at = end.ends.iter().find(|end| end.channel == TERMINAL);
+                    let at = at.map_or(0, |end| end.offset);
+                    if self.offset.is_some_and(|offset| offset != at) {
+                        return Err(nonsense());
+                    }
+                    return Ok(Left::Ended(Box::new(ended)));
+                }
+                (FrameKind::Control, false) => self.message(&frame.payload).await,
+                _ => return Err(nonsense()),
+            }
+        }
+    }
+
+    async fn message(&mut self, payload: &[u8]) {
+        // A message of a newer agent is skipped.
+        let Ok(message) = read::<ToBridge>(payload) else { return };
+        match message {
+            ToBridge::Attached(attached) => {
+                *self.session = Some(attached.session);
+                let keys = attached.keys;
+                // What the agent does not know any more may have been typed, and is not typed twice.
+                let lost = if keys.is_none() { self.sent } else { 0 };
+                self.taken.send_replace(Some(keys.unwrap_or(self.sent)));
+                match self.again {
+                    true => self.tell(Event::Back(lost)).await,
+                    false => self.tell(Event::Attached(attached)).await,
+                }
+            }
+            ToBridge::At(offset) => *self.offset = Some(offset),
+            ToBridge::Screen { length, offset, .. } => {
+                *self.offset = Some(offset);
+                self.screen = u64::from(length);
+                self.tell(Event::Screen).await;
+            }
+            ToBridge::Ack(keys) => drop(self.taken.send_replace(Some(keys))),
+            ToBridge::Refused(failure) => self.tell(Event::Refused(failure)).await,
+            _ => {}
+        }
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+fn nonsense() -> Trouble {
+    Trouble::Failed(Failure::new(Kind::ProtocolViolation, "bytes of a terminal that do not add up"))
+}
+
+struct Up<'a> {
+    unsent: &'a mut Unsent,
+    todo: &'a mut mpsc::Receiver<Do>,
+    size: &'a mut Option<Size>,
+    acks: watch::Receiver<Option<u64>>,
+}
+
+impl Up<'_> {
+    /// Sends what is typed. Comes to an end when somebody leaves; when the stream breaks the other half
+    /// knows why.
+    async fn send(mut self, writer: &mut Writer<SendHalf>) -> Result<Left, ReadError> {
+        match self.try_send(writer).await {
+            Ok(()) => Ok(Left::Detached),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn try_send(&mut self, writer: &mut Writer<SendHalf>) -> std::io::Result<()> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let at = *self.acks.wait_for(Option::is_some).await.map_err(|_| gone())?;
+        let mut sent = at.unwrap_or(0);
+        self.unsent.forget(sent);
+        if sent < self.unsent.base {
+            // The agent has less than what it said that it had.
+            return Err(gone());
+        }
+        for chunk in &self.unsent.chunks {
+            sent += chunk.len() as u64;
+            writer.data(KEYS, chunk);
+        }
+        writer.flush().await?;
+        loop {
+            let taken = self.acks.borrow_and_update().unwrap_or(0);
+            self.unsent.forget(taken);
+            let full = sent >= taken + KEYS_WINDOW;
+            tokio::select! {
+                todo = self.todo.recv(), if !full => match todo {
+                    None | Some(Do::Detach) => {
+                        writer.end(&message(&End::default()));
+                        return writer.finish().await;
+                    }
+                    Some(Do::Type(bytes)) => {
+                        sent += bytes.len() as u64;
+                        writer.data(KEYS, &bytes);
+                        self.unsent.chunks.push_back(bytes);
+                    }
+                    Some(Do::Resize(size)) => {
+                        *self.size = Some(size);
+                        writer.message(&message(&ToAgent::Resize(size)));
+                    }
+                },
+                changed = self.acks.changed(), if full => changed.map_err(|_| gone())?,
+            }
+            writer.flush().await?;
+        }
+    }
+}

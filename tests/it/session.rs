@@ -1,0 +1,230 @@
+//! Terminals that stay, and what a model is told of them.
+
+use farwire_tests::person::Person;
+use farwire_tests::{Era, World, until};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_model_types_commands_and_is_told_their_output_and_exit() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    let (text, error) =
+        model.call("session_open", json!({"server": "web-1", "name": "work"})).await;
+    assert!(!error && text.starts_with("[session s1 state=prompt name=work]"), "{text}");
+    for (line, exit, output) in [
+        ("echo hello", 0, "hello\n"),
+        ("false", 1, ""),
+        ("cd /tmp; X=5", 0, ""),
+        ("echo $X in $PWD; exit_with() { return $1; }; exit_with 7", 7, "5 in /tmp\n"),
+        ("cat <<END\none\ntwo\nEND", 0, "one\ntwo\n"),
+        ("for i in 1 2 3; do echo $i; done", 0, "1\n2\n3\n"),
+        ("set -x; echo traced; set +x", 0, "+ echo traced\ntraced\n+ set +x\n"),
+        ("printf '\\033]133;D;0\\007no end'; sleep 0.2; (exit 9)", 9, "no end\n"),
+        ("test -t 0 && stty size", 0, "40 120\n"),
+    ] {
+        let call = json!({"id": "s1", "text": line});
+        let (text, error) = model.call("session_send", call).await;
+        let (header, rest) = text.split_once('\n').unwrap();
+        assert!(!error, "{line}: {text}");
+        assert!(
+            header.starts_with(&format!("[session s1 state=prompt exit={exit} ")),
+            "{line}: {text}"
+        );
+        assert_eq!(rest, output, "{line}: {text}");
+    }
+    let (text, _) = model.call("status", json!({})).await;
+    assert!(
+        text.contains("s1") && text.contains("state=prompt") && text.contains("work"),
+        "{text}"
+    );
+    let (text, _) = model.call("session_open", json!({"server": "web-1", "name": "work"})).await;
+    assert!(text.starts_with("[session s1 state=prompt name=work resumed]"), "{text}");
+    let (text, _) = model.call("session_send", json!({"id": "s1", "text": "exit 3"})).await;
+    assert!(text.starts_with("[session s1 exit=3"), "{text}");
+    let (text, error) = model.call("session_send", json!({"id": "s1", "text": "echo"})).await;
+    assert!(error && text.contains("already_ended"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_terminal_does_is_known_from_the_kernel_and_not_from_its_text() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1"})).await;
+    let mut send = async |arguments: serde_json::Value| {
+        let mut arguments = arguments;
+        arguments["id"] = json!("s1");
+        model.call("session_send", arguments).await.0
+    };
+    let text = send(json!({"text": "echo Password:"})).await;
+    assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
+    let text = send(json!({"text": "read -r -s -p 'Secret? ' X"})).await;
+    assert!(text.starts_with("[session s1 state=password"), "{text}");
+    let text = send(json!({"text": "hunter2"})).await;
+    assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
+    let text = send(json!({"text": "echo ${#X}"})).await;
+    assert!(text.ends_with("]\n7\n"), "{text}");
+    let text = send(json!({"text": "seq 1000 | less"})).await;
+    assert!(text.starts_with("[session s1 state=pager program=less"), "{text}");
+    let text = send(json!({"keys": ["G"]})).await;
+    assert!(text.starts_with("[session s1 state=pager"), "{text}");
+    let text = send(json!({"keys": ["q"]})).await;
+    assert!(text.starts_with("[session s1 state=prompt"), "{text}");
+    let text = send(json!({"text": "sleep 600", "wait": 0.5})).await;
+    assert!(text.starts_with("[session s1 state=running program=sleep"), "{text}");
+    let text = send(json!({"keys": ["ctrl-c"]})).await;
+    assert!(text.starts_with("[session s1 state=prompt"), "{text}");
+    let text = send(json!({"text": "echo $?"})).await;
+    assert!(text.ends_with("]\n130\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_session_and_its_command_outlive_the_agent() {
+    let mut world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1", "name": "build"})).await;
+    let (text, _) = model.call("session_send", json!({"id": "s1", "text": "X=kept"})).await;
+    assert!(text.contains("exit=0"), "{text}");
+    let mark = world.path("go");
+    let line =
+        format!("until [ -e {} ]; do sleep 0.05; done; echo built; (exit 4)", mark.display());
+    let call = json!({"id": "s1", "text": line, "wait": 0.5});
+    let (text, _) = model.call("session_send", call).await;
+    assert!(text.starts_with("[session s1 state=running"), "{text}");
+    world.kill_agent("web-1").await;
+    world.start_agent("web-1").await;
+    std::fs::write(&mark, "").unwrap();
+    until("the command to end", async || {
+        let (text, _) = model.call("output", json!({"id": "s1", "view": "tail"})).await;
+        text.contains("built\n").then_some(())
+    })
+    .await;
+    let (text, _) = model.call("session_send", json!({"id": "s1", "text": "echo $? $X"})).await;
+    assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
+    assert!(text.ends_with("]\n4 kept\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_person_attaches_leaves_comes_back_and_finds_all_as_it_was() {
+    let mut world = World::with_server("web-1").await;
+    let attach = |world: &World, more: &[&str]| {
+        Person::start(&world.farwire_command(&[&["attach", "web-1"], more].concat()))
+    };
+    let mut first = attach(&world, &[]);
+    first.types("PS1='> '; clear\r").await;
+    first.types("echo $((6 * 7))\r").await;
+    first.sees("42\n>").await;
+    // Another looks on, and cannot type.
+    let mut second = attach(&world, &["--read-only"]);
+    second.sees("42\n>").await;
+    second.types("echo never\r").await;
+    first.types("stty size\r").await;
+    second.sees("24 80").await;
+    first.resize(100, 30);
+    until("the size to have come through", async || {
+        first.types("stty size\r").await;
+        first.screen().contains("30 100").then_some(())
+    })
+    .await;
+    assert!(!first.screen().contains("never"));
+    // The agent is replaced under their hands.
+    first.types("clear; printf 'name? '; read -r X\r").await;
+    first.sees("name? ").await;
+    world.kill_agent("web-1").await;
+    world.start_agent("web-1").await;
+    first.types("typed\r").await;
+    first.sees("name? typed\n>").await;
+    first.types("clear; echo got-$X\r").await;
+    first.sees("got-typed").await;
+    second.sees("got-typed").await;
+    first.types("\x1d").await;
+    assert!(first.ended().await.unwrap().success());
+    assert!(first.screen().contains("farwire attach web-1/main"), "{}", first.screen());
+    assert!(first.echoes(), "the terminal is as it was");
+    let mut third = attach(&world, &[]);
+    third.sees("got-typed").await;
+    third.types("exit 5\r").await;
+    assert_eq!(third.ended().await.unwrap().code(), Some(5));
+    assert_eq!(second.ended().await.unwrap().code(), Some(5));
+}
+
+/// Each shell that is there, with what it says after every command: prompts, titles, traces.
+const SHELLS: [(&str, &[&str]); 3] = [
+    (
+        "bash",
+        &[
+            "PS1='[\\u \\w] $(date) $ '",
+            "PROMPT_COMMAND='echo -n noise; false'",
+            "set -x",
+            "set +x",
+        ],
+    ),
+    (
+        "zsh",
+        &[
+            "PS1='%n %~ %# '; precmd() { print -n noise; false }",
+            "setopt xtrace",
+            "unsetopt xtrace",
+        ],
+    ),
+    ("fish", &["function fish_prompt; echo -n \"$status noise> \"; end"]),
+];
+
+/// `FARWIRE_ROUNDS` for more than the few that there is time for.
+#[tokio::test]
+async fn every_shell_tells_the_exact_exit_and_output_whatever_its_prompts_do() {
+    let rounds: u32 = std::env::var("FARWIRE_ROUNDS").map_or(8, |text| text.parse().unwrap());
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    for (shell, settings) in SHELLS {
+        if !std::path::Path::new("/usr/bin").join(shell).exists() {
+            eprintln!("{shell} is not here: not tried");
+            continue;
+        }
+        let call = json!({"server": "web-1", "name": shell, "command": shell});
+        let (text, error) = model.call("session_open", call).await;
+        assert!(!error && text.contains("state=prompt"), "{shell}: {text}");
+        let id = text.split(' ').nth(1).unwrap().to_owned();
+        for setting in [&[""], settings].concat() {
+            if !setting.is_empty() {
+                let call = json!({"id": id, "text": setting});
+                let (text, error) = model.call("session_send", call).await;
+                assert!(
+                    !error && text.contains("state=prompt exit=0"),
+                    "{shell}: {setting}: {text}"
+                );
+            }
+            let traced = setting.starts_with("set -x") || setting.starts_with("setopt");
+            for round in 0..rounds {
+                let code = round % 200;
+                // A trace would stand in the same line.
+                let end = if traced { "\\n" } else { "" };
+                let (line, output) = match round % 4 {
+                    0 => (format!("sh -c 'exit {code}'"), String::new()),
+                    1 => (
+                        format!("printf 'a\\nb\\tc %s{end}' {round}; sh -c 'exit {code}'"),
+                        format!("a\nb\tc {round}\n"),
+                    ),
+                    2 => (
+                        format!("printf '\\033]133;D;x;0\\007%s\\n' {round}; sh -c 'exit {code}'"),
+                        format!("{round}\n"),
+                    ),
+                    _ => (
+                        format!("sh -c 'echo $ ; echo \"# \"; seq 1 50; exit {code}'"),
+                        format!("$\n#\n{}", (1..=50).map(|n| format!("{n}\n")).collect::<String>()),
+                    ),
+                };
+                let call = json!({"id": id, "text": line});
+                let (text, error) = model.call("session_send", call).await;
+                let (header, rest) = text.split_once('\n').unwrap();
+                let said = header.contains(&format!(" state=prompt exit={code} "));
+                assert!(!error && said, "{shell}: {setting}: {line}: {text}");
+                let shown: String = rest
+                    .lines()
+                    .filter(|line| !traced || !line.starts_with('+'))
+                    .map(|line| format!("{}\n", line.trim_end()))
+                    .collect();
+                assert_eq!(shown, output, "{shell}: {setting}: {line}: {text}");
+            }
+        }
+    }
+}

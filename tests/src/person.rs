@@ -1,0 +1,136 @@
+//! A person: a program of ours on a terminal, keys, and a screen.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+
+use crate::PATIENCE;
+
+/// Somebody at a terminal of 80 by 24.
+#[derive(Debug)]
+pub struct Person {
+    child: Child,
+    master: OwnedFd,
+    input: pipe::Sender,
+    output: pipe::Receiver,
+    screen: Screen,
+}
+
+struct Screen(vt100::Parser);
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.screen().contents())
+    }
+}
+
+impl Person {
+    /// Starts a program on a terminal of its own.
+    pub fn start(command: &Command) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a terminal");
+        grantpt(&master).expect("it is ours");
+        unlockpt(&master).expect("it can be opened");
+        let name = ptsname(&master, Vec::new()).expect("a name").into_string().expect("of text");
+        let slave = std::fs::File::options().read(true).write(true).open(name).expect("its end");
+        rustix::io::ioctl_fionbio(&master, true).expect("it does not block");
+        let command = command.as_std();
+        // Makes standard input its controlling terminal.
+        let mut start = Command::new("setsid");
+        start.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => start.env(name, value),
+                None => start.env_remove(name),
+            };
+        }
+        let end = || Stdio::from(slave.try_clone().expect("a copy"));
+        let child = start
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it starts");
+        let copy = || master.try_clone().expect("a copy");
+        let person = Self {
+            child,
+            input: pipe::Sender::from_owned_fd_unchecked(copy()).expect("keys"),
+            output: pipe::Receiver::from_owned_fd_unchecked(copy()).expect("output"),
+            screen: Screen(vt100::Parser::default()),
+            master,
+        };
+        person.size(80, 24);
+        person
+    }
+
+    fn size(&self, cols: u16, rows: u16) {
+        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.master, size).expect("a size");
+    }
+
+    /// Makes the terminal so large.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        let fits = |number| std::num::NonZeroU16::new(number).expect("not nothing");
+        self.size(cols, rows);
+        self.screen.0.set_size(fits(rows), fits(cols));
+    }
+
+    /// Types.
+    pub async fn types(&mut self, keys: &str) {
+        self.input.write_all(keys.as_bytes()).await.expect("somebody reads");
+    }
+
+    /// What the screen shows.
+    pub fn screen(&mut self) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.output.try_read(&mut buffer) {
+                Ok(length @ 1..) => self.screen.0.process(&buffer[..length]),
+                // Linux says so when nobody has the other end any more.
+                Ok(0) | Err(_) => return self.screen.0.screen().contents(),
+            }
+        }
+    }
+
+    /// Waits until the screen shows this.
+    pub async fn sees(&mut self, text: &str) -> String {
+        let seen = tokio::time::timeout(PATIENCE, async {
+            while !self.screen().contains(text) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let seen = seen.await;
+        let screen = self.screen();
+        assert!(seen.is_ok(), "waited in vain for {text:?} on\n{screen}");
+        screen
+    }
+
+    /// Waits until the program has ended.
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                // Somebody has to read, or it cannot write its last words.
+                self.screen();
+                if let Some(status) = self.child.try_wait()? {
+                    return Ok(status);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        waited.await.expect("it ends")
+    }
+
+    /// Whether the terminal shows what is typed, as it did before.
+    pub fn echoes(&self) -> bool {
+        let modes = rustix::termios::tcgetattr(&self.master).expect("modes").local_modes;
+        modes.contains(rustix::termios::LocalModes::ECHO | rustix::termios::LocalModes::ICANON)
+    }
+}
