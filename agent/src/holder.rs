@@ -160,7 +160,8 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
         _ => return refuse(agent, job, "no memory came with it, or it is held already"),
     };
     let path = PathBuf::from(text(&start.path));
-    let writer = SpoolWriter::new(memory.clone(), Limits::default(), path);
+    let limits = if start.terminal.is_some() { Limits::terminal() } else { Limits::default() };
+    let writer = SpoolWriter::new(memory.clone(), limits, path);
     let (told, orders) = channel(ORDERS);
     let held = Arc::new(Held::new(job, start.note.clone(), memory, told));
     jobs.insert(job, held.clone());

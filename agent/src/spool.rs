@@ -56,6 +56,15 @@ pub(crate) struct Limits {
     pub(crate) fallback: u64,
     /// They are written to the file in blocks of at least this size.
     pub(crate) block: u64,
+    /// The writer waits for a lossless reader that is about so much behind, or half of what is kept.
+    pub(crate) ahead: u64,
+}
+
+impl Limits {
+    /// For a terminal: what is said is shown at once, or somebody waits.
+    pub(crate) fn terminal() -> Self {
+        Self { ahead: 512 << 10, ..Self::default() }
+    }
 }
 
 impl Default for Limits {
@@ -66,6 +75,7 @@ impl Default for Limits {
             total: 256 << 20,
             fallback: 768 << 10,
             block: 128 << 10,
+            ahead: u64::MAX,
         }
     }
 }

@@ -37,9 +37,12 @@ const REMEMBERED: usize = 256;
 /// How much of the log is looked at in one go.
 const CHUNK: usize = 64 << 10;
 
-/// The screen follows the log at the latest when it is so much behind: what is drawn while others wait
-/// takes some milliseconds.
+/// More than that is not drawn while others wait: it takes some milliseconds.
 const BEHIND: u64 = 256 << 10;
+
+/// The screen follows the log at the latest when it is so much behind. To draw a flood that nobody looks at
+/// costs as much as to make it; to draw what is left of it when somebody does takes a second.
+const LAZY: u64 = 64 << 20;
 
 /// What the agent has of a session besides the job.
 #[derive(Debug)]
@@ -128,7 +131,9 @@ impl Terminal {
                     // Keys of others come first.
                     tokio::task::yield_now().await;
                 }
-                self.drawn(&job).await;
+                if job.spool.stats().end.saturating_sub(lock(&self.screen).offset()) > LAZY {
+                    self.drawn(&job).await;
+                }
                 if job.ended() && looked == 0 {
                     return;
                 }

@@ -228,3 +228,68 @@ async fn every_shell_tells_the_exact_exit_and_output_whatever_its_prompts_do() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_four_hazards_of_terminals_are_none_of_ours() {
+    let mut world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    // What cannot be executed, and a directory that is not there, are errors and no sessions.
+    for (arguments, kind) in [
+        (json!({"server": "web-1", "cwd": "/nowhere"}), "cwd_not_found"),
+        (json!({"server": "web-1", "user": "nobody-at-all"}), "user_not_found"),
+        (json!({"server": "web-1", "name": "a\nb"}), "invalid_argument"),
+    ] {
+        let (text, error) = model.call("session_open", arguments).await;
+        assert!(error && text.starts_with(&format!("[error {kind}]")), "{text}");
+    }
+    model.call("session_open", json!({"server": "web-1", "name": "w"})).await;
+    // A program finds three descriptors and no more.
+    let (text, _) =
+        model.call("session_send", json!({"id": "s1", "text": "ls /proc/self/fd"})).await;
+    assert!(text.contains("0") && !text.contains('4'), "{text}");
+    let (text, _) = model
+        .call("session_send", json!({"id": "s1", "text": "ls -l /proc/$$/fd | grep -c memfd"}))
+        .await;
+    assert!(text.ends_with("]\n0\n"), "{text}");
+    // Half a line is not carried out when whoever typed it goes, nor when the agent does.
+    let mark = world.path("mark");
+    let half = json!({"id": "s1", "text": format!("touch {}", mark.display()), "enter": false});
+    model.call("session_send", half).await;
+    model.kill().await;
+    world.kill_agent("web-1").await;
+    world.start_agent("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    let (text, _) = model.call("output", json!({"id": "s1", "view": "screen"})).await;
+    assert!(text.contains("touch /") && text.contains("state=prompt"), "{text}");
+    assert!(!mark.exists(), "nobody has pressed enter");
+    let (text, _) = model.call("session_send", json!({"id": "s1", "keys": ["ctrl-u"]})).await;
+    assert!(text.contains("state=prompt"), "{text}");
+    let (text, error) = model.call("stop", json!({"id": "s1"})).await;
+    assert!(!error, "{text}");
+    until("the session to have ended", async || {
+        let (text, _) = model.call("status", json!({})).await;
+        text.starts_with("[open 0 ").then_some(())
+    })
+    .await;
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn a_flood_can_be_interrupted_and_who_lags_gets_the_screen() {
+    let world = World::with_server("web-1").await;
+    let mut person = Person::start(&world.farwire_command(&["attach", "web-1"]));
+    person.types("PS1='> '; clear\r").await;
+    person.types("yes abcdefgh\r").await;
+    person.sees("abcdefgh\nabcdefgh").await;
+    // Nobody reads for a while: the flood goes on, and nothing queues up.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    person.types("\x03").await;
+    person.sees("^C\n>").await;
+    person.types("clear; echo done\r").await;
+    person.sees("done\n>").await;
+    let mut model = world.model(Era::Discover).await;
+    let (text, _) = model.call("status", json!({})).await;
+    let id = text.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let (text, _) = model.call("output", json!({"id": id, "view": "screen"})).await;
+    assert!(text.contains("done") && !text.contains("abcdefgh"), "{text}");
+}

@@ -9,7 +9,7 @@ use super::*;
 use bytes::Bytes;
 
 fn tiny() -> Limits {
-    Limits { memory: 64, window: 128, total: 1 << 20, fallback: 256, block: 32 }
+    Limits { memory: 64, window: 128, total: 1 << 20, fallback: 256, block: 32, ahead: u64::MAX }
 }
 
 /// A log with both its sides in one process.

@@ -85,7 +85,8 @@ impl SpoolWriter {
             let unread = self.memory.hold().map(|hold| self.marks.end.saturating_sub(hold));
             let limit =
                 if self.marks.failed > 0 { self.limits.fallback } else { self.limits.total };
-            unread.is_none_or(|unread| unread < limit - IN_FLIGHT.min(limit / 2))
+            let most = self.limits.ahead.min(limit - IN_FLIGHT.min(limit / 2));
+            unread.is_none_or(|unread| unread < most)
         };
         room() || {
             self.memory.block();

@@ -40,8 +40,12 @@ use crate::terminal::keys::{self, Wanted};
 use crate::terminal::marks::{self, Marks};
 use crate::terminal::{Sent, Terminal};
 
-/// A reader that is so far behind gets the screen instead of what it missed.
-const LAG: u64 = 256 << 10;
+/// Somebody who comes back within so many bytes gets them, and otherwise the screen.
+const NEAR: u64 = 256 << 10;
+
+/// A reader to whom nothing could be passed on for so long is not waited for any longer: the program goes
+/// on, and the reader gets the screen instead of what it missed.
+const LAG: Duration = Duration::from_millis(150);
 
 /// What has been typed is acknowledged when so much was taken, or when there is something else to say.
 const ACK_STEP: u64 = 32 << 10;
@@ -373,9 +377,6 @@ impl Serving<'_> {
                 Phase::Failed(_) => Some(self.job.spool.stats().end),
                 Phase::Queued | Phase::Running(_) => None,
             };
-            if self.job.spool.stats().end.saturating_sub(log.offset()) > LAG {
-                log = self.redraw(log.offset(), writer).await?;
-            }
             fill(&mut log, until, writer);
             if until.is_some_and(|until| log.offset() >= until) {
                 if let Phase::Failed(failure) = &*phase.borrow() {
@@ -394,7 +395,15 @@ impl Serving<'_> {
                 ack_at = Some(Instant::now() + ACK_AFTER);
             }
             if writer.waiting() > 0 {
-                writer.flush().await.map_err(|_| lost())?;
+                let flushed = timeout(LAG, writer.flush()).await;
+                if let Ok(flushed) = flushed {
+                    flushed.map_err(|_| lost())?;
+                } else {
+                    let at = log.offset();
+                    drop(log);
+                    writer.flush().await.map_err(|_| lost())?;
+                    log = self.redraw(at, writer).await?;
+                }
                 continue;
             }
             tokio::select! {
@@ -428,9 +437,9 @@ impl Serving<'_> {
             Some(from) if from > stats.end => {
                 Err(Failure::new(Kind::ProtocolViolation, "an offset that the log never had"))
             }
-            Some(from) if from >= stats.start && stats.end - from <= LAG => {
+            Some(from) if from >= stats.start && stats.end - from <= NEAR => {
                 writer.message(&message(&ToBridge::At(from)));
-                Ok(self.job.spool.reader(from, Mode::Lagging))
+                Ok(self.job.spool.reader(from, Mode::Lossless))
             }
             from => self.redraw(from.unwrap_or(stats.end), writer).await,
         }
@@ -451,7 +460,7 @@ impl Serving<'_> {
             writer.data(TERMINAL, piece);
             writer.flush().await.map_err(|_| lost())?;
         }
-        Ok(self.job.spool.reader(offset, Mode::Lagging))
+        Ok(self.job.spool.reader(offset, Mode::Lossless))
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use farwire_keystore::ShortId;
+use farwire_keystore::{Class, ShortId};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{
@@ -232,7 +232,7 @@ impl Said<'_> {
 
 /// The beginning of the header: its exit or signal if and only if it has ended, its time, its lines.
 pub(super) fn header(id: ShortId, state: &State) -> Header {
-    let mut header = Header::ending(Word::Run, &id.to_string(), fate(state));
+    let mut header = Header::ending(word(id), &id.to_string(), fate(state));
     header = match (&state.failure, state.reason) {
         (Some(failure), _) => header.field(Key::Reason, &failure.message),
         (None, Some(Reason::Timeout)) => header.field(Key::Reason, "timeout"),
@@ -248,6 +248,14 @@ pub(super) fn header(id: ShortId, state: &State) -> Header {
         header = header.field(Key::Spool, format_args!("memory only: {reason}"));
     }
     header
+}
+
+/// What an id is of.
+pub(super) fn word(id: ShortId) -> Word {
+    match id.class {
+        Class::Session => Word::Session,
+        Class::Run | Class::Forward => Word::Run,
+    }
 }
 
 /// The call that goes on with a run.

@@ -12,8 +12,8 @@ use crate::runs::answer::ask;
 use crate::runs::{control, find};
 use crate::text::header::Header;
 use crate::text::neutral::neutral_within;
-use crate::text::{Word, signal};
-use crate::tools::run::header;
+use crate::text::signal;
+use crate::tools::run::{header, word};
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Longer than INT, TERM and KILL take.
@@ -26,7 +26,7 @@ const SINGLE: Duration = Duration::from_secs(2);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {
-    /// Run id, e.g. r12.
+    /// Run or session id, e.g. r12 or s3.
     pub id: String,
     /// Send only this signal: INT, TERM, KILL, HUP, QUIT, USR1 or USR2.
     pub signal: Option<String>,
@@ -36,14 +36,14 @@ impl Tool for Stop {
     const NAME: &'static str = "stop";
     const TITLE: &'static str = "Stop run";
     const ABOUT: &'static str = "Interrupt, kill or end a run (process) and what it started: INT, then \
-        TERM, then KILL, 5 s apart.";
+        TERM, then KILL, 5 s apart. A session is closed (HUP first); a signal goes to its foreground.";
     const EFFECT: Effect = Effect::ENDS;
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let signal = self.signal.as_deref().map(parse).transpose()?;
         let (id, server, job) = find(client, &self.id)?;
-        let said = |word| Header::new(Word::Run).value(&id.to_string()).words(word).end();
+        let said = |what: &str| Header::new(word(id)).value(&id.to_string()).words(what).end();
         match control::stop(client, &server, job, signal).await? {
             Stopped::NeverStarted => return Ok(said("never-started")),
             Stopped::Signalled | Stopped::Ended => {}
