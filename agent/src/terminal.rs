@@ -112,7 +112,13 @@ impl Terminal {
                     match log.next(CHUNK) {
                         Item::Data(_, bytes) => {
                             looked += bytes.len();
-                            let found = lock(&self.marks).read(at, &bytes);
+                            // What is written down first is answered at most once, whoever dies.
+                            let memory = job.spool.memory();
+                            let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen());
+                            let found = lock(&self.marks).read(at, &bytes, seen);
+                            if let Some(memory) = &memory {
+                                memory.see(log.offset());
+                            }
                             if found.changed {
                                 let waits = self.marks(Marks::phase) == marks::Phase::Waiting;
                                 if let Some(shell) = job.pid().filter(|_| waits) {
@@ -121,8 +127,8 @@ impl Terminal {
                                 }
                                 self.marked.send_modify(|count| *count += 1);
                             }
-                            for query in found.queries {
-                                self.answer(&job, query).await;
+                            for (_, query) in found.queries.iter().filter(|(at, _)| *at > seen) {
+                                self.answer(&job, *query).await;
                             }
                         }
                         Item::Gap { .. } => lock(&self.marks).gap(),

@@ -82,7 +82,8 @@ async fn a_session_and_its_command_outlive_the_agent() {
     let mut world = World::with_server("web-1").await;
     let mut model = world.model(Era::Discover).await;
     model.call("session_open", json!({"server": "web-1", "name": "build"})).await;
-    let (text, _) = model.call("session_send", json!({"id": "s1", "text": "X=kept"})).await;
+    let ask = r"printf '\033[6n'; read -r -s -d R A; X=kept";
+    let (text, _) = model.call("session_send", json!({"id": "s1", "text": ask})).await;
     assert!(text.contains("exit=0"), "{text}");
     let mark = world.path("go");
     let line =
@@ -98,6 +99,7 @@ async fn a_session_and_its_command_outlive_the_agent() {
         text.contains("built\n").then_some(())
     })
     .await;
+    // What a program asked of its terminal was answered before, and is not answered again.
     let (text, _) = model.call("session_send", json!({"id": "s1", "text": "echo $? $X"})).await;
     assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
     assert!(text.ends_with("]\n4 kept\n"), "{text}");

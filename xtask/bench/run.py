@@ -6,7 +6,7 @@ installed, in one run and taking turns. Prints a Markdown table of medians; --ou
 
 Everything listens on loopback and ends with the script. Peers need: sshd, ssh, dropbear with dbclient, and
 pty-mcp (pip). dropbear takes keys from the user's home only: ours is added there, and removed again."""
-import argparse, hashlib, json, os, pwd, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+import argparse, hashlib, json, os, pty, pwd, random, select, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
 
 TURN = 20
@@ -189,6 +189,94 @@ def bulk(argv, source):
     return took
 
 
+class Terminal:
+    """A client on a terminal of its own, which shows a far terminal whose kernel echoes."""
+
+    def __init__(self, argv):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvp(argv[0], argv)
+        self.quiet(2.0, 20)
+
+    def quiet(self, silence, longest):
+        end = time.time() + longest
+        while time.time() < end and select.select([self.fd], [], [], silence)[0]:
+            os.read(self.fd, 1 << 16)
+
+    def cat(self):
+        os.write(self.fd, b"exec cat\r")
+        self.quiet(0.7, 5)
+        return self
+
+    def key(self, key):
+        """Microseconds until the key has come back. A peer that loses it is not waited for."""
+        begun = time.perf_counter()
+        os.write(self.fd, key)
+        while key not in os.read(self.fd, 1 << 16):
+            pass
+        return (time.perf_counter() - begun) * 1e6
+
+    def end(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self.fd)
+        os.waitpid(self.pid, 0)
+
+
+class Flood:
+    """Another terminal over the same connection, that says as much as it can; in a process of its own."""
+
+    def __init__(self, argv):
+        self.read, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(write)
+            return
+        terminal, total, done = Terminal(argv), 0, []
+        os.write(terminal.fd, b"yes 0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz\r")
+        signal.signal(signal.SIGTERM, lambda *_: done.append(1))
+        begun = time.time()
+        while not done:
+            if select.select([terminal.fd], [], [], 0.2)[0]:
+                total += len(os.read(terminal.fd, 1 << 16))
+        os.write(write, b"%f" % (total / 1e6 / (time.time() - begun)))
+        terminal.end()
+        os._exit(0)
+
+    def end(self):
+        os.kill(self.pid, signal.SIGTERM)
+        os.waitpid(self.pid, 0)
+        rate = float(os.read(self.read, 100))
+        os.close(self.read)
+        return rate
+
+
+def echo(args, farwire, ssh, rows, row):
+    """A key, from our own terminal to the far one and back; idle, and beside a flood on the same link."""
+    systems = {"Farwire": farwire.argv("attach", "web-1", "--new")}
+    for name, command in ssh.systems.items():
+        if name.startswith("OpenSSH"):
+            systems[name.replace(", cold", "")] = [command[0], "-tt", *command[1:]]
+    keys = b"abcdefghijklmnopqrstuvwxyz"
+    for beside in (False, True):
+        times, rates = {name: [] for name in systems}, {name: [] for name in systems}
+        for _ in range(3):
+            for name, argv in systems.items():
+                terminal = Terminal(argv).cat()
+                flood = Flood(argv) if beside else None
+                time.sleep(4 if beside else 0)
+                for n in range(args.rounds):
+                    time.sleep(random.uniform(0.002, 0.012))
+                    times[name].append(terminal.key(keys[n % 26:n % 26 + 1]))
+                if flood:
+                    rates[name].append(flood.end())
+                terminal.end()
+        for name, values in times.items():
+            what = "key and its echo" + (f", beside a flood of {statistics.median(rates[name]):.1f} MB/s" if beside else "")
+            row(what, name, values, "us")
+            values.sort()
+            rows[-1] = (*rows[-1][:3], f"{rows[-1][3]}, p99 {values[int(len(values) * 0.99)]:.0f} us")
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--programs", required=True)
@@ -276,6 +364,7 @@ def measure(args, work, farwire, ssh, rows):
             times[name].append(bulk(argv, source))
     for name, values in times.items():
         row("200 MB without a terminal", name, values, "s")
+    echo(args, farwire, ssh, rows, row)
     memory(farwire, rows)
     swarm(args, rows)
 

@@ -132,6 +132,9 @@ struct Head {
     /// The same of each of those who type into a terminal, the oldest overwritten first.
     typists: [Typist; TYPISTS],
     next_typist: AtomicU64,
+    /// Everything before this offset has been looked at by an agent, and what a program asks of a terminal
+    /// there has been answered.
+    seen: AtomicU64,
 }
 
 /// So many who type into a terminal are remembered.
@@ -341,6 +344,16 @@ const _: () = assert!(size_of::<Head>() <= HEAD, "a head is at most a page");
 pub(crate) struct Place(usize);
 
 impl Memory {
+    /// How far an agent has looked.
+    pub(crate) fn seen(&self) -> u64 {
+        self.head().seen.load(Ordering::Relaxed)
+    }
+
+    /// An agent has looked so far, and answers what is asked before that.
+    pub(crate) fn see(&self, until: u64) {
+        self.head().seen.fetch_max(until, Ordering::Relaxed);
+    }
+
     fn typist(&self, place: usize) -> Option<&Typist> {
         self.head().typists.get(place % TYPISTS)
     }

@@ -221,8 +221,8 @@ fn show(command: &marks::Command) -> Command {
     Command {
         number: command.number,
         text: command.text.clone(),
-        duration_ms: millis(command.duration()),
-        age_ms: millis(command.age()),
+        duration_ms: command.duration().map(millis),
+        age_ms: command.age().map(millis),
         exit: command.exit,
         start: command.start,
         end: command.end,

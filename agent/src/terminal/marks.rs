@@ -61,8 +61,8 @@ pub(crate) struct Command {
     /// Counted from 1.
     pub(crate) number: u64,
     pub(crate) text: Option<String>,
-    /// Since boot, as we saw it.
-    pub(crate) began: Duration,
+    /// Since boot, if we saw it.
+    pub(crate) began: Option<Duration>,
     pub(crate) ended: Option<Duration>,
     pub(crate) exit: Option<i32>,
     /// Its output begins at this offset.
@@ -78,8 +78,8 @@ pub(crate) struct Command {
 pub(crate) struct Found {
     /// The shell has said something.
     pub(crate) changed: bool,
-    /// What programs ask.
-    pub(crate) queries: Vec<Query>,
+    /// What programs ask, and the offset after it.
+    pub(crate) queries: Vec<(u64, Query)>,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +111,8 @@ pub(crate) struct Marks {
     text: Option<String>,
     /// Where the shell was when it last waited.
     cwd: Option<PathBuf>,
+    /// Nobody knows when what is before this offset came.
+    old_until: u64,
 }
 
 impl Marks {
@@ -126,7 +128,13 @@ impl Marks {
             count: 0,
             text: None,
             cwd: None,
+            old_until: 0,
         }
+    }
+
+    /// The time, of what ends at this offset.
+    fn time(&self, offset: u64) -> Option<Duration> {
+        (offset > self.old_until).then(boottime)
     }
 
     /// Where the shell is.
@@ -160,8 +168,10 @@ impl Marks {
         self.state = State::Ground;
     }
 
-    /// Reads the bytes from `offset` on.
-    pub(crate) fn read(&mut self, offset: u64, bytes: &[u8]) -> Found {
+    /// Reads the bytes from `offset` on. Before `seen` they are old: an earlier agent has read them, and
+    /// nobody knows when they came.
+    pub(crate) fn read(&mut self, offset: u64, bytes: &[u8], seen: u64) -> Found {
+        self.old_until = seen;
         let mut found = Found::default();
         let mut at = 0;
         while at < bytes.len() {
@@ -209,7 +219,7 @@ impl Marks {
             }
             (State::Csi(_), 0x1b) => State::Escape,
             (State::Csi(text), 0x40..=0x7e) => {
-                found.queries.extend(query(&text, byte));
+                found.queries.extend(query(&text, byte).map(|query| (next, query)));
                 State::Ground
             }
             (State::Csi(text), _) if text.len() > 64 => State::Ground,
@@ -252,7 +262,7 @@ impl Marks {
             b"A" => self.phase = Phase::Prompting,
             b"B" => self.phase = Phase::Waiting,
             b"C" => self.begin(next),
-            b"D" => self.finish(began, rest),
+            b"D" => self.finish(began, self.time(next), rest),
             b"E" => self.name(rest),
             _ => {}
         }
@@ -263,7 +273,7 @@ impl Marks {
         if self.phase != Phase::Running {
             self.count += 1;
             let text = self.text.take();
-            let (number, began) = (self.count, boottime());
+            let (number, began) = (self.count, self.time(start));
             let (ended, exit, end, cwd) = (None, None, None, self.cwd.take());
             self.commands.push_back(Command { number, text, began, ended, exit, start, end, cwd });
             if self.commands.len() > COMMANDS {
@@ -273,12 +283,12 @@ impl Marks {
         self.phase = Phase::Running;
     }
 
-    fn finish(&mut self, end: u64, exit: &[u8]) {
+    fn finish(&mut self, end: u64, now: Option<Duration>, exit: &[u8]) {
         if self.phase == Phase::Running
             && let Some(last) = self.commands.back_mut()
         {
             last.end = Some(end);
-            last.ended = Some(boottime());
+            last.ended = now;
             last.exit = std::str::from_utf8(exit).ok().and_then(|exit| exit.parse().ok());
         }
         self.phase = Phase::Prompting;
@@ -297,14 +307,15 @@ impl Marks {
 }
 
 impl Command {
-    /// How long it took, or has taken.
-    pub(crate) fn duration(&self) -> Duration {
-        self.ended.unwrap_or_else(boottime).saturating_sub(self.began)
+    /// How long it took, or has taken, if that is known.
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        let until = if self.end.is_some() { self.ended? } else { boottime() };
+        Some(until.saturating_sub(self.began?))
     }
 
-    /// How long ago it began.
-    pub(crate) fn age(&self) -> Duration {
-        boottime().saturating_sub(self.began)
+    /// How long ago it began, if that is known.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        Some(boottime().saturating_sub(self.began?))
     }
 }
 

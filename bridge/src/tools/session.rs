@@ -230,8 +230,8 @@ fn told(id: ShortId, answer: &Answer, budget: Budget) -> String {
     {
         header = header.field(Key::Program, name);
     }
-    if let Some(command) = &ended.command {
-        header = header.time(Duration::from_millis(command.duration_ms));
+    if let Some(duration) = ended.command.as_ref().and_then(|command| command.duration_ms) {
+        header = header.time(Duration::from_millis(duration));
     }
     match ended.because {
         Some(Because::Matched) => header = header.field(Key::Until, "matched"),

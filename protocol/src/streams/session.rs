@@ -342,12 +342,12 @@ pub struct Command {
     /// What was typed, as the shell says.
     #[n(1)]
     pub text: Option<String>,
-    /// How long it took, or has taken, in milliseconds.
+    /// How long it took, or has taken, in milliseconds, if that is known.
     #[n(2)]
-    pub duration_ms: u64,
-    /// How long ago it began, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// How long ago it began, in milliseconds, if that is known.
     #[n(3)]
-    pub age_ms: u64,
+    pub age_ms: Option<u64>,
     /// What the shell says that it ended with; absent while it runs.
     #[n(4)]
     pub exit: Option<i32>,

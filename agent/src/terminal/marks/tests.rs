@@ -9,7 +9,7 @@ fn mark(what: &str) -> String {
 }
 
 fn read(marks: &mut Marks, text: &str) -> Found {
-    marks.read(0, text.as_bytes())
+    marks.read(0, text.as_bytes(), 0)
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn output_that_imitates_marks_is_output() {
     let long = format!("D;nonce;0{}", "0".repeat(9_000));
     read(&mut marks, &mark(&long));
     assert_eq!((marks.phase(), marks.ended()), (Phase::Running, 0));
-    assert!(!Marks::new(None).read(0, mark("A;").as_bytes()).changed, "none is believed");
+    assert!(!Marks::new(None).read(0, mark("A;").as_bytes(), 0).changed, "none is believed");
 }
 
 #[test]
@@ -62,7 +62,10 @@ fn a_line_of_several_commands_is_one() {
 
 #[test]
 fn questions_to_a_terminal_are_found_and_others_are_not() {
-    let found = |text: &str| Marks::new(None).read(0, text.as_bytes()).queries;
+    let found = |text: &str| -> Vec<Query> {
+        let found = Marks::new(None).read(0, text.as_bytes(), 0);
+        found.queries.into_iter().map(|(_, query)| query).collect()
+    };
     assert_eq!(found("\x1b[c\x1b[0c"), [Query::Attributes; 2]);
     assert_eq!(
         found("x\x1b[>cx\x1b[5nx\x1b[6n"),
@@ -86,7 +89,7 @@ proptest! {
         let mut parts = Marks::new(Some("n"));
         let mut found = Vec::new();
         for pair in cuts.windows(2) {
-            found.extend(parts.read(pair[0] as u64, &text.as_bytes()[pair[0]..pair[1]]).queries);
+            found.extend(parts.read(pair[0] as u64, &text.as_bytes()[pair[0]..pair[1]], 0).queries);
         }
         prop_assert_eq!(queries, found);
         let (one, other) = (whole.commands().next().unwrap(), parts.commands().next().unwrap());
@@ -99,7 +102,19 @@ proptest! {
 fn any_bytes_are_read() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let mut marks = Marks::new(Some("n"));
-        marks.read(0, bytes);
+        marks.read(0, bytes, 0);
         assert!(marks.ended() <= bytes.len() as u64);
     });
+}
+
+#[test]
+fn of_what_an_earlier_agent_has_read_nobody_knows_when_it_came() {
+    let mut marks = Marks::new(Some("n"));
+    let old = [mark("C;n"), "\x1b[6n".to_owned()].concat();
+    let seen = old.len() as u64;
+    let queries = marks.read(0, old.as_bytes(), seen).queries;
+    assert_eq!(queries, [(seen, Query::Cursor)], "not after what was seen: not answered again");
+    marks.read(seen, [mark("D;n;0"), mark("C;n"), mark("D;n;1")].concat().as_bytes(), seen);
+    let [first, second] = [0, 1].map(|at| marks.commands().nth(at).unwrap().duration());
+    assert!(first.is_none() && second.is_some());
 }

@@ -108,8 +108,8 @@ fn answers_have_these_bytes() {
     let command = Command {
         number: 1,
         text: Some("c".to_owned()),
-        duration_ms: 2,
-        age_ms: 3,
+        duration_ms: Some(2),
+        age_ms: Some(3),
         exit: Some(-4),
         start: 5,
         end: Some(6),
