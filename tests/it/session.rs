@@ -140,7 +140,7 @@ async fn a_person_attaches_leaves_comes_back_and_finds_all_as_it_was() {
     second.sees("got-typed").await;
     first.types("\x1d").await;
     assert!(first.ended().await.unwrap().success());
-    assert!(first.screen().contains("farwire attach web-1/main"), "{}", first.screen());
+    first.sees("farwire attach web-1/main").await;
     assert!(first.echoes(), "the terminal is as it was");
     let mut third = attach(&world, &[]);
     third.sees("got-typed").await;
