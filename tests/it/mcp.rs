@@ -20,7 +20,7 @@ async fn both_eras_run_a_command_and_read_the_rest_of_it() {
             names,
             ["servers", "status", "run", "output", "stop", "session_open", "session_send"]
         );
-        assert!(list.to_string().len() <= 4_200, "{} bytes", list.to_string().len());
+        assert!(list.to_string().len() <= 6_050, "{} bytes", list.to_string().len());
         let (text, error) = model.call("servers", json!({})).await;
         assert!(!error && text.starts_with("[servers 1 of 1]\nweb-1  online"), "{text}");
         let (text, error) =

@@ -36,7 +36,7 @@ impl Tool for Stop {
     const NAME: &'static str = "stop";
     const TITLE: &'static str = "Stop run";
     const ABOUT: &'static str = "Interrupt, kill or end a run (process) and what it started: INT, then \
-        TERM, then KILL, 5 s apart. A session is closed (HUP first); a signal goes to its foreground.";
+        TERM, then KILL, 5 s apart. A session gets HUP first.";
     const EFFECT: Effect = Effect::ENDS;
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
