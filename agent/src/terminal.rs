@@ -282,6 +282,14 @@ impl Terminal {
             foreground,
             cursor: Some(SizeMessage { cols: col, rows: row }),
             known: None,
+            hands: None,
+            labels: None,
+            limits: None,
+            events: None,
+            idle_ms: None,
+            participants: None,
+            recovered_ms: None,
+            lost: None,
         }
     }
 }

@@ -182,6 +182,10 @@ kinds! {
         => "ask for a handoff";
     78 ChangedMeanwhile "changed_meanwhile": "It has changed since you read it."
         => "read it again";
+    79 TerminalBusy "terminal_busy": "The terminal is not at a prompt."
+        => "look at its screen; answer or leave what is there first";
+    80 SessionLimit "session_limit": "There are as many sessions as there may be."
+        => "close one first";
     90 Unsupported "unsupported": "This system cannot do that."
         => "see the documentation for what it needs";
     91 Internal "internal": "A bug in Farwire."

@@ -116,6 +116,7 @@ where
             let job = find(context, send.session)?;
             exchange(context, &job, &send, writer).await
         }
+        Request::Control(_) | Request::Events(_) => Err(Failure::new(Kind::Unsupported, "not yet")),
         Request::Look(session) => look(&find(context, session)?, true, writer).await,
         Request::Commands(asked) => {
             let job = find(context, asked.session)?;
@@ -183,6 +184,8 @@ fn ended(job: &Job) -> Result<Ended, Failure> {
         commands: None,
         offset: job.spool.stats().end,
         omitted: None,
+        events: None,
+        typed: None,
     })
 }
 
@@ -536,6 +539,7 @@ fn typed(input: &[Input], wanted: Wanted) -> Result<Vec<u8>, Failure> {
         match one {
             Input::Text(text) => typed.extend(keys::text(text, wanted)),
             Input::Key(name) => typed.extend(keys::key(name, wanted)?),
+            Input::Secret(secret) => typed.extend_from_slice(secret),
         }
         if typed.len() > SEND_LIMIT {
             return Err(Failure::new(Kind::TooLarge, "at most 64 KiB can be typed at once"));

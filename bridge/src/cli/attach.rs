@@ -99,6 +99,9 @@ impl Attach {
                     attach: Some(true),
                     new: Some(self.new),
                     timeout_ms: None,
+                    caller: None,
+                    labels: None,
+                    limits: None,
                 })
             }
         };

@@ -83,6 +83,9 @@ impl Tool for SessionOpen {
             attach: None,
             new: None,
             timeout_ms: None,
+            caller: None,
+            labels: None,
+            limits: None,
         });
         let answer = ask(client, &server, &request, Duration::from_secs(25)).await;
         let answer = answer.map_err(said)?;
@@ -141,6 +144,8 @@ impl Tool for SessionSend {
             until: self.until,
             budget: u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX),
             from: None,
+            caller: None,
+            at_prompt: None,
         };
         let request = Request::Send(send);
         let asked = ask(client, &server, &request, wait + SLACK);
@@ -323,6 +328,8 @@ pub(super) async fn next(
         until,
         budget: u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX),
         from: Some(from),
+        caller: None,
+        at_prompt: None,
     };
     let request = Request::Send(send);
     let answer = ask(client, server, &request, wait + SLACK).await.map_err(said)?;

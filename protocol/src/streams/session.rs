@@ -19,8 +19,11 @@
 //!
 //! [`Request::Send`] is one exchange: what is typed, and what came of it.
 
+pub mod hands;
+
 use minicbor::{Decode, Encode};
 
+use self::hands::{Caller, Control, Event, Events, Hands, Labels, Limits, Lost, Participant};
 use crate::cbor::Blob;
 use crate::failure::Failure;
 use crate::id::Nonce;
@@ -60,6 +63,12 @@ pub enum Request {
     /// The commands that a shell has carried out.
     #[n(4)]
     Commands(#[n(0)] Commands),
+    /// Do something to a session besides typing.
+    #[n(5)]
+    Control(#[n(0)] Control),
+    /// What happened to a session.
+    #[n(6)]
+    Events(#[n(0)] Events),
 }
 
 /// A session to open.
@@ -99,6 +108,15 @@ pub struct Start {
     /// Close it after so many milliseconds.
     #[n(11)]
     pub timeout_ms: Option<u64>,
+    /// Who opens it.
+    #[n(12)]
+    pub caller: Option<Caller>,
+    /// What it is filed under. Its owner is that of `caller`.
+    #[n(13)]
+    pub labels: Option<Labels>,
+    /// Its bounds.
+    #[n(14)]
+    pub limits: Option<Limits>,
 }
 
 /// The size of a terminal.
@@ -158,6 +176,12 @@ pub struct Send {
     /// With nothing to type: tell what was said from this offset of the log on.
     #[n(7)]
     pub from: Option<u64>,
+    /// Who types.
+    #[n(8)]
+    pub caller: Option<Caller>,
+    /// Only if the terminal is at a prompt, and `terminal_busy` otherwise.
+    #[n(9)]
+    pub at_prompt: Option<bool>,
 }
 
 /// Something to type.
@@ -169,6 +193,9 @@ pub enum Input {
     /// A key by its name: `enter`, `ctrl-c`, `up`, `f5`, `alt-b`.
     #[n(1)]
     Key(#[n(0)] String),
+    /// A secret: typed only where the terminal does not show it, and noted nowhere.
+    #[n(2)]
+    Secret(#[n(0)] Blob),
 }
 
 /// Asks for commands.
@@ -190,6 +217,12 @@ pub enum ToAgent {
     /// The opener's terminal is so large now.
     #[n(0)]
     Resize(#[n(0)] Size),
+    /// Take the lease from whoever has it, for as long as this stream lives. Users only.
+    #[n(1)]
+    Take,
+    /// Let go of the lease.
+    #[n(2)]
+    Release,
 }
 
 /// What the agent says between DATA frames.
@@ -231,6 +264,9 @@ pub enum ToBridge {
     /// The next `length` bytes of [`TEXT`] are this part of the log.
     #[n(7)]
     Piece(#[n(0)] Piece),
+    /// Who may type now; first after [`ToBridge::Attached`], and whenever it changes.
+    #[n(8)]
+    Hands(#[n(0)] Hands),
 }
 
 /// A session that exists.
@@ -330,6 +366,30 @@ pub struct Status {
     /// It existed before this request.
     #[n(9)]
     pub known: Option<bool>,
+    /// Who may type.
+    #[n(10)]
+    pub hands: Option<Hands>,
+    /// What it is filed under.
+    #[n(11)]
+    pub labels: Option<Labels>,
+    /// Its bounds.
+    #[n(12)]
+    pub limits: Option<Limits>,
+    /// How many events there are.
+    #[n(13)]
+    pub events: Option<u64>,
+    /// For how long nobody has typed and nothing was said, in milliseconds.
+    #[n(14)]
+    pub idle_ms: Option<u64>,
+    /// Who is attached; absent in lists.
+    #[n(15)]
+    pub participants: Option<Vec<Participant>>,
+    /// An earlier agent process had it; when it was taken over, in milliseconds since 1970.
+    #[n(16)]
+    pub recovered_ms: Option<u64>,
+    /// It has no program any more, and how that ended is not known.
+    #[n(17)]
+    pub lost: Option<Lost>,
 }
 
 /// A command that the shell of a session carried out, or is carrying out.
@@ -408,6 +468,12 @@ pub struct Ended {
     /// To [`Request::Send`]: so many bytes are missing in the middle of what came.
     #[n(6)]
     pub omitted: Option<u64>,
+    /// To [`Request::Events`].
+    #[n(7)]
+    pub events: Option<Vec<Event>>,
+    /// To [`Request::Send`]: so many of the bytes to type were taken.
+    #[n(8)]
+    pub typed: Option<u64>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use expect_test::{Expect, expect};
 
+use super::hands::{Action, Actor, Heir, Lease, Policy, Transfer, Way, What};
 use super::*;
 use crate::cbor;
 use crate::failure::Kind;
@@ -32,6 +33,9 @@ fn requests_have_these_bytes() {
         attach: Some(true),
         new: None,
         timeout_ms: Some(9),
+        caller: None,
+        labels: None,
+        limits: None,
     };
     check(
         &Request::Open(start),
@@ -53,6 +57,8 @@ fn requests_have_these_bytes() {
         until: Some("u".to_owned()),
         budget: 2,
         from: Some(3),
+        caller: None,
+        at_prompt: None,
     };
     check(
         &Request::Send(send),
@@ -104,6 +110,14 @@ fn answers_have_these_bytes() {
         foreground: Some("f".to_owned()),
         cursor: Some(SIZE),
         known: Some(true),
+        hands: None,
+        labels: None,
+        limits: None,
+        events: None,
+        idle_ms: None,
+        participants: None,
+        recovered_ms: None,
+        lost: None,
     };
     let command = Command {
         number: 1,
@@ -123,6 +137,8 @@ fn answers_have_these_bytes() {
         commands: Some(vec![command]),
         offset: 8,
         omitted: Some(9),
+        events: None,
+        typed: None,
     };
     check(
         &ended,
@@ -130,6 +146,144 @@ fn answers_have_these_bytes() {
             "a700a50200030004000500060001aa00500505050505050505050505050505050501616d020203821850181804f5050106617407616608821850181809f5020303a70001016163020203030423050506060481a700010161630202030304230505060605080609"
         ],
     );
+}
+
+fn actor() -> Actor {
+    let (device, surface) = ("d".to_owned(), "human".to_owned());
+    Actor { device, surface, client: Some("c".to_owned()), mine: Some(true) }
+}
+
+fn transfer() -> Transfer {
+    let reason = Some("r".to_owned());
+    Transfer { way: Way::HandedOver, from: Some(actor()), to: None, reason, age_ms: 1 }
+}
+
+fn hands() -> Hands {
+    Hands {
+        policy: Policy::UserPriority,
+        lease: Some(Lease { holder: actor(), age_ms: 1, left_ms: Some(2) }),
+        may_type: true,
+        transfer: Some(transfer()),
+        drafting: Some(actor()),
+    }
+}
+
+const LIMITS: Limits = Limits {
+    idle_ms: Some(1),
+    keep_ms: Some(2),
+    output_rate: Some(3),
+    input_rate: Some(4),
+    kept: Some(5),
+};
+
+fn labels() -> Labels {
+    let text = |text: &str| Some(text.to_owned());
+    Labels { owner: text("o"), tag: text("t"), group: text("g"), read_only: Some(true) }
+}
+
+#[test]
+fn what_is_done_to_a_session_has_these_bytes() {
+    let caller = Caller { client: Some("c".to_owned()), owner: Some("o".to_owned()) };
+    let heir = Heir { surface: Some("human".to_owned()), client: Some("c".to_owned()) };
+    let reason = || Some("r".to_owned());
+    let actions = [
+        Action::Attach(1),
+        Action::Detach,
+        Action::HandOver { to: heir, reason: reason() },
+        Action::TakeOver { from: Some("f".to_owned()), reason: reason(), for_ms: 1 },
+        Action::Policy(Policy::AgentOnly),
+        Action::Resize(SIZE),
+        Action::Signal(2),
+        Action::Limits(LIMITS),
+        Action::Label(labels()),
+    ];
+    let expected = [
+        expect!["82008101"],
+        expect!["820180"],
+        expect!["820282a2006568756d616e0161636172"],
+        expect!["8203836166617201"],
+        expect!["82048103"],
+        expect!["8205818218501818"],
+        expect!["82068102"],
+        expect!["820781a500010102020303040405"],
+        expect!["820881a400616f01617402616703f5"],
+    ];
+    for (action, expected) in actions.into_iter().zip(expected) {
+        check(&action, expected);
+    }
+    let control = Control { session: ID, caller: Some(caller.clone()), action: Action::Detach };
+    check(
+        &Request::Control(control),
+        expect!["820581a300500505050505050505050505050505050501a200616301616f02820180"],
+    );
+    let events = Events {
+        session: ID,
+        caller: Some(caller),
+        from: 1,
+        limit: 2,
+        wait_ms: 3,
+        offset: Some(4),
+    };
+    check(
+        &Request::Events(events),
+        expect!["820681a600500505050505050505050505050505050501a200616301616f0201030204030504"],
+    );
+    check(&ToAgent::Take, expect!["820180"]);
+    check(&ToAgent::Release, expect!["820280"]);
+    check(&Input::Secret(Blob(b"s".to_vec())), expect!["8202814173"]);
+}
+
+#[test]
+fn what_happened_to_a_session_has_these_bytes() {
+    let all = [
+        What::Opened,
+        What::Typed { text: Some(Blob(b"t".to_vec())), length: 1 },
+        What::Resized(SIZE),
+        What::Joined(true),
+        What::Left,
+        What::Leased(transfer()),
+        What::Policy(Policy::UserOnly),
+        What::Signalled(2),
+        What::Refused(3),
+        What::Recovered,
+        What::Changed,
+        What::Closed,
+        What::Ended,
+    ];
+    let expected = [
+        expect!["820080"],
+        expect!["820182417401"],
+        expect!["8202818218501818"],
+        expect!["820381f5"],
+        expect!["820480"],
+        expect!["820581a4000201a4006164016568756d616e02616303f50361720401"],
+        expect!["82068101"],
+        expect!["82078102"],
+        expect!["82088103"],
+        expect!["820980"],
+        expect!["820a80"],
+        expect!["820b80"],
+        expect!["820c80"],
+    ];
+    for (what, expected) in all.into_iter().zip(expected) {
+        check(&what, expected);
+    }
+    let event =
+        Event { number: 1, at_ms: 2, offset: 3, actor: Some(actor()), what: Some(What::Left) };
+    check(&event, expect!["a500010102020303a4006164016568756d616e02616303f504820480"]);
+    check(
+        &ToBridge::Hands(hands()),
+        expect![
+            "820881a5000201a300a4006164016568756d616e02616303f50101020202f503a4000201a4006164016568756d616e02616303f5036172040104a4006164016568756d616e02616303f5"
+        ],
+    );
+    let participant = Participant { actor: actor(), read_only: true, age_ms: 1, typed_ms: Some(2) };
+    check(&participant, expect!["a400a4006164016568756d616e02616303f501f502010302"]);
+    let caller = Caller { client: None, owner: None };
+    check(&caller, expect!["a0"]);
+    check(&LIMITS, expect!["a500010102020303040405"]);
+    check(&Lost::HostRebooted, expect!["00"]);
+    check(&Lost::HolderDied, expect!["01"]);
 }
 
 #[test]
