@@ -38,6 +38,7 @@ use crate::streams::Context;
 use crate::streams::run::expression;
 use crate::terminal::keys::{self, Wanted};
 use crate::terminal::marks::{self, Marks};
+use crate::terminal::screen::Screen;
 use crate::terminal::{Sent, Terminal};
 
 /// Somebody who comes back within so many bytes gets them, and otherwise the screen.
@@ -105,7 +106,7 @@ where
                 attached(context, &open, (job, known), attach, (writer, reader)).await
             } else {
                 settled(&job).await;
-                look(&job, known, writer).await
+                look(&job, (known, Screen::text), writer).await
             }
         }
         Request::Attach(attach) => {
@@ -117,7 +118,12 @@ where
             exchange(context, &job, &send, writer).await
         }
         Request::Control(_) | Request::Events(_) => Err(Failure::new(Kind::Unsupported, "not yet")),
-        Request::Look(session) => look(&find(context, session)?, true, writer).await,
+        Request::Look(session) => {
+            look(&find(context, session)?, (true, Screen::text), writer).await
+        }
+        Request::Draw(session) => {
+            look(&find(context, session)?, (true, Screen::drawing), writer).await
+        }
         Request::Commands(asked) => {
             let job = find(context, asked.session)?;
             let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
@@ -199,17 +205,17 @@ async fn finish<W: AsyncWrite + Unpin>(
     writer.finish().await.map_err(|_| lost())
 }
 
-/// Answers with the screen.
-async fn look<W: AsyncWrite + Unpin>(
+/// Answers with the screen, as text or as what draws it.
+async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>>>(
     job: &Arc<Job>,
-    known: bool,
+    (known, shown): (bool, impl Fn(&mut Screen) -> T),
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     terminal.drawn(job).await;
-    let text = terminal.screen(job, |screen| screen.text());
+    let text: Vec<u8> = terminal.screen(job, shown).into();
     let mut counts = Counts::default();
-    for piece in text.as_bytes().chunks(BATCH) {
+    for piece in text.chunks(BATCH) {
         writer.data(TEXT, piece);
         counts.add(TEXT, piece.len()).expect("a screen is small");
         writer.flush().await.map_err(|_| lost())?;

@@ -69,6 +69,9 @@ pub enum Request {
     /// What happened to a session.
     #[n(6)]
     Events(#[n(0)] Events),
+    /// The screen as what draws it anew on a terminal of its size, with colours.
+    #[n(7)]
+    Draw(#[n(0)] Nonce),
 }
 
 /// A session to open.

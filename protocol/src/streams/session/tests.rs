@@ -67,6 +67,7 @@ fn requests_have_these_bytes() {
         ],
     );
     check(&Request::Look(ID), expect!["8203815005050505050505050505050505050505"]);
+    check(&Request::Draw(ID), expect!["8207815005050505050505050505050505050505"]);
     check(
         &Request::Commands(Commands { session: ID, limit: 4 }),
         expect!["820481a20050050505050505050505050505050505050104"],
