@@ -47,6 +47,7 @@ pub const NAME_LIMIT: usize = 64;
 
 /// What a session conversation is created for.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each stream")]
 pub enum Request {
     /// Start a program on a terminal, at most once per request id; or take up the session of this name.
     #[n(0)]
@@ -269,7 +270,7 @@ pub enum ToBridge {
     Piece(#[n(0)] Piece),
     /// Who may type now; first after [`ToBridge::Attached`], and whenever it changes.
     #[n(8)]
-    Hands(#[n(0)] Hands),
+    Hands(#[n(0)] Box<Hands>),
 }
 
 /// A session that exists.
@@ -477,6 +478,9 @@ pub struct Ended {
     /// To [`Request::Send`]: so many of the bytes to type were taken.
     #[n(8)]
     pub typed: Option<u64>,
+    /// To [`Request::Send`]: so many were not, and will not be: the program does not read them.
+    #[n(9)]
+    pub left: Option<u64>,
 }
 
 #[cfg(test)]

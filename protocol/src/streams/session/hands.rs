@@ -272,6 +272,9 @@ pub enum Action {
     /// File it under these, and leave those that are absent. Its owner does not change.
     #[n(8)]
     Label(#[n(0)] Labels),
+    /// End its program, as a stop without a signal does.
+    #[n(9)]
+    Close,
 }
 
 /// Asks what happened to a session.

@@ -100,6 +100,10 @@ fn answers_have_these_bytes() {
     let (starts_within, ends_within) = (None, Some(true));
     let piece = Piece { first_line: 1, length: 2, starts_within, ends_within, offset: 3 };
     check(&ToBridge::Piece(piece), expect!["820781a40001010203f50403"]);
+}
+
+#[test]
+fn the_end_has_these_bytes() {
     let status = Status {
         session: ID,
         name: "m".to_owned(),
@@ -140,6 +144,7 @@ fn answers_have_these_bytes() {
         omitted: Some(9),
         events: None,
         typed: None,
+        left: None,
     };
     check(
         &ended,
@@ -197,6 +202,7 @@ fn what_is_done_to_a_session_has_these_bytes() {
         Action::Signal(2),
         Action::Limits(LIMITS),
         Action::Label(labels()),
+        Action::Close,
     ];
     let expected = [
         expect!["82008101"],
@@ -273,7 +279,7 @@ fn what_happened_to_a_session_has_these_bytes() {
         Event { number: 1, at_ms: 2, offset: 3, actor: Some(actor()), what: Some(What::Left) };
     check(&event, expect!["a500010102020303a4006164016568756d616e02616303f504820480"]);
     check(
-        &ToBridge::Hands(hands()),
+        &ToBridge::Hands(Box::new(hands())),
         expect![
             "820881a5000201a300a4006164016568756d616e02616303f50101020202f503a4000201a4006164016568756d616e02616303f5036172040104a4006164016568756d616e02616303f5"
         ],
