@@ -1,0 +1,291 @@
+//! Serves those who are attached to a session: what it says goes to them, and what they type to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
+use farwire_protocol::conversation::{Counts, Open, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::streams::run::{BEAT, Delivery};
+use farwire_protocol::streams::session::{
+    Attach, Attached, KEYS, Size as SizeMessage, TERMINAL, ToAgent, ToBridge,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{ended, finish, lost, terminal};
+use crate::conversations::{About, Seat};
+use crate::jobs::job::{Job, Phase};
+use crate::os::pty::Size;
+use crate::spool::{Item, Memory, Mode, Place, SpoolReader};
+use crate::streams::Context;
+use crate::terminal::Terminal;
+
+/// Somebody who comes back within so many bytes gets them, and otherwise the screen.
+const NEAR: u64 = 256 << 10;
+
+/// A reader to whom nothing could be passed on for so long is not waited for any longer: the program goes
+/// on, and the reader gets the screen instead of what it missed.
+const LAG: Duration = Duration::from_millis(150);
+
+/// What has been typed is acknowledged when so much was taken, or when there is something else to say.
+const ACK_STEP: u64 = 32 << 10;
+
+/// And at the latest after so long.
+const ACK_AFTER: Duration = Duration::from_millis(250);
+
+/// Serves somebody who is attached.
+pub(super) async fn attached<W, R>(
+    context: &Context,
+    open: &Open,
+    (job, known): (Arc<Job>, bool),
+    attach: Attach,
+    (writer, reader): (&mut Writer<W>, Reader<R>),
+) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+    R: AsyncRead + Unpin + Send,
+{
+    let terminal = terminal(&job)?.clone();
+    let seat = seat(context, open, &job).await?;
+    let _attachment = terminal.attach();
+    if let Some(size) = attach.size {
+        terminal.resize(&job, Size::new(size.cols, size.rows));
+    }
+    let memory = job.spool.memory();
+    let place = memory.as_ref().map(|memory| memory.seat(open.conversation.0));
+    let keys = memory.as_ref().zip(place).and_then(|(memory, place)| memory.taken(place));
+    let size = terminal.size();
+    let attached = Attached {
+        session: job.id,
+        name: terminal.name.clone(),
+        known: Some(known),
+        size: SizeMessage { cols: size.cols, rows: size.rows },
+        keys,
+    };
+    writer.message(&message(&ToBridge::Attached(attached)));
+    let serving = Serving {
+        context,
+        terminal,
+        typist: memory.zip(place),
+        read_only: attach.read_only == Some(true),
+        taken: watch::Sender::new(keys.unwrap_or(0)),
+        refused: watch::Sender::new(None),
+        job,
+    };
+    let input = serving.input(reader);
+    let output = serving.output(attach.from, writer);
+    tokio::select! {
+        biased;
+        () = seat.detached.cancelled() => Err(lost()),
+        failure = input => Err(failure),
+        done = output => done,
+    }
+}
+
+/// Takes the conversation up, or begins it.
+async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure> {
+    let all = &context.agent.conversations;
+    if open.generation > 0 {
+        match all.resume(&context.owner, open.conversation, open.generation).await {
+            Ok((seat, about)) if about.job == job.id => return Ok(seat),
+            Ok(_) => return Err(Failure::new(Kind::ProtocolViolation, "another conversation")),
+            // The agent was restarted: the session was not.
+            Err(failure) if failure.kind == Kind::ConversationGone => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let about = About { job: job.id, delivery: Delivery::Nothing };
+    all.create(&context.owner, open.conversation, about)
+}
+
+/// Somebody who is attached.
+struct Serving<'a> {
+    context: &'a Context,
+    job: Arc<Job>,
+    terminal: Arc<Terminal>,
+    /// Where it is written down how much of what is typed was taken.
+    typist: Option<(Arc<Memory>, Place)>,
+    read_only: bool,
+    /// How many bytes of what is typed were taken.
+    taken: watch::Sender<u64>,
+    refused: watch::Sender<Option<Failure>>,
+}
+
+impl Serving<'_> {
+    /// Takes what is typed. Comes to an end only by a broken rule.
+    async fn input<R: AsyncRead + Unpin + Send>(&self, mut reader: Reader<R>) -> Failure {
+        loop {
+            let frame = match reader.next().await {
+                Ok(frame) => frame,
+                Err(error) if error.is_carrier() && !matches!(error, ReadError::Bad(_)) => {
+                    return std::future::pending().await;
+                }
+                Err(error) if error.is_carrier() => return lost(),
+                Err(error) => return error.into(),
+            };
+            self.context.link.heard();
+            match (frame.kind, frame.last) {
+                (FrameKind::Data, _) if frame.channel == KEYS => self.typed(&frame.payload).await,
+                // It has typed all that it will, and goes on looking.
+                (FrameKind::Control, true) => return std::future::pending().await,
+                (FrameKind::Control, false) => {
+                    // A message of a newer bridge is skipped.
+                    if let Ok(ToAgent::Resize(size)) = read(&frame.payload) {
+                        if self.read_only {
+                            continue;
+                        }
+                        self.terminal.drawn(&self.job).await;
+                        self.terminal.resize(&self.job, Size::new(size.cols, size.rows));
+                    }
+                }
+                _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
+            }
+        }
+    }
+
+    async fn typed(&self, bytes: &[u8]) {
+        let until = *self.taken.borrow() + bytes.len() as u64;
+        let Some((memory, place)) = self.typist.as_ref().filter(|_| !self.read_only) else {
+            let text = "this terminal was attached to look at it";
+            self.refused.send_replace(Some(Failure::new(Kind::InputLocked, text)));
+            self.taken.send_replace(until);
+            return;
+        };
+        memory.begin_taking(*place, until);
+        self.job.write(bytes).await;
+        memory.took(*place, until);
+        self.taken.send_replace(until);
+    }
+
+    /// Sends what the terminal says, and how it ended.
+    async fn output<W: AsyncWrite + Unpin>(
+        &self,
+        from: Option<u64>,
+        writer: &mut Writer<W>,
+    ) -> Result<(), Failure> {
+        let mut log = self.begin(from, writer).await?;
+        let mut phase = self.job.phase();
+        let mut taken = self.taken.subscribe();
+        let mut refused = self.refused.subscribe();
+        let mut resized = self.terminal.resized();
+        resized.mark_unchanged();
+        let mut acked = *taken.borrow();
+        let mut ack_at = None;
+        loop {
+            let until = match &*phase.borrow() {
+                Phase::Ended { output_end, .. } => Some(*output_end),
+                Phase::Failed(_) => Some(self.job.spool.stats().end),
+                Phase::Queued | Phase::Running(_) => None,
+            };
+            fill(&mut log, until, writer);
+            if until.is_some_and(|until| log.offset() >= until) {
+                if let Phase::Failed(failure) = &*phase.borrow() {
+                    return Err(failure.clone());
+                }
+                let mut counts = Counts::default();
+                counts.set(TERMINAL, log.offset());
+                return finish(writer, counts, ended(&self.job)?).await;
+            }
+            let now = *taken.borrow_and_update();
+            let due = ack_at.is_some_and(|at| Instant::now() >= at);
+            if now > acked && (writer.waiting() > 0 || now - acked >= ACK_STEP || due) {
+                writer.message(&message(&ToBridge::Ack(now)));
+                (acked, ack_at) = (now, None);
+            } else if now > acked && ack_at.is_none() {
+                ack_at = Some(Instant::now() + ACK_AFTER);
+            }
+            if writer.waiting() > 0 {
+                let flushed = timeout(LAG, writer.flush()).await;
+                if let Ok(flushed) = flushed {
+                    flushed.map_err(|_| lost())?;
+                } else {
+                    let at = log.offset();
+                    drop(log);
+                    writer.flush().await.map_err(|_| lost())?;
+                    log = self.redraw(at, writer).await?;
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = log.wait() => {}
+                _ = phase.changed() => {}
+                _ = taken.changed() => {}
+                _ = resized.changed() => {
+                    let Size { cols, rows } = *resized.borrow_and_update();
+                    writer.message(&message(&ToBridge::Resized(SizeMessage { cols, rows })));
+                }
+                _ = refused.changed() => {
+                    if let Some(failure) = refused.borrow_and_update().clone() {
+                        writer.message(&message(&ToBridge::Refused(failure)));
+                    }
+                }
+                () = at(ack_at) => {}
+                () = sleep(BEAT) => writer.message(&message(&ToBridge::Beat)),
+            }
+        }
+    }
+
+    /// Where to begin: from the offset that the reader has, if that is near, or with the screen.
+    async fn begin<W: AsyncWrite + Unpin>(
+        &self,
+        from: Option<u64>,
+        writer: &mut Writer<W>,
+    ) -> Result<SpoolReader, Failure> {
+        let stats = self.job.spool.stats();
+        match from {
+            Some(from) if from > stats.end => {
+                Err(Failure::new(Kind::ProtocolViolation, "an offset that the log never had"))
+            }
+            Some(from) if from >= stats.start && stats.end - from <= NEAR => {
+                writer.message(&message(&ToBridge::At(from)));
+                Ok(self.job.spool.reader(from, Mode::Lossless))
+            }
+            from => self.redraw(from.unwrap_or(stats.end), writer).await,
+        }
+    }
+
+    async fn redraw<W: AsyncWrite + Unpin>(
+        &self,
+        from: u64,
+        writer: &mut Writer<W>,
+    ) -> Result<SpoolReader, Failure> {
+        self.terminal.drawn(&self.job).await;
+        let (drawing, offset) =
+            self.terminal.screen(&self.job, |screen| (screen.drawing(), screen.offset()));
+        let length = u32::try_from(drawing.len()).unwrap_or(u32::MAX);
+        let missed = offset.saturating_sub(from);
+        writer.message(&message(&ToBridge::Screen { length, offset, missed }));
+        for piece in drawing.chunks(BATCH) {
+            writer.data(TERMINAL, piece);
+            writer.flush().await.map_err(|_| lost())?;
+        }
+        Ok(self.job.spool.reader(offset, Mode::Lossless))
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Seals what the log has, up to one batch.
+fn fill<W: AsyncWrite + Unpin>(log: &mut SpoolReader, until: Option<u64>, writer: &mut Writer<W>) {
+    while writer.waiting() < BATCH {
+        let left = until.map_or(u64::MAX, |until| until.saturating_sub(log.offset()));
+        let limit = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+        if limit == 0 {
+            return;
+        }
+        match log.next(limit) {
+            Item::Data(_, bytes) => writer.data(TERMINAL, &bytes),
+            Item::Gap { .. } => writer.message(&message(&ToBridge::At(log.offset()))),
+            Item::UpToDate { .. } => return,
+        }
+    }
+}
