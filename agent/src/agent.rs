@@ -60,7 +60,7 @@ impl Agent {
         let jobs = Arc::new(Jobs::open(state.path(), instance, holders::process)?);
         let conversations = Conversations::default();
         for (owner, conversation, job, delivery) in jobs.adopt().await {
-            conversations.recall(&owner, conversation, About { job, delivery });
+            conversations.recall(&owner, conversation, About { job, delivery, taken: false });
         }
         Ok(Self {
             state,

@@ -48,6 +48,8 @@ struct Conversation {
 pub(crate) struct About {
     pub(crate) job: Nonce,
     pub(crate) delivery: Delivery,
+    /// It was begun to look at a run that exists, and says nothing about its input.
+    pub(crate) taken: bool,
 }
 
 /// The right to serve a conversation, until another stream takes it up.
@@ -150,7 +152,7 @@ mod tests {
     }
 
     fn about() -> About {
-        About { job: Nonce([1; 16]), delivery: Delivery::Nothing }
+        About { job: Nonce([1; 16]), delivery: Delivery::Nothing, taken: false }
     }
 
     #[tokio::test]

@@ -67,6 +67,7 @@ where
     let request: Request = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
     })?;
+    let taken = matches!(request, Request::Take(_));
     let (job, known, delivery) = match request {
         Request::Start(start) => {
             let hash = Sha256::digest(&create.0).into();
@@ -81,7 +82,7 @@ where
             return look(job, wanted, writer).await;
         }
     };
-    let about = About { job: job.id, delivery: delivery.clone() };
+    let about = About { job: job.id, delivery: delivery.clone(), taken };
     let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
     job.talked_about(open.conversation, &delivery);
     let pid = begun(&job, writer).await?;
@@ -95,7 +96,7 @@ where
         let received = Offset { channel: STDIN, offset: counts.get(STDIN) };
         writer.message(&message(&ToBridge::Resumed(vec![received])));
     }
-    let serving = Serving { context, job, seat, counts };
+    let serving = Serving { context, job, seat, counts, taken };
     serving.deliver(&delivery, 0, writer, reader).await
 }
 
@@ -146,7 +147,7 @@ where
     counts.set(STDIN, *job.written().borrow());
     let received = Offset { channel: STDIN, offset: counts.get(STDIN) };
     writer.message(&message(&ToBridge::Resumed(vec![received])));
-    let serving = Serving { context, job, seat, counts };
+    let serving = Serving { context, job, seat, counts, taken: about.taken };
     serving.deliver(&about.delivery, from, writer, reader).await
 }
 
@@ -160,6 +161,7 @@ struct Serving<'a> {
     job: Arc<Job>,
     seat: Seat,
     counts: Counts,
+    taken: bool,
 }
 
 impl Serving<'_> {
@@ -218,6 +220,10 @@ impl Serving<'_> {
                 }
                 (FrameKind::Control, true) => {
                     let end = read::<End>(&frame.payload).ok();
+                    // Whoever only looks has nothing to say about the input of somebody else.
+                    if self.taken && end.as_ref().is_some_and(|end| end.ends.is_empty()) {
+                        return std::future::pending().await;
+                    }
                     if end.is_none_or(|end| counts.check(&end.ends).is_err()) {
                         let message = "standard input ended elsewhere than its bytes";
                         return Failure::new(Kind::ProtocolViolation, message);

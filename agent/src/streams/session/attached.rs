@@ -97,7 +97,7 @@ async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure
             Err(failure) => return Err(failure),
         }
     }
-    let about = About { job: job.id, delivery: Delivery::Nothing };
+    let about = About { job: job.id, delivery: Delivery::Nothing, taken: false };
     all.create(&context.owner, open.conversation, about)
 }
 
