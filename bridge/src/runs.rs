@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod control;
+pub mod slow;
 pub mod stream;
 
 use farwire_keystore::{Class, Job, ShortId};

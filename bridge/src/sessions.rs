@@ -4,6 +4,13 @@
 //! somebody looks. Both may be repeated: the agent opens and types at most once for a request's id.
 
 pub mod attach;
+pub mod danger;
+pub mod hands;
+pub mod leases;
+pub mod pipes;
+pub mod search;
+pub mod target;
+pub mod window;
 
 use std::time::Duration;
 

@@ -186,6 +186,8 @@ kinds! {
         => "look at its screen; answer or leave what is there first";
     80 SessionLimit "session_limit": "There are as many sessions as there may be."
         => "close one first";
+    81 AmbiguousSession "ambiguous_session": "Several sessions fit, and none is chosen."
+        => "name one by its id, or choose one with session_set_active";
     90 Unsupported "unsupported": "This system cannot do that."
         => "see the documentation for what it needs";
     91 Internal "internal": "A bug in Farwire."

@@ -123,7 +123,7 @@ impl Output {
                 match event {
                     Event::Output(STDOUT, bytes) => put(&mut std::io::stdout(), &bytes)?,
                     Event::Output(_, bytes) => put(&mut std::io::stderr(), &bytes)?,
-                    Event::Gap(bytes) => no_longer_kept(bytes),
+                    Event::Gap(stdout, stderr) => no_longer_kept(stdout.saturating_add(stderr)),
                     Event::Lost(why) => note!("farwire: {why}"),
                     _ => {}
                 }

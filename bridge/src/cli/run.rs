@@ -271,7 +271,8 @@ impl Watcher<'_> {
                         self.reader_gone().await;
                     }
                 }
-                Event::Gap(bytes) => {
+                Event::Gap(stdout, stderr) => {
+                    let bytes = stdout.saturating_add(stderr);
                     note!("farwire: {bytes} bytes of output were dropped on the server");
                 }
                 Event::Lost(why) if !lost => {

@@ -44,8 +44,8 @@ pub enum Event {
     Queued,
     /// Bytes of [`STDOUT`] or [`STDERR`].
     Output(u8, Bytes),
-    /// Output was dropped before we could read it.
-    Gap(u64),
+    /// So many bytes of [`STDOUT`] and of [`STDERR`] were dropped before we could read them.
+    Gap(u64, u64),
     /// The server cannot be reached; we try until it can.
     Lost(String),
     /// It can be reached again.
@@ -312,7 +312,7 @@ impl Down<'_> {
                     let at = self.conversation.have.get(channel);
                     self.conversation.have.set(channel, at.saturating_add(bytes));
                 }
-                self.tell(Event::Gap(stdout.saturating_add(stderr))).await;
+                self.tell(Event::Gap(stdout, stderr)).await;
             }
             _ => {}
         }

