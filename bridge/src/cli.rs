@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::client::Client;
 use crate::setup::{self, SetupArgs};
 use crate::text::neutral::neutral_within;
-use crate::tools::{self, Desk};
+use crate::tools::{self, Desk, Settings, scope};
 use crate::{mcp, tools::servers};
 
 /// Work on machines behind NAT, end-to-end encrypted
@@ -119,6 +119,31 @@ struct Serve {
     /// Which client starts us: decides how long a call may wait
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
+    /// Which tools are listed: categories, CATEGORY.*, CATEGORY.TOOL, profiles, or * for all
+    #[arg(long, value_name = "SCOPE", default_value = scope::SCOPE)]
+    scope: String,
+    /// Which tools tool_find and tool_call reach besides
+    #[arg(long, value_name = "SCOPE", default_value = scope::CATALOG)]
+    catalog: String,
+    /// Optional groups of tools that are there, too
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    enable: Vec<GroupName>,
+    /// Only tools that change nothing
+    #[arg(long)]
+    read_only: bool,
+    /// Let the tools of category pty be called without an owner
+    #[arg(long)]
+    no_owner: bool,
+    /// Which commands pty_spawn asks about twice, instead of the built-in ones: expressions, divided by
+    /// semicolons
+    #[arg(long, value_name = "REGEX", env = "FARWIRE_DANGEROUS_PATTERNS")]
+    dangerous_patterns: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum GroupName {
+    Control,
+    Admin,
 }
 
 /// Runs the program and gives its exit code.
@@ -276,17 +301,35 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
         Some("claude") => 540,
         _ => 50,
     };
-    let home = Home::create(place)?;
-    let desk = Desk::new(home, Surface::AiLocal, std::time::Duration::from_secs(seconds));
+    let group = |name: &GroupName| match name {
+        GroupName::Control => scope::Group::Control,
+        GroupName::Admin => scope::Group::Admin,
+    };
+    let groups: Vec<_> = serve.enable.iter().map(group).collect();
+    let asked = scope::Asked {
+        scope: &serve.scope,
+        catalog: &serve.catalog,
+        groups: &groups,
+        read_only: serve.read_only,
+    };
+    let offer = scope::Offer::new(asked)?;
+    let banner = mcp::banner(serve.client.as_deref(), &offer);
+    let settings = Settings {
+        max_wait: std::time::Duration::from_secs(seconds),
+        offer,
+        owner_required: !serve.no_owner,
+        dangerous: serve.dangerous_patterns.clone(),
+    };
+    let desk = Desk::new(Home::create(place)?, Surface::AiLocal, settings)?;
     let runtime = runtime()?;
-    let served = runtime.block_on(mcp::serve(desk, &mcp::banner(serve.client.as_deref())));
+    let served = runtime.block_on(mcp::serve(desk, &banner));
     // A read of standard input may still block a thread: it is not waited for.
     runtime.shutdown_background();
     served
 }
 
 fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
-    let tools: Vec<setup::Tool> = tools::ALL
+    let tools: Vec<setup::Tool> = tools::CORE
         .iter()
         .map(|entry| setup::Tool { name: entry.name, read_only: entry.effect.read_only })
         .collect();

@@ -62,6 +62,8 @@ pub enum Word {
     Copy,
     /// A forwarded port.
     Forward,
+    /// Which tools there are.
+    Tools,
     /// Between lines: what is left out here.
     Omitted,
     /// In place of lines: bytes that are no text.
@@ -83,6 +85,7 @@ impl Word {
         Self::File,
         Self::Copy,
         Self::Forward,
+        Self::Tools,
         Self::Omitted,
         Self::Binary,
     ];
@@ -102,6 +105,7 @@ impl Word {
             Self::File => "file",
             Self::Copy => "copy",
             Self::Forward => "forward",
+            Self::Tools => "tools",
             Self::Omitted => "omitted",
             Self::Binary => "binary",
         }

@@ -1,10 +1,13 @@
-//! What can be asked. To add a tool: a file here, and a line in [`ALL`].
+//! What can be asked. To add a tool: a file here, and a line in its category's list.
 //!
-//! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server and
-//! the reference are readings of the list; neither knows a tool by name.
+//! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server, the
+//! words of scopes and the reference are readings of [`CATALOGUE`]; none of them knows a tool by name.
 
+pub mod find;
 pub mod output;
+pub mod pty;
 pub mod run;
+pub mod scope;
 pub mod servers;
 pub mod session;
 pub mod status;
@@ -12,8 +15,9 @@ pub mod stop;
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farwire_keystore::Home;
 use farwire_protocol::failure::{Failure, Kind};
@@ -24,14 +28,49 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::{OnceCell, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::scope::{Group, Offer};
 use crate::client::Client;
+use crate::sessions::danger::Danger;
+use crate::sessions::leases::Leases;
+use crate::sessions::pipes::Pipes;
 use crate::text::header::Fate;
 use crate::text::shown::Budget;
 
-/// Every tool, in the order in which clients list them.
-pub const ALL: &[Entry] = &[
+/// Every tool, by category.
+pub const CATALOGUE: &[Category] = &[
+    Category {
+        name: "core",
+        about: "The daily tools. Listed where nothing else is asked for.",
+        tools: CORE,
+    },
+    Category {
+        name: "pty",
+        about: "Terminals by the names and with the rules of a PTY server: owners, leases, cursors of each client.",
+        tools: pty::ALL,
+    },
+    Category {
+        name: "session",
+        about: "Terminals that people and models share: history, events, a default target, retry.",
+        tools: session::ALL,
+    },
+];
+
+/// Tools that belong together.
+#[derive(Clone, Copy, Debug)]
+pub struct Category {
+    /// A word of scopes.
+    pub name: &'static str,
+    /// What they are for.
+    pub about: &'static str,
+    /// The tools, in the order in which clients list them.
+    pub tools: &'static [Entry],
+}
+
+/// The daily tools.
+pub const CORE: &[Entry] = &[
     Entry::of::<servers::Servers>(),
     Entry::of::<status::Status>(),
     Entry::of::<run::Run>(),
@@ -39,6 +78,8 @@ pub const ALL: &[Entry] = &[
     Entry::of::<stop::Stop>(),
     Entry::of::<session::SessionOpen>(),
     Entry::of::<session::SessionSend>(),
+    Entry::of::<find::ToolFind>(),
+    Entry::of::<find::ToolCall>(),
 ];
 
 /// What a model does about a failure: it has tools where people have commands.
@@ -111,6 +152,8 @@ pub struct Entry {
     pub about: &'static str,
     /// What it may change.
     pub effect: Effect,
+    /// It is only there where this was enabled.
+    pub group: Option<Group>,
     schema: fn() -> Map<String, Value>,
     call: for<'a> fn(Value, &'a Desk, &'a Caller) -> Result<Answering<'a>, Failure>,
 }
@@ -128,6 +171,7 @@ impl Entry {
             title: T::TITLE,
             about: T::ABOUT,
             effect: T::EFFECT,
+            group: None,
             schema: schema::<T>,
             call: |arguments, desk, caller| {
                 let tool: T = serde_path_to_error::deserialize(arguments).map_err(|error| {
@@ -141,6 +185,12 @@ impl Entry {
                 Ok(Box::pin(tool.call(desk, caller)))
             },
         }
+    }
+
+    /// The same, only where this is enabled.
+    const fn of_group(mut self, group: Group) -> Self {
+        self.group = Some(group);
+        self
     }
 
     /// The JSON Schema of its arguments, without what only costs a model's attention.
@@ -200,28 +250,81 @@ fn trim(value: &mut Value, root: bool) {
     }
 }
 
+/// How long leases are let go of at the end.
+const GOODBYE: Duration = Duration::from_millis(150);
+
+/// How much was asked of one process.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Calls.
+    pub calls: AtomicU64,
+    /// Calls that failed.
+    pub failures: AtomicU64,
+}
+
+/// What was decided at the start of a process.
+#[derive(Debug)]
+pub struct Settings {
+    /// The longest a call waits.
+    pub max_wait: Duration,
+    /// Which tools there are.
+    pub offer: Offer,
+    /// Whether the tools of category `pty` must be told for whom they act.
+    pub owner_required: bool,
+    /// Which commands are dangerous; the built-in list when absent.
+    pub dangerous: Option<String>,
+}
+
 /// What all calls of one process share.
 #[derive(Debug)]
 pub struct Desk {
     home: Home,
     surface: Surface,
-    client: OnceCell<Client>,
-    /// The longest a call waits.
-    pub max_wait: Duration,
+    client: OnceCell<Arc<Client>>,
+    /// What was decided at the start.
+    pub settings: Settings,
+    /// When it began.
+    pub since: Instant,
+    /// How much was asked.
+    pub counts: Counts,
+    /// Commands that are asked about twice.
+    pub danger: Danger,
+    /// The leases that its clients hold.
+    pub leases: Leases,
+    /// Programs whose streams are told apart here.
+    pub pipes: Pipes,
+    /// What the tools of category `pty` remember.
+    pub notes: pty::Notes,
     /// How far each run has been shown.
     cursors: Mutex<HashMap<Nonce, u64>>,
 }
 
 impl Desk {
     /// A desk for this home. Nothing is opened yet.
-    pub fn new(home: Home, surface: Surface, max_wait: Duration) -> Self {
-        let client = OnceCell::new();
-        Self { home, surface, client, max_wait, cursors: Mutex::default() }
+    pub fn new(home: Home, surface: Surface, settings: Settings) -> Result<Self, Failure> {
+        Ok(Self {
+            home,
+            surface,
+            client: OnceCell::new(),
+            danger: Danger::new(settings.dangerous.as_deref())?,
+            settings,
+            since: Instant::now(),
+            counts: Counts::default(),
+            leases: Leases::default(),
+            pipes: Pipes::default(),
+            notes: pty::Notes::default(),
+            cursors: Mutex::default(),
+        })
     }
 
     /// The client, opened when it is first needed.
     pub async fn client(&self) -> Result<&Client, Failure> {
-        let open = async || Client::open(self.home.clone(), &self.surface);
+        self.shared_client().await.map(AsRef::as_ref)
+    }
+
+    /// The same, for what goes on after the call.
+    pub async fn shared_client(&self) -> Result<&Arc<Client>, Failure> {
+        let open = async || Client::open(self.home.clone(), &self.surface).map(Arc::new);
         self.client.get_or_try_init(open).await
     }
 
@@ -232,7 +335,7 @@ impl Desk {
             Failure::new(Kind::InvalidArgument, "wait is not a number of seconds from 0 up")
                 .with_hint("use 0 for not at all, or leave wait out")
         })?;
-        Ok((asked.min(self.max_wait), asked > self.max_wait))
+        Ok((asked.min(self.settings.max_wait), asked > self.settings.max_wait))
     }
 
     fn cursors(&self) -> std::sync::MutexGuard<'_, HashMap<Nonce, u64>> {
@@ -249,9 +352,11 @@ impl Desk {
         self.cursors().insert(job, until);
     }
 
-    /// Says goodbye to relays.
+    /// Lets go of leases, and says goodbye to relays.
     pub async fn close(&self) {
         if let Some(client) = self.client.get() {
+            // Half of the time that there is: who is not told finds out when the leases are over.
+            let _ = timeout(GOODBYE, self.leases.release(client)).await;
             client.close().await;
         }
     }
@@ -280,11 +385,6 @@ pub fn fate(state: &State) -> Fate {
         (None, None) if state.queued == Some(true) => Fate::Queued,
         (None, None) => Fate::Running,
     }
-}
-
-/// The names of all tools with whether they only read, for `setup`.
-pub fn names() -> Vec<Arc<str>> {
-    ALL.iter().map(|entry| entry.name.into()).collect()
 }
 
 #[cfg(test)]

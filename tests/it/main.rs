@@ -3,10 +3,12 @@
 mod at_most_once;
 mod bad_input;
 mod blind_relay;
+mod catalogue;
 mod cli;
 mod enroll;
 mod hostile_relay;
 mod mcp;
+mod pty;
 mod relay;
 mod run;
 mod session;

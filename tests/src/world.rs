@@ -334,6 +334,11 @@ impl World {
         Model::start(self.farwire_command(&["mcp", "serve"]), era).await
     }
 
+    /// The same with options of `mcp serve`.
+    pub async fn model_with(&self, more: &[&str], era: Era) -> Model {
+        Model::start(self.farwire_command(&[&["mcp", "serve"], more].concat()), era).await
+    }
+
     /// The relay's key, as its directory has it.
     pub fn relay_key(&self) -> [u8; 32] {
         let bytes = std::fs::read(self.path("relay/relay.key")).expect("the key");

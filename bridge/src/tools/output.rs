@@ -126,7 +126,7 @@ impl Output {
         match answer {
             Ok(answer) => {
                 desk.shown(job, answer.ended.state.bytes);
-                let limited = clamped.then_some(desk.max_wait);
+                let limited = clamped.then_some(desk.settings.max_wait);
                 Ok(Said { id, answer: &answer, keep: Keep::Ends, budget, limited }.to_string())
             }
             Err(NoAnswer::Failed(failure)) => Err(failure),

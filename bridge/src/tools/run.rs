@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::{Answer, News, NoAnswer, ask};
+use crate::runs::slow::is_slow;
 use crate::runs::{assign, control};
 use crate::text::Word;
 use crate::text::clean::last_line;
@@ -30,6 +31,10 @@ use crate::tools::{Caller, Desk, Effect, Tool, budget, fate};
 
 /// How much longer than its wait an answer may take on the way.
 pub(super) const SLACK: Duration = Duration::from_secs(4);
+
+/// What is known to take long is waited for so many seconds, where nothing else is said: enough for it to
+/// fail at once.
+const AT_ONCE: f64 = 1.0;
 
 /// No timeout is longer: 366 days, as on the command line.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -70,7 +75,8 @@ impl Tool for Run {
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let (wait, clamped) = desk.wait(self.wait)?;
+        let slow = is_slow(&self.command).then_some(AT_ONCE);
+        let (wait, clamped) = desk.wait(self.wait.or(slow))?;
         let server = client.find(&self.server).await?;
         let budget = budget(self.max_output);
         let mut start = self.start(wait, budget, caller.progress.is_some())?;
@@ -90,7 +96,7 @@ impl Tool for Run {
             match answer {
                 Ok(answer) => {
                     desk.shown(job, answer.ended.state.bytes);
-                    let limited = clamped.then_some(desk.max_wait);
+                    let limited = clamped.then_some(desk.settings.max_wait);
                     let said = Said { id, answer: &answer, keep: Keep::Ends, budget, limited };
                     return Ok(said.to_string());
                 }

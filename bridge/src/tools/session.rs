@@ -3,6 +3,16 @@
 //! The agent's half is `agent/src/streams/session.rs`; what they say to each other is
 //! `protocol/src/streams/session.rs`.
 
+pub mod commands;
+pub mod connect;
+pub mod control;
+pub mod diagnostics;
+mod events;
+pub mod history;
+pub mod job_wait;
+pub mod retry;
+pub mod watch;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +29,7 @@ use serde::Deserialize;
 
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::NoAnswer;
-use crate::runs::control;
+use crate::runs::control as jobs;
 use crate::sessions::{Answer, ask, find, id_of};
 use crate::text::Word;
 use crate::text::header::{Call, Fate, Header, Key};
@@ -27,6 +37,23 @@ use crate::text::neutral::neutral_within;
 use crate::text::shown::{Budget, Keep, Piece, Total, fit};
 use crate::tools::output::Output;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+
+/// The tools of category `session`, in the order in which clients list them.
+pub const ALL: &[super::Entry] = &[
+    super::Entry::of::<connect::SessionConnect>(),
+    super::Entry::of::<connect::SessionSetActive>(),
+    super::Entry::of::<connect::SessionList>(),
+    super::Entry::of::<watch::SessionWatch>(),
+    super::Entry::of::<history::SessionHistory>(),
+    super::Entry::of::<control::SessionControl>(),
+    super::Entry::of::<control::SessionResize>(),
+    super::Entry::of::<diagnostics::SessionDiagnostics>(),
+    super::Entry::of::<commands::SessionCommands>(),
+    super::Entry::of::<commands::SessionCommandStatus>(),
+    super::Entry::of::<retry::SessionRetry>(),
+    super::Entry::of::<job_wait::JobWait>(),
+    super::Entry::of::<connect::SessionClose>(),
+];
 
 /// How much longer than its wait an answer may take on the way.
 const SLACK: Duration = Duration::from_secs(6);
@@ -184,7 +211,7 @@ impl SessionSend {
 
 /// The session of this name on a server.
 pub async fn named(client: &Client, server: &Server, name: &str) -> Result<Nonce, Failure> {
-    let jobs = control::jobs(client, server, true).await?;
+    let jobs = jobs::jobs(client, server, true).await?;
     let found =
         jobs.iter().find(|job| job.session.as_ref().is_some_and(|session| session.name == name));
     found.map(|job| job.job).ok_or_else(|| {

@@ -1,0 +1,78 @@
+//! `confirm_dangerous_command`: a token for a command that is asked about twice.
+
+use std::time::{Duration, Instant};
+
+use farwire_protocol::failure::{Failure, Kind};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Who, label};
+use crate::client::unix_time;
+use crate::sessions::danger::{About, GOOD};
+use crate::text::Word;
+use crate::text::header::{Call, Header, Key};
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// The arguments of `confirm_dangerous_command`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmDangerousCommand {
+    /// Exactly as it will be spawned.
+    pub command: String,
+    /// Why it must be.
+    pub justification: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// As for pty_spawn.
+    pub scope: Option<String>,
+    /// Only for this server.
+    pub server: Option<String>,
+}
+
+impl Tool for ConfirmDangerousCommand {
+    const NAME: &'static str = "confirm_dangerous_command";
+    const TITLE: &'static str = "Confirm dangerous command";
+    const ABOUT: &'static str = "Get a token that lets pty_spawn run one dangerous command, once, within five minutes. \
+        Ask the person you work for first.";
+    const EFFECT: Effect =
+        Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), None)?;
+        if self.justification.trim().is_empty() {
+            return Err(Failure::new(Kind::InvalidArgument, "justification says nothing")
+                .with_hint("say why the command must be run"));
+        }
+        let Some(pattern) = desk.danger.found(&self.command) else {
+            let header = Header::new(Word::Status).words("not-dangerous");
+            let call = Call::new("pty_spawn").with("command", &self.command);
+            return Ok(format!("{}\nNo token is needed.\n", header.next(&call)));
+        };
+        let pattern = pattern.to_owned();
+        let server = match &self.server {
+            Some(name) => Some(desk.client().await?.find(name).await?.name),
+            None => None,
+        };
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let scope = label("scope", self.scope.as_ref())?;
+        let about =
+            About { command: self.command, owner: owned(who.owner), scope: owned(scope), server };
+        let token = desk.danger.confirm(about, Instant::now())?;
+        tracing::info!(
+            owner = who.owner,
+            why = self.justification,
+            "a dangerous command was confirmed"
+        );
+        let until = i64::try_from(unix_time() + GOOD.as_secs()).unwrap_or(i64::MAX);
+        let until =
+            Timestamp::from_second(until).map_or_else(|_| "soon".to_owned(), |at| at.to_string());
+        let header = Header::new(Word::Status).words("confirmed").field(Key::Token, &token);
+        let header = header.field(Key::Expires, format_args!("{}s", Duration::as_secs(&GOOD)));
+        Ok(format!(
+            "{}\nconfirm_token: {token}\nexpires_at: {until}\nmatches: {}\n",
+            header.end(),
+            crate::text::neutral::neutral(&pattern)
+        ))
+    }
+}

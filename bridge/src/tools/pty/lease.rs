@@ -1,0 +1,203 @@
+//! `pty_attach`, `pty_detach`, `pty_handoff` and `pty_takeover`: which client may type.
+//!
+//! The agent keeps the lease; this process renews it for as long as it lives. The sessions of a group move
+//! together.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::session::Ended;
+use farwire_protocol::streams::session::hands::{Action, Heir, REASON_LIMIT};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::look::lease;
+use super::{Place, Who, label};
+use crate::sessions::hands::{Found, act};
+use crate::sessions::leases::TTL_MS;
+use crate::text::header::{Header, Key};
+use crate::tools::run::word;
+use crate::tools::{Caller, Desk, Effect, Tool, fate};
+
+/// Changes who may type, and nothing else.
+const MOVES: Effect =
+    Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
+
+/// The arguments of `pty_attach`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyAttach {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Which client you are: any name.
+    pub client_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+}
+
+impl Tool for PtyAttach {
+    const NAME: &'static str = "pty_attach";
+    const TITLE: &'static str = "Attach client";
+    const ABOUT: &'static str = "Claim a session for one client (lease, lock): until it detaches nobody else reads on, \
+        types, resizes or closes. Again by the same client: the same.";
+    const EFFECT: Effect = MOVES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let place = Place::find(desk, &self.session_id, who).await?;
+        let found = place.terminal()?;
+        place.open()?;
+        found.free_for(who.client)?;
+        let ended = changed(desk, found, who, Action::Attach(TTL_MS)).await?;
+        let client = desk.shared_client().await?;
+        desk.leases.hold(client, (&found.server, found.session), &who.caller())?;
+        Ok(said(found, &ended))
+    }
+}
+
+/// The arguments of `pty_detach`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyDetach {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Which client you are.
+    pub client_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+}
+
+impl Tool for PtyDetach {
+    const NAME: &'static str = "pty_detach";
+    const TITLE: &'static str = "Detach client";
+    const ABOUT: &'static str = "Let go of a session (release the lease) that your client has attached to. Its programs go on.";
+    const EFFECT: Effect = MOVES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let place = Place::find(desk, &self.session_id, who).await?;
+        let found = place.terminal()?;
+        found.free_for(who.client)?;
+        let ended = changed(desk, found, who, Action::Detach).await?;
+        desk.leases.forget(found.session, who.client);
+        Ok(said(found, &ended))
+    }
+}
+
+/// The arguments of `pty_handoff`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyHandoff {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Which client you are: the one that is attached.
+    pub client_id: String,
+    /// Who gets it.
+    pub target_client_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Why; kept.
+    pub reason: Option<String>,
+}
+
+impl Tool for PtyHandoff {
+    const NAME: &'static str = "pty_handoff";
+    const TITLE: &'static str = "Hand over";
+    const ABOUT: &'static str = "Hand a session that your client is attached to over to another client, with a reason that is kept.";
+    const EFFECT: Effect = MOVES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let target = label("target_client_id", Some(&self.target_client_id))?
+            .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id says nobody"))?;
+        let place = Place::find(desk, &self.session_id, who).await?;
+        let found = place.terminal()?;
+        place.open()?;
+        found.free_for(who.client)?;
+        let to = Heir { surface: None, client: Some(target.to_owned()) };
+        let action = Action::HandOver { to, reason: reason(self.reason)? };
+        let ended = changed(desk, found, who, action).await?;
+        desk.leases.forget(found.session, who.client);
+        Ok(said(found, &ended))
+    }
+}
+
+/// The arguments of `pty_takeover`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyTakeover {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Which client you are.
+    pub client_id: String,
+    /// Who is attached now.
+    pub from_client_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Why; kept.
+    pub reason: Option<String>,
+}
+
+impl Tool for PtyTakeover {
+    const NAME: &'static str = "pty_takeover";
+    const TITLE: &'static str = "Take over";
+    const ABOUT: &'static str = "Take a session from the client that is attached, which must be named, with a reason \
+        that is kept. Not from a person.";
+    const EFFECT: Effect =
+        Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let from = label("from_client_id", Some(&self.from_client_id))?.map(str::to_owned);
+        if from.is_none() {
+            return Err(Failure::new(Kind::InvalidArgument, "from_client_id says nobody")
+                .with_hint("pty_status says who is attached"));
+        }
+        let place = Place::find(desk, &self.session_id, who).await?;
+        let found = place.terminal()?;
+        place.open()?;
+        let before = from.clone();
+        let action = Action::TakeOver { from, reason: reason(self.reason)?, for_ms: TTL_MS };
+        let ended = changed(desk, found, who, action).await?;
+        desk.leases.forget(found.session, before.as_deref());
+        let client = desk.shared_client().await?;
+        desk.leases.hold(client, (&found.server, found.session), &who.caller())?;
+        Ok(said(found, &ended))
+    }
+}
+
+/// Who calls: a client that says its name.
+fn named<'a>(
+    desk: &Desk,
+    owner: Option<&'a String>,
+    client: &'a String,
+) -> Result<Who<'a>, Failure> {
+    let who = Who::of(desk, owner, Some(client))?;
+    match who.client {
+        Some(_) => Ok(who),
+        None => Err(Failure::new(Kind::InvalidArgument, "client_id says nobody")),
+    }
+}
+
+fn reason(reason: Option<String>) -> Result<Option<String>, Failure> {
+    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_LIMIT) {
+        let text = format!("reason: at most {REASON_LIMIT} bytes");
+        return Err(Failure::new(Kind::TooLarge, text));
+    }
+    Ok(reason)
+}
+
+async fn changed(
+    desk: &Desk,
+    found: &Found,
+    who: Who<'_>,
+    action: Action,
+) -> Result<Ended, Failure> {
+    act(desk.client().await?, &found.server, found.session, &who.caller(), action).await
+}
+
+/// Who has the lease now.
+fn said(found: &Found, ended: &Ended) -> String {
+    let header = Header::ending(word(found.id), &found.id.to_string(), fate(&ended.state));
+    let header =
+        header.field(Key::Lease, lease(&ended.status).unwrap_or_else(|| "none".to_owned()));
+    format!("{}\n", header.end())
+}

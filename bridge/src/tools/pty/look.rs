@@ -1,0 +1,431 @@
+//! `pty_status`, `pty_wait`, `pty_list`, `pty_resume` and `pty_recover`: how sessions are, by id and by name.
+
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::run::State;
+use farwire_protocol::streams::session::Status;
+use farwire_protocol::streams::session::hands::{Actor, Transfer};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::said::{Format, json};
+use super::{Place, Who, millis};
+use crate::client::unix_time;
+use crate::sessions::hands::{Found, look, status};
+use crate::sessions::pipes::Pipe;
+use crate::sessions::target::{named, sessions};
+use crate::sessions::window::end;
+use crate::text::header::{Fate, Header, Key};
+use crate::text::neutral::neutral;
+use crate::text::shown::Budget;
+use crate::text::table::Table;
+use crate::text::{Word, human};
+use crate::tools::run::{header, word};
+use crate::tools::{Caller, Desk, Effect, Tool, fate};
+
+/// The arguments of `pty_status`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyStatus {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyStatus {
+    const NAME: &'static str = "pty_status";
+    const TITLE: &'static str = "Session status";
+    const ABOUT: &'static str = "Show how a session is: what it does, exit code, size, who is attached, the last change \
+        of the lease, labels, limits.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), None)?;
+        let place = Place::find(desk, &self.session_id, who).await?;
+        shown(desk, &place, self.format).await
+    }
+}
+
+/// How a session is, in full.
+async fn shown(desk: &Desk, place: &Place, format: Option<Format>) -> Result<String, Failure> {
+    let facts = match place {
+        Place::Pipe(pipe) => of_pipe(pipe),
+        Place::Terminal(found) => {
+            let mut found = (**found).clone();
+            if found.job.state.is_open() {
+                // Who is attached is only told to whoever looks.
+                let client = desk.client().await?;
+                let status = look(client, &found.server, found.session).await?.ended.status;
+                found.job.session = Some(Box::new(status));
+            }
+            of_terminal(desk, &found)?
+        }
+    };
+    if format.unwrap_or_default() == Format::Json {
+        return Ok(json(&Value::Object(facts)));
+    }
+    let id = place.id();
+    let fate = match place {
+        Place::Terminal(found) if found.job.state.is_open() => {
+            Fate::Doing(found.status()?.doing, None)
+        }
+        _ => fate(&place.state()),
+    };
+    let mut text = format!("{}\n", Header::ending(word(id), &id.to_string(), fate).end());
+    for (name, value) in &facts {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.extend([format!("{name}: {}\n", neutral(&value))]);
+    }
+    Ok(text)
+}
+
+fn of_terminal(desk: &Desk, found: &Found) -> Result<Map<String, Value>, Failure> {
+    let (status, state) = (found.status()?, &found.job.state);
+    let mut facts = Facts::default();
+    facts.put("session_id", found.id.to_string());
+    facts.put("server", found.server.name.clone());
+    facts.put("name", status.name.clone());
+    facts.put("command", found.job.command.clone());
+    facts.put("user", found.job.user.clone());
+    facts.some("pid", found.job.pid);
+    facts.state(state);
+    facts.put("doing", status.doing.name());
+    facts.some("foreground", status.foreground.clone());
+    facts.some("title", status.title.clone().filter(|title| !title.is_empty()));
+    facts.put("size", format!("{}x{}", status.size.cols, status.size.rows));
+    let labels = status.labels.clone().unwrap_or_default();
+    facts.some("owner", labels.owner);
+    facts.some("tag", labels.tag);
+    facts.some("tmux_workspace", labels.group);
+    facts.put("scope", if labels.read_only == Some(true) { "read-only" } else { "read-write" });
+    facts.put("attached_client_id", holder(status).unwrap_or_else(|| "none".to_owned()));
+    facts.some("lease", lease(status));
+    if let Some(hands) = &status.hands {
+        facts.put("policy", hands.policy.name());
+        if let Some(transfer) = &hands.transfer {
+            facts.transfer(transfer);
+        }
+    }
+    for participant in status.participants.iter().flatten() {
+        let how = if participant.read_only { "looks" } else { "may type" };
+        facts.put(&format!("viewer_{}", person(&participant.actor)), how);
+    }
+    if let Some(limits) = &status.limits {
+        facts.some("idle_limit_ms", limits.idle_ms);
+        facts.some("rate_limit_bps", limits.output_rate);
+        facts.some("input_rate_bps", limits.input_rate);
+        facts.some("max_output_bytes", limits.kept);
+    }
+    facts.some("idle_ms", status.idle_ms);
+    facts.some("events", status.events);
+    let recovered =
+        status.recovered_ms.map(|at| at / 1000).max(desk.notes.recovered(found.session));
+    facts.put("recovered", recovered.is_some());
+    facts.some("recovered_at", recovered);
+    facts.some("lost", status.lost.map(|lost| lost.name()));
+    Ok(facts.0)
+}
+
+fn of_pipe(pipe: &Pipe) -> Map<String, Value> {
+    let mut facts = Facts::default();
+    facts.put("session_id", pipe.id.to_string());
+    facts.put("server", pipe.server.name.clone());
+    facts.some("name", pipe.name.clone());
+    facts.put("command", pipe.command.clone());
+    facts.state(&pipe.state());
+    facts.some("owner", pipe.labels.owner.clone());
+    facts.some("tag", pipe.labels.tag.clone());
+    facts
+        .put("scope", if pipe.labels.read_only == Some(true) { "read-only" } else { "read-write" });
+    facts.put("separate_streams", true);
+    facts.0
+}
+
+/// What is said of a session, in order.
+#[derive(Default)]
+struct Facts(Map<String, Value>);
+
+impl Facts {
+    fn put(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    fn some<T: Into<Value>>(&mut self, name: &str, value: Option<T>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+
+    fn state(&mut self, state: &State) {
+        self.put("state", if state.is_open() { "running" } else { "exited" });
+        if !state.is_open() {
+            self.put("end", fate(state).to_string());
+        }
+        self.put("duration_ms", state.duration_ms);
+        self.put("output_bytes", state.bytes);
+        self.put("oldest_offset", state.dropped_bytes);
+    }
+
+    fn transfer(&mut self, transfer: &Transfer) {
+        self.put("last_lease_action", transfer.way.name());
+        self.some("last_lease_from", transfer.from.as_ref().map(person));
+        self.some("last_lease_to", transfer.to.as_ref().map(person));
+        self.some("last_lease_reason", transfer.reason.clone());
+        self.put("last_lease_age_ms", transfer.age_ms);
+    }
+}
+
+/// Somebody by name: the client if it says which, else the surface of the device.
+pub(in crate::tools) fn person(actor: &Actor) -> String {
+    match &actor.client {
+        Some(client) => client.clone(),
+        None => format!("{}/{}", actor.device, actor.surface),
+    }
+}
+
+fn holder(status: &Status) -> Option<String> {
+    Some(person(&status.hands.as_ref()?.lease.as_ref()?.holder))
+}
+
+/// Who has the lease, and for how long still.
+pub(in crate::tools) fn lease(status: &Status) -> Option<String> {
+    let lease = status.hands.as_ref()?.lease.as_ref()?;
+    let who = person(&lease.holder);
+    Some(match lease.left_ms {
+        Some(left) => format!("{who} left={}", human::duration(Duration::from_millis(left))),
+        None => format!("{who} while attached"),
+    })
+}
+
+/// The arguments of `pty_wait`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyWait {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Default 25000.
+    pub timeout_ms: Option<u64>,
+}
+
+impl Tool for PtyWait {
+    const NAME: &'static str = "pty_wait";
+    const TITLE: &'static str = "Wait for exit";
+    const ABOUT: &'static str =
+        "Wait until a session's program has ended, and give its exit code or signal.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), None)?;
+        let place = Place::find(desk, &self.session_id, who).await?;
+        let wait = millis(desk, self.timeout_ms, Duration::from_secs(25));
+        let client = desk.client().await?;
+        let waiting = async {
+            match &place {
+                Place::Pipe(pipe) => Ok(pipe.end(wait).await),
+                Place::Terminal(found) => end(client, (&found.server, found.session), wait).await,
+            }
+        };
+        let state = tokio::select! {
+            state = waiting => state?,
+            () = caller.cancelled.cancelled() => {
+                return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; the session goes on"));
+            }
+        };
+        if !state.is_open() {
+            desk.notes.ended(place.job());
+        }
+        let header = header(place.id(), &state);
+        let header = if state.is_open() { header.field(Key::Reason, "timeout") } else { header };
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `pty_list`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyList {
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Only with this tag.
+    pub tag: Option<String>,
+    /// Only on this server.
+    pub server: Option<String>,
+    /// Those that have ended, too.
+    pub include_closed: Option<bool>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyList {
+    const NAME: &'static str = "pty_list";
+    const TITLE: &'static str = "List sessions";
+    const ABOUT: &'static str = "List the sessions of an owner on all servers: id, server, state, name, tag, lease, command.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), None)?;
+        let all = self.include_closed.unwrap_or(false);
+        let client = desk.client().await?;
+        let (mut found, trouble) = sessions(client, self.server.as_deref(), all).await?;
+        let tag = self.tag.as_deref();
+        found.retain(|found| of_owner(found, who) && tag.is_none_or(|tag| tagged(found, tag)));
+        let mut pipes = desk.pipes.of(who.owner);
+        pipes.retain(|pipe| {
+            (all || pipe.is_open())
+                && tag.is_none_or(|tag| pipe.labels.tag.as_deref() == Some(tag))
+                && self.server.as_ref().is_none_or(|server| *server == pipe.server.name)
+        });
+        if self.format.unwrap_or_default() == Format::Json {
+            let terminals = found.iter().map(|found| of_terminal(desk, found));
+            let mut list = terminals.collect::<Result<Vec<_>, _>>()?;
+            list.extend(pipes.iter().map(|pipe| of_pipe(pipe)));
+            let list: Vec<Value> = list.into_iter().map(Value::Object).collect();
+            return Ok(json(&Value::Array(list)));
+        }
+        let count = found.len() + pipes.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let mut header = Header::new(Word::Open).words(format_args!("{count} session{plural}"));
+        if !trouble.is_empty() {
+            let failed = trouble.iter().map(|(name, failure)| format!("{name}:{}", failure.kind));
+            header = header.field(Key::Failed, failed.collect::<Vec<_>>().join(","));
+        }
+        let (text, rows) = table(&found, &pipes)?.within(Budget::default());
+        if rows < count {
+            header = header.field(Key::Shown, rows);
+        }
+        Ok(format!("{}\n{text}", header.end()))
+    }
+}
+
+/// Whether a session is of whoever asks: with an owner, only those that are its.
+fn of_owner(found: &Found, who: Who<'_>) -> bool {
+    who.owner.is_none() || found.owner() == who.owner
+}
+
+fn tagged(found: &Found, tag: &str) -> bool {
+    let labels = status(&found.job).and_then(|status| status.labels.as_ref());
+    labels.is_some_and(|labels| labels.tag.as_deref() == Some(tag))
+}
+
+fn table(found: &[Found], pipes: &[std::sync::Arc<Pipe>]) -> Result<Table, Failure> {
+    let mut table = Table::new().limit(1, 64).limit(6, 100);
+    for found in found {
+        let status = found.status()?;
+        let state = match found.job.state.is_open() {
+            true => Fate::Doing(status.doing, None),
+            false => fate(&found.job.state),
+        };
+        let tag = status.labels.as_ref().and_then(|labels| labels.tag.clone()).unwrap_or_default();
+        let lease = lease(status).unwrap_or_default();
+        let (id, server) = (found.id.to_string(), found.server.name.clone());
+        let state = state.to_string();
+        table.row([&id, &server, &state, &status.name, &tag, &lease, &found.job.command]);
+    }
+    for pipe in pipes {
+        let (id, state) = (pipe.id.to_string(), fate(&pipe.state()).to_string());
+        let name = pipe.name.clone().unwrap_or_default();
+        let tag = pipe.labels.tag.clone().unwrap_or_default();
+        let none = String::new();
+        table.row([&id, &pipe.server.name, &state, &name, &tag, &none, &pipe.command]);
+    }
+    Ok(table)
+}
+
+/// The arguments of `pty_resume`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyResume {
+    /// Its name.
+    pub name: String,
+    /// For whom you act: as at spawn.
+    pub owner: Option<String>,
+    /// Only on this server.
+    pub server: Option<String>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyResume {
+    const NAME: &'static str = "pty_resume";
+    const TITLE: &'static str = "Find session by name";
+    const ABOUT: &'static str = "Find a session that runs by its name and show how it is. Then pty_attach, or read and type.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), None)?;
+        let of_name = |pipe: &std::sync::Arc<Pipe>| {
+            pipe.is_open() && pipe.name.as_deref() == Some(self.name.as_str())
+        };
+        let place = match desk.pipes.of(who.owner).into_iter().find(of_name) {
+            Some(pipe) => Place::Pipe(pipe),
+            None => {
+                let asked = (self.server.as_deref(), self.name.as_str());
+                Place::Terminal(Box::new(named(desk.client().await?, asked, who.owner).await?))
+            }
+        };
+        shown(desk, &place, self.format).await
+    }
+}
+
+/// The arguments of `pty_recover`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyRecover {
+    /// Its name.
+    pub name: String,
+    /// For whom it was spawned.
+    pub owner: String,
+    /// Only on this server.
+    pub server: Option<String>,
+}
+
+impl Tool for PtyRecover {
+    const NAME: &'static str = "pty_recover";
+    const TITLE: &'static str = "Recover after restart";
+    const ABOUT: &'static str = "After a restart of this client or of the server's agent: find a named session and its whole \
+        workspace again, programs and output untouched. Reading begins anew; nobody is attached by it.";
+    const EFFECT: Effect =
+        Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, Some(&self.owner), None)?;
+        if who.owner.is_none() {
+            return Err(Failure::new(Kind::InvalidArgument, "owner is missing"));
+        }
+        let client = desk.client().await?;
+        let first = named(client, (self.server.as_deref(), &self.name), who.owner).await?;
+        let group = group(&first).map(str::to_owned);
+        let (mut all, _) = sessions(client, Some(&first.server.name), true).await?;
+        all.retain(|found| match &group {
+            Some(name) => of_owner(found, who) && self::group(found) == Some(name),
+            None => found.session == first.session,
+        });
+        // All of a workspace, or nothing of it.
+        let lost = |found: &&Found| status(&found.job).is_some_and(|status| status.lost.is_some());
+        if let Some(lost) = all.iter().find(lost) {
+            let text = format!("{} of the same workspace is lost: nothing was recovered", lost.id);
+            return Err(Failure::new(Kind::OutcomeUnknown, text)
+                .with_hint("read what it said, then take the others by pty_resume"));
+        }
+        all.retain(|found| found.job.state.is_open());
+        for found in &all {
+            desk.notes.set_recovered(found.session, unix_time());
+            desk.notes.rewind(found.session);
+            desk.notes.opened_one(found.id.to_string(), found.session);
+        }
+        let words = format!("{} recovered", all.len());
+        let (text, _) = table(&all, &[])?.within(Budget::default());
+        Ok(format!("{}\n{text}", Header::new(Word::Open).words(words).end()))
+    }
+}
+
+fn group(found: &Found) -> Option<&str> {
+    status(&found.job)?.labels.as_ref()?.group.as_deref()
+}

@@ -1,0 +1,209 @@
+//! `pty_read`, `pty_read_stdout`, `pty_read_stderr` and `pty_read_at`: parts of what a session said.
+
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::said::{Format, Said};
+use super::{Place, READ, Who, for_owner, millis};
+use crate::sessions::pipes::Side;
+use crate::sessions::window::LARGEST;
+use crate::text::header::Call;
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// So many bytes are read where nothing else is said: what a client shows in full.
+const BYTES: u32 = 7_500;
+
+/// Takes from what was said, and changes what a client reads next.
+const TAKES: Effect =
+    Effect { read_only: false, destructive: false, idempotent: false, open_world: false };
+
+/// The arguments of `pty_read`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyRead {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached; has a cursor of its own.
+    pub client_id: Option<String>,
+    /// Wait for output (default 1000, or as set at spawn).
+    pub timeout_ms: Option<u64>,
+    /// Bytes (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default, clean) or json (raw, escaped).
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyRead {
+    const NAME: &'static str = "pty_read";
+    const TITLE: &'static str = "Read terminal";
+    const ABOUT: &'static str = "Read what a session has said since your last read, waiting a moment if there is \
+        nothing. Each client_id reads everything; nothing is missed or read twice.";
+    const EFFECT: Effect = TAKES;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        take(desk, caller, Side::Out, Self::NAME, self).await
+    }
+}
+
+/// The arguments of `pty_read_stdout`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyReadStdout {
+    /// Session id, e.g. r12.
+    pub session_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached; has a cursor of its own.
+    pub client_id: Option<String>,
+    /// Wait for output (default 1000, or as set at spawn).
+    pub timeout_ms: Option<u64>,
+    /// Bytes (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default, clean) or json (raw, escaped).
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyReadStdout {
+    const NAME: &'static str = "pty_read_stdout";
+    const TITLE: &'static str = "Read standard output";
+    const ABOUT: &'static str = "Read new standard output of a session with separate_streams; of a terminal, all that it says.";
+    const EFFECT: Effect = TAKES;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let Self { session_id, owner, client_id, timeout_ms, max_bytes, format } = self;
+        let read = PtyRead { session_id, owner, client_id, timeout_ms, max_bytes, format };
+        take(desk, caller, Side::Out, Self::NAME, read).await
+    }
+}
+
+/// The arguments of `pty_read_stderr`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyReadStderr {
+    /// Session id, e.g. r12.
+    pub session_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached; has a cursor of its own.
+    pub client_id: Option<String>,
+    /// Wait for output (default 1000, or as set at spawn).
+    pub timeout_ms: Option<u64>,
+    /// Bytes (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default, clean) or json (raw, escaped).
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyReadStderr {
+    const NAME: &'static str = "pty_read_stderr";
+    const TITLE: &'static str = "Read standard error";
+    const ABOUT: &'static str =
+        "Read new standard error (stderr) of a session that was spawned with separate_streams.";
+    const EFFECT: Effect = TAKES;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let Self { session_id, owner, client_id, timeout_ms, max_bytes, format } = self;
+        let read = PtyRead { session_id, owner, client_id, timeout_ms, max_bytes, format };
+        take(desk, caller, Side::Err, Self::NAME, read).await
+    }
+}
+
+/// Reads on from a client's cursor.
+async fn take(
+    desk: &Desk,
+    caller: &Caller,
+    side: Side,
+    name: &'static str,
+    read: PtyRead,
+) -> Result<String, Failure> {
+    let who = Who::of(desk, read.owner.as_ref(), read.client_id.as_ref())?;
+    let client = desk.client().await?;
+    let place = Place::claim(desk, &read.session_id, who).await?;
+    if side == Side::Err && matches!(place, Place::Terminal(_)) {
+        let text = format!("{} is a terminal: its output and errors are one", place.id());
+        return Err(Failure::new(Kind::InvalidArgument, text)
+            .with_hint("use pty_read, or spawn with separate_streams"));
+    }
+    let default = desk.notes.read_timeout(place.job()).unwrap_or(READ);
+    let wait = millis(desk, read.timeout_ms, default);
+    let from = desk.notes.cursor(place.job(), side, who);
+    let limit = read.max_bytes.unwrap_or(BYTES).clamp(1, LARGEST);
+    let reading = place.window(client, (side, from), limit, wait);
+    let mut window = tokio::select! {
+        window = reading => window?,
+        () = caller.cancelled.cancelled() => {
+            return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; nothing was read"));
+        }
+    };
+    window.settle();
+    desk.notes.read_to(place.job(), side, who, window.to());
+    let next = (window.more()).then(|| again(name, &read));
+    let gone = window.from().saturating_sub(from);
+    let (id, format) = (place.id(), read.format);
+    Ok(Said { id, window: &window, format, gone, more: Vec::new(), next }.finish())
+}
+
+fn again(name: &'static str, read: &PtyRead) -> Call {
+    let mut call = Call::new(name).with("session_id", &read.session_id);
+    for (name, value) in [("owner", &read.owner), ("client_id", &read.client_id)] {
+        if let Some(value) = value {
+            call = call.with(name, value);
+        }
+    }
+    call
+}
+
+/// The arguments of `pty_read_at`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyReadAt {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// First byte, from 0.
+    pub offset: u64,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Bytes (default 7500).
+    pub max_bytes: Option<u32>,
+    /// Of a session with separate_streams: its standard error.
+    pub stderr: Option<bool>,
+    /// text (default, clean) or json (raw, escaped).
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyReadAt {
+    const NAME: &'static str = "pty_read_at";
+    const TITLE: &'static str = "Read at offset";
+    const ABOUT: &'static str = "Read what a session said from a byte offset on, without taking it from anybody: \
+        the same offset gives the same bytes. Needs no attachment.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), None)?;
+        let client = desk.client().await?;
+        let place = Place::find(desk, &self.session_id, who).await?;
+        let side = if self.stderr == Some(true) { Side::Err } else { Side::Out };
+        if side == Side::Err {
+            // Of a terminal there is none.
+            if let Place::Terminal(found) = &place {
+                let text = format!("{} is a terminal: its output and errors are one", found.id);
+                return Err(Failure::new(Kind::InvalidArgument, text));
+            }
+        }
+        let limit = self.max_bytes.unwrap_or(BYTES).clamp(1, LARGEST);
+        let mut window = place.window(client, (side, self.offset), limit, Duration::ZERO).await?;
+        window.settle();
+        let next = window.more().then(|| {
+            let call = Call::new(Self::NAME).with("session_id", place.id());
+            for_owner(call.with("offset", window.to()), who.owner)
+        });
+        let gone = window.from().saturating_sub(self.offset);
+        let (id, format) = (place.id(), self.format);
+        Ok(Said { id, window: &window, format, gone, more: Vec::new(), next }.finish())
+    }
+}

@@ -1,0 +1,367 @@
+//! `pty_spawn`: opens a session.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use farwire_keystore::ShortId;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::run::{self, Delivery, Program, Variable};
+use farwire_protocol::streams::session::hands::{Labels, Limits};
+use farwire_protocol::streams::session::{Request, Size, Start};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::until::Quiet;
+use super::{Place, Who, for_owner, label, write};
+use crate::client::{Client, Server, random_nonce};
+use crate::runs::control;
+use crate::sessions::danger::About;
+use crate::sessions::hands::{reach, why};
+use crate::sessions::pipes::KEPT;
+use crate::sessions::{ask, id_of};
+use crate::text::header::{Call, Fate, Header, Key};
+use crate::tools::run::word;
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// How long a session may take to open.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// How long what comes of the first input is waited for.
+const STARTUP: Duration = Duration::from_secs(3);
+
+/// The arguments of `pty_spawn`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtySpawn {
+    /// Server name; may be left out where there is one.
+    pub server: Option<String>,
+    /// Shell line (default: login shell). An absolute path sets cwd.
+    pub command: Option<String>,
+    /// Working directory.
+    pub cwd: Option<String>,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// For pty_resume; one per owner.
+    pub name: Option<String>,
+    /// To find it by.
+    pub tag: Option<String>,
+    /// read-write (default) or read-only.
+    pub scope: Option<String>,
+    /// No terminal; read stdout and stderr apart.
+    pub separate_streams: Option<bool>,
+    /// Extra variables.
+    pub env: Option<BTreeMap<String, String>>,
+    /// Columns (default 120).
+    pub cols: Option<u16>,
+    /// Rows (default 40).
+    pub rows: Option<u16>,
+    /// Output that is kept.
+    pub max_output_bytes: Option<u64>,
+    /// Kill it after so long.
+    pub spawn_timeout_sec: Option<f64>,
+    /// Close it after so long a silence.
+    pub idle_timeout_sec: Option<f64>,
+    /// Most output per second.
+    pub rate_limit_bps: Option<u64>,
+    /// Most input per second.
+    pub input_rate_bps: Option<u64>,
+    /// How long reads wait (default 1000).
+    pub read_timeout_ms: Option<u64>,
+    /// subprocess or tmux: the same, every session stays.
+    pub backend: Option<Backend>,
+    /// Group whose leases move together.
+    pub tmux_workspace: Option<String>,
+    /// From confirm_dangerous_command.
+    pub dangerous_confirm_token: Option<String>,
+    /// Typed at once, with its output shown.
+    pub startup_input: Option<String>,
+    /// Wait for that output (default 3000).
+    pub startup_wait_ms: Option<u64>,
+}
+
+/// What other servers run sessions with.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
+pub enum Backend {
+    Subprocess,
+    Tmux,
+}
+
+impl Tool for PtySpawn {
+    const NAME: &'static str = "pty_spawn";
+    const TITLE: &'static str = "Spawn session";
+    const ABOUT: &'static str = "Spawn a command or shell in a terminal session on a server. It outlives this client. \
+        Dangerous commands need a token first. Then pty_read, pty_write.";
+    const EFFECT: Effect = Effect::ACTS;
+
+    async fn call(mut self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let owner = self.owner.take();
+        let who = Who::of(desk, owner.as_ref(), None)?;
+        let client = desk.client().await?;
+        let server = self.server(client).await?;
+        let labels = self.labels(who)?;
+        if (self.backend, self.separate_streams) == (Some(Backend::Tmux), Some(true)) {
+            let text = "backend tmux is a terminal: it has no separate streams";
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
+        self.check(desk, who, &server)?;
+        self.room(desk, client).await?;
+        let (place, shown) = if self.separate_streams == Some(true) {
+            self.piped(desk, server, labels).await?
+        } else {
+            self.terminal(desk, client, (server, labels), who).await?
+        };
+        let id = place.id();
+        desk.notes.opened_one(id.to_string(), place.job());
+        if let Some(timeout) = self.read_timeout_ms.or_else(|| desk.notes.limits().read_timeout_ms)
+        {
+            desk.notes.set_read_timeout(place.job(), Duration::from_millis(timeout));
+        }
+        let Some(input) = self.startup_input.as_ref().filter(|input| !input.is_empty()) else {
+            return Ok(shown);
+        };
+        let data = input.as_bytes();
+        let written = write::input(desk, &place, data, who).await?;
+        if written < data.len() {
+            return Err(write::stuck(written, data.len()));
+        }
+        let wait = super::millis(desk, self.startup_wait_ms, STARTUP);
+        let quiet = Quiet {
+            silence: Duration::from_millis(400).min(wait),
+            wait,
+            from: 0,
+            show: (None, None),
+        };
+        quiet.read(desk, caller, &place, who).await
+    }
+}
+
+impl PtySpawn {
+    /// Where: what is named, or the only one there is.
+    async fn server(&self, client: &Client) -> Result<Server, Failure> {
+        if let Some(name) = &self.server {
+            return client.find(name).await;
+        }
+        let mut all = client.home.pins().list()?.entries;
+        match (all.pop(), all.len()) {
+            (Some((name, pin)), 0) => Ok(Server { name, pin }),
+            (None, _) => Err(Failure::new(Kind::UnknownServer, "there is no server yet")),
+            (Some((last, _)), _) => {
+                let names = all.iter().map(|(name, _)| name.as_str()).chain([last.as_str()]);
+                let names = names.take(8).collect::<Vec<_>>().join(", ");
+                Err(Failure::new(Kind::AmbiguousServer, format!("several servers fit: {names}"))
+                    .with_hint("name one in server"))
+            }
+        }
+    }
+
+    fn labels(&self, who: Who<'_>) -> Result<Labels, Failure> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let scope = label("scope", self.scope.as_ref())?;
+        Ok(Labels {
+            owner: owned(who.owner),
+            tag: owned(label("tag", self.tag.as_ref())?),
+            group: owned(label("tmux_workspace", self.tmux_workspace.as_ref())?),
+            read_only: (scope == Some("read-only")).then_some(true),
+        })
+    }
+
+    /// That it is not dangerous, or was confirmed.
+    fn check(&self, desk: &Desk, who: Who<'_>, server: &Server) -> Result<(), Failure> {
+        if self.command.as_ref().is_some_and(|command| command.trim().is_empty()) {
+            return Err(Failure::new(Kind::EmptyCommand, "command says nothing"));
+        }
+        // What is typed at once is part of what is done.
+        let parts = [self.command.as_deref(), self.startup_input.as_deref()];
+        let command = parts.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        let about = About {
+            command,
+            owner: who.owner.map(str::to_owned),
+            scope: label("scope", self.scope.as_ref())?.map(str::to_owned),
+            server: Some(server.name.clone()),
+        };
+        desk.danger.check(&about, self.dangerous_confirm_token.as_deref(), Instant::now())
+    }
+
+    /// That there are not too many already.
+    async fn room(&self, desk: &Desk, client: &Client) -> Result<(), Failure> {
+        let Some(most) = desk.notes.limits().max_sessions else { return Ok(()) };
+        for (id, job) in desk.notes.opened() {
+            let Ok((_, server, _)) = crate::runs::find(client, &id) else { continue };
+            let over = match control::inspect(client, &server, job).await {
+                Ok(found) => !found.state.is_open(),
+                Err(failure) => matches!(failure.kind, Kind::UnknownId | Kind::Expired),
+            };
+            if over {
+                desk.notes.ended(job);
+            }
+        }
+        if desk.notes.opened().len() as u64 >= most {
+            let text =
+                format!("this process has {most} sessions open, as many as set_limits allows");
+            return Err(Failure::new(Kind::SessionLimit, text));
+        }
+        Ok(())
+    }
+
+    /// Where it runs: what was asked for, the directory of an absolute command, or what was set for all.
+    fn cwd(&self, desk: &Desk) -> Option<Blob> {
+        let cwd = self.cwd.clone().or_else(|| directory(self.command.as_deref()?));
+        cwd.or_else(|| desk.notes.cwd()).map(|cwd| Blob(cwd.into_bytes()))
+    }
+
+    fn env(&self) -> Option<Vec<Variable>> {
+        let variable = |(name, value): (&String, &String)| Variable {
+            name: Blob(name.clone().into_bytes()),
+            value: Blob(value.clone().into_bytes()),
+        };
+        self.env.as_ref().map(|env| env.iter().map(variable).collect())
+    }
+
+    fn kept(&self, desk: &Desk) -> Option<u64> {
+        self.max_output_bytes.or_else(|| desk.notes.limits().max_output_bytes)
+    }
+
+    fn timeout(&self, desk: &Desk) -> Result<Option<u64>, Failure> {
+        let set = desk.notes.limits().spawn_timeout_sec;
+        match (self.spawn_timeout_sec, set) {
+            (Some(seconds), _) => milliseconds("spawn_timeout_sec", seconds).map(Some),
+            (None, set) => Ok(set.map(|seconds| seconds.saturating_mul(1000))),
+        }
+    }
+
+    fn limits(&self, desk: &Desk) -> Result<Limits, Failure> {
+        let set = desk.notes.limits();
+        let idle_ms = match self.idle_timeout_sec {
+            Some(seconds) => Some(milliseconds("idle_timeout_sec", seconds)?),
+            None => set.idle_timeout_sec.map(|idle| idle.saturating_mul(1000)),
+        };
+        Ok(Limits {
+            idle_ms,
+            keep_ms: None,
+            output_rate: self.rate_limit_bps,
+            input_rate: self.input_rate_bps,
+            kept: self.kept(desk),
+        })
+    }
+
+    async fn terminal(
+        &self,
+        desk: &Desk,
+        client: &Client,
+        (server, labels): (Server, Labels),
+        who: Who<'_>,
+    ) -> Result<(Place, String), Failure> {
+        let program = self.command.clone().map(|line| Program::Line(Blob(line.into_bytes())));
+        let start = Start {
+            request: random_nonce()?,
+            instance: client.instance(&server).await?,
+            name: label("name", self.name.as_ref())?.map(str::to_owned),
+            program,
+            cwd: self.cwd(desk),
+            env: self.env(),
+            user: None,
+            size: Size { cols: self.cols.unwrap_or(120), rows: self.rows.unwrap_or(40) },
+            attach: None,
+            new: Some(true),
+            timeout_ms: self.timeout(desk)?,
+            caller: Some(who.caller()),
+            labels: Some(labels),
+            limits: Some(self.limits(desk)?),
+        };
+        let answer = ask(client, &server, &Request::Open(start), PATIENCE).await.map_err(why)?;
+        let status = &answer.ended.status;
+        let id = id_of(client, &server, status.session)?;
+        let fate = match answer.ended.state.is_open() {
+            true => Fate::Doing(status.doing, None),
+            false => crate::tools::fate(&answer.ended.state),
+        };
+        let header = Header::ending(word(id), &id.to_string(), fate);
+        let header = header.field(Key::Server, &server.name).field(Key::Name, &status.name);
+        let text = format!("{}\n", header.next(&read(id, who)));
+        let found = reach(client, &id.to_string(), who.owner).await?;
+        Ok((Place::Terminal(Box::new(found)), text))
+    }
+
+    async fn piped(
+        &self,
+        desk: &Desk,
+        server: Server,
+        labels: Labels,
+    ) -> Result<(Place, String), Failure> {
+        let client = desk.shared_client().await?;
+        let command = self.command.clone().ok_or_else(|| {
+            Failure::new(Kind::EmptyCommand, "separate_streams: say in command what to run")
+        })?;
+        if labels.read_only == Some(true) && self.startup_input.is_some() {
+            return Err(Failure::new(Kind::InputLocked, "a read-only session takes no input"));
+        }
+        let start = run::Start {
+            request: random_nonce()?,
+            instance: client.instance(&server).await?,
+            program: Program::Line(Blob(command.into_bytes())),
+            cwd: self.cwd(desk),
+            env: self.env(),
+            user: None,
+            login: None,
+            timeout_ms: self.timeout(desk)?,
+            stdin: Some(true),
+            delivery: Delivery::Stream { lossless: false },
+            input: None,
+        };
+        let name = label("name", self.name.as_ref())?.map(str::to_owned);
+        let kept = self.kept(desk).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(KEPT);
+        let owner = labels.owner.clone();
+        let pipe = desk.pipes.open(client, &server, start, (name, labels, kept))?;
+        let header = Header::ending(word(pipe.id), &pipe.id.to_string(), Fate::Running);
+        let header = header.field(Key::Server, &server.name);
+        let who = Who { owner: owner.as_deref(), client: None };
+        let text = format!("{}\n", header.next(&read(pipe.id, who)));
+        Ok((Place::Pipe(pipe), text))
+    }
+}
+
+fn read(id: ShortId, who: Who<'_>) -> Call {
+    for_owner(Call::new("pty_read").with("session_id", id), who.owner)
+}
+
+/// The directory of a command that is an absolute path.
+fn directory(command: &str) -> Option<String> {
+    let program = command.split_whitespace().next().filter(|program| program.starts_with('/'))?;
+    let (directory, name) = program.rsplit_once('/')?;
+    match (directory, name) {
+        (_, "") => None,
+        ("", _) => Some("/".to_owned()),
+        (directory, _) => Some(directory.to_owned()),
+    }
+}
+
+fn milliseconds(what: &str, seconds: f64) -> Result<u64, Failure> {
+    let fits = Duration::try_from_secs_f64(seconds).ok();
+    let fits = fits.and_then(|duration| u64::try_from(duration.as_millis()).ok());
+    fits.filter(|&milliseconds| milliseconds > 0).ok_or_else(|| {
+        let text = format!("{what} is not a number of seconds above 0");
+        Failure::new(Kind::InvalidArgument, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_command_is_started_where_it_is() {
+        for (command, cwd) in [
+            ("/opt/app/bin/server --port 1", Some("/opt/app/bin")),
+            ("/init", Some("/")),
+            ("ls /tmp", None),
+            ("/", None),
+            ("./run", None),
+            ("", None),
+        ] {
+            assert_eq!(directory(command).as_deref(), cwd, "{command}");
+        }
+    }
+}

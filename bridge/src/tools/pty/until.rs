@@ -1,0 +1,378 @@
+//! `pty_read_until`, `pty_read_until_any`, `pty_read_quiescent` and `pty_prompt`: read on until something
+//! has come.
+
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::said::{Format, Said};
+use super::{Place, Who, for_owner, millis, write};
+use crate::client::Client;
+use crate::sessions::pipes::Side;
+use crate::sessions::search::{Match, Search};
+use crate::sessions::window::{LARGEST, Window};
+use crate::text::header::{Call, Key};
+use crate::text::shown::Piece;
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// How long something is waited for where nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A terminal is quiet after so long.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// So much is read at once.
+const STEP: u32 = 256 << 10;
+
+/// So many bytes are shown where nothing else is said.
+const BYTES: u32 = 7_500;
+
+/// Reads on, and a client's cursor with it.
+const TAKES: Effect =
+    Effect { read_only: false, destructive: false, idempotent: false, open_world: false };
+
+/// The arguments of `pty_read_until`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyReadUntil {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Regex for what is shown, colours left out.
+    pub pattern: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+    /// Default 10000.
+    pub timeout_ms: Option<u64>,
+    /// Bytes to show, the last (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyReadUntil {
+    const NAME: &'static str = "pty_read_until";
+    const TITLE: &'static str = "Read until pattern";
+    const ABOUT: &'static str = "Read on until a pattern appears in what a session says, also one that is split \
+        between pieces or lines. Stops right after it.";
+    const EFFECT: Effect = TAKES;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        let until = Until {
+            patterns: vec![self.pattern],
+            wait: millis(desk, self.timeout_ms, PATIENCE),
+            from: desk.notes.cursor(place.job(), Side::Out, who),
+            show: (self.max_bytes, self.format),
+        };
+        until.read(desk, caller, &place, who).await
+    }
+}
+
+/// The arguments of `pty_read_until_any`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyReadUntilAny {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Regexes for what is shown; the answer names which matched, from 0.
+    pub patterns: Vec<String>,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+    /// Default 10000.
+    pub timeout_ms: Option<u64>,
+    /// Bytes to show, the last (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyReadUntilAny {
+    const NAME: &'static str = "pty_read_until_any";
+    const TITLE: &'static str = "Read until any pattern";
+    const ABOUT: &'static str = "Read on until the first of several patterns appears in what a session says; tells which one.";
+    const EFFECT: Effect = TAKES;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        let until = Until {
+            patterns: self.patterns,
+            wait: millis(desk, self.timeout_ms, PATIENCE),
+            from: desk.notes.cursor(place.job(), Side::Out, who),
+            show: (self.max_bytes, self.format),
+        };
+        until.read(desk, caller, &place, who).await
+    }
+}
+
+/// The arguments of `pty_prompt`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyPrompt {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Typed first; \n is the enter key.
+    pub data: String,
+    /// Regexes to wait for; without any, until it is quiet.
+    pub patterns: Option<Vec<String>>,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+    /// Default 10000.
+    pub timeout_ms: Option<u64>,
+    /// Bytes to show, the last (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyPrompt {
+    const NAME: &'static str = "pty_prompt";
+    const TITLE: &'static str = "Type and wait";
+    const ABOUT: &'static str = "Type into a session and wait for one of several patterns in what it says then: \
+        answer a prompt in one call.";
+    const EFFECT: Effect = Effect::ACTS;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        place.open()?;
+        let patterns = self.patterns.unwrap_or_default();
+        let from = place.end(Side::Out);
+        // A wrong expression is said before anything is typed.
+        if !patterns.is_empty() {
+            Search::new(&patterns, from)?;
+        }
+        let data = self.data.as_bytes();
+        let written = write::input(desk, &place, data, who).await?;
+        if written < data.len() {
+            return Err(write::stuck(written, data.len()));
+        }
+        let wait = millis(desk, self.timeout_ms, PATIENCE);
+        let show = (self.max_bytes, self.format);
+        if patterns.is_empty() {
+            return Quiet { silence: QUIET, wait, from, show }
+                .read(desk, caller, &place, who)
+                .await;
+        }
+        Until { patterns, wait, from, show }.read(desk, caller, &place, who).await
+    }
+}
+
+/// The arguments of `pty_read_quiescent`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyReadQuiescent {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// So long a silence (default 300).
+    pub quiescence_ms: Option<u64>,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+    /// Default 10000.
+    pub timeout_ms: Option<u64>,
+    /// Bytes to show, the last (default 7500).
+    pub max_bytes: Option<u32>,
+    /// text (default) or json.
+    pub format: Option<Format>,
+}
+
+impl Tool for PtyReadQuiescent {
+    const NAME: &'static str = "pty_read_quiescent";
+    const TITLE: &'static str = "Read until quiet";
+    const ABOUT: &'static str =
+        "Read on until a session has been silent for a while: what a burst of output came to.";
+    const EFFECT: Effect = TAKES;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        let quiet = Quiet {
+            silence: millis(desk, self.quiescence_ms, QUIET),
+            wait: millis(desk, self.timeout_ms, PATIENCE),
+            from: desk.notes.cursor(place.job(), Side::Out, who),
+            show: (self.max_bytes, self.format),
+        };
+        quiet.read(desk, caller, &place, who).await
+    }
+}
+
+/// How much of it is shown, and how.
+type Show = (Option<u32>, Option<Format>);
+
+/// Reads until one of several patterns.
+struct Until {
+    patterns: Vec<String>,
+    wait: Duration,
+    from: u64,
+    show: Show,
+}
+
+impl Until {
+    async fn read(
+        self,
+        desk: &Desk,
+        caller: &Caller,
+        place: &Place,
+        who: Who<'_>,
+    ) -> Result<String, Failure> {
+        let mut search = Search::new(&self.patterns, self.from)?;
+        let mut read = Read::new(desk.client().await?, place, self.from);
+        let deadline = Instant::now() + self.wait;
+        let found = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let piece = read.on(caller, left).await?;
+            if let Some(found) = search.feed(&piece.bytes, piece.offset) {
+                break Some(found);
+            }
+            if read.is_over() || piece.bytes.is_empty() && Instant::now() >= deadline {
+                break None;
+            }
+        };
+        let more = match &found {
+            Some(Match { index, text, .. }) => {
+                let text = String::from_utf8_lossy(text);
+                vec![(Key::Matched, index.to_string()), (Key::Until, text.trim().to_owned())]
+            }
+            None => vec![
+                (Key::Matched, "none".to_owned()),
+                (Key::Reason, if read.is_over() { "ended" } else { "timeout" }.to_owned()),
+            ],
+        };
+        read.said((desk, who), found.map(|found| found.to), self.show, more)
+    }
+}
+
+/// Reads until nothing comes.
+pub(super) struct Quiet {
+    pub(super) silence: Duration,
+    pub(super) wait: Duration,
+    pub(super) from: u64,
+    pub(super) show: Show,
+}
+
+impl Quiet {
+    pub(super) async fn read(
+        self,
+        desk: &Desk,
+        caller: &Caller,
+        place: &Place,
+        who: Who<'_>,
+    ) -> Result<String, Failure> {
+        let mut read = Read::new(desk.client().await?, place, self.from);
+        let deadline = Instant::now() + self.wait;
+        let reason = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let piece = read.on(caller, self.silence.min(left)).await?;
+            if read.is_over() {
+                break "ended";
+            }
+            if piece.bytes.is_empty() {
+                break if self.silence <= left { "silence" } else { "timeout" };
+            }
+            if Instant::now() >= deadline {
+                break "timeout";
+            }
+        };
+        read.said((desk, who), None, self.show, vec![(Key::Reason, reason.to_owned())])
+    }
+}
+
+/// What has been read, the last of it.
+struct Read<'a> {
+    client: &'a Client,
+    place: &'a Place,
+    /// Where it was to begin.
+    from: u64,
+    /// Where it has come to.
+    at: u64,
+    kept: Window,
+}
+
+impl<'a> Read<'a> {
+    fn new(client: &'a Client, place: &'a Place, from: u64) -> Self {
+        Self { client, place, from, at: from, kept: Window::default() }
+    }
+
+    /// Reads on, waiting for so long at most.
+    async fn on(&mut self, caller: &Caller, wait: Duration) -> Result<Piece, Failure> {
+        let reading = self.place.window(self.client, (Side::Out, self.at), STEP, wait);
+        let window = tokio::select! {
+            window = reading => window?,
+            () = caller.cancelled.cancelled() => {
+                let text = "the wait was cancelled; your cursor is where it was";
+                return Err(Failure::new(Kind::Cancelled, text));
+            }
+        };
+        let piece = window.piece.clone();
+        let kept = &mut self.kept;
+        if kept.piece.bytes.is_empty() || window.from() != self.at {
+            kept.piece = window.piece;
+        } else {
+            kept.piece.bytes.extend_from_slice(&piece.bytes);
+            let over = kept.piece.bytes.len().saturating_sub(LARGEST as usize);
+            drop_front(&mut kept.piece, over);
+        }
+        kept.state = window.state;
+        self.at = kept.to();
+        Ok(piece)
+    }
+
+    /// Whether no more will come.
+    fn is_over(&self) -> bool {
+        !self.kept.state.is_open() && !self.kept.more()
+    }
+
+    /// The answer; the cursor goes to `to`, or to where we have come.
+    fn said(
+        mut self,
+        (desk, who): (&Desk, Who<'_>),
+        to: Option<u64>,
+        (bytes, format): Show,
+        mut more: Vec<(Key, String)>,
+    ) -> Result<String, Failure> {
+        let begin = self.kept.from();
+        if let Some(to) = to {
+            let length = usize::try_from(to.saturating_sub(begin)).unwrap_or(usize::MAX);
+            self.kept.piece.bytes.truncate(length);
+        }
+        let limit = bytes.unwrap_or(BYTES).clamp(1, LARGEST) as usize;
+        let over = self.kept.piece.bytes.len().saturating_sub(limit);
+        drop_front(&mut self.kept.piece, over);
+        let (job, id) = (self.place.job(), self.place.id());
+        let before = desk.notes.cursor(job, Side::Out, who);
+        if before < self.from {
+            // What was said before the input, and has not been read.
+            more.push((Key::Unread, format!("{before}-{}", self.from)));
+        }
+        desk.notes.read_to(job, Side::Out, who, self.kept.to());
+        let gone = begin.saturating_sub(self.from);
+        let next = (over > 0).then(|| {
+            let call = Call::new("pty_read_at").with("session_id", id).with("offset", begin);
+            for_owner(call, who.owner)
+        });
+        Ok(Said { id, window: &self.kept, format, gone, more, next }.finish())
+    }
+}
+
+/// Lets go of the beginning of a piece.
+fn drop_front(piece: &mut Piece, over: usize) {
+    if over > 0 {
+        let gone = piece.bytes.drain(..over);
+        piece.first_line += memchr::memchr_iter(b'\n', gone.as_slice()).count() as u64;
+        drop(gone);
+        piece.offset += over as u64;
+        piece.starts_within = true;
+    }
+}

@@ -1,0 +1,295 @@
+//! `pty_write`, `pty_resize`, `pty_signal` and `pty_close`: what changes a session.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::control::Stopped;
+use farwire_protocol::streams::session::hands::Action;
+use farwire_protocol::streams::session::{Input, Request, Send, Size};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{Place, Who};
+use crate::client::random_nonce;
+use crate::runs::control;
+use crate::sessions::ask;
+use crate::sessions::hands::{self, Found, act, why};
+use crate::sessions::window::end;
+use crate::text::header::{Header, Key};
+use crate::tools::run::{header, word};
+use crate::tools::{Caller, Desk, Effect, Tool, fate, stop};
+
+/// So much is typed in one exchange.
+const PART: usize = 32 << 10;
+
+/// A program that does not read is not waited for any longer, whatever is left.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much longer than that an answer may take on the way.
+const SLACK: Duration = Duration::from_secs(8);
+
+/// No single write is longer.
+const LONGEST: usize = 8 << 20;
+
+/// Longer than HUP, TERM and KILL take.
+const LADDER: Duration = Duration::from_secs(12);
+
+/// Types, as much as the program takes in a moment, and says how much that was.
+pub(super) async fn input(
+    desk: &Desk,
+    place: &Place,
+    data: &[u8],
+    who: Who<'_>,
+) -> Result<usize, Failure> {
+    if data.len() > LONGEST {
+        return Err(Failure::new(Kind::TooLarge, "data has more than 8 MiB")
+            .with_hint("write it to a file on the server in several calls, and use that"));
+    }
+    let written = match place {
+        Place::Pipe(pipe) => pipe.write(data, PATIENCE).await?,
+        Place::Terminal(found) => typed(desk, found, data, who).await?,
+    };
+    desk.notes.written.fetch_add(written as u64, Ordering::Relaxed);
+    Ok(written)
+}
+
+async fn typed(desk: &Desk, found: &Found, data: &[u8], who: Who<'_>) -> Result<usize, Failure> {
+    let client = desk.client().await?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut written = 0;
+    for part in data.chunks(PART) {
+        let send = Send {
+            request: random_nonce()?,
+            session: found.session,
+            instance: client.instance(&found.server).await?,
+            input: vec![Input::Text(Blob(part.to_vec()))],
+            wait_ms: 0,
+            until: None,
+            budget: 0,
+            from: None,
+            caller: Some(who.caller()),
+            at_prompt: None,
+        };
+        match ask(client, &found.server, &Request::Send(send), PATIENCE + SLACK).await.map_err(why)
+        {
+            Ok(answer) => {
+                let left = usize::try_from(answer.ended.left.unwrap_or(0)).unwrap_or(usize::MAX);
+                written += part.len().saturating_sub(left);
+                if left > 0 {
+                    break;
+                }
+            }
+            // Nobody reads: what was taken of this part is not known, and is not claimed.
+            Err(failure) if failure.kind == Kind::Busy => break,
+            Err(failure) => return Err(failure),
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    Ok(written)
+}
+
+/// That not all of it was typed.
+pub(super) fn stuck(written: usize, of: usize) -> Failure {
+    let text = format!("the program took {written} of {of} bytes and does not read on");
+    Failure::new(Kind::Busy, text).with_hint("look at what it shows; then type the rest, or ctrl-c")
+}
+
+/// The arguments of `pty_write`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyWrite {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Typed as is; \n is the enter key, \u0003 is ctrl-c.
+    pub data: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+    /// Press enter at the end (default false).
+    pub newline: Option<bool>,
+    /// End of input: only with separate_streams.
+    pub eof: Option<bool>,
+}
+
+impl Tool for PtyWrite {
+    const NAME: &'static str = "pty_write";
+    const TITLE: &'static str = "Type into terminal";
+    const ABOUT: &'static str = "Type into a session, and return at once; says how many bytes its program took. \
+        Read what comes with pty_read.";
+    const EFFECT: Effect = Effect::ACTS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        place.open()?;
+        let mut data = self.data.into_bytes();
+        if self.newline == Some(true) {
+            data.push(b'\n');
+        }
+        let written = input(desk, &place, &data, who).await?;
+        if self.eof == Some(true) {
+            match &place {
+                Place::Pipe(pipe) if written == data.len() => pipe.close_input(),
+                Place::Pipe(_) => return Err(stuck(written, data.len())),
+                Place::Terminal(_) => {
+                    return Err(Failure::new(
+                        Kind::InvalidArgument,
+                        "a terminal has no end of input",
+                    )
+                    .with_hint("type \\u0004, the key ctrl-d"));
+                }
+            }
+        }
+        let id = place.id();
+        let header = Header::ending(word(id), &id.to_string(), fate(&place.state()));
+        let header = header.field(Key::Written, written);
+        if written < data.len() {
+            let rest = format!("{written} of {} bytes; it does not read on", data.len());
+            return Ok(format!("{}\n", header.field(Key::Reason, rest).end()));
+        }
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `pty_resize`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyResize {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+}
+
+impl Tool for PtyResize {
+    const NAME: &'static str = "pty_resize";
+    const TITLE: &'static str = "Resize terminal";
+    const ABOUT: &'static str =
+        "Resize a session's terminal (columns, rows). Everybody who is attached sees the new size.";
+    const EFFECT: Effect =
+        Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        let found = place.terminal()?;
+        place.open()?;
+        if self.cols == 0 || self.rows == 0 {
+            return Err(Failure::new(
+                Kind::InvalidArgument,
+                "a terminal has at least one column and row",
+            ));
+        }
+        let size = Action::Resize(Size { cols: self.cols, rows: self.rows });
+        let client = desk.client().await?;
+        let ended = act(client, &found.server, found.session, &who.caller(), size).await?;
+        let size = ended.status.size;
+        let header = Header::ending(word(found.id), &found.id.to_string(), fate(&ended.state));
+        let header = header.field(Key::Size, format_args!("{}x{}", size.cols, size.rows));
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `pty_signal`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtySignal {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// INT, TERM, KILL, HUP, QUIT, USR1 or USR2.
+    pub signal: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+}
+
+impl Tool for PtySignal {
+    const NAME: &'static str = "pty_signal";
+    const TITLE: &'static str = "Send signal";
+    const ABOUT: &'static str = "Send a signal to the program in the foreground of a session.";
+    const EFFECT: Effect = Effect::ACTS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let signal = stop::parse(&self.signal)?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        place.open()?;
+        let client = desk.client().await?;
+        let state = match &place {
+            Place::Terminal(found) => {
+                let action = Action::Signal(signal);
+                act(client, &found.server, found.session, &who.caller(), action).await?.state
+            }
+            Place::Pipe(pipe) => {
+                control::stop(client, &pipe.server, pipe.job, Some(signal)).await?;
+                pipe.state()
+            }
+        };
+        let id = place.id();
+        let header = Header::ending(word(id), &id.to_string(), fate(&state)).words("signal-sent");
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `pty_close`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PtyClose {
+    /// Session id, e.g. s3.
+    pub session_id: String,
+    /// For whom you act.
+    pub owner: Option<String>,
+    /// Needed while a client is attached.
+    pub client_id: Option<String>,
+}
+
+impl Tool for PtyClose {
+    const NAME: &'static str = "pty_close";
+    const TITLE: &'static str = "Close session";
+    const ABOUT: &'static str = "Close a session and end its programs: HUP, then TERM, then KILL, 5 s apart. What it \
+        said stays readable for a day.";
+    const EFFECT: Effect = Effect::ENDS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(desk, &self.session_id, who).await?;
+        close(desk, &place, who).await
+    }
+}
+
+/// Ends a session, and says how it ended.
+pub(super) async fn close(desk: &Desk, place: &Place, who: Who<'_>) -> Result<String, Failure> {
+    let client = desk.client().await?;
+    let state = match place {
+        Place::Terminal(found) => {
+            let target = (&found.server, found.session);
+            hands::close(client, target, &who.caller()).await?;
+            end(client, target, LADDER).await?
+        }
+        Place::Pipe(pipe) => {
+            let stopped = control::stop(client, &pipe.server, pipe.job, None).await?;
+            if stopped == Stopped::NeverStarted {
+                let header = Header::new(word(pipe.id)).value(&pipe.id.to_string());
+                return Ok(format!("{}\n", header.words("never-started").end()));
+            }
+            pipe.end(LADDER).await
+        }
+    };
+    if !state.is_open() {
+        desk.notes.ended(place.job());
+    }
+    Ok(format!("{}\n", header(place.id(), &state).end()))
+}

@@ -1,0 +1,141 @@
+//! `session_diagnostics`: why a session does not do what somebody expects of it.
+
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::session::hands::{Labels, Policy};
+use farwire_protocol::streams::session::{Doing, Status};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::time::Duration;
+
+use super::commands::latest;
+use super::header;
+use crate::sessions::hands::{Found, look};
+use crate::sessions::target::session;
+use crate::text::human;
+use crate::text::neutral::neutral;
+use crate::tools::pty::{lease, person};
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// The arguments of `session_diagnostics`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionDiagnostics {
+    /// Session id or server/name; default: the active or only one.
+    pub session: Option<String>,
+}
+
+impl Tool for SessionDiagnostics {
+    const NAME: &'static str = "session_diagnostics";
+    const TITLE: &'static str = "Diagnose session";
+    const ABOUT: &'static str = "Diagnose a session: who may type (lock, policy, lease, drafting), who is attached, which \
+        command runs, warnings with what to do.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let found = session(client, self.session.as_deref()).await?;
+        let answer = look(client, &found.server, found.session).await?;
+        let status = &answer.ended.status;
+        let mut text = format!("{}\n", header(found.id, &answer.ended).end());
+        let mut put =
+            |name: &str, value: String| text.extend([format!("{name}: {}\n", neutral(&value))]);
+        put("session", format!("{}/{}", found.server.name, status.name));
+        put("size", format!("{}x{}", status.size.cols, status.size.rows));
+        put(
+            "marks",
+            if status.marked { "exit codes are known" } else { "no: exit codes are not known" }
+                .to_owned(),
+        );
+        if let Some(hands) = &status.hands {
+            put("may type", if hands.may_type { "yes" } else { "no" }.to_owned());
+            put("policy", hands.policy.name().to_owned());
+            put("lease", lease(status).unwrap_or_else(|| "none".to_owned()));
+            if let Some(last) = &hands.transfer {
+                let who = last.to.as_ref().or(last.from.as_ref()).map(person).unwrap_or_default();
+                let age = human::duration(Duration::from_millis(last.age_ms));
+                let reason =
+                    last.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                put("last lease change", format!("{} by {who} {age} ago{reason}", last.way.name()));
+            }
+            if let Some(drafting) = &hands.drafting {
+                put("drafting", person(drafting));
+            }
+        }
+        put("attached", status.attached.to_string());
+        for one in status.participants.iter().flatten() {
+            let how = if one.read_only { "looks" } else { "may type" };
+            let age = human::duration(Duration::from_millis(one.age_ms));
+            put(
+                "participant",
+                format!("{}/{} {how}, since {age}", one.actor.device, one.actor.surface),
+            );
+        }
+        if let Some(idle) = status.idle_ms {
+            put("idle", human::duration(Duration::from_millis(idle)));
+        }
+        let command = latest(client, &found.server, found.session).await?;
+        if let Some(command) = command.filter(|command| command.end.is_none()) {
+            let age = command
+                .age_ms
+                .map_or_else(|| "?".to_owned(), |age| human::duration(Duration::from_millis(age)));
+            put(
+                "running command",
+                format!("#{} {} ({age})", command.number, command.text.unwrap_or_default()),
+            );
+        }
+        for warning in warnings(&found, status) {
+            text.extend([format!("warning: {warning}\n")]);
+        }
+        Ok(text)
+    }
+}
+
+/// What somebody should know, and what to do about it.
+fn warnings(found: &Found, status: &Status) -> Vec<String> {
+    let mut all = Vec::new();
+    match status.doing {
+        Doing::Password => {
+            all.push("it waits for a password: a person types it, or a secret by name".to_owned());
+        }
+        Doing::Pager => all.push("a pager waits: press q".to_owned()),
+        Doing::Editor => {
+            all.push("a program fills the screen: look at it before you type".to_owned());
+        }
+        Doing::Repl => {
+            all.push("another interpreter than the shell reads what is typed".to_owned());
+        }
+        Doing::Prompt | Doing::Running | Doing::Exited => {}
+    }
+    if let Some(hands) = &status.hands {
+        if !hands.may_type {
+            all.push("you may not type now: ask for a handoff, or wait".to_owned());
+        }
+        if hands.policy == Policy::UserOnly {
+            all.push("only people may type, until one changes the policy".to_owned());
+        }
+    }
+    if matches!(&status.labels, Some(Labels { read_only: Some(true), .. })) {
+        all.push("it was opened as read-only: nobody types".to_owned());
+    }
+    if let Some(lost) = status.lost {
+        all.push(format!("it has no program any more: {}", lost.name()));
+    }
+    let state = &found.job.state;
+    if state.dropped_bytes > 0 {
+        all.push(format!(
+            "the first {} of its output are no longer kept",
+            human::size(state.dropped_bytes)
+        ));
+    }
+    if let Some(why) = &state.memory_only {
+        all.push(format!("its output is kept in memory only: {}", neutral(why)));
+    }
+    let limit = status.limits.as_ref().and_then(|limits| limits.idle_ms);
+    if let (Some(limit), Some(idle)) = (limit, status.idle_ms)
+        && idle * 2 > limit
+    {
+        let left = human::duration(Duration::from_millis(limit.saturating_sub(idle)));
+        all.push(format!("it is closed after {left} more of silence"));
+    }
+    all
+}
