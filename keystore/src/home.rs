@@ -6,6 +6,7 @@
 //!   genesis  relay                                enrollment  enrollment.pending
 //!   servers/NAME.pin  retired                     devices/FINGERPRINT.device  retired
 //!   tickets/ID.ticket
+//!   secrets/NAME.secret
 //!   ids  ids.log
 //!   lock  mail.lock  ids.lock                     lock  run.lock
 //! ```
@@ -28,6 +29,7 @@ use crate::fault::FileError;
 use crate::identity::{self, Identity};
 use crate::ids::Ids;
 use crate::lock::{self, Guard, STATE};
+use crate::phrases::Phrases;
 use crate::pins::Pins;
 use crate::tickets::Tickets;
 use crate::workspace::{self, Workspace};
@@ -133,6 +135,11 @@ impl Home {
     /// The enrollments that this bridge has begun.
     pub fn tickets(&self) -> Tickets {
         Tickets::new(self.dir.clone())
+    }
+
+    /// What is typed at password prompts, by name.
+    pub fn phrases(&self) -> Phrases {
+        Phrases::new(self.dir.clone())
     }
 
     /// The short ids of runs, sessions and forwards.

@@ -6,7 +6,8 @@
 //!
 //! Read in this order: [`Home`] and [`State`] say what there is; [`Identity`] is who we are; [`Pins`]
 //! is whom a bridge trusts and [`Devices`] whom an agent lets in; [`Tickets`] and [`Enrollments`] are
-//! the two sides of an enrollment; [`Ids`] are the short names of jobs. Below are `claim` (which
+//! the two sides of an enrollment; [`Ids`] are the short names of jobs and [`Phrases`]
+//! what is typed at password prompts. Below are `claim` (which
 //! bundles are kept), `file` (the form of a file), `lock` and `dir`.
 
 mod devices;
@@ -14,6 +15,7 @@ mod enrollment;
 mod home;
 mod identity;
 mod ids;
+mod phrases;
 mod pins;
 mod tickets;
 mod workspace;
@@ -39,6 +41,7 @@ pub use home::{Env, Home, MailLock, RunLock, State};
 pub use identity::{Identity, SurfaceKey, Transport};
 pub use ids::{Class, Ids, Job, NotAnId, ShortId};
 pub use lock::Guard;
+pub use phrases::Phrases;
 pub use pins::{LinkMade, Pin, PinError, Pins};
 pub use secret::Secret;
 pub use tickets::{Answered, Late, Ticket, TicketError, TicketState, Tickets};
