@@ -1,7 +1,9 @@
-//! Lines that match, each with its number: `499: text`.
+//! Lines that match, each with its number: `499: text`, and lines around them: `500- text`.
 //!
 //! The first of them always fits, cut if need be: who goes on from the first that did not fit gets
 //! further with each call.
+
+use regex::bytes::Regex;
 
 use super::{Budget, Piece};
 use crate::text::clean::{Cleaner, Line, Removed, WIDTH};
@@ -25,24 +27,42 @@ pub struct Matches {
 impl Matches {
     /// Fits the matches, each the beginning of its line, into the budget.
     pub fn fit(pieces: &[Piece], budget: Budget) -> Self {
+        Self::of(pieces, None, budget)
+    }
+
+    /// The same with lines around them, which do not match. Lines that are not neighbours are apart.
+    pub fn around(pieces: &[Piece], pattern: &Regex, budget: Budget) -> Self {
+        Self::of(pieces, Some(pattern), budget)
+    }
+
+    fn of(pieces: &[Piece], around: Option<&Regex>, budget: Budget) -> Self {
         let mut shown = Self::default();
         let mut left = budget.0;
+        let mut last: Option<&Piece> = None;
         for piece in pieces {
-            let (row, removed) = row(piece, budget);
+            // Of a line that goes on only its beginning is here.
+            let matches = |pattern: &Regex| piece.ends_within || pattern.is_match(&piece.bytes);
+            let matched = around.is_none_or(matches);
+            let (mut row, removed) = row(piece, if matched { ": " } else { "- " }, budget);
+            let apart = |last: &Piece| last.first_line.saturating_add(1) != piece.first_line;
+            if around.is_some() && last.is_some_and(apart) {
+                row.insert_str(0, "--\n");
+            }
             let Some(rest) = left.checked_sub(row.chars().count()) else {
                 shown.next = Some(piece.first_line);
                 break;
             };
             left = rest;
             shown.text.push_str(&row);
-            shown.count += 1;
+            shown.count += usize::from(matched);
+            last = Some(piece);
             shown.removed = shown.removed.plus(removed);
         }
         shown
     }
 }
 
-fn row(piece: &Piece, budget: Budget) -> (String, Removed) {
+fn row(piece: &Piece, mark: &str, budget: Budget) -> (String, Removed) {
     let mut cleaner = Cleaner::new(piece.first_line).width(WIDTH.min(budget.0 - MARKS));
     let mut line = Line::default();
     // A match is one line, whatever its sender says.
@@ -52,7 +72,7 @@ fn row(piece: &Piece, budget: Budget) -> (String, Removed) {
     let mut said = String::new();
     line.write(&mut said);
     let goes_on = if piece.ends_within && line.cut == 0 { "…" } else { "" };
-    let row = format!("{}: {}{goes_on}", piece.first_line, said.trim_end());
+    let row = format!("{}{mark}{}{goes_on}", piece.first_line, said.trim_end());
     (format!("{}\n", row.trim_end()), removed)
 }
 
@@ -79,6 +99,15 @@ mod tests {
         "#]]
         .assert_eq(&shown.text);
         assert_eq!((shown.count, shown.next), (4, None));
+    }
+
+    #[test]
+    fn lines_around_a_match_are_told_from_it() {
+        let line = |number, text: &str| piece(number, text.as_bytes());
+        let pieces = [line(4, "a"), line(5, "hit"), line(6, "b"), line(9, "c"), line(10, "hit")];
+        let shown = Matches::around(&pieces, &Regex::new("hit").unwrap(), Budget::default());
+        assert_eq!(shown.text, "4- a\n5: hit\n6- b\n--\n9- c\n10: hit\n");
+        assert_eq!((shown.count, shown.next), (2, None));
     }
 
     #[test]
