@@ -239,6 +239,11 @@ impl Terminal {
         Attachment(self.clone())
     }
 
+    /// Whether the exchange with this id was typed.
+    pub(crate) fn knows(&self, request: Nonce) -> bool {
+        lock(&self.sent).iter().any(|(other, _)| *other == request)
+    }
+
     /// The exchange with this id, if it was typed; otherwise it is noted as typed now.
     pub(crate) fn exchange(&self, request: Nonce, now: Sent) -> (Sent, bool) {
         let mut all = lock(&self.sent);

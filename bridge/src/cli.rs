@@ -7,7 +7,10 @@ mod init;
 mod jobs;
 mod reference;
 mod run;
+mod secret;
 mod server;
+mod session;
+mod sessions;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -64,6 +67,14 @@ enum Command {
     Run(run::Run),
     /// Open a session: a terminal that stays when you leave; or come back to it. Ctrl-] leaves
     Attach(attach::Attach),
+    /// List sessions: id, place, state, who types, who is attached, program, idle time, age
+    Sessions(sessions::Sessions),
+    /// Look at a session, type into it, decide who types, without attaching to it
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Keep what is typed at password prompts, by name
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Read the output of a run, also after it has ended
     Output(jobs::Output),
     /// Stop a run
@@ -237,6 +248,9 @@ impl Cli {
             Command::Servers(ls) => ls.json.json,
             Command::Output(output) => output.json.json,
             Command::Stop(stop) => stop.json.json,
+            Command::Sessions(sessions) => sessions.json.json,
+            Command::Session(session) => session.wants_json(),
+            Command::Secret(secret) => secret.wants_json(),
             Command::Status(status) => status.json.json,
             Command::Doctor(doctor) => doctor.json.json,
             Command::Init(init) => init.json.json,
@@ -265,6 +279,9 @@ fn carry_out(cli: Cli) -> Result<u8, Failure> {
         Command::Servers(ls) => ls.carry_out(&client()?).map(|()| 0),
         Command::Run(run) => run.carry_out(client()?),
         Command::Attach(attach) => attach.carry_out(client()?),
+        Command::Sessions(sessions) => sessions.carry_out(&client()?).map(|()| 0),
+        Command::Session(session) => session.carry_out(&client()?),
+        Command::Secret(secret) => secret.carry_out(&Home::create(&place?)?),
         Command::Output(output) => output.carry_out(&client()?).map(|()| 0),
         Command::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),
         Command::Status(status) => status.carry_out(&client()?).map(|()| 0),

@@ -6,11 +6,12 @@
 
 use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use farwire_protocol::failure::{Failure, Kind};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock,
@@ -84,6 +85,9 @@ const FRESH_MS: u64 = 3_600_000;
 /// After standard input has ended, calls that are under way are given so long, and goodbyes as long
 /// again. Clients kill who takes longer.
 const FAREWELL: Duration = Duration::from_millis(300);
+
+/// What pictures are.
+const PNG: &str = "image/png";
 
 /// Progress is told this often at most: the agent sends it about once a second.
 const PROGRESS: usize = 4;
@@ -207,15 +211,22 @@ impl ServerHandler for Handler {
             return Err(ErrorData::invalid_params(format!("unknown tool: {shown}"), None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let result = self.answer(entry, arguments, context).await;
+        let picture = Arc::default();
+        let result = self.answer(entry, (arguments, &picture), context).await;
         let counts = &self.desk.counts;
         counts.calls.fetch_add(1, Ordering::Relaxed);
         counts.failures.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+        let masks = &self.desk.masks;
         Ok(CallToolResponse::from(match result {
-            Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
+            Ok(text) => {
+                let mut content = vec![ContentBlock::text(masks.mask(text))];
+                let picture = picture.lock().unwrap_or_else(PoisonError::into_inner).take();
+                content.extend(picture.map(|png| ContentBlock::image(BASE64.encode(&png), PNG)));
+                CallToolResult::success(content)
+            }
             Err(failure) => {
                 let line = error::line(failure.kind.name(), &failure.message, next(&failure));
-                CallToolResult::error(vec![ContentBlock::text(line)])
+                CallToolResult::error(vec![ContentBlock::text(masks.mask(line))])
             }
         }))
     }
@@ -226,14 +237,17 @@ impl Handler {
     async fn answer(
         &self,
         entry: Entry,
-        arguments: Value,
+        (arguments, picture): (Value, &Arc<Mutex<Option<Vec<u8>>>>),
         context: RequestContext<RoleServer>,
     ) -> Result<String, Failure> {
         let (sender, mut told) = mpsc::channel::<(u64, String)>(PROGRESS);
         let token = context.meta.get_progress_token();
         let cancelled = CancellationToken::new();
-        let caller =
-            Caller { cancelled: cancelled.clone(), progress: token.is_some().then_some(sender) };
+        let caller = Caller {
+            cancelled: cancelled.clone(),
+            progress: token.is_some().then_some(sender),
+            picture: Arc::clone(picture),
+        };
         let desk = self.desk.clone();
         let task = tokio::spawn(async move { entry.call(arguments, &desk, &caller)?.await });
         let mut task = AbortOnDropHandle::new(task);
@@ -253,6 +267,7 @@ impl Handler {
                 Some((lines, text)) = told.recv() => {
                     step += 1.0;
                     let text = if text.is_empty() { format!("{lines} lines") } else { text };
+                    let text = self.desk.masks.mask(text);
                     if let Some(token) = &token {
                         let told = ProgressNotificationParam::new(token.clone(), step).with_message(text);
                         // A client that has gone needs no progress.

@@ -7,9 +7,12 @@ pub mod attach;
 pub mod danger;
 pub mod hands;
 pub mod leases;
+pub mod listed;
+pub mod log;
 pub mod pipes;
 pub mod search;
 pub mod target;
+pub mod who;
 pub mod window;
 
 use std::time::Duration;

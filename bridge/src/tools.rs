@@ -5,6 +5,7 @@
 
 pub mod find;
 pub mod output;
+mod picture;
 pub mod pty;
 pub mod run;
 pub mod scope;
@@ -16,7 +17,7 @@ pub mod stop;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use farwire_keystore::Home;
@@ -30,6 +31,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use self::scope::{Group, Offer};
 use crate::client::Client;
@@ -37,6 +39,7 @@ use crate::sessions::danger::Danger;
 use crate::sessions::leases::Leases;
 use crate::sessions::pipes::Pipes;
 use crate::text::header::Fate;
+use crate::text::mask::Masks;
 use crate::text::shown::Budget;
 
 /// Every tool, by category.
@@ -90,6 +93,12 @@ pub fn next(failure: &Failure) -> &str {
         (None, Kind::EmptyCommand) => "say in command what to run",
         (None, Kind::UnknownId) => "status with all lists the ids",
         (None, Kind::AlreadyEnded) => "output with the id shows what it said",
+        (None, Kind::InputLocked) => {
+            "wait with output, or ask the person to let go of the keyboard; status shows who types"
+        }
+        (None, Kind::TerminalBusy) => {
+            "output with view=screen shows what is there; answer or leave it with session_send"
+        }
         _ => failure.hint(),
     }
 }
@@ -295,6 +304,8 @@ pub struct Desk {
     pub pipes: Pipes,
     /// What the tools of category `pty` remember.
     pub notes: pty::Notes,
+    /// Secrets that were typed from here.
+    pub masks: Masks,
     /// How far each run has been shown.
     cursors: Mutex<HashMap<Nonce, u64>>,
 }
@@ -313,6 +324,7 @@ impl Desk {
             leases: Leases::default(),
             pipes: Pipes::default(),
             notes: pty::Notes::default(),
+            masks: Masks::default(),
             cursors: Mutex::default(),
         })
     }
@@ -326,6 +338,18 @@ impl Desk {
     pub async fn shared_client(&self) -> Result<&Arc<Client>, Failure> {
         let open = async || Client::open(self.home.clone(), &self.surface).map(Arc::new);
         self.client.get_or_try_init(open).await
+    }
+
+    /// A secret by its name, for one use. From now on no answer shows it.
+    pub async fn secret(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let (phrases, name) = (self.home.phrases(), name.to_owned());
+        let masks = self.masks.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let value = phrases.get(&name)?;
+            masks.add(&name, &value);
+            Ok(value)
+        });
+        read.await.map_err(|_| Failure::new(Kind::Internal, "the secret was not read"))?
     }
 
     /// How long to wait, of what was asked for, and whether that is less.
@@ -369,6 +393,15 @@ pub struct Caller {
     pub cancelled: CancellationToken,
     /// Where progress goes, if anybody wants it.
     pub progress: Option<mpsc::Sender<(u64, String)>>,
+    /// The picture that goes with the answer, if one does.
+    pub picture: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Caller {
+    /// Adds a picture, a PNG, to the answer.
+    pub fn show(&self, png: Vec<u8>) {
+        *self.picture.lock().unwrap_or_else(PoisonError::into_inner) = Some(png);
+    }
 }
 
 /// How many characters to show, of what was asked for.

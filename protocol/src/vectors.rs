@@ -350,7 +350,10 @@ mod streams {
             ("read.head", view(View::Head(3))),
             ("read.tail", view(View::Tail(3))),
             ("read.range", view(View::Range { first: 10, count: 3 })),
-            ("read.grep", view(View::Grep { pattern: "a+".to_owned(), first: 1, limit: 5 })),
+            (
+                "read.grep",
+                view(View::Grep { pattern: "a+".to_owned(), first: 1, limit: 5, context: None }),
+            ),
             ("started", message(&ToBridge::Started(started))),
             ("resumed", message(&ToBridge::Resumed(vec![Offset { channel: 0, offset: 6 }]))),
             ("gap", message(&ToBridge::Gap { stdout: 100, stderr: 0, lines: 4 })),

@@ -140,6 +140,16 @@ proptest! {
         let (matches, more) = spool.grep(&pattern, first, 1000, 99_999);
         prop_assert_eq!(matches.iter().map(|found| found.line).collect::<Vec<_>>(), expected.clone());
         prop_assert_eq!(more, None);
+        let near = |number: &u64| number.saturating_sub(2).max(1)..=(number + 2).min(total);
+        let wanted: std::collections::BTreeSet<u64> = expected.iter().flat_map(near).collect();
+        let (around, more) = spool.around(&matches, 2, 99_999, None);
+        prop_assert_eq!(more, None);
+        for line in &around {
+            let whole = &lines[usize::try_from(line.first_line - 1).unwrap()];
+            prop_assert_eq!(&line.bytes[..], whole.strip_suffix(b"\n").unwrap_or(whole));
+        }
+        let numbers: Vec<u64> = around.iter().map(|line| line.first_line).collect();
+        prop_assert_eq!(numbers, wanted.into_iter().collect::<Vec<_>>());
         let (some, more) = spool.grep(&pattern, first, 2, 99_999);
         prop_assert_eq!(some.len(), expected.len().min(2));
         prop_assert_eq!(more, expected.get(2).copied());

@@ -14,6 +14,9 @@ pub(crate) const LINE: usize = 64 << 10;
 /// How much of a matching line is given.
 const SHOWN: usize = 2 << 10;
 
+/// How much is read around one match.
+const BLOCK: usize = 1 << 20;
+
 /// How much is read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -201,6 +204,42 @@ impl Spool {
         (found.matches, None)
     }
 
+    /// Matches with so many lines before and after each, every line a piece of its own, within the budget;
+    /// and the line to go on from, when there may be more.
+    pub(crate) fn around(
+        &self,
+        matches: &[Match],
+        context: u64,
+        budget: usize,
+        next: Option<u64>,
+    ) -> (Vec<Piece>, Option<u64>) {
+        let (mut lines, mut left, mut done) = (Vec::new(), budget, 0);
+        for (at, found) in matches.iter().enumerate() {
+            let first = found.line.saturating_sub(context).max(done + 1);
+            // The next match shows itself, with what is before it.
+            let limit = matches.get(at + 1).map_or(u64::MAX, |after| after.line - 1);
+            let last = found.line.saturating_add(context).min(limit);
+            if first > last {
+                continue;
+            }
+            let block = self.range(first, last - first + 1, BLOCK);
+            let from = lines.len();
+            for line in single(&block) {
+                let Some(rest) = left.checked_sub(line.bytes.len()) else {
+                    // Half a neighbourhood would be taken for a whole one, unless there is nothing else.
+                    if from > 0 {
+                        lines.truncate(from);
+                    }
+                    return (lines, Some(found.line + u64::from(from == 0)));
+                };
+                left = rest;
+                lines.push(line);
+            }
+            done = last;
+        }
+        (lines, next)
+    }
+
     /// Whether a line at or after `offset` matches.
     pub(crate) fn matches_after(&self, pattern: &Regex, offset: u64) -> bool {
         let mut reader = self.reader(offset, Mode::Lagging);
@@ -277,6 +316,26 @@ impl Found {
         });
         true
     }
+}
+
+/// Each line of a piece, by its first bytes.
+fn single(piece: &Piece) -> Vec<Piece> {
+    let mut lines = Vec::new();
+    let (mut offset, mut number) = (piece.offset, piece.first_line);
+    for (at, part) in piece.bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let line = part.strip_suffix(b"\n").unwrap_or(part);
+        let shown = line.get(..SHOWN).unwrap_or(line);
+        lines.push(Piece {
+            offset,
+            first_line: number,
+            starts_within: piece.starts_within && at == 0,
+            ends_within: shown.len() < line.len(),
+            bytes: shown.to_vec(),
+        });
+        offset += part.len() as u64;
+        number += 1;
+    }
+    lines
 }
 
 fn empty(offset: u64, first_line: u64, starts_within: bool) -> Piece {

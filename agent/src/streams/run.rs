@@ -460,6 +460,9 @@ pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
     })
 }
 
+/// So many lines around a match are shown at most.
+const CONTEXT: u32 = 50;
+
 /// Answers one look at a part of a log.
 async fn look<W: AsyncWrite + Unpin>(
     job: Arc<Job>,
@@ -483,9 +486,12 @@ fn parts(job: &Job, wanted: &Read) -> Result<(Vec<Piece>, Option<u64>), Failure>
         View::Head(lines) => spool.head(u64::from(*lines), budget),
         View::Tail(lines) => spool.tail(u64::from(*lines), budget),
         View::Range { first, count } => spool.range((*first).max(1), u64::from(*count), budget),
-        View::Grep { pattern, first, limit } => {
+        View::Grep { pattern, first, limit, context } => {
             let limit = usize::try_from(*limit).unwrap_or(0).min(10_000);
             let (matches, next) = spool.grep(&expression(pattern)?, (*first).max(1), limit, budget);
+            if let Some(context) = context.filter(|context| *context > 0) {
+                return Ok(spool.around(&matches, u64::from(context.min(CONTEXT)), budget, next));
+            }
             let pieces = matches.into_iter().map(|found| Piece {
                 offset: found.offset,
                 first_line: found.line,

@@ -210,6 +210,63 @@ mod tests {
         assert_eq!(key("ctrl-up", wanted).unwrap(), b"\x1b[1;5A");
     }
 
+    /// Every name, what it sends, and what it sends in application cursor mode where that is something else.
+    const TABLE: [(&str, &str, Option<&str>); 36] = [
+        ("enter", "\r", None),
+        ("tab", "\t", None),
+        ("shift-tab", "\x1b[Z", None),
+        ("escape", "\x1b", None),
+        ("backspace", "\x7f", None),
+        ("ctrl-backspace", "\x08", None),
+        ("space", " ", None),
+        ("ctrl-space", "\0", None),
+        ("up", "\x1b[A", Some("\x1bOA")),
+        ("down", "\x1b[B", Some("\x1bOB")),
+        ("right", "\x1b[C", Some("\x1bOC")),
+        ("left", "\x1b[D", Some("\x1bOD")),
+        ("home", "\x1b[H", Some("\x1bOH")),
+        ("end", "\x1b[F", Some("\x1bOF")),
+        ("shift-up", "\x1b[1;2A", None),
+        ("alt-left", "\x1b[1;3D", None),
+        ("ctrl-home", "\x1b[1;5H", None),
+        ("insert", "\x1b[2~", None),
+        ("delete", "\x1b[3~", None),
+        ("page-up", "\x1b[5~", None),
+        ("page-down", "\x1b[6~", None),
+        ("f1", "\x1bOP", None),
+        ("f2", "\x1bOQ", None),
+        ("f3", "\x1bOR", None),
+        ("f4", "\x1bOS", None),
+        ("f5", "\x1b[15~", None),
+        ("f6", "\x1b[17~", None),
+        ("f7", "\x1b[18~", None),
+        ("f8", "\x1b[19~", None),
+        ("f9", "\x1b[20~", None),
+        ("f10", "\x1b[21~", None),
+        ("f11", "\x1b[23~", None),
+        ("f12", "\x1b[24~", None),
+        ("alt-x", "\x1bx", None),
+        ("ctrl-alt-c", "\x1b\x03", None),
+        ("shift-f5", "\x1b[15;2~", None),
+    ];
+
+    #[test]
+    fn each_key_sends_its_bytes_in_both_cursor_modes() {
+        let application = Wanted { application_cursor: true, ..Wanted::default() };
+        for (name, bytes, other) in TABLE {
+            assert_eq!(key(name, Wanted::default()).unwrap(), bytes.as_bytes(), "{name}");
+            assert_eq!(
+                key(name, application).unwrap(),
+                other.unwrap_or(bytes).as_bytes(),
+                "{name}"
+            );
+        }
+        for letter in b'a'..=b'z' {
+            let name = format!("ctrl-{}", char::from(letter));
+            assert_eq!(key(&name, Wanted::default()).unwrap(), [letter - b'a' + 1], "{name}");
+        }
+    }
+
     #[test]
     fn several_lines_are_pasted_where_the_program_knows_how() {
         let knows = Wanted { bracketed_paste: true, ..Wanted::default() };

@@ -79,7 +79,8 @@ pub(crate) struct Status {
     pub(crate) json: Json,
 }
 
-fn online<T>(
+/// Does it on the network, and says goodbye.
+pub(crate) fn online<T>(
     client: &Client,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -147,6 +148,7 @@ impl Output {
                 pattern: self.pattern.clone().unwrap_or_default(),
                 first: self.offset,
                 limit: self.lines,
+                context: None,
             },
         };
         let request = Request::Read(Read { job, view, budget: BUDGET });

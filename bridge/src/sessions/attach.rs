@@ -17,6 +17,7 @@ use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::BEAT;
+use farwire_protocol::streams::session::hands::Hands;
 use farwire_protocol::streams::session::{
     Attach, Attached, Ended, KEYS, KEYS_WINDOW, Request, Size, TERMINAL, ToAgent, ToBridge,
 };
@@ -41,6 +42,10 @@ pub enum Do {
     Type(Bytes),
     /// Has a terminal of this size now.
     Resize(Size),
+    /// Takes the keyboard from whoever has it.
+    Take,
+    /// Lets go of the keyboard.
+    Release,
     /// Leaves.
     Detach,
 }
@@ -56,6 +61,8 @@ pub enum Event {
     Bytes(Bytes),
     /// What was typed was not passed on.
     Refused(Failure),
+    /// Who may type now.
+    Hands(Box<Hands>),
     /// The server cannot be reached; we try until it can.
     Lost(String),
     /// It can be reached again; so many typed bytes may be lost.
@@ -191,6 +198,8 @@ impl Attachment {
                     }
                 }
                 Some(Do::Resize(size)) => self.size = Some(size),
+                // Whoever wants the keyboard asks again when there is one.
+                Some(Do::Take | Do::Release) => {}
             }
         }
     }
@@ -209,7 +218,12 @@ impl Attachment {
 
     async fn once(&mut self, client: &Client, server: &Server) -> (Result<Left, Trouble>, bool) {
         let again = self.generation > 0;
-        let mut stream = match client.stream(server, Class::Interactive).await {
+        let opened = tokio::select! {
+            opened = client.stream(server, Class::Interactive) => opened,
+            // A server that cannot be reached holds nobody back.
+            () = self.leave() => return (Ok(Left::Detached), false),
+        };
+        let mut stream = match opened {
             Ok(stream) => stream,
             Err(failure) => return (Err(Trouble::Failed(failure)), false),
         };
@@ -334,6 +348,7 @@ impl Down<'_> {
             }
             ToBridge::Ack(keys) => drop(self.taken.send_replace(Some(keys))),
             ToBridge::Refused(failure) => self.tell(Event::Refused(failure)).await,
+            ToBridge::Hands(hands) => self.tell(Event::Hands(hands)).await,
             _ => {}
         }
     }
@@ -397,6 +412,8 @@ impl Up<'_> {
                         *self.size = Some(size);
                         writer.message(&message(&ToAgent::Resize(size)));
                     }
+                    Some(Do::Take) => writer.message(&message(&ToAgent::Take)),
+                    Some(Do::Release) => writer.message(&message(&ToAgent::Release)),
                 },
                 changed = self.acks.changed(), if full => changed.map_err(|_| gone())?,
             }

@@ -6,6 +6,7 @@ use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Delivery, Digest, Read, Request, Take, View};
+use regex::bytes::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -17,8 +18,8 @@ use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
 use crate::text::shown::{Budget, Keep};
 use crate::tools::run::{SLACK, Said, digest, header, output, tell, unreachable};
-use crate::tools::session;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::{picture, session};
 
 /// Raw bytes for one character that is shown, at most: colours and progress bars clean down.
 const RAW: usize = 8;
@@ -31,7 +32,7 @@ pub struct Output {
     pub id: String,
     /// Seconds (default 25; 0 = now).
     pub wait: Option<f64>,
-    /// Regex: return when a new line matches.
+    /// Regex: return on a matching line.
     pub until: Option<String>,
     /// Default: new.
     pub view: Option<Views>,
@@ -41,6 +42,8 @@ pub struct Output {
     pub lines: Option<u32>,
     /// Regex for grep.
     pub pattern: Option<String>,
+    /// Lines around matches.
+    pub context: Option<u32>,
     /// Characters (default 7500).
     pub max_output: Option<usize>,
 }
@@ -62,13 +65,15 @@ pub enum Views {
     Grep,
     // What a session's terminal shows.
     Screen,
+    // The same as a picture.
+    Png,
 }
 
 impl Tool for Output {
     const NAME: &'static str = "output";
     const TITLE: &'static str = "Read or wait";
-    const ABOUT: &'static str = "Wait for and read the output of a run or session; view=screen shows a terminal. Default: what is new since your \
-        last read, waiting for exit or for the until pattern. Also re-reads any part or greps it.";
+    const ABOUT: &'static str = "Read or wait for the output of a run or session. Default: what is new, waiting for \
+        exit or for the until pattern. Other views re-read or grep any part; screen and png show a terminal.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
@@ -79,7 +84,8 @@ impl Tool for Output {
             Views::Screen if session => {
                 session::look(client, (id, &server, job), budget(self.max_output)).await
             }
-            Views::Screen => {
+            Views::Png if session => picture::draw(desk, caller, (id, &server, job)).await,
+            Views::Screen | Views::Png => {
                 Err(Failure::new(Kind::InvalidArgument, "output: a run has no screen")
                     .with_hint("use view=tail"))
             }
@@ -143,13 +149,14 @@ impl Output {
         let first = self.offset.unwrap_or(1);
         let (view, keep) = match self.view.unwrap_or(Views::Tail) {
             Views::Head => (View::Head(lines), Keep::Start),
-            Views::Tail | Views::New | Views::Screen => (View::Tail(lines), Keep::End),
+            Views::Tail | Views::New | Views::Screen | Views::Png => (View::Tail(lines), Keep::End),
             Views::Range => (View::Range { first, count: lines }, Keep::Start),
             Views::Grep => {
                 let pattern = self.pattern.clone().ok_or_else(|| {
                     Failure::new(Kind::InvalidArgument, "output: view=grep needs a pattern")
                 })?;
-                (View::Grep { pattern, first, limit: lines }, Keep::Start)
+                let context = self.context.filter(|context| *context > 0);
+                (View::Grep { pattern, first, limit: lines, context }, Keep::Start)
             }
         };
         let budget = budget(self.max_output);
@@ -160,21 +167,28 @@ impl Output {
             NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
         })?;
         Ok(match &self.pattern {
-            Some(pattern) if self.view == Some(Views::Grep) => found(id, &answer, pattern, budget),
+            Some(pattern) if self.view == Some(Views::Grep) => {
+                found(id, &answer, (pattern, self.context.unwrap_or(0)), budget)
+            }
             _ => Said { id, answer: &answer, keep, budget, limited: None }.to_string(),
         })
     }
 }
 
 /// Matching lines, each with its number.
-fn found(id: ShortId, answer: &Answer, pattern: &str, budget: Budget) -> String {
-    let shown = Matches::fit(&answer.pieces, budget);
+fn found(id: ShortId, answer: &Answer, (pattern, context): (&str, u32), budget: Budget) -> String {
+    // The agent has read it as one before.
+    let shown = match Regex::new(pattern) {
+        Ok(pattern) if context > 0 => Matches::around(&answer.pieces, &pattern, budget),
+        _ => Matches::fit(&answer.pieces, budget),
+    };
     let state = &answer.ended.state;
     let header = header(id, state).field(Key::Matches, shown.count).hidden(shown.removed.hidden());
     let line = match shown.next.or(answer.ended.next) {
         Some(line) => {
             let call = output(id).with("view", "grep").with("pattern", pattern);
-            header.next(&call.with("offset", line))
+            let call = call.with("offset", line);
+            header.next(&if context > 0 { call.with("context", context) } else { call })
         }
         None if state.is_open() => header.next(&output(id)),
         None => header.end(),
@@ -197,7 +211,7 @@ mod tests {
         let pieces: Vec<_> = (1..=9).map(|at| piece(at * 100)).collect();
         let answer = Answer { ended: Ended { state, next: Some(901), matched: None }, pieces };
         let id = "r7".parse().unwrap();
-        let text = found(id, &answer, "^x+,", Budget::new(250));
+        let text = found(id, &answer, ("^x+,", 0), Budget::new(250));
         let line = "x".repeat(99);
         assert_eq!(
             text,
@@ -206,7 +220,7 @@ mod tests {
                  next=output(id=r7,view=grep,pattern=\"^x+,\",offset=300)]\n100: {line}\n200: {line}\n"
             )
         );
-        let text = found(id, &answer, "x", Budget::default());
+        let text = found(id, &answer, ("x", 0), Budget::default());
         assert!(text.contains(" matches=9 next=output(id=r7,view=grep,pattern=x,offset=901)]\n"));
     }
 }

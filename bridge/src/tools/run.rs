@@ -27,6 +27,7 @@ use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::neutral::neutral_within;
 use crate::text::shown::{Budget, Keep, Shown, Total, fit};
 use crate::tools::output::Output;
+use crate::tools::session;
 use crate::tools::{Caller, Desk, Effect, Tool, budget, fate};
 
 /// How much longer than its wait an answer may take on the way.
@@ -44,8 +45,10 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Server name, from servers.
-    pub server: String,
-    /// Shell command line; pipes, && and here-documents work.
+    pub server: Option<String>,
+    /// Session to type it into, instead.
+    pub session: Option<String>,
+    /// Shell command line.
     pub command: String,
     /// Default: home.
     pub cwd: Option<String>,
@@ -55,11 +58,11 @@ pub struct Run {
     pub stdin: Option<String>,
     /// Run as this user.
     pub user: Option<String>,
-    /// Login shell with start-up files.
+    /// Login shell.
     pub login: Option<bool>,
-    /// Seconds to wait (default 25); then it goes on and you get its id.
+    /// Seconds (default 25); then it goes on under its id.
     pub wait: Option<f64>,
-    /// Kill after seconds (default: never).
+    /// Kill after seconds.
     pub timeout: Option<f64>,
     /// Characters (default 7500).
     pub max_output: Option<usize>,
@@ -77,8 +80,17 @@ impl Tool for Run {
         let client = desk.client().await?;
         let slow = is_slow(&self.command).then_some(AT_ONCE);
         let (wait, clamped) = desk.wait(self.wait.or(slow))?;
-        let server = client.find(&self.server).await?;
         let budget = budget(self.max_output);
+        if let Some(id) = &self.session {
+            self.only_a_line()?;
+            let what = (id.as_str(), self.command.clone());
+            return session::run(desk, caller, what, (wait, budget)).await;
+        }
+        let name = self.server.as_ref().ok_or_else(|| {
+            Failure::new(Kind::InvalidArgument, "run: server is missing")
+                .with_hint("name a server, or a session to type it into")
+        })?;
+        let server = client.find(name).await?;
         let mut start = self.start(wait, budget, caller.progress.is_some())?;
         let begun = Instant::now();
         loop {
@@ -115,6 +127,27 @@ impl Tool for Run {
 }
 
 impl Run {
+    /// A session has its own directory, variables, user and terminal, and ends when it ends.
+    fn only_a_line(&self) -> Result<(), Failure> {
+        let given = [
+            ("server", self.server.is_some()),
+            ("cwd", self.cwd.is_some()),
+            ("env", self.env.is_some()),
+            ("stdin", self.stdin.is_some()),
+            ("user", self.user.is_some()),
+            ("login", self.login.is_some()),
+            ("timeout", self.timeout.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((name, _)) => Err(Failure::new(
+                Kind::InvalidArgument,
+                format!("run: {name} and session do not go together"),
+            )
+            .with_hint("leave it out, or write it into the command: cd /x && A=b command")),
+        }
+    }
+
     fn start(self, wait: Duration, budget: Budget, progress: bool) -> Result<Start, Failure> {
         let variable = |(name, value): (String, String)| Variable {
             name: Blob(name.into_bytes()),
@@ -141,13 +174,13 @@ impl Run {
     }
 }
 
-fn milliseconds(seconds: f64) -> Result<u64, Failure> {
+pub(super) fn milliseconds(seconds: f64) -> Result<u64, Failure> {
     let fits = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST);
     let fits = fits.and_then(|duration| u64::try_from(duration.as_millis()).ok());
     fits.filter(|&milliseconds| milliseconds > 0).ok_or_else(|| {
-        let message = "timeout is not between 0.001 and 31622400 seconds";
+        let message = "a time is not between 0.001 and 31622400 seconds";
         Failure::new(Kind::InvalidArgument, message)
-            .with_hint("leave timeout out, and the run may take as long as it takes")
+            .with_hint("leave it out, and it may take as long as it takes")
     })
 }
 

@@ -21,11 +21,13 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Program, Variable};
+use farwire_protocol::streams::session::hands::Limits;
 use farwire_protocol::streams::session::{
     Because, Doing, Ended, Input, Request, SEND_LIMIT, Send, Size, Start,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use zeroize::Zeroize as _;
 
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::NoAnswer;
@@ -36,6 +38,7 @@ use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::neutral::neutral_within;
 use crate::text::shown::{Budget, Keep, Piece, Total, fit};
 use crate::tools::output::Output;
+use crate::tools::run::milliseconds;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 
 /// The tools of category `session`, in the order in which clients list them.
@@ -67,7 +70,7 @@ const RAW: usize = 4;
 pub struct SessionOpen {
     /// Server name, from servers.
     pub server: String,
-    /// Taken up if it runs, else opened.
+    /// Resumed if it runs.
     pub name: Option<String>,
     /// Default: login shell.
     pub command: Option<String>,
@@ -81,13 +84,15 @@ pub struct SessionOpen {
     pub cols: Option<u16>,
     /// Rows (default 40).
     pub rows: Option<u16>,
+    /// Close after idle seconds.
+    pub idle: Option<f64>,
 }
 
 impl Tool for SessionOpen {
     const NAME: &'static str = "session_open";
     const TITLE: &'static str = "Open terminal";
     const ABOUT: &'static str = "Open or resume a persistent terminal (pty, shell, tmux-like) on a server: keeps \
-        its directory, variables and programs; survives disconnects. Then use session_send.";
+        its directory, variables and programs; survives disconnects.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: false, open_world: true };
 
@@ -98,6 +103,8 @@ impl Tool for SessionOpen {
             name: Blob(name.into_bytes()),
             value: Blob(value.into_bytes()),
         };
+        let idle_ms = self.idle.map(milliseconds).transpose()?;
+        let limits = idle_ms.map(|_| Limits { idle_ms, ..Limits::default() });
         let request = Request::Open(Start {
             request: random_nonce()?,
             instance: client.instance(&server).await?,
@@ -112,7 +119,7 @@ impl Tool for SessionOpen {
             timeout_ms: None,
             caller: None,
             labels: None,
-            limits: None,
+            limits,
         });
         let answer = ask(client, &server, &request, Duration::from_secs(25)).await;
         let answer = answer.map_err(said)?;
@@ -138,11 +145,13 @@ pub struct SessionSend {
     pub text: Option<String>,
     /// Press Enter after text (default true).
     pub enter: Option<bool>,
+    /// Stored secret to type unseen, by name.
+    pub secret: Option<String>,
     /// Then these keys: ctrl-c, up, f5, escape …
     pub keys: Option<Vec<String>>,
-    /// Seconds (default 10) for the command to end or the program to wait.
+    /// Seconds (default 10).
     pub wait: Option<f64>,
-    /// Regex: return when a new line matches.
+    /// Regex: return on a matching line.
     pub until: Option<String>,
     /// Characters (default 7500).
     pub max_output: Option<usize>,
@@ -151,9 +160,9 @@ pub struct SessionSend {
 impl Tool for SessionSend {
     const NAME: &'static str = "session_send";
     const TITLE: &'static str = "Type into terminal";
-    const ABOUT: &'static str = "Type a command or keys into a terminal session and see what comes: output, exit code \
-        of the command, and state: prompt, running, password, pager, editor, repl. \
-        Full-screen programs: then output with view=screen.";
+    const ABOUT: &'static str = "Type a command or keys into a terminal session: output, exit code and state: \
+        prompt, running, password, pager, editor, repl. \
+        Full-screen programs: output with view=screen.";
     const EFFECT: Effect = Effect::ACTS;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
@@ -161,7 +170,11 @@ impl Tool for SessionSend {
         let (wait, _) = desk.wait(Some(self.wait.unwrap_or(10.0)))?;
         let (id, server, session) = find(client, &self.id)?;
         let budget = budget(self.max_output);
-        let input = self.input()?;
+        let mut input = self.input()?;
+        if let Some(name) = &self.secret {
+            let value = desk.secret(name).await?;
+            input.insert(0, Input::Secret(Blob(value.to_vec())));
+        }
         let send = Send {
             request: random_nonce()?,
             session,
@@ -174,15 +187,7 @@ impl Tool for SessionSend {
             caller: None,
             at_prompt: None,
         };
-        let request = Request::Send(send);
-        let asked = ask(client, &server, &request, wait + SLACK);
-        let answer = tokio::select! {
-            answer = asked => answer.map_err(said)?,
-            () = caller.cancelled.cancelled() => {
-                let text = "the wait was cancelled; what was typed stays typed";
-                return Err(Failure::new(Kind::Cancelled, text));
-            }
-        };
+        let answer = exchange(client, (&server, caller), send, wait).await?;
         desk.shown(session, answer.ended.offset);
         Ok(told(id, &answer, budget))
     }
@@ -191,7 +196,16 @@ impl Tool for SessionSend {
 impl SessionSend {
     fn input(&self) -> Result<Vec<Input>, Failure> {
         let mut input = Vec::new();
-        if let Some(text) = &self.text {
+        if self.secret.is_some() {
+            if self.text.is_some() {
+                let text = "session_send: text and secret do not go together";
+                return Err(Failure::new(Kind::InvalidArgument, text)
+                    .with_hint("send the command first, and the secret when state=password"));
+            }
+            if self.enter.unwrap_or(true) {
+                input.push(Input::Key("enter".to_owned()));
+            }
+        } else if let Some(text) = &self.text {
             if text.len() > SEND_LIMIT / 2 {
                 return Err(Failure::new(Kind::TooLarge, "text has more than 32 KiB")
                     .with_hint("write it to a file with run and its stdin, and use that"));
@@ -209,6 +223,65 @@ impl SessionSend {
     }
 }
 
+/// Types something and waits for what comes of it. What was secret of it is wiped.
+async fn exchange(
+    client: &Client,
+    (server, caller): (&Server, &Caller),
+    send: Send,
+    wait: Duration,
+) -> Result<Answer, Failure> {
+    let mut request = Request::Send(send);
+    let answer = tokio::select! {
+        answer = ask(client, server, &request, wait + SLACK) => answer.map_err(said),
+        () = caller.cancelled.cancelled() => {
+            let text = "the wait was cancelled; what was typed stays typed";
+            Err(Failure::new(Kind::Cancelled, text))
+        }
+    };
+    if let Request::Send(send) = &mut request {
+        for one in &mut send.input {
+            if let Input::Secret(Blob(value)) = one {
+                value.zeroize();
+            }
+        }
+    }
+    answer
+}
+
+/// A command line for the shell of a session, for `run`.
+pub(super) async fn run(
+    desk: &Desk,
+    caller: &Caller,
+    (id, command): (&str, String),
+    (wait, budget): (Duration, Budget),
+) -> Result<String, Failure> {
+    let client = desk.client().await?;
+    let (id, server, session) = find(client, id)?;
+    if command.len() > SEND_LIMIT / 2 {
+        return Err(Failure::new(Kind::TooLarge, "command has more than 32 KiB")
+            .with_hint("write it to a file with run and its stdin, and run that"));
+    }
+    let mut line = command.into_bytes();
+    if line.last() != Some(&b'\n') {
+        line.push(b'\n');
+    }
+    let send = Send {
+        request: random_nonce()?,
+        session,
+        instance: client.instance(&server).await?,
+        input: vec![Input::Text(Blob(line))],
+        wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        until: None,
+        budget: u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX),
+        from: None,
+        caller: None,
+        at_prompt: Some(true),
+    };
+    let answer = exchange(client, (&server, caller), send, wait).await?;
+    desk.shown(session, answer.ended.offset);
+    Ok(told(id, &answer, budget))
+}
+
 /// The session of this name on a server.
 pub async fn named(client: &Client, server: &Server, name: &str) -> Result<Nonce, Failure> {
     let jobs = jobs::jobs(client, server, true).await?;
@@ -221,7 +294,7 @@ pub async fn named(client: &Client, server: &Server, name: &str) -> Result<Nonce
     })
 }
 
-fn said(error: NoAnswer) -> Failure {
+pub(super) fn said(error: NoAnswer) -> Failure {
     match error {
         NoAnswer::Failed(failure) => failure,
         NoAnswer::Unreachable(why) => Failure::new(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::Doing;
+use farwire_protocol::streams::session::hands::{Hands, Policy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use crate::client::{Client, Server};
 use crate::runs::{control, id_of};
 use crate::sessions;
+use crate::sessions::who::who;
 use crate::text::header::{Fate, Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -33,15 +35,18 @@ pub struct Status {
 impl Tool for Status {
     const NAME: &'static str = "status";
     const TITLE: &'static str = "Open handles";
-    const ABOUT: &'static str = "List what is open now: running commands with ids, age and owner; with all, also those that ended.";
+    const ABOUT: &'static str = "List what is open: runs and sessions with id, state, who types, age, owner; with all, also ended ones.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let (open, trouble) =
             open(client, self.server.as_deref(), self.all.unwrap_or(false)).await?;
-        let plural = if open.len() == 1 { "" } else { "s" };
-        let mut header = Header::new(Word::Open).words(format_args!("{} run{plural}", open.len()));
+        let sessions = open.iter().filter(|one| one.id.starts_with('s')).count();
+        let mut header = Header::new(Word::Open).words(count(open.len() - sessions, "run"));
+        if sessions > 0 {
+            header = header.words(count(sessions, "session"));
+        }
         if !trouble.is_empty() {
             let failed = trouble.iter().map(|(name, failure)| format!("{name}:{}", failure.kind));
             header = header.field(Key::Failed, failed.collect::<Vec<_>>().join(","));
@@ -52,6 +57,10 @@ impl Tool for Status {
         }
         Ok(format!("{}\n{text}", header.end()))
     }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A job by its short id.
@@ -69,6 +78,9 @@ pub struct Open {
     pub age_ms: u64,
     /// Who asked: device and surface.
     pub owner: String,
+    /// Who types, if it is a session and not everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typing: Option<String>,
     /// As which user it runs.
     pub user: String,
     /// What runs.
@@ -77,10 +89,14 @@ pub struct Open {
 
 /// What is open, for models and people.
 pub fn table(open: &[Open]) -> Table {
-    let mut table = Table::new().limit(1, 64).limit(5, 100);
+    let mut table = Table::new().limit(1, 64).limit(2, 100).limit(5, 100);
     for job in open {
         let time = human::duration(Duration::from_millis(job.duration_ms));
-        table.row([&job.id, &job.server, &job.state, &time, &job.owner, &job.command]);
+        let state = match &job.typing {
+            Some(who) => &format!("{} typing={who}", job.state),
+            None => &job.state,
+        };
+        table.row([&job.id, &job.server, state, &time, &job.owner, &job.command]);
     }
     table
 }
@@ -117,8 +133,14 @@ pub async fn open(
                         Some(doing) if doing != Doing::Exited => Fate::Doing(doing, None),
                         _ => fate(&job.state),
                     };
+                    let hands = job.session.as_ref().and_then(|session| session.hands.as_ref());
+                    let everybody =
+                        |hands: &&Hands| hands.lease.is_none() && hands.policy == Policy::Shared;
+                    let typing =
+                        hands.filter(|hands| !everybody(hands)).map(|hands| who(Some(hands)));
                     found.push(Open {
                         id: id.to_string(),
+                        typing,
                         server: server.name.clone(),
                         state: fate.to_string(),
                         duration_ms: job.state.duration_ms,

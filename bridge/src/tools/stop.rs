@@ -28,7 +28,7 @@ const SINGLE: Duration = Duration::from_secs(2);
 pub struct Stop {
     /// Run or session id, e.g. r12 or s3.
     pub id: String,
-    /// Send only this signal: INT, TERM, KILL, HUP, QUIT, USR1 or USR2.
+    /// Only this signal: INT, TERM, KILL, HUP …
     pub signal: Option<String>,
 }
 

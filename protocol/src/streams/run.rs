@@ -217,6 +217,9 @@ pub enum View {
         /// At most so many matches.
         #[n(2)]
         limit: u32,
+        /// With so many lines before and after each, every line a piece of its own.
+        #[n(3)]
+        context: Option<u32>,
     },
 }
 

@@ -188,8 +188,8 @@ pub struct Send {
     pub at_prompt: Option<bool>,
 }
 
-/// Something to type.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+/// Something to type. Its `Debug` leaves secrets out.
+#[derive(Clone, Decode, Encode, Eq, PartialEq)]
 pub enum Input {
     /// Text. Several lines are pasted as one where the program knows how.
     #[n(0)]
@@ -200,6 +200,16 @@ pub enum Input {
     /// A secret: typed only where the terminal does not show it, and noted nowhere.
     #[n(2)]
     Secret(#[n(0)] Blob),
+}
+
+impl core::fmt::Debug for Input {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Self::Key(name) => f.debug_tuple("Key").field(name).finish(),
+            Self::Secret(_) => f.write_str("Secret(…)"),
+        }
+    }
 }
 
 /// Asks for commands.

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "signal masks are not in rustix")]
 
+mod hazards;
+
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt;

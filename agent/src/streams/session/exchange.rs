@@ -62,6 +62,9 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         bracketed_paste: screen.bracketed_paste(),
     });
     let typed = typed(&send.input, wanted)?;
+    if !terminal.knows(send.request) {
+        fits(terminal.doing(job), send)?;
+    }
     let now = Sent { offset: job.spool.stats().end, ended: terminal.marks(Marks::ended) };
     let (before, known) = if typed.is_empty() {
         let offset = send.from.unwrap_or(now.offset).min(now.offset);
@@ -85,6 +88,20 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     let because = wait(job, terminal, before, until.as_ref(), deadline).await;
     let looking = typed.is_empty();
     answer(job, terminal, (before, because, looking), send.budget, writer).await
+}
+
+/// Whether the terminal does what it must do for this to be typed.
+fn fits(doing: Doing, send: &Send) -> Result<(), Failure> {
+    let secret = send.input.iter().any(|one| matches!(one, Input::Secret(_)));
+    let busy = |text: &str| Failure::new(Kind::TerminalBusy, text);
+    if send.at_prompt == Some(true) && doing != Doing::Prompt {
+        return Err(busy(&format!("the terminal is not at a prompt: {}", doing.name())));
+    }
+    if secret && doing != Doing::Password {
+        let text = "no program asks for a secret: what is typed now would be shown";
+        return Err(busy(text).with_hint("type it when the state is `password`"));
+    }
+    Ok(())
 }
 
 fn typed(input: &[Input], wanted: Wanted) -> Result<Vec<u8>, Failure> {

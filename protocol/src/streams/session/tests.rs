@@ -307,3 +307,10 @@ fn any_bytes_are_a_message_or_an_error() {
         }
     });
 }
+
+#[test]
+fn a_secret_to_type_is_not_printed() {
+    let shown = format!("{:?}", Input::Secret(Blob(b"hunter2".to_vec())));
+    assert_eq!(shown, "Secret(…)");
+    assert!(format!("{:?}", Input::Key("up".to_owned())).contains("up"));
+}

@@ -1,0 +1,258 @@
+//! What is on our screen: what the terminal says, and now and then a line of ours in brackets.
+
+use std::cell::Cell;
+
+use farwire_protocol::failure::Failure;
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::Attached;
+use farwire_protocol::streams::session::hands::{Hands, Policy};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use crate::sessions::attach::{Do, Event};
+use crate::sessions::who::actor;
+use crate::text::neutral::neutral_within;
+use crate::text::passage::Passage;
+
+/// So much is gathered before it is written.
+const GATHERED: usize = 256 << 10;
+
+/// What is on our screen.
+pub(super) struct Shown<'a> {
+    pub(super) name: String,
+    pub(super) session: Option<Nonce>,
+    /// Whether the keyboard is ours.
+    pub(super) held: &'a Cell<bool>,
+    /// What we do about what happens.
+    pub(super) todo: &'a mpsc::Sender<Do>,
+    may_type: bool,
+    /// Nobody holds it, and it was ours when the link went: it is ours again when it is back.
+    wants_back: bool,
+    /// A refusal was shown, and nothing has changed since.
+    refused: bool,
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn new(held: &'a Cell<bool>, todo: &'a mpsc::Sender<Do>) -> Self {
+        let (name, may_type) = (String::new(), true);
+        Self { name, session: None, held, todo, may_type, wants_back: false, refused: false }
+    }
+
+    /// Writes what happens. Comes to no end.
+    pub(super) async fn write<T>(
+        &mut self,
+        output: &mut pipe::Sender,
+        mut events: mpsc::Receiver<Event>,
+    ) -> T {
+        let mut passage = Passage::default();
+        let mut out = Vec::new();
+        while let Some(event) = events.recv().await {
+            out.clear();
+            self.show(event, &mut passage, &mut out);
+            while let Ok(event) = events.try_recv() {
+                self.show(event, &mut passage, &mut out);
+                if out.len() > GATHERED {
+                    break;
+                }
+            }
+            if output.write_all(&out).await.is_err() {
+                // The terminal is gone, and the reading half notices.
+                break;
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn show(&mut self, event: Event, passage: &mut Passage, out: &mut Vec<u8>) {
+        match event {
+            Event::Bytes(bytes) => passage.pass(&bytes, out),
+            Event::Attached(Attached { name, session, .. }) => {
+                (self.name, self.session) = (name, Some(session));
+            }
+            Event::Screen => {
+                *passage = Passage::default();
+                out.extend_from_slice(b"\x1b[?1049l\x1b[!p\x1b[H\x1b[2J");
+            }
+            Event::Refused(failure) => {
+                // One line for as long as nothing changes, not one for each key.
+                if !self.refused {
+                    self.refused = true;
+                    say(&refusal(&failure), passage, out);
+                }
+            }
+            Event::Hands(hands) => {
+                if let Some(text) = self.hands(&hands) {
+                    say(&text, passage, out);
+                }
+            }
+            Event::Lost(why) => {
+                self.wants_back = self.held.get();
+                let why = neutral_within(&why, 200);
+                say(&format!("farwire: {why}; trying to come back, Ctrl-] leaves"), passage, out);
+            }
+            Event::Back(0) => self.wants_back |= self.held.get(),
+            Event::Back(lost) => {
+                self.wants_back |= self.held.get();
+                say(
+                    &format!(
+                        "farwire: back; whether the last {lost} bytes that were typed have arrived is not known"
+                    ),
+                    passage,
+                    out,
+                );
+            }
+        }
+    }
+
+    /// What is said of a change, if it matters to whoever sits here.
+    fn hands(&mut self, hands: &Hands) -> Option<String> {
+        let holder = hands.lease.as_ref().map(|lease| &lease.holder);
+        let mine = holder.is_some_and(|holder| holder.mine == Some(true));
+        let (held, could) = (self.held.replace(mine), self.may_type);
+        self.may_type = hands.may_type;
+        if mine {
+            self.wants_back = false;
+        }
+        if std::mem::take(&mut self.wants_back) && holder.is_none() {
+            // It was lost with the link. A full queue is of keys, and asks by itself later.
+            let _ = self.todo.try_send(Do::Take);
+            return None;
+        }
+        if could != self.may_type || held != mine {
+            self.refused = false;
+        }
+        let text = match (held, mine, holder) {
+            (false, true, _) => "the keyboard is yours; Ctrl-^ lets go of it".to_owned(),
+            (true, false, Some(other)) => {
+                format!("{} took the keyboard; Ctrl-^ takes it back", actor(other))
+            }
+            (true, false, None) if hands.may_type => "you let go of the keyboard".to_owned(),
+            (_, false, Some(other)) if could && !hands.may_type => {
+                format!("{} has the keyboard; Ctrl-^ takes it", actor(other))
+            }
+            (_, false, None) if could && !hands.may_type => rule(hands),
+            (false, false, _) if !could && hands.may_type => "you may type again".to_owned(),
+            _ => return None,
+        };
+        Some(format!("farwire: {text}"))
+    }
+}
+
+fn rule(hands: &Hands) -> String {
+    match (hands.policy, &hands.drafting) {
+        (Policy::AgentOnly, _) => "only agents may type here; Ctrl-^ takes the keyboard".to_owned(),
+        (_, Some(other)) => format!("{} is typing", actor(other)),
+        _ => "you may not type here now".to_owned(),
+    }
+}
+
+fn refusal(failure: &Failure) -> String {
+    format!("farwire: not typed: {}", neutral_within(&failure.message, 200))
+}
+
+/// Says something: on a line of its own, or, where a program has the screen to itself, on the last row.
+fn say(text: &str, passage: &Passage, out: &mut Vec<u8>) {
+    let line = match passage.alternate() {
+        true => format!("\x1b7\x1b[999;1H\x1b[0;7m\x1b[K[{text}]\x1b[0m\x1b8"),
+        false => format!("\r\n[{text}]\r\n"),
+    };
+    out.extend_from_slice(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::failure::Kind;
+    use farwire_protocol::streams::session::hands::{Actor, Lease};
+
+    use super::*;
+
+    fn hands(holder: Option<bool>, may_type: bool) -> Event {
+        let actor = |mine| Actor {
+            device: "laptop".to_owned(),
+            surface: if mine { "human" } else { "ai-local" }.to_owned(),
+            client: None,
+            mine: Some(mine),
+        };
+        let lease = |mine| Lease { holder: actor(mine), age_ms: 0, left_ms: None };
+        Event::Hands(Box::new(Hands {
+            policy: Policy::Shared,
+            lease: holder.map(lease),
+            may_type,
+            transfer: None,
+            drafting: None,
+        }))
+    }
+
+    /// What is said of each event, one line each.
+    fn said(events: Vec<Event>) -> Vec<String> {
+        let held = Cell::new(false);
+        let (todo, mut doing) = mpsc::channel(9);
+        let mut shown = Shown::new(&held, &todo);
+        let mut passage = Passage::default();
+        let mut said = Vec::new();
+        for event in events {
+            let mut out = Vec::new();
+            shown.show(event, &mut passage, &mut out);
+            said.push(String::from_utf8(out).unwrap().trim().to_owned());
+        }
+        if doing.try_recv().is_ok() {
+            said.push("take".to_owned());
+        }
+        said
+    }
+
+    #[test]
+    fn a_line_is_said_only_when_it_matters() {
+        assert_eq!(said(vec![hands(None, true), hands(None, true)]), ["", ""]);
+        let all = said(vec![
+            hands(None, true),
+            hands(Some(false), false),
+            hands(Some(true), true),
+            hands(Some(true), true),
+            hands(Some(false), false),
+            hands(None, true),
+        ]);
+        assert_eq!(
+            all,
+            [
+                "",
+                "[farwire: laptop/ai-local has the keyboard; Ctrl-^ takes it]",
+                "[farwire: the keyboard is yours; Ctrl-^ lets go of it]",
+                "",
+                "[farwire: laptop/ai-local took the keyboard; Ctrl-^ takes it back]",
+                "[farwire: you may type again]",
+            ]
+        );
+    }
+
+    #[test]
+    fn many_refused_keys_are_one_line() {
+        let refused = || Event::Refused(Failure::new(Kind::InputLocked, "it is locked\x1b[2J"));
+        let all = said(vec![refused(), refused(), hands(Some(true), true), refused()]);
+        assert!(all[0].starts_with("[farwire: not typed: it is locked"), "{all:?}");
+        assert!(!all[0].contains("\x1b[2J") && all[1].is_empty() && !all[3].is_empty(), "{all:?}");
+    }
+
+    #[test]
+    fn a_keyboard_that_went_with_the_link_is_taken_back_if_nobody_has_it() {
+        let lost = || Event::Lost("gone".to_owned());
+        let all = said(vec![hands(Some(true), true), lost(), Event::Back(0), hands(None, true)]);
+        assert_eq!(all.last().unwrap(), "take");
+        let all =
+            said(vec![hands(Some(true), true), lost(), Event::Back(0), hands(Some(false), false)]);
+        assert!(all.last().unwrap().contains("took the keyboard"), "{all:?}");
+    }
+
+    #[test]
+    fn within_a_full_screen_program_the_line_is_the_last_row() {
+        let all = said(vec![
+            Event::Bytes(bytes::Bytes::from_static(b"\x1b[?1049h")),
+            hands(Some(true), true),
+            Event::Bytes(bytes::Bytes::from_static(b"\x1b[?1049l")),
+            hands(None, true),
+        ]);
+        assert!(all[1].starts_with("\x1b7\x1b[999;1H") && all[1].ends_with("\x1b8"), "{all:?}");
+        assert_eq!(all[3], "[farwire: you let go of the keyboard]");
+    }
+}

@@ -1,0 +1,121 @@
+//! `farwire session …`: one terminal, looked at, typed into and put in order without attaching to it.
+
+mod commands;
+mod hands;
+mod history;
+mod shape;
+mod shown;
+mod typed;
+
+use clap::{Args, Subcommand};
+use farwire_keystore::ShortId;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::id::Nonce;
+
+use crate::cli::jobs::online;
+use crate::client::{Client, Server};
+use crate::runs::answer::NoAnswer;
+use crate::sessions::listed::locate;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// Show how it is: state, who types, who is attached, labels, limits
+    Show(shown::Show),
+    /// Print what its screen shows
+    Screen(shown::Screen),
+    /// Type into it, and print what comes of it
+    Send(typed::Send),
+    /// List the commands that its shell has carried out
+    Commands(commands::Commands),
+    /// Print what happened to it, and who did it
+    History(history::History),
+    /// Give its terminal another size
+    Resize(shape::Resize),
+    /// Send a signal to the program in its foreground
+    Signal(shape::Signal),
+    /// Take the keyboard: nobody else types until you release it
+    Take(hands::Take),
+    /// Release the keyboard
+    Release(hands::Release),
+    /// Give the keyboard to somebody else
+    Handoff(hands::Handoff),
+    /// Show or change who may type while nobody holds the keyboard
+    Policy(hands::SetPolicy),
+    /// File it under a tag or a group, or let nobody type
+    Label(shape::Label),
+    /// Show or change its bounds
+    Limits(shape::SetLimits),
+    /// End its program
+    Close(shape::Close),
+}
+
+/// Which session.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Which session: its id, such as s3, or SERVER/NAME
+    #[arg(value_name = "SESSION")]
+    session: String,
+}
+
+/// A session that was found.
+struct Found {
+    id: ShortId,
+    server: Server,
+    session: Nonce,
+}
+
+impl Which {
+    async fn find(&self, client: &Client) -> Result<Found, Failure> {
+        let (id, server, session) = locate(client, &self.session).await?;
+        Ok(Found { id, server, session })
+    }
+}
+
+fn failed(error: NoAnswer) -> Failure {
+    match error {
+        NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
+    }
+}
+
+impl Session {
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Show(show) => show.json.json,
+            Self::Screen(screen) => screen.json.json,
+            Self::Send(send) => send.json.json,
+            Self::Commands(commands) => commands.json.json,
+            Self::History(history) => history.json.json,
+            Self::Resize(resize) => resize.json.json,
+            Self::Signal(signal) => signal.json.json,
+            Self::Take(take) => take.json.json,
+            Self::Release(release) => release.json.json,
+            Self::Handoff(handoff) => handoff.json.json,
+            Self::Policy(policy) => policy.json.json,
+            Self::Label(label) => label.json.json,
+            Self::Limits(limits) => limits.json.json,
+            Self::Close(close) => close.json.json,
+        }
+    }
+
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let done = async {
+            match self {
+                Self::Show(show) => show.carry_out(client).await.map(|()| 0),
+                Self::Screen(screen) => screen.carry_out(client).await.map(|()| 0),
+                Self::Send(send) => send.carry_out(client).await,
+                Self::Commands(commands) => commands.carry_out(client).await.map(|()| 0),
+                Self::History(history) => history.carry_out(client).await.map(|()| 0),
+                Self::Resize(resize) => resize.carry_out(client).await.map(|()| 0),
+                Self::Signal(signal) => signal.carry_out(client).await.map(|()| 0),
+                Self::Take(take) => take.carry_out(client).await.map(|()| 0),
+                Self::Release(release) => release.carry_out(client).await.map(|()| 0),
+                Self::Handoff(handoff) => handoff.carry_out(client).await.map(|()| 0),
+                Self::Policy(policy) => policy.carry_out(client).await.map(|()| 0),
+                Self::Label(label) => label.carry_out(client).await.map(|()| 0),
+                Self::Limits(limits) => limits.carry_out(client).await.map(|()| 0),
+                Self::Close(close) => close.carry_out(client).await.map(|()| 0),
+            }
+        };
+        online(client, Box::pin(done))
+    }
+}

@@ -1,0 +1,146 @@
+//! `farwire session take`, `release`, `handoff` and `policy`: who types.
+
+use std::time::Duration;
+
+use clap::Args;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::session::hands::{
+    Action, Hands, Heir, LEASE_LIMIT_MS, Policy, REASON_LIMIT,
+};
+
+use super::Which;
+use crate::cli::server::duration;
+use crate::cli::{Json, print, print_json};
+use crate::client::Client;
+use crate::sessions::listed::hands_json;
+use crate::sessions::who::{control, lease};
+
+/// Take the keyboard: nobody else types until you release it
+///
+/// What agents have queued to type is dropped. `farwire attach --take` does the same for as long as you are
+/// attached.
+#[derive(Args, Debug)]
+pub(crate) struct Take {
+    #[command(flatten)]
+    which: Which,
+    /// For so long, an hour at most: 30s, 5m, 1h
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    for_: Duration,
+    /// Why, for those who are attached and for the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Release {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Give the keyboard to somebody else
+///
+/// To a client by its name, as `farwire session show` has it, or to whoever acts through a surface first.
+#[derive(Args, Debug)]
+#[group(id = "heir", required = true, multiple = true, args = ["to", "surface"])]
+pub(crate) struct Handoff {
+    #[command(flatten)]
+    which: Which,
+    /// To this client
+    #[arg(long, value_name = "CLIENT")]
+    to: Option<String>,
+    /// To this surface: human, ai-local [default: your own]
+    #[arg(long, value_name = "SURFACE")]
+    surface: Option<String>,
+    /// Why, for those who are attached and for the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Show or change who may type while nobody holds the keyboard
+///
+/// shared: everybody. user-only: people. user-priority: everybody, but no agent while somebody types or has a line
+/// unfinished. agent-only: agents.
+#[derive(Args, Debug)]
+pub(crate) struct SetPolicy {
+    #[command(flatten)]
+    which: Which,
+    /// Who may type from now on [default: only show it]
+    #[arg(value_parser = ["shared", "user-only", "user-priority", "agent-only"])]
+    policy: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Take {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let for_ms = u32::try_from(self.for_.as_millis()).unwrap_or(u32::MAX);
+        if for_ms > LEASE_LIMIT_MS {
+            return Err(Failure::new(Kind::InvalidArgument, "--for is more than an hour"));
+        }
+        let reason = reason(self.reason.as_ref())?;
+        let action = Action::TakeOver { from: None, reason, for_ms };
+        act(client, &self.which, action, self.json).await
+    }
+}
+
+impl Release {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        act(client, &self.which, Action::Detach, self.json).await
+    }
+}
+
+impl Handoff {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let to = Heir { surface: self.surface.clone(), client: self.to.clone() };
+        let action = Action::HandOver { to, reason: reason(self.reason.as_ref())? };
+        act(client, &self.which, action, self.json).await
+    }
+}
+
+impl SetPolicy {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        match self.policy.as_deref().and_then(Policy::named) {
+            Some(policy) => act(client, &self.which, Action::Policy(policy), self.json).await,
+            None => {
+                let found = self.which.find(client).await?;
+                let hands = super::shape::status(client, &found).await?.hands;
+                say(&found.id.to_string(), hands.as_ref(), self.json)
+            }
+        }
+    }
+}
+
+fn reason(reason: Option<&String>) -> Result<Option<String>, Failure> {
+    if reason.is_some_and(|reason| reason.len() > REASON_LIMIT) {
+        let text = format!("--reason has more than {REASON_LIMIT} bytes");
+        return Err(Failure::new(Kind::TooLarge, text));
+    }
+    Ok(reason.cloned())
+}
+
+async fn act(client: &Client, which: &Which, action: Action, json: Json) -> Result<(), Failure> {
+    let found = which.find(client).await?;
+    let ended = control(client, &found.server, found.session, (None, action)).await?;
+    say(&found.id.to_string(), ended.status.hands.as_ref(), json)
+}
+
+/// Who types from now on.
+fn say(id: &str, hands: Option<&Hands>, json: Json) -> Result<(), Failure> {
+    if json.json {
+        return print_json(&serde_json::json!({"id": id, "typing": hands.map(hands_json)}));
+    }
+    let text = match hands {
+        Some(Hands { lease: Some(held), policy, .. }) => {
+            format!("{id}: the keyboard is with {} (policy {})", lease(held), policy.name())
+        }
+        Some(hands) => format!("{id}: nobody holds the keyboard (policy {})", hands.policy.name()),
+        None => format!("{id}: everybody may type"),
+    };
+    print(&format!("{text}\n"))
+}

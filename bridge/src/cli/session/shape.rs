@@ -1,0 +1,254 @@
+//! `farwire session resize`, `signal`, `label`, `limits` and `close`: what a session is, besides who types.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::control::Stopped;
+use farwire_protocol::streams::session::hands::{Action, LABEL_LIMIT, Labels, Limits};
+use farwire_protocol::streams::session::{Request, Size, Status};
+
+use super::shown::{limits, listed};
+use super::{Found, Which, failed};
+use crate::cli::server::duration;
+use crate::cli::{Json, print, print_json};
+use crate::client::Client;
+use crate::runs::control as jobs;
+use crate::sessions::ask;
+use crate::sessions::who::control;
+use crate::text::neutral::neutral;
+use crate::tools::stop::parse;
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Args, Debug)]
+pub(crate) struct Resize {
+    #[command(flatten)]
+    which: Which,
+    /// Columns and rows: 120x40
+    #[arg(value_name = "COLSxROWS", value_parser = size)]
+    size: Size,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Signal {
+    #[command(flatten)]
+    which: Which,
+    /// INT, TERM, KILL, HUP, QUIT, USR1, USR2 and the like
+    signal: String,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+#[group(id = "labels", required = true, multiple = true, args = ["tag", "group", "read_only"])]
+pub(crate) struct Label {
+    #[command(flatten)]
+    which: Which,
+    /// To find it by
+    #[arg(long)]
+    tag: Option<String>,
+    /// The leases of a group move together
+    #[arg(long)]
+    group: Option<String>,
+    /// Let nobody type, whoever it is
+    #[arg(long, action = ArgAction::Set, value_name = "YES", num_args = 0..=1, default_missing_value = "true")]
+    read_only: Option<bool>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Show or change its bounds
+///
+/// Those that are not given stay as they are. Without any, they are only shown.
+#[derive(Args, Debug)]
+pub(crate) struct SetLimits {
+    #[command(flatten)]
+    which: Which,
+    /// End it when nobody has typed and nothing was said for so long: 30m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    idle: Option<Duration>,
+    /// Forget it so long after its end
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    keep: Option<Duration>,
+    /// Its program may say so many bytes in a second: 64k, 1M
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    output_rate: Option<u64>,
+    /// So many bytes in a second may be typed
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    input_rate: Option<u64>,
+    /// Keep so many bytes of what it said
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    log: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// End its program
+///
+/// With HUP and INT, then TERM, then KILL.
+#[derive(Args, Debug)]
+pub(crate) struct Close {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    let sides = text.split_once(['x', 'X']);
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=1000).contains(side));
+    let size = sides.and_then(|(cols, rows)| Some(Size { cols: side(cols)?, rows: side(rows)? }));
+    size.ok_or_else(|| "a size is COLSxROWS, each from 1 to 1000".to_owned())
+}
+
+/// A number of bytes: `512`, `64k`, `10M`, `1G`, in steps of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "a number of bytes is 512, 64k, 10M or 1G".to_owned();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text.get(digits.len()..) {
+        Some("") => 0,
+        Some("k" | "K") => 10,
+        Some("m" | "M") => 20,
+        Some("g" | "G") => 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How a session is.
+pub(super) async fn status(client: &Client, found: &Found) -> Result<Status, Failure> {
+    let request = Request::Look(found.session);
+    let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
+    Ok(answer.ended.status)
+}
+
+async fn act(
+    client: &Client,
+    which: &Which,
+    action: Action,
+    (json, say): (Json, impl Fn(&Status) -> String),
+) -> Result<(), Failure> {
+    let found = which.find(client).await?;
+    let ended = control(client, &found.server, found.session, (None, action)).await?;
+    if json.json {
+        return print_json(&listed(client, &found, &ended).await?);
+    }
+    print(&format!("{}: {}\n", found.id, say(&ended.status)))
+}
+
+impl Resize {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let say = |status: &Status| format!("{}x{}", status.size.cols, status.size.rows);
+        act(client, &self.which, Action::Resize(self.size), (self.json, say)).await
+    }
+}
+
+impl Signal {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let number = parse(&self.signal)?;
+        let say = |_: &Status| format!("{} was sent", crate::text::signal::name(number));
+        act(client, &self.which, Action::Signal(number), (self.json, say)).await
+    }
+}
+
+impl Label {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        for label in [&self.tag, &self.group].into_iter().flatten() {
+            if label.len() > LABEL_LIMIT {
+                let text = format!("a label has at most {LABEL_LIMIT} bytes");
+                return Err(Failure::new(Kind::TooLarge, text));
+            }
+        }
+        let labels = Labels {
+            owner: None,
+            tag: self.tag.clone(),
+            group: self.group.clone(),
+            read_only: self.read_only,
+        };
+        let say = |status: &Status| {
+            let labels = status.labels.clone().unwrap_or_default();
+            let mut text = "filed".to_owned();
+            for (word, value) in [("tag", labels.tag), ("group", labels.group)] {
+                if let Some(value) = value {
+                    text.extend([" ", word, "=", &neutral(&value)]);
+                }
+            }
+            if labels.read_only == Some(true) {
+                text.push_str(" read-only");
+            }
+            text
+        };
+        act(client, &self.which, Action::Label(labels), (self.json, say)).await
+    }
+}
+
+impl SetLimits {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let wanted = Limits {
+            idle_ms: self.idle.map(millis),
+            keep_ms: self.keep.map(millis),
+            output_rate: self.output_rate,
+            input_rate: self.input_rate,
+            kept: self.log,
+        };
+        let say = |status: &Status| match status.limits.map(limits) {
+            Some(text) if !text.is_empty() => text,
+            _ => "no limits of its own".to_owned(),
+        };
+        if wanted != Limits::default() {
+            return act(client, &self.which, Action::Limits(wanted), (self.json, say)).await;
+        }
+        let found = self.which.find(client).await?;
+        let request = Request::Look(found.session);
+        let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
+        if self.json.json {
+            return print_json(&listed(client, &found, &answer.ended).await?);
+        }
+        print(&format!("{}: {}\n", found.id, say(&answer.ended.status)))
+    }
+}
+
+impl Close {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let found = self.which.find(client).await?;
+        let stopped = jobs::stop(client, &found.server, found.session, None).await?;
+        let word = match stopped {
+            Stopped::Signalled => "closing",
+            Stopped::Ended => "had-ended",
+            Stopped::NeverStarted => "never-started",
+        };
+        if self.json.json {
+            let id = found.id.to_string();
+            return print_json(&serde_json::json!({"id": id, "close": word}));
+        }
+        print(&format!("{}: {word}\n", found.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_bytes_are_read_and_odd_ones_refused() {
+        assert_eq!(size("120x40"), Ok(Size { cols: 120, rows: 40 }));
+        for wrong in ["", "x", "0x40", "120", "120x", "1001x2", "-1x2", "1x2x3"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(bytes("512"), Ok(512));
+        assert_eq!(bytes("64k"), Ok(65_536));
+        assert_eq!(bytes("1G"), Ok(1 << 30));
+        for wrong in ["", "k", "1.5k", "-1", "1T", "99999999999999999G"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `farwire session show` and `screen`: how a session is, and what it shows.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use clap::Args;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::session::hands::{Hands, Limits};
+use farwire_protocol::streams::session::{Ended, Request};
+
+use super::{Found, Which, failed};
+use crate::cli::{Json, print, print_json};
+use crate::client::Client;
+use crate::runs::control;
+use crate::sessions::listed::Listed;
+use crate::sessions::who::{actor_or_you, lease, participant, transfer};
+use crate::sessions::{Answer, ask};
+use crate::text::human;
+use crate::text::neutral::neutral;
+use crate::text::passage::Passage;
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Print what its screen shows
+///
+/// As text, or with --colors as what draws it on a terminal.
+#[derive(Args, Debug)]
+pub(crate) struct Screen {
+    #[command(flatten)]
+    which: Which,
+    /// With its colours and attributes
+    #[arg(long, conflicts_with = "json")]
+    colors: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+async fn look(client: &Client, found: &Found) -> Result<Answer, Failure> {
+    let request = Request::Look(found.session);
+    ask(client, &found.server, &request, PATIENCE).await.map_err(failed)
+}
+
+/// How a session is, of which an answer has come.
+pub(super) async fn listed(
+    client: &Client,
+    found: &Found,
+    ended: &Ended,
+) -> Result<Listed, Failure> {
+    let job = control::inspect(client, &found.server, found.session).await?;
+    Ok(Listed::of(found.id, &found.server, &job, &ended.status))
+}
+
+impl Show {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let found = self.which.find(client).await?;
+        let answer = look(client, &found).await?;
+        let one = listed(client, &found, &answer.ended).await?;
+        if self.json.json {
+            return print_json(&one);
+        }
+        print(&text(&one, &answer.ended))
+    }
+}
+
+/// Lines of a word and what it says.
+fn text(one: &Listed, ended: &Ended) -> String {
+    let status = &ended.status;
+    let mut text = format!("{} {}/{}\n", one.id, neutral(&one.server), neutral(&one.name));
+    let mut line = |word: &str, value: &str| {
+        if !value.is_empty() {
+            // A string takes whatever is written to it.
+            let _ = writeln!(text, "  {word:<11}{}", neutral(value));
+        }
+    };
+    line("state", &one.fate());
+    line("program", one.program.as_deref().unwrap_or_default());
+    line("title", one.title.as_deref().unwrap_or_default());
+    line("opened", &format!("{} by {} as {}: {}", one.age(), one.opened_by, one.user, one.command));
+    line("size", &format!("{}x{}", one.cols, one.rows));
+    line("idle", one.idle().strip_prefix("idle ").unwrap_or_default());
+    line("exit codes", if one.marked { "known" } else { "not known: its shell marks nothing" });
+    if one.read_only {
+        line("typing", "nobody: it is read-only");
+    } else if let Some(hands) = &status.hands {
+        line("typing", &typing(hands));
+        line("keyboard", &hands.lease.as_ref().map(lease).unwrap_or_default());
+        line("drafting", &hands.drafting.as_ref().map(actor_or_you).unwrap_or_default());
+        line("last", &hands.transfer.as_ref().map(transfer).unwrap_or_default());
+    }
+    for one in status.participants.iter().flatten() {
+        line("attached", &participant(one));
+    }
+    if status.participants.is_none() {
+        line("attached", &one.attached.to_string());
+    }
+    line("owner", one.owner.as_deref().unwrap_or_default());
+    line("tag", one.tag.as_deref().unwrap_or_default());
+    line("group", one.group.as_deref().unwrap_or_default());
+    line("limits", &status.limits.map(limits).unwrap_or_default());
+    text
+}
+
+fn typing(hands: &Hands) -> String {
+    let may = if hands.may_type { "you may type" } else { "you may not type" };
+    format!("{}; {may}", hands.policy.name())
+}
+
+/// Bounds in a line; empty if there are none.
+pub(super) fn limits(limits: Limits) -> String {
+    let time = |millis| human::duration(Duration::from_millis(millis));
+    let rate = |bytes| format!("{}B/s", human::size(bytes));
+    let all = [
+        ("idle", limits.idle_ms.map(time)),
+        ("kept-for", limits.keep_ms.map(time)),
+        ("output", limits.output_rate.map(rate)),
+        ("input", limits.input_rate.map(rate)),
+        ("log", limits.kept.map(human::size)),
+    ];
+    let given = all.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+    given.collect::<Vec<_>>().join(" ")
+}
+
+impl Screen {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let found = self.which.find(client).await?;
+        if self.colors {
+            return self.drawn(client, &found).await;
+        }
+        let answer = look(client, &found).await?;
+        let text = String::from_utf8_lossy(&answer.text);
+        let cursor = answer.ended.status.cursor;
+        if self.json.json {
+            let size = answer.ended.status.size;
+            return print_json(&serde_json::json!({
+                "id": found.id.to_string(), "server": found.server.name,
+                "state": answer.ended.status.doing.name(), "cols": size.cols, "rows": size.rows,
+                "cursor": cursor.map(|cursor| serde_json::json!({"row": cursor.rows, "column": cursor.cols})),
+                "title": answer.ended.status.title, "screen": text,
+            }));
+        }
+        // A grid holds text only, but whoever sent it is another machine.
+        let safe: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+        print(&safe)
+    }
+
+    async fn drawn(&self, client: &Client, found: &Found) -> Result<(), Failure> {
+        let request = Request::Draw(found.session);
+        let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
+        let mut out = Vec::new();
+        if std::io::stdout().is_terminal() {
+            Passage::default().pass(&answer.text, &mut out);
+            // Whatever it left on: colours, a hidden cursor, modes.
+            out.extend_from_slice(
+                b"\x1b[m\x1b[?25h\x1b[?1l\x1b>\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\r\n",
+            );
+        } else {
+            out = answer.text;
+        }
+        super::typed::put(&out)
+    }
+}

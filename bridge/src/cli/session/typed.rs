@@ -1,0 +1,196 @@
+//! `farwire session send`: types into a session and prints what comes of it.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::session::{
+    Because, Doing, Ended, Input, Request, SEND_LIMIT, Send as SendMessage,
+};
+
+use super::{Which, failed};
+use crate::cli::{Json, print_json};
+use crate::client::{Client, random_nonce};
+use crate::sessions::{Answer, ask};
+use crate::text::human;
+use crate::text::passage::Passage;
+
+/// How much longer than its wait an answer may take on the way.
+const SLACK: Duration = Duration::from_secs(6);
+
+/// Of what comes, so many bytes are printed.
+const BUDGET: u32 = 4 << 20;
+
+/// The exit code when the time was up, as that of `timeout`.
+const TIME_UP: u8 = 124;
+
+/// Type into it, and print what comes of it
+///
+/// The text is typed and Enter pressed after it, then the keys are. The answer comes when the command has
+/// ended, when the program waits for more, or when the time is up. The exit code is that of the command,
+/// where its shell tells; 124 when the time was up; and 0 otherwise.
+#[derive(Args, Debug)]
+pub(crate) struct Send {
+    #[command(flatten)]
+    which: Which,
+    /// What to type; several lines are pasted as one where the program knows how
+    #[arg(allow_hyphen_values = true)]
+    text: Option<String>,
+    /// Then press this key: enter, ctrl-c, up, f5, escape; may be given several times
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+    /// Type the secret of this name, if the terminal waits for one and does not show it
+    #[arg(long, value_name = "NAME", conflicts_with = "text")]
+    secret: Option<String>,
+    /// Do not press Enter after the text
+    #[arg(long)]
+    no_enter: bool,
+    /// Wait for so many seconds at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    wait: f64,
+    /// Wait until a line matches this regular expression
+    #[arg(long, value_name = "RE")]
+    until: Option<String>,
+    /// Type only if a command can be typed, and fail otherwise
+    #[arg(long)]
+    at_prompt: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Send {
+    pub(crate) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let wait = Duration::try_from_secs_f64(self.wait).map_err(|_| {
+            Failure::new(Kind::InvalidArgument, "--wait is not a number of seconds from 0 up")
+        })?;
+        let mut input = self.input()?;
+        if let Some(name) = &self.secret {
+            let value = client.home.phrases().get(name)?;
+            input.insert(0, Input::Secret(Blob(value.to_vec())));
+        }
+        let found = self.which.find(client).await?;
+        let send = SendMessage {
+            request: random_nonce()?,
+            session: found.session,
+            instance: client.instance(&found.server).await?,
+            input,
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            until: self.until.clone(),
+            budget: BUDGET,
+            from: None,
+            caller: None,
+            at_prompt: self.at_prompt.then_some(true),
+        };
+        let request = Request::Send(send);
+        let answer = ask(client, &found.server, &request, wait + SLACK).await.map_err(failed)?;
+        let ended = &answer.ended;
+        if self.json.json {
+            print_json(&json(&found.id.to_string(), &answer))?;
+        } else {
+            print_pieces(&answer)?;
+            if let Some(omitted) = ended.omitted {
+                let omitted = human::size(omitted);
+                note!(
+                    "farwire: {omitted} bytes in the middle are left out; `farwire session commands {0} --output N` has them",
+                    found.id
+                );
+            }
+            say(ended, &found.id.to_string());
+        }
+        Ok(code(ended, self.until.is_some()))
+    }
+
+    fn input(&self) -> Result<Vec<Input>, Failure> {
+        let mut input = Vec::new();
+        if let Some(text) = &self.text {
+            let mut bytes = text.clone().into_bytes();
+            if bytes.len() > SEND_LIMIT / 2 {
+                return Err(Failure::new(Kind::TooLarge, "the text has more than 32 KiB")
+                    .with_hint("`farwire run SERVER -c 'cat > FILE'` takes any amount on its standard input"));
+            }
+            if !self.no_enter && bytes.last() != Some(&b'\n') {
+                bytes.push(b'\n');
+            }
+            input.push(Input::Text(Blob(bytes)));
+        }
+        if self.secret.is_some() && !self.no_enter {
+            input.push(Input::Key("enter".to_owned()));
+        }
+        input.extend(self.keys.iter().cloned().map(Input::Key));
+        if input.is_empty() && self.secret.is_none() {
+            return Err(Failure::new(Kind::InvalidArgument, "there is nothing to type")
+                .with_hint("give a text, or --key enter; `farwire session screen` only looks"));
+        }
+        Ok(input)
+    }
+}
+
+/// The exit code of the command that ended, or what else came of it.
+fn code(ended: &Ended, until: bool) -> u8 {
+    let exit = ended.command.as_ref().and_then(|command| command.exit);
+    match (ended.because, exit) {
+        (Some(Because::Time), _) if until || exit.is_none() => TIME_UP,
+        (_, Some(exit)) => u8::try_from(exit & 0xff).unwrap_or(1),
+        _ => 0,
+    }
+}
+
+/// What is said where the output alone would not tell.
+fn say(ended: &Ended, id: &str) {
+    let doing = ended.status.doing;
+    match (ended.because, doing) {
+        (Some(Because::Time), _) => note!("farwire: the time was up; it is {}", doing.name()),
+        (_, Doing::Exited) => note!("farwire: the session has ended"),
+        (_, Doing::Prompt) => {}
+        (_, Doing::Password) => note!("farwire: it waits for something secret"),
+        (_, Doing::Pager | Doing::Editor) => {
+            note!("farwire: it is in a {}; `farwire session screen {id}` shows it", doing.name());
+        }
+        (_, doing) => note!("farwire: it is {}", doing.name()),
+    }
+}
+
+/// Prints what came. On a terminal, only what may go there.
+fn print_pieces(answer: &Answer) -> Result<(), Failure> {
+    let filtered = std::io::stdout().is_terminal();
+    let mut passage = Passage::default();
+    let mut out = Vec::new();
+    for piece in &answer.pieces {
+        match filtered {
+            true => passage.pass(&piece.bytes, &mut out),
+            false => out.extend_from_slice(&piece.bytes),
+        }
+    }
+    put(&out)
+}
+
+/// Prints bytes. A reader that has gone is no error; a full disk is.
+pub(super) fn put(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(id: &str, answer: &Answer) -> serde_json::Value {
+    let ended = &answer.ended;
+    let because = match ended.because {
+        Some(Because::Ended) => Some("ended"),
+        Some(Because::Matched) => Some("matched"),
+        Some(Because::Waits) => Some("waits"),
+        Some(Because::Silence) => Some("silence"),
+        Some(Because::Time) => Some("time"),
+        None => None,
+    };
+    let output: Vec<u8> = answer.pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
+    serde_json::json!({
+        "id": id, "state": ended.status.doing.name(), "program": ended.status.foreground,
+        "because": because, "command": ended.command.as_ref().map(super::commands::json),
+        "omitted_bytes": ended.omitted.unwrap_or(0), "output": String::from_utf8_lossy(&output),
+    })
+}

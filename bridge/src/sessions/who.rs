@@ -1,0 +1,201 @@
+//! Who types, in words for people and models.
+
+use std::time::Duration;
+
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::session::hands::{
+    Action, Actor, Caller, Control, Event, Hands, Lease, Participant, Transfer, What,
+};
+use farwire_protocol::streams::session::{Ended, Request};
+
+use crate::client::{Client, Server};
+use crate::runs::answer::NoAnswer;
+use crate::sessions::ask;
+use crate::text::neutral::neutral_within;
+use crate::text::{human, signal};
+use farwire_protocol::id::Nonce;
+
+/// How long an agent may take over a control.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A name is shown up to so many characters.
+const NAME: usize = 64;
+
+/// Of what was typed, so many characters are shown.
+const TYPED: usize = 100;
+
+/// Does something to a session besides typing, and gives how it is then.
+pub async fn control(
+    client: &Client,
+    server: &Server,
+    session: Nonce,
+    (caller, action): (Option<Caller>, Action),
+) -> Result<Ended, Failure> {
+    let request = Request::Control(Control { session, caller, action });
+    match ask(client, server, &request, PATIENCE).await {
+        Ok(answer) => Ok(answer.ended),
+        Err(NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure)) => Err(failure),
+    }
+}
+
+/// Somebody: `laptop/human`, `laptop/ai-local codex`.
+pub fn actor(actor: &Actor) -> String {
+    let place = format!("{}/{}", actor.device, actor.surface);
+    match &actor.client {
+        Some(client) => neutral_within(&format!("{place} {client}"), NAME),
+        None => neutral_within(&place, NAME),
+    }
+}
+
+/// The same, and that it is us, if it is.
+pub fn actor_or_you(one: &Actor) -> String {
+    match one.mine {
+        Some(true) => "you".to_owned(),
+        _ => actor(one),
+    }
+}
+
+/// Who may type, in a word or two: the holder of the lease, or the policy.
+pub fn who(hands: Option<&Hands>) -> String {
+    match hands {
+        None => String::new(),
+        Some(Hands { lease: Some(lease), .. }) => actor_or_you(&lease.holder),
+        Some(hands) => hands.policy.name().to_owned(),
+    }
+}
+
+/// A lease in a sentence: who has it, since when and until when.
+pub fn lease(lease: &Lease) -> String {
+    let age = ago(lease.age_ms);
+    match lease.left_ms {
+        Some(left) => {
+            format!("{} since {age}, for {}", actor_or_you(&lease.holder), time(left))
+        }
+        None => format!("{} since {age}, while attached", actor_or_you(&lease.holder)),
+    }
+}
+
+/// How a lease came to be where it is.
+pub fn transfer(transfer: &Transfer) -> String {
+    let mut text = transfer.way.name().to_owned();
+    if let Some(from) = &transfer.from {
+        text.push_str(" from ");
+        text.push_str(&actor_or_you(from));
+    }
+    if let Some(to) = &transfer.to {
+        text.push_str(" to ");
+        text.push_str(&actor_or_you(to));
+    }
+    if let Some(reason) = &transfer.reason {
+        text.push_str(": ");
+        text.push_str(&neutral_within(reason, TYPED));
+    }
+    text
+}
+
+/// Somebody who is attached, in a line.
+pub fn participant(one: &Participant) -> String {
+    let mut text = format!("{} for {}", actor_or_you(&one.actor), time(one.age_ms));
+    if one.read_only {
+        text.push_str(", looks only");
+    }
+    if let Some(typed) = one.typed_ms {
+        text.push_str(", typed ");
+        text.push_str(&ago(typed));
+    }
+    text
+}
+
+/// What happened, in a few words.
+pub fn event(event: &Event) -> String {
+    match &event.what {
+        None => "something that a newer agent knows of".to_owned(),
+        Some(What::Opened) => "opened".to_owned(),
+        Some(What::Typed { text: Some(text), length }) => {
+            let shown = neutral_within(&String::from_utf8_lossy(text), TYPED);
+            match *length > text.len() as u64 {
+                true => format!("typed {length} bytes: {shown}"),
+                false => format!("typed {shown}"),
+            }
+        }
+        Some(What::Typed { text: None, length }) => format!("typed {length} bytes, unseen"),
+        Some(What::Resized(size)) => format!("resized to {}x{}", size.cols, size.rows),
+        Some(What::Joined(true)) => "attached to look".to_owned(),
+        Some(What::Joined(false)) => "attached".to_owned(),
+        Some(What::Left) => "left".to_owned(),
+        Some(What::Leased(change)) => format!("keyboard: {}", transfer(change)),
+        Some(What::Policy(policy)) => format!("policy {}", policy.name()),
+        Some(What::Signalled(number)) => format!("signal {}", signal::name(*number)),
+        Some(What::Refused(bytes)) => format!("refused: {bytes} bytes were not typed"),
+        Some(What::Recovered) => "taken over by another agent process".to_owned(),
+        Some(What::Changed) => "filed or bounded in another way".to_owned(),
+        Some(What::Closed) => "told to end".to_owned(),
+        Some(What::Ended) => "ended".to_owned(),
+        Some(_) => "something that a newer agent knows of".to_owned(),
+    }
+}
+
+/// A time that passed: `3m20s ago`.
+pub fn ago(millis: u64) -> String {
+    format!("{} ago", time(millis))
+}
+
+fn time(millis: u64) -> String {
+    human::duration(Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::cbor::Blob;
+    use farwire_protocol::streams::session::hands::{Policy, Way};
+
+    use super::*;
+
+    fn somebody(surface: &str, client: Option<&str>, mine: bool) -> Actor {
+        let (device, surface) = ("laptop".to_owned(), surface.to_owned());
+        Actor { device, surface, client: client.map(str::to_owned), mine: Some(mine) }
+    }
+
+    #[test]
+    fn who_types_is_the_holder_or_the_rule() {
+        let mut hands = Hands {
+            policy: Policy::UserPriority,
+            lease: None,
+            may_type: true,
+            transfer: None,
+            drafting: None,
+        };
+        assert_eq!(who(None), "");
+        assert_eq!(who(Some(&hands)), "user-priority");
+        let holder = somebody("ai-local", Some("codex\n"), false);
+        hands.lease = Some(Lease { holder, age_ms: 61_000, left_ms: None });
+        assert_eq!(who(Some(&hands)), "laptop/ai-local codex ");
+        let held = hands.lease.as_ref().unwrap();
+        assert_eq!(lease(held), "laptop/ai-local codex  since 1m01s ago, while attached");
+        let holder = somebody("human", None, true);
+        let held = Lease { holder, age_ms: 0, left_ms: Some(30_000) };
+        assert_eq!(lease(&held), "you since 0.0s ago, for 30s");
+    }
+
+    #[test]
+    fn what_happened_is_told_in_a_line_whatever_was_typed() {
+        let told = |what| {
+            let event = Event { number: 1, at_ms: 2, offset: 3, actor: None, what };
+            super::event(&event)
+        };
+        let text = Some(Blob(b"ls\r\x1b]52;c;x\x07".to_vec()));
+        let said = told(Some(What::Typed { text, length: 99 }));
+        assert!(said.starts_with("typed 99 bytes: ls ") && !said.contains('\x1b'), "{said}");
+        assert_eq!(told(Some(What::Typed { text: None, length: 7 })), "typed 7 bytes, unseen");
+        let change = Transfer {
+            way: Way::TakenOver,
+            from: Some(somebody("ai-local", None, false)),
+            to: Some(somebody("human", None, true)),
+            reason: Some("mine now".to_owned()),
+            age_ms: 0,
+        };
+        let said = told(Some(What::Leased(change)));
+        assert_eq!(said, "keyboard: takeover from laptop/ai-local to you: mine now");
+        assert_eq!(told(None), "something that a newer agent knows of");
+    }
+}
