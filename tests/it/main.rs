@@ -1,6 +1,7 @@
 //! The programs together. Each file is a subject; its tests read as what holds.
 
 mod at_most_once;
+mod attach;
 mod bad_input;
 mod blind_relay;
 mod catalogue;
@@ -12,4 +13,6 @@ mod pty;
 mod relay;
 mod run;
 mod session;
+mod session_cli;
+mod session_tools;
 mod survival;

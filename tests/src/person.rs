@@ -128,6 +128,38 @@ impl Person {
         waited.await.expect("it ends")
     }
 
+    /// The process that sits at it.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it has not ended")
+    }
+
+    /// What the program has written since it was last looked at, as it came.
+    pub fn raw(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = self.output.try_read(&mut buffer) {
+            self.screen.0.process(&buffer[..length]);
+            bytes.extend_from_slice(&buffer[..length]);
+        }
+        bytes
+    }
+
+    /// What a program has switched on in the terminal, in words.
+    pub fn modes(&mut self) -> String {
+        self.screen();
+        let screen = self.screen.0.screen();
+        let all = [
+            ("alternate ", screen.alternate_screen()),
+            ("hidden ", screen.hide_cursor()),
+            ("paste ", screen.bracketed_paste()),
+            ("cursor ", screen.application_cursor()),
+            ("keypad ", screen.application_keypad()),
+            ("mouse ", screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None),
+            ("colour ", screen.fgcolor() != vt100::Color::Default),
+        ];
+        all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect()
+    }
+
     /// Whether the terminal shows what is typed, as it did before.
     pub fn echoes(&self) -> bool {
         let modes = rustix::termios::tcgetattr(&self.master).expect("modes").local_modes;
