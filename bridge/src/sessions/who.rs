@@ -2,41 +2,18 @@
 
 use std::time::Duration;
 
-use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::hands::{
-    Action, Actor, Caller, Control, Event, Hands, Lease, Participant, Transfer, What,
+    Actor, Event, Hands, Lease, Participant, Transfer, What,
 };
-use farwire_protocol::streams::session::{Ended, Request};
 
-use crate::client::{Client, Server};
-use crate::runs::answer::NoAnswer;
-use crate::sessions::ask;
 use crate::text::neutral::neutral_within;
 use crate::text::{human, signal};
-use farwire_protocol::id::Nonce;
-
-/// How long an agent may take over a control.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A name is shown up to so many characters.
 const NAME: usize = 64;
 
 /// Of what was typed, so many characters are shown.
 const TYPED: usize = 100;
-
-/// Does something to a session besides typing, and gives how it is then.
-pub async fn control(
-    client: &Client,
-    server: &Server,
-    session: Nonce,
-    (caller, action): (Option<Caller>, Action),
-) -> Result<Ended, Failure> {
-    let request = Request::Control(Control { session, caller, action });
-    match ask(client, server, &request, PATIENCE).await {
-        Ok(answer) => Ok(answer.ended),
-        Err(NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure)) => Err(failure),
-    }
-}
 
 /// Somebody: `laptop/human`, `laptop/ai-local codex`.
 pub fn actor(actor: &Actor) -> String {

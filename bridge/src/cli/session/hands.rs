@@ -5,15 +5,16 @@ use std::time::Duration;
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::hands::{
-    Action, Hands, Heir, LEASE_LIMIT_MS, Policy, REASON_LIMIT,
+    Action, Caller, Hands, Heir, LEASE_LIMIT_MS, Policy, REASON_LIMIT,
 };
 
 use super::Which;
 use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
+use crate::sessions::hands;
 use crate::sessions::listed::hands_json;
-use crate::sessions::who::{control, lease};
+use crate::sessions::who::lease;
 
 /// Take the keyboard: nobody else types until you release it
 ///
@@ -126,7 +127,8 @@ fn reason(reason: Option<&String>) -> Result<Option<String>, Failure> {
 
 async fn act(client: &Client, which: &Which, action: Action, json: Json) -> Result<(), Failure> {
     let found = which.find(client).await?;
-    let ended = control(client, &found.server, found.session, (None, action)).await?;
+    let ended =
+        hands::act(client, &found.server, found.session, &Caller::default(), action).await?;
     say(&found.id.to_string(), ended.status.hands.as_ref(), json)
 }
 

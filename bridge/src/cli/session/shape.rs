@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::control::Stopped;
-use farwire_protocol::streams::session::hands::{Action, LABEL_LIMIT, Labels, Limits};
+use farwire_protocol::streams::session::hands::{Action, Caller, LABEL_LIMIT, Labels, Limits};
 use farwire_protocol::streams::session::{Request, Size, Status};
 
 use super::shown::{limits, listed};
@@ -13,9 +12,8 @@ use super::{Found, Which, failed};
 use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::runs::control as jobs;
 use crate::sessions::ask;
-use crate::sessions::who::control;
+use crate::sessions::hands;
 use crate::text::neutral::neutral;
 use crate::tools::stop::parse;
 
@@ -138,7 +136,8 @@ async fn act(
     (json, say): (Json, impl Fn(&Status) -> String),
 ) -> Result<(), Failure> {
     let found = which.find(client).await?;
-    let ended = control(client, &found.server, found.session, (None, action)).await?;
+    let ended =
+        hands::act(client, &found.server, found.session, &Caller::default(), action).await?;
     if json.json {
         return print_json(&listed(client, &found, &ended).await?);
     }
@@ -220,17 +219,13 @@ impl SetLimits {
 impl Close {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let found = self.which.find(client).await?;
-        let stopped = jobs::stop(client, &found.server, found.session, None).await?;
-        let word = match stopped {
-            Stopped::Signalled => "closing",
-            Stopped::Ended => "had-ended",
-            Stopped::NeverStarted => "never-started",
-        };
+        let target = (&found.server, found.session);
+        hands::close(client, target, &Caller::default()).await?;
         if self.json.json {
             let id = found.id.to_string();
-            return print_json(&serde_json::json!({"id": id, "close": word}));
+            return print_json(&serde_json::json!({"id": id, "close": "closing"}));
         }
-        print(&format!("{}: {word}\n", found.id))
+        print(&format!("{}: closing\n", found.id))
     }
 }
 
