@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -41,8 +42,12 @@ const INDEX_AT: usize = SWITCHES_AT + 16 * SWITCHES as usize;
 const RING_AT: usize = INDEX_AT + 16 * ENTRIES as usize;
 const LENGTH: usize = RING_AT + RING as usize;
 
-/// A reader that finds the marks in change so often believes that the writer died over it.
-const SPINS: u32 = 100_000;
+/// A reader that finds the marks in change so often lets the writer have the processor.
+const SPINS: u64 = 1_000;
+
+/// And one that has found them so for so long believes that the writer died over it. On a machine that is
+/// busy it may have to wait for its turn that long, and marks from two moments are not to be believed.
+const DEAD: Duration = Duration::from_secs(2);
 
 /// What there is of a log, at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -239,15 +244,22 @@ impl Memory {
     /// All marks from one moment.
     pub(super) fn marks(&self) -> Marks {
         let head = self.head();
+        let mut waiting = None;
         for spin in 0.. {
             let before = head.sequence.load(Ordering::Acquire);
             let values = head.marks.each_ref().map(|mark| mark.load(Ordering::Relaxed));
             fence(Ordering::Acquire);
             let same = head.sequence.load(Ordering::Relaxed) == before;
-            if same && before.is_multiple_of(2) || spin > SPINS {
+            let dead = waiting.is_some_and(|since: Instant| since.elapsed() > DEAD);
+            if same && before.is_multiple_of(2) || dead {
                 return Marks::from_numbers(values);
             }
-            std::hint::spin_loop();
+            if spin < SPINS {
+                std::hint::spin_loop();
+            } else {
+                waiting.get_or_insert_with(Instant::now);
+                std::thread::yield_now();
+            }
         }
         Marks::default()
     }

@@ -200,12 +200,7 @@ impl SpoolWriter {
         if offset <= self.marks.start {
             return;
         }
-        if let Some(file) = &self.file {
-            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let length = offset - self.marks.start;
-            // A file system without holes keeps the space until the job is removed.
-            let _ = rustix::fs::fallocate(file, hole, self.marks.start, length);
-        }
+        let before = self.marks.start;
         self.marks.first_entry = low;
         self.marks.start = offset;
         self.marks.start_lines = lines;
@@ -215,6 +210,13 @@ impl SpoolWriter {
             && self.memory.switch(self.marks.first_switch + 1).0 >> 2 <= offset
         {
             self.marks.first_switch += 1;
+        }
+        if let Some(file) = &self.file {
+            // Readers know first: whoever reads a hole finds that it is one when it looks again.
+            self.memory.publish(&self.marks);
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // A file system without holes keeps the space until the job is removed.
+            let _ = rustix::fs::fallocate(file, hole, before, offset - before);
         }
     }
 }
