@@ -3,11 +3,15 @@
 //! It follows the log when somebody looks, off the way of keys. A screen that nobody has looked at for
 //! a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
 
+mod region;
+mod skip;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use vt100::{Callbacks, Parser};
 
+use self::region::Region;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, Spool};
 
@@ -16,6 +20,9 @@ pub(super) const KEEP: Duration = Duration::from_secs(5);
 
 /// How much is drawn in one go.
 const CHUNK: usize = 64 << 10;
+
+/// And of a flood, most of which is scrolled away by its end.
+const FLOOD: usize = 1 << 20;
 
 /// No title is longer, in characters.
 const TITLE: usize = 200;
@@ -29,6 +36,7 @@ pub(crate) struct Screen {
     grid: Option<Grid>,
     /// What draws the screen anew, when the grid is put away.
     away: String,
+    region: Region,
     title: Option<String>,
     looked: Instant,
 }
@@ -74,7 +82,8 @@ impl Screen {
     /// An empty screen.
     pub(crate) fn new(size: Size) -> Self {
         let looked = Instant::now();
-        Self { size, at: 0, grid: None, away: String::new(), title: None, looked }
+        let (grid, away, region) = (None, String::new(), Region::default());
+        Self { size, at: 0, grid, away, region, title: None, looked }
     }
 
     /// How far in the log it is.
@@ -86,7 +95,8 @@ impl Screen {
     pub(crate) fn follow(&mut self, spool: &Spool) -> bool {
         self.looked = Instant::now();
         let mut log = spool.reader(self.at, Mode::Lagging);
-        let more = match log.next(CHUNK) {
+        let behind = spool.stats().end.saturating_sub(self.at);
+        let more = match log.next(if behind > FLOOD as u64 { FLOOD } else { CHUNK }) {
             Item::Data(_, bytes) => {
                 self.draw(&bytes);
                 true
@@ -95,6 +105,7 @@ impl Screen {
             Item::Gap { .. } => {
                 self.grid = None;
                 self.away.clear();
+                self.region = Region::default();
                 true
             }
             Item::UpToDate { .. } => false,
@@ -105,10 +116,17 @@ impl Screen {
 
     fn draw(&mut self, bytes: &[u8]) {
         let size = self.size;
+        // Within a sequence, or where only some rows scroll, everything counts.
+        let whole = self.region.is_midway() || self.region.rows().is_some();
+        self.region.read(bytes);
+        let whole = whole || self.region.rows().is_some();
         let mut grid = self.grid.take().unwrap_or_else(|| Grid::new(size, &self.away));
         // Hostile bytes must not take the session down with the screen.
         let drawn = catch_unwind(AssertUnwindSafe(|| {
-            grid.0.process(bytes);
+            match whole {
+                true => grid.0.process(bytes),
+                false => skip::shown(bytes, size.rows, |part| grid.0.process(part)),
+            }
             grid
         }));
         match drawn {
@@ -121,6 +139,7 @@ impl Screen {
             Err(_) => {
                 tracing::warn!("the screen could not draw something, and begins anew");
                 self.away.clear();
+                self.region = Region::default();
             }
         }
     }
@@ -140,13 +159,16 @@ impl Screen {
         if self.looked.elapsed() >= KEEP
             && let Some(grid) = self.grid.take()
         {
-            self.away = grid.0.screen().state_formatted();
+            self.away = drawing(grid.0.screen(), &self.region);
         }
     }
 
     /// Gives it another size.
     pub(crate) fn resize(&mut self, size: Size) {
         self.grid();
+        if size != self.size {
+            self.region.reset();
+        }
         self.size = size;
         if let Some(grid) = &mut self.grid {
             grid.0.set_size(rows(size), cols(size));
@@ -155,7 +177,9 @@ impl Screen {
 
     /// What draws it anew on a terminal of its size.
     pub(crate) fn drawing(&mut self) -> Vec<u8> {
-        self.grid().state_formatted().into_bytes()
+        self.grid();
+        let grid = self.grid.as_ref().map(|grid| drawing(grid.0.screen(), &self.region));
+        grid.unwrap_or_default().into_bytes()
     }
 
     /// Its text, row by row, without blanks at the ends.
@@ -199,3 +223,18 @@ impl Screen {
         self.title.as_deref()
     }
 }
+
+/// What draws a screen anew, the region that scrolls included.
+fn drawing(screen: &vt100::Screen, region: &Region) -> String {
+    let mut drawing = screen.state_formatted();
+    if let Some((top, bottom)) = region.rows() {
+        let bottom = if bottom == 0 { screen.size().0.get() } else { bottom };
+        let (row, col) = screen.cursor_position();
+        // To set it moves the cursor.
+        drawing.push_str(&format!("\x1b[{top};{bottom}r\x1b[{};{}H", row + 1, col + 1));
+    }
+    drawing
+}
+
+#[cfg(test)]
+mod tests;
