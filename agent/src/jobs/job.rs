@@ -13,7 +13,6 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
 use minicbor::{Decode, Encode};
-use tokio::net::unix::pipe;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::holder::message::{End, Order};
@@ -21,6 +20,7 @@ use crate::holder::micros;
 use crate::jobs::holders::{Found, Holder, Holders, Line};
 use crate::jobs::owner::Owner;
 use crate::os::clock::boottime;
+use crate::os::input::Input;
 use crate::os::pty::{self, Size};
 use crate::spool::{Memory, Spool};
 use crate::terminal::Terminal;
@@ -97,7 +97,7 @@ struct Times {
 #[derive(Debug)]
 enum Stdin {
     Waiting,
-    Open(Arc<pipe::Sender>),
+    Open(Arc<Input>),
     Closed,
 }
 
@@ -336,7 +336,7 @@ impl Job {
 
     /// Its holder has started it.
     pub(crate) fn started_as(&self, pid: u32, at: u64, stdin: Option<OwnedFd>) {
-        let pipe = stdin.and_then(|pipe| pipe::Sender::from_owned_fd_unchecked(pipe).ok());
+        let pipe = stdin.and_then(|pipe| Input::new(pipe).ok());
         *lock(&self.stdin) = pipe.map_or(Stdin::Closed, |pipe| Stdin::Open(Arc::new(pipe)));
         lock(&self.times).started = Some(Duration::from_micros(at));
         self.phase.send_replace(Phase::Running(pid));
@@ -432,7 +432,7 @@ impl Job {
     }
 
     /// The master of its terminal, while it runs.
-    pub(crate) fn master(&self) -> Option<Arc<pipe::Sender>> {
+    pub(crate) fn master(&self) -> Option<Arc<Input>> {
         self.terminal.as_ref().and_then(|_| self.stdin())
     }
 
@@ -444,7 +444,7 @@ impl Job {
         }
     }
 
-    fn stdin(&self) -> Option<Arc<pipe::Sender>> {
+    fn stdin(&self) -> Option<Arc<Input>> {
         match &*lock(&self.stdin) {
             Stdin::Open(pipe) => Some(pipe.clone()),
             Stdin::Waiting | Stdin::Closed => None,
