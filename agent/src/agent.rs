@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use farwire_keystore::{Device, State, Transport};
 use farwire_link::inner::agent::{Link, Me, Turned};
+use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::opening::{Opening, OpeningError};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::cbor::Blob;
@@ -45,6 +46,8 @@ pub(crate) struct Agent {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) conversations: Conversations,
     pub(crate) links: Links,
+    /// Whether somebody is at a terminal.
+    pub(crate) attended: Attended,
     rates: Rates,
     half_open: Semaphore,
     streams: TaskTracker,
@@ -70,6 +73,7 @@ impl Agent {
             jobs,
             conversations,
             links: Links::default(),
+            attended: Attended::default(),
             rates: Rates::default(),
             half_open: Semaphore::new(HALF_OPEN),
             streams: TaskTracker::new(),

@@ -77,6 +77,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, relay: Relay, standing: watch::Sende
         build: BUILD.to_owned(),
         found: None,
         enrollment: None,
+        attended: agent.attended.clone(),
     };
     let mut pace = Pace::default();
     loop {

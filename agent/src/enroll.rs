@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use farwire_keystore::{Device, Enrolled, Enrollment, How, Pending, State};
+use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_protocol::address::Relay;
 use farwire_protocol::bundle::{self, Bundle};
@@ -147,6 +148,7 @@ fn throwaway(enrollment: Nonce) -> Result<Identity, Failure> {
         build: BUILD.to_owned(),
         found: None,
         enrollment: Some(enrollment),
+        attended: Attended::default(),
     })
 }
 
@@ -163,6 +165,7 @@ fn identity(state: &State, enrollment: Nonce) -> Result<Identity, Failure> {
         build: BUILD.to_owned(),
         found: None,
         enrollment: Some(enrollment),
+        attended: Attended::default(),
     })
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use farwire_keystore::{Home, Ids, LinkMade, Pin, TicketState, Transport, Workspace};
 use farwire_link::inner::bridge::{Link, Me, reset_failure};
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
+use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::address::Relay;
@@ -163,6 +164,7 @@ impl Client {
             build: BUILD.to_owned(),
             found: None,
             enrollment: None,
+            attended: Attended::default(),
         }
     }
 

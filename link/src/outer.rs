@@ -4,6 +4,7 @@
 //! streams at once; the relay [`listen`]s. Both see streams as [`halves`]: bytes in, bytes out, a
 //! reset with a reason. The relay proves its pinned key; what it says otherwise is not trusted.
 
+pub mod congestion;
 pub mod control;
 pub mod dial;
 pub mod halves;

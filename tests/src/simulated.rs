@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use farwire_keystore::Home;
+use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_protocol::address::Relay;
 use farwire_protocol::bundle::{self, Bundle};
@@ -51,6 +52,7 @@ pub fn stranger(role: Role) -> Identity {
         build: "simulated".to_owned(),
         found: None,
         enrollment: None,
+        attended: Attended::default(),
     }
 }
 
@@ -68,6 +70,7 @@ pub fn device(world: &World, home: &str) -> (Relay, Identity) {
         build: "simulated".to_owned(),
         found: None,
         enrollment: None,
+        attended: Attended::default(),
     };
     (workspace.relay, identity)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use farwire_keystore::Home;
+use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Identity};
 use farwire_protocol::address::RelayUrl;
 use farwire_protocol::failure::{Failure, Kind};
@@ -63,6 +64,7 @@ impl Init {
             build: BUILD.to_owned(),
             found: url.invite.clone().map(|invite| (invite, genesis)),
             enrollment: None,
+            attended: Attended::default(),
         };
         runtime()?.block_on(async {
             let connection = dial::dial(&url.relay, &hello).await?;

@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::outer::congestion::Attended;
 use crate::outer::halves::{RecvHalf, SendHalf};
 use crate::outer::socket::Socket;
 use crate::outer::{Closed, control, tls, transport};
@@ -61,6 +62,8 @@ pub struct Identity {
     pub found: Option<(Invite, Vec<u8>)>,
     /// The enrollment, for [`Role::Enrolling`].
     pub enrollment: Option<Nonce>,
+    /// Whether somebody is at a terminal over this connection: then it keeps queues short.
+    pub attended: Attended,
 }
 
 /// Why there is no connection to the relay.
@@ -176,7 +179,8 @@ pub async fn dial(relay: &Relay, identity: &Identity) -> Result<Connection, Dial
         let more = next.is_some();
         if let Some((name, address)) = next {
             let (relay, kt) = (relay.key, identity.kt.clone());
-            attempts.spawn(async move { attempt(name, address, relay, kt).await });
+            let transport = transport::client(transport::Path::to(address), &identity.attended);
+            attempts.spawn(async move { attempt(name, address, relay, kt, transport).await });
         }
         let done = if more {
             timeout(HEAD_START, attempts.join_next()).await.unwrap_or(None)
@@ -203,6 +207,7 @@ async fn attempt(
     address: SocketAddr,
     relay: farwire_protocol::id::Kt,
     kt: SigningKey,
+    transport: Arc<quinn::TransportConfig>,
 ) -> Result<quinn::Connection, DialError> {
     let local = |error: &dyn std::fmt::Display| DialError::Local(error.to_string());
     let any = match address.ip() {
@@ -219,7 +224,7 @@ async fn attempt(
     let tls = tls::client(&kt, relay, mismatch.clone()).map_err(|error| local(&error))?;
     let tls = QuicClientConfig::try_from(tls).map_err(|error| local(&error))?;
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport::client(transport::Path::to(address)));
+    config.transport_config(transport);
     let connecting =
         endpoint.connect_with(config, address, "farwire").map_err(|error| local(&error))?;
     let unreachable =

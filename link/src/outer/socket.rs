@@ -107,6 +107,11 @@ impl AsyncUdpSocket for Socket {
             let mut ready = ready!(self.io.poll_read_ready(context))?;
             let received = ready.try_io(|io| self.state.recv(io.get_ref().into(), buffers, meta));
             if let Ok(received) = received {
+                // There was room for more, so that was all: what comes later is told anew. It saves the
+                // call that finds nothing, with each key.
+                if received.as_ref().is_ok_and(|&count| count < buffers.len().min(meta.len())) {
+                    ready.clear_ready();
+                }
                 return Poll::Ready(received);
             }
         }

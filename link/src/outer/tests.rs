@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::dial::{DialError, Identity, dial};
 use super::listen::{Arrival, Listener, Options};
 use super::*;
+use crate::outer::congestion::Attended;
 
 fn options(listen: SocketAddr) -> Options {
     Options {
@@ -53,6 +54,7 @@ fn identity() -> Identity {
         build: "test".to_owned(),
         found: None,
         enrollment: None,
+        attended: Attended::default(),
     }
 }
 

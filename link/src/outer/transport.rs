@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
+    MtuDiscoveryConfig, TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::outer::congestion::{Attended, Short};
 
 /// How much of one stream may be under way. At 20 ms this is 1.6 Gbit/s.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -38,6 +40,10 @@ const IDLE: u32 = 30_000;
 /// The first guess of the round trip. The default of 333 ms makes the first loss cost a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// How long a peer may keep an acknowledgement. All of it is waited before a lost key is sent again. The echo
+/// brings the acknowledgement along where it comes sooner.
+const ACK_DELAY: Duration = Duration::from_millis(5);
+
 /// Kernel buffers of a socket. What the system allows is taken.
 const SOCKET_BUFFER: usize = 4 << 20;
 
@@ -65,8 +71,9 @@ impl Path {
 }
 
 /// The transport of a client, which keeps its NAT mapping alive.
-pub(super) fn client(path: Path) -> Arc<TransportConfig> {
+pub(super) fn client(path: Path, attended: &Attended) -> Arc<TransportConfig> {
     let mut config = config(path);
+    config.congestion_controller_factory(Arc::new(Short { attended: attended.clone() }));
     config.keep_alive_interval(Some(KEEP_ALIVE)).max_concurrent_bidi_streams(STREAMS.into());
     Arc::new(config)
 }
@@ -81,7 +88,10 @@ pub(super) fn server(path: Path) -> Arc<TransportConfig> {
 fn config(path: Path) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LARGEST_PACKET);
+    let mut acks = AckFrequencyConfig::default();
+    acks.max_ack_delay(Some(ACK_DELAY));
     let mut config = TransportConfig::default();
+    config.ack_frequency_config(Some(acks));
     if path == Path::Near {
         config.initial_mtu(LARGEST_PACKET);
     }
