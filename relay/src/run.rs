@@ -61,7 +61,11 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // The kernel's half of the network wants a core, too; and where there are two, a packet that wakes both
+    // of our threads is later than one that wakes one.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.div_ceil(2))
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no threads: {error}")))

@@ -32,6 +32,9 @@ const CHUNKS: usize = 64;
 static SPLICED: LazyLock<metrics::Counter> =
     LazyLock::new(|| metrics::counter!("farwire_relay_spliced_bytes_total"));
 
+/// After a batch of this size others have their turn.
+const LARGE: usize = 16 << 10;
+
 /// After so many bytes without a pause a half gives way to others.
 const BACKLOG: usize = 64 << 10;
 
@@ -203,6 +206,10 @@ async fn move_all(
         }
         streak += bytes;
         send.write_chunk(together(batch, bytes)).await?;
+        if bytes >= LARGE {
+            // Others have their turn: a stream that always has more to say never waits by itself.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -261,6 +261,8 @@ impl Running<'_> {
                 () = at(self.announce) => self.announce(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     self.read_some();
+                    // Others have their turn beside a program that never stops talking.
+                    tokio::task::yield_now().await;
                 }
                 exit = &mut exit => return exit,
             }
