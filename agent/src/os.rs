@@ -25,6 +25,7 @@ pub(crate) mod errno;
 pub(crate) mod facts;
 pub(crate) mod group;
 pub(crate) mod harden;
+pub(crate) mod input;
 pub(crate) mod limits;
 pub(crate) mod pty;
 pub(crate) mod shell;

@@ -64,6 +64,8 @@ class Farwire:
     def end(self):
         for child in self.children:
             child.kill()
+        # What is held outlives the agent.
+        subprocess.run(["pkill", "-KILL", "-f", f"holder --state {self.work}/"])
 
 
 class Mcp:

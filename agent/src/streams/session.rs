@@ -11,6 +11,7 @@
 
 mod attached;
 mod exchange;
+mod pace;
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;

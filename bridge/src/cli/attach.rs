@@ -14,7 +14,7 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Exit;
 use farwire_protocol::streams::session::{Attach as AttachMessage, Request, Size, Start};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::keyboard::{Keyboard, Typing, resizes, told_to_end};
 use self::shown::Shown;
@@ -71,6 +71,7 @@ impl Attach {
         let request = self.request(client, (&server, target), size).await?;
         let (todo, doing) = mpsc::channel(QUEUE);
         let (events, happened) = mpsc::channel(QUEUE);
+        let (counting, counted) = watch::channel(0);
         if self.take {
             // The queue is empty: it is the first thing that is done.
             let _ = todo.try_send(Do::Take);
@@ -82,9 +83,9 @@ impl Attach {
             let (read_only, waiting) = (self.read_only, BytesMut::new());
             let typing = Typing { todo: &todo, read_only, held: &held, waiting, chord: false };
             tokio::select! {
-                left = attach(client, &server, request, doing, events) => left,
+                left = attach(client, &server, request, doing, events, counted) => left,
                 left = typing.read(&keyboard.input) => left,
-                never = shown.write(&mut keyboard.output, happened) => never,
+                never = shown.write(&mut keyboard.output, happened, counting) => never,
                 never = resizes(&keyboard.terminal, &todo) => never,
                 left = told_to_end(&todo) => Ok(left),
             }

@@ -22,7 +22,7 @@ use farwire_protocol::streams::session::{
     Attach, Attached, Ended, KEYS, KEYS_WINDOW, Request, Size, TERMINAL, ToAgent, ToBridge,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Trouble, ended, open};
 use crate::client::{Client, Server, Stream, backoff, broken, random_nonce};
@@ -34,6 +34,16 @@ const SILENCE: Duration = BEAT.saturating_mul(3);
 
 /// How often the server is shown that we are here.
 const ATTEND: Duration = Duration::from_secs(120);
+
+/// That so much more was shown is said at once.
+const SEEN_MUCH: u64 = 64 << 10;
+
+/// More than this is a flood, and said soon.
+const SEEN_LITTLE: u64 = 4 << 10;
+const SEEN_SOON: Duration = Duration::from_millis(10);
+
+/// That keys have come back is said when there is time.
+const SEEN_LATE: Duration = Duration::from_millis(250);
 
 /// What somebody does.
 #[derive(Clone, Debug)]
@@ -118,15 +128,21 @@ struct Attachment {
     unsent: Unsent,
     todo: mpsc::Receiver<Do>,
     events: mpsc::Sender<Event>,
+    /// How many bytes were told, of all streams.
+    told: u64,
+    /// How many of them were shown.
+    shown: watch::Receiver<u64>,
 }
 
-/// Attaches until the program ends or we leave. `first` opens the session or attaches to it.
+/// Attaches until the program ends or we leave. `first` opens the session or attaches to it; `shown` is how many
+/// bytes of [`Event::Bytes`] have been shown.
 pub async fn attach(
     client: &Client,
     server: &Server,
     first: Request,
     todo: mpsc::Receiver<Do>,
     events: mpsc::Sender<Event>,
+    shown: watch::Receiver<u64>,
 ) -> Result<Left, Failure> {
     let read_only = matches!(&first, Request::Attach(Attach { read_only: Some(true), .. }));
     let mut here = Attachment {
@@ -140,6 +156,8 @@ pub async fn attach(
         unsent: Unsent::default(),
         todo,
         events,
+        told: 0,
+        shown,
     };
     let mut attempt = 0;
     loop {
@@ -244,8 +262,11 @@ impl Attachment {
             again,
             screen: 0,
             progress: false,
+            told: &mut self.told,
         };
-        let up = Up { unsent: &mut self.unsent, todo: &mut self.todo, size: &mut self.size, acks };
+        let seen = Seen::new(self.shown.clone(), *down.told);
+        let (unsent, todo, size) = (&mut self.unsent, &mut self.todo, &mut self.size);
+        let up = Up { unsent, todo, size, acks, seen };
         let outcome = tokio::select! {
             biased;
             outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
@@ -281,6 +302,7 @@ struct Down<'a> {
     /// So many bytes of a screen are still to come.
     screen: u64,
     progress: bool,
+    told: &'a mut u64,
 }
 
 impl Down<'_> {
@@ -307,6 +329,7 @@ impl Down<'_> {
                     if let Some(offset) = self.offset {
                         *offset = offset.saturating_add(length - drawn);
                     }
+                    *self.told += length;
                     self.tell(Event::Bytes(frame.payload)).await;
                 }
                 (FrameKind::Control, true) => {
@@ -367,6 +390,52 @@ struct Up<'a> {
     todo: &'a mut mpsc::Receiver<Do>,
     size: &'a mut Option<Size>,
     acks: watch::Receiver<Option<u64>>,
+    seen: Seen,
+}
+
+/// What of a stream has been shown, and what of that was said.
+struct Seen {
+    shown: watch::Receiver<u64>,
+    /// How many bytes were told before this stream.
+    base: u64,
+    said: u64,
+    /// When it was said last, and whether it was much.
+    at: Instant,
+    flood: bool,
+}
+
+impl Seen {
+    fn new(shown: watch::Receiver<u64>, base: u64) -> Self {
+        Self { shown, base, said: 0, at: Instant::now(), flood: false }
+    }
+
+    /// Waits until there is something to say: soon in a flood, and otherwise when there is time. Gives it.
+    async fn due(&mut self) -> u64 {
+        loop {
+            let shown = self.shown.borrow_and_update().saturating_sub(self.base);
+            let more = shown.saturating_sub(self.said);
+            self.flood |= more >= SEEN_LITTLE;
+            let due = self.at + if self.flood { SEEN_SOON } else { SEEN_LATE };
+            if more >= SEEN_MUCH || more > 0 && Instant::now() >= due {
+                return shown;
+            }
+            if more > 0 {
+                tokio::select! {
+                    () = sleep_until(due) => {}
+                    // Whoever shows has ended.
+                    Ok(()) = self.shown.changed() => {}
+                }
+            } else if self.shown.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn say(&mut self, shown: u64) -> Vec<u8> {
+        self.flood = shown - self.said >= SEEN_LITTLE;
+        (self.said, self.at) = (shown, Instant::now());
+        message(&ToAgent::Seen(shown))
+    }
 }
 
 impl Up<'_> {
@@ -392,6 +461,7 @@ impl Up<'_> {
             sent += chunk.len() as u64;
             writer.data(KEYS, chunk);
         }
+        writer.message(&message(&ToAgent::Seen(0)));
         writer.flush().await?;
         loop {
             let taken = self.acks.borrow_and_update().unwrap_or(0);
@@ -416,6 +486,7 @@ impl Up<'_> {
                     Some(Do::Release) => writer.message(&message(&ToAgent::Release)),
                 },
                 changed = self.acks.changed(), if full => changed.map_err(|_| gone())?,
+                shown = self.seen.due() => writer.message(&self.seen.say(shown)),
             }
             writer.flush().await?;
         }

@@ -237,6 +237,10 @@ pub enum ToAgent {
     /// Let go of the lease.
     #[n(2)]
     Release,
+    /// So many bytes of [`TERMINAL`] of this stream have been shown; 0 at its beginning. Whoever says so is
+    /// not sent more than it shows in a moment, and gets the screen where it lags.
+    #[n(3)]
+    Seen(#[n(0)] u64),
 }
 
 /// What the agent says between DATA frames.

@@ -1,6 +1,6 @@
 //! Serves those who are attached to a session: what it says goes to them, and what they type to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
@@ -12,9 +12,11 @@ use farwire_protocol::streams::session::{
     Attach, Attached, KEYS, Size as SizeMessage, TERMINAL, ToAgent, ToBridge,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::pace::Pace;
 use super::{ended, finish, lost, terminal};
 use crate::conversations::{About, Seat};
 use crate::jobs::job::{Job, Phase};
@@ -29,6 +31,12 @@ const NEAR: u64 = 256 << 10;
 /// A reader to whom nothing could be passed on for so long is not waited for any longer: the program goes
 /// on, and the reader gets the screen instead of what it missed.
 const LAG: Duration = Duration::from_millis(150);
+
+/// After a batch of this size others have their turn.
+const LARGE: usize = 8 << 10;
+
+/// So long a flood is gathered.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// What has been typed is acknowledged when so much was taken, or when there is something else to say.
 const ACK_STEP: u64 = 32 << 10;
@@ -51,6 +59,7 @@ where
     let terminal = terminal(&job)?.clone();
     let seat = seat(context, open, &job).await?;
     let _attachment = terminal.attach();
+    let _attendance = context.agent.attended.begin();
     if let Some(size) = attach.size {
         terminal.resize(&job, Size::new(size.cols, size.rows));
     }
@@ -73,6 +82,8 @@ where
         read_only: attach.read_only == Some(true),
         taken: watch::Sender::new(keys.unwrap_or(0)),
         refused: watch::Sender::new(None),
+        pace: Mutex::default(),
+        seen: Notify::new(),
         job,
     };
     let input = serving.input(reader);
@@ -112,6 +123,10 @@ struct Serving<'a> {
     /// How many bytes of what is typed were taken.
     taken: watch::Sender<u64>,
     refused: watch::Sender<Option<Failure>>,
+    /// What was sent, and what of it was shown.
+    pace: Mutex<Pace>,
+    /// More of it was.
+    seen: Notify,
 }
 
 impl Serving<'_> {
@@ -133,17 +148,31 @@ impl Serving<'_> {
                 (FrameKind::Control, true) => return std::future::pending().await,
                 (FrameKind::Control, false) => {
                     // A message of a newer bridge is skipped.
-                    if let Ok(ToAgent::Resize(size)) = read(&frame.payload) {
-                        if self.read_only {
-                            continue;
+                    match read(&frame.payload) {
+                        Ok(ToAgent::Seen(until)) => {
+                            let told = self.pace().seen(until, Instant::now());
+                            if !told {
+                                return Failure::new(
+                                    Kind::ProtocolViolation,
+                                    "seen before it was sent",
+                                );
+                            }
+                            self.seen.notify_one();
                         }
-                        self.terminal.drawn(&self.job).await;
-                        self.terminal.resize(&self.job, Size::new(size.cols, size.rows));
+                        Ok(ToAgent::Resize(size)) if !self.read_only => {
+                            self.terminal.drawn(&self.job).await;
+                            self.terminal.resize(&self.job, Size::new(size.cols, size.rows));
+                        }
+                        _ => {}
                     }
                 }
                 _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
             }
         }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().expect("nothing panics while it is held")
     }
 
     async fn typed(&self, bytes: &[u8]) {
@@ -174,13 +203,16 @@ impl Serving<'_> {
         resized.mark_unchanged();
         let mut acked = *taken.borrow();
         let mut ack_at = None;
+        let mut flood = false;
         loop {
             let until = match &*phase.borrow() {
                 Phase::Ended { output_end, .. } => Some(*output_end),
                 Phase::Failed(_) => Some(self.job.spool.stats().end),
                 Phase::Queued | Phase::Running(_) => None,
             };
-            fill(&mut log, until, writer);
+            let room = self.pace().room();
+            let bytes = fill(&mut log, until, room, writer);
+            self.pace().sent(bytes, Instant::now());
             if until.is_some_and(|until| log.offset() >= until) {
                 if let Phase::Failed(failure) = &*phase.borrow() {
                     return Err(failure.clone());
@@ -198,9 +230,15 @@ impl Serving<'_> {
                 ack_at = Some(Instant::now() + ACK_AFTER);
             }
             if writer.waiting() > 0 {
+                let large = writer.waiting() >= LARGE;
                 let flushed = timeout(LAG, writer.flush()).await;
                 if let Ok(flushed) = flushed {
                     flushed.map_err(|_| lost())?;
+                    if large {
+                        // Keys of others come first.
+                        yield_now().await;
+                        flood = true;
+                    }
                 } else {
                     let at = log.offset();
                     drop(log);
@@ -209,9 +247,19 @@ impl Serving<'_> {
                 }
                 continue;
             }
+            let waiting = self.job.spool.stats().end.saturating_sub(log.offset());
+            if waiting > 0 && self.pace().lags(waiting) {
+                log = self.catch_up(log, writer).await?;
+                continue;
+            }
+            if std::mem::take(&mut flood) {
+                // What comes in the next moment goes out together, with one wake-up of everybody.
+                sleep(GATHER).await;
+            }
             tokio::select! {
                 biased;
-                () = log.wait() => {}
+                () = log.wait(), if self.pace().room() > 0 => {}
+                () = self.seen.notified() => {}
                 _ = phase.changed() => {}
                 _ = taken.changed() => {}
                 _ = resized.changed() => {
@@ -227,6 +275,26 @@ impl Serving<'_> {
                 () = sleep(BEAT) => writer.message(&message(&ToBridge::Beat)),
             }
         }
+    }
+
+    /// Lets go of what a viewer who lags has not got: it sees the screen once it has shown what it has.
+    async fn catch_up<W: AsyncWrite + Unpin>(
+        &self,
+        log: SpoolReader,
+        writer: &mut Writer<W>,
+    ) -> Result<SpoolReader, Failure> {
+        let at = log.offset();
+        drop(log);
+        while !self.pace().is_drained() {
+            tokio::select! {
+                () = self.seen.notified() => {}
+                () = sleep(BEAT) => {
+                    writer.message(&message(&ToBridge::Beat));
+                    writer.flush().await.map_err(|_| lost())?;
+                }
+            }
+        }
+        self.redraw(at, writer).await
     }
 
     /// Where to begin: from the offset that the reader has, if that is near, or with the screen.
@@ -258,6 +326,7 @@ impl Serving<'_> {
             self.terminal.screen(&self.job, |screen| (screen.drawing(), screen.offset()));
         let length = u32::try_from(drawing.len()).unwrap_or(u32::MAX);
         let missed = offset.saturating_sub(from);
+        self.pace().sent(drawing.len() as u64, Instant::now());
         writer.message(&message(&ToBridge::Screen { length, offset, missed }));
         for piece in drawing.chunks(BATCH) {
             writer.data(TERMINAL, piece);
@@ -274,18 +343,29 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Seals what the log has, up to one batch.
-fn fill<W: AsyncWrite + Unpin>(log: &mut SpoolReader, until: Option<u64>, writer: &mut Writer<W>) {
+/// Seals what the log has, up to one batch, and no more than there is room for. Gives how many bytes.
+fn fill<W: AsyncWrite + Unpin>(
+    log: &mut SpoolReader,
+    until: Option<u64>,
+    room: u64,
+    writer: &mut Writer<W>,
+) -> u64 {
+    let mut sealed = 0;
+    let most = until.unwrap_or(u64::MAX).min(log.offset().saturating_add(room));
     while writer.waiting() < BATCH {
-        let left = until.map_or(u64::MAX, |until| until.saturating_sub(log.offset()));
+        let left = most.saturating_sub(log.offset());
         let limit = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
         if limit == 0 {
-            return;
+            break;
         }
         match log.next(limit) {
-            Item::Data(_, bytes) => writer.data(TERMINAL, &bytes),
+            Item::Data(_, bytes) => {
+                sealed += bytes.len() as u64;
+                writer.data(TERMINAL, &bytes);
+            }
             Item::Gap { .. } => writer.message(&message(&ToBridge::At(log.offset()))),
-            Item::UpToDate { .. } => return,
+            Item::UpToDate { .. } => break,
         }
     }
+    sealed
 }

@@ -8,7 +8,7 @@ use farwire_protocol::streams::session::Attached;
 use farwire_protocol::streams::session::hands::{Hands, Policy};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::sessions::attach::{Do, Event};
 use crate::sessions::who::actor;
@@ -27,6 +27,8 @@ pub(super) struct Shown<'a> {
     /// What we do about what happens.
     pub(super) todo: &'a mpsc::Sender<Do>,
     may_type: bool,
+    /// How many bytes of the terminal were shown.
+    bytes: u64,
     /// Nobody holds it, and it was ours when the link went: it is ours again when it is back.
     wants_back: bool,
     /// A refusal was shown, and nothing has changed since.
@@ -36,14 +38,16 @@ pub(super) struct Shown<'a> {
 impl<'a> Shown<'a> {
     pub(super) fn new(held: &'a Cell<bool>, todo: &'a mpsc::Sender<Do>) -> Self {
         let (name, may_type) = (String::new(), true);
-        Self { name, session: None, held, todo, may_type, wants_back: false, refused: false }
+        let (session, bytes, wants_back, refused) = (None, 0, false, false);
+        Self { name, session, held, todo, may_type, bytes, wants_back, refused }
     }
 
-    /// Writes what happens. Comes to no end.
+    /// Writes what happens, and counts the bytes of the terminal that were. Comes to no end.
     pub(super) async fn write<T>(
         &mut self,
         output: &mut pipe::Sender,
         mut events: mpsc::Receiver<Event>,
+        counting: watch::Sender<u64>,
     ) -> T {
         let mut passage = Passage::default();
         let mut out = Vec::new();
@@ -60,13 +64,17 @@ impl<'a> Shown<'a> {
                 // The terminal is gone, and the reading half notices.
                 break;
             }
+            counting.send_replace(self.bytes);
         }
         std::future::pending().await
     }
 
     fn show(&mut self, event: Event, passage: &mut Passage, out: &mut Vec<u8>) {
         match event {
-            Event::Bytes(bytes) => passage.pass(&bytes, out),
+            Event::Bytes(bytes) => {
+                self.bytes += bytes.len() as u64;
+                passage.pass(&bytes, out);
+            }
             Event::Attached(Attached { name, session, .. }) => {
                 (self.name, self.session) = (name, Some(session));
             }

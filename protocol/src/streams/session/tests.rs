@@ -236,6 +236,7 @@ fn what_is_done_to_a_session_has_these_bytes() {
         expect!["820681a600500505050505050505050505050505050501a200616301616f0201030204030504"],
     );
     check(&ToAgent::Take, expect!["820180"]);
+    check(&ToAgent::Seen(1), expect!["82038101"]);
     check(&ToAgent::Release, expect!["820280"]);
     check(&Input::Secret(Blob(b"s".to_vec())), expect!["8202814173"]);
 }
