@@ -54,13 +54,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) async fn new(state: State, transport: Transport) -> Result<Self, Failure> {
+    /// Takes over what the agent before it had. Of `sessions` so many may be open at once.
+    pub(crate) async fn new(
+        state: State,
+        transport: Transport,
+        sessions: Option<usize>,
+    ) -> Result<Self, Failure> {
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
         })?;
         let instance = Nonce(instance);
-        let jobs = Arc::new(Jobs::open(state.path(), instance, holders::process)?);
+        let jobs = Jobs::open(state.path(), instance, holders::process)?;
+        let jobs = Arc::new(jobs.with_sessions(sessions));
         let conversations = Conversations::default();
         for (owner, conversation, job, delivery) in jobs.adopt().await {
             conversations.recall(&owner, conversation, About { job, delivery, taken: false });

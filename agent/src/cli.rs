@@ -220,7 +220,7 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             // Before the runtime, while there is one thread.
             limits::raise_files();
             harden::harden()?;
-            runtime()?.block_on(run::run(State::open(&place)?, config.relay))
+            runtime()?.block_on(run::run(State::open(&place)?, config))
         }
         Command::Holder => {
             limits::raise_files();

@@ -15,6 +15,8 @@ pub(crate) struct Config {
     /// Where the relay is reached, `HOST:PORT`, instead of where it was at the enrollment. Its key stays
     /// what it was.
     pub(crate) relay: Option<Vec<String>>,
+    /// So many sessions may be open at once; 10,000 where nothing is said.
+    pub(crate) sessions: Option<usize>,
 }
 
 /// A relay has as many addresses at most.
@@ -62,6 +64,7 @@ mod tests {
             ("relays = ['a:1']", "relays"),
             ("log = 1", "log"),
             ("log =", "log"),
+            ("sessions = -1", "sessions"),
         ] {
             assert!(Config::parse(text).unwrap_err().contains(word), "{text}");
         }

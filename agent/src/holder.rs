@@ -138,6 +138,7 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
         match order {
             Order::Start(start) => begin(agent, jobs, *start, packet),
             Order::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)),
+            Order::Bound { job, kept, rate } => tell(jobs, job, Told::Bound { kept, rate }),
             Order::CloseInput(job) => tell(jobs, job, Told::CloseInput),
             Order::Unblock(job) => tell(jobs, job, Told::Unblock),
             Order::Note { job, note } => {
@@ -161,6 +162,8 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
     };
     let path = PathBuf::from(text(&start.path));
     let limits = if start.terminal.is_some() { Limits::terminal() } else { Limits::default() };
+    let limits = limits.kept(start.kept);
+    let rate = start.rate;
     let writer = SpoolWriter::new(memory.clone(), limits, path);
     let (told, orders) = channel(ORDERS);
     let held = Arc::new(Held::new(job, start.note.clone(), memory, told));
@@ -169,7 +172,7 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
     let mark = start.mark.clone();
     let size = start.terminal.map(|size| Size::new(size.cols, size.rows));
     let command = command(start);
-    let work = Work { command, size, timeout, mark, writer, told: orders };
+    let work = Work { command, size, timeout, mark, writer, rate, told: orders };
     tokio::spawn(held.run(agent.clone(), work));
 }
 

@@ -6,10 +6,14 @@
 //! one of the [`holders`], which outlive this process: the next one adopts what they hold. Everything
 //! is keyed by the owner, a device and a surface: another owner's request is like one that never was.
 
+mod files;
 pub(crate) mod holders;
 pub(crate) mod job;
 pub(crate) mod journal;
+pub(crate) mod keeper;
+mod lines;
 pub(crate) mod owner;
+mod record;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -20,23 +24,33 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Stop, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Start};
+use farwire_protocol::streams::session::hands::Labels;
 use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::jobs::files::Files;
 use crate::jobs::holders::{Holders, Launch};
-use crate::jobs::job::{Job, Plan};
+use crate::jobs::job::{Job, Phase, Plan};
 use crate::jobs::journal::{Asked, Journal, Past};
+use crate::jobs::keeper::Kept;
 use crate::jobs::owner::Owner;
-use crate::spool::Memory;
+use crate::jobs::record::Record;
+use crate::spool::{Memory, Spool};
+use crate::terminal::Terminal;
+use crate::terminal::events::What;
+use crate::terminal::hands::Actor;
 use crate::terminal::shell;
 
 /// So many runs at once; further ones queue.
 pub(crate) const CONCURRENT: usize = 64;
 
-/// How long a job is kept after its end.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// So many sessions are open at once at most.
+const SESSIONS: usize = 10_000;
+
+/// How long a job is kept after its end, where nothing else is said of it.
+pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
 const KEPT: usize = 4_096;
@@ -68,12 +82,16 @@ struct Asking {
 pub(crate) struct Jobs {
     inner: Mutex<Inner>,
     directory: PathBuf,
+    /// Where what is kept of sessions is.
+    files: PathBuf,
     /// Where shells find what teaches them marks.
     shell: PathBuf,
     instance: Nonce,
     holders: Arc<Holders>,
     turns: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// So many sessions are open at once at most.
+    sessions: usize,
 }
 
 #[derive(Debug)]
@@ -85,6 +103,8 @@ struct Inner {
     journal: Journal,
     /// So many starts since the output was last brought within its bounds.
     starts: u32,
+    /// Jobs that were forgotten, and may have files.
+    forgotten: Vec<Nonce>,
 }
 
 impl Jobs {
@@ -103,16 +123,24 @@ impl Jobs {
             tombstones: HashMap::new(),
             journal: Journal::open(&state.join("journal"))?,
             starts: 0,
+            forgotten: Vec::new(),
         };
         Ok(Self {
             inner: Mutex::new(inner),
             directory,
+            files: state.join("sessions"),
             shell: shell::prepare(state)?,
             instance,
             holders: Arc::new(Holders::open(state, launch)?),
             turns: Arc::new(Semaphore::new(CONCURRENT)),
             tasks: TaskTracker::new(),
+            sessions: SESSIONS,
         })
+    }
+
+    /// The same with so many sessions open at once at most.
+    pub(crate) fn with_sessions(self, sessions: Option<usize>) -> Self {
+        Self { sessions: sessions.unwrap_or(self.sessions), ..self }
     }
 
     /// Takes over the jobs of the agent before this one, and throws away the output of those that
@@ -138,11 +166,18 @@ impl Jobs {
         if !adopted.is_empty() {
             tracing::info!(jobs = adopted.len(), "taken over from the agent before");
         }
+        let past = if found.left_alone { Vec::new() } else { self.past(&adopted) };
         let mut inner = self.lock();
+        for job in past {
+            inner.journal.recall(&job.owner, job.id);
+            inner.jobs.insert(job.id, job.clone());
+            inner.order.push_back(job.id);
+        }
         for job in adopted {
             inner.journal.recall(&job.owner, job.id);
             inner.jobs.insert(job.id, job.clone());
             inner.order.push_back(job.id);
+            self.recall_events(&job);
             let run = job.terminal.is_none();
             let turn = run.then(|| self.turns.clone().try_acquire_owned());
             self.follow(&job);
@@ -158,7 +193,92 @@ impl Jobs {
         }
         drop(inner);
         self.holders.make_ready();
+        self.tasks.spawn(keeper::keep(self.clone()));
         conversations
+    }
+
+    /// Sessions that were written down and that nobody holds; those that are held go on counting events.
+    fn past(&self, held: &[Arc<Job>]) -> Vec<Arc<Job>> {
+        let mut past = Vec::new();
+        for entry in std::fs::read_dir(&self.files).into_iter().flatten().flatten() {
+            let Some(id) = record::id_of(&entry.file_name()) else { continue };
+            if held.iter().any(|job| job.id == id) {
+                continue;
+            }
+            match self.recorded(id) {
+                Some((started, job)) if job.ended_for().is_some_and(|ago| ago <= job.keep()) => {
+                    past.push((started, job));
+                }
+                // Too old, or nothing that makes sense.
+                _ => drop(std::fs::remove_dir_all(entry.path())),
+            }
+        }
+        past.sort_by_key(|(started, _)| *started);
+        past.into_iter().map(|(_, job)| job).collect()
+    }
+
+    fn recorded(&self, id: Nonce) -> Option<(u64, Arc<Job>)> {
+        let directory = self.files_of(id);
+        let record: Record = files::description(&directory)?;
+        let (record, mut past, beginning) = record.past()?;
+        let files = Files::open(directory).ok()?;
+        // That it is lost is known from now on.
+        let _ = files.describe(&record);
+        let (started, owner) = (record.started_ms(), record.owner()?);
+        let files::Said { start, lines, bytes } = files.said();
+        if let Phase::Ended { output_end, .. } = &mut past.phase {
+            *output_end = start + bytes.len() as u64;
+        }
+        let path = self.directory.join(id.to_string());
+        let spool = Spool::recorded((start, lines), bytes, path).ok()?;
+        let terminal = Terminal::new(beginning);
+        terminal.events.recall(lines::read(&files.events()), 0);
+        *terminal.kept() = Kept::Over;
+        Some((started, Job::recorded((id, owner), record.program(), past, terminal, spool)))
+    }
+
+    /// A session goes on under this agent: its events are counted on.
+    fn recall_events(&self, job: &Arc<Job>) {
+        let Some(terminal) = &job.terminal else { return };
+        if let Ok(files) = Files::open(self.files_of(job.id)) {
+            let last = job.spool.memory().map_or(0, |memory| memory.events());
+            terminal.events.recall(lines::read(&files.events()), last);
+        }
+        terminal.note(job, None, What::Recovered);
+    }
+
+    /// Where what is kept of a session is.
+    fn files_of(&self, id: Nonce) -> PathBuf {
+        self.files.join(id.to_string())
+    }
+
+    /// All sessions, with what they have besides.
+    fn kept_sessions(&self) -> Vec<(Arc<Job>, Arc<Terminal>)> {
+        let inner = self.lock();
+        let session = |job: &Arc<Job>| Some((job.clone(), job.terminal.clone()?));
+        inner.jobs.values().filter_map(session).collect()
+    }
+
+    /// Forgets sessions that ended longer ago than they are kept.
+    fn forget_ended(&self) {
+        let gone: Vec<_> = {
+            let mut inner = self.lock();
+            let old = |job: &&Arc<Job>| {
+                job.terminal.is_some() && job.ended_for().is_some_and(|ago| ago > job.keep())
+            };
+            let gone: Vec<_> = inner.jobs.values().filter(old).map(|job| job.id).collect();
+            for id in &gone {
+                inner.jobs.remove(id);
+            }
+            if !gone.is_empty() {
+                inner.order.retain(|id| !gone.contains(id));
+            }
+            gone.into_iter().chain(std::mem::take(&mut inner.forgotten)).collect()
+        };
+        for id in gone {
+            // What cannot be removed is tried again at the next start.
+            let _ = std::fs::remove_dir_all(self.files_of(id));
+        }
     }
 
     /// Keeps a session's terminal up with what it says.
@@ -169,6 +289,9 @@ impl Jobs {
     }
 
     fn ended(&self, job: &Job, exit: Option<Exit>) {
+        if let Some(terminal) = job.terminal.as_ref().filter(|_| exit.is_some()) {
+            terminal.note(job, None, What::Ended);
+        }
         self.lock().journal.ended(&job.owner, job.id, exit);
     }
 
@@ -198,7 +321,8 @@ impl Jobs {
         if let Some(name) = &start.name {
             check_name(name)?;
         }
-        let named = self.session(owner, start.name.as_deref().unwrap_or_default());
+        let caller = start.caller.as_ref().and_then(|caller| caller.owner.as_deref());
+        let named = self.session(owner, caller, start.name.as_deref().unwrap_or_default());
         match named {
             Some(job) if job.id != start.request => {
                 if start.new != Some(true) {
@@ -212,14 +336,37 @@ impl Jobs {
         }
         let asked = Asking { request: start.request, instance: start.instance, hash };
         self.begin(owner, asked, |inner| {
+            let open = inner.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
+            if open.count() >= self.sessions {
+                let text = format!("{} sessions are open on this server", self.sessions);
+                return Err(Failure::new(Kind::SessionLimit, text));
+            }
             let name = start.name.clone().unwrap_or_else(|| inner.free_name(owner));
             Plan::session(start, name, &self.shell)
         })
     }
 
     /// The session of this name that this owner may see, if one runs.
-    pub(crate) fn session(&self, owner: &Owner, name: &str) -> Option<Arc<Job>> {
-        self.lock().session(owner, name).cloned()
+    fn session(&self, owner: &Owner, caller: Option<&str>, name: &str) -> Option<Arc<Job>> {
+        self.lock().session(owner, caller, name).cloned()
+    }
+
+    /// A session, and those others that are filed in the group of these labels: open ones of the same
+    /// device for the same owner.
+    pub(crate) fn group(&self, job: &Arc<Job>, labels: &Labels) -> Vec<Arc<Job>> {
+        if labels.group.is_none() {
+            return vec![job.clone()];
+        }
+        let inner = self.lock();
+        let member = |other: &&Arc<Job>| {
+            let same = other.owner.device == job.owner.device && !other.ended();
+            same && other.terminal.as_ref().is_some_and(|terminal| {
+                let filed = terminal.filed();
+                filed.labels.group == labels.group && filed.labels.owner == labels.owner
+            })
+        };
+        let others = inner.jobs.values().filter(|other| other.id != job.id).filter(member).cloned();
+        std::iter::once(job.clone()).chain(others).collect()
     }
 
     fn begin(
@@ -273,7 +420,7 @@ impl Jobs {
     /// A job that this owner may see.
     pub(crate) fn find(&self, owner: &Owner, id: Nonce) -> Result<Arc<Job>, Failure> {
         let job = self.lock().jobs.get(&id).filter(|job| owner.may_see(&job.owner)).cloned();
-        job.ok_or_else(|| Failure::new(Kind::UnknownId, "the server has no such run"))
+        job.ok_or_else(unknown)
     }
 
     /// The jobs that this owner may see, newest first, at most `limit` after `after`.
@@ -319,6 +466,14 @@ impl Jobs {
                 return Err(Failure::new(Kind::InvalidArgument, "nothing to stop is named"));
             }
         };
+        if let Some(terminal) = &job.terminal
+            && !job.ended()
+        {
+            let who = Actor { owner: owner.clone(), client: None };
+            terminal.may_stop(&who)?;
+            let what = stop.signal.map_or(What::Closed, What::Signalled);
+            terminal.note(&job, Some(&who), what);
+        }
         Ok(job.stop(stop.signal))
     }
 
@@ -346,9 +501,12 @@ impl Inner {
         }
     }
 
-    fn session(&self, owner: &Owner, name: &str) -> Option<&Arc<Job>> {
+    fn session(&self, owner: &Owner, caller: Option<&str>, name: &str) -> Option<&Arc<Job>> {
         self.jobs.values().find(|job| {
-            let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
+            let named = job
+                .terminal
+                .as_ref()
+                .is_some_and(|terminal| terminal.name == name && terminal.filed().is_for(caller));
             named && !job.ended() && owner.may_see(&job.owner)
         })
     }
@@ -356,7 +514,7 @@ impl Inner {
     /// The first number that no session of this owner is called by.
     fn free_name(&self, owner: &Owner) -> String {
         let mut names = (1_u64..).map(|number| number.to_string());
-        names.find(|name| self.session(owner, name).is_none()).unwrap_or_default()
+        names.find(|name| self.session(owner, None, name).is_none()).unwrap_or_default()
     }
 
     /// Makes sure that a request that has not come will not start anything.
@@ -381,12 +539,14 @@ impl Inner {
             let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.ended());
             let Some(at) = self.order.iter().position(ended) else { break };
             let oldest = self.order.get(at).and_then(|id| self.jobs.get(id));
-            let old = oldest.and_then(|job| job.ended_for()).is_some_and(|age| age > KEEP);
+            let old = oldest.is_some_and(|job| job.ended_for().is_some_and(|age| age > job.keep()));
             if !(old || self.order.len() - at >= KEPT) {
                 break;
             }
-            if let Some(id) = self.order.remove(at) {
-                self.jobs.remove(&id);
+            if let Some(id) = self.order.remove(at)
+                && self.jobs.remove(&id).is_some_and(|job| job.terminal.is_some())
+            {
+                self.forgotten.push(id);
             }
         }
         self.starts += 1;
@@ -420,9 +580,17 @@ impl Inner {
                 bytes -= size.0;
                 self.order.retain(|id| *id != job.id);
                 self.jobs.remove(&job.id);
+                if job.terminal.is_some() {
+                    self.forgotten.push(job.id);
+                }
             }
         }
     }
+}
+
+/// There is no such job, or it is none of theirs who ask.
+pub(crate) fn unknown() -> Failure {
+    Failure::new(Kind::UnknownId, "the server has no such run or session")
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ mod holder;
 mod jobs;
 mod links;
 mod os;
+mod pace;
 mod rates;
 mod run;
 mod service;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::agent::Agent;
+use crate::config::Config;
 use crate::dial::{self, Standing};
 use crate::enroll::{self, Outcome};
 use crate::status;
@@ -18,9 +19,9 @@ use crate::status;
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
 
-/// Runs until a signal comes. `addresses` are where the relay is reached, if not where it was at the
-/// enrollment.
-pub(crate) async fn run(state: State, addresses: Option<Vec<String>>) -> Result<(), Failure> {
+/// Runs until a signal comes. `config` may say that the relay is reached elsewhere than it was at
+/// the enrollment.
+pub(crate) async fn run(state: State, config: Config) -> Result<(), Failure> {
     let _lock = state.run_lock()?;
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
@@ -29,19 +30,20 @@ pub(crate) async fn run(state: State, addresses: Option<Vec<String>>) -> Result<
         biased;
         _ = term.recv() => {}
         _ = int.recv() => {}
-        ended = serve(state, addresses) => ended?,
+        ended = serve(state, config) => ended?,
     }
     // Not being under systemd is no error.
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     Ok(())
 }
 
-async fn serve(state: State, addresses: Option<Vec<String>>) -> Result<(), Failure> {
+async fn serve(state: State, config: Config) -> Result<(), Failure> {
+    let (addresses, sessions) = (config.relay, config.sessions);
     let mut relay = enrolled(&state, addresses.as_ref()).await?;
     relay.addresses = addresses.unwrap_or(relay.addresses);
     let identity = state.identity()?.ok_or_else(not_enrolled)?;
     let path = state.path().to_path_buf();
-    let agent = Arc::new(Agent::new(state, identity.open_transport(None)?).await?);
+    let agent = Arc::new(Agent::new(state, identity.open_transport(None)?, sessions).await?);
     let (standing, mut stands) = watch::channel(Standing::Dialling);
     // Ready to be enrolled, asked and stopped; the relay may take longer, or be down.
     let _ = sd_notify::notify(&[NotifyState::Ready]);

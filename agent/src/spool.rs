@@ -61,6 +61,13 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// The same with so much kept.
+    pub(crate) fn kept(self, kept: Option<u64>) -> Self {
+        let most = Self::default().total;
+        let total = kept.map_or(most, |kept| kept.min(most));
+        Self { total, fallback: self.fallback.min(total), ..self }
+    }
+
     /// For a terminal: what is said is shown at once, or somebody waits.
     pub(crate) fn terminal() -> Self {
         Self { ahead: 512 << 10, ..Self::default() }
@@ -222,6 +229,43 @@ impl Spool {
             let kept = (marks.start..=marks.end).contains(&wanted);
             (kept && log.counts_at(marks, wanted) == (first, second)).then_some(wanted)
         })
+    }
+
+    /// A log that is finished, and of which only its end is left: from this offset on, before which there
+    /// were so many line feeds.
+    pub(crate) fn recorded(
+        (start, lines): (u64, u64),
+        bytes: Vec<u8>,
+        path: PathBuf,
+    ) -> std::io::Result<Self> {
+        // One of the process that wrote it: what it has is not known.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let log = Log::recorded(start, lines, bytes.into()).released(&path)?;
+        let shared = Shared {
+            grown: watch::Sender::new((log.marks().end, true)),
+            log: Mutex::new(log),
+            path,
+            file: Mutex::default(),
+            holds: Mutex::default(),
+            unblock: Box::new(|| {}),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The last place at or before `offset` at which lines are counted.
+    pub(crate) fn indexed_before(&self, offset: u64) -> u64 {
+        let indexed = |log: &Log, marks: &memory::Marks| {
+            log.entry_before(marks, |entry| entry.0 <= offset).0.max(marks.start)
+        };
+        self.log().steady(indexed)
+    }
+
+    /// The offset after the newest byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.log().marks().end
     }
 
     /// How much there is.

@@ -4,31 +4,48 @@
 //!     log ──> marks    what the shell says of its commands; questions that programs ask a terminal
 //!         └─> screen   what a terminal would show
 //!     kernel ─> doing  who is in the foreground, and how input is treated
+//!
+//!     hands ──> typing       who may type, and does
+//!     events, participants   who did what, and who is there
 //! ```
 //!
 //! The bytes are the log's, and belong to the holder; all of this can be made anew from them, so that
 //! nothing is lost with the agent. Nothing is ever typed, nor written to the log, to find out.
 
 pub(crate) mod doing;
+pub(crate) mod events;
+pub(crate) mod filing;
+pub(crate) mod hands;
 pub(crate) mod keys;
 pub(crate) mod marks;
+pub(crate) mod participants;
 pub(crate) mod screen;
 pub(crate) mod shell;
+pub(crate) mod typing;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use farwire_protocol::streams::session::{Doing, Size as SizeMessage, Status};
 use tokio::sync::watch;
 
+use self::events::{Events, What, When};
+pub(crate) use self::filing::Filed;
+use self::hands::{Actor, Hands, Transfer};
 use self::marks::{Marks, Query};
+use self::participants::Participants;
 use self::screen::Screen;
 use crate::jobs::job::Job;
+use crate::jobs::keeper::Kept;
+use crate::os::clock::{boottime, unix_millis};
 use crate::os::pty::{self, Size};
+use crate::pace::Pace;
 use crate::spool::{Item, Mode};
 
 /// So many exchanges of one session are remembered.
@@ -55,8 +72,25 @@ pub(crate) struct Terminal {
     screen: Mutex<Screen>,
     /// Counts what the marks have said.
     marked: watch::Sender<u64>,
-    attached: AtomicU32,
+    /// The shell edits a line, as its marks say; or has no marks.
+    editing: AtomicBool,
     resized: watch::Sender<Size>,
+    hands: Mutex<Hands>,
+    /// Counts what has changed of the hands.
+    hands_changed: watch::Sender<u64>,
+    /// How fast has been typed.
+    pace: Mutex<Pace>,
+    filed: Mutex<Filed>,
+    pub(crate) events: Events,
+    pub(crate) participants: Participants,
+    /// When somebody typed last, or something was said, in milliseconds since boot.
+    busy: AtomicU64,
+    /// The end of the log, when that was last looked at.
+    said: AtomicU64,
+    /// It was idle for so long that it was closed.
+    closed: AtomicBool,
+    /// Its files. For whoever writes them.
+    kept: Mutex<Kept>,
     /// Exchanges that were typed.
     sent: Mutex<VecDeque<(Nonce, Sent)>>,
 }
@@ -68,16 +102,21 @@ pub(crate) struct Sent {
     pub(crate) offset: u64,
     /// How many commands had ended before.
     pub(crate) ended: u64,
+    /// So many bytes were typed, and so many were not.
+    pub(crate) typed: u64,
+    pub(crate) left: u64,
 }
 
-/// As long as it lives, somebody is attached.
+/// What a terminal begins with.
 #[derive(Debug)]
-pub(crate) struct Attachment(Arc<Terminal>);
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        self.0.attached.fetch_sub(1, Ordering::Relaxed);
-    }
+pub(crate) struct Beginning {
+    pub(crate) name: String,
+    pub(crate) nonce: Option<String>,
+    pub(crate) size: Size,
+    pub(crate) filed: Filed,
+    pub(crate) policy: Policy,
+    /// The last change of the lease, under an earlier agent.
+    pub(crate) transfer: Option<Transfer>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,15 +124,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Terminal {
-    pub(crate) fn new(name: String, nonce: Option<String>, size: Size) -> Arc<Self> {
+    pub(crate) fn new(beginning: Beginning) -> Arc<Self> {
+        let Beginning { name, nonce, size, filed, policy, transfer } = beginning;
+        let mut hands = Hands::new(policy, transfer);
+        hands.set_read_only(filed.labels.read_only == Some(true));
         Arc::new(Self {
             name,
             marks: Mutex::new(Marks::new(nonce.as_deref())),
+            editing: AtomicBool::new(nonce.is_none()),
             nonce,
             screen: Mutex::new(Screen::new(size)),
             marked: watch::Sender::new(0),
-            attached: AtomicU32::new(0),
             resized: watch::Sender::new(size),
+            hands: Mutex::new(hands),
+            hands_changed: watch::Sender::new(0),
+            pace: Mutex::default(),
+            filed: Mutex::new(filed),
+            events: Events::default(),
+            participants: Participants::default(),
+            busy: AtomicU64::new(millis(boottime())),
+            said: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            kept: Mutex::default(),
             sent: Mutex::default(),
         })
     }
@@ -120,7 +172,10 @@ impl Terminal {
                                 memory.see(log.offset());
                             }
                             if found.changed {
-                                let waits = self.marks(Marks::phase) == marks::Phase::Waiting;
+                                let phase = self.marks(Marks::phase);
+                                let waits = phase == marks::Phase::Waiting;
+                                let editing = waits || phase == marks::Phase::Prompting;
+                                self.editing.store(editing, Ordering::Relaxed);
                                 if let Some(shell) = job.pid().filter(|_| waits) {
                                     let cwd = std::fs::read_link(format!("/proc/{shell}/cwd")).ok();
                                     lock(&self.marks).is_at(cwd);
@@ -220,9 +275,9 @@ impl Terminal {
         *self.resized.borrow()
     }
 
-    /// Gives it another size.
-    pub(crate) fn resize(&self, job: &Job, size: Size) {
-        let Some(master) = job.master() else { return };
+    /// Gives it another size. Whether it had that already.
+    pub(crate) fn resize(&self, job: &Job, size: Size) -> bool {
+        let Some(master) = job.master() else { return false };
         // The screen has what was drawn for the old size first.
         self.screen(job, |screen| {
             // A terminal that is gone keeps its size.
@@ -230,18 +285,108 @@ impl Terminal {
                 screen.resize(size);
             }
         });
-        self.resized.send_if_modified(|now| std::mem::replace(now, size) != size);
+        self.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
     }
 
-    /// Somebody attaches.
-    pub(crate) fn attach(self: &Arc<Self>) -> Attachment {
-        self.attached.fetch_add(1, Ordering::Relaxed);
-        Attachment(self.clone())
+    /// What it is filed under.
+    pub(crate) fn filed(&self) -> MutexGuard<'_, Filed> {
+        lock(&self.filed)
     }
 
-    /// Whether the exchange with this id was typed.
-    pub(crate) fn knows(&self, request: Nonce) -> bool {
-        lock(&self.sent).iter().any(|(other, _)| *other == request)
+    /// Who may type.
+    pub(crate) fn hands(&self) -> MutexGuard<'_, Hands> {
+        lock(&self.hands)
+    }
+
+    /// Whether `who` may stop it, which does not say which client it is: not while somebody has the lease who
+    /// acts through another surface, unless it is a user.
+    pub(crate) fn may_stop(&self, who: &Actor) -> Result<(), Failure> {
+        let now = boottime();
+        let mut hands = self.hands();
+        let holder = hands.holder(now).cloned();
+        match holder {
+            Some(holder) if !who.is_user() => {
+                let same = Actor { client: None, ..holder } == *who;
+                if same { Ok(()) } else { hands.may_act(who, now).map_err(|no| no.failure(now)) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its files.
+    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.kept)
+    }
+
+    /// It is closed for being idle; `false` if it was before.
+    pub(crate) fn close_once(&self) -> bool {
+        !self.closed.swap(true, Ordering::Relaxed)
+    }
+
+    /// A way to wait for other hands.
+    pub(crate) fn hands_changed(&self) -> watch::Receiver<u64> {
+        self.hands_changed.subscribe()
+    }
+
+    /// Tells all who wait for it that somebody else may type now.
+    pub(crate) fn tell_hands(&self) {
+        self.hands_changed.send_modify(|count| *count += 1);
+    }
+
+    /// Notes what has become of the lease, by an act of `who` or by time.
+    pub(crate) fn settle(&self, job: &Job, who: Option<&Actor>) {
+        let news = lock(&self.hands).news();
+        if news.is_empty() {
+            return;
+        }
+        for transfer in news {
+            let who = who.filter(|_| transfer.way != Way::Expired);
+            self.note(job, who, What::Leased(Box::new(transfer)));
+        }
+        self.tell_hands();
+        job.remember();
+    }
+
+    /// What happens now, happens now.
+    fn when(&self, job: &Job) -> When {
+        When { now: boottime(), at_ms: unix_millis(), offset: job.spool.end() }
+    }
+
+    /// Something happened.
+    pub(crate) fn note(&self, job: &Job, who: Option<&Actor>, what: What) {
+        self.events.note(self.when(job), who.cloned(), what);
+        self.count_events(job);
+    }
+
+    /// Has it counted on where it stands by the next agent, whenever that comes.
+    pub(crate) fn count_events(&self, job: &Job) {
+        if let Some(memory) = job.spool.memory() {
+            memory.count_events(self.events.last());
+        }
+    }
+
+    /// Somebody types.
+    fn busy(&self, now: Duration) {
+        self.busy.fetch_max(millis(now), Ordering::Relaxed);
+    }
+
+    /// For how long nobody has typed and nothing was said, as far as that was looked at.
+    pub(crate) fn idle(&self, job: &Job, now: Duration) -> Duration {
+        let end = job.spool.end();
+        if self.said.swap(end, Ordering::Relaxed) != end {
+            self.busy(now);
+        }
+        now.saturating_sub(Duration::from_millis(self.busy.load(Ordering::Relaxed)))
+    }
+
+    /// How much may be typed in a second.
+    fn input_rate(&self) -> Option<u64> {
+        lock(&self.filed).limits.input_rate
+    }
+
+    /// Whether the shell edits a line.
+    fn edits_line(&self) -> bool {
+        self.editing.load(Ordering::Relaxed)
     }
 
     /// The exchange with this id, if it was typed; otherwise it is noted as typed now.
@@ -268,33 +413,54 @@ impl Terminal {
         doing::doing(master.as_fd(), shell, phase, alternate)
     }
 
-    /// How it is.
-    pub(crate) fn status(&self, job: &Job) -> Status {
+    /// The exchange with this id, if it was typed.
+    pub(crate) fn exchanged_before(&self, request: Nonce) -> Option<Sent> {
+        let all = lock(&self.sent);
+        all.iter().find(|(other, _)| *other == request).map(|(_, sent)| *sent)
+    }
+
+    /// What came of typing an exchange.
+    pub(crate) fn exchanged(&self, request: Nonce, typed: u64, left: u64) {
+        let mut all = lock(&self.sent);
+        if let Some((_, sent)) = all.iter_mut().rev().find(|(other, _)| *other == request) {
+            (sent.typed, sent.left) = (typed, left);
+        }
+    }
+
+    /// How it is, as `to` is told. Who is attached is told where there is room for it.
+    pub(crate) fn status(&self, job: &Job, to: &Actor, room: bool) -> Status {
+        let now = boottime();
         let doing = self.doing(job);
         let foreground =
             job.master().and_then(|master| doing::foreground_name(master.as_fd(), job.pid()?));
         let (title, (row, col)) =
             self.screen(job, |screen| (screen.title().map(str::to_owned), screen.cursor()));
         let size = self.size();
+        let Filed { labels, limits, recovered_ms, lost } = lock(&self.filed).clone();
+        let attached = self.participants.count();
         Status {
             session: job.id,
             name: self.name.clone(),
             doing,
             size: SizeMessage { cols: size.cols, rows: size.rows },
             marked: self.marks(Marks::seen),
-            attached: self.attached.load(Ordering::Relaxed),
+            attached: u32::try_from(attached).unwrap_or(u32::MAX),
             title,
             foreground,
             cursor: Some(SizeMessage { cols: col, rows: row }),
             known: None,
-            hands: None,
-            labels: None,
-            limits: None,
-            events: None,
-            idle_ms: None,
-            participants: None,
-            recovered_ms: None,
-            lost: None,
+            hands: Some(lock(&self.hands).show(to, now)),
+            labels: Some(labels).filter(|labels| *labels != Labels::default()),
+            limits: Some(limits).filter(|limits| *limits != Limits::default()),
+            events: Some(self.events.last()),
+            idle_ms: Some(millis(self.idle(job, now))),
+            participants: room.then(|| self.participants.show(to, now)),
+            recovered_ms,
+            lost,
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -28,6 +28,7 @@ use crate::os::group::census::census;
 use crate::os::pty::Size;
 use crate::os::spawn::{Command, spawn, spawn_on_terminal};
 use crate::os::wait::Leader;
+use crate::pace::Pace;
 use crate::spool::{Memory, SpoolWriter};
 
 /// How much is read from a pipe at once.
@@ -64,6 +65,11 @@ const FLUSH: Duration = Duration::from_millis(500);
 pub(super) enum Told {
     Stop(Option<i32>),
     CloseInput,
+    /// How much is kept of what it says, and how much it may say in a second.
+    Bound {
+        kept: Option<u64>,
+        rate: Option<u64>,
+    },
     /// Nothing but that the log may have room again.
     Unblock,
 }
@@ -78,6 +84,8 @@ pub(super) struct Work {
     /// What every process of the job has in its environment.
     pub(super) mark: String,
     pub(super) writer: SpoolWriter,
+    /// It says so many bytes in a second at most.
+    pub(super) rate: Option<u64>,
     pub(super) told: Receiver<Told>,
 }
 
@@ -135,6 +143,8 @@ impl Held {
             Err(failure) => return self.failed(&agent, failure),
         };
         let exit = running.until_exit().await;
+        // What is left is no flood.
+        running.rate = None;
         running.announce();
         let escaped = running.settle(&mark).await;
         running.drain().await;
@@ -172,7 +182,7 @@ impl Held {
     }
 
     fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
-        let Work { command, size, timeout, writer, told, .. } = work;
+        let Work { command, size, timeout, writer, rate, told, .. } = work;
         let failed = |error: io::Error| Failure::new(Kind::ResourceExhausted, error.to_string());
         let (leader, stdin, stdout, stderr) = match size {
             Some(size) => {
@@ -189,6 +199,8 @@ impl Held {
             held: self,
             agent,
             writer,
+            rate,
+            pace: Pace::default(),
             told,
             leader: Arc::new(leader),
             terminal: size.is_some(),
@@ -218,6 +230,8 @@ struct Running<'a> {
     held: &'a Held,
     agent: &'a Agent,
     writer: SpoolWriter,
+    rate: Option<u64>,
+    pace: Pace,
     told: Receiver<Told>,
     leader: Arc<Leader>,
     /// Whether `stdout` is the master of a terminal.
@@ -250,7 +264,8 @@ impl Running<'_> {
         let leader = self.leader.clone();
         let mut exit = std::pin::pin!(leader.exited());
         loop {
-            let room = self.writer.has_room();
+            let early = self.early();
+            let room = early.is_none() && self.writer.has_room();
             tokio::select! {
                 // What we are told first, so that a program that never stops talking can be stopped;
                 // its end last, so that its last words come before it.
@@ -259,6 +274,7 @@ impl Running<'_> {
                 () = at(self.deadline) => self.time_out(),
                 () = at(self.ladder.map(|rung| rung.1)) => self.climb(),
                 () = at(self.announce) => self.announce(),
+                () = at(early) => {}
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     self.read_some();
                     // Others have their turn beside a program that never stops talking.
@@ -273,6 +289,10 @@ impl Running<'_> {
         match told {
             Told::Stop(signal) => self.stop(signal),
             Told::CloseInput => self.held.status().stdin = None,
+            Told::Bound { kept, rate } => {
+                self.writer.keep(kept);
+                self.rate = rate;
+            }
             Told::Unblock => {}
         }
     }
@@ -331,11 +351,28 @@ impl Running<'_> {
         escaped
     }
 
+    /// When it may say more, if it has said as much as it may.
+    fn early(&self) -> Option<Instant> {
+        let (rate, now) = (self.rate?, clock::boottime());
+        let early = self.pace.room(rate, 1, now) == 0;
+        early.then(|| Instant::now() + self.pace.next().saturating_sub(now))
+    }
+
+    /// How much is read at once.
+    fn most(&self) -> usize {
+        self.rate.map_or(READ, |rate| self.pace.room(rate, READ, clock::boottime()).max(1))
+    }
+
     /// Reads what is there, both streams in turn, so that neither starves.
     fn read_some(&mut self) {
         let before = self.writer.end();
-        read(&mut self.stdout, STDOUT, &mut self.writer);
-        read(&mut self.stderr, STDERR, &mut self.writer);
+        let most = self.most();
+        read(&mut self.stdout, STDOUT, most, &mut self.writer);
+        read(&mut self.stderr, STDERR, most, &mut self.writer);
+        if let Some(rate) = self.rate {
+            let said = usize::try_from(self.writer.end() - before).unwrap_or(usize::MAX);
+            self.pace.went(rate, said, clock::boottime());
+        }
         self.tell(before);
     }
 
@@ -417,9 +454,9 @@ async fn ready(pipe: Option<&pipe::Receiver>) {
 }
 
 /// Reads once, if there is anything. Forgets the pipe at its end.
-fn read(pipe: &mut Option<pipe::Receiver>, stream: u8, writer: &mut SpoolWriter) {
+fn read(pipe: &mut Option<pipe::Receiver>, stream: u8, most: usize, writer: &mut SpoolWriter) {
     let Some(open) = pipe else { return };
-    match writer.append(stream, READ, |slot| open.try_read(slot)) {
+    match writer.append(stream, most, |slot| open.try_read(slot)) {
         Ok(0) => *pipe = None,
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -43,6 +43,16 @@ pub(crate) enum Order {
     /// It has ended, and need not be remembered.
     #[n(5)]
     Forget(#[n(0)] Nonce),
+    /// So much of what it says is kept, and it says so many bytes in a second at most.
+    #[n(6)]
+    Bound {
+        #[n(0)]
+        job: Nonce,
+        #[n(1)]
+        kept: Option<u64>,
+        #[n(2)]
+        rate: Option<u64>,
+    },
 }
 
 /// A program to start.
@@ -85,6 +95,12 @@ pub(crate) struct Start {
     /// A directory that it gets besides, open, to read its start-up files from.
     #[n(11)]
     pub(crate) extra: Option<Blob>,
+    /// So much of what it says is kept.
+    #[n(12)]
+    pub(crate) kept: Option<u64>,
+    /// It says so many bytes in a second at most.
+    #[n(13)]
+    pub(crate) rate: Option<u64>,
 }
 
 /// Columns and rows.

@@ -12,18 +12,21 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
+use farwire_protocol::streams::session::hands::{Labels, Limits, Lost, Policy, Way};
 use minicbor::{Decode, Encode};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::holder::message::{End, Order};
 use crate::holder::micros;
+use crate::jobs::KEEP;
 use crate::jobs::holders::{Found, Holder, Holders, Line};
 use crate::jobs::owner::Owner;
-use crate::os::clock::boottime;
+use crate::os::clock::{boottime, unix_millis};
 use crate::os::input::Input;
 use crate::os::pty::{self, Size};
 use crate::spool::{Memory, Spool};
-use crate::terminal::Terminal;
+use crate::terminal::hands::{Actor, Transfer};
+use crate::terminal::{Beginning, Filed, Terminal};
 
 mod plan;
 
@@ -69,6 +72,17 @@ pub(crate) struct Job {
     conversations: Mutex<Conversations>,
     /// What it has besides, if it is a session.
     pub(crate) terminal: Option<Arc<Terminal>>,
+    /// What is known of it from before this agent, and by no holder.
+    past: Option<Past>,
+}
+
+/// A session that nobody holds any more. Times are milliseconds since 1970.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    pub(crate) phase: Phase,
+    pub(crate) started_ms: u64,
+    pub(crate) ended_ms: u64,
+    pub(crate) duration_ms: u64,
 }
 
 /// Conversations about a job, with what each is for.
@@ -131,6 +145,109 @@ struct TerminalNote {
     name: String,
     #[n(1)]
     nonce: Option<String>,
+    #[n(2)]
+    labels: Option<Labels>,
+    #[n(3)]
+    limits: Option<Limits>,
+    #[n(4)]
+    policy: Option<Policy>,
+    #[n(5)]
+    transfer: Option<TransferNote>,
+}
+
+/// The last change of a lease. The lease itself does not outlive the agent: its holder has to ask again.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct TransferNote {
+    #[n(0)]
+    way: Way,
+    #[n(1)]
+    from: Option<ActorNote>,
+    #[n(2)]
+    to: Option<ActorNote>,
+    #[n(3)]
+    reason: Option<String>,
+    #[n(4)]
+    at: u64,
+}
+
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct ActorNote {
+    #[n(0)]
+    owner: Owner,
+    #[n(1)]
+    client: Option<String>,
+}
+
+impl From<&Actor> for ActorNote {
+    fn from(actor: &Actor) -> Self {
+        let client = actor.client.as_deref().map(str::to_owned);
+        Self { owner: (*actor.owner).clone(), client }
+    }
+}
+
+impl From<ActorNote> for Actor {
+    fn from(note: ActorNote) -> Self {
+        Self { owner: Arc::new(note.owner), client: note.client.map(Arc::from) }
+    }
+}
+
+impl From<&Transfer> for TransferNote {
+    fn from(transfer: &Transfer) -> Self {
+        Self {
+            way: transfer.way,
+            from: transfer.from.as_ref().map(ActorNote::from),
+            to: transfer.to.as_ref().map(ActorNote::from),
+            reason: transfer.reason.clone(),
+            at: micros(transfer.at),
+        }
+    }
+}
+
+impl From<TransferNote> for Transfer {
+    fn from(note: TransferNote) -> Self {
+        Self {
+            way: note.way,
+            from: note.from.map(Actor::from),
+            to: note.to.map(Actor::from),
+            reason: note.reason,
+            at: Duration::from_micros(note.at),
+        }
+    }
+}
+
+impl TerminalNote {
+    fn of(terminal: &Terminal) -> Self {
+        let filed = terminal.filed().clone();
+        let hands = terminal.hands();
+        Self {
+            name: terminal.name.clone(),
+            nonce: terminal.nonce.clone(),
+            labels: Some(filed.labels),
+            limits: Some(filed.limits),
+            policy: Some(hands.policy()),
+            transfer: hands.transfer().map(TransferNote::from),
+        }
+    }
+
+    /// The terminal as the next agent has it.
+    fn recalled(self, size: Size) -> Beginning {
+        let filed = Filed {
+            labels: self.labels.unwrap_or_default(),
+            limits: self.limits.unwrap_or_default(),
+            recovered_ms: Some(unix_millis()),
+            lost: None,
+        };
+        Beginning {
+            name: self.name,
+            nonce: self.nonce,
+            size,
+            filed,
+            policy: self.policy.unwrap_or(Policy::UserPriority),
+            transfer: self.transfer.map(Transfer::from),
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -197,7 +314,35 @@ impl Job {
             written: piped.then(|| watch::Sender::new(0)),
             conversations: Mutex::default(),
             terminal: plan.terminal.clone(),
+            past: None,
         }
+    }
+
+    /// A session that an earlier agent has written down, and that nobody holds.
+    pub(crate) fn recorded(
+        (id, owner): (Nonce, Arc<Owner>),
+        (command, user): (String, String),
+        past: Past,
+        terminal: Arc<Terminal>,
+        spool: Spool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            owner,
+            spool,
+            command,
+            user,
+            asked: Duration::ZERO,
+            times: Mutex::default(),
+            phase: watch::Sender::new(past.phase.clone()),
+            place: Arc::default(),
+            stopped: Notify::new(),
+            stdin: Mutex::new(Stdin::Closed),
+            written: None,
+            conversations: Mutex::default(),
+            terminal: Some(terminal),
+            past: Some(past),
+        })
     }
 
     /// A job that its holder has told us of. Gives the conversations about it, too.
@@ -215,7 +360,7 @@ impl Job {
         let terminal = note.terminal.map(|terminal| {
             let size = stdin.as_ref().and_then(|master| pty::size(master).ok());
             let size = size.unwrap_or(Size { cols: 80, rows: 24 });
-            Terminal::new(terminal.name, terminal.nonce, size)
+            Terminal::new(terminal.recalled(size))
         });
         let job = Arc::new(Self {
             id: held.job,
@@ -232,6 +377,7 @@ impl Job {
             written,
             conversations: Mutex::new(note.conversations.clone()),
             terminal,
+            past: None,
         });
         holder.keep(&job, note.uid);
         if held.pid > 0 {
@@ -259,10 +405,7 @@ impl Job {
             asked: micros(self.asked),
             piped: self.written.is_some(),
             conversations: lock(&self.conversations).clone(),
-            terminal: self.terminal.as_ref().map(|terminal| TerminalNote {
-                name: terminal.name.clone(),
-                nonce: terminal.nonce.clone(),
-            }),
+            terminal: self.terminal.as_deref().map(TerminalNote::of),
         }))
     }
 
@@ -274,6 +417,11 @@ impl Job {
         }
         all.push((conversation, delivery.clone()));
         drop(all);
+        self.remember();
+    }
+
+    /// Has its holder keep what the next agent has to know.
+    pub(crate) fn remember(&self) {
         if let Place::Held(line) = &*lock(&self.place)
             && let Some(uid) = line.holder.upgrade().and_then(|holder| holder.user())
         {
@@ -293,7 +441,34 @@ impl Job {
 
     /// How long ago it ended.
     pub(crate) fn ended_for(&self) -> Option<Duration> {
+        if let Some(past) = &self.past {
+            return Some(Duration::from_millis(unix_millis().saturating_sub(past.ended_ms)));
+        }
         lock(&self.times).ended.map(|then| boottime().saturating_sub(then))
+    }
+
+    /// How long it is kept after its end.
+    pub(crate) fn keep(&self) -> Duration {
+        let limits = self.terminal.as_ref().map(|terminal| terminal.filed().limits);
+        limits.and_then(|limits| limits.keep_ms).map_or(KEEP, Duration::from_millis)
+    }
+
+    /// How long ago it was asked for.
+    pub(crate) fn age(&self) -> Duration {
+        match &self.past {
+            Some(past) => Duration::from_millis(unix_millis().saturating_sub(past.started_ms)),
+            None => boottime().saturating_sub(self.asked),
+        }
+    }
+
+    /// What it runs, for people.
+    pub(crate) fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// As whom.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
     }
 
     /// When it was asked for, since boot.
@@ -363,8 +538,19 @@ impl Job {
     pub(crate) fn lost(&self) {
         self.spool.finish();
         if !self.ended() {
+            if let Some(terminal) = &self.terminal {
+                terminal.filed().lost = Some(Lost::HolderDied);
+            }
             let text = "the process that held the program has died; it may go on or have ended";
             self.failed(Failure::new(Kind::OutcomeUnknown, text));
+        }
+    }
+
+    /// Its bounds have changed: those that its holder keeps to go there.
+    pub(crate) fn bound(&self, limits: &Limits) {
+        if let Place::Held(line) = &*lock(&self.place) {
+            let (kept, rate) = (limits.kept, limits.output_rate);
+            line.order(&Order::Bound { job: self.id, kept, rate });
         }
     }
 
@@ -400,14 +586,12 @@ impl Job {
 
     /// Passes on standard input. A program that wants no more gets none, and that is no error.
     pub(crate) async fn write(&self, bytes: &[u8]) {
-        let Some(written) = &self.written else { return };
+        if self.written.is_none() {
+            return;
+        }
         if self.started().await.is_err() {
             return;
         }
-        let passed = |bytes: usize| {
-            self.spool.add_input(bytes as u64);
-            written.send_modify(|written| *written += bytes as u64);
-        };
         let mut rest = bytes;
         while !rest.is_empty() {
             let Some(pipe) = self.stdin() else { break };
@@ -415,7 +599,7 @@ impl Job {
             match pipe.try_write(rest) {
                 Ok(taken) => {
                     rest = rest.get(taken..).unwrap_or_default();
-                    passed(taken);
+                    self.passed(taken);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if pipe.writable().await.is_err() {
@@ -428,7 +612,15 @@ impl Job {
                 }
             }
         }
-        passed(rest.len());
+        self.passed(rest.len());
+    }
+
+    /// So many bytes of standard input have been passed on.
+    pub(crate) fn passed(&self, bytes: usize) {
+        if let Some(written) = &self.written {
+            self.spool.add_input(bytes as u64);
+            written.send_modify(|written| *written += bytes as u64);
+        }
     }
 
     /// The master of its terminal, while it runs.
@@ -451,7 +643,8 @@ impl Job {
         }
     }
 
-    fn let_go_of_stdin(&self) {
+    /// Nothing more can be passed on.
+    pub(crate) fn let_go_of_stdin(&self) {
         let before = std::mem::replace(&mut *lock(&self.stdin), Stdin::Closed);
         if let Stdin::Open(_) = before
             && let Place::Held(line) = &*lock(&self.place)
@@ -475,6 +668,8 @@ impl Job {
         let duration =
             times.started.map_or(Duration::ZERO, |started| until.saturating_sub(started));
         drop(times);
+        let past = self.past.as_ref().map(|past| Duration::from_millis(past.duration_ms));
+        let duration = past.unwrap_or(duration);
         let mut state = State {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             lines: stats.lines,
@@ -498,18 +693,22 @@ impl Job {
     }
 
     /// The same with what people want to know besides.
-    pub(crate) fn show(&self, to: &Owner) -> Shown {
+    pub(crate) fn show(&self, to: &Arc<Owner>, room: bool) -> Shown {
+        let actor = Actor { owner: to.clone(), client: None };
         Shown {
             job: self.id,
             command: self.command.clone(),
             user: self.user.clone(),
             device: self.owner.name.clone(),
             surface: self.owner.surface.to_string(),
-            age_ms: micros(boottime().saturating_sub(self.asked)) / 1000,
+            age_ms: micros(self.age()) / 1000,
             state: self.state(),
-            mine: *self.owner == *to,
+            mine: self.owner == *to,
             pid: self.pid(),
-            session: self.terminal.as_ref().map(|terminal| Box::new(terminal.status(self))),
+            session: self
+                .terminal
+                .as_ref()
+                .map(|terminal| Box::new(terminal.status(self, &actor, room))),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The time since boot, which goes on while the machine sleeps and never steps.
 //!
-//! It is what ages and deadlines are measured by that must survive a suspend. The time of day is
-//! not here; it is for people only.
+//! It is what ages and deadlines are measured by that must survive a suspend.
 
 use core::time::Duration;
 
@@ -13,6 +12,12 @@ pub(crate) fn boottime() -> Duration {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanos)
+}
+
+/// The time of day, in milliseconds since 1970: for people, and to compare across a restart of the machine.
+pub(crate) fn unix_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(target_os = "linux")]

@@ -9,7 +9,9 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{self, Errno};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetwinsize};
+use rustix::termios::{
+    LocalModes, QueueSelector, Winsize, tcflush, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetwinsize,
+};
 
 /// The largest number of columns or rows.
 pub(crate) const LARGEST: u16 = 1_000;
@@ -56,9 +58,9 @@ pub(crate) fn open(size: Size, owner: Option<u32>) -> io::Result<(OwnedFd, Owned
 
 /// By way of the master, where the kernel can: a name could mean another mount's terminal.
 #[cfg(target_os = "linux")]
-fn slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+fn slave(master: impl AsFd) -> io::Result<OwnedFd> {
     match rustix::pty::ioctl_tiocgptpeer(
-        master,
+        &master,
         OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
     ) {
         Err(Errno::INVAL | Errno::NOTTY) => by_name(master),
@@ -67,11 +69,11 @@ fn slave(master: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+fn slave(master: impl AsFd) -> io::Result<OwnedFd> {
     by_name(master)
 }
 
-fn by_name(master: &OwnedFd) -> io::Result<OwnedFd> {
+fn by_name(master: impl AsFd) -> io::Result<OwnedFd> {
     let name = rustix::pty::ptsname(master, Vec::new())?;
     rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
 }
@@ -98,6 +100,16 @@ pub(crate) fn signal_foreground(master: impl AsFd, signal: i32) -> io::Result<()
     let group = tcgetpgrp(master)?;
     let signal = Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;
     kill_process_group(group, signal)
+}
+
+/// Throws away what was typed and no program has read yet.
+pub(crate) fn discard_typed(master: impl AsFd) {
+    // What is on its way to the terminal, then what it has for programs. One that has been hung up has
+    // nothing.
+    let _ = tcflush(&master, QueueSelector::OFlush);
+    if let Ok(slave) = slave(&master) {
+        let _ = tcflush(slave, QueueSelector::IFlush);
+    }
 }
 
 /// How what is typed is treated.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Stream;
 use super::memory::{ENTRIES, Marks, Memory, SWITCHES};
+use super::{INDEX_STEP, Stream, pack};
 
 /// A log as readers find it.
 #[derive(Clone, Debug)]
@@ -127,6 +127,32 @@ impl Log {
             }
             Self::Kept(kept) => kept.bytes.len(),
         }
+    }
+
+    /// A finished log of one stream, of which only its end is left.
+    pub(super) fn recorded(start: u64, start_lines: u64, bytes: Bytes) -> Self {
+        let mut entries = vec![(start, start_lines)];
+        let (mut at, mut lines) = (start, start_lines);
+        let step = usize::try_from(INDEX_STEP).unwrap_or(usize::MAX);
+        for piece in bytes.chunks(step) {
+            at += piece.len() as u64;
+            lines += memchr::memchr_iter(b'\n', piece).count() as u64;
+            entries.push((at, lines));
+        }
+        let marks = Marks {
+            start,
+            start_lines,
+            end: at,
+            lines,
+            ring: start,
+            file: start,
+            next_switch: 1,
+            next_entry: entries.len() as u64,
+            whole: u64::from(bytes.last().is_none_or(|&byte| byte == b'\n')),
+            ..Marks::default()
+        };
+        let switches = Box::new([(pack(0, 1), 0)]);
+        Self::Kept(Arc::new(Kept { marks, switches, entries: entries.into(), bytes }))
     }
 
     /// The same, finished.

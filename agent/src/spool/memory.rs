@@ -140,6 +140,8 @@ struct Head {
     /// Everything before this offset has been looked at by an agent, and what a program asks of a terminal
     /// there has been answered.
     seen: AtomicU64,
+    /// The number of the last event of a session.
+    events: AtomicU64,
 }
 
 /// So many who type into a terminal are remembered.
@@ -364,6 +366,16 @@ impl Memory {
     /// An agent has looked so far, and answers what is asked before that.
     pub(crate) fn see(&self, until: u64) {
         self.head().seen.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// The number of the last event.
+    pub(crate) fn events(&self) -> u64 {
+        self.head().events.load(Ordering::Relaxed)
+    }
+
+    /// There are events up to this number.
+    pub(crate) fn count_events(&self, last: u64) {
+        self.head().events.fetch_max(last, Ordering::Relaxed);
     }
 
     fn typist(&self, place: usize) -> Option<&Typist> {

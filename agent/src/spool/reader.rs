@@ -79,6 +79,11 @@ impl SpoolReader {
         self.at
     }
 
+    /// How many line feeds are before it: exact for one that began at a place of the line index.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines
+    }
+
     /// The next bytes, at most `limit` of them. Never waits.
     pub(crate) fn next(&mut self, limit: usize) -> Item {
         loop {

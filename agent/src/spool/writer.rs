@@ -36,6 +36,11 @@ impl SpoolWriter {
         Self { memory, limits, path, file: None, marks, first: 0, stream: None }
     }
 
+    /// So much is kept from now on.
+    pub(crate) fn keep(&mut self, kept: Option<u64>) {
+        self.limits = self.limits.kept(kept);
+    }
+
     /// The offset after the newest byte.
     pub(crate) fn end(&self) -> u64 {
         self.marks.end

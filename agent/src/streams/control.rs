@@ -1,6 +1,7 @@
 //! Serves `control` streams: questions about jobs, stops, heartbeats.
 
 use farwire_link::inner::sealed::{Reader, Writer};
+use farwire_protocol::cbor;
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
@@ -11,8 +12,11 @@ use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
 use crate::streams::Context;
 
-/// So many jobs are listed on a page: each has at most 400 bytes, and a page fits a frame.
+/// So many jobs are listed on a page at most.
 const PAGE: usize = 30;
+
+/// And so many bytes of them: a page fits a frame.
+const PAGE_BYTES: usize = 12 << 10;
 
 /// Answers until the bridge ends the stream.
 pub(crate) async fn serve<W, R>(
@@ -61,11 +65,20 @@ fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
         Some(Ask::Stop(stop)) => jobs.stop(&context.owner, &stop).map(Answer::Stopped),
         Some(Ask::List(List { after, running })) => {
             let (found, more) = jobs.list(&context.owner, after, running.unwrap_or(false), PAGE);
-            let jobs = found.iter().map(|job| job.show(&context.owner)).collect();
+            let (mut jobs, mut size) = (Vec::new(), 0);
+            for job in &found {
+                let shown = job.show(&context.owner, false);
+                size += cbor::encode(&shown).len();
+                if size > PAGE_BYTES && !jobs.is_empty() {
+                    break;
+                }
+                jobs.push(shown);
+            }
+            let more = more || jobs.len() < found.len();
             Ok(Answer::Jobs(Jobs { jobs, more: Some(more) }))
         }
         Some(Ask::Inspect(id)) => {
-            Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner)))
+            Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner, true)))
         }
         Some(Ask::Facts) => facts_of(context).map(Answer::Facts),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")

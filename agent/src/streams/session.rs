@@ -10,6 +10,8 @@
 //! - When the stream goes, the session goes on.
 
 mod attached;
+mod control;
+mod events;
 mod exchange;
 mod pace;
 
@@ -22,6 +24,7 @@ use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::hands::Caller;
 use farwire_protocol::streams::session::{Attach, Command, Doing, Ended, Request, TEXT};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,8 +33,12 @@ use tokio::time::{Instant, sleep};
 use self::attached::attached;
 use self::exchange::exchange;
 use crate::jobs::job::Job;
+use crate::jobs::unknown;
 use crate::spool::Mode;
 use crate::streams::Context;
+use crate::terminal::events::What;
+use crate::terminal::filing;
+use crate::terminal::hands::Actor;
 use crate::terminal::screen::Screen;
 use crate::terminal::{Terminal, marks};
 
@@ -58,34 +65,43 @@ where
     match request {
         Request::Open(start) => {
             let hash = Sha256::digest(&create.0).into();
+            let who = Who::new(context, start.caller.as_ref())?;
             let (job, known) = context.agent.jobs.open_session(&context.owner, &start, hash)?;
             job.started().await?;
+            if !known {
+                terminal(&job)?.note(&job, Some(&who.actor), What::Opened);
+            }
             if start.attach == Some(true) {
                 let size = known.then_some(start.size);
                 let attach = Attach { session: job.id, read_only: None, size, from: None };
                 attached(context, &open, (job, known), attach, (writer, reader)).await
             } else {
                 settled(&job).await;
-                look(&job, (known, Screen::text), writer).await
+                look(&job, &who, (known, Screen::text), writer).await
             }
         }
         Request::Attach(attach) => {
-            let job = find(context, attach.session)?;
+            let job = find(context, attach.session, &Who::new(context, None)?)?;
             attached(context, &open, (job, true), attach, (writer, reader)).await
         }
         Request::Send(send) => {
-            let job = find(context, send.session)?;
-            exchange(context, &job, &send, writer).await
+            let who = Who::new(context, send.caller.as_ref())?;
+            let job = find(context, send.session, &who)?;
+            exchange(context, (&job, &who), &send, writer).await
         }
-        Request::Control(_) | Request::Events(_) => Err(Failure::new(Kind::Unsupported, "not yet")),
+        Request::Control(control) => control::serve(context, &control, writer).await,
+        Request::Events(events) => events::serve(context, &events, writer).await,
         Request::Look(session) => {
-            look(&find(context, session)?, (true, Screen::text), writer).await
+            let who = Who::new(context, None)?;
+            look(&find(context, session, &who)?, &who, (true, Screen::text), writer).await
         }
         Request::Draw(session) => {
-            look(&find(context, session)?, (true, Screen::drawing), writer).await
+            let who = Who::new(context, None)?;
+            look(&find(context, session, &who)?, &who, (true, Screen::drawing), writer).await
         }
         Request::Commands(asked) => {
-            let job = find(context, asked.session)?;
+            let who = Who::new(context, None)?;
+            let job = find(context, asked.session, &who)?;
             let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
             let commands = terminal(&job)?.marks(|marks| {
                 let mut latest: Vec<_> = marks.commands().rev().take(limit).map(show).collect();
@@ -93,14 +109,36 @@ where
                 latest
             });
             let commands = Some(commands);
-            finish(writer, Counts::default(), Ended { commands, ..ended(&job)? }).await
+            finish(writer, Counts::default(), Ended { commands, ..ended(&job, &who)? }).await
         }
     }
 }
 
-fn find(context: &Context, session: Nonce) -> Result<Arc<Job>, Failure> {
+/// Who asks, and for whom.
+#[derive(Debug)]
+struct Who {
+    actor: Actor,
+    owner: Option<String>,
+}
+
+impl Who {
+    /// The device and its surface are the link's; the rest is what the opener says of itself.
+    fn new(context: &Context, caller: Option<&Caller>) -> Result<Self, Failure> {
+        let Caller { client, owner } = caller.cloned().unwrap_or_default();
+        filing::check_label("the name of a client", client.as_deref().unwrap_or_default())?;
+        filing::check_label("the name of an owner", owner.as_deref().unwrap_or_default())?;
+        let client = client.filter(|client| !client.is_empty()).map(Arc::from);
+        let owner = owner.filter(|owner| !owner.is_empty());
+        Ok(Self { actor: Actor { owner: context.owner.clone(), client }, owner })
+    }
+}
+
+/// A session that this one may know of: for all others it is one that never was.
+fn find(context: &Context, session: Nonce, who: &Who) -> Result<Arc<Job>, Failure> {
     let job = context.agent.jobs.find(&context.owner, session)?;
-    terminal(&job)?;
+    if !terminal(&job)?.filed().is_for(who.owner.as_deref()) {
+        return Err(unknown());
+    }
     Ok(job)
 }
 
@@ -141,10 +179,10 @@ async fn settled(job: &Arc<Job>) {
     }
 }
 
-fn ended(job: &Job) -> Result<Ended, Failure> {
+fn ended(job: &Job, who: &Who) -> Result<Ended, Failure> {
     Ok(Ended {
         state: job.state(),
-        status: terminal(job)?.status(job),
+        status: terminal(job)?.status(job, &who.actor, true),
         because: None,
         command: None,
         commands: None,
@@ -169,6 +207,7 @@ async fn finish<W: AsyncWrite + Unpin>(
 /// Answers with the screen, as text or as what draws it.
 async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>>>(
     job: &Arc<Job>,
+    who: &Who,
     (known, shown): (bool, impl Fn(&mut Screen) -> T),
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
@@ -181,7 +220,7 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>>>(
         counts.add(TEXT, piece.len()).expect("a screen is small");
         writer.flush().await.map_err(|_| lost())?;
     }
-    let mut ended = ended(job)?;
+    let mut ended = ended(job, who)?;
     ended.status.known = Some(known);
     finish(writer, counts, ended).await
 }

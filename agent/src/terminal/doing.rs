@@ -102,6 +102,13 @@ pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     process::of_group(group, shell).map(|(_, name)| name)
 }
 
+/// Whether the program that was started on it is a shell and in the foreground itself.
+pub(crate) fn is_shell(master: impl AsFd, shell: u32) -> bool {
+    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
+    group == Some(shell)
+        && process::of_group(shell, shell).is_some_and(|(_, name)| SHELLS.contains(&base(&name)))
+}
+
 /// `python3.11` is `python3`, and `-bash` is `bash`.
 fn base(name: &str) -> &str {
     let name = name.strip_prefix('-').unwrap_or(name);

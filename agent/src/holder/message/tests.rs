@@ -44,6 +44,8 @@ fn orders_have_these_bytes() {
         note: blob("n"),
         terminal: Some(Size { cols: 80, rows: 24 }),
         extra: Some(blob("/e")),
+        kept: None,
+        rate: None,
     };
     check(
         &Order::Start(Box::new(start)),

@@ -10,15 +10,16 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{self, INPUT_LIMIT, Program};
-use farwire_protocol::streams::session;
+use farwire_protocol::streams::session::{self, hands::Policy};
 
 use crate::holder::message::{self as holder, Start};
 use crate::os::environment::{self, Run, Variable};
 use crate::os::pty::Size;
 use crate::os::shell as line;
 use crate::os::user::User;
-use crate::terminal::Terminal;
+use crate::terminal::filing;
 use crate::terminal::shell::{self, Login};
+use crate::terminal::{Beginning, Filed, Terminal};
 
 /// What the command is shown as has at most so many characters.
 const SHOWN: usize = 200;
@@ -109,7 +110,16 @@ impl Plan {
         plan.start.terminal = Some(holder::Size { cols: size.cols, rows: size.rows });
         plan.start.extra = shell.directory.as_ref().map(blob);
         plan.start.piped = true;
-        plan.terminal = Some(Terminal::new(name, shell.marks.then_some(nonce), size));
+        let filed = filed(asked)?;
+        (plan.start.kept, plan.start.rate) = (filed.limits.kept, filed.limits.output_rate);
+        plan.terminal = Some(Terminal::new(Beginning {
+            name,
+            nonce: shell.marks.then_some(nonce),
+            size,
+            filed,
+            policy: Policy::UserPriority,
+            transfer: None,
+        }));
         Ok(plan)
     }
 
@@ -149,10 +159,21 @@ impl Plan {
             note: Blob::default(),
             terminal: None,
             extra: None,
+            kept: None,
+            rate: None,
         };
         let user = user.name.to_string_lossy().into_owned();
         Ok(Self { start, user, shown: one_line(&shown), input: None, terminal: None })
     }
+}
+
+/// What a session is filed under from its beginning. Its owner is that of whoever opens it.
+fn filed(asked: &session::Start) -> Result<Filed, Failure> {
+    let mut labels = asked.labels.clone().unwrap_or_default();
+    labels.owner = asked.caller.as_ref().and_then(|caller| caller.owner.clone());
+    let limits = asked.limits.unwrap_or_default();
+    filing::check(&labels, &limits)?;
+    Ok(Filed { labels: filing::plain(labels), limits, ..Filed::default() })
 }
 
 /// The one word that a program is, if it is one.

@@ -17,13 +17,19 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::pace::Pace;
-use super::{ended, finish, lost, terminal};
+use super::{Who, control, ended, finish, lost, terminal};
 use crate::conversations::{About, Seat};
+use crate::jobs::Jobs;
 use crate::jobs::job::{Job, Phase};
+use crate::os::clock::boottime;
 use crate::os::pty::Size;
 use crate::spool::{Item, Memory, Mode, Place, SpoolReader};
 use crate::streams::Context;
 use crate::terminal::Terminal;
+use crate::terminal::events::What;
+use crate::terminal::hands::Actor;
+use crate::terminal::participants::Participant;
+use crate::terminal::typing::Keys;
 
 /// Somebody who comes back within so many bytes gets them, and otherwise the screen.
 const NEAR: u64 = 256 << 10;
@@ -58,10 +64,14 @@ where
 {
     let terminal = terminal(&job)?.clone();
     let seat = seat(context, open, &job).await?;
-    let _attachment = terminal.attach();
     let _attendance = context.agent.attended.begin();
-    if let Some(size) = attach.size {
-        terminal.resize(&job, Size::new(size.cols, size.rows));
+    let who = Who::new(context, None)?;
+    let read_only = attach.read_only == Some(true);
+    let attachment = Attachment::new(context, &job, &terminal, &who.actor, read_only);
+    if let Some(size) = attach.size.filter(|_| !read_only) {
+        terminal.drawn(&job).await;
+        // Somebody else may have the lease, and with it the say of how large it is.
+        let _ = control::resize(&job, &who.actor, size);
     }
     let memory = job.spool.memory();
     let place = memory.as_ref().map(|memory| memory.seat(open.conversation.0));
@@ -75,11 +85,15 @@ where
         keys,
     };
     writer.message(&message(&ToBridge::Attached(attached)));
+    // What changes from now on is told by the loop.
+    let hands = terminal.hands_changed();
     let serving = Serving {
         context,
         terminal,
         typist: memory.zip(place),
-        read_only: attach.read_only == Some(true),
+        read_only,
+        attachment,
+        who,
         taken: watch::Sender::new(keys.unwrap_or(0)),
         refused: watch::Sender::new(None),
         pace: Mutex::default(),
@@ -87,7 +101,7 @@ where
         job,
     };
     let input = serving.input(reader);
-    let output = serving.output(attach.from, writer);
+    let output = serving.output(attach.from, hands, writer);
     tokio::select! {
         biased;
         () = seat.detached.cancelled() => Err(lost()),
@@ -120,6 +134,8 @@ struct Serving<'a> {
     /// Where it is written down how much of what is typed was taken.
     typist: Option<(Arc<Memory>, Place)>,
     read_only: bool,
+    attachment: Attachment,
+    who: Who,
     /// How many bytes of what is typed were taken.
     taken: watch::Sender<u64>,
     refused: watch::Sender<Option<Failure>>,
@@ -159,11 +175,8 @@ impl Serving<'_> {
                             }
                             self.seen.notify_one();
                         }
-                        Ok(ToAgent::Resize(size)) if !self.read_only => {
-                            self.terminal.drawn(&self.job).await;
-                            self.terminal.resize(&self.job, Size::new(size.cols, size.rows));
-                        }
-                        _ => {}
+                        Ok(said) => self.told(said).await,
+                        Err(_) => {}
                     }
                 }
                 _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
@@ -175,16 +188,46 @@ impl Serving<'_> {
         self.pace.lock().expect("nothing panics while it is held")
     }
 
+    async fn told(&self, said: ToAgent) {
+        let jobs = &self.context.agent.jobs;
+        let done = match said {
+            ToAgent::Resize(_) if self.read_only => Ok(()),
+            _ if self.read_only => Err(looks_only()),
+            ToAgent::Resize(size) => {
+                self.terminal.drawn(&self.job).await;
+                // It stays as large as whoever has the lease wants it.
+                let _ = control::resize(&self.job, &self.who.actor, size);
+                Ok(())
+            }
+            ToAgent::Take => {
+                let stream = self.attachment.one.stream;
+                control::take(jobs, &self.job, &self.who.actor, stream)
+            }
+            ToAgent::Release => control::release(&self.job, &self.who.actor),
+            _ => Ok(()),
+        };
+        if let Err(failure) = done {
+            self.refused.send_replace(Some(failure));
+        }
+    }
+
     async fn typed(&self, bytes: &[u8]) {
         let until = *self.taken.borrow() + bytes.len() as u64;
         let Some((memory, place)) = self.typist.as_ref().filter(|_| !self.read_only) else {
-            let text = "this terminal was attached to look at it";
-            self.refused.send_replace(Some(Failure::new(Kind::InputLocked, text)));
+            self.refused.send_replace(Some(looks_only()));
             self.taken.send_replace(until);
             return;
         };
         memory.begin_taking(*place, until);
-        self.job.write(bytes).await;
+        let keys = Keys { bytes, secret: false };
+        let typed = self.terminal.types(&self.job, &self.who.actor, keys, None).await;
+        if typed.taken > 0 {
+            self.attachment.one.typed(boottime());
+        }
+        if let Some(refusal) = typed.refused {
+            self.refused.send_replace(Some(refusal.failure(boottime())));
+        }
+        // What was refused is taken too: it is never typed late.
         memory.took(*place, until);
         self.taken.send_replace(until);
     }
@@ -193,8 +236,10 @@ impl Serving<'_> {
     async fn output<W: AsyncWrite + Unpin>(
         &self,
         from: Option<u64>,
+        mut hands: watch::Receiver<u64>,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
+        self.tell_hands(writer);
         let mut log = self.begin(from, writer).await?;
         let mut phase = self.job.phase();
         let mut taken = self.taken.subscribe();
@@ -219,7 +264,7 @@ impl Serving<'_> {
                 }
                 let mut counts = Counts::default();
                 counts.set(TERMINAL, log.offset());
-                return finish(writer, counts, ended(&self.job)?).await;
+                return finish(writer, counts, ended(&self.job, &self.who)?).await;
             }
             let now = *taken.borrow_and_update();
             let due = ack_at.is_some_and(|at| Instant::now() >= at);
@@ -271,6 +316,7 @@ impl Serving<'_> {
                         writer.message(&message(&ToBridge::Refused(failure)));
                     }
                 }
+                _ = hands.changed() => self.tell_hands(writer),
                 () = at(ack_at) => {}
                 () = sleep(BEAT) => writer.message(&message(&ToBridge::Beat)),
             }
@@ -295,6 +341,12 @@ impl Serving<'_> {
             }
         }
         self.redraw(at, writer).await
+    }
+
+    fn tell_hands<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) {
+        let mut hands = self.terminal.hands().show(&self.who.actor, boottime());
+        hands.may_type &= !self.read_only;
+        writer.message(&message(&ToBridge::Hands(Box::new(hands))));
     }
 
     /// Where to begin: from the offset that the reader has, if that is near, or with the screen.
@@ -334,6 +386,41 @@ impl Serving<'_> {
         }
         Ok(self.job.spool.reader(offset, Mode::Lossless))
     }
+}
+
+/// As long as it lives, somebody is attached.
+struct Attachment {
+    jobs: Arc<Jobs>,
+    job: Arc<Job>,
+    one: Arc<Participant>,
+}
+
+impl Attachment {
+    fn new(
+        context: &Context,
+        job: &Arc<Job>,
+        terminal: &Terminal,
+        who: &Actor,
+        read_only: bool,
+    ) -> Self {
+        let one = terminal.participants.join(who.clone(), read_only, boottime());
+        terminal.note(job, Some(who), What::Joined { read_only });
+        Self { jobs: context.agent.jobs.clone(), job: job.clone(), one }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        control::gone(&self.jobs, &self.job, &self.one.actor, self.one.stream);
+        if let Some(terminal) = &self.job.terminal {
+            terminal.participants.leave(self.one.stream);
+            terminal.note(&self.job, Some(&self.one.actor), What::Left);
+        }
+    }
+}
+
+fn looks_only() -> Failure {
+    Failure::new(Kind::InputLocked, "this terminal was attached to look at it")
 }
 
 async fn at(when: Option<Instant>) {

@@ -6,21 +6,26 @@ use std::time::Duration;
 use farwire_link::inner::sealed::{BATCH, Writer};
 use farwire_protocol::conversation::{Counts, message};
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Piece as PieceMessage;
 use farwire_protocol::streams::session::{
     Because, Doing, Ended, Input, SEND_LIMIT, Send, TEXT, ToBridge,
 };
 use regex::bytes::Regex;
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
+use zeroize::Zeroizing;
 
-use super::{QUIET, ended, finish, lost, show, terminal};
+use super::control::over;
+use super::{QUIET, Who, ended, finish, lost, show, terminal};
 use crate::jobs::job::Job;
+use crate::os::clock::boottime;
 use crate::spool::Mode;
 use crate::streams::Context;
 use crate::streams::run::expression;
 use crate::terminal::keys::{self, Wanted};
 use crate::terminal::marks::{self, Marks};
+use crate::terminal::typing::Keys;
 use crate::terminal::{Sent, Terminal};
 
 /// A program that does not read what is typed for so long is not waited for any longer.
@@ -36,7 +41,7 @@ const PROMPT: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(40);
 
 /// No wait is longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The longest [`preamble`].
 const PREAMBLE: usize = 1024;
@@ -47,76 +52,135 @@ const BUDGET: u32 = 4 << 20;
 /// Types something and waits for what comes of it.
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     context: &Context,
-    job: &Arc<Job>,
+    (job, who): (&Arc<Job>, &Who),
     send: &Send,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let until = send.until.as_deref().map(expression).transpose()?;
     if job.ended() {
-        return Err(Failure::new(Kind::AlreadyEnded, "the session has ended"));
+        return Err(over(job));
     }
     terminal.drawn(job).await;
     let wanted = terminal.screen(job, |screen| Wanted {
         application_cursor: screen.application_cursor(),
         bracketed_paste: screen.bracketed_paste(),
     });
-    let typed = typed(&send.input, wanted)?;
-    if !terminal.knows(send.request) {
-        fits(terminal.doing(job), send)?;
-    }
-    let now = Sent { offset: job.spool.stats().end, ended: terminal.marks(Marks::ended) };
-    let (before, known) = if typed.is_empty() {
+    let keys = keys_of(&send.input, wanted)?;
+    let looking = keys.is_empty();
+    let ended = terminal.marks(Marks::ended);
+    let now = Sent { offset: job.spool.end(), ended, typed: 0, left: 0 };
+    let (before, known) = if looking {
         let offset = send.from.unwrap_or(now.offset).min(now.offset);
         (Sent { offset, ..now }, false)
     } else if send.instance == context.agent.instance {
-        terminal.exchange(send.request, now)
+        match terminal.exchanged_before(send.request) {
+            Some(before) => (before, true),
+            None => {
+                may_begin(job, terminal, who, send)?;
+                terminal.exchange(send.request, now)
+            }
+        }
     } else {
         let text = "the agent was restarted; whether this was typed is not known";
         return Err(Failure::new(Kind::OutcomeUnknown, text)
             .with_hint("look at the screen before typing it again"));
     };
-    if !known && !typed.is_empty() {
-        // Whoever does not read, does not read: what does not fit is not typed, and said so.
-        timeout(TYPING, job.write(&typed)).await.map_err(|_| {
-            let text = "the program does not read what is typed; some of it may have been taken";
-            Failure::new(Kind::Busy, text)
-                .with_hint("wait until it reads, or interrupt it with the key ctrl-c")
-        })?;
+    let mut sent = before;
+    if !known && !looking {
+        sent = types(job, terminal, who, (send.request, &keys), before).await?;
     }
-    let deadline = Instant::now() + Duration::from_millis(send.wait_ms).min(LONGEST_WAIT);
-    let because = wait(job, terminal, before, until.as_ref(), deadline).await;
-    let looking = typed.is_empty();
-    answer(job, terminal, (before, because, looking), send.budget, writer).await
+    let wait_for = Duration::from_millis(send.wait_ms).min(LONGEST_WAIT);
+    let because = if sent.left > 0 {
+        // The program does not read: nothing is going to come of it.
+        Because::Time
+    } else {
+        wait(job, terminal, before, until.as_ref(), Instant::now() + wait_for).await
+    };
+    answer((job, who), terminal, (sent, because, looking), send.budget, writer).await
 }
 
-/// Whether the terminal does what it must do for this to be typed.
-fn fits(doing: Doing, send: &Send) -> Result<(), Failure> {
-    let secret = send.input.iter().any(|one| matches!(one, Input::Secret(_)));
-    let busy = |text: &str| Failure::new(Kind::TerminalBusy, text);
-    if send.at_prompt == Some(true) && doing != Doing::Prompt {
-        return Err(busy(&format!("the terminal is not at a prompt: {}", doing.name())));
+/// Whether anything of it may be typed. What is refused here counts as never sent.
+fn may_begin(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(), Failure> {
+    let now = boottime();
+    let may = terminal.hands().may_type(&who.actor, now);
+    if let Err(refusal) = may {
+        terminal.note_refused(job, &who.actor, &send.input);
+        terminal.settle(job, None);
+        return Err(refusal.failure(now));
     }
-    if secret && doing != Doing::Password {
+    let busy = |text: &str| Failure::new(Kind::TerminalBusy, text);
+    if send.at_prompt == Some(true) && !terminal.at_prompt(job) {
+        let doing = terminal.doing(job).name();
+        return Err(busy(&format!("the terminal is not at a prompt: {doing}")));
+    }
+    let secret = send.input.iter().any(|input| matches!(input, Input::Secret(_)));
+    if secret && !terminal.hides(job) {
         let text = "no program asks for a secret: what is typed now would be shown";
         return Err(busy(text).with_hint("type it when the state is `password`"));
     }
     Ok(())
 }
 
-fn typed(input: &[Input], wanted: Wanted) -> Result<Vec<u8>, Failure> {
-    let mut typed = Vec::new();
-    for one in input {
-        match one {
-            Input::Text(text) => typed.extend(keys::text(text, wanted)),
-            Input::Key(name) => typed.extend(keys::key(name, wanted)?),
-            Input::Secret(secret) => typed.extend_from_slice(secret),
+/// Types all of it, or as much as the program reads within [`TYPING`].
+async fn types(
+    job: &Job,
+    terminal: &Terminal,
+    who: &Who,
+    (request, keys): (Nonce, &[Part]),
+    before: Sent,
+) -> Result<Sent, Failure> {
+    let until = Instant::now() + TYPING;
+    let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
+    let mut taken = 0;
+    for Part { bytes, secret } in keys {
+        let secret = *secret;
+        if secret && !terminal.hides(job) {
+            break;
         }
-        if typed.len() > SEND_LIMIT {
-            return Err(Failure::new(Kind::TooLarge, "at most 64 KiB can be typed at once"));
+        let keys = Keys { bytes, secret };
+        let typed = terminal.types(job, &who.actor, keys, Some(until)).await;
+        taken += typed.taken;
+        let done = Sent { typed: taken as u64, left: (all - taken) as u64, ..before };
+        terminal.exchanged(request, done.typed, done.left);
+        if let Some(refusal) = typed.refused {
+            let mut failure = refusal.failure(boottime());
+            failure.message = format!("{}; {taken} of {all} bytes were typed", failure.message);
+            return Err(failure);
+        }
+        if typed.taken < bytes.len() {
+            break;
         }
     }
-    Ok(typed)
+    Ok(Sent { typed: taken as u64, left: (all - taken) as u64, ..before })
+}
+
+/// Bytes to type; a secret is noted nowhere, and wiped.
+struct Part {
+    bytes: Zeroizing<Vec<u8>>,
+    secret: bool,
+}
+
+fn keys_of(input: &[Input], wanted: Wanted) -> Result<Vec<Part>, Failure> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut size = 0;
+    for one in input {
+        let (bytes, secret) = match one {
+            Input::Text(text) => (keys::text(text, wanted), false),
+            Input::Key(name) => (keys::key(name, wanted)?, false),
+            Input::Secret(secret) => (secret.to_vec(), true),
+        };
+        size += bytes.len();
+        if size > SEND_LIMIT {
+            return Err(Failure::new(Kind::TooLarge, "at most 64 KiB can be typed at once"));
+        }
+        match parts.last_mut() {
+            Some(part) if part.secret == secret => part.bytes.extend_from_slice(&bytes),
+            _ if bytes.is_empty() => {}
+            _ => parts.push(Part { bytes: Zeroizing::new(bytes), secret }),
+        }
+    }
+    Ok(parts)
 }
 
 /// Waits for what was typed to come to something.
@@ -194,7 +258,7 @@ async fn wait(
 
 /// Answers with what came: of commands, their output; otherwise all that was said.
 async fn answer<W: AsyncWrite + Unpin>(
-    job: &Arc<Job>,
+    (job, who): (&Arc<Job>, &Who),
     terminal: &Arc<Terminal>,
     (before, because, looking): (Sent, Because, bool),
     budget: u32,
@@ -234,7 +298,9 @@ async fn answer<W: AsyncWrite + Unpin>(
         command: command.as_ref().map(|(last, _)| show(last)),
         offset: to.max(end),
         omitted: Some(length.saturating_sub(budget)).filter(|&omitted| omitted > 0),
-        ..ended(job)?
+        typed: Some(before.typed).filter(|_| !looking),
+        left: Some(before.left).filter(|&left| left > 0),
+        ..ended(job, who)?
     };
     finish(writer, counts, ended).await
 }

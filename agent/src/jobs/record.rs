@@ -1,0 +1,220 @@
+//! A session as it is written down, for an agent that comes when nobody holds it any more.
+
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::{Id, Nonce};
+use farwire_protocol::streams::run::{Exit, Reason};
+use farwire_protocol::streams::session::hands::{Labels, Limits, Lost, Policy};
+use serde::{Deserialize, Serialize};
+
+use crate::jobs::job::{Job, Past, Phase};
+use crate::jobs::owner::Owner;
+use crate::os::clock::unix_millis;
+use crate::os::pty::Size;
+use crate::terminal::{Beginning, Filed};
+
+/// What a session is, and how it ended. Times are milliseconds since 1970.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Record {
+    name: String,
+    command: String,
+    user: String,
+    device: String,
+    device_name: String,
+    surface: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep_ms: Option<u64>,
+    policy: String,
+    cols: u16,
+    rows: u16,
+    started_ms: u64,
+    /// Which start of the machine it is of.
+    boot: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<End>,
+}
+
+/// How it ended, or that nobody knows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct End {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<String>,
+    ended_ms: u64,
+    duration_ms: u64,
+}
+
+impl Record {
+    /// What is known of a session now.
+    pub(crate) fn of(job: &Job) -> Option<Self> {
+        let terminal = job.terminal.as_ref()?;
+        let Filed { labels, limits, lost, .. } = terminal.filed().clone();
+        let policy = terminal.hands().policy();
+        let (size, state) = (terminal.size(), job.state());
+        let end = job.ended_for().map(|ago| End {
+            code: state.exit.and_then(|exit| match exit {
+                Exit::Code(code) => Some(code),
+                Exit::Signal(_) => None,
+            }),
+            signal: state.exit.and_then(|exit| match exit {
+                Exit::Signal(signal) => Some(signal),
+                Exit::Code(_) => None,
+            }),
+            reason: state.reason.map(|reason| match reason {
+                Reason::Timeout => "timeout".to_owned(),
+                Reason::Stopped => "stopped".to_owned(),
+            }),
+            lost: lost.map(|lost| lost.name().to_owned()),
+            ended_ms: unix_millis().saturating_sub(millis(ago)),
+            duration_ms: state.duration_ms,
+        });
+        Some(Self {
+            name: terminal.name.clone(),
+            command: job.command().to_owned(),
+            user: job.user().to_owned(),
+            device: HEXLOWER.encode(&job.owner.device.0),
+            device_name: job.owner.name.clone(),
+            surface: job.owner.surface.to_string(),
+            owner: labels.owner,
+            tag: labels.tag,
+            group: labels.group,
+            keep_ms: limits.keep_ms,
+            policy: policy.name().to_owned(),
+            cols: size.cols,
+            rows: size.rows,
+            started_ms: unix_millis().saturating_sub(millis(job.age())),
+            boot: boot(),
+            end,
+        })
+    }
+
+    /// What of it may change: it is written again when that does.
+    pub(crate) fn kept(&self) -> String {
+        let Self { owner, tag, group, keep_ms, policy, cols, rows, end, .. } = self;
+        let end = end.as_ref().map(|end| (end.code, end.signal, &end.lost));
+        format!("{owner:?} {tag:?} {group:?} {keep_ms:?} {policy} {cols} {rows} {end:?}")
+    }
+
+    /// When it was asked for.
+    pub(crate) fn started_ms(&self) -> u64 {
+        self.started_ms
+    }
+
+    /// The session of an earlier agent that nobody holds, as it is now known: it has ended, or is lost from
+    /// now on. None where the record makes no sense.
+    pub(crate) fn past(mut self) -> Option<(Self, Past, Beginning)> {
+        let now = unix_millis();
+        let lost = match &self.end {
+            // Neither its exit nor that it was lost was written: it never began.
+            Some(End { code: None, signal: None, lost: None, .. }) => return None,
+            Some(End { lost: None, .. }) => None,
+            Some(End { lost: Some(name), .. }) if name == Lost::HolderDied.name() => {
+                Some(Lost::HolderDied)
+            }
+            Some(_) => Some(Lost::HostRebooted),
+            None if self.boot == boot() => Some(Lost::HolderDied),
+            None => Some(Lost::HostRebooted),
+        };
+        let end = self.end.get_or_insert_with(|| End {
+            code: None,
+            signal: None,
+            reason: None,
+            lost: lost.map(|lost| lost.name().to_owned()),
+            ended_ms: now,
+            duration_ms: 0,
+        });
+        let exit = match (end.code, end.signal) {
+            (Some(code), _) => Some(Exit::Code(code)),
+            (None, signal) => signal.map(Exit::Signal),
+        };
+        let phase = match (exit, lost) {
+            (Some(exit), None) => {
+                let reason = match end.reason.as_deref() {
+                    Some("timeout") => Some(Reason::Timeout),
+                    Some("stopped") => Some(Reason::Stopped),
+                    _ => None,
+                };
+                Phase::Ended { exit, reason, output_end: 0, escaped: 0 }
+            }
+            (_, lost) => Phase::Failed(Failure::new(Kind::OutcomeUnknown, why(lost))),
+        };
+        let past = Past {
+            phase,
+            started_ms: self.started_ms,
+            ended_ms: end.ended_ms,
+            duration_ms: end.duration_ms,
+        };
+        let device: [u8; 32] = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
+        // Whose it is must be known.
+        Id(device).verifying()?;
+        self.surface.parse::<farwire_protocol::surface::Surface>().ok()?;
+        let labels = Labels {
+            owner: self.owner.clone(),
+            tag: self.tag.clone(),
+            group: self.group.clone(),
+            read_only: None,
+        };
+        let limits = Limits { keep_ms: self.keep_ms, ..Limits::default() };
+        let beginning = Beginning {
+            name: self.name.clone(),
+            nonce: None,
+            size: Size::new(self.cols, self.rows),
+            filed: Filed { labels, limits, recovered_ms: None, lost },
+            policy: Policy::named(&self.policy).unwrap_or(Policy::UserPriority),
+            transfer: None,
+        };
+        Some((self, past, beginning))
+    }
+
+    /// Whose it was.
+    pub(crate) fn owner(&self) -> Option<Arc<Owner>> {
+        let device = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
+        let surface = self.surface.parse().ok()?;
+        Some(Arc::new(Owner { device: Id(device), surface, name: self.device_name.clone() }))
+    }
+
+    /// What it ran, and as whom.
+    pub(crate) fn program(self) -> (String, String) {
+        (self.command, self.user)
+    }
+}
+
+fn why(lost: Option<Lost>) -> &'static str {
+    match lost {
+        Some(Lost::HostRebooted) => {
+            "the machine was started anew while it ran; how it ended is not known"
+        }
+        Some(Lost::HolderDied) => {
+            "the process that held the program has died; it may go on or have ended"
+        }
+        None => "it could not be started, or how it ended cannot be learnt",
+    }
+}
+
+/// Which start of the machine this is.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// The session that a directory is of, by its name.
+pub(crate) fn id_of(name: &std::ffi::OsStr) -> Option<Nonce> {
+    name.to_str()?.parse().ok()
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,297 @@
+//! What is done to a session besides typing: leases, the rule, size, signals, bounds, labels, its end.
+
+use std::sync::{Arc, MutexGuard};
+
+use farwire_link::inner::sealed::Writer;
+use farwire_protocol::conversation::Counts;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::session::Size as SizeMessage;
+use farwire_protocol::streams::session::hands::{
+    Action, Control, Heir, Labels, Limits, Policy, REASON_LIMIT,
+};
+use tokio::io::AsyncWrite;
+
+use super::{Who, ended, find, finish, terminal};
+use crate::jobs::Jobs;
+use crate::jobs::job::Job;
+use crate::jobs::owner::Owner;
+use crate::os::clock::boottime;
+use crate::os::pty::{self, Size};
+use crate::streams::Context;
+use crate::terminal::events::What;
+use crate::terminal::filing::{self, changed_labels, changed_limits};
+use crate::terminal::hands::{Actor, Group, Hands, Refusal};
+
+/// Does it, and answers with how the session is then.
+pub(super) async fn serve<W: AsyncWrite + Unpin>(
+    context: &Context,
+    control: &Control,
+    writer: &mut Writer<W>,
+) -> Result<(), Failure> {
+    let who = Who::new(context, control.caller.as_ref())?;
+    let job = find(context, control.session, &who)?;
+    act(&context.agent.jobs, &job, &who.actor, &control.action)?;
+    finish(writer, Counts::default(), ended(&job, &who)?).await
+}
+
+fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {
+    if job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
+        return Err(over(job));
+    }
+    match action {
+        Action::Attach(for_ms) => together(jobs, job, who, |group| group.attach(who, *for_ms)),
+        Action::Detach => {
+            let now = boottime();
+            let done = terminal(job)?.hands().detach(who, now);
+            settled(job, who, done)
+        }
+        Action::HandOver { to, reason } => {
+            let (heir, reason) = (heir(who, to)?, reason_of(reason.as_deref())?);
+            together(jobs, job, who, |group| group.hand_over(who, &heir, reason))
+        }
+        Action::TakeOver { from, reason, for_ms } => {
+            let reason = reason_of(reason.as_deref())?;
+            let take = |group: &mut Members<'_, '_>| {
+                group.take_over(who, from.as_deref(), reason, *for_ms)
+            };
+            together(jobs, job, who, take)?;
+            clear(jobs, job, who)
+        }
+        Action::Policy(policy) => rule(job, who, *policy),
+        Action::Resize(size) => resize(job, who, *size),
+        Action::Signal(signal) => signalled(job, who, *signal),
+        Action::Limits(limits) => bound(job, who, *limits),
+        Action::Label(labels) => label(jobs, job, who, labels),
+        Action::Close => {
+            allowed(terminal(job)?.hands().may_act(who, boottime()))?;
+            terminal(job)?.note(job, Some(who), What::Closed);
+            job.stop(None);
+            Ok(())
+        }
+        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know how to do that")
+            .with_hint("update the agent")),
+    }
+}
+
+/// The session has ended, and how.
+pub(super) fn over(job: &Job) -> Failure {
+    use farwire_protocol::streams::run::Exit;
+
+    let how = match job.state().exit {
+        Some(Exit::Code(code)) => format!(" with exit code {code}"),
+        Some(Exit::Signal(signal)) => format!(" by signal {}", crate::os::signals::name(signal)),
+        None => String::new(),
+    };
+    Failure::new(Kind::AlreadyEnded, format!("the session has ended{how}"))
+}
+
+fn allowed(done: Result<(), Refusal>) -> Result<(), Failure> {
+    done.map_err(|refusal| refusal.failure(boottime()))
+}
+
+/// Notes what has come of an act of `who`.
+fn settled(job: &Arc<Job>, who: &Actor, done: Result<(), Refusal>) -> Result<(), Failure> {
+    terminal(job)?.settle(job, Some(who));
+    allowed(done)
+}
+
+type Members<'a, 'b> = Group<'a, MutexGuard<'b, Hands>>;
+
+/// Does something to the leases of a session and of its group, of which nobody sees half.
+fn together(
+    jobs: &Jobs,
+    job: &Arc<Job>,
+    who: &Actor,
+    act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
+) -> Result<(), Failure> {
+    let labels = terminal(job)?.filed().labels.clone();
+    among(&jobs.group(job, &labels), who, act)
+}
+
+fn among(
+    members: &[Arc<Job>],
+    who: &Actor,
+    act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
+) -> Result<(), Failure> {
+    let done = {
+        // Everybody locks them in this order.
+        let mut ordered: Vec<_> = members.iter().enumerate().collect();
+        ordered.sort_by_key(|(_, job)| job.id.0);
+        let terminals = ordered.iter().filter_map(|(at, job)| Some((*at, job.terminal.as_ref()?)));
+        let mut hands: Vec<_> = terminals.map(|(at, terminal)| (at, terminal.hands())).collect();
+        hands.sort_by_key(|(at, _)| *at);
+        let mut hands: Vec<_> = hands.into_iter().map(|(_, hands)| hands).collect();
+        act(&mut Group::new(&mut hands, boottime()))
+    };
+    for member in members {
+        terminal(member)?.settle(member, Some(who));
+    }
+    allowed(done)
+}
+
+/// A user takes the lease for as long as a stream lives.
+pub(super) fn take(jobs: &Jobs, job: &Arc<Job>, who: &Actor, stream: u64) -> Result<(), Failure> {
+    if job.ended() {
+        return Err(over(job));
+    }
+    together(jobs, job, who, |group| group.take(who, stream))?;
+    clear(jobs, job, who)
+}
+
+/// `who` lets go of the lease.
+pub(super) fn release(job: &Arc<Job>, who: &Actor) -> Result<(), Failure> {
+    let done = terminal(job)?.hands().detach(who, boottime());
+    settled(job, who, done)
+}
+
+/// A stream is gone: what lived as long goes with it, in all of the group.
+pub(super) fn gone(jobs: &Jobs, job: &Arc<Job>, who: &Actor, stream: u64) {
+    let Some(labels) = job.terminal.as_ref().map(|terminal| terminal.filed().labels.clone()) else {
+        return;
+    };
+    for member in jobs.group(job, &labels) {
+        if let Some(terminal) = &member.terminal {
+            terminal.hands().gone(stream, boottime());
+            terminal.settle(&member, Some(who));
+        }
+    }
+}
+
+/// What agents had typed and nobody has read goes, where a user has taken over.
+fn clear(jobs: &Jobs, job: &Arc<Job>, who: &Actor) -> Result<(), Failure> {
+    if who.is_user() {
+        let labels = terminal(job)?.filed().labels.clone();
+        for member in jobs.group(job, &labels) {
+            let terminal = terminal(&member)?;
+            let now = boottime();
+            let holds = terminal.hands().holder(now).is_some_and(|holder| holder == who);
+            if holds {
+                terminal.clear_agents(&member, who);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Another client, or another surface, of the same device.
+fn heir(who: &Actor, to: &Heir) -> Result<Actor, Failure> {
+    filing::check_label("the name of a client", to.client.as_deref().unwrap_or_default())?;
+    let client = to.client.as_deref().filter(|client| !client.is_empty()).map(Arc::from);
+    let owner = match &to.surface {
+        None => who.owner.clone(),
+        Some(surface) => {
+            let surface = surface.parse().map_err(|_| {
+                Failure::new(Kind::InvalidArgument, format!("`{surface}` is no surface"))
+                    .with_hint("`human`, `ai-local` or `publish:ID`")
+            })?;
+            Arc::new(Owner { surface, ..(*who.owner).clone() })
+        }
+    };
+    Ok(Actor { owner, client })
+}
+
+fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Failure> {
+    match reason {
+        Some(text) if text.len() > REASON_LIMIT || text.chars().any(char::is_control) => {
+            let text =
+                format!("a reason has at most {REASON_LIMIT} bytes, and no control characters");
+            Err(Failure::new(Kind::InvalidArgument, text))
+        }
+        reason => Ok(reason.filter(|text| !text.is_empty())),
+    }
+}
+
+fn rule(job: &Arc<Job>, who: &Actor, policy: Policy) -> Result<(), Failure> {
+    let terminal = terminal(job)?;
+    let (done, changed) = {
+        let mut hands = terminal.hands();
+        let before = hands.policy();
+        (hands.rule(who, policy, boottime()), before != hands.policy())
+    };
+    if changed {
+        terminal.note(job, Some(who), What::Policy(policy));
+        terminal.tell_hands();
+        job.remember();
+    }
+    settled(job, who, done)
+}
+
+/// Gives the terminal a size, if that is not for somebody else to decide.
+pub(super) fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(), Failure> {
+    let terminal = terminal(job)?;
+    let now = boottime();
+    {
+        let mut hands = terminal.hands();
+        allowed(hands.may_act(who, now))?;
+        hands.renew(who, now);
+    }
+    let size = Size::new(size.cols, size.rows);
+    if terminal.resize(job, size) {
+        let size = SizeMessage { cols: size.cols, rows: size.rows };
+        terminal.note(job, Some(who), What::Resized(size));
+    }
+    Ok(())
+}
+
+/// Signals whoever is in the foreground, as a key would.
+fn signalled(job: &Arc<Job>, who: &Actor, signal: i32) -> Result<(), Failure> {
+    use std::os::fd::AsFd as _;
+
+    if !(1..=31).contains(&signal) {
+        return Err(Failure::new(Kind::InvalidArgument, format!("{signal} is not a signal")));
+    }
+    let terminal = terminal(job)?;
+    let now = boottime();
+    {
+        let mut hands = terminal.hands();
+        allowed(hands.may_type(who, now))?;
+        hands.renew(who, now);
+    }
+    let master = job.master().ok_or_else(|| over(job))?;
+    pty::signal_foreground(master.as_fd(), signal).map_err(|error| {
+        Failure::caused(Kind::AlreadyEnded, "nobody is in the foreground", &error)
+    })?;
+    terminal.note(job, Some(who), What::Signalled(signal));
+    Ok(())
+}
+
+fn bound(job: &Arc<Job>, who: &Actor, change: Limits) -> Result<(), Failure> {
+    let terminal = terminal(job)?;
+    filing::check(&Labels::default(), &change)?;
+    allowed(terminal.hands().may_act(who, boottime()))?;
+    let limits = {
+        let mut filed = terminal.filed();
+        filed.limits = changed_limits(filed.limits, change);
+        filed.limits
+    };
+    job.bound(&limits);
+    terminal.note(job, Some(who), What::Changed);
+    job.remember();
+    Ok(())
+}
+
+fn label(jobs: &Jobs, job: &Arc<Job>, who: &Actor, change: &Labels) -> Result<(), Failure> {
+    let terminal = terminal(job)?;
+    filing::check(change, &Limits::default())?;
+    let before = terminal.filed().labels.clone();
+    let labels = changed_labels(&before, change.clone());
+    if change.owner.as_deref().is_some_and(|owner| before.owner.as_deref() != Some(owner)) {
+        return Err(Failure::new(Kind::InvalidArgument, "the owner of a session does not change"));
+    }
+    let opener = who.owner.device == job.owner.device && who.owner.surface == job.owner.surface;
+    if labels.read_only != before.read_only && !(who.is_user() || opener) {
+        let text = "whether a session is read-only is up to users and to whoever opened it";
+        return Err(Failure::new(Kind::NotGranted, text));
+    }
+    // It must bring no second holder into a group.
+    among(&jobs.group(job, &labels), who, |group| {
+        group.join(who)?;
+        terminal.filed().labels = labels.clone();
+        Ok(())
+    })?;
+    terminal.hands().set_read_only(labels.read_only == Some(true));
+    terminal.note(job, Some(who), What::Changed);
+    terminal.tell_hands();
+    job.remember();
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Tells what happened to a session, by number; waits for what happens next.
+
+use std::time::Duration;
+
+use farwire_link::inner::sealed::Writer;
+use farwire_protocol::cbor;
+use farwire_protocol::conversation::{Counts, message};
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::run::BEAT;
+use farwire_protocol::streams::session::hands::{Event, Events as Asked};
+use farwire_protocol::streams::session::{Ended, ToBridge};
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::exchange::LONGEST_WAIT;
+use super::{Who, ended, find, finish, lost, terminal};
+use crate::jobs::job::Job;
+use crate::os::clock::unix_millis;
+use crate::spool::Mode;
+use crate::streams::Context;
+
+/// So many are told at once.
+const MOST: u32 = 200;
+
+/// The events of one answer have at most so many bytes: it is one frame.
+const LARGEST: usize = 8 << 10;
+
+/// Serves one question.
+pub(super) async fn serve<W: AsyncWrite + Unpin>(
+    context: &Context,
+    asked: &Asked,
+    writer: &mut Writer<W>,
+) -> Result<(), Failure> {
+    let who = Who::new(context, asked.caller.as_ref())?;
+    let job = find(context, asked.session, &who)?;
+    let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
+    let deadline = Instant::now() + wait;
+    let mut count = terminal(&job)?.events.count();
+    let mut phase = job.phase();
+    let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
+    loop {
+        count.mark_unchanged();
+        let events = collect(&job, asked, &who)?;
+        let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
+        if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
+            let ended = Ended { events: Some(events), ..ended(&job, &who)? };
+            return finish(writer, Counts::default(), ended).await;
+        }
+        tokio::select! {
+            biased;
+            () = sleep_until(deadline) => {}
+            _ = count.changed() => {}
+            _ = phase.changed() => {}
+            () = log.wait(), if asked.offset.is_some() => log.catch_up(),
+            () = sleep(BEAT) => {
+                writer.message(&message(&ToBridge::Beat));
+                writer.flush().await.map_err(|_| lost())?;
+            }
+        }
+    }
+}
+
+fn collect(job: &Job, asked: &Asked, who: &Who) -> Result<Vec<Event>, Failure> {
+    let most = usize::try_from(asked.limit.min(MOST)).unwrap_or_default();
+    let (mut events, mut size) = (Vec::new(), 0);
+    let now = unix_millis();
+    let terminal = terminal(job)?;
+    terminal.events.from(asked.from, |event| {
+        let event = event.show(&who.actor, now);
+        size += cbor::encode(&event).len();
+        let fits = events.len() < most && (events.is_empty() || size <= LARGEST);
+        if fits {
+            events.push(event);
+        }
+        fits
+    });
+    terminal.count_events(job);
+    Ok(events)
+}

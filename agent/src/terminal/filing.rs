@@ -1,0 +1,129 @@
+//! What a session is filed under, and its bounds.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::session::hands::{LABEL_LIMIT, Labels, Limits, Lost};
+
+/// No session is kept for longer after its end, nor bounded by a longer time, in milliseconds: a year.
+const LONGEST_MS: u64 = 366 * 24 * 3_600_000;
+
+/// No session says or is told fewer bytes in a second where that is bounded.
+const SLOWEST: u64 = 10;
+
+/// Of what a session says so much is kept at least where that is bounded; and at most.
+const KEPT: std::ops::RangeInclusive<u64> = (64 << 10)..=(256 << 20);
+
+/// What a session is filed under, its bounds, and where it comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filed {
+    pub(crate) labels: Labels,
+    pub(crate) limits: Limits,
+    /// When it was taken over from an earlier agent, in milliseconds since 1970.
+    pub(crate) recovered_ms: Option<u64>,
+    /// Why it has no program any more without having ended.
+    pub(crate) lost: Option<Lost>,
+}
+
+impl Filed {
+    /// Whether somebody who acts for `owner` may know of it. Whoever names nobody acts as their surface.
+    pub(crate) fn is_for(&self, owner: Option<&str>) -> bool {
+        match (self.labels.owner.as_deref(), owner) {
+            (Some(own), Some(owner)) => own == owner,
+            _ => true,
+        }
+    }
+}
+
+/// Whether a label can be one: a few printable characters.
+pub(crate) fn check_label(what: &str, label: &str) -> Result<(), Failure> {
+    if label.len() > LABEL_LIMIT || label.chars().any(char::is_control) {
+        let text = format!("{what} has at most {LABEL_LIMIT} bytes, and no control characters");
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
+    Ok(())
+}
+
+/// Whether they can be kept to.
+pub(crate) fn check(labels: &Labels, limits: &Limits) -> Result<(), Failure> {
+    let named = [("owner", &labels.owner), ("tag", &labels.tag), ("group", &labels.group)];
+    for (what, label) in named {
+        check_label(&format!("the {what} of a session"), label.as_deref().unwrap_or_default())?;
+    }
+    let within = |what: &str, value: Option<u64>, from: u64, to: u64| match value {
+        Some(value) if !(from..=to).contains(&value) => {
+            let text = format!("{what} is from {from} to {to}, and not {value}");
+            Err(Failure::new(Kind::InvalidArgument, text))
+        }
+        _ => Ok(()),
+    };
+    within("the idle limit in milliseconds", limits.idle_ms, 1, LONGEST_MS)?;
+    within("how long it is kept in milliseconds", limits.keep_ms, 0, LONGEST_MS)?;
+    within("the rate of output", limits.output_rate, SLOWEST, u64::from(u32::MAX))?;
+    within("the rate of input", limits.input_rate, SLOWEST, u64::from(u32::MAX))?;
+    within("how much is kept", limits.kept, *KEPT.start(), *KEPT.end())
+}
+
+/// Labels without those that are empty.
+pub(crate) fn plain(labels: Labels) -> Labels {
+    let some = |label: Option<String>| label.filter(|label| !label.is_empty());
+    let read_only = labels.read_only.filter(|&read_only| read_only);
+    Labels {
+        owner: some(labels.owner),
+        tag: some(labels.tag),
+        group: some(labels.group),
+        read_only,
+    }
+}
+
+/// What is there, changed where something is said.
+pub(crate) fn changed_labels(now: &Labels, change: Labels) -> Labels {
+    plain(Labels {
+        owner: now.owner.clone(),
+        tag: change.tag.or_else(|| now.tag.clone()),
+        group: change.group.or_else(|| now.group.clone()),
+        read_only: change.read_only.or(now.read_only),
+    })
+}
+
+/// The same of bounds.
+pub(crate) fn changed_limits(now: Limits, change: Limits) -> Limits {
+    Limits {
+        idle_ms: change.idle_ms.or(now.idle_ms),
+        keep_ms: change.keep_ms.or(now.keep_ms),
+        output_rate: change.output_rate.or(now.output_rate),
+        input_rate: change.input_rate.or(now.input_rate),
+        kept: change.kept.or(now.kept),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_names_another_owner_knows_nothing_of_it() {
+        let filed = |owner: Option<&str>| Filed {
+            labels: Labels { owner: owner.map(str::to_owned), ..Labels::default() },
+            ..Filed::default()
+        };
+        assert!(filed(Some("a")).is_for(Some("a")) && filed(Some("a")).is_for(None));
+        assert!(filed(None).is_for(Some("a")) && !filed(Some("a")).is_for(Some("b")));
+    }
+
+    #[test]
+    fn labels_and_bounds_that_cannot_be_kept_to_are_refused() {
+        let label = |tag: &str| Labels { tag: Some(tag.to_owned()), ..Labels::default() };
+        assert!(check(&label(&"x".repeat(64)), &Limits::default()).is_ok());
+        for wrong in ["x".repeat(65), "a\nb".to_owned()] {
+            assert!(check(&label(&wrong), &Limits::default()).is_err());
+        }
+        for wrong in [
+            Limits { idle_ms: Some(0), ..Limits::default() },
+            Limits { output_rate: Some(1), ..Limits::default() },
+            Limits { input_rate: Some(u64::MAX), ..Limits::default() },
+            Limits { kept: Some(1), ..Limits::default() },
+            Limits { keep_ms: Some(u64::MAX), ..Limits::default() },
+        ] {
+            assert!(check(&Labels::default(), &wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

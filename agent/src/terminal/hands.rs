@@ -1,0 +1,437 @@
+//! Who may type into a session: a lease, and where nobody has one a rule.
+//!
+//! ```text
+//!     read-only?  -- yes --> nobody
+//!     lease?      -- yes --> its holder
+//!     rule        ---------> shared | users | users first | agents
+//! ```
+//!
+//! Times are since boot and come as arguments. What a change of the lease comes to is collected in
+//! [`Hands::news`], for whoever notes events.
+//!
+//! # Invariants
+//!
+//! - An actor is a device and a surface that the link has proven. The client is what it calls itself: it
+//!   tells the hands of one surface apart and gets nobody past another surface.
+//! - A user takes the lease from anybody; an agent never takes it from a user, and gets none against the
+//!   rule unless a user hands it over.
+//! - Where sessions are in a group, those of them that are leased are leased to the same actor.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::session::hands::{
+    self as wire, LEASE_LIMIT_MS, Policy, Transfer as Shown, Way,
+};
+use farwire_protocol::surface::Surface;
+
+use crate::jobs::owner::Owner;
+
+mod group;
+
+pub(crate) use self::group::Group;
+
+/// No agent types for so long after a user has, where users come first.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A line that a user leaves unfinished for so long is no reason to wait any longer.
+const DRAFT: Duration = Duration::from_secs(30);
+
+/// The shortest lease.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// A lease that is handed over by somebody who had it for as long as they were attached lasts so long: the
+/// heir may have to hear of it first.
+const HANDED: Duration = Duration::from_secs(300);
+
+/// Somebody who acts on a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Actor {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) client: Option<Arc<str>>,
+}
+
+impl PartialEq for Actor {
+    fn eq(&self, other: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.owner, &other.owner)
+            || (self.owner.device == other.owner.device
+                && self.owner.surface == other.owner.surface);
+        same && self.client == other.client
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.owner.surface, self.owner.name)?;
+        match &self.client {
+            Some(client) => write!(f, ", client `{client}`"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Actor {
+    /// Whether it is a person, and no agent.
+    pub(crate) fn is_user(&self) -> bool {
+        self.owner.surface == Surface::Human
+    }
+
+    /// As `to` is told of it.
+    pub(crate) fn show(&self, to: Option<&Self>) -> wire::Actor {
+        wire::Actor {
+            device: self.owner.name.clone(),
+            surface: self.owner.surface.to_string(),
+            client: self.client.as_deref().map(str::to_owned),
+            mine: to.map(|to| to == self),
+        }
+    }
+}
+
+/// How a lease came or went, and when.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transfer {
+    pub(crate) way: Way,
+    pub(crate) from: Option<Actor>,
+    pub(crate) to: Option<Actor>,
+    pub(crate) reason: Option<String>,
+    pub(crate) at: Duration,
+}
+
+impl Transfer {
+    /// As `to` is told of it.
+    pub(crate) fn show(&self, to: Option<&Actor>, now: Duration) -> Shown {
+        Shown {
+            way: self.way,
+            from: self.from.as_ref().map(|actor| actor.show(to)),
+            to: self.to.as_ref().map(|actor| actor.show(to)),
+            reason: self.reason.clone(),
+            age_ms: millis(now.saturating_sub(self.at)),
+        }
+    }
+}
+
+/// Why somebody may not.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Refusal {
+    /// Nobody types into this session.
+    ReadOnly,
+    /// Somebody else has the lease, since then.
+    Leased(Actor, Duration),
+    /// The rule has only users type.
+    UserOnly,
+    /// The rule has only agents type.
+    AgentOnly,
+    /// A user types, and has typed last then.
+    UserTypes(Actor, Duration),
+    /// That is for users.
+    NoUser,
+    /// An agent has to say from whom it takes a lease.
+    Unnamed,
+    /// Nobody has the lease that is given or taken.
+    Free,
+}
+
+impl Refusal {
+    /// As whoever asked is told.
+    pub(crate) fn failure(&self, now: Duration) -> Failure {
+        let ago = |then: Duration| now.saturating_sub(then).as_secs();
+        match self {
+            Self::ReadOnly => Failure::new(Kind::InputLocked, "this session is read-only")
+                .with_hint("nobody types into it until a user or its owner lifts that"),
+            Self::Leased(holder, since) => {
+                let text = format!("{holder} has the right to type, since {} s", ago(*since));
+                Failure::new(Kind::InputLocked, text)
+            }
+            Self::UserOnly => Failure::new(Kind::InputLocked, "only users may type (user-only)")
+                .with_hint("ask the user to change the policy, or to hand over"),
+            Self::AgentOnly => Failure::new(Kind::InputLocked, "only agents may type (agent-only)")
+                .with_hint("take over, or change the policy"),
+            Self::UserTypes(user, last) => {
+                let text = format!("{user} is typing (user-priority), last {} s ago", ago(*last));
+                Failure::new(Kind::InputLocked, text)
+                    .with_hint("wait until the line is finished, then look before you type")
+            }
+            Self::NoUser => Failure::new(Kind::NotGranted, "only a user may do that"),
+            Self::Unnamed => {
+                let text = "taking over needs the name of the client that has the lease";
+                Failure::new(Kind::InvalidArgument, text)
+            }
+            Self::Free => Failure::new(Kind::ChangedMeanwhile, "nobody has the lease")
+                .with_hint("attach to it"),
+        }
+    }
+}
+
+/// How long a lease lasts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Until {
+    /// So long after its holder was last heard of, which is then.
+    Unheard { ttl: Duration, at: Duration },
+    /// As long as this stream.
+    Gone(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    holder: Actor,
+    since: Duration,
+    until: Until,
+}
+
+/// Who may type into one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Hands {
+    policy: Policy,
+    read_only: bool,
+    lease: Option<Lease>,
+    transfer: Option<Transfer>,
+    /// Which user typed last, and when.
+    user: Option<(Actor, Duration)>,
+    /// The line that is being typed has something of a user's in it; and of an agent's.
+    user_line: bool,
+    agent_line: bool,
+    /// Who typed last was an agent.
+    agent_last: bool,
+    /// What changes by time alone, as it was last told: a user drafts, and agents wait.
+    told: (bool, bool),
+    news: Vec<Transfer>,
+}
+
+impl Hands {
+    pub(crate) fn new(policy: Policy, transfer: Option<Transfer>) -> Self {
+        Self {
+            policy,
+            read_only: false,
+            lease: None,
+            transfer,
+            user: None,
+            user_line: false,
+            agent_line: false,
+            agent_last: false,
+            told: (false, false),
+            news: Vec::new(),
+        }
+    }
+
+    /// The rule.
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The last change of the lease.
+    pub(crate) fn transfer(&self) -> Option<&Transfer> {
+        self.transfer.as_ref()
+    }
+
+    /// What has become of the lease since this was last asked.
+    pub(crate) fn news(&mut self) -> Vec<Transfer> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Who has the lease.
+    pub(crate) fn holder(&mut self, now: Duration) -> Option<&Actor> {
+        self.expire(now);
+        self.lease.as_ref().map(|lease| &lease.holder)
+    }
+
+    /// Whether `who` may type now.
+    pub(crate) fn may_type(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+        if self.read_only {
+            return Err(Refusal::ReadOnly);
+        }
+        self.may_act(who, now)?;
+        if self.lease.is_some() { Ok(()) } else { self.rule_allows(who, now) }
+    }
+
+    /// Whether `who` may do what changes a session but types nothing: nobody else has the lease.
+    pub(crate) fn may_act(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+        self.expire(now);
+        match &self.lease {
+            Some(lease) if lease.holder != *who => {
+                Err(Refusal::Leased(lease.holder.clone(), lease.since))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rule_allows(&self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+        match (self.policy, who.is_user()) {
+            (Policy::Shared, _) | (Policy::UserOnly | Policy::UserPriority, true) => Ok(()),
+            (Policy::AgentOnly, user) => {
+                if user {
+                    Err(Refusal::AgentOnly)
+                } else {
+                    Ok(())
+                }
+            }
+            (Policy::UserOnly, false) => Err(Refusal::UserOnly),
+            (Policy::UserPriority, false) => match &self.user {
+                Some((user, last)) if self.waits(now) => {
+                    Err(Refusal::UserTypes(user.clone(), *last))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// The user whose line is unfinished.
+    fn drafting(&self, now: Duration) -> Option<&Actor> {
+        let (user, last) = self.user.as_ref()?;
+        (self.user_line && now < *last + DRAFT).then_some(user)
+    }
+
+    /// Whether agents wait where users come first.
+    fn waits(&self, now: Duration) -> bool {
+        let typing = self.user.as_ref().is_some_and(|(_, last)| now < *last + QUIET);
+        typing || self.drafting(now).is_some()
+    }
+
+    /// `who` has typed this.
+    pub(crate) fn typed(&mut self, who: &Actor, bytes: &[u8], now: Duration) {
+        self.renew(who, now);
+        let ends = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0x03 | 0x15);
+        let rest = match bytes.iter().rposition(ends) {
+            Some(at) => {
+                (self.user_line, self.agent_line) = (false, false);
+                bytes.get(at + 1..).unwrap_or_default()
+            }
+            None => bytes,
+        };
+        let line = rest.iter().any(|&byte| byte >= b' ' && byte != 0x7f);
+        self.agent_last = !who.is_user();
+        if self.agent_last {
+            self.agent_line |= line;
+        } else {
+            self.user_line |= line;
+            match &mut self.user {
+                Some((user, last)) if user == who => *last = now,
+                user => *user = Some((who.clone(), now)),
+            }
+        }
+    }
+
+    /// `who` was heard of.
+    pub(crate) fn renew(&mut self, who: &Actor, now: Duration) {
+        self.expire(now);
+        if let Some(Lease { holder, until: Until::Unheard { ttl, at }, .. }) = &mut self.lease
+            && holder == who
+        {
+            *at = now + *ttl;
+        }
+    }
+
+    /// Ends a lease whose holder was not heard of.
+    fn expire(&mut self, now: Duration) {
+        if let Some(Lease { until: Until::Unheard { at, .. }, .. }) = &self.lease
+            && now >= *at
+        {
+            let at = *at;
+            self.pass(Way::Expired, None, None, at);
+        }
+    }
+
+    /// Lets what changes by time alone happen. Gives whether there is something to tell.
+    pub(crate) fn tick(&mut self, now: Duration) -> bool {
+        self.expire(now);
+        let waits = self.policy == Policy::UserPriority && self.lease.is_none() && self.waits(now);
+        let state = (self.drafting(now).is_some(), waits);
+        std::mem::replace(&mut self.told, state) != state || !self.news.is_empty()
+    }
+
+    /// The lease goes to somebody, or to nobody.
+    fn pass(&mut self, way: Way, to: Option<(&Actor, Until)>, reason: Option<&str>, at: Duration) {
+        let from = self.lease.take().map(|lease| lease.holder);
+        self.lease = to.map(|(holder, until)| Lease { holder: holder.clone(), since: at, until });
+        let (to, reason) = (to.map(|(to, _)| to.clone()), reason.map(str::to_owned));
+        let transfer = Transfer { way, from, to, reason, at };
+        self.transfer = Some(transfer.clone());
+        self.news.push(transfer);
+    }
+
+    /// Gives the lease to `who`, whoever had it; only until when changes if it is theirs already.
+    fn give(&mut self, who: &Actor, until: Until, reason: Option<&str>, now: Duration) {
+        match &mut self.lease {
+            Some(lease) if lease.holder == *who => lease.until = until,
+            Some(_) => self.pass(Way::TakenOver, Some((who, until)), reason, now),
+            None => self.pass(Way::Attached, Some((who, until)), reason, now),
+        }
+    }
+
+    /// `who` lets go of the lease. It is no error if nobody has it.
+    pub(crate) fn detach(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+        self.may_act(who, now)?;
+        if self.lease.is_some() {
+            self.pass(Way::Detached, None, None, now);
+        }
+        Ok(())
+    }
+
+    /// A stream is gone, and with it the lease that lived as long.
+    pub(crate) fn gone(&mut self, stream: u64, now: Duration) {
+        if matches!(&self.lease, Some(lease) if lease.until == Until::Gone(stream)) {
+            self.pass(Way::Detached, None, None, now);
+        }
+    }
+
+    /// `who` makes another rule. Where only users may type no agent keeps a lease.
+    pub(crate) fn rule(&mut self, who: &Actor, rule: Policy, now: Duration) -> Result<(), Refusal> {
+        if !who.is_user() {
+            return Err(Refusal::NoUser);
+        }
+        self.expire(now);
+        self.policy = rule;
+        if rule == Policy::UserOnly
+            && self.lease.as_ref().is_some_and(|lease| !lease.holder.is_user())
+        {
+            self.pass(Way::Detached, None, Some("only users may type now"), now);
+        }
+        Ok(())
+    }
+
+    /// Nobody types from now on, or whoever else may.
+    pub(crate) fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// Whether the line that is being typed is an agent's, and is to be thrown away before a user goes on;
+    /// and whether the last that was typed was.
+    pub(crate) fn of_agent(&self) -> (bool, bool) {
+        (self.agent_line, self.agent_last)
+    }
+
+    /// As `to` is told of it.
+    pub(crate) fn show(&mut self, to: &Actor, now: Duration) -> wire::Hands {
+        let may_type = self.may_type(to, now).is_ok();
+        let lease = self.lease.as_ref().map(|lease| wire::Lease {
+            holder: lease.holder.show(Some(to)),
+            age_ms: millis(now.saturating_sub(lease.since)),
+            left_ms: match lease.until {
+                Until::Unheard { at, .. } => Some(millis(at.saturating_sub(now))),
+                Until::Gone(_) => None,
+            },
+        });
+        wire::Hands {
+            policy: self.policy,
+            lease,
+            may_type,
+            transfer: self.transfer.as_ref().map(|transfer| transfer.show(Some(to), now)),
+            drafting: self.drafting(now).map(|user| user.show(Some(to))),
+        }
+    }
+}
+
+/// For how long a lease is given that is asked for so many milliseconds.
+fn lifetime(asked: u32, now: Duration) -> Until {
+    let longest = Duration::from_millis(LEASE_LIMIT_MS.into());
+    let ttl = Duration::from_millis(asked.into()).clamp(SHORTEST, longest);
+    Until::Unheard { ttl, at: now + ttl }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

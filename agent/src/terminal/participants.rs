@@ -1,0 +1,83 @@
+//! Who is attached to a session.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use farwire_protocol::streams::session::hands::Participant as Shown;
+
+use super::hands::Actor;
+
+/// So many are told of.
+const SHOWN: usize = 16;
+
+/// Numbers of streams that are attached: each is used once.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// All who are attached to one session.
+#[derive(Debug, Default)]
+pub(crate) struct Participants {
+    all: Mutex<Vec<Arc<Participant>>>,
+}
+
+/// Somebody who is attached.
+#[derive(Debug)]
+pub(crate) struct Participant {
+    /// The number of the stream.
+    pub(crate) stream: u64,
+    pub(crate) actor: Actor,
+    pub(crate) read_only: bool,
+    since: Duration,
+    /// When they typed last, in milliseconds since boot; 0 if never.
+    typed: AtomicU64,
+}
+
+impl Participant {
+    /// They have typed.
+    pub(crate) fn typed(&self, now: Duration) {
+        self.typed.store(millis(now), Ordering::Relaxed);
+    }
+}
+
+impl Participants {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Participant>>> {
+        self.all.lock().expect("nothing panics while it is held")
+    }
+
+    /// Somebody attaches.
+    pub(crate) fn join(&self, actor: Actor, read_only: bool, now: Duration) -> Arc<Participant> {
+        let stream = NEXT.fetch_add(1, Ordering::Relaxed);
+        let typed = AtomicU64::new(0);
+        let one = Arc::new(Participant { stream, actor, read_only, since: now, typed });
+        self.lock().push(one.clone());
+        one
+    }
+
+    /// Somebody leaves.
+    pub(crate) fn leave(&self, stream: u64) {
+        self.lock().retain(|one| one.stream != stream);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// As `to` is told of them, those first who are here longest.
+    pub(crate) fn show(&self, to: &Actor, now: Duration) -> Vec<Shown> {
+        let show = |one: &Arc<Participant>| Shown {
+            actor: one.actor.show(Some(to)),
+            read_only: one.read_only,
+            age_ms: millis(now.saturating_sub(one.since)),
+            typed_ms: match one.typed.load(Ordering::Relaxed) {
+                0 => None,
+                then => Some(millis(now).saturating_sub(then)),
+            },
+        };
+        self.lock().iter().take(SHOWN).map(show).collect()
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,228 @@
+//! Typing into a session, for those who may.
+//!
+//! # Invariants
+//!
+//! - Whether somebody may type is looked at together with the write: once a lease has gone to somebody
+//!   else, no byte of anybody before comes after it.
+//! - What was refused is never typed later.
+//! - What a terminal does not show is in no event.
+
+use std::io;
+use std::time::Duration;
+
+use farwire_protocol::streams::session::{Doing, Input};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::hands::{Actor, Refusal};
+use super::{Terminal, doing, lock};
+use crate::jobs::job::Job;
+use crate::os::clock::boottime;
+use crate::os::pty;
+
+/// What came of typing.
+#[derive(Debug, Default)]
+pub(crate) struct Typed {
+    /// So many bytes were typed.
+    pub(crate) taken: usize,
+    /// Why the others were not; where that is not said, nobody reads them.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// What is typed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// It is noted nowhere.
+    pub(crate) secret: bool,
+}
+
+/// What one attempt came to.
+enum Step {
+    Took(usize),
+    /// It has to wait for the program.
+    Full,
+    /// It has to wait until then for the rate.
+    Early(Duration),
+    Refused(Refusal),
+    /// There is nobody to read it.
+    Gone,
+}
+
+impl Terminal {
+    /// Types what `who` wants to be typed, as far as that is possible until a time.
+    pub(crate) async fn types(
+        &self,
+        job: &Job,
+        who: &Actor,
+        keys: Keys<'_>,
+        until: Option<Instant>,
+    ) -> Typed {
+        let mut typed = Typed::default();
+        let mut changed = None;
+        loop {
+            let rest = keys.bytes.get(typed.taken..).unwrap_or_default();
+            if rest.is_empty() {
+                return typed;
+            }
+            match self.step(job, who, Keys { bytes: rest, ..keys }) {
+                Step::Took(bytes) => {
+                    typed.taken += bytes;
+                    continue;
+                }
+                Step::Refused(refusal) => {
+                    self.events.refused(self.when(job), who, rest.len());
+                    typed.refused = Some(refusal);
+                    return typed;
+                }
+                // Whoever wants no more gets none, and that is no error.
+                Step::Gone => {
+                    job.passed(rest.len());
+                    typed.taken = keys.bytes.len();
+                    return typed;
+                }
+                Step::Full | Step::Early(_) if changed.is_none() => {
+                    // Whatever changes from now on wakes us; what changed before is seen at once.
+                    changed = Some(self.hands_changed());
+                    continue;
+                }
+                Step::Full => {
+                    let Some(master) = job.master() else { continue };
+                    let wait = async {
+                        tokio::select! {
+                            _ = master.writable() => {}
+                            () = woken(&mut changed) => {}
+                        }
+                    };
+                    if over(until, wait).await {
+                        return typed;
+                    }
+                }
+                Step::Early(when) => {
+                    let wait = async {
+                        tokio::select! {
+                            () = sleep(when.saturating_sub(boottime())) => {}
+                            () = woken(&mut changed) => {}
+                        }
+                    };
+                    if over(until, wait).await {
+                        return typed;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was to be typed was refused as a whole.
+    pub(crate) fn note_refused(&self, job: &Job, who: &Actor, input: &[Input]) {
+        let length = |input: &Input| match input {
+            Input::Text(bytes) | Input::Secret(bytes) => bytes.len(),
+            Input::Key(_) => 1,
+        };
+        self.events.refused(self.when(job), who, input.iter().map(length).sum());
+    }
+
+    fn step(&self, job: &Job, who: &Actor, keys: Keys<'_>) -> Step {
+        let Some(master) = job.master() else { return Step::Gone };
+        let shown = !keys.secret && self.shows(job);
+        let now = boottime();
+        let mut hands = lock(&self.hands);
+        if let Err(refusal) = hands.may_type(who, now) {
+            drop(hands);
+            self.settle(job, None);
+            return Step::Refused(refusal);
+        }
+        let rate = self.input_rate();
+        let room = match rate {
+            Some(rate) => lock(&self.pace).room(rate, keys.bytes.len(), now),
+            None => keys.bytes.len(),
+        };
+        let bytes = keys.bytes.get(..room).unwrap_or(keys.bytes);
+        if bytes.is_empty() {
+            return Step::Early(lock(&self.pace).next());
+        }
+        match master.try_write(bytes) {
+            Ok(taken) => {
+                let bytes = bytes.get(..taken).unwrap_or(bytes);
+                hands.typed(who, bytes, now);
+                drop(hands);
+                if let Some(rate) = rate {
+                    lock(&self.pace).went(rate, taken, now);
+                }
+                job.passed(taken);
+                self.busy(now);
+                self.events.typed(self.when(job), who, bytes, shown);
+                Step::Took(taken)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Full,
+            Err(_) => {
+                drop(hands);
+                job.let_go_of_stdin();
+                Step::Gone
+            }
+        }
+    }
+
+    /// Whether what is typed now is shown: by the terminal itself, or by a shell that edits its line.
+    /// Other programs that read keys one by one show what they like, and may ask for a password.
+    fn shows(&self, job: &Job) -> bool {
+        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+        let Ok(modes) = pty::modes(&*master) else { return false };
+        let own =
+            || pty::foreground(&*master).is_some_and(|group| group.as_raw_pid() == shell as i32);
+        modes.echo || (!modes.canonical && self.edits_line() && own())
+    }
+
+    /// Whether a program reads a line without showing it: only there is a secret typed.
+    pub(crate) fn hides(&self, job: &Job) -> bool {
+        let modes = job.master().and_then(|master| pty::modes(&*master).ok());
+        modes.is_some_and(|modes| modes.canonical && !modes.echo)
+    }
+
+    /// Whether a command may be typed: the shell waits for one. Without marks it is believed when it is in
+    /// the foreground itself, and none of the programs that are known to wait for something else is.
+    pub(crate) fn at_prompt(&self, job: &Job) -> bool {
+        match self.doing(job) {
+            Doing::Prompt => true,
+            Doing::Running if !self.marks(super::Marks::seen) => {
+                let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+                doing::is_shell(&*master, shell)
+            }
+            _ => false,
+        }
+    }
+
+    /// Throws away what agents have typed and nobody has read, now that a user has taken over: what is on
+    /// its way to the program, and a line that is half typed at a prompt.
+    pub(crate) fn clear_agents(&self, job: &Job, user: &Actor) {
+        let (line, last) = lock(&self.hands).of_agent();
+        let Some(master) = job.master() else { return };
+        if last {
+            pty::discard_typed(&*master);
+        }
+        const CTRL_U: &[u8] = b"\x15";
+        if line && self.at_prompt(job) && master.try_write(CTRL_U).is_ok() {
+            lock(&self.hands).typed(user, CTRL_U, boottime());
+            job.passed(CTRL_U.len());
+            self.events.typed(self.when(job), user, CTRL_U, true);
+        }
+    }
+}
+
+async fn woken(changed: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+    match changed {
+        // The sender lives as long as the terminal.
+        Some(changed) => drop(changed.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the time was up before something came.
+async fn over(until: Option<Instant>, wait: impl Future<Output = ()>) -> bool {
+    match until {
+        Some(until) => timeout_at(until, wait).await.is_err(),
+        None => {
+            wait.await;
+            false
+        }
+    }
+}
