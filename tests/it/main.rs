@@ -14,5 +14,6 @@ mod relay;
 mod run;
 mod session;
 mod session_cli;
+mod session_hands;
 mod session_tools;
 mod survival;
