@@ -2,7 +2,7 @@
 """Measures Farwire through its relay, beside OpenSSH through a jump host and dropbear where they are
 installed, in one run and taking turns. Prints a Markdown table of medians; --out writes it to a file.
 
-    cargo xtask bench [--rounds 60] [--user SOMEBODY] [--pty-mcp PROGRAM] [--out FILE]
+    cargo xtask bench [--rounds 60] [--user SOMEBODY] [--pty-mcp PROGRAM] [--only PARTS] [--out FILE]
 
 Everything listens on loopback and ends with the script. Peers need: sshd, ssh, dropbear with dbclient, and
 pty-mcp (pip). dropbear takes keys from the user's home only: ours is added there, and removed again."""
@@ -279,6 +279,74 @@ def echo(args, farwire, ssh, rows, row):
             rows[-1] = (*rows[-1][:3], f"{rows[-1][3]}, p99 {values[int(len(values) * 0.99)]:.0f} us")
 
 
+def bulk_terminal(farwire, ssh, path, rows, row):
+    """A file of 200 MB through a terminal: every byte, with the carriage returns that a terminal adds."""
+    data = open(path, "rb").read()
+    source, size = hashlib.sha256(data).digest(), len(data) + data.count(b"\n")
+    systems = {"Farwire, `attach`": farwire.argv("attach", "web-1", "--new")}
+    if "OpenSSH jump, ControlMaster" in ssh.systems:
+        command = ssh.systems["OpenSSH jump, ControlMaster"]
+        systems["OpenSSH jump, ControlMaster"] = [command[0], "-tt", *command[1:]]
+    times = {name: [] for name in systems}
+    for _ in range(3):
+        for name, argv in systems.items():
+            terminal = Terminal(argv)
+            os.write(terminal.fd, b"stty -echo; PS1=\r")
+            terminal.quiet(0.7, 5)
+            begun, pieces, got = time.perf_counter(), [], 0
+            os.write(terminal.fd, f"cat {path}\r".encode())
+            while got < size and select.select([terminal.fd], [], [], 20)[0]:
+                pieces.append(os.read(terminal.fd, 1 << 16))
+                got += len(pieces[-1])
+            times[name].append(time.perf_counter() - begun)
+            all = b"".join(pieces)
+            at = all.find(data[:60])
+            assert hashlib.sha256(all[at:].replace(b"\r\n", b"\n")[:len(data)]).digest() == source, (name, got, size)
+            terminal.end()
+    for name, values in times.items():
+        row("200 MB through a terminal", name, values, "s")
+
+
+def living_shell(args, farwire, ssh, rows, row):
+    """A model's calls to a shell that lives: what it types and what comes of it, in one call."""
+    mcp = Mcp(farwire.argv("mcp", "serve"))
+
+    def call(name, arguments):
+        return mcp.call("tools/call", {"name": name, "arguments": arguments})["content"][0]["text"]
+
+    session = call("session_open", {"server": "web-1", "name": "bench", "user": args.user}).split()[1]
+    systems = {"Farwire, `session_send`, with its exit code": lambda n: call("session_send", {"id": session, "text": f"echo a$(({n}+1))b"})}
+    peer = None
+    if args.pty_mcp and "OpenSSH jump, ControlMaster" in ssh.systems:
+        peer = Mcp([args.pty_mcp])
+
+        def theirs(name, arguments):
+            result = peer.call("tools/call", {"name": name, "arguments": {"owner": "bench", **arguments}})
+            return result["content"][0]["text"]
+
+        command = f"ssh -F {ssh.work}/config -tt hop"
+        id = theirs("pty_spawn", {"command": command}).strip()
+        theirs("pty_read_quiescent", {"session_id": id, "quiescence_ms": 700})
+        prompt = lambda n: theirs("pty_prompt", {"session_id": id, "data": f"echo a$(({n}+1))b\n", "patterns": [f"a{n + 1}b"]})
+        systems["pty-mcp over direct ssh, `pty_prompt`"] = prompt
+    times = {name: [] for name in systems}
+    for n in range(args.rounds * 2):
+        for name, typed in systems.items():
+            begun = time.perf_counter()
+            text = typed(n)
+            times[name].append((time.perf_counter() - begun) * 1000)
+            assert f"a{n + 1}b" in text, (name, text)
+            assert "Farwire" not in name or "exit=0" in text, text
+    for name, values in times.items():
+        row("a command in a living shell, over MCP", name, values, "ms")
+    for client in (mcp, peer):
+        if client:
+            client.child.kill()
+
+
+PARTS = ("idle", "mcp", "oneshot", "bulk", "terminal", "shell", "echo", "memory", "swarm")
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--programs", required=True)
@@ -286,6 +354,7 @@ def main():
     ap.add_argument("--user", default=pwd.getpwuid(os.getuid()).pw_name, help="whom the peers log in as; one without start-up files is fair")
     ap.add_argument("--pty-mcp", default=shutil.which("pty-mcp"), help="the program, for its first answer")
     ap.add_argument("--agents", type=int, default=1000, help="how many idle agents to simulate; 0 for none")
+    ap.add_argument("--only", default=",".join(PARTS), help="of these, with commas between: %(default)s")
     ap.add_argument("--out")
     args = ap.parse_args()
     work = tempfile.mkdtemp(prefix="farwire-bench-")
@@ -309,12 +378,31 @@ def measure(args, work, farwire, ssh, rows):
         p95 = values[min(len(values) - 1, int(len(values) * 0.95))]
         rows.append((what, system, f"{statistics.median(values):.2f} {unit}", f"{p95:.2f} {unit}"))
 
+    parts = args.only.split(",")
+    unknown = [part for part in parts if part not in PARTS]
+    assert not unknown, f"no such parts: {unknown}"
+    path = f"{work}/bulk"
+    line = b"".join(b"%07d the quick brown fox jumps over the lazy dog, again and again\n" % n for n in range(20000))
+    data = (line * (200_000_000 // len(line) + 1))[:200_000_000]
+    open(path, "wb").write(data)
+    del data
+    for part in parts:
+        {"idle": lambda: idle(farwire, rows), "mcp": lambda: first_answer(args, farwire, rows, row),
+         "oneshot": lambda: oneshot(args, farwire, ssh, row), "bulk": lambda: bulk_pipe(farwire, ssh, path, row),
+         "terminal": lambda: bulk_terminal(farwire, ssh, path, rows, row), "shell": lambda: living_shell(args, farwire, ssh, rows, row),
+         "echo": lambda: echo(args, farwire, ssh, rows, row), "memory": lambda: memory(farwire, rows),
+         "swarm": lambda: swarm(args, rows)}[part]()
+
+
+def idle(farwire, rows):
     # What the agent costs while nothing happens, before anything has happened.
     before, begun = cpu_ms(farwire.agent), time.time()
     time.sleep(10)
-    idle = (cpu_ms(farwire.agent) - before) / (time.time() - begun)
-    rows.append(("agent idle", "Farwire", f"{rss_kib(farwire.agent) / 1024:.1f} MiB", f"{idle:.2f} ms CPU/s"))
+    busy = (cpu_ms(farwire.agent) - before) / (time.time() - begun)
+    rows.append(("agent idle", "Farwire", f"{rss_kib(farwire.agent) / 1024:.1f} MiB", f"{busy:.2f} ms CPU/s"))
 
+
+def first_answer(args, farwire, rows, row):
     first, theirs, rss, size = [], [], 0, 0
     for _ in range(20):
         mcp = Mcp(farwire.argv("mcp", "serve"))
@@ -331,6 +419,8 @@ def measure(args, work, farwire, ssh, rows):
         row("MCP: first answer after start", "pty-mcp", theirs, "ms")
     rows.append(("MCP: tools/list, and memory after it", "Farwire", f"{size} bytes", f"{rss / 1024:.1f} MiB"))
 
+
+def oneshot(args, farwire, ssh, row):
     mcp = Mcp(farwire.argv("mcp", "serve"))
     for _ in range(5):
         mcp.run("true")
@@ -352,12 +442,9 @@ def measure(args, work, farwire, ssh, rows):
     for name, values in times.items():
         row("one-shot `true`", name, values, "ms")
 
-    path = f"{work}/bulk"
-    line = b"".join(b"%07d the quick brown fox jumps over the lazy dog, again and again\n" % n for n in range(20000))
-    data = (line * (200_000_000 // len(line) + 1))[:200_000_000]
-    open(path, "wb").write(data)
-    source = hashlib.sha256(data).digest()
-    del data
+
+def bulk_pipe(farwire, ssh, path, row):
+    source = hashlib.sha256(open(path, "rb").read()).digest()
     systems = {"Farwire": farwire.argv("run", "web-1", "-n", "--", "cat", path)}
     systems.update({name: [*command, "cat", path] for name, command in ssh.systems.items() if "ControlMaster" in name or "dropbear" in name})
     times = {name: [] for name in systems}
@@ -366,9 +453,6 @@ def measure(args, work, farwire, ssh, rows):
             times[name].append(bulk(argv, source))
     for name, values in times.items():
         row("200 MB without a terminal", name, values, "s")
-    echo(args, farwire, ssh, rows, row)
-    memory(farwire, rows)
-    swarm(args, rows)
 
 
 def memory(farwire, rows):
