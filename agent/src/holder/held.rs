@@ -34,6 +34,10 @@ use crate::spool::{Memory, SpoolWriter};
 /// How much is read from a pipe at once.
 const READ: usize = 128 << 10;
 
+/// A terminal that gives so much at once has more, and is asked so often before others have their turn.
+const PAGE: u64 = 2 << 10;
+const BURST: usize = 16;
+
 /// What is left in a pipe at the end is read in pieces of this size.
 const REST: usize = 16 << 10;
 
@@ -366,9 +370,16 @@ impl Running<'_> {
     /// Reads what is there, both streams in turn, so that neither starves.
     fn read_some(&mut self) {
         let before = self.writer.end();
-        let most = self.most();
-        read(&mut self.stdout, STDOUT, most, &mut self.writer);
-        read(&mut self.stderr, STDERR, most, &mut self.writer);
+        for _ in 0..BURST {
+            let (at, most) = (self.writer.end(), self.most());
+            read(&mut self.stdout, STDOUT, most, &mut self.writer);
+            read(&mut self.stderr, STDERR, most, &mut self.writer);
+            // A terminal gives a page at a time, and has more where it gave most of one.
+            let more = self.terminal && self.rate.is_none() && self.writer.end() - at >= PAGE;
+            if !more || !self.writer.has_room() {
+                break;
+            }
+        }
         if let Some(rate) = self.rate {
             let said = usize::try_from(self.writer.end() - before).unwrap_or(usize::MAX);
             self.pace.went(rate, said, clock::boottime());

@@ -41,9 +41,6 @@ const LAG: Duration = Duration::from_millis(150);
 /// After a batch of this size others have their turn.
 const LARGE: usize = 8 << 10;
 
-/// So long a flood is gathered.
-const GATHER: Duration = Duration::from_millis(1);
-
 /// What has been typed is acknowledged when so much was taken, or when there is something else to say.
 const ACK_STEP: u64 = 32 << 10;
 
@@ -248,7 +245,6 @@ impl Serving<'_> {
         resized.mark_unchanged();
         let mut acked = *taken.borrow();
         let mut ack_at = None;
-        let mut flood = false;
         loop {
             let until = match &*phase.borrow() {
                 Phase::Ended { output_end, .. } => Some(*output_end),
@@ -282,7 +278,6 @@ impl Serving<'_> {
                     if large {
                         // Keys of others come first.
                         yield_now().await;
-                        flood = true;
                     }
                 } else {
                     let at = log.offset();
@@ -296,10 +291,6 @@ impl Serving<'_> {
             if waiting > 0 && self.pace().lags(waiting) {
                 log = self.catch_up(log, writer).await?;
                 continue;
-            }
-            if std::mem::take(&mut flood) {
-                // What comes in the next moment goes out together, with one wake-up of everybody.
-                sleep(GATHER).await;
             }
             tokio::select! {
                 biased;
