@@ -65,9 +65,7 @@ enum Command {
     /// Run a program on a server; its exit code is ours
     #[command(visible_alias = "exec")]
     Run(run::Run),
-    /// Open a session: a terminal that stays when you leave; or come back to it. Ctrl-] leaves
     Attach(attach::Attach),
-    /// List sessions: id, place, state, who types, who is attached, program, idle time, age
     Sessions(sessions::Sessions),
     /// Look at a session, type into it, decide who types, without attaching to it
     #[command(subcommand)]

@@ -17,35 +17,27 @@ use crate::client::{Client, Server};
 use crate::runs::answer::NoAnswer;
 use crate::sessions::listed::locate;
 
+// A command that says more than a line has its words where its arguments are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
     /// Show how it is: state, who types, who is attached, labels, limits
     Show(shown::Show),
-    /// Print what its screen shows
     Screen(shown::Screen),
-    /// Type into it, and print what comes of it
     Send(typed::Send),
-    /// List the commands that its shell has carried out
     Commands(commands::Commands),
-    /// Print what happened to it, and who did it
     History(history::History),
     /// Give its terminal another size
     Resize(shape::Resize),
     /// Send a signal to the program in its foreground
     Signal(shape::Signal),
-    /// Take the keyboard: nobody else types until you release it
     Take(hands::Take),
     /// Release the keyboard
     Release(hands::Release),
-    /// Give the keyboard to somebody else
     Handoff(hands::Handoff),
-    /// Show or change who may type while nobody holds the keyboard
     Policy(hands::SetPolicy),
     /// File it under a tag or a group, or let nobody type
     Label(shape::Label),
-    /// Show or change its bounds
     Limits(shape::SetLimits),
-    /// End its program
     Close(shape::Close),
 }
 

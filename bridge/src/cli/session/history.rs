@@ -25,7 +25,7 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Print what happened to it, and who did it
 ///
 /// Who typed, attached, left, took the keyboard or was refused; by the server's clock. What was typed into a
-/// terminal that did not show it is never noted.
+/// terminal that did not show it is never noted. With --json, one object a line.
 #[derive(Args, Debug)]
 pub(crate) struct History {
     #[command(flatten)]
@@ -36,7 +36,6 @@ pub(crate) struct History {
     /// Go on until it ends
     #[arg(short, long)]
     follow: bool,
-    /// Print one JSON object a line
     #[command(flatten)]
     pub(crate) json: Json,
 }
