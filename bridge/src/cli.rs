@@ -362,3 +362,37 @@ fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
 pub(crate) fn servers_json(all: &[servers::Known]) -> Result<(), Failure> {
     print_json(&all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An argument of a command must not have the name of one that all commands have.
+    #[test]
+    fn commands_are_read() {
+        for line in [
+            "attach web-1 --take",
+            "sessions web-1 --all --json",
+            "session show s1",
+            "session screen s1 --colors",
+            "session send s1 text --key up --wait 1 --until x --log debug",
+            "session send s1 --secret sudo",
+            "session commands s1 --output 3",
+            "session history s1 --from 2 -f",
+            "session resize s1 80x24",
+            "session signal s1 HUP",
+            "session take s1 --for 1m --reason x",
+            "session release s1",
+            "session handoff s1 --to codex --surface ai-local",
+            "session policy s1 user-only",
+            "session label s1 --tag x --group y --read-only",
+            "session limits s1 --idle 2h --keep 1h --output-rate 1M --input-rate 64k --kept 10M",
+            "session close s1 --json",
+            "secret set sudo",
+            "secret ls --json",
+        ] {
+            let words = ["farwire"].into_iter().chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+}

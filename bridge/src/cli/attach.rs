@@ -81,7 +81,7 @@ impl Attach {
         let mut shown = Shown::new(&held, &todo);
         let left = {
             let (read_only, waiting) = (self.read_only, BytesMut::new());
-            let typing = Typing { todo: &todo, read_only, held: &held, waiting, chord: false };
+            let typing = Typing { todo: &todo, read_only, held: &held, waiting, chord: None };
             tokio::select! {
                 left = attach(client, &server, request, doing, events, counted) => left,
                 left = typing.read(&keyboard.input) => left,

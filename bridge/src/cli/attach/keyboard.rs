@@ -22,7 +22,7 @@ use rustix::termios::{
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::sessions::attach::{Do, Left};
 
@@ -31,6 +31,9 @@ const LEAVE: u8 = 0x1d;
 
 /// Ctrl-^ takes the keyboard, or lets go of it; twice, it is typed.
 const TAKE: u8 = 0x1e;
+
+/// Twice in a row is within this time.
+const TWICE: Duration = Duration::from_millis(500);
 
 /// How much is read from the keyboard at once, and waits at most.
 const READ: usize = 16 << 10;
@@ -135,8 +138,8 @@ pub(super) struct Typing<'a> {
     pub(super) held: &'a Cell<bool>,
     /// Typed, and not yet passed on.
     pub(super) waiting: BytesMut,
-    /// The last key was Ctrl-^.
-    pub(super) chord: bool,
+    /// The last key was Ctrl-^, then.
+    pub(super) chord: Option<Instant>,
 }
 
 /// What a piece of what was typed comes to.
@@ -188,15 +191,15 @@ impl Typing<'_> {
     fn next(&mut self) -> Option<Key> {
         match self.waiting.first()? {
             &LEAVE => Some(Key::Leave),
-            &TAKE if !self.chord => {
-                self.chord = true;
+            &TAKE if self.chord.is_none_or(|then| then.elapsed() >= TWICE) => {
+                self.chord = Some(Instant::now());
                 let _ = self.waiting.split_to(1);
                 Some(Key::Take)
             }
             // The second of two is typed, and whatever follows is as it is.
             first => {
                 let from = usize::from(*first == TAKE);
-                self.chord = false;
+                self.chord = None;
                 let rest = self.waiting.get(from..).unwrap_or_default();
                 let until = memchr::memchr2(LEAVE, TAKE, rest).map_or(rest.len(), |at| at);
                 Some(Key::Text(self.waiting.split_to(from + until).freeze()))
@@ -260,7 +263,7 @@ mod tests {
         let held = Cell::new(false);
         let waiting = BytesMut::new();
         let mut typing =
-            Typing { todo: &todo, read_only: false, held: &held, waiting, chord: false };
+            Typing { todo: &todo, read_only: false, held: &held, waiting, chord: None };
         let mut all = Vec::new();
         for piece in typed {
             typing.waiting.extend_from_slice(piece);

@@ -80,7 +80,7 @@ pub(crate) struct SetLimits {
     input_rate: Option<u64>,
     /// Keep so many bytes of what it said
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    log: Option<u64>,
+    kept: Option<u64>,
     #[command(flatten)]
     pub(crate) json: Json,
 }
@@ -197,7 +197,7 @@ impl SetLimits {
             keep_ms: self.keep.map(millis),
             output_rate: self.output_rate,
             input_rate: self.input_rate,
-            kept: self.log,
+            kept: self.kept,
         };
         let say = |status: &Status| match status.limits.map(limits) {
             Some(text) if !text.is_empty() => text,
