@@ -2,7 +2,8 @@
 //!
 //! The scenarios of the table in `docs/using.md` are tests here, each under its name.
 
-use farwire_tests::{Era, Model, World};
+use farwire_tests::person::Person;
+use farwire_tests::{Era, Model, World, until};
 use serde_json::{Value, json};
 
 /// The names that a client lists.
@@ -293,6 +294,97 @@ async fn commands_of_a_session_are_known_by_number() {
     refused(&mut model, "session_command_status", json!({"number": 99}), "unknown_id").await;
 }
 
+#[tokio::test]
+async fn keys_have_names_and_a_wrong_one_is_said() {
+    let world = World::with_server("web-1").await;
+    let mut model = operator(&world).await;
+    ok(&mut model, "session_connect", json!({})).await;
+    ok(&mut model, "session_send", json!({"id": "s1", "text": "sleep 600", "wait": 0.3})).await;
+    let text = ok(&mut model, "session_control", json!({"keys": ["ctrl_c"]})).await;
+    assert!(text.starts_with("[session s1 state=prompt"), "{text}");
+    ok(&mut model, "session_send", json!({"id": "s1", "text": "echo from-history"})).await;
+    let text = ok(&mut model, "session_control", json!({"keys": ["up", "enter"]})).await;
+    assert!(text.contains("exit=0") && text.ends_with("from-history\n"), "{text}");
+    refused(&mut model, "session_control", json!({"keys": ["hyper-q"]}), "invalid_argument").await;
+    refused(&mut model, "session_control", json!({"keys": []}), "invalid_argument").await;
+    let text = ok(&mut model, "session_resize", json!({"cols": 77, "rows": 22})).await;
+    assert!(text.contains("size=77x22"), "{text}");
+    let text = ok(&mut model, "session_send", json!({"id": "s1", "text": "stty size"})).await;
+    assert!(text.ends_with("\n22 77\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_watch_ends_at_output_or_at_an_event_whichever_is_first() {
+    let world = World::with_server("web-1").await;
+    let mut model = operator(&world).await;
+    let mut other = operator(&world).await;
+    ok(&mut model, "session_connect", json!({})).await;
+    let gate = world.path("gate");
+    let line = format!("until [ -e {} ]; do sleep 0.05; done; echo out-it-is", gate.display());
+    ok(&mut model, "session_send", json!({"id": "s1", "text": line, "wait": 0.3})).await;
+    let begun = std::time::Instant::now();
+    let text = ok(&mut model, "session_watch", json!({"wait": 0.4})).await;
+    assert!(begun.elapsed().as_millis() >= 400 && text.lines().count() == 1, "{text}");
+    let next = |text: &str, name: &str| -> u64 {
+        let call = text.lines().next().unwrap().split("next=session_watch(").nth(1).unwrap();
+        call.split(&format!("{name}="))
+            .nth(1)
+            .unwrap()
+            .split([',', ')'])
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let again = json!({"offset": next(&text, "offset"), "event": next(&text, "event"), "wait": 40});
+    let asked =
+        model.send("tools/call", json!({"name": "session_watch", "arguments": again})).await;
+    ok(&mut other, "session_resize", json!({"cols": 99, "rows": 33})).await;
+    let (text, _) = farwire_tests::model::text_of(&model.answer(asked).await);
+    assert!(text.contains("resized it to 99x33"), "{text}");
+    let again = json!({"offset": next(&text, "offset"), "event": next(&text, "event"), "wait": 40});
+    let asked =
+        model.send("tools/call", json!({"name": "session_watch", "arguments": again})).await;
+    std::fs::write(&gate, "").unwrap();
+    let (text, _) = farwire_tests::model::text_of(&model.answer(asked).await);
+    assert!(text.contains("out-it-is"), "{text}");
+}
+
+#[tokio::test]
+async fn history_has_output_input_and_events_under_numbers_that_stay() {
+    let world = World::with_server("web-1").await;
+    let mut model = operator(&world).await;
+    ok(&mut model, "session_connect", json!({})).await;
+    ok(&mut model, "session_send", json!({"id": "s1", "text": "seq 1 40"})).await;
+    ok(&mut model, "session_resize", json!({"cols": 90, "rows": 30})).await;
+    let first = ok(&mut model, "session_history", json!({"line": 1, "max": 500})).await;
+    assert!(first.contains(" typed \"seq 1 40⏎\"") && first.contains(" out 17\n"), "{first}");
+    assert!(first.contains("resized it to 90x30") && first.contains("opened it"), "{first}");
+    let numbers: Vec<u64> = first
+        .lines()
+        .skip(1)
+        .map(|line| line.split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{first}");
+    ok(&mut model, "session_send", json!({"id": "s1", "text": "echo later"})).await;
+    // Wherever one begins, a number is the same line; only the last had no end then, and went on.
+    let whole: Vec<_> = first.lines().skip(1).collect();
+    let open = whole.iter().rposition(|line| line.contains(" out ")).unwrap();
+    for (line, max) in [(1, 7), (10, 5), (13, 20), (39, 6)] {
+        let part = ok(&mut model, "session_history", json!({"line": line, "max": max})).await;
+        for (at, (one, other)) in (line - 1..).zip(part.lines().skip(1).zip(&whole[line - 1..])) {
+            assert!(at == open || one == *other, "from {line}: {one} and {other}");
+        }
+    }
+    let last = ok(&mut model, "session_history", json!({"max": 6})).await;
+    assert!(last.contains("later"), "{last}");
+    // What a password prompt got is counted and not kept.
+    ok(&mut model, "session_send", json!({"id": "s1", "text": "read -r -s X"})).await;
+    ok(&mut model, "session_send", json!({"id": "s1", "text": "hunter2"})).await;
+    let last = ok(&mut model, "session_history", json!({})).await;
+    assert!(last.contains("bytes that were not shown") && !last.contains("hunter2"), "{last}");
+}
+
 // Scenarios, by the names under which they are known.
 
 /// `single-device-default-connection`
@@ -401,6 +493,34 @@ fn files(directory: &std::path::Path) -> Vec<String> {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// `input-lock-user-blocks-agent`
+#[tokio::test]
+async fn input_lock_user_blocks_agent() {
+    let world = World::with_server("web-1").await;
+    let mut model = operator(&world).await;
+    ok(&mut model, "session_connect", json!({"name": "shared"})).await;
+    let mut person = Person::start(&world.farwire_command(&["attach", "web-1/shared", "--take"]));
+    person.types("echo person-was-here\r").await;
+    person.sees("person-was-here").await;
+    let typed = json!({"id": "s1", "text": "echo model"});
+    until("the person to have the lease", async || {
+        let text = ok(&mut model, "session_diagnostics", json!({})).await;
+        text.contains("\nmay type: no\n").then_some(())
+    })
+    .await;
+    refused(&mut model, "session_send", typed.clone(), "input_locked").await;
+    refused(&mut model, "session_control", json!({"keys": ["enter"]}), "input_locked").await;
+    person.types("\x1d").await;
+    assert!(person.ended().await.is_ok_and(|status| status.success()));
+    until("the agent to have seen the person leave", async || {
+        let text = ok(&mut model, "session_diagnostics", json!({})).await;
+        text.contains("\nmay type: yes\n").then_some(())
+    })
+    .await;
+    let text = ok(&mut model, "session_send", typed).await;
+    assert!(text.ends_with("\nmodel\n"), "{text}");
 }
 
 /// `ambiguous-active-session-blocks-default-targeting`

@@ -1,6 +1,6 @@
 //! The category `pty`: terminals by the names and with the rules of a PTY server.
 
-use farwire_tests::{Era, Model, World};
+use farwire_tests::{Era, Model, World, until};
 use serde_json::{Value, json};
 
 /// A server and a client that lists the category.
@@ -185,6 +185,232 @@ async fn separate_streams_are_no_terminal_and_are_read_apart() {
 }
 
 #[tokio::test]
+async fn an_owner_is_asked_for_and_sees_nobody_elses_sessions() {
+    let (world, mut model) = world().await;
+    for (tool, arguments) in [
+        ("pty_spawn", json!({"server": "web-1", "command": "cat"})),
+        ("pty_list", json!({})),
+        ("pty_read", json!({"session_id": "s1"})),
+        ("pty_resume", json!({"name": "x"})),
+        ("pty_close", json!({"session_id": "s1"})),
+    ] {
+        let (text, error) = model.call(tool, arguments).await;
+        assert!(
+            error && text.starts_with("[error invalid_argument]") && text.contains("owner"),
+            "{tool}: {text}"
+        );
+    }
+    let id = spawn(
+        &mut model,
+        json!({"server": "web-1", "command": "cat", "name": "same", "owner": "a"}),
+    )
+    .await;
+    let other = spawn(
+        &mut model,
+        json!({"server": "web-1", "command": "cat", "name": "same", "owner": "b"}),
+    )
+    .await;
+    assert_ne!(id, other, "a name is an owner's own");
+    refused(
+        &mut model,
+        "pty_spawn",
+        json!({"server": "web-1", "command": "cat", "name": "same"}),
+        "invalid_argument",
+    )
+    .await;
+    for (tool, mut arguments) in every_tool() {
+        if arguments.get("session_id").is_none() {
+            continue;
+        }
+        arguments["session_id"] = json!(id);
+        arguments["owner"] = json!("b");
+        let (text, error) = model.call(tool, arguments).await;
+        assert!(error && text.starts_with("[error unknown_id]"), "{tool}: {text}");
+    }
+    let text = call(&mut model, "pty_list", json!({"owner": "b"})).await;
+    assert!(text.starts_with("[open 1 session]") && text.contains(&other), "{text}");
+    let text = call(&mut model, "pty_resume", json!({"name": "same"})).await;
+    assert!(
+        text.starts_with(&format!("[session {id} ")) && text.contains("\nowner: a\n"),
+        "{text}"
+    );
+    refused(&mut model, "pty_resume", json!({"name": "nobody"}), "unknown_id").await;
+    let mut free = world.model_with(&["--scope", "pty.*", "--no-owner"], Era::Discover).await;
+    let (text, error) = free.call("pty_spawn", json!({"command": "cat"})).await;
+    assert!(!error && text.starts_with("[session s"), "{text}");
+}
+
+/// Every tool that needs a session, with arguments that would do.
+fn every_tool() -> Vec<(&'static str, Value)> {
+    let with = |more: Value| {
+        let mut arguments = json!({"session_id": "s1"});
+        let more = more.as_object().expect("an object").clone();
+        arguments.as_object_mut().expect("an object").extend(more);
+        arguments
+    };
+    vec![
+        ("pty_read", with(json!({"timeout_ms": 0}))),
+        ("pty_read_stdout", with(json!({"timeout_ms": 0}))),
+        ("pty_read_stderr", with(json!({"timeout_ms": 0}))),
+        ("pty_read_until", with(json!({"pattern": "x", "timeout_ms": 0}))),
+        ("pty_read_until_any", with(json!({"patterns": ["x"], "timeout_ms": 0}))),
+        ("pty_read_quiescent", with(json!({"timeout_ms": 0}))),
+        ("pty_prompt", with(json!({"data": "x", "timeout_ms": 0}))),
+        ("pty_write", with(json!({"data": "x"}))),
+        ("pty_resize", with(json!({"cols": 80, "rows": 24}))),
+        ("pty_read_at", with(json!({"offset": 0}))),
+        ("pty_status", with(json!({}))),
+        ("pty_wait", with(json!({"timeout_ms": 0}))),
+        ("pty_attach", with(json!({"client_id": "c"}))),
+        ("pty_detach", with(json!({"client_id": "c"}))),
+        ("pty_handoff", with(json!({"client_id": "c", "target_client_id": "d"}))),
+        ("pty_takeover", with(json!({"client_id": "c", "from_client_id": "d"}))),
+        ("pty_close", with(json!({}))),
+    ]
+}
+
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one lease from hand to hand")]
+async fn whoever_is_attached_is_the_only_one_who_takes_or_types() {
+    let (world, mut model) = world().await;
+    let id = spawn(&mut model, json!({"server": "web-1", "command": "cat", "name": "c"})).await;
+    let attach = |client: &str| json!({"session_id": id, "client_id": client});
+    let text = call(&mut model, "pty_attach", attach("c")).await;
+    assert!(field(&text, "lease").contains('c'), "{text}");
+    call(&mut model, "pty_attach", attach("c")).await;
+    refused(&mut model, "pty_attach", attach("d"), "input_locked").await;
+    let looks = ["pty_read_at", "pty_status", "pty_wait"];
+    for (tool, mut arguments) in every_tool() {
+        if ["pty_attach", "pty_detach", "pty_handoff", "pty_takeover", "pty_close"].contains(&tool)
+        {
+            continue;
+        }
+        arguments["session_id"] = json!(id);
+        for client in [None, Some("d")] {
+            if looks.contains(&tool) {
+                call(&mut model, tool, arguments.clone()).await;
+                continue;
+            }
+            if let Some(client) = client {
+                arguments["client_id"] = json!(client);
+            }
+            refused(&mut model, tool, arguments.clone(), "input_locked").await;
+        }
+        if looks.contains(&tool) || tool == "pty_read_stderr" {
+            continue;
+        }
+        arguments["client_id"] = json!("c");
+        call(&mut model, tool, arguments).await;
+    }
+    refused(&mut model, "pty_close", json!({"session_id": id}), "input_locked").await;
+    // A lease grants nothing: the owner comes first.
+    let read = json!({"session_id": id, "client_id": "c", "owner": "b"});
+    refused(&mut model, "pty_read", read, "unknown_id").await;
+    // Handed over and taken over, with reasons that are kept.
+    let give =
+        json!({"session_id": id, "client_id": "c", "target_client_id": "d", "reason": "lunch"});
+    call(&mut model, "pty_handoff", give).await;
+    refused(
+        &mut model,
+        "pty_write",
+        json!({"session_id": id, "client_id": "c", "data": "x"}),
+        "input_locked",
+    )
+    .await;
+    call(&mut model, "pty_write", json!({"session_id": id, "client_id": "d", "data": "x\n"})).await;
+    let take = |from: &str| json!({"session_id": id, "client_id": "e", "from_client_id": from, "reason": "gone"});
+    let (text, error) = model
+        .call("pty_takeover", {
+            let mut wrong = take("c");
+            wrong["owner"] = json!("a");
+            wrong
+        })
+        .await;
+    assert!(error, "the wrong client was named: {text}");
+    call(&mut model, "pty_takeover", take("d")).await;
+    let text = call(&mut model, "pty_status", json!({"session_id": id, "format": "json"})).await;
+    let status: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["attached_client_id"], "e", "{text}");
+    assert_eq!(status["last_lease_action"], "takeover", "{text}");
+    assert_eq!(status["last_lease_from"], "d");
+    assert_eq!(status["last_lease_to"], "e");
+    assert_eq!(status["last_lease_reason"], "gone");
+    call(&mut model, "pty_detach", attach("e")).await;
+    call(&mut model, "pty_write", json!({"session_id": id, "data": "free\n"})).await;
+    // Another process of the same surface is held to the lease as well.
+    call(&mut model, "pty_attach", attach("e")).await;
+    let mut other = world.model_with(&["--scope", "pty.*"], Era::Discover).await;
+    refused(&mut other, "pty_write", json!({"session_id": id, "data": "x"}), "input_locked").await;
+    // A process that leaves in peace lets go at once.
+    assert_eq!(model.end().await, Some(0));
+    until("the lease to be gone", async || {
+        let text = call(&mut other, "pty_status", json!({"session_id": id})).await;
+        text.contains("\nattached_client_id: none\n").then_some(())
+    })
+    .await;
+}
+
+/// A process renews its leases for as long as it lives, and lets go by being silent.
+#[tokio::test]
+async fn a_client_that_is_killed_lets_go_when_the_time_of_its_lease_is_up() {
+    let (world, mut model) = world().await;
+    let id = spawn(&mut model, json!({"server": "web-1", "command": "cat"})).await;
+    call(&mut model, "pty_attach", json!({"session_id": id, "client_id": "c"})).await;
+    let mut other = world.model_with(&["--scope", "pty.*"], Era::Discover).await;
+    let mut least = f64::MAX;
+    until("the lease to be renewed", async || {
+        let text = call(&mut other, "pty_status", json!({"session_id": id})).await;
+        let left = text.split("left=").nth(1).expect("a lease").split('s').next();
+        let left: f64 = left.expect("seconds").parse().expect("a number");
+        let renewed = left > least + 5.0;
+        least = least.min(left);
+        renewed.then_some(())
+    })
+    .await;
+    model.kill().await;
+    refused(&mut other, "pty_write", json!({"session_id": id, "data": "x"}), "input_locked").await;
+    until("the lease to be over", async || {
+        let text = call(&mut other, "pty_status", json!({"session_id": id})).await;
+        text.contains("\nattached_client_id: none\n").then_some(())
+    })
+    .await;
+    call(&mut other, "pty_write", json!({"session_id": id, "data": "free\n"})).await;
+    let text = call(&mut other, "pty_status", json!({"session_id": id})).await;
+    assert!(text.contains("\nlast_lease_action: expired\n"), "{text}");
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_workspace_move_together_and_are_recovered_together() {
+    let (world, mut model) = world().await;
+    let with = |name: &str| json!({"server": "web-1", "command": "cat", "name": name, "backend": "tmux", "tmux_workspace": "w"});
+    let first = spawn(&mut model, with("p1")).await;
+    let second = spawn(&mut model, with("p2")).await;
+    for id in [&first, &second] {
+        call(&mut model, "pty_attach", json!({"session_id": id, "client_id": "c"})).await;
+    }
+    let give =
+        json!({"session_id": first, "client_id": "c", "target_client_id": "d", "reason": "move"});
+    call(&mut model, "pty_handoff", give).await;
+    let text = call(&mut model, "pty_status", json!({"session_id": second})).await;
+    assert!(text.contains("\nattached_client_id: d\n"), "{text}");
+    call(&mut model, "pty_write", json!({"session_id": first, "client_id": "d", "data": "kept\n"}))
+        .await;
+    // The client is killed; its sessions are not.
+    model.kill().await;
+    let mut model = world.model_with(&["--scope", "pty.*"], Era::Discover).await;
+    let text = call(&mut model, "pty_recover", json!({"name": "p1"})).await;
+    assert!(text.starts_with("[open 2 recovered]"), "{text}");
+    assert!(text.contains(&first) && text.contains(&second), "{text}");
+    let text = call(&mut model, "pty_status", json!({"session_id": first})).await;
+    assert!(text.contains("\nrecovered: true\n") && text.contains("\nrecovered_at: "), "{text}");
+    // Every byte that it said is there, from the first.
+    let at = json!({"session_id": first, "offset": 0});
+    let text = call(&mut model, "pty_read_at", at).await;
+    assert!(text.contains("kept\n"), "{text}");
+    refused(&mut model, "pty_recover", json!({"name": "p3"}), "unknown_id").await;
+}
+
+#[tokio::test]
 async fn dangerous_commands_need_a_token_that_fits_once() {
     let (world, mut model) = world().await;
     let victim = world.path("victim");
@@ -260,6 +486,45 @@ async fn directories_and_first_input_are_as_they_were_asked_for() {
     let first = json!({"command": "cat", "startup_input": "hello\n", "startup_wait_ms": 2000});
     let text = call(&mut model, "pty_spawn", first).await;
     assert!(text.contains("\nhello\n"), "{text}");
+}
+
+#[tokio::test]
+async fn the_optional_tools_set_limits_signal_close_and_count() {
+    let world = World::with_server("web-1").await;
+    let more = ["--scope", "pty.*", "--enable", "admin,control"];
+    let mut model = world.model_with(&more, Era::Discover).await;
+    let (text, _) =
+        model.call("set_limits", json!({"max_sessions": 2, "read_timeout_ms": 50})).await;
+    assert!(text.contains("max_sessions: 2\n"), "{text}");
+    let first = spawn(&mut model, json!({"command": "cat"})).await;
+    spawn(&mut model, json!({"command": "cat"})).await;
+    refused(&mut model, "pty_spawn", json!({"command": "cat"}), "session_limit").await;
+    call(&mut model, "pty_signal", json!({"session_id": first, "signal": "TERM"})).await;
+    let text = call(&mut model, "pty_wait", json!({"session_id": first})).await;
+    assert!(text.contains(" signal=TERM "), "{text}");
+    let third = spawn(&mut model, json!({"command": "cat"})).await;
+    let begun = std::time::Instant::now();
+    call(&mut model, "pty_read", json!({"session_id": third})).await;
+    assert!(begun.elapsed().as_millis() < 900, "the read's time was set");
+    let (text, _) = model.call("get_limits", json!({})).await;
+    assert!(
+        text.contains("read_timeout_ms: 50\n") && text.contains("idle_timeout_sec: none\n"),
+        "{text}"
+    );
+    let text = call(&mut model, "pty_close_all", json!({})).await;
+    assert!(text.starts_with("[stop 2 of 2]"), "{text}");
+    let text =
+        call(&mut model, "pty_list", json!({"include_closed": true, "format": "json"})).await;
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let states: Vec<_> = list.as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
+    assert_eq!(states, ["exited", "exited", "exited"], "{text}");
+    let (text, _) = model.call("pty_metrics", json!({})).await;
+    assert!(
+        text.contains("sessions_spawned: 3\n") && text.contains("sessions_open: 0\n"),
+        "{text}"
+    );
+    let (text, _) = model.call("pty_health", json!({})).await;
+    assert!(text.starts_with("[status well]\nrelay"), "{text}");
 }
 
 #[tokio::test]
