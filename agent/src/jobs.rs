@@ -15,7 +15,8 @@ mod lines;
 pub(crate) mod owner;
 mod record;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -492,9 +493,9 @@ impl Jobs {
 impl Inner {
     /// Throws away output that belongs to no job.
     fn sweep(&self, directory: &Path) {
+        let known: HashSet<OsString> = self.jobs.keys().map(|id| id.to_string().into()).collect();
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let known = self.jobs.keys().any(|id| *id.to_string() == *entry.file_name());
-            if !known {
+            if !known.contains(&entry.file_name()) {
                 // What cannot be removed is tried again at the next start.
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -513,8 +514,12 @@ impl Inner {
 
     /// The first number that no session of this owner is called by.
     fn free_name(&self, owner: &Owner) -> String {
-        let mut names = (1_u64..).map(|number| number.to_string());
-        names.find(|name| self.session(owner, None, name).is_none()).unwrap_or_default()
+        let seen = |job: &&Arc<Job>| !job.ended() && owner.may_see(&job.owner);
+        let sessions = self.jobs.values().filter(seen).filter_map(|job| job.terminal.as_ref());
+        let taken: HashSet<u64> =
+            sessions.filter_map(|terminal| terminal.name.parse().ok()).collect();
+        let free = (1_u64..).find(|number| !taken.contains(number));
+        free.unwrap_or_default().to_string()
     }
 
     /// Makes sure that a request that has not come will not start anything.

@@ -33,7 +33,7 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use farwire_protocol::streams::session::{Doing, Size as SizeMessage, Status};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::events::{Events, What, When};
 pub(crate) use self::filing::Filed;
@@ -70,6 +70,8 @@ pub(crate) struct Terminal {
     pub(crate) nonce: Option<String>,
     marks: Mutex<Marks>,
     screen: Mutex<Screen>,
+    /// Somebody has had the grid drawn that was put away.
+    drawn: Notify,
     /// Counts what the marks have said.
     marked: watch::Sender<u64>,
     /// The shell edits a line, as its marks say; or has no marks.
@@ -134,6 +136,7 @@ impl Terminal {
             editing: AtomicBool::new(nonce.is_none()),
             nonce,
             screen: Mutex::new(Screen::new(size)),
+            drawn: Notify::new(),
             marked: watch::Sender::new(0),
             resized: watch::Sender::new(size),
             hands: Mutex::new(hands),
@@ -199,13 +202,14 @@ impl Terminal {
                     return;
                 }
             }
-            // A grid that nobody looks at is put away once; after that there is nothing to wake up for.
+            // A grid that nobody looks at is put away; after that there is nothing to wake up for until
+            // somebody does, or more is said.
             loop {
                 let drawn = lock(&self.screen).is_drawn();
-                let patience = if drawn { screen::KEEP } else { Duration::MAX };
-                match tokio::time::timeout(patience, log.wait()).await {
-                    Ok(()) => break,
-                    Err(_) => lock(&self.screen).rest(),
+                tokio::select! {
+                    () = log.wait() => break,
+                    () = self.drawn.notified(), if !drawn => {}
+                    () = tokio::time::sleep(screen::KEEP), if drawn => lock(&self.screen).rest(),
                 }
             }
             // What was said is passed on to those who are attached before it is looked at.
@@ -219,7 +223,7 @@ impl Terminal {
             Query::MoreAttributes => "\x1b[>1;10;0c".to_owned(),
             Query::Status => "\x1b[0n".to_owned(),
             Query::Cursor => {
-                let (row, col) = self.screen(job, Screen::cursor);
+                let (row, col) = self.screen(job, |screen| screen.cursor());
                 format!("\x1b[{row};{col}R")
             }
         };
@@ -252,7 +256,12 @@ impl Terminal {
     /// Looks at the screen as it is now: see [`Self::drawn`].
     pub(crate) fn screen<T>(&self, job: &Job, look: impl FnOnce(&mut Screen) -> T) -> T {
         self.draw(job);
-        look(&mut lock(&self.screen))
+        let mut screen = lock(&self.screen);
+        let seen = look(&mut screen);
+        if screen.is_drawn() {
+            self.drawn.notify_one();
+        }
+        seen
     }
 
     /// Looks at what the shell has said of its commands.

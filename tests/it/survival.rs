@@ -121,3 +121,8 @@ async fn a_holder_that_is_killed_costs_its_own_runs_and_no_others() {
     let done = world.farwire(&["run", "web-1", "--", "true"]).await;
     assert_eq!(done.code, 0, "{done:?}");
 }
+
+#[tokio::test]
+async fn sessions_that_count_lose_no_number_when_the_agent_is_restarted() {
+    farwire_tests::trials::restarts::restarts(5, 2).await;
+}

@@ -9,6 +9,7 @@ pub mod model;
 pub mod person;
 pub mod raw;
 pub mod simulated;
+pub mod trials;
 pub mod world;
 
 pub use model::{Era, Model};

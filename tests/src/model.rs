@@ -1,5 +1,6 @@
 //! An MCP client: one process, lines of JSON, both eras of the protocol.
 
+use std::collections::HashMap;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -82,24 +83,62 @@ impl Model {
 
     /// Waits for the answer to a request.
     pub async fn answer(&mut self, id: u64) -> Value {
-        let reading = async {
-            loop {
-                let line =
-                    self.output.next_line().await.expect("it writes lines").expect("it lives");
-                let message: Value = serde_json::from_str(&line).expect("only JSON comes out");
-                if message["id"] == id {
-                    return message;
-                }
-                self.notices.push(message);
+        loop {
+            let message = self.next().await;
+            if message["id"] == id {
+                return message;
             }
-        };
-        tokio::time::timeout(PATIENCE, reading).await.expect("it answers")
+            self.notices.push(message);
+        }
+    }
+
+    /// Waits for the next message.
+    async fn next(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await;
+        let line = line.expect("it answers").expect("it writes lines").expect("it lives");
+        serde_json::from_str(&line).expect("only JSON comes out")
     }
 
     /// A request and its answer.
     pub async fn request(&mut self, method: &str, params: Value) -> Value {
         let id = self.send(method, params).await;
         self.answer(id).await
+    }
+
+    /// Calls a tool so many times, so many of them at once, and gives the texts in the order of the calls.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is an error.
+    pub async fn calls(
+        &mut self,
+        tool: &str,
+        arguments: Vec<Value>,
+        at_once: usize,
+    ) -> Vec<String> {
+        let mut texts = vec![String::new(); arguments.len()];
+        let mut waiting = HashMap::new();
+        let mut rest = arguments.into_iter().enumerate();
+        loop {
+            while waiting.len() < at_once
+                && let Some((at, arguments)) = rest.next()
+            {
+                let call = json!({"name": tool, "arguments": arguments});
+                waiting.insert(self.send("tools/call", call).await, at);
+            }
+            if waiting.is_empty() {
+                return texts;
+            }
+            let answer = self.next().await;
+            let at = answer["id"].as_u64().and_then(|id| waiting.remove(&id));
+            let Some(at) = at else {
+                self.notices.push(answer);
+                continue;
+            };
+            let (text, error) = text_of(&answer);
+            assert!(!error, "{tool}: {text}");
+            texts[at] = text;
+        }
     }
 
     /// Calls a tool and gives its text, and whether it was an error.

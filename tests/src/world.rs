@@ -112,9 +112,26 @@ pub fn kill(pid: u32) {
 
 /// The resident memory of a process, in KiB.
 pub fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    kib(pid, "status", "VmRSS:")
+}
+
+/// The memory of a process in KiB, where what several have is shared among them.
+pub fn proportional_kib(pid: u32) -> u64 {
+    kib(pid, "smaps_rollup", "Pss:")
+}
+
+fn kib(pid: u32, file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Whether a process runs, and since when: two that have a number one after the other are not the same.
+pub fn began(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z").then(|| fields.nth(18))?.and_then(|field| field.parse().ok())
 }
 
 /// Gives a program its standard input and waits for its end.
@@ -306,6 +323,17 @@ impl World {
         let at = self.agents.iter().position(|(other, _)| other == name).expect("it runs");
         let (_, mut agent) = self.agents.remove(at);
         agent.kill().await.expect("it is killed");
+    }
+
+    /// Ends a server's agent as a service manager does, and waits for its end.
+    pub async fn end_agent(&mut self, name: &str) {
+        let at = self.agents.iter().position(|(other, _)| other == name).expect("it runs");
+        let (_, mut agent) = self.agents.remove(at);
+        let pid = agent.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        kill_process(pid.expect("it runs"), Signal::TERM).expect("it is ours");
+        let ended = tokio::time::timeout(PATIENCE, agent.wait()).await;
+        let status = ended.expect("it ends").expect("it can be waited for");
+        assert!(status.success(), "{status}");
     }
 
     /// An agent's process id.

@@ -16,6 +16,7 @@ mod reference;
 mod bench;
 mod fuzz;
 mod lab;
+mod soak;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ enum Task {
     Reference(reference::Reference),
     Lab(lab::Lab),
     Fuzz(fuzz::Fuzz),
+    Soak(soak::Soak),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +74,7 @@ fn carry_out(task: Task) -> Result<()> {
         Task::Reference(reference) => reference.carry_out(),
         Task::Lab(lab) => lab.carry_out(),
         Task::Fuzz(fuzz) => fuzz.carry_out(),
+        Task::Soak(soak) => soak.carry_out(),
     }
 }
 
@@ -109,5 +112,8 @@ mod tests {
         let Task::Demo(demo) = check("xtask demo --release --keep") else { panic!("no demo") };
         assert!(demo.release);
         assert_eq!(demo.arguments, ["--keep"]);
+        let Task::Soak(soak) = check("xtask soak --dev sessions --count 9") else { panic!("none") };
+        assert!(soak.dev);
+        assert_eq!(soak.arguments, ["sessions", "--count", "9"]);
     }
 }

@@ -37,8 +37,31 @@ pub(crate) struct Screen {
     /// What draws the screen anew, when the grid is put away.
     away: String,
     region: Region,
+    /// What is asked often, and needs no grid to be answered.
+    facts: Facts,
     title: Option<String>,
     looked: Instant,
+}
+
+/// What is known of a screen without its cells.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// Row and column, from 0.
+    cursor: (u16, u16),
+    alternate: bool,
+    application_cursor: bool,
+    bracketed_paste: bool,
+}
+
+impl Facts {
+    fn of(screen: &vt100::Screen) -> Self {
+        Self {
+            cursor: screen.cursor_position(),
+            alternate: screen.alternate_screen(),
+            application_cursor: screen.application_cursor(),
+            bracketed_paste: screen.bracketed_paste(),
+        }
+    }
 }
 
 struct Grid(Parser<Watcher>);
@@ -82,8 +105,8 @@ impl Screen {
     /// An empty screen.
     pub(crate) fn new(size: Size) -> Self {
         let looked = Instant::now();
-        let (grid, away, region) = (None, String::new(), Region::default());
-        Self { size, at: 0, grid, away, region, title: None, looked }
+        let (grid, away, region, facts) = Default::default();
+        Self { size, at: 0, grid, away, region, facts, title: None, looked }
     }
 
     /// How far in the log it is.
@@ -103,9 +126,7 @@ impl Screen {
             }
             // What was dropped has drawn something that nobody knows.
             Item::Gap { .. } => {
-                self.grid = None;
-                self.away.clear();
-                self.region = Region::default();
+                self.clear();
                 true
             }
             Item::UpToDate { .. } => false,
@@ -138,10 +159,19 @@ impl Screen {
             }
             Err(_) => {
                 tracing::warn!("the screen could not draw something, and begins anew");
-                self.away.clear();
-                self.region = Region::default();
+                self.clear();
             }
         }
+    }
+
+    /// Nothing is known of what it shows.
+    fn clear(&mut self) {
+        (self.grid, self.facts, self.region) = Default::default();
+        self.away.clear();
+    }
+
+    fn facts(&self) -> Facts {
+        self.grid.as_ref().map_or(self.facts, |grid| Facts::of(grid.0.screen()))
     }
 
     fn grid(&mut self) -> &vt100::Screen {
@@ -160,6 +190,7 @@ impl Screen {
             && let Some(grid) = self.grid.take()
         {
             self.away = drawing(grid.0.screen(), &self.region);
+            self.facts = Facts::of(grid.0.screen());
         }
     }
 
@@ -198,24 +229,24 @@ impl Screen {
     }
 
     /// Where the cursor is, from 1: row and column.
-    pub(crate) fn cursor(&mut self) -> (u16, u16) {
-        let (row, col) = self.grid().cursor_position();
+    pub(crate) fn cursor(&self) -> (u16, u16) {
+        let (row, col) = self.facts().cursor;
         (row + 1, col + 1)
     }
 
     /// Whether a program has the screen to itself.
-    pub(crate) fn alternate(&mut self) -> bool {
-        self.grid().alternate_screen()
+    pub(crate) fn alternate(&self) -> bool {
+        self.facts().alternate
     }
 
     /// Whether arrow keys are to be sent as applications want them.
-    pub(crate) fn application_cursor(&mut self) -> bool {
-        self.grid().application_cursor()
+    pub(crate) fn application_cursor(&self) -> bool {
+        self.facts().application_cursor
     }
 
     /// Whether what is pasted is to be marked as such.
-    pub(crate) fn bracketed_paste(&mut self) -> bool {
-        self.grid().bracketed_paste()
+    pub(crate) fn bracketed_paste(&self) -> bool {
+        self.facts().bracketed_paste
     }
 
     /// What the terminal calls itself.

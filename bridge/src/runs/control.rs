@@ -18,8 +18,8 @@ use crate::client::{Client, Server, backoff, broken, random_nonce};
 /// How long a server may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// So many pages of jobs are asked for at most.
-const PAGES: usize = 8;
+/// So many pages of jobs are asked for at most: more than any server keeps.
+const PAGES: usize = 1_024;
 
 /// A question is asked so often when streams break on their way: a server that is being restarted
 /// breaks more than one.
@@ -96,7 +96,7 @@ pub async fn ping(client: &Client, server: &Server) -> Result<(), Failure> {
     ask(client, server, Ask::Ping).await.map(drop)
 }
 
-/// The jobs of a server, newest first, and whether there are more.
+/// The jobs of a server, newest first.
 pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec<Job>, Failure> {
     let mut all: Vec<Job> = Vec::new();
     for _ in 0..PAGES {

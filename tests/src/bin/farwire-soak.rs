@@ -1,0 +1,95 @@
+//! The trials at length: `cargo xtask soak NAME` builds the programs and runs this.
+//!
+//! A trial that finds something ends with a panic that says what. Those that the machine does not let us
+//! make are skipped by name.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use farwire_tests::trials::{crowd, restarts};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The trials at length
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask soak")]
+enum Trial {
+    /// Restart the agent under sessions that count
+    Restarts {
+        /// How many sessions count
+        #[arg(long, default_value_t = 50)]
+        sessions: usize,
+        /// How often the agent is restarted
+        #[arg(long, default_value_t = 20)]
+        restarts: usize,
+    },
+    /// Open thousands of sessions, leave them alone, list them, and have each answer
+    Sessions {
+        /// How many
+        #[arg(long, default_value_t = 1_000)]
+        count: usize,
+        /// What runs in each
+        #[arg(long, default_value = "exec dash")]
+        program: String,
+        /// The most that each may cost beside its program, in KiB
+        #[arg(long, default_value_t = 64.0)]
+        each: f64,
+        /// The most that all may cost beside their programs, in MiB
+        #[arg(long, default_value_t = 2_048.0)]
+        all: f64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Trial::parse() {
+        Trial::Restarts { sessions, restarts: count } => {
+            let mut times = restarts::restarts(sessions, count).await;
+            times.sort_unstable();
+            let at = |share: usize| seconds(times[(times.len() - 1) * share / 100]);
+            println!(
+                "{count} restarts under {sessions} sessions: no number lost; back after {}, median {}",
+                at(100),
+                at(50)
+            );
+        }
+        Trial::Sessions { count, program, each, all } => {
+            // Agent and holders have a few descriptors for each.
+            files(8 * count as u64 + 1_024)?;
+            let _room = match crowd::Room::make(count) {
+                Ok(room) => room,
+                Err(why) => {
+                    println!("skipped: sessions --count {count}: {why}");
+                    return Ok(());
+                }
+            };
+            let found = crowd::crowd(count, &program).await;
+            println!(
+                "{count} sessions of `{program}`: {:.1} KiB each, {:.0} MiB in all; opened in {}, listed in \
+                 {}, all answered in {}, closed in {}; none lost",
+                found.each,
+                found.all,
+                seconds(found.opening),
+                seconds(found.listing),
+                seconds(found.answering),
+                seconds(found.closing),
+            );
+            if found.each > each || found.all > all {
+                bail!("more than {each} KiB each or {all} MiB in all");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// Raises the limit of open files, for the programs too.
+fn files(wanted: u64) -> Result<()> {
+    let now = getrlimit(Resource::Nofile);
+    let maximum = now.maximum.map(|most| most.max(wanted));
+    let raised = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, raised).context("the limit of open files cannot be raised")
+}
