@@ -73,7 +73,11 @@ impl Conversation {
     fn anew(&mut self) -> Result<(), Failure> {
         self.id = random_nonce()?;
         self.generation = 0;
-        self.skip = self.have;
+        // Of the conversation before this one not everything that has come may have come again.
+        for channel in [STDOUT, STDERR] {
+            let come = self.have.get(channel).max(self.skip.get(channel));
+            self.skip.set(channel, come);
+        }
         self.have = Counts::default();
         Ok(())
     }
@@ -153,4 +157,23 @@ pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failu
         Failure::new(Kind::UnknownServer, message)
     })?;
     Ok((short, Server { name, pin }, job.job))
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::streams::run::{Delivery, Take};
+
+    use super::*;
+
+    #[test]
+    fn output_that_has_come_is_skipped_however_often_a_conversation_begins_anew() {
+        let (job, delivery) = (Nonce([1; 16]), Delivery::Stream { lossless: false });
+        let mut run = Conversation::new(&Request::Take(Take { job, delivery })).unwrap();
+        assert_eq!(run.take(STDOUT, b"one two").unwrap(), b"one two");
+        run.anew().unwrap();
+        assert_eq!(run.take(STDOUT, b"one").unwrap(), b"");
+        run.anew().unwrap();
+        run.anew().unwrap();
+        assert_eq!(run.take(STDOUT, b"one two three").unwrap(), b" three");
+    }
 }
