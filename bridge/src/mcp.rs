@@ -2,7 +2,9 @@
 //!
 //! It answers before anything is opened or dialled, never writes anything but its answers to standard
 //! output, answers every call (also one whose tool panics), and ends within a second when standard
-//! input does. What a tool does is in `tools`; here is how it is offered.
+//! input does, or whoever started it. What a tool does is in `tools`; here is how it is offered.
+
+mod parent;
 
 use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
@@ -105,7 +107,12 @@ pub async fn serve(desk: Desk, banner: &str) -> Result<(), Failure> {
     let input = Input { input, left: left.clone() };
     let leaving = CancellationToken::new();
     let handler = Handler { desk: desk.clone(), leaving: leaving.clone() };
-    let running = match handler.serve((input, output)).await {
+    let mut gone = pin!(parent::gone());
+    let met = tokio::select! {
+        met = handler.serve((input, output)) => met,
+        () = &mut gone => return Ok(()),
+    };
+    let running = match met {
         Ok(running) => running,
         // A client that leaves before it has said anything is no error.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -116,6 +123,7 @@ pub async fn serve(desk: Desk, banner: &str) -> Result<(), Failure> {
         ended = &mut waiting => ended.map(drop).map_err(|error| broken(&error)),
         // What answers calls would wait for them for longer.
         () = async { left.cancelled().await; sleep(FAREWELL).await } => Ok(()),
+        () = &mut gone => Ok(()),
     };
     // Runs go on; only the connections are said goodbye to.
     leaving.cancel();
