@@ -27,6 +27,7 @@ pub(crate) mod group;
 pub(crate) mod harden;
 pub(crate) mod input;
 pub(crate) mod limits;
+pub(crate) mod memory;
 pub(crate) mod pty;
 pub(crate) mod shell;
 pub(crate) mod signals;

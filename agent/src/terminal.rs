@@ -436,6 +436,12 @@ impl Terminal {
         }
     }
 
+    /// Whether what is in the foreground waits for somebody to type.
+    pub(crate) fn reads(&self, job: &Job) -> bool {
+        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+        doing::reads(master.as_fd(), shell)
+    }
+
     /// How it is, as `to` is told. Who is attached is told where there is room for it.
     pub(crate) fn status(&self, job: &Job, to: &Actor, room: bool) -> Status {
         let now = boottime();

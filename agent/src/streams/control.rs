@@ -5,7 +5,7 @@ use farwire_protocol::cbor;
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
-use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Jobs, List, Reply};
+use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Job, Jobs, List, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::os::facts::Facts as Machine;
@@ -15,7 +15,7 @@ use crate::streams::Context;
 /// So many jobs are listed on a page at most.
 const PAGE: usize = 30;
 
-/// And so many bytes of them: a page fits a frame.
+/// So many bytes of them: a page fits a frame, whatever titles programs have given their terminals.
 const PAGE_BYTES: usize = 12 << 10;
 
 /// Answers until the bridge ends the stream.
@@ -42,6 +42,7 @@ where
             Failure::caused(Kind::ProtocolViolation, "a question that makes no sense", &error)
         })?;
         let close = matches!(call.ask, Some(Ask::Close));
+        drawn(context, call.ask.as_ref()).await;
         let reply = match answer(context, call.ask) {
             Ok(answer) => Reply { id: call.id, failure: None, answer: Some(answer) },
             Err(failure) => Reply { id: call.id, failure: Some(failure), answer: None },
@@ -52,6 +53,38 @@ where
             context.agent.links.close(&context.link);
         }
     }
+}
+
+/// Draws the screens that an answer tells of, where that takes a while: others go on meanwhile.
+async fn drawn(context: &Context, ask: Option<&Ask>) {
+    let jobs = &context.agent.jobs;
+    let found = match ask {
+        Some(Ask::List(List { after, running })) => {
+            jobs.list(&context.owner, *after, running.unwrap_or(false), PAGE).0
+        }
+        Some(Ask::Inspect(id)) => jobs.find(&context.owner, *id).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    for job in &found {
+        if let Some(terminal) = &job.terminal {
+            terminal.drawn(job).await;
+        }
+    }
+}
+
+/// As many as fit, and whether there are more.
+fn page(shown: impl Iterator<Item = Job>, more: bool) -> Jobs {
+    let mut page = Jobs { jobs: Vec::new(), more: Some(more) };
+    let mut bytes = 0;
+    for job in shown {
+        bytes += message(&job).len();
+        if bytes > PAGE_BYTES && !page.jobs.is_empty() {
+            page.more = Some(true);
+            break;
+        }
+        page.jobs.push(job);
+    }
+    page
 }
 
 fn lost() -> Failure {
@@ -65,17 +98,8 @@ fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
         Some(Ask::Stop(stop)) => jobs.stop(&context.owner, &stop).map(Answer::Stopped),
         Some(Ask::List(List { after, running })) => {
             let (found, more) = jobs.list(&context.owner, after, running.unwrap_or(false), PAGE);
-            let (mut jobs, mut size) = (Vec::new(), 0);
-            for job in &found {
-                let shown = job.show(&context.owner, false);
-                size += cbor::encode(&shown).len();
-                if size > PAGE_BYTES && !jobs.is_empty() {
-                    break;
-                }
-                jobs.push(shown);
-            }
-            let more = more || jobs.len() < found.len();
-            Ok(Answer::Jobs(Jobs { jobs, more: Some(more) }))
+            let shown = found.iter().map(|job| job.show(&context.owner, false));
+            Ok(Answer::Jobs(page(shown, more)))
         }
         Some(Ask::Inspect(id)) => {
             Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner, true)))

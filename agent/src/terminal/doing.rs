@@ -96,6 +96,13 @@ pub(crate) fn doing(master: BorrowedFd<'_>, shell: u32, phase: Phase, alternate:
     }
 }
 
+/// Whether the program in the foreground waits for somebody to type.
+pub(crate) fn reads(master: impl AsFd, shell: u32) -> bool {
+    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
+    let reader = group.and_then(|group| process::of_group(group, shell));
+    reader.is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
+}
+
 /// The program in the foreground.
 pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     let group = pty::foreground(master)?.as_raw_nonzero().get().unsigned_abs();
@@ -149,6 +156,18 @@ mod process {
         (state != "Z" && state != "X").then_some((group.parse().ok()?, name))
     }
 
+    /// Whether what it reads at this moment is a terminal, and no socket. Known where we may look.
+    pub(super) fn reads_from_terminal(pid: u32) -> bool {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        let mut words = call.split_whitespace();
+        let number = words.next().and_then(|number| number.parse().ok());
+        let file = words.next().and_then(|file| file.strip_prefix("0x"));
+        let file = file.and_then(|file| u32::from_str_radix(file, 16).ok());
+        let Some(file) = file.filter(|_| number == Some(libc::SYS_read)) else { return false };
+        let file = std::fs::read_link(format!("/proc/{pid}/fd/{file}")).unwrap_or_default();
+        file.starts_with("/dev/pts") || file.starts_with("/dev/tty")
+    }
+
     /// Whether it stands still in a read of a terminal.
     pub(super) fn reads_terminal(pid: u32) -> bool {
         // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a prompt.
@@ -158,6 +177,10 @@ mod process {
 
 #[cfg(not(target_os = "linux"))]
 mod process {
+    pub(super) fn reads_from_terminal(_: u32) -> bool {
+        false
+    }
+
     pub(super) fn of_group(_: u32, _: u32) -> Option<(u32, String)> {
         None
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use vt100::{Callbacks, Parser};
 
 use self::region::Region;
+use crate::os::memory;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, Spool};
 
@@ -23,6 +24,9 @@ const CHUNK: usize = 64 << 10;
 
 /// And of a flood, most of which is scrolled away by its end.
 const FLOOD: usize = 1 << 20;
+
+/// What a cell takes, once for each of two screens.
+const CELL: usize = 2 * 32;
 
 /// No title is longer, in characters.
 const TITLE: usize = 200;
@@ -191,6 +195,8 @@ impl Screen {
         {
             self.away = drawing(grid.0.screen(), &self.region);
             self.facts = Facts::of(grid.0.screen());
+            drop(grid);
+            memory::freed(usize::from(self.size.rows) * usize::from(self.size.cols) * CELL);
         }
     }
 

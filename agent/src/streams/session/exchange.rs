@@ -58,7 +58,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let until = send.until.as_deref().map(expression).transpose()?;
-    if job.ended() {
+    // What it said before its end can be asked for all the same.
+    if job.ended() && !send.input.is_empty() {
         return Err(over(job));
     }
     terminal.drawn(job).await;
@@ -238,6 +239,10 @@ async fn wait(
                 }
                 Doing::Prompt if marks || quiet >= SILENCE => {
                     return if marks { Because::Waits } else { Because::Silence };
+                }
+                // A program of which nothing else is known.
+                Doing::Running if quiet >= SILENCE && terminal.reads(job) => {
+                    return Because::Silence;
                 }
                 _ => {}
             }
