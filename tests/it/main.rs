@@ -16,4 +16,5 @@ mod session;
 mod session_cli;
 mod session_hands;
 mod session_tools;
+mod session_faults;
 mod survival;

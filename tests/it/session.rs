@@ -149,86 +149,15 @@ async fn a_person_attaches_leaves_comes_back_and_finds_all_as_it_was() {
     assert_eq!(second.ended().await.unwrap().code(), Some(5));
 }
 
-/// Each shell that is there, with what it says after every command: prompts, titles, traces.
-const SHELLS: [(&str, &[&str]); 3] = [
-    (
-        "bash",
-        &[
-            "PS1='[\\u \\w] $(date) $ '",
-            "PROMPT_COMMAND='echo -n noise; false'",
-            "set -x",
-            "set +x",
-        ],
-    ),
-    (
-        "zsh",
-        &[
-            "PS1='%n %~ %# '; precmd() { print -n noise; false }",
-            "setopt xtrace",
-            "unsetopt xtrace",
-        ],
-    ),
-    ("fish", &["function fish_prompt; echo -n \"$status noise> \"; end"]),
-];
-
-/// `FARWIRE_ROUNDS` for more than the few that there is time for.
+/// At length: `cargo xtask soak shells`.
 #[tokio::test]
 async fn every_shell_tells_the_exact_exit_and_output_whatever_its_prompts_do() {
-    let rounds: u32 = std::env::var("FARWIRE_ROUNDS").map_or(8, |text| text.parse().unwrap());
-    let world = World::with_server("web-1").await;
-    let mut model = world.model(Era::Discover).await;
-    for (shell, settings) in SHELLS {
-        if !std::path::Path::new("/usr/bin").join(shell).exists() {
-            eprintln!("{shell} is not here: not tried");
-            continue;
-        }
-        let call = json!({"server": "web-1", "name": shell, "command": shell});
-        let (text, error) = model.call("session_open", call).await;
-        assert!(!error && text.contains("state=prompt"), "{shell}: {text}");
-        let id = text.split(' ').nth(1).unwrap().to_owned();
-        for setting in [&[""], settings].concat() {
-            if !setting.is_empty() {
-                let call = json!({"id": id, "text": setting});
-                let (text, error) = model.call("session_send", call).await;
-                assert!(
-                    !error && text.contains("state=prompt exit=0"),
-                    "{shell}: {setting}: {text}"
-                );
-            }
-            let traced = setting.starts_with("set -x") || setting.starts_with("setopt");
-            for round in 0..rounds {
-                let code = round % 200;
-                // A trace would stand in the same line.
-                let end = if traced { "\\n" } else { "" };
-                let (line, output) = match round % 4 {
-                    0 => (format!("sh -c 'exit {code}'"), String::new()),
-                    1 => (
-                        format!("printf 'a\\nb\\tc %s{end}' {round}; sh -c 'exit {code}'"),
-                        format!("a\nb\tc {round}\n"),
-                    ),
-                    2 => (
-                        format!("printf '\\033]133;D;x;0\\007%s\\n' {round}; sh -c 'exit {code}'"),
-                        format!("{round}\n"),
-                    ),
-                    _ => (
-                        format!("sh -c 'echo $ ; echo \"# \"; seq 1 50; exit {code}'"),
-                        format!("$\n#\n{}", (1..=50).map(|n| format!("{n}\n")).collect::<String>()),
-                    ),
-                };
-                let call = json!({"id": id, "text": line});
-                let (text, error) = model.call("session_send", call).await;
-                let (header, rest) = text.split_once('\n').unwrap();
-                let said = header.contains(&format!(" state=prompt exit={code} "));
-                assert!(!error && said, "{shell}: {setting}: {line}: {text}");
-                let shown: String = rest
-                    .lines()
-                    .filter(|line| !traced || !line.starts_with('+'))
-                    .map(|line| format!("{}\n", line.trim_end()))
-                    .collect();
-                assert_eq!(shown, output, "{shell}: {setting}: {line}: {text}");
-            }
-        }
-    }
+    farwire_tests::trials::shells::marked(8).await;
+}
+
+#[tokio::test]
+async fn shells_without_marks_never_claim_an_exit() {
+    farwire_tests::trials::shells::unmarked(2).await;
 }
 
 #[tokio::test]

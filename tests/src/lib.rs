@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod model;
 pub mod person;
 pub mod raw;
+pub mod show;
 pub mod simulated;
 pub mod trials;
 pub mod world;

@@ -71,7 +71,8 @@ impl Person {
         person
     }
 
-    fn size(&self, cols: u16, rows: u16) {
+    /// Has the terminal say that it is so large, whatever the screen is.
+    pub fn size(&self, cols: u16, rows: u16) {
         let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.master, size).expect("a size");
     }
@@ -85,7 +86,31 @@ impl Person {
 
     /// Types.
     pub async fn types(&mut self, keys: &str) {
-        self.input.write_all(keys.as_bytes()).await.expect("somebody reads");
+        self.types_bytes(keys.as_bytes()).await;
+    }
+
+    /// Types what need not be text.
+    pub async fn types_bytes(&mut self, keys: &[u8]) {
+        self.input.write_all(keys).await.expect("somebody reads");
+    }
+
+    /// Looks at no more than so many bytes of what has come. Gives how many there were.
+    pub fn reads(&mut self, most: usize) -> usize {
+        let mut buffer = vec![0; most];
+        let length = self.output.try_read(&mut buffer).unwrap_or(0);
+        self.screen.0.process(&buffer[..length]);
+        length
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Ends the program, and what it started, as a crash does.
+    pub async fn kill(mut self) {
+        crate::world::children(self.pid()).into_iter().for_each(crate::world::kill);
+        self.child.kill().await.expect("it is killed");
     }
 
     /// What the screen shows.

@@ -74,7 +74,16 @@ fn programs() -> PathBuf {
 
 /// A command of ours with nothing inherited that would change what it does.
 pub fn program(name: &str) -> Command {
-    let mut command = Command::new(programs().join(name));
+    program_at(&program_file(name))
+}
+
+/// The file of a built program.
+pub fn program_file(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
+fn program_at(file: &Path) -> Command {
+    let mut command = Command::new(file);
     for variable in ["FARWIRE_HOME", "FARWIRE_AGENT_STATE", "FARWIRE_RELAY_DATA", "FARWIRE_LOG"] {
         command.env_remove(variable);
     }
@@ -301,12 +310,19 @@ impl World {
 
     /// Starts a server's agent and waits until the relay knows it.
     pub async fn start_agent(&mut self, name: &str) {
+        self.start_agent_from(name, &program_file("farwire-agent")).await;
+    }
+
+    /// The same of this file.
+    pub async fn start_agent_from(&mut self, name: &str, file: &Path) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path(&format!("{name}.log")));
-        let child = self
-            .program("farwire-agent")
+        let mut command = program_at(file);
+        let variables = self.variables.get("farwire-agent").into_iter().flatten();
+        let child = command
+            .envs(variables.map(|(name, value)| (name, value)))
             .arg("run")
             .arg("--state")
             .arg(self.path(name))

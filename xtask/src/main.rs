@@ -16,6 +16,7 @@ mod reference;
 mod bench;
 mod fuzz;
 mod lab;
+mod show;
 mod soak;
 
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ enum Task {
     Lab(lab::Lab),
     Fuzz(fuzz::Fuzz),
     Soak(soak::Soak),
+    Show(show::Show),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +77,7 @@ fn carry_out(task: Task) -> Result<()> {
         Task::Lab(lab) => lab.carry_out(),
         Task::Fuzz(fuzz) => fuzz.carry_out(),
         Task::Soak(soak) => soak.carry_out(),
+        Task::Show(show) => show.carry_out(),
     }
 }
 

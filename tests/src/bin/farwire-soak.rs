@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use farwire_tests::trials::{crowd, restarts};
+use farwire_tests::simulated;
+use farwire_tests::trials::{crowd, kills, restarts, shells};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The trials at length
@@ -22,6 +23,21 @@ enum Trial {
         /// How often the agent is restarted
         #[arg(long, default_value_t = 20)]
         restarts: usize,
+    },
+    /// Kill agent, relay and bridge at random moments under somebody who types
+    Kills {
+        /// How often
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
+        /// What decides whom and when; told, so that it can be had again
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Carry out commands in every shell: exact exits and outputs, or none claimed
+    Shells {
+        /// How many in each shell that marks its commands
+        #[arg(long, default_value_t = 1_000)]
+        rounds: u32,
     },
     /// Open thousands of sessions, leave them alone, list them, and have each answer
     Sessions {
@@ -52,6 +68,22 @@ async fn main() -> Result<()> {
                 at(100),
                 at(50)
             );
+        }
+        Trial::Kills { rounds, seed } => {
+            let seed = seed.unwrap_or_else(|| u64::from(u32::from_le_bytes(simulated::random())));
+            let found = kills::kills(rounds, seed).await;
+            println!(
+                "{rounds} kills, seed {seed}: {} lines typed, none twice; {} lost, each where it could be known; \
+                 {} sessions opened meanwhile, each once; no output missing",
+                found.typed, found.untold, found.opened
+            );
+        }
+        Trial::Shells { rounds } => {
+            // Five, four and two settings: at least so many in each shell.
+            let marked = shells::marked(rounds.div_ceil(2)).await;
+            println!("{marked} commands in shells with marks: every exit and every output exact");
+            let unmarked = shells::unmarked(rounds.div_ceil(50)).await;
+            println!("{unmarked} commands in shells without: no exit claimed");
         }
         Trial::Sessions { count, program, each, all } => {
             // Agent and holders have a few descriptors for each.

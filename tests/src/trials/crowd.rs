@@ -99,6 +99,7 @@ pub async fn crowd(count: usize, program: &str) -> Crowd {
     let begun = Instant::now();
     let open = world.farwire(&["status", "--json"]).await;
     let listing = begun.elapsed();
+    assert_eq!(open.code, 0, "{}", open.stderr);
     let open = open.json();
     let open: std::collections::HashSet<_> =
         open.as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
