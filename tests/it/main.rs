@@ -14,7 +14,7 @@ mod relay;
 mod run;
 mod session;
 mod session_cli;
+mod session_faults;
 mod session_hands;
 mod session_tools;
-mod session_faults;
 mod survival;

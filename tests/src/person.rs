@@ -102,11 +102,6 @@ impl Person {
         length
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id().expect("it runs")
-    }
-
     /// Ends the program, and what it started, as a crash does.
     pub async fn kill(mut self) {
         crate::world::children(self.pid()).into_iter().for_each(crate::world::kill);

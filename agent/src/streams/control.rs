@@ -1,7 +1,6 @@
 //! Serves `control` streams: questions about jobs, stops, heartbeats.
 
 use farwire_link::inner::sealed::{Reader, Writer};
-use farwire_protocol::cbor;
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
