@@ -323,6 +323,8 @@ impl World {
         let variables = self.variables.get("farwire-agent").into_iter().flatten();
         let child = command
             .envs(variables.map(|(name, value)| (name, value)))
+            // Start-up files of whoever runs the tests are none of theirs.
+            .env("HOME", self.home())
             .arg("run")
             .arg("--state")
             .arg(self.path(name))
@@ -332,6 +334,13 @@ impl World {
             .expect("the agent starts");
         self.agents.push((name.to_owned(), child));
         self.wait_for(name, "online").await;
+    }
+
+    /// Where the agents' user is at home.
+    fn home(&self) -> PathBuf {
+        let home = self.path("home");
+        std::fs::create_dir_all(&home).expect("a directory");
+        home
     }
 
     /// Ends a server's agent without a goodbye.

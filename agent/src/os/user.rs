@@ -79,7 +79,8 @@ impl User {
         let found =
             by_number(uid).map_err(|error| lookup_failed(&format!("number {uid}"), error))?;
         if let Some(user) = found {
-            return Ok(user);
+            let home = own_home(uid).unwrap_or(user.home);
+            return Ok(Self { home, ..user });
         }
         let groups = rustix::process::getgroups()
             .map_err(|error| lookup_failed(&format!("number {uid}"), error))?;
@@ -92,6 +93,15 @@ impl User {
             groups: groups.into_iter().map(rustix::process::Gid::as_raw).collect(),
         })
     }
+}
+
+/// Where the agent itself is told to be at home. A directory of somebody else's is not believed: its start-up
+/// files would be carried out as us.
+fn own_home(uid: u32) -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    let found = std::fs::metadata(&home).ok()?;
+    let owner = std::os::unix::fs::MetadataExt::uid(&found);
+    (home.is_absolute() && found.is_dir() && owner == uid).then_some(home)
 }
 
 fn unknown(message: &str) -> Failure {
