@@ -268,7 +268,8 @@ fn drawing(screen: &vt100::Screen, region: &Region) -> String {
         let bottom = if bottom == 0 { screen.size().0.get() } else { bottom };
         let (row, col) = screen.cursor_position();
         // To set it moves the cursor.
-        drawing.push_str(&format!("\x1b[{top};{bottom}r\x1b[{};{}H", row + 1, col + 1));
+        let region = format!("\x1b[{top};{bottom}r\x1b[{};{}H", row + 1, col + 1);
+        drawing += &region;
     }
     drawing
 }

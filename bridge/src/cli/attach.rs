@@ -20,7 +20,7 @@ use self::keyboard::{Keyboard, Typing, resizes, told_to_end};
 use self::shown::Shown;
 use crate::cli::runtime;
 use crate::client::{Client, Server, random_nonce};
-use crate::sessions::attach::{Do, Left, attach};
+use crate::sessions::attach::{Do, Left, Talk, attach};
 use crate::sessions::{self, id_of};
 use crate::text::neutral::neutral_within;
 use crate::tools::session as tool;
@@ -72,6 +72,7 @@ impl Attach {
         let (todo, doing) = mpsc::channel(QUEUE);
         let (events, happened) = mpsc::channel(QUEUE);
         let (counting, counted) = watch::channel(0);
+        let talk = Talk { todo: doing, events, shown: counted };
         if self.take {
             // The queue is empty: it is the first thing that is done.
             let _ = todo.try_send(Do::Take);
@@ -83,7 +84,7 @@ impl Attach {
             let (read_only, waiting) = (self.read_only, BytesMut::new());
             let typing = Typing { todo: &todo, read_only, held: &held, waiting, chord: None };
             tokio::select! {
-                left = attach(client, &server, request, doing, events, counted) => left,
+                left = attach(client, &server, request, talk) => left,
                 left = typing.read(&keyboard.input) => left,
                 never = shown.write(&mut keyboard.output, happened, counting) => never,
                 never = resizes(&keyboard.terminal, &todo) => never,

@@ -134,15 +134,23 @@ struct Attachment {
     shown: watch::Receiver<u64>,
 }
 
-/// Attaches until the program ends or we leave. `first` opens the session or attaches to it; `shown` is how many
-/// bytes of [`Event::Bytes`] have been shown.
+/// How whoever sits at a terminal and whoever carries it talk.
+#[derive(Debug)]
+pub struct Talk {
+    /// What somebody does.
+    pub todo: mpsc::Receiver<Do>,
+    /// What happens.
+    pub events: mpsc::Sender<Event>,
+    /// How many bytes of [`Event::Bytes`] have been shown.
+    pub shown: watch::Receiver<u64>,
+}
+
+/// Attaches until the program ends or we leave. `first` opens the session or attaches to it.
 pub async fn attach(
     client: &Client,
     server: &Server,
     first: Request,
-    todo: mpsc::Receiver<Do>,
-    events: mpsc::Sender<Event>,
-    shown: watch::Receiver<u64>,
+    Talk { todo, events, shown }: Talk,
 ) -> Result<Left, Failure> {
     let read_only = matches!(&first, Request::Attach(Attach { read_only: Some(true), .. }));
     let mut here = Attachment {

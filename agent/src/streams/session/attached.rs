@@ -271,20 +271,7 @@ impl Serving<'_> {
                 ack_at = Some(Instant::now() + ACK_AFTER);
             }
             if writer.waiting() > 0 {
-                let large = writer.waiting() >= LARGE;
-                let flushed = timeout(LAG, writer.flush()).await;
-                if let Ok(flushed) = flushed {
-                    flushed.map_err(|_| lost())?;
-                    if large {
-                        // Keys of others come first.
-                        yield_now().await;
-                    }
-                } else {
-                    let at = log.offset();
-                    drop(log);
-                    writer.flush().await.map_err(|_| lost())?;
-                    log = self.redraw(at, writer).await?;
-                }
+                log = self.pass_on(log, writer).await?;
                 continue;
             }
             let waiting = self.job.spool.stats().end.saturating_sub(log.offset());
@@ -312,6 +299,27 @@ impl Serving<'_> {
                 () = sleep(BEAT) => writer.message(&message(&ToBridge::Beat)),
             }
         }
+    }
+
+    /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.
+    async fn pass_on<W: AsyncWrite + Unpin>(
+        &self,
+        log: SpoolReader,
+        writer: &mut Writer<W>,
+    ) -> Result<SpoolReader, Failure> {
+        let large = writer.waiting() >= LARGE;
+        if let Ok(flushed) = timeout(LAG, writer.flush()).await {
+            flushed.map_err(|_| lost())?;
+            if large {
+                // Keys of others come first.
+                yield_now().await;
+            }
+            return Ok(log);
+        }
+        let at = log.offset();
+        drop(log);
+        writer.flush().await.map_err(|_| lost())?;
+        self.redraw(at, writer).await
     }
 
     /// Lets go of what a viewer who lags has not got: it sees the screen once it has shown what it has.

@@ -75,10 +75,10 @@ impl Region {
                 let now = (!all).then_some((top.max(1), bottom));
                 self.rows[usize::from(self.alternate)] = now;
             }
-            (b'h' | b'l', Some(modes)) => {
-                if modes.split(';').any(|mode| matches!(mode, "47" | "1047" | "1049")) {
-                    self.alternate = last == b'h';
-                }
+            (b'h' | b'l', Some(modes))
+                if modes.split(';').any(|mode| matches!(mode, "47" | "1047" | "1049")) =>
+            {
+                self.alternate = last == b'h';
             }
             _ => {}
         }
