@@ -18,4 +18,3 @@ mod session_faults;
 mod session_hands;
 mod session_tools;
 mod survival;
-mod takeover;

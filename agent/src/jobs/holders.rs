@@ -365,6 +365,7 @@ impl Holder {
         let job = lock(&self.jobs).remove(&id);
         if let Some(job) = job {
             job.spool.finish();
+            job.forgotten();
         }
         self.order(&Order::Forget(id));
     }

@@ -73,7 +73,7 @@ pub(crate) struct Job {
     /// What it has besides, if it is a session.
     pub(crate) terminal: Option<Arc<Terminal>>,
     /// What is known of it from before this agent, and by no holder.
-    past: Option<Past>,
+    past: Option<Box<Past>>,
 }
 
 /// A session that nobody holds any more. Times are milliseconds since 1970.
@@ -341,7 +341,7 @@ impl Job {
             written: None,
             conversations: Mutex::default(),
             terminal: Some(terminal),
-            past: Some(past),
+            past: Some(Box::new(past)),
         })
     }
 
@@ -532,6 +532,11 @@ impl Job {
         *lock(&self.stdin) = Stdin::Closed;
         self.spool.poke();
         self.phase.send_replace(Phase::Ended { exit, reason, output_end, escaped });
+    }
+
+    /// Its holder has forgotten it: nobody will ask for what the next agent would have to know.
+    pub(crate) fn forgotten(&self) {
+        *lock(&self.conversations) = Conversations::new();
     }
 
     /// Its holder is gone, and with it all that could be known.

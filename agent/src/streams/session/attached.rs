@@ -275,7 +275,7 @@ impl Serving<'_> {
                 continue;
             }
             let waiting = self.job.spool.stats().end.saturating_sub(log.offset());
-            if waiting > 0 && self.pace().lags(waiting) {
+            if waiting > 0 && self.pace().lags(waiting, Instant::now()) {
                 log = self.catch_up(log, writer).await?;
                 continue;
             }
@@ -283,6 +283,8 @@ impl Serving<'_> {
                 biased;
                 () = log.wait(), if self.pace().room() > 0 => {}
                 () = self.seen.notified() => {}
+                // Whether it lags by now.
+                () = sleep(LAG), if waiting > 0 => {}
                 _ = phase.changed() => {}
                 _ = taken.changed() => {}
                 _ = resized.changed() => {

@@ -24,6 +24,9 @@ const QUEUE: Duration = Duration::from_millis(30);
 /// A viewer that would have to catch up for so much longer than a round trip lags.
 const LAG: Duration = Duration::from_millis(60);
 
+/// A viewer that shows nothing for so much longer than a round trip, though it has something to show, lags.
+const STALL: Duration = Duration::from_millis(500);
+
 /// A rate is believed when it was looked at for so long.
 const BELIEVED: Duration = Duration::from_millis(50);
 
@@ -44,6 +47,8 @@ pub(super) struct Pace {
     window: u64,
     /// Up to where something had been sent, and when.
     marks: VecDeque<(u64, Instant)>,
+    /// When there was progress, or something to wait for.
+    moved: Option<Instant>,
     /// The shortest time from sending to showing, and the latest.
     base: Duration,
     delay: Duration,
@@ -68,6 +73,7 @@ impl Default for Pace {
             seen: 0,
             window: FIRST,
             marks: VecDeque::new(),
+            moved: None,
             base: Duration::MAX,
             delay: Duration::ZERO,
             fresh: true,
@@ -94,6 +100,9 @@ impl Pace {
         if bytes == 0 {
             return;
         }
+        if self.is_drained() {
+            self.moved = Some(now);
+        }
         let begin = self.sent;
         self.sent += bytes;
         let marks = (1..=bytes / STEP).map(|n| begin + n * STEP);
@@ -110,6 +119,9 @@ impl Pace {
             return false;
         }
         self.told = true;
+        if until > self.seen {
+            self.moved = Some(now);
+        }
         let (was_full, shown) = (self.room() == 0, until.saturating_sub(self.seen));
         self.seen = self.seen.max(until);
         if self.is_drained() && shown < LITTLE {
@@ -174,8 +186,13 @@ impl Pace {
     }
 
     /// Whether a viewer lags for whom so much waits to be sent.
-    pub(super) fn lags(&self, waiting: u64) -> bool {
+    pub(super) fn lags(&self, waiting: u64, now: Instant) -> bool {
         let under_way = self.sent - self.seen;
+        let patience = STALL + self.base.min(Duration::from_secs(1));
+        let still = self.moved.is_some_and(|moved| now.duration_since(moved) > patience);
+        if self.room() == 0 && still {
+            return true;
+        }
         let fitted = self.fitted && under_way <= self.window;
         let Some(rate) = self.rate.filter(|_| fitted && self.is_full()) else { return false };
         (waiting + under_way) as f64 > rate * self.base.saturating_add(LAG).as_secs_f64()
@@ -212,7 +229,7 @@ mod tests {
                 assert!(pace.seen(seen, now));
                 arriving.pop_front();
             }
-            lagged |= pace.lags(512 << 10);
+            lagged |= pace.lags(512 << 10, now);
             if now > begun + Duration::from_secs(1) {
                 most = most.max(pace.sent - pace.seen);
             }
@@ -246,7 +263,19 @@ mod tests {
     fn who_never_says_what_was_shown_is_not_waited_for() {
         let mut pace = Pace::default();
         pace.sent(1 << 30, Instant::now());
-        assert!(pace.room() == u64::MAX && pace.is_drained() && !pace.lags(1 << 30));
+        assert!(
+            pace.room() == u64::MAX && pace.is_drained() && !pace.lags(1 << 30, Instant::now())
+        );
+    }
+
+    #[test]
+    fn who_shows_nothing_lags_after_a_moment() {
+        let (mut pace, begun) = (Pace::default(), Instant::now());
+        assert!(pace.seen(0, begun));
+        pace.sent(pace.room(), begun);
+        assert!(!pace.lags(1, begun + STALL));
+        assert!(pace.lags(1, begun + 2 * STALL + Duration::from_secs(1)));
+        assert!(pace.seen(1, begun + STALL) && !pace.lags(1, begun + 2 * STALL));
     }
 
     #[test]
