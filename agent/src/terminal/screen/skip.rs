@@ -1,6 +1,6 @@
 //! What of a flood need not be drawn, because what follows scrolls it away.
 
-use memchr::memchr2_iter;
+use memchr::{memchr, memchr_iter};
 
 /// So much plain text is worth being looked at for what can be left out.
 const WORTH: usize = 16 << 10;
@@ -30,7 +30,7 @@ pub(super) fn shown(mut bytes: &[u8], rows: u16, mut draw: impl FnMut(&[u8])) {
         }
         let next = rest.iter().position(|&byte| is_plain(byte)).unwrap_or(rest.len());
         // What is no plain byte begins something that takes plain ones in: up to the next line.
-        let taken = rest.get(next..).and_then(|rest| memchr::memchr(b'\n', rest));
+        let taken = rest.get(next..).and_then(|rest| memchr(b'\n', rest));
         let end = taken.map_or(rest.len(), |taken| next + taken + 1);
         let (sequence, after) = rest.split_at(end);
         draw(sequence);
@@ -42,7 +42,7 @@ pub(super) fn shown(mut bytes: &[u8], rows: u16, mut draw: impl FnMut(&[u8])) {
 fn cut(stretch: &[u8], lines: usize) -> Option<(&[u8], &[u8])> {
     let whole =
         |at: &usize| at.checked_sub(1).and_then(|before| stretch.get(before)) == Some(&b'\r');
-    let mut ends = memchr2_iter(b'\n', b'\n', stretch).filter(whole);
+    let mut ends = memchr_iter(b'\n', stretch).filter(whole);
     let head = ends.next()? + 1;
     let tail = ends.rev().nth(lines)? + 1;
     (tail > head)
