@@ -20,6 +20,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use farwire_keystore::Home;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
+use farwire_protocol::streams::run::Exit;
 use farwire_protocol::surface::Surface;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -218,6 +219,14 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::new(Kind::Internal, format!("the answer is no JSON: {error}")))?;
     print(&format!("{text}\n"))
+}
+
+/// The exit code with which a shell tells of such an end.
+pub(crate) fn code_of(exit: Exit) -> Option<u8> {
+    match exit {
+        Exit::Code(code) => u8::try_from(code & 0xff).ok(),
+        Exit::Signal(number) => u8::try_from(128 + number).ok(),
+    }
 }
 
 /// Prints an answer. A reader that has gone is no error; a full disk is.

@@ -12,13 +12,12 @@ use bytes::BytesMut;
 use clap::Args;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::Exit;
 use farwire_protocol::streams::session::{Attach as AttachMessage, Request, Size, Start};
 use tokio::sync::{mpsc, watch};
 
 use self::keyboard::{Keyboard, Typing, resizes, told_to_end};
 use self::shown::Shown;
-use crate::cli::runtime;
+use crate::cli::{code_of, runtime};
 use crate::client::{Client, Server, random_nonce};
 use crate::sessions::attach::{Do, Left, Talk, attach};
 use crate::sessions::{self, id_of};
@@ -103,13 +102,8 @@ impl Attach {
                 Ok(0)
             }
             Left::Ended(ended) => {
-                let code = match ended.state.exit {
-                    Some(Exit::Code(code)) => u8::try_from(code & 0xff).unwrap_or(1),
-                    Some(Exit::Signal(number)) => u8::try_from(128 + number).unwrap_or(1),
-                    None => 1,
-                };
                 note!("farwire: session `{name}` ended");
-                Ok(code)
+                Ok(ended.state.exit.and_then(code_of).unwrap_or(1))
             }
         }
     }

@@ -14,14 +14,12 @@ use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::{
-    Delivery, Ended, Exit, Program, Request, STDOUT, Start, Variable,
-};
+use farwire_protocol::streams::run::{Delivery, Ended, Program, Request, STDOUT, Start, Variable};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::cli::server::duration;
-use crate::cli::{print, print_json, runtime};
+use crate::cli::{code_of, print, print_json, runtime};
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::{NoAnswer, ask};
 use crate::runs::stream::{Event, stream};
@@ -200,11 +198,7 @@ fn report(ended: &Ended) {
 }
 
 fn exit_code(ended: &Ended) -> u8 {
-    match ended.state.exit {
-        Some(Exit::Code(code)) => u8::try_from(code & 0xff).unwrap_or(OURS),
-        Some(Exit::Signal(number)) => u8::try_from(128 + number).unwrap_or(OURS),
-        None => OURS,
-    }
+    ended.state.exit.and_then(code_of).unwrap_or(OURS)
 }
 
 /// Reads standard input on a thread of its own: it may block for ever, and nobody waits for it.

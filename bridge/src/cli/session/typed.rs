@@ -11,7 +11,7 @@ use farwire_protocol::streams::session::{
 };
 
 use super::{Which, failed};
-use crate::cli::{Json, print_json};
+use crate::cli::{Json, code_of, print_json};
 use crate::client::{Client, random_nonce};
 use crate::sessions::{Answer, ask};
 use crate::text::human;
@@ -30,7 +30,7 @@ const TIME_UP: u8 = 124;
 ///
 /// The text is typed and Enter pressed after it, then the keys are. The answer comes when the command has
 /// ended, when the program waits for more, or when the time is up. The exit code is that of the command,
-/// where its shell tells; 124 when the time was up; and 0 otherwise.
+/// where its shell tells, or of the session, if that ended; 124 when the time was up; and 0 otherwise.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     #[command(flatten)]
@@ -127,13 +127,13 @@ impl Send {
     }
 }
 
-/// The exit code of the command that ended, or what else came of it.
+/// The exit code of the command that ended, or of the session, or what else came of it.
 fn code(ended: &Ended, until: bool) -> u8 {
     let exit = ended.command.as_ref().and_then(|command| command.exit);
     match (ended.because, exit) {
         (Some(Because::Time), _) if until || exit.is_none() => TIME_UP,
         (_, Some(exit)) => u8::try_from(exit & 0xff).unwrap_or(1),
-        _ => 0,
+        _ => ended.state.exit.map_or(0, |exit| code_of(exit).unwrap_or(1)),
     }
 }
 
