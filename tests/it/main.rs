@@ -18,3 +18,4 @@ mod session_faults;
 mod session_hands;
 mod session_tools;
 mod survival;
+mod takeover;

@@ -125,6 +125,8 @@ struct Attachment {
     /// Where in the log we are; none when what is shown is void.
     offset: Option<u64>,
     size: Option<Size>,
+    /// The keyboard was asked for while there was nobody to ask.
+    takes: bool,
     unsent: Unsent,
     todo: mpsc::Receiver<Do>,
     events: mpsc::Sender<Event>,
@@ -161,6 +163,7 @@ pub async fn attach(
         session: None,
         offset: None,
         size: None,
+        takes: false,
         unsent: Unsent::default(),
         todo,
         events,
@@ -224,8 +227,8 @@ impl Attachment {
                     }
                 }
                 Some(Do::Resize(size)) => self.size = Some(size),
-                // Whoever wants the keyboard asks again when there is one.
-                Some(Do::Take | Do::Release) => {}
+                Some(Do::Take) => self.takes = true,
+                Some(Do::Release) => self.takes = false,
             }
         }
     }
@@ -274,7 +277,7 @@ impl Attachment {
         };
         let seen = Seen::new(self.shown.clone(), *down.told);
         let (unsent, todo, size) = (&mut self.unsent, &mut self.todo, &mut self.size);
-        let up = Up { unsent, todo, size, acks, seen };
+        let up = Up { unsent, todo, size, takes: &mut self.takes, acks, seen };
         let outcome = tokio::select! {
             biased;
             outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
@@ -397,6 +400,7 @@ struct Up<'a> {
     unsent: &'a mut Unsent,
     todo: &'a mut mpsc::Receiver<Do>,
     size: &'a mut Option<Size>,
+    takes: &'a mut bool,
     acks: watch::Receiver<Option<u64>>,
     seen: Seen,
 }
@@ -464,6 +468,9 @@ impl Up<'_> {
         if sent < self.unsent.base {
             // The agent has less than what it said that it had.
             return Err(gone());
+        }
+        if std::mem::take(self.takes) {
+            writer.message(&message(&ToAgent::Take));
         }
         for chunk in &self.unsent.chunks {
             sent += chunk.len() as u64;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
-use farwire_protocol::conversation::{Counts, Open, message, read};
+use farwire_link::inner::sealed::{BATCH, Reader, Writer};
+use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::run::{BEAT, Delivery};
@@ -101,10 +101,12 @@ where
     let output = serving.output(attach.from, hands, writer);
     tokio::select! {
         biased;
-        () = seat.detached.cancelled() => Err(lost()),
-        failure = input => Err(failure),
-        done = output => done,
+        () = seat.detached.cancelled() => return Err(lost()),
+        left = input => left?,
+        done = output => return done,
     }
+    writer.end(&message(&End::default()));
+    writer.finish().await.map_err(|_| lost())
 }
 
 /// Takes the conversation up, or begins it.
@@ -143,32 +145,29 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Takes what is typed. Comes to an end only by a broken rule.
-    async fn input<R: AsyncRead + Unpin + Send>(&self, mut reader: Reader<R>) -> Failure {
+    /// Takes what is typed, until whoever types leaves.
+    async fn input<R: AsyncRead + Unpin + Send>(
+        &self,
+        mut reader: Reader<R>,
+    ) -> Result<(), Failure> {
         loop {
             let frame = match reader.next().await {
                 Ok(frame) => frame,
-                Err(error) if error.is_carrier() && !matches!(error, ReadError::Bad(_)) => {
-                    return std::future::pending().await;
-                }
-                Err(error) if error.is_carrier() => return lost(),
-                Err(error) => return error.into(),
+                // Who cannot be heard any more is gone, and holds nothing: whoever it was comes back.
+                Err(error) if error.is_carrier() => return Err(lost()),
+                Err(error) => return Err(error.into()),
             };
             self.context.link.heard();
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == KEYS => self.typed(&frame.payload).await,
-                // It has typed all that it will, and goes on looking.
-                (FrameKind::Control, true) => return std::future::pending().await,
+                (FrameKind::Control, true) => return Ok(()),
                 (FrameKind::Control, false) => {
                     // A message of a newer bridge is skipped.
                     match read(&frame.payload) {
                         Ok(ToAgent::Seen(until)) => {
                             let told = self.pace().seen(until, Instant::now());
                             if !told {
-                                return Failure::new(
-                                    Kind::ProtocolViolation,
-                                    "seen before it was sent",
-                                );
+                                return Err(broken("seen before it was sent"));
                             }
                             self.seen.notify_one();
                         }
@@ -176,7 +175,7 @@ impl Serving<'_> {
                         Err(_) => {}
                     }
                 }
-                _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
+                _ => return Err(broken("an unexpected frame")),
             }
         }
     }
@@ -236,8 +235,9 @@ impl Serving<'_> {
         mut hands: watch::Receiver<u64>,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
-        self.tell_hands(writer);
         let mut log = self.begin(from, writer).await?;
+        // What a viewer writes of it is written over what it was shown first.
+        self.tell_hands(writer);
         let mut phase = self.job.phase();
         let mut taken = self.taken.subscribe();
         let mut refused = self.refused.subscribe();
@@ -418,6 +418,10 @@ impl Drop for Attachment {
             terminal.note(&self.job, Some(&self.one.actor), What::Left);
         }
     }
+}
+
+fn broken(rule: &str) -> Failure {
+    Failure::new(Kind::ProtocolViolation, rule)
 }
 
 fn looks_only() -> Failure {
