@@ -107,6 +107,8 @@ pub(crate) struct Sent {
     /// So many bytes were typed, and so many were not.
     pub(crate) typed: u64,
     pub(crate) left: u64,
+    /// It was one line, and nothing after it: the end of a command is that of all that was typed.
+    pub(crate) line: bool,
 }
 
 /// What a terminal begins with.
@@ -418,8 +420,21 @@ impl Terminal {
         }
         let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return Doing::Running };
         let alternate = self.screen(job, |screen| screen.alternate());
-        let phase = self.marks(Marks::phase);
+        let phase = self.marks(|marks| match marks.is_about_to_wait() {
+            true => marks::Phase::Waiting,
+            false => marks.phase(),
+        });
         doing::doing(master.as_fd(), shell, phase, alternate)
+    }
+
+    /// Waits for the prompt that follows a command, so that what is typed next is shown after it.
+    pub(crate) async fn prompted(&self) {
+        let mut marked = self.marked();
+        let _ = tokio::time::timeout(marks::PROMPT, async {
+            // The sender lives as long as we do.
+            while self.marks(Marks::is_about_to_wait) && marked.changed().await.is_ok() {}
+        })
+        .await;
     }
 
     /// The exchange with this id, if it was typed.
@@ -440,6 +455,11 @@ impl Terminal {
     pub(crate) fn reads(&self, job: &Job) -> bool {
         let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
         doing::reads(master.as_fd(), shell)
+    }
+
+    /// Whether what was started on it has nothing to do at this moment.
+    pub(crate) fn rests(&self, job: &Job) -> bool {
+        job.pid().is_none_or(doing::rests)
     }
 
     /// How it is, as `to` is told. Who is attached is told where there is room for it.

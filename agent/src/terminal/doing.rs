@@ -103,6 +103,11 @@ pub(crate) fn reads(master: impl AsFd, shell: u32) -> bool {
     reader.is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
 }
 
+/// Whether a process has nothing to do at this moment. Where nobody says, it is taken to rest.
+pub(crate) fn rests(pid: u32) -> bool {
+    process::state(pid).is_none_or(|state| state == "S")
+}
+
 /// The program in the foreground.
 pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     let group = pty::foreground(master)?.as_raw_nonzero().get().unsigned_abs();
@@ -146,14 +151,32 @@ mod process {
 
     /// The group and the name of a process that is no zombie.
     fn alive(pid: u32) -> Option<(u32, String)> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let text = String::from_utf8_lossy(&stat);
-        // The name is in brackets, and may have brackets in it.
-        let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
-        let mut fields = rest.split_whitespace();
-        let (state, group) = (fields.next()?, fields.nth(1)?);
-        let name = name.chars().filter(|c| !c.is_control()).collect();
-        (state != "Z" && state != "X").then_some((group.parse().ok()?, name))
+        let stat = Stat::of(pid)?;
+        (stat.state != "Z" && stat.state != "X").then_some((stat.group, stat.name))
+    }
+
+    /// Whether it runs, sleeps, waits for a disk: one letter, as proc(5) has it.
+    pub(super) fn state(pid: u32) -> Option<String> {
+        Stat::of(pid).map(|stat| stat.state)
+    }
+
+    struct Stat {
+        name: String,
+        state: String,
+        group: u32,
+    }
+
+    impl Stat {
+        fn of(pid: u32) -> Option<Self> {
+            let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+            let text = String::from_utf8_lossy(&stat);
+            // The name is in brackets, and may have brackets in it.
+            let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
+            let mut fields = rest.split_whitespace();
+            let (state, group) = (fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?);
+            let name = name.chars().filter(|c| !c.is_control()).collect();
+            Some(Self { name, state, group })
+        }
     }
 
     /// Whether what it reads at this moment is a terminal, and no socket. Known where we may look.
@@ -182,6 +205,10 @@ mod process {
     }
 
     pub(super) fn of_group(_: u32, _: u32) -> Option<(u32, String)> {
+        None
+    }
+
+    pub(super) fn state(_: u32) -> Option<String> {
         None
     }
 

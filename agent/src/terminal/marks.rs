@@ -25,6 +25,9 @@ use crate::os::clock::boottime;
 /// No mark is longer.
 const LONGEST: usize = 8 << 10;
 
+/// How long a prompt may take to be drawn after its command has ended.
+pub(crate) const PROMPT: Duration = Duration::from_millis(250);
+
 /// So many commands are remembered.
 const COMMANDS: usize = 1_000;
 
@@ -140,6 +143,13 @@ impl Marks {
     /// Where the shell is.
     pub(crate) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Whether a command has just ended, so that the prompt is all that is to come.
+    pub(crate) fn is_about_to_wait(&self) -> bool {
+        let ended = self.commands.back().and_then(|last| last.ended);
+        let just = |ended| boottime().saturating_sub(ended) < PROMPT;
+        self.phase == Phase::Prompting && ended.is_some_and(just)
     }
 
     /// Whether the shell marks its commands.

@@ -24,7 +24,7 @@ use crate::spool::Mode;
 use crate::streams::Context;
 use crate::streams::run::expression;
 use crate::terminal::keys::{self, Wanted};
-use crate::terminal::marks::{self, Marks};
+use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::typing::Keys;
 use crate::terminal::{Sent, Terminal};
 
@@ -34,8 +34,8 @@ const TYPING: Duration = Duration::from_secs(2);
 /// The same where there are no marks, and the silence is all that there is.
 const SILENCE: Duration = Duration::from_millis(400);
 
-/// How long a prompt may take to be drawn after its command has ended.
-const PROMPT: Duration = Duration::from_millis(250);
+/// A shell at its prompt that says nothing of what was typed for so long is not going to.
+const HEED: Duration = Duration::from_secs(1);
 
 /// How often the kernel is asked what the terminal is doing.
 const LOOK: Duration = Duration::from_millis(40);
@@ -69,8 +69,11 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     });
     let keys = keys_of(&send.input, wanted)?;
     let looking = keys.is_empty();
-    let ended = terminal.marks(Marks::ended);
-    let now = Sent { offset: job.spool.end(), ended, typed: 0, left: 0 };
+    if !looking {
+        terminal.prompted().await;
+    }
+    let (ended, line) = (terminal.marks(Marks::ended), is_line(&keys));
+    let now = Sent { offset: job.spool.end(), ended, typed: 0, left: 0, line };
     let (before, known) = if looking {
         let offset = send.from.unwrap_or(now.offset).min(now.offset);
         (Sent { offset, ..now }, false)
@@ -96,7 +99,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         // The program does not read: nothing is going to come of it.
         Because::Time
     } else {
-        wait(job, terminal, before, until.as_ref(), Instant::now() + wait_for).await
+        wait(job, terminal, sent, until.as_ref(), Instant::now() + wait_for).await
     };
     answer((job, who), terminal, (sent, because, looking), send.budget, writer).await
 }
@@ -184,11 +187,18 @@ fn keys_of(input: &[Input], wanted: Wanted) -> Result<Vec<Part>, Failure> {
     Ok(parts)
 }
 
+/// Whether it is one line, with its end.
+fn is_line(keys: &[Part]) -> bool {
+    let end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let bytes = || keys.iter().flat_map(|part| part.bytes.iter());
+    bytes().filter(|byte| end(byte)).count() == 1 && bytes().next_back().is_some_and(end)
+}
+
 /// Waits for what was typed to come to something.
 async fn wait(
     job: &Arc<Job>,
     terminal: &Arc<Terminal>,
-    before: Sent,
+    sent: Sent,
     until: Option<&Regex>,
     deadline: Instant,
 ) -> Because {
@@ -197,7 +207,7 @@ async fn wait(
     let mut marked = terminal.marked();
     let mut said = Instant::now();
     let mut end = job.spool.stats().end;
-    let mut looked = before.offset;
+    let mut looked = sent.offset;
     let mut ended_at: Option<Instant> = None;
     loop {
         let now = job.spool.stats().end;
@@ -207,7 +217,7 @@ async fn wait(
         if let Some(until) = until
             && end > looked
         {
-            if job.spool.matches_after(until, looked.saturating_sub(4096).max(before.offset)) {
+            if job.spool.matches_after(until, looked.saturating_sub(4096).max(sent.offset)) {
                 return Because::Matched;
             }
             looked = end;
@@ -217,13 +227,13 @@ async fn wait(
         }
         let (through, waiting) = terminal.marks(|marks| {
             let last = marks.commands().next_back();
-            let over = last.is_some_and(|last| last.end.is_some() && last.number > before.ended);
+            let over = last.is_some_and(|last| last.end.is_some() && last.number > sent.ended);
             (over, marks.phase() == marks::Phase::Waiting)
         });
         if through && until.is_none() {
-            // The prompt follows in a moment.
+            // The prompt follows in a moment, and what else was typed begins after it.
             let since = *ended_at.get_or_insert_with(Instant::now);
-            if waiting || since.elapsed() > PROMPT {
+            if sent.line || waiting || since.elapsed() > PROMPT {
                 return Because::Ended;
             }
         } else {
@@ -233,10 +243,14 @@ async fn wait(
         if until.is_none() && !through && quiet >= QUIET {
             let doing = terminal.doing(job);
             let marks = terminal.marks(Marks::seen);
+            let taken_up =
+                || sent.typed == 0 || quiet >= HEED || end > sent.offset && terminal.rests(job);
             match doing {
                 Doing::Password | Doing::Pager | Doing::Editor | Doing::Repl => {
                     return Because::Waits;
                 }
+                // A shell that has not come to what was typed shows the prompt that it had.
+                Doing::Prompt if !taken_up() => {}
                 Doing::Prompt if marks || quiet >= SILENCE => {
                     return if marks { Because::Waits } else { Because::Silence };
                 }
