@@ -53,15 +53,23 @@ impl Record {
         arguments: Value,
         lines: usize,
     ) -> String {
-        let shown: Vec<String> = arguments
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let call = format!("{tool}({})", shown.join(", "));
+        let call = call(tool, &arguments);
         let (text, error) = model.call(tool, arguments).await;
         assert!(!error, "{call}: {text}");
+        self.keeps(&call, &text, lines);
+        text
+    }
+
+    /// Calls a tool that must fail, and records both sides.
+    pub async fn refused(&mut self, model: &mut Model, tool: &str, arguments: Value) -> String {
+        let call = call(tool, &arguments);
+        let (text, error) = model.call(tool, arguments).await;
+        assert!(error, "{call}: {text}");
+        self.keeps(&call, &text, usize::MAX);
+        text
+    }
+
+    fn keeps(&mut self, call: &str, text: &str, lines: usize) {
         let all = text.lines().count();
         let mut kept: Vec<&str> = text.lines().take(lines).map(str::trim_end).collect();
         let rest = format!("… {} more lines", all.saturating_sub(lines));
@@ -69,9 +77,8 @@ impl Record {
             kept.push(&rest);
         }
         let kept = kept.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
-        let (call, kept) = (self.shown(&call), self.shown(&kept));
+        let (call, kept) = (self.shown(call), self.shown(&kept));
         write!(self.text, "\n  > {call}\n{kept}\n").expect("a string takes all");
-        text
     }
 
     fn shown(&self, text: &str) -> String {
@@ -84,6 +91,12 @@ impl Record {
         let text: Vec<&str> = self.text.lines().map(str::trim_end).collect();
         std::fs::write(directory.join(name), text.join("\n") + "\n")
     }
+}
+
+fn call(tool: &str, arguments: &Value) -> String {
+    let pairs = arguments.as_object().into_iter().flatten();
+    let shown: Vec<String> = pairs.map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{tool}({})", shown.join(", "))
 }
 
 /// The id in an answer's header.

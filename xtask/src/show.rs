@@ -12,19 +12,17 @@ use crate::cargo::{Build, programs, root, run, target};
 /// Record what sessions do in docs/show
 ///
 /// Wants vim, htop, cc, and Python with `pyte`, which it installs below target/; what is missing is skipped
-/// by name.
+/// by name. The agent that is replaced is one of a debug build, and the one that takes its place is built as it
+/// is shipped, which takes minutes.
 #[derive(Args, Debug)]
-pub(crate) struct Show {
-    /// As the programs are shipped; takes minutes to build
-    #[arg(long)]
-    release: bool,
-}
+pub(crate) struct Show {}
 
 impl Show {
     pub(crate) fn carry_out(&self) -> Result<()> {
-        let programs = programs(if self.release { Build::Release } else { Build::WithTests })?;
+        let newer = programs(Build::Release)?.join("farwire-agent");
+        let programs = programs(Build::WithTests)?;
         let mut show = Command::new(programs.join("farwire-show"));
         show.arg("--out").arg(root().join("docs/show")).arg("--venv").arg(target()?.join("show"));
-        run(show.env("FARWIRE_PROGRAMS", programs))
+        run(show.arg("--newer").arg(newer).env("FARWIRE_PROGRAMS", programs))
     }
 }

@@ -17,6 +17,9 @@ struct Show {
     /// Where Python's `pyte` is installed, if it is not there yet
     #[arg(long)]
     venv: PathBuf,
+    /// An agent of another build, which takes the place of the first
+    #[arg(long)]
+    newer: PathBuf,
 }
 
 #[tokio::main]
@@ -36,7 +39,7 @@ async fn main() -> Result<()> {
     secrets::secrets().await.write(&show.out, "password.txt")?;
     println!("password: known by the terminal, not by its text");
     if there("cc") {
-        replaced::replaced().await.write(&show.out, "replaced.txt")?;
+        replaced::replaced(&show.newer).await.write(&show.out, "replaced.txt")?;
         println!("replaced: the build went on, and its exit code was told");
     } else {
         println!("skipped: replaced: there is no cc");

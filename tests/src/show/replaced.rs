@@ -1,6 +1,9 @@
 //! The agent is replaced by another build while a compiler runs in a session.
 
+use std::path::Path;
+
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{PLAIN, Record, SERVER, id_in, world};
 use crate::Era;
@@ -8,12 +11,13 @@ use crate::world::{began, program_file};
 
 const SOURCE: &str = "#include <stdio.h>\nint main(void) { puts(\"built\"); return 0; }\n";
 
-/// Replaces it as a service manager does: TERM, another file in its place, start.
+/// Replaces it as a service manager does: TERM, another file in its place, start. `newer` is an agent of
+/// another build.
 ///
 /// # Panics
 ///
 /// When the compiler does not live on, or its exit is not told.
-pub async fn replaced() -> Record {
+pub async fn replaced(newer: &Path) -> Record {
     let mut world = world().await;
     let mut record = Record::new(
         "The agent is ended with TERM and another build is started in its place, while a build runs in a session.",
@@ -36,16 +40,16 @@ pub async fn replaced() -> Record {
     assert!(text.contains(" state=running "), "{text}");
 
     let before = world.agent_pid(SERVER);
-    let newer = world.path("farwire-agent-newer");
-    let mut bytes = std::fs::read(program_file("farwire-agent")).expect("the agent");
-    bytes.extend_from_slice(b"another build");
-    std::fs::write(&newer, bytes).expect("a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&newer, mode).expect("a mode");
+    let built = [&program_file("farwire-agent"), newer].map(digest);
+    assert_ne!(built[0], built[1], "one build");
     world.end_agent(SERVER).await;
     assert_eq!(began(before), None);
-    world.start_agent_from(SERVER, &newer).await;
-    record.says("The agent has ended, and another one runs: another process, of another file.");
+    world.start_agent_from(SERVER, newer).await;
+    record.says(&format!(
+        "The agent has ended, and another one runs in its place: another process, of another build (SHA-256 {}, \
+         then {}).",
+        built[0], built[1]
+    ));
 
     let call = json!({"id": id, "until": "^built", "wait": 30});
     record.calls(&mut model, "output", call, 9).await;
@@ -55,4 +59,10 @@ pub async fn replaced() -> Record {
     assert!(since.is_some() && began(shell) == since);
     record.says("The exit code is that of the build, and the shell is the process that it was.");
     record
+}
+
+/// The beginning of a file's digest.
+fn digest(path: impl AsRef<Path>) -> String {
+    let bytes = std::fs::read(path).expect("a program");
+    Sha256::digest(bytes).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

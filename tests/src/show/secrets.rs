@@ -1,11 +1,13 @@
 //! A program that asks for a password is known by the terminal, and not by what it says.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{PLAIN, Record, SERVER, id_in, world};
 use crate::Era;
 
-/// A line that says so, a program that asks so, and `sudo` where it is there.
+/// A line that says so, a program that asks so, and `su` where it can be had.
 ///
 /// # Panics
 ///
@@ -35,12 +37,19 @@ pub async fn secrets() -> Record {
         .await;
     assert!(text.contains(" exit=0 ") && text.contains("13 characters"), "{text}");
     assert!(!text.contains("correct horse"), "{text}");
-    if ["/usr/bin/sudo", "/bin/sudo"].iter().any(|path| std::path::Path::new(path).exists()) {
-        let asks =
-            json!({"id": id, "text": "sudo -k; sudo -u nobody -p 'Password: ' true", "wait": 5});
-        record.calls(&mut model, "session_send", asks, 3).await;
+    // A program that really asks, for a user who is asked.
+    let user = json!({"server": SERVER, "command": "/bin/sh", "user": "nobody", "name": "nobody"});
+    if rustix::process::geteuid().is_root() && Path::new("/bin/su").exists() {
+        let id = id_in(&record.calls(&mut model, "session_open", user, 1).await);
+        model.call("session_send", json!({"id": id, "text": "PS1='$ '"})).await;
+        let asks = json!({"id": id, "text": "su -c id", "wait": 5});
+        let text = record.calls(&mut model, "session_send", asks, 3).await;
+        assert!(text.contains(" state=password program=su"), "{text}");
+        let nothing = json!({"id": id, "keys": ["enter"], "until": "(?m)^\\$ $", "wait": 20});
+        let text = record.calls(&mut model, "session_send", nothing, 3).await;
+        assert!(text.contains(" state=prompt"), "{text}");
     } else {
-        record.says("skipped: there is no sudo here.");
+        record.says("skipped: `su` asks nobody here.");
     }
     record
 }
