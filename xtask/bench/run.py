@@ -8,6 +8,7 @@ Everything listens on loopback and ends with the script. Peers need: sshd, ssh, 
 pty-mcp (pip). dropbear takes keys from the user's home only: ours is added there, and removed again."""
 import argparse, hashlib, json, os, pty, pwd, random, select, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
+import far
 
 TURN = 20
 
@@ -31,22 +32,26 @@ def cpu_ms(pid):
 
 
 class Farwire:
-    def __init__(self, programs, work):
-        self.programs, self.work, self.children = programs, work, []
+    """The three programs. `hosts` has what their commands begin with, where they run on hosts of their own."""
+
+    def __init__(self, programs, work, hosts={}, listen="127.0.0.1:0"):
+        self.programs, self.work, self.children, self.hosts = programs, work, [], hosts
+        os.makedirs(work, exist_ok=True)
         self.home = f"{work}/bridge"
-        relay = self.start([f"{programs}/farwire-relay", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
-                            "--data", f"{work}/relay"], stdout=subprocess.PIPE)
+        relay = self.start([*hosts.get("relay", []), f"{programs}/farwire-relay", "serve", "--listen", listen,
+                            "--http", "127.0.0.1:0", "--data", f"{work}/relay"], stdout=subprocess.PIPE)
         self.relay = relay.pid
         url = relay.stdout.readline().decode().split()[1]
         self.cli(["init", "--relay", "-", "--name", "bench"], url)
         token = json.loads(self.cli(["server", "create", "web-1", "--json"]))["token"]
-        enroll = subprocess.Popen([f"{programs}/farwire-agent", "enroll", "--token", "-", "--state", f"{work}/agent"],
+        at = hosts.get("agent", [])
+        enroll = subprocess.Popen([*at, f"{programs}/farwire-agent", "enroll", "--token", "-", "--state", f"{work}/agent"],
                                   stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         enroll.stdin.write(token.encode())
         enroll.stdin.close()
         while enroll.poll() is None:
             self.cli(["servers"])
-        self.agent = self.start([f"{programs}/farwire-agent", "run", "--state", f"{work}/agent"]).pid
+        self.agent = self.start([*at, f"{programs}/farwire-agent", "run", "--state", f"{work}/agent"]).pid
         while b"online" not in self.cli(["servers"]):
             pass
 
@@ -56,7 +61,7 @@ class Farwire:
         return child
 
     def argv(self, *arguments):
-        return [f"{self.programs}/farwire", "--home", self.home, *arguments]
+        return [*self.hosts.get("cli", []), f"{self.programs}/farwire", "--home", self.home, *arguments]
 
     def cli(self, arguments, text=""):
         return subprocess.run(self.argv(*arguments), input=text.encode(), capture_output=True, check=True).stdout
@@ -274,9 +279,7 @@ def echo(args, farwire, ssh, rows, row):
                 terminal.end()
         for name, values in times.items():
             what = "key and its echo" + (f", beside a flood of {statistics.median(rates[name]):.1f} MB/s" if beside else "")
-            row(what, name, values, "us")
-            values.sort()
-            rows[-1] = (*rows[-1][:3], f"{rows[-1][3]}, p99 {values[int(len(values) * 0.99)]:.0f} us")
+            row(what, name, values, "us", p99=True)
 
 
 def bulk_terminal(farwire, ssh, path, rows, row):
@@ -346,6 +349,9 @@ def living_shell(args, farwire, ssh, rows, row):
 
 PARTS = ("idle", "mcp", "oneshot", "bulk", "terminal", "shell", "echo", "memory", "swarm")
 
+# In network namespaces, as root; see far.py.
+FAR = ("loss", "rate", "rebind")
+
 
 def main():
     ap = argparse.ArgumentParser()
@@ -354,7 +360,8 @@ def main():
     ap.add_argument("--user", default=pwd.getpwuid(os.getuid()).pw_name, help="whom the peers log in as; one without start-up files is fair")
     ap.add_argument("--pty-mcp", default=shutil.which("pty-mcp"), help="the program, for its first answer")
     ap.add_argument("--agents", type=int, default=1000, help="how many idle agents to simulate; 0 for none")
-    ap.add_argument("--only", default=",".join(PARTS), help="of these, with commas between: %(default)s")
+    ap.add_argument("--only", default=",".join(PARTS), help="of these, with commas between: %(default)s; and loss, rate, rebind")
+    ap.add_argument("--link", help="for loss, rate and rebind, where the kernel has no netem: see far.py")
     ap.add_argument("--out")
     args = ap.parse_args()
     work = tempfile.mkdtemp(prefix="farwire-bench-")
@@ -373,14 +380,18 @@ def main():
 
 
 def measure(args, work, farwire, ssh, rows):
-    def row(what, system, values, unit):
+    def row(what, system, values, unit, p99=False):
         values = sorted(values)
-        p95 = values[min(len(values) - 1, int(len(values) * 0.95))]
-        rows.append((what, system, f"{statistics.median(values):.2f} {unit}", f"{p95:.2f} {unit}"))
+        at = lambda share: f"{values[min(len(values) - 1, int(len(values) * share))]:.2f} {unit}"
+        last = f", p99 {at(0.99)}" if p99 else ""
+        rows.append((what, system, f"{statistics.median(values):.2f} {unit}", f"{at(0.95)}{last}"))
 
     parts = args.only.split(",")
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in PARTS + FAR]
     assert not unknown, f"no such parts: {unknown}"
+    if away := [part for part in parts if part in FAR]:
+        far.measure(args, away, work, Farwire, Terminal, row)
+        parts = [part for part in parts if part not in FAR]
     path = f"{work}/bulk"
     line = b"".join(b"%07d the quick brown fox jumps over the lazy dog, again and again\n" % n for n in range(20000))
     data = (line * (200_000_000 // len(line) + 1))[:200_000_000]

@@ -19,7 +19,8 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::BEAT;
 use farwire_protocol::streams::session::hands::Hands;
 use farwire_protocol::streams::session::{
-    Attach, Attached, Ended, KEYS, KEYS_WINDOW, Request, Size, TERMINAL, ToAgent, ToBridge,
+    Attach, Attached, Ended, KEYS, KEYS_WINDOW, LIVELY, PULSE, Request, Size, TERMINAL, ToAgent,
+    ToBridge,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -478,7 +479,12 @@ impl Up<'_> {
         }
         writer.message(&message(&ToAgent::Seen(0)));
         writer.flush().await?;
+        let (mut last, mut lively) = ((0, 0), Instant::now());
         loop {
+            let now = (sent, self.seen.said);
+            if std::mem::replace(&mut last, now) != now {
+                lively = Instant::now() + LIVELY;
+            }
             let taken = self.acks.borrow_and_update().unwrap_or(0);
             self.unsent.forget(taken);
             let full = sent >= taken + KEYS_WINDOW;
@@ -502,6 +508,9 @@ impl Up<'_> {
                 },
                 changed = self.acks.changed(), if full => changed.map_err(|_| gone())?,
                 shown = self.seen.due() => writer.message(&self.seen.say(shown)),
+                () = sleep(PULSE), if Instant::now() < lively => {
+                    writer.message(&message(&ToAgent::Seen(self.seen.said)));
+                }
             }
             writer.flush().await?;
         }

@@ -39,6 +39,13 @@ pub const TEXT: u8 = 2;
 /// How many bytes a bridge may have sent on [`KEYS`] beyond the last acknowledged one.
 pub const KEYS_WINDOW: u64 = 256 * 1024;
 
+/// For so long after something was typed or said, neither end is silent for longer than a [`PULSE`].
+pub const LIVELY: core::time::Duration = core::time::Duration::from_secs(2);
+
+/// A NAT that has given one end another port passes nothing on to it until that end speaks: while a
+/// terminal is in use it soon does.
+pub const PULSE: core::time::Duration = core::time::Duration::from_millis(100);
+
 /// What is typed in one exchange has at most as many bytes.
 pub const SEND_LIMIT: usize = 64 * 1024;
 

@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::run::{BEAT, Delivery};
 use farwire_protocol::streams::session::{
-    Attach, Attached, KEYS, Size as SizeMessage, TERMINAL, ToAgent, ToBridge,
+    Attach, Attached, KEYS, LIVELY, PULSE, Size as SizeMessage, TERMINAL, ToAgent, ToBridge,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
@@ -245,6 +245,7 @@ impl Serving<'_> {
         resized.mark_unchanged();
         let mut acked = *taken.borrow();
         let mut ack_at = None;
+        let (mut spoke, mut lively) = (Instant::now(), Instant::now() + LIVELY);
         loop {
             let until = match &*phase.borrow() {
                 Phase::Ended { output_end, .. } => Some(*output_end),
@@ -255,14 +256,12 @@ impl Serving<'_> {
             let bytes = fill(&mut log, until, room, writer);
             self.pace().sent(bytes, Instant::now());
             if until.is_some_and(|until| log.offset() >= until) {
-                if let Phase::Failed(failure) = &*phase.borrow() {
-                    return Err(failure.clone());
-                }
-                let mut counts = Counts::default();
-                counts.set(TERMINAL, log.offset());
-                return finish(writer, counts, ended(&self.job, &self.who)?).await;
+                return self.end(log.offset(), writer).await;
             }
             let now = *taken.borrow_and_update();
+            if bytes > 0 || now > acked {
+                lively = Instant::now() + LIVELY;
+            }
             let due = ack_at.is_some_and(|at| Instant::now() >= at);
             if now > acked && (writer.waiting() > 0 || now - acked >= ACK_STEP || due) {
                 writer.message(&message(&ToBridge::Ack(now)));
@@ -272,6 +271,7 @@ impl Serving<'_> {
             }
             if writer.waiting() > 0 {
                 log = self.pass_on(log, writer).await?;
+                spoke = Instant::now();
                 continue;
             }
             let waiting = self.job.spool.stats().end.saturating_sub(log.offset());
@@ -298,9 +298,25 @@ impl Serving<'_> {
                 }
                 _ = hands.changed() => self.tell_hands(writer),
                 () = at(ack_at) => {}
-                () = sleep(BEAT) => writer.message(&message(&ToBridge::Beat)),
+                () = sleep_until(spoke + if spoke < lively { PULSE } else { BEAT }) => {
+                    writer.message(&message(&ToBridge::Beat));
+                }
             }
         }
+    }
+
+    /// All that it said was sent: how it ended is what remains.
+    async fn end<W: AsyncWrite + Unpin>(
+        &self,
+        offset: u64,
+        writer: &mut Writer<W>,
+    ) -> Result<(), Failure> {
+        if let Phase::Failed(failure) = &*self.job.phase().borrow() {
+            return Err(failure.clone());
+        }
+        let mut counts = Counts::default();
+        counts.set(TERMINAL, offset);
+        finish(writer, counts, ended(&self.job, &self.who)?).await
     }
 
     /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.

@@ -118,7 +118,10 @@ impl Pace {
         if until > self.sent {
             return false;
         }
-        self.told = true;
+        if std::mem::replace(&mut self.told, true) && until <= self.seen {
+            // It says no more than that it is there.
+            return true;
+        }
         if until > self.seen {
             self.moved = Some(now);
         }
