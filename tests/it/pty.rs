@@ -182,6 +182,16 @@ async fn separate_streams_are_no_terminal_and_are_read_apart() {
     let text = call(&mut model, "pty_read", read).await;
     assert!(text.ends_with("]\nend\n"), "{text}");
     refused(&mut model, "pty_write", json!({"session_id": id, "data": "x"}), "already_ended").await;
+    // What cannot be kept is not promised.
+    for (name, value) in [("rate_limit_bps", 100), ("input_rate_bps", 100), ("idle_timeout_sec", 9)]
+    {
+        let mut asked = json!({"server": "web-1", "command": "cat", "separate_streams": true});
+        asked[name] = json!(value);
+        refused(&mut model, "pty_spawn", asked, "invalid_argument").await;
+    }
+    let looks = json!({"server": "web-1", "command": "cat", "separate_streams": true, "scope": "read-only"});
+    let id = spawn(&mut model, looks).await;
+    refused(&mut model, "pty_write", json!({"session_id": id, "data": "x"}), "input_locked").await;
 }
 
 #[tokio::test]

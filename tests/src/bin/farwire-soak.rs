@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use farwire_tests::simulated;
 use farwire_tests::trials::{crowd, kills, restarts, shells};
@@ -86,9 +86,9 @@ async fn main() -> Result<()> {
             println!("{unmarked} commands in shells without: no exit claimed");
         }
         Trial::Sessions { count, program, each, all } => {
-            // Agent and holders have a few descriptors for each.
-            files(8 * count as u64 + 1_024)?;
-            let _room = match crowd::Room::make(count) {
+            // The agent has three descriptors for each: the terminal, the log, and what is kept of it.
+            let room = files(3 * count as u64 + 1_024).and_then(|()| crowd::Room::make(count));
+            let _room = match room {
                 Ok(room) => room,
                 Err(why) => {
                     println!("skipped: sessions --count {count}: {why}");
@@ -118,10 +118,11 @@ fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// Raises the limit of open files, for the programs too.
-fn files(wanted: u64) -> Result<()> {
+/// Raises the limit of open files, for the programs too; says why not, where the system does not let us.
+fn files(wanted: u64) -> std::result::Result<(), String> {
     let now = getrlimit(Resource::Nofile);
     let maximum = now.maximum.map(|most| most.max(wanted));
     let raised = Rlimit { current: maximum, maximum };
-    setrlimit(Resource::Nofile, raised).context("the limit of open files cannot be raised")
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|error| format!("the limit of open files cannot be raised to {wanted}: {error}"))
 }

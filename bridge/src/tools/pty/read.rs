@@ -50,23 +50,11 @@ impl Tool for PtyRead {
     }
 }
 
-/// The arguments of `pty_read_stdout`.
+/// The arguments of `pty_read_stdout`: those of `pty_read`.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PtyReadStdout {
-    /// Session id, e.g. r12.
-    pub session_id: String,
-    /// For whom you act.
-    pub owner: Option<String>,
-    /// Needed while a client is attached; has a cursor of its own.
-    pub client_id: Option<String>,
-    /// Wait for output (default 1000, or as set at spawn).
-    pub timeout_ms: Option<u64>,
-    /// Bytes (default 7500).
-    pub max_bytes: Option<u32>,
-    /// text (default, clean) or json (raw, escaped).
-    pub format: Option<Format>,
-}
+#[serde(transparent)]
+#[schemars(transparent)]
+pub struct PtyReadStdout(PtyRead);
 
 impl Tool for PtyReadStdout {
     const NAME: &'static str = "pty_read_stdout";
@@ -75,29 +63,15 @@ impl Tool for PtyReadStdout {
     const EFFECT: Effect = TAKES;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        let Self { session_id, owner, client_id, timeout_ms, max_bytes, format } = self;
-        let read = PtyRead { session_id, owner, client_id, timeout_ms, max_bytes, format };
-        take(desk, caller, Side::Out, Self::NAME, read).await
+        take(desk, caller, Side::Out, Self::NAME, self.0).await
     }
 }
 
-/// The arguments of `pty_read_stderr`.
+/// The arguments of `pty_read_stderr`: those of `pty_read`.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PtyReadStderr {
-    /// Session id, e.g. r12.
-    pub session_id: String,
-    /// For whom you act.
-    pub owner: Option<String>,
-    /// Needed while a client is attached; has a cursor of its own.
-    pub client_id: Option<String>,
-    /// Wait for output (default 1000, or as set at spawn).
-    pub timeout_ms: Option<u64>,
-    /// Bytes (default 7500).
-    pub max_bytes: Option<u32>,
-    /// text (default, clean) or json (raw, escaped).
-    pub format: Option<Format>,
-}
+#[serde(transparent)]
+#[schemars(transparent)]
+pub struct PtyReadStderr(PtyRead);
 
 impl Tool for PtyReadStderr {
     const NAME: &'static str = "pty_read_stderr";
@@ -107,9 +81,7 @@ impl Tool for PtyReadStderr {
     const EFFECT: Effect = TAKES;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        let Self { session_id, owner, client_id, timeout_ms, max_bytes, format } = self;
-        let read = PtyRead { session_id, owner, client_id, timeout_ms, max_bytes, format };
-        take(desk, caller, Side::Err, Self::NAME, read).await
+        take(desk, caller, Side::Err, Self::NAME, self.0).await
     }
 }
 

@@ -298,6 +298,15 @@ impl PtySpawn {
         if labels.read_only == Some(true) && self.startup_input.is_some() {
             return Err(Failure::new(Kind::InputLocked, "a read-only session takes no input"));
         }
+        if self.rate_limit_bps.or(self.input_rate_bps).is_some() {
+            let text = "rate_limit_bps and input_rate_bps are of terminals: separate streams have no rates";
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
+        if self.idle_timeout_sec.is_some() {
+            let text =
+                "idle_timeout_sec is of terminals: for separate streams there is spawn_timeout_sec";
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
         let start = run::Start {
             request: random_nonce()?,
             instance: client.instance(&server).await?,

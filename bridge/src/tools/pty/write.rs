@@ -49,6 +49,9 @@ pub(super) async fn input(
             .with_hint("write it to a file on the server in several calls, and use that"));
     }
     let written = match place {
+        Place::Pipe(pipe) if pipe.labels.read_only == Some(true) => {
+            return Err(Failure::new(Kind::InputLocked, "this session is read-only"));
+        }
         Place::Pipe(pipe) => pipe.write(data, PATIENCE).await?,
         Place::Terminal(found) => typed(desk, found, data, who).await?,
     };
