@@ -6,13 +6,14 @@
 //! ```text
 //!     ESC ] 133 ; A ; NONCE BEL      the prompt begins
 //!     ESC ] 133 ; B ; NONCE BEL      and ends: a command can be typed
-//!     ESC ] 133 ; C ; NONCE BEL      it is carried out; what follows is its output
-//!     ESC ] 133 ; D ; NONCE ; 7 BEL  it has ended with 7; its output ended before this
+//!     ESC ] 133 ; C ; NONCE ; 3 BEL  the third is carried out; what follows is its output
+//!     ESC ] 133 ; D ; NONCE ; 7 ; 3 BEL  it has ended with 7; its output ended before this
 //!     ESC ] 133 ; E ; NONCE ; text BEL   what it was, with `%xx` for what would not fit
 //! ```
 //!
 //! That is the form of FinalTerm's marks, which terminals pass over; the nonce is what output cannot
-//! know. Marks with another one, or none, are output like any other.
+//! know. Marks with another one, or none, are output like any other; so are those of this session that a
+//! command prints from a recording of it: while one is carried out, only its own end is believed.
 //!
 //! One state machine reads every byte once, mostly by looking for the next ESC.
 
@@ -110,6 +111,8 @@ pub(crate) struct Marks {
     seen: bool,
     commands: VecDeque<Command>,
     count: u64,
+    /// The number that the shell gave to the last command, if it counts them.
+    number: Option<u64>,
     /// The text of the command that is about to begin.
     text: Option<String>,
     /// Where the shell was when it last waited.
@@ -129,6 +132,7 @@ impl Marks {
             seen: false,
             commands: VecDeque::new(),
             count: 0,
+            number: None,
             text: None,
             cwd: None,
             old_until: 0,
@@ -265,17 +269,35 @@ impl Marks {
             return;
         }
         let rest = parts.next().unwrap_or_default();
-        let began = self.began;
+        let (began, running) = (self.began, self.phase == Phase::Running);
+        match what {
+            b"A" if !running => self.phase = Phase::Prompting,
+            b"B" if !running => self.phase = Phase::Waiting,
+            b"C" if self.is_next(number(rest)) => self.begin(next),
+            b"D" => {
+                let (exit, of) = match rest.iter().position(|byte| *byte == b';') {
+                    Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
+                    None => (rest, None),
+                };
+                if of.and_then(number) != self.number {
+                    return;
+                }
+                self.finish(began, self.time(next), exit);
+            }
+            b"E" if !running => self.name(rest),
+            _ => return,
+        }
         found.changed = true;
         self.seen = true;
-        match what {
-            b"A" => self.phase = Phase::Prompting,
-            b"B" => self.phase = Phase::Waiting,
-            b"C" => self.begin(next),
-            b"D" => self.finish(began, self.time(next), rest),
-            b"E" => self.name(rest),
-            _ => {}
+    }
+
+    /// Whether a command with this number can begin now. It is the last one from then on.
+    fn is_next(&mut self, number: Option<u64>) -> bool {
+        let next = number > self.number || (number, self.number) == (None, None);
+        if next {
+            self.number = number;
         }
+        next
     }
 
     fn begin(&mut self, start: u64) {
@@ -299,7 +321,7 @@ impl Marks {
         {
             last.end = Some(end);
             last.ended = now;
-            last.exit = std::str::from_utf8(exit).ok().and_then(|exit| exit.parse().ok());
+            last.exit = number(exit);
         }
         self.phase = Phase::Prompting;
     }
@@ -338,6 +360,11 @@ fn query(parameters: &[u8], last: u8) -> Option<Query> {
         (b"6", b'n') => Some(Query::Cursor),
         _ => None,
     }
+}
+
+/// A number in decimal digits.
+fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Text with `%xx` in it.

@@ -123,6 +123,16 @@ pub async fn marked(rounds: u32) -> u32 {
                 assert_eq!(shown, output, "{shell}: {setting}: {line}: {text}");
                 count += 1;
             }
+            // All that the session has said, with the marks of all commands before.
+            let recording = world.path(&format!("{shell}.recording"));
+            let said = world.farwire(&["output", &id]).await.stdout;
+            std::fs::write(&recording, said).expect("a file");
+            let line = format!("cat {}; sh -c 'exit 7'", recording.display());
+            let (text, error) = model.call("session_send", json!({"id": id, "text": line})).await;
+            let said =
+                text.lines().next().is_some_and(|line| line.contains(" state=prompt exit=7 "));
+            assert!(!error && said, "{shell}: {setting}: a recording: {text}");
+            count += 1;
         }
     }
     count

@@ -52,6 +52,24 @@ fn output_that_imitates_marks_is_output() {
 }
 
 #[test]
+fn a_recording_of_the_session_itself_ends_nothing() {
+    let mut marks = Marks::new(Some("n"));
+    let first = [mark("A;n"), mark("B;n"), mark("C;n;1"), "a".into(), mark("D;n;0;1")].concat();
+    let prompt = [mark("A;n"), mark("B;n")].concat();
+    read(&mut marks, &[&first, &prompt, &mark("C;n;2")].map(String::as_str).concat());
+    for replayed in [&first, &prompt, &mark("D;n;0"), &mark("E;n;x"), &mark("C;n;2"), &mark("C;n")]
+    {
+        assert!(!read(&mut marks, replayed).changed, "{replayed:?}");
+        assert_eq!((marks.phase(), marks.ended()), (Phase::Running, 1));
+    }
+    read(&mut marks, &mark("D;n;5;2"));
+    assert_eq!(marks.commands().next_back().unwrap().exit, Some(5));
+    // At the prompt, from the background.
+    read(&mut marks, &[prompt, mark("D;n;0;1"), mark("C;n;1")].concat());
+    assert_eq!((marks.phase(), marks.ended()), (Phase::Waiting, 2));
+}
+
+#[test]
 fn a_line_of_several_commands_is_one() {
     let mut marks = Marks::new(Some("n"));
     let text = [mark("C;n"), "a".into(), mark("C;n"), "b".into(), mark("D;n;3")].concat();

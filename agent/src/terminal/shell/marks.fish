@@ -1,11 +1,13 @@
 set -g __farwire_nonce $FARWIRE_MARKS
+set -g __farwire_count 0
 set -e FARWIRE_MARKS
 function __farwire_begins --on-event fish_preexec
     set -l text (string sub -l 2000 -- "$argv[1]" | string replace -a '%' '%25' | string replace -a \e '%1b' | string replace -a \a '%07' | string replace -a \x18 '%18' | string replace -a \x1a '%1a' | string join '%0a')
-    printf '\e]133;E;%s;%s\a\e]133;C;%s\a' $__farwire_nonce $text $__farwire_nonce >/dev/tty
+    set __farwire_count (math $__farwire_count + 1)
+    printf '\e]133;E;%s;%s\a\e]133;C;%s;%s\a' $__farwire_nonce $text $__farwire_nonce $__farwire_count >/dev/tty
 end
 function __farwire_ended --on-event fish_postexec
-    printf '\e]133;D;%s;%s\a' $__farwire_nonce $status >/dev/tty
+    printf '\e]133;D;%s;%s;%s\a' $__farwire_nonce $status $__farwire_count >/dev/tty
     __farwire_wrap
 end
 function __farwire_wrap
