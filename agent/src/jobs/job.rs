@@ -4,7 +4,7 @@
 //! watches the phase, writes standard input, or asks for a stop.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use farwire_protocol::cbor::{self, Blob};
@@ -12,8 +12,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
-use farwire_protocol::streams::session::hands::{Labels, Limits, Lost, Policy, Way};
-use minicbor::{Decode, Encode};
+use farwire_protocol::streams::session::hands::{Limits, Lost};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::holder::message::{End, Order};
@@ -25,15 +24,15 @@ use crate::os::clock::{boottime, unix_millis};
 use crate::os::input::Input;
 use crate::os::pty::{self, Size};
 use crate::spool::{Memory, Spool};
-use crate::terminal::hands::{Actor, Transfer};
-use crate::terminal::{Beginning, Filed, Terminal};
+use crate::terminal::Terminal;
+use crate::terminal::hands::Actor;
 
+mod input;
+mod note;
 mod plan;
 
+use note::{NOTE, Note, TerminalNote};
 pub(crate) use plan::Plan;
-
-/// No note is longer.
-const NOTE: usize = 16 << 10;
 
 /// So many conversations about one job are remembered by the next agent.
 const CONVERSATIONS: usize = 16;
@@ -88,9 +87,6 @@ pub(crate) struct Past {
 /// Conversations about a job, with what each is for.
 pub(crate) type Conversations = Vec<(Nonce, Delivery)>;
 
-/// No input is ever passed on.
-static NOTHING: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
-
 /// Who holds the program.
 #[derive(Debug, Default)]
 enum Place {
@@ -113,141 +109,6 @@ enum Stdin {
     Waiting,
     Open(Arc<Input>),
     Closed,
-}
-
-/// What the next agent has to know of a job, kept by its holder.
-#[derive(Debug, Decode, Encode)]
-#[cbor(map)]
-struct Note {
-    #[n(0)]
-    owner: Owner,
-    #[n(1)]
-    command: String,
-    #[n(2)]
-    user: String,
-    #[n(3)]
-    uid: u32,
-    #[n(4)]
-    asked: u64,
-    #[n(5)]
-    piped: bool,
-    #[n(6)]
-    conversations: Conversations,
-    #[n(7)]
-    terminal: Option<TerminalNote>,
-}
-
-/// The same of a session's terminal.
-#[derive(Debug, Decode, Encode)]
-#[cbor(map)]
-struct TerminalNote {
-    #[n(0)]
-    name: String,
-    #[n(1)]
-    nonce: Option<String>,
-    #[n(2)]
-    labels: Option<Labels>,
-    #[n(3)]
-    limits: Option<Limits>,
-    #[n(4)]
-    policy: Option<Policy>,
-    #[n(5)]
-    transfer: Option<TransferNote>,
-}
-
-/// The last change of a lease. The lease itself does not outlive the agent: its holder has to ask again.
-#[derive(Debug, Decode, Encode)]
-#[cbor(map)]
-struct TransferNote {
-    #[n(0)]
-    way: Way,
-    #[n(1)]
-    from: Option<ActorNote>,
-    #[n(2)]
-    to: Option<ActorNote>,
-    #[n(3)]
-    reason: Option<String>,
-    #[n(4)]
-    at: u64,
-}
-
-#[derive(Debug, Decode, Encode)]
-#[cbor(map)]
-struct ActorNote {
-    #[n(0)]
-    owner: Owner,
-    #[n(1)]
-    client: Option<String>,
-}
-
-impl From<&Actor> for ActorNote {
-    fn from(actor: &Actor) -> Self {
-        let client = actor.client.as_deref().map(str::to_owned);
-        Self { owner: (*actor.owner).clone(), client }
-    }
-}
-
-impl From<ActorNote> for Actor {
-    fn from(note: ActorNote) -> Self {
-        Self { owner: Arc::new(note.owner), client: note.client.map(Arc::from) }
-    }
-}
-
-impl From<&Transfer> for TransferNote {
-    fn from(transfer: &Transfer) -> Self {
-        Self {
-            way: transfer.way,
-            from: transfer.from.as_ref().map(ActorNote::from),
-            to: transfer.to.as_ref().map(ActorNote::from),
-            reason: transfer.reason.clone(),
-            at: micros(transfer.at),
-        }
-    }
-}
-
-impl From<TransferNote> for Transfer {
-    fn from(note: TransferNote) -> Self {
-        Self {
-            way: note.way,
-            from: note.from.map(Actor::from),
-            to: note.to.map(Actor::from),
-            reason: note.reason,
-            at: Duration::from_micros(note.at),
-        }
-    }
-}
-
-impl TerminalNote {
-    fn of(terminal: &Terminal) -> Self {
-        let filed = terminal.filed().clone();
-        let hands = terminal.hands();
-        Self {
-            name: terminal.name.clone(),
-            nonce: terminal.nonce.clone(),
-            labels: Some(filed.labels),
-            limits: Some(filed.limits),
-            policy: Some(hands.policy()),
-            transfer: hands.transfer().map(TransferNote::from),
-        }
-    }
-
-    /// The terminal as the next agent has it.
-    fn recalled(self, size: Size) -> Beginning {
-        let filed = Filed {
-            labels: self.labels.unwrap_or_default(),
-            limits: self.limits.unwrap_or_default(),
-            recovered_ms: Some(unix_millis()),
-            lost: None,
-        };
-        Beginning {
-            name: self.name,
-            nonce: self.nonce,
-            size,
-            filed,
-            policy: self.policy.unwrap_or(Policy::UserPriority),
-            transfer: self.transfer.map(Transfer::from),
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -584,84 +445,11 @@ impl Job {
         Stopped::Signalled
     }
 
-    /// How far standard input has been passed on, and a way to wait for more.
-    pub(crate) fn written(&self) -> watch::Receiver<u64> {
-        self.written.as_ref().unwrap_or(&NOTHING).subscribe()
-    }
-
-    /// Passes on standard input. A program that wants no more gets none, and that is no error.
-    pub(crate) async fn write(&self, bytes: &[u8]) {
-        if self.written.is_none() {
-            return;
-        }
-        if self.started().await.is_err() {
-            return;
-        }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let Some(pipe) = self.stdin() else { break };
-            // A full pipe when this is cancelled: what was taken is counted.
-            match pipe.try_write(rest) {
-                Ok(taken) => {
-                    rest = rest.get(taken..).unwrap_or_default();
-                    self.passed(taken);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if pipe.writable().await.is_err() {
-                        break;
-                    }
-                }
-                Err(_) => {
-                    self.let_go_of_stdin();
-                    break;
-                }
-            }
-        }
-        self.passed(rest.len());
-    }
-
-    /// So many bytes of standard input have been passed on.
-    pub(crate) fn passed(&self, bytes: usize) {
-        if let Some(written) = &self.written {
-            self.spool.add_input(bytes as u64);
-            written.send_modify(|written| *written += bytes as u64);
-        }
-    }
-
-    /// The master of its terminal, while it runs.
-    pub(crate) fn master(&self) -> Option<Arc<Input>> {
-        self.terminal.as_ref().and_then(|_| self.stdin())
-    }
-
     /// The process that was started, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         match *self.phase.borrow() {
             Phase::Running(pid) => Some(pid),
             _ => None,
-        }
-    }
-
-    fn stdin(&self) -> Option<Arc<Input>> {
-        match &*lock(&self.stdin) {
-            Stdin::Open(pipe) => Some(pipe.clone()),
-            Stdin::Waiting | Stdin::Closed => None,
-        }
-    }
-
-    /// Nothing more can be passed on.
-    pub(crate) fn let_go_of_stdin(&self) {
-        let before = std::mem::replace(&mut *lock(&self.stdin), Stdin::Closed);
-        if let Stdin::Open(_) = before
-            && let Place::Held(line) = &*lock(&self.place)
-        {
-            line.order(&Order::CloseInput(self.id));
-        }
-    }
-
-    /// Ends standard input, when the bridge has ended it and everything before has been passed on.
-    pub(crate) async fn close_stdin(&self) {
-        if self.started().await.is_ok() {
-            self.let_go_of_stdin();
         }
     }
 

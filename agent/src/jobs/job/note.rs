@@ -1,0 +1,153 @@
+//! What the next agent has to know of a job. Its holder keeps it, and does not read it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
+use minicbor::{Decode, Encode};
+
+use super::Conversations;
+use crate::holder::micros;
+use crate::jobs::owner::Owner;
+use crate::os::clock::unix_millis;
+use crate::os::pty::Size;
+use crate::terminal::hands::{Actor, Transfer};
+use crate::terminal::{Beginning, Filed, Terminal};
+
+/// No note is longer.
+pub(super) const NOTE: usize = 16 << 10;
+
+/// What the next agent has to know of a job, kept by its holder.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+pub(super) struct Note {
+    #[n(0)]
+    pub(super) owner: Owner,
+    #[n(1)]
+    pub(super) command: String,
+    #[n(2)]
+    pub(super) user: String,
+    #[n(3)]
+    pub(super) uid: u32,
+    #[n(4)]
+    pub(super) asked: u64,
+    #[n(5)]
+    pub(super) piped: bool,
+    #[n(6)]
+    pub(super) conversations: Conversations,
+    #[n(7)]
+    pub(super) terminal: Option<TerminalNote>,
+}
+
+/// The same of a session's terminal.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+pub(super) struct TerminalNote {
+    #[n(0)]
+    name: String,
+    #[n(1)]
+    nonce: Option<String>,
+    #[n(2)]
+    labels: Option<Labels>,
+    #[n(3)]
+    limits: Option<Limits>,
+    #[n(4)]
+    policy: Option<Policy>,
+    #[n(5)]
+    transfer: Option<TransferNote>,
+}
+
+/// The last change of a lease. The lease itself does not outlive the agent: its holder has to ask again.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct TransferNote {
+    #[n(0)]
+    way: Way,
+    #[n(1)]
+    from: Option<ActorNote>,
+    #[n(2)]
+    to: Option<ActorNote>,
+    #[n(3)]
+    reason: Option<String>,
+    #[n(4)]
+    at: u64,
+}
+
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct ActorNote {
+    #[n(0)]
+    owner: Owner,
+    #[n(1)]
+    client: Option<String>,
+}
+
+impl From<&Actor> for ActorNote {
+    fn from(actor: &Actor) -> Self {
+        let client = actor.client.as_deref().map(str::to_owned);
+        Self { owner: (*actor.owner).clone(), client }
+    }
+}
+
+impl From<ActorNote> for Actor {
+    fn from(note: ActorNote) -> Self {
+        Self { owner: Arc::new(note.owner), client: note.client.map(Arc::from) }
+    }
+}
+
+impl From<&Transfer> for TransferNote {
+    fn from(transfer: &Transfer) -> Self {
+        Self {
+            way: transfer.way,
+            from: transfer.from.as_ref().map(ActorNote::from),
+            to: transfer.to.as_ref().map(ActorNote::from),
+            reason: transfer.reason.clone(),
+            at: micros(transfer.at),
+        }
+    }
+}
+
+impl From<TransferNote> for Transfer {
+    fn from(note: TransferNote) -> Self {
+        Self {
+            way: note.way,
+            from: note.from.map(Actor::from),
+            to: note.to.map(Actor::from),
+            reason: note.reason,
+            at: Duration::from_micros(note.at),
+        }
+    }
+}
+
+impl TerminalNote {
+    pub(super) fn of(terminal: &Terminal) -> Self {
+        let filed = terminal.filed().clone();
+        let hands = terminal.hands();
+        Self {
+            name: terminal.name.clone(),
+            nonce: terminal.nonce.clone(),
+            labels: Some(filed.labels),
+            limits: Some(filed.limits),
+            policy: Some(hands.policy()),
+            transfer: hands.transfer().map(TransferNote::from),
+        }
+    }
+
+    /// The terminal as the next agent has it.
+    pub(super) fn recalled(self, size: Size) -> Beginning {
+        let filed = Filed {
+            labels: self.labels.unwrap_or_default(),
+            limits: self.limits.unwrap_or_default(),
+            recovered_ms: Some(unix_millis()),
+            lost: None,
+        };
+        Beginning {
+            name: self.name,
+            nonce: self.nonce,
+            size,
+            filed,
+            policy: self.policy.unwrap_or(Policy::UserPriority),
+            transfer: self.transfer.map(Transfer::from),
+        }
+    }
+}
