@@ -14,9 +14,9 @@ pub(crate) mod keeper;
 mod lines;
 pub(crate) mod owner;
 mod record;
+mod table;
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::OsString;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -34,10 +34,11 @@ use tokio_util::task::TaskTracker;
 use crate::jobs::files::Files;
 use crate::jobs::holders::{Holders, Launch};
 use crate::jobs::job::{Job, Phase, Plan};
-use crate::jobs::journal::{Asked, Journal, Past};
+use crate::jobs::journal::{Asked, Journal};
 use crate::jobs::keeper::Kept;
 use crate::jobs::owner::Owner;
 use crate::jobs::record::Record;
+use crate::jobs::table::Table;
 use crate::spool::{Memory, Spool};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
@@ -53,24 +54,6 @@ const SESSIONS: usize = 10_000;
 /// How long a job is kept after its end, where nothing else is said of it.
 pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
-const KEPT: usize = 4_096;
-
-/// Output is brought within its bounds after so many starts.
-const BOUND_EVERY: u32 = 64;
-
-/// So much output of all jobs is kept at most; that of the oldest that ended goes first.
-const KEPT_BYTES: u64 = 2 << 30;
-
-/// So much output of jobs that ended is kept in memory at most.
-const KEPT_MEMORY: usize = 4 << 20;
-
-/// How long a stop that overtook its request makes sure that it never starts.
-const TOMBSTONE: Duration = Duration::from_secs(120);
-
-/// So many tombstones one owner may have.
-const TOMBSTONES: usize = 1024;
-
 /// Under which id something is asked for, of which agent process, and what it is.
 struct Asking {
     request: Nonce,
@@ -81,7 +64,7 @@ struct Asking {
 /// Every job of this agent process.
 #[derive(Debug)]
 pub(crate) struct Jobs {
-    inner: Mutex<Inner>,
+    table: Mutex<Table>,
     directory: PathBuf,
     /// Where what is kept of sessions is.
     files: PathBuf,
@@ -95,19 +78,6 @@ pub(crate) struct Jobs {
     sessions: usize,
 }
 
-#[derive(Debug)]
-struct Inner {
-    jobs: HashMap<Nonce, Arc<Job>>,
-    /// In the order in which they were asked for.
-    order: VecDeque<Nonce>,
-    tombstones: HashMap<(Arc<Owner>, Nonce), Instant>,
-    journal: Journal,
-    /// So many starts since the output was last brought within its bounds.
-    starts: u32,
-    /// Jobs that were forgotten, and may have files.
-    forgotten: Vec<Nonce>,
-}
-
 impl Jobs {
     /// Opens the journal. Holders are started by `launch`.
     pub(crate) fn open(state: &Path, instance: Nonce, launch: Launch) -> Result<Self, Failure> {
@@ -118,7 +88,7 @@ impl Jobs {
             .recursive(true)
             .create(&directory)
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", directory.display())))?;
-        let inner = Inner {
+        let table = Table {
             jobs: HashMap::new(),
             order: VecDeque::new(),
             tombstones: HashMap::new(),
@@ -127,7 +97,7 @@ impl Jobs {
             forgotten: Vec::new(),
         };
         Ok(Self {
-            inner: Mutex::new(inner),
+            table: Mutex::new(table),
             directory,
             files: state.join("sessions"),
             shell: shell::prepare(state)?,
@@ -168,16 +138,16 @@ impl Jobs {
             tracing::info!(jobs = adopted.len(), "taken over from the agent before");
         }
         let past = if found.left_alone { Vec::new() } else { self.past(&adopted) };
-        let mut inner = self.lock();
+        let mut table = self.lock();
         for job in past {
-            inner.journal.recall(&job.owner, job.id);
-            inner.jobs.insert(job.id, job.clone());
-            inner.order.push_back(job.id);
+            table.journal.recall(&job.owner, job.id);
+            table.jobs.insert(job.id, job.clone());
+            table.order.push_back(job.id);
         }
         for job in adopted {
-            inner.journal.recall(&job.owner, job.id);
-            inner.jobs.insert(job.id, job.clone());
-            inner.order.push_back(job.id);
+            table.journal.recall(&job.owner, job.id);
+            table.jobs.insert(job.id, job.clone());
+            table.order.push_back(job.id);
             self.recall_events(&job);
             let run = job.terminal.is_none();
             let turn = run.then(|| self.turns.clone().try_acquire_owned());
@@ -190,9 +160,9 @@ impl Jobs {
             });
         }
         if !found.left_alone {
-            inner.sweep(&self.directory);
+            table.sweep(&self.directory);
         }
-        drop(inner);
+        drop(table);
         self.holders.make_ready();
         self.tasks.spawn(keeper::keep(self.clone()));
         conversations
@@ -255,26 +225,26 @@ impl Jobs {
 
     /// All sessions, with what they have besides.
     fn kept_sessions(&self) -> Vec<(Arc<Job>, Arc<Terminal>)> {
-        let inner = self.lock();
+        let table = self.lock();
         let session = |job: &Arc<Job>| Some((job.clone(), job.terminal.clone()?));
-        inner.jobs.values().filter_map(session).collect()
+        table.jobs.values().filter_map(session).collect()
     }
 
     /// Forgets sessions that ended longer ago than they are kept.
     fn forget_ended(&self) {
         let gone: Vec<_> = {
-            let mut inner = self.lock();
+            let mut table = self.lock();
             let old = |job: &&Arc<Job>| {
                 job.terminal.is_some() && job.ended_for().is_some_and(|ago| ago > job.keep())
             };
-            let gone: Vec<_> = inner.jobs.values().filter(old).map(|job| job.id).collect();
+            let gone: Vec<_> = table.jobs.values().filter(old).map(|job| job.id).collect();
             for id in &gone {
-                inner.jobs.remove(id);
+                table.jobs.remove(id);
             }
             if !gone.is_empty() {
-                inner.order.retain(|id| !gone.contains(id));
+                table.order.retain(|id| !gone.contains(id));
             }
-            gone.into_iter().chain(std::mem::take(&mut inner.forgotten)).collect()
+            gone.into_iter().chain(std::mem::take(&mut table.forgotten)).collect()
         };
         for id in gone {
             // What cannot be removed is tried again at the next start.
@@ -296,8 +266,8 @@ impl Jobs {
         self.lock().journal.ended(&job.owner, job.id, exit);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nothing panics while it is held")
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("nothing panics while it is held")
     }
 
     /// Starts what is asked for, unless this request has been seen. Gives the job, and whether it
@@ -336,13 +306,13 @@ impl Jobs {
             _ => {}
         }
         let asked = Asking { request: start.request, instance: start.instance, hash };
-        self.begin(owner, asked, |inner| {
-            let open = inner.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
+        self.begin(owner, asked, |table| {
+            let open = table.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
             if open.count() >= self.sessions {
                 let text = format!("{} sessions are open on this server", self.sessions);
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
-            let name = start.name.clone().unwrap_or_else(|| inner.free_name(owner));
+            let name = start.name.clone().unwrap_or_else(|| table.free_name(owner));
             Plan::session(start, name, &self.shell)
         })
     }
@@ -358,7 +328,7 @@ impl Jobs {
         if labels.group.is_none() {
             return vec![job.clone()];
         }
-        let inner = self.lock();
+        let table = self.lock();
         let member = |other: &&Arc<Job>| {
             let same = other.owner.device == job.owner.device && !other.ended();
             same && other.terminal.as_ref().is_some_and(|terminal| {
@@ -366,7 +336,7 @@ impl Jobs {
                 filed.labels.group == labels.group && filed.labels.owner == labels.owner
             })
         };
-        let others = inner.jobs.values().filter(|other| other.id != job.id).filter(member).cloned();
+        let others = table.jobs.values().filter(|other| other.id != job.id).filter(member).cloned();
         std::iter::once(job.clone()).chain(others).collect()
     }
 
@@ -374,41 +344,41 @@ impl Jobs {
         self: &Arc<Self>,
         owner: &Arc<Owner>,
         Asking { request: id, instance, hash }: Asking,
-        plan: impl FnOnce(&Inner) -> Result<Plan, Failure>,
+        plan: impl FnOnce(&Table) -> Result<Plan, Failure>,
     ) -> Result<(Arc<Job>, bool), Failure> {
         // The bridge names the job, so that it can write the name down before it sends the request.
-        let mut inner = self.lock();
-        inner.forget(Instant::now());
-        if inner.tombstones.contains_key(&(owner.clone(), id)) {
+        let mut table = self.lock();
+        table.forget(Instant::now());
+        if table.tombstones.contains_key(&(owner.clone(), id)) {
             return Err(Failure::new(Kind::Cancelled, "the request was stopped before it arrived"));
         }
         let conflict = || {
             let message = "this request id was used for another request";
             Failure::new(Kind::RequestIdConflict, message)
         };
-        match (inner.journal.asked(owner, id, &hash), inner.jobs.get(&id)) {
+        match (table.journal.asked(owner, id, &hash), table.jobs.get(&id)) {
             (Asked::Other, _) => return Err(conflict()),
             (Asked::Same, Some(job)) => return Ok((job.clone(), true)),
             (Asked::Same, None) => {
                 return Err(Failure::new(Kind::Expired, "the run is no longer kept"));
             }
             (Asked::No, _) if instance != self.instance => {
-                return Err(inner.journal.past(owner, id, &hash).failure());
+                return Err(table.journal.past(owner, id, &hash).failure());
             }
             // It is another owner's.
             (Asked::No, Some(_)) => return Err(conflict()),
             (Asked::No, None) => {}
         }
-        let plan = plan(&inner)?;
+        let plan = plan(&table)?;
         let memory = Memory::new().map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no memory for the output: {error}"))
         })?;
-        inner.journal.reserved(owner, id, &hash);
+        table.journal.reserved(owner, id, &hash);
         let path = self.directory.join(id.to_string());
         let job = Arc::new(Job::new(owner.clone(), &plan, memory, path));
-        inner.jobs.insert(id, job.clone());
-        inner.order.push_back(id);
-        drop(inner);
+        table.jobs.insert(id, job.clone());
+        table.order.push_back(id);
+        drop(table);
         let (jobs, running) = (self.clone(), job.clone());
         self.follow(&job);
         self.tasks.spawn(async move {
@@ -432,16 +402,16 @@ impl Jobs {
         running: bool,
         limit: usize,
     ) -> (Vec<Arc<Job>>, bool) {
-        let inner = self.lock();
+        let table = self.lock();
         let skip = after
-            .and_then(|after| inner.order.iter().rev().position(|id| *id == after))
+            .and_then(|after| table.order.iter().rev().position(|id| *id == after))
             .map_or(0, |at| at + 1);
-        let mut found = inner
+        let mut found = table
             .order
             .iter()
             .rev()
             .skip(skip)
-            .filter_map(|id| inner.jobs.get(id))
+            .filter_map(|id| table.jobs.get(id))
             .filter(|job| owner.may_see(&job.owner) && !(running && job.ended()));
         let jobs: Vec<_> = found.by_ref().take(limit).cloned().collect();
         let more = found.next().is_some();
@@ -456,11 +426,11 @@ impl Jobs {
         let job = match (stop.job, stop.request) {
             (Some(id), _) => self.find(owner, id)?,
             (None, Some(request)) => {
-                let mut inner = self.lock();
-                match inner.jobs.get(&request).filter(|job| job.owner == *owner).cloned() {
+                let mut table = self.lock();
+                match table.jobs.get(&request).filter(|job| job.owner == *owner).cloned() {
                     Some(job) => job,
-                    None if inner.journal.knows(owner, request) => return Ok(Stopped::Ended),
-                    None => return inner.bury(owner, request),
+                    None if table.journal.knows(owner, request) => return Ok(Stopped::Ended),
+                    None => return table.bury(owner, request),
                 }
             }
             (None, None) => {
@@ -480,116 +450,13 @@ impl Jobs {
 
     /// Jobs that run now, and bytes of output that are kept.
     pub(crate) fn load(&self) -> (usize, u64) {
-        let inner = self.lock();
-        let running = inner.jobs.values().filter(|job| !job.ended()).count();
-        let kept = inner.jobs.values().map(|job| {
+        let table = self.lock();
+        let running = table.jobs.values().filter(|job| !job.ended()).count();
+        let kept = table.jobs.values().map(|job| {
             let stats = job.spool.stats();
             stats.end - stats.start
         });
         (running, kept.sum())
-    }
-}
-
-impl Inner {
-    /// Throws away output that belongs to no job.
-    fn sweep(&self, directory: &Path) {
-        let known: HashSet<OsString> = self.jobs.keys().map(|id| id.to_string().into()).collect();
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            if !known.contains(&entry.file_name()) {
-                // What cannot be removed is tried again at the next start.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-    }
-
-    fn session(&self, owner: &Owner, caller: Option<&str>, name: &str) -> Option<&Arc<Job>> {
-        self.jobs.values().find(|job| {
-            let named = job
-                .terminal
-                .as_ref()
-                .is_some_and(|terminal| terminal.name == name && terminal.filed().is_for(caller));
-            named && !job.ended() && owner.may_see(&job.owner)
-        })
-    }
-
-    /// The first number that no session of this owner is called by.
-    fn free_name(&self, owner: &Owner) -> String {
-        let seen = |job: &&Arc<Job>| !job.ended() && owner.may_see(&job.owner);
-        let sessions = self.jobs.values().filter(seen).filter_map(|job| job.terminal.as_ref());
-        let taken: HashSet<u64> =
-            sessions.filter_map(|terminal| terminal.name.parse().ok()).collect();
-        let free = (1_u64..).find(|number| !taken.contains(number));
-        free.unwrap_or_default().to_string()
-    }
-
-    /// Makes sure that a request that has not come will not start anything.
-    fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<Stopped, Failure> {
-        self.forget(Instant::now());
-        let own = self.tombstones.keys().filter(|(other, _)| other == owner).count();
-        if own >= TOMBSTONES {
-            return Err(Failure::new(
-                Kind::Busy,
-                "too many requests were stopped before they came",
-            ));
-        }
-        self.tombstones.insert((owner.clone(), request), Instant::now());
-        Ok(Stopped::NeverStarted)
-    }
-
-    /// Forgets what is too old or too much.
-    fn forget(&mut self, now: Instant) {
-        self.tombstones.retain(|_, since| now.duration_since(*since) < TOMBSTONE);
-        // What lives gathers at the front, and may live for long.
-        loop {
-            let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.ended());
-            let Some(at) = self.order.iter().position(ended) else { break };
-            let oldest = self.order.get(at).and_then(|id| self.jobs.get(id));
-            let old = oldest.is_some_and(|job| job.ended_for().is_some_and(|age| age > job.keep()));
-            if !(old || self.order.len() - at >= KEPT) {
-                break;
-            }
-            if let Some(id) = self.order.remove(at)
-                && self.jobs.remove(&id).is_some_and(|job| job.terminal.is_some())
-            {
-                self.forgotten.push(id);
-            }
-        }
-        self.starts += 1;
-        if self.starts == BOUND_EVERY {
-            self.starts = 0;
-            self.bound_output();
-        }
-    }
-
-    /// Keeps the output of ended jobs within its bounds, oldest first. Not at every start: it looks
-    /// at all of them.
-    fn bound_output(&mut self) {
-        let sizes = |job: &Arc<Job>| {
-            let stats = job.spool.stats();
-            (stats.end - stats.start, stats.memory)
-        };
-        let (mut bytes, mut memory) =
-            self.jobs.values().map(sizes).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        let ended: Vec<_> = self
-            .order
-            .iter()
-            .filter_map(|id| self.jobs.get(id).filter(|job| job.ended()).cloned())
-            .collect();
-        for job in ended {
-            let size = sizes(&job);
-            if memory > KEPT_MEMORY && size.1 > 0 {
-                job.spool.release_memory();
-                memory -= size.1;
-            }
-            if bytes > KEPT_BYTES {
-                bytes -= size.0;
-                self.order.retain(|id| *id != job.id);
-                self.jobs.remove(&job.id);
-                if job.terminal.is_some() {
-                    self.forgotten.push(job.id);
-                }
-            }
-        }
     }
 }
 
@@ -606,33 +473,6 @@ fn check_name(name: &str) -> Result<(), Failure> {
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     Ok(())
-}
-
-impl Past {
-    /// What is said of a request that an earlier process was sent.
-    fn failure(self) -> Failure {
-        let restarted = "the agent was restarted";
-        match self {
-            Self::Conflict => Failure::new(
-                Kind::RequestIdConflict,
-                "this request id was used for another request",
-            ),
-            Self::Ended(how) => Failure::new(
-                Kind::OutcomeUnknown,
-                format!("{restarted}; the command had ended with {how}, and its output is gone"),
-            )
-            .with_hint("run it again if you need its output"),
-            Self::Reserved => Failure::new(
-                Kind::OutcomeUnknown,
-                format!("{restarted} while the command ran; it may go on or have ended"),
-            ),
-            // Reserved requests are in the journal before anything is started for them.
-            Self::Unknown => Failure::new(
-                Kind::StreamStale,
-                format!("{restarted} before the command arrived; it was not started"),
-            ),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -255,6 +255,33 @@ fn take(past: &mut HashMap<Hash, Entry>, line: &str) -> Option<()> {
     Some(())
 }
 
+impl Past {
+    /// What is said of a request that an earlier process was sent.
+    pub(crate) fn failure(self) -> Failure {
+        let restarted = "the agent was restarted";
+        match self {
+            Self::Conflict => Failure::new(
+                Kind::RequestIdConflict,
+                "this request id was used for another request",
+            ),
+            Self::Ended(how) => Failure::new(
+                Kind::OutcomeUnknown,
+                format!("{restarted}; the command had ended with {how}, and its output is gone"),
+            )
+            .with_hint("run it again if you need its output"),
+            Self::Reserved => Failure::new(
+                Kind::OutcomeUnknown,
+                format!("{restarted} while the command ran; it may go on or have ended"),
+            ),
+            // Reserved requests are in the journal before anything is started for them.
+            Self::Unknown => Failure::new(
+                Kind::StreamStale,
+                format!("{restarted} before the command arrived; it was not started"),
+            ),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use farwire_protocol::id::Id;

@@ -7,6 +7,7 @@ use farwire_protocol::id::Id;
 use farwire_protocol::streams::run::{Delivery, Exit, Program, Reason};
 use farwire_protocol::surface::Surface;
 
+use super::table::TOMBSTONES;
 use super::*;
 use crate::jobs::job::Phase;
 use crate::os::wait::Leader;

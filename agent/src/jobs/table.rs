@@ -1,0 +1,156 @@
+//! The table of jobs: which there are, in which order, and when each is forgotten.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::control::Stopped;
+use tokio::time::Instant;
+
+use super::job::Job;
+use super::journal::Journal;
+use super::owner::Owner;
+
+/// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
+const KEPT: usize = 4_096;
+
+/// Output is brought within its bounds after so many starts.
+const BOUND_EVERY: u32 = 64;
+
+/// So much output of all jobs is kept at most; that of the oldest that ended goes first.
+const KEPT_BYTES: u64 = 2 << 30;
+
+/// So much output of jobs that ended is kept in memory at most.
+const KEPT_MEMORY: usize = 4 << 20;
+
+/// How long a stop that overtook its request makes sure that it never starts.
+const TOMBSTONE: Duration = Duration::from_secs(120);
+
+/// So many tombstones one owner may have.
+pub(super) const TOMBSTONES: usize = 1024;
+
+/// Every job that is known, and the requests that must not come to anything.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) jobs: HashMap<Nonce, Arc<Job>>,
+    /// In the order in which they were asked for.
+    pub(super) order: VecDeque<Nonce>,
+    pub(super) tombstones: HashMap<(Arc<Owner>, Nonce), Instant>,
+    pub(super) journal: Journal,
+    /// So many starts since the output was last brought within its bounds.
+    pub(super) starts: u32,
+    /// Jobs that were forgotten, and may have files.
+    pub(super) forgotten: Vec<Nonce>,
+}
+
+impl Table {
+    /// Throws away output that belongs to no job.
+    pub(super) fn sweep(&self, directory: &Path) {
+        let known: HashSet<OsString> = self.jobs.keys().map(|id| id.to_string().into()).collect();
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !known.contains(&entry.file_name()) {
+                // What cannot be removed is tried again at the next start.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    pub(super) fn session(
+        &self,
+        owner: &Owner,
+        caller: Option<&str>,
+        name: &str,
+    ) -> Option<&Arc<Job>> {
+        self.jobs.values().find(|job| {
+            let named = job
+                .terminal
+                .as_ref()
+                .is_some_and(|terminal| terminal.name == name && terminal.filed().is_for(caller));
+            named && !job.ended() && owner.may_see(&job.owner)
+        })
+    }
+
+    /// The first number that no session of this owner is called by.
+    pub(super) fn free_name(&self, owner: &Owner) -> String {
+        let seen = |job: &&Arc<Job>| !job.ended() && owner.may_see(&job.owner);
+        let sessions = self.jobs.values().filter(seen).filter_map(|job| job.terminal.as_ref());
+        let taken: HashSet<u64> =
+            sessions.filter_map(|terminal| terminal.name.parse().ok()).collect();
+        let free = (1_u64..).find(|number| !taken.contains(number));
+        free.unwrap_or_default().to_string()
+    }
+
+    /// Makes sure that a request that has not come will not start anything.
+    pub(super) fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<Stopped, Failure> {
+        self.forget(Instant::now());
+        let own = self.tombstones.keys().filter(|(other, _)| other == owner).count();
+        if own >= TOMBSTONES {
+            return Err(Failure::new(
+                Kind::Busy,
+                "too many requests were stopped before they came",
+            ));
+        }
+        self.tombstones.insert((owner.clone(), request), Instant::now());
+        Ok(Stopped::NeverStarted)
+    }
+
+    /// Forgets what is too old or too much.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.tombstones.retain(|_, since| now.duration_since(*since) < TOMBSTONE);
+        // What lives gathers at the front, and may live for long.
+        loop {
+            let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.ended());
+            let Some(at) = self.order.iter().position(ended) else { break };
+            let oldest = self.order.get(at).and_then(|id| self.jobs.get(id));
+            let old = oldest.is_some_and(|job| job.ended_for().is_some_and(|age| age > job.keep()));
+            if !(old || self.order.len() - at >= KEPT) {
+                break;
+            }
+            if let Some(id) = self.order.remove(at)
+                && self.jobs.remove(&id).is_some_and(|job| job.terminal.is_some())
+            {
+                self.forgotten.push(id);
+            }
+        }
+        self.starts += 1;
+        if self.starts == BOUND_EVERY {
+            self.starts = 0;
+            self.bound_output();
+        }
+    }
+
+    /// Keeps the output of ended jobs within its bounds, oldest first. Not at every start: it looks
+    /// at all of them.
+    fn bound_output(&mut self) {
+        let sizes = |job: &Arc<Job>| {
+            let stats = job.spool.stats();
+            (stats.end - stats.start, stats.memory)
+        };
+        let (mut bytes, mut memory) =
+            self.jobs.values().map(sizes).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let ended: Vec<_> = self
+            .order
+            .iter()
+            .filter_map(|id| self.jobs.get(id).filter(|job| job.ended()).cloned())
+            .collect();
+        for job in ended {
+            let size = sizes(&job);
+            if memory > KEPT_MEMORY && size.1 > 0 {
+                job.spool.release_memory();
+                memory -= size.1;
+            }
+            if bytes > KEPT_BYTES {
+                bytes -= size.0;
+                self.order.retain(|id| *id != job.id);
+                self.jobs.remove(&job.id);
+                if job.terminal.is_some() {
+                    self.forgotten.push(job.id);
+                }
+            }
+        }
+    }
+}
