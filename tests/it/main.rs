@@ -16,6 +16,7 @@ mod session;
 mod session_cli;
 mod session_faults;
 mod session_hands;
+mod session_kept;
 mod session_tools;
 mod survival;
 mod takeover;

@@ -36,6 +36,16 @@ pub struct Hand {
     pub caller: Caller,
 }
 
+/// A user of `web-1`.
+pub fn user(world: &World) -> Hand {
+    Hand::new(world, "web-1", &Surface::Human, None)
+}
+
+/// A client that acts for a model on `web-1`.
+pub fn agent(world: &World, client: &str) -> Hand {
+    Hand::new(world, "web-1", &Surface::AiLocal, Some(client))
+}
+
 /// Text to type.
 pub fn text(text: &str) -> Input {
     Input::Text(Blob(text.as_bytes().to_vec()))
