@@ -134,7 +134,7 @@ impl Held {
     pub(super) fn show(&self, agent: &Agent) {
         let status = self.status();
         let memory = self.memory.file();
-        let mut descriptors = vec![memory.as_fd()];
+        let mut descriptors: Vec<_> = memory.iter().map(|memory| memory.as_fd()).collect();
         descriptors.extend(status.stdin.as_ref().map(OwnedFd::as_fd));
         agent.report(&Report::Held(status.shown.clone()), &descriptors);
     }

@@ -47,9 +47,11 @@ pub(crate) struct Files {
     log: Option<SpoolReader>,
 }
 
+/// The newest transcript. It is open while it is written to, and not in between: there may be thousands.
 #[derive(Debug)]
 struct Transcript {
-    file: File,
+    path: PathBuf,
+    file: Option<File>,
     length: u64,
 }
 
@@ -146,6 +148,9 @@ impl Files {
                 Item::UpToDate { .. } => break,
             }
         }
+        if let Some(transcript) = &mut self.transcript {
+            transcript.file = None;
+        }
         Ok(())
     }
 
@@ -189,11 +194,15 @@ impl Transcript {
         let mut line = serde_json::to_vec(head)?;
         line.push(b'\n');
         file.write_all(&line)?;
-        Ok(Self { file, length: 0 })
+        Ok(Self { path, file: Some(file), length: 0 })
     }
 
     fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(private().append(true).open(&self.path)?),
+        };
+        file.write_all(bytes)?;
         self.length += bytes.len() as u64;
         Ok(())
     }

@@ -283,7 +283,10 @@ impl Holder {
         let path = Blob(job.spool.path().as_os_str().as_bytes().to_vec());
         let start = Start { path, note: job.note(plan.start.user.uid), ..plan.start.clone() };
         let order = Order::Start(Box::new(start));
-        self.channel.send(cbor::encode(&order), &[memory.file().as_fd()]);
+        let file = memory.file();
+        let descriptors: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+        self.channel.send(cbor::encode(&order), &descriptors);
+        memory.let_go_of_file();
         Ok(())
     }
 
@@ -312,6 +315,7 @@ impl Holder {
                     let mut descriptors = packet.descriptors.into_iter();
                     let memory = descriptors.next().map(Memory::open).transpose()?;
                     let memory = memory.ok_or_else(|| io::Error::other("a log without memory"))?;
+                    memory.let_go_of_file();
                     let (stdin, holder) = (descriptors.next(), self.clone());
                     found.push(Found { held, memory, stdin, holder });
                 }

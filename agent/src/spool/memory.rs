@@ -19,10 +19,10 @@
 #![expect(unsafe_code, reason = "memory that two processes have mapped")]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -161,7 +161,8 @@ struct Typist {
 #[derive(Debug)]
 pub(crate) struct Memory {
     base: NonNull<u8>,
-    file: OwnedFd,
+    /// What the other side maps; the mapping needs it no longer.
+    file: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 // SAFETY: everything in it is atomic, or guarded as the module says.
@@ -193,12 +194,21 @@ impl Memory {
         let base =
             unsafe { mmap(std::ptr::null_mut(), LENGTH, access, MapFlags::SHARED, &file, 0)? };
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped nowhere"))?;
-        Ok(Self { base, file })
+        Ok(Self { base, file: Mutex::new(Some(Arc::new(file))) })
     }
 
-    /// What the other side needs to map it too.
-    pub(crate) fn file(&self) -> impl AsFd {
-        &self.file
+    /// What the other side needs to map it too, until [`Self::let_go_of_file`].
+    pub(crate) fn file(&self) -> Option<Arc<OwnedFd>> {
+        self.lock().clone()
+    }
+
+    /// The other side has it: of thousands of logs only the memory is held here.
+    pub(crate) fn let_go_of_file(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.file.lock().expect("nothing panics while it is held")
     }
 
     fn head(&self) -> &Head {

@@ -86,8 +86,8 @@ async fn main() -> Result<()> {
             println!("{unmarked} commands in shells without: no exit claimed");
         }
         Trial::Sessions { count, program, each, all } => {
-            // The agent has three descriptors for each: the terminal, the log, and what is kept of it.
-            let room = files(3 * count as u64 + 1_024).and_then(|()| crowd::Room::make(count));
+            // The agent has one descriptor for each, the terminal.
+            let room = files(count as u64 + 2_048).and_then(|()| crowd::Room::make(count));
             let _room = match room {
                 Ok(room) => room,
                 Err(why) => {
