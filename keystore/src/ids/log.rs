@@ -31,8 +31,9 @@ use crate::steps::{self, Step};
 /// The file of the log.
 pub(super) const NAME: &str = "ids.log";
 
-/// A longer log is written anew, with the newest lines up to half of this: about 4,000.
-const LONG: u64 = 1 << 20;
+/// A longer log is written anew, with the newest lines up to half of this: about 8,000. Sessions live for
+/// longer than runs, and come first: so many of them are kept that they fill three quarters.
+const LONG: u64 = 2 << 20;
 
 /// A log so long is none of ours.
 const LIMIT: u64 = 16 * LONG;
@@ -137,11 +138,14 @@ impl Log {
         let mut lines = Vec::new();
         let mut length = newest.len() as u64;
         let mut jobs: Vec<_> = self.jobs.iter().collect();
-        jobs.sort_unstable_by_key(|(_, (at, _))| core::cmp::Reverse(*at));
+        jobs.sort_unstable_by_key(|(_, (at, job))| {
+            core::cmp::Reverse((job.class == Class::Session, *at))
+        });
         for (number, (_, job)) in jobs {
             let line = line(*number, job.clone());
             length += line.len() as u64;
-            if length > LONG / 2 {
+            let most = if job.class == Class::Session { LONG / 4 * 3 } else { LONG / 2 };
+            if length > most {
                 break;
             }
             lines.push(line);

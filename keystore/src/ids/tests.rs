@@ -184,14 +184,16 @@ fn a_long_log_is_written_anew_and_keeps_the_newest() {
     let case = Case::new();
     let (writer, reader) = (case.ids(), case.ids());
     let (mut longest, mut shrunk) = (0, 0);
-    for number in 1..=12_000 {
+    let session = Job { class: Class::Session, ..job(1 << 40) };
+    assert_eq!(writer.assign(session.clone()).unwrap().number, 1);
+    for number in 2..=24_000 {
         writer.assign(job(number)).unwrap();
         let length = fs::metadata(case.file("ids.log")).unwrap().len();
         if length < longest {
             shrunk += 1;
         }
         longest = length;
-        assert!(length < (1 << 20) + 1024);
+        assert!(length < (2 << 20) + 1024);
         if number % 1000 == 0 {
             assert!(reader.id_of(job(5)).unwrap().number == 5);
             let id = ShortId { class: Class::Run, number };
@@ -200,11 +202,13 @@ fn a_long_log_is_written_anew_and_keeps_the_newest() {
     }
     assert!(shrunk > 0);
     assert_eq!(reader.id_of(job(5)).unwrap().number, 5, "one that is in use stays");
-    for number in 10_000..=12_000 {
+    for number in 20_000..=24_000 {
         let id = ShortId { class: Class::Run, number };
         assert_eq!(reader.find(id).unwrap(), Some(job(number)));
     }
-    assert_eq!(reader.find("r1".parse().unwrap()).unwrap(), None);
+    assert_eq!(reader.find("r2".parse().unwrap()).unwrap(), None);
+    let id = ShortId { class: Class::Session, number: 1 };
+    assert_eq!(reader.find(id).unwrap(), Some(session), "a session may live for long");
     assert_eq!((reader.damaged().unwrap(), case.ids().damaged().unwrap()), (0, 0));
 }
 
@@ -231,7 +235,7 @@ fn a_log_that_is_far_too_long_is_damaged() {
     let case = Case::new();
     case.ids().assign(job(1)).unwrap();
     let log = fs::OpenOptions::new().write(true).open(case.file("ids.log")).unwrap();
-    log.set_len(17 << 20).unwrap();
+    log.set_len(33 << 20).unwrap();
     assert_eq!(case.ids().find("r1".parse().unwrap()).unwrap_err().kind, Failed::KeystoreCorrupt);
 }
 
