@@ -105,6 +105,8 @@ where
         left = input => left?,
         done = output => return done,
     }
+    // It has let go, whether or not anybody hears that.
+    drop(serving);
     writer.end(&message(&End::default()));
     writer.finish().await.map_err(|_| lost())
 }
