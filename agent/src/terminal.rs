@@ -400,17 +400,13 @@ impl Terminal {
         self.editing.load(Ordering::Relaxed)
     }
 
-    /// The exchange with this id, if it was typed; otherwise it is noted as typed now.
-    pub(crate) fn exchange(&self, request: Nonce, now: Sent) -> (Sent, bool) {
+    /// Something is typed now, under this id.
+    pub(crate) fn exchange(&self, request: Nonce, now: Sent) {
         let mut all = lock(&self.sent);
-        if let Some((_, sent)) = all.iter().find(|(other, _)| *other == request) {
-            return (*sent, true);
-        }
         all.push_back((request, now));
         if all.len() > REMEMBERED {
             all.pop_front();
         }
-        (now, false)
     }
 
     /// What it is doing.

@@ -234,6 +234,15 @@ async fn several_lines_are_pasted_and_none_is_carried_out_before_the_last_enter(
     let (text, _) = model.call("session_send", json!({"id": "s1", "keys": ["enter"]})).await;
     assert!(text.contains("state=prompt exit=0"), "{text}");
     assert!(mark("a").exists() && mark("b").exists() && mark("c").exists());
+    // Also right after a command, while its prompt is still being drawn.
+    let lines = ["d", "e"].map(|name| format!("touch {}", mark(name).display())).join("\n");
+    for _ in 0..10 {
+        model.call("session_send", json!({"id": "s1", "text": "true"})).await;
+        let pasted = json!({"id": "s1", "text": lines, "enter": false, "wait": 0.2});
+        let (text, _) = model.call("session_send", pasted).await;
+        assert!(!mark("d").exists(), "{text}");
+        model.call("session_send", json!({"id": "s1", "keys": ["ctrl-c"]})).await;
+    }
 }
 
 #[tokio::test]

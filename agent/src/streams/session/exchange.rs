@@ -62,6 +62,10 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     if job.ended() && !send.input.is_empty() {
         return Err(over(job));
     }
+    if !send.input.is_empty() {
+        // Before what the terminal wants is looked at: the prompt switches pastes on.
+        terminal.prompted().await;
+    }
     terminal.drawn(job).await;
     let wanted = terminal.screen(job, |screen| Wanted {
         application_cursor: screen.application_cursor(),
@@ -69,9 +73,6 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     });
     let keys = keys_of(&send.input, wanted)?;
     let looking = keys.is_empty();
-    if !looking {
-        terminal.prompted().await;
-    }
     let (ended, line) = (terminal.marks(Marks::ended), is_line(&keys));
     let now = Sent { offset: job.spool.end(), ended, typed: 0, left: 0, line };
     let (before, known) = if looking {
@@ -82,7 +83,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
             Some(before) => (before, true),
             None => {
                 may_begin(job, terminal, who, send)?;
-                terminal.exchange(send.request, now)
+                terminal.exchange(send.request, now);
+                (now, false)
             }
         }
     } else {
