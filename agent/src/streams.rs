@@ -53,3 +53,8 @@ pub(crate) async fn serve<W, R>(
         let _ = writer.finish().await;
     }
 }
+
+/// What carries the stream has failed: the conversation may be taken up in another.
+fn lost() -> Failure {
+    Failure::new(FailureKind::LinkLost, "the stream broke off")
+}

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
-use crate::streams::Context;
+use crate::streams::{Context, lost};
 
 /// So many jobs are listed on a page at most.
 const PAGE: usize = 30;
@@ -84,10 +84,6 @@ fn page(shown: impl Iterator<Item = Job>, more: bool) -> Jobs {
         page.jobs.push(job);
     }
     page
-}
-
-fn lost() -> Failure {
-    Failure::new(Kind::LinkLost, "the stream broke off")
 }
 
 fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {

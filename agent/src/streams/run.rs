@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::conversations::{About, Seat};
 use crate::jobs::job::{Job, Phase};
 use crate::spool::{Item, Mode, Piece, SpoolReader};
-use crate::streams::Context;
+use crate::streams::{Context, lost};
 
 /// A program that ends at once is answered in one packet: what is said at the start waits so long
 /// for company.
@@ -149,10 +149,6 @@ where
     writer.message(&message(&ToBridge::Resumed(vec![received])));
     let serving = Serving { context, job, seat, counts, taken: about.taken };
     serving.deliver(&about.delivery, from, writer, reader).await
-}
-
-fn lost() -> Failure {
-    Failure::new(Kind::LinkLost, "the stream broke off")
 }
 
 /// A conversation with its stream.

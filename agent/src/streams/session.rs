@@ -35,7 +35,7 @@ use self::exchange::exchange;
 use crate::jobs::job::Job;
 use crate::jobs::unknown;
 use crate::spool::Mode;
-use crate::streams::Context;
+use crate::streams::{Context, lost};
 use crate::terminal::events::What;
 use crate::terminal::filing;
 use crate::terminal::hands::Actor;
@@ -146,10 +146,6 @@ fn terminal(job: &Job) -> Result<&Arc<Terminal>, Failure> {
     job.terminal
         .as_ref()
         .ok_or_else(|| Failure::new(Kind::InvalidArgument, "that is a run, and has no terminal"))
-}
-
-fn lost() -> Failure {
-    Failure::new(Kind::LinkLost, "the stream broke off")
 }
 
 /// Waits until a new shell has drawn its first prompt, or has had the time to.

@@ -17,14 +17,14 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::pace::Pace;
-use super::{Who, control, ended, finish, lost, terminal};
+use super::{Who, control, ended, finish, terminal};
 use crate::conversations::{About, Seat};
 use crate::jobs::Jobs;
 use crate::jobs::job::{Job, Phase};
 use crate::os::clock::boottime;
 use crate::os::pty::Size;
 use crate::spool::{Item, Memory, Mode, Place, SpoolReader};
-use crate::streams::Context;
+use crate::streams::{Context, lost};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::hands::Actor;

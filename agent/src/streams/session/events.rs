@@ -13,11 +13,11 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::exchange::LONGEST_WAIT;
-use super::{Who, ended, find, finish, lost, terminal};
+use super::{Who, ended, find, finish, terminal};
 use crate::jobs::job::Job;
 use crate::os::clock::unix_millis;
 use crate::spool::Mode;
-use crate::streams::Context;
+use crate::streams::{Context, lost};
 
 /// So many are told at once.
 const MOST: u32 = 200;

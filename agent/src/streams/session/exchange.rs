@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use zeroize::Zeroizing;
 
 use super::control::over;
-use super::{QUIET, Who, ended, finish, lost, show, terminal};
+use super::{QUIET, Who, ended, finish, show, terminal};
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::spool::Mode;
-use crate::streams::Context;
 use crate::streams::run::expression;
+use crate::streams::{Context, lost};
 use crate::terminal::keys::{self, Wanted};
 use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::typing::Keys;
