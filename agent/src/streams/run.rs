@@ -466,7 +466,13 @@ async fn look<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let looked = job.clone();
-    let found = tokio::task::spawn_blocking(move || parts(&looked, &wanted)).await;
+    let look = move || {
+        let over = looked.ended();
+        let found = parts(&looked, &wanted);
+        // How it ended is told with all that it said before that.
+        if looked.ended() && !over { parts(&looked, &wanted) } else { found }
+    };
+    let found = tokio::task::spawn_blocking(look).await;
     let (pieces, next) = found.map_err(|_| Failure::new(Kind::Internal, "the look died"))??;
     let mut counts = Counts::default();
     for piece in pieces {
