@@ -192,6 +192,36 @@ kinds! {
         => "see the documentation for what it needs";
     91 Internal "internal": "A bug in Farwire."
         => "report it with the message";
+    100 NoRoot "no_root": "The server has opened no such directory."
+        => "its owner opens one with `farwire-agent run --fs-root NAME=DIR`; `farwire files roots SERVER` lists them";
+    101 NoSuchFile "no_such_file": "There is no file or directory of this name beneath the root."
+        => "list the directory above it";
+    102 FileExists "file_exists": "Something of this name is there already."
+        => "choose another name, or allow it to be replaced";
+    103 ReadOnly "read_only": "Nothing may be changed here."
+        => "the owner of the server decides with `:rw` behind the root";
+    104 OutsideRoot "outside_root": "The path, or a link in it, does not stay beneath the root."
+        => "name the file by a path beneath the root";
+    105 NotAFile "not_a_file": "It is not a regular file."
+        => "only regular files are opened; a directory is listed";
+    106 NotADirectory "not_a_directory": "It is not a directory."
+        => "name a directory";
+    107 DirectoryNotEmpty "directory_not_empty": "The directory is not empty."
+        => "remove it with all that is in it, if that is meant";
+    108 PermissionDenied "permission_denied": "The agent's user may not do that there."
+        => "its rights on the server decide";
+    109 DiskFull "disk_full": "There is no room, or the quota is used up."
+        => "make room on the server; what was there before is unchanged";
+    110 NoMatch "no_match": "The text that is to be replaced is not there."
+        => "read the file again, and copy the text exactly";
+    111 NotUnique "not_unique": "The text that is to be replaced is there more than once."
+        => "add lines around it until it is there once, or replace all";
+    112 PatchFailed "patch_failed": "A part of the patch does not fit, and nothing was changed."
+        => "make the patch anew from the file as it is";
+    113 NothingToUndo "nothing_to_undo": "There is no such change, or what it replaced is no longer kept."
+        => "list the changes";
+    114 FileWorkerEnded "file_worker_ended": "The process that does the work on files ended during the request."
+        => "try again: it is started anew; look at the agent's log if it happens again";
 }
 
 impl fmt::Display for Kind {

@@ -5,6 +5,7 @@
 //! must learn it, and its page of the specification is owed.
 
 pub mod control;
+pub mod files;
 pub mod run;
 pub mod session;
 
@@ -18,7 +19,7 @@ pub enum Kind {
     Run,
     /// A program on a terminal. See [`session`].
     Session,
-    /// Files. Reserved.
+    /// What is beneath the directories that the owner has opened. See [`files`].
     Files,
     /// One TCP connection. Reserved.
     Forward,

@@ -1,0 +1,38 @@
+//! What the kernel's refusals mean for whoever asked. Only the path that was asked for is named.
+
+use farwire_protocol::failure::{Failure, Kind};
+use rustix::io::Errno;
+
+use crate::path::Rel;
+
+/// Why this could not be done with this path.
+pub(crate) fn fault(path: &Rel, error: Errno) -> Failure {
+    let (kind, what) = match error {
+        Errno::NOENT => (Kind::NoSuchFile, "is not there"),
+        Errno::XDEV => (Kind::OutsideRoot, "does not stay beneath the root"),
+        Errno::LOOP => (Kind::OutsideRoot, "goes through links that are not followed"),
+        Errno::NOTDIR => (Kind::NotADirectory, "goes through something that is not a directory"),
+        Errno::ISDIR => (Kind::NotAFile, "is a directory"),
+        Errno::NXIO => (Kind::NotAFile, "is not a regular file"),
+        Errno::EXIST => (Kind::FileExists, "is there already"),
+        Errno::NOTEMPTY => (Kind::DirectoryNotEmpty, "is not empty"),
+        Errno::ACCESS | Errno::PERM => {
+            (Kind::PermissionDenied, "may not be touched by the agent's user")
+        }
+        Errno::ROFS => (Kind::ReadOnly, "is on a file system that cannot be written to"),
+        Errno::NOSPC | Errno::DQUOT => (Kind::DiskFull, "found no room on the disk"),
+        Errno::FBIG => (Kind::TooLarge, "would be larger than a file may be"),
+        Errno::NAMETOOLONG => (Kind::InvalidArgument, "has a name that is too long"),
+        Errno::INVAL => (Kind::InvalidArgument, "cannot be used like this"),
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
+            (Kind::ResourceExhausted, "met a limit of the system")
+        }
+        Errno::AGAIN => (Kind::Busy, "was being moved all the time"),
+        Errno::NODEV => (Kind::OutsideRoot, "is on another file system"),
+        other => {
+            let text = format!("{path}: {}", std::io::Error::from(other));
+            return Failure::new(Kind::Io, text).with_hint("look at the disk of the server");
+        }
+    };
+    Failure::new(kind, format!("{path} {what}"))
+}

@@ -1,0 +1,20 @@
+//! Files beneath one directory, and nowhere else.
+//!
+//! ```text
+//!     path     what a path may say
+//!     peer     whoever asked: content in, answers out
+//!     rules    what the owner of the root allows
+//!     tree     the only way to the file system: everything beneath one directory handle
+//!     verbs    list, read, write, edit, search, copy …
+//!     dav      the same for WebDAV clients, behind a strict filter
+//!     worker   the process around it: streams in, answers out, confined by the kernel
+//! ```
+//!
+//! Not here: keys, the network, who may ask. The agent decides that, and starts the worker.
+
+pub mod path;
+pub mod peer;
+pub mod rules;
+pub mod tree;
+
+mod fault;

@@ -1,0 +1,26 @@
+//! Whoever asked: where content comes from, and where answers go.
+
+use std::fs::File;
+
+use bytes::Bytes;
+use farwire_protocol::streams::files::ToBridge;
+
+/// Nobody is there any more, or the question was given up: nothing that it began may be finished.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Broken;
+
+/// The other end of one question.
+pub trait Peer {
+    /// The next piece of content: `None` once it is whole, of the length that was said.
+    fn content(&mut self) -> Result<Option<Bytes>, Broken>;
+
+    /// Says something.
+    fn say(&mut self, message: &ToBridge) -> Result<(), Broken>;
+
+    /// Sends content.
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Broken>;
+
+    /// Sends a part of a file as content. If the file has become shorter meanwhile, the stream breaks off:
+    /// what was promised cannot be kept.
+    fn file(&mut self, file: &File, offset: u64, length: u64) -> Result<(), Broken>;
+}

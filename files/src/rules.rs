@@ -1,0 +1,131 @@
+//! What the owner of a root allows in it.
+
+use farwire_protocol::failure::{Failure, Kind};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::path::Rel;
+
+/// The largest file that is written where nothing else is said: 64 GiB.
+pub const FILE: u64 = 64 << 30;
+
+/// A directory is listed up to so many entries.
+pub const LISTED: usize = 100_000;
+
+/// What is allowed beneath a root.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Whether anything may be changed.
+    pub writable: bool,
+    /// Whether links are followed that stay beneath the root.
+    pub follow: bool,
+    /// Whether other file systems that are mounted beneath the root are part of it.
+    pub mounts: bool,
+    /// Whether files are replaced that have several names.
+    pub hard_links: bool,
+    /// What is as if it were not there.
+    pub hidden: Patterns,
+    /// What may be read and not be changed.
+    pub kept: Patterns,
+    /// The largest file that is written, in bytes.
+    pub largest: u64,
+    /// So many bytes of the file system are left free.
+    pub spare: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            writable: false,
+            follow: true,
+            mounts: true,
+            hard_links: false,
+            hidden: Patterns::default(),
+            kept: Patterns::default(),
+            largest: FILE,
+            spare: 0,
+        }
+    }
+}
+
+/// Patterns of paths, as in `.gitignore`: one without a slash fits a name anywhere, one with a slash a path
+/// from the root, and what fits takes all that is beneath it along.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns {
+    set: GlobSet,
+    texts: Vec<String>,
+}
+
+impl Patterns {
+    /// Reads patterns.
+    pub fn new(texts: &[String]) -> Result<Self, Failure> {
+        let mut set = GlobSetBuilder::new();
+        for text in texts {
+            let bad = |error: globset::Error| {
+                Failure::new(
+                    Kind::InvalidArgument,
+                    format!("`{}` is no pattern: {}", text, error.kind()),
+                )
+            };
+            let plain = text.trim_end_matches('/');
+            let whole = match plain.strip_prefix('/') {
+                Some(rest) => rest.to_owned(),
+                None if plain.contains('/') => plain.to_owned(),
+                None => format!("**/{plain}"),
+            };
+            if whole.is_empty() || plain.is_empty() {
+                return Err(Failure::new(Kind::InvalidArgument, "an empty pattern"));
+            }
+            set.add(GlobBuilder::new(&whole).literal_separator(true).build().map_err(bad)?);
+        }
+        let set = set.build().map_err(|error| {
+            Failure::new(Kind::InvalidArgument, format!("the patterns cannot be used: {error}"))
+        })?;
+        Ok(Self { set, texts: texts.to_vec() })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// As they were written.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    /// Whether the path, or a directory above it, fits.
+    pub fn fit(&self, path: &Rel) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let bytes = path.as_bytes();
+        let ends = (0..bytes.len()).filter(|&at| bytes[at] == b'/').chain([bytes.len()]);
+        ends.into_iter().any(|end| self.fits_itself(&bytes[..end]))
+    }
+
+    /// Whether this very path fits, of whose directories none does.
+    pub fn fits_itself(&self, path: &[u8]) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        !path.is_empty() && !self.is_empty() && self.set.is_match(std::ffi::OsStr::from_bytes(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_takes_along_what_is_beneath_it() {
+        let texts = [".env", "*.key", "/build/", "docs/private"].map(str::to_owned);
+        let patterns = Patterns::new(&texts).unwrap();
+        for path in [".env", "a/.env", "a/.env/b", "x.key", "build/x", "docs/private/y"] {
+            assert!(patterns.fit(&Rel::parse(path.as_bytes()).unwrap()), "{path}");
+        }
+        for path in ["env", ".envrc", "a/build", "a/docs/private", "key", "docs"] {
+            assert!(!patterns.fit(&Rel::parse(path.as_bytes()).unwrap()), "{path}");
+        }
+        assert!(Patterns::new(&["[".to_owned()]).is_err());
+        assert!(Patterns::new(&["/".to_owned()]).is_err());
+        assert!(!Patterns::default().fit(&Rel::ROOT));
+    }
+}

@@ -1,0 +1,376 @@
+//! The only way to the file system: everything beneath one directory handle.
+//!
+//! # Invariants
+//!
+//! - Every path is resolved by the kernel, in one call, beneath the root (`openat2(2)`, `RESOLVE_BENEATH`
+//!   and `RESOLVE_NO_MAGICLINKS`): a link or a rename that comes in between changes what is found, and never
+//!   where it may be.
+//! - What is changed is one name in a directory that was found so.
+//! - Only regular files and directories are opened. No link is ever made.
+//! - A file that is replaced is the old one or the new one, and nothing in between.
+//!
+//! A walk goes down from handle to handle, one name at a time, and follows no link.
+
+mod copy;
+mod draft;
+mod remove;
+mod stat;
+mod walk;
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{PATH_LIMIT, What};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+pub use self::copy::Copied;
+pub use self::draft::{Draft, Wanted};
+pub use self::stat::Stat;
+pub use self::walk::{Listed, Listing, Visit, Visited};
+
+use crate::fault::fault;
+use crate::path::Rel;
+use crate::rules::Rules;
+
+/// How often a path is resolved again because something above it was being renamed.
+const TRIES: usize = 32;
+
+/// So many links are followed one after another at the end of a path that is written to.
+const LINKS: usize = 40;
+
+/// Changes to names that fall into one of these wait for each other.
+const LANES: usize = 64;
+
+/// A directory, and what is beneath it.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    /// Where the root is beneath the one that the rules were written for.
+    base: Rel,
+    rules: Rules,
+    resolve: ResolveFlags,
+    device: u64,
+    lanes: [Mutex<()>; LANES],
+}
+
+/// One name in a directory that was found beneath the root.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory.
+    pub(crate) dir: OwnedFd,
+    /// The name in it.
+    pub(crate) name: Vec<u8>,
+    /// How it was asked for.
+    pub(crate) path: Rel,
+}
+
+impl Tree {
+    /// Enters a root.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported` where the kernel does not keep paths beneath a directory: whether it does is found out
+    /// once, with paths that are known, and never concluded from what a request met.
+    pub fn enter(root: OwnedFd, rules: Rules) -> Result<Self, Failure> {
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        if !rules.follow {
+            resolve |= ResolveFlags::NO_SYMLINKS;
+        }
+        if !rules.mounts {
+            resolve |= ResolveFlags::NO_XDEV;
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let probe = |path| rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve);
+        match (probe(c"."), probe(c"..")) {
+            (Ok(_), Err(Errno::XDEV)) => {}
+            _ => {
+                let text = "this kernel cannot keep paths beneath a directory (openat2)";
+                return Err(Failure::new(Kind::Unsupported, text).with_hint(
+                    "files need Linux 5.6 or newer, and a sandbox that lets openat2 through",
+                ));
+            }
+        }
+        let stat = rustix::fs::fstat(&root).map_err(|error| fault(&Rel::ROOT, error))?;
+        let lanes = [const { Mutex::new(()) }; LANES];
+        Ok(Self { root, base: Rel::ROOT, rules, resolve, device: stat.st_dev, lanes })
+    }
+
+    /// The same, with this directory as the root.
+    pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let root = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        let base = self.real(&root, path)?;
+        if self.rules.hidden.fit(&base) {
+            return Err(fault(path, Errno::NOENT));
+        }
+        Ok(Self { base, ..Self::enter(root, self.rules.clone())? })
+    }
+
+    /// What is allowed here.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The same tree, in which nothing may be changed.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.rules.writable = false;
+        self
+    }
+
+    /// Resolves a path beneath the root.
+    fn open_at(&self, path: &Rel, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.open_raw(path.as_bytes(), flags)
+    }
+
+    /// The same for a path that may have `..` in it, from a link. The kernel keeps it beneath the root.
+    fn open_raw(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = flags | OFlags::CLOEXEC;
+        for _ in 0..TRIES {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), self.resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Where a directory or file that was found really is beneath the root that the rules were written
+    /// for, if that matters to them; otherwise where it was asked for.
+    fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
+        if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
+            return Ok(self.base.join(asked.as_bytes()));
+        }
+        let gone = || fault(asked, Errno::NOENT);
+        let place = |fd: &OwnedFd| {
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            std::fs::read_link(link).map(|path| path.into_os_string().into_vec())
+        };
+        let (root, found) =
+            (place(&self.root).map_err(|_| gone())?, place(found).map_err(|_| gone())?);
+        let root = if root == b"/" { &[][..] } else { &root[..] };
+        match found.strip_prefix(root) {
+            Some([]) => Ok(self.base.clone()),
+            Some([b'/', rest @ ..]) => Ok(self.base.join(rest)),
+            // It was moved out of the root, or removed, while it was looked at.
+            _ => Err(gone()),
+        }
+    }
+
+    /// Refuses what the rules hide, by the name that was asked for.
+    fn shown(&self, path: &Rel) -> Result<(), Failure> {
+        match self.rules.hidden.fit(&self.base.join(path.as_bytes())) && !path.is_root() {
+            true => Err(fault(path, Errno::NOENT)),
+            false => Ok(()),
+        }
+    }
+
+    /// Finds what a path leads to, through links that stay beneath the root.
+    fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
+        self.shown(path)?;
+        let found = self.open_at(path, OFlags::PATH).map_err(|error| fault(path, error))?;
+        if self.rules.hidden.fit(&self.real(&found, path)?) && !path.is_root() {
+            return Err(fault(path, Errno::NOENT));
+        }
+        let stat = rustix::fs::fstat(&found).map_err(|error| fault(path, error))?;
+        Ok((found, Stat::new(&stat)))
+    }
+
+    /// What a path leads to.
+    pub fn stat(&self, path: &Rel) -> Result<Stat, Failure> {
+        self.found(path).map(|(_, stat)| stat)
+    }
+
+    /// What stands at a path: of a link, the link.
+    pub fn stat_link(&self, path: &Rel) -> Result<Stat, Failure> {
+        if path.is_root() {
+            return self.stat(path);
+        }
+        let place = self.place(path)?;
+        place.stat().map_err(|error| fault(path, error))?.ok_or_else(|| fault(path, Errno::NOENT))
+    }
+
+    /// Opens a regular file to be read.
+    pub fn open(&self, path: &Rel) -> Result<(File, Stat), Failure> {
+        let (_, stat) = self.found(path)?;
+        match stat.what {
+            What::File => {}
+            What::Directory => return Err(fault(path, Errno::ISDIR)),
+            // A FIFO would wait for its other end, and a device might do anything.
+            What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        // What was found may have been replaced meanwhile.
+        let stat = rustix::fs::fstat(&file).map_err(|error| fault(path, error))?;
+        let stat = Stat::new(&stat);
+        if stat.what != What::File {
+            return Err(fault(path, Errno::NXIO));
+        }
+        if self.rules.hidden.fit(&self.real(&file, path)?) {
+            return Err(fault(path, Errno::NOENT));
+        }
+        Ok((file.into(), stat))
+    }
+
+    /// The place of a name, in which nothing is followed.
+    pub fn place(&self, path: &Rel) -> Result<Place, Failure> {
+        self.shown(path)?;
+        let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let dir = self.open_at(&above, flags).map_err(|error| fault(path, error))?;
+        let place = Place { dir, name: name.to_vec(), path: path.clone() };
+        let real = self.real(&place.dir, &above)?.join(&place.name);
+        if self.rules.hidden.fit(&real) {
+            return Err(fault(path, Errno::NOENT));
+        }
+        Ok(place)
+    }
+
+    /// The place of a name that is to be changed.
+    pub fn place_to_change(&self, path: &Rel) -> Result<Place, Failure> {
+        self.may_change(path)?;
+        let place = self.place(path)?;
+        self.may_be_changed(&place)?;
+        Ok(place)
+    }
+
+    fn may_change(&self, path: &Rel) -> Result<(), Failure> {
+        match self.rules.writable {
+            true => Ok(()),
+            false => {
+                Err(Failure::new(Kind::ReadOnly, format!("{path} is in a root that is read-only")))
+            }
+        }
+    }
+
+    fn may_be_changed(&self, place: &Place) -> Result<(), Failure> {
+        let (above, _) = place.path.split().ok_or_else(|| root_stays(&place.path))?;
+        let real = self.real(&place.dir, &above)?.join(&place.name);
+        match self.rules.kept.fit(&real) {
+            true => {
+                let text =
+                    format!("{} is kept from changes, as other programs trust it", place.path);
+                Err(Failure::new(Kind::ReadOnly, text))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// The place at the end of the links, if the path ends in some: what is written there is found again
+    /// under the path that was asked for.
+    pub fn place_to_write(&self, path: &Rel) -> Result<Place, Failure> {
+        let mut place = self.place_to_change(path)?;
+        let (above, _) = path.split().ok_or_else(|| root_stays(path))?;
+        let mut above = above.as_bytes().to_vec();
+        for _ in 0..LINKS {
+            let stat = place.stat().map_err(|error| fault(path, error))?;
+            if stat.is_none_or(|stat| stat.what != What::Link) {
+                self.may_be_changed(&place)?;
+                return Ok(place);
+            }
+            if !self.rules.follow {
+                return Err(fault(path, Errno::LOOP));
+            }
+            let target = rustix::fs::readlinkat(&place.dir, &place.name[..], Vec::new());
+            let target = target.map_err(|error| fault(path, error))?.into_bytes();
+            if target.starts_with(b"/") {
+                return Err(fault(path, Errno::XDEV));
+            }
+            if !above.is_empty() {
+                above.push(b'/');
+            }
+            above.extend_from_slice(&target);
+            let at = above.iter().rposition(|&byte| byte == b'/');
+            let name = at.map_or(&above[..], |at| &above[at + 1..]).to_vec();
+            above.truncate(at.unwrap_or(0));
+            if matches!(&name[..], b"" | b"." | b"..") || above.len() > PATH_LIMIT {
+                return Err(fault(path, Errno::ISDIR));
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let dir = self.open_raw(&above, flags).map_err(|error| fault(path, error))?;
+            let real = self.real(&dir, &Rel::ROOT)?.join(&name);
+            if self.rules.hidden.fit(&real) || name.starts_with(crate::path::HIDDEN) {
+                return Err(fault(path, Errno::NOENT));
+            }
+            if self.rules.kept.fit(&real) {
+                let text = format!("{path} leads to what is kept from changes");
+                return Err(Failure::new(Kind::ReadOnly, text));
+            }
+            place = Place { dir, name, path: path.clone() };
+        }
+        Err(fault(path, Errno::LOOP))
+    }
+
+    /// Makes a directory.
+    pub fn make_directory(&self, path: &Rel) -> Result<(), Failure> {
+        let place = self.place_to_change(path)?;
+        let mode = Mode::from_raw_mode(0o777);
+        rustix::fs::mkdirat(&place.dir, &place.name[..], mode).map_err(|error| fault(path, error))
+    }
+
+    /// Makes a directory and those above it, where they are missing.
+    pub fn make_directories(&self, path: &Rel) -> Result<(), Failure> {
+        if path.is_root() {
+            return Ok(());
+        }
+        match self.stat(path) {
+            Ok(stat) if stat.what == What::Directory => return Ok(()),
+            Ok(_) => return Err(fault(path, Errno::NOTDIR)),
+            Err(failure) if failure.kind == Kind::NoSuchFile => {}
+            Err(failure) => return Err(failure),
+        }
+        if let Some((above, _)) = path.split() {
+            self.make_directories(&above)?;
+        }
+        match self.make_directory(path) {
+            // Somebody else was faster.
+            Err(failure) if failure.kind == Kind::FileExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Changes of one name wait for each other: what is checked is still so when it is done, unless
+    /// somebody outside does it.
+    pub(crate) fn lane(&self, place: &Place) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        let inode = rustix::fs::fstat(&place.dir).map(|stat| stat.st_ino).unwrap_or_default();
+        (inode, &place.name).hash(&mut hasher);
+        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
+        self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes the file system has, and how many of them are free for us.
+    pub fn space(&self) -> Result<(u64, u64), Failure> {
+        let stat = rustix::fs::fstatvfs(&self.root).map_err(|error| fault(&Rel::ROOT, error))?;
+        Ok((
+            stat.f_blocks.saturating_mul(stat.f_frsize),
+            stat.f_bavail.saturating_mul(stat.f_frsize),
+        ))
+    }
+}
+
+impl Place {
+    /// What stands here: `None` if nothing does.
+    pub(crate) fn stat(&self) -> Result<Option<Stat>, Errno> {
+        match rustix::fs::statat(self.dir.as_fd(), &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Stat::new(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn root_stays(_: &Rel) -> Failure {
+    Failure::new(Kind::InvalidArgument, "the root itself stays as it is")
+        .with_hint("name something beneath it")
+}
+
+#[cfg(test)]
+mod tests;

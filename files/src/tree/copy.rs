@@ -1,0 +1,323 @@
+//! Copying and moving. What is replaced stays until what replaces it is whole, and comes back on failure.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::draft::{copy_attributes, rename, temporary};
+use super::{Listing, Place, Stat, Tree, Wanted};
+use crate::fault::fault;
+use crate::path::Rel;
+
+/// What a copy came to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Copied {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Links, and what is neither file nor directory: left out.
+    pub skipped: u64,
+}
+
+impl Tree {
+    /// Copies a file, or a directory with all that is in it if `recursive`.
+    pub fn copy(
+        &self,
+        (from, to): (&Rel, &Rel),
+        overwrite: bool,
+        recursive: bool,
+    ) -> Result<Copied, Failure> {
+        apart(from, to)?;
+        let stat = self.stat(from)?;
+        match stat.what {
+            What::File => self.copy_file(from, to, overwrite),
+            What::Directory if recursive => self.copy_directory(from, to, overwrite),
+            What::Directory => Err(fault(from, Errno::ISDIR)
+                .with_hint("say that it is to be copied with all that is in it")),
+            What::Link | What::Other => Err(fault(from, Errno::NXIO)),
+        }
+    }
+
+    fn copy_file(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
+        let (file, stat) = self.open(from)?;
+        // A directory in the way is replaced as a whole, and not written to.
+        if overwrite
+            && self
+                .place(to)?
+                .stat()
+                .is_ok_and(|stat| stat.is_some_and(|stat| stat.what == What::Directory))
+        {
+            return Err(fault(to, Errno::ISDIR));
+        }
+        let how = if overwrite { How::Put } else { How::Create };
+        let wanted =
+            Wanted { how, mode: Some(stat.mode & 0o777), durable: false, ..Wanted::default() };
+        let mut draft = self.draft(to, wanted)?;
+        let bytes = copy_content(&file, draft.file()).map_err(|error| fault(to, error))?;
+        draft.wrote(bytes);
+        // A file system without attributes has none to copy.
+        let _ = copy_attributes(&file, draft.file());
+        draft.commit()?;
+        Ok(Copied { files: 1, bytes, skipped: 0 })
+    }
+
+    fn copy_directory(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
+        let place = self.place_to_change(to)?;
+        let failed = |error| fault(to, error);
+        let before = place.stat().map_err(failed)?;
+        if before.is_some() && !overwrite {
+            return Err(failed(Errno::EXIST));
+        }
+        let listing = self.list(from)?;
+        let aside = Place {
+            name: temporary()?,
+            dir: place.dir.try_clone().map_err(|_| failed(Errno::MFILE))?,
+            path: to.clone(),
+        };
+        rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
+            .map_err(failed)?;
+        let built = self.build(listing, &aside, self.stat(from)?.mode);
+        let built =
+            built.and_then(|copied| self.swap_in(&aside, &place, before.as_ref()).map(|()| copied));
+        if built.is_err() {
+            self.discard(&aside);
+        }
+        built
+    }
+
+    /// Copies the content of a directory into a new one.
+    fn build(&self, from: Listing<'_>, aside: &Place, mode: u32) -> Result<Copied, Failure> {
+        let failed = |error| fault(&aside.path, error);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
+            .map_err(failed)?;
+        let mut copied = Copied::default();
+        let mut waiting = vec![(from, top, mode, 1)];
+        while let Some((mut from, to, mode, depth)) = waiting.pop() {
+            let mut deeper = None;
+            while let Some(listed) = from.next() {
+                let listed = listed?;
+                let Some(stat) = from.stat(&listed.name) else { continue };
+                match stat.what {
+                    What::File => match from.open(&listed.name) {
+                        Ok(file) => {
+                            copied.bytes +=
+                                copy_one((&file, &stat), &to, &listed.name).map_err(failed)?;
+                            copied.files += 1;
+                        }
+                        Err(Errno::NOENT) => {}
+                        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => copied.skipped += 1,
+                        Err(error) => return Err(failed(error)),
+                    },
+                    What::Directory if depth < DEPTH_LIMIT => {
+                        let Some(next) = from.down(&listed.name).map_err(failed)? else {
+                            copied.skipped += 1;
+                            continue;
+                        };
+                        rustix::fs::mkdirat(&to, &listed.name[..], Mode::from_raw_mode(0o700))
+                            .map_err(failed)?;
+                        let made = rustix::fs::openat(&to, &listed.name[..], flags, Mode::empty());
+                        deeper = Some((next, made.map_err(failed)?, stat.mode, depth + 1));
+                        break;
+                    }
+                    What::Directory => return Err(failed(Errno::NAMETOOLONG)),
+                    What::Link | What::Other => copied.skipped += 1,
+                }
+            }
+            match deeper {
+                // One way down is open at a time: as many descriptors as levels.
+                Some(deeper) => {
+                    waiting.push((from, to, mode, depth));
+                    waiting.push(deeper);
+                }
+                None => {
+                    let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
+                    rustix::fs::fchmod(&to, mode).map_err(failed)?;
+                }
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Puts what stands aside into its place, and removes what was there.
+    fn swap_in(&self, aside: &Place, place: &Place, before: Option<&Stat>) -> Result<(), Failure> {
+        let failed = |error| fault(&place.path, error);
+        let dir = place.dir.as_fd();
+        if before.is_none() {
+            return rename(dir, &aside.name, &place.name, RenameFlags::NOREPLACE).map_err(failed);
+        }
+        match rustix::fs::renameat_with(
+            dir,
+            &aside.name[..],
+            dir,
+            &place.name[..],
+            RenameFlags::EXCHANGE,
+        ) {
+            Ok(()) => {
+                self.discard(aside);
+                return Ok(());
+            }
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let old = temporary()?;
+        rename(dir, &place.name, &old, RenameFlags::NOREPLACE).map_err(failed)?;
+        if let Err(error) = rename(dir, &aside.name, &place.name, RenameFlags::NOREPLACE) {
+            rename(dir, &old, &place.name, RenameFlags::NOREPLACE).map_err(failed)?;
+            return Err(failed(error));
+        }
+        self.discard(&Place {
+            name: old,
+            dir: place.dir.try_clone().map_err(|_| failed(Errno::MFILE))?,
+            path: place.path.clone(),
+        });
+        Ok(())
+    }
+
+    /// Removes what nobody sees. What cannot be removed stays unseen.
+    fn discard(&self, place: &Place) {
+        if let Ok(Some(stat)) = place.stat() {
+            let _ = self.remove_at(place, &stat, true);
+        }
+    }
+
+    /// Moves what stands at one path, a link itself, to another.
+    pub fn rename(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
+        apart(from, to)?;
+        let source = self.place_to_change(from)?;
+        let place = self.place_to_change(to)?;
+        let stat = source.stat().map_err(|error| fault(from, error))?;
+        let stat = stat.ok_or_else(|| fault(from, Errno::NOENT))?;
+        if stat.what == What::Directory {
+            self.holds_nothing_hidden(from)?;
+        }
+        let before = place.stat().map_err(|error| fault(to, error))?;
+        if before.is_some() && !overwrite {
+            return Err(fault(to, Errno::EXIST));
+        }
+        match self.rename_places(&source, &place, before.as_ref()) {
+            // Another file system, mounted beneath the root.
+            Err(Errno::XDEV) => {
+                self.copy((from, to), overwrite, true)?;
+                self.remove_at(&source, &stat, true)
+            }
+            other => other.map_err(|error| fault(to, error)),
+        }
+    }
+
+    fn rename_places(
+        &self,
+        source: &Place,
+        place: &Place,
+        before: Option<&Stat>,
+    ) -> Result<(), Errno> {
+        let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
+        let Some(before) = before else {
+            let flags = RenameFlags::NOREPLACE;
+            return match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    rustix::fs::renameat(from.0, from.1, to.0, to.1)
+                }
+                other => other,
+            };
+        };
+        if before.what != What::Directory
+            && source.stat()?.is_some_and(|stat| stat.what != What::Directory)
+        {
+            return rustix::fs::renameat(from.0, from.1, to.0, to.1);
+        }
+        // A directory is in the way, or comes: what is there steps aside.
+        let old = temporary().map_err(|_| Errno::IO)?;
+        rename(place.dir.as_fd(), &place.name, &old, RenameFlags::NOREPLACE)?;
+        if let Err(error) = rustix::fs::renameat(from.0, from.1, to.0, to.1) {
+            rename(place.dir.as_fd(), &old, &place.name, RenameFlags::NOREPLACE)?;
+            return Err(error);
+        }
+        let dir = place.dir.try_clone().map_err(|_| Errno::MFILE)?;
+        self.discard(&Place { name: old, dir, path: place.path.clone() });
+        Ok(())
+    }
+
+    /// Refuses to move a directory if that would show what the rules hide in it.
+    fn holds_nothing_hidden(&self, path: &Rel) -> Result<(), Failure> {
+        if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let dir = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        let real = self.real(&dir, path)?;
+        let everything =
+            Self::enter(dir, crate::rules::Rules { writable: false, ..Default::default() })?;
+        everything.walk(&Rel::ROOT, DEPTH_LIMIT, &mut |visited| {
+            let real = real.join(visited.at.as_bytes());
+            match self.rules.hidden.fits_itself(real.as_bytes())
+                || self.rules.kept.fits_itself(real.as_bytes())
+            {
+                true => Err(Failure::new(
+                    Kind::ReadOnly,
+                    format!("{path} cannot be moved as a whole: the owner keeps a part of it"),
+                )),
+                false => Ok(true),
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// Refuses a destination that is the source, in it or around it.
+fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
+    if from.is_root() || to.is_root() {
+        return Err(super::root_stays(from));
+    }
+    if to.beneath(from).is_some() || from.beneath(to).is_some() {
+        let text = format!("{to} is {from} itself, in it, or around it");
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
+    Ok(())
+}
+
+/// Copies a file into a new directory that nobody else sees.
+fn copy_one(
+    (file, stat): (&File, &Stat),
+    to: &impl std::os::fd::AsFd,
+    name: &[u8],
+) -> Result<u64, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy: File = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600))?.into();
+    let bytes = copy_content(file, &copy)?;
+    let _ = copy_attributes(file, &copy);
+    rustix::fs::fchmod(&copy, Mode::from_raw_mode(stat.mode & 0o777))?;
+    Ok(bytes)
+}
+
+/// Copies all bytes, in the kernel where it can.
+fn copy_content(mut from: &File, mut to: &File) -> Result<u64, Errno> {
+    let mut copied: u64 = 0;
+    loop {
+        match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
+            Ok(0) => return Ok(copied),
+            Ok(bytes) => copied += bytes as u64,
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if copied == 0 => {
+                break;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let of = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let length = from.read(&mut buffer).map_err(of)?;
+        if length == 0 {
+            return Ok(copied);
+        }
+        to.write_all(buffer.get(..length).unwrap_or_default()).map_err(of)?;
+        copied += length as u64;
+    }
+}

@@ -1,0 +1,382 @@
+//! A file that is being written: nobody sees it until it is whole, and then it is there at once.
+//!
+//! It stands beside what it will replace, under a name that is not shown. If the process dies, what is left
+//! of it is removed by the next listing of its directory that finds it too old.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::files::{How, What};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use super::{Place, Stat, Tree};
+use crate::fault::fault;
+use crate::path::{HIDDEN, Rel};
+
+/// How often the space that is left is looked at again, in bytes that were written.
+const LOOK: u64 = 16 << 20;
+
+/// No attribute that is kept has more bytes.
+const ATTRIBUTE: usize = 64 << 10;
+
+/// What is wanted of a file that is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// What may be there before.
+    pub how: How,
+    /// Only if this is its state.
+    pub revision: Option<u64>,
+    /// Its rights; as they were, or as the umask has them, when absent. Never more than `rwx` for three.
+    pub mode: Option<u32>,
+    /// When its content was changed, in nanoseconds since 1970.
+    pub modified: Option<i64>,
+    /// Wait until the disk has it.
+    pub durable: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { how: How::Put, revision: None, mode: None, modified: None, durable: true }
+    }
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    tree: &'a Tree,
+    place: Place,
+    wanted: Wanted,
+    file: File,
+    /// Its name for the time being, until it has its own.
+    name: Option<Vec<u8>>,
+    /// It stays if it does not become whole.
+    resumable: bool,
+    written: u64,
+    looked: u64,
+}
+
+impl Tree {
+    /// Begins a file. What stands in its way is said before its content comes.
+    pub fn draft(&self, path: &Rel, wanted: Wanted) -> Result<Draft<'_>, Failure> {
+        let place = self.place_to_write(path)?;
+        self.admits(&place, &wanted)?;
+        let name = temporary()?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = rustix::fs::openat(&place.dir, &name[..], flags, mode);
+        let file = file.map_err(|error| fault(path, error))?.into();
+        let name = Some(name);
+        let draft = Draft {
+            tree: self,
+            place,
+            wanted,
+            file,
+            name,
+            resumable: false,
+            written: 0,
+            looked: 0,
+        };
+        draft.room(0)?;
+        Ok(draft)
+    }
+
+    /// Goes on with a file of which a part came before under this id, or begins it.
+    pub fn resume(
+        &self,
+        path: &Rel,
+        wanted: Wanted,
+        transfer: Nonce,
+    ) -> Result<Draft<'_>, Failure> {
+        let place = self.place_to_write(path)?;
+        self.admits(&place, &wanted)?;
+        let name = partial(transfer);
+        let flags =
+            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&place.dir, &name[..], flags, Mode::from_raw_mode(0o600));
+        let file = file.map_err(|error| fault(path, error))?;
+        let stat = Stat::new(&rustix::fs::fstat(&file).map_err(|error| fault(path, error))?);
+        if stat.what != What::File || stat.links != 1 {
+            return Err(fault(path, Errno::NXIO));
+        }
+        let (name, written) = (Some(name), stat.size);
+        let file = file.into();
+        let draft = Draft {
+            tree: self,
+            place,
+            wanted,
+            file,
+            name,
+            resumable: true,
+            written,
+            looked: written,
+        };
+        draft.room(0)?;
+        Ok(draft)
+    }
+
+    /// How much of a transfer has arrived.
+    pub fn arrived(&self, path: &Rel, transfer: Nonce) -> Result<u64, Failure> {
+        let place = self.place_to_write(path)?;
+        let partial = Place { name: partial(transfer), ..place };
+        let stat = partial.stat().map_err(|error| fault(path, error))?;
+        Ok(stat.map_or(0, |stat| stat.size))
+    }
+
+    /// Whether a file may be written here now. Gives what stands here.
+    fn admits(&self, place: &Place, wanted: &Wanted) -> Result<Option<Stat>, Failure> {
+        let path = &place.path;
+        let before = place.stat().map_err(|error| fault(path, error))?;
+        match (&before, wanted.how) {
+            (Some(stat), _) if stat.what == What::Directory => {
+                return Err(fault(path, Errno::ISDIR));
+            }
+            (Some(stat), _) if stat.what != What::File => return Err(fault(path, Errno::NXIO)),
+            (Some(_), How::Create) => return Err(fault(path, Errno::EXIST)),
+            (None, How::Replace) => return Err(fault(path, Errno::NOENT)),
+            (Some(stat), _) if stat.links > 1 && !self.rules.hard_links => {
+                let text = format!(
+                    "{path} has {} names, and the others may be outside the root",
+                    stat.links
+                );
+                return Err(Failure::new(Kind::OutsideRoot, text).with_hint(
+                    "the owner of the server allows it with --fs-allow-hardlinked-writes",
+                ));
+            }
+            _ => {}
+        }
+        if let Some(expected) = wanted.revision
+            && before.is_none_or(|stat| stat.revision != expected)
+        {
+            return Err(changed(path));
+        }
+        Ok(before)
+    }
+}
+
+/// It is not as it was when it was read.
+pub(crate) fn changed(path: &Rel) -> Failure {
+    Failure::new(Kind::ChangedMeanwhile, format!("{path} has changed since it was read"))
+}
+
+impl Draft<'_> {
+    /// Adds content.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let length = bytes.len() as u64;
+        self.room(length)?;
+        let written = self.file.write_all(bytes);
+        written.map_err(|error| self.fault(&error))?;
+        self.written += length;
+        if self.written - self.looked > LOOK {
+            self.looked = self.written;
+        }
+        Ok(())
+    }
+
+    /// So many bytes have been written to [`Self::file`] by somebody else.
+    pub fn wrote(&mut self, bytes: u64) {
+        self.written += bytes;
+    }
+
+    fn fault(&self, error: &std::io::Error) -> Failure {
+        fault(&self.place.path, Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+
+    /// Whether so many more bytes may be written.
+    fn room(&self, more: u64) -> Result<(), Failure> {
+        let rules = &self.tree.rules;
+        if self.written.saturating_add(more) > rules.largest {
+            let text = format!("{} would have more than {} bytes", self.place.path, rules.largest);
+            return Err(Failure::new(Kind::TooLarge, text));
+        }
+        if rules.spare > 0 && (self.written == 0 || self.written - self.looked > LOOK) {
+            let (_, free) = self.tree.space()?;
+            if free < rules.spare.saturating_add(more) {
+                let text =
+                    format!("{} would leave less room than the owner keeps free", self.place.path);
+                return Err(Failure::new(Kind::DiskFull, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// How much is written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// What is written, to be read again.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Cuts it off after so many bytes, and goes on there.
+    pub fn truncate(&mut self, bytes: u64) -> Result<(), Failure> {
+        use std::io::Seek as _;
+        let cut =
+            self.file.set_len(bytes).and_then(|()| self.file.seek(std::io::SeekFrom::Start(bytes)));
+        cut.map_err(|error| self.fault(&error))?;
+        self.written = bytes;
+        self.looked = bytes;
+        Ok(())
+    }
+
+    /// What stands where it will be.
+    pub fn before(&self) -> Result<Option<Stat>, Failure> {
+        self.place.stat().map_err(|error| fault(&self.place.path, error))
+    }
+
+    /// Puts it in its place, if that is still as it was wanted.
+    pub fn commit(self) -> Result<Stat, Failure> {
+        self.commit_with(|_| Ok(()))
+    }
+
+    /// The same; `keep` is called before what stands there is replaced, while nobody else changes it.
+    pub fn commit_with(
+        mut self,
+        keep: impl FnOnce(Option<&Stat>) -> Result<(), Failure>,
+    ) -> Result<Stat, Failure> {
+        let path = self.place.path.clone();
+        let failed = |error| fault(&path, error);
+        let Some(name) = self.name.clone() else { return Err(failed(Errno::BADF)) };
+        let tree = self.tree;
+        let lane = tree.lane(&self.place);
+        let before = tree.admits(&self.place, &self.wanted)?;
+        self.dress(before.as_ref()).map_err(failed)?;
+        if self.wanted.durable {
+            rustix::fs::fdatasync(&self.file).map_err(failed)?;
+        }
+        keep(before.as_ref())?;
+        let flags = match self.wanted.how {
+            How::Create => RenameFlags::NOREPLACE,
+            How::Put | How::Replace | How::Append => RenameFlags::empty(),
+        };
+        let (dir, to) = (&self.place.dir, &self.place.name[..]);
+        rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
+        self.name = None;
+        drop(lane);
+        let stat = rustix::fs::fstat(&self.file).map_err(failed)?;
+        Ok(Stat::new(&stat))
+    }
+
+    /// Gives it the rights, the owner, the time and the attributes that it is to have.
+    fn dress(&self, before: Option<&Stat>) -> Result<(), Errno> {
+        let mode = match (self.wanted.mode, before) {
+            (Some(mode), _) => mode & 0o777,
+            (None, Some(before)) => before.mode & 0o777,
+            (None, None) => 0o666 & !umask(),
+        };
+        if let Some(before) = before {
+            let now = rustix::fs::fstat(&self.file)?;
+            if (now.st_uid, now.st_gid) != (before.uid, before.gid) {
+                let uid = rustix::fs::Uid::from_raw(before.uid);
+                let gid = rustix::fs::Gid::from_raw(before.gid);
+                // Who may not give files away owns what it writes.
+                let _ = rustix::fs::fchown(&self.file, Some(uid), Some(gid));
+            }
+            // A file system without attributes has none to keep.
+            let _ = self.keep_attributes();
+        }
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
+        if let Some(modified) = self.wanted.modified {
+            let time = Timespec {
+                tv_sec: modified.div_euclid(1_000_000_000),
+                tv_nsec: modified.rem_euclid(1_000_000_000),
+            };
+            let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+            rustix::fs::futimens(
+                &self.file,
+                &Timestamps { last_access: now, last_modification: time },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Copies what users have said of the file that is replaced.
+    fn keep_attributes(&self) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let old = rustix::fs::openat(&self.place.dir, &self.place.name[..], flags, Mode::empty())?;
+        copy_attributes(&old.into(), &self.file)
+    }
+}
+
+/// Copies the attributes that users give to files: none that the system reads.
+pub(super) fn copy_attributes(from: &File, to: &File) -> Result<(), Errno> {
+    let mut names = vec![0; ATTRIBUTE];
+    let length = rustix::fs::flistxattr(from, &mut names[..])?;
+    let names = names.get(..length).unwrap_or_default();
+    let mut value = vec![0; ATTRIBUTE];
+    for name in names.split(|&byte| byte == 0).filter(|name| name.starts_with(b"user.")) {
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        let value = value.get(..length).unwrap_or_default();
+        rustix::fs::fsetxattr(to, name, value, XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take().filter(|_| !self.resumable) {
+            // It is swept up later if this fails.
+            let _ = rustix::fs::unlinkat(&self.place.dir, &name[..], AtFlags::empty());
+        }
+    }
+}
+
+/// Renames within a directory. File systems that do not know how to refuse replacing are asked first.
+pub(super) fn rename(
+    dir: std::os::fd::BorrowedFd<'_>,
+    from: &[u8],
+    to: &[u8],
+    flags: RenameFlags,
+) -> Result<(), Errno> {
+    if flags.is_empty() {
+        return rustix::fs::renameat(dir, from, dir, to);
+    }
+    match rustix::fs::renameat_with(dir, from, dir, to, flags) {
+        Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => {
+            match rustix::fs::statat(dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => rustix::fs::renameat(dir, from, dir, to),
+                Ok(_) => Err(Errno::EXIST),
+                Err(error) => Err(error),
+            }
+        }
+        other => other,
+    }
+}
+
+/// A name that nobody has.
+pub(super) fn temporary() -> Result<Vec<u8>, Failure> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| {
+        Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
+    })?;
+    let mut name = HIDDEN.to_vec();
+    name.extend_from_slice(b"tmp-");
+    name.extend_from_slice(data_encoding::HEXLOWER.encode(&random).as_bytes());
+    Ok(name)
+}
+
+/// The name of a part of a transfer.
+fn partial(transfer: Nonce) -> Vec<u8> {
+    let mut name = HIDDEN.to_vec();
+    name.extend_from_slice(b"part-");
+    name.extend_from_slice(data_encoding::HEXLOWER.encode(&transfer.0).as_bytes());
+    name
+}
+
+/// The rights that this process gives nobody. It can only be read by being set, which is done once, before
+/// there is a second thread.
+pub(crate) fn umask() -> u32 {
+    use std::sync::OnceLock;
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let now = rustix::process::umask(Mode::from_raw_mode(0o077));
+        rustix::process::umask(now);
+        now.bits()
+    })
+}

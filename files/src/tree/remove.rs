@@ -1,0 +1,117 @@
+//! Removing: one name, or a directory with all that is in it.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::files::What;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::draft::changed;
+use super::{Place, Stat, Tree};
+use crate::fault::fault;
+use crate::path::Rel;
+
+/// So deep is a tree that is removed at most: each level holds a descriptor.
+const DEEP: usize = 128;
+
+impl Tree {
+    /// Removes a file, a link itself, or a directory: one that is not empty only if `recursive`.
+    pub fn remove(
+        &self,
+        path: &Rel,
+        recursive: bool,
+        revision: Option<u64>,
+    ) -> Result<(), Failure> {
+        let place = self.place_to_change(path)?;
+        let _lane = self.lane(&place);
+        let stat = place.stat().map_err(|error| fault(path, error))?;
+        let stat = stat.ok_or_else(|| fault(path, Errno::NOENT))?;
+        if revision.is_some_and(|expected| expected != stat.revision) {
+            return Err(changed(path));
+        }
+        self.remove_at(&place, &stat, recursive)
+    }
+
+    /// Removes what stands at a place.
+    pub(super) fn remove_at(
+        &self,
+        place: &Place,
+        stat: &Stat,
+        recursive: bool,
+    ) -> Result<(), Failure> {
+        let failed = |error| fault(&place.path, error);
+        if stat.what != What::Directory {
+            return rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::empty())
+                .map_err(failed);
+        }
+        if recursive {
+            let (above, _) = place.path.split().unwrap_or_default();
+            let real = self.real(&place.dir, &above)?.join(&place.name);
+            self.empty(place.dir.as_fd(), &place.name, (stat.device, &real)).map_err(failed)?;
+        }
+        match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
+                // What is left of files that never became whole is nobody's.
+                self.sweep(place).map_err(failed)?;
+                rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR).map_err(
+                    |error| failed(if error == Errno::EXIST { Errno::NOTEMPTY } else { error }),
+                )
+            }
+            other => other.map_err(failed),
+        }
+    }
+
+    /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
+    /// around it. Goes down by handles, follows no link and enters no other file system.
+    fn empty(
+        &self,
+        above: BorrowedFd<'_>,
+        name: &[u8],
+        (device, real): (u64, &Rel),
+    ) -> Result<(), Errno> {
+        if real.names().count() > DEEP {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(above, name, flags, Mode::empty())?;
+        if rustix::fs::fstat(&dir)?.st_dev != device {
+            return Err(Errno::NODEV);
+        }
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(name.to_vec());
+            }
+        }
+        for name in names {
+            let real = real.join(&name);
+            if self.rules.hidden.fit(&real) || self.rules.kept.fit(&real) {
+                continue;
+            }
+            match rustix::fs::unlinkat(&dir, &name[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                Err(error) => return Err(error),
+            }
+            self.empty(dir.as_fd(), &name, (device, &real))?;
+            match rustix::fs::unlinkat(&dir, &name[..], AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes our own unfinished files from a directory.
+    fn sweep(&self, place: &Place) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty())?;
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            super::walk::sweep(dir.as_fd(), entry?.file_name().to_bytes());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Directories: what is in one, and all that is beneath one.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Stat, Tree};
+use crate::fault::fault;
+use crate::path::{HIDDEN, Rel};
+
+/// What never became whole is removed once nobody has written to it for so many seconds.
+const STALE: i64 = 24 * 3600;
+
+/// So many directories beside each other are open during a walk.
+const ABREAST: usize = 8;
+
+/// A directory that is being read.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    tree: &'a Tree,
+    dir: Dir,
+    handle: OwnedFd,
+    /// Where it really is, as the rules see it.
+    real: Rel,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The name.
+    pub name: Vec<u8>,
+    /// What it is, where the file system says so without being asked again.
+    pub what: Option<What>,
+}
+
+impl Tree {
+    /// Begins to read a directory.
+    pub fn list(&self, path: &Rel) -> Result<Listing<'_>, Failure> {
+        self.shown(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let handle = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        let real = self.real(&handle, path)?;
+        if self.rules.hidden.fit(&real) && !path.is_root() {
+            return Err(fault(path, Errno::NOENT));
+        }
+        self.listing(handle, real).map_err(|error| fault(path, error))
+    }
+
+    pub(super) fn listing(&self, handle: OwnedFd, real: Rel) -> Result<Listing<'_>, Errno> {
+        let dir = Dir::read_from(&handle)?;
+        Ok(Listing { tree: self, dir, handle, real })
+    }
+
+    /// Goes through all that is beneath a directory, and follows no link.
+    ///
+    /// # Errors
+    ///
+    /// Those of `visit`, and of the directory itself. What cannot be read beneath it is left out, and
+    /// counted.
+    pub fn walk(&self, path: &Rel, depth: usize, visit: &mut Visit<'_>) -> Result<u64, Failure> {
+        let mut skipped = 0;
+        let mut waiting = VecDeque::from([(self.list(path)?, Rel::ROOT, 1)]);
+        while let Some((listing, below, level)) = waiting.pop_back() {
+            let mut listing = listing;
+            let mut inner = Vec::new();
+            while let Some(listed) = listing.next() {
+                let Ok(listed) = listed else {
+                    skipped += 1;
+                    break;
+                };
+                let at = below.join(&listed.name);
+                let visited =
+                    visit(&Visited { at: &at, listed: &listed, listing: &listing, level })?;
+                if visited && level < depth.min(DEPTH_LIMIT) {
+                    match listing.down(&listed.name) {
+                        Ok(Some(next)) => inner.push((next, at, level + 1)),
+                        Ok(None) => {}
+                        Err(_) => skipped += 1,
+                    }
+                }
+                // Each holds a descriptor: a directory with many in it is finished in pieces.
+                if inner.len() >= ABREAST {
+                    waiting.push_back((listing, below.clone(), level));
+                    waiting.extend(inner.drain(..));
+                    break;
+                }
+            }
+            waiting.extend(inner);
+        }
+        Ok(skipped)
+    }
+}
+
+/// Something that a walk came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Visited<'a> {
+    /// Its path from where the walk began.
+    pub at: &'a Rel,
+    /// Its name, and what it is.
+    pub listed: &'a Listed,
+    /// The directory that it is in.
+    pub listing: &'a Listing<'a>,
+    /// How many levels down, from 1.
+    pub level: usize,
+}
+
+/// Sees what a walk comes to; says whether to go into it, if it is a directory.
+pub type Visit<'a> = dyn FnMut(&Visited<'_>) -> Result<bool, Failure> + 'a;
+
+impl Listing<'_> {
+    /// The next name, of those that are shown.
+    #[expect(clippy::should_implement_trait, reason = "it lends itself while it is read")]
+    pub fn next(&mut self) -> Option<Result<Listed, Failure>> {
+        loop {
+            let entry = match self.dir.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(fault(&self.real, error))),
+            };
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if name.starts_with(HIDDEN) {
+                if self.tree.rules.writable {
+                    sweep(self.handle.as_fd(), name);
+                }
+                continue;
+            }
+            if self.tree.rules.hidden.fits_itself(self.real.join(name).as_bytes()) {
+                continue;
+            }
+            let what = match entry.file_type() {
+                FileType::RegularFile => Some(What::File),
+                FileType::Directory => Some(What::Directory),
+                FileType::Symlink => Some(What::Link),
+                FileType::Unknown => None,
+                _ => Some(What::Other),
+            };
+            return Some(Ok(Listed { name: name.to_vec(), what }));
+        }
+    }
+
+    /// What stands under a name of this directory: of a link, the link.
+    pub fn stat(&self, name: &[u8]) -> Option<Stat> {
+        let stat = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.ok().map(|stat| Stat::new(&stat))
+    }
+
+    /// Opens a regular file of this directory, and no link.
+    pub fn open(&self, name: &[u8]) -> Result<std::fs::File, Errno> {
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file.into()),
+            _ => Err(Errno::NXIO),
+        }
+    }
+
+    /// A directory in this one: `None` where the rules end at another file system.
+    pub(super) fn down(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?;
+        if !self.tree.rules.mounts && rustix::fs::fstat(&handle)?.st_dev != self.tree.device {
+            return Ok(None);
+        }
+        self.tree.listing(handle, self.real.join(name)).map(Some)
+    }
+}
+
+/// Removes an unfinished file that nobody has written to for long.
+pub(super) fn sweep(dir: BorrowedFd<'_>, name: &[u8]) {
+    if !name.starts_with(HIDDEN) {
+        return;
+    }
+    let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(stat.st_mtime);
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && age > STALE {
+        // Somebody else may have done it.
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+    }
+}
