@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::conversations::{About, Conversations};
+use crate::files::Roots;
+use crate::files::spec::Spec;
 use crate::jobs::owner::Owner;
 use crate::jobs::{CONCURRENT, Jobs, holders};
 use crate::links::Links;
@@ -46,6 +48,8 @@ pub(crate) struct Agent {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) conversations: Conversations,
     pub(crate) links: Links,
+    /// The directories that the owner has opened.
+    pub(crate) roots: Roots,
     /// Whether somebody is at a terminal.
     pub(crate) attended: Attended,
     rates: Rates,
@@ -54,12 +58,14 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Takes over what the agent before it had. Of `sessions` so many may be open at once.
+    /// Takes over what the agent before it had. Of `sessions` so many may be open at once; `roots` are open
+    /// for files.
     pub(crate) async fn new(
         state: State,
         transport: Transport,
-        sessions: Option<usize>,
+        (sessions, roots): (Option<usize>, &[Spec]),
     ) -> Result<Self, Failure> {
+        let roots = Roots::open(roots, state.path())?;
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
@@ -79,6 +85,7 @@ impl Agent {
             jobs,
             conversations,
             links: Links::default(),
+            roots,
             attended: Attended::default(),
             rates: Rates::default(),
             half_open: Semaphore::new(HALF_OPEN),

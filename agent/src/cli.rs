@@ -1,6 +1,7 @@
 //! The command line of `farwire-agent`.
 
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::enroll::{self, Outcome};
+use crate::files::{self, spec};
 use crate::os::{harden, limits};
 use crate::service::{self, Whose};
 use crate::status::Status;
@@ -44,6 +46,12 @@ enum Command {
     /// Hold programs for an agent, which starts this by itself
     #[command(hide = true)]
     Holder,
+    /// Work on the files of one root for an agent, which starts this by itself
+    #[command(hide = true)]
+    FileWorker,
+    /// Open directories for files, and close them again
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Show how this agent stands
     Status(Json),
     /// Print the fingerprint to compare with `farwire server show`
@@ -63,6 +71,24 @@ struct Run {
     /// A file with settings: `log` and `relay`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    roots: spec::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum RootCommand {
+    /// Open directories from the next start of the agent on
+    Add {
+        #[command(flatten)]
+        roots: spec::Options,
+    },
+    /// List the directories that are open
+    Ls(Json),
+    /// Close one, from the next start of the agent on
+    Rm {
+        /// Its name
+        name: String,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +112,8 @@ struct Enroll {
     /// How long to wait for the answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     wait: u64,
+    #[command(flatten)]
+    roots: spec::Options,
     #[command(flatten)]
     json: Json,
 }
@@ -208,7 +236,7 @@ fn address(text: &str) -> Result<String, String> {
 
 fn carry_out(cli: Cli) -> Result<(), Failure> {
     let config = match &cli.command {
-        Command::Run(Run { config: Some(path) }) => Config::read(path)?,
+        Command::Run(Run { config: Some(path), .. }) => Config::read(path)?,
         _ => Config::default(),
     };
     log(cli.log.as_deref().or(config.log.as_deref()))?;
@@ -216,17 +244,26 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
     let place = State::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
     match cli.command {
         Command::Enroll(options) => enroll(&place, options),
-        Command::Run(_) => {
+        Command::Run(Run { roots, .. }) => {
             // Before the runtime, while there is one thread.
             limits::raise_files();
             harden::harden()?;
-            runtime()?.block_on(run::run(State::open(&place)?, config))
+            let state = State::open(&place)?;
+            let roots = spec::together(spec::read(state.path())?, roots.specs()?)?;
+            runtime()?.block_on(run::run(state, config, roots))
         }
         Command::Holder => {
             limits::raise_files();
             harden::harden()?;
             holder::main()
         }
+        Command::FileWorker => {
+            harden::harden()?;
+            let socket = io::stdin().as_fd().try_clone_to_owned();
+            let socket = socket.map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
+            farwire_files::worker::run(&socket)
+        }
+        Command::Root(command) => roots(&place, command),
         Command::Status(Json { json }) => status(&place, json),
         Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),
         Command::Leave => {
@@ -264,6 +301,8 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
+    let roots = options.roots.specs()?;
+    files::check(&roots, place)?;
     let token = enroll::parse(&token(options.from)?)?;
     let existed = place.exists();
     let state = State::create(place)?;
@@ -274,7 +313,11 @@ fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
         let _ = std::fs::remove_file(place.join("lock"));
         let _ = std::fs::remove_dir(place);
     }
-    match outcome? {
+    let outcome = outcome?;
+    if !roots.is_empty() {
+        spec::write(state.path(), &spec::together(spec::read(state.path())?, roots)?)?;
+    }
+    match outcome {
         Outcome::Enrolled(enrolled) => {
             let fingerprint = enroll::fingerprint(&state)?;
             if options.json.json {
@@ -361,6 +404,41 @@ fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failur
         DeviceCommand::Rm { device } => {
             let removed = state.devices().remove(&state.lock()?, &device)?;
             print(&format!("`{removed}` is locked out\n"))
+        }
+    }
+}
+
+fn roots(place: &std::path::Path, command: RootCommand) -> Result<(), Failure> {
+    let state = State::open(place)?;
+    let _lock = state.lock()?;
+    let written = spec::read(state.path())?;
+    match command {
+        RootCommand::Add { roots } => {
+            let added = roots.specs()?;
+            if added.is_empty() {
+                return Err(Failure::new(Kind::InvalidArgument, "no directory is named")
+                    .with_hint("say --fs-root [NAME=]DIR[:rw]"));
+            }
+            files::check(&added, place)?;
+            let names: Vec<_> = added.iter().map(|root| format!("`{}`", root.name)).collect();
+            spec::write(state.path(), &spec::together(written, added)?)?;
+            print(&format!("{} open from the next start of the agent on\n", names.join(", ")))
+        }
+        RootCommand::Ls(Json { json: true }) => print_json(&serde_json::json!(written)),
+        RootCommand::Ls(Json { json: false }) => {
+            let line = |root: &spec::Spec| {
+                let mode = if root.writable { "rw" } else { "ro" };
+                format!("{}  {mode}  {}\n", root.name, root.dir.display())
+            };
+            print(&written.iter().map(line).collect::<String>())
+        }
+        RootCommand::Rm { name } => {
+            let left: Vec<_> = written.iter().filter(|root| root.name != name).cloned().collect();
+            if left.len() == written.len() {
+                return Err(Failure::new(Kind::NoRoot, format!("no root is called `{name}`")));
+            }
+            spec::write(state.path(), &left)?;
+            print(&format!("`{name}` is closed from the next start of the agent on\n"))
         }
     }
 }

@@ -12,6 +12,7 @@ mod conversations;
 mod device;
 mod dial;
 mod enroll;
+mod files;
 mod holder;
 mod jobs;
 mod links;

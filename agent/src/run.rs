@@ -14,14 +14,15 @@ use crate::agent::Agent;
 use crate::config::Config;
 use crate::dial::{self, Standing};
 use crate::enroll::{self, Outcome};
+use crate::files::spec::Spec;
 use crate::status;
 
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
 
 /// Runs until a signal comes. `config` may say that the relay is reached elsewhere than it was at
-/// the enrollment.
-pub(crate) async fn run(state: State, config: Config) -> Result<(), Failure> {
+/// the enrollment; `roots` are open for files.
+pub(crate) async fn run(state: State, config: Config, roots: Vec<Spec>) -> Result<(), Failure> {
     let _lock = state.run_lock()?;
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
@@ -30,20 +31,21 @@ pub(crate) async fn run(state: State, config: Config) -> Result<(), Failure> {
         biased;
         _ = term.recv() => {}
         _ = int.recv() => {}
-        ended = serve(state, config) => ended?,
+        ended = serve(state, config, &roots) => ended?,
     }
     // Not being under systemd is no error.
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     Ok(())
 }
 
-async fn serve(state: State, config: Config) -> Result<(), Failure> {
+async fn serve(state: State, config: Config, roots: &[Spec]) -> Result<(), Failure> {
     let (addresses, sessions) = (config.relay, config.sessions);
     let mut relay = enrolled(&state, addresses.as_ref()).await?;
     relay.addresses = addresses.unwrap_or(relay.addresses);
     let identity = state.identity()?.ok_or_else(not_enrolled)?;
     let path = state.path().to_path_buf();
-    let agent = Arc::new(Agent::new(state, identity.open_transport(None)?, sessions).await?);
+    let agent =
+        Arc::new(Agent::new(state, identity.open_transport(None)?, (sessions, roots)).await?);
     let (standing, mut stands) = watch::channel(Standing::Dialling);
     // Ready to be enrolled, asked and stopped; the relay may take longer, or be down.
     let _ = sd_notify::notify(&[NotifyState::Ready]);

@@ -4,6 +4,7 @@
 //! it never learns what carries the bytes.
 
 pub(crate) mod control;
+pub(crate) mod files;
 pub(crate) mod run;
 pub(crate) mod session;
 
@@ -41,6 +42,7 @@ pub(crate) async fn serve<W, R>(
         Kind::Control => control::serve(&context, &mut writer, reader).await,
         Kind::Run => run::serve(&context, open, &mut writer, reader).await,
         Kind::Session => session::serve(&context, open, &mut writer, reader).await,
+        Kind::Files => files::serve(&context, open, &mut writer, reader).await,
         _ => Err(Failure::new(FailureKind::Unsupported, "this agent does not serve that yet")
             .with_hint("update the agent")),
     };

@@ -12,9 +12,12 @@
 //!
 //! Not here: keys, the network, who may ask. The agent decides that, and starts the worker.
 
+pub mod dav;
 pub mod path;
 pub mod peer;
 pub mod rules;
 pub mod tree;
+pub mod verbs;
+pub mod worker;
 
 mod fault;

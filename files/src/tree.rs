@@ -29,9 +29,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub use self::copy::Copied;
-pub use self::draft::{Draft, Wanted};
+pub(crate) use self::draft::changed;
+pub use self::draft::{Draft, Wanted, remember_umask};
 pub use self::stat::Stat;
-pub use self::walk::{Listed, Listing, Visit, Visited};
+pub use self::walk::{Listed, Listing, Visit, Visited, open_in};
 
 use crate::fault::fault;
 use crate::path::Rel;

@@ -406,6 +406,7 @@ mod streams {
             time: 1_700_000_000,
             running: 1,
             spooled: 2,
+            roots: None,
         };
         let failure = Some(Failure::new(Kind::UnknownId, "no"));
         let lines = [

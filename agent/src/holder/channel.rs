@@ -1,16 +1,13 @@
 //! Packets with descriptors, between the agent and a holder: a Unix socket that keeps packets whole.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use farwire_files::worker::packet;
+pub(crate) use farwire_files::worker::packet::Packet;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -20,18 +17,8 @@ use crate::os::watch::watch;
 /// No packet is longer: a command has at most 64 KiB, and its environment as much.
 pub(crate) const PACKET: usize = 192 << 10;
 
-/// No packet carries more descriptors.
-const DESCRIPTORS: usize = 4;
-
 /// So many packets wait for a peer that does not read, before it is given up.
 const WAITING: usize = 4_096;
-
-/// A packet that came.
-#[derive(Debug)]
-pub(crate) struct Packet {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) descriptors: Vec<OwnedFd>,
-}
 
 /// One end of a connection. Clones share it.
 #[derive(Clone, Debug)]
@@ -66,7 +53,10 @@ impl Channel {
     /// The next packet; `None` when the other end is gone.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
         let socket = &self.shared.socket;
-        socket.async_io(Interest::READABLE, |socket| Ok(receive(socket.as_fd(), buffer)?)).await
+        let receive = |socket: &Arc<OwnedFd>| {
+            packet::receive_with(socket.as_fd(), buffer, RecvFlags::DONTWAIT)
+        };
+        socket.async_io(Interest::READABLE, receive).await
     }
 
     /// Sends a packet, or keeps it until there is room: see [`Self::flush`]. Whether the other end
@@ -75,7 +65,7 @@ impl Channel {
         let mut waiting = self.waiting();
         if waiting.is_empty() {
             match send(self.shared.socket.get_ref().as_fd(), &bytes, descriptors) {
-                Err(Errno::AGAIN | Errno::NOBUFS) => {}
+                Err(error) if is_full(&error) => {}
                 Ok(()) | Err(_) => return,
             }
         }
@@ -104,7 +94,7 @@ impl Channel {
                 let waiting = self.waiting();
                 let Some((bytes, copies)) = waiting.front() else { return Ok(()) };
                 let copies: Vec<_> = copies.iter().map(OwnedFd::as_fd).collect();
-                Ok(send(socket.as_fd(), bytes, &copies)?)
+                send(socket.as_fd(), bytes, &copies)
             });
             let _ = sent.await;
             self.waiting().pop_front();
@@ -126,36 +116,12 @@ fn peer(socket: &OwnedFd) -> io::Result<u32> {
     Ok(tokio::net::UnixStream::from_std(socket)?.peer_cred()?.uid())
 }
 
-fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::io::retry_on_intr(|| {
-        sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags).map(|_| ())
-    })
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    packet::send_parts(socket, [bytes, &[]], descriptors, SendFlags::DONTWAIT)
 }
 
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packet>, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)
-    });
-    let received = match received {
-        Err(Errno::CONNRESET | Errno::PIPE) => return Ok(None),
-        other => other?,
-    };
-    let mut descriptors = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    let bytes = buffer.get(..received.bytes).unwrap_or_default().to_vec();
-    // No packet of ours is empty.
-    Ok((!bytes.is_empty()).then_some(Packet { bytes, descriptors }))
+/// Whether there will be room later.
+fn is_full(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::NOBUFS))
 }

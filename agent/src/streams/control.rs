@@ -119,5 +119,6 @@ fn facts_of(context: &Context) -> Result<Facts, Failure> {
         time: crate::agent::unix_time(),
         running: u32::try_from(running).unwrap_or(u32::MAX),
         spooled,
+        roots: Some(context.agent.roots.list()).filter(|roots| !roots.is_empty()),
     })
 }

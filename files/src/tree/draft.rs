@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
@@ -369,14 +370,18 @@ fn partial(transfer: Nonce) -> Vec<u8> {
     name
 }
 
-/// The rights that this process gives nobody. It can only be read by being set, which is done once, before
-/// there is a second thread.
-pub(crate) fn umask() -> u32 {
-    use std::sync::OnceLock;
-    static UMASK: OnceLock<u32> = OnceLock::new();
+/// The rights that this process gives nobody. They can only be read by being set.
+static UMASK: OnceLock<u32> = OnceLock::new();
+
+fn umask() -> u32 {
     *UMASK.get_or_init(|| {
         let now = rustix::process::umask(Mode::from_raw_mode(0o077));
         rustix::process::umask(now);
         now.bits()
     })
+}
+
+/// Looks at the umask, while there is one thread.
+pub fn remember_umask() {
+    umask();
 }

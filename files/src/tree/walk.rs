@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
@@ -23,7 +24,7 @@ const ABREAST: usize = 8;
 pub struct Listing<'a> {
     tree: &'a Tree,
     dir: Dir,
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
     /// Where it really is, as the rules see it.
     real: Rel,
 }
@@ -52,7 +53,7 @@ impl Tree {
 
     pub(super) fn listing(&self, handle: OwnedFd, real: Rel) -> Result<Listing<'_>, Errno> {
         let dir = Dir::read_from(&handle)?;
-        Ok(Listing { tree: self, dir, handle, real })
+        Ok(Listing { tree: self, dir, handle: Arc::new(handle), real })
     }
 
     /// Goes through all that is beneath a directory, and follows no link.
@@ -152,13 +153,12 @@ impl Listing<'_> {
 
     /// Opens a regular file of this directory, and no link.
     pub fn open(&self, name: &[u8]) -> Result<std::fs::File, Errno> {
-        let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?;
-        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
-            FileType::RegularFile => Ok(file.into()),
-            _ => Err(Errno::NXIO),
-        }
+        open_in(&self.handle, name)
+    }
+
+    /// The directory itself, for [`open_in`].
+    pub fn handle(&self) -> Arc<OwnedFd> {
+        self.handle.clone()
     }
 
     /// A directory in this one: `None` where the rules end at another file system.
@@ -169,6 +169,17 @@ impl Listing<'_> {
             return Ok(None);
         }
         self.tree.listing(handle, self.real.join(name)).map(Some)
+    }
+}
+
+/// Opens a regular file of a directory that was walked to, and no link.
+pub fn open_in(directory: &OwnedFd, name: &[u8]) -> Result<std::fs::File, Errno> {
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        _ => Err(Errno::NXIO),
     }
 }
 

@@ -203,4 +203,7 @@ pub struct Facts {
     /// Bytes of output that are kept.
     #[n(8)]
     pub spooled: u64,
+    /// The directories that its owner has opened.
+    #[n(9)]
+    pub roots: Option<Vec<crate::streams::files::Root>>,
 }

@@ -700,6 +700,9 @@ pub struct Done {
     /// Something was left out: links out of the root, or what may not be read.
     #[n(9)]
     pub skipped: Option<u64>,
+    /// So many files were looked at.
+    #[n(10)]
+    pub files: Option<u64>,
 }
 
 impl Done {

@@ -53,7 +53,12 @@ fn the_bytes_of_entering() {
         excludes: Some(vec![".env".to_owned()]),
         confined: Some("landlock 7".to_owned()),
     };
-    check(&ToBridge::Entered(root), expect!["820081a50064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b2037"]);
+    check(
+        &ToBridge::Entered(root),
+        expect![
+            "820081a50064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b2037"
+        ],
+    );
 }
 
 #[test]
@@ -69,11 +74,20 @@ fn the_bytes_of_questions() {
         expect!["820081820081a300416101020402"],
     );
     let part = Part::Bytes { offset: 1, length: Some(2) };
-    ask(Ask::Read(Read { path: blob("a"), part, revision: Some(7), hash: None }), expect!["820081820281a30041610182008201020207"]);
+    ask(
+        Ask::Read(Read { path: blob("a"), part, revision: Some(7), hash: None }),
+        expect!["820081820281a30041610182008201020207"],
+    );
     let part = Part::Lines { first: 1, count: 2, budget: 3 };
-    ask(Ask::Read(Read { path: blob("a"), part, revision: None, hash: Some(true) }), expect!["820081820281a30041610182018301020303f5"]);
+    ask(
+        Ask::Read(Read { path: blob("a"), part, revision: None, hash: Some(true) }),
+        expect!["820081820281a30041610182018301020303f5"],
+    );
     let part = Part::Tail { count: 2, budget: 3 };
-    ask(Ask::Read(Read { path: blob("a"), part, revision: None, hash: None }), expect!["820081820281a2004161018202820203"]);
+    ask(
+        Ask::Read(Read { path: blob("a"), part, revision: None, hash: None }),
+        expect!["820081820281a2004161018202820203"],
+    );
     let write = Write {
         path: blob("a"),
         how: How::Replace,
@@ -87,7 +101,12 @@ fn the_bytes_of_questions() {
         undo: Some(true),
         lazy: None,
     };
-    ask(Ask::Write(write), expect!["820081820381a900416101020207031901ed04f50520075001010101010101010101010101010101080909f5"]);
+    ask(
+        Ask::Write(write),
+        expect![
+            "820081820381a900416101020207031901ed04f50520075001010101010101010101010101010101080909f5"
+        ],
+    );
     ask(
         Ask::Edit(Edit { path: blob("a"), revision: None, dry: Some(true), undo: None }),
         expect!["820081820481a200416102f5"],
@@ -95,7 +114,10 @@ fn the_bytes_of_questions() {
     let search =
         Search { path: blob("a"), pattern: "x+".to_owned(), limit: Some(5), ..Search::default() };
     ask(Ask::Search(search), expect!["820081820581a30041610162782b0605"]);
-    ask(Ask::MakeDirectory(MakeDirectory { path: blob("a"), parents: Some(true) }), expect!["820081820681a200416101f5"]);
+    ask(
+        Ask::MakeDirectory(MakeDirectory { path: blob("a"), parents: Some(true) }),
+        expect!["820081820681a200416101f5"],
+    );
     let remove = Remove { path: blob("a"), recursive: Some(true), revision: None, undo: None };
     ask(Ask::Remove(remove), expect!["820081820781a200416101f5"]);
     let copy = Copy {
@@ -107,14 +129,29 @@ fn the_bytes_of_questions() {
         undo: None,
     };
     ask(Ask::Copy(copy), expect!["820081820881a300416101416202f5"]);
-    ask(Ask::Arrived(Arrived { path: blob("a"), transfer: Nonce([1; 16]) }), expect!["820081820981a2004161015001010101010101010101010101010101"]);
+    ask(
+        Ask::Arrived(Arrived { path: blob("a"), transfer: Nonce([1; 16]) }),
+        expect!["820081820981a2004161015001010101010101010101010101010101"],
+    );
     let headers = vec![Header { name: "depth".to_owned(), value: blob("1") }];
     let http = Http { method: "PROPFIND".to_owned(), target: "/work/".to_owned(), headers };
-    ask(Ask::Http(http), expect!["820081821481a3006850524f5046494e4401662f776f726b2f0281826564657074684131"]);
-    ask(Ask::Patch(Patch { strip: Some(1), ..Patch::default() }), expect!["820081821581a200400101"]);
+    ask(
+        Ask::Http(http),
+        expect!["820081821481a3006850524f5046494e4401662f776f726b2f0281826564657074684131"],
+    );
+    ask(
+        Ask::Patch(Patch { strip: Some(1), ..Patch::default() }),
+        expect!["820081821581a200400101"],
+    );
     ask(Ask::Changes(Changes { change: Some(3), limit: None }), expect!["820081821681a10003"]);
-    ask(Ask::Revert(Revert { change: Some(3), redo: Some(true), force: None }), expect!["820081821781a2000301f5"]);
-    ask(Ask::Watch(Watch { path: blob("a"), wait_ms: 5, revision: None }), expect!["82008182181881a20041610105"]);
+    ask(
+        Ask::Revert(Revert { change: Some(3), redo: Some(true), force: None }),
+        expect!["820081821781a2000301f5"],
+    );
+    ask(
+        Ask::Watch(Watch { path: blob("a"), wait_ms: 5, revision: None }),
+        expect!["82008182181881a20041610105"],
+    );
     check(&ToAgent::Whole(5), expect!["82018105"]);
     check(&ToAgent::GivenUp, expect!["820280"]);
     let edit = Replacement { old: blob("a"), new: blob("b"), all: None };
@@ -123,13 +160,24 @@ fn the_bytes_of_questions() {
 
 #[test]
 fn the_bytes_of_answers() {
-    check(&ToBridge::Entries(vec![entry()]), expect!["82018181a60043612f6201000205031b17979cfe362a0000041b0000123456789abc051901a4"]);
+    check(
+        &ToBridge::Entries(vec![entry()]),
+        expect!["82018181a60043612f6201000205031b17979cfe362a0000041b0000123456789abc051901a4"],
+    );
     let found = Match { path: blob("a"), line: 3, text: blob("x"), beside: None };
     check(&ToBridge::Matches(vec![found]), expect!["82028181a30041610103024178"]);
     let headers = vec![Header { name: "etag".to_owned(), value: blob("\"1\"") }];
-    check(&ToBridge::Head(Head { status: 207, headers }), expect!["820381a20018cf018182646574616743223122"]);
+    check(
+        &ToBridge::Head(Head { status: 207, headers }),
+        expect!["820381a20018cf018182646574616743223122"],
+    );
     let done = Done { entry: Some(entry()), count: Some(2), more: Some(true), ..Done::default() };
-    check(&ToBridge::Done(Box::new(done)), expect!["820481a301a60043612f6201000205031b17979cfe362a0000041b0000123456789abc051901a4020203f5"]);
+    check(
+        &ToBridge::Done(Box::new(done)),
+        expect![
+            "820481a301a60043612f6201000205031b17979cfe362a0000041b0000123456789abc051901a4020203f5"
+        ],
+    );
     let failed = Done::failed(Failure::new(Kind::NoSuchFile, "no"));
     check(&ToBridge::Done(Box::new(failed)), expect!["820481a100a200186501626e6f"]);
     let change = Change {
@@ -141,7 +189,10 @@ fn the_bytes_of_answers() {
         undone: None,
         kept: 9,
     };
-    check(&ToBridge::Changed(vec![change]), expect!["82058181a6000301657772697465028141610305046f6c6170746f702f61692d6c6f63616c0609"]);
+    check(
+        &ToBridge::Changed(vec![change]),
+        expect!["82058181a6000301657772697465028141610305046f6c6170746f702f61692d6c6f63616c0609"],
+    );
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! The directories that the owner has opened, and the worker processes that do the work in them.
+//!
+//! ```text
+//!     spec        what the owner says: name, directory, what is allowed
+//!     sensitive   what is not opened without being asked twice
+//!     worker      one process for each root: started, watched, started again
+//!     pipe        one stream's socket to it
+//! ```
+//!
+//! The agent opens nothing beneath a root itself. It opens the root, hands it to a worker that can open
+//! nothing else, and gives each stream that is admitted a socket to it. What a worker does is in the crate
+//! `farwire-files`.
+
+pub(crate) mod pipe;
+mod sensitive;
+pub(crate) mod spec;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Enter, Root};
+
+use self::pipe::Pipe;
+use self::spec::Spec;
+use self::worker::Worker;
+
+/// All roots of an agent.
+#[derive(Debug, Default)]
+pub(crate) struct Roots(Vec<Arc<Worker>>);
+
+impl Roots {
+    /// Looks at all roots and starts their workers.
+    ///
+    /// # Errors
+    ///
+    /// When one of them may not be opened at all. One that is not there now may be there later.
+    pub(crate) fn open(specs: &[Spec], state: &Path) -> Result<Self, Failure> {
+        let own = own_things(state);
+        let mut roots = Vec::new();
+        for spec in specs {
+            let kept = match sensitive::check(&spec.dir, &own, spec.allow_sensitive) {
+                Ok(kept) => kept,
+                Err(failure) if failure.kind == Kind::NoSuchFile => {
+                    tracing::warn!(
+                        root = spec.name,
+                        "{failure}; it is looked for again when it is asked for"
+                    );
+                    sensitive::Kept::default()
+                }
+                Err(failure) => return Err(failure),
+            };
+            let worker = Arc::new(Worker::new(spec.clone(), kept));
+            let first = worker.clone();
+            tokio::spawn(async move {
+                if let Err(failure) = first.ready().await {
+                    tracing::warn!(root = first.name(), %failure, "a root cannot be served now");
+                }
+            });
+            roots.push(worker);
+        }
+        Ok(Self(roots))
+    }
+
+    /// What others are told of them.
+    pub(crate) fn list(&self) -> Vec<Root> {
+        self.0.iter().map(|worker| worker.root()).collect()
+    }
+
+    /// The root of this name, or the only one.
+    fn find(&self, name: Option<&str>) -> Result<&Arc<Worker>, Failure> {
+        let names = || {
+            let names: Vec<_> = self.0.iter().map(|worker| worker.name()).collect();
+            names.join(", ")
+        };
+        match (name, self.0.as_slice()) {
+            (_, []) => Err(Failure::new(Kind::NoRoot, "this server has opened no directory")),
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                let text = format!("this server has several roots: {}", names());
+                Err(Failure::new(Kind::NoRoot, text).with_hint("name one of them"))
+            }
+            (Some(name), all) => all.iter().find(|worker| worker.name() == name).ok_or_else(|| {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+                let text = format!("this server has no root `{shown}`");
+                Failure::new(Kind::NoRoot, text).with_hint(format!("it has {}", names()))
+            }),
+        }
+    }
+
+    /// A way to a root, for one stream on behalf of `who`.
+    pub(crate) async fn enter(&self, enter: Enter, who: String) -> Result<Pipe, Failure> {
+        self.find(enter.root.as_deref())?.enter(enter, who).await
+    }
+}
+
+/// Refuses what may not be opened, before it is written down.
+pub(crate) fn check(specs: &[Spec], state: &Path) -> Result<(), Failure> {
+    let own = own_things(state);
+    specs
+        .iter()
+        .try_for_each(|spec| sensitive::check(&spec.dir, &own, spec.allow_sensitive).map(drop))
+}
+
+/// What is ours on this machine, and nobody else's to touch.
+fn own_things(state: &Path) -> Vec<PathBuf> {
+    let exe = std::env::current_exe().ok();
+    let units = ["/etc/systemd", "/run/systemd"].map(PathBuf::from);
+    exe.into_iter().chain([state.to_path_buf()]).chain(units).collect()
+}

@@ -1,0 +1,209 @@
+//! One root and the process that works in it.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as PlainMutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use farwire_files::worker::message::{Order, Report, Serve, Setup};
+use farwire_files::worker::packet::PACKET;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Enter, Root};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::pipe::Pipe;
+use super::sensitive::Kept;
+use super::spec::Spec;
+use crate::holder::channel::Channel;
+use crate::os::spawn::{Command, Stdin, spawn_with};
+use crate::os::wait::Leader;
+
+/// How long a worker may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A worker that ended sooner than this is not started again at once.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// After so many short lives the wait between them is longest: 100 ms, doubled each time.
+const DOUBLINGS: u32 = 7;
+
+/// One root.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    spec: Spec,
+    kept: Kept,
+    /// What the kernel enforces, once that is known.
+    confined: PlainMutex<Option<String>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: Option<Arc<Running>>,
+    started: Option<Instant>,
+    /// How many in a row had a short life.
+    short: u32,
+}
+
+/// A process.
+#[derive(Debug)]
+struct Running {
+    channel: Channel,
+    gone: AtomicBool,
+    /// Collects the process when it has ended.
+    _leader: Leader,
+}
+
+impl Worker {
+    pub(super) fn new(spec: Spec, kept: Kept) -> Self {
+        Self { spec, kept, confined: PlainMutex::default(), state: Mutex::default() }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    fn confined(&self) -> MutexGuard<'_, Option<String>> {
+        self.confined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What others are told of it.
+    pub(super) fn root(&self) -> Root {
+        Root {
+            name: self.spec.name.clone(),
+            path: Blob(self.spec.dir.as_os_str().as_bytes().to_vec()),
+            writable: self.spec.writable,
+            excludes: (!self.spec.exclude.is_empty()).then(|| self.spec.exclude.clone()),
+            confined: self.confined().clone(),
+        }
+    }
+
+    /// Makes sure that the process is there.
+    pub(super) async fn ready(&self) -> Result<(), Failure> {
+        self.running().await.map(drop)
+    }
+
+    /// A way to the process for one stream.
+    pub(super) async fn enter(&self, enter: Enter, who: String) -> Result<Pipe, Failure> {
+        let running = self.running().await?;
+        let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
+        let order = Order::Serve(Box::new(Serve { enter, root: self.root(), who }));
+        running.channel.send(cbor::encode(&order), &[theirs.as_fd()]);
+        Pipe::new(ours).map_err(|error| exhausted(&error))
+    }
+
+    /// The process: started, or started again.
+    async fn running(&self) -> Result<Arc<Running>, Failure> {
+        let mut state = self.state.lock().await;
+        if let Some(running) = state.running.take().filter(|one| !one.gone.load(Ordering::Relaxed))
+        {
+            state.running = Some(running.clone());
+            return Ok(running);
+        }
+        if let Some(started) = state.started {
+            let long = started.elapsed() > SHORT;
+            state.short = if long { 0 } else { state.short + 1 };
+            let wait = Duration::from_millis(100) * 2_u32.pow(state.short.min(DOUBLINGS));
+            if state.short > 1 && started.elapsed() < wait {
+                state.short -= 1;
+                let text = format!("the file worker of root `{}` keeps ending", self.spec.name);
+                return Err(Failure::new(Kind::FileWorkerEnded, text));
+            }
+        }
+        state.started = Some(Instant::now());
+        let running = self.start().await?;
+        state.running = Some(running.clone());
+        Ok(running)
+    }
+
+    async fn start(&self) -> Result<Arc<Running>, Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.spec.dir, flags, Mode::empty()).map_err(|error| {
+            let text = format!(
+                "the root `{}` cannot be opened: {}",
+                self.spec.name,
+                io::Error::from(error)
+            );
+            Failure::new(Kind::NoRoot, text).with_hint("its owner must look after it on the server")
+        })?;
+        let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
+        let leader = launch(&theirs)?;
+        drop(theirs);
+        let channel = Channel::new(ours).map_err(|error| exhausted(&error))?;
+        let order = Order::Setup(Box::new(self.setup()));
+        channel.send(cbor::encode(&order), &[root.as_fd()]);
+        let mut buffer = vec![0; PACKET];
+        let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
+        let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;
+        let report = report.ok().flatten().ok_or_else(ended)?;
+        match cbor::decode::<Report>(&report.bytes, PACKET) {
+            Ok(Report::Ready { confined }) => {
+                tracing::info!(root = self.spec.name, confined, "a root is served");
+                *self.confined() = Some(confined).filter(|confined| !confined.is_empty());
+            }
+            Ok(Report::Failed(failure)) => return Err(failure),
+            Err(_) => return Err(ended()),
+        }
+        let running = Arc::new(Running { channel, gone: AtomicBool::new(false), _leader: leader });
+        let (watched, name) = (running.clone(), self.spec.name.clone());
+        tokio::spawn(async move {
+            let mut buffer = vec![0; PACKET];
+            tokio::select! {
+                _ = watched.channel.receive(&mut buffer) => {}
+                () = watched.channel.flush() => {}
+            }
+            watched.gone.store(true, Ordering::Relaxed);
+            tracing::warn!(root = name, "a file worker has ended");
+        });
+        Ok(running)
+    }
+
+    fn setup(&self) -> Setup {
+        let hidden = self.spec.exclude.iter().chain(&self.kept.unseen);
+        Setup {
+            writable: self.spec.writable,
+            follow: !self.spec.refuse_symlinks,
+            mounts: !self.spec.one_filesystem,
+            hard_links: self.spec.allow_hardlinked_writes,
+            hidden: hidden.cloned().collect(),
+            kept: self.kept.unchanged.clone(),
+            largest: self.spec.largest,
+            spare: self.spec.keep_free,
+        }
+    }
+}
+
+fn exhausted(error: &io::Error) -> Failure {
+    Failure::new(Kind::ResourceExhausted, format!("no way to the file worker: {error}"))
+}
+
+/// Both ends of a socket that keeps packets whole.
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    Ok(rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Starts the process. Its socket is its standard input.
+fn launch(socket: &OwnedFd) -> Result<Leader, Failure> {
+    let argv = ["/proc/self/exe", "file-worker"].map(Into::into);
+    let command = Command {
+        argv: argv.into_iter().collect(),
+        cwd: Some(PathBuf::from("/")),
+        env: Vec::new(),
+        user: None,
+        stdin: Stdin::Null,
+        terminal: false,
+        extra: None,
+    };
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(|error| exhausted(&error.into()))?;
+    let stderr = io::stderr();
+    spawn_with(&command, [socket.as_fd(), null.as_fd(), stderr.as_fd()])
+}

@@ -1,0 +1,265 @@
+//! Serves `files` streams: opens what is sealed, and hands it to the worker of a root; seals what the worker
+//! says.
+//!
+//! The messages are in `protocol/src/streams/files.rs`; what a worker does is in the crate `farwire-files`.
+//! Nothing is understood here but the beginning. When the stream goes before its content was whole, the
+//! worker's socket is closed, and nothing is changed.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::pin::pin;
+
+use bytes::BytesMut;
+use farwire_files::worker::packet::{CONTENT as PIECE, DATA, END, FILE, MESSAGE, PACKET, Packet};
+use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
+use farwire_protocol::cbor;
+use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::streams::files::{CONTENT, Enter};
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::files::pipe::Pipe;
+use crate::streams::{Context, lost};
+
+/// So much of a file that is not in memory is read at once.
+const AHEAD: usize = 1 << 20;
+
+/// Serves one stream.
+pub(crate) async fn serve<W, R>(
+    context: &Context,
+    open: Open,
+    writer: &mut Writer<W>,
+    reader: Reader<R>,
+) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+    R: AsyncRead + Unpin + Send,
+{
+    let create = open.create.as_ref().ok_or_else(|| {
+        Failure::new(Kind::ConversationGone, "files are entered anew on each stream")
+    })?;
+    let enter: Enter = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
+    })?;
+    let who = who(context, &enter)?;
+    let pipe = context.agent.roots.enter(enter, who).await?;
+    let mut up = pin!(take(context, &pipe, reader));
+    let mut down = pin!(give(&pipe, writer));
+    tokio::select! {
+        taken = &mut up => taken?,
+        given = &mut down => return given,
+    }
+    // The bridge has said all; the worker has not.
+    down.await
+}
+
+/// Who asks, in a line.
+fn who(context: &Context, enter: &Enter) -> Result<String, Failure> {
+    let client = enter.client.as_deref().unwrap_or_default();
+    crate::terminal::filing::check_label("the name of a client", client)?;
+    let owner = &context.owner;
+    let mut who = format!("{}/{}", owner.name, owner.surface);
+    if !client.is_empty() {
+        who = format!("{who}/{client}");
+    }
+    Ok(who)
+}
+
+/// Hands on what the bridge says, until it has said all, or the worker does not listen any more.
+async fn take<R>(context: &Context, pipe: &Pipe, mut reader: Reader<R>) -> Result<(), Failure>
+where
+    R: AsyncRead + Unpin + Send,
+{
+    let mut counts = Counts::default();
+    let mut content = BytesMut::with_capacity(PIECE);
+    let mut next = Some(reader.next().await?);
+    loop {
+        let frame = match next.take() {
+            Some(frame) => frame,
+            None => reader.next().await?,
+        };
+        context.link.heard();
+        match (frame.kind, frame.last) {
+            (FrameKind::Data, _) if frame.channel == CONTENT => {
+                let counted = counts.add(CONTENT, frame.payload.len());
+                counted.ok_or_else(|| Failure::new(Kind::ProtocolViolation, "too much content"))?;
+                content.extend_from_slice(&frame.payload);
+                // What has come already goes in one packet.
+                while content.len() + farwire_protocol::frame::PAYLOAD <= PIECE {
+                    match reader.buffered()? {
+                        Some(more) if is_content(&more) => {
+                            let counted = counts.add(CONTENT, more.payload.len());
+                            counted.ok_or_else(|| {
+                                Failure::new(Kind::ProtocolViolation, "too much content")
+                            })?;
+                            content.extend_from_slice(&more.payload);
+                        }
+                        other => {
+                            next = other;
+                            break;
+                        }
+                    }
+                }
+                if pipe.send(DATA, &content).await.is_err() {
+                    return Ok(());
+                }
+                content.clear();
+            }
+            (FrameKind::Control, false) => {
+                if pipe.send(MESSAGE, &frame.payload).await.is_err() {
+                    return Ok(());
+                }
+            }
+            (FrameKind::Control, true) => {
+                let end: End = read(&frame.payload).map_err(|error| {
+                    Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
+                })?;
+                counts.check(&end.ends).map_err(|error| {
+                    Failure::caused(Kind::StreamTruncated, "the content does not add up", &error)
+                })?;
+                // A worker that is gone has said why, or its silence is noticed by who listens to it.
+                let _ = pipe.send(END, &[]).await;
+                return Ok(());
+            }
+            _ => return Err(Failure::new(Kind::ProtocolViolation, "an unexpected frame")),
+        }
+    }
+}
+
+fn is_content(frame: &Frame) -> bool {
+    frame.kind == FrameKind::Data && frame.channel == CONTENT
+}
+
+/// Seals what the worker says, until it has said all.
+async fn give<W>(pipe: &Pipe, writer: &mut Writer<W>) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+{
+    let mut counts = Counts::default();
+    let mut buffer = vec![0; PACKET];
+    loop {
+        let packet = match pipe.received(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                writer.flush().await.map_err(|_| lost())?;
+                pipe.receive(&mut buffer).await.map_err(ended)?
+            }
+            other => other.map_err(ended)?,
+        };
+        let Packet { bytes, descriptors } = packet.ok_or_else(gone)?;
+        let (kind, bytes) = bytes.split_first().ok_or_else(gone)?;
+        match *kind {
+            MESSAGE => writer.message(bytes),
+            DATA => {
+                writer.data(CONTENT, bytes);
+                add(&mut counts, bytes.len())?;
+            }
+            FILE => {
+                let file = descriptors.into_iter().next().map(File::from).ok_or_else(gone)?;
+                send_file(file, part(bytes).ok_or_else(gone)?, (writer, &mut counts)).await?;
+            }
+            END => {
+                writer.end(&message(&End { ends: counts.offsets(), ..End::default() }));
+                return writer.finish().await.map_err(|_| lost());
+            }
+            _ => return Err(gone()),
+        }
+        if writer.waiting() >= BATCH {
+            writer.flush().await.map_err(|_| lost())?;
+        }
+    }
+}
+
+fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
+    counts.add(CONTENT, bytes).ok_or_else(|| Failure::new(Kind::Internal, "too much content"))
+}
+
+/// Offset and length of a part of a file.
+fn part(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (offset, length) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*offset), u64::from_be_bytes(length.try_into().ok()?)))
+}
+
+/// Sends a part of a file that a worker has opened.
+async fn send_file<W>(
+    file: File,
+    (mut offset, mut length): (u64, u64),
+    (writer, counts): (&mut Writer<W>, &mut Counts),
+) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+{
+    let mut piece = vec![0; BATCH];
+    let mut file = file;
+    while length > 0 {
+        let most = usize::try_from(length).unwrap_or(BATCH).min(BATCH);
+        let buffer = piece.get_mut(..most).unwrap_or_default();
+        let read = match at_once(&file, buffer, offset) {
+            // Not in memory: others go on while the disk is waited for.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
+                let waited =
+                    tokio::task::spawn_blocking(move || wait_for(file, offset, length)).await;
+                let (back, bytes) = waited.map_err(|_| gone())?;
+                file = back;
+                let bytes = bytes.map_err(unreadable)?;
+                for piece in bytes.chunks(BATCH) {
+                    writer.data(CONTENT, piece);
+                    writer.flush().await.map_err(|_| lost())?;
+                }
+                add(counts, bytes.len())?;
+                bytes.len()
+            }
+            Err(error) => return Err(unreadable(error.into())),
+            Ok(read) => {
+                writer.data(CONTENT, buffer.get(..read).unwrap_or_default());
+                add(counts, read)?;
+                if writer.waiting() >= BATCH {
+                    writer.flush().await.map_err(|_| lost())?;
+                }
+                read
+            }
+        };
+        if read == 0 {
+            let text = "the file became shorter while it was read";
+            return Err(Failure::new(Kind::StreamTruncated, text).with_hint("read it again"));
+        }
+        offset += read as u64;
+        length -= read as u64;
+    }
+    Ok(())
+}
+
+/// Reads what is in memory.
+#[cfg(target_os = "linux")]
+fn at_once(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut buffers = [io::IoSliceMut::new(buffer)];
+    rustix::io::retry_on_intr(|| {
+        rustix::io::preadv2(file.as_fd(), &mut buffers, offset, ReadWriteFlags::NOWAIT)
+    })
+}
+
+/// Reads, and waits for the disk.
+fn wait_for(file: File, offset: u64, length: u64) -> (File, io::Result<Vec<u8>>) {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(AHEAD).min(AHEAD)];
+    let read = rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut bytes[..], offset));
+    let bytes = read.map(|read| {
+        bytes.truncate(read);
+        bytes
+    });
+    (file, bytes.map_err(Into::into))
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    Failure::caused(Kind::Io, "the file cannot be read on", &error)
+}
+
+fn ended(_: io::Error) -> Failure {
+    gone()
+}
+
+/// The worker is gone, or says what makes no sense.
+fn gone() -> Failure {
+    Failure::new(Kind::FileWorkerEnded, "the file worker ended before it had answered")
+}

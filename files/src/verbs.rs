@@ -1,0 +1,135 @@
+//! What can be asked of a root, one file for each question.
+//!
+//! Every function does one thing beneath one [`Tree`], says what it finds to the [`Peer`], and gives how
+//! that ended. Nothing is changed before the whole question and its content have come.
+
+mod edit;
+mod list;
+mod read;
+mod search;
+mod tidy;
+mod write;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Copy, Done, MakeDirectory, Remove};
+
+use crate::path::Rel;
+use crate::peer::{Broken, Peer};
+use crate::tree::Tree;
+
+/// Why a question was not answered.
+#[derive(Debug)]
+pub enum Stop {
+    /// It could not be done, and whoever asked is told why.
+    Failed(Failure),
+    /// Nobody listens any more.
+    Broken,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Broken> for Stop {
+    fn from(_: Broken) -> Self {
+        Self::Broken
+    }
+}
+
+/// Answers a question about files. Requests of WebDAV clients go to `dav`.
+pub fn answer(tree: &Tree, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    match ask {
+        Ask::List(list) => list::list(tree, list, peer),
+        Ask::Stat(path) => stat(tree, path),
+        Ask::Read(read) => read::read(tree, read, peer),
+        Ask::Write(write) => write::write(tree, write, peer),
+        Ask::Arrived(arrived) => write::arrived(tree, arrived),
+        Ask::Edit(edit) => edit::edit(tree, edit, peer),
+        Ask::Search(search) => search::search(tree, search, peer),
+        Ask::MakeDirectory(make) => make_directory(tree, make),
+        Ask::Remove(remove) => remove_one(tree, remove),
+        Ask::Copy(copy) => copy_one(tree, copy),
+        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
+            .with_hint("update the agent")
+            .into()),
+    }
+}
+
+fn stat(tree: &Tree, path: &Blob) -> Result<Done, Stop> {
+    let path = Rel::parse(path)?;
+    let mut entry = tree.stat_link(&path)?.entry(path.as_bytes());
+    if let Ok(behind) = tree.stat(&path)
+        && behind.what != entry.what
+    {
+        entry = behind.entry(path.as_bytes());
+        entry.target = Some(behind.what);
+    }
+    Ok(Done { entry: Some(entry), ..Done::default() })
+}
+
+fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, Stop> {
+    let path = Rel::parse(&make.path)?;
+    match make.parents.unwrap_or(false) {
+        true => tree.make_directories(&path)?,
+        false => tree.make_directory(&path)?,
+    }
+    let entry = tree.stat(&path)?.entry(path.as_bytes());
+    Ok(Done { entry: Some(entry), ..Done::default() })
+}
+
+fn remove_one(tree: &Tree, remove: &Remove) -> Result<Done, Stop> {
+    let path = Rel::parse(&remove.path)?;
+    tree.remove(&path, remove.recursive.unwrap_or(false), remove.revision)?;
+    Ok(Done::default())
+}
+
+fn copy_one(tree: &Tree, copy: &Copy) -> Result<Done, Stop> {
+    let (from, to) = (Rel::parse(&copy.from)?, Rel::parse(&copy.to)?);
+    let overwrite = copy.overwrite.unwrap_or(false);
+    let mut done = Done::default();
+    if copy.moved.unwrap_or(false) {
+        tree.rename(&from, &to, overwrite)?;
+    } else {
+        let copied = tree.copy((&from, &to), overwrite, copy.recursive.unwrap_or(false))?;
+        done.count = Some(copied.files);
+        done.bytes = Some(copied.bytes);
+        done.skipped = (copied.skipped > 0).then_some(copied.skipped);
+    }
+    done.entry = Some(tree.stat_link(&to)?.entry(to.as_bytes()));
+    Ok(done)
+}
+
+/// Gathers messages until they fill a frame.
+#[derive(Debug)]
+struct Batch<T> {
+    items: Vec<T>,
+    bytes: usize,
+}
+
+/// So many bytes of entries or lines are in one message at most, as their sender estimates them.
+const BATCH: usize = 12 << 10;
+
+impl<T> Batch<T> {
+    fn new() -> Self {
+        Self { items: Vec::new(), bytes: 0 }
+    }
+
+    /// Adds one of about so many bytes; gives those before it when they fill a message.
+    fn push(&mut self, item: T, bytes: usize) -> Option<Vec<T>> {
+        let full = (self.bytes + bytes > BATCH && !self.items.is_empty()).then(|| {
+            self.bytes = 0;
+            std::mem::take(&mut self.items)
+        });
+        self.bytes += bytes;
+        self.items.push(item);
+        full
+    }
+
+    /// What is left.
+    fn rest(self) -> Option<Vec<T>> {
+        (!self.items.is_empty()).then_some(self.items)
+    }
+}

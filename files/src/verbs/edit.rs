@@ -1,0 +1,294 @@
+//! `edit`: exact texts are replaced, all of them or none.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+
+use farwire_protocol::cbor;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Done, Edit, Edits, How, Replacement, TEXT_LIMIT};
+use similar::TextDiff;
+
+use super::Stop;
+use crate::path::Rel;
+use crate::peer::Peer;
+use crate::tree::{Tree, Wanted};
+
+/// No larger file is edited.
+const LARGEST: u64 = 64 << 20;
+
+/// No diff that is told is longer.
+const DIFF: usize = 12 << 10;
+
+/// So many edits at once.
+const EDITS: usize = 1_000;
+
+/// The text nearest to one that is missing is looked for in a file of so many bytes.
+const NEAR: usize = 2 << 20;
+
+/// So much of the nearest text is told.
+const TOLD: usize = 1_200;
+
+pub(super) fn edit(tree: &Tree, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let path = Rel::parse(&edit.path)?;
+    let edits = edits(peer)?;
+    let (file, stat) = tree.open(&path)?;
+    if edit.revision.is_some_and(|expected| expected != stat.revision) {
+        return Err(crate::tree::changed(&path).into());
+    }
+    if stat.size > LARGEST {
+        return Err(Failure::new(Kind::TooLarge, format!("{path} is larger than 64 MiB")).into());
+    }
+    let mut before = Vec::new();
+    let read = file.take(LARGEST).read_to_end(&mut before);
+    read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
+    let (after, count) = apply(&path, &before, &edits)?;
+    let mut entry = stat.entry(path.as_bytes());
+    if !edit.dry.unwrap_or(false) {
+        // What was read is what is replaced, or nothing is.
+        let wanted =
+            Wanted { how: How::Replace, revision: Some(stat.revision), ..Wanted::default() };
+        let mut draft = tree.draft(&path, wanted)?;
+        draft.write(&after)?;
+        entry = draft.commit()?.entry(path.as_bytes());
+    }
+    peer.data(diff(&before, &after).as_bytes())?;
+    Ok(Done { entry: Some(entry), count: Some(count), ..Done::default() })
+}
+
+/// The replacements, which are the content.
+fn edits(peer: &mut dyn Peer) -> Result<Vec<Replacement>, Stop> {
+    let mut content = Vec::new();
+    while let Some(piece) = peer.content()? {
+        if content.len() + piece.len() > TEXT_LIMIT {
+            return Err(Failure::new(Kind::TooLarge, "the edits have more than 8 MiB").into());
+        }
+        content.extend_from_slice(&piece);
+    }
+    let edits: Edits = cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "edits that make no sense", &error)
+    })?;
+    if edits.edits.is_empty() || edits.edits.len() > EDITS {
+        let text = format!("1 to {EDITS} edits can be made at once");
+        return Err(Failure::new(Kind::InvalidArgument, text).into());
+    }
+    Ok(edits.edits)
+}
+
+/// Replaces one after the other; gives the text, and how many places were changed.
+fn apply(path: &Rel, before: &[u8], edits: &[Replacement]) -> Result<(Vec<u8>, u64), Failure> {
+    let mut text = before.to_vec();
+    let mut count: u64 = 0;
+    for (at, edit) in edits.iter().enumerate() {
+        let which =
+            if edits.len() > 1 { format!("edit {} of {path}", at + 1) } else { format!("{path}") };
+        if edit.old.is_empty() {
+            return Err(Failure::new(
+                Kind::InvalidArgument,
+                format!("{which}: the text to replace is empty"),
+            ));
+        }
+        if edit.old == edit.new {
+            return Err(Failure::new(
+                Kind::InvalidArgument,
+                format!("{which}: both texts are the same"),
+            ));
+        }
+        let found = places(&text, &edit.old);
+        match found.len() {
+            0 => return Err(missing(&which, &text, &edit.old)),
+            1 => {}
+            _ if edit.all.unwrap_or(false) => {}
+            many => {
+                let lines: Vec<String> =
+                    found.iter().take(8).map(|&at| line(&text, at).to_string()).collect();
+                let text = format!(
+                    "{which}: the text is there {many} times, in lines {}",
+                    lines.join(", ")
+                );
+                return Err(Failure::new(Kind::NotUnique, text));
+            }
+        }
+        let mut next = Vec::with_capacity(text.len());
+        let mut from = 0;
+        for &at in &found {
+            next.extend_from_slice(text.get(from..at).unwrap_or_default());
+            next.extend_from_slice(&edit.new);
+            from = at + edit.old.len();
+        }
+        next.extend_from_slice(text.get(from..).unwrap_or_default());
+        if next.len() as u64 > LARGEST {
+            return Err(Failure::new(
+                Kind::TooLarge,
+                format!("{which}: it would be larger than 64 MiB"),
+            ));
+        }
+        count += found.len() as u64;
+        text = next;
+    }
+    Ok((text, count))
+}
+
+/// Where a text is, without overlaps.
+fn places(text: &[u8], wanted: &[u8]) -> Vec<usize> {
+    memchr::memmem::find_iter(text, wanted).collect()
+}
+
+/// The number of the line that a place is in.
+fn line(text: &[u8], at: usize) -> usize {
+    text.get(..at).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// What is told of a text that is not there: the lines that are most like it.
+fn missing(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
+    let mut message = format!("{which}: the text is not there");
+    if text.len() <= NEAR
+        && let Some((first, lines)) =
+            nearest(&String::from_utf8_lossy(text), &String::from_utf8_lossy(wanted))
+    {
+        let last = first + lines.lines().count().max(1) - 1;
+        let told: String = lines.chars().take(TOLD).collect();
+        let _ = write!(message, "; nearest are lines {first}-{last}:\n{told}");
+    }
+    Failure::new(Kind::NoMatch, message)
+}
+
+/// The lines most like a text, as many as it has, and the number of the first.
+fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let words: Vec<&str> = wanted.lines().map(str::trim).collect();
+    let many = words.len().clamp(1, 40);
+    let score = |window: &[&str]| -> u64 {
+        let pairs = window.iter().zip(&words);
+        pairs.map(|(have, want)| u64::from(likeness(have.trim(), want))).sum()
+    };
+    let windows = lines.windows(many.min(lines.len().max(1))).enumerate();
+    let (at, best) = windows
+        .map(|(at, window)| (at, score(window)))
+        .max_by_key(|&(at, score)| (score, usize::MAX - at))?;
+    // Less than a third alike is not near.
+    if best * 3 < 1_000 * many as u64 {
+        return None;
+    }
+    Some((at + 1, lines.get(at..at + many.min(lines.len()))?.join("\n")))
+}
+
+/// How alike two lines are, in thousandths: the share of pairs of letters that they have in common.
+fn likeness(one: &str, other: &str) -> u32 {
+    if one == other {
+        return 1_000;
+    }
+    let pairs = |text: &str| -> Vec<(char, char)> {
+        let mut pairs: Vec<_> =
+            text.chars().take(200).zip(text.chars().skip(1).take(200)).collect();
+        pairs.sort_unstable();
+        pairs
+    };
+    let (one, other) = (pairs(one), pairs(other));
+    if one.is_empty() || other.is_empty() {
+        return 0;
+    }
+    let (mut left, mut right, mut common) = (0, 0, 0_usize);
+    while let (Some(a), Some(b)) = (one.get(left), other.get(right)) {
+        match a.cmp(b) {
+            std::cmp::Ordering::Less => left += 1,
+            std::cmp::Ordering::Greater => right += 1,
+            std::cmp::Ordering::Equal => (left, right, common) = (left + 1, right + 1, common + 1),
+        }
+    }
+    u32::try_from(2_000 * common / (one.len() + other.len())).unwrap_or(0)
+}
+
+/// A short unified diff, without the names of files.
+pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
+    if before.len() > NEAR || after.len() > NEAR {
+        return String::new();
+    }
+    let (before, after) = (String::from_utf8_lossy(before), String::from_utf8_lossy(after));
+    let diff = TextDiff::configure()
+        .deadline(std::time::Instant::now() + std::time::Duration::from_millis(500))
+        .diff_lines(&*before, &*after);
+    let mut text = String::new();
+    for hunk in diff.unified_diff().context_radius(2).iter_hunks() {
+        let hunk = hunk.to_string();
+        if text.len() + hunk.len() > DIFF {
+            let left: String = hunk.chars().take(DIFF.saturating_sub(text.len())).collect();
+            text.push_str(&left);
+            text.push_str("\n(the diff goes on)\n");
+            break;
+        }
+        text.push_str(&hunk);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::cbor::Blob;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn replacement(old: &str, new: &str, all: bool) -> Replacement {
+        Replacement { old: Blob(old.into()), new: Blob(new.into()), all: Some(all) }
+    }
+
+    fn run(text: &str, edits: &[Replacement]) -> Result<String, Failure> {
+        let path = Rel::parse(b"f").unwrap();
+        apply(&path, text.as_bytes(), edits).map(|(text, _)| String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn each_edit_sees_what_those_before_it_left() {
+        let edits = [replacement("a", "b", false), replacement("bb", "c", false)];
+        assert_eq!(run("ab", &edits).unwrap(), "c");
+        assert_eq!(run("x.x.x", &[replacement("x", "yy", true)]).unwrap(), "yy.yy.yy");
+    }
+
+    #[test]
+    fn what_is_there_twice_is_refused_with_its_lines() {
+        let failure = run("a\nb\na\n", &[replacement("a", "c", false)]).unwrap_err();
+        assert_eq!(failure.kind, Kind::NotUnique);
+        assert!(failure.message.contains("2 times, in lines 1, 3"), "{failure}");
+    }
+
+    #[test]
+    fn a_miss_tells_what_is_nearest() {
+        let text = "fn main() {\n    let count = 3;\n    run(count);\n}\n";
+        let failure =
+            run(text, &[replacement("  let count = 4;\n  run(count);", "", false)]).unwrap_err();
+        assert_eq!(failure.kind, Kind::NoMatch);
+        assert!(
+            failure.message.contains("lines 2-3:\n    let count = 3;\n    run(count);"),
+            "{failure}"
+        );
+        let far = run("alpha\n", &[replacement("zzz 123", "", false)]).unwrap_err();
+        assert!(!far.message.contains("nearest"), "{far}");
+    }
+
+    #[test]
+    fn nothing_is_replaced_by_itself_and_nothing_is_not_looked_for() {
+        assert_eq!(
+            run("a", &[replacement("", "b", false)]).unwrap_err().kind,
+            Kind::InvalidArgument
+        );
+        assert_eq!(
+            run("a", &[replacement("a", "a", false)]).unwrap_err().kind,
+            Kind::InvalidArgument
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn replacing_is_what_it_is_for_strings(text in "[abc]{0,40}", old in "[abc]{1,3}", new in "[abcd]{0,3}") {
+            prop_assume!(old != new && text.contains(&old));
+            let replaced = run(&text, &[replacement(&old, &new, true)]).unwrap();
+            prop_assert_eq!(replaced, text.replace(&old, &new));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,200}", old in ".{1,60}") {
+            let _ = missing("f", text.as_bytes(), old.as_bytes());
+            let _ = diff(text.as_bytes(), old.as_bytes());
+        }
+    }
+}

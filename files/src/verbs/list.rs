@@ -1,0 +1,137 @@
+//! `list`: what is in a directory, or in all directories beneath one.
+
+use std::cmp::Ordering;
+use std::fs::File;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
+use sha2::{Digest as _, Sha256};
+
+use super::tidy::{Globs, Tidy};
+use super::{Batch, Stop};
+use crate::path::Rel;
+use crate::peer::Peer;
+use crate::rules::LISTED;
+use crate::tree::{Tree, Visited};
+
+/// What an entry takes in a message besides its path.
+const OVERHEAD: usize = 96;
+
+pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let path = Rel::parse(&list.path)?;
+    let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
+    let limit =
+        list.limit.map_or(LISTED, |limit| usize::try_from(limit).unwrap_or(LISTED).min(LISTED));
+    let globs = Globs::new(list.globs.as_deref().unwrap_or_default())?;
+    let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path));
+    let mut sent = Sent { peer, batch: Batch::new(), broken: false };
+    let mut sorted = list.sort.map(|_| Vec::new());
+    let mut count = 0;
+    let mut more = false;
+    let walked = tree.walk(&path, depth, &mut |visited| {
+        if let Some(tidy) = &mut tidy
+            && tidy.leaves_out(visited)
+        {
+            return Ok(false);
+        }
+        let directory = visited.listed.what.is_none_or(|what| what == What::Directory);
+        if !globs.take(visited.at, directory) {
+            return Ok(directory && !globs.refuse(visited.at));
+        }
+        // With an order, the best are chosen from all that there are.
+        if count >= if sorted.is_some() { LISTED } else { limit } {
+            more = true;
+            return Err(Failure::new(Kind::TooLarge, "enough"));
+        }
+        let Some(entry) = entry(visited, list.hashes.unwrap_or(false)) else { return Ok(false) };
+        count += 1;
+        let directory = entry.what == What::Directory;
+        match &mut sorted {
+            Some(sorted) => sorted.push(entry),
+            None => sent.push(entry)?,
+        }
+        Ok(directory)
+    });
+    let skipped = match walked {
+        Ok(skipped) => skipped,
+        Err(_) if sent.broken => return Err(Stop::Broken),
+        Err(failure) if more && failure.kind == Kind::TooLarge => 0,
+        Err(failure) => return Err(failure.into()),
+    };
+    if let (Some(mut sorted), Some(order)) = (sorted, list.sort) {
+        sorted.sort_by(|one, other| compare(order, one, other));
+        more |= sorted.len() > limit;
+        sorted.truncate(limit);
+        count = sorted.len();
+        for entry in sorted {
+            sent.push(entry).map_err(|_| Stop::Broken)?;
+        }
+    }
+    sent.finish()?;
+    let skipped = (skipped > 0).then_some(skipped);
+    Ok(Done { count: Some(count as u64), more: Some(more), skipped, ..Done::default() })
+}
+
+/// Entries on their way.
+struct Sent<'a> {
+    peer: &'a mut dyn Peer,
+    batch: Batch<Entry>,
+    broken: bool,
+}
+
+impl Sent<'_> {
+    fn push(&mut self, entry: Entry) -> Result<(), Failure> {
+        let bytes = entry.path.len() + OVERHEAD;
+        if let Some(full) = self.batch.push(entry, bytes) {
+            self.peer.say(&ToBridge::Entries(full)).map_err(|_| {
+                self.broken = true;
+                Failure::new(Kind::Cancelled, "nobody listens")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Stop> {
+        if let Some(rest) = self.batch.rest() {
+            self.peer.say(&ToBridge::Entries(rest))?;
+        }
+        Ok(())
+    }
+}
+
+/// The entry of what a walk came to: `None` if it is gone again.
+fn entry(visited: &Visited<'_>, hash: bool) -> Option<Entry> {
+    let mut entry = visited.listing.stat(&visited.listed.name)?.entry(visited.at.as_bytes());
+    if hash && entry.what == What::File {
+        let file = visited.listing.open(&visited.listed.name).ok();
+        entry.hash = file.and_then(|file| digest(file).ok()).map(Blob);
+    }
+    Some(entry)
+}
+
+/// SHA-256 of what a file holds.
+pub(super) fn digest(mut file: File) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(hash.finalize().to_vec());
+        }
+        hash.update(buffer.get(..length).unwrap_or_default());
+    }
+}
+
+fn compare(order: Sort, one: &Entry, other: &Entry) -> Ordering {
+    let by_name = || {
+        let file = |entry: &Entry| entry.what != What::Directory;
+        file(one).cmp(&file(other)).then_with(|| one.path.cmp(&other.path))
+    };
+    match order {
+        Sort::Name => by_name(),
+        Sort::Size => other.size.cmp(&one.size).then_with(by_name),
+        Sort::Time => other.modified.cmp(&one.modified).then_with(by_name),
+    }
+}

@@ -1,0 +1,234 @@
+//! `read`: bytes, lines or the end of a file.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Done, Part, Read, ToBridge};
+
+use super::{Stop, list};
+use crate::path::Rel;
+use crate::peer::Peer;
+use crate::tree::{Stat, Tree};
+
+/// Lines are counted to the end of a file that is not longer than this.
+const COUNTED: u64 = 64 << 20;
+
+/// No answer in lines has more bytes.
+const BUDGET: usize = 4 << 20;
+
+const BLOCK: usize = 128 << 10;
+
+pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let path = Rel::parse(&read.path)?;
+    let (mut file, stat) = tree.open(&path)?;
+    if read.revision.is_some_and(|expected| expected != stat.revision) {
+        return Err(crate::tree::changed(&path).into());
+    }
+    peer.say(&ToBridge::Entries(vec![stat.entry(path.as_bytes())]))?;
+    let failed =
+        |error: std::io::Error| Stop::Failed(Failure::new(Kind::Io, format!("{path}: {error}")));
+    let mut done = Done::default();
+    if read.hash.unwrap_or(false) {
+        let copy = file.try_clone().map_err(failed)?;
+        done.hash = Some(Blob(list::digest(copy).map_err(failed)?));
+        file.rewind().map_err(failed)?;
+    }
+    match read.part {
+        Part::Bytes { offset, length } => {
+            let rest = stat.size.saturating_sub(offset);
+            let length = length.unwrap_or(rest).min(rest);
+            peer.file(&file, offset, length)?;
+            done.bytes = Some(length);
+            done.more = Some(offset.saturating_add(length) < stat.size);
+        }
+        Part::Lines { first, count, budget } => {
+            let wanted = (first.max(1), u64::from(count));
+            let lines = lines(&mut file, &stat, wanted, limit(budget)).map_err(failed)?;
+            lines.send(&mut done, peer)?;
+        }
+        Part::Tail { count, budget } => {
+            let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
+            lines.send(&mut done, peer)?;
+        }
+    }
+    Ok(done)
+}
+
+fn limit(budget: u32) -> usize {
+    usize::try_from(budget).unwrap_or(BUDGET).min(BUDGET)
+}
+
+/// Lines that were found.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// The number of the first; unknown where the file before it was not read.
+    first: Option<u64>,
+    /// How many the file has, where that was counted.
+    all: Option<u64>,
+    /// Something of what was asked for is missing.
+    cut: bool,
+    count: u64,
+}
+
+impl Lines {
+    fn send(self, done: &mut Done, peer: &mut dyn Peer) -> Result<(), Stop> {
+        peer.data(&self.bytes)?;
+        done.bytes = Some(self.bytes.len() as u64);
+        done.first = self.first;
+        done.lines = self.all;
+        done.count = Some(self.count);
+        done.more = Some(self.cut);
+        Ok(())
+    }
+}
+
+/// Counts lines: the last one may be without its end.
+fn count(bytes: &[u8]) -> u64 {
+    let ends = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    ends + u64::from(bytes.last().is_some_and(|&byte| byte != b'\n'))
+}
+
+/// `wanted.1` lines from line `wanted.0` on, as many as fit.
+fn lines(
+    file: &mut File,
+    stat: &Stat,
+    wanted: (u64, u64),
+    budget: usize,
+) -> std::io::Result<Lines> {
+    let (first, many) = wanted;
+    let end = first.saturating_add(many);
+    let mut found = Lines { first: Some(first), ..Lines::default() };
+    let mut block = vec![0; BLOCK];
+    let mut line = 1;
+    let mut open = false;
+    loop {
+        let length = file.read(&mut block)?;
+        let Some(bytes) = block.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+        let mut rest = bytes;
+        while line < end && !rest.is_empty() {
+            let at = rest.iter().position(|&byte| byte == b'\n');
+            let (piece, next) = rest.split_at(at.map_or(rest.len(), |at| at + 1));
+            if line >= first {
+                let room = budget.saturating_sub(found.bytes.len());
+                found.cut |= piece.len() > room;
+                found.bytes.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            }
+            line += u64::from(at.is_some());
+            open = at.is_none();
+            rest = next;
+        }
+        if line >= end {
+            if stat.size > COUNTED {
+                found.count = count(&found.bytes);
+                found.cut = true;
+                return Ok(found);
+            }
+            line += rest.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            open = rest.last().map_or(open, |&byte| byte != b'\n');
+        }
+    }
+    let all = line - 1 + u64::from(open);
+    found.all = Some(all);
+    found.count = count(&found.bytes);
+    found.cut |= end <= all;
+    Ok(found)
+}
+
+/// The last lines, as many as fit.
+fn tail(file: &mut File, stat: &Stat, many: u64, budget: usize) -> std::io::Result<Lines> {
+    let mut bytes = Vec::new();
+    let mut at = stat.size;
+    // One more end of a line than lines: the one before the first.
+    while at > 0 && bytes.len() <= budget {
+        let step = at.min(BLOCK as u64);
+        at -= step;
+        file.seek(SeekFrom::Start(at))?;
+        let mut block = vec![0; usize::try_from(step).unwrap_or(BLOCK)];
+        file.read_exact(&mut block)?;
+        block.append(&mut bytes);
+        bytes = block;
+        if count(&bytes) > many {
+            break;
+        }
+    }
+    let mut from = 0;
+    let surplus = count(&bytes).saturating_sub(many);
+    for _ in 0..surplus {
+        let rest = bytes.get(from..).unwrap_or_default();
+        from += rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+    }
+    let within = bytes.len() - from > budget;
+    from = from.max(bytes.len().saturating_sub(budget));
+    let begin = at + from as u64;
+    let bytes = bytes.split_off(from);
+    let mut found = Lines { count: count(&bytes), bytes, first: None, all: None, cut: begin > 0 };
+    if stat.size <= COUNTED {
+        file.rewind()?;
+        let mut before = 0;
+        let mut left = begin;
+        let mut block = vec![0; BLOCK];
+        while left > 0 {
+            let step = usize::try_from(left.min(BLOCK as u64)).unwrap_or(BLOCK);
+            let length = file.read(block.get_mut(..step).unwrap_or_default())?;
+            let read = block.get(..length).filter(|read| !read.is_empty());
+            let Some(read) = read else { break };
+            before += read.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            left -= length as u64;
+        }
+        found.first = Some(before + 1);
+        found.all = Some(before + found.count);
+    }
+    found.cut |= within;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(text: &[u8]) -> (File, Stat) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        file.rewind().unwrap();
+        let stat = Stat::new(&rustix::fs::fstat(&file).unwrap());
+        (file, stat)
+    }
+
+    proptest! {
+        /// Both ways of reading find what splitting the whole text finds.
+        #[test]
+        fn lines_are_those_of_the_whole(text in "[ab\n]{0,60}", first in 1_u64..9, many in 0_u64..9) {
+            let bytes = text.as_bytes();
+            let all: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
+            let (mut opened, stat) = file(bytes);
+            let found = lines(&mut opened, &stat, (first, many), 1000).unwrap();
+            let from = usize::try_from(first - 1).unwrap().min(all.len());
+            let to = usize::try_from(first - 1 + many).unwrap().min(all.len());
+            prop_assert_eq!(&found.bytes, &all[from..to].concat());
+            prop_assert_eq!(found.all, Some(all.len() as u64));
+            prop_assert_eq!(found.cut, to < all.len() && usize::try_from(first - 1 + many).unwrap() < all.len() || first + many <= all.len() as u64);
+            let (mut opened, stat) = file(bytes);
+            let found = tail(&mut opened, &stat, many, 1000).unwrap();
+            let from = all.len() - usize::try_from(many).unwrap().min(all.len());
+            prop_assert_eq!(&found.bytes, &all[from..].concat());
+            prop_assert_eq!((found.first, found.all), (Some(from as u64 + 1), Some(all.len() as u64)));
+            prop_assert_eq!(found.cut, from > 0);
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_to_the_budget_and_it_is_said() {
+        let (mut opened, stat) = file(&[b'x'; 3_000_000]);
+        let found = lines(&mut opened, &stat, (1, 5), 100).unwrap();
+        assert_eq!((found.bytes.len(), found.cut, found.all), (100, true, Some(1)));
+        let found = tail(&mut opened, &stat, 5, 100).unwrap();
+        assert_eq!((found.bytes.len(), found.cut), (100, true));
+    }
+}

@@ -1,0 +1,343 @@
+//! `search`: the lines that match, with ripgrep's own engine, where the files are.
+//!
+//! One thread walks, others open and search what it finds; only matches leave the server.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{DEPTH_LIMIT, Done, Match, Search, ToBridge, What};
+use grep_matcher::Matcher as _;
+use grep_regex::{RegexMatcher, RegexMatcherBuilder};
+use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
+
+use super::tidy::{Globs, Tidy};
+use super::{Batch, Stop};
+use crate::path::Rel;
+use crate::peer::Peer;
+use crate::tree::{Tree, open_in};
+
+/// No more matches than this are told, whatever is asked for.
+const MATCHES: u64 = 100_000;
+
+/// A pattern has at most so many bytes.
+const PATTERN: usize = 16 << 10;
+
+/// A compiled pattern takes at most so much memory.
+const COMPILED: usize = 16 << 20;
+
+/// So much of a long line is told.
+const LINE: usize = 1_000;
+
+/// So many lines around a match at most.
+const CONTEXT: u32 = 50;
+
+/// What a line takes in a message besides its path and its text.
+const OVERHEAD: usize = 24;
+
+/// So many files wait for a thread.
+const WAITING: usize = 512;
+
+/// A file to be searched: its name in a directory, and its path.
+#[derive(Debug)]
+struct Job {
+    directory: Arc<OwnedFd>,
+    name: Vec<u8>,
+    path: Rel,
+}
+
+pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let path = Rel::parse(&search.path)?;
+    let matcher = matcher(search)?;
+    let globs = Globs::new(search.globs.as_deref().unwrap_or_default())?;
+    let asked = Asked {
+        matcher,
+        context: search.context.unwrap_or(0).min(CONTEXT),
+        names: search.names.unwrap_or(false),
+        limit: search.limit.map_or(MATCHES, |limit| u64::from(limit).min(MATCHES)),
+        found: AtomicU64::new(0),
+        enough: AtomicBool::new(false),
+        unread: AtomicU64::new(0),
+    };
+    if tree.stat(&path)?.what != What::Directory {
+        let (file, _) = tree.open(&path)?;
+        let mut sent = Sent { peer, batch: Batch::new() };
+        let mut lines = Vec::new();
+        asked.look(&mut asked.searcher(), &file, &path, &mut |group| lines.extend(group));
+        for line in lines {
+            sent.push(line)?;
+        }
+        return sent.finish(&asked, 1);
+    }
+    let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path));
+    beneath(tree, (&path, globs, tidy), &asked, peer)
+}
+
+fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
+    if search.pattern.len() > PATTERN {
+        return Err(Failure::new(
+            Kind::TooLarge,
+            format!("a pattern of more than {PATTERN} bytes"),
+        ));
+    }
+    RegexMatcherBuilder::new()
+        .line_terminator(Some(b'\n'))
+        .case_insensitive(search.ignore_case.unwrap_or(false))
+        .fixed_strings(search.fixed.unwrap_or(false))
+        .size_limit(COMPILED)
+        .dfa_size_limit(COMPILED)
+        .build(&search.pattern)
+        .map_err(|error| {
+            Failure::new(Kind::InvalidArgument, format!("the pattern cannot be used: {error}"))
+                .with_hint("it is a regular expression as in ripgrep; say fixed for a plain text")
+        })
+}
+
+/// Searches all files beneath a directory.
+fn beneath(
+    tree: &Tree,
+    (path, globs, tidy): (&Rel, Globs, Option<Tidy>),
+    asked: &Asked,
+    peer: &mut dyn Peer,
+) -> Result<Done, Stop> {
+    let threads =
+        std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8);
+    let (jobs, queue) = sync_channel::<Job>(WAITING);
+    let queue = Mutex::new(queue);
+    let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (queue, groups) = (&queue, groups.clone());
+            scope.spawn(move || asked.work(queue, &groups));
+        }
+        drop(groups);
+        let walker = scope.spawn(move || walk(tree, (path, &globs, tidy), asked, &jobs));
+        let mut sent = Sent { peer, batch: Batch::new() };
+        let mut told = Ok(());
+        for group in found {
+            for line in group {
+                told = told.and_then(|()| sent.push(line));
+            }
+            if told.is_err() {
+                asked.enough.store(true, Ordering::Relaxed);
+            }
+        }
+        told?;
+        let skipped = walker.join().map_err(|_| Failure::new(Kind::Internal, "the walk died"))?;
+        let (files, skipped) = skipped?;
+        asked.unread.fetch_add(skipped, Ordering::Relaxed);
+        sent.finish(asked, files)
+    })
+}
+
+/// Finds the files. Gives how many, and how much could not be read.
+fn walk(
+    tree: &Tree,
+    (path, globs, mut tidy): (&Rel, &Globs, Option<Tidy>),
+    asked: &Asked,
+    jobs: &SyncSender<Job>,
+) -> Result<(u64, u64), Failure> {
+    let mut files = 0;
+    let enough = || Failure::new(Kind::Cancelled, "enough");
+    let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
+        if asked.enough.load(Ordering::Relaxed) {
+            return Err(enough());
+        }
+        if let Some(tidy) = &mut tidy
+            && tidy.leaves_out(visited)
+        {
+            return Ok(false);
+        }
+        let name = &visited.listed.name;
+        let what = visited.listed.what.or_else(|| visited.listing.stat(name).map(|stat| stat.what));
+        match what {
+            Some(What::Directory) => Ok(!globs.refuse(visited.at)),
+            Some(What::File) if globs.take(visited.at, false) => {
+                files += 1;
+                let directory = visited.listing.handle();
+                let job =
+                    Job { directory, name: name.clone(), path: path.join(visited.at.as_bytes()) };
+                let mut waiting = Some(job);
+                while let Some(job) = waiting.take() {
+                    waiting = match jobs.try_send(job) {
+                        Ok(()) => None,
+                        Err(TrySendError::Disconnected(_)) => return Err(enough()),
+                        // All threads are busy: this one waits with the rest of it.
+                        Err(TrySendError::Full(job)) => {
+                            jobs.send(job).map_err(|_| enough())?;
+                            None
+                        }
+                    };
+                }
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
+    });
+    match walked {
+        Ok(skipped) => Ok((files, skipped)),
+        Err(failure) if failure.kind == Kind::Cancelled => Ok((files, 0)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What is asked of each file, and what came of it so far.
+struct Asked {
+    matcher: RegexMatcher,
+    context: u32,
+    names: bool,
+    limit: u64,
+    found: AtomicU64,
+    enough: AtomicBool,
+    unread: AtomicU64,
+}
+
+impl Asked {
+    fn searcher(&self) -> Searcher {
+        let context = usize::try_from(self.context).unwrap_or(0);
+        SearcherBuilder::new()
+            .binary_detection(BinaryDetection::quit(0))
+            .line_number(true)
+            .before_context(context)
+            .after_context(context)
+            .heap_limit(Some(64 << 20))
+            .build()
+    }
+
+    /// Searches one file after the other.
+    fn work(&self, queue: &Mutex<Receiver<Job>>, groups: &SyncSender<Vec<Match>>) {
+        let mut searcher = self.searcher();
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(Job { directory, name, path }) = job else { return };
+            // When there is enough, the rest is only taken from the queue.
+            if self.enough.load(Ordering::Relaxed) {
+                continue;
+            }
+            match open_in(&directory, &name) {
+                Ok(file) => self.look(&mut searcher, &file, &path, &mut |group| {
+                    // Who listens takes all that comes.
+                    let _ = groups.send(group);
+                }),
+                Err(_) => _ = self.unread.fetch_add(1, Ordering::Relaxed),
+            }
+        }
+    }
+
+    /// Searches one file.
+    fn look(
+        &self,
+        searcher: &mut Searcher,
+        file: &File,
+        path: &Rel,
+        told: &mut dyn FnMut(Vec<Match>),
+    ) {
+        let mut lines = Lines { asked: self, path, lines: Vec::new(), told };
+        if searcher.search_file(&self.matcher, file, &mut lines).is_err() {
+            self.unread.fetch_add(1, Ordering::Relaxed);
+        }
+        lines.flush();
+    }
+}
+
+/// The lines of one file that are told.
+struct Lines<'a> {
+    asked: &'a Asked,
+    path: &'a Rel,
+    lines: Vec<Match>,
+    told: &'a mut dyn FnMut(Vec<Match>),
+}
+
+impl Lines<'_> {
+    fn add(&mut self, line: u64, bytes: &[u8], beside: bool) {
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let text = if bytes.len() <= LINE { bytes } else { self.window(bytes) };
+        self.lines.push(Match {
+            path: Blob(self.path.as_bytes().to_vec()),
+            line,
+            text: Blob(text.to_vec()),
+            beside: beside.then_some(true),
+        });
+        if self.lines.len() >= 128 {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.lines.is_empty() {
+            (self.told)(std::mem::take(&mut self.lines));
+        }
+    }
+
+    /// The part of a long line that has the match in it.
+    fn window<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        let found = self.asked.matcher.find(bytes).ok().flatten();
+        let start = found.map_or(0, |found| found.start()).saturating_sub(LINE / 4);
+        let start = start.min(bytes.len().saturating_sub(LINE));
+        bytes.get(start..start + LINE).unwrap_or(bytes)
+    }
+}
+
+impl Sink for Lines<'_> {
+    type Error = io::Error;
+
+    fn matched(&mut self, _: &Searcher, found: &SinkMatch<'_>) -> Result<bool, io::Error> {
+        if self.asked.found.fetch_add(1, Ordering::Relaxed) >= self.asked.limit {
+            self.asked.enough.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
+        if self.asked.names {
+            self.add(0, b"", false);
+            return Ok(false);
+        }
+        self.add(found.line_number().unwrap_or(0), found.bytes(), false);
+        Ok(true)
+    }
+
+    fn context(&mut self, _: &Searcher, context: &SinkContext<'_>) -> Result<bool, io::Error> {
+        if !self.asked.names {
+            self.add(context.line_number().unwrap_or(0), context.bytes(), true);
+        }
+        Ok(true)
+    }
+
+    fn binary_data(&mut self, _: &Searcher, _: u64) -> Result<bool, io::Error> {
+        Ok(false)
+    }
+}
+
+/// Lines on their way.
+struct Sent<'a> {
+    peer: &'a mut dyn Peer,
+    batch: Batch<Match>,
+}
+
+impl Sent<'_> {
+    fn push(&mut self, line: Match) -> Result<(), Stop> {
+        let bytes = line.path.len() + line.text.len() + OVERHEAD;
+        if let Some(full) = self.batch.push(line, bytes) {
+            self.peer.say(&ToBridge::Matches(full))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, asked: &Asked, files: u64) -> Result<Done, Stop> {
+        if let Some(rest) = self.batch.rest() {
+            self.peer.say(&ToBridge::Matches(rest))?;
+        }
+        let found = asked.found.load(Ordering::Relaxed);
+        let unread = asked.unread.load(Ordering::Relaxed);
+        Ok(Done {
+            count: Some(found.min(asked.limit)),
+            more: Some(found > asked.limit),
+            files: Some(files),
+            skipped: (unread > 0).then_some(unread),
+            ..Done::default()
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! `write`: the whole content of a file, or more of it.
+
+use std::os::fd::AsFd as _;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Arrived, Done, How, TEXT_LIMIT, What, Write};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Stop, list};
+use crate::fault::fault;
+use crate::path::Rel;
+use crate::peer::Peer;
+use crate::tree::{Draft, Stat, Tree, Wanted};
+
+pub(super) fn write(tree: &Tree, write: &Write, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let path = Rel::parse(&write.path)?;
+    if write.parents.unwrap_or(false)
+        && let Some((above, _)) = path.split()
+    {
+        if !tree.rules().writable {
+            return Err(Failure::new(
+                Kind::ReadOnly,
+                format!("{path} is in a root that is read-only"),
+            )
+            .into());
+        }
+        tree.make_directories(&above)?;
+    }
+    let stat = match write.how {
+        How::Append => append(tree, &path, write, peer)?,
+        How::Put | How::Create | How::Replace => replace(tree, &path, write, peer)?,
+    };
+    Ok(Done { entry: Some(stat.entry(path.as_bytes())), bytes: Some(stat.size), ..Done::default() })
+}
+
+fn replace(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
+    let wanted = Wanted {
+        how: write.how,
+        revision: write.revision,
+        mode: write.mode,
+        modified: write.modified,
+        durable: !write.lazy.unwrap_or(false),
+    };
+    let mut draft = match write.transfer {
+        None => tree.draft(path, wanted)?,
+        Some(transfer) => {
+            let mut draft = tree.resume(path, wanted, transfer)?;
+            let offset = write.offset.unwrap_or(0);
+            if offset > draft.written() {
+                let text =
+                    format!("{} bytes of the transfer are there, not {offset}", draft.written());
+                return Err(Failure::new(Kind::InvalidArgument, text).into());
+            }
+            draft.truncate(offset)?;
+            draft
+        }
+    };
+    while let Some(piece) = peer.content()? {
+        draft.write(&piece)?;
+    }
+    if let Some(expected) = &write.hash {
+        compare(&draft, path, expected)?;
+    }
+    Ok(draft.commit()?)
+}
+
+/// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.
+fn compare(draft: &Draft<'_>, path: &Rel, expected: &Blob) -> Result<(), Failure> {
+    let read = || {
+        let mut file = draft.file().try_clone()?;
+        std::io::Seek::rewind(&mut file)?;
+        list::digest(file)
+    };
+    let hash = read().map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
+    if hash != expected.0 {
+        // What is wrong is not gone on with.
+        let _ = draft.file().set_len(0);
+        let text = format!("{path}: the content is not what was meant to be sent");
+        return Err(Failure::new(Kind::IntegrityFailure, text)
+            .with_hint("the file may have changed while it was read; send it again"));
+    }
+    Ok(())
+}
+
+/// Adds to the end of a file, at once, so that others who write to it lose nothing.
+fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
+    let failed = |error| Stop::Failed(fault(path, error));
+    let mut content = Vec::new();
+    while let Some(piece) = peer.content()? {
+        if content.len() + piece.len() > TEXT_LIMIT {
+            let text = format!("more than {TEXT_LIMIT} bytes cannot be added at once");
+            return Err(Failure::new(Kind::TooLarge, text).into());
+        }
+        content.extend_from_slice(&piece);
+    }
+    let place = tree.place_to_write(path)?;
+    let before = place.stat().map_err(failed)?;
+    let Some(before) = before else {
+        let wanted = Wanted {
+            how: How::Create,
+            revision: write.revision,
+            mode: write.mode,
+            ..Wanted::default()
+        };
+        let mut draft = tree.draft(path, wanted)?;
+        draft.write(&content)?;
+        return Ok(draft.commit()?);
+    };
+    let _lane = tree.lane(&place);
+    if before.what != What::File {
+        return Err(failed(rustix::io::Errno::NXIO));
+    }
+    if before.links > 1 && !tree.rules().hard_links {
+        let text =
+            format!("{path} has {} names, and the others may be outside the root", before.links);
+        return Err(Failure::new(Kind::OutsideRoot, text).into());
+    }
+    if write.revision.is_some_and(|expected| expected != before.revision) {
+        return Err(crate::tree::changed(path).into());
+    }
+    if before.size.saturating_add(content.len() as u64) > tree.rules().largest {
+        return Err(
+            Failure::new(Kind::TooLarge, format!("{path} would be larger than allowed")).into()
+        );
+    }
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(place.dir.as_fd(), &place.name[..], flags, Mode::empty());
+    let file = file.map_err(failed)?;
+    let opened = Stat::new(&rustix::fs::fstat(&file).map_err(failed)?);
+    if opened.what != What::File || opened.inode != before.inode {
+        return Err(crate::tree::changed(path).into());
+    }
+    let written = rustix::io::write(&file, &content).map_err(failed)?;
+    if written < content.len() {
+        // The disk took a part of it: nothing is better than a part.
+        rustix::fs::ftruncate(&file, opened.size).map_err(failed)?;
+        return Err(failed(rustix::io::Errno::NOSPC));
+    }
+    if !write.lazy.unwrap_or(false) {
+        rustix::fs::fdatasync(&file).map_err(failed)?;
+    }
+    Ok(Stat::new(&rustix::fs::fstat(&file).map_err(failed)?))
+}
+
+pub(super) fn arrived(tree: &Tree, arrived: &Arrived) -> Result<Done, Stop> {
+    let path = Rel::parse(&arrived.path)?;
+    let bytes = match tree.arrived(&path, arrived.transfer) {
+        Ok(bytes) => bytes,
+        // The directory may have to be made yet.
+        Err(failure) if failure.kind == Kind::NoSuchFile => 0,
+        Err(failure) => return Err(failure.into()),
+    };
+    Ok(Done { bytes: Some(bytes), ..Done::default() })
+}

@@ -1,0 +1,124 @@
+//! The process that does the work on files: one for each root, confined to it.
+//!
+//! ```text
+//!     agent -- Order::Setup, root -----------> worker      once; answered by Ready or Failed
+//!           -- Order::Serve, a socket -------> worker      for each stream
+//!           == packets (see `packet`) ======== worker      on that socket: questions in, answers out
+//! ```
+//!
+//! It has no network and no keys, and can open nothing but what is beneath its root: see [`confine`]. A
+//! stream that waits costs a descriptor; one that works has one of [`THREADS`] threads. If a question makes
+//! it panic, that question fails; if it dies, those that were being answered fail, and the agent starts
+//! another.
+
+mod confine;
+pub mod message;
+pub mod packet;
+mod stream;
+mod threads;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use farwire_protocol::cbor;
+use farwire_protocol::failure::{Failure, Kind};
+
+use self::message::{Order, Report, Serve, Setup};
+use self::packet::{PACKET, Packet};
+use self::stream::Stream;
+use self::threads::Threads;
+use crate::dav::Locks;
+use crate::path::Rel;
+use crate::rules::Rules;
+use crate::tree::Tree;
+
+/// What all streams of a root share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    root: OwnedFd,
+    rules: Rules,
+    locks: Arc<Locks>,
+}
+
+/// Serves until the agent is gone.
+///
+/// # Errors
+///
+/// `io` when the socket to the agent breaks. What is wrong with the root is told to the agent.
+pub fn run(control: &OwnedFd) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new(Kind::Io, format!("the file worker: {error}"));
+    let mut buffer = vec![0; PACKET];
+    // The first packet says what this is the worker of.
+    let Some(first) = packet::receive(control, &mut buffer).map_err(failed)? else { return Ok(()) };
+    let report =
+        |report: &Report| packet::send(control, &cbor::encode(report), &[]).map_err(failed);
+    let shared = match set_up(first) {
+        Ok((shared, confined)) => {
+            report(&Report::Ready { confined })?;
+            shared
+        }
+        Err(failure) => return report(&Report::Failed(failure)),
+    };
+    let threads = Threads::start().map_err(failed)?;
+    while let Some(packet) = packet::receive(control, &mut buffer).map_err(failed)? {
+        // An order of a newer agent, which knows our version, does not come.
+        let Ok(Order::Serve(serve)) = cbor::decode::<Order>(&packet.bytes, PACKET) else {
+            continue;
+        };
+        let Some(socket) = packet.descriptors.into_iter().next() else { continue };
+        match begin(&shared, &serve, socket) {
+            Ok(stream) => threads.add(stream).map_err(failed)?,
+            Err((failure, socket)) => Stream::refuse(&socket, failure),
+        }
+    }
+    Ok(())
+}
+
+fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
+    let broken = || Failure::new(Kind::Internal, "the file worker was told nothing");
+    let Ok(Order::Setup(setup)) = cbor::decode::<Order>(&packet.bytes, PACKET) else {
+        return Err(broken());
+    };
+    let root = packet.descriptors.into_iter().next().ok_or_else(broken)?;
+    let rules = setup.rules()?;
+    crate::tree::remember_umask();
+    let confined = confine::confine(&root, &rules)?;
+    // Probes the kernel, once.
+    let copy = root.try_clone().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
+    Tree::enter(copy, rules.clone())?;
+    Ok((Shared { root, rules, locks: Arc::default() }, confined))
+}
+
+/// Makes a stream of a socket.
+fn begin(shared: &Shared, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Failure, OwnedFd)> {
+    let tree = || {
+        let root = shared.root.try_clone();
+        let root =
+            root.map_err(|error| Failure::new(Kind::ResourceExhausted, error.to_string()))?;
+        let mut tree = Tree::enter(root, shared.rules.clone())?;
+        if let Some(below) = serve.enter.below.as_ref().filter(|below| !below.is_empty()) {
+            tree = tree.below(&Rel::parse(below)?)?;
+        }
+        Ok(if serve.enter.read_only.unwrap_or(false) { tree.read_only() } else { tree })
+    };
+    match tree() {
+        Ok(tree) => Ok(Stream::new(socket, tree, (&shared.locks, serve))),
+        Err(failure) => Err((failure, socket)),
+    }
+}
+
+impl Setup {
+    fn rules(&self) -> Result<Rules, Failure> {
+        Ok(Rules {
+            writable: self.writable,
+            follow: self.follow,
+            mounts: self.mounts,
+            hard_links: self.hard_links,
+            hidden: crate::rules::Patterns::new(&self.hidden)?,
+            kept: crate::rules::Patterns::new(&self.kept)?,
+            largest: self.largest,
+            spare: self.spare,
+        })
+    }
+}

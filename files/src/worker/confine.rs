@@ -1,0 +1,97 @@
+//! What a worker gives up before it looks at anything that came from outside.
+//!
+//! - It gets no rights by executing anything, and of root's it keeps those over files.
+//! - Landlock, where the kernel has it: nothing but what is beneath the root can be opened, no TCP port
+//!   reached, no process outside signalled.
+//! - Memory and descriptors are bounded.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use farwire_protocol::failure::{Failure, Kind};
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::rules::Rules;
+
+/// The newest rules that are asked of the kernel. Older ones enforce what they know.
+const NEWEST: ABI = ABI::V6;
+
+/// So much memory for data.
+const MEMORY: u64 = 512 << 20;
+
+/// So many descriptors: one for each stream that is open, and those of walks.
+const FILES: u64 = 8_192;
+
+/// Confines this process to a root. Gives what the kernel enforces, in a word.
+///
+/// # Errors
+///
+/// When the kernel knows a way and refuses to go it.
+pub(super) fn confine(root: &OwnedFd, rules: &Rules) -> Result<String, Failure> {
+    let refused = |what: &str, why: &dyn std::fmt::Display| {
+        Failure::new(
+            Kind::Unsupported,
+            format!("the file worker cannot be confined: {what}: {why}"),
+        )
+    };
+    bound(Resource::Data, MEMORY).map_err(|error| refused("memory", &error))?;
+    bound(Resource::Nofile, FILES).map_err(|error| refused("descriptors", &error))?;
+    bound(Resource::Core, 0).map_err(|error| refused("core dumps", &error))?;
+    rustix::thread::set_no_new_privs(true).map_err(|error| refused("privileges", &error))?;
+    drop_capabilities().map_err(|error| refused("capabilities", &error))?;
+    landlock(root, rules).map_err(|error| refused("landlock", &error))
+}
+
+/// Lowers a limit; one that is lower stays.
+fn bound(resource: Resource, most: u64) -> rustix::io::Result<()> {
+    let now = rustix::process::getrlimit(resource);
+    let lower = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
+    setrlimit(resource, Rlimit { current: lower(now.current), maximum: lower(now.maximum) })
+}
+
+/// Of all that root may do, what is needed to read and write everybody's files, and to keep their owners.
+fn drop_capabilities() -> rustix::io::Result<()> {
+    let kept = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER;
+    let now = rustix::thread::capabilities(None)?;
+    let sets = CapabilitySets {
+        effective: now.effective & kept,
+        permitted: now.permitted & kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets)
+}
+
+fn landlock(root: &OwnedFd, rules: &Rules) -> Result<String, landlock::RulesetError> {
+    let reading = AccessFs::ReadFile | AccessFs::ReadDir;
+    let writing = reading
+        | AccessFs::WriteFile
+        | AccessFs::RemoveDir
+        | AccessFs::RemoveFile
+        | AccessFs::MakeDir
+        | AccessFs::MakeReg
+        | AccessFs::Refer
+        | AccessFs::Truncate;
+    // A link is moved by making it elsewhere.
+    let writing = writing | AccessFs::MakeSym;
+    let access = if rules.writable { writing } else { reading };
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?
+        .add_rule(PathBeneath::new(root.as_fd(), access))?
+        .restrict_self()?;
+    Ok(match status.ruleset {
+        RulesetStatus::NotEnforced => String::new(),
+        RulesetStatus::PartiallyEnforced => "landlock (part)".to_owned(),
+        RulesetStatus::FullyEnforced => "landlock".to_owned(),
+    })
+}
