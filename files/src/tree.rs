@@ -172,10 +172,17 @@ impl Tree {
         }
     }
 
+    /// Why nothing was found. Where something is hidden, that a path goes through a file would tell that
+    /// the file is there.
+    fn unfound(&self, path: &Rel, error: Errno) -> Failure {
+        let tells = error == Errno::NOTDIR && !self.rules.hidden.is_empty();
+        fault(path, if tells { Errno::NOENT } else { error })
+    }
+
     /// Finds what a path leads to, through links that stay beneath the root.
     fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
         self.shown(path)?;
-        let found = self.open_at(path, OFlags::PATH).map_err(|error| fault(path, error))?;
+        let found = self.open_at(path, OFlags::PATH).map_err(|error| self.unfound(path, error))?;
         if self.rules.hidden.fit(&self.real(&found, path)?) && !path.is_root() {
             return Err(fault(path, Errno::NOENT));
         }
@@ -225,7 +232,7 @@ impl Tree {
         self.shown(path)?;
         let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let dir = self.open_at(&above, flags).map_err(|error| fault(path, error))?;
+        let dir = self.open_at(&above, flags).map_err(|error| self.unfound(path, error))?;
         let place = Place { dir, name: name.to_vec(), path: path.clone() };
         let real = self.real(&place.dir, &above)?.join(&place.name);
         if self.rules.hidden.fit(&real) {

@@ -41,7 +41,9 @@ pub struct Listed {
 impl Tree {
     /// Begins to read a directory.
     pub fn list(&self, path: &Rel) -> Result<Listing<'_>, Failure> {
-        self.shown(path)?;
+        if !self.rules.hidden.is_empty() {
+            self.found(path)?;
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let handle = self.open_at(path, flags).map_err(|error| fault(path, error))?;
         let real = self.real(&handle, path)?;

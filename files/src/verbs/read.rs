@@ -137,8 +137,9 @@ fn lines(
     Ok(found)
 }
 
-/// The last lines, as many as fit.
+/// The last lines, at least one, as many as fit.
 fn tail(file: &mut File, stat: &Stat, many: u64, budget: usize) -> std::io::Result<Lines> {
+    let many = many.max(1);
     let mut bytes = Vec::new();
     let mut at = stat.size;
     // One more end of a line than lines: the one before the first.
@@ -216,7 +217,7 @@ mod tests {
             prop_assert_eq!(found.cut, to < all.len() && usize::try_from(first - 1 + many).unwrap() < all.len() || first + many <= all.len() as u64);
             let (mut opened, stat) = file(bytes);
             let found = tail(&mut opened, &stat, many, 1000).unwrap();
-            let from = all.len() - usize::try_from(many).unwrap().min(all.len());
+            let from = all.len() - usize::try_from(many.max(1)).unwrap().min(all.len());
             prop_assert_eq!(&found.bytes, &all[from..].concat());
             prop_assert_eq!((found.first, found.all), (Some(from as u64 + 1), Some(all.len() as u64)));
             prop_assert_eq!(found.cut, from > 0);
