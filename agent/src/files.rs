@@ -51,7 +51,8 @@ impl Roots {
                 }
                 Err(failure) => return Err(failure),
             };
-            let worker = Arc::new(Worker::new(spec.clone(), kept));
+            let worker =
+                Arc::new(Worker::new(spec.clone(), kept, state.join("undo").join(&spec.name)));
             let first = worker.clone();
             tokio::spawn(async move {
                 if let Err(failure) = first.ready().await {
@@ -101,6 +102,13 @@ pub(crate) fn check(specs: &[Spec], state: &Path) -> Result<(), Failure> {
     specs
         .iter()
         .try_for_each(|spec| sensitive::check(&spec.dir, &own, spec.allow_sensitive).map(drop))
+}
+
+/// Makes a directory that only the agent's user may look into.
+fn private_directory(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 /// What is ours on this machine, and nobody else's to touch.

@@ -5,6 +5,7 @@
 //!     peer     whoever asked: content in, answers out
 //!     rules    what the owner of the root allows
 //!     tree     the only way to the file system: everything beneath one directory handle
+//!     undo     what was there before a change
 //!     verbs    list, read, write, edit, search, copy …
 //!     dav      the same for WebDAV clients, behind a strict filter
 //!     worker   the process around it: streams in, answers out, confined by the kernel
@@ -17,6 +18,7 @@ pub mod path;
 pub mod peer;
 pub mod rules;
 pub mod tree;
+pub mod undo;
 pub mod verbs;
 pub mod worker;
 

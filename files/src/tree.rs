@@ -112,6 +112,16 @@ impl Tree {
         Ok(Self { base, ..Self::enter(root, self.rules.clone())? })
     }
 
+    /// A path of this tree, from the root that the rules were written for.
+    pub(crate) fn outer(&self, path: &Rel) -> Rel {
+        self.base.join(path.as_bytes())
+    }
+
+    /// The other way round: `None` if it is not beneath this tree.
+    pub(crate) fn inner(&self, path: &[u8]) -> Option<Rel> {
+        Rel::parse(Rel::parse(path).ok()?.beneath(&self.base)?).ok()
+    }
+
     /// What is allowed here.
     pub fn rules(&self) -> &Rules {
         &self.rules

@@ -3,8 +3,10 @@
 //! Every function does one thing beneath one [`Tree`], says what it finds to the [`Peer`], and gives how
 //! that ended. Nothing is changed before the whole question and its content have come.
 
+mod changes;
 mod edit;
 mod list;
+mod patch;
 mod read;
 mod search;
 mod tidy;
@@ -14,9 +16,11 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Copy, Done, MakeDirectory, Remove};
 
+use self::changes::Keeper;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::tree::Tree;
+use crate::undo::Undo;
 
 /// Why a question was not answered.
 #[derive(Debug)]
@@ -39,19 +43,34 @@ impl From<Broken> for Stop {
     }
 }
 
+/// On what, and for whom, a question is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Desk<'a> {
+    /// The files.
+    pub tree: &'a Tree,
+    /// Where what was there before is kept.
+    pub undo: Option<&'a Undo>,
+    /// Who asks: device, surface and client.
+    pub who: &'a str,
+}
+
 /// Answers a question about files. Requests of WebDAV clients go to `dav`.
-pub fn answer(tree: &Tree, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let tree = desk.tree;
     match ask {
         Ask::List(list) => list::list(tree, list, peer),
         Ask::Stat(path) => stat(tree, path),
         Ask::Read(read) => read::read(tree, read, peer),
-        Ask::Write(write) => write::write(tree, write, peer),
+        Ask::Write(write) => write::write(desk, write, peer),
         Ask::Arrived(arrived) => write::arrived(tree, arrived),
-        Ask::Edit(edit) => edit::edit(tree, edit, peer),
+        Ask::Edit(edit) => edit::edit(desk, edit, peer),
         Ask::Search(search) => search::search(tree, search, peer),
         Ask::MakeDirectory(make) => make_directory(tree, make),
-        Ask::Remove(remove) => remove_one(tree, remove),
-        Ask::Copy(copy) => copy_one(tree, copy),
+        Ask::Remove(remove) => remove_one(desk, remove),
+        Ask::Copy(copy) => copy_one(desk, copy),
+        Ask::Patch(asked) => patch::patch(desk, asked, peer),
+        Ask::Changes(asked) => changes::changes(desk, asked, peer),
+        Ask::Revert(asked) => changes::revert(desk, asked),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")
             .into()),
@@ -80,17 +99,23 @@ fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, Stop> {
     Ok(Done { entry: Some(entry), ..Done::default() })
 }
 
-fn remove_one(tree: &Tree, remove: &Remove) -> Result<Done, Stop> {
+fn remove_one(desk: &Desk<'_>, remove: &Remove) -> Result<Done, Stop> {
     let path = Rel::parse(&remove.path)?;
-    tree.remove(&path, remove.recursive.unwrap_or(false), remove.revision)?;
-    Ok(Done::default())
+    desk.tree.place_to_change(&path)?;
+    let change = Keeper::new(desk, "remove", remove.undo).removing(&path)?;
+    desk.tree.remove(&path, remove.recursive.unwrap_or(false), remove.revision)?;
+    Ok(Done { change, ..Done::default() })
 }
 
-fn copy_one(tree: &Tree, copy: &Copy) -> Result<Done, Stop> {
+fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
+    let tree = desk.tree;
     let (from, to) = (Rel::parse(&copy.from)?, Rel::parse(&copy.to)?);
-    let overwrite = copy.overwrite.unwrap_or(false);
-    let mut done = Done::default();
-    if copy.moved.unwrap_or(false) {
+    let (overwrite, moved) = (copy.overwrite.unwrap_or(false), copy.moved.unwrap_or(false));
+    tree.place_to_change(&to)?;
+    let verb = if moved { "move" } else { "copy" };
+    let change = Keeper::new(desk, verb, copy.undo).arriving(&from, &to, moved)?;
+    let mut done = Done { change, ..Done::default() };
+    if moved {
         tree.rename(&from, &to, overwrite)?;
     } else {
         let copied = tree.copy((&from, &to), overwrite, copy.recursive.unwrap_or(false))?;
@@ -133,3 +158,6 @@ impl<T> Batch<T> {
         (!self.items.is_empty()).then_some(self.items)
     }
 }
+
+#[cfg(test)]
+mod tests;

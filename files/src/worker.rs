@@ -32,6 +32,7 @@ use crate::dav::Locks;
 use crate::path::Rel;
 use crate::rules::Rules;
 use crate::tree::Tree;
+use crate::undo::Undo;
 
 /// What all streams of a root share.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     root: OwnedFd,
     rules: Rules,
     locks: Arc<Locks>,
+    undo: Option<Arc<Undo>>,
 }
 
 /// Serves until the agent is gone.
@@ -80,14 +82,17 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     let Ok(Order::Setup(setup)) = cbor::decode::<Order>(&packet.bytes, PACKET) else {
         return Err(broken());
     };
-    let root = packet.descriptors.into_iter().next().ok_or_else(broken)?;
+    let mut descriptors = packet.descriptors.into_iter();
+    let root = descriptors.next().ok_or_else(broken)?;
+    let store = descriptors.next();
     let rules = setup.rules()?;
     crate::tree::remember_umask();
-    let confined = confine::confine(&root, &rules)?;
+    let confined = confine::confine((&root, store.as_ref()), &rules)?;
     // Probes the kernel, once.
     let copy = root.try_clone().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
     Tree::enter(copy, rules.clone())?;
-    Ok((Shared { root, rules, locks: Arc::default() }, confined))
+    let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
+    Ok((Shared { root, rules, locks: Arc::default(), undo }, confined))
 }
 
 /// Makes a stream of a socket.
@@ -103,7 +108,7 @@ fn begin(shared: &Shared, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Fai
         Ok(if serve.enter.read_only.unwrap_or(false) { tree.read_only() } else { tree })
     };
     match tree() {
-        Ok(tree) => Ok(Stream::new(socket, tree, (&shared.locks, serve))),
+        Ok(tree) => Ok(Stream::new(socket, tree, (shared, serve))),
         Err(failure) => Err((failure, socket)),
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use farwire_files::rules::{FILE, Patterns};
+use farwire_files::undo::QUOTA;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::ROOT_NAME_LIMIT;
 use serde::{Deserialize, Serialize};
@@ -48,10 +49,17 @@ pub(crate) struct Spec {
     /// So many bytes of the disk stay free.
     #[serde(default)]
     pub(crate) keep_free: u64,
+    /// So many bytes of what was changed are kept, so that it can be undone.
+    #[serde(default = "undo")]
+    pub(crate) undo: u64,
 }
 
 fn largest() -> u64 {
     FILE
+}
+
+fn undo() -> u64 {
+    QUOTA
 }
 
 /// The options about roots.
@@ -86,6 +94,9 @@ pub(crate) struct Options {
     /// Leave so much of the disk free, such as 1G
     #[arg(long = "fs-keep-free", value_name = "SIZE", value_parser = size, requires = "roots")]
     keep_free: Option<u64>,
+    /// Keep so much of what was changed, so that it can be undone; 0 for nothing [default: 512M]
+    #[arg(long = "fs-undo", value_name = "SIZE", value_parser = size, requires = "roots")]
+    undo: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -151,6 +162,7 @@ impl Options {
             allow_sensitive: self.allow_sensitive,
             largest: self.largest.unwrap_or(FILE),
             keep_free: self.keep_free.unwrap_or(0),
+            undo: self.undo.unwrap_or(QUOTA),
         };
         spec.check()?;
         Ok(spec)

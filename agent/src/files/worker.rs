@@ -39,6 +39,7 @@ const DOUBLINGS: u32 = 7;
 pub(crate) struct Worker {
     spec: Spec,
     kept: Kept,
+    store: PathBuf,
     /// What the kernel enforces, once that is known.
     confined: PlainMutex<Option<String>>,
     state: Mutex<State>,
@@ -62,8 +63,9 @@ struct Running {
 }
 
 impl Worker {
-    pub(super) fn new(spec: Spec, kept: Kept) -> Self {
-        Self { spec, kept, confined: PlainMutex::default(), state: Mutex::default() }
+    /// For a root. `store` is where what was changed in it is kept.
+    pub(super) fn new(spec: Spec, kept: Kept, store: PathBuf) -> Self {
+        Self { spec, kept, store, confined: PlainMutex::default(), state: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -138,7 +140,10 @@ impl Worker {
         drop(theirs);
         let channel = Channel::new(ours).map_err(|error| exhausted(&error))?;
         let order = Order::Setup(Box::new(self.setup()));
-        channel.send(cbor::encode(&order), &[root.as_fd()]);
+        let store = self.store();
+        let descriptors: Vec<_> =
+            [Some(&root), store.as_ref()].into_iter().flatten().map(OwnedFd::as_fd).collect();
+        channel.send(cbor::encode(&order), &descriptors);
         let mut buffer = vec![0; PACKET];
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
         let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;
@@ -165,6 +170,21 @@ impl Worker {
         Ok(running)
     }
 
+    /// Where the worker keeps what was changed. Without it nothing can be undone, and all else works.
+    fn store(&self) -> Option<OwnedFd> {
+        if !self.spec.writable || self.spec.undo == 0 {
+            return None;
+        }
+        let made = crate::files::private_directory(&self.store);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = made.and_then(|()| Ok(rustix::fs::open(&self.store, flags, Mode::empty())?));
+        opened
+            .inspect_err(
+                |error| tracing::warn!(root = self.spec.name, %error, "changes are not kept"),
+            )
+            .ok()
+    }
+
     fn setup(&self) -> Setup {
         let hidden = self.spec.exclude.iter().chain(&self.kept.unseen);
         Setup {
@@ -176,6 +196,7 @@ impl Worker {
             kept: self.kept.unchanged.clone(),
             largest: self.spec.largest,
             spare: self.spec.keep_free,
+            kept_bytes: self.spec.undo,
         }
     }
 }

@@ -233,13 +233,14 @@ impl Draft<'_> {
 
     /// Puts it in its place, if that is still as it was wanted.
     pub fn commit(self) -> Result<Stat, Failure> {
-        self.commit_with(|_| Ok(()))
+        self.commit_with(|_, _| Ok(()))
     }
 
-    /// The same; `keep` is called before what stands there is replaced, while nobody else changes it.
+    /// The same; `keep` is called before what stands there is replaced, while nobody else changes it, with
+    /// the rights that the file will have.
     pub fn commit_with(
         mut self,
-        keep: impl FnOnce(Option<&Stat>) -> Result<(), Failure>,
+        keep: impl FnOnce(Option<&Stat>, u32) -> Result<(), Failure>,
     ) -> Result<Stat, Failure> {
         let path = self.place.path.clone();
         let failed = |error| fault(&path, error);
@@ -247,11 +248,11 @@ impl Draft<'_> {
         let tree = self.tree;
         let lane = tree.lane(&self.place);
         let before = tree.admits(&self.place, &self.wanted)?;
-        self.dress(before.as_ref()).map_err(failed)?;
+        let mode = self.dress(before.as_ref()).map_err(failed)?;
         if self.wanted.durable {
             rustix::fs::fdatasync(&self.file).map_err(failed)?;
         }
-        keep(before.as_ref())?;
+        keep(before.as_ref(), mode)?;
         let flags = match self.wanted.how {
             How::Create => RenameFlags::NOREPLACE,
             How::Put | How::Replace | How::Append => RenameFlags::empty(),
@@ -265,7 +266,7 @@ impl Draft<'_> {
     }
 
     /// Gives it the rights, the owner, the time and the attributes that it is to have.
-    fn dress(&self, before: Option<&Stat>) -> Result<(), Errno> {
+    fn dress(&self, before: Option<&Stat>) -> Result<u32, Errno> {
         let mode = match (self.wanted.mode, before) {
             (Some(mode), _) => mode & 0o777,
             (None, Some(before)) => before.mode & 0o777,
@@ -294,7 +295,7 @@ impl Draft<'_> {
                 &Timestamps { last_access: now, last_modification: time },
             )?;
         }
-        Ok(())
+        Ok(mode)
     }
 
     /// Copies what users have said of the file that is replaced.

@@ -34,7 +34,7 @@ impl Place {
     }
 
     fn tree(&self, rules: Rules) -> Tree {
-        let root = fs::File::open(self.at("")).unwrap();
+        let root = File::open(self.at("")).unwrap();
         Tree::enter(root.into(), rules).unwrap()
     }
 
@@ -155,14 +155,8 @@ fn links_that_stay_inside_are_followed_and_written_through() {
 fn what_is_no_file_is_never_opened() {
     let place = Place::new();
     let fifo = |name: &str| {
-        rustix::fs::mknodat(
-            CWD,
-            place.at(name),
-            FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(CWD, place.at(name), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .unwrap();
     };
     fifo("fifo");
     let _socket = std::os::unix::net::UnixListener::bind(place.at("socket")).unwrap();

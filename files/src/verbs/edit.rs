@@ -8,10 +8,11 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Edit, Edits, How, Replacement, TEXT_LIMIT};
 use similar::TextDiff;
 
-use super::Stop;
+use super::changes::Keeper;
+use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Tree, Wanted};
+use crate::tree::Wanted;
 
 /// No larger file is edited.
 const LARGEST: u64 = 64 << 20;
@@ -28,7 +29,8 @@ const NEAR: usize = 2 << 20;
 /// So much of the nearest text is told.
 const TOLD: usize = 1_200;
 
-pub(super) fn edit(tree: &Tree, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let tree = desk.tree;
     let path = Rel::parse(&edit.path)?;
     let edits = edits(peer)?;
     let (file, stat) = tree.open(&path)?;
@@ -43,16 +45,25 @@ pub(super) fn edit(tree: &Tree, edit: &Edit, peer: &mut dyn Peer) -> Result<Done
     read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
     let (after, count) = apply(&path, &before, &edits)?;
     let mut entry = stat.entry(path.as_bytes());
+    let mut change = None;
     if !edit.dry.unwrap_or(false) {
         // What was read is what is replaced, or nothing is.
         let wanted =
             Wanted { how: How::Replace, revision: Some(stat.revision), ..Wanted::default() };
         let mut draft = tree.draft(&path, wanted)?;
         draft.write(&after)?;
-        entry = draft.commit()?.entry(path.as_bytes());
+        let keeper = Keeper::new(desk, "edit", edit.undo);
+        let written = draft.file().try_clone();
+        let written =
+            written.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
+        let stat = draft.commit_with(|before, mode| {
+            change = keeper.replacing(&path, before, (&written, mode))?;
+            Ok(())
+        })?;
+        entry = stat.entry(path.as_bytes());
     }
     peer.data(diff(&before, &after).as_bytes())?;
-    Ok(Done { entry: Some(entry), count: Some(count), ..Done::default() })
+    Ok(Done { entry: Some(entry), count: Some(count), change, ..Done::default() })
 }
 
 /// The replacements, which are the content.

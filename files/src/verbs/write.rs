@@ -7,13 +7,15 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Arrived, Done, How, TEXT_LIMIT, What, Write};
 use rustix::fs::{Mode, OFlags};
 
-use super::{Stop, list};
+use super::changes::Keeper;
+use super::{Desk, Stop, list};
 use crate::fault::fault;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Stat, Tree, Wanted};
 
-pub(super) fn write(tree: &Tree, write: &Write, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn write(desk: &Desk<'_>, write: &Write, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let tree = desk.tree;
     let path = Rel::parse(&write.path)?;
     if write.parents.unwrap_or(false)
         && let Some((above, _)) = path.split()
@@ -27,14 +29,22 @@ pub(super) fn write(tree: &Tree, write: &Write, peer: &mut dyn Peer) -> Result<D
         }
         tree.make_directories(&above)?;
     }
+    let mut change = None;
     let stat = match write.how {
         How::Append => append(tree, &path, write, peer)?,
-        How::Put | How::Create | How::Replace => replace(tree, &path, write, peer)?,
+        How::Put | How::Create | How::Replace => replace(desk, (&path, write), &mut change, peer)?,
     };
-    Ok(Done { entry: Some(stat.entry(path.as_bytes())), bytes: Some(stat.size), ..Done::default() })
+    let entry = Some(stat.entry(path.as_bytes()));
+    Ok(Done { entry, bytes: Some(stat.size), change, ..Done::default() })
 }
 
-fn replace(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
+fn replace(
+    desk: &Desk<'_>,
+    (path, write): (&Rel, &Write),
+    change: &mut Option<u64>,
+    peer: &mut dyn Peer,
+) -> Result<Stat, Stop> {
+    let tree = desk.tree;
     let wanted = Wanted {
         how: write.how,
         revision: write.revision,
@@ -62,7 +72,13 @@ fn replace(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Resul
     if let Some(expected) = &write.hash {
         compare(&draft, path, expected)?;
     }
-    Ok(draft.commit()?)
+    let keeper = Keeper::new(desk, "write", write.undo);
+    let written = draft.file().try_clone();
+    let written = written.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
+    Ok(draft.commit_with(|before, mode| {
+        *change = keeper.replacing(path, before, (&written, mode))?;
+        Ok(())
+    })?)
 }
 
 /// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.

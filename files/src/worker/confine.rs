@@ -31,7 +31,10 @@ const FILES: u64 = 8_192;
 /// # Errors
 ///
 /// When the kernel knows a way and refuses to go it.
-pub(super) fn confine(root: &OwnedFd, rules: &Rules) -> Result<String, Failure> {
+pub(super) fn confine(
+    (root, store): (&OwnedFd, Option<&OwnedFd>),
+    rules: &Rules,
+) -> Result<String, Failure> {
     let refused = |what: &str, why: &dyn std::fmt::Display| {
         Failure::new(
             Kind::Unsupported,
@@ -43,7 +46,7 @@ pub(super) fn confine(root: &OwnedFd, rules: &Rules) -> Result<String, Failure> 
     bound(Resource::Core, 0).map_err(|error| refused("core dumps", &error))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| refused("privileges", &error))?;
     drop_capabilities().map_err(|error| refused("capabilities", &error))?;
-    landlock(root, rules).map_err(|error| refused("landlock", &error))
+    landlock((root, store), rules).map_err(|error| refused("landlock", &error))
 }
 
 /// Lowers a limit; one that is lower stays.
@@ -68,7 +71,10 @@ fn drop_capabilities() -> rustix::io::Result<()> {
     rustix::thread::set_capabilities(None, sets)
 }
 
-fn landlock(root: &OwnedFd, rules: &Rules) -> Result<String, landlock::RulesetError> {
+fn landlock(
+    (root, store): (&OwnedFd, Option<&OwnedFd>),
+    rules: &Rules,
+) -> Result<String, landlock::RulesetError> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = reading
         | AccessFs::WriteFile
@@ -81,6 +87,8 @@ fn landlock(root: &OwnedFd, rules: &Rules) -> Result<String, landlock::RulesetEr
     // A link is moved by making it elsewhere.
     let writing = writing | AccessFs::MakeSym;
     let access = if rules.writable { writing } else { reading };
+    let stores = store
+        .map(|store| Ok::<_, landlock::RulesetError>(PathBeneath::new(store.as_fd(), writing)));
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -88,6 +96,7 @@ fn landlock(root: &OwnedFd, rules: &Rules) -> Result<String, landlock::RulesetEr
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rule(PathBeneath::new(root.as_fd(), access))?
+        .add_rules(stores)?
         .restrict_self()?;
     Ok(match status.ruleset {
         RulesetStatus::NotEnforced => String::new(),

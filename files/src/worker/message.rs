@@ -7,7 +7,8 @@ use minicbor::{Decode, Encode};
 /// What the agent wants.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Order {
-    /// Be the worker of the directory that comes with this. The first order.
+    /// Be the worker of the directory that comes with this, and keep what was changed in the second one. The
+    /// first order.
     #[n(0)]
     Setup(#[n(0)] Box<Setup>),
     /// Serve the stream whose socket comes with this.
@@ -36,6 +37,8 @@ pub struct Setup {
     pub largest: u64,
     #[n(7)]
     pub spare: u64,
+    #[n(8)]
+    pub kept_bytes: u64,
 }
 
 /// Serve a stream.

@@ -14,12 +14,14 @@ use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
+use super::Shared;
 use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET};
-use crate::dav::{Dav, Locks};
+use crate::dav::Dav;
 use crate::peer::{Broken, Peer};
 use crate::tree::Tree;
-use crate::verbs::{self, Stop};
+use crate::undo::Undo;
+use crate::verbs::{self, Desk, Stop};
 
 /// Content that does not come for so long is not waited for any more: it holds a thread.
 const STALLED: Duration = Duration::from_secs(60);
@@ -30,6 +32,8 @@ pub(super) struct Stream {
     socket: OwnedFd,
     tree: Arc<Tree>,
     dav: Option<Dav>,
+    undo: Option<Arc<Undo>>,
+    who: String,
     greeting: Option<ToBridge>,
     buffer: Vec<u8>,
     /// What of the question's content has come.
@@ -61,16 +65,18 @@ pub(super) enum Next {
 }
 
 impl Stream {
-    pub(super) fn new(socket: OwnedFd, tree: Tree, (locks, serve): (&Arc<Locks>, &Serve)) -> Self {
+    pub(super) fn new(socket: OwnedFd, tree: Tree, (shared, serve): (&Shared, &Serve)) -> Self {
         let tree = Arc::new(tree);
         let read_only = !tree.rules().writable;
         let dav = serve.enter.prefix.as_ref().and_then(|prefix| {
             // A prefix that is none is said when something is asked with it.
-            Dav::new(tree.clone(), locks.clone(), prefix, read_only).ok()
+            Dav::new(tree.clone(), shared.locks.clone(), prefix, read_only).ok()
         });
         let greeting = Some(ToBridge::Entered(serve.root.clone()));
         let buffer = vec![0; PACKET];
-        Self { socket, tree, dav, greeting, buffer, content: Content::Whole, over: false }
+        let (undo, who) = (shared.undo.clone(), serve.who.clone());
+        let content = Content::Whole;
+        Self { socket, tree, dav, undo, who, greeting, buffer, content, over: false }
     }
 
     /// Tells a stream that there is nothing for it.
@@ -142,8 +148,9 @@ impl Stream {
 
     fn answer(&mut self, ask: &Ask) -> Result<Done, Stop> {
         let Ask::Http(http) = ask else {
-            let tree = self.tree.clone();
-            return verbs::answer(&tree, ask, self);
+            let (tree, undo, who) = (self.tree.clone(), self.undo.clone(), self.who.clone());
+            let desk = Desk { tree: &tree, undo: undo.as_deref(), who: &who };
+            return verbs::answer(&desk, ask, self);
         };
         let dav = self.dav.take().ok_or_else(|| {
             Failure::new(Kind::InvalidArgument, "this stream was not opened for WebDAV")

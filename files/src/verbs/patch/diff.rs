@@ -1,0 +1,302 @@
+//! Unified diffs as diff and git write them: read, and applied to a text.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+
+use super::stripped;
+
+/// So many files in one patch.
+const FILES: usize = 1_000;
+
+/// What a diff says of one file.
+#[derive(Debug, Default)]
+pub(super) struct FileDiff {
+    pub(super) path: Blob,
+    pub(super) creates: bool,
+    pub(super) deletes: bool,
+    pub(super) mode: Option<u32>,
+    pub(super) hunks: Vec<Hunk>,
+}
+
+/// A place in a file, with what is there and what will be.
+#[derive(Debug, Default)]
+pub(super) struct Hunk {
+    /// The number of its first line in the old text, from 1; 0 where the text is empty.
+    start: usize,
+    old: Vec<Vec<u8>>,
+    new: Vec<Vec<u8>>,
+    /// The sign of the line that was read last.
+    last: u8,
+}
+
+/// Reads a patch.
+///
+/// # Errors
+///
+/// `invalid_argument` where it is none, and where it moves files or has no text.
+pub(super) fn parse(text: &[u8], strip: Option<u32>) -> Result<Vec<FileDiff>, Failure> {
+    let mut lines = text.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
+    let mut files: Vec<FileDiff> = Vec::new();
+    let mut mode = None;
+    while let Some((at, line)) = lines.next() {
+        let bad = |why: &str| {
+            Failure::new(Kind::InvalidArgument, format!("line {} of the patch: {why}", at + 1))
+        };
+        let plain = trimmed(line);
+        if let Some(text) =
+            plain.strip_prefix(b"new file mode ").or_else(|| plain.strip_prefix(b"new mode "))
+        {
+            mode = octal(text);
+        } else if plain.starts_with(b"rename ") || plain.starts_with(b"copy ") {
+            return Err(bad("files are not moved by a patch; move it first"));
+        } else if plain.starts_with(b"Binary files ") || plain.starts_with(b"GIT binary patch") {
+            return Err(bad("it is not a text"));
+        } else if let Some(old) = plain.strip_prefix(b"--- ") {
+            let Some((_, next)) = lines.next_if(|(_, next)| next.starts_with(b"+++ ")) else {
+                continue;
+            };
+            let (old, new) =
+                (named(old), named(trimmed(next).strip_prefix(b"+++ ").unwrap_or_default()));
+            let (creates, deletes) = (old == b"/dev/null", new == b"/dev/null");
+            let path = stripped(if deletes { old } else { new }, strip);
+            let path =
+                path.filter(|_| !(creates && deletes)).ok_or_else(|| bad("it names no file"))?;
+            files.push(FileDiff {
+                path,
+                creates,
+                deletes,
+                mode: mode.take().map(|mode| mode & 0o777),
+                hunks: Vec::new(),
+            });
+            if files.len() > FILES {
+                return Err(bad("more than 1000 files"));
+            }
+        } else if plain.starts_with(b"@@ ") {
+            let file = files.last_mut().ok_or_else(|| bad("a hunk before a file"))?;
+            let (start, counts) =
+                heading(plain).ok_or_else(|| bad("a hunk without its numbers"))?;
+            let mut hunk = Hunk { start, ..Hunk::default() };
+            while (hunk.old.len(), hunk.new.len()) != counts {
+                let (_, line) = lines.next().ok_or_else(|| bad("the hunk breaks off"))?;
+                hunk.add(line).ok_or_else(|| bad("the hunk has other lines than it says"))?;
+                if hunk.old.len() > counts.0 || hunk.new.len() > counts.1 {
+                    return Err(bad("the hunk has other lines than it says"));
+                }
+            }
+            if lines.next_if(|(_, next)| next.starts_with(b"\\")).is_some() {
+                hunk.unended();
+            }
+            file.hunks.push(hunk);
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::new(Kind::InvalidArgument, "the text is not a unified diff")
+            .with_hint("it has lines that begin with ---, +++ and @@"));
+    }
+    Ok(files)
+}
+
+/// A line without its end.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// A path without the time that may stand after it.
+fn named(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == b'\t').next().unwrap_or_default()
+}
+
+fn octal(text: &[u8]) -> Option<u32> {
+    u32::from_str_radix(std::str::from_utf8(text).ok()?, 8).ok()
+}
+
+/// The first old line, and how many old and new lines there are: `@@ -1,2 +3,4 @@`.
+fn heading(line: &[u8]) -> Option<(usize, (usize, usize))> {
+    let text = std::str::from_utf8(line.get(..line.len().min(80))?).ok()?;
+    let mut words = text.split(' ').skip(1);
+    let numbers = |word: &str, sign: char| {
+        let word = word.strip_prefix(sign)?;
+        let (start, count) = word.split_once(',').unwrap_or((word, "1"));
+        let count: usize = count.parse().ok()?;
+        Some((start.parse::<usize>().ok()?, count)).filter(|_| count <= 1 << 20)
+    };
+    let old = numbers(words.next()?, '-')?;
+    let new = numbers(words.next()?, '+')?;
+    Some((old.0, (old.1, new.1)))
+}
+
+impl Hunk {
+    /// Adds a line: `None` if it is none of a hunk.
+    fn add(&mut self, line: &[u8]) -> Option<()> {
+        let (sign, rest) = match line.split_first()? {
+            (b'\\', _) => {
+                self.unended();
+                return Some(());
+            }
+            // Some programs leave out the blank of an empty line.
+            (b'\n', []) => (b' ', &b"\n"[..]),
+            (sign, rest) => (*sign, rest),
+        };
+        if !matches!(sign, b' ' | b'-' | b'+') {
+            return None;
+        }
+        if sign != b'+' {
+            self.old.push(rest.to_vec());
+        }
+        if sign != b'-' {
+            self.new.push(rest.to_vec());
+        }
+        self.last = sign;
+        Some(())
+    }
+
+    /// The line before has no end.
+    fn unended(&mut self) {
+        let cut = |lines: &mut Vec<Vec<u8>>| {
+            if let Some(last) = lines.last_mut() {
+                last.pop_if(|byte| *byte == b'\n');
+            }
+        };
+        if self.last != b'+' {
+            cut(&mut self.old);
+        }
+        if self.last != b'-' {
+            cut(&mut self.new);
+        }
+    }
+}
+
+impl FileDiff {
+    /// How many lines come, and how many go.
+    pub(super) fn lines(&self) -> (usize, usize) {
+        let count = |one: &Vec<Vec<u8>>, other: &Vec<Vec<u8>>| {
+            one.iter().filter(|line| !other.contains(line)).count()
+        };
+        self.hunks.iter().fold((0, 0), |(come, go), hunk| {
+            (come + count(&hunk.new, &hunk.old), go + count(&hunk.old, &hunk.new))
+        })
+    }
+
+    /// The text with all hunks applied, or why one of them does not fit.
+    pub(super) fn apply(&self, text: &[u8]) -> Result<Vec<u8>, String> {
+        let lines: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
+        let mut result = Vec::with_capacity(text.len());
+        let mut from = 0;
+        let mut shift: isize = 0;
+        for (number, hunk) in self.hunks.iter().enumerate() {
+            let meant = hunk
+                .start
+                .saturating_sub(usize::from(!hunk.old.is_empty()))
+                .saturating_add_signed(shift);
+            let at = place(&lines, from, meant, &hunk.old).ok_or_else(|| {
+                format!("hunk {} does not fit at or near line {}", number + 1, hunk.start)
+            })?;
+            shift += at.cast_signed() - meant.cast_signed();
+            for line in lines.get(from..at).unwrap_or_default() {
+                result.extend_from_slice(line);
+            }
+            for line in &hunk.new {
+                result.extend_from_slice(line);
+            }
+            from = at + hunk.old.len();
+        }
+        for line in lines.get(from..).unwrap_or_default() {
+            result.extend_from_slice(line);
+        }
+        Ok(result)
+    }
+}
+
+/// Where these lines are, at or after `from`, as near to `meant` as can be.
+fn place(lines: &[&[u8]], from: usize, meant: usize, old: &[Vec<u8>]) -> Option<usize> {
+    let last = lines.len().checked_sub(old.len())?;
+    let fits = |at: usize| {
+        at >= from
+            && at <= last
+            && lines
+                .get(at..at + old.len())
+                .is_some_and(|there| there.iter().zip(old).all(|(a, b)| a == b))
+    };
+    (0..=lines.len()).find_map(|away| {
+        let before = meant.checked_sub(away).filter(|&at| fits(at));
+        before.or_else(|| Some(meant + away).filter(|&at| fits(at)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use similar::TextDiff;
+
+    use super::*;
+
+    fn apply(text: &str, patch: &str) -> Result<String, String> {
+        let files = parse(patch.as_bytes(), None).map_err(|failure| failure.message)?;
+        files[0].apply(text.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn what_diff_writes_is_applied(old in "([ab]?\n){0,8}[ab]?", new in "([abc]?\n){0,8}[c]?") {
+            prop_assume!(old != new);
+            let patch = TextDiff::from_lines(&old, &new).unified_diff().header("a/f", "b/f").to_string();
+            prop_assert_eq!(apply(&old, &patch).unwrap(), new);
+        }
+    }
+
+    #[test]
+    fn a_hunk_is_found_where_lines_were_added_before_it() {
+        let patch = "--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n x\n-y\n+z\n";
+        assert_eq!(apply("0\n0\nx\ny\n", patch).unwrap(), "0\n0\nx\nz\n");
+        assert!(apply("x\nq\n", patch).unwrap_err().contains("hunk 1"));
+    }
+
+    #[test]
+    fn what_is_no_diff_is_refused_with_its_line() {
+        for (patch, word) in [
+            ("hello", "not a unified diff"),
+            ("--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n x\n", "breaks off"),
+            ("--- a/f\n+++ b/f\n@@ -1 +1 @@\n!x\n", "line 3"),
+            ("@@ -1 +1 @@\n", "before a file"),
+            ("--- a/f\n+++ b/f\n@@ -x +1 @@\n", "numbers"),
+            ("rename from a\nrename to b\n", "move it first"),
+            ("Binary files a/x and b/x differ\n", "not a text"),
+            ("--- /dev/null\n+++ /dev/null\n", "names no file"),
+        ] {
+            let failure = parse(patch.as_bytes(), None).unwrap_err();
+            assert!(failure.message.contains(word), "{patch}: {failure}");
+        }
+    }
+
+    #[test]
+    fn paths_and_modes_are_those_that_git_writes() {
+        let patch = "diff --git a/x b/x\nnew file mode 100755\n--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+hi\n\
+            \\ No newline at end of file\ndiff --git a/y b/y\ndeleted file mode 100644\n--- a/y\t2026\n+++ /dev/null\n@@ -1 +0,0 @@\n-old\n";
+        let files = parse(patch.as_bytes(), None).unwrap();
+        assert_eq!(
+            (files[0].path.0.as_slice(), files[0].creates, files[0].mode),
+            (&b"x"[..], true, Some(0o755))
+        );
+        assert_eq!(files[0].apply(b"").unwrap(), b"hi");
+        assert_eq!(
+            (files[1].path.0.as_slice(), files[1].deletes, files[1].mode),
+            (&b"y"[..], true, None)
+        );
+        assert_eq!(files[1].apply(b"old\n").unwrap(), b"");
+        let files = parse(b"--- one/two/f\n+++ one/two/f\n", Some(2)).unwrap();
+        assert_eq!(files[0].path.0, b"f");
+        assert!(parse(b"--- f\n+++ f\n", Some(2)).is_err());
+    }
+
+    #[test]
+    fn any_text_is_read_without_a_panic() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            if let Ok(files) = parse(bytes, None) {
+                for file in files {
+                    let _ = file.apply(bytes);
+                }
+            }
+        });
+    }
+}
