@@ -6,7 +6,7 @@ use std::io::Read as _;
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Edit, Edits, How, Replacement, TEXT_LIMIT};
-use similar::TextDiff;
+use similar::{Change, TextDiff};
 
 use super::changes::Keeper;
 use super::{Desk, Stop};
@@ -220,7 +220,7 @@ pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
         .diff_lines(&*before, &*after);
     let mut text = String::new();
     for hunk in diff.unified_diff().context_radius(2).iter_hunks() {
-        let hunk = hunk.to_string();
+        let hunk = written(hunk.iter_changes());
         if text.len() + hunk.len() > DIFF {
             let left: String = hunk.chars().take(DIFF.saturating_sub(text.len())).collect();
             text.push_str(&left);
@@ -230,6 +230,48 @@ pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
         text.push_str(&hunk);
     }
     text
+}
+
+/// A hunk with its heading. The library's own heading counts wrong where lines that are alike were moved
+/// together.
+fn written<'a>(changes: impl Iterator<Item = Change<&'a str>>) -> String {
+    let (mut old, mut new) = (Span::default(), Span::default());
+    let mut lines = String::new();
+    for change in changes {
+        old.add(change.old_index());
+        new.add(change.new_index());
+        // Writing to a string does not fail.
+        let _ = write!(lines, "{}{}", change.tag(), change.value());
+        if change.missing_newline() {
+            lines.push_str("\n\\ No newline at end of file\n");
+        }
+    }
+    format!("@@ -{old} +{new} @@\n{lines}")
+}
+
+/// Which lines of a text a hunk is about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    first: Option<usize>,
+    count: usize,
+}
+
+impl Span {
+    fn add(&mut self, index: Option<usize>) {
+        if let Some(index) = index {
+            self.first.get_or_insert(index);
+            self.count += 1;
+        }
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.first, self.count) {
+            (Some(first), 1) => write!(f, "{}", first + 1),
+            (first, count) => write!(f, "{},{count}", first.map_or(0, |first| first + 1)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ fn carry_out(
         after: result.after.as_deref(),
         mode: result
             .mode
-            .or(result.before.as_ref().map(|(_, stat)| stat.mode & 0o777))
+            .or_else(|| result.before.as_ref().map(|(_, stat)| stat.mode & 0o777))
             .unwrap_or(0o644),
     });
     let change = Keeper::new(desk, "patch", undo).planned(planned)?;

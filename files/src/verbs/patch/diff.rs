@@ -226,10 +226,8 @@ fn place(lines: &[&[u8]], from: usize, meant: usize, old: &[Vec<u8>]) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use similar::TextDiff;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn apply(text: &str, patch: &str) -> Result<String, String> {
         let files = parse(patch.as_bytes(), None).map_err(|failure| failure.message)?;
@@ -240,8 +238,25 @@ mod tests {
         #[test]
         fn what_diff_writes_is_applied(old in "([ab]?\n){0,8}[ab]?", new in "([abc]?\n){0,8}[c]?") {
             prop_assume!(old != new);
-            let patch = TextDiff::from_lines(&old, &new).unified_diff().header("a/f", "b/f").to_string();
+            let hunks = crate::verbs::edit::diff(old.as_bytes(), new.as_bytes());
+            let patch = format!("--- a/f\n+++ b/f\n{hunks}");
             prop_assert_eq!(apply(&old, &patch).unwrap(), new);
+        }
+    }
+
+    #[test]
+    fn what_the_system_s_diff_writes_is_applied() {
+        let place = tempfile::tempdir().unwrap();
+        let texts = ["", "a\n", "a", "a\nb\nc\n", "x\na\nc", "a\n\n", "\n\n", "b\nb\nb\na\n"];
+        for (old, new) in texts.iter().flat_map(|old| texts.iter().map(move |new| (old, new))) {
+            std::fs::write(place.path().join("a"), old).unwrap();
+            std::fs::write(place.path().join("b"), new).unwrap();
+            let mut diff = std::process::Command::new("diff");
+            let diff = diff.args(["-u", "a", "b"]).current_dir(place.path()).output().unwrap();
+            let patch = String::from_utf8(diff.stdout).unwrap();
+            if old != new {
+                assert_eq!(apply(old, &patch).as_deref(), Ok(*new), "{patch}");
+            }
         }
     }
 
