@@ -3,6 +3,7 @@
 mod attach;
 mod demo;
 mod doctor;
+mod files;
 mod init;
 mod jobs;
 mod reference;
@@ -71,6 +72,9 @@ enum Command {
     /// Look at a session, type into it, decide who types, without attaching to it
     #[command(subcommand)]
     Session(session::Session),
+    /// Work on files of a server, beneath the directories that its owner has opened
+    #[command(subcommand)]
+    Files(files::Files),
     /// Keep what is typed at password prompts, by name
     #[command(subcommand)]
     Secret(secret::Secret),
@@ -288,6 +292,7 @@ fn carry_out(cli: Cli) -> Result<u8, Failure> {
         Command::Attach(attach) => attach.carry_out(client()?),
         Command::Sessions(sessions) => sessions.carry_out(&client()?).map(|()| 0),
         Command::Session(session) => session.carry_out(&client()?),
+        Command::Files(files) => files.carry_out(client()?),
         Command::Secret(secret) => secret.carry_out(&Home::create(&place?)?),
         Command::Output(output) => output.carry_out(&client()?).map(|()| 0),
         Command::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),

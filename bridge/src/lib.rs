@@ -13,6 +13,7 @@ macro_rules! note {
 
 pub mod cli;
 pub mod client;
+pub mod files;
 pub mod mail;
 pub mod mcp;
 pub mod runs;

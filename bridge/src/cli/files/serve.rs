@@ -1,0 +1,87 @@
+//! `farwire files serve`: a root as a WebDAV server on this machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::files::{Enter, Root};
+use tokio::net::TcpListener;
+
+use crate::cli::{print, runtime};
+use crate::client::Client;
+use crate::files::Files;
+use crate::files::serve::{Guard, Served, serve};
+
+/// Serve a root as WebDAV on this machine, for any client of it
+///
+/// Prints `ready URL` once it listens, and serves until it is ended. The URL holds a token that is made anew at
+/// each start: whoever has it has the root. Everything is decided on the server.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Which server
+    server: String,
+    /// Which root, where the server has several
+    #[arg(long, value_name = "NAME")]
+    root: Option<String>,
+    /// Where to listen; port 0 is any that is free
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Listen beyond this machine, where everybody on the way reads along
+    #[arg(long)]
+    allow_remote: bool,
+    /// Refuse every change
+    #[arg(long)]
+    read_only: bool,
+}
+
+impl Serve {
+    pub(crate) fn carry_out(&self, client: Client) -> Result<(), Failure> {
+        if !self.listen.ip().is_loopback() && !self.allow_remote {
+            let text =
+                format!("{} can be reached from other machines, without encryption", self.listen);
+            return Err(Failure::new(Kind::InvalidArgument, text)
+                .with_hint("listen on 127.0.0.1, or say --allow-remote"));
+        }
+        runtime()?.block_on(self.serve(client))
+    }
+
+    async fn serve(&self, client: Client) -> Result<(), Failure> {
+        let server = client.find(&self.server).await?;
+        let enter = Enter {
+            root: self.root.clone(),
+            read_only: self.read_only.then_some(true),
+            client: Some("files serve".to_owned()),
+            ..Enter::default()
+        };
+        // Whether there is such a root is said before anybody is told to come.
+        let entered = Files::enter(&client, &server, &enter, Class::Interactive).await?;
+        let Root { name, .. } = entered.root.clone();
+        entered.leave().await?;
+        let failed = |error: std::io::Error| {
+            Failure::new(Kind::Io, format!("{} cannot be listened on: {error}", self.listen))
+        };
+        let listener = TcpListener::bind(self.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let token = token()?;
+        let hosts = [address.to_string(), format!("localhost:{}", address.port())].to_vec();
+        let url = format!("http://farwire:{token}@{address}/{name}/");
+        let enter = Enter { root: Some(name.clone()), prefix: Some(format!("/{name}")), ..enter };
+        let served = Served { client, server, enter, guard: Guard::new(token, hosts) };
+        print(&format!("ready {url}\n"))?;
+        tokio::select! {
+            served = serve(Arc::new(served), listener) => served.map_err(failed),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    }
+}
+
+/// 256 random bits, in letters that a URL takes.
+fn token() -> Result<String, Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
+    })?;
+    Ok(data_encoding::BASE64URL_NOPAD.encode(&bytes))
+}

@@ -1,0 +1,245 @@
+//! Files from the bridge's side: what is beneath the roots that the owners of servers have opened.
+//!
+//! [`Files`] is one stream to one root. Questions are asked one after another, or many before the first
+//! answer. What was asked has been done if and only if its [`Done`] came without a failure.
+
+pub mod serve;
+
+use bytes::Bytes;
+use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
+use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::conversation::{Counts, End, Open, message, read};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::Kind as StreamKind;
+use farwire_protocol::streams::files::{
+    Ask, CONTENT, Change, Done, Enter, Entry, Match, Root, ToAgent, ToBridge,
+};
+
+use crate::client::{Client, Server, Stream, broken, random_nonce};
+
+/// No answer that is kept in memory has more content.
+const LIMIT: usize = 16 << 20;
+
+/// One stream to one root.
+#[derive(Debug)]
+pub struct Files {
+    /// The root, as the agent says.
+    pub root: Root,
+    /// Towards the agent.
+    pub up: Up,
+    /// From the agent.
+    pub down: Down,
+}
+
+/// What is said to the agent.
+#[derive(Debug)]
+pub struct Up {
+    writer: Writer<SendHalf>,
+    counts: Counts,
+}
+
+/// What the agent says.
+#[derive(Debug)]
+pub struct Down {
+    reader: Reader<RecvHalf>,
+    link: std::sync::Arc<farwire_link::inner::bridge::Link>,
+    counts: Counts,
+    server: Server,
+}
+
+/// One thing that the agent said.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// A message.
+    Message(ToBridge),
+    /// Content.
+    Content(Bytes),
+}
+
+/// All that came for one question.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// How it ended.
+    pub done: Done,
+    /// Entries.
+    pub entries: Vec<Entry>,
+    /// Lines.
+    pub matches: Vec<Match>,
+    /// Changes.
+    pub changes: Vec<Change>,
+    /// Content.
+    pub content: Vec<u8>,
+}
+
+fn violation(text: &str) -> Failure {
+    Failure::new(Kind::ProtocolViolation, text)
+}
+
+fn lost() -> Failure {
+    Failure::new(Kind::LinkLost, "the stream broke off")
+}
+
+impl Files {
+    /// Enters a root of a server.
+    pub async fn enter(
+        client: &Client,
+        server: &Server,
+        enter: &Enter,
+        class: Class,
+    ) -> Result<Self, Failure> {
+        let Stream { mut writer, reader, link } = client.stream(server, class).await?;
+        writer.open(Open {
+            kind: StreamKind::Files.number(),
+            conversation: random_nonce()?,
+            generation: 0,
+            create: Some(Blob(cbor::encode(enter))),
+            have: None,
+            more: None,
+        });
+        writer.flush().await.map_err(|_| lost())?;
+        let up = Up { writer, counts: Counts::default() };
+        let link_used = link.clone();
+        let mut down = Down { reader, link, counts: Counts::default(), server: server.clone() };
+        match down.receive().await {
+            Ok(Said::Message(ToBridge::Entered(root))) => Ok(Self { root, up, down }),
+            Ok(Said::Message(ToBridge::Done(done))) => {
+                Err(done.failure.unwrap_or_else(|| violation("an end without a beginning")))
+            }
+            Ok(_) => Err(violation("an answer before the root")),
+            Err(Trouble::Failed(failure)) => Err(failure),
+            Err(Trouble::Carrier(error)) => {
+                client.broke(server, &link_used, &error).await;
+                Err(broken(error, server))
+            }
+        }
+    }
+
+    /// Asks one question that has no content, or this content, and waits for all of the answer.
+    pub async fn ask(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<Answer, Failure> {
+        self.up.ask(ask);
+        if let Some(content) = content {
+            for piece in content.chunks(BATCH) {
+                self.up.content(piece);
+                self.up.flush_full().await?;
+            }
+            self.up.whole(content.len() as u64);
+        }
+        self.up.flush().await?;
+        self.down.answer().await
+    }
+
+    /// Ends the stream, when all questions have been answered.
+    pub async fn leave(mut self) -> Result<(), Failure> {
+        let ends = self.up.counts.offsets();
+        self.up.writer.end(&message(&End { ends, ..End::default() }));
+        self.up.writer.finish().await.map_err(|_| lost())
+    }
+}
+
+impl Up {
+    /// Says a question. It goes out with the next flush.
+    pub fn ask(&mut self, ask: Ask) {
+        self.writer.message(&message(&ToAgent::Ask(Box::new(ask))));
+    }
+
+    /// Seals content.
+    pub fn content(&mut self, bytes: &[u8]) {
+        self.writer.data(CONTENT, bytes);
+        // The limit is beyond all files.
+        let _ = self.counts.add(CONTENT, bytes.len());
+    }
+
+    /// Says that the content was whole.
+    pub fn whole(&mut self, bytes: u64) {
+        self.writer.message(&message(&ToAgent::Whole(bytes)));
+    }
+
+    /// Says that the content will not be whole.
+    pub fn give_up(&mut self) {
+        self.writer.message(&message(&ToAgent::GivenUp));
+    }
+
+    /// Sends what has been sealed, if that is much.
+    pub async fn flush_full(&mut self) -> Result<(), Failure> {
+        if self.writer.waiting() >= BATCH { self.flush().await } else { Ok(()) }
+    }
+
+    /// Sends what has been sealed.
+    pub async fn flush(&mut self) -> Result<(), Failure> {
+        self.writer.flush().await.map_err(|_| lost())
+    }
+}
+
+/// Why a stream did not bring what was wanted.
+#[derive(Debug)]
+enum Trouble {
+    Carrier(ReadError),
+    Failed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Down {
+    /// The next thing that the agent says. Can be dropped in the middle and called again.
+    pub async fn next(&mut self) -> Result<Said, Failure> {
+        self.receive().await.map_err(|trouble| match trouble {
+            Trouble::Failed(failure) => failure,
+            Trouble::Carrier(error) => broken(error, &self.server),
+        })
+    }
+
+    async fn receive(&mut self) -> Result<Said, Trouble> {
+        let frame = self.reader.next().await.map_err(Trouble::Carrier)?;
+        self.link.heard(frame.payload.len());
+        match (frame.kind, frame.last) {
+            (FrameKind::Data, _) if frame.channel == CONTENT => {
+                let counted = self.counts.add(CONTENT, frame.payload.len());
+                counted.ok_or_else(|| violation("too much content"))?;
+                Ok(Said::Content(frame.payload))
+            }
+            (FrameKind::Control, false) => {
+                let said = read(&frame.payload);
+                Ok(Said::Message(said.map_err(|_| violation("a message that makes no sense"))?))
+            }
+            (FrameKind::Control, true) => {
+                let end: End =
+                    read(&frame.payload).map_err(|_| violation("an end that makes no sense"))?;
+                Err(end.failure.unwrap_or_else(|| violation("it ended without an answer")).into())
+            }
+            _ => Err(violation("an unexpected frame").into()),
+        }
+    }
+
+    /// All of the answer to the question that was asked first.
+    pub async fn answer(&mut self) -> Result<Answer, Failure> {
+        let mut answer = Answer::default();
+        loop {
+            match self.next().await? {
+                Said::Content(bytes) => {
+                    if answer.content.len() + bytes.len() > LIMIT {
+                        return Err(violation("an answer over its limit"));
+                    }
+                    answer.content.extend_from_slice(&bytes);
+                }
+                Said::Message(ToBridge::Entries(entries)) => answer.entries.extend(entries),
+                Said::Message(ToBridge::Matches(matches)) => answer.matches.extend(matches),
+                Said::Message(ToBridge::Changed(changes)) => answer.changes.extend(changes),
+                Said::Message(ToBridge::Done(mut done)) => {
+                    if let Some(failure) = done.failure.take() {
+                        return Err(failure);
+                    }
+                    answer.done = *done;
+                    return Ok(answer);
+                }
+                Said::Message(_) => return Err(violation("an answer to another question")),
+            }
+        }
+    }
+}
