@@ -12,6 +12,7 @@
 //!
 //! Not here: keys, the network, who may ask. The agent decides that, and starts the worker.
 
+pub mod dav;
 pub mod path;
 pub mod peer;
 pub mod rules;
