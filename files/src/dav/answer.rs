@@ -42,13 +42,12 @@ impl Refusal {
     /// What a failure of the tree is for a WebDAV client.
     pub(super) fn from_failure(failure: &Failure) -> Self {
         Self::status(match failure.kind {
-            Kind::NoSuchFile => 404,
+            Kind::NoSuchFile | Kind::NotADirectory => 404,
             Kind::FileExists | Kind::ChangedMeanwhile => 412,
             Kind::ReadOnly
             | Kind::OutsideRoot
             | Kind::PermissionDenied
             | Kind::NotAFile
-            | Kind::NotADirectory
             | Kind::DirectoryNotEmpty
             | Kind::Unsupported => 403,
             Kind::DiskFull => 507,

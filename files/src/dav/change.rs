@@ -3,7 +3,7 @@
 //! dav-server removes what is in the way before it begins, and walks by itself. Here what is replaced stays
 //! until what replaces it is whole.
 
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
 
 use super::answer::{Answer, Refusal};
@@ -85,7 +85,7 @@ impl Serving<'_> {
     /// What stands at the path itself, which is removed or moved as a whole.
     fn whole(&self, request: &Request) -> Result<Stat, Refusal> {
         let stat = self.tree.stat_link(&request.target.path);
-        let stat = stat.map_err(|failure| missing(&failure))?;
+        let stat = stat.map_err(|failure| Refusal::from_failure(&failure))?;
         if request.target.slash && stat.what != What::Directory {
             return Err(Refusal::status(404));
         }
@@ -147,11 +147,4 @@ impl Serving<'_> {
 
 fn arrived(before: Option<Stat>) -> Answer {
     Answer::status(if before.is_some() { 204 } else { 201 })
-}
-
-fn missing(failure: &Failure) -> Refusal {
-    match failure.kind {
-        Kind::NotADirectory => Refusal::status(404),
-        _ => Refusal::from_failure(failure),
-    }
 }

@@ -61,13 +61,15 @@ impl If {
         }
         let mut lists = Vec::new();
         let mut about = About::Target;
-        let (mut count, mut awaits) = (0, true);
+        let mut count = 0;
+        // A tag is there whose list is not.
+        let mut awaits = false;
         let mut rest = value.trim_ascii();
         while let Some((&first, behind)) = rest.split_first() {
             match first {
                 b'<' if lists.is_empty() || about != About::Target => {
                     let (uri, behind) = until(behind, b'>').ok_or(Refusal::MALFORMED)?;
-                    if awaits && !lists.is_empty() {
+                    if awaits {
                         return Err(Refusal::MALFORMED);
                     }
                     about = read_about(uri, prefix, host)?;
@@ -85,7 +87,7 @@ impl If {
                 _ => return Err(Refusal::MALFORMED),
             }
         }
-        if awaits { Err(Refusal::MALFORMED) } else { Ok(Self(lists)) }
+        if awaits || lists.is_empty() { Err(Refusal::MALFORMED) } else { Ok(Self(lists)) }
     }
 
     /// The tokens that it names: they are submitted by that.

@@ -311,13 +311,12 @@ pub(super) fn dav_path(prefix: &str, path: &Rel) -> DavPath {
 /// What a failure of the tree is for dav-server.
 pub(super) fn fs_error(failure: Failure) -> FsError {
     match failure.kind {
-        Kind::NoSuchFile => FsError::NotFound,
+        Kind::NoSuchFile | Kind::NotADirectory => FsError::NotFound,
         Kind::FileExists => FsError::Exists,
         Kind::ReadOnly
         | Kind::OutsideRoot
         | Kind::PermissionDenied
         | Kind::NotAFile
-        | Kind::NotADirectory
         | Kind::DirectoryNotEmpty
         | Kind::InvalidArgument
         | Kind::Unsupported => FsError::Forbidden,

@@ -91,6 +91,8 @@ pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
                 let space = name.namespace.unwrap_or_default();
                 let name = Name { space, local: name.local_name };
                 match depth {
+                    // The parser takes several documents for one.
+                    1 if elements > 1 => return Err(Refusal::MALFORMED),
                     1 => shape.root = name,
                     2 => shape.parts.push(name),
                     3 => shape.leaves.push(name),

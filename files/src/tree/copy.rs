@@ -50,13 +50,14 @@ impl Tree {
         let in_the_way = |stat: Option<Stat>| stat.is_some_and(|stat| stat.what == What::Directory);
         let place = self.place_to_change(to)?;
         let before = place.stat().map_err(|error| fault(to, error))?;
-        if !overwrite || self.stat(from)?.what != What::File || !in_the_way(before) {
-            return self.copy((from, to), overwrite, true);
-        }
-        let (file, stat) = self.open(from)?;
+        let stat = self.stat(from)?;
         if stat.size > self.rules.largest {
             return Err(fault(to, Errno::FBIG));
         }
+        if !overwrite || stat.what != What::File || !in_the_way(before) {
+            return self.copy((from, to), overwrite, true);
+        }
+        let (file, stat) = self.open(from)?;
         let aside = self.beside(&place)?;
         let copied = copy_one((&file, &stat), &aside.dir, &aside.name);
         let copied = copied.map_err(|error| fault(to, error)).and_then(|bytes| {
