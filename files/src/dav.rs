@@ -1,18 +1,136 @@
-//! placeholder
+//! WebDAV for one root.
+//!
+//! ```text
+//!     filter      what a request must look like: target, fields, condition
+//!     serving     what it is about, and whether it may
+//!     put         a file is whole before it counts
+//!     change      DELETE, COPY, MOVE
+//!     delegate    all else, which dav-server answers: fs, entries, props and locks_of are what it asks
+//!     xml         bodies, looked at before anybody builds something from them
+//!     locks       who may change what, for the time being
+//! ```
+//!
+//! dav-server knows the methods and their XML. It never sees a header that we have not read, never writes
+//! content, and never removes or moves anything; if it panics, that request fails.
+
+mod answer;
+mod change;
+mod condition;
+mod delegate;
+mod entries;
+mod fields;
+mod filter;
+mod fs;
+mod locks;
+mod locks_of;
+mod props;
+mod put;
+mod serving;
+mod target;
+mod xml;
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Http, ToBridge};
+
+use self::answer::Answer;
+pub use self::locks::Locks;
+use self::serving::{Now, Serving};
 use crate::peer::{Broken, Peer};
 use crate::tree::Tree;
-use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::Http;
-use std::sync::Arc;
-#[derive(Debug, Default)]
-pub struct Locks;
+
+/// WebDAV for one stream.
 #[derive(Debug)]
-pub struct Dav;
+pub struct Dav {
+    tree: Arc<Tree>,
+    locks: Arc<Locks>,
+    prefix: String,
+    read_only: bool,
+}
+
 impl Dav {
-    pub fn new(_: Arc<Tree>, _: Arc<Locks>, _: &str, _: bool) -> Result<Self, Failure> {
-        Ok(Self)
+    /// Serves a tree under a prefix: `/` and a word. The locks are those of the root.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if the prefix is none.
+    pub fn new(
+        tree: Arc<Tree>,
+        locks: Arc<Locks>,
+        prefix: &str,
+        read_only: bool,
+    ) -> Result<Self, Failure> {
+        if !target::is_prefix(prefix) {
+            let text = format!("`{}` is no prefix for WebDAV", prefix.escape_debug());
+            return Err(Failure::new(Kind::InvalidArgument, text)
+                .with_hint("a slash and a word of lower-case letters, digits, `-`, `_` and `.`"));
+        }
+        let read_only = read_only || !tree.rules().writable;
+        Ok(Self { tree, locks, prefix: prefix.to_owned(), read_only })
     }
-    pub fn serve(&self, _: &Http, _: &mut dyn Peer) -> Result<(), Broken> {
-        Err(Broken)
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    ///
+    /// If the other end is gone, gave the request up, or an answer that has begun cannot be finished.
+    pub fn serve(&self, http: &Http, peer: &mut dyn Peer) -> Result<(), Broken> {
+        let mut watched = Watched { peer, begun: false };
+        let served = catch_unwind(AssertUnwindSafe(|| self.answer(http, &mut watched)));
+        match served {
+            Ok(served) => served,
+            Err(_) if watched.begun => Err(Broken),
+            Err(_) => Answer::status(500).say(&mut watched),
+        }
+    }
+
+    fn answer(&self, http: &Http, peer: &mut dyn Peer) -> Result<(), Broken> {
+        let request = match filter::filter(http, &self.prefix, self.read_only) {
+            Ok(request) => request,
+            Err(refusal) => return Answer::from(refusal).say(peer),
+        };
+        let tokens = request.only_if.as_ref().map(|only_if| only_if.tokens()).unwrap_or_default();
+        let serving = Serving {
+            tree: &self.tree,
+            locks: &self.locks,
+            prefix: &self.prefix,
+            read_only: self.read_only,
+            tokens: tokens.into(),
+        };
+        serving.serve(&request, peer)
     }
 }
+
+/// The other end, and whether it was told anything.
+struct Watched<'a> {
+    peer: &'a mut dyn Peer,
+    begun: bool,
+}
+
+impl Peer for Watched<'_> {
+    fn content(&mut self) -> Result<Option<Bytes>, Broken> {
+        self.peer.content()
+    }
+
+    fn say(&mut self, message: &ToBridge) -> Result<(), Broken> {
+        self.begun = true;
+        self.peer.say(message)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.begun = true;
+        self.peer.data(bytes)
+    }
+
+    fn file(&mut self, file: &File, offset: u64, length: u64) -> Result<(), Broken> {
+        self.begun = true;
+        self.peer.file(file, offset, length)
+    }
+}
+
+#[cfg(test)]
+mod tests;

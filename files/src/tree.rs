@@ -11,6 +11,7 @@
 //!
 //! A walk goes down from handle to handle, one name at a time, and follows no link.
 
+mod attribute;
 mod copy;
 mod draft;
 mod remove;
@@ -32,7 +33,7 @@ pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
 pub use self::stat::Stat;
-pub use self::walk::{Listed, Listing, Visit, Visited, open_in};
+pub use self::walk::{Listed, Listing, OwnListing, Visit, Visited, open_in};
 
 use crate::fault::fault;
 use crate::path::Rel;
@@ -132,6 +133,11 @@ impl Tree {
     pub fn read_only(mut self) -> Self {
         self.rules.writable = false;
         self
+    }
+
+    /// Where the root is beneath the one that the rules were written for.
+    pub(crate) fn base(&self) -> &Rel {
+        &self.base
     }
 
     /// Resolves a path beneath the root.

@@ -37,11 +37,49 @@ impl Tree {
         let stat = self.stat(from)?;
         match stat.what {
             What::File => self.copy_file(from, to, overwrite),
-            What::Directory if recursive => self.copy_directory(from, to, overwrite),
+            What::Directory if recursive => self.copy_directory((from, to), overwrite, true),
             What::Directory => Err(fault(from, Errno::ISDIR)
                 .with_hint("say that it is to be copied with all that is in it")),
             What::Link | What::Other => Err(fault(from, Errno::NXIO)),
         }
+    }
+
+    /// The same, but a file may replace a directory.
+    pub fn copy_over(&self, (from, to): (&Rel, &Rel), overwrite: bool) -> Result<Copied, Failure> {
+        apart(from, to)?;
+        let in_the_way = |stat: Option<Stat>| stat.is_some_and(|stat| stat.what == What::Directory);
+        let place = self.place_to_change(to)?;
+        let before = place.stat().map_err(|error| fault(to, error))?;
+        let stat = self.stat(from)?;
+        if stat.size > self.rules.largest {
+            return Err(fault(to, Errno::FBIG));
+        }
+        if !overwrite || stat.what != What::File || !in_the_way(before) {
+            return self.copy((from, to), overwrite, true);
+        }
+        let (file, stat) = self.open(from)?;
+        let aside = self.beside(&place)?;
+        let copied = copy_one((&file, &stat), &aside.dir, &aside.name);
+        let copied = copied.map_err(|error| fault(to, error)).and_then(|bytes| {
+            self.swap_in(&aside, &place, before.as_ref())?;
+            Ok(Copied { files: 1, bytes, skipped: 0 })
+        });
+        if copied.is_err() {
+            self.discard(&aside);
+        }
+        copied
+    }
+
+    /// Copies a directory itself, with what was said of it and nothing that is in it.
+    pub fn copy_shallow(&self, (from, to): (&Rel, &Rel), overwrite: bool) -> Result<(), Failure> {
+        apart(from, to)?;
+        self.copy_directory((from, to), overwrite, false).map(|_| ())
+    }
+
+    /// A place beside this one that nobody sees.
+    fn beside(&self, place: &Place) -> Result<Place, Failure> {
+        let dir = place.dir.try_clone().map_err(|_| fault(&place.path, Errno::MFILE))?;
+        Ok(Place { name: temporary()?, dir, path: place.path.clone() })
     }
 
     fn copy_file(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
@@ -67,7 +105,12 @@ impl Tree {
         Ok(Copied { files: 1, bytes, skipped: 0 })
     }
 
-    fn copy_directory(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
+    fn copy_directory(
+        &self,
+        (from, to): (&Rel, &Rel),
+        overwrite: bool,
+        content: bool,
+    ) -> Result<Copied, Failure> {
         let place = self.place_to_change(to)?;
         let failed = |error| fault(to, error);
         let before = place.stat().map_err(failed)?;
@@ -75,14 +118,10 @@ impl Tree {
             return Err(failed(Errno::EXIST));
         }
         let listing = self.list(from)?;
-        let aside = Place {
-            name: temporary()?,
-            dir: place.dir.try_clone().map_err(|_| failed(Errno::MFILE))?,
-            path: to.clone(),
-        };
+        let aside = self.beside(&place)?;
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
             .map_err(failed)?;
-        let built = self.build(listing, &aside, self.stat(from)?.mode);
+        let built = self.stat(from).and_then(|stat| self.build(listing, &aside, stat.mode, content));
         let built =
             built.and_then(|copied| self.swap_in(&aside, &place, before.as_ref()).map(|()| copied));
         if built.is_err() {
@@ -91,8 +130,14 @@ impl Tree {
         built
     }
 
-    /// Copies the content of a directory into a new one.
-    fn build(&self, from: Listing<'_>, aside: &Place, mode: u32) -> Result<Copied, Failure> {
+    /// Copies the content of a directory, or only what was said of it, into a new one.
+    fn build(
+        &self,
+        from: Listing<'_>,
+        aside: &Place,
+        mode: u32,
+        content: bool,
+    ) -> Result<Copied, Failure> {
         let failed = |error| fault(&aside.path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
@@ -101,7 +146,7 @@ impl Tree {
         let mut waiting = vec![(from, top, mode, 1)];
         while let Some((mut from, to, mode, depth)) = waiting.pop() {
             let mut deeper = None;
-            while let Some(listed) = from.next() {
+            while let Some(listed) = content.then(|| from.next()).flatten() {
                 let listed = listed?;
                 let Some(stat) = from.stat(&listed.name) else { continue };
                 match stat.what {
@@ -137,6 +182,7 @@ impl Tree {
                     waiting.push(deeper);
                 }
                 None => {
+                    from.copy_attributes(&to);
                     let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
                     rustix::fs::fchmod(&to, mode).map_err(failed)?;
                 }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use farwire_protocol::failure::{Failure, Kind};
@@ -302,20 +302,20 @@ impl Draft<'_> {
     fn keep_attributes(&self) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let old = rustix::fs::openat(&self.place.dir, &self.place.name[..], flags, Mode::empty())?;
-        copy_attributes(&old.into(), &self.file)
+        copy_attributes(&old, &self.file)
     }
 }
 
 /// Copies the attributes that users give to files: none that the system reads.
-pub(super) fn copy_attributes(from: &File, to: &File) -> Result<(), Errno> {
+pub(super) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
     let mut names = vec![0; ATTRIBUTE];
-    let length = rustix::fs::flistxattr(from, &mut names[..])?;
+    let length = rustix::fs::flistxattr(&from, &mut names[..])?;
     let names = names.get(..length).unwrap_or_default();
     let mut value = vec![0; ATTRIBUTE];
     for name in names.split(|&byte| byte == 0).filter(|name| name.starts_with(b"user.")) {
-        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        let length = rustix::fs::fgetxattr(&from, name, &mut value[..])?;
         let value = value.get(..length).unwrap_or_default();
-        rustix::fs::fsetxattr(to, name, value, XattrFlags::empty())?;
+        rustix::fs::fsetxattr(&to, name, value, XattrFlags::empty())?;
     }
     Ok(())
 }

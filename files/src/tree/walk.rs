@@ -29,6 +29,32 @@ pub struct Listing<'a> {
     real: Rel,
 }
 
+/// A directory that is being read by somebody who keeps the tree.
+#[derive(Debug)]
+pub struct OwnListing {
+    tree: Arc<Tree>,
+    parts: Option<(Dir, Arc<OwnedFd>, Rel)>,
+}
+
+impl OwnListing {
+    /// The next name, of those that are shown, and what stands under it: of a link, the link.
+    #[expect(clippy::should_implement_trait, reason = "as the other listing has it")]
+    pub fn next(&mut self) -> Option<Result<(Listed, Option<Stat>), Failure>> {
+        let (dir, handle, real) = self.parts.take()?;
+        let mut listing = Listing { tree: &self.tree, dir, handle, real };
+        let next = listing.next();
+        let next = next.map(|next| {
+            next.map(|listed| {
+                let stat = listing.stat(&listed.name);
+                (listed, stat)
+            })
+        });
+        let Listing { dir, handle, real, .. } = listing;
+        self.parts = Some((dir, handle, real));
+        next
+    }
+}
+
 /// A name in a directory.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -51,6 +77,12 @@ impl Tree {
             return Err(fault(path, Errno::NOENT));
         }
         self.listing(handle, real).map_err(|error| fault(path, error))
+    }
+
+    /// The same, by somebody who keeps the tree.
+    pub fn list_owned(self: &Arc<Self>, path: &Rel) -> Result<OwnListing, Failure> {
+        let Listing { dir, handle, real, .. } = self.list(path)?;
+        Ok(OwnListing { tree: self.clone(), parts: Some((dir, handle, real)) })
     }
 
     pub(super) fn listing(&self, handle: OwnedFd, real: Rel) -> Result<Listing<'_>, Errno> {
@@ -161,6 +193,12 @@ impl Listing<'_> {
     /// The directory itself, for [`open_in`].
     pub fn handle(&self) -> Arc<OwnedFd> {
         self.handle.clone()
+    }
+
+    /// Copies what users have said of this directory to another. A file system without attributes has
+    /// none to copy.
+    pub(super) fn copy_attributes(&self, to: &OwnedFd) {
+        let _ = super::draft::copy_attributes(&self.handle, to);
     }
 
     /// A directory in this one: `None` where the rules end at another file system.

@@ -1,0 +1,146 @@
+//! Answers that we make ourselves: a status, few headers, a short body or none.
+
+use std::borrow::Cow;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Head, Header, ToBridge};
+
+use super::target::url;
+use crate::path::Rel;
+use crate::peer::{Broken, Peer};
+
+/// What may be asked for.
+pub(super) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, \
+                                PROPPATCH, LOCK, UNLOCK";
+
+/// Why a request is not carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Refusal {
+    /// The status.
+    pub status: u16,
+    /// The name of the condition that it did not meet, of those that RFC 4918 has names for.
+    pub condition: Option<&'static str>,
+}
+
+impl Refusal {
+    /// What cannot be read, or can be read in two ways.
+    pub(super) const MALFORMED: Self = Self::status(400);
+    /// What is not allowed.
+    pub(super) const FORBIDDEN: Self = Self::status(403);
+    /// What is not as it was expected to be.
+    pub(super) const PRECONDITION: Self = Self::status(412);
+    /// A lock is there whose token was not submitted.
+    pub(super) const LOCKED: Self =
+        Self { status: 423, condition: Some("lock-token-submitted") };
+
+    /// A status without more.
+    pub(super) const fn status(status: u16) -> Self {
+        Self { status, condition: None }
+    }
+
+    /// What a failure of the tree is for a WebDAV client.
+    pub(super) fn from_failure(failure: &Failure) -> Self {
+        Self::status(match failure.kind {
+            Kind::NoSuchFile | Kind::NotADirectory => 404,
+            Kind::FileExists | Kind::ChangedMeanwhile => 412,
+            Kind::ReadOnly
+            | Kind::OutsideRoot
+            | Kind::PermissionDenied
+            | Kind::NotAFile
+            | Kind::DirectoryNotEmpty
+            | Kind::Unsupported => 403,
+            Kind::DiskFull => 507,
+            Kind::TooLarge => 413,
+            Kind::InvalidArgument => 400,
+            Kind::Busy | Kind::ResourceExhausted | Kind::Overloaded => 503,
+            _ => 500,
+        })
+    }
+}
+
+/// An answer that is not streamed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Its headers but for the length.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// Only a status.
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// Several statuses, each of one path.
+    pub(super) fn several(prefix: &str, parts: &[(Rel, u16)]) -> Self {
+        let mut body = String::from(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">",
+        );
+        for (path, status) in parts {
+            // URLs that we make have nothing in them that means something in XML.
+            body.push_str("<D:response><D:href>");
+            body.push_str(&url(prefix, path, false));
+            body.push_str("</D:href><D:status>HTTP/1.1 ");
+            body.push_str(&status.to_string());
+            body.push(' ');
+            body.push_str(reason(*status));
+            body.push_str("</D:status></D:response>");
+        }
+        body.push_str("</D:multistatus>");
+        Self { status: 207, headers: vec![XML], body }
+    }
+
+    /// Says it all.
+    pub(super) fn say(self, peer: &mut dyn Peer) -> Result<(), Broken> {
+        let mut headers: Vec<Header> =
+            self.headers.iter().map(|(name, value)| header(name, value.as_bytes())).collect();
+        if self.status != 204 {
+            headers.push(header("content-length", self.body.len().to_string().as_bytes()));
+        }
+        peer.say(&ToBridge::Head(Head { status: self.status, headers }))?;
+        match self.body.is_empty() {
+            true => Ok(()),
+            false => peer.data(self.body.as_bytes()),
+        }
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        let mut answer = Self::status(refusal.status);
+        if refusal.status == 405 {
+            answer.headers.push(("allow", ALLOW.into()));
+        }
+        if let Some(condition) = refusal.condition {
+            answer.headers.push(XML);
+            answer.body = format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?>\
+                 <D:error xmlns:D=\"DAV:\"><D:{condition}/></D:error>"
+            );
+        }
+        answer
+    }
+}
+
+/// What our bodies are.
+const XML: (&str, Cow<'static, str>) =
+    ("content-type", Cow::Borrowed("application/xml; charset=utf-8"));
+
+/// A header.
+pub(super) fn header(name: &str, value: &[u8]) -> Header {
+    Header { name: name.to_owned(), value: Blob(value.to_vec()) }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        403 => "Forbidden",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        _ => "Error",
+    }
+}

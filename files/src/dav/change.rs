@@ -1,0 +1,150 @@
+//! DELETE, COPY and MOVE.
+//!
+//! dav-server removes what is in the way before it begins, and walks by itself. Here what is replaced stays
+//! until what replaces it is whole.
+
+use farwire_protocol::failure::Kind;
+use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+
+use super::answer::{Answer, Refusal};
+use super::fields::Depth;
+use super::filter::{Method, Request};
+use super::locks::Touch;
+use super::{Now, Serving};
+use crate::path::Rel;
+use crate::tree::Stat;
+
+/// So many of those that were left out of a copy are named.
+const NAMED: usize = 100;
+
+/// A name and all beneath it comes or goes.
+const WHOLE: Touch = Touch { name: true, deep: true };
+
+impl Serving<'_> {
+    /// Carries out DELETE, COPY or MOVE.
+    pub(super) fn change(&self, request: &Request, now: &Now) -> Result<Answer, Refusal> {
+        match (request.method, &request.destination) {
+            (Method::Delete, _) => self.delete(request, now),
+            (Method::Copy, Some(to)) => self.copy(request, &to.path),
+            (Method::Move, Some(to)) => self.rename(request, now, &to.path),
+            _ => Err(Refusal::MALFORMED),
+        }
+    }
+
+    fn delete(&self, request: &Request, now: &Now) -> Result<Answer, Refusal> {
+        let path = &request.target.path;
+        let stat = self.whole(request)?;
+        if let Some(answer) = self.locked_beneath(path)? {
+            return Ok(answer);
+        }
+        // A link is removed itself, and has another revision than what it leads to.
+        let revision = now.stat.filter(|_| now.conditional && stat.what != What::Link);
+        let recursive = stat.what == What::Directory;
+        let removed = self.tree.remove(path, recursive, revision.map(|stat| stat.revision));
+        removed.map_err(|failure| Refusal::from_failure(&failure))?;
+        self.locks.forget(&self.key(path));
+        Ok(Answer::status(204))
+    }
+
+    fn copy(&self, request: &Request, to: &Rel) -> Result<Answer, Refusal> {
+        let from = &request.target.path;
+        let stat = self.tree.stat(from).map_err(|failure| Refusal::from_failure(&failure))?;
+        let before = self.arrives(to, request.overwrite)?;
+        if let Some(answer) = self.locked_beneath(to)? {
+            return Ok(answer);
+        }
+        let copied = if stat.what == What::Directory && request.depth == Some(Depth::Zero) {
+            self.tree.copy_shallow((from, to), request.overwrite).map(|()| 0)
+        } else {
+            self.tree.copy_over((from, to), request.overwrite).map(|copied| copied.skipped)
+        };
+        match copied.map_err(|failure| Refusal::from_failure(&failure))? {
+            0 => Ok(arrived(before)),
+            _ => Ok(Answer::several(self.prefix, &self.left_out(from))),
+        }
+    }
+
+    fn rename(&self, request: &Request, now: &Now, to: &Rel) -> Result<Answer, Refusal> {
+        let from = &request.target.path;
+        self.whole(request)?;
+        let before = self.arrives(to, request.overwrite)?;
+        for path in [from, to] {
+            if let Some(answer) = self.locked_beneath(path)? {
+                return Ok(answer);
+            }
+        }
+        self.still(request, now)?;
+        let moved = self.tree.rename(from, to, request.overwrite);
+        moved.map_err(|failure| Refusal::from_failure(&failure))?;
+        // A lock does not go along, and what it was about is gone.
+        self.locks.forget(&self.key(from));
+        self.locks.forget(&self.key(to));
+        Ok(arrived(before))
+    }
+
+    /// What stands at the path itself, which is removed or moved as a whole.
+    fn whole(&self, request: &Request) -> Result<Stat, Refusal> {
+        let stat = self.tree.stat_link(&request.target.path);
+        let stat = stat.map_err(|failure| Refusal::from_failure(&failure))?;
+        if request.target.slash && stat.what != What::Directory {
+            return Err(Refusal::status(404));
+        }
+        match (stat.what, request.depth) {
+            (What::Directory, Some(Depth::Zero)) => Err(Refusal::MALFORMED),
+            _ => Ok(stat),
+        }
+    }
+
+    /// Refuses if it is no longer as it was when the conditions were looked at.
+    fn still(&self, request: &Request, now: &Now) -> Result<(), Refusal> {
+        let revision = |stat: Stat| stat.revision;
+        let same = self.tree.stat(&request.target.path).ok().map(revision) == now.stat.map(revision);
+        if now.conditional && !same { Err(Refusal::PRECONDITION) } else { Ok(()) }
+    }
+
+    /// What stands where something is to arrive, in a directory that is there.
+    fn arrives(&self, to: &Rel, overwrite: bool) -> Result<Option<Stat>, Refusal> {
+        self.has_parent(to)?;
+        let before = match self.tree.stat_link(to) {
+            Ok(stat) => Some(stat),
+            Err(failure) if failure.kind == Kind::NoSuchFile => None,
+            Err(failure) => return Err(Refusal::from_failure(&failure)),
+        };
+        if before.is_some() && !overwrite { Err(Refusal::PRECONDITION) } else { Ok(before) }
+    }
+
+    /// Refuses what is locked. What is locked beneath the path is named.
+    fn locked_beneath(&self, path: &Rel) -> Result<Option<Answer>, Refusal> {
+        let Some(locked) = self.locks.hinder(&self.key(path), WHOLE, &self.tokens) else {
+            return Ok(None);
+        };
+        match locked.beneath(&self.key(path)) {
+            Some(below) if !below.is_empty() => {
+                Ok(Some(Answer::several(self.prefix, &[(path.join(below), 423)])))
+            }
+            _ => Err(Refusal::LOCKED),
+        }
+    }
+
+    /// What a copy leaves out: links, and what is neither file nor directory.
+    fn left_out(&self, from: &Rel) -> Vec<(Rel, u16)> {
+        let mut parts = Vec::new();
+        // What cannot be read was left out, too, and has no name here.
+        let _ = self.tree.walk(from, DEPTH_LIMIT, &mut |visited| {
+            let what = visited.listed.what;
+            let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
+            if matches!(what, Some(What::Link | What::Other)) && parts.len() < NAMED {
+                parts.push((from.join(visited.at.as_bytes()), 403));
+            }
+            Ok(what == Some(What::Directory) && parts.len() < NAMED)
+        });
+        if parts.is_empty() {
+            parts.push((from.clone(), 403));
+        }
+        parts
+    }
+}
+
+fn arrived(before: Option<Stat>) -> Answer {
+    Answer::status(if before.is_some() { 204 } else { 201 })
+}

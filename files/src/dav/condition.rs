@@ -1,0 +1,298 @@
+//! Conditions: the `If` header of RFC 4918 and the conditional headers of HTTP, read and decided here, and
+//! by nobody behind us.
+
+use super::answer::Refusal;
+use super::fields::{Tag, Tags, uri_text};
+use super::target::Target;
+use crate::path::Rel;
+
+/// An `If` header has at most so many bytes.
+const LENGTH: usize = 8 << 10;
+
+/// It has at most so many lists.
+const LISTS: usize = 32;
+
+/// All its lists together have at most so many conditions.
+const CONDITIONS: usize = 64;
+
+/// An `If` header: it holds if one of its lists does.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct If(Vec<List>);
+
+/// Conditions that must all hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct List {
+    about: About,
+    conditions: Vec<(bool, Item)>,
+}
+
+/// What a list is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum About {
+    /// What the request is about.
+    Target,
+    /// Something else beneath the root.
+    Other(Rel),
+    /// Something elsewhere, of which we know nothing.
+    Unknown,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Item {
+    Token(String),
+    Tag(Tag),
+}
+
+/// What conditions are about.
+pub(super) trait State {
+    /// Whether a lock with this token covers the path.
+    fn has_token(&self, path: &Rel, token: &str) -> bool;
+
+    /// The revision of what is there.
+    fn revision(&self, path: &Rel) -> Option<u64>;
+}
+
+impl If {
+    /// Reads the header. A tagged list is about a path beneath the same prefix on the same host, or about
+    /// something that we do not know.
+    pub(super) fn parse(value: &[u8], prefix: &str, host: &[u8]) -> Result<Self, Refusal> {
+        if value.len() > LENGTH {
+            return Err(Refusal::MALFORMED);
+        }
+        let mut lists = Vec::new();
+        let mut about = About::Target;
+        let mut count = 0;
+        // A tag is there whose list is not.
+        let mut awaits = false;
+        let mut rest = value.trim_ascii();
+        while let Some((&first, behind)) = rest.split_first() {
+            match first {
+                b'<' if lists.is_empty() || about != About::Target => {
+                    let (uri, behind) = until(behind, b'>').ok_or(Refusal::MALFORMED)?;
+                    if awaits {
+                        return Err(Refusal::MALFORMED);
+                    }
+                    about = read_about(uri, prefix, host)?;
+                    (rest, awaits) = (behind.trim_ascii_start(), true);
+                }
+                b'(' => {
+                    let (conditions, behind) = read_list(behind).ok_or(Refusal::MALFORMED)?;
+                    count += conditions.len();
+                    lists.push(List { about: about.clone(), conditions });
+                    if lists.len() > LISTS || count > CONDITIONS {
+                        return Err(Refusal::MALFORMED);
+                    }
+                    (rest, awaits) = (behind.trim_ascii_start(), false);
+                }
+                _ => return Err(Refusal::MALFORMED),
+            }
+        }
+        if awaits || lists.is_empty() { Err(Refusal::MALFORMED) } else { Ok(Self(lists)) }
+    }
+
+    /// The tokens that it names: they are submitted by that.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        let mut tokens = Vec::new();
+        for (_, item) in self.0.iter().flat_map(|list| &list.conditions) {
+            if let Item::Token(token) = item
+                && !tokens.contains(token)
+            {
+                tokens.push(token.clone());
+            }
+        }
+        tokens
+    }
+
+    /// Whether it holds for a request about this path.
+    pub(super) fn holds(&self, path: &Rel, state: &dyn State) -> bool {
+        self.0.iter().any(|list| list.holds(path, state))
+    }
+}
+
+impl List {
+    fn holds(&self, path: &Rel, state: &dyn State) -> bool {
+        let path = match &self.about {
+            About::Target => Some(path),
+            About::Other(other) => Some(other),
+            About::Unknown => None,
+        };
+        self.conditions.iter().all(|(not, item)| {
+            let is = path.is_some_and(|path| match item {
+                Item::Token(token) => state.has_token(path, token),
+                Item::Tag(tag) => state.revision(path).is_some_and(|now| *tag == Tag::of(now)),
+            });
+            is != *not
+        })
+    }
+}
+
+fn read_about(uri: &[u8], prefix: &str, host: &[u8]) -> Result<About, Refusal> {
+    match Target::parse(uri, prefix) {
+        Ok((_, Some(authority))) if !authority.eq_ignore_ascii_case(host) => Ok(About::Unknown),
+        Ok((target, _)) => Ok(About::Other(target.path)),
+        Err(refusal) if refusal == Refusal::MALFORMED => Err(refusal),
+        Err(_) => Ok(About::Unknown),
+    }
+}
+
+/// Reads conditions up to the end of their list, and gives what is behind it.
+fn read_list(text: &[u8]) -> Option<(Vec<(bool, Item)>, &[u8])> {
+    let mut conditions = Vec::new();
+    let mut rest = text.trim_ascii_start();
+    loop {
+        if let Some(behind) = rest.strip_prefix(b")") {
+            return (!conditions.is_empty()).then_some((conditions, behind));
+        }
+        let not = rest.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"not"));
+        if not {
+            rest = rest.get(3..)?.trim_ascii_start();
+        }
+        let item = match rest.split_first()? {
+            (b'<', behind) => {
+                let (uri, behind) = until(behind, b'>')?;
+                rest = behind;
+                Item::Token(uri_text(uri)?)
+            }
+            (b'[', behind) => {
+                let (tag, behind) = Tag::take(behind)?;
+                rest = behind.strip_prefix(b"]")?;
+                Item::Tag(tag)
+            }
+            _ => return None,
+        };
+        conditions.push((not, item));
+        if conditions.len() > CONDITIONS {
+            return None;
+        }
+        rest = rest.trim_ascii_start();
+    }
+}
+
+fn until(text: &[u8], end: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|&byte| byte == end)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// The conditional headers of HTTP.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Conditions {
+    /// `If-Match`.
+    pub matches: Option<Tags>,
+    /// `If-None-Match`.
+    pub none_matches: Option<Tags>,
+    /// `If-Unmodified-Since`.
+    pub unmodified_since: Option<i64>,
+}
+
+impl Conditions {
+    /// Whether there are any.
+    pub(super) fn are_given(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether they let something be changed, whose revision and time these are: `None` if there is
+    /// nothing.
+    pub(super) fn hold(&self, now: Option<(u64, i64)>) -> bool {
+        let fits = |tags: &Tags, weakly: bool| match (tags, now) {
+            (Tags::Any, now) => now.is_some(),
+            (Tags::These(_), None) => false,
+            (Tags::These(tags), Some((revision, _))) => {
+                let text = Tag::of(revision).text;
+                tags.iter().any(|tag| (weakly || !tag.weak) && tag.text == text)
+            }
+        };
+        let first = match (&self.matches, self.unmodified_since) {
+            (Some(tags), _) => fits(tags, false),
+            (None, Some(since)) => {
+                now.is_some_and(|(_, modified)| modified.div_euclid(1_000_000_000) <= since)
+            }
+            (None, None) => true,
+        };
+        first && !self.none_matches.as_ref().is_some_and(|tags| fits(tags, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Known;
+
+    impl State for Known {
+        fn has_token(&self, path: &Rel, token: &str) -> bool {
+            path.as_bytes() == b"a" && token == "urn:t"
+        }
+
+        fn revision(&self, path: &Rel) -> Option<u64> {
+            (path.as_bytes() == b"a").then_some(0xab)
+        }
+    }
+
+    fn parse(text: &str) -> Result<If, Refusal> {
+        If::parse(text.as_bytes(), "/dav", b"h")
+    }
+
+    #[test]
+    fn lists_are_alternatives_and_conditions_are_not() {
+        let (a, b) = (Rel::ROOT.join(b"a"), Rel::ROOT.join(b"b"));
+        for (text, on_a, on_b) in [
+            ("(<urn:t>)", true, false),
+            ("(Not <urn:t>)", false, true),
+            ("(<urn:t> [\"0000000000ab\"])", true, false),
+            ("(<urn:t> [\"0000000000ac\"])", false, false),
+            ("(<urn:t> [W/\"0000000000ab\"])", false, false),
+            ("(<urn:x>) (Not <DAV:no-lock>)", true, true),
+            ("</dav/a> (<urn:t>)", true, true),
+            ("<http://h/dav/a> (<urn:x>) (<urn:t>)", true, true),
+            ("<http://other/dav/a> (<urn:t>)", false, false),
+            ("<http://other/dav/a> (Not <urn:t>)", true, true),
+            ("</elsewhere/a> (<urn:t>)", false, false),
+            ("</dav/b> (<urn:t>) </dav/a>(not<urn:x>)", true, true),
+        ] {
+            let read = parse(text).unwrap();
+            assert_eq!((read.holds(&a, &Known), read.holds(&b, &Known)), (on_a, on_b), "{text}");
+        }
+        let tokens = parse("(<urn:t> Not <urn:u>) (<urn:t>)").unwrap().tokens();
+        assert_eq!(tokens, ["urn:t", "urn:u"]);
+    }
+
+    #[test]
+    fn what_the_grammar_does_not_have_is_refused() {
+        for text in [
+            "", "<", "(", "()", "(<", "(<>)", "(<a>)", "([)", "([\"a)", "([\"])", "(Not)", "(Not",
+            "<urn:t>", "</dav/a>", "</dav/a> </dav/b> (<urn:t>)", "(<urn:t>) </dav/a> (<urn:t>)",
+            "(<urn:t>) x", "x", "(urn:t)", "(Not Not <urn:t>)", "</dav/../x> (<urn:t>)",
+            "(<urn:t>", "(<urn:t>))", "</dav/a> (<urn:t>) </dav/b>",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse(&"(<urn:t>)".repeat(33)).is_err());
+        assert!(parse(&format!("({})", "<urn:t>".repeat(65))).is_err());
+        assert!(parse(&"(<urn:t>)".repeat(1000)).is_err());
+    }
+
+    #[test]
+    fn http_conditions_are_strong_where_they_must_be() {
+        let tags = |text: &str| Some(super::super::fields::tags(text.as_bytes()).unwrap());
+        let now = Some((0xab, 5_500_000_000));
+        let matches = |text| Conditions { matches: tags(text), ..Conditions::default() };
+        let none = |text| Conditions { none_matches: tags(text), ..Conditions::default() };
+        assert!(matches("*").hold(now) && !matches("*").hold(None));
+        assert!(matches("\"x\", \"0000000000ab\"").hold(now));
+        assert!(!matches("W/\"0000000000ab\"").hold(now));
+        assert!(!none("*").hold(now) && none("*").hold(None));
+        assert!(!none("W/\"0000000000ab\"").hold(now) && none("\"x\"").hold(now));
+        let since = |at| Conditions { unmodified_since: Some(at), ..Conditions::default() };
+        assert!(since(5).hold(now) && !since(4).hold(now) && !since(5).hold(None));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            if let Ok(read) = If::parse(bytes, "/dav", b"h") {
+                let _ = read.holds(&Rel::ROOT, &Known);
+                assert!(read.tokens().len() <= CONDITIONS && !read.0.is_empty());
+            }
+        });
+    }
+}

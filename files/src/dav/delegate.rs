@@ -1,0 +1,300 @@
+//! What dav-server answers: reading, listing, properties, new directories, locks.
+//!
+//! It gets a request that was written anew from what the filter has read. Everything that it waits for is
+//! ready at once, so nothing waits.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use dav_server::DavHandler;
+use dav_server::body::Body;
+use farwire_protocol::streams::files::{Head, ToBridge};
+use futures_util::Stream as _;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::answer::{Answer, Refusal, header};
+use super::filter::{Method, Request};
+use super::fs::{Files, Kept};
+use super::locks::Touch;
+use super::locks_of::LocksOf;
+use super::xml::{self, Shape};
+use super::{Now, Serving};
+use crate::peer::{Broken, Peer};
+
+/// A lock's body has at most so many bytes: what it says of its owner is kept in memory.
+const LOCK: usize = 8 << 10;
+
+/// Pieces of a listing are gathered up to this before they are sent.
+const GATHERED: usize = 32 << 10;
+
+/// A body that is there.
+struct Whole(Option<Bytes>);
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+}
+
+/// Reads a body of at most so many bytes.
+pub(super) fn body(
+    peer: &mut dyn Peer,
+    limit: usize,
+) -> Result<Result<Vec<u8>, Refusal>, Broken> {
+    let mut body = Vec::new();
+    while let Some(piece) = peer.content()? {
+        if body.len().saturating_add(piece.len()) > limit {
+            return Ok(Err(Refusal::status(413)));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Ok(body))
+}
+
+impl Serving<'_> {
+    /// Lets dav-server answer.
+    pub(super) fn delegate(
+        &self,
+        request: &Request,
+        now: &Now,
+        peer: &mut dyn Peer,
+    ) -> Result<(), Broken> {
+        let limit = match request.method {
+            Method::Lock => LOCK,
+            _ if request.has_xml() => xml::BODY,
+            _ => 0,
+        };
+        let body = match body(peer, limit)? {
+            Ok(body) => body,
+            Err(_) if limit == 0 => return Answer::status(415).say(peer),
+            Err(refusal) => return Answer::from(refusal).say(peer),
+        };
+        let prepared = self.may(request, now, &body).and_then(|kept| {
+            let files = Files::new(self.tree, self.locks, kept, request.method == Method::PropFind);
+            let asked = self.write_anew(request, body).ok_or(Refusal::MALFORMED)?;
+            Ok((files, asked))
+        });
+        let (files, asked) = match prepared {
+            Ok(prepared) => prepared,
+            Err(refusal) => return Answer::from(refusal).say(peer),
+        };
+        let handler = self.handler(request, &files);
+        match at_once(handler.handle(asked)) {
+            Some(response) => pass_on(request.method, response, &files, peer),
+            None => Answer::status(500).say(peer),
+        }
+    }
+
+    /// Whether the request may be carried out, and what it wants to see.
+    fn may(&self, request: &Request, now: &Now, body: &[u8]) -> Result<Kept, Refusal> {
+        let path = &request.target.path;
+        let shape = match body {
+            [] => None,
+            body => Some(xml::check(body)?),
+        };
+        match request.method {
+            Method::PropFind => Ok(kept(shape.as_ref())),
+            Method::PropPatch => {
+                let shape = shape.ok_or(Refusal::MALFORMED)?;
+                if !shape.root.is("propertyupdate") {
+                    return Err(Refusal::MALFORMED);
+                }
+                now.stat.ok_or(Refusal::status(404))?;
+                self.unlocked(path, Touch::default())?;
+                Ok(Kept::All)
+            }
+            Method::MkCol => {
+                if now.stat.is_some() {
+                    return Err(Refusal::status(405));
+                }
+                self.has_parent(path)?;
+                self.unlocked(path, Touch { name: true, deep: false })?;
+                Ok(Kept::None)
+            }
+            Method::Lock => self.may_lock(request, now, shape.as_ref()).map(|()| Kept::None),
+            _ => Ok(Kept::None),
+        }
+    }
+
+    fn may_lock(
+        &self,
+        request: &Request,
+        now: &Now,
+        shape: Option<&Shape>,
+    ) -> Result<(), Refusal> {
+        let path = &request.target.path;
+        let Some(shape) = shape else {
+            // A refreshed lock is named by the one token that is submitted.
+            let own = |token: &String| self.locks.has_token(&self.key(path), token);
+            return match &self.tokens[..] {
+                [] => Err(Refusal::MALFORMED),
+                tokens if tokens.iter().filter(|token| own(token)).count() == 1 => Ok(()),
+                _ => Err(Refusal::PRECONDITION),
+            };
+        };
+        if !shape.root.is("lockinfo") {
+            return Err(Refusal::MALFORMED);
+        }
+        if self.locks.are_full() {
+            return Err(Refusal::status(503));
+        }
+        if now.stat.is_none() {
+            if request.target.slash {
+                return Err(Refusal::status(409));
+            }
+            self.has_parent(path)?;
+            self.unlocked(path, Touch { name: true, deep: false })?;
+        }
+        Ok(())
+    }
+
+    fn handler(&self, request: &Request, files: &Files) -> DavHandler {
+        let locks = LocksOf {
+            locks: self.locks.clone(),
+            base: self.tree.base().clone(),
+            prefix: self.prefix.into(),
+            tokens: self.tokens.clone(),
+            lasts: request.timeout,
+        };
+        let config = DavHandler::builder()
+            .strip_prefix(self.prefix)
+            .filesystem(Box::new(files.clone()))
+            .hide_symlinks(false)
+            .autoindex(false);
+        // What is read-only has no locks, and says so in its listings.
+        if self.read_only { config } else { config.locksystem(Box::new(locks)) }.build_handler()
+    }
+
+    /// The request as dav-server sees it.
+    fn write_anew(&self, request: &Request, body: Vec<u8>) -> Option<http::Request<Whole>> {
+        let mut anew = http::Request::builder()
+            .method(request.method.name())
+            .uri(request.target.url(self.prefix));
+        for (name, value) in &request.kept {
+            anew = anew.header(*name, &value[..]);
+        }
+        if let Some(depth) = request.depth {
+            use super::fields::Depth;
+            let depth = match depth {
+                Depth::Zero => "0",
+                Depth::One => "1",
+                Depth::Infinity => "infinity",
+            };
+            anew = anew.header("depth", depth);
+        }
+        if let Some(token) = &request.lock_token {
+            anew = anew.header("lock-token", format!("<{token}>"));
+        }
+        if request.method == Method::Lock && body.is_empty() {
+            let own = |token: &&String| self.locks.has_token(&self.key(&request.target.path), token);
+            let token = self.tokens.iter().find(own)?;
+            anew = anew.header("if", format!("(<{token}>)"));
+        }
+        let body = (!body.is_empty()).then(|| Bytes::from(body));
+        anew.body(Whole(body)).ok()
+    }
+}
+
+/// Which of the properties that we only keep a listing wants to see.
+fn kept(shape: Option<&Shape>) -> Kept {
+    let part = |name: &str| {
+        shape.is_some_and(|shape| shape.parts.iter().any(|part| part.is(name)))
+    };
+    match shape {
+        Some(_) if part("propname") => Kept::Names,
+        Some(shape) if part("prop") => {
+            // Live ones are not looked for among those that we keep, but for two.
+            let own = |name: &xml::Name| match &name.space[..] {
+                xml::DAV => matches!(&name.local[..], "displayname" | "getcontentlanguage"),
+                _ => true,
+            };
+            if shape.leaves.iter().any(own) { Kept::Named } else { Kept::None }
+        }
+        _ => Kept::All,
+    }
+}
+
+/// The result of a future that does not wait: `None` if it does.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Sends an answer of dav-server's. A file is sent as a file.
+fn pass_on(
+    method: Method,
+    response: Response<Body>,
+    files: &Files,
+    peer: &mut dyn Peer,
+) -> Result<(), Broken> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(CONNECTION);
+    if parts.status == StatusCode::NOT_MODIFIED {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    let mut headers: Vec<_> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| header(name.as_str(), value.as_bytes()))
+        .collect();
+    if matches!(method, Method::Get | Method::Head) {
+        headers.push(header("x-content-type-options", b"nosniff"));
+    }
+    peer.say(&ToBridge::Head(Head { status: parts.status.as_u16(), headers }))?;
+    if method == Method::Head {
+        return Ok(());
+    }
+    let part = (method == Method::Get).then(|| part(parts.status, &parts.headers)).flatten();
+    match (part, files.opened()) {
+        (Some((offset, length)), Some(file)) => peer.file(&file, offset, length),
+        _ => stream(body, peer),
+    }
+}
+
+/// Which part of the file the answer has, if it is one part.
+fn part(status: StatusCode, headers: &HeaderMap) -> Option<(u64, u64)> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let length = text(CONTENT_LENGTH)?.parse().ok()?;
+    match status {
+        StatusCode::OK => Some((0, length)),
+        StatusCode::PARTIAL_CONTENT => {
+            if text(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/byteranges")) {
+                return None;
+            }
+            let first = text(CONTENT_RANGE)?.strip_prefix("bytes ")?.split('-').next()?;
+            Some((first.parse().ok()?, length))
+        }
+        _ => None,
+    }
+}
+
+fn stream(mut body: Body, peer: &mut dyn Peer) -> Result<(), Broken> {
+    let mut gathered = Vec::new();
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match Pin::new(&mut body).poll_next(&mut context) {
+            Poll::Ready(Some(Ok(piece))) => {
+                gathered.extend_from_slice(&piece);
+                if gathered.len() >= GATHERED {
+                    peer.data(&gathered)?;
+                    gathered.clear();
+                }
+            }
+            Poll::Ready(None) if gathered.is_empty() => return Ok(()),
+            Poll::Ready(None) => return peer.data(&gathered),
+            // The beginning has been said: it can only break off.
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return Err(Broken),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What a request must look like before anything looks at files because of it.
+//!
+//! Everything that decides is read here, once, into values; what is handed on is written anew from them.
+//! Headers that are not known are dropped.
+
+use std::time::Duration;
+
+use farwire_protocol::streams::files::Http;
+
+use super::answer::Refusal;
+use super::condition::{Conditions, If};
+use super::fields::{self, Depth};
+use super::target::{Target, is_authority};
+
+/// All headers together have at most so many bytes.
+const HEADERS: usize = 16 << 10;
+
+/// There are at most so many headers.
+const COUNT: usize = 128;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Method {
+    Options,
+    Get,
+    Head,
+    Put,
+    Delete,
+    MkCol,
+    Copy,
+    Move,
+    PropFind,
+    PropPatch,
+    Lock,
+    Unlock,
+}
+
+/// A request that may be looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// What is to be done.
+    pub method: Method,
+    /// With what.
+    pub target: Target,
+    /// Where it goes, of a copy and a move.
+    pub destination: Option<Target>,
+    /// How far down.
+    pub depth: Option<Depth>,
+    /// Whether what is there may be replaced.
+    pub overwrite: bool,
+    /// Only if this holds.
+    pub only_if: Option<If>,
+    /// And these.
+    pub conditions: Conditions,
+    /// The lock that ends.
+    pub lock_token: Option<String>,
+    /// How long a lock is to last.
+    pub timeout: Option<Duration>,
+    /// How many bytes the body will have.
+    pub length: Option<u64>,
+    /// Headers that are handed on as they came.
+    pub kept: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Headers that are handed on, once they are known to be well-formed.
+const KEPT: &[&str] = &[
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "range",
+    "user-agent",
+];
+
+/// Headers that are read here.
+const READ: &[&str] = &[
+    "host",
+    "content-length",
+    "content-range",
+    "depth",
+    "destination",
+    "if",
+    "lock-token",
+    "overwrite",
+    "timeout",
+];
+
+impl Method {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "OPTIONS" => Self::Options,
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "PUT" => Self::Put,
+            "DELETE" => Self::Delete,
+            "MKCOL" => Self::MkCol,
+            "COPY" => Self::Copy,
+            "MOVE" => Self::Move,
+            "PROPFIND" => Self::PropFind,
+            "PROPPATCH" => Self::PropPatch,
+            "LOCK" => Self::Lock,
+            "UNLOCK" => Self::Unlock,
+            _ => return None,
+        })
+    }
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Options => "OPTIONS",
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::MkCol => "MKCOL",
+            Self::Copy => "COPY",
+            Self::Move => "MOVE",
+            Self::PropFind => "PROPFIND",
+            Self::PropPatch => "PROPPATCH",
+            Self::Lock => "LOCK",
+            Self::Unlock => "UNLOCK",
+        }
+    }
+
+    /// Whether it changes anything, be it only who may.
+    pub(super) fn changes(self) -> bool {
+        !matches!(self, Self::Options | Self::Get | Self::Head | Self::PropFind)
+    }
+}
+
+/// The headers that count, each there once.
+#[derive(Default)]
+struct Headers<'a>(Vec<(&'static str, &'a [u8])>);
+
+impl<'a> Headers<'a> {
+    fn read(http: &'a Http) -> Result<Self, Refusal> {
+        let bytes = http.headers.iter().map(|header| header.name.len() + header.value.len());
+        if http.headers.len() > COUNT || bytes.sum::<usize>() > HEADERS {
+            return Err(Refusal::status(431));
+        }
+        let mut headers = Self::default();
+        for header in &http.headers {
+            let known = KEPT.iter().chain(READ).find(|name| header.name.eq_ignore_ascii_case(name));
+            let Some(&name) = known else { continue };
+            let value = header.value.trim_ascii();
+            let printable = value.iter().all(|&byte| (b' '..=b'~').contains(&byte));
+            if name == "user-agent" && (!printable || headers.get(name).is_some()) {
+                continue;
+            }
+            if !printable || headers.get(name).is_some() {
+                return Err(Refusal::MALFORMED);
+            }
+            headers.0.push((name, value));
+        }
+        Ok(headers)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+    }
+
+    fn read_with<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&'a [u8]) -> Result<T, Refusal>,
+    ) -> Result<Option<T>, Refusal> {
+        self.get(name).map(read).transpose()
+    }
+}
+
+/// Reads a request.
+pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Request, Refusal> {
+    let method = Method::parse(&http.method).ok_or(Refusal::status(405))?;
+    let headers = Headers::read(http)?;
+    let host = headers.get("host").unwrap_or_default();
+    if !host.is_empty() && !is_authority(host) {
+        return Err(Refusal::MALFORMED);
+    }
+    let (target, authority) = Target::parse(http.target.as_bytes(), prefix)?;
+    let host = authority.unwrap_or(host);
+    if read_only && method.changes() {
+        return Err(Refusal::FORBIDDEN);
+    }
+    // A part of a file is not written to: what is replaced is replaced as a whole.
+    if headers.get("content-range").is_some() {
+        return Err(Refusal::MALFORMED);
+    }
+    let destination = headers.read_with("destination", |value| read_destination(value, prefix, host))?;
+    let only_if = headers.read_with("if", |value| If::parse(value, prefix, host))?;
+    let conditions = Conditions {
+        matches: headers.read_with("if-match", fields::tags)?,
+        none_matches: headers.read_with("if-none-match", fields::tags)?,
+        unmodified_since: headers.read_with("if-unmodified-since", fields::date)?,
+    };
+    headers.read_with("if-modified-since", fields::date)?;
+    headers.read_with("range", fields::ranges)?;
+    headers.read_with("if-range", fields::state_or_date)?;
+    let request = Request {
+        method,
+        target,
+        destination,
+        depth: headers.read_with("depth", fields::depth)?,
+        overwrite: headers.read_with("overwrite", fields::overwrite)?.unwrap_or(true),
+        only_if,
+        conditions,
+        lock_token: headers.read_with("lock-token", fields::lock_token)?,
+        timeout: headers.read_with("timeout", fields::timeout)?,
+        length: headers.read_with("content-length", |value| fields::number(value, 18))?,
+        kept: KEPT
+            .iter()
+            .filter_map(|name| headers.get(name).map(|value| (*name, value.to_vec())))
+            .collect(),
+    };
+    request.suits_its_method()?;
+    Ok(request)
+}
+
+fn read_destination(value: &[u8], prefix: &str, host: &[u8]) -> Result<Target, Refusal> {
+    match Target::parse(value, prefix) {
+        Ok((_, Some(authority))) if !authority.eq_ignore_ascii_case(host) => {
+            Err(Refusal::status(502))
+        }
+        Ok((target, _)) => Ok(target),
+        // Another root, or one of our own names.
+        Err(refusal) if refusal.status == 404 => Err(Refusal::FORBIDDEN),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+impl Request {
+    /// Refuses what makes no sense with this method.
+    fn suits_its_method(&self) -> Result<(), Refusal> {
+        match self.method {
+            Method::PropFind if !matches!(self.depth, Some(Depth::Zero | Depth::One)) => {
+                Err(Refusal { status: 403, condition: Some("propfind-finite-depth") })
+            }
+            Method::Lock if self.depth == Some(Depth::One) => Err(Refusal::MALFORMED),
+            Method::Unlock if self.lock_token.is_none() => Err(Refusal::MALFORMED),
+            Method::Delete if self.depth == Some(Depth::One) => Err(Refusal::MALFORMED),
+            Method::Delete if self.target.path.is_root() => Err(Refusal::FORBIDDEN),
+            Method::Copy | Method::Move => {
+                let destination = self.destination.as_ref().ok_or(Refusal::MALFORMED)?;
+                if self.depth == Some(Depth::One) {
+                    return Err(Refusal::MALFORMED);
+                }
+                let (from, to) = (&self.target.path, &destination.path);
+                let apart = !from.is_root()
+                    && !to.is_root()
+                    && from.beneath(to).is_none()
+                    && to.beneath(from).is_none();
+                if apart { Ok(()) } else { Err(Refusal::FORBIDDEN) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it has a body that is read before anything is done.
+    pub(super) fn has_xml(&self) -> bool {
+        matches!(self.method, Method::PropFind | Method::PropPatch | Method::Lock)
+    }
+}
+
+#[cfg(test)]
+mod tests;

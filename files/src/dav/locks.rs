@@ -1,0 +1,338 @@
+//! The locks of a root, shared by all who look at it.
+//!
+//! They are kept in memory: a worker that is started anew has none. A lock is about a path, as RFC 4918 has
+//! it, and not about what is there. Nothing in here looks at a clock but through [`Locks::now`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use xmltree::Element;
+
+use super::fields::LONGEST;
+use crate::path::Rel;
+
+/// There are at most so many.
+const COUNT: usize = 1_024;
+
+/// A lock lasts so long where nobody says how long.
+const USUAL: Duration = Duration::from_secs(600);
+
+/// Says what time it is, from some beginning.
+type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The locks of a root.
+pub struct Locks {
+    clock: Clock,
+    table: Mutex<Vec<Lock>>,
+    properties: Mutex<()>,
+}
+
+/// One lock.
+#[derive(Clone, Debug)]
+pub(super) struct Lock {
+    /// What it is about.
+    pub path: Rel,
+    /// It is about all that is beneath it, too.
+    pub deep: bool,
+    /// Others may have one besides.
+    pub shared: bool,
+    /// What shows that it is one's own.
+    pub token: String,
+    /// Who has it, in their own words.
+    pub owner: Option<Box<Element>>,
+    /// When it ends.
+    until: Duration,
+}
+
+/// What is about to be changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Touch {
+    /// The name comes or goes: that is a change of the directory, too.
+    pub name: bool,
+    /// All that is beneath it.
+    pub deep: bool,
+}
+
+impl Default for Locks {
+    fn default() -> Self {
+        let begin = Instant::now();
+        Self::with_clock(Arc::new(move || begin.elapsed()))
+    }
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks").field("count", &self.table().len()).finish_non_exhaustive()
+    }
+}
+
+impl Lock {
+    /// How long it will last.
+    pub(super) fn left(&self, now: Duration) -> Duration {
+        self.until.saturating_sub(now)
+    }
+
+    fn covers(&self, path: &Rel) -> bool {
+        match path.beneath(&self.path) {
+            Some([]) => true,
+            Some(_) => self.deep,
+            None => false,
+        }
+    }
+
+    fn hinders(&self, path: &Rel, touch: Touch) -> bool {
+        self.covers(path)
+            || touch.name && path.split().is_some_and(|(above, _)| above == self.path)
+            || touch.deep && self.path.beneath(path).is_some()
+    }
+}
+
+impl Locks {
+    /// Locks that take the time from here.
+    pub(super) fn with_clock(clock: Clock) -> Self {
+        Self { clock, table: Mutex::default(), properties: Mutex::default() }
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
+    /// Properties are read and written back by one at a time.
+    pub(super) fn properties(&self) -> MutexGuard<'_, ()> {
+        self.properties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The locks that are still there.
+    fn table(&self) -> MutexGuard<'_, Vec<Lock>> {
+        let now = self.now();
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|lock| lock.until > now);
+        table
+    }
+
+    /// Whether there is no room for another.
+    pub(super) fn are_full(&self) -> bool {
+        self.table().len() >= COUNT
+    }
+
+    /// Makes a lock. Its token is made here.
+    ///
+    /// # Errors
+    ///
+    /// The lock that is in the way: the new one itself where there are too many, or no token can be made.
+    pub(super) fn lock(&self, wanted: Wanted) -> Result<Lock, Box<Lock>> {
+        let mut lock = Lock {
+            path: wanted.path,
+            deep: wanted.deep,
+            shared: wanted.shared,
+            token: String::new(),
+            owner: wanted.owner,
+            until: self.until(wanted.lasts),
+        };
+        let Some(token) = token() else { return Err(Box::new(lock)) };
+        lock.token = token;
+        let mut table = self.table();
+        let touch = Touch { deep: lock.deep, name: false };
+        let in_the_way = |other: &&Lock| {
+            other.hinders(&lock.path, touch) && !(lock.shared && other.shared)
+        };
+        if let Some(other) = table.iter().find(in_the_way) {
+            return Err(Box::new(other.clone()));
+        }
+        if table.len() >= COUNT {
+            return Err(Box::new(lock));
+        }
+        table.push(lock.clone());
+        Ok(lock)
+    }
+
+    fn until(&self, lasts: Option<Duration>) -> Duration {
+        self.now().saturating_add(lasts.unwrap_or(USUAL).min(LONGEST))
+    }
+
+    /// Lets a lock last from now on.
+    pub(super) fn refresh(
+        &self,
+        path: &Rel,
+        token: &str,
+        lasts: Option<Duration>,
+    ) -> Option<Lock> {
+        let until = self.until(lasts);
+        let mut table = self.table();
+        let lock = table.iter_mut().find(|lock| lock.token == token && lock.covers(path))?;
+        lock.until = until;
+        Some(lock.clone())
+    }
+
+    /// Ends a lock. Says whether there was one.
+    pub(super) fn unlock(&self, path: &Rel, token: &str) -> bool {
+        let mut table = self.table();
+        let before = table.len();
+        table.retain(|lock| lock.token != token || !lock.covers(path));
+        table.len() != before
+    }
+
+    /// The locks that cover a path.
+    pub(super) fn covering(&self, path: &Rel) -> Vec<Lock> {
+        self.table().iter().filter(|lock| lock.covers(path)).cloned().collect()
+    }
+
+    /// Whether one with this token covers the path.
+    pub(super) fn has_token(&self, path: &Rel, token: &str) -> bool {
+        self.table().iter().any(|lock| lock.token == token && lock.covers(path))
+    }
+
+    /// What is locked and would be changed, if the tokens that were submitted do not allow it. Of several
+    /// who share a lock, each may.
+    pub(super) fn hinder(&self, path: &Rel, touch: Touch, tokens: &[String]) -> Option<Rel> {
+        let table = self.table();
+        let hindering = || table.iter().filter(|lock| lock.hinders(path, touch));
+        let allowed = |lock: &Lock| {
+            hindering().any(|other| other.path == lock.path && tokens.contains(&other.token))
+        };
+        hindering().find(|lock| !allowed(lock)).map(|lock| lock.path.clone())
+    }
+
+    /// Ends the locks of what is no longer there.
+    pub(super) fn forget(&self, path: &Rel) {
+        self.table().retain(|lock| lock.path.beneath(path).is_none());
+    }
+}
+
+/// A lock that somebody would like to have.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// About what.
+    pub path: Rel,
+    /// About all that is beneath it, too.
+    pub deep: bool,
+    /// Others may have one besides.
+    pub shared: bool,
+    /// Who.
+    pub owner: Option<Box<Element>>,
+    /// For how long.
+    pub lasts: Option<Duration>,
+}
+
+/// A URI that nobody guesses.
+fn token() -> Option<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).ok()?;
+    // The version and the variant that RFC 9562 has for random ones.
+    random[6] = random[6] & 0x0f | 0x40;
+    random[8] = random[8] & 0x3f | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&random);
+    let groups = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    let groups = groups.map(|(from, to)| hex.get(from..to).unwrap_or_default());
+    Some(format!("urn:uuid:{}", groups.join("-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn rel(path: &str) -> Rel {
+        Rel::parse(path.as_bytes()).unwrap()
+    }
+
+    fn wanted(path: &str, deep: bool, shared: bool) -> Wanted {
+        Wanted { path: rel(path), deep, shared, owner: None, lasts: None }
+    }
+
+    fn clock() -> (Arc<AtomicU64>, Locks) {
+        let time = Arc::new(AtomicU64::new(0));
+        let shown = time.clone();
+        let locks = Locks::with_clock(Arc::new(move || {
+            Duration::from_millis(shown.load(Ordering::Relaxed))
+        }));
+        (time, locks)
+    }
+
+    #[test]
+    fn a_lock_is_gone_when_its_time_is_over() {
+        let (time, locks) = clock();
+        let second = Some(Duration::from_secs(1));
+        let lock = locks.lock(Wanted { lasts: second, ..wanted("a", false, false) }).unwrap();
+        time.store(999, Ordering::Relaxed);
+        assert!(locks.hinder(&rel("a"), Touch::default(), &[]).is_some());
+        assert!(locks.has_token(&rel("a"), &lock.token));
+        time.store(1_000, Ordering::Relaxed);
+        assert!(locks.hinder(&rel("a"), Touch::default(), &[]).is_none());
+        assert!(locks.refresh(&rel("a"), &lock.token, second).is_none());
+        assert!(!locks.unlock(&rel("a"), &lock.token));
+        let forever = Some(Duration::from_secs(1 << 40));
+        let lock = locks.lock(Wanted { lasts: forever, ..wanted("a", false, false) }).unwrap();
+        assert_eq!(lock.left(locks.now()), LONGEST);
+    }
+
+    #[test]
+    fn a_refreshed_lock_lasts_from_then_on() {
+        let (time, locks) = clock();
+        let lock = locks.lock(wanted("a", true, false)).unwrap();
+        time.store(500_000, Ordering::Relaxed);
+        assert!(locks.refresh(&rel("a/b"), &lock.token, None).is_some());
+        assert!(locks.refresh(&rel("b"), &lock.token, None).is_none());
+        time.store(1_099_000, Ordering::Relaxed);
+        assert!(locks.has_token(&rel("a/b/c"), &lock.token));
+        time.store(1_100_000, Ordering::Relaxed);
+        assert!(!locks.has_token(&rel("a"), &lock.token));
+    }
+
+    #[test]
+    fn locks_exclude_each_other_along_the_path() {
+        let (_, locks) = clock();
+        let lock = locks.lock(wanted("a/b", true, false)).unwrap();
+        for (path, deep, possible) in [
+            ("a", false, true),
+            ("c", true, true),
+            ("a", true, false),
+            ("a/b", false, false),
+            ("a/b/c", false, false),
+            ("a/bc", true, true),
+        ] {
+            let made = locks.lock(wanted(path, deep, true));
+            assert_eq!(made.is_ok(), possible, "{path} {deep}");
+            if let Ok(made) = made {
+                locks.unlock(&rel(path), &made.token);
+            }
+        }
+        let shared = locks.lock(wanted("s", false, true)).unwrap();
+        let other = locks.lock(wanted("s", false, true)).unwrap();
+        assert!(locks.lock(wanted("s", false, false)).is_err());
+        assert_ne!(shared.token, other.token);
+        assert!(locks.hinder(&rel("s"), Touch::default(), &[other.token]).is_none());
+        assert!(locks.hinder(&rel("s"), Touch::default(), &[lock.token]).is_some());
+    }
+
+    #[test]
+    fn a_directory_is_changed_by_what_comes_and_goes_in_it() {
+        let (_, locks) = clock();
+        let lock = locks.lock(wanted("a", false, false)).unwrap();
+        let name = Touch { name: true, deep: false };
+        let deep = Touch { name: true, deep: true };
+        assert!(locks.hinder(&rel("a/b"), Touch::default(), &[]).is_none());
+        assert_eq!(locks.hinder(&rel("a/b"), name, &[]), Some(rel("a")));
+        assert!(locks.hinder(&rel("a/b/c"), name, &[]).is_none());
+        assert!(locks.hinder(&rel("a/b"), name, &[lock.token]).is_none());
+        locks.lock(wanted("d/e/f", false, false)).unwrap();
+        assert_eq!(locks.hinder(&rel("d"), deep, &[]), Some(rel("d/e/f")));
+        locks.forget(&rel("d/e"));
+        assert!(locks.hinder(&rel("d"), deep, &[]).is_none());
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let (time, locks) = clock();
+        for number in 0..COUNT {
+            locks.lock(wanted(&format!("f{number}"), false, false)).unwrap();
+        }
+        assert!(locks.are_full() && locks.lock(wanted("more", false, false)).is_err());
+        time.store(600_000, Ordering::Relaxed);
+        assert!(!locks.are_full() && locks.lock(wanted("more", false, false)).is_ok());
+        assert!(token().unwrap().len() == 45 && format!("{locks:?}").contains("count: 1"));
+    }
+}

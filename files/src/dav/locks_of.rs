@@ -1,0 +1,129 @@
+//! The lock table as dav-server asks it, on behalf of one request.
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dav_server::davpath::DavPath;
+use dav_server::ls::{DavLock, DavLockSystem, LsFuture};
+use xmltree::Element;
+
+use super::fs::{dav_path, rel};
+use super::locks::{Lock, Locks, Touch, Wanted};
+use crate::path::Rel;
+
+/// The locks that a request sees.
+#[derive(Clone, Debug)]
+pub(super) struct LocksOf {
+    /// All of them.
+    pub locks: Arc<Locks>,
+    /// Where the root of this stream is beneath that of the locks.
+    pub base: Rel,
+    /// What stands before paths.
+    pub prefix: Arc<str>,
+    /// The tokens that the request has submitted: we have read them ourselves.
+    pub tokens: Arc<[String]>,
+    /// How long a lock is to last: likewise.
+    pub lasts: Option<Duration>,
+}
+
+impl LocksOf {
+    /// The path as the lock table has it.
+    fn key(&self, path: &DavPath) -> Option<Rel> {
+        rel(path).ok().map(|path| self.base.join(path.as_bytes()))
+    }
+
+    fn told(&self, lock: Lock) -> DavLock {
+        // Of a lock above our root, the root is what is locked here.
+        let path = lock.path.beneath(&self.base).unwrap_or_default();
+        let left = lock.left(self.locks.now());
+        // What is left of a second is one: nobody refreshes a lock of none.
+        let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+            .saturating_add(Duration::from_millis(999));
+        DavLock {
+            token: lock.token,
+            path: Box::new(dav_path(&self.prefix, &Rel::ROOT.join(path))),
+            principal: None,
+            owner: lock.owner,
+            timeout_at: SystemTime::now().checked_add(left),
+            timeout: Some(Duration::from_secs(left.as_secs())),
+            shared: lock.shared,
+            deep: lock.deep,
+        }
+    }
+
+    fn nobody(&self, path: &DavPath) -> DavLock {
+        DavLock {
+            token: String::new(),
+            path: Box::new(path.clone()),
+            principal: None,
+            owner: None,
+            timeout_at: None,
+            timeout: None,
+            shared: false,
+            deep: false,
+        }
+    }
+}
+
+impl DavLockSystem for LocksOf {
+    fn lock(
+        &self,
+        path: &DavPath,
+        _principal: Option<&str>,
+        owner: Option<&Element>,
+        _timeout: Option<Duration>,
+        shared: bool,
+        deep: bool,
+    ) -> LsFuture<'_, Result<DavLock, DavLock>> {
+        let Some(key) = self.key(path) else {
+            return Box::pin(ready(Err(self.nobody(path))));
+        };
+        let owner = owner.cloned().map(Box::new);
+        let wanted = Wanted { path: key, deep, shared, owner, lasts: self.lasts };
+        let made = self.locks.lock(wanted);
+        Box::pin(ready(made.map(|lock| self.told(lock)).map_err(|lock| self.told(*lock))))
+    }
+
+    fn unlock(&self, path: &DavPath, token: &str) -> LsFuture<'_, Result<(), ()>> {
+        let done = self.key(path).is_some_and(|key| self.locks.unlock(&key, token));
+        Box::pin(ready(done.then_some(()).ok_or(())))
+    }
+
+    fn refresh(
+        &self,
+        path: &DavPath,
+        token: &str,
+        _timeout: Option<Duration>,
+    ) -> LsFuture<'_, Result<DavLock, ()>> {
+        let lock = self.key(path).and_then(|key| self.locks.refresh(&key, token, self.lasts));
+        Box::pin(ready(lock.map(|lock| self.told(lock)).ok_or(())))
+    }
+
+    fn check(
+        &self,
+        path: &DavPath,
+        _principal: Option<&str>,
+        _ignore_principal: bool,
+        deep: bool,
+        _submitted_tokens: &[String],
+    ) -> LsFuture<'_, Result<(), DavLock>> {
+        let touch = Touch { name: false, deep };
+        let allowed = self
+            .key(path)
+            .is_some_and(|key| self.locks.hinder(&key, touch, &self.tokens).is_none());
+        Box::pin(ready(if allowed { Ok(()) } else { Err(self.nobody(path)) }))
+    }
+
+    fn discover(&self, path: &DavPath) -> LsFuture<'_, Vec<DavLock>> {
+        let locks = self.key(path).map(|key| self.locks.covering(&key)).unwrap_or_default();
+        Box::pin(ready(locks.into_iter().map(|lock| self.told(lock)).collect()))
+    }
+
+    fn delete(&self, path: &DavPath) -> LsFuture<'_, Result<(), ()>> {
+        if let Some(key) = self.key(path) {
+            self.locks.forget(&key);
+        }
+        Box::pin(ready(Ok(())))
+    }
+}

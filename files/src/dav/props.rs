@@ -1,0 +1,159 @@
+//! Properties that clients give to files and that we only keep: in one attribute of the file.
+//!
+//! What comes back from the disk is looked at as what comes from a client: somebody else may have written
+//! it.
+
+use minicbor::{Decode, Encode};
+
+use super::xml;
+use farwire_protocol::cbor;
+
+/// The attribute.
+pub(super) const ATTRIBUTE: &str = "user.farwire.dav";
+
+/// All properties of one file together have at most so many bytes. Most file systems take less.
+pub(super) const SIZE: usize = 60 << 10;
+
+/// A file has at most so many.
+const COUNT: usize = 256;
+
+/// A name of a property and its namespace have at most so many bytes each.
+const NAME: usize = 1_024;
+
+/// One property.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(super) struct Prop {
+    /// Its namespace.
+    #[n(0)]
+    pub space: String,
+    /// Its name in there.
+    #[n(1)]
+    pub name: String,
+    /// The whole element.
+    #[n(2)]
+    pub xml: cbor::Blob,
+}
+
+/// The properties of one file.
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(super) struct Props {
+    /// In the order in which they came.
+    #[n(0)]
+    pub props: Vec<Prop>,
+}
+
+impl Props {
+    /// Reads an attribute. What is no property, or none that we would have written, is left out.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        let mut props = cbor::decode::<Self>(bytes, SIZE).unwrap_or_default();
+        props.props.truncate(COUNT);
+        props.props.retain(|prop| {
+            xml::check(&prop.xml)
+                .is_ok_and(|shape| shape.root.local == prop.name && shape.root.space == prop.space)
+        });
+        props
+    }
+
+    /// The attribute: `None` if there is nothing to keep.
+    ///
+    /// # Errors
+    ///
+    /// If it is too large.
+    pub(super) fn write(&self) -> Result<Option<Vec<u8>>, TooLarge> {
+        if self.props.is_empty() {
+            return Ok(None);
+        }
+        let bytes = cbor::encode(self);
+        match bytes.len() > SIZE || self.props.len() > COUNT {
+            true => Err(TooLarge),
+            false => Ok(Some(bytes)),
+        }
+    }
+
+    /// A property.
+    pub(super) fn get(&self, space: &str, name: &str) -> Option<&Prop> {
+        self.props.iter().find(|prop| prop.space == space && prop.name == name)
+    }
+
+    /// Sets a property, or removes it.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read again.
+    pub(super) fn set(&mut self, prop: Prop, keep: bool) -> Result<(), Unreadable> {
+        let at = self
+            .props
+            .iter()
+            .position(|other| other.space == prop.space && other.name == prop.name);
+        if !keep {
+            at.map(|at| self.props.remove(at));
+            return Ok(());
+        }
+        let shape = xml::check(&prop.xml).map_err(|_| Unreadable)?;
+        let same = shape.root.local == prop.name && shape.root.space == prop.space;
+        if !same || prop.name.len() > NAME || prop.space.len() > NAME {
+            return Err(Unreadable);
+        }
+        match at.and_then(|at| self.props.get_mut(at)) {
+            Some(old) => *old = prop,
+            None => self.props.push(prop),
+        }
+        Ok(())
+    }
+}
+
+/// They are more than can be kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TooLarge;
+
+/// It is nothing that could be read again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prop(name: &str, text: &str) -> Prop {
+        let xml = format!("<{name} xmlns=\"u:\">{text}</{name}>").into_bytes();
+        Prop { space: "u:".to_owned(), name: name.to_owned(), xml: cbor::Blob(xml) }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let mut props = Props::default();
+        props.set(prop("a", "1"), true).unwrap();
+        props.set(prop("b", "2"), true).unwrap();
+        props.set(prop("a", "3"), true).unwrap();
+        let again = Props::read(&props.write().unwrap().unwrap());
+        assert_eq!(again, props);
+        assert_eq!(again.get("u:", "a"), Some(&prop("a", "3")));
+        props.set(prop("a", ""), false).unwrap();
+        props.set(prop("b", ""), false).unwrap();
+        assert_eq!(props.write(), Ok(None));
+    }
+
+    #[test]
+    fn what_others_wrote_is_looked_at() {
+        let deep = prop("a", &format!("{}{}", "<b>".repeat(100), "</b>".repeat(100)));
+        let other = Prop { name: "b".to_owned(), ..prop("a", "") };
+        let props = Props { props: vec![deep.clone(), other.clone(), prop("c", "")] };
+        let bytes = props.write().unwrap().unwrap();
+        assert_eq!(Props::read(&bytes).props, [prop("c", "")]);
+        assert_eq!(Props::read(b"nonsense"), Props::default());
+        assert_eq!(Props::default().set(deep, true), Err(Unreadable));
+        assert_eq!(Props::default().set(other, true), Err(Unreadable));
+        let large = Props { props: vec![prop("a", &"x".repeat(SIZE))] };
+        assert_eq!(large.write(), Err(TooLarge));
+    }
+
+    #[test]
+    fn any_attribute_is_read() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let props = Props::read(bytes);
+            assert!(props.props.len() <= COUNT);
+        });
+    }
+}

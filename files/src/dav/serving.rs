@@ -1,0 +1,153 @@
+//! One request, from what it says to its answer.
+
+use std::sync::Arc;
+
+use farwire_protocol::failure::Kind;
+use farwire_protocol::streams::files::What;
+
+use super::answer::{ALLOW, Answer, Refusal};
+use super::condition::State;
+use super::filter::{Method, Request};
+use super::locks::{Locks, Touch};
+use crate::path::Rel;
+use crate::peer::{Broken, Peer};
+use crate::tree::{Stat, Tree};
+
+/// What a request that is being served needs.
+#[derive(Debug)]
+pub(super) struct Serving<'a> {
+    /// The files.
+    pub tree: &'a Arc<Tree>,
+    /// The locks.
+    pub locks: &'a Arc<Locks>,
+    /// What stands before paths.
+    pub prefix: &'a str,
+    /// Whether nothing is changed.
+    pub read_only: bool,
+    /// The tokens that were submitted.
+    pub tokens: Arc<[String]>,
+}
+
+/// What a request is about, as it was when its conditions were looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// What is there: behind the link, if it is one.
+    pub stat: Option<Stat>,
+    /// There were conditions.
+    pub conditional: bool,
+}
+
+impl Now {
+    /// Whether such a thing is there.
+    pub(super) fn is(&self, what: What) -> bool {
+        self.stat.is_some_and(|stat| stat.what == what)
+    }
+}
+
+impl State for Serving<'_> {
+    fn has_token(&self, path: &Rel, token: &str) -> bool {
+        self.locks.has_token(&self.key(path), token)
+    }
+
+    fn revision(&self, path: &Rel) -> Option<u64> {
+        self.tree.stat(path).ok().map(|stat| stat.revision)
+    }
+}
+
+impl Serving<'_> {
+    /// Serves a request.
+    pub(super) fn serve(&self, request: &Request, peer: &mut dyn Peer) -> Result<(), Broken> {
+        if request.method == Method::Options {
+            return self.options().say(peer);
+        }
+        let now = match self.look(request) {
+            Ok(now) => now,
+            Err(refusal) => return Answer::from(refusal).say(peer),
+        };
+        let answer = match request.method {
+            Method::Put => self.put(request, &now, peer)?,
+            Method::Delete | Method::Copy | Method::Move => {
+                match super::delegate::body(peer, 0)? {
+                    Ok(_) => self.change(request, &now).unwrap_or_else(Answer::from),
+                    Err(_) => Answer::status(415),
+                }
+            }
+            _ => return self.delegate(request, &now, peer),
+        };
+        answer.say(peer)
+    }
+
+    /// What can be asked for here.
+    fn options(&self) -> Answer {
+        let mut answer = Answer::status(200);
+        let (classes, allow) = match self.read_only {
+            true => ("1, 3", "OPTIONS, GET, HEAD, PROPFIND"),
+            false => ("1, 2, 3", ALLOW),
+        };
+        answer.headers.push(("dav", classes.into()));
+        answer.headers.push(("allow", allow.into()));
+        // Some clients write only where they see this.
+        answer.headers.push(("ms-author-via", "DAV".into()));
+        answer
+    }
+
+    /// Looks at what the request is about, and at its conditions.
+    fn look(&self, request: &Request) -> Result<Now, Refusal> {
+        let path = &request.target.path;
+        let by_name = matches!(request.method, Method::Delete | Method::Move);
+        let stat = match self.tree.stat(path) {
+            Ok(stat) => Some(stat),
+            Err(failure) if matches!(failure.kind, Kind::NoSuchFile | Kind::NotADirectory) => None,
+            // Where a link leads does not matter to who removes it.
+            Err(_) if by_name && self.tree.stat_link(path).is_ok() => None,
+            Err(failure) => return Err(Refusal::from_failure(&failure)),
+        };
+        let seen_only = by_name || request.method == Method::PropFind;
+        if stat.is_some_and(|stat| stat.what == What::Other) && !seen_only {
+            return Err(Refusal::FORBIDDEN);
+        }
+        let not_directory = stat.is_some_and(|stat| stat.what != What::Directory);
+        if request.target.slash && not_directory && !by_name && request.method != Method::MkCol {
+            return Err(Refusal::status(if request.method == Method::Put { 405 } else { 404 }));
+        }
+        if let Some(only_if) = &request.only_if
+            && !only_if.holds(path, self)
+        {
+            return Err(Refusal::PRECONDITION);
+        }
+        // Of what is read, dav-server knows what a condition that does not hold means.
+        let reads = matches!(request.method, Method::Get | Method::Head | Method::PropFind);
+        let state = stat.map(|stat| (stat.revision, stat.modified));
+        if !reads && !request.conditions.hold(state) {
+            return Err(Refusal::PRECONDITION);
+        }
+        let conditional = request.conditions.are_given() || request.only_if.is_some();
+        Ok(Now { stat, conditional })
+    }
+
+    /// The path as the lock table has it.
+    pub(super) fn key(&self, path: &Rel) -> Rel {
+        self.tree.base().join(path.as_bytes())
+    }
+
+    /// Refuses what is locked by somebody else.
+    pub(super) fn unlocked(&self, path: &Rel, touch: Touch) -> Result<(), Refusal> {
+        match self.locks.hinder(&self.key(path), touch, &self.tokens) {
+            Some(_) => Err(Refusal::LOCKED),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what would stand in no directory.
+    pub(super) fn has_parent(&self, path: &Rel) -> Result<(), Refusal> {
+        let Some((above, _)) = path.split() else { return Err(Refusal::FORBIDDEN) };
+        match self.tree.stat(&above) {
+            Ok(stat) if stat.what == What::Directory => Ok(()),
+            Ok(_) => Err(Refusal::status(409)),
+            Err(failure) => match failure.kind {
+                Kind::NoSuchFile | Kind::NotADirectory => Err(Refusal::status(409)),
+                _ => Err(Refusal::from_failure(&failure)),
+            },
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! PROPFIND, PROPPATCH and OPTIONS.
+
+use super::super::xml::{BODY, check};
+use super::*;
+
+fn update(what: &str) -> Vec<u8> {
+    format!("<D:propertyupdate xmlns:D=\"DAV:\" xmlns:u=\"u:\">{what}</D:propertyupdate>").into_bytes()
+}
+
+fn set(prop: &str) -> Vec<u8> {
+    update(&format!("<D:set><D:prop>{prop}</D:prop></D:set>"))
+}
+
+impl World {
+    fn find(&self, path: &str, what: &str) -> String {
+        let body = format!("<D:propfind xmlns:D=\"DAV:\" xmlns:u=\"u:\">{what}</D:propfind>");
+        let got = self.ask("PROPFIND", path, &[("Depth", "0")], body.as_bytes());
+        assert_eq!(got.status, 207, "{}", got.text());
+        assert!(check(&got.body).unwrap().root.is("multistatus"));
+        got.text().to_owned()
+    }
+}
+
+#[test]
+fn what_a_client_said_of_a_file_goes_with_it() {
+    let world = World::new();
+    world.write("d/a", "x");
+    for path in ["/dav/d/a", "/dav/d", "/dav/"] {
+        let got = world.ask("PROPPATCH", path, &[], &set("<u:p>one &lt; two</u:p>"));
+        assert_eq!(got.status, 207);
+        assert!(got.text().contains("200 OK"), "{}", got.text());
+    }
+    assert!(world.find("/dav/d/a", "<D:prop><u:p/></D:prop>").contains("one &lt; two"));
+    assert_eq!(world.find("/dav/d/a", "<D:prop><u:p/></D:prop>").matches("one").count(), 1);
+    assert_eq!(world.find("/dav/d/a", "<D:allprop/>").matches("one").count(), 1);
+    let names = world.find("/dav/d/a", "<D:propname/>");
+    assert!(names.contains("p xmlns") || names.contains(":p "), "{names}");
+    assert!(!names.contains("one"), "{names}");
+    assert!(!world.find("/dav/d/a", "<D:prop><D:getetag/></D:prop>").contains("one"));
+    assert_eq!(world.copy("COPY", "/dav/d", "/dav/c", &[]), 201);
+    assert_eq!(world.copy("COPY", "/dav/d", "/dav/flat", &[("Depth", "0")]), 201);
+    assert_eq!(world.copy("MOVE", "/dav/c/a", "/dav/b", &[]), 201);
+    assert_eq!(world.ask("PUT", "/dav/b", &[], b"new").status, 204);
+    for path in ["/dav/c", "/dav/flat", "/dav/b"] {
+        assert!(world.find(path, "<D:allprop/>").contains("one"), "{path}");
+    }
+    let remove = update("<D:remove><D:prop><u:p/></D:prop></D:remove>");
+    assert_eq!(world.ask("PROPPATCH", "/dav/b", &[], &remove).status, 207);
+    assert!(!world.find("/dav/b", "<D:allprop/>").contains("one"));
+}
+
+#[test]
+fn changes_of_properties_are_all_done_or_none() {
+    let world = World::new();
+    world.write("a", "x");
+    let both = update("<D:set><D:prop><u:p>1</u:p><D:getetag>x</D:getetag></D:prop></D:set>");
+    let got = world.ask("PROPPATCH", "/dav/a", &[], &both);
+    assert!(got.text().contains("403 Forbidden") && got.text().contains("424 "), "{}", got.text());
+    assert!(!world.find("/dav/a", "<D:allprop/>").contains("u:"));
+    let large = set(&format!("<u:p>{}</u:p>", "x".repeat(62_000)));
+    let got = world.ask("PROPPATCH", "/dav/a", &[], &large);
+    assert!(got.text().contains("507 "), "{}", got.text());
+    assert!(!world.find("/dav/a", "<D:allprop/>").contains("xxx"));
+    assert_eq!(world.ask("PROPPATCH", "/dav/none", &[], &set("<u:p/>")).status, 404);
+    assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], b"").status, 400);
+    assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], b"<a/>").status, 400);
+    assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], &vec![b' '; BODY + 1]).status, 413);
+    let deep = set(&"<u:p>".repeat(5_000));
+    assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], &deep).status, 400);
+    let typed = [b"<!DOCTYPE a [<!ENTITY b SYSTEM \"file:///etc/passwd\">]>", &set("&b;")[..]].concat();
+    assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], &typed).status, 400);
+}
+
+#[test]
+fn a_listing_tells_what_is_there() {
+    let world = World::new();
+    world.write("d/a b", "12345");
+    world.write("d/e/f", "x");
+    let got = world.ask("PROPFIND", "/dav/d", &[("Depth", "1")], b"");
+    assert_eq!(got.status, 207);
+    assert!(check(&got.body).is_ok());
+    for href in ["/dav/d/", "/dav/d/a%20b", "/dav/d/e/"] {
+        assert!(got.text().contains(&format!("<D:href>{href}</D:href>")), "{href}");
+    }
+    assert_eq!(got.text().matches("<D:response>").count(), 3);
+    let one = world.find("/dav/d/a%20b", "<D:prop><D:getetag/><D:getcontentlength/></D:prop>");
+    let etag = world.ask("HEAD", "/dav/d/a%20b", &[], b"").header("etag").unwrap().to_owned();
+    assert!(one.contains(">5</D:getcontentlength>"));
+    assert!(one.contains(&etag) || one.contains(&etag.replace('"', "&quot;")), "{one}");
+    assert!(world.find("/dav/d", "<D:prop><D:resourcetype/></D:prop>").contains("collection"));
+    let quota = world.find("/dav/d", "<D:prop><D:quota-available-bytes/></D:prop>");
+    assert!(quota.contains("quota-available-bytes>"), "{quota}");
+    assert_eq!(world.status("PROPFIND", "/dav/none", &[("Depth", "1")]), 404);
+    for (depth, expected) in [("infinity", 403), ("2", 400)] {
+        let got = world.ask("PROPFIND", "/dav/", &[("Depth", depth)], b"");
+        assert_eq!(got.status, expected);
+        assert_eq!(got.text().contains("propfind-finite-depth"), expected == 403);
+    }
+    assert_eq!(world.status("PROPFIND", "/dav/", &[]), 403);
+    for body in [&b"<a/>"[..], b"<D:propfind xmlns:D=\"DAV:\"/>", b"nonsense"] {
+        assert_eq!(world.ask("PROPFIND", "/dav/", &[("Depth", "1")], body).status, 400);
+    }
+}
+
+#[test]
+fn a_large_directory_is_listed() {
+    let world = World::new();
+    for number in 0..3_000 {
+        world.write(&format!("d/file-{number}"), "");
+    }
+    let begin = std::time::Instant::now();
+    let got = world.ask("PROPFIND", "/dav/d/", &[("Depth", "1")], b"");
+    assert_eq!(got.text().matches("<D:response>").count(), 3_001);
+    assert!(got.text().ends_with("</D:multistatus>"));
+    // It takes a fraction of a second; more than this is no matter of a slow machine.
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn what_can_be_asked_for_is_told() {
+    let world = World::new();
+    for target in ["/dav/", "/dav/none"] {
+        let got = world.ask("OPTIONS", target, &[], b"");
+        assert_eq!((got.status, got.header("dav")), (200, Some("1, 2, 3")));
+        assert!(got.header("allow").unwrap().contains("PROPPATCH"));
+    }
+    let got = world.ask("PATCH", "/dav/a", &[], b"");
+    assert_eq!(got.status, 405);
+    assert!(got.header("allow").unwrap().contains("LOCK"));
+}

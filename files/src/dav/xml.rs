@@ -1,0 +1,159 @@
+//! Bodies in XML, looked at before anybody builds something from them.
+
+use xml::common::XmlVersion;
+use xml::reader::{ParserConfig, XmlEvent};
+
+use super::answer::Refusal;
+
+/// A body has at most so many bytes.
+pub(super) const BODY: usize = 64 << 10;
+
+/// Elements in elements in elements: so many.
+const DEPTH: usize = 32;
+
+/// So many elements.
+const ELEMENTS: usize = 1_024;
+
+/// So many attributes of all elements together.
+const ATTRIBUTES: usize = 1_024;
+
+/// So many namespaces are known at once: every element carries them all along.
+const NAMESPACES: usize = 32;
+
+/// The namespace of WebDAV.
+pub(super) const DAV: &str = "DAV:";
+
+/// What a body asks for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Shape {
+    /// The outermost element.
+    pub root: Name,
+    /// What is in it.
+    pub parts: Vec<Name>,
+    /// What is in the parts.
+    pub leaves: Vec<Name>,
+}
+
+/// The name of an element.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Name {
+    /// Its namespace.
+    pub space: String,
+    /// Its name in there.
+    pub local: String,
+}
+
+impl Name {
+    /// Whether it is this one of WebDAV's.
+    pub(super) fn is(&self, local: &str) -> bool {
+        self.space == DAV && self.local == local
+    }
+}
+
+/// Looks through a body.
+///
+/// # Errors
+///
+/// 400 for what is no XML, or has a document type, instructions, or more of something than there may be.
+pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
+    if body.len() > BODY {
+        return Err(Refusal::status(413));
+    }
+    // Without a document type there are no entities but those that everybody knows. It is refused before
+    // the parser sees it.
+    let typed = |window: &[u8]| window.eq_ignore_ascii_case(b"<!doctype");
+    if std::str::from_utf8(body).is_err() || body.windows(9).any(typed) {
+        return Err(Refusal::MALFORMED);
+    }
+    let config = ParserConfig::new().ignore_comments(false);
+    let mut reader = config.create_reader(body);
+    let mut shape = Shape::default();
+    let (mut depth, mut elements, mut attributes_seen) = (0, 0, 0);
+    loop {
+        match reader.next().map_err(|_| Refusal::MALFORMED)? {
+            XmlEvent::StartDocument { version, encoding, .. } => {
+                let plain = encoding.eq_ignore_ascii_case("utf-8");
+                if version != XmlVersion::Version10 || !plain {
+                    return Err(Refusal::MALFORMED);
+                }
+            }
+            XmlEvent::StartElement { name, attributes, namespace } => {
+                depth += 1;
+                elements += 1;
+                attributes_seen += attributes.len();
+                if depth > DEPTH
+                    || elements > ELEMENTS
+                    || attributes_seen > ATTRIBUTES
+                    || namespace.0.len() > NAMESPACES
+                {
+                    return Err(Refusal::MALFORMED);
+                }
+                let space = name.namespace.unwrap_or_default();
+                let name = Name { space, local: name.local_name };
+                match depth {
+                    // The parser takes several documents for one.
+                    1 if elements > 1 => return Err(Refusal::MALFORMED),
+                    1 => shape.root = name,
+                    2 => shape.parts.push(name),
+                    3 => shape.leaves.push(name),
+                    _ => {}
+                }
+            }
+            XmlEvent::EndElement { .. } => depth -= 1,
+            XmlEvent::EndDocument => return Ok(shape),
+            XmlEvent::Doctype { .. } | XmlEvent::ProcessingInstruction { .. } => {
+                return Err(Refusal::MALFORMED);
+            }
+            XmlEvent::CData(_)
+            | XmlEvent::Comment(_)
+            | XmlEvent::Characters(_)
+            | XmlEvent::Whitespace(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_of_a_body() {
+        let body = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\
+            <d:propfind xmlns:d=\"DAV:\"><d:prop><d:getetag/><x xmlns=\"u:\"/></d:prop></d:propfind>";
+        let shape = check(body).unwrap();
+        assert!(shape.root.is("propfind") && shape.parts[0].is("prop") && shape.leaves[0].is("getetag"));
+        assert_eq!(shape.leaves[1], Name { space: "u:".to_owned(), local: "x".to_owned() });
+    }
+
+    #[test]
+    fn what_grows_or_hides_is_refused() {
+        let deep = |count: usize| format!("{}{}", "<a>".repeat(count), "</a>".repeat(count));
+        let wide = |count: usize| format!("<a>{}</a>", "<b/>".repeat(count));
+        let spaces =
+            |count: usize| format!("<a {}/>", (0..count).map(|n| format!("xmlns:n{n}='u:{n}' ")).collect::<String>());
+        assert!(check(deep(DEPTH).as_bytes()).is_ok() && check(wide(1_000).as_bytes()).is_ok());
+        assert!(check(spaces(20).as_bytes()).is_ok());
+        for bad in [
+            deep(DEPTH + 1),
+            deep(7_000),
+            wide(1_025),
+            spaces(100),
+            "<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>".to_owned(),
+            "<!doctype a><a/>".to_owned(),
+            "<a>&b;</a>".to_owned(),
+            "<?xml version=\"1.1\"?><a>&#1;</a>".to_owned(),
+            "<?xml version=\"1.0\" encoding=\"utf-16\"?><a/>".to_owned(),
+            "<a>&#1;</a>".to_owned(),
+            "<a><?php x?></a>".to_owned(),
+            "<a/><b/>".to_owned(),
+            "<a>".to_owned(),
+            "<x:a/>".to_owned(),
+            "text".to_owned(),
+            String::new(),
+        ] {
+            assert!(check(bad.as_bytes()).is_err(), "{}", bad.get(..60).unwrap_or(&bad));
+        }
+        assert_eq!(check(&vec![b' '; BODY + 1]), Err(Refusal::status(413)));
+        assert!(check(b"<a>\xff</a>").is_err());
+    }
+}

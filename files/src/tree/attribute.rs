@@ -1,0 +1,93 @@
+//! Attributes that programs give to files and directories beside their content.
+
+use std::os::fd::OwnedFd;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::What;
+use rustix::fs::{OFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::{Stat, Tree};
+use crate::fault::fault;
+use crate::path::Rel;
+
+/// No attribute has more bytes.
+const LENGTH: usize = 64 << 10;
+
+impl Tree {
+    /// An attribute of a file or directory: `None` if it has no such one, or can have none.
+    pub fn attribute(&self, path: &Rel, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let (file, _) = self.open_any(path)?;
+        let read = rustix::fs::fgetxattr_query(&file, name).and_then(|_| {
+            let mut value = vec![0; LENGTH];
+            let length = rustix::fs::fgetxattr(&file, name, &mut value[..])?;
+            value.truncate(length);
+            Ok(value)
+        });
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(fault(path, error)),
+        }
+    }
+
+    /// Gives a file or directory an attribute, or takes it away.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported` where the file system has no attributes, `disk_full` where this one is too large for
+    /// it.
+    pub fn set_attribute(
+        &self,
+        path: &Rel,
+        name: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), Failure> {
+        self.may_change(path)?;
+        let (file, stat) = self.open_any(path)?;
+        if self.rules.kept.fit(&self.real(&file, path)?) {
+            let text = format!("{path} is kept from changes, as other programs trust it");
+            return Err(Failure::new(Kind::ReadOnly, text));
+        }
+        if stat.what == What::File && stat.links > 1 && !self.rules.hard_links {
+            let text = format!("{path} has several names, and the others may be outside the root");
+            return Err(Failure::new(Kind::OutsideRoot, text));
+        }
+        let done = match value {
+            Some(value) => rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty()),
+            None => match rustix::fs::fremovexattr(&file, name) {
+                Err(Errno::NODATA) => Ok(()),
+                other => other,
+            },
+        };
+        done.map_err(|error| match error {
+            Errno::OPNOTSUPP => {
+                let text = format!("{path} is on a file system without attributes");
+                Failure::new(Kind::Unsupported, text)
+            }
+            Errno::TOOBIG | Errno::RANGE => fault(path, Errno::NOSPC),
+            other => fault(path, other),
+        })
+    }
+
+    /// Opens a regular file or a directory, and nothing else.
+    fn open_any(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
+        let (_, stat) = self.found(path)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = match stat.what {
+            What::File => flags,
+            What::Directory => flags | OFlags::DIRECTORY,
+            What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
+        };
+        let file = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        // What was found may have been replaced meanwhile.
+        let stat = Stat::new(&rustix::fs::fstat(&file).map_err(|error| fault(path, error))?);
+        if !matches!(stat.what, What::File | What::Directory) {
+            return Err(fault(path, Errno::NXIO));
+        }
+        if self.rules.hidden.fit(&self.real(&file, path)?) && !path.is_root() {
+            return Err(fault(path, Errno::NOENT));
+        }
+        Ok((file, stat))
+    }
+}
