@@ -3,7 +3,9 @@
 //! [`Files`] is one stream to one root. Questions are asked one after another, or many before the first
 //! answer. What was asked has been done if and only if its [`Done`] came without a failure.
 
+pub mod place;
 pub mod serve;
+pub mod transfer;
 
 use bytes::Bytes;
 use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};

@@ -3,6 +3,7 @@
 //! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server, the
 //! words of scopes and the reference are readings of [`CATALOGUE`]; none of them knows a tool by name.
 
+pub mod file;
 pub mod find;
 pub mod output;
 mod picture;
@@ -81,6 +82,12 @@ pub const CORE: &[Entry] = &[
     Entry::of::<stop::Stop>(),
     Entry::of::<session::SessionOpen>(),
     Entry::of::<session::SessionSend>(),
+    Entry::of::<file::read::FileRead>(),
+    Entry::of::<file::write::FileWrite>(),
+    Entry::of::<file::edit::FileEdit>(),
+    Entry::of::<file::list::FileList>(),
+    Entry::of::<file::search::FileSearch>(),
+    Entry::of::<file::copy::FileCopy>(),
     Entry::of::<find::ToolFind>(),
     Entry::of::<find::ToolCall>(),
 ];
@@ -386,6 +393,15 @@ impl Desk {
     }
 }
 
+/// A picture that a model looks at.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its media type, such as `image/png`.
+    pub kind: &'static str,
+}
+
 /// Who asked, and how to reach them while the answer is being made.
 #[derive(Debug)]
 pub struct Caller {
@@ -394,13 +410,14 @@ pub struct Caller {
     /// Where progress goes, if anybody wants it.
     pub progress: Option<mpsc::Sender<(u64, String)>>,
     /// The picture that goes with the answer, if one does.
-    pub picture: Arc<Mutex<Option<Vec<u8>>>>,
+    pub picture: Arc<Mutex<Option<Picture>>>,
 }
 
 impl Caller {
-    /// Adds a picture, a PNG, to the answer.
-    pub fn show(&self, png: Vec<u8>) {
-        *self.picture.lock().unwrap_or_else(PoisonError::into_inner) = Some(png);
+    /// Adds a picture of this kind to the answer.
+    pub fn show(&self, bytes: Vec<u8>, kind: &'static str) {
+        let picture = Picture { bytes, kind };
+        *self.picture.lock().unwrap_or_else(PoisonError::into_inner) = Some(picture);
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`World`] has a relay, a bridge and servers, each a process of its own in a scratch directory; all
 //! of them end with it, on every path. Tests wait for states and never for time.
 
+pub mod dav;
 pub mod hand;
 pub mod hostile;
 pub mod model;

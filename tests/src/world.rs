@@ -20,6 +20,8 @@ pub struct World {
     relay: Option<Child>,
     agents: Vec<(String, Child)>,
     variables: HashMap<&'static str, Vec<(&'static str, String)>>,
+    /// What each agent is started with besides.
+    options: HashMap<String, Vec<String>>,
     /// Where the relay listens.
     pub port: u16,
 }
@@ -173,8 +175,8 @@ impl World {
     pub async fn new() -> Self {
         let scratch =
             tempfile::Builder::new().prefix("farwire-test-").tempdir().expect("a directory");
-        let (agents, variables) = (Vec::new(), HashMap::new());
-        let mut world = Self { scratch, relay: None, agents, variables, port: 0 };
+        let (agents, variables, options) = (Vec::new(), HashMap::new(), HashMap::new());
+        let mut world = Self { scratch, relay: None, agents, variables, options, port: 0 };
         let url = world.start_relay(&[]).await;
         let done =
             world.farwire_with(&["init", "--relay", "-", "--name", "test"], url.as_bytes()).await;
@@ -193,6 +195,31 @@ impl World {
     /// Runs this program with these variables besides, from now on.
     pub fn set(&mut self, program: &'static str, variables: &[(&'static str, String)]) {
         self.variables.insert(program, variables.to_vec());
+    }
+
+    /// Starts a server's agent with these options besides, from now on.
+    pub fn set_options(&mut self, server: &str, options: &[&str]) {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        self.options.insert(server.to_owned(), options);
+    }
+
+    /// A world with one server, of which the directory `root` is open for files, as `work`, with these
+    /// options besides. What lies beside it is outside.
+    pub async fn with_root(server: &str, more: &[&str]) -> Self {
+        let mut world = Self::new().await;
+        let root = world.path("outside/root");
+        std::fs::create_dir_all(&root).expect("a directory");
+        std::fs::write(world.path("outside/secret"), "secret").expect("a file");
+        let root = format!("work={}:rw", root.display());
+        world.set_options(server, &[&["--fs-root", &root], more].concat());
+        world.enroll(server).await;
+        world.start_agent(server).await;
+        world
+    }
+
+    /// A path in the root of [`Self::with_root`].
+    pub fn in_root(&self, path: &str) -> PathBuf {
+        self.path("outside/root").join(path)
     }
 
     fn program(&self, name: &str) -> Command {
@@ -329,6 +356,7 @@ impl World {
             .arg("--state")
             .arg(self.path(name))
             .args(["--log", "debug"])
+            .args(self.options.get(name).into_iter().flatten())
             .stderr(log.expect("a log"))
             .spawn()
             .expect("the agent starts");

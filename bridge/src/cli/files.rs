@@ -1,22 +1,161 @@
 //! `farwire files`: what is beneath the roots that servers have opened.
+//!
+//! A file on a server is `SERVER:PATH`. The path is the one that it has there, or begins with the name of a
+//! root; where a server has one root, it may begin in it.
 
+mod change;
+mod look;
+mod moved;
 mod serve;
+mod undo;
 
 use clap::Subcommand;
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::files::{Ask, Enter};
 
-use crate::client::Client;
+use crate::cli::jobs::online;
+use crate::client::{Client, Server};
+use crate::files::place::{Place, find};
+use crate::files::{Answer, Files as Stream};
 
 /// Work on files of a server, beneath the directories that its owner has opened
 #[derive(Debug, Subcommand)]
 pub(crate) enum Files {
+    Roots(look::Roots),
+    Ls(look::Ls),
+    Stat(look::Stat),
+    Cat(look::Cat),
+    Search(look::Search),
+    Get(moved::Get),
+    Put(moved::Put),
+    Cp(moved::Cp),
+    Mv(moved::Mv),
+    Rm(change::Rm),
+    Mkdir(change::Mkdir),
+    Write(change::Write),
+    Edit(change::Edit),
+    Patch(change::Patch),
+    Undo(undo::Undo),
     Serve(serve::Serve),
 }
 
 impl Files {
     pub(crate) fn carry_out(&self, client: Client) -> Result<u8, Failure> {
-        match self {
-            Self::Serve(serve) => serve.carry_out(client).map(|()| 0),
+        if let Self::Serve(serve) = self {
+            return serve.carry_out(client).map(|()| 0);
         }
+        online(&client, async {
+            match self {
+                Self::Roots(roots) => roots.carry_out(&client).await,
+                Self::Ls(ls) => ls.carry_out(&client).await,
+                Self::Stat(stat) => stat.carry_out(&client).await,
+                Self::Cat(cat) => cat.carry_out(&client).await,
+                Self::Search(search) => return search.carry_out(&client).await,
+                Self::Get(get) => get.carry_out(&client).await,
+                Self::Put(put) => put.carry_out(&client).await,
+                Self::Cp(cp) => cp.carry_out(&client).await,
+                Self::Mv(mv) => mv.carry_out(&client).await,
+                Self::Rm(rm) => rm.carry_out(&client).await,
+                Self::Mkdir(mkdir) => mkdir.carry_out(&client).await,
+                Self::Write(write) => write.carry_out(&client).await,
+                Self::Edit(edit) => edit.carry_out(&client).await,
+                Self::Patch(patch) => patch.carry_out(&client).await,
+                Self::Undo(undo) => undo.carry_out(&client).await,
+                Self::Serve(_) => Ok(()),
+            }
+            .map(|()| 0)
+        })
+    }
+
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Roots(roots) => roots.json.json,
+            Self::Ls(ls) => ls.json.json,
+            Self::Stat(stat) => stat.json.json,
+            Self::Search(search) => search.json.json,
+            Self::Get(get) => get.json.json,
+            Self::Put(put) => put.json.json,
+            Self::Cp(cp) => cp.json.json,
+            Self::Mv(mv) => mv.json.json,
+            Self::Rm(rm) => rm.json.json,
+            Self::Mkdir(mkdir) => mkdir.json.json,
+            Self::Write(write) => write.json.json,
+            Self::Edit(edit) => edit.json.json,
+            Self::Patch(patch) => patch.json.json,
+            Self::Undo(undo) => undo.json.json,
+            Self::Cat(_) | Self::Serve(_) => false,
+        }
+    }
+}
+
+/// A file on a server, as it is named on the command line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Remote {
+    server: String,
+    path: String,
+}
+
+impl std::str::FromStr for Remote {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (server, path) = text.split_once(':').unwrap_or((text, ""));
+        if server.is_empty() || server.contains('/') {
+            return Err("not SERVER:PATH".to_owned());
+        }
+        Ok(Self { server: server.to_owned(), path: path.to_owned() })
+    }
+}
+
+/// A place on a server, and a stream to it.
+struct At {
+    server: Server,
+    place: Place,
+    files: Stream,
+}
+
+impl Remote {
+    async fn place(&self, client: &Client) -> Result<(Server, Place), Failure> {
+        let server = client.find(&self.server).await?;
+        let place = find(client, &server, &self.path).await?;
+        Ok((server, place))
+    }
+
+    async fn enter(&self, client: &Client) -> Result<At, Failure> {
+        let (server, place) = self.place(client).await?;
+        let root = Some(place.root.clone());
+        let enter = Enter { root, client: Some("cli".to_owned()), ..Enter::default() };
+        let files = Stream::enter(client, &server, &enter, Class::Interactive).await?;
+        Ok(At { server, place, files })
+    }
+}
+
+impl At {
+    async fn ask(&mut self, ask: Ask) -> Result<Answer, Failure> {
+        self.files.ask(ask, None).await
+    }
+
+    /// The path of another remote file, which must be in the same root.
+    async fn other(&self, client: &Client, other: &Remote) -> Result<Place, Failure> {
+        let place = find(client, &self.server, &other.path).await?;
+        match place.root == self.place.root {
+            true => Ok(place),
+            false => Err(apart()),
+        }
+    }
+}
+
+/// Two files that one server cannot copy by itself.
+fn apart() -> Failure {
+    Failure::new(Kind::Unsupported, "both files must be on the same server and in the same root")
+        .with_hint("`farwire files get`, then `farwire files put`")
+}
+
+/// A revision, as it is shown and given.
+fn parse_revision(text: &str) -> Result<u64, String> {
+    match u64::from_str_radix(text, 16) {
+        Ok(number) if text.len() == 12 => Ok(number),
+        _ => Err("not the 12 digits of a revision".to_owned()),
     }
 }

@@ -52,6 +52,6 @@ pub(super) async fn draw(
         let part = format!("{}-{}x{}-{}", cols.start + 1, cols.end, rows.start + 1, rows.end);
         header = header.field(Key::Shown, part);
     }
-    caller.show(picture.png);
+    caller.show(picture.png, "image/png");
     Ok(format!("{}\n", header.end()))
 }

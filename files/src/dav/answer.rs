@@ -31,8 +31,7 @@ impl Refusal {
     /// What is not as it was expected to be.
     pub(super) const PRECONDITION: Self = Self::status(412);
     /// A lock is there whose token was not submitted.
-    pub(super) const LOCKED: Self =
-        Self { status: 423, condition: Some("lock-token-submitted") };
+    pub(super) const LOCKED: Self = Self { status: 423, condition: Some("lock-token-submitted") };
 
     /// A status without more.
     pub(super) const fn status(status: u16) -> Self {

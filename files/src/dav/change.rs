@@ -98,7 +98,8 @@ impl Serving<'_> {
     /// Refuses if it is no longer as it was when the conditions were looked at.
     fn still(&self, request: &Request, now: &Now) -> Result<(), Refusal> {
         let revision = |stat: Stat| stat.revision;
-        let same = self.tree.stat(&request.target.path).ok().map(revision) == now.stat.map(revision);
+        let same =
+            self.tree.stat(&request.target.path).ok().map(revision) == now.stat.map(revision);
         if now.conditional && !same { Err(Refusal::PRECONDITION) } else { Ok(()) }
     }
 

@@ -259,10 +259,30 @@ mod tests {
     #[test]
     fn what_the_grammar_does_not_have_is_refused() {
         for text in [
-            "", "<", "(", "()", "(<", "(<>)", "(<a>)", "([)", "([\"a)", "([\"])", "(Not)", "(Not",
-            "<urn:t>", "</dav/a>", "</dav/a> </dav/b> (<urn:t>)", "(<urn:t>) </dav/a> (<urn:t>)",
-            "(<urn:t>) x", "x", "(urn:t)", "(Not Not <urn:t>)", "</dav/../x> (<urn:t>)",
-            "(<urn:t>", "(<urn:t>))", "</dav/a> (<urn:t>) </dav/b>",
+            "",
+            "<",
+            "(",
+            "()",
+            "(<",
+            "(<>)",
+            "(<a>)",
+            "([)",
+            "([\"a)",
+            "([\"])",
+            "(Not)",
+            "(Not",
+            "<urn:t>",
+            "</dav/a>",
+            "</dav/a> </dav/b> (<urn:t>)",
+            "(<urn:t>) </dav/a> (<urn:t>)",
+            "(<urn:t>) x",
+            "x",
+            "(urn:t)",
+            "(Not Not <urn:t>)",
+            "</dav/../x> (<urn:t>)",
+            "(<urn:t>",
+            "(<urn:t>))",
+            "</dav/a> (<urn:t>) </dav/b>",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -46,10 +46,7 @@ impl http_body::Body for Whole {
 }
 
 /// Reads a body of at most so many bytes.
-pub(super) fn body(
-    peer: &mut dyn Peer,
-    limit: usize,
-) -> Result<Result<Vec<u8>, Refusal>, Broken> {
+pub(super) fn body(peer: &mut dyn Peer, limit: usize) -> Result<Result<Vec<u8>, Refusal>, Broken> {
     let mut body = Vec::new();
     while let Some(piece) = peer.content()? {
         if body.len().saturating_add(piece.len()) > limit {
@@ -125,12 +122,7 @@ impl Serving<'_> {
         }
     }
 
-    fn may_lock(
-        &self,
-        request: &Request,
-        now: &Now,
-        shape: Option<&Shape>,
-    ) -> Result<(), Refusal> {
+    fn may_lock(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<(), Refusal> {
         let path = &request.target.path;
         let Some(shape) = shape else {
             // A refreshed lock is named by the one token that is submitted.
@@ -195,7 +187,8 @@ impl Serving<'_> {
             anew = anew.header("lock-token", format!("<{token}>"));
         }
         if request.method == Method::Lock && body.is_empty() {
-            let own = |token: &&String| self.locks.has_token(&self.key(&request.target.path), token);
+            let own =
+                |token: &&String| self.locks.has_token(&self.key(&request.target.path), token);
             let token = self.tokens.iter().find(own)?;
             anew = anew.header("if", format!("(<{token}>)"));
         }
@@ -206,9 +199,7 @@ impl Serving<'_> {
 
 /// Which of the properties that we only keep a listing wants to see.
 fn kept(shape: Option<&Shape>) -> Kept {
-    let part = |name: &str| {
-        shape.is_some_and(|shape| shape.parts.iter().any(|part| part.is(name)))
-    };
+    let part = |name: &str| shape.is_some_and(|shape| shape.parts.iter().any(|part| part.is(name)));
     match shape {
         Some(_) if part("propname") => Kept::Names,
         Some(shape) if part("prop") => {
@@ -243,11 +234,8 @@ fn pass_on(
     if parts.status == StatusCode::NOT_MODIFIED {
         parts.headers.remove(CONTENT_LENGTH);
     }
-    let mut headers: Vec<_> = parts
-        .headers
-        .iter()
-        .map(|(name, value)| header(name.as_str(), value.as_bytes()))
-        .collect();
+    let mut headers: Vec<_> =
+        parts.headers.iter().map(|(name, value)| header(name.as_str(), value.as_bytes())).collect();
     if matches!(method, Method::Get | Method::Head) {
         headers.push(header("x-content-type-options", b"nosniff"));
     }

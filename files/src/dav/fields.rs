@@ -57,7 +57,9 @@ impl Tag {
         let rest = rest.strip_prefix(b"\"")?;
         let end = rest.iter().position(|&byte| byte == b'"')?;
         let (text, rest) = rest.split_at(end);
-        text.iter().all(u8::is_ascii_graphic).then(|| (Self { weak, text: text.to_vec() }, &rest[1..]))
+        text.iter()
+            .all(u8::is_ascii_graphic)
+            .then(|| (Self { weak, text: text.to_vec() }, &rest[1..]))
     }
 }
 

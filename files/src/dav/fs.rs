@@ -162,9 +162,8 @@ impl DavFileSystem for Files {
         path: &'a DavPath,
         _meta: ReadDirMeta,
     ) -> FsFuture<'a, FsStream<Box<dyn DavDirEntry>>> {
-        let entries = rel(path).and_then(|path| {
-            Entries::begin(&self.tree, &path, self.listing).map_err(fs_error)
-        });
+        let entries = rel(path)
+            .and_then(|path| Entries::begin(&self.tree, &path, self.listing).map_err(fs_error));
         Box::pin(ready(entries.map(|entries| {
             let entries: FsStream<Box<dyn DavDirEntry>> =
                 Box::pin(futures_util::stream::iter(entries));
@@ -197,11 +196,7 @@ impl DavFileSystem for Files {
         Box::pin(ready(self.patch(path, patch)))
     }
 
-    fn get_props<'a>(
-        &'a self,
-        path: &'a DavPath,
-        _do_content: bool,
-    ) -> FsFuture<'a, Vec<DavProp>> {
+    fn get_props<'a>(&'a self, path: &'a DavPath, _do_content: bool) -> FsFuture<'a, Vec<DavProp>> {
         let props = match self.kept {
             // dav-server asks for all of them besides those that it was asked for.
             Kept::None | Kept::Named => Ok(Vec::new()),

@@ -135,9 +135,8 @@ impl Locks {
         lock.token = token;
         let mut table = self.table();
         let touch = Touch { deep: lock.deep, name: false };
-        let in_the_way = |other: &&Lock| {
-            other.hinders(&lock.path, touch) && !(lock.shared && other.shared)
-        };
+        let in_the_way =
+            |other: &&Lock| other.hinders(&lock.path, touch) && !(lock.shared && other.shared);
         if let Some(other) = table.iter().find(in_the_way) {
             return Err(Box::new(other.clone()));
         }
@@ -153,12 +152,7 @@ impl Locks {
     }
 
     /// Lets a lock last from now on.
-    pub(super) fn refresh(
-        &self,
-        path: &Rel,
-        token: &str,
-        lasts: Option<Duration>,
-    ) -> Option<Lock> {
+    pub(super) fn refresh(&self, path: &Rel, token: &str, lasts: Option<Duration>) -> Option<Lock> {
         let until = self.until(lasts);
         let mut table = self.table();
         let lock = table.iter_mut().find(|lock| lock.token == token && lock.covers(path))?;

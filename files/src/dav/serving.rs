@@ -66,12 +66,10 @@ impl Serving<'_> {
         };
         let answer = match request.method {
             Method::Put => self.put(request, &now, peer)?,
-            Method::Delete | Method::Copy | Method::Move => {
-                match super::delegate::body(peer, 0)? {
-                    Ok(_) => self.change(request, &now).unwrap_or_else(Answer::from),
-                    Err(_) => Answer::status(415),
-                }
-            }
+            Method::Delete | Method::Copy | Method::Move => match super::delegate::body(peer, 0)? {
+                Ok(_) => self.change(request, &now).unwrap_or_else(Answer::from),
+                Err(_) => Answer::status(415),
+            },
             _ => return self.delegate(request, &now, peer),
         };
         answer.say(peer)

@@ -121,7 +121,9 @@ mod tests {
         let body = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\
             <d:propfind xmlns:d=\"DAV:\"><d:prop><d:getetag/><x xmlns=\"u:\"/></d:prop></d:propfind>";
         let shape = check(body).unwrap();
-        assert!(shape.root.is("propfind") && shape.parts[0].is("prop") && shape.leaves[0].is("getetag"));
+        assert!(
+            shape.root.is("propfind") && shape.parts[0].is("prop") && shape.leaves[0].is("getetag")
+        );
         assert_eq!(shape.leaves[1], Name { space: "u:".to_owned(), local: "x".to_owned() });
     }
 
@@ -129,8 +131,12 @@ mod tests {
     fn what_grows_or_hides_is_refused() {
         let deep = |count: usize| format!("{}{}", "<a>".repeat(count), "</a>".repeat(count));
         let wide = |count: usize| format!("<a>{}</a>", "<b/>".repeat(count));
-        let spaces =
-            |count: usize| format!("<a {}/>", (0..count).map(|n| format!("xmlns:n{n}='u:{n}' ")).collect::<String>());
+        let spaces = |count: usize| {
+            format!(
+                "<a {}/>",
+                (0..count).map(|n| format!("xmlns:n{n}='u:{n}' ")).collect::<String>()
+            )
+        };
         assert!(check(deep(DEPTH).as_bytes()).is_ok() && check(wide(1_000).as_bytes()).is_ok());
         assert!(check(spaces(20).as_bytes()).is_ok());
         for bad in [

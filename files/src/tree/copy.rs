@@ -121,7 +121,8 @@ impl Tree {
         let aside = self.beside(&place)?;
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
             .map_err(failed)?;
-        let built = self.stat(from).and_then(|stat| self.build(listing, &aside, stat.mode, content));
+        let built =
+            self.stat(from).and_then(|stat| self.build(listing, &aside, stat.mode, content));
         let built =
             built.and_then(|copied| self.swap_in(&aside, &place, before.as_ref()).map(|()| copied));
         if built.is_err() {

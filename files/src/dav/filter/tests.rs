@@ -24,7 +24,8 @@ fn status(method: &str, target: &str, headers: &[(&str, &str)]) -> u16 {
 
 #[test]
 fn methods_are_those_of_a_list() {
-    for method in ["PATCH", "POST", "REPORT", "MKCALENDAR", "TRACE", "CONNECT", "get", "", "SEARCH"] {
+    for method in ["PATCH", "POST", "REPORT", "MKCALENDAR", "TRACE", "CONNECT", "get", "", "SEARCH"]
+    {
         assert_eq!(status(method, "/dav/a", &[]), 405, "{method}");
     }
     for method in ["OPTIONS", "GET", "HEAD", "PUT", "DELETE", "MKCOL", "PROPPATCH", "LOCK"] {
@@ -35,9 +36,7 @@ fn methods_are_those_of_a_list() {
 #[test]
 fn nothing_is_changed_where_nothing_may_be() {
     let extra = [("destination", "/dav/b"), ("lock-token", "<urn:a>"), ("depth", "0")];
-    for method in
-        ["PUT", "DELETE", "MKCOL", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK"]
-    {
+    for method in ["PUT", "DELETE", "MKCOL", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK"] {
         let refused = filter(&http(method, "/dav/a", &extra), "/dav", true);
         assert_eq!(refused.unwrap_err(), Refusal::FORBIDDEN, "{method}");
     }

@@ -198,8 +198,7 @@ fn a_tree_below_ends_where_it_begins() {
     world.write("ab/x", "theirs");
     world.write("b/x", "theirs");
     let below = world.dav.tree.below(&crate::path::Rel::parse(b"a").unwrap()).unwrap();
-    let dav =
-        Dav::new(Arc::new(below), world.dav.locks.clone(), "/dav", false).unwrap();
+    let dav = Dav::new(Arc::new(below), world.dav.locks.clone(), "/dav", false).unwrap();
     let world = World { dav, ..world };
     assert_eq!(world.ask("GET", "/dav/x", &[], b"").text(), "mine");
     for target in ["/dav/../b/x", "/dav/a/x", "/davb/x", "/dav/b/x"] {
@@ -241,7 +240,9 @@ fn odd_names_do_not_split_an_answer() {
     world.write("<b>&\"'", "x");
     world.write("back\\slash", "x");
     std::fs::write(
-        world.root().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff\xfe")),
+        world
+            .root()
+            .join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff\xfe")),
         "x",
     )
     .unwrap();

@@ -76,8 +76,8 @@ fn copying_and_moving_a_directory() {
     assert_eq!(
         world.names(),
         [
-            "d", "d/e", "d/e/f", "deep", "deep/e", "deep/e/f", "file", "file/e", "file/e/f", "flat",
-            "old", "old/e", "old/e/f"
+            "d", "d/e", "d/e/f", "deep", "deep/e", "deep/e/f", "file", "file/e", "file/e/f",
+            "flat", "old", "old/e", "old/e/f"
         ]
     );
     assert_eq!(world.copy("MOVE", "/dav/d", "/dav/m", &[("Depth", "0")]), 400);

@@ -149,11 +149,13 @@ fn what_is_changed_meanwhile_is_not_replaced() {
         let http = Http {
             method: "PUT".to_owned(),
             target: format!("/dav/{path}"),
-            headers: vec![Header { name: name.to_owned(), value: value.as_bytes().to_vec().into() }],
+            headers: vec![Header {
+                name: name.to_owned(),
+                value: value.as_bytes().to_vec().into(),
+            }],
         };
         let content = VecDeque::from([Bytes::from_static(b"mine")]);
-        let mut meddler =
-            Meddler(world.root().join(path), Asker { content, ..Asker::default() });
+        let mut meddler = Meddler(world.root().join(path), Asker { content, ..Asker::default() });
         world.dav.serve(&http, &mut meddler).unwrap();
         assert_eq!(meddler.1.head.unwrap().status, 412, "{path}");
         assert_eq!(world.read(path).as_deref(), Some("somebody else"));

@@ -5,14 +5,45 @@ use std::cell::RefCell;
 use super::*;
 
 const METHODS: &[&str] = &[
-    "OPTIONS", "GET", "HEAD", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "PROPFIND", "PROPPATCH",
-    "LOCK", "UNLOCK", "PATCH", "REPORT",
+    "OPTIONS",
+    "GET",
+    "HEAD",
+    "PUT",
+    "DELETE",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "PROPFIND",
+    "PROPPATCH",
+    "LOCK",
+    "UNLOCK",
+    "PATCH",
+    "REPORT",
 ];
 
 const TARGETS: &[&str] = &[
-    "/dav", "/dav/", "/dav/a", "/dav/d", "/dav/d/", "/dav/d/b", "/dav/d/e/c", "/dav/new", "/dav/out",
-    "/dav/in", "/dav/fifo", "/dav/up/secret", "/dav/../secret", "/dav/%2e%2e/secret", "/dav/d/new",
-    "/dav/new/x", "http://h/dav/a", "http://other/dav/a", "/other/a", "*", "/dav/%ff", "/dav/a%20b",
+    "/dav",
+    "/dav/",
+    "/dav/a",
+    "/dav/d",
+    "/dav/d/",
+    "/dav/d/b",
+    "/dav/d/e/c",
+    "/dav/new",
+    "/dav/out",
+    "/dav/in",
+    "/dav/fifo",
+    "/dav/up/secret",
+    "/dav/../secret",
+    "/dav/%2e%2e/secret",
+    "/dav/d/new",
+    "/dav/new/x",
+    "http://h/dav/a",
+    "http://other/dav/a",
+    "/other/a",
+    "*",
+    "/dav/%ff",
+    "/dav/a%20b",
 ];
 
 const HEADERS: &[(&str, &[&str])] = &[
@@ -25,8 +56,18 @@ const HEADERS: &[(&str, &[&str])] = &[
     (
         "if",
         &[
-            "(<TOKEN>)", "(<urn:uuid:0>)", "(Not <DAV:no-lock>)", "</dav/a> (<TOKEN>)", "<", "(<",
-            "([\"0\"])", "([\"])", "(<TOKEN>) (Not <DAV:no-lock>)", "(", "()", "<http://h/dav/d> (<TOKEN>)",
+            "(<TOKEN>)",
+            "(<urn:uuid:0>)",
+            "(Not <DAV:no-lock>)",
+            "</dav/a> (<TOKEN>)",
+            "<",
+            "(<",
+            "([\"0\"])",
+            "([\"])",
+            "(<TOKEN>) (Not <DAV:no-lock>)",
+            "(",
+            "()",
+            "<http://h/dav/d> (<TOKEN>)",
         ],
     ),
     ("if-match", &["*", "\"0\"", "\"", "W/\"a\", \"b\""]),
@@ -37,8 +78,15 @@ const HEADERS: &[(&str, &[&str])] = &[
     (
         "range",
         &[
-            "bytes=0-0", "bytes=-1", "bytes=1-", "bytes=0-0,2-3", "bytes=0-18446744073709551615",
-            "bytes=5-18446744073709551614", "bytes=-18446744073709551615", "bytes=3-1", "bytes=-",
+            "bytes=0-0",
+            "bytes=-1",
+            "bytes=1-",
+            "bytes=0-0,2-3",
+            "bytes=0-18446744073709551615",
+            "bytes=5-18446744073709551614",
+            "bytes=-18446744073709551615",
+            "bytes=3-1",
+            "bytes=-",
         ],
     ),
     ("content-length", &["0", "1", "5", "18446744073709551615", "-1"]),
@@ -51,7 +99,8 @@ const HEADERS: &[(&str, &[&str])] = &[
 ];
 
 const BODIES: &[&str] = &[
-    "", "hello",
+    "",
+    "hello",
     "<D:propfind xmlns:D=\"DAV:\"><D:allprop/></D:propfind>",
     "<D:propfind xmlns:D=\"DAV:\"><D:propname/></D:propfind>",
     "<D:propfind xmlns:D=\"DAV:\"><D:prop><D:getetag/><D:displayname/><x xmlns=\"u:\"/><D:lockdiscovery/><D:resourcetype><y/></D:resourcetype><D:quota-used-bytes/></D:prop></D:propfind>",

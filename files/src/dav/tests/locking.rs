@@ -118,7 +118,8 @@ fn what_is_locked_beneath_a_directory_is_named() {
     for (method, from, to) in
         [("DELETE", "/dav/d", ""), ("MOVE", "/dav/d", "/dav/n"), ("COPY", "/dav/x", "/dav/d")]
     {
-        let got = world.ask(method, from, &[("Destination", to)][..usize::from(!to.is_empty())], b"");
+        let got =
+            world.ask(method, from, &[("Destination", to)][..usize::from(!to.is_empty())], b"");
         assert_eq!(got.status, 207, "{method}");
         assert!(got.text().contains("<D:href>/dav/d/e/f</D:href><D:status>HTTP/1.1 423 Locked"));
     }

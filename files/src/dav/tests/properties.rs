@@ -4,7 +4,8 @@ use super::super::xml::{BODY, check};
 use super::*;
 
 fn update(what: &str) -> Vec<u8> {
-    format!("<D:propertyupdate xmlns:D=\"DAV:\" xmlns:u=\"u:\">{what}</D:propertyupdate>").into_bytes()
+    format!("<D:propertyupdate xmlns:D=\"DAV:\" xmlns:u=\"u:\">{what}</D:propertyupdate>")
+        .into_bytes()
 }
 
 fn set(prop: &str) -> Vec<u8> {
@@ -67,7 +68,8 @@ fn changes_of_properties_are_all_done_or_none() {
     assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], &vec![b' '; BODY + 1]).status, 413);
     let deep = set(&"<u:p>".repeat(5_000));
     assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], &deep).status, 400);
-    let typed = [b"<!DOCTYPE a [<!ENTITY b SYSTEM \"file:///etc/passwd\">]>", &set("&b;")[..]].concat();
+    let typed =
+        [b"<!DOCTYPE a [<!ENTITY b SYSTEM \"file:///etc/passwd\">]>", &set("&b;")[..]].concat();
     assert_eq!(world.ask("PROPPATCH", "/dav/a", &[], &typed).status, 400);
 }
 

@@ -1,0 +1,238 @@
+//! `rm`, `mkdir`, `write`, `edit` and `patch`: changing what is there.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{
+    Ask, Done, Edit as Question, Edits, How, MakeDirectory, Patch as Diff, Remove, Replacement,
+    TEXT_LIMIT, Write as Content,
+};
+use serde_json::json;
+
+use super::look::{entry_json, put};
+use super::{At, Remote, parse_revision};
+use crate::cli::{Json, print_json};
+use crate::client::Client;
+
+/// Remove a file of a server, or a directory
+///
+/// `farwire files undo` brings it back, unless it was too much to be kept.
+#[derive(Args, Debug)]
+pub(crate) struct Rm {
+    /// Which: SERVER:PATH
+    file: Remote,
+    /// A directory with all that is in it
+    #[arg(short, long)]
+    recursive: bool,
+    /// Only in this state of it
+    #[arg(long, value_name = "REV", value_parser = parse_revision)]
+    rev: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Rm {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let mut at = self.file.enter(client).await?;
+        let remove = Remove {
+            path: Blob(at.place.path.clone()),
+            recursive: Some(self.recursive),
+            revision: self.rev,
+            undo: Some(true),
+        };
+        let done = at.ask(Ask::Remove(remove)).await?.done;
+        if done.change.is_none() && !self.json.json {
+            note!("farwire: it was not kept, and cannot be brought back");
+        }
+        told(&at, &done, self.json)
+    }
+}
+
+/// Prints what a change came to, where JSON is wanted.
+fn told(at: &At, done: &Done, json: Json) -> Result<(), Failure> {
+    if !json.json {
+        return Ok(());
+    }
+    let path = at.place.shown();
+    let entry = done.entry.as_ref().map(|entry| entry_json(entry, &path));
+    print_json(&json!({"path": path, "entry": entry, "change": done.change, "count": done.count}))
+}
+
+/// Make a directory on a server
+#[derive(Args, Debug)]
+pub(crate) struct Mkdir {
+    /// Which: SERVER:PATH
+    dir: Remote,
+    /// Make those above it, and be content if it is there
+    #[arg(short, long)]
+    parents: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Mkdir {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let mut at = self.dir.enter(client).await?;
+        let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(self.parents) };
+        let done = at.ask(Ask::MakeDirectory(make)).await?.done;
+        told(&at, &done, self.json)
+    }
+}
+
+/// Write standard input to a file of a server
+///
+/// The file is the old one or the new one, and nothing in between.
+#[derive(Args, Debug)]
+pub(crate) struct Write {
+    /// Which: SERVER:PATH
+    file: Remote,
+    /// Replace what is there
+    #[arg(short, long)]
+    force: bool,
+    /// Add to what is there
+    #[arg(short, long, conflicts_with = "force")]
+    append: bool,
+    /// Only in this state of it, which is replaced
+    #[arg(long, value_name = "REV", value_parser = parse_revision)]
+    rev: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Write {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let mut at = self.file.enter(client).await?;
+        let how = match (self.append, self.force || self.rev.is_some()) {
+            (true, _) => How::Append,
+            (false, true) => How::Put,
+            (false, false) => How::Create,
+        };
+        let write = Content {
+            path: Blob(at.place.path.clone()),
+            how,
+            revision: self.rev,
+            mode: None,
+            parents: None,
+            modified: None,
+            hash: None,
+            transfer: None,
+            offset: None,
+            undo: Some(true),
+            lazy: None,
+        };
+        at.files.up.ask(Ask::Write(write));
+        let mut sent = 0;
+        let mut piece = vec![0; 64 << 10];
+        let mut input = std::io::stdin().lock();
+        loop {
+            let read = input.read(&mut piece).map_err(|error| {
+                Failure::new(Kind::Io, format!("standard input: {error}; nothing was changed"))
+            })?;
+            if read == 0 {
+                break;
+            }
+            at.files.up.content(piece.get(..read).unwrap_or_default());
+            at.files.up.flush_full().await?;
+            sent += read as u64;
+        }
+        at.files.up.whole(sent);
+        at.files.up.flush().await?;
+        let done = at.files.down.answer().await?.done;
+        told(&at, &done, self.json)
+    }
+}
+
+/// Replace exact texts in a file of a server, all of them or none
+///
+/// Prints what was changed as a diff.
+#[derive(Args, Debug)]
+pub(crate) struct Edit {
+    /// Which: SERVER:PATH
+    file: Remote,
+    /// A text that is there once; may be given several times, each with a --new
+    #[arg(long, value_name = "TEXT", required = true)]
+    old: Vec<String>,
+    /// What replaces it
+    #[arg(long, value_name = "TEXT", required = true)]
+    new: Vec<String>,
+    /// Replace each wherever it is
+    #[arg(long)]
+    all: bool,
+    /// Only in this state of it
+    #[arg(long, value_name = "REV", value_parser = parse_revision)]
+    rev: Option<u64>,
+    /// Only show what would be changed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Edit {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        if self.old.len() != self.new.len() {
+            return Err(Failure::new(Kind::InvalidArgument, "each --old needs a --new"));
+        }
+        let pairs = self.old.iter().zip(&self.new);
+        let one = |(old, new): (&String, &String)| Replacement {
+            old: Blob(old.clone().into_bytes()),
+            new: Blob(new.clone().into_bytes()),
+            all: Some(self.all),
+        };
+        let edits = cbor::encode(&Edits { edits: pairs.map(one).collect() });
+        let mut at = self.file.enter(client).await?;
+        let path = Blob(at.place.path.clone());
+        let edit = Question { path, revision: self.rev, dry: Some(self.dry_run), undo: Some(true) };
+        let answer = at.files.ask(Ask::Edit(edit), Some(&edits)).await?;
+        if !self.json.json {
+            put(&answer.content)?;
+        }
+        told(&at, &answer.done, self.json)
+    }
+}
+
+/// Apply a unified diff to files of a server, to all of them or to none
+#[derive(Args, Debug)]
+pub(crate) struct Patch {
+    /// The directory that the paths of the diff begin at: SERVER or SERVER:PATH
+    dir: Remote,
+    /// The diff [default: standard input]
+    diff: Option<PathBuf>,
+    /// Leave out so many leading components of its paths [default: `a/` and `b/`]
+    #[arg(short = 'p', long, value_name = "COUNT")]
+    strip: Option<u32>,
+    /// Only show what would be changed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Patch {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let limit = TEXT_LIMIT as u64 + 1;
+        let mut diff = Vec::new();
+        let read = match &self.diff {
+            Some(path) => {
+                std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut diff))
+            }
+            None => std::io::stdin().take(limit).read_to_end(&mut diff),
+        };
+        read.map_err(|error| Failure::new(Kind::Io, format!("the diff cannot be read: {error}")))?;
+        let mut at = self.dir.enter(client).await?;
+        let patch = Diff {
+            path: Blob(at.place.path.clone()),
+            strip: self.strip,
+            dry: Some(self.dry_run),
+            undo: Some(true),
+        };
+        let answer = at.files.ask(Ask::Patch(patch), Some(&diff)).await?;
+        if !self.json.json {
+            put(&answer.content)?;
+        }
+        told(&at, &answer.done, self.json)
+    }
+}

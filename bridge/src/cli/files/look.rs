@@ -1,0 +1,323 @@
+//! `roots`, `ls`, `stat`, `cat` and `search`: looking, without changing anything.
+
+use std::io::Write as _;
+
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{
+    Ask, Entry, List, Part, Read, Root, Search as Question, Sort, ToBridge, What,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Remote;
+use crate::cli::{Json, print, print_json};
+use crate::client::Client;
+use crate::files::Said;
+use crate::runs::control;
+use crate::text::human;
+use crate::text::neutral::neutral_within;
+use crate::text::table::Table;
+
+/// List the directories that a server has opened for files
+#[derive(Args, Debug)]
+pub(crate) struct Roots {
+    /// Which server
+    server: String,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Roots {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let server = client.find(&self.server).await?;
+        let roots = control::facts(client, &server).await?.roots.unwrap_or_default();
+        if self.json.json {
+            return print_json(&roots.iter().map(root_json).collect::<Vec<_>>());
+        }
+        let mut table = Table::new().limit(2, 200);
+        for root in &roots {
+            let mode = if root.writable { "rw" } else { "ro" };
+            let path = String::from_utf8_lossy(&root.path);
+            table.row([
+                &root.name,
+                mode,
+                &path,
+                root.confined.as_deref().unwrap_or("not confined"),
+            ]);
+        }
+        print(&table.text())
+    }
+}
+
+/// A root, as `--json` shows it.
+pub(crate) fn root_json(root: &Root) -> Value {
+    json!({
+        "name": root.name, "path": String::from_utf8_lossy(&root.path), "mode": if root.writable { "rw" } else { "ro" },
+        "excludes": root.excludes.clone().unwrap_or_default(), "confined": root.confined,
+    })
+}
+
+/// What something is, in a word.
+fn word(what: What) -> &'static str {
+    match what {
+        What::File => "file",
+        What::Directory => "directory",
+        What::Link => "link",
+        What::Other => "other",
+    }
+}
+
+pub(super) fn entry_json(entry: &Entry, path: &str) -> Value {
+    json!({
+        "path": path, "type": word(entry.what), "size": entry.size, "modified": time(entry),
+        "mode": format!("{:04o}", entry.mode), "rev": format!("{:012x}", entry.revision),
+        "target": entry.target.map(word),
+    })
+}
+
+fn time(entry: &Entry) -> String {
+    Timestamp::from_nanosecond(i128::from(entry.modified))
+        .map(|time| format!("{time:.0}"))
+        .unwrap_or_default()
+}
+
+/// List a directory of a server
+#[derive(Args, Debug)]
+pub(crate) struct Ls {
+    /// Which directory: SERVER or SERVER:PATH
+    dir: Remote,
+    /// With rights, size and time
+    #[arg(short, long)]
+    long: bool,
+    /// All levels
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Only what fits this pattern, as in .gitignore; `!` before it turns it around
+    #[arg(short, long, value_name = "PATTERN")]
+    glob: Vec<String>,
+    /// Leave out what begins with a dot, and what .gitignore names
+    #[arg(long)]
+    tidy: bool,
+    /// In which order
+    #[arg(long, value_name = "ORDER", default_value = "name")]
+    sort: Order,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Order {
+    Name,
+    Size,
+    Time,
+}
+
+impl Ls {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let mut at = self.dir.enter(client).await?;
+        let list = List {
+            path: Blob(at.place.path.clone()),
+            depth: Some(if self.recursive { 64 } else { 1 }),
+            globs: (!self.glob.is_empty()).then(|| self.glob.clone()),
+            limit: None,
+            sort: Some(match self.sort {
+                Order::Name => Sort::Name,
+                Order::Size => Sort::Size,
+                Order::Time => Sort::Time,
+            }),
+            tidy: self.tidy.then_some(true),
+            hashes: None,
+        };
+        let answer = at.ask(Ask::List(list)).await?;
+        let name = |entry: &Entry| String::from_utf8_lossy(&entry.path).into_owned();
+        if self.json.json {
+            let all: Vec<_> =
+                answer.entries.iter().map(|entry| entry_json(entry, &name(entry))).collect();
+            return print_json(&all);
+        }
+        let mut text = String::new();
+        for entry in &answer.entries {
+            let slash = if entry.what == What::Directory { "/" } else { "" };
+            let name = neutral_within(&name(entry), 4_096);
+            if self.long {
+                let size =
+                    if entry.what == What::File { human::size(entry.size) } else { "-".to_owned() };
+                text.push_str(&long(entry, &size));
+            }
+            text.push_str(&name);
+            text.push_str(slash);
+            text.push('\n');
+        }
+        if answer.done.more == Some(true) {
+            note!("farwire: there are more; -g narrows it down");
+        }
+        print(&text)
+    }
+}
+
+fn long(entry: &Entry, size: &str) -> String {
+    let kind = match entry.what {
+        What::File => '-',
+        What::Directory => 'd',
+        What::Link => 'l',
+        What::Other => '?',
+    };
+    let right = |at: u32, letter: char| if entry.mode >> at & 1 == 1 { letter } else { '-' };
+    let rights: String =
+        (0..9_u32).zip("rwxrwxrwx".chars()).map(|(at, letter)| right(8 - at, letter)).collect();
+    format!("{kind}{rights} {size:>6} {} ", time(entry))
+}
+
+/// Show what a file of a server is: its size, time, rights and revision
+#[derive(Args, Debug)]
+pub(crate) struct Stat {
+    /// Which file: SERVER:PATH
+    file: Remote,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Stat {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let mut at = self.file.enter(client).await?;
+        let entry = at.ask(Ask::Stat(Blob(at.place.path.clone()))).await?.done.entry;
+        let entry = entry
+            .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an answer without an entry"))?;
+        let value = entry_json(&entry, &at.place.shown());
+        if self.json.json {
+            return print_json(&value);
+        }
+        let fields = ["path", "type", "size", "modified", "mode", "rev", "target"];
+        let shown = fields.iter().filter_map(|name| match value.get(name)? {
+            Value::Null => None,
+            Value::String(text) => Some(format!("{name:<9} {}\n", neutral_within(text, 4_096))),
+            other => Some(format!("{name:<9} {other}\n")),
+        });
+        print(&shown.collect::<String>())
+    }
+}
+
+/// Print what files of a server hold, byte for byte
+#[derive(Args, Debug)]
+pub(crate) struct Cat {
+    /// Which files: SERVER:PATH
+    #[arg(required = true)]
+    files: Vec<Remote>,
+}
+
+impl Cat {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        for file in &self.files {
+            let mut at = file.enter(client).await?;
+            let part = Part::Bytes { offset: 0, length: None };
+            let path = Blob(at.place.path.clone());
+            at.files.up.ask(Ask::Read(Read { path, part, revision: None, hash: None }));
+            at.files.up.flush().await?;
+            loop {
+                match at.files.down.next().await? {
+                    Said::Content(bytes) => put(&bytes)?,
+                    Said::Message(ToBridge::Done(done)) => match done.failure {
+                        Some(failure) => return Err(failure),
+                        None => break,
+                    },
+                    Said::Message(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints bytes. A reader that has gone is no error; a full disk is.
+pub(super) fn put(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Search in files of a server, as ripgrep does; only what matches comes over
+///
+/// Ends with 1 where nothing matches.
+#[derive(Args, Debug)]
+pub(crate) struct Search {
+    /// A regular expression
+    pattern: String,
+    /// Where: SERVER or SERVER:PATH
+    place: Remote,
+    /// The pattern is a text and no expression
+    #[arg(short = 'F', long)]
+    fixed: bool,
+    /// Capitals do not count
+    #[arg(short, long)]
+    ignore_case: bool,
+    /// Only in files that fit this pattern
+    #[arg(short, long, value_name = "PATTERN")]
+    glob: Vec<String>,
+    /// Lines before and after each match
+    #[arg(short = 'C', long, value_name = "LINES")]
+    context: Option<u32>,
+    /// No more matches than this
+    #[arg(short = 'm', long, value_name = "COUNT")]
+    limit: Option<u32>,
+    /// Look into what begins with a dot and what .gitignore names, too
+    #[arg(long)]
+    all: bool,
+    /// Only name the files
+    #[arg(short = 'l', long)]
+    files: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Search {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let mut at = self.place.enter(client).await?;
+        let question = Question {
+            path: Blob(at.place.path.clone()),
+            pattern: self.pattern.clone(),
+            fixed: Some(self.fixed),
+            ignore_case: Some(self.ignore_case),
+            globs: (!self.glob.is_empty()).then(|| self.glob.clone()),
+            context: self.context,
+            limit: self.limit,
+            all: Some(self.all),
+            names: Some(self.files),
+        };
+        let mut answer = at.ask(Ask::Search(question)).await?;
+        answer.matches.sort_by(|one, other| (&one.path, one.line).cmp(&(&other.path, other.line)));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if self.json.json {
+            let line = |found: &farwire_protocol::streams::files::Match| json!({"path": text(&found.path), "line": found.line, "text": text(&found.text), "context": found.beside.unwrap_or(false)});
+            let matches: Vec<_> = answer.matches.iter().map(line).collect();
+            print_json(
+                &json!({"matches": matches, "files": answer.done.files, "more": answer.done.more}),
+            )?;
+        } else {
+            let mut out = String::new();
+            for found in &answer.matches {
+                let path = neutral_within(&text(&found.path), 4_096);
+                let sign = if found.beside == Some(true) { '-' } else { ':' };
+                let line = match self.files {
+                    true => format!("{path}\n"),
+                    false => format!(
+                        "{path}{sign}{}{sign}{}\n",
+                        found.line,
+                        neutral_within(&text(&found.text), 1_000)
+                    ),
+                };
+                out.push_str(&line);
+            }
+            print(&out)?;
+            if answer.done.more == Some(true) {
+                note!("farwire: there are more matches; --limit gives more, -g narrows it down");
+            }
+        }
+        Ok(u8::from(answer.done.count.unwrap_or(0) == 0))
+    }
+}

@@ -1,0 +1,230 @@
+//! `get`, `put`, `cp` and `mv`: files on their way.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::files::{Ask, Copy};
+use serde_json::json;
+
+use super::Remote;
+use crate::cli::{Json, print_json};
+use crate::client::Client;
+use crate::files::transfer::{Meter, Transfer, download, upload};
+use crate::text::human;
+
+/// How often progress is shown.
+const SHOWN: Duration = Duration::from_millis(200);
+
+/// Fetch a file of a server, or a directory
+///
+/// What was fetched in part is gone on with by the same command.
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// Which: SERVER:PATH
+    from: Remote,
+    /// Where to [default: here, under its own name]
+    to: Option<PathBuf>,
+    /// A directory with all that is in it
+    #[arg(short, long)]
+    recursive: bool,
+    /// Replace what is here
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Send a file to a server, or a directory
+///
+/// What was sent in part is gone on with by the same command. Nothing stands under its name before it is whole.
+#[derive(Args, Debug)]
+pub(crate) struct Put {
+    /// Which file here
+    from: PathBuf,
+    /// Where to: SERVER:PATH
+    to: Remote,
+    /// A directory with all that is in it
+    #[arg(short, long)]
+    recursive: bool,
+    /// Replace what is there
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Get {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let (server, remote) = self.from.place(client).await?;
+        let local = match &self.to {
+            Some(to) => to.clone(),
+            None if self.recursive => {
+                let name = remote.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                let name = if name.is_empty() { remote.root.as_bytes() } else { name };
+                PathBuf::from(String::from_utf8_lossy(name).into_owned())
+            }
+            None => PathBuf::from("."),
+        };
+        let meter = Meter::default();
+        let transfer = Transfer {
+            client,
+            server: &server,
+            remote,
+            local,
+            overwrite: self.force,
+            recursive: self.recursive,
+            meter: &meter,
+        };
+        shown(&meter, self.json, download(&transfer)).await
+    }
+}
+
+impl Put {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let (server, remote) = self.to.place(client).await?;
+        let meter = Meter::default();
+        let local = self.from.clone();
+        let transfer = Transfer {
+            client,
+            server: &server,
+            remote,
+            local,
+            overwrite: self.force,
+            recursive: self.recursive,
+            meter: &meter,
+        };
+        shown(&meter, self.json, upload(&transfer)).await
+    }
+}
+
+/// Shows how far a transfer is, on a terminal, and what it came to.
+async fn shown(
+    meter: &Meter,
+    json: Json,
+    transfer: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let terminal = std::io::stderr().is_terminal();
+    tokio::pin!(transfer);
+    let done = loop {
+        tokio::select! {
+            done = &mut transfer => break done,
+            () = tokio::time::sleep(SHOWN), if terminal => bar(meter, begun),
+        }
+    };
+    if terminal {
+        clear();
+    }
+    done?;
+    let (bytes, _, files) = meter.read();
+    let time = begun.elapsed();
+    if meter.skipped() > 0 {
+        note!("farwire: {} links and special files were left out", meter.skipped());
+    }
+    if json.json {
+        return print_json(&json!({
+            "files": files, "bytes": bytes, "skipped": meter.skipped(), "seconds": time.as_secs_f64(),
+        }));
+    }
+    if terminal {
+        note!("{files} files, {} in {}", human::size(bytes), human::duration(time));
+    }
+    Ok(())
+}
+
+fn bar(meter: &Meter, begun: Instant) {
+    use std::io::Write as _;
+    let (bytes, all, files) = meter.read();
+    let percent = (bytes.min(all) * 100).checked_div(all).unwrap_or(0);
+    let seconds = begun.elapsed().as_secs().max(1);
+    let rate = human::size(bytes / seconds);
+    let (bytes, all) = (human::size(bytes), human::size(all));
+    // Standard error may be closed.
+    let _ = write!(
+        std::io::stderr(),
+        "\r\x1b[K{percent:>3} %  {bytes} of {all}  {files} files  {rate}/s"
+    );
+}
+
+fn clear() {
+    use std::io::Write as _;
+    let _ = write!(std::io::stderr(), "\r\x1b[K");
+}
+
+/// Copy on a server
+#[derive(Args, Debug)]
+pub(crate) struct Cp {
+    /// Which: SERVER:PATH
+    from: Remote,
+    /// Where to: SERVER:PATH
+    to: Remote,
+    /// A directory with all that is in it
+    #[arg(short, long)]
+    recursive: bool,
+    /// Replace what is there
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Move or rename on a server
+#[derive(Args, Debug)]
+pub(crate) struct Mv {
+    /// Which: SERVER:PATH
+    from: Remote,
+    /// Where to: SERVER:PATH
+    to: Remote,
+    /// Replace what is there
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Cp {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        copy(client, (&self.from, &self.to), [false, self.force, self.recursive], self.json).await
+    }
+}
+
+impl Mv {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        copy(client, (&self.from, &self.to), [true, self.force, true], self.json).await
+    }
+}
+
+async fn copy(
+    client: &Client,
+    (from, to): (&Remote, &Remote),
+    [moved, overwrite, recursive]: [bool; 3],
+    json: Json,
+) -> Result<(), Failure> {
+    if from.server != to.server {
+        return Err(super::apart());
+    }
+    let mut at = from.enter(client).await?;
+    let target = at.other(client, to).await?;
+    let copy = Copy {
+        from: Blob(at.place.path.clone()),
+        to: Blob(target.path.clone()),
+        moved: Some(moved),
+        overwrite: Some(overwrite),
+        recursive: Some(recursive),
+        undo: Some(true),
+    };
+    let done = at.ask(Ask::Copy(copy)).await?.done;
+    if let Some(skipped) = done.skipped {
+        note!("farwire: {skipped} links and special files were left out");
+    }
+    match json.json {
+        true => print_json(&json!({
+            "path": target.shown(), "files": done.count, "bytes": done.bytes, "skipped": done.skipped, "change": done.change,
+        })),
+        false => Ok(()),
+    }
+}

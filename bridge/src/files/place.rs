@@ -1,0 +1,171 @@
+//! Which root a path is in.
+//!
+//! People and models name a file by where it is on its server (`/srv/work/notes.txt`), by the name of a root
+//! and a path in it (`work/notes.txt`), or, where there is one root, by the path alone.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::Root;
+
+use crate::client::{Client, Server};
+use crate::runs::control;
+
+/// A path in a root.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// The name of the root.
+    pub root: String,
+    /// Where the root is on the server.
+    pub root_path: Vec<u8>,
+    /// The path in it; empty for the root itself.
+    pub path: Vec<u8>,
+}
+
+impl Place {
+    /// The path on the server, for people and models.
+    pub fn shown(&self) -> String {
+        self.shown_of(&self.path)
+    }
+
+    /// The same of another path in the root.
+    pub fn shown_of(&self, path: &[u8]) -> String {
+        let root = String::from_utf8_lossy(&self.root_path);
+        let root = root.trim_end_matches('/');
+        match path {
+            [] if root.is_empty() => "/".to_owned(),
+            [] => root.to_owned(),
+            path => format!("{root}/{}", String::from_utf8_lossy(path)),
+        }
+    }
+
+    /// The path of something in this directory.
+    pub fn join(&self, below: &[u8]) -> Vec<u8> {
+        let mut path = self.path.clone();
+        if !path.is_empty() && !below.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(below);
+        path
+    }
+}
+
+/// Finds the root of a path on a server.
+pub async fn find(client: &Client, server: &Server, path: &str) -> Result<Place, Failure> {
+    let facts = control::facts(client, server).await?;
+    resolve(&facts.roots.unwrap_or_default(), path.as_bytes()).map_err(|failure| Failure {
+        message: format!("`{}`: {}", server.name, failure.message),
+        ..failure
+    })
+}
+
+/// Finds the root of a path among these.
+///
+/// # Errors
+///
+/// `no_root` where none contains it.
+pub fn resolve(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
+    let place = |root: &Root, path: &[u8]| Place {
+        root: root.name.clone(),
+        root_path: root.path.0.clone(),
+        path: tidy(path),
+    };
+    if roots.is_empty() {
+        return Err(Failure::new(Kind::NoRoot, "no directory is open for files"));
+    }
+    if text.starts_with(b"/") {
+        let text = [b"/", tidy(text).as_slice()].concat();
+        let beneath = |root: &Root| {
+            let root_path = root.path.strip_suffix(b"/").unwrap_or(&root.path);
+            match text.strip_prefix(root_path)? {
+                [] => Some(Vec::new()),
+                [b'/', rest @ ..] => Some(rest.to_vec()),
+                _ => None,
+            }
+        };
+        let longest =
+            roots.iter().filter(|root| beneath(root).is_some()).max_by_key(|root| root.path.len());
+        return longest
+            .and_then(|root| beneath(root).map(|path| place(root, &path)))
+            .ok_or_else(|| none(roots, &text));
+    }
+    let plain = tidy(text);
+    let (first, rest) = match plain.iter().position(|&byte| byte == b'/') {
+        Some(at) => (&plain[..at], &plain[at + 1..]),
+        None => (&plain[..], &[][..]),
+    };
+    if let Some(root) = roots.iter().find(|root| root.name.as_bytes() == first) {
+        return Ok(place(root, rest));
+    }
+    match roots {
+        [only] => Ok(place(only, &plain)),
+        _ => Err(none(roots, text)),
+    }
+}
+
+/// Without what only says "here": slashes at the ends and in rows, and `.`. What leads elsewhere stays, and
+/// is refused by the server.
+fn tidy(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+    names.collect::<Vec<_>>().join(&b'/')
+}
+
+fn none(roots: &[Root], path: &[u8]) -> Failure {
+    let shown: Vec<String> = roots
+        .iter()
+        .map(|root| format!("{}={}", root.name, String::from_utf8_lossy(&root.path)))
+        .collect();
+    let text =
+        format!("{} is in no directory that is open for files", String::from_utf8_lossy(path));
+    Failure::new(Kind::NoRoot, text).with_hint(format!("open are {}", shown.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::cbor::Blob;
+
+    use super::*;
+
+    fn root(name: &str, path: &str) -> Root {
+        let path = Blob(path.as_bytes().to_vec());
+        Root { name: name.to_owned(), path, writable: true, excludes: None, confined: None }
+    }
+
+    #[test]
+    fn a_path_is_found_by_where_it_is_by_its_root_or_alone() {
+        let roots =
+            [root("work", "/srv/work"), root("sub", "/srv/work/sub/"), root("etc", "/opt/etc")];
+        let found = |roots: &[Root], text: &str| {
+            resolve(roots, text.as_bytes()).map(|place| {
+                (place.root.clone(), String::from_utf8(place.path.clone()).unwrap(), place.shown())
+            })
+        };
+        let is = |text: &str, root: &str, path: &str, shown: &str| {
+            assert_eq!(
+                found(&roots, text).unwrap(),
+                (root.into(), path.into(), shown.into()),
+                "{text}"
+            );
+        };
+        is("/srv/work/a/b", "work", "a/b", "/srv/work/a/b");
+        is("/srv/work", "work", "", "/srv/work");
+        is("/srv//work/./a/", "work", "a", "/srv/work/a");
+        is("/srv/work/sub/x", "sub", "x", "/srv/work/sub/x");
+        is("etc/x", "etc", "x", "/opt/etc/x");
+        is("work", "work", "", "/srv/work");
+        is("work/../x", "work", "../x", "/srv/work/../x");
+        for text in ["/srv/workshop", "/etc/passwd", "/", "x", ""] {
+            assert_eq!(found(&roots, text).unwrap_err().kind, Kind::NoRoot, "{text}");
+        }
+        let one = &roots[..1];
+        assert_eq!(found(one, "a/b").unwrap().1, "a/b");
+        assert_eq!(found(one, ".").unwrap().1, "");
+        assert_eq!(found(one, "/srv/other").unwrap_err().kind, Kind::NoRoot);
+        assert_eq!(found(&[], "x").unwrap_err().kind, Kind::NoRoot);
+    }
+
+    #[test]
+    fn any_text_is_a_place_or_an_error() {
+        bolero::check!().for_each(|text: &[u8]| {
+            let _ = resolve(&[root("a", "/a"), root("b", "/")], text);
+        });
+    }
+}

@@ -1,0 +1,219 @@
+//! From a server to here.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, ToBridge, What};
+use sha2::{Digest as _, Sha256};
+
+use super::local::{Incoming, beneath, failed, make_directory};
+use super::{Patience, Transfer};
+use crate::files::{Down, Files, Said};
+
+/// So many files are asked for before the first has come.
+const AHEAD: usize = 64;
+
+/// Fetches a file, or a directory with all that is in it.
+///
+/// # Errors
+///
+/// Those of the server, and `io` and `file_exists` for files here. What was fetched before stays.
+pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
+    let path = Blob(transfer.remote.path.clone());
+    let entry = transfer.stat(&path).await?;
+    match entry.target.unwrap_or(entry.what) {
+        What::Directory if transfer.recursive => directory(transfer).await,
+        What::Directory => {
+            Err(Failure::new(Kind::NotAFile, format!("{} is a directory", transfer.remote.shown()))
+                .with_hint("--recursive fetches it with all that is in it"))
+        }
+        _ => {
+            let mut target = transfer.local.clone();
+            if target.is_dir() {
+                let name =
+                    transfer.remote.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                target = beneath(&target, name)?;
+            }
+            transfer.meter.expect(entry.size);
+            one(transfer, &path.0, &target).await
+        }
+    }
+}
+
+/// Fetches one file; goes on with what is here of it.
+async fn one(transfer: &Transfer<'_>, path: &[u8], target: &Path) -> Result<(), Failure> {
+    let mut patience = Patience::new(transfer.meter);
+    while let Err(failure) = attempt(transfer, path, target, &mut patience).await {
+        patience.wait(failure).await?;
+    }
+    transfer.meter.whole();
+    Ok(())
+}
+
+async fn attempt(
+    transfer: &Transfer<'_>,
+    path: &[u8],
+    target: &Path,
+    patience: &mut Patience<'_>,
+) -> Result<(), Failure> {
+    let mut files = transfer.enter().await?;
+    patience.entered();
+    let stat = files.ask(Ask::Stat(Blob(path.to_vec())), None).await?;
+    let missing = || Failure::new(Kind::ProtocolViolation, "an answer without the file");
+    let entry = stat.done.entry.ok_or_else(missing)?;
+    let mut incoming = Incoming::begin(target, entry.revision, transfer.overwrite)?;
+    if incoming.have > entry.size {
+        incoming.restart()?;
+    }
+    let resumed = incoming.have > 0;
+    let part = Part::Bytes { offset: incoming.have, length: None };
+    let revision = Some(entry.revision);
+    let hash = resumed.then_some(true);
+    files.up.ask(Ask::Read(Read { path: Blob(path.to_vec()), part, revision, hash }));
+    files.up.flush().await?;
+    let hash = receive(transfer, &mut files.down, &mut incoming).await?;
+    if incoming.have != entry.size {
+        let text = "the file is not as long as it was said to be";
+        return Err(Failure::new(Kind::StreamTruncated, text));
+    }
+    if let Some(hash) = hash.filter(|_| resumed)
+        && digest(&incoming, target)? != hash.0
+    {
+        incoming.restart()?;
+        let text = format!("{} is not what is on the server", target.display());
+        return Err(Failure::new(Kind::IntegrityFailure, text));
+    }
+    incoming.finish(entry.mode, entry.modified)
+}
+
+fn digest(incoming: &Incoming, target: &Path) -> Result<Vec<u8>, Failure> {
+    let mut file = incoming.content()?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let length = file.read(&mut piece).map_err(|error| failed(target, &error))?;
+        if length == 0 {
+            return Ok(hash.finalize().to_vec());
+        }
+        hash.update(piece.get(..length).unwrap_or_default());
+    }
+}
+
+/// Receives the content of one file; gives the hash of the whole, if that was asked for.
+async fn receive(
+    transfer: &Transfer<'_>,
+    down: &mut Down,
+    incoming: &mut Incoming,
+) -> Result<Option<Blob>, Failure> {
+    loop {
+        match down.next().await? {
+            Said::Content(bytes) => {
+                incoming.write(&bytes)?;
+                transfer.meter.came(bytes.len() as u64);
+            }
+            Said::Message(ToBridge::Entries(_)) => {}
+            Said::Message(ToBridge::Done(done)) => {
+                return match done.failure {
+                    Some(failure) => Err(failure),
+                    None => Ok(done.hash),
+                };
+            }
+            Said::Message(_) => {
+                return Err(Failure::new(Kind::ProtocolViolation, "an answer to another question"));
+            }
+        }
+    }
+}
+
+/// Fetches a directory: first what there is, then all of it, many files at a time.
+async fn directory(transfer: &Transfer<'_>) -> Result<(), Failure> {
+    let list =
+        List { path: Blob(transfer.remote.path.clone()), depth: Some(64), ..List::default() };
+    let mut patience = Patience::new(transfer.meter);
+    let answer = loop {
+        let asked = async { transfer.enter().await?.ask(Ask::List(list.clone()), None).await };
+        match asked.await {
+            Ok(answer) => break answer,
+            Err(failure) => patience.wait(failure).await?,
+        }
+    };
+    if answer.done.more == Some(true) {
+        let text =
+            format!("{} has too many entries to be fetched at once", transfer.remote.shown());
+        return Err(
+            Failure::new(Kind::TooLarge, text).with_hint("fetch its directories one by one")
+        );
+    }
+    make_directory(&transfer.local)?;
+    let mut wanted = Vec::new();
+    for entry in answer.entries {
+        let target = beneath(&transfer.local, &entry.path)?;
+        match entry.what {
+            What::File => {
+                transfer.meter.expect(entry.size);
+                wanted.push((entry, target));
+            }
+            What::Directory => wanted.push((entry, target)),
+            What::Link | What::Other => transfer.meter.skip(),
+        }
+    }
+    // Directories stand before what is in them.
+    wanted.sort_by(|one, other| one.0.path.cmp(&other.0.path));
+    for (_, target) in wanted.iter().filter(|(entry, _)| entry.what == What::Directory) {
+        make_directory(target)?;
+    }
+    wanted.retain(|(entry, _)| entry.what == What::File);
+    let mut done = 0;
+    let mut patience = Patience::new(transfer.meter);
+    while let Err(failure) = many(transfer, &wanted, &mut done, &mut patience).await {
+        patience.wait(failure).await?;
+    }
+    Ok(())
+}
+
+async fn many(
+    transfer: &Transfer<'_>,
+    wanted: &[(Entry, PathBuf)],
+    done: &mut usize,
+    patience: &mut Patience<'_>,
+) -> Result<(), Failure> {
+    let mut files = transfer.enter().await?;
+    patience.entered();
+    let wanted = wanted.get(*done..).unwrap_or_default();
+    let Files { up, down, .. } = &mut files;
+    let mut asked = 0;
+    for (at, (entry, target)) in wanted.iter().enumerate() {
+        let mut fresh = false;
+        while asked <= at + AHEAD {
+            let Some((next, _)) = wanted.get(asked) else { break };
+            let part = Part::Bytes { offset: 0, length: None };
+            let path = Blob(transfer.remote.join(&next.path));
+            up.ask(Ask::Read(Read { path, part, revision: None, hash: None }));
+            asked += 1;
+            fresh = true;
+        }
+        if fresh {
+            up.flush().await?;
+        }
+        let named = |failure: Failure| {
+            let name = String::from_utf8_lossy(&entry.path).into_owned();
+            Failure { message: format!("{name}: {}", failure.message), ..failure }
+        };
+        let mut incoming = Incoming::begin(target, entry.revision, transfer.overwrite)?;
+        incoming.restart()?;
+        match receive(transfer, down, &mut incoming).await {
+            Ok(_) => incoming.finish(entry.mode, entry.modified)?,
+            // It was removed since the list was made.
+            Err(failure) if failure.kind == Kind::NoSuchFile => {
+                incoming.discard();
+                transfer.meter.skip();
+            }
+            Err(failure) => return Err(named(failure)),
+        }
+        *done += 1;
+        transfer.meter.whole();
+    }
+    Ok(())
+}

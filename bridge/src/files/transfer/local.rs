@@ -1,0 +1,242 @@
+//! This machine's side: what is here, and what comes here.
+//!
+//! Names from a server are hostile: each is one component of a path, and none is followed through a link.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use farwire_protocol::failure::{Failure, Kind};
+
+use crate::text::neutral::neutral;
+
+/// What stands at the end of the name of a file that is not whole.
+pub(super) const PART: &str = "farwire-part";
+
+/// Something went wrong with a file here.
+pub(super) fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Kind::Io, format!("{}: {error}", neutral(&path.display().to_string())))
+}
+
+/// The path of a name from a server in a directory here.
+///
+/// # Errors
+///
+/// `outside_root` for what is not one plain name.
+pub(super) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
+    let mut result = dir.to_path_buf();
+    for name in path.split(|&byte| byte == b'/') {
+        if matches!(name, b"" | b"." | b"..") || name.contains(&0) {
+            let text =
+                format!("the server sent the name `{}`", neutral(&String::from_utf8_lossy(path)));
+            return Err(Failure::new(Kind::OutsideRoot, text));
+        }
+        result.push(std::ffi::OsStr::from_bytes(name));
+    }
+    Ok(result)
+}
+
+/// Makes a directory here, if it is not there. A link in its place is refused.
+pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let is = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
+            match is.is_dir() {
+                true => Ok(()),
+                false => Err(Failure::new(
+                    Kind::NotADirectory,
+                    format!("{} is not a directory", path.display()),
+                )),
+            }
+        }
+        Err(error) => Err(failed(path, &error)),
+    }
+}
+
+/// A file that comes here: beside its place until it is whole.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    file: File,
+    part: PathBuf,
+    target: PathBuf,
+    /// So many bytes are there.
+    pub(super) have: u64,
+    overwrite: bool,
+}
+
+impl Incoming {
+    /// Begins a file, or goes on with the part of it that is there from this state of it.
+    pub(super) fn begin(target: &Path, revision: u64, overwrite: bool) -> Result<Self, Failure> {
+        if !overwrite && fs::symlink_metadata(target).is_ok() {
+            let text = format!("{} is there already", neutral(&target.display().to_string()));
+            return Err(Failure::new(Kind::FileExists, text)
+                .with_hint("--force replaces it; or choose another name"));
+        }
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        // A long name leaves no room for more.
+        let name: String = name.chars().take(40).collect();
+        let part = target.with_file_name(format!(".{name}.{revision:012x}.{PART}"));
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        let file = options.open(&part).map_err(|error| failed(&part, &error))?;
+        let is = file.metadata().map_err(|error| failed(&part, &error))?;
+        if !is.is_file() || is.nlink() != 1 {
+            return Err(failed(&part, &io::Error::other("it is no file of ours")));
+        }
+        Ok(Self { file, part, target: target.to_path_buf(), have: is.len(), overwrite })
+    }
+
+    /// Forgets what is there.
+    pub(super) fn restart(&mut self) -> Result<(), Failure> {
+        self.file.set_len(0).map_err(|error| failed(&self.part, &error))?;
+        self.have = 0;
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        io::Write::write_all(&mut self.file, bytes).map_err(|error| failed(&self.part, &error))?;
+        self.have += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Leaves nothing of it.
+    pub(super) fn discard(self) {
+        // A part that stays is gone on with, or lies there.
+        let _ = fs::remove_file(&self.part);
+    }
+
+    /// What is there, to be read.
+    pub(super) fn content(&self) -> Result<File, Failure> {
+        File::open(&self.part).map_err(|error| failed(&self.part, &error))
+    }
+
+    /// Puts it in its place, with these rights and this time of its last change.
+    pub(super) fn finish(self, mode: u32, modified: i64) -> Result<(), Failure> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let wrong = |error: io::Error| failed(&self.target, &error);
+        // The owner may always read and write what was fetched; nobody gets more than the umask leaves.
+        let mode = (mode & 0o777 & !umask()) | 0o600;
+        self.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(wrong)?;
+        let nanos = std::time::Duration::from_nanos(u64::try_from(modified).unwrap_or(0));
+        // A time that cannot be set is not worth the file.
+        let _ = self.file.set_modified(std::time::UNIX_EPOCH + nanos);
+        if self.overwrite {
+            return fs::rename(&self.part, &self.target).map_err(wrong);
+        }
+        // Refuses what came in its place meanwhile.
+        match fs::hard_link(&self.part, &self.target) {
+            Ok(()) => fs::remove_file(&self.part).map_err(wrong),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(wrong(error)),
+            // A file system without second names.
+            Err(_) => fs::rename(&self.part, &self.target).map_err(wrong),
+        }
+    }
+}
+
+/// What this process gives nobody.
+fn umask() -> u32 {
+    use std::sync::OnceLock;
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
+    })
+}
+
+/// A file or directory here.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its path from where the walk began.
+    pub(super) below: Vec<u8>,
+    pub(super) path: PathBuf,
+    pub(super) directory: bool,
+    pub(super) size: u64,
+}
+
+/// All files and directories beneath one, each directory before what is in it. Gives also how many links and
+/// special files were left out.
+pub(super) fn walk(top: &Path) -> Result<(Vec<Found>, u64), Failure> {
+    let (mut all, mut skipped) = (Vec::new(), 0);
+    let mut waiting = vec![(top.to_path_buf(), Vec::new())];
+    while let Some((dir, below)) = waiting.pop() {
+        let entries = fs::read_dir(&dir).map_err(|error| failed(&dir, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| failed(&dir, &error))?;
+            let path = entry.path();
+            let is = entry.metadata().map_err(|error| failed(&path, &error))?;
+            let mut name = below.clone();
+            if !name.is_empty() {
+                name.push(b'/');
+            }
+            name.extend_from_slice(entry.file_name().as_bytes());
+            if is.is_dir() {
+                waiting.push((path.clone(), name.clone()));
+            } else if !is.is_file() {
+                skipped += 1;
+                continue;
+            }
+            all.push(Found { below: name, path, directory: is.is_dir(), size: is.len() });
+        }
+    }
+    Ok((all, skipped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_a_server_stay_where_they_belong() {
+        let dir = Path::new("/here");
+        assert_eq!(beneath(dir, b"a/b").unwrap(), Path::new("/here/a/b"));
+        for bad in [&b".."[..], b"a/../b", b"/etc", b"a//b", b"", b"a\0", b"./a"] {
+            assert_eq!(beneath(dir, bad).unwrap_err().kind, Kind::OutsideRoot, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_there_once_it_is_whole_and_goes_on_where_it_broke_off() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("file");
+        let mut incoming = Incoming::begin(&target, 7, false).unwrap();
+        incoming.write(b"half").unwrap();
+        drop(incoming);
+        assert!(!target.exists());
+        let mut incoming = Incoming::begin(&target, 7, false).unwrap();
+        assert_eq!(incoming.have, 4);
+        incoming.write(b" whole").unwrap();
+        incoming.finish(0o4755, 5).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"half whole");
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7022, 0);
+        assert_eq!(Incoming::begin(&target, 7, false).unwrap_err().kind, Kind::FileExists);
+        assert_eq!(Incoming::begin(&target, 8, true).unwrap().have, 0, "another state begins anew");
+        // Somebody was faster, and keeps what is theirs.
+        let late = place.path().join("late");
+        let incoming = Incoming::begin(&late, 7, false).unwrap();
+        fs::write(&late, "theirs").unwrap();
+        assert_eq!(incoming.finish(0o644, 5).unwrap_err().kind, Kind::Io);
+        assert_eq!(fs::read(&late).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_not_written_through() {
+        let place = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), place.path().join("dir")).unwrap();
+        assert_eq!(
+            make_directory(&place.path().join("dir")).unwrap_err().kind,
+            Kind::NotADirectory
+        );
+        let part = place.path().join(format!(".f.{:012x}.{PART}", 7));
+        std::os::unix::fs::symlink(outside.path().join("x"), part).unwrap();
+        assert!(Incoming::begin(&place.path().join("f"), 7, true).is_err());
+        assert!(!outside.path().join("x").exists());
+        let (found, skipped) = walk(place.path()).unwrap();
+        assert_eq!((found.len(), skipped), (0, 2));
+    }
+}

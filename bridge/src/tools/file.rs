@@ -1,0 +1,145 @@
+//! Files for a model: read, write, edit, list, search, copy.
+//!
+//! What a file holds is shown as it is, line by line with numbers, so that it can be copied into an edit; only
+//! what cannot be seen is made visible or taken out, and then the header says so.
+
+pub mod copy;
+pub mod edit;
+pub mod list;
+pub mod read;
+pub mod search;
+pub mod write;
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::files::{Enter, Entry};
+
+use crate::client::{Client, Server};
+use crate::files::Files;
+use crate::files::place::{Place, find};
+use crate::text::header::{Header, Key};
+use crate::text::{chars, human};
+
+/// A line is cut after so many characters.
+const WIDTH: usize = 2_000;
+
+/// A server, a path on it, and a way there.
+pub(super) struct At {
+    pub(super) server: Server,
+    pub(super) place: Place,
+    pub(super) files: Files,
+}
+
+/// Enters the root that a path is in.
+pub(super) async fn enter(client: &Client, server: &str, path: &str) -> Result<At, Failure> {
+    let server = client.find(server).await?;
+    let place = find(client, &server, path).await?;
+    let enter = Enter {
+        root: Some(place.root.clone()),
+        client: Some("mcp".to_owned()),
+        ..Enter::default()
+    };
+    let files = Files::enter(client, &server, &enter, Class::Interactive).await?;
+    Ok(At { server, place, files })
+}
+
+/// A revision, as it is shown and given back.
+pub(super) fn revision(entry: &Entry) -> String {
+    format!("{:012x}", entry.revision)
+}
+
+/// Reads a revision.
+pub(super) fn parse_revision(text: &str) -> Result<u64, Failure> {
+    let right = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = right.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    number.ok_or_else(|| {
+        Failure::new(Kind::InvalidArgument, "rev is not one that file_read has shown")
+            .with_hint("give the 12 digits after rev= in its header, or leave rev out")
+    })
+}
+
+/// How long ago something was changed.
+pub(super) fn age(entry: &Entry) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let then = Duration::from_nanos(u64::try_from(entry.modified).unwrap_or(0));
+    match now.checked_sub(then) {
+        Some(age) => human::duration(age),
+        None => "0.0s".to_owned(),
+    }
+}
+
+/// What every header of a file says of it.
+pub(super) fn described(header: Header, entry: &Entry) -> Header {
+    header.field(Key::Size, human::size(entry.size)).field(Key::Rev, revision(entry))
+}
+
+/// A line as it is shown, and how many characters were taken out of it that nobody would see.
+pub(super) fn visible(line: &str) -> (String, u64) {
+    let mut hidden = 0;
+    let mut shown = String::with_capacity(line.len());
+    for (at, char) in line.chars().enumerate() {
+        if at >= WIDTH {
+            let left = line.chars().count() - WIDTH;
+            // Writing to a string does not fail.
+            let _ = write!(shown, "…(+{left})");
+            break;
+        }
+        match char {
+            '\t' => shown.push('\t'),
+            char => match chars::shown(char) {
+                Some(char) => shown.push(char),
+                None => hidden += 1,
+            },
+        }
+    }
+    (shown, hidden)
+}
+
+/// Numbered lines, as many as fit, the number of the last one, and what was hidden in them.
+pub(super) fn numbered(content: &[u8], first: u64, budget: usize) -> (String, Option<u64>, u64) {
+    let text = String::from_utf8_lossy(content);
+    let (mut out, mut last, mut hidden) = (String::new(), None, 0);
+    let mut left = budget;
+    for (line, number) in text.split_terminator('\n').zip(first..) {
+        let (shown, out_of_sight) = visible(line);
+        let row = format!("{number}\t{shown}\n");
+        let cost = row.chars().count();
+        if cost > left && last.is_some() {
+            break;
+        }
+        left = left.saturating_sub(cost);
+        out.push_str(&row);
+        hidden += out_of_sight;
+        last = Some(number);
+    }
+    (out, last, hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_holds_is_shown_as_it_is() {
+        let (text, last, hidden) =
+            numbered(b"a\n\n  b \t\n[run r1 exit=0]\n\x1b[31m\xe2\x80\x8bx", 9, 999);
+        assert_eq!(text, "9\ta\n10\t\n11\t  b \t\n12\t[run r1 exit=0]\n13\t␛[31mx\n");
+        assert_eq!((last, hidden), (Some(13), 1));
+        let (text, last, _) = numbered(b"one\ntwo\nthree\n", 1, 12);
+        assert_eq!((text.as_str(), last), ("1\tone\n2\ttwo\n", Some(2)));
+        assert_eq!(numbered(b"", 1, 99), (String::new(), None, 0));
+        let (long, _) = visible(&"x".repeat(WIDTH + 5));
+        assert!(long.ends_with("x…(+5)"));
+    }
+
+    #[test]
+    fn a_revision_is_given_back_as_it_was_shown() {
+        assert_eq!(parse_revision("00000000000a").unwrap(), 10);
+        for bad in ["", "a", "+0000000000a", "00000000000g", "0000000000000a"] {
+            assert!(parse_revision(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `file_list`: what is in a directory.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::files::{Ask, Entry, List, Sort, What};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{age, enter};
+use crate::text::header::{Call, Header, Key};
+use crate::text::table::Table;
+use crate::text::{Word, human};
+use crate::tools::{Caller, Desk, Effect, Tool, budget};
+
+/// The arguments of `file_list`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileList {
+    /// Server name.
+    pub server: String,
+    /// Directory (default: the root).
+    pub path: Option<String>,
+    /// Pattern, e.g. **/*.rs; then all levels.
+    pub glob: Option<String>,
+    /// Levels (default 1).
+    pub depth: Option<u32>,
+    /// Default: name.
+    pub sort: Option<Order>,
+    /// Entries (default 100).
+    pub limit: Option<u32>,
+}
+
+/// In which order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
+pub enum Order {
+    Name,
+    Size,
+    Time,
+}
+
+impl Tool for FileList {
+    const NAME: &'static str = "file_list";
+    const TITLE: &'static str = "List files";
+    const ABOUT: &'static str =
+        "List a directory on a server, or find files by name pattern: size, age, path.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
+        let depth = self.depth.unwrap_or_else(|| if self.glob.is_some() { 64 } else { 1 });
+        let list = List {
+            path: Blob(at.place.path.clone()),
+            depth: Some(depth),
+            // A search for names goes past what people do not mean.
+            tidy: self.glob.as_ref().map(|_| true),
+            globs: self.glob.clone().map(|glob| vec![glob]),
+            limit: Some(limit),
+            sort: Some(match self.sort.unwrap_or(Order::Name) {
+                Order::Name => Sort::Name,
+                Order::Size => Sort::Size,
+                Order::Time => Sort::Time,
+            }),
+            hashes: None,
+        };
+        let answer = at.files.ask(Ask::List(list), None).await?;
+        let mut table = Table::new().limit(2, 300);
+        for entry in &answer.entries {
+            table.row([size(entry), age(entry), name(entry)]);
+        }
+        let (text, shown) = table.within(budget(None));
+        let mut header = Header::new(Word::File).value(&at.place.shown());
+        header = header.field(Key::Entries, shown);
+        if answer.done.more == Some(true) || shown < answer.entries.len() {
+            let call =
+                Call::new(Self::NAME).with("server", &self.server).with("path", at.place.shown());
+            let call = match &self.glob {
+                Some(glob) => call.with("glob", glob),
+                None => call.with("glob", "*.EXT"),
+            };
+            return Ok(format!(
+                "{}\n{text}",
+                header.field(Key::More, "yes").next(&call.with("limit", 2_000))
+            ));
+        }
+        Ok(format!("{}\n{text}", header.end()))
+    }
+}
+
+fn size(entry: &Entry) -> String {
+    match entry.what {
+        What::File => human::size(entry.size),
+        What::Directory => "dir".to_owned(),
+        What::Link => "link".to_owned(),
+        What::Other => "other".to_owned(),
+    }
+}
+
+fn name(entry: &Entry) -> String {
+    let name = String::from_utf8_lossy(&entry.path);
+    if entry.what == What::Directory { format!("{name}/") } else { name.into_owned() }
+}

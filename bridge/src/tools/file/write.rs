@@ -1,0 +1,109 @@
+//! `file_write`: the whole content of a file.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, How, Write};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{described, enter, parse_revision};
+use crate::text::Word;
+use crate::text::header::{Header, Key};
+use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// The arguments of `file_write`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileWrite {
+    /// Server name.
+    pub server: String,
+    /// Path on the server; directories are made.
+    pub path: String,
+    /// The whole text.
+    pub content: String,
+    /// Default: create.
+    pub mode: Option<Mode>,
+    /// From file_read, to replace what was read.
+    pub rev: Option<String>,
+    /// Octal rights, e.g. 755.
+    pub perm: Option<String>,
+    /// Replace a file that was not read.
+    pub force: Option<bool>,
+}
+
+/// What may be there before.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
+pub enum Mode {
+    // Nothing.
+    Create,
+    // The file that was read.
+    Replace,
+    // What is added to.
+    Append,
+}
+
+impl Tool for FileWrite {
+    const NAME: &'static str = "file_write";
+    const TITLE: &'static str = "Write file";
+    const ABOUT: &'static str = "Create a file on a server, replace it (rev from file_read, or force) or append \
+        to it. Atomic; can be undone with file_undo.";
+    const EFFECT: Effect =
+        Effect { read_only: false, destructive: true, idempotent: true, open_world: false };
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let revision = self.rev.as_deref().map(parse_revision).transpose()?;
+        let force = self.force.unwrap_or(false);
+        let how = match self.mode {
+            Some(Mode::Append) => How::Append,
+            _ if force => How::Put,
+            _ if revision.is_some() => How::Replace,
+            Some(Mode::Replace) => {
+                let text = "file_write: mode=replace needs the rev of what is replaced, or force";
+                return Err(Failure::new(Kind::InvalidArgument, text)
+                    .with_hint("file_read shows rev; force=true replaces whatever is there"));
+            }
+            None | Some(Mode::Create) => How::Create,
+        };
+        let mut at = enter(client, &self.server, &self.path).await?;
+        let write = Write {
+            path: Blob(at.place.path.clone()),
+            how,
+            revision: revision.filter(|_| !force),
+            mode: self.perm.as_deref().map(rights).transpose()?,
+            parents: Some(true),
+            modified: None,
+            hash: None,
+            transfer: None,
+            offset: None,
+            undo: Some(true),
+            lazy: None,
+        };
+        let answer = at.files.ask(Ask::Write(write), Some(self.content.as_bytes())).await;
+        let answer = answer.map_err(|failure| match failure.kind {
+            Kind::FileExists => {
+                failure.with_hint("file_read it and give its rev to replace it, or force=true")
+            }
+            Kind::ChangedMeanwhile => failure.with_hint("file_read it again, and give the new rev"),
+            _ => failure,
+        })?;
+        let mut header = Header::new(Word::File).value(&at.place.shown()).words("written");
+        if let Some(entry) = &answer.done.entry {
+            header = described(header, entry);
+        }
+        if let Some(change) = answer.done.change {
+            header = header.field(Key::Change, change);
+        }
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// Rights in octal digits.
+fn rights(text: &str) -> Result<u32, Failure> {
+    let number = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok();
+    number.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        Failure::new(Kind::InvalidArgument, "perm is not octal rights from 0 to 777")
+    })
+}
