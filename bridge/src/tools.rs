@@ -261,8 +261,10 @@ fn trim(value: &mut Value, root: bool) {
     if let Some(Value::Object(properties)) = map.get_mut("properties") {
         properties.values_mut().for_each(|property| trim(property, false));
     }
-    if let Some(more) = map.get_mut("additionalProperties") {
-        trim(more, false);
+    for inner in ["additionalProperties", "items"] {
+        if let Some(inner) = map.get_mut(inner) {
+            trim(inner, false);
+        }
     }
 }
 
