@@ -23,7 +23,7 @@ pub(super) struct If(Vec<List>);
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct List {
     about: About,
-    conditions: Vec<(bool, Item)>,
+    conditions: Vec<Condition>,
 }
 
 /// What a list is about.
@@ -36,6 +36,9 @@ enum About {
     /// Something elsewhere, of which we know nothing.
     Unknown,
 }
+
+/// Something that must be so, or must not.
+type Condition = (bool, Item);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Item {
@@ -136,7 +139,7 @@ fn read_about(uri: &[u8], prefix: &str, host: &[u8]) -> Result<About, Refusal> {
 }
 
 /// Reads conditions up to the end of their list, and gives what is behind it.
-fn read_list(text: &[u8]) -> Option<(Vec<(bool, Item)>, &[u8])> {
+fn read_list(text: &[u8]) -> Option<(Vec<Condition>, &[u8])> {
     let mut conditions = Vec::new();
     let mut rest = text.trim_ascii_start();
     loop {

@@ -152,7 +152,8 @@ pub(super) fn timeout(value: &[u8]) -> Result<Duration, Refusal> {
             None if wish == b"Infinite" => LONGEST,
             None => return Err(Refusal::MALFORMED),
         };
-        first.get_or_insert(wish.clamp(Duration::from_secs(1), LONGEST));
+        let wish = wish.clamp(Duration::from_secs(1), LONGEST);
+        first = first.or(Some(wish));
     }
     first.ok_or(Refusal::MALFORMED)
 }

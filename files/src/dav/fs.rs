@@ -45,6 +45,9 @@ pub(super) enum Kept {
     All,
 }
 
+/// The properties of one file.
+type Seen = Option<(Rel, Arc<Props>)>;
+
 /// The tree, for one request.
 #[derive(Clone)]
 pub(super) struct Files {
@@ -55,7 +58,7 @@ pub(super) struct Files {
     listing: bool,
     opened: Arc<Mutex<Option<Arc<File>>>>,
     /// The properties that were read last: dav-server asks for them one by one.
-    seen: Arc<Mutex<Option<(Rel, Arc<Props>)>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Files {

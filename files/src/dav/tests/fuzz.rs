@@ -117,7 +117,7 @@ const BODIES: &[&str] = &[
 ];
 
 /// Takes what requests are made of from bytes.
-struct Dice<'a>(&'a [u8]);
+pub(super) struct Dice<'a>(pub(super) &'a [u8]);
 
 impl Dice<'_> {
     fn byte(&mut self) -> u8 {
@@ -147,7 +147,7 @@ impl Dice<'_> {
     }
 }
 
-fn request(dice: &mut Dice<'_>, token: &str) -> (Http, Vec<u8>) {
+pub(super) fn request(dice: &mut Dice<'_>, token: &str) -> (Http, Vec<u8>) {
     let method = dice.one(METHODS).to_owned();
     let target = String::from_utf8_lossy(&dice.text(TARGETS, token)).into_owned();
     let mut headers = Vec::new();
@@ -160,7 +160,7 @@ fn request(dice: &mut Dice<'_>, token: &str) -> (Http, Vec<u8>) {
     (Http { method, target, headers }, body)
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let world = World::new();
     fill(&world);
     world
@@ -215,7 +215,7 @@ fn any_requests_are_answered() {
         WORLD.with_borrow_mut(|kept| {
             let world = kept.get_or_insert_with(world);
             // What is left of the one before may be anything.
-            if bytes.len() % 8 == 0 || world.names().len() > 100 {
+            if bytes.len().is_multiple_of(8) || world.names().len() > 100 {
                 *world = self::world();
             }
             play(world, bytes);
