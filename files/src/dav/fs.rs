@@ -25,6 +25,7 @@ use super::entries::{Entries, Meta};
 use super::locks::Locks;
 use super::props::{ATTRIBUTE, Props};
 use super::target::url;
+use super::xml::Name;
 use crate::path::Rel;
 use crate::tree::{Stat, Tree, Wanted};
 
@@ -59,6 +60,8 @@ pub(super) struct Files {
     opened: Arc<Mutex<Option<Arc<File>>>>,
     /// The properties that were read last: dav-server asks for them one by one.
     seen: Arc<Mutex<Seen>>,
+    /// Of the properties that we only keep, those that were asked for and are there.
+    found: Arc<Mutex<Vec<Name>>>,
 }
 
 impl Files {
@@ -71,12 +74,18 @@ impl Files {
             listing,
             opened: Arc::default(),
             seen: Arc::default(),
+            found: Arc::default(),
         }
     }
 
     /// The file that was opened last.
     pub(super) fn opened(&self) -> Option<Arc<File>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The properties that were found since this was asked last.
+    pub(super) fn found(&self) -> Vec<Name> {
+        std::mem::take(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn open_file(&self, path: &DavPath, options: &OpenOptions) -> FsResult<Box<dyn DavFile>> {
@@ -219,7 +228,10 @@ impl DavFileSystem for Files {
     fn get_prop<'a>(&'a self, path: &'a DavPath, prop: DavProp) -> FsFuture<'a, Vec<u8>> {
         let found = self.properties(path).and_then(|props| {
             let space = prop.namespace.as_deref().unwrap_or_default();
-            props.get(space, &prop.name).map(|prop| prop.xml.0.clone()).ok_or(FsError::NotFound)
+            let kept = props.get(space, &prop.name).ok_or(FsError::NotFound)?;
+            let name = Name { space: kept.space.clone(), local: kept.name.clone() };
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            Ok(kept.xml.0.clone())
         });
         Box::pin(ready(found))
     }

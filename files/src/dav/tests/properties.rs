@@ -105,6 +105,39 @@ fn a_listing_tells_what_is_there() {
 }
 
 #[test]
+fn what_is_missing_is_told() {
+    let world = World::new();
+    world.write("d/a", "x");
+    world.ask("PROPPATCH", "/dav/d/a", &[], &set("<u:p>one</u:p>"));
+    let body = b"<D:propfind xmlns:D=\"DAV:\" xmlns:u=\"u:\" xmlns:q=\"q:&lt;&quot;&amp;\"><D:prop>\
+        <D:getetag/><D:getcontentlength/><D:nonsense/><u:p/><q:r/><none xmlns=\"\"/></D:prop></D:propfind>";
+    let got = world.ask("PROPFIND", "/dav/d", &[("Depth", "1")], body);
+    assert_eq!(check(&got.body).unwrap().parts.len(), 2);
+    let (directory, file) = got.text().split_once("<D:href>/dav/d/a</D:href>").unwrap();
+    for (text, length, own) in [(directory, 1, 1), (file, 0, 0)] {
+        assert!(text.contains("HTTP/1.1 404 Not Found"));
+        let (_, missing) = text.rsplit_once("<D:propstat>").unwrap();
+        assert_eq!(missing.matches("<D:getcontentlength/>").count(), length, "{text}");
+        assert_eq!(missing.matches("<x:p xmlns:x=\"u:\"/>").count(), own, "{text}");
+        assert!(missing.contains("<D:nonsense/>") && missing.contains("<none xmlns=\"\"/>"));
+        assert!(missing.contains("<x:r xmlns:x=\"q:&lt;&quot;&amp;\"/>"), "{missing}");
+    }
+    let whole = world.find("/dav/d/a", "<D:prop><D:getetag/></D:prop>");
+    assert!(!whole.contains("404"));
+}
+
+#[test]
+fn a_name_to_show_is_not_kept() {
+    let world = World::new();
+    world.write("a", "x");
+    let got = world.ask("PROPPATCH", "/dav/a", &[], &set("<D:displayname>n</D:displayname>"));
+    assert!(got.text().contains("403 Forbidden"), "{}", got.text());
+    let remove = update("<D:remove><D:prop><D:displayname/></D:prop></D:remove>");
+    let got = world.ask("PROPPATCH", "/dav/a", &[], &remove);
+    assert!(got.text().contains("403 Forbidden"), "{}", got.text());
+}
+
+#[test]
 fn a_large_directory_is_listed() {
     let world = World::new();
     for number in 0..3_000 {
