@@ -28,6 +28,9 @@ use crate::peer::{Broken, Peer};
 /// A lock's body has at most so many bytes: what it says of its owner is kept in memory.
 const LOCK: usize = 8 << 10;
 
+/// A listing tells at most so many properties of each file: a small question has no endless answer.
+const ASKED: usize = 128;
+
 /// Pieces of a listing are gathered up to this before they are sent.
 const GATHERED: usize = 32 << 10;
 
@@ -102,6 +105,9 @@ impl Serving<'_> {
     fn may(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<Kept, Refusal> {
         let path = &request.target.path;
         match request.method {
+            Method::PropFind if shape.is_some_and(|shape| shape.leaves.len() > ASKED) => {
+                Err(Refusal::MALFORMED)
+            }
             Method::PropFind => Ok(kept(shape)),
             Method::PropPatch => {
                 let shape = shape.ok_or(Refusal::MALFORMED)?;

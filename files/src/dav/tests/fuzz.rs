@@ -170,6 +170,13 @@ fn fill(world: &World) {
     world.write("a", "0123456789");
     world.write("d/b", "b");
     world.write("d/e/c", "c");
+    let _ = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        world.root().join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        0,
+    );
     for (target, link) in [("../secret", "out"), ("a", "in"), ("..", "up")] {
         let _ = std::fs::remove_file(world.root().join(link));
         let _ = std::os::unix::fs::symlink(target, world.root().join(link));

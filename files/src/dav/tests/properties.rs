@@ -99,6 +99,12 @@ fn a_listing_tells_what_is_there() {
         assert_eq!(got.text().contains("propfind-finite-depth"), expected == 403);
     }
     assert_eq!(world.status("PROPFIND", "/dav/", &[]), 403);
+    let many = format!(
+        "<D:propfind xmlns:D=\"DAV:\"><D:prop>{}</D:prop></D:propfind>",
+        "<D:x/>".repeat(129)
+    );
+    let got = world.ask("PROPFIND", "/dav/", &[("Depth", "1")], many.as_bytes());
+    assert_eq!(got.status, 400);
     for body in [&b"<a/>"[..], b"<D:propfind xmlns:D=\"DAV:\"/>", b"nonsense"] {
         assert_eq!(world.ask("PROPFIND", "/dav/", &[("Depth", "1")], body).status, 400);
     }
