@@ -26,7 +26,10 @@ use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
 
 /// A lock's body has at most so many bytes: what it says of its owner is kept in memory.
-const LOCK: usize = 8 << 10;
+const LOCK: usize = 4 << 10;
+
+/// And so many elements.
+const LOCK_ELEMENTS: usize = 16;
 
 /// A listing tells at most so many properties of each file: a small question has no endless answer.
 const ASKED: usize = 128;
@@ -143,7 +146,7 @@ impl Serving<'_> {
                 _ => Err(Refusal::PRECONDITION),
             };
         };
-        if !shape.root.is("lockinfo") {
+        if !shape.root.is("lockinfo") || shape.elements > LOCK_ELEMENTS {
             return Err(Refusal::MALFORMED);
         }
         if self.locks.are_full() {

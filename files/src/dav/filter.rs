@@ -186,8 +186,12 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
     if headers.get("content-range").is_some() {
         return Err(Refusal::MALFORMED);
     }
-    let destination =
-        headers.read_with("destination", |value| read_destination(value, prefix, host))?;
+    let destination = match method {
+        Method::Copy | Method::Move => {
+            headers.read_with("destination", |value| read_destination(value, prefix, host))?
+        }
+        _ => None,
+    };
     let only_if = headers.read_with("if", |value| If::parse(value, prefix, host))?;
     let conditions = Conditions {
         matches: headers.read_with("if-match", fields::tags)?,
