@@ -188,6 +188,15 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
+    /// The header of this name, as it is handed on.
+    pub(super) fn anew(&self, name: &str, value: &[u8]) -> Vec<u8> {
+        match (name, &self.matches, &self.none_matches) {
+            ("if-match", Some(tags), _) => tags.written(false),
+            ("if-none-match", _, Some(tags)) => tags.written(true),
+            _ => value.to_vec(),
+        }
+    }
+
     /// Whether there are any.
     pub(super) fn are_given(&self) -> bool {
         *self != Self::default()

@@ -91,7 +91,7 @@ const HEADERS: &[(&str, &[&str])] = &[
             "<http://h/dav/d> (<TOKEN>)",
         ],
     ),
-    ("if-match", &["*", "\"0\"", "\"", "W/\"a\", \"b\""]),
+    ("if-match", &["*", "\"0\"", "\"", "\",\"", "W/\"a\", \"b\""]),
     ("if-none-match", &["*", "\"0\"", "\""]),
     ("if-modified-since", &["Sun, 06 Nov 1994 08:49:37 GMT", "x"]),
     ("if-unmodified-since", &["Sun, 06 Nov 2094 08:49:37 GMT", "Sat, 06 Nov 2094 08:49:37 GMT"]),
