@@ -5,7 +5,8 @@
 //!     serving     what it is about, and whether it may
 //!     put         a file is whole before it counts
 //!     change      DELETE, COPY, MOVE
-//!     delegate    all else, which dav-server answers: fs, entries, props and locks_of are what it asks
+//!     delegate    all else, which dav-server answers: fs, opened, entries, props and locks_of are what it asks
+//!     missing     what a listing was asked for and does not have
 //!     xml         bodies, looked at before anybody builds something from them
 //!     locks       who may change what, for the time being
 //! ```
@@ -23,6 +24,8 @@ mod filter;
 mod fs;
 mod locks;
 mod locks_of;
+mod missing;
+mod opened;
 mod props;
 mod put;
 mod serving;

@@ -33,7 +33,7 @@ impl Serving<'_> {
 
     fn delete(&self, request: &Request, now: &Now) -> Result<Answer, Refusal> {
         let path = &request.target.path;
-        let stat = self.whole(request)?;
+        let stat = self.whole(request, now)?;
         if let Some(answer) = self.locked_beneath(path)? {
             return Ok(answer);
         }
@@ -66,7 +66,7 @@ impl Serving<'_> {
 
     fn rename(&self, request: &Request, now: &Now, to: &Rel) -> Result<Answer, Refusal> {
         let from = &request.target.path;
-        self.whole(request)?;
+        self.whole(request, now)?;
         let before = self.arrives(to, request.overwrite)?;
         for path in [from, to] {
             if let Some(answer) = self.locked_beneath(path)? {
@@ -83,10 +83,11 @@ impl Serving<'_> {
     }
 
     /// What stands at the path itself, which is removed or moved as a whole.
-    fn whole(&self, request: &Request) -> Result<Stat, Refusal> {
+    fn whole(&self, request: &Request, now: &Now) -> Result<Stat, Refusal> {
         let stat = self.tree.stat_link(&request.target.path);
         let stat = stat.map_err(|failure| Refusal::from_failure(&failure))?;
-        if request.target.slash && stat.what != What::Directory {
+        // A link to a directory is listed as one.
+        if request.target.slash && stat.what != What::Directory && !now.is(What::Directory) {
             return Err(Refusal::status(404));
         }
         match (stat.what, request.depth) {

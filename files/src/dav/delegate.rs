@@ -20,12 +20,19 @@ use super::filter::{Method, Request};
 use super::fs::{Files, Kept};
 use super::locks::Touch;
 use super::locks_of::LocksOf;
+use super::missing::Missing;
 use super::xml::{self, Shape};
 use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
 
 /// A lock's body has at most so many bytes: what it says of its owner is kept in memory.
-const LOCK: usize = 8 << 10;
+const LOCK: usize = 4 << 10;
+
+/// And so many elements.
+const LOCK_ELEMENTS: usize = 16;
+
+/// A listing tells at most so many properties of each file: a small question has no endless answer.
+const ASKED: usize = 128;
 
 /// Pieces of a listing are gathered up to this before they are sent.
 const GATHERED: usize = 32 << 10;
@@ -75,31 +82,36 @@ impl Serving<'_> {
             Err(_) if limit == 0 => return Answer::status(415).say(peer),
             Err(refusal) => return Answer::from(refusal).say(peer),
         };
-        let prepared = self.may(request, now, &body).and_then(|kept| {
+        let shape = match &body[..] {
+            [] => Ok(None),
+            body => xml::check(body).map(Some),
+        };
+        let prepared = shape.and_then(|shape| {
+            let kept = self.may(request, now, shape.as_ref())?;
             let files = Files::new(self.tree, self.locks, kept, request.method == Method::PropFind);
             let asked = self.write_anew(request, body).ok_or(Refusal::MALFORMED)?;
-            Ok((files, asked))
+            Ok((shape, files, asked))
         });
-        let (files, asked) = match prepared {
+        let (shape, files, asked) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => return Answer::from(refusal).say(peer),
         };
-        let handler = self.handler(request, &files);
-        match at_once(handler.handle(asked)) {
-            Some(response) => pass_on(request.method, response, &files, peer),
-            None => Answer::status(500).say(peer),
-        }
+        let Some(response) = at_once(self.handler(request, &files).handle(asked)) else {
+            return Answer::status(500).say(peer);
+        };
+        let listed = shape.as_ref().filter(|_| request.method == Method::PropFind);
+        let missing = listed.and_then(|shape| Missing::of(shape, &files));
+        pass_on(request.method, response, (&files, missing.as_ref()), peer)
     }
 
     /// Whether the request may be carried out, and what it wants to see.
-    fn may(&self, request: &Request, now: &Now, body: &[u8]) -> Result<Kept, Refusal> {
+    fn may(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<Kept, Refusal> {
         let path = &request.target.path;
-        let shape = match body {
-            [] => None,
-            body => Some(xml::check(body)?),
-        };
         match request.method {
-            Method::PropFind => Ok(kept(shape.as_ref())),
+            Method::PropFind if shape.is_some_and(|shape| shape.leaves.len() > ASKED) => {
+                Err(Refusal::MALFORMED)
+            }
+            Method::PropFind => Ok(kept(shape)),
             Method::PropPatch => {
                 let shape = shape.ok_or(Refusal::MALFORMED)?;
                 if !shape.root.is("propertyupdate") {
@@ -107,7 +119,8 @@ impl Serving<'_> {
                 }
                 now.stat.ok_or(Refusal::status(404))?;
                 self.unlocked(path, Touch::default())?;
-                Ok(Kept::All)
+                // It would say that it has removed `displayname`, and not do it: that is not kept at all.
+                Ok(Kept::None)
             }
             Method::MkCol => {
                 if now.stat.is_some() {
@@ -117,7 +130,7 @@ impl Serving<'_> {
                 self.unlocked(path, Touch { name: true, deep: false })?;
                 Ok(Kept::None)
             }
-            Method::Lock => self.may_lock(request, now, shape.as_ref()).map(|()| Kept::None),
+            Method::Lock => self.may_lock(request, now, shape).map(|()| Kept::None),
             _ => Ok(Kept::None),
         }
     }
@@ -133,7 +146,7 @@ impl Serving<'_> {
                 _ => Err(Refusal::PRECONDITION),
             };
         };
-        if !shape.root.is("lockinfo") {
+        if !shape.root.is("lockinfo") || shape.elements > LOCK_ELEMENTS {
             return Err(Refusal::MALFORMED);
         }
         if self.locks.are_full() {
@@ -203,12 +216,8 @@ fn kept(shape: Option<&Shape>) -> Kept {
     match shape {
         Some(_) if part("propname") => Kept::Names,
         Some(shape) if part("prop") => {
-            // Live ones are not looked for among those that we keep, but for two.
-            let own = |name: &xml::Name| match &name.space[..] {
-                xml::DAV => matches!(&name.local[..], "displayname" | "getcontentlanguage"),
-                _ => true,
-            };
-            if shape.leaves.iter().any(own) { Kept::Named } else { Kept::None }
+            let live = |name: &xml::Name| name.space == xml::DAV;
+            if shape.leaves.iter().all(live) { Kept::None } else { Kept::Named }
         }
         _ => Kept::All,
     }
@@ -226,7 +235,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 fn pass_on(
     method: Method,
     response: Response<Body>,
-    files: &Files,
+    (files, missing): (&Files, Option<&Missing<'_>>),
     peer: &mut dyn Peer,
 ) -> Result<(), Broken> {
     let (mut parts, body) = response.into_parts();
@@ -246,7 +255,7 @@ fn pass_on(
     let part = (method == Method::Get).then(|| part(parts.status, &parts.headers)).flatten();
     match (part, files.opened()) {
         (Some((offset, length)), Some(file)) => peer.file(&file, offset, length),
-        _ => stream(body, peer),
+        _ => stream(body, missing, peer),
     }
 }
 
@@ -267,13 +276,20 @@ fn part(status: StatusCode, headers: &HeaderMap) -> Option<(u64, u64)> {
     }
 }
 
-fn stream(mut body: Body, peer: &mut dyn Peer) -> Result<(), Broken> {
+fn stream(
+    mut body: Body,
+    missing: Option<&Missing<'_>>,
+    peer: &mut dyn Peer,
+) -> Result<(), Broken> {
     let mut gathered = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     loop {
         match Pin::new(&mut body).poll_next(&mut context) {
             Poll::Ready(Some(Ok(piece))) => {
-                gathered.extend_from_slice(&piece);
+                match missing.and_then(|missing| missing.told(&piece)) {
+                    Some(whole) => gathered.extend_from_slice(&whole),
+                    None => gathered.extend_from_slice(&piece),
+                }
                 if gathered.len() >= GATHERED {
                     peer.data(&gathered)?;
                     gathered.clear();

@@ -120,3 +120,21 @@ impl DavDirEntry for Entry {
         Box::pin(ready(Ok(meta)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_ends_where_there_is_too_much() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(root.path().join(name), "").unwrap();
+        }
+        let handle = std::fs::File::open(root.path()).unwrap();
+        let tree = Arc::new(Tree::enter(handle.into(), crate::rules::Rules::default()).unwrap());
+        let entries = Entries::begin(&tree, &Rel::ROOT, false).unwrap();
+        assert_eq!(entries.left, LISTED);
+        assert_eq!(Entries { left: 2, ..entries }.count(), 2);
+    }
+}

@@ -63,6 +63,19 @@ impl Tag {
     }
 }
 
+impl Tags {
+    /// Writes them for a reader that does not know that a comma between quotes divides nothing, and that
+    /// compares none that is weak: `weakly` lets it.
+    pub(super) fn written(&self, weakly: bool) -> Vec<u8> {
+        let Self::These(tags) = self else { return b"*".to_vec() };
+        let known = |tag: &&Tag| !tag.text.contains(&b',') && (weakly || !tag.weak);
+        let tags: Vec<_> =
+            tags.iter().filter(known).map(|tag| [b"\"", &tag.text[..], b"\""].concat()).collect();
+        // No state of ours is this one.
+        if tags.is_empty() { b"\"-\"".to_vec() } else { tags.join(&b", "[..]) }
+    }
+}
+
 /// Reads `Depth`.
 pub(super) fn depth(value: &[u8]) -> Result<Depth, Refusal> {
     match value {
@@ -152,7 +165,8 @@ pub(super) fn timeout(value: &[u8]) -> Result<Duration, Refusal> {
             None if wish == b"Infinite" => LONGEST,
             None => return Err(Refusal::MALFORMED),
         };
-        first.get_or_insert(wish.clamp(Duration::from_secs(1), LONGEST));
+        let wish = wish.clamp(Duration::from_secs(1), LONGEST);
+        first = first.or(Some(wish));
     }
     first.ok_or(Refusal::MALFORMED)
 }
@@ -236,6 +250,13 @@ mod tests {
             assert!(tags(bad).is_err(), "{bad:?}");
         }
         assert!(tags(&b"\"a\",".repeat(40)[..159]).is_err());
+        let written = |text: &[u8], weakly| tags(text).unwrap().written(weakly);
+        assert_eq!(written(b"\"a\",W/\"b\",\"c,d\"", true), b"\"a\", \"b\"");
+        assert_eq!(written(b"\"a\",W/\"b\"", false), b"\"a\"");
+        assert_eq!(
+            (written(b"\",\"", true), written(b"*", true)),
+            (b"\"-\"".to_vec(), b"*".to_vec())
+        );
     }
 
     #[test]

@@ -58,11 +58,11 @@ pub(super) struct Request {
     pub timeout: Option<Duration>,
     /// How many bytes the body will have.
     pub length: Option<u64>,
-    /// Headers that are handed on as they came.
+    /// Headers that are handed on.
     pub kept: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// Headers that are handed on, once they are known to be well-formed.
+/// Headers that are handed on, once they are known to be well-formed: states are written anew.
 const KEPT: &[&str] = &[
     "if-match",
     "if-none-match",
@@ -186,8 +186,12 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
     if headers.get("content-range").is_some() {
         return Err(Refusal::MALFORMED);
     }
-    let destination =
-        headers.read_with("destination", |value| read_destination(value, prefix, host))?;
+    let destination = match method {
+        Method::Copy | Method::Move => {
+            headers.read_with("destination", |value| read_destination(value, prefix, host))?
+        }
+        _ => None,
+    };
     let only_if = headers.read_with("if", |value| If::parse(value, prefix, host))?;
     let conditions = Conditions {
         matches: headers.read_with("if-match", fields::tags)?,
@@ -197,7 +201,7 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
     headers.read_with("if-modified-since", fields::date)?;
     headers.read_with("range", fields::ranges)?;
     headers.read_with("if-range", fields::state_or_date)?;
-    let request = Request {
+    let mut request = Request {
         method,
         target,
         destination,
@@ -208,11 +212,14 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
         lock_token: headers.read_with("lock-token", fields::lock_token)?,
         timeout: headers.read_with("timeout", fields::timeout)?,
         length: headers.read_with("content-length", |value| fields::number(value, 18))?,
-        kept: KEPT
-            .iter()
-            .filter_map(|name| headers.get(name).map(|value| (*name, value.to_vec())))
-            .collect(),
+        kept: Vec::new(),
     };
+    request.kept = KEPT
+        .iter()
+        .filter_map(|name| {
+            headers.get(name).map(|value| (*name, request.conditions.anew(name, value)))
+        })
+        .collect();
     request.suits_its_method()?;
     Ok(request)
 }

@@ -6,12 +6,9 @@
 use std::fmt;
 use std::fs::File;
 use std::future::ready;
-use std::io::SeekFrom;
-use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use dav_server::davpath::DavPath;
 use dav_server::fs::{
     DavDirEntry, DavFile, DavFileSystem, DavMetaData, DavProp, FsError, FsFuture, FsResult,
@@ -23,13 +20,12 @@ use http::StatusCode;
 
 use super::entries::{Entries, Meta};
 use super::locks::Locks;
+use super::opened::Opened;
 use super::props::{ATTRIBUTE, Props};
 use super::target::url;
+use super::xml::Name;
 use crate::path::Rel;
-use crate::tree::{Stat, Tree, Wanted};
-
-/// No more than this is read at once.
-const PIECE: usize = 64 << 10;
+use crate::tree::{Tree, Wanted};
 
 /// Which of the properties that we only keep somebody wants to see.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -45,6 +41,9 @@ pub(super) enum Kept {
     All,
 }
 
+/// The properties of one file.
+type Seen = Option<(Rel, Arc<Props>)>;
+
 /// The tree, for one request.
 #[derive(Clone)]
 pub(super) struct Files {
@@ -55,7 +54,9 @@ pub(super) struct Files {
     listing: bool,
     opened: Arc<Mutex<Option<Arc<File>>>>,
     /// The properties that were read last: dav-server asks for them one by one.
-    seen: Arc<Mutex<Option<(Rel, Arc<Props>)>>>,
+    seen: Arc<Mutex<Seen>>,
+    /// Of the properties that we only keep, those that were asked for and are there.
+    found: Arc<Mutex<Vec<Name>>>,
 }
 
 impl Files {
@@ -68,12 +69,18 @@ impl Files {
             listing,
             opened: Arc::default(),
             seen: Arc::default(),
+            found: Arc::default(),
         }
     }
 
     /// The file that was opened last.
     pub(super) fn opened(&self) -> Option<Arc<File>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The properties that were found since this was asked last.
+    pub(super) fn found(&self) -> Vec<Name> {
+        std::mem::take(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn open_file(&self, path: &DavPath, options: &OpenOptions) -> FsResult<Box<dyn DavFile>> {
@@ -89,7 +96,7 @@ impl Files {
         let (file, stat) = self.tree.open(&path).map_err(fs_error)?;
         let file = Arc::new(file);
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
-        Ok(Box::new(Opened { file, stat, at: 0 }))
+        Ok(Box::new(Opened::new(file, stat)))
     }
 
     fn properties(&self, path: &DavPath) -> FsResult<Arc<Props>> {
@@ -216,7 +223,10 @@ impl DavFileSystem for Files {
     fn get_prop<'a>(&'a self, path: &'a DavPath, prop: DavProp) -> FsFuture<'a, Vec<u8>> {
         let found = self.properties(path).and_then(|props| {
             let space = prop.namespace.as_deref().unwrap_or_default();
-            props.get(space, &prop.name).map(|prop| prop.xml.0.clone()).ok_or(FsError::NotFound)
+            let kept = props.get(space, &prop.name).ok_or(FsError::NotFound)?;
+            let name = Name { space: kept.space.clone(), local: kept.name.clone() };
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            Ok(kept.xml.0.clone())
         });
         Box::pin(ready(found))
     }
@@ -225,57 +235,6 @@ impl DavFileSystem for Files {
         // It takes what is used from the second number to tell what is free.
         let quota = self.tree.space().map(|(_, free)| (0, Some(free))).map_err(fs_error);
         Box::pin(ready(quota))
-    }
-}
-
-/// A file that is read.
-#[derive(Debug)]
-struct Opened {
-    file: Arc<File>,
-    stat: Stat,
-    at: u64,
-}
-
-impl DavFile for Opened {
-    fn metadata(&mut self) -> FsFuture<'_, Box<dyn DavMetaData>> {
-        Box::pin(ready(Ok(Meta::boxed(self.stat, false))))
-    }
-
-    fn write_buf(&mut self, _: Box<dyn bytes::Buf + Send>) -> FsFuture<'_, ()> {
-        Box::pin(ready(Err(FsError::Forbidden)))
-    }
-
-    fn write_bytes(&mut self, _: Bytes) -> FsFuture<'_, ()> {
-        Box::pin(ready(Err(FsError::Forbidden)))
-    }
-
-    fn read_bytes(&mut self, count: usize) -> FsFuture<'_, Bytes> {
-        let mut piece = vec![0; count.min(PIECE)];
-        let read = match self.file.read_at(&mut piece, self.at) {
-            // It has become shorter: dav-server would go on with zeros.
-            Ok(0) if count > 0 => Err(FsError::GeneralFailure),
-            Ok(length) => {
-                piece.truncate(length);
-                self.at += length as u64;
-                Ok(Bytes::from(piece))
-            }
-            Err(_) => Err(FsError::GeneralFailure),
-        };
-        Box::pin(ready(read))
-    }
-
-    fn seek(&mut self, position: SeekFrom) -> FsFuture<'_, u64> {
-        let at = match position {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(by) => self.stat.size.checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        self.at = at.unwrap_or(self.at);
-        Box::pin(ready(at.ok_or(FsError::GeneralFailure)))
-    }
-
-    fn flush(&mut self) -> FsFuture<'_, ()> {
-        Box::pin(ready(Ok(())))
     }
 }
 

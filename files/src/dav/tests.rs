@@ -3,6 +3,7 @@
 mod attacks;
 mod changes;
 mod content;
+mod findings;
 mod fuzz;
 mod locking;
 mod properties;

@@ -20,6 +20,9 @@ const ATTRIBUTES: usize = 1_024;
 /// So many namespaces are known at once: every element carries them all along.
 const NAMESPACES: usize = 32;
 
+/// Their names have at most so many bytes together.
+const SPACE: usize = 4 << 10;
+
 /// The namespace of WebDAV.
 pub(super) const DAV: &str = "DAV:";
 
@@ -32,6 +35,8 @@ pub(super) struct Shape {
     pub parts: Vec<Name>,
     /// What is in the parts.
     pub leaves: Vec<Name>,
+    /// How many elements there are.
+    pub elements: usize,
 }
 
 /// The name of an element.
@@ -68,7 +73,7 @@ pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
     let config = ParserConfig::new().ignore_comments(false);
     let mut reader = config.create_reader(body);
     let mut shape = Shape::default();
-    let (mut depth, mut elements, mut attributes_seen) = (0, 0, 0);
+    let (mut depth, mut attributes_seen) = (0, 0);
     loop {
         match reader.next().map_err(|_| Refusal::MALFORMED)? {
             XmlEvent::StartDocument { version, encoding, .. } => {
@@ -79,12 +84,13 @@ pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
             }
             XmlEvent::StartElement { name, attributes, namespace } => {
                 depth += 1;
-                elements += 1;
+                shape.elements += 1;
                 attributes_seen += attributes.len();
                 if depth > DEPTH
-                    || elements > ELEMENTS
+                    || shape.elements > ELEMENTS
                     || attributes_seen > ATTRIBUTES
                     || namespace.0.len() > NAMESPACES
+                    || namespace.0.values().map(String::len).sum::<usize>() > SPACE
                 {
                     return Err(Refusal::MALFORMED);
                 }
@@ -92,7 +98,7 @@ pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
                 let name = Name { space, local: name.local_name };
                 match depth {
                     // The parser takes several documents for one.
-                    1 if elements > 1 => return Err(Refusal::MALFORMED),
+                    1 if shape.elements > 1 => return Err(Refusal::MALFORMED),
                     1 => shape.root = name,
                     2 => shape.parts.push(name),
                     3 => shape.leaves.push(name),
@@ -144,6 +150,7 @@ mod tests {
             deep(7_000),
             wide(1_025),
             spaces(100),
+            format!("<a xmlns='{}'/>", "u".repeat(SPACE + 1)),
             "<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>".to_owned(),
             "<!doctype a><a/>".to_owned(),
             "<a>&b;</a>".to_owned(),

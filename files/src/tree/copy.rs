@@ -251,6 +251,7 @@ impl Tree {
         match self.rename_places(&source, &place, before.as_ref()) {
             // Another file system, mounted beneath the root.
             Err(Errno::XDEV) => {
+                self.survives_copying(from, &stat)?;
                 self.copy((from, to), overwrite, true)?;
                 self.remove_at(&source, &stat, true)
             }
@@ -289,6 +290,30 @@ impl Tree {
         let dir = place.dir.try_clone().map_err(|_| Errno::MFILE)?;
         self.discard(&Place { name: old, dir, path: place.path.clone() });
         Ok(())
+    }
+
+    /// Refuses to move by copying what a copy would leave a part of behind: it would be gone.
+    pub(super) fn survives_copying(&self, path: &Rel, stat: &Stat) -> Result<(), Failure> {
+        let lost = || {
+            let text = format!("{path} is or holds what cannot be moved to another file system");
+            Failure::new(Kind::Unsupported, text)
+                .with_hint("links, and what is neither file nor directory, stay where they are")
+        };
+        match stat.what {
+            What::File => return Ok(()),
+            What::Link | What::Other => return Err(lost()),
+            What::Directory => {}
+        }
+        let skipped = self.walk(path, DEPTH_LIMIT, &mut |visited| match visited
+            .listing
+            .stat(&visited.listed.name)
+            .map(|stat| stat.what)
+        {
+            Some(What::Directory) => Ok(true),
+            Some(What::File) => Ok(false),
+            Some(What::Link | What::Other) | None => Err(lost()),
+        })?;
+        if skipped > 0 { Err(lost()) } else { Ok(()) }
     }
 
     /// Refuses to move a directory if that would show what the rules hide in it.

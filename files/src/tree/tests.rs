@@ -368,6 +368,21 @@ fn copying_over_something_keeps_it_until_the_copy_is_whole() {
 }
 
 #[test]
+fn what_a_copy_leaves_out_is_not_moved_by_one() {
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir_all(place.at("plain/deep")).unwrap();
+    fs::write(place.at("plain/deep/file"), "x").unwrap();
+    fs::create_dir_all(place.at("links/deep")).unwrap();
+    symlink("file", place.at("links/deep/link")).unwrap();
+    let survives =
+        |path: &str| tree.survives_copying(&rel(path), &tree.stat_link(&rel(path)).unwrap());
+    assert!(survives("plain").is_ok() && survives("plain/deep/file").is_ok());
+    assert_eq!(kind(survives("links")), Kind::Unsupported);
+    assert_eq!(kind(survives("links/deep/link")), Kind::Unsupported);
+}
+
+#[test]
 fn limits_of_size_are_kept_while_it_is_written() {
     let place = Place::new();
     let tree = place.tree(Rules { writable: true, largest: 10, ..Rules::default() });

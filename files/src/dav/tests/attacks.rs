@@ -132,6 +132,10 @@ fn a_link_that_stays_inside_is_followed() {
     assert_eq!(world.ask("PUT", "/dav/file", &[], b"new").status, 204);
     assert_eq!(world.read("d/a").as_deref(), Some("new"));
     assert!(world.root().join("file").is_symlink());
+    assert_eq!(world.status("DELETE", "/dav/file/", &[]), 404);
+    assert_eq!(world.copy("MOVE", "/dav/dir/", "/dav/moved/", &[]), 201);
+    assert_eq!(world.status("DELETE", "/dav/moved/", &[]), 204);
+    assert_eq!(world.names(), ["d", "d/a", "file"]);
 }
 
 #[test]

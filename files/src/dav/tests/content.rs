@@ -18,6 +18,9 @@ fn a_file_is_sent_as_a_file() {
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("10"), 0));
     let same = world.ask("GET", "/dav/a.txt", &[("If-None-Match", &etag)], b"");
     assert_eq!((same.status, same.body.len(), same.header("content-length")), (304, 0, None));
+    let weak = format!("W/{etag}");
+    assert_eq!(world.status("GET", "/dav/a.txt", &[("If-None-Match", &weak)]), 304);
+    assert_eq!(world.status("GET", "/dav/a.txt", &[("If-Match", &weak)]), 412);
     assert_eq!(world.status("GET", "/dav/a.txt", &[("If-Match", "\"other\"")]), 412);
     assert_eq!(world.status("GET", "/dav/a.txt", &[("If-Match", &etag)]), 200);
     assert_eq!(world.status("GET", "/dav/none", &[]), 404);

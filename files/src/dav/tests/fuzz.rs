@@ -46,6 +46,27 @@ const TARGETS: &[&str] = &[
     "/dav/a%20b",
 ];
 
+const PLACES: &[&str] = &[
+    "",
+    "a",
+    "d",
+    "d/",
+    "d/b",
+    "d/e",
+    "d/e/c",
+    "new",
+    "out",
+    "in",
+    "fifo",
+    "up/secret",
+    "d/new",
+    "new/x",
+    "d/e/new",
+    "up",
+    "a%20b",
+    "d/e/new/y",
+];
+
 const HEADERS: &[(&str, &[&str])] = &[
     ("depth", &["0", "1", "infinity", "2"]),
     ("overwrite", &["T", "F", "x"]),
@@ -70,7 +91,7 @@ const HEADERS: &[(&str, &[&str])] = &[
             "<http://h/dav/d> (<TOKEN>)",
         ],
     ),
-    ("if-match", &["*", "\"0\"", "\"", "W/\"a\", \"b\""]),
+    ("if-match", &["*", "\"0\"", "\"", "\",\"", "W/\"a\", \"b\""]),
     ("if-none-match", &["*", "\"0\"", "\""]),
     ("if-modified-since", &["Sun, 06 Nov 1994 08:49:37 GMT", "x"]),
     ("if-unmodified-since", &["Sun, 06 Nov 2094 08:49:37 GMT", "Sat, 06 Nov 2094 08:49:37 GMT"]),
@@ -117,7 +138,7 @@ const BODIES: &[&str] = &[
 ];
 
 /// Takes what requests are made of from bytes.
-struct Dice<'a>(&'a [u8]);
+pub(super) struct Dice<'a>(pub(super) &'a [u8]);
 
 impl Dice<'_> {
     fn byte(&mut self) -> u8 {
@@ -147,20 +168,46 @@ impl Dice<'_> {
     }
 }
 
-fn request(dice: &mut Dice<'_>, token: &str) -> (Http, Vec<u8>) {
+pub(super) fn request(dice: &mut Dice<'_>, token: &str) -> (Http, Vec<u8>) {
+    // Most requests are nearly good: others do not come far.
+    let good = !dice.byte().is_multiple_of(4);
     let method = dice.one(METHODS).to_owned();
-    let target = String::from_utf8_lossy(&dice.text(TARGETS, token)).into_owned();
+    let target = match good {
+        true => format!("/dav/{}", dice.one(PLACES)).into_bytes(),
+        false => dice.text(TARGETS, token),
+    };
+    let target = String::from_utf8_lossy(&target).into_owned();
     let mut headers = Vec::new();
-    for _ in 0..dice.byte() % 5 {
-        let (name, values) = HEADERS[usize::from(dice.byte()) % HEADERS.len()];
-        let value = Blob(dice.text(values, token));
-        headers.push(Header { name: name.to_owned(), value });
+    let mut add = |name: &str, value: Vec<u8>| {
+        headers.push(Header { name: name.to_owned(), value: Blob(value) });
+    };
+    if good {
+        match &method[..] {
+            "COPY" | "MOVE" => {
+                add("destination", format!("/dav/{}", dice.one(PLACES)).into_bytes());
+            }
+            "UNLOCK" => add("lock-token", format!("<{token}>").into_bytes()),
+            "PROPFIND" => add("depth", dice.one(&["0", "1"]).as_bytes().to_vec()),
+            _ => {}
+        }
     }
-    let body = dice.text(BODIES, token);
+    let more = if good { dice.byte() % 2 } else { dice.byte() % 5 };
+    for _ in 0..more {
+        let (name, values) = HEADERS[usize::from(dice.byte()) % HEADERS.len()];
+        add(name, dice.text(values, token));
+    }
+    let body = match (good, &method[..]) {
+        (true, "PUT") => dice.one(BODIES).as_bytes().to_vec(),
+        (true, "PROPFIND") => dice.one(&BODIES[2..6]).as_bytes().to_vec(),
+        (true, "PROPPATCH") => dice.one(&BODIES[6..10]).as_bytes().to_vec(),
+        (true, "LOCK") => dice.one(&BODIES[10..12]).as_bytes().to_vec(),
+        (true, _) => Vec::new(),
+        (false, _) => dice.text(BODIES, token),
+    };
     (Http { method, target, headers }, body)
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let world = World::new();
     fill(&world);
     world
@@ -170,6 +217,13 @@ fn fill(world: &World) {
     world.write("a", "0123456789");
     world.write("d/b", "b");
     world.write("d/e/c", "c");
+    let _ = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        world.root().join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        0,
+    );
     for (target, link) in [("../secret", "out"), ("a", "in"), ("..", "up")] {
         let _ = std::fs::remove_file(world.root().join(link));
         let _ = std::os::unix::fs::symlink(target, world.root().join(link));
@@ -215,7 +269,7 @@ fn any_requests_are_answered() {
         WORLD.with_borrow_mut(|kept| {
             let world = kept.get_or_insert_with(world);
             // What is left of the one before may be anything.
-            if bytes.len() % 8 == 0 || world.names().len() > 100 {
+            if bytes.len().is_multiple_of(8) || world.names().len() > 100 {
                 *world = self::world();
             }
             play(world, bytes);

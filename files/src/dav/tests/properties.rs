@@ -13,6 +13,13 @@ fn set(prop: &str) -> Vec<u8> {
 }
 
 impl World {
+    /// Whether the file system that the test is on keeps attributes.
+    fn keeps(&self) -> bool {
+        let root = File::open(self.root()).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&root, "user.test", b"", flags) != Err(rustix::io::Errno::OPNOTSUPP)
+    }
+
     fn find(&self, path: &str, what: &str) -> String {
         let body = format!("<D:propfind xmlns:D=\"DAV:\" xmlns:u=\"u:\">{what}</D:propfind>");
         let got = self.ask("PROPFIND", path, &[("Depth", "0")], body.as_bytes());
@@ -25,6 +32,9 @@ impl World {
 #[test]
 fn what_a_client_said_of_a_file_goes_with_it() {
     let world = World::new();
+    if !world.keeps() {
+        return;
+    }
     world.write("d/a", "x");
     for path in ["/dav/d/a", "/dav/d", "/dav/"] {
         let got = world.ask("PROPPATCH", path, &[], &set("<u:p>one &lt; two</u:p>"));
@@ -99,9 +109,51 @@ fn a_listing_tells_what_is_there() {
         assert_eq!(got.text().contains("propfind-finite-depth"), expected == 403);
     }
     assert_eq!(world.status("PROPFIND", "/dav/", &[]), 403);
+    let many = format!(
+        "<D:propfind xmlns:D=\"DAV:\"><D:prop>{}</D:prop></D:propfind>",
+        "<D:x/>".repeat(129)
+    );
+    let got = world.ask("PROPFIND", "/dav/", &[("Depth", "1")], many.as_bytes());
+    assert_eq!(got.status, 400);
     for body in [&b"<a/>"[..], b"<D:propfind xmlns:D=\"DAV:\"/>", b"nonsense"] {
         assert_eq!(world.ask("PROPFIND", "/dav/", &[("Depth", "1")], body).status, 400);
     }
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let world = World::new();
+    if !world.keeps() {
+        return;
+    }
+    world.write("d/a", "x");
+    world.ask("PROPPATCH", "/dav/d/a", &[], &set("<u:p>one</u:p>"));
+    let body = b"<D:propfind xmlns:D=\"DAV:\" xmlns:u=\"u:\" xmlns:q=\"q:&lt;&quot;&amp;\"><D:prop>\
+        <D:getetag/><D:getcontentlength/><D:nonsense/><u:p/><q:r/><none xmlns=\"\"/></D:prop></D:propfind>";
+    let got = world.ask("PROPFIND", "/dav/d", &[("Depth", "1")], body);
+    assert_eq!(check(&got.body).unwrap().parts.len(), 2);
+    let (directory, file) = got.text().split_once("<D:href>/dav/d/a</D:href>").unwrap();
+    for (text, length, own) in [(directory, 1, 1), (file, 0, 0)] {
+        assert!(text.contains("HTTP/1.1 404 Not Found"));
+        let (_, missing) = text.rsplit_once("<D:propstat>").unwrap();
+        assert_eq!(missing.matches("<D:getcontentlength/>").count(), length, "{text}");
+        assert_eq!(missing.matches("<x:p xmlns:x=\"u:\"/>").count(), own, "{text}");
+        assert!(missing.contains("<D:nonsense/>") && missing.contains("<none xmlns=\"\"/>"));
+        assert!(missing.contains("<x:r xmlns:x=\"q:&lt;&quot;&amp;\"/>"), "{missing}");
+    }
+    let whole = world.find("/dav/d/a", "<D:prop><D:getetag/></D:prop>");
+    assert!(!whole.contains("404"));
+}
+
+#[test]
+fn a_name_to_show_is_not_kept() {
+    let world = World::new();
+    world.write("a", "x");
+    let got = world.ask("PROPPATCH", "/dav/a", &[], &set("<D:displayname>n</D:displayname>"));
+    assert!(got.text().contains("403 Forbidden"), "{}", got.text());
+    let remove = update("<D:remove><D:prop><D:displayname/></D:prop></D:remove>");
+    let got = world.ask("PROPPATCH", "/dav/a", &[], &remove);
+    assert!(got.text().contains("403 Forbidden"), "{}", got.text());
 }
 
 #[test]
