@@ -106,6 +106,12 @@ impl If {
         tokens
     }
 
+    /// Whether it is about states of files, and not only about locks.
+    pub(super) fn has_states(&self) -> bool {
+        let mut items = self.0.iter().flat_map(|list| &list.conditions);
+        items.any(|(_, item)| matches!(item, Item::Tag(_)))
+    }
+
     /// Whether it holds for a request about this path.
     pub(super) fn holds(&self, path: &Rel, state: &dyn State) -> bool {
         self.0.iter().any(|list| list.holds(path, state))

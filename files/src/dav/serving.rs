@@ -6,7 +6,7 @@ use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::What;
 
 use super::answer::{ALLOW, Answer, Refusal};
-use super::condition::State;
+use super::condition::{If, State};
 use super::filter::{Method, Request};
 use super::locks::{Locks, Touch};
 use crate::path::Rel;
@@ -33,7 +33,7 @@ pub(super) struct Serving<'a> {
 pub(super) struct Now {
     /// What is there: behind the link, if it is one.
     pub stat: Option<Stat>,
-    /// There were conditions.
+    /// There were conditions about its state.
     pub conditional: bool,
 }
 
@@ -119,7 +119,8 @@ impl Serving<'_> {
         if !reads && !request.conditions.hold(state) {
             return Err(Refusal::PRECONDITION);
         }
-        let conditional = request.conditions.are_given() || request.only_if.is_some();
+        let conditional =
+            request.conditions.are_given() || request.only_if.as_ref().is_some_and(If::has_states);
         Ok(Now { stat, conditional })
     }
 

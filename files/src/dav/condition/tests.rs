@@ -40,6 +40,8 @@ fn lists_are_alternatives_and_conditions_are_not() {
     }
     let tokens = parse("(<urn:t> Not <urn:u>) (<urn:t>)").unwrap().tokens();
     assert_eq!(tokens, ["urn:t", "urn:u"]);
+    assert!(!parse("(<urn:t>)").unwrap().has_states());
+    assert!(parse("(<urn:t>) (<urn:u> [\"a\"])").unwrap().has_states());
 }
 
 #[test]
