@@ -177,6 +177,8 @@ impl Undo {
                 None => kept.records.push_back(record),
             }
         }
+        // What has no steps was not made.
+        kept.records.retain(|record| !record.steps.is_empty());
         *undo.kept() = kept;
         let mut kept = undo.kept();
         undo.forget(&mut kept);
@@ -293,6 +295,17 @@ impl Undo {
         record.steps = steps.to_vec();
         let record = record.clone();
         self.append(&record)
+    }
+
+    /// A change that was written down was not made after all.
+    pub(crate) fn void(&self, change: u64) {
+        let mut kept = self.kept();
+        kept.records.retain(|record| record.change != change);
+        let (verb, who) = (String::new(), String::new());
+        let record = Record { change, verb, who, time: now(), steps: Vec::new(), undone: false };
+        // If this is not written, the change is one that does not fit what is there.
+        let _ = self.append(&record);
+        self.collect(&mut kept);
     }
 
     /// The changes, the latest first.

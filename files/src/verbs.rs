@@ -102,8 +102,10 @@ fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, Stop> {
 fn remove_one(desk: &Desk<'_>, remove: &Remove) -> Result<Done, Stop> {
     let path = Rel::parse(&remove.path)?;
     desk.tree.place_to_change(&path)?;
-    let change = Keeper::new(desk, "remove", remove.undo).removing(&path)?;
-    desk.tree.remove(&path, remove.recursive.unwrap_or(false), remove.revision)?;
+    let keeper = Keeper::new(desk, "remove", remove.undo);
+    let change = keeper.removing(&path)?;
+    let removed = desk.tree.remove(&path, remove.recursive.unwrap_or(false), remove.revision);
+    keeper.settled(change, removed)?;
     Ok(Done { change, ..Done::default() })
 }
 
@@ -113,12 +115,14 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
     let (overwrite, moved) = (copy.overwrite.unwrap_or(false), copy.moved.unwrap_or(false));
     tree.place_to_change(&to)?;
     let verb = if moved { "move" } else { "copy" };
-    let change = Keeper::new(desk, verb, copy.undo).arriving(&from, &to, moved)?;
+    let keeper = Keeper::new(desk, verb, copy.undo);
+    let change = keeper.arriving(&from, &to, moved)?;
     let mut done = Done { change, ..Done::default() };
     if moved {
-        tree.rename(&from, &to, overwrite)?;
+        keeper.settled(change, tree.rename(&from, &to, overwrite))?;
     } else {
-        let copied = tree.copy((&from, &to), overwrite, copy.recursive.unwrap_or(false))?;
+        let copied = tree.copy((&from, &to), overwrite, copy.recursive.unwrap_or(false));
+        let copied = keeper.settled(change, copied)?;
         done.count = Some(copied.files);
         done.bytes = Some(copied.bytes);
         done.skipped = (copied.skipped > 0).then_some(copied.skipped);

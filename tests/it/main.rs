@@ -7,6 +7,7 @@ mod blind_relay;
 mod catalogue;
 mod cli;
 mod enroll;
+mod files;
 mod files_attacks;
 mod hostile_relay;
 mod mcp;

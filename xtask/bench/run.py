@@ -8,7 +8,7 @@ Everything listens on loopback and ends with the script. Peers need: sshd, ssh, 
 pty-mcp (pip). dropbear takes keys from the user's home only: ours is added there, and removed again."""
 import argparse, hashlib, json, os, pty, pwd, random, select, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
-import far
+import far, files
 
 TURN = 20
 
@@ -38,6 +38,8 @@ class Farwire:
         self.programs, self.work, self.children, self.hosts = programs, work, [], hosts
         os.makedirs(work, exist_ok=True)
         self.home = f"{work}/bridge"
+        self.root = f"{work}/root"
+        os.makedirs(self.root, exist_ok=True)
         relay = self.start([*hosts.get("relay", []), f"{programs}/farwire-relay", "serve", "--listen", listen,
                             "--http", "127.0.0.1:0", "--data", f"{work}/relay"], stdout=subprocess.PIPE)
         self.relay = relay.pid
@@ -51,7 +53,8 @@ class Farwire:
         enroll.stdin.close()
         while enroll.poll() is None:
             self.cli(["servers"])
-        self.agent = self.start([*at, f"{programs}/farwire-agent", "run", "--state", f"{work}/agent"]).pid
+        self.agent = self.start([*at, f"{programs}/farwire-agent", "run", "--state", f"{work}/agent",
+                                "--fs-root", f"root={self.root}:rw"]).pid
         while b"online" not in self.cli(["servers"]):
             pass
 
@@ -117,14 +120,15 @@ class Ssh:
         for port in ports:
             config = f"{work}/sshd{port}"
             open(config, "w").write(f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work}/host\nAuthorizedKeysFile {work}/id.pub\n"
-                                    f"PidFile none\nStrictModes no\nUsePAM yes\nPermitRootLogin yes\nMaxStartups 200\n")
+                                    f"PidFile none\nSubsystem sftp internal-sftp\nStrictModes no\nUsePAM yes\nPermitRootLogin yes\nMaxStartups 200\n")
             self.children.append(subprocess.Popen([sshd, "-D", "-f", config], stderr=subprocess.DEVNULL))
         common = f"User {user}\nIdentityFile {work}/id\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile {work}/known\nLogLevel ERROR\n"
         jump = f"ProxyCommand ssh -F {work}/config -W %h:%p hop\nHostName 127.0.0.1\nPort {ports[0]}\n"
-        open(f"{work}/config", "w").write(f"Host hop\nHostName 127.0.0.1\nPort {ports[1]}\nHost jump\n{jump}Host cm\n{jump}"
+        open(f"{work}/config", "w").write(f"Host hop\nHostName 127.0.0.1\nPort {ports[1]}\nHost direct\nHostName 127.0.0.1\nPort {ports[1]}\nControlPath {work}/cmd\nHost jump\n{jump}Host cm\n{jump}"
                                           f"ControlPath {work}/cm\nHost *\n{common}")
         wait_port(ports)
         master = subprocess.run(["ssh", "-F", f"{work}/config", "-o", "ControlMaster=yes", "-fN", "cm"])
+        subprocess.run(["ssh", "-F", f"{work}/config", "-o", "ControlMaster=yes", "-fN", "direct"])
         if master.returncode == 0:
             self.systems["OpenSSH jump, ControlMaster"] = ["ssh", "-F", f"{work}/config", "cm"]
             self.systems["OpenSSH jump, cold"] = ["ssh", "-F", f"{work}/config", "jump"]
@@ -160,7 +164,8 @@ class Ssh:
             os.unlink(self.keys)
         elif self.keys:
             open(self.keys, "wb").write(self.before)
-        subprocess.run(["ssh", "-F", f"{self.work}/config", "-O", "exit", "cm"], capture_output=True)
+        for host in ("cm", "direct"):
+            subprocess.run(["ssh", "-F", f"{self.work}/config", "-O", "exit", host], capture_output=True)
         for child in self.children:
             child.kill()
 
@@ -359,7 +364,7 @@ def living_shell(args, farwire, ssh, rows, row):
             client.child.kill()
 
 
-PARTS = ("idle", "mcp", "oneshot", "bulk", "terminal", "shell", "echo", "memory", "swarm")
+PARTS = ("idle", "mcp", "oneshot", "bulk", "terminal", "shell", "echo", "memory", "files", "swarm")
 
 # In network namespaces, as root; see far.py.
 FAR = ("loss", "rate", "rebind")
@@ -415,6 +420,7 @@ def measure(args, work, farwire, ssh, rows):
          "oneshot": lambda: oneshot(args, farwire, ssh, row), "bulk": lambda: bulk_pipe(farwire, ssh, path, row),
          "terminal": lambda: bulk_terminal(farwire, ssh, path, rows, row), "shell": lambda: living_shell(args, farwire, ssh, rows, row),
          "echo": lambda: echo(args, farwire, ssh, rows, row), "memory": lambda: memory(farwire, rows),
+         "files": lambda: files.measure(args, work, farwire, ssh, row),
          "swarm": lambda: swarm(args, rows)}[part]()
 
 

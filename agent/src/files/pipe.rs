@@ -38,9 +38,9 @@ impl Pipe {
     }
 
     /// Sends a packet, once there is room.
-    pub(crate) async fn send(&self, kind: u8, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let send = |socket: &Arc<OwnedFd>| {
-            packet::send_parts(socket.as_fd(), [&[kind], bytes], &[], SendFlags::DONTWAIT)
+            packet::send_with(socket.as_fd(), bytes, &[], SendFlags::DONTWAIT)
         };
         self.socket.async_io(Interest::WRITABLE, send).await
     }

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_secs(10);
 
 /// After so many short lives the wait between them is longest: 100 ms, doubled each time.
-const DOUBLINGS: u32 = 7;
+const DOUBLINGS: u32 = 4;
 
 /// One root.
 #[derive(Debug)]

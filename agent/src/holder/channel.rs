@@ -117,7 +117,7 @@ fn peer(socket: &OwnedFd) -> io::Result<u32> {
 }
 
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    packet::send_parts(socket, [bytes, &[]], descriptors, SendFlags::DONTWAIT)
+    packet::send_with(socket, bytes, descriptors, SendFlags::DONTWAIT)
 }
 
 /// Whether there will be room later.

@@ -10,13 +10,13 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::pin::pin;
 
-use bytes::BytesMut;
-use farwire_files::worker::packet::{CONTENT as PIECE, DATA, END, FILE, MESSAGE, PACKET, Packet};
+use bytes::Bytes;
+use farwire_files::worker::packet::{DATA, END, FILE, MESSAGE, PACKET, PART, Packet, pop, push};
 use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
 use farwire_protocol::cbor;
 use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::streams::files::{CONTENT, Enter};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -74,63 +74,52 @@ where
     R: AsyncRead + Unpin + Send,
 {
     let mut counts = Counts::default();
-    let mut content = BytesMut::with_capacity(PIECE);
-    let mut next = Some(reader.next().await?);
+    let mut packet = Vec::with_capacity(PACKET);
     loop {
-        let frame = match next.take() {
-            Some(frame) => frame,
-            None => reader.next().await?,
-        };
+        let mut frame = Some(reader.next().await?);
         context.link.heard();
-        match (frame.kind, frame.last) {
-            (FrameKind::Data, _) if frame.channel == CONTENT => {
-                let counted = counts.add(CONTENT, frame.payload.len());
-                counted.ok_or_else(|| Failure::new(Kind::ProtocolViolation, "too much content"))?;
-                content.extend_from_slice(&frame.payload);
-                // What has come already goes in one packet.
-                while content.len() + farwire_protocol::frame::PAYLOAD <= PIECE {
-                    match reader.buffered()? {
-                        Some(more) if is_content(&more) => {
-                            let counted = counts.add(CONTENT, more.payload.len());
-                            counted.ok_or_else(|| {
-                                Failure::new(Kind::ProtocolViolation, "too much content")
-                            })?;
-                            content.extend_from_slice(&more.payload);
-                        }
-                        other => {
-                            next = other;
-                            break;
-                        }
-                    }
-                }
-                if pipe.send(DATA, &content).await.is_err() {
-                    return Ok(());
-                }
-                content.clear();
-            }
-            (FrameKind::Control, false) => {
-                if pipe.send(MESSAGE, &frame.payload).await.is_err() {
-                    return Ok(());
-                }
-            }
-            (FrameKind::Control, true) => {
-                let end: End = read(&frame.payload).map_err(|error| {
-                    Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
-                })?;
-                counts.check(&end.ends).map_err(|error| {
-                    Failure::caused(Kind::StreamTruncated, "the content does not add up", &error)
-                })?;
+        // What has come already goes in one packet.
+        while let Some(next) = frame.take() {
+            let last = part(&next, &mut packet, &mut counts)?;
+            if last {
                 // A worker that is gone has said why, or its silence is noticed by who listens to it.
-                let _ = pipe.send(END, &[]).await;
+                let _ = pipe.send(&packet).await;
                 return Ok(());
             }
-            _ => return Err(Failure::new(Kind::ProtocolViolation, "an unexpected frame")),
+            if packet.len() + PART + PAYLOAD > PACKET {
+                break;
+            }
+            frame = reader.buffered()?;
         }
+        if pipe.send(&packet).await.is_err() {
+            return Ok(());
+        }
+        packet.clear();
     }
 }
 
-fn is_content(frame: &Frame) -> bool {
-    frame.kind == FrameKind::Data && frame.channel == CONTENT
+/// Adds a frame to a packet; says whether it was the last.
+fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool, Failure> {
+    match (frame.kind, frame.last) {
+        (FrameKind::Data, _) if frame.channel == CONTENT => {
+            let counted = counts.add(CONTENT, frame.payload.len());
+            counted.ok_or_else(|| Failure::new(Kind::ProtocolViolation, "too much content"))?;
+            push(packet, DATA, &frame.payload);
+        }
+        (FrameKind::Control, false) => push(packet, MESSAGE, &frame.payload),
+        (FrameKind::Control, true) => {
+            let end: End = read(&frame.payload).map_err(|error| {
+                Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
+            })?;
+            counts.check(&end.ends).map_err(|error| {
+                Failure::caused(Kind::StreamTruncated, "the content does not add up", &error)
+            })?;
+            push(packet, END, &[]);
+            return Ok(true);
+        }
+        _ => return Err(Failure::new(Kind::ProtocolViolation, "an unexpected frame")),
+    }
+    Ok(false)
 }
 
 /// Seals what the worker says, until it has said all.
@@ -149,22 +138,27 @@ where
             other => other.map_err(ended)?,
         };
         let Packet { bytes, descriptors } = packet.ok_or_else(gone)?;
-        let (kind, bytes) = bytes.split_first().ok_or_else(gone)?;
-        match *kind {
-            MESSAGE => writer.message(bytes),
-            DATA => {
-                writer.data(CONTENT, bytes);
-                add(&mut counts, bytes.len())?;
+        let mut file = descriptors.into_iter().next().map(File::from);
+        let mut bytes = Bytes::from(bytes);
+        while !bytes.is_empty() {
+            let (kind, part) = pop(&mut bytes).ok_or_else(gone)?;
+            match kind {
+                MESSAGE if part.len() <= PAYLOAD => writer.message(&part),
+                DATA => {
+                    writer.data(CONTENT, &part);
+                    add(&mut counts, part.len())?;
+                }
+                FILE => {
+                    let file = file.take().ok_or_else(gone)?;
+                    let place = place(&part).ok_or_else(gone)?;
+                    send_file(file, place, (writer, &mut counts)).await?;
+                }
+                END => {
+                    writer.end(&message(&End { ends: counts.offsets(), ..End::default() }));
+                    return writer.finish().await.map_err(|_| lost());
+                }
+                _ => return Err(gone()),
             }
-            FILE => {
-                let file = descriptors.into_iter().next().map(File::from).ok_or_else(gone)?;
-                send_file(file, part(bytes).ok_or_else(gone)?, (writer, &mut counts)).await?;
-            }
-            END => {
-                writer.end(&message(&End { ends: counts.offsets(), ..End::default() }));
-                return writer.finish().await.map_err(|_| lost());
-            }
-            _ => return Err(gone()),
         }
         if writer.waiting() >= BATCH {
             writer.flush().await.map_err(|_| lost())?;
@@ -177,7 +171,7 @@ fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
 }
 
 /// Offset and length of a part of a file.
-fn part(bytes: &[u8]) -> Option<(u64, u64)> {
+fn place(bytes: &[u8]) -> Option<(u64, u64)> {
     let (offset, length) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*offset), u64::from_be_bytes(length.try_into().ok()?)))
 }

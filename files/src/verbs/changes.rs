@@ -151,6 +151,18 @@ impl<'a> Keeper<'a> {
         self.record(undo, vec![step])
     }
 
+    /// Passes on how a change came out. One that was not made is not kept.
+    pub(super) fn settled<T>(
+        &self,
+        change: Option<u64>,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let (Some(change), Some(undo), Err(_)) = (change, self.undo, &result) {
+            undo.void(change);
+        }
+        result
+    }
+
     fn step(&self, path: &Rel, before: Was, after: Was) -> Step {
         let path = Blob(self.desk.tree.outer(path).as_bytes().to_vec());
         Step { path, before, after, moved_from: None }

@@ -59,8 +59,8 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
         let stat = draft.commit_with(|before, mode| {
             change = keeper.replacing(&path, before, (&written, mode))?;
             Ok(())
-        })?;
-        entry = stat.entry(path.as_bytes());
+        });
+        entry = keeper.settled(change, stat)?.entry(path.as_bytes());
     }
     peer.data(diff(&before, &after).as_bytes())?;
     Ok(Done { entry: Some(entry), count: Some(count), change, ..Done::default() })

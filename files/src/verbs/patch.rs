@@ -179,7 +179,18 @@ fn carry_out(
             .or_else(|| result.before.as_ref().map(|(_, stat)| stat.mode & 0o777))
             .unwrap_or(0o644),
     });
-    let change = Keeper::new(desk, "patch", undo).planned(planned)?;
+    let keeper = Keeper::new(desk, "patch", undo);
+    let change = keeper.planned(planned)?;
+    keeper.settled(change, put_all(desk, results, drafts))?;
+    Ok(change)
+}
+
+/// Puts all files in their places, or back those before one that cannot be.
+fn put_all(
+    desk: &Desk<'_>,
+    results: &[Target],
+    drafts: Vec<Option<Draft<'_>>>,
+) -> Result<(), Failure> {
     for (at, (result, draft)) in results.iter().zip(drafts).enumerate() {
         let revision = result.before.as_ref().map(|(_, stat)| stat.revision);
         let put = match draft {
@@ -200,7 +211,7 @@ fn carry_out(
             });
         }
     }
-    Ok(change)
+    Ok(())
 }
 
 /// What stands before the paths of a diff.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use farwire_protocol::cbor::Blob;
@@ -40,8 +40,11 @@ const CONTEXT: u32 = 50;
 /// What a line takes in a message besides its path and its text.
 const OVERHEAD: usize = 24;
 
-/// So many files wait for a thread.
-const WAITING: usize = 512;
+/// So many files are handed to a thread at once.
+const HANDFUL: usize = 64;
+
+/// So many handfuls wait for a thread.
+const WAITING: usize = 16;
 
 /// A file to be searched: its name in a directory, and its path.
 #[derive(Debug)]
@@ -107,7 +110,7 @@ fn beneath(
 ) -> Result<Done, Stop> {
     let threads =
         std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8);
-    let (jobs, queue) = sync_channel::<Job>(WAITING);
+    let (jobs, queue) = sync_channel::<Vec<Job>>(WAITING);
     let queue = Mutex::new(queue);
     let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
     std::thread::scope(|scope| {
@@ -140,10 +143,11 @@ fn walk(
     tree: &Tree,
     (path, globs, mut tidy): (&Rel, &Globs, Option<Tidy>),
     asked: &Asked,
-    jobs: &SyncSender<Job>,
+    jobs: &SyncSender<Vec<Job>>,
 ) -> Result<(u64, u64), Failure> {
     let mut files = 0;
     let enough = || Failure::new(Kind::Cancelled, "enough");
+    let mut handful = Vec::with_capacity(HANDFUL);
     let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
         if asked.enough.load(Ordering::Relaxed) {
             return Err(enough());
@@ -162,23 +166,17 @@ fn walk(
                 let directory = visited.listing.handle();
                 let job =
                     Job { directory, name: name.clone(), path: path.join(visited.at.as_bytes()) };
-                let mut waiting = Some(job);
-                while let Some(job) = waiting.take() {
-                    waiting = match jobs.try_send(job) {
-                        Ok(()) => None,
-                        Err(TrySendError::Disconnected(_)) => return Err(enough()),
-                        // All threads are busy: this one waits with the rest of it.
-                        Err(TrySendError::Full(job)) => {
-                            jobs.send(job).map_err(|_| enough())?;
-                            None
-                        }
-                    };
+                handful.push(job);
+                if handful.len() >= HANDFUL {
+                    jobs.send(std::mem::take(&mut handful)).map_err(|_| enough())?;
                 }
                 Ok(false)
             }
             _ => Ok(false),
         }
     });
+    // Who has enough does not take it.
+    let _ = jobs.send(handful);
     match walked {
         Ok(skipped) => Ok((files, skipped)),
         Err(failure) if failure.kind == Kind::Cancelled => Ok((files, 0)),
@@ -210,21 +208,23 @@ impl Asked {
     }
 
     /// Searches one file after the other.
-    fn work(&self, queue: &Mutex<Receiver<Job>>, groups: &SyncSender<Vec<Match>>) {
+    fn work(&self, queue: &Mutex<Receiver<Vec<Job>>>, groups: &SyncSender<Vec<Match>>) {
         let mut searcher = self.searcher();
         loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Job { directory, name, path }) = job else { return };
-            // When there is enough, the rest is only taken from the queue.
-            if self.enough.load(Ordering::Relaxed) {
-                continue;
-            }
-            match open_in(&directory, &name) {
-                Ok(file) => self.look(&mut searcher, &file, &path, &mut |group| {
-                    // Who listens takes all that comes.
-                    let _ = groups.send(group);
-                }),
-                Err(_) => _ = self.unread.fetch_add(1, Ordering::Relaxed),
+            let handful = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(handful) = handful else { return };
+            for Job { directory, name, path } in handful {
+                // When there is enough, the rest is only taken from the queue.
+                if self.enough.load(Ordering::Relaxed) {
+                    break;
+                }
+                match open_in(&directory, &name) {
+                    Ok(file) => self.look(&mut searcher, &file, &path, &mut |group| {
+                        // Who listens takes all that comes.
+                        let _ = groups.send(group);
+                    }),
+                    Err(_) => _ = self.unread.fetch_add(1, Ordering::Relaxed),
+                }
             }
         }
     }

@@ -68,6 +68,8 @@ struct Level {
     own: Option<Gitignore>,
     /// It is in a git repository.
     repository: bool,
+    /// Neither it nor those above it have patterns.
+    empty: bool,
     above: Option<Arc<Self>>,
 }
 
@@ -76,6 +78,8 @@ struct Level {
 pub(super) struct Tidy {
     start: Rel,
     levels: HashMap<Rel, Arc<Level>>,
+    /// The directory that was looked at last, from the start, and its level.
+    latest: Option<(Vec<u8>, Arc<Level>)>,
 }
 
 impl Tidy {
@@ -91,7 +95,7 @@ impl Tidy {
             path = path.join(name);
         }
         let levels = above.map(|level| (path_above(start), level));
-        Self { start: start.clone(), levels: levels.into_iter().collect() }
+        Self { start: start.clone(), levels: levels.into_iter().collect(), latest: None }
     }
 
     /// Whether a walk goes past this.
@@ -99,21 +103,37 @@ impl Tidy {
         if visited.listed.name.starts_with(b".") {
             return true;
         }
-        let path = self.start.join(visited.at.as_bytes());
-        let above = path_above(&path);
-        let level = match self.levels.get(&above) {
-            Some(level) => level.clone(),
-            None => {
-                let outer =
-                    self.levels.get(&path_above(&above)).filter(|_| !above.is_root()).cloned();
-                let level = Level::read(visited.listing, &above, outer);
-                self.levels.insert(above, level.clone());
+        let at = visited.at.as_bytes();
+        let beside = at.strip_suffix(visited.listed.name.as_slice()).unwrap_or(at);
+        let path = self.start.join(at);
+        let level = match &self.latest {
+            // Most of what a walk comes to is beside what it came to before.
+            Some((latest, level)) if latest == beside => level.clone(),
+            _ => {
+                let level = self.level(visited, path_above(&path));
+                self.latest = Some((beside.to_vec(), level.clone()));
                 level
             }
         };
+        if level.empty {
+            return false;
+        }
         let directory =
             visited.listed.what == Some(farwire_protocol::streams::files::What::Directory);
         level.ignores(&path, directory)
+    }
+}
+
+impl Tidy {
+    /// The patterns of a directory that a walk is in.
+    fn level(&mut self, visited: &Visited<'_>, above: Rel) -> Arc<Level> {
+        if let Some(level) = self.levels.get(&above) {
+            return level.clone();
+        }
+        let outer = self.levels.get(&path_above(&above)).filter(|_| !above.is_root()).cloned();
+        let level = Level::read(visited.listing, &above, outer);
+        self.levels.insert(above, level.clone());
+        level
     }
 }
 
@@ -127,7 +147,9 @@ impl Level {
             above.as_ref().is_some_and(|level| level.repository) || listing.stat(b".git").is_some();
         let git = repository.then(|| patterns(listing, path, b".gitignore")).flatten();
         let own = patterns(listing, path, b".ignore");
-        Arc::new(Self { git, own, repository, above })
+        let empty =
+            git.is_none() && own.is_none() && above.as_ref().is_none_or(|level| level.empty);
+        Arc::new(Self { git, own, repository, empty, above })
     }
 
     fn ignores(&self, path: &Rel, directory: bool) -> bool {

@@ -75,10 +75,11 @@ fn replace(
     let keeper = Keeper::new(desk, "write", write.undo);
     let written = draft.file().try_clone();
     let written = written.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
-    Ok(draft.commit_with(|before, mode| {
+    let stat = draft.commit_with(|before, mode| {
         *change = keeper.replacing(path, before, (&written, mode))?;
         Ok(())
-    })?)
+    });
+    Ok(keeper.settled(*change, stat)?)
 }
 
 /// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.

@@ -1,13 +1,15 @@
 //! Packets between the agent and its other processes: a Unix socket that keeps packets whole, and takes
 //! descriptors along.
 //!
-//! On the socket of a stream the first byte says what a packet is: a message of the stream, content, a part
-//! of a file that the agent is to send by itself, or the end.
+//! A packet on the socket of a stream is a row of parts: one byte that says what it is, its length in four
+//! bytes, the highest first, and its bytes. A small question and its content are one packet, and so is a small
+//! answer: whoever gets it is woken once.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -24,10 +26,32 @@ pub const CONTENT: usize = 64 << 10;
 pub const MESSAGE: u8 = 1;
 /// Content.
 pub const DATA: u8 = 2;
-/// A part of the file that comes with it: offset and length, eight bytes each, the highest first.
+/// A part of the file that comes with the packet, whose last part it is: offset and length, eight bytes each,
+/// the highest first.
 pub const FILE: u8 = 3;
 /// The bridge has said all, or the worker has.
 pub const END: u8 = 4;
+
+/// What stands before the bytes of a part.
+pub const PART: usize = 5;
+
+/// Adds a part to a packet.
+pub fn push(packet: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    packet.push(kind);
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(bytes);
+}
+
+/// Takes the first part off a packet: what it is, and its bytes. `None` if the packet is none.
+pub fn pop(packet: &mut Bytes) -> Option<(u8, Bytes)> {
+    let (head, _) = packet.split_first_chunk::<PART>()?;
+    let &[kind, a, b, c, d] = head;
+    let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+    let end = PART.checked_add(length).filter(|end| *end <= packet.len())?;
+    let part = packet.split_to(end).split_off(PART);
+    Some((kind, part))
+}
 
 /// No packet carries more descriptors.
 const DESCRIPTORS: usize = 4;
@@ -75,13 +99,13 @@ pub fn receive_with(
 
 /// Sends a packet; waits for room.
 pub fn send(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    send_parts(socket.as_fd(), [bytes, &[]], descriptors, SendFlags::empty())
+    send_with(socket.as_fd(), bytes, descriptors, SendFlags::empty())
 }
 
-/// The same from two parts, and with flags.
-pub fn send_parts(
+/// The same with flags, such as not to wait.
+pub fn send_with(
     socket: BorrowedFd<'_>,
-    [head, rest]: [&[u8]; 2],
+    bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
     flags: SendFlags,
 ) -> io::Result<()> {
@@ -90,8 +114,36 @@ pub fn send_parts(
     if !descriptors.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }
-    let parts = [IoSlice::new(head), IoSlice::new(rest)];
     let flags = flags | SendFlags::NOSIGNAL;
-    rustix::io::retry_on_intr(|| sendmsg(socket, &parts, &mut ancillary, flags))?;
+    rustix::io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_out_as_they_went_in() {
+        let mut packet = Vec::new();
+        push(&mut packet, MESSAGE, b"one");
+        push(&mut packet, END, b"");
+        push(&mut packet, DATA, &[7; CONTENT]);
+        assert!(packet.len() <= PACKET);
+        let mut packet = Bytes::from(packet);
+        assert_eq!(pop(&mut packet).unwrap(), (MESSAGE, Bytes::from_static(b"one")));
+        assert_eq!(pop(&mut packet).unwrap(), (END, Bytes::new()));
+        assert_eq!(pop(&mut packet).unwrap(), (DATA, Bytes::from(vec![7; CONTENT])));
+        assert!(packet.is_empty() && pop(&mut packet).is_none());
+    }
+
+    #[test]
+    fn any_bytes_are_parts_or_none() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let mut packet = Bytes::copy_from_slice(bytes);
+            while let Some((_, part)) = pop(&mut packet) {
+                assert!(part.len() + PART <= bytes.len());
+            }
+        });
+    }
 }

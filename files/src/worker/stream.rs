@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::PAYLOAD;
 use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::SendFlags;
 
 use super::Shared;
 use super::message::Serve;
-use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET};
+use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
 use crate::peer::{Broken, Peer};
 use crate::tree::Tree;
@@ -25,6 +25,9 @@ use crate::verbs::{self, Desk, Stop};
 
 /// Content that does not come for so long is not waited for any more: it holds a thread.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// A part of a file that is not larger is read here.
+const SMALL: u64 = 32 << 10;
 
 /// One stream.
 #[derive(Debug)]
@@ -36,10 +39,12 @@ pub(super) struct Stream {
     who: String,
     greeting: Option<ToBridge>,
     buffer: Vec<u8>,
+    /// What has come and has not been looked at.
+    came: Bytes,
+    /// What is said and has not been sent.
+    said: Vec<u8>,
     /// What of the question's content has come.
     content: Content,
-    /// The agent has been told that it is over.
-    over: bool,
 }
 
 /// How far the content of a question is.
@@ -76,20 +81,18 @@ impl Stream {
         let buffer = vec![0; PACKET];
         let (undo, who) = (shared.undo.clone(), serve.who.clone());
         let content = Content::Whole;
-        Self { socket, tree, dav, undo, who, greeting, buffer, content, over: false }
+        let (came, said) = (Bytes::new(), Vec::new());
+        Self { socket, tree, dav, undo, who, greeting, buffer, came, said, content }
     }
 
     /// Tells a stream that there is nothing for it.
     pub(super) fn refuse(socket: &OwnedFd, failure: Failure) {
         let done = ToBridge::Done(Box::new(Done::failed(failure)));
+        let mut said = Vec::new();
+        packet::push(&mut said, MESSAGE, &message(&done));
+        packet::push(&mut said, END, &[]);
         // Nobody may listen.
-        let _ = packet::send_parts(
-            socket.as_fd(),
-            [&[MESSAGE], &message(&done)],
-            &[],
-            SendFlags::empty(),
-        );
-        let _ = packet::send(socket, &[END], &[]);
+        let _ = packet::send(socket, &said, &[]);
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
@@ -98,19 +101,26 @@ impl Stream {
 
     /// Says what was entered. The first thing that is said.
     pub(super) fn greet(&mut self) -> Next {
-        match self.greeting.take().map(|greeting| self.say(&greeting)) {
-            None | Some(Ok(())) => Next::Waits,
-            Some(Err(Broken)) => Next::Over,
-        }
+        let greeted = match self.greeting.take() {
+            Some(greeting) => self.say(&greeting).and_then(|()| self.flush()),
+            None => Ok(()),
+        };
+        if greeted.is_ok() { Next::Waits } else { Next::Over }
+    }
+
+    /// Whether the next question is there already.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.came.is_empty()
     }
 
     /// Answers the question that waits.
     pub(super) fn serve(&mut self) -> Next {
-        let Some((kind, bytes)) = self.packet() else { return Next::Over };
+        let Some((kind, bytes)) = self.part() else { return Next::Over };
         let asked = match kind {
             END => {
+                packet::push(&mut self.said, END, &[]);
                 // The agent closes when it has read this.
-                let _ = packet::send(&self.socket, &[END], &[]);
+                let _ = self.flush();
                 return Next::Over;
             }
             MESSAGE => read::<ToAgent>(&bytes).ok(),
@@ -141,9 +151,11 @@ impl Stream {
             // What is left of the content is not wanted, and comes nevertheless.
             let _ = self.content();
         }
-        let told =
-            self.content != Content::Gone && self.say(&ToBridge::Done(Box::new(done))).is_ok();
-        if told && !self.over { Next::Waits } else { Next::Over }
+        let done = ToBridge::Done(Box::new(done));
+        let told = self.content != Content::Gone && self.say(&done).is_ok();
+        // Who asked several things at once is answered at once.
+        let told = told && (self.is_asked() || self.flush().is_ok());
+        if told { Next::Waits } else { Next::Over }
     }
 
     fn answer(&mut self, ask: &Ask) -> Result<Done, Stop> {
@@ -161,26 +173,44 @@ impl Stream {
         Ok(Done::default())
     }
 
-    /// The next packet: what it is, and what it carries. `None` when nothing comes any more.
-    fn packet(&mut self) -> Option<(u8, Bytes)> {
-        let received = packet::receive(&self.socket, &mut self.buffer).ok().flatten()?;
-        let mut bytes = Bytes::from(received.bytes);
-        let kind = bytes.split_to(1);
-        Some((*kind.first()?, bytes))
+    /// The next part: what it is, and what it carries. `None` when nothing comes any more.
+    fn part(&mut self) -> Option<(u8, Bytes)> {
+        if self.came.is_empty() {
+            self.flush().ok()?;
+            let received = packet::receive(&self.socket, &mut self.buffer).ok().flatten()?;
+            self.came = Bytes::from(received.bytes);
+        }
+        packet::pop(&mut self.came)
     }
 
     /// Waits for content, but not for ever.
-    fn comes(&self) -> bool {
+    fn comes(&mut self) -> bool {
+        if self.flush().is_err() {
+            return false;
+        }
         let seconds = i64::try_from(STALLED.as_secs()).unwrap_or(i64::MAX);
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
         matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))), Ok(1..))
     }
 
-    /// Sends a packet.
-    fn send(&self, kind: u8, bytes: &[u8]) -> Result<(), Broken> {
-        packet::send_parts(self.socket.as_fd(), [&[kind], bytes], &[], SendFlags::empty())
-            .map_err(|_| Broken)
+    /// Adds a part to what is said; sends what is there before, if both do not fit a packet.
+    fn push(&mut self, kind: u8, bytes: &[u8]) -> Result<(), Broken> {
+        if self.said.len() + PART + bytes.len() > PACKET {
+            self.flush()?;
+        }
+        packet::push(&mut self.said, kind, bytes);
+        Ok(())
+    }
+
+    /// Sends what has been said.
+    fn flush(&mut self) -> Result<(), Broken> {
+        if self.said.is_empty() {
+            return Ok(());
+        }
+        let sent = packet::send(&self.socket, &self.said, &[]);
+        self.said.clear();
+        sent.map_err(|_| Broken)
     }
 }
 
@@ -189,7 +219,7 @@ impl Peer for Stream {
         let Content::Coming(so_far) = self.content else {
             return if self.content == Content::Whole { Ok(None) } else { Err(Broken) };
         };
-        let came = if self.comes() { self.packet() } else { None };
+        let came = if self.is_asked() || self.comes() { self.part() } else { None };
         match came {
             Some((DATA, bytes)) => {
                 self.content = Content::Coming(so_far + bytes.len() as u64);
@@ -216,21 +246,30 @@ impl Peer for Stream {
             // Never so: whoever says something cuts it before.
             return Err(Broken);
         }
-        self.send(MESSAGE, &bytes)
+        self.push(MESSAGE, &bytes)
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        bytes.chunks(CONTENT).try_for_each(|piece| self.send(DATA, piece))
+        bytes.chunks(CONTENT).try_for_each(|piece| self.push(DATA, piece))
     }
 
     fn file(&mut self, file: &File, offset: u64, length: u64) -> Result<(), Broken> {
         if length == 0 {
             return Ok(());
         }
-        let mut bytes = [0; 17];
-        bytes[0] = FILE;
-        bytes[1..9].copy_from_slice(&offset.to_be_bytes());
-        bytes[9..].copy_from_slice(&length.to_be_bytes());
-        packet::send(&self.socket, &bytes, &[file.as_fd()]).map_err(|_| Broken)
+        // A small file goes along; a large one is sent by the agent, and keeps no thread here.
+        if length <= SMALL {
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            file.read_exact_at(&mut bytes, offset).map_err(|_| Broken)?;
+            return self.data(&bytes);
+        }
+        let mut part = [0; 16];
+        let (before, after) = part.split_at_mut(8);
+        before.copy_from_slice(&offset.to_be_bytes());
+        after.copy_from_slice(&length.to_be_bytes());
+        self.push(FILE, &part)?;
+        let sent = packet::send(&self.socket, &self.said, &[file.as_fd()]);
+        self.said.clear();
+        sent.map_err(|_| Broken)
     }
 }

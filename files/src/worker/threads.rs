@@ -129,6 +129,9 @@ impl Threads {
                 if stream.serve() == Next::Over {
                     break;
                 }
+                if stream.is_asked() {
+                    continue;
+                }
                 // Others may have waited longer.
                 if self.state().ready.is_empty() && asks_again(&stream) {
                     continue;
