@@ -7,8 +7,10 @@ pub mod place;
 pub mod serve;
 pub mod transfer;
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
-use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
+use farwire_link::inner::sealed::{BATCH, Frame, ReadError, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Open, message, read};
@@ -50,6 +52,8 @@ pub struct Down {
     link: std::sync::Arc<farwire_link::inner::bridge::Link>,
     counts: Counts,
     server: Server,
+    /// What was looked at too early.
+    back: VecDeque<Said>,
 }
 
 /// One thing that the agent said.
@@ -104,7 +108,13 @@ impl Files {
         writer.flush().await.map_err(|_| lost())?;
         let up = Up { writer, counts: Counts::default() };
         let link_used = link.clone();
-        let mut down = Down { reader, link, counts: Counts::default(), server: server.clone() };
+        let mut down = Down {
+            reader,
+            link,
+            counts: Counts::default(),
+            server: server.clone(),
+            back: VecDeque::new(),
+        };
         match down.receive().await {
             Ok(Said::Message(ToBridge::Entered(root))) => Ok(Self { root, up, down }),
             Ok(Said::Message(ToBridge::Done(done))) => {
@@ -182,6 +192,15 @@ enum Trouble {
     Failed(Failure),
 }
 
+impl Trouble {
+    fn failure(self, server: &Server) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Carrier(error) => broken(error, server),
+        }
+    }
+}
+
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
@@ -191,14 +210,33 @@ impl From<Failure> for Trouble {
 impl Down {
     /// The next thing that the agent says. Can be dropped in the middle and called again.
     pub async fn next(&mut self) -> Result<Said, Failure> {
-        self.receive().await.map_err(|trouble| match trouble {
-            Trouble::Failed(failure) => failure,
-            Trouble::Carrier(error) => broken(error, &self.server),
-        })
+        self.receive().await.map_err(|trouble| trouble.failure(&self.server))
+    }
+
+    /// Puts back what comes next, after all.
+    pub fn put_back(&mut self, said: [Option<Said>; 2]) {
+        self.back.extend(said.into_iter().flatten());
+    }
+
+    /// The next thing that the agent has said, if it is there.
+    pub fn next_now(&mut self) -> Result<Option<Said>, Failure> {
+        if let Some(said) = self.back.pop_front() {
+            return Ok(Some(said));
+        }
+        let frame = self.reader.buffered().map_err(|error| broken(error, &self.server))?;
+        let said = frame.map(|frame| self.said(frame)).transpose();
+        said.map_err(|trouble| trouble.failure(&self.server))
     }
 
     async fn receive(&mut self) -> Result<Said, Trouble> {
+        if let Some(said) = self.back.pop_front() {
+            return Ok(said);
+        }
         let frame = self.reader.next().await.map_err(Trouble::Carrier)?;
+        self.said(frame)
+    }
+
+    fn said(&mut self, frame: Frame) -> Result<Said, Trouble> {
         self.link.heard(frame.payload.len());
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == CONTENT => {

@@ -51,6 +51,11 @@ pub const CATALOGUE: &[Category] = &[
         tools: CORE,
     },
     Category {
+        name: "files",
+        about: "Files beneath opened directories: undo, patches, moving, removing.",
+        tools: file::more::ALL,
+    },
+    Category {
         name: "pty",
         about: "Terminals by the names and with the rules of a PTY server: owners, leases, cursors of each client.",
         tools: pty::ALL,

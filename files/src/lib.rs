@@ -17,6 +17,7 @@ pub mod dav;
 pub mod path;
 pub mod peer;
 pub mod rules;
+pub mod transfers;
 pub mod tree;
 pub mod undo;
 pub mod verbs;

@@ -1,6 +1,7 @@
 //! Whoever asked: where content comes from, and where answers go.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use farwire_protocol::streams::files::ToBridge;
@@ -13,6 +14,11 @@ pub struct Broken;
 pub trait Peer {
     /// The next piece of content: `None` once it is whole, of the length that was said.
     fn content(&mut self) -> Result<Option<Bytes>, Broken>;
+
+    /// What has to be shut for us to notice that a newer stream is there, if anything.
+    fn socket(&self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Says something.
     fn say(&mut self, message: &ToBridge) -> Result<(), Broken>;

@@ -19,6 +19,7 @@ use farwire_protocol::streams::files::{Ask, Copy, Done, MakeDirectory, Remove};
 use self::changes::Keeper;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
+use crate::transfers::Transfers;
 use crate::tree::Tree;
 use crate::undo::Undo;
 
@@ -50,6 +51,8 @@ pub struct Desk<'a> {
     pub tree: &'a Tree,
     /// Where what was there before is kept.
     pub undo: Option<&'a Undo>,
+    /// Transfers that are under way.
+    pub transfers: &'a Transfers,
     /// Who asks: device, surface and client.
     pub who: &'a str,
 }

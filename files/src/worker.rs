@@ -31,6 +31,7 @@ use self::threads::Threads;
 use crate::dav::Locks;
 use crate::path::Rel;
 use crate::rules::Rules;
+use crate::transfers::Transfers;
 use crate::tree::Tree;
 use crate::undo::Undo;
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     rules: Rules,
     locks: Arc<Locks>,
     undo: Option<Arc<Undo>>,
+    transfers: Arc<Transfers>,
 }
 
 /// Serves until the agent is gone.
@@ -92,7 +94,8 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     let copy = root.try_clone().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
     Tree::enter(copy, rules.clone())?;
     let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
-    Ok((Shared { root, rules, locks: Arc::default(), undo }, confined))
+    let (locks, transfers) = Default::default();
+    Ok((Shared { root, rules, locks, undo, transfers }, confined))
 }
 
 /// Makes a stream of a socket.

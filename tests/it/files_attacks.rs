@@ -71,7 +71,7 @@ async fn paths_that_lead_out_are_refused() {
         for method in ["GET", "HEAD", "PROPFIND", "DELETE", "PUT", "MKCOL", "LOCK"] {
             let reply = dav.ask_for(method, target, &["depth: 0"], b"").await;
             let fits = expected.contains(&reply.status)
-                || (expected == [404]
+                || (expected.contains(&404)
                     && matches!(
                         (method, reply.status),
                         ("PUT" | "MKCOL" | "LOCK", 400 | 403 | 409)

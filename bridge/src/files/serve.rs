@@ -17,9 +17,9 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Head, Header, Http, ToBridge};
-use http_body_util::{BodyExt as _, Empty, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -123,8 +123,20 @@ async fn answer(served: &Served, line: Line, request: Request<Incoming>) -> Resp
     let mut line = line.lock_owned().await;
     let has_body = !request.body().is_end_stream();
     match carry(served, &mut line, request).await {
-        Ok((head, early)) => {
-            let mut response = respond(head, line, early && has_body);
+        // Its head does not fit a message.
+        Ok(None) => plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        Ok(Some((head, early))) => {
+            let mut response = match whole(&mut line) {
+                Ok(Some(body)) => {
+                    respond(head, Full::new(body).map_err(|never| match never {}).boxed())
+                }
+                Ok(None) => respond(head, stream(line, early && has_body)),
+                Err(failure) => {
+                    tracing::warn!(kind = %failure.kind, why = failure.message, "a request was not answered");
+                    *line = None;
+                    return plain(StatusCode::BAD_GATEWAY);
+                }
+            };
             if early && has_body {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -139,12 +151,12 @@ async fn answer(served: &Served, line: Line, request: Request<Incoming>) -> Resp
 }
 
 /// Carries a request to the server, until the head of the answer is there. Says whether that came before
-/// the whole body was taken.
+/// the whole body was taken. `None` for a request that is too long to be carried.
 async fn carry(
     served: &Served,
     line: &mut OwnedMutexGuard<Option<Files>>,
     request: Request<Incoming>,
-) -> Result<(Head, bool), Failure> {
+) -> Result<Option<(Head, bool)>, Failure> {
     if line.is_none() {
         let Served { client, server, enter, .. } = served;
         **line = Some(Files::enter(client, server, enter, Class::Interactive).await?);
@@ -163,7 +175,7 @@ async fn carry(
     };
     let ask = Ask::Http(http);
     if farwire_protocol::cbor::encode(&ask).len() > 15 << 10 {
-        return Ok((Head { status: 431, headers: Vec::new() }, true));
+        return Ok(None);
     }
     files.up.ask(ask);
     let mut sent: u64 = 0;
@@ -171,7 +183,7 @@ async fn carry(
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,
-            said = files.down.next() => return early(files, said?).await,
+            said = files.down.next() => return early(files, said?).await.map(Some),
         };
         match frame {
             None => break,
@@ -193,7 +205,7 @@ async fn carry(
     files.up.whole(sent);
     files.up.flush().await?;
     match files.down.next().await? {
-        Said::Message(ToBridge::Head(head)) => Ok((head, false)),
+        Said::Message(ToBridge::Head(head)) => Ok(Some((head, false))),
         Said::Message(ToBridge::Done(done)) if done.failure.is_some() => {
             Err(done.failure.unwrap_or_else(super::lost))
         }
@@ -214,28 +226,48 @@ async fn early(files: &mut Files, said: Said) -> Result<(Head, bool), Failure> {
     }
 }
 
-/// The answer, whose body comes as the server sends it.
-fn respond(head: Head, line: OwnedMutexGuard<Option<Files>>, given_up: bool) -> Response<Body> {
+/// The body of an answer, if all of it is there: small ones come with their heads.
+fn whole(line: &mut OwnedMutexGuard<Option<Files>>) -> Result<Option<Bytes>, Failure> {
+    let Some(files) = line.as_mut() else { return Ok(None) };
+    let first = match files.down.next_now()? {
+        Some(Said::Content(bytes)) => bytes,
+        Some(Said::Message(ToBridge::Done(done))) => {
+            return done.failure.map_or(Ok(Some(Bytes::new())), Err);
+        }
+        said => {
+            files.down.put_back([said, None]);
+            return Ok(None);
+        }
+    };
+    match files.down.next_now()? {
+        Some(Said::Message(ToBridge::Done(done))) => done.failure.map_or(Ok(Some(first)), Err),
+        next => {
+            files.down.put_back([Some(Said::Content(first)), next]);
+            Ok(None)
+        }
+    }
+}
+
+/// A body that comes as the server sends it.
+fn stream(line: OwnedMutexGuard<Option<Files>>, given_up: bool) -> Body {
     let (pieces, waiting) = mpsc::channel(WAITING);
     tokio::spawn(bring(line, pieces, given_up));
     let stream = futures_util::stream::unfold(waiting, async |mut waiting| {
         waiting.recv().await.map(|piece: io::Result<Bytes>| (piece.map(Frame::data), waiting))
     });
-    let mut response = Response::new(StreamBody::new(stream).boxed());
+    StreamBody::new(stream).boxed()
+}
+
+/// The answer with this body.
+fn respond(head: Head, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut length = None;
     for header in head.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes());
         let value = HeaderValue::from_bytes(&header.value);
         if let (Ok(name), Ok(value)) = (name, value) {
-            if name == CONTENT_LENGTH {
-                length = Some(value.clone());
-            }
             response.headers_mut().append(name, value);
         }
-    }
-    if length.as_ref().is_some_and(|length| length == "0") {
-        *response.body_mut() = Empty::new().map_err(|never| match never {}).boxed();
     }
     response
 }

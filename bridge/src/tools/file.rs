@@ -6,6 +6,7 @@
 pub mod copy;
 pub mod edit;
 pub mod list;
+pub mod more;
 pub mod read;
 pub mod search;
 pub mod write;

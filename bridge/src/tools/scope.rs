@@ -19,7 +19,7 @@ use crate::text::neutral::neutral_within;
 pub const SCOPE: &str = "core";
 
 /// What can be found where nothing else is said.
-pub const CATALOG: &str = "pty.*,session.*";
+pub const CATALOG: &str = "files.*,pty.*,session.*";
 
 /// Tools that are only there where somebody has asked for them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

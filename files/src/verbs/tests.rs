@@ -61,6 +61,7 @@ struct Place {
     scratch: tempfile::TempDir,
     tree: Tree,
     undo: Undo,
+    transfers: Transfers,
 }
 
 impl Place {
@@ -76,7 +77,7 @@ impl Place {
         let open = |name: &str| File::open(scratch.path().join(name)).unwrap().into();
         let tree = Tree::enter(open("root"), rules).unwrap();
         let undo = Undo::open(open("store"), crate::undo::QUOTA).unwrap();
-        Self { scratch, tree, undo }
+        Self { scratch, tree, undo, transfers: Transfers::default() }
     }
 
     fn at(&self, path: &str) -> std::path::PathBuf {
@@ -88,7 +89,8 @@ impl Place {
     }
 
     fn ask_as(&self, asker: &mut Asker, ask: &Ask) -> Result<Done, Failure> {
-        let desk = Desk { tree: &self.tree, undo: Some(&self.undo), who: "laptop/ai-local" };
+        let (tree, undo, transfers) = (&self.tree, Some(&self.undo), &self.transfers);
+        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local" };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
             Err(Stop::Failed(failure)) => Err(failure),

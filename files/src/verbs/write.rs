@@ -52,6 +52,10 @@ fn replace(
         modified: write.modified,
         durable: !write.lazy.unwrap_or(false),
     };
+    let _held = match write.transfer {
+        Some(transfer) => Some(desk.transfers.take(transfer, peer.socket())?),
+        None => None,
+    };
     let mut draft = match write.transfer {
         None => tree.draft(path, wanted)?,
         Some(transfer) => {
@@ -60,7 +64,8 @@ fn replace(
             if offset > draft.written() {
                 let text =
                     format!("{} bytes of the transfer are there, not {offset}", draft.written());
-                return Err(Failure::new(Kind::InvalidArgument, text).into());
+                // It was finished, or begun anew, since that was asked.
+                return Err(Failure::new(Kind::StreamStale, text).into());
             }
             draft.truncate(offset)?;
             draft

@@ -19,6 +19,7 @@ use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
 use crate::peer::{Broken, Peer};
+use crate::transfers::Transfers;
 use crate::tree::Tree;
 use crate::undo::Undo;
 use crate::verbs::{self, Desk, Stop};
@@ -36,6 +37,7 @@ pub(super) struct Stream {
     tree: Arc<Tree>,
     dav: Option<Dav>,
     undo: Option<Arc<Undo>>,
+    transfers: Arc<Transfers>,
     who: String,
     greeting: Option<ToBridge>,
     buffer: Vec<u8>,
@@ -80,9 +82,10 @@ impl Stream {
         let greeting = Some(ToBridge::Entered(serve.root.clone()));
         let buffer = vec![0; PACKET];
         let (undo, who) = (shared.undo.clone(), serve.who.clone());
+        let transfers = shared.transfers.clone();
         let content = Content::Whole;
         let (came, said) = (Bytes::new(), Vec::new());
-        Self { socket, tree, dav, undo, who, greeting, buffer, came, said, content }
+        Self { socket, tree, dav, undo, transfers, who, greeting, buffer, came, said, content }
     }
 
     /// Tells a stream that there is nothing for it.
@@ -161,7 +164,9 @@ impl Stream {
     fn answer(&mut self, ask: &Ask) -> Result<Done, Stop> {
         let Ask::Http(http) = ask else {
             let (tree, undo, who) = (self.tree.clone(), self.undo.clone(), self.who.clone());
-            let desk = Desk { tree: &tree, undo: undo.as_deref(), who: &who };
+            let transfers = self.transfers.clone();
+            let desk =
+                Desk { tree: &tree, undo: undo.as_deref(), transfers: &transfers, who: &who };
             return verbs::answer(&desk, ask, self);
         };
         let dav = self.dav.take().ok_or_else(|| {
@@ -215,6 +220,10 @@ impl Stream {
 }
 
 impl Peer for Stream {
+    fn socket(&self) -> Option<OwnedFd> {
+        self.socket.try_clone().ok()
+    }
+
     fn content(&mut self) -> Result<Option<Bytes>, Broken> {
         let Content::Coming(so_far) = self.content else {
             return if self.content == Content::Whole { Ok(None) } else { Err(Broken) };

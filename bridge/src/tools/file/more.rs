@@ -1,0 +1,274 @@
+//! The tools of category `files`: what is not needed every day.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Changes, Copy, MakeDirectory, Patch, Remove, Revert};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::time::Duration;
+
+use super::edit::shown;
+use super::{described, enter, parse_revision};
+use crate::files::place::find;
+use crate::text::header::{Header, Key};
+use crate::text::table::Table;
+use crate::text::{Word, human};
+use crate::tools::{Caller, Desk, Effect, Entry, Tool, budget};
+
+/// The tools of category `files`, in the order in which clients list them.
+pub const ALL: &[Entry] = &[
+    Entry::of::<FileUndo>(),
+    Entry::of::<FilePatch>(),
+    Entry::of::<FileRemove>(),
+    Entry::of::<FileMove>(),
+    Entry::of::<FileMkdir>(),
+];
+
+/// Changes something that can be brought back.
+const CHANGES: Effect =
+    Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
+
+/// The arguments of `file_undo`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileUndo {
+    /// Server name.
+    pub server: String,
+    /// A path in the root (default: the root).
+    pub path: Option<String>,
+    /// Default: undo.
+    pub action: Option<Action>,
+    /// Which change, from list (default: the latest).
+    pub change: Option<u64>,
+    /// Also if it was changed since.
+    pub force: Option<bool>,
+}
+
+/// What is done about a change.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
+pub enum Action {
+    List,
+    // What undoing it would change.
+    Preview,
+    Undo,
+    Redo,
+}
+
+impl Tool for FileUndo {
+    const NAME: &'static str = "file_undo";
+    const TITLE: &'static str = "Undo file change";
+    const ABOUT: &'static str = "List, preview, undo or redo what file tools changed on a server: writes, edits, \
+        patches, moves, removals.";
+    const EFFECT: Effect = CHANGES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let header = Header::new(Word::File).value(&at.place.root);
+        let action = self.action.unwrap_or(Action::Undo);
+        match action {
+            Action::List | Action::Preview => {
+                let change = match (action, self.change) {
+                    (Action::List, _) => None,
+                    (_, None) => {
+                        return Err(Failure::new(
+                            Kind::InvalidArgument,
+                            "file_undo: preview needs a change",
+                        ));
+                    }
+                    (_, change) => change,
+                };
+                let asked = Changes { change, limit: Some(50) };
+                let answer = at.files.ask(Ask::Changes(asked), None).await?;
+                if action == Action::Preview {
+                    return Ok(format!(
+                        "{}\n{}",
+                        header.words("preview").end(),
+                        shown(&answer.content)
+                    ));
+                }
+                let mut table = Table::new().limit(4, 200);
+                for change in &answer.changes {
+                    let paths: Vec<_> = change
+                        .paths
+                        .iter()
+                        .map(|path| String::from_utf8_lossy(path).into_owned())
+                        .collect();
+                    let age = human::duration(Duration::from_millis(change.age_ms));
+                    let state = if change.undone == Some(true) { "undone" } else { "done" };
+                    table.row([
+                        &change.change.to_string(),
+                        &change.verb,
+                        state,
+                        &age,
+                        &paths.join(" "),
+                    ]);
+                }
+                let (text, shown) = table.within(budget(None));
+                Ok(format!("{}\n{text}", header.field(Key::Entries, shown).end()))
+            }
+            Action::Undo | Action::Redo => {
+                let redo = Some(action == Action::Redo);
+                let revert = Revert { change: self.change, redo, force: self.force };
+                let done = at.files.ask(Ask::Revert(revert), None).await?.done;
+                let word = if action == Action::Redo { "redone" } else { "undone" };
+                let header = header.field(Key::Change, done.change.unwrap_or(0)).words(word);
+                Ok(format!("{}\n", header.end()))
+            }
+        }
+    }
+}
+
+/// The arguments of `file_patch`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilePatch {
+    /// Server name.
+    pub server: String,
+    /// Directory of the diff's paths (default: the root).
+    pub path: Option<String>,
+    /// A unified diff, of one file or several.
+    pub diff: String,
+    /// Leading components to leave out (default: a/ b/).
+    pub strip: Option<u32>,
+    /// Only say what would change.
+    pub dry_run: Option<bool>,
+}
+
+impl Tool for FilePatch {
+    const NAME: &'static str = "file_patch";
+    const TITLE: &'static str = "Apply patch";
+    const ABOUT: &'static str = "Apply a unified diff to files on a server: all of them or none. Can be undone \
+        with file_undo.";
+    const EFFECT: Effect = CHANGES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let path = Blob(at.place.path.clone());
+        let patch = Patch { path, strip: self.strip, dry: self.dry_run, undo: Some(true) };
+        let answer = at.files.ask(Ask::Patch(patch), Some(self.diff.as_bytes())).await?;
+        let word = if self.dry_run.unwrap_or(false) { "would-patch" } else { "patched" };
+        let files = answer.done.files.unwrap_or(0);
+        let mut header = Header::new(Word::File).value(&at.place.shown());
+        header = header.words(format_args!("{word} {files} files"));
+        if let Some(change) = answer.done.change {
+            header = header.field(Key::Change, change);
+        }
+        Ok(format!("{}\n{}", header.end(), shown(&answer.content)))
+    }
+}
+
+/// The arguments of `file_remove`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRemove {
+    /// Server name.
+    pub server: String,
+    /// Path on the server.
+    pub path: String,
+    /// A directory with all in it.
+    pub recursive: Option<bool>,
+    /// Only if the file is still this one.
+    pub rev: Option<String>,
+}
+
+impl Tool for FileRemove {
+    const NAME: &'static str = "file_remove";
+    const TITLE: &'static str = "Remove file";
+    const ABOUT: &'static str = "Remove a file or a directory on a server. file_undo brings it back, unless it was \
+        too large to be kept: then the header has no change.";
+    const EFFECT: Effect = CHANGES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let revision = self.rev.as_deref().map(parse_revision).transpose()?;
+        let mut at = enter(client, &self.server, &self.path).await?;
+        let path = Blob(at.place.path.clone());
+        let remove = Remove { path, recursive: self.recursive, revision, undo: Some(true) };
+        let done = at.files.ask(Ask::Remove(remove), None).await?.done;
+        let mut header = Header::new(Word::File).value(&at.place.shown()).words("removed");
+        if let Some(change) = done.change {
+            header = header.field(Key::Change, change);
+        }
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `file_move`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileMove {
+    /// Server name.
+    pub server: String,
+    /// Path on the server.
+    pub from: String,
+    /// New path on the same server.
+    pub to: String,
+    /// Replace what is there.
+    pub overwrite: Option<bool>,
+}
+
+impl Tool for FileMove {
+    const NAME: &'static str = "file_move";
+    const TITLE: &'static str = "Move file";
+    const ABOUT: &'static str =
+        "Move or rename a file or directory on a server. Can be undone with file_undo.";
+    const EFFECT: Effect = CHANGES;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let mut at = enter(client, &self.server, &self.from).await?;
+        let target = find(client, &at.server, &self.to).await?;
+        if target.root != at.place.root {
+            return Err(Failure::new(Kind::Unsupported, "file_move: not from one root to another")
+                .with_hint("file_copy it, then file_remove it"));
+        }
+        let copy = Copy {
+            from: Blob(at.place.path.clone()),
+            to: Blob(target.path.clone()),
+            moved: Some(true),
+            overwrite: self.overwrite,
+            recursive: Some(true),
+            undo: Some(true),
+        };
+        let done = at.files.ask(Ask::Copy(copy), None).await?.done;
+        let mut header = Header::new(Word::File).value(&target.shown()).words("moved");
+        if let Some(entry) = &done.entry {
+            header = described(header, entry);
+        }
+        if let Some(change) = done.change {
+            header = header.field(Key::Change, change);
+        }
+        Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `file_mkdir`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileMkdir {
+    /// Server name.
+    pub server: String,
+    /// Path on the server; those above it are made, too.
+    pub path: String,
+}
+
+impl Tool for FileMkdir {
+    const NAME: &'static str = "file_mkdir";
+    const TITLE: &'static str = "Make directory";
+    const ABOUT: &'static str = "Make a directory on a server, and those above it.";
+    const EFFECT: Effect =
+        Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let mut at = enter(client, &self.server, &self.path).await?;
+        let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(true) };
+        at.files.ask(Ask::MakeDirectory(make), None).await?;
+        let header = Header::new(Word::File).value(&at.place.shown()).words("made");
+        Ok(format!("{}\n", header.end()))
+    }
+}
