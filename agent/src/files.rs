@@ -16,6 +16,7 @@ mod sensitive;
 pub(crate) mod spec;
 mod worker;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ use farwire_protocol::streams::files::{Enter, Root};
 use self::pipe::Pipe;
 use self::spec::Spec;
 use self::worker::Worker;
+
+/// Lines about questions fill so many bytes before a new file is begun, at the start of a worker: 64 MiB.
+const AUDIT: u64 = 64 << 20;
 
 /// All roots of an agent.
 #[derive(Debug, Default)]
@@ -51,8 +55,7 @@ impl Roots {
                 }
                 Err(failure) => return Err(failure),
             };
-            let worker =
-                Arc::new(Worker::new(spec.clone(), kept, state.join("undo").join(&spec.name)));
+            let worker = Arc::new(Worker::new(spec.clone(), kept, state.to_path_buf()));
             let first = worker.clone();
             tokio::spawn(async move {
                 if let Err(failure) = first.ready().await {
@@ -109,6 +112,16 @@ fn private_directory(path: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
+}
+
+/// A file that is added to. One that has grown large is put aside, in place of the one before.
+fn audit_file(path: &Path) -> std::io::Result<OwnedFd> {
+    if std::fs::metadata(path).is_ok_and(|is| is.len() > AUDIT) {
+        std::fs::rename(path, path.with_extension("audit.old"))?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    Ok(options.append(true).create(true).open(path)?.into())
 }
 
 /// What is ours on this machine, and nobody else's to touch.

@@ -11,6 +11,7 @@
 //! it panic, that question fails; if it dies, those that were being answered fail, and the agent starts
 //! another.
 
+mod audit;
 mod confine;
 pub mod message;
 pub mod packet;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 
+use self::audit::Audit;
 use self::message::{Order, Report, Serve, Setup};
 use self::packet::{PACKET, Packet};
 use self::stream::Stream;
@@ -43,6 +45,7 @@ pub(crate) struct Shared {
     locks: Arc<Locks>,
     undo: Option<Arc<Undo>>,
     transfers: Arc<Transfers>,
+    audit: Option<Arc<Audit>>,
 }
 
 /// Serves until the agent is gone.
@@ -86,6 +89,8 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     };
     let mut descriptors = packet.descriptors.into_iter();
     let root = descriptors.next().ok_or_else(broken)?;
+    let audit = setup.audit.then(|| descriptors.next()).flatten();
+    let audit = audit.map(|file| Arc::new(Audit::new(file, setup.name.clone())));
     let store = descriptors.next();
     let rules = setup.rules()?;
     crate::tree::remember_umask();
@@ -95,7 +100,7 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     Tree::enter(copy, rules.clone())?;
     let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
     let (locks, transfers) = Default::default();
-    Ok((Shared { root, rules, locks, undo, transfers }, confined))
+    Ok((Shared { root, rules, locks, undo, transfers, audit }, confined))
 }
 
 /// Makes a stream of a socket.

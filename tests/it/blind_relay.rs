@@ -103,3 +103,43 @@ async fn its_own_notes_of_a_stream_hold_header_sizes_and_times() {
         ["device", "agent", "link", "sid", "class", "not_after", "bytes_forth", "bytes_back", "ms"]
     );
 }
+
+#[tokio::test]
+async fn no_canary_of_a_file_is_found_in_anything_that_the_relay_has() {
+    let mut world = World::with_root("web-1", &[]).await;
+    world.kill_relay().await;
+    let keylog = world.path("relay/keys.log");
+    world.start_relay(&["--keylog", &keylog.display().to_string()]).await;
+    world.wait_for("web-1", "online").await;
+    let canary = |place: &str| format!("canary-{place}-{}", "7ae41b".repeat(3));
+    let [directory, name, content, found] = ["directory", "name", "content", "found"].map(canary);
+    fs::create_dir(world.in_root(&directory)).unwrap();
+    fs::write(world.in_root(&format!("{directory}/old")), format!("{found}\n")).unwrap();
+    let file = format!("web-1:{directory}/{name}");
+    let done = world.farwire_with(&["files", "write", &file], content.as_bytes()).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.farwire(&["files", "cat", &file]).await.text(), content);
+    let search = world.farwire(&["files", "search", &found, &format!("web-1:{directory}")]).await;
+    assert!(search.text().contains(&found), "{search:?}");
+    let dav = farwire_tests::dav::Dav::start(&world, "web-1", &[]).await;
+    let reply = dav.ask("GET", &format!("/{directory}/{name}"), &[], b"").await;
+    assert_eq!(reply.text(), content);
+    let mut held = files(&world.path("relay"));
+    held.push(("log".to_owned(), fs::read(world.path("relay.log")).unwrap()));
+    held.extend(memory(world.relay_pid()).map(|memory| ("memory".to_owned(), memory)));
+    for (place, bytes) in &held {
+        for canary in [&directory, &name, &content, &found] {
+            assert!(!contains(bytes, canary), "{canary} is in {place}");
+        }
+    }
+    // The server's owner finds a line for each of them.
+    let audit = fs::read_to_string(world.path("web-1/files.audit")).unwrap();
+    for verb in ["write", "read", "search", "http GET"] {
+        let line = audit.lines().find(|line| line.contains(&format!("\"verb\":\"{verb}\"")));
+        assert!(line.is_some_and(|line| line.contains(&directory)), "{verb}: {audit}");
+    }
+    assert!(
+        !audit.contains(&content)
+            && audit.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+    );
+}

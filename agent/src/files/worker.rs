@@ -34,12 +34,16 @@ const SHORT: Duration = Duration::from_secs(10);
 /// After so many short lives the wait between them is longest: 100 ms, doubled each time.
 const DOUBLINGS: u32 = 4;
 
+/// A line about each question to a root, of all roots.
+const AUDIT: &str = "files.audit";
+
 /// One root.
 #[derive(Debug)]
 pub(crate) struct Worker {
     spec: Spec,
     kept: Kept,
-    store: PathBuf,
+    /// The agent's own directory.
+    home: PathBuf,
     /// What the kernel enforces, once that is known.
     confined: PlainMutex<Option<String>>,
     state: Mutex<State>,
@@ -63,9 +67,9 @@ struct Running {
 }
 
 impl Worker {
-    /// For a root. `store` is where what was changed in it is kept.
-    pub(super) fn new(spec: Spec, kept: Kept, store: PathBuf) -> Self {
-        Self { spec, kept, store, confined: PlainMutex::default(), state: Mutex::default() }
+    /// For a root, of an agent whose own directory is `home`.
+    pub(super) fn new(spec: Spec, kept: Kept, home: PathBuf) -> Self {
+        Self { spec, kept, home, confined: PlainMutex::default(), state: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -139,10 +143,10 @@ impl Worker {
         let leader = launch(&theirs)?;
         drop(theirs);
         let channel = Channel::new(ours).map_err(|error| exhausted(&error))?;
-        let order = Order::Setup(Box::new(self.setup()));
-        let store = self.store();
-        let descriptors: Vec<_> =
-            [Some(&root), store.as_ref()].into_iter().flatten().map(OwnedFd::as_fd).collect();
+        let (audit, store) = (self.audit(), self.store());
+        let order = Order::Setup(Box::new(self.setup(audit.is_some())));
+        let descriptors = [Some(&root), audit.as_ref(), store.as_ref()].into_iter().flatten();
+        let descriptors: Vec<_> = descriptors.map(OwnedFd::as_fd).collect();
         channel.send(cbor::encode(&order), &descriptors);
         let mut buffer = vec![0; PACKET];
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
@@ -175,9 +179,10 @@ impl Worker {
         if !self.spec.writable || self.spec.undo == 0 {
             return None;
         }
-        let made = crate::files::private_directory(&self.store);
+        let store = self.home.join("undo").join(&self.spec.name);
+        let made = crate::files::private_directory(&store);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = made.and_then(|()| Ok(rustix::fs::open(&self.store, flags, Mode::empty())?));
+        let opened = made.and_then(|()| Ok(rustix::fs::open(&store, flags, Mode::empty())?));
         opened
             .inspect_err(
                 |error| tracing::warn!(root = self.spec.name, %error, "changes are not kept"),
@@ -185,7 +190,18 @@ impl Worker {
             .ok()
     }
 
-    fn setup(&self) -> Setup {
+    /// Where a line is written about each question. Without it there are no lines, and all else works.
+    fn audit(&self) -> Option<OwnedFd> {
+        let path = self.home.join(AUDIT);
+        let opened = crate::files::audit_file(&path);
+        opened
+            .inspect_err(
+                |error| tracing::warn!(%error, "what is done to files is not written down"),
+            )
+            .ok()
+    }
+
+    fn setup(&self, audit: bool) -> Setup {
         let hidden = self.spec.exclude.iter().chain(&self.kept.unseen);
         Setup {
             writable: self.spec.writable,
@@ -197,6 +213,8 @@ impl Worker {
             largest: self.spec.largest,
             spare: self.spec.keep_free,
             kept_bytes: self.spec.undo,
+            name: self.spec.name.clone(),
+            audit,
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use farwire_keystore::Home;
 use farwire_link::outer::dial::blocked;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::Root;
 use farwire_protocol::surface::Surface;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -141,6 +142,7 @@ impl Doctor {
                         format!("{host} holds the pinned key, {}", server.pin.fingerprint()),
                     );
                     clock(findings, &format!("{label} clock"), "the server's", facts.time);
+                    roots(findings, &label, facts.roots.as_deref().unwrap_or_default());
                 }
                 Ok(Err(failure)) => findings.bad(&label, &failure),
                 Err(_) => findings.bad(&label, &Failure::new(Kind::TimedOut, "no answer in 7 s")),
@@ -191,6 +193,21 @@ fn files(client: &Client, findings: &mut Findings) {
 
 fn open(place: &Path) -> Result<Client, Failure> {
     Client::open(Home::open(place)?, &Surface::Human)
+}
+
+/// Whether the kernel of a server keeps its file workers to their roots.
+fn roots(findings: &mut Findings, label: &str, roots: &[Root]) {
+    for root in roots {
+        let name = format!("{label} root {}", neutral_within(&root.name, 40));
+        match &root.confined {
+            Some(by) => findings.good(&name, format!("its worker is kept to it by {}", neutral_within(by, 40))),
+            None => findings.bad(
+                &name,
+                &Failure::new(Kind::Unsupported, "its worker is not confined by the kernel")
+                    .with_hint("paths are kept beneath the root all the same; Linux 5.13 and newer have Landlock"),
+            ),
+        }
+    }
 }
 
 fn clock(findings: &mut Findings, name: &str, whose: &str, theirs: u64) {

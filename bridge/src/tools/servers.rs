@@ -200,6 +200,11 @@ async fn detail(client: &Client, name: &str) -> Result<String, Failure> {
             table.row(["os", &format!("{}, {}", facts.os, facts.arch)]);
             table.row(["user", &format!("{}, shell {}", facts.user, facts.shell)]);
             table.row(["runs", &format!("{} now", facts.running)]);
+            for root in facts.roots.iter().flatten() {
+                let mode = if root.writable { "rw" } else { "ro" };
+                let path = String::from_utf8_lossy(&root.path);
+                table.row(["files", &format!("{}={path} {mode}", root.name)]);
+            }
         }
         Ok(Err(failure)) => table.row(["link", &failure.message]),
         Err(_) => table.row(["link", "no answer in 5 s"]),

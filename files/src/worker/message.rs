@@ -7,8 +7,8 @@ use minicbor::{Decode, Encode};
 /// What the agent wants.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Order {
-    /// Be the worker of the directory that comes with this, and keep what was changed in the second one. The
-    /// first order.
+    /// Be the worker of the directory that comes with this. The first order. With it come a file for a line
+    /// about each question, if `audit`, and a directory for what was changed, if that is to be kept.
     #[n(0)]
     Setup(#[n(0)] Box<Setup>),
     /// Serve the stream whose socket comes with this.
@@ -19,7 +19,7 @@ pub enum Order {
 /// What the owner of a root allows: see [`crate::rules::Rules`].
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-#[expect(missing_docs, reason = "they are those of the rules")]
+#[expect(missing_docs, reason = "most are those of the rules")]
 pub struct Setup {
     #[n(0)]
     pub writable: bool,
@@ -39,6 +39,10 @@ pub struct Setup {
     pub spare: u64,
     #[n(8)]
     pub kept_bytes: u64,
+    #[n(9)]
+    pub name: String,
+    #[n(10)]
+    pub audit: bool,
 }
 
 /// Serve a stream.

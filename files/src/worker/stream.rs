@@ -15,6 +15,7 @@ use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Shared;
+use super::audit::Audit;
 use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
@@ -38,6 +39,7 @@ pub(super) struct Stream {
     dav: Option<Dav>,
     undo: Option<Arc<Undo>>,
     transfers: Arc<Transfers>,
+    audit: Option<Arc<Audit>>,
     who: String,
     greeting: Option<ToBridge>,
     buffer: Vec<u8>,
@@ -82,10 +84,23 @@ impl Stream {
         let greeting = Some(ToBridge::Entered(serve.root.clone()));
         let buffer = vec![0; PACKET];
         let (undo, who) = (shared.undo.clone(), serve.who.clone());
-        let transfers = shared.transfers.clone();
+        let (transfers, audit) = (shared.transfers.clone(), shared.audit.clone());
         let content = Content::Whole;
         let (came, said) = (Bytes::new(), Vec::new());
-        Self { socket, tree, dav, undo, transfers, who, greeting, buffer, came, said, content }
+        Self {
+            socket,
+            tree,
+            dav,
+            undo,
+            transfers,
+            audit,
+            who,
+            greeting,
+            buffer,
+            came,
+            said,
+            content,
+        }
     }
 
     /// Tells a stream that there is nothing for it.
@@ -153,6 +168,9 @@ impl Stream {
         while matches!(self.content, Content::Coming(_)) {
             // What is left of the content is not wanted, and comes nevertheless.
             let _ = self.content();
+        }
+        if let Some(audit) = &self.audit {
+            audit.note(&self.who, &ask, done.failure.as_ref().map(|failure| failure.kind));
         }
         let done = ToBridge::Done(Box::new(done));
         let told = self.content != Content::Gone && self.say(&done).is_ok();
