@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It has no network and no keys, and can open nothing but what is beneath its root: see [`confine`]. A
-//! stream that waits costs a descriptor; one that works has one of [`THREADS`] threads. If a question makes
+//! stream that waits costs a descriptor; one that works has one of 64 threads. If a question makes
 //! it panic, that question fails; if it dies, those that were being answered fail, and the agent starts
 //! another.
 

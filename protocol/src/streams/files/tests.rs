@@ -111,6 +111,10 @@ fn the_bytes_of_questions() {
         Ask::Edit(Edit { path: blob("a"), revision: None, dry: Some(true), undo: None }),
         expect!["820081820481a200416102f5"],
     );
+}
+
+#[test]
+fn the_bytes_of_further_questions() {
     let search =
         Search { path: blob("a"), pattern: "x+".to_owned(), limit: Some(5), ..Search::default() };
     ask(Ask::Search(search), expect!["820081820581a30041610162782b0605"]);
