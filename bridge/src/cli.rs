@@ -408,6 +408,7 @@ mod tests {
             "files stat web-1:/srv/x",
             "files cat web-1:a web-1:b",
             "files search x web-1 -iF -C 2 -g *.rs",
+            "files watch web-1:a -f --wait 5 --json",
             "files get web-1:a b -r --force",
             "files put a web-1:b -r",
             "files cp web-1:a web-1:b -rf",

@@ -196,7 +196,7 @@ impl Tree {
     }
 
     /// Finds what a path leads to, through links that stay beneath the root.
-    fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
+    pub(crate) fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
         self.shown(path)?;
         let found = self.open_at(path, OFlags::PATH).map_err(|error| self.unfound(path, error))?;
         if self.rules.hidden.fit(&self.real(&found, path)?) && !path.is_root() {

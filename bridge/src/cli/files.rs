@@ -8,6 +8,7 @@ mod look;
 mod moved;
 mod serve;
 mod undo;
+mod watch;
 
 use clap::Subcommand;
 use farwire_protocol::failure::{Failure, Kind};
@@ -27,6 +28,7 @@ pub(crate) enum Files {
     Stat(look::Stat),
     Cat(look::Cat),
     Search(look::Search),
+    Watch(watch::Watch),
     Get(moved::Get),
     Put(moved::Put),
     Cp(moved::Cp),
@@ -52,6 +54,7 @@ impl Files {
                 Self::Stat(stat) => stat.carry_out(&client).await,
                 Self::Cat(cat) => cat.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
+                Self::Watch(watch) => return watch.carry_out(&client).await,
                 Self::Get(get) => get.carry_out(&client).await,
                 Self::Put(put) => put.carry_out(&client).await,
                 Self::Cp(cp) => cp.carry_out(&client).await,
@@ -74,6 +77,7 @@ impl Files {
             Self::Ls(ls) => ls.json.json,
             Self::Stat(stat) => stat.json.json,
             Self::Search(search) => search.json.json,
+            Self::Watch(watch) => watch.json.json,
             Self::Get(get) => get.json.json,
             Self::Put(put) => put.json.json,
             Self::Cp(cp) => cp.json.json,

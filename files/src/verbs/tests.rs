@@ -9,7 +9,7 @@ use farwire_protocol::cbor;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{
     Arrived, Change, Changes, Edit, Edits, Entry, How, List, Match, Part, Patch, Read, Replacement,
-    Revert, Search, Sort, ToBridge, What, Write,
+    Revert, Search, Sort, ToBridge, Watch, What, Write,
 };
 
 use super::*;
@@ -444,4 +444,30 @@ fn a_part_of_a_file_is_read_in_the_state_that_was_seen() {
     fs::write(place.at("file"), "changed").unwrap();
     let late = place.ask(&read(0, None, seen), b"");
     assert_eq!(late.unwrap_err().kind, Kind::ChangedMeanwhile);
+}
+
+#[test]
+fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
+    let place = Place::new();
+    fs::write(place.at("file"), "x").unwrap();
+    let watch =
+        |path: &str, wait_ms, revision| Ask::Watch(Watch { path: blob(path), wait_ms, revision });
+    assert_eq!(place.ask(&watch("", 30, None), b"").unwrap().0.count, Some(0));
+    let seen = place.tree.stat(&Rel::parse(b"file").unwrap()).unwrap().revision;
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&watch("", 60_000, None), b"").unwrap());
+        // It may not be watched yet at the first of them.
+        while !waiting.is_finished() {
+            fs::write(place.at("new"), "y").unwrap();
+            fs::write(place.at(".farwire-tmp-1"), "z").unwrap();
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert_eq!(names(&told.1.entries), ["new"]);
+    fs::write(place.at("file"), "changed").unwrap();
+    let (done, _) = place.ask(&watch("file", 60_000, Some(seen)), b"").unwrap();
+    assert_eq!(done.entry.unwrap().size, 7);
+    let gone = place.ask(&watch("nothing", 1, None), b"").unwrap_err();
+    assert_eq!(gone.kind, Kind::NoSuchFile);
 }

@@ -2,7 +2,9 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Changes, Copy, MakeDirectory, Patch, Remove, Revert};
+use farwire_protocol::streams::files::{
+    Ask, Changes, Copy, MakeDirectory, Patch, Remove, Revert, Watch,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
@@ -22,6 +24,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<FileRemove>(),
     Entry::of::<FileMove>(),
     Entry::of::<FileMkdir>(),
+    Entry::of::<FileWatch>(),
 ];
 
 /// Changes something that can be brought back.
@@ -270,5 +273,57 @@ impl Tool for FileMkdir {
         at.files.ask(Ask::MakeDirectory(make), None).await?;
         let header = Header::new(Word::File).value(&at.place.shown()).words("made");
         Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// The arguments of `file_watch`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileWatch {
+    /// Server name.
+    pub server: String,
+    /// File or directory on the server.
+    pub path: String,
+    /// Seconds (default 25; 0 = now).
+    pub wait: Option<f64>,
+    /// From file_read: return at once if it is another.
+    pub rev: Option<String>,
+}
+
+impl Tool for FileWatch {
+    const NAME: &'static str = "file_watch";
+    const TITLE: &'static str = "Watch file";
+    const ABOUT: &'static str = "Wait until a file on a server, or something in a directory, changes: returns on \
+        the change, or when wait is over.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let (wait, limited) = desk.wait(self.wait)?;
+        let revision = self.rev.as_deref().map(parse_revision).transpose()?;
+        let mut at = enter(client, &self.server, &self.path).await?;
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let watch = Watch { path: Blob(at.place.path.clone()), wait_ms, revision };
+        let answer = tokio::select! {
+            answer = at.files.ask(Ask::Watch(watch), None) => answer?,
+            () = caller.cancelled.cancelled() => {
+                return Err(Failure::new(Kind::Cancelled, "the wait was cancelled"));
+            }
+        };
+        let mut header = Header::new(Word::File).value(&at.place.shown());
+        header = header.words(if answer.done.count == Some(0) { "unchanged" } else { "changed" });
+        if let Some(entry) = answer.done.entry.as_ref().filter(|entry| entry.revision != 0) {
+            header = described(header, entry);
+        }
+        if limited {
+            header = header.field(Key::WaitLimit, human::duration(wait));
+        }
+        let mut table = Table::new().limit(1, 300);
+        for entry in &answer.entries {
+            let word = if entry.revision == 0 { "gone" } else { "changed" };
+            table.row([word, &String::from_utf8_lossy(&entry.path)]);
+        }
+        let (text, _) = table.within(budget(None));
+        Ok(format!("{}\n{text}", header.end()))
     }
 }

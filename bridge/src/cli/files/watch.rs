@@ -1,0 +1,87 @@
+//! `watch`: waits until something changes on a server.
+
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Entry, Watch as Question};
+use serde_json::json;
+
+use super::Remote;
+use super::look::entry_json;
+use crate::cli::{Json, print, print_json};
+use crate::client::Client;
+use crate::text::neutral::neutral_within;
+
+/// A server is asked again after so many seconds.
+const ROUND: u64 = 300;
+
+/// Wait until a file of a server changes, or something in a directory
+///
+/// Prints what changed. Ends with 124 when the time was up.
+#[derive(Args, Debug)]
+pub(crate) struct Watch {
+    /// What: SERVER:PATH
+    file: Remote,
+    /// Go on after the first change, until it is ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Wait for so many seconds at most [default: for ever]
+    #[arg(short, long, value_name = "SECONDS")]
+    wait: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Watch {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let begun = std::time::Instant::now();
+        let mut at = self.file.enter(client).await?;
+        loop {
+            let left = self.wait.map(|wait| wait.saturating_sub(begun.elapsed().as_secs()));
+            let round = left.unwrap_or(ROUND).min(ROUND);
+            let watch = Question {
+                path: Blob(at.place.path.clone()),
+                wait_ms: round * 1_000,
+                revision: None,
+            };
+            let answer = match at.ask(Ask::Watch(watch)).await {
+                Err(failure) if failure.kind == Kind::LinkLost => {
+                    // What happened meanwhile is not known; what happens from now on is.
+                    at = self.file.enter(client).await?;
+                    continue;
+                }
+                answer => answer?,
+            };
+            if answer.done.count == Some(0) {
+                if left.is_some_and(|left| left <= round) {
+                    return Ok(124);
+                }
+                continue;
+            }
+            let itself = answer.done.entry.iter().filter(|_| answer.entries.is_empty());
+            let changed: Vec<&Entry> = answer.entries.iter().chain(itself).collect();
+            self.told(&changed)?;
+            if !self.follow {
+                return Ok(0);
+            }
+        }
+    }
+
+    fn told(&self, changed: &[&Entry]) -> Result<(), Failure> {
+        for entry in changed {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let there = entry.revision != 0;
+            if self.json.json {
+                let mut value = entry_json(entry, &path);
+                if !there {
+                    value = json!({"path": path, "gone": true});
+                }
+                print_json(&value)?;
+            } else {
+                let word = if there { "changed" } else { "gone" };
+                print(&format!("{word}  {}\n", neutral_within(&path, 4_096)))?;
+            }
+        }
+        Ok(())
+    }
+}
