@@ -409,6 +409,8 @@ mod tests {
             "files cat web-1:a web-1:b",
             "files search x web-1 -iF -C 2 -g *.rs",
             "files watch web-1:a -f --wait 5 --json",
+            "files sync a web-1:b --delete -n -c",
+            "files mount web-1:w dir --with rclone --read-only",
             "files get web-1:a b -r --force",
             "files put a web-1:b -r",
             "files cp web-1:a web-1:b -rf",

@@ -5,6 +5,7 @@
 
 pub mod place;
 pub mod serve;
+pub mod sync;
 pub mod transfer;
 
 use std::collections::VecDeque;

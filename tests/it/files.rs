@@ -330,3 +330,59 @@ async fn a_worker_that_is_killed_costs_its_requests_and_tears_nothing() {
     let told = world.farwire(&["files", "ls", "web-1"]).await;
     assert_eq!(told.text(), "file\n", "{told:?}");
 }
+
+#[tokio::test]
+async fn a_directory_is_made_like_another_and_only_what_differs_is_sent() {
+    let world = World::with_root("web-1", &[]).await;
+    let here = world.path("here");
+    fs::create_dir_all(here.join("sub")).unwrap();
+    for n in 0..20 {
+        fs::write(here.join(format!("sub/f{n}")), format!("file {n}")).unwrap();
+    }
+    let local = here.display().to_string();
+    let sync = async |arguments: &[&str]| {
+        let done = world.farwire(&[&["files", "sync", "--json"], arguments].concat()).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        done.json()
+    };
+    let dry = sync(&[&local, "web-1:copy", "-n"]).await;
+    assert_eq!(
+        (dry["send"].as_array().unwrap().len(), world.in_root("copy").exists()),
+        (21, false)
+    );
+    sync(&[&local, "web-1:copy"]).await;
+    assert_eq!(fs::read(world.in_root("copy/sub/f7")).unwrap(), b"file 7");
+    fs::write(here.join("sub/f7"), "changed").unwrap();
+    fs::remove_file(here.join("sub/f8")).unwrap();
+    let second = sync(&[&local, "web-1:copy", "--delete"]).await;
+    assert_eq!(second["send"], json!([{"path": "sub/f7", "size": 7}]), "{second}");
+    assert_eq!((&second["remove"], &second["same"]), (&json!(["sub/f8"]), &json!(18)));
+    assert_eq!(fs::read(world.in_root("copy/sub/f7")).unwrap(), b"changed");
+    assert!(!world.in_root("copy/sub/f8").exists());
+    let nothing = sync(&[&local, "web-1:copy", "-c", "--delete"]).await;
+    assert_eq!((&nothing["send"], &nothing["remove"]), (&json!([]), &json!([])), "{nothing}");
+    // And back.
+    fs::write(world.in_root("copy/new"), "new").unwrap();
+    fs::remove_file(world.in_root("copy/sub/f1")).unwrap();
+    let back = sync(&["web-1:copy", &local, "--delete"]).await;
+    assert_eq!(back["fetch"], json!([{"path": "new", "size": 3}]), "{back}");
+    assert_eq!(fs::read(here.join("new")).unwrap(), b"new");
+    assert!(!here.join("sub/f1").exists());
+}
+
+#[tokio::test]
+async fn a_change_is_told_to_who_waits_for_it() {
+    let world = World::with_root("web-1", &[]).await;
+    fs::write(world.in_root("file"), "x").unwrap();
+    let idle = world.farwire(&["files", "watch", "web-1:", "--wait", "1"]).await;
+    assert_eq!((idle.code, idle.text().as_str()), (124, ""));
+    let mut watching =
+        world.farwire_command(&["files", "watch", "web-1:", "--json"]).spawn().unwrap();
+    until("it is told", async || {
+        fs::write(world.in_root("file"), "changed").unwrap();
+        watching.try_wait().unwrap().map(drop)
+    })
+    .await;
+    let told = watching.wait_with_output().await.unwrap();
+    assert!(told.status.success() && told.stdout.starts_with(b"{\"mode\""), "{told:?}");
+}

@@ -5,8 +5,10 @@
 
 mod change;
 mod look;
+mod mount;
 mod moved;
 mod serve;
+mod sync;
 mod undo;
 mod watch;
 
@@ -38,14 +40,19 @@ pub(crate) enum Files {
     Write(change::Write),
     Edit(change::Edit),
     Patch(change::Patch),
+    Sync(sync::Sync),
     Undo(undo::Undo),
     Serve(serve::Serve),
+    Mount(mount::Mount),
 }
 
 impl Files {
     pub(crate) fn carry_out(&self, client: Client) -> Result<u8, Failure> {
         if let Self::Serve(serve) = self {
             return serve.carry_out(client).map(|()| 0);
+        }
+        if let Self::Mount(mount) = self {
+            return mount.carry_out(client).map(|()| 0);
         }
         online(&client, async {
             match self {
@@ -64,8 +71,9 @@ impl Files {
                 Self::Write(write) => write.carry_out(&client).await,
                 Self::Edit(edit) => edit.carry_out(&client).await,
                 Self::Patch(patch) => patch.carry_out(&client).await,
+                Self::Sync(sync) => sync.carry_out(&client).await,
                 Self::Undo(undo) => undo.carry_out(&client).await,
-                Self::Serve(_) => Ok(()),
+                Self::Serve(_) | Self::Mount(_) => Ok(()),
             }
             .map(|()| 0)
         })
@@ -87,8 +95,9 @@ impl Files {
             Self::Write(write) => write.json.json,
             Self::Edit(edit) => edit.json.json,
             Self::Patch(patch) => patch.json.json,
+            Self::Sync(sync) => sync.json.json,
             Self::Undo(undo) => undo.json.json,
-            Self::Cat(_) | Self::Serve(_) => false,
+            Self::Cat(_) | Self::Serve(_) | Self::Mount(_) => false,
         }
     }
 }

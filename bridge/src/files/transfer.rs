@@ -21,8 +21,10 @@ use super::Files;
 use super::place::Place;
 use crate::client::{Client, Server, backoff};
 
-pub use self::down::download;
-pub use self::up::upload;
+pub use self::down::{download, fetch_all};
+pub use self::local::Found;
+pub(super) use self::local::{beneath, failed, walk};
+pub use self::up::{file_hash, send_all, upload};
 
 /// How often in a row a transfer that makes no progress is taken up again.
 const ATTEMPTS: u32 = 8;
@@ -81,12 +83,14 @@ pub struct Transfer<'a> {
     pub overwrite: bool,
     /// Directories, with all that is in them.
     pub recursive: bool,
+    /// From here to the server, and not the other way.
+    pub upward: bool,
     /// How far it is.
     pub meter: &'a Meter,
 }
 
 impl Transfer<'_> {
-    async fn enter(&self) -> Result<Files, Failure> {
+    pub(super) async fn enter(&self) -> Result<Files, Failure> {
         let root = Some(self.remote.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
         Files::enter(self.client, self.server, &enter, Class::Bulk).await

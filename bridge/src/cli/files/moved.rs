@@ -77,6 +77,7 @@ impl Get {
             local,
             overwrite: self.force,
             recursive: self.recursive,
+            upward: false,
             meter: &meter,
         };
         shown(&meter, self.json, download(&transfer)).await
@@ -95,6 +96,7 @@ impl Put {
             local,
             overwrite: self.force,
             recursive: self.recursive,
+            upward: true,
             meter: &meter,
         };
         shown(&meter, self.json, upload(&transfer)).await
@@ -102,7 +104,7 @@ impl Put {
 }
 
 /// Shows how far a transfer is, on a terminal, and what it came to.
-async fn shown(
+pub(super) async fn shown(
     meter: &Meter,
     json: Json,
     transfer: impl Future<Output = Result<(), Failure>>,

@@ -48,33 +48,59 @@ impl Serve {
     }
 
     async fn serve(&self, client: Client) -> Result<(), Failure> {
-        let server = client.find(&self.server).await?;
-        let enter = Enter {
-            root: self.root.clone(),
-            read_only: self.read_only.then_some(true),
-            client: Some("files serve".to_owned()),
-            ..Enter::default()
-        };
-        // Whether there is such a root is said before anybody is told to come.
-        let entered = Files::enter(&client, &server, &enter, Class::Interactive).await?;
-        let Root { name, .. } = entered.root.clone();
-        entered.leave().await?;
-        let failed = |error: std::io::Error| {
-            Failure::new(Kind::Io, format!("{} cannot be listened on: {error}", self.listen))
-        };
-        let listener = TcpListener::bind(self.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let token = token()?;
-        let hosts = [address.to_string(), format!("localhost:{}", address.port())].to_vec();
-        let url = format!("http://farwire:{token}@{address}/{name}/");
-        let enter = Enter { root: Some(name.clone()), prefix: Some(format!("/{name}")), ..enter };
-        let served = Served { client, server, enter, guard: Guard::new(token, hosts) };
-        print(&format!("ready {url}\n"))?;
+        let root = (self.server.as_str(), self.root.clone());
+        let Ready { served, listener, address, url, token } =
+            ready(client, root, self.listen, self.read_only).await?;
+        let path = url.rsplit('/').nth(1).unwrap_or_default();
+        print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
         tokio::select! {
-            served = serve(Arc::new(served), listener) => served.map_err(failed),
+            served = serve(Arc::new(served), listener) => served.map_err(|error| {
+                Failure::new(Kind::Io, format!("{address} cannot be listened on: {error}"))
+            }),
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     }
+}
+
+/// A root that is about to be served.
+pub(super) struct Ready {
+    pub(super) served: Served,
+    pub(super) listener: TcpListener,
+    pub(super) address: SocketAddr,
+    /// Where, without the token.
+    pub(super) url: String,
+    pub(super) token: String,
+}
+
+/// Enters a root and listens.
+pub(super) async fn ready(
+    client: Client,
+    (server, root): (&str, Option<String>),
+    listen: SocketAddr,
+    read_only: bool,
+) -> Result<Ready, Failure> {
+    let server = client.find(server).await?;
+    let enter = Enter {
+        root,
+        read_only: read_only.then_some(true),
+        client: Some("files serve".to_owned()),
+        ..Enter::default()
+    };
+    // Whether there is such a root is said before anybody is told to come.
+    let entered = Files::enter(&client, &server, &enter, Class::Interactive).await?;
+    let Root { name, .. } = entered.root.clone();
+    entered.leave().await?;
+    let failed = |error: std::io::Error| {
+        Failure::new(Kind::Io, format!("{listen} cannot be listened on: {error}"))
+    };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let token = token()?;
+    let hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
+    let url = format!("http://{address}/{name}/");
+    let enter = Enter { root: Some(name.clone()), prefix: Some(format!("/{name}")), ..enter };
+    let served = Served { client, server, enter, guard: Guard::new(token.clone(), hosts) };
+    Ok(Ready { served, listener, address, url, token })
 }
 
 /// 256 random bits, in letters that a URL takes.

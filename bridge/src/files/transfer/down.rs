@@ -151,20 +151,29 @@ async fn directory(transfer: &Transfer<'_>) -> Result<(), Failure> {
     for entry in answer.entries {
         let target = beneath(&transfer.local, &entry.path)?;
         match entry.what {
-            What::File => {
-                transfer.meter.expect(entry.size);
-                wanted.push((entry, target));
-            }
-            What::Directory => wanted.push((entry, target)),
+            What::File | What::Directory => wanted.push((entry, target)),
             What::Link | What::Other => transfer.meter.skip(),
         }
     }
+    fetch_all(transfer, wanted).await
+}
+
+/// Fetches these files and directories, each to its place.
+///
+/// # Errors
+///
+/// As of [`download`].
+pub async fn fetch_all(
+    transfer: &Transfer<'_>,
+    mut wanted: Vec<(Entry, PathBuf)>,
+) -> Result<(), Failure> {
     // Directories stand before what is in them.
     wanted.sort_by(|one, other| one.0.path.cmp(&other.0.path));
     for (_, target) in wanted.iter().filter(|(entry, _)| entry.what == What::Directory) {
         make_directory(target)?;
     }
     wanted.retain(|(entry, _)| entry.what == What::File);
+    wanted.iter().for_each(|(entry, _)| transfer.meter.expect(entry.size));
     let mut done = 0;
     let mut patience = Patience::new(transfer.meter);
     while let Err(failure) = many(transfer, &wanted, &mut done, &mut patience).await {

@@ -16,7 +16,7 @@ use crate::text::neutral::neutral;
 pub(super) const PART: &str = "farwire-part";
 
 /// Something went wrong with a file here.
-pub(super) fn failed(path: &Path, error: &io::Error) -> Failure {
+pub(in crate::files) fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Kind::Io, format!("{}: {error}", neutral(&path.display().to_string())))
 }
 
@@ -25,7 +25,7 @@ pub(super) fn failed(path: &Path, error: &io::Error) -> Failure {
 /// # Errors
 ///
 /// `outside_root` for what is not one plain name.
-pub(super) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
+pub(in crate::files) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
     let mut result = dir.to_path_buf();
     for name in path.split(|&byte| byte == b'/') {
         if matches!(name, b"" | b"." | b"..") || name.contains(&0) {
@@ -150,17 +150,20 @@ fn umask() -> u32 {
 
 /// A file or directory here.
 #[derive(Debug)]
-pub(super) struct Found {
+pub struct Found {
     /// Its path from where the walk began.
-    pub(super) below: Vec<u8>,
-    pub(super) path: PathBuf,
-    pub(super) directory: bool,
-    pub(super) size: u64,
+    pub below: Vec<u8>,
+    /// Its path.
+    pub path: PathBuf,
+    /// It is a directory.
+    pub directory: bool,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// All files and directories beneath one, each directory before what is in it. Gives also how many links and
 /// special files were left out.
-pub(super) fn walk(top: &Path) -> Result<(Vec<Found>, u64), Failure> {
+pub(in crate::files) fn walk(top: &Path) -> Result<(Vec<Found>, u64), Failure> {
     let (mut all, mut skipped) = (Vec::new(), 0);
     let mut waiting = vec![(top.to_path_buf(), Vec::new())];
     while let Some((dir, below)) = waiting.pop() {

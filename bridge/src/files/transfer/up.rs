@@ -41,6 +41,15 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     }
     let (found, skipped) = walk(local)?;
     (0..skipped).for_each(|_| transfer.meter.skip());
+    send_all(transfer, found).await
+}
+
+/// Sends these files and directories.
+///
+/// # Errors
+///
+/// As of [`upload`].
+pub async fn send_all(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<(), Failure> {
     found.iter().for_each(|one| transfer.meter.expect(one.size));
     let (big, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.size > LARGE);
     // Those that were answered are not sent again.
@@ -246,6 +255,16 @@ async fn send(
             answered.await.map(drop)
         }
     }
+}
+
+/// SHA-256 of a file here.
+///
+/// # Errors
+///
+/// `io`.
+pub fn file_hash(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    let wrong = |error: std::io::Error| failed(path, &error);
+    digest(&mut File::open(path).map_err(wrong)?).map_err(wrong)
 }
 
 fn digest(file: &mut File) -> std::io::Result<Vec<u8>> {

@@ -136,8 +136,16 @@ impl FileCopy {
         }
         let server = client.find(&server).await?;
         let remote = find(client, &server, &path).await?;
-        let transfer =
-            Transfer { client, server: &server, remote, local, overwrite, recursive, meter };
+        let transfer = Transfer {
+            client,
+            server: &server,
+            remote,
+            local,
+            overwrite,
+            recursive,
+            upward: up,
+            meter,
+        };
         match up {
             true => upload(&transfer).await?,
             false => download(&transfer).await?,

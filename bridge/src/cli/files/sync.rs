@@ -1,0 +1,104 @@
+//! `sync`: a directory is made like another one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use farwire_protocol::failure::{Failure, Kind};
+use serde_json::json;
+
+use super::Remote;
+use super::moved::shown;
+use crate::cli::{Json, print, print_json};
+use crate::client::Client;
+use crate::files::sync::{Direction, carry_out, plan};
+use crate::files::transfer::{Meter, Transfer};
+use crate::text::human;
+use crate::text::neutral::neutral_within;
+use crate::tools::file::copy::End;
+
+/// Make a directory like another one, here or on a server; only what differs is sent
+///
+/// One of both is SERVER:PATH. What is only at the destination stays, unless --delete is given.
+#[derive(Args, Debug)]
+pub(crate) struct Sync {
+    /// Like which directory
+    from: String,
+    /// Which directory is made so
+    to: String,
+    /// Remove what is only at the destination
+    #[arg(long)]
+    delete: bool,
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Compare contents, and not only sizes and times
+    #[arg(short, long)]
+    checksum: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Sync {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let (local, remote, direction) = match (End::parse(&self.from), End::parse(&self.to)) {
+            (End::Here(local), End::There { server, path }) => {
+                (local, Remote { server, path }, Direction::Up)
+            }
+            (End::There { server, path }, End::Here(local)) => {
+                (local, Remote { server, path }, Direction::Down)
+            }
+            _ => {
+                let text = "one of both must be SERVER:PATH, and the other a directory here";
+                return Err(Failure::new(Kind::InvalidArgument, text));
+            }
+        };
+        let local: PathBuf = std::path::absolute(&local)
+            .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", local.display())))?;
+        let (server, remote) = remote.place(client).await?;
+        let meter = Meter::default();
+        let transfer = Transfer {
+            client,
+            server: &server,
+            remote,
+            local,
+            overwrite: true,
+            recursive: true,
+            upward: direction == Direction::Up,
+            meter: &meter,
+        };
+        let plan = plan(&transfer, direction, self.checksum).await?;
+        let (moved, same) = (plan.moved(), plan.same);
+        let removed: Vec<String> =
+            plan.remove.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        let verb = if direction == Direction::Up { "send" } else { "fetch" };
+        if !self.dry_run {
+            shown(&meter, Json { json: false }, carry_out(&transfer, plan, self.delete)).await?;
+        }
+        let removed = if self.delete { removed } else { Vec::new() };
+        if self.json.json {
+            let moved: Vec<_> =
+                moved.iter().map(|(path, size)| json!({"path": path, "size": size})).collect();
+            return print_json(
+                &json!({verb: moved, "remove": removed, "same": same, "dry_run": self.dry_run}),
+            );
+        }
+        let mut text = String::new();
+        for (path, size) in &moved {
+            text.push_str(&format_line(verb, path, &human::size(*size)));
+        }
+        for path in &removed {
+            text.push_str(&format_line("remove", path, ""));
+        }
+        print(&text)?;
+        note!(
+            "farwire: {} to {verb}, {} to remove, {same} files are the same",
+            moved.len(),
+            removed.len()
+        );
+        Ok(())
+    }
+}
+
+fn format_line(verb: &str, path: &str, size: &str) -> String {
+    format!("{verb:<6} {} {size}\n", neutral_within(path, 4_096)).replace(" \n", "\n")
+}
