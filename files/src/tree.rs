@@ -22,7 +22,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{PATH_LIMIT, What};
@@ -57,7 +57,8 @@ pub struct Tree {
     rules: Rules,
     resolve: ResolveFlags,
     device: u64,
-    lanes: [Mutex<()>; LANES],
+    /// Shared by all trees of a root.
+    lanes: Arc<[Mutex<()>; LANES]>,
 }
 
 /// One name in a directory that was found beneath the root.
@@ -98,7 +99,7 @@ impl Tree {
             }
         }
         let stat = rustix::fs::fstat(&root).map_err(|error| fault(&Rel::ROOT, error))?;
-        let lanes = [const { Mutex::new(()) }; LANES];
+        let lanes = Arc::new([const { Mutex::new(()) }; LANES]);
         Ok(Self { root, base: Rel::ROOT, rules, resolve, device: stat.st_dev, lanes })
     }
 
@@ -110,7 +111,8 @@ impl Tree {
         if self.rules.hidden.fit(&base) {
             return Err(fault(path, Errno::NOENT));
         }
-        Ok(Self { base, ..Self::enter(root, self.rules.clone())? })
+        let lanes = self.lanes.clone();
+        Ok(Self { base, lanes, ..Self::enter(root, self.rules.clone())? })
     }
 
     /// A path of this tree, from the root that the rules were written for.
@@ -121,6 +123,21 @@ impl Tree {
     /// The other way round: `None` if it is not beneath this tree.
     pub(crate) fn inner(&self, path: &[u8]) -> Option<Rel> {
         Rel::parse(Rel::parse(path).ok()?.beneath(&self.base)?).ok()
+    }
+
+    /// The same tree once more: changes of a name through one of them wait for those through the other.
+    pub fn share(&self) -> Result<Self, Failure> {
+        let root = self.root.try_clone().map_err(|error| {
+            fault(&Rel::ROOT, Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
+        })?;
+        Ok(Self {
+            root,
+            base: self.base.clone(),
+            rules: self.rules.clone(),
+            resolve: self.resolve,
+            device: self.device,
+            lanes: self.lanes.clone(),
+        })
     }
 
     /// What is allowed here.

@@ -158,6 +158,10 @@ impl Undo {
         let mut kept = Kept { next: 1, ..Kept::default() };
         for entry in rustix::fs::Dir::read_from(&store).map_err(failed)? {
             let entry = entry.map_err(failed)?;
+            if entry.file_name().to_bytes().ends_with(b".new") {
+                // It was never whole.
+                let _ = rustix::fs::unlinkat(&store, entry.file_name(), AtFlags::empty());
+            }
             let Ok(hash) = data_encoding::HEXLOWER.decode(entry.file_name().to_bytes()) else {
                 continue;
             };
@@ -238,27 +242,48 @@ impl Undo {
     /// Keeps what a file holds. Gives its hash and size: `None` if it is too large to be kept.
     pub(crate) fn keep(&self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
         io::Seek::rewind(&mut file).map_err(failed)?;
-        let mut content = Vec::new();
-        file.take(LARGEST.min(self.quota) + 1).read_to_end(&mut content).map_err(failed)?;
-        let size = content.len() as u64;
-        if size > LARGEST.min(self.quota) {
+        let largest = LARGEST.min(self.quota);
+        if file.metadata().map_err(failed)?.len() > largest {
             return Ok(None);
         }
-        let hash = Sha256::digest(&content).to_vec();
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
+        let beside = format!("{}.new", data_encoding::HEXLOWER.encode(&random));
+        let kept = self.write(file, &beside, largest);
+        if !matches!(kept, Ok(Some(_))) {
+            // What is not kept leaves nothing.
+            let _ = rustix::fs::unlinkat(&self.store, &beside, AtFlags::empty());
+        }
+        kept
+    }
+
+    /// Copies what a file holds, and gives the copy its name.
+    fn write(
+        &self,
+        mut file: &File,
+        beside: &str,
+        largest: u64,
+    ) -> Result<Option<(Blob, u64)>, Failure> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let object = rustix::fs::openat(&self.store, beside, flags, Mode::from_raw_mode(0o600));
+        let mut object = File::from(object.map_err(failed)?);
+        let (mut hash, mut size) = (Sha256::new(), 0);
+        let mut piece = vec![0; 128 << 10];
+        loop {
+            let length = file.read(&mut piece).map_err(failed)?;
+            let Some(bytes) = piece.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+            size += length as u64;
+            if size > largest {
+                return Ok(None);
+            }
+            hash.update(bytes);
+            object.write_all(bytes).map_err(failed)?;
+        }
+        let hash = hash.finalize().to_vec();
         let mut kept = self.kept();
-        if !kept.held.contains_key(&hash) {
-            let name = name(&hash);
-            let beside = format!("{name}.new");
-            let flags = OFlags::WRONLY
-                | OFlags::CREATE
-                | OFlags::TRUNC
-                | OFlags::NOFOLLOW
-                | OFlags::CLOEXEC;
-            let object =
-                rustix::fs::openat(&self.store, &beside, flags, Mode::from_raw_mode(0o600));
-            File::from(object.map_err(failed)?).write_all(&content).map_err(failed)?;
-            rustix::fs::renameat(&self.store, &beside, &self.store, &name).map_err(failed)?;
-            kept.held.insert(hash.clone(), size);
+        rustix::fs::renameat(&self.store, beside, &self.store, name(&hash)).map_err(failed)?;
+        if kept.held.insert(hash.clone(), size).is_none() {
             kept.bytes += size;
         }
         Ok(Some((Blob(hash), size)))

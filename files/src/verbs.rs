@@ -5,6 +5,7 @@
 
 mod changes;
 mod edit;
+mod gathered;
 mod list;
 mod patch;
 mod read;

@@ -40,8 +40,7 @@ use crate::undo::Undo;
 /// What all streams of a root share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    root: OwnedFd,
-    rules: Rules,
+    tree: Tree,
     locks: Arc<Locks>,
     undo: Option<Arc<Undo>>,
     transfers: Arc<Transfers>,
@@ -96,20 +95,16 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     crate::tree::remember_umask();
     let confined = confine::confine((&root, store.as_ref()), &rules)?;
     // Probes the kernel, once.
-    let copy = root.try_clone().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
-    Tree::enter(copy, rules.clone())?;
+    let tree = Tree::enter(root, rules)?;
     let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
     let (locks, transfers) = Default::default();
-    Ok((Shared { root, rules, locks, undo, transfers, audit }, confined))
+    Ok((Shared { tree, locks, undo, transfers, audit }, confined))
 }
 
 /// Makes a stream of a socket.
 fn begin(shared: &Shared, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Failure, OwnedFd)> {
     let tree = || {
-        let root = shared.root.try_clone();
-        let root =
-            root.map_err(|error| Failure::new(Kind::ResourceExhausted, error.to_string()))?;
-        let mut tree = Tree::enter(root, shared.rules.clone())?;
+        let mut tree = shared.tree.share()?;
         if let Some(below) = serve.enter.below.as_ref().filter(|below| !below.is_empty()) {
             tree = tree.below(&Rel::parse(below)?)?;
         }

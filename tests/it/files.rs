@@ -4,22 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use farwire_tests::dav::Dav;
+use farwire_tests::trials::files::{bytes, clients, torn};
 use farwire_tests::world::{children, kill};
 use farwire_tests::{Era, World, until};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-
-/// Bytes that compress badly and repeat nowhere.
-fn bytes(length: usize) -> Vec<u8> {
-    let mut block = [0; 32];
-    let mut all = Vec::with_capacity(length + 32);
-    while all.len() < length {
-        block = Sha256::digest(block).into();
-        all.extend_from_slice(&block);
-    }
-    all.truncate(length);
-    all
-}
 
 /// The worker of the only root of an agent.
 async fn worker(world: &World, server: &str) -> u32 {
@@ -385,4 +373,15 @@ async fn a_change_is_told_to_who_waits_for_it() {
     .await;
     let told = watching.wait_with_output().await.unwrap();
     assert!(told.status.success() && told.stdout.starts_with(b"{\"mode\""), "{told:?}");
+}
+
+#[test]
+fn a_worker_that_is_killed_during_writes_leaves_the_old_file_or_the_new_one() {
+    let changed = torn(60, 7);
+    assert!((1..60).contains(&changed), "{changed} of 60: the moments are not those of a write");
+}
+
+#[tokio::test]
+async fn many_clients_at_once_get_what_is_theirs() {
+    clients(60).await;
 }

@@ -26,11 +26,17 @@ async fn both_eras_run_a_command_and_read_the_rest_of_it() {
                 "stop",
                 "session_open",
                 "session_send",
+                "file_read",
+                "file_write",
+                "file_edit",
+                "file_list",
+                "file_search",
+                "file_copy",
                 "tool_find",
                 "tool_call"
             ]
         );
-        assert!(list.to_string().len() <= 7_600, "{} bytes", list.to_string().len());
+        assert!(list.to_string().len() <= 12_600, "{} bytes", list.to_string().len());
         let (text, error) = model.call("servers", json!({})).await;
         assert!(!error && text.starts_with("[servers 1 of 1]\nweb-1  online"), "{text}");
         let (text, error) =
@@ -243,7 +249,7 @@ async fn it_answers_with_the_network_down_and_says_so_when_a_tool_needs_it() {
     world.kill_relay().await;
     let mut model = world.model(Era::Initialize("2025-06-18")).await;
     let list = model.request("tools/list", json!({})).await;
-    assert_eq!(list["result"]["tools"].as_array().unwrap().len(), 9);
+    assert_eq!(list["result"]["tools"].as_array().unwrap().len(), 15);
     let (text, error) = model.call("run", json!({"server": "web-1", "command": "true"})).await;
     assert!(error && text.starts_with("[error relay_unreachable]"), "{text}");
     world.start_relay(&[]).await;

@@ -121,8 +121,12 @@ async fn a_screen_is_shown_as_text_and_as_what_draws_it() {
     opened(&world, "work").await;
     let line = "clear; printf '\\033[1;31mred\\033[m plain\\n'";
     world.farwire(&["session", "send", "s1", line]).await;
-    let text = world.farwire(&["session", "screen", "s1"]).await.text();
-    assert_eq!(text, "red plain\n>\n");
+    // The command is answered at its end; its prompt may come a moment later.
+    until("the prompt is drawn", async || {
+        let text = world.farwire(&["session", "screen", "s1"]).await.text();
+        (text == "red plain\n>\n").then_some(())
+    })
+    .await;
     let drawn = world.farwire(&["session", "screen", "s1", "--colors"]).await.text();
     let mut grid = vt100::Parser::default();
     grid.process(drawn.as_bytes());

@@ -1,6 +1,7 @@
 //! Trials: what is tried in small by the tests, and at length by `cargo xtask soak`.
 
 pub mod crowd;
+pub mod files;
 pub mod kills;
 pub mod restarts;
 pub mod shells;

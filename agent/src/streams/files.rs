@@ -149,7 +149,7 @@ where
                     add(&mut counts, part.len())?;
                 }
                 FILE => {
-                    let file = file.take().ok_or_else(gone)?;
+                    let file = file.take().filter(is_regular).ok_or_else(gone)?;
                     let place = place(&part).ok_or_else(gone)?;
                     send_file(file, place, (writer, &mut counts)).await?;
                 }
@@ -168,6 +168,11 @@ where
 
 fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
     counts.add(CONTENT, bytes).ok_or_else(|| Failure::new(Kind::Internal, "too much content"))
+}
+
+/// Whether a worker sends what it should: anything else might make us wait.
+fn is_regular(file: &File) -> bool {
+    file.metadata().is_ok_and(|is| is.is_file())
 }
 
 /// Offset and length of a part of a file.

@@ -9,6 +9,7 @@ use farwire_protocol::streams::files::{Done, Edit, Edits, How, Replacement, TEXT
 use similar::{Change, TextDiff};
 
 use super::changes::Keeper;
+use super::gathered::{Share, gather};
 use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
@@ -32,7 +33,8 @@ const TOLD: usize = 1_200;
 pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let tree = desk.tree;
     let path = Rel::parse(&edit.path)?;
-    let edits = edits(peer)?;
+    let mut share = Share::default();
+    let edits = edits(peer, &mut share)?;
     let (file, stat) = tree.open(&path)?;
     if edit.revision.is_some_and(|expected| expected != stat.revision) {
         return Err(crate::tree::changed(&path).into());
@@ -40,6 +42,8 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
     if stat.size > LARGEST {
         return Err(Failure::new(Kind::TooLarge, format!("{path} is larger than 64 MiB")).into());
     }
+    // What was there, what will be, and the step between.
+    share.take(usize::try_from(stat.size).unwrap_or(usize::MAX / 4) * 3)?;
     let mut before = Vec::new();
     let read = file.take(LARGEST).read_to_end(&mut before);
     read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
@@ -67,14 +71,8 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
 }
 
 /// The replacements, which are the content.
-fn edits(peer: &mut dyn Peer) -> Result<Vec<Replacement>, Stop> {
-    let mut content = Vec::new();
-    while let Some(piece) = peer.content()? {
-        if content.len() + piece.len() > TEXT_LIMIT {
-            return Err(Failure::new(Kind::TooLarge, "the edits have more than 8 MiB").into());
-        }
-        content.extend_from_slice(&piece);
-    }
+fn edits(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<Replacement>, Stop> {
+    let content = gather(peer, share)?;
     let edits: Edits = cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "edits that make no sense", &error)
     })?;

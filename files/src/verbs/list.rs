@@ -15,6 +15,9 @@ use crate::peer::Peer;
 use crate::rules::LISTED;
 use crate::tree::{Tree, Visited};
 
+/// Entries that are put in order take so much memory at most.
+const SORTED: usize = 64 << 20;
+
 /// What an entry takes in a message besides its path.
 const OVERHEAD: usize = 96;
 
@@ -28,7 +31,7 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
     let mut sent = Sent { peer, batch: Batch::new(), broken: false };
     let mut sorted = list.sort.map(|_| Vec::new());
     let mut count = 0;
-    let mut more = false;
+    let (mut more, mut held) = (false, 0);
     let walked = tree.walk(&path, depth, &mut |visited| {
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)
@@ -40,7 +43,7 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
             return Ok(directory && !globs.refuse(visited.at));
         }
         // With an order, the best are chosen from all that there are.
-        if count >= if sorted.is_some() { LISTED } else { limit } {
+        if count >= if sorted.is_some() { LISTED } else { limit } || held > SORTED {
             more = true;
             return Err(Failure::new(Kind::TooLarge, "enough"));
         }
@@ -48,7 +51,10 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
         count += 1;
         let directory = entry.what == What::Directory;
         match &mut sorted {
-            Some(sorted) => sorted.push(entry),
+            Some(sorted) => {
+                held += entry.path.len() + OVERHEAD;
+                sorted.push(entry);
+            }
             None => sent.push(entry)?,
         }
         Ok(directory)

@@ -9,10 +9,11 @@ use std::io::Read as _;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Done, How, Patch, TEXT_LIMIT};
+use farwire_protocol::streams::files::{Done, How, Patch};
 
 use self::diff::{FileDiff, parse};
 use super::changes::{Keeper, Planned};
+use super::gathered::{Share, gather};
 use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
@@ -22,18 +23,15 @@ use crate::tree::{Draft, Stat, Tree, Wanted};
 const LARGEST: u64 = 64 << 20;
 
 pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Result<Done, Stop> {
-    let mut text = Vec::new();
-    while let Some(piece) = peer.content()? {
-        if text.len() + piece.len() > TEXT_LIMIT {
-            return Err(Failure::new(Kind::TooLarge, "the patch has more than 8 MiB").into());
-        }
-        text.extend_from_slice(&piece);
-    }
+    let mut share = Share::default();
+    let text = gather(peer, &mut share)?;
     let below = Rel::parse(&patch.path)?;
     let mut budget = LARGEST;
     let mut results = Vec::new();
     for file in parse(&text, patch.strip)? {
-        results.push(Target::work_out(desk.tree, &below, &file, &mut budget)?);
+        let target = Target::work_out(desk.tree, &below, &file, &mut budget)?;
+        share.take(target.bytes())?;
+        results.push(target);
     }
     twice(&results)?;
     let mut told = String::new();
@@ -111,6 +109,12 @@ impl Target {
             hunks: file.hunks.len() as u64,
             lines: file.lines(),
         })
+    }
+
+    /// How much memory it takes.
+    fn bytes(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |(bytes, _)| bytes.len());
+        before + self.after.as_ref().map_or(0, Vec::len)
     }
 
     /// What became of it, in a line.

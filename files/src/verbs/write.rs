@@ -4,10 +4,11 @@ use std::os::fd::AsFd as _;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Arrived, Done, How, TEXT_LIMIT, What, Write};
+use farwire_protocol::streams::files::{Arrived, Done, How, What, Write};
 use rustix::fs::{Mode, OFlags};
 
 use super::changes::Keeper;
+use super::gathered::{Share, gather};
 use super::{Desk, Stop, list};
 use crate::fault::fault;
 use crate::path::Rel;
@@ -108,14 +109,7 @@ fn compare(draft: &Draft<'_>, path: &Rel, expected: &Blob) -> Result<(), Failure
 /// Adds to the end of a file, at once, so that others who write to it lose nothing.
 fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
     let failed = |error| Stop::Failed(fault(path, error));
-    let mut content = Vec::new();
-    while let Some(piece) = peer.content()? {
-        if content.len() + piece.len() > TEXT_LIMIT {
-            let text = format!("more than {TEXT_LIMIT} bytes cannot be added at once");
-            return Err(Failure::new(Kind::TooLarge, text).into());
-        }
-        content.extend_from_slice(&piece);
-    }
+    let content = gather(peer, &mut Share::default())?;
     let place = tree.place_to_write(path)?;
     let before = place.stat().map_err(failed)?;
     let Some(before) = before else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Parser;
 use farwire_tests::simulated;
-use farwire_tests::trials::{crowd, kills, restarts, shells};
+use farwire_tests::trials::{self, crowd, kills, restarts, shells};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The trials at length
@@ -38,6 +38,21 @@ enum Trial {
         /// How many in each shell that marks its commands
         #[arg(long, default_value_t = 1_000)]
         rounds: u32,
+    },
+    /// Kill file workers during writes, and transfers at each part of them; and many clients at once
+    Files {
+        /// How many writes
+        #[arg(long, default_value_t = 1_000)]
+        writes: usize,
+        /// At how many places a transfer is killed
+        #[arg(long, default_value_t = 100)]
+        cuts: u64,
+        /// How many clients at once
+        #[arg(long, default_value_t = 1_000)]
+        clients: usize,
+        /// What decides when; told, so that it can be had again
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Open thousands of sessions, leave them alone, list them, and have each answer
     Sessions {
@@ -85,9 +100,25 @@ async fn main() -> Result<()> {
             let unmarked = shells::unmarked(rounds.div_ceil(50)).await;
             println!("{unmarked} commands in shells without: no exit claimed");
         }
+        Trial::Files { writes, cuts, clients, seed } => {
+            let changed =
+                tokio::task::spawn_blocking(move || trials::files::torn(writes, seed)).await?;
+            println!(
+                "{writes} writes with the worker killed: none torn, {changed} of them done (seed {seed})"
+            );
+            trials::files::cuts(cuts, 64 << 20).await;
+            println!(
+                "64 MiB sent, killed at each of {cuts} parts: went on each time, and never seen in part"
+            );
+            descriptors(8_192).map_err(anyhow::Error::msg)?;
+            let longest = trials::files::clients(clients).await;
+            println!(
+                "{clients} clients at once: each got what is its own; the longest took {longest:.1?}"
+            );
+        }
         Trial::Sessions { count, program, each, all } => {
             // The agent has one descriptor for each, the terminal.
-            let room = files(count as u64 + 2_048).and_then(|()| crowd::Room::make(count));
+            let room = descriptors(count as u64 + 2_048).and_then(|()| crowd::Room::make(count));
             let _room = match room {
                 Ok(room) => room,
                 Err(why) => {
@@ -119,7 +150,7 @@ fn seconds(time: Duration) -> String {
 }
 
 /// Raises the limit of open files, for the programs too; says why not, where the system does not let us.
-fn files(wanted: u64) -> std::result::Result<(), String> {
+fn descriptors(wanted: u64) -> std::result::Result<(), String> {
     let now = getrlimit(Resource::Nofile);
     let maximum = now.maximum.map(|most| most.max(wanted));
     let raised = Rlimit { current: maximum, maximum };

@@ -1,5 +1,6 @@
 //! From a server to here.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -172,6 +173,11 @@ pub async fn fetch_all(
     for (_, target) in wanted.iter().filter(|(entry, _)| entry.what == What::Directory) {
         make_directory(target)?;
     }
+    // A server that leaves a directory out does not get its file put through a link that is here.
+    let above: BTreeSet<_> = wanted.iter().flat_map(|(entry, _)| above(&entry.path)).collect();
+    for path in above {
+        make_directory(&beneath(&transfer.local, path)?)?;
+    }
     wanted.retain(|(entry, _)| entry.what == What::File);
     wanted.iter().for_each(|(entry, _)| transfer.meter.expect(entry.size));
     let mut done = 0;
@@ -180,6 +186,12 @@ pub async fn fetch_all(
         patience.wait(failure).await?;
     }
     Ok(())
+}
+
+/// All directories that a path is in.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.filter_map(|(at, _)| path.get(..at))
 }
 
 async fn many(
