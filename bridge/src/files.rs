@@ -1,8 +1,10 @@
 //! Files from the bridge's side: what is beneath the roots that the owners of servers have opened.
 //!
 //! [`Files`] is one stream to one root. Questions are asked one after another, or many before the first
-//! answer. What was asked has been done if and only if its [`Done`] came without a failure.
+//! answer. What was asked has been done if and only if its `Done` came without a failure.
 
+mod asked;
+mod gathered;
 pub mod place;
 pub mod serve;
 pub mod sync;
@@ -16,17 +18,14 @@ use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::frame::Kind as FrameKind;
+use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::Kind as StreamKind;
-use farwire_protocol::streams::files::{
-    Ask, CONTENT, Change, Done, Enter, Entry, Match, Root, ToAgent, ToBridge,
-};
+use farwire_protocol::streams::files::{Ask, CONTENT, Enter, Root, ToAgent, ToBridge};
 
+pub use self::gathered::Answer;
+use self::gathered::Gathering;
 use crate::client::{Client, Server, Stream, broken, random_nonce};
-
-/// No answer that is kept in memory has more content.
-const LIMIT: usize = 16 << 20;
 
 /// One stream to one root.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ pub struct Files {
     pub up: Up,
     /// From the agent.
     pub down: Down,
+    /// How it was entered, so that it can be entered again.
+    entered: (Enter, Class),
 }
 
 /// What is said to the agent.
@@ -64,21 +65,6 @@ pub enum Said {
     Message(ToBridge),
     /// Content.
     Content(Bytes),
-}
-
-/// All that came for one question.
-#[derive(Clone, Debug, Default)]
-pub struct Answer {
-    /// How it ended.
-    pub done: Done,
-    /// Entries.
-    pub entries: Vec<Entry>,
-    /// Lines.
-    pub matches: Vec<Match>,
-    /// Changes.
-    pub changes: Vec<Change>,
-    /// Content.
-    pub content: Vec<u8>,
 }
 
 fn violation(text: &str) -> Failure {
@@ -117,7 +103,9 @@ impl Files {
             back: VecDeque::new(),
         };
         match down.receive().await {
-            Ok(Said::Message(ToBridge::Entered(root))) => Ok(Self { root, up, down }),
+            Ok(Said::Message(ToBridge::Entered(root))) => {
+                Ok(Self { root, up, down, entered: (enter.clone(), class) })
+            }
             Ok(Said::Message(ToBridge::Done(done))) => {
                 Err(done.failure.unwrap_or_else(|| violation("an end without a beginning")))
             }
@@ -130,20 +118,6 @@ impl Files {
         }
     }
 
-    /// Asks one question that has no content, or this content, and waits for all of the answer.
-    pub async fn ask(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<Answer, Failure> {
-        self.up.ask(ask);
-        if let Some(content) = content {
-            for piece in content.chunks(BATCH) {
-                self.up.content(piece);
-                self.up.flush_full().await?;
-            }
-            self.up.whole(content.len() as u64);
-        }
-        self.up.flush().await?;
-        self.down.answer().await
-    }
-
     /// Ends the stream, when all questions have been answered.
     pub async fn leave(mut self) -> Result<(), Failure> {
         let ends = self.up.counts.offsets();
@@ -154,8 +128,19 @@ impl Files {
 
 impl Up {
     /// Says a question. It goes out with the next flush.
-    pub fn ask(&mut self, ask: Ask) {
-        self.writer.message(&message(&ToAgent::Ask(Box::new(ask))));
+    ///
+    /// # Errors
+    ///
+    /// `too_large` for one that does not fit a message.
+    pub fn ask(&mut self, ask: Ask) -> Result<(), Failure> {
+        let said = cbor::encode(&ToAgent::Ask(Box::new(ask)));
+        if said.len() > PAYLOAD {
+            let text = format!("the question has more than {PAYLOAD} bytes");
+            return Err(Failure::new(Kind::TooLarge, text)
+                .with_hint("use a shorter path, pattern or list of patterns"));
+        }
+        self.writer.message(&said);
+        Ok(())
     }
 
     /// Seals content.
@@ -260,26 +245,10 @@ impl Down {
 
     /// All of the answer to the question that was asked first.
     pub async fn answer(&mut self) -> Result<Answer, Failure> {
-        let mut answer = Answer::default();
+        let mut gathering = Gathering::default();
         loop {
-            match self.next().await? {
-                Said::Content(bytes) => {
-                    if answer.content.len() + bytes.len() > LIMIT {
-                        return Err(violation("an answer over its limit"));
-                    }
-                    answer.content.extend_from_slice(&bytes);
-                }
-                Said::Message(ToBridge::Entries(entries)) => answer.entries.extend(entries),
-                Said::Message(ToBridge::Matches(matches)) => answer.matches.extend(matches),
-                Said::Message(ToBridge::Changed(changes)) => answer.changes.extend(changes),
-                Said::Message(ToBridge::Done(mut done)) => {
-                    if let Some(failure) = done.failure.take() {
-                        return Err(failure);
-                    }
-                    answer.done = *done;
-                    return Ok(answer);
-                }
-                Said::Message(_) => return Err(violation("an answer to another question")),
+            if let Some(answer) = gathering.take(self.next().await?)? {
+                return answer;
             }
         }
     }

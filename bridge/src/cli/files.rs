@@ -145,8 +145,8 @@ impl Remote {
 }
 
 impl At {
-    async fn ask(&mut self, ask: Ask) -> Result<Answer, Failure> {
-        self.files.ask(ask, None).await
+    async fn ask(&mut self, client: &Client, ask: Ask) -> Result<Answer, Failure> {
+        self.files.answer(client, ask, None).await
     }
 
     /// The path of another remote file, which must be in the same root.

@@ -177,7 +177,7 @@ async fn carry(
     if farwire_protocol::cbor::encode(&ask).len() > 15 << 10 {
         return Ok(None);
     }
-    files.up.ask(ask);
+    files.up.ask(ask)?;
     let mut sent: u64 = 0;
     loop {
         let frame = tokio::select! {

@@ -18,6 +18,7 @@ use farwire_protocol::streams::files::{Ask, Enter, Entry};
 use tokio::time::sleep;
 
 use super::Files;
+use super::asked::may_come_back;
 use super::place::Place;
 use crate::client::{Client, Server, backoff};
 
@@ -151,19 +152,4 @@ impl<'a> Patience<'a> {
         sleep(backoff(self.attempt)).await;
         Ok(())
     }
-}
-
-/// Whether the way to the server failed, and not the transfer.
-fn may_come_back(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::LinkLost
-            | Kind::StreamTruncated
-            | Kind::StreamStale
-            | Kind::ServerOffline
-            | Kind::RelayUnreachable
-            | Kind::Overloaded
-            | Kind::FileWorkerEnded
-            | Kind::IntegrityFailure
-    )
 }

@@ -43,7 +43,7 @@ impl Rm {
             revision: self.rev,
             undo: Some(true),
         };
-        let done = at.ask(Ask::Remove(remove)).await?.done;
+        let done = at.ask(client, Ask::Remove(remove)).await?.done;
         if done.change.is_none() && !self.json.json {
             note!("farwire: it was not kept, and cannot be brought back");
         }
@@ -77,7 +77,7 @@ impl Mkdir {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let mut at = self.dir.enter(client).await?;
         let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(self.parents) };
-        let done = at.ask(Ask::MakeDirectory(make)).await?.done;
+        let done = at.ask(client, Ask::MakeDirectory(make)).await?.done;
         told(&at, &done, self.json)
     }
 }
@@ -123,7 +123,7 @@ impl Write {
             undo: Some(true),
             lazy: None,
         };
-        at.files.up.ask(Ask::Write(write));
+        at.files.up.ask(Ask::Write(write))?;
         let mut sent = 0;
         let mut piece = vec![0; 64 << 10];
         let mut input = std::io::stdin().lock();
@@ -186,7 +186,7 @@ impl Edit {
         let mut at = self.file.enter(client).await?;
         let path = Blob(at.place.path.clone());
         let edit = Question { path, revision: self.rev, dry: Some(self.dry_run), undo: Some(true) };
-        let answer = at.files.ask(Ask::Edit(edit), Some(&edits)).await?;
+        let answer = at.files.answer(client, Ask::Edit(edit), Some(&edits)).await?;
         if !self.json.json {
             put(&answer.content)?;
         }
@@ -229,7 +229,7 @@ impl Patch {
             dry: Some(self.dry_run),
             undo: Some(true),
         };
-        let answer = at.files.ask(Ask::Patch(patch), Some(&diff)).await?;
+        let answer = at.files.answer(client, Ask::Patch(patch), Some(&diff)).await?;
         if !self.json.json {
             put(&answer.content)?;
         }

@@ -130,7 +130,7 @@ impl Ls {
             tidy: self.tidy.then_some(true),
             hashes: None,
         };
-        let answer = at.ask(Ask::List(list)).await?;
+        let answer = at.ask(client, Ask::List(list)).await?;
         let name = |entry: &Entry| String::from_utf8_lossy(&entry.path).into_owned();
         if self.json.json {
             let all: Vec<_> =
@@ -182,7 +182,7 @@ pub(crate) struct Stat {
 impl Stat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let mut at = self.file.enter(client).await?;
-        let entry = at.ask(Ask::Stat(Blob(at.place.path.clone()))).await?.done.entry;
+        let entry = at.ask(client, Ask::Stat(Blob(at.place.path.clone()))).await?.done.entry;
         let entry = entry
             .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an answer without an entry"))?;
         let value = entry_json(&entry, &at.place.shown());
@@ -213,7 +213,7 @@ impl Cat {
             let mut at = file.enter(client).await?;
             let part = Part::Bytes { offset: 0, length: None };
             let path = Blob(at.place.path.clone());
-            at.files.up.ask(Ask::Read(Read { path, part, revision: None, hash: None }));
+            at.files.up.ask(Ask::Read(Read { path, part, revision: None, hash: None }))?;
             at.files.up.flush().await?;
             loop {
                 match at.files.down.next().await? {
@@ -289,7 +289,7 @@ impl Search {
             all: Some(self.all),
             names: Some(self.files),
         };
-        let mut answer = at.ask(Ask::Search(question)).await?;
+        let mut answer = at.ask(client, Ask::Search(question)).await?;
         answer.matches.sort_by(|one, other| (&one.path, one.line).cmp(&(&other.path, other.line)));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if self.json.json {

@@ -219,7 +219,7 @@ async fn copy(
         recursive: Some(recursive),
         undo: Some(true),
     };
-    let done = at.ask(Ask::Copy(copy)).await?.done;
+    let done = at.ask(client, Ask::Copy(copy)).await?.done;
     if let Some(skipped) = done.skipped {
         note!("farwire: {skipped} links and special files were left out");
     }

@@ -44,7 +44,7 @@ impl Undo {
         let mut at = self.root.enter(client).await?;
         if self.list || self.preview {
             let changes = Changes { change: self.change, limit: None };
-            let answer = at.ask(Ask::Changes(changes)).await?;
+            let answer = at.ask(client, Ask::Changes(changes)).await?;
             if self.json.json {
                 let all: Vec<_> = answer.changes.iter().map(change_json).collect();
                 return print_json(&all);
@@ -55,7 +55,7 @@ impl Undo {
             };
         }
         let revert = Revert { change: self.change, redo: Some(self.redo), force: Some(self.force) };
-        let done = at.ask(Ask::Revert(revert)).await?.done;
+        let done = at.ask(client, Ask::Revert(revert)).await?.done;
         if self.json.json {
             return print_json(&json!({"change": done.change, "paths": done.count}));
         }

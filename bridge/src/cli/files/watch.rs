@@ -44,7 +44,7 @@ impl Watch {
                 wait_ms: round * 1_000,
                 revision: None,
             };
-            let answer = match at.ask(Ask::Watch(watch)).await {
+            let answer = match at.ask(client, Ask::Watch(watch)).await {
                 Err(failure) if failure.kind == Kind::LinkLost => {
                     // What happened meanwhile is not known; what happens from now on is.
                     at = self.file.enter(client).await?;

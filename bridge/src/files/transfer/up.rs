@@ -115,14 +115,14 @@ async fn many(
     let make =
         |path: Vec<u8>| Ask::MakeDirectory(MakeDirectory { path: Blob(path), parents: Some(true) });
     if *done == 0 && !transfer.remote.path.is_empty() {
-        up.ask(make(transfer.remote.path.clone()));
+        up.ask(make(transfer.remote.path.clone()))?;
         up.flush().await?;
         down.answer().await?;
     }
     let sending = async {
         for one in all {
             if one.directory {
-                up.ask(make(transfer.remote.join(&one.below)));
+                up.ask(make(transfer.remote.join(&one.below)))?;
             } else {
                 send_small(transfer, up, one).await?;
             }
@@ -157,7 +157,7 @@ async fn many(
 
 async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result<(), Failure> {
     let file = File::open(&one.path).map_err(|error| failed(&one.path, &error))?;
-    up.ask(Ask::Write(transfer.write(one, &file)));
+    up.ask(Ask::Write(transfer.write(one, &file)))?;
     let mut content = Vec::new();
     let read = file.take(LARGE + 1).read_to_end(&mut content);
     read.map_err(|error| failed(&one.path, &error))?;
@@ -225,7 +225,7 @@ async fn send(
     }
     file.seek(SeekFrom::Start(have)).map_err(wrong)?;
     let Files { up, down, .. } = files;
-    up.ask(Ask::Write(write));
+    up.ask(Ask::Write(write))?;
     let mut reached = have;
     let sending = async {
         let mut piece = vec![0; BATCH];

@@ -176,7 +176,7 @@ async fn on_one(
         recursive: Some(recursive),
         undo: Some(true),
     };
-    let done = at.files.ask(Ask::Copy(copy), None).await?.done;
+    let done = at.files.answer(client, Ask::Copy(copy), None).await?.done;
     Ok((done.count.unwrap_or(0), done.bytes.unwrap_or(0)))
 }
 

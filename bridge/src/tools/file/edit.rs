@@ -59,13 +59,14 @@ impl Tool for FileEdit {
         let mut at = enter(client, &self.server, &self.path).await?;
         let path = Blob(at.place.path.clone());
         let edit = Edit { path, revision, dry: self.dry_run, undo: Some(true) };
-        let answer = at.files.ask(Ask::Edit(edit), Some(&edits)).await.map_err(|failure| {
-            match failure.kind {
-                Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure
-                    .with_hint("file_read the lines, and copy the text exactly as it is there"),
-                _ => failure,
-            }
-        })?;
+        let answer =
+            at.files.answer(client, Ask::Edit(edit), Some(&edits)).await.map_err(|failure| {
+                match failure.kind {
+                    Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure
+                        .with_hint("file_read the lines, and copy the text exactly as it is there"),
+                    _ => failure,
+                }
+            })?;
         let count = answer.done.count.unwrap_or(0);
         let word = if self.dry_run.unwrap_or(false) { "would-change" } else { "changed" };
         let mut header =

@@ -66,7 +66,7 @@ impl Tool for FileList {
             }),
             hashes: None,
         };
-        let answer = at.files.ask(Ask::List(list), None).await?;
+        let answer = at.files.answer(client, Ask::List(list), None).await?;
         let mut table = Table::new().limit(2, 300);
         for entry in &answer.entries {
             table.row([size(entry), age(entry), name(entry)]);

@@ -84,7 +84,7 @@ impl Tool for FileUndo {
                     (_, change) => change,
                 };
                 let asked = Changes { change, limit: Some(50) };
-                let answer = at.files.ask(Ask::Changes(asked), None).await?;
+                let answer = at.files.answer(client, Ask::Changes(asked), None).await?;
                 if action == Action::Preview {
                     return Ok(format!(
                         "{}\n{}",
@@ -115,7 +115,7 @@ impl Tool for FileUndo {
             Action::Undo | Action::Redo => {
                 let redo = Some(action == Action::Redo);
                 let revert = Revert { change: self.change, redo, force: self.force };
-                let done = at.files.ask(Ask::Revert(revert), None).await?.done;
+                let done = at.files.answer(client, Ask::Revert(revert), None).await?.done;
                 let word = if action == Action::Redo { "redone" } else { "undone" };
                 let header = header.field(Key::Change, done.change.unwrap_or(0)).words(word);
                 Ok(format!("{}\n", header.end()))
@@ -152,7 +152,7 @@ impl Tool for FilePatch {
         let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let path = Blob(at.place.path.clone());
         let patch = Patch { path, strip: self.strip, dry: self.dry_run, undo: Some(true) };
-        let answer = at.files.ask(Ask::Patch(patch), Some(self.diff.as_bytes())).await?;
+        let answer = at.files.answer(client, Ask::Patch(patch), Some(self.diff.as_bytes())).await?;
         let word = if self.dry_run.unwrap_or(false) { "would-patch" } else { "patched" };
         let files = answer.done.files.unwrap_or(0);
         let mut header = Header::new(Word::File).value(&at.place.shown());
@@ -191,7 +191,7 @@ impl Tool for FileRemove {
         let mut at = enter(client, &self.server, &self.path).await?;
         let path = Blob(at.place.path.clone());
         let remove = Remove { path, recursive: self.recursive, revision, undo: Some(true) };
-        let done = at.files.ask(Ask::Remove(remove), None).await?.done;
+        let done = at.files.answer(client, Ask::Remove(remove), None).await?.done;
         let mut header = Header::new(Word::File).value(&at.place.shown()).words("removed");
         if let Some(change) = done.change {
             header = header.field(Key::Change, change);
@@ -237,7 +237,7 @@ impl Tool for FileMove {
             recursive: Some(true),
             undo: Some(true),
         };
-        let done = at.files.ask(Ask::Copy(copy), None).await?.done;
+        let done = at.files.answer(client, Ask::Copy(copy), None).await?.done;
         let mut header = Header::new(Word::File).value(&target.shown()).words("moved");
         if let Some(entry) = &done.entry {
             header = described(header, entry);
@@ -270,7 +270,7 @@ impl Tool for FileMkdir {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, &self.path).await?;
         let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(true) };
-        at.files.ask(Ask::MakeDirectory(make), None).await?;
+        at.files.answer(client, Ask::MakeDirectory(make), None).await?;
         let header = Header::new(Word::File).value(&at.place.shown()).words("made");
         Ok(format!("{}\n", header.end()))
     }
@@ -305,7 +305,7 @@ impl Tool for FileWatch {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let watch = Watch { path: Blob(at.place.path.clone()), wait_ms, revision };
         let answer = tokio::select! {
-            answer = at.files.ask(Ask::Watch(watch), None) => answer?,
+            answer = at.files.answer(client, Ask::Watch(watch), None) => answer?,
             () = caller.cancelled.cancelled() => {
                 return Err(Failure::new(Kind::Cancelled, "the wait was cancelled"));
             }

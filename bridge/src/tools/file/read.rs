@@ -56,7 +56,7 @@ impl Tool for FileRead {
         };
         let path = Blob(at.place.path.clone());
         let read = Read { path: path.clone(), part, revision: None, hash: None };
-        let answer = at.files.ask(Ask::Read(read), None).await?;
+        let answer = at.files.answer(client, Ask::Read(read), None).await?;
         let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without the file");
         let entry = answer.entries.first().ok_or_else(nothing)?;
         let header = Header::new(Word::File).value(&at.place.shown());
@@ -67,7 +67,7 @@ impl Tool for FileRead {
             }
             let part = Part::Bytes { offset: 0, length: None };
             let whole = Read { path, part, revision: Some(entry.revision), hash: None };
-            let answer = at.files.ask(Ask::Read(whole), None).await?;
+            let answer = at.files.answer(client, Ask::Read(whole), None).await?;
             let Some(kind) = kind(&answer.content) else {
                 return Ok(format!("{}\n", header.words("binary").end()));
             };

@@ -58,7 +58,7 @@ impl Tool for FileSearch {
             all: None,
             names: None,
         };
-        let mut answer = at.files.ask(Ask::Search(search), None).await?;
+        let mut answer = at.files.answer(client, Ask::Search(search), None).await?;
         answer.matches.sort_by(|one, other| (&one.path, one.line).cmp(&(&other.path, other.line)));
         let mut left = budget(None).characters();
         let (mut text, mut hidden, mut cut) = (String::new(), 0, false);

@@ -81,7 +81,8 @@ impl Tool for FileWrite {
             undo: Some(true),
             lazy: None,
         };
-        let answer = at.files.ask(Ask::Write(write), Some(self.content.as_bytes())).await;
+        let answer =
+            at.files.answer(client, Ask::Write(write), Some(self.content.as_bytes())).await;
         let answer = answer.map_err(|failure| match failure.kind {
             Kind::FileExists => {
                 failure.with_hint("file_read it and give its rev to replace it, or force=true")
