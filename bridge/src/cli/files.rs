@@ -71,7 +71,7 @@ impl Files {
                 Self::Write(write) => write.carry_out(&client).await,
                 Self::Edit(edit) => edit.carry_out(&client).await,
                 Self::Patch(patch) => patch.carry_out(&client).await,
-                Self::Sync(sync) => sync.carry_out(&client).await,
+                Self::Sync(sync) => Box::pin(sync.carry_out(&client)).await,
                 Self::Undo(undo) => undo.carry_out(&client).await,
                 Self::Serve(_) | Self::Mount(_) => Ok(()),
             }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub remove: Vec<Vec<u8>>,
     /// How many files are the same.
     pub same: u64,
+    /// So much of the server could not be read: what is only here may well be there, too.
+    unread: u64,
 }
 
 impl Plan {
@@ -57,7 +59,7 @@ pub async fn plan(
     direction: Direction,
     by_content: bool,
 ) -> Result<Plan, Failure> {
-    let there = there(transfer, by_content).await?;
+    let (there, unread) = there(transfer, by_content).await?;
     let here = match std::fs::symlink_metadata(&transfer.local) {
         Ok(is) if is.is_dir() => walk(&transfer.local)?.0,
         Err(error)
@@ -73,7 +75,7 @@ pub async fn plan(
     };
     let mut here: BTreeMap<Vec<u8>, Found> =
         here.into_iter().map(|one| (one.below.clone(), one)).collect();
-    let mut plan = Plan::default();
+    let mut plan = Plan { unread, ..Plan::default() };
     for (path, entry) in &there {
         let mine = here.remove(path);
         let like = match &mine {
@@ -99,8 +101,33 @@ pub async fn plan(
     Ok(plan)
 }
 
+impl Plan {
+    /// That what is only here is really not there.
+    fn may_remove(&self, transfer: &Transfer<'_>) -> Result<(), Failure> {
+        if transfer.upward || self.remove.is_empty() || self.unread == 0 {
+            return Ok(());
+        }
+        let text = format!(
+            "{} directories beneath {} cannot be read: what is only here may be there, too",
+            self.unread,
+            transfer.remote.shown()
+        );
+        Err(Failure::new(Kind::PermissionDenied, text).with_hint(
+            "nothing was changed; leave out --delete, or let the agent's user read them",
+        ))
+    }
+}
+
 /// Does what has to be done. What should not be there is removed only if `delete`.
+///
+/// # Errors
+///
+/// Those of the transfer, and `permission_denied`, before anything is done, where it is not known what should
+/// not be there.
 pub async fn carry_out(transfer: &Transfer<'_>, plan: Plan, delete: bool) -> Result<(), Failure> {
+    if delete {
+        plan.may_remove(transfer)?;
+    }
     let Plan { send, fetch, remove, .. } = plan;
     if !send.is_empty() {
         send_all(transfer, send).await?;
@@ -152,8 +179,11 @@ fn remove_here(transfer: &Transfer<'_>, paths: &[Vec<u8>], delete: bool) -> Resu
     Ok(())
 }
 
-/// What is on the server.
-async fn there(transfer: &Transfer<'_>, hashes: bool) -> Result<BTreeMap<Vec<u8>, Entry>, Failure> {
+/// What is on the server, and how much of it cannot be read.
+async fn there(
+    transfer: &Transfer<'_>,
+    hashes: bool,
+) -> Result<(BTreeMap<Vec<u8>, Entry>, u64), Failure> {
     let list = List {
         path: Blob(transfer.remote.path.clone()),
         depth: Some(64),
@@ -162,7 +192,7 @@ async fn there(transfer: &Transfer<'_>, hashes: bool) -> Result<BTreeMap<Vec<u8>
     };
     let answer = match transfer.enter().await?.ask(Ask::List(list), None).await {
         Err(failure) if failure.kind == Kind::NoSuchFile && transfer.upward => {
-            return Ok(BTreeMap::new());
+            return Ok((BTreeMap::new(), 0));
         }
         answer => answer?,
     };
@@ -171,7 +201,9 @@ async fn there(transfer: &Transfer<'_>, hashes: bool) -> Result<BTreeMap<Vec<u8>
             format!("{} has too many entries to be compared at once", transfer.remote.shown());
         return Err(Failure::new(Kind::TooLarge, text));
     }
-    Ok(answer.entries.into_iter().map(|entry| (entry.path.0.clone(), entry)).collect())
+    let unread = answer.done.skipped.unwrap_or(0);
+    let entries = answer.entries.into_iter().map(|entry| (entry.path.0.clone(), entry));
+    Ok((entries.collect(), unread))
 }
 
 /// Whether what is here is like what is there.

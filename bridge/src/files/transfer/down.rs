@@ -108,13 +108,21 @@ async fn receive(
     down: &mut Down,
     incoming: &mut Incoming,
 ) -> Result<Option<Blob>, Failure> {
+    let mut longest = u64::MAX;
     loop {
         match down.next().await? {
             Said::Content(bytes) => {
                 incoming.write(&bytes)?;
                 transfer.meter.came(bytes.len() as u64);
+                if incoming.have > longest {
+                    let text = "the file does not end where the server said that it would";
+                    return Err(Failure::new(Kind::ProtocolViolation, text));
+                }
             }
-            Said::Message(ToBridge::Entries(_)) => {}
+            // It may have grown since it was listed; this is what is read.
+            Said::Message(ToBridge::Entries(entries)) => {
+                longest = entries.first().map_or(longest, |entry| entry.size);
+            }
             Said::Message(ToBridge::Done(done)) => {
                 return match done.failure {
                     Some(failure) => Err(failure),

@@ -9,6 +9,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use farwire_protocol::failure::{Failure, Kind};
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use crate::text::neutral::neutral;
 
@@ -71,19 +73,13 @@ impl Incoming {
     /// Begins a file, or goes on with the part of it that is there from this state of it.
     pub(super) fn begin(target: &Path, revision: u64, overwrite: bool) -> Result<Self, Failure> {
         if !overwrite && fs::symlink_metadata(target).is_ok() {
-            let text = format!("{} is there already", neutral(&target.display().to_string()));
-            return Err(Failure::new(Kind::FileExists, text)
-                .with_hint("--force replaces it; or choose another name"));
+            return Err(there_already(target));
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         // A long name leaves no room for more.
         let name: String = name.chars().take(40).collect();
         let part = target.with_file_name(format!(".{name}.{revision:012x}.{PART}"));
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600);
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-        let file = options.open(&part).map_err(|error| failed(&part, &error))?;
-        let is = file.metadata().map_err(|error| failed(&part, &error))?;
+        let (file, is) = own(&part)?;
         if !is.is_file() || is.nlink() != 1 {
             return Err(failed(&part, &io::Error::other("it is no file of ours")));
         }
@@ -130,9 +126,48 @@ impl Incoming {
         // Refuses what came in its place meanwhile.
         match fs::hard_link(&self.part, &self.target) {
             Ok(()) => fs::remove_file(&self.part).map_err(wrong),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(wrong(error)),
+            // The part stays: with --force nothing of it is fetched again.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(there_already(&self.target))
+            }
             // A file system without second names.
             Err(_) => fs::rename(&self.part, &self.target).map_err(wrong),
+        }
+    }
+}
+
+fn there_already(target: &Path) -> Failure {
+    let text = format!("{} is there already", neutral(&target.display().to_string()));
+    Failure::new(Kind::FileExists, text).with_hint("--force replaces it; or choose another name")
+}
+
+/// Opens a part, or makes it, for this process alone.
+///
+/// # Errors
+///
+/// `busy` while another one fetches the same file to the same place.
+fn own(part: &Path) -> Result<(File, fs::Metadata), Failure> {
+    let wrong = |error: io::Error| failed(part, &error);
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    loop {
+        let file = options.open(part).map_err(wrong)?;
+        // Where nothing can be locked, two at once are not kept apart.
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            let shown = neutral(&part.display().to_string());
+            let text = format!("{shown} is being written by another process");
+            return Err(Failure::new(Kind::Busy, text).with_hint("wait for it, then try again"));
+        }
+        let is = file.metadata().map_err(wrong)?;
+        // Whoever had it may have finished it between our opening and our locking: it is theirs then.
+        match fs::symlink_metadata(part) {
+            Ok(named) if (named.dev(), named.ino()) == (is.dev(), is.ino()) => {
+                return Ok((file, is));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(wrong(error)),
+            _ => {}
         }
     }
 }
@@ -222,8 +257,24 @@ mod tests {
         let late = place.path().join("late");
         let incoming = Incoming::begin(&late, 7, false).unwrap();
         fs::write(&late, "theirs").unwrap();
-        assert_eq!(incoming.finish(0o644, 5).unwrap_err().kind, Kind::Io);
+        assert_eq!(incoming.finish(0o644, 5).unwrap_err().kind, Kind::FileExists);
         assert_eq!(fs::read(&late).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn two_at_once_do_not_write_to_one_part() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("file");
+        let mut first = Incoming::begin(&target, 7, true).unwrap();
+        first.write(b"first").unwrap();
+        assert_eq!(Incoming::begin(&target, 7, true).unwrap_err().kind, Kind::Busy);
+        first.finish(0o600, 5).unwrap();
+        // What is finished is not opened as a part again.
+        let mut second = Incoming::begin(&target, 7, true).unwrap();
+        assert_eq!(second.have, 0);
+        second.write(b"2").unwrap();
+        drop(second);
+        assert_eq!(fs::read(&target).unwrap(), b"first");
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! From here to a server.
 
+mod large;
+
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 
 use farwire_link::inner::sealed::BATCH;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::files::{Arrived, Ask, How, MakeDirectory, What, Write};
+use farwire_protocol::streams::files::{Ask, How, MakeDirectory, Part, Read, What, Write};
 use sha2::{Digest as _, Sha256};
 
+use self::large::large;
 use super::local::{Found, failed, walk};
 use super::{Patience, Transfer};
 use crate::files::{Files, Up};
+use crate::text::neutral::neutral;
 
 /// Files that are larger go one by one, so that each can be gone on with.
 const LARGE: u64 = 8 << 20;
@@ -52,11 +55,13 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
 pub async fn send_all(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<(), Failure> {
     found.iter().for_each(|one| transfer.meter.expect(one.size));
     let (big, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.size > LARGE);
-    // Those that were answered are not sent again.
-    let mut done = 0;
+    let mut so_far = SoFar::default();
     let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = many(transfer, &small, &mut done, &mut patience).await {
+    while let Err(failure) = many(transfer, &small, &mut so_far, &mut patience).await {
         patience.wait(failure).await?;
+    }
+    for one in so_far.doubtful.iter().filter_map(|&at| small.get(at)) {
+        Box::pin(is_ours(transfer, one)).await?;
     }
     for one in &big {
         large(transfer, one).await?;
@@ -101,16 +106,48 @@ impl Transfer<'_> {
     }
 }
 
+/// How far many files are.
+#[derive(Debug, Default)]
+struct SoFar {
+    /// So many were answered: they are not sent again.
+    done: usize,
+    /// So many may have been sent, over all streams.
+    sent: usize,
+    /// Those that were there when they were sent again: we may have put them there.
+    doubtful: Vec<usize>,
+}
+
+/// That a file that is there already is what we have sent, when the answer to that was lost.
+///
+/// # Errors
+///
+/// `file_exists` if it is another.
+async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
+    let path = Blob(transfer.remote.join(&one.below));
+    let part = Part::Bytes { offset: 0, length: Some(0) };
+    let read = Read { path, part, revision: None, hash: Some(true) };
+    let mut files = transfer.enter().await?;
+    let there = files.answer(transfer.client, Ask::Read(read), None).await?.done.hash;
+    if there.is_some_and(|hash| Some(hash.0) == file_hash(&one.path).ok()) {
+        return Ok(());
+    }
+    let text =
+        format!("{} is there already", transfer.remote.shown_of(&transfer.remote.join(&one.below)));
+    Err(Failure::new(Kind::FileExists, text).with_hint("--force replaces it"))
+}
+
 /// Sends many small files and directories over one stream: what is sent does not wait for what is answered.
 async fn many(
     transfer: &Transfer<'_>,
     all: &[Found],
-    done: &mut usize,
+    so_far: &mut SoFar,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     let mut files = transfer.enter().await?;
     patience.entered();
-    let all = all.get(*done..).unwrap_or_default();
+    let SoFar { done, sent, doubtful } = so_far;
+    let (first, before) = (*done, *sent);
+    let all = all.get(first..).unwrap_or_default();
     let Files { up, down, .. } = &mut files;
     let make =
         |path: Vec<u8>| Ask::MakeDirectory(MakeDirectory { path: Blob(path), parents: Some(true) });
@@ -120,22 +157,34 @@ async fn many(
         down.answer().await?;
     }
     let sending = async {
-        for one in all {
+        for (at, one) in (first..).zip(all) {
+            *sent = at.max(*sent);
             if one.directory {
                 up.ask(make(transfer.remote.join(&one.below)))?;
             } else {
                 send_small(transfer, up, one).await?;
             }
+            // Its last word may go out with what comes after it.
+            *sent = (at + 1).max(*sent);
             up.flush_full().await?;
         }
         up.flush().await
     };
     let hearing = async {
-        for one in all {
-            down.answer().await.map_err(|failure| {
-                let name = String::from_utf8_lossy(&one.below).into_owned();
-                Failure { message: format!("{name}: {}", failure.message), ..failure }
-            })?;
+        for (at, one) in (first..).zip(all) {
+            match down.answer().await {
+                Ok(_) => {}
+                Err(failure) if failure.kind == Kind::FileExists && at < before => {
+                    doubtful.push(at);
+                }
+                Err(failure) => {
+                    let name = String::from_utf8_lossy(&one.below).into_owned();
+                    return Err(Failure {
+                        message: format!("{name}: {}", failure.message),
+                        ..failure
+                    });
+                }
+            }
             *done += 1;
             if !one.directory {
                 transfer.meter.came(one.size);
@@ -157,104 +206,22 @@ async fn many(
 
 async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result<(), Failure> {
     let file = File::open(&one.path).map_err(|error| failed(&one.path, &error))?;
-    up.ask(Ask::Write(transfer.write(one, &file)))?;
+    let write = transfer.write(one, &file);
     let mut content = Vec::new();
     let read = file.take(LARGE + 1).read_to_end(&mut content);
     read.map_err(|error| failed(&one.path, &error))?;
+    if content.len() as u64 > LARGE {
+        // A part of it is not the file.
+        let text = format!("{} grew while it was sent", neutral(&one.path.display().to_string()));
+        return Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint("send it again"));
+    }
+    up.ask(Ask::Write(write))?;
     for piece in content.chunks(BATCH) {
         up.content(piece);
         up.flush_full().await?;
     }
     up.whole(content.len() as u64);
     Ok(())
-}
-
-/// Sends one file; goes on with what is there of it.
-async fn large(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
-    let id = part_of(transfer, one)?;
-    let mut counted = 0;
-    let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = attempt(transfer, (one, id), &mut counted, &mut patience).await {
-        patience.wait(failure).await?;
-    }
-    transfer.meter.whole();
-    Ok(())
-}
-
-async fn attempt(
-    transfer: &Transfer<'_>,
-    (one, id): (&Found, Nonce),
-    counted: &mut u64,
-    patience: &mut Patience<'_>,
-) -> Result<(), Failure> {
-    let mut files = transfer.enter().await?;
-    patience.entered();
-    let path = Blob(transfer.remote.join(&one.below));
-    let have = match one.size > LARGE {
-        true => {
-            let arrived = Ask::Arrived(Arrived { path, transfer: id });
-            files.ask(arrived, None).await?.done.bytes.unwrap_or(0)
-        }
-        false => 0,
-    };
-    let have = if have > one.size { 0 } else { have };
-    // What arrived before counts, once.
-    transfer.meter.came(have.saturating_sub(*counted));
-    *counted = have.max(*counted);
-    send(transfer, &mut files, (one, id), have, counted).await
-}
-
-async fn send(
-    transfer: &Transfer<'_>,
-    files: &mut Files,
-    (one, id): (&Found, Nonce),
-    have: u64,
-    counted: &mut u64,
-) -> Result<(), Failure> {
-    let wrong = |error: std::io::Error| failed(&one.path, &error);
-    let mut file = File::open(&one.path).map_err(wrong)?;
-    let mut write = transfer.write(one, &file);
-    write.lazy = None;
-    if one.size > LARGE {
-        write.transfer = Some(id);
-        write.offset = Some(have);
-    }
-    if have > 0 {
-        // Two parts are only one file if the whole of it is what it should be.
-        write.hash = Some(Blob(digest(&mut file).map_err(wrong)?));
-    }
-    file.seek(SeekFrom::Start(have)).map_err(wrong)?;
-    let Files { up, down, .. } = files;
-    up.ask(Ask::Write(write))?;
-    let mut reached = have;
-    let sending = async {
-        let mut piece = vec![0; BATCH];
-        loop {
-            let length = file.read(&mut piece).map_err(wrong)?;
-            if length == 0 {
-                break;
-            }
-            up.content(piece.get(..length).unwrap_or_default());
-            reached += length as u64;
-            if reached > *counted {
-                transfer.meter.came(reached - *counted);
-                *counted = reached;
-            }
-            up.flush_full().await?;
-        }
-        up.whole(reached - have);
-        up.flush().await
-    };
-    let answered = down.answer();
-    tokio::pin!(sending, answered);
-    tokio::select! {
-        // It was refused before all was there.
-        answered = &mut answered => answered.map(drop),
-        sent = &mut sending => {
-            sent?;
-            answered.await.map(drop)
-        }
-    }
 }
 
 /// SHA-256 of a file here.
@@ -278,32 +245,4 @@ fn digest(file: &mut File) -> std::io::Result<Vec<u8>> {
         }
         hash.update(piece.get(..length).unwrap_or_default());
     }
-}
-
-/// The id of a transfer: that of the same file in the same state to the same place, in whichever process.
-fn part_of(transfer: &Transfer<'_>, one: &Found) -> Result<Nonce, Failure> {
-    let is = std::fs::metadata(&one.path).map_err(|error| failed(&one.path, &error))?;
-    let mut hash = Sha256::new();
-    for part in [
-        &transfer.server.pin.bundle.id.0[..],
-        transfer.remote.root.as_bytes(),
-        &transfer.remote.join(&one.below),
-        one.path.as_os_str().as_encoded_bytes(),
-    ] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    for number in [
-        is.ino().cast_signed(),
-        is.size().cast_signed(),
-        is.mtime(),
-        is.mtime_nsec(),
-        is.ctime(),
-        is.ctime_nsec(),
-    ] {
-        hash.update(number.to_be_bytes());
-    }
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash.finalize()[..16]);
-    Ok(Nonce(id))
 }
