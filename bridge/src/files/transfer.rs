@@ -30,6 +30,9 @@ pub use self::up::{file_hash, send_all, upload};
 /// How often in a row a transfer that makes no progress is taken up again.
 const ATTEMPTS: u32 = 8;
 
+/// Files that are larger go one by one, so that each can be gone on with.
+pub(super) const LARGE: u64 = 8 << 20;
+
 /// How far a transfer is.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -52,20 +55,20 @@ impl Meter {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    fn came(&self, bytes: u64) {
+    pub(super) fn came(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn whole(&self) {
+    pub(super) fn whole(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn expect(&self, bytes: u64) {
+    pub(super) fn expect(&self, bytes: u64) {
         self.all.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn skip(&self) {
-        self.skipped.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn skip(&self, count: u64) {
+        self.skipped.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -116,9 +119,20 @@ impl Transfer<'_> {
     }
 }
 
+/// How far many files are.
+#[derive(Debug, Default)]
+pub(super) struct SoFar {
+    /// So many were answered: they are not sent again.
+    pub(super) done: usize,
+    /// So many may have been sent, over all streams.
+    pub(super) sent: usize,
+    /// Those that were there when they were sent again: we may have put them there.
+    pub(super) doubtful: Vec<usize>,
+}
+
 /// What decides whether a transfer that broke off is taken up again: as long as it gets on.
 #[derive(Debug)]
-struct Patience<'a> {
+pub(super) struct Patience<'a> {
     meter: &'a Meter,
     attempt: u32,
     reached: u64,
@@ -126,12 +140,12 @@ struct Patience<'a> {
 }
 
 impl<'a> Patience<'a> {
-    fn new(meter: &'a Meter) -> Self {
+    pub(super) fn new(meter: &'a Meter) -> Self {
         Self { meter, attempt: 0, reached: meter.read().0, begun: false }
     }
 
     /// A stream was there.
-    fn entered(&mut self) {
+    pub(super) fn entered(&mut self) {
         self.begun = true;
     }
 
@@ -140,7 +154,7 @@ impl<'a> Patience<'a> {
     /// # Errors
     ///
     /// The failure, if trying again would not help.
-    async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
+    pub(super) async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         let now = self.meter.read().0;
         self.attempt = if now > self.reached { 1 } else { self.attempt + 1 };
         self.reached = self.reached.max(now);

@@ -161,7 +161,7 @@ async fn directory(transfer: &Transfer<'_>) -> Result<(), Failure> {
         let target = beneath(&transfer.local, &entry.path)?;
         match entry.what {
             What::File | What::Directory => wanted.push((entry, target)),
-            What::Link | What::Other => transfer.meter.skip(),
+            What::Link | What::Other => transfer.meter.skip(1),
         }
     }
     fetch_all(transfer, wanted).await
@@ -237,7 +237,7 @@ async fn many(
             // It was removed since the list was made.
             Err(failure) if failure.kind == Kind::NoSuchFile => {
                 incoming.discard();
-                transfer.meter.skip();
+                transfer.meter.skip(1);
             }
             Err(failure) => return Err(named(failure)),
         }

@@ -14,12 +14,9 @@ use sha2::{Digest as _, Sha256};
 
 use self::large::large;
 use super::local::{Found, failed, walk};
-use super::{Patience, Transfer};
+use super::{LARGE, Patience, SoFar, Transfer};
 use crate::files::{Files, Up};
 use crate::text::neutral::neutral;
-
-/// Files that are larger go one by one, so that each can be gone on with.
-const LARGE: u64 = 8 << 20;
 
 /// Sends a file, or a directory with all that is in it.
 ///
@@ -43,7 +40,7 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
             .with_hint("--recursive sends it with all that is in it"));
     }
     let (found, skipped) = walk(local)?;
-    (0..skipped).for_each(|_| transfer.meter.skip());
+    transfer.meter.skip(skipped);
     send_all(transfer, found).await
 }
 
@@ -104,17 +101,6 @@ impl Transfer<'_> {
             lazy: Some(true),
         }
     }
-}
-
-/// How far many files are.
-#[derive(Debug, Default)]
-struct SoFar {
-    /// So many were answered: they are not sent again.
-    done: usize,
-    /// So many may have been sent, over all streams.
-    sent: usize,
-    /// Those that were there when they were sent again: we may have put them there.
-    doubtful: Vec<usize>,
 }
 
 /// That a file that is there already is what we have sent, when the answer to that was lost.

@@ -11,10 +11,10 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{Arrived, Ask};
 use sha2::{Digest as _, Sha256};
 
-use super::{LARGE, digest, is_ours};
+use super::{digest, is_ours};
 use crate::files::Files;
 use crate::files::transfer::local::{Found, failed};
-use crate::files::transfer::{Patience, Transfer};
+use crate::files::transfer::{LARGE, Patience, Transfer};
 
 /// Sends one file; goes on with what is there of it.
 pub(super) async fn large(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {

@@ -1,0 +1,229 @@
+//! From one server to another, or from one root to another: through the memory of this machine, piece by
+//! piece, and never onto its disk.
+//!
+//! Each server seals for this machine and no other, so neither has to know or trust the other. What is sent to
+//! the second is whole only when the first has said that it was.
+
+mod one;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::files::{Ask, Enter, Entry, How, List, MakeDirectory, What, Write};
+
+use super::Files;
+use super::place::Place;
+use super::transfer::{LARGE, Meter, Patience, SoFar, beneath};
+use crate::client::{Client, Server};
+
+/// One end of a copy.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The server.
+    pub server: Server,
+    /// What is there, or shall be.
+    pub place: Place,
+}
+
+/// What is copied, and how.
+#[derive(Debug)]
+pub struct Across<'a> {
+    /// The way to both servers.
+    pub client: &'a Client,
+    /// From where.
+    pub from: End,
+    /// Where to.
+    pub to: End,
+    /// What is there before is replaced.
+    pub overwrite: bool,
+    /// Directories, with all that is in them.
+    pub recursive: bool,
+    /// How far it is.
+    pub meter: &'a Meter,
+}
+
+/// Where one file is, and where it goes: in the roots of both ends.
+#[derive(Debug)]
+struct Pair {
+    from: Vec<u8>,
+    to: Vec<u8>,
+}
+
+/// Copies a file, or a directory with all that is in it.
+///
+/// # Errors
+///
+/// Those of both servers. What was copied before stays.
+pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
+    let entry = copy.stat(&copy.from).await?;
+    match entry.target.unwrap_or(entry.what) {
+        What::Directory if copy.recursive => directory(copy).await,
+        What::Directory => {
+            let text = format!("{} is a directory", copy.from.place.shown());
+            Err(Failure::new(Kind::NotAFile, text)
+                .with_hint("say recursive to copy it with all that is in it"))
+        }
+        _ => {
+            copy.meter.expect(entry.size);
+            let to = copy.inside_directory().await?;
+            let pair = Pair { from: copy.from.place.path.clone(), to };
+            one::one(copy, &pair).await
+        }
+    }
+}
+
+impl Across<'_> {
+    async fn enter(&self, end: &End) -> Result<Files, Failure> {
+        let root = Some(end.place.root.clone());
+        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
+        Files::enter(self.client, &end.server, &enter, Class::Bulk).await
+    }
+
+    async fn stat(&self, end: &End) -> Result<Entry, Failure> {
+        let ask = Ask::Stat(Blob(end.place.path.clone()));
+        let answer = self.enter(end).await?.answer(self.client, ask, None).await?;
+        let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
+        answer.done.entry.ok_or_else(nothing)
+    }
+
+    /// A file that is copied to a directory is put into it.
+    async fn inside_directory(&self) -> Result<Vec<u8>, Failure> {
+        let place = &self.to.place;
+        let is = match self.stat(&self.to).await {
+            Ok(entry) => Some(entry.target.unwrap_or(entry.what)),
+            Err(failure) if failure.kind == Kind::NoSuchFile => None,
+            Err(failure) => return Err(failure),
+        };
+        let name = self.from.place.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        Ok(if is == Some(What::Directory) { place.join(name) } else { place.path.clone() })
+    }
+
+    fn pair(&self, entry: &Entry) -> Pair {
+        let join = |end: &End| end.place.join(&entry.path);
+        Pair { from: join(&self.from), to: join(&self.to) }
+    }
+
+    /// How a file is written.
+    fn write(&self, path: &[u8], entry: &Entry) -> Write {
+        Write {
+            path: Blob(path.to_vec()),
+            how: if self.overwrite { How::Put } else { How::Create },
+            revision: None,
+            mode: Some(entry.mode & 0o777),
+            parents: Some(true),
+            modified: Some(entry.modified),
+            hash: None,
+            transfer: None,
+            offset: None,
+            undo: None,
+            lazy: None,
+        }
+    }
+}
+
+/// Copies a directory: first what is there, then the directories, then the files.
+async fn directory(copy: &Across<'_>) -> Result<(), Failure> {
+    let list =
+        List { path: Blob(copy.from.place.path.clone()), depth: Some(64), ..List::default() };
+    let mut source = copy.enter(&copy.from).await?;
+    let answer = source.answer(copy.client, Ask::List(list), None).await?;
+    source.leave().await?;
+    if answer.done.more == Some(true) {
+        let text = format!("{} has too many entries to be copied at once", copy.from.place.shown());
+        return Err(Failure::new(Kind::TooLarge, text).with_hint("copy its directories one by one"));
+    }
+    inside_itself(&copy.from, &copy.to)?;
+    copy.meter.skip(answer.done.skipped.unwrap_or(0));
+    let (directories, files) = sorted(answer.entries, copy.meter)?;
+    let mut target = copy.enter(&copy.to).await?;
+    for below in std::iter::once(Vec::new()).chain(directories) {
+        let path = Blob(copy.to.place.join(&below));
+        if path.is_empty() {
+            continue;
+        }
+        let make = Ask::MakeDirectory(MakeDirectory { path, parents: Some(true) });
+        target.answer(copy.client, make, None).await?;
+    }
+    target.leave().await?;
+    files.iter().for_each(|entry| copy.meter.expect(entry.size));
+    let (big, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|one| one.size > LARGE);
+    let mut so_far = SoFar::default();
+    let mut patience = Patience::new(copy.meter);
+    while let Err(failure) = one::many(copy, &small, &mut so_far, &mut patience).await {
+        patience.wait(failure).await?;
+    }
+    for entry in so_far.doubtful.iter().filter_map(|&at| small.get(at)) {
+        one::same(copy, &copy.pair(entry)).await?;
+    }
+    for entry in &big {
+        one::one(copy, &copy.pair(entry)).await?;
+    }
+    Ok(())
+}
+
+/// The paths of directories, each before what is in it; and the files.
+///
+/// # Errors
+///
+/// `outside_root` for a name that leads elsewhere: one server must not choose where things go on another.
+fn sorted(entries: Vec<Entry>, meter: &Meter) -> Result<(BTreeSet<Vec<u8>>, Vec<Entry>), Failure> {
+    let (mut directories, mut files) = (BTreeSet::new(), Vec::new());
+    for entry in entries {
+        beneath(Path::new("/"), &entry.path)?;
+        match entry.what {
+            What::Directory => drop(directories.insert(entry.path.0)),
+            What::File => files.push(entry),
+            What::Link | What::Other => meter.skip(1),
+        }
+    }
+    Ok((directories, files))
+}
+
+/// That a directory is not copied into itself, which would have no end.
+fn inside_itself(from: &End, to: &End) -> Result<(), Failure> {
+    if from.server.pin.bundle.id != to.server.pin.bundle.id {
+        return Ok(());
+    }
+    // Roots may lie in one another.
+    let (from, to) = (from.place.shown(), to.place.shown());
+    match to == from || to.starts_with(&format!("{}/", from.trim_end_matches('/'))) {
+        true => Err(Failure::new(Kind::InvalidArgument, format!("{to} is in {from} itself"))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_come_before_what_is_in_them_and_links_are_left_out() {
+        let entry = |path: &str, what| Entry {
+            path: Blob(path.as_bytes().to_vec()),
+            what,
+            size: 1,
+            modified: 0,
+            revision: 1,
+            mode: 0o644,
+            hash: None,
+            target: None,
+        };
+        let meter = Meter::default();
+        let all = vec![
+            entry("a/b", What::Directory),
+            entry("a/b/f", What::File),
+            entry("a", What::Directory),
+            entry("l", What::Link),
+        ];
+        let (directories, files) = sorted(all, &meter).unwrap();
+        assert_eq!(directories.into_iter().collect::<Vec<_>>(), [&b"a"[..], b"a/b"]);
+        assert_eq!((files.len(), meter.skipped()), (1, 1));
+        for bad in ["../x", "/etc/x", "a//b", ""] {
+            let refused = sorted(vec![entry(bad, What::File)], &meter).unwrap_err();
+            assert_eq!(refused.kind, Kind::OutsideRoot, "{bad}");
+        }
+    }
+}
