@@ -4,6 +4,7 @@
 //! root; where a server has one root, it may begin in it.
 
 mod change;
+mod editor;
 mod look;
 mod mount;
 mod moved;
@@ -123,7 +124,6 @@ impl std::str::FromStr for Remote {
 
 /// A place on a server, and a stream to it.
 struct At {
-    server: Server,
     place: Place,
     files: Stream,
 }
@@ -140,7 +140,7 @@ impl Remote {
         let root = Some(place.root.clone());
         let enter = Enter { root, client: Some("cli".to_owned()), ..Enter::default() };
         let files = Stream::enter(client, &server, &enter, Class::Interactive).await?;
-        Ok(At { server, place, files })
+        Ok(At { place, files })
     }
 }
 
@@ -148,21 +148,12 @@ impl At {
     async fn ask(&mut self, client: &Client, ask: Ask) -> Result<Answer, Failure> {
         self.files.answer(client, ask, None).await
     }
-
-    /// The path of another remote file, which must be in the same root.
-    async fn other(&self, client: &Client, other: &Remote) -> Result<Place, Failure> {
-        let place = find(client, &self.server, &other.path).await?;
-        match place.root == self.place.root {
-            true => Ok(place),
-            false => Err(apart()),
-        }
-    }
 }
 
-/// Two files that one server cannot copy by itself.
+/// What one server cannot move by itself.
 fn apart() -> Failure {
     Failure::new(Kind::Unsupported, "both files must be on the same server and in the same root")
-        .with_hint("`farwire files get`, then `farwire files put`")
+        .with_hint("`farwire files cp`, then `farwire files rm`")
 }
 
 /// A revision, as it is shown and given.

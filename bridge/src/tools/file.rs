@@ -38,6 +38,11 @@ pub(super) struct At {
 pub(super) async fn enter(client: &Client, server: &str, path: &str) -> Result<At, Failure> {
     let server = client.find(server).await?;
     let place = find(client, &server, path).await?;
+    enter_at(client, server, place).await
+}
+
+/// Enters the root of a place.
+pub(super) async fn enter_at(client: &Client, server: Server, place: Place) -> Result<At, Failure> {
     let enter = Enter {
         root: Some(place.root.clone()),
         client: Some("mcp".to_owned()),

@@ -12,8 +12,8 @@ use farwire_protocol::streams::files::{
 };
 use serde_json::json;
 
-use super::look::{entry_json, put};
-use super::{At, Remote, parse_revision};
+use super::look::{entry_json, put_text};
+use super::{At, Remote, editor, parse_revision};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 
@@ -52,7 +52,7 @@ impl Rm {
 }
 
 /// Prints what a change came to, where JSON is wanted.
-fn told(at: &At, done: &Done, json: Json) -> Result<(), Failure> {
+pub(super) fn told(at: &At, done: &Done, json: Json) -> Result<(), Failure> {
     if !json.json {
         return Ok(());
     }
@@ -145,27 +145,28 @@ impl Write {
     }
 }
 
-/// Replace exact texts in a file of a server, all of them or none
+/// Replace exact texts in a file of a server, all of them or none; or edit it in an editor
 ///
-/// Prints what was changed as a diff.
+/// Prints what was changed as a diff. Without --old and --new it opens $VISUAL or $EDITOR, and writes the file back
+/// if nobody has changed it meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Edit {
     /// Which: SERVER:PATH
     file: Remote,
     /// A text that is there once; may be given several times, each with a --new
-    #[arg(long, value_name = "TEXT", required = true)]
+    #[arg(long, value_name = "TEXT", requires = "new")]
     old: Vec<String>,
     /// What replaces it
-    #[arg(long, value_name = "TEXT", required = true)]
+    #[arg(long, value_name = "TEXT", requires = "old")]
     new: Vec<String>,
     /// Replace each wherever it is
-    #[arg(long)]
+    #[arg(long, requires = "old")]
     all: bool,
     /// Only in this state of it
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
     /// Only show what would be changed
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, requires = "old")]
     dry_run: bool,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -175,6 +176,9 @@ impl Edit {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         if self.old.len() != self.new.len() {
             return Err(Failure::new(Kind::InvalidArgument, "each --old needs a --new"));
+        }
+        if self.old.is_empty() {
+            return editor::edit(client, &self.file, self.rev, self.json).await;
         }
         let pairs = self.old.iter().zip(&self.new);
         let one = |(old, new): (&String, &String)| Replacement {
@@ -188,7 +192,7 @@ impl Edit {
         let edit = Question { path, revision: self.rev, dry: Some(self.dry_run), undo: Some(true) };
         let answer = at.files.answer(client, Ask::Edit(edit), Some(&edits)).await?;
         if !self.json.json {
-            put(&answer.content)?;
+            put_text(&answer.content)?;
         }
         told(&at, &answer.done, self.json)
     }
@@ -231,7 +235,7 @@ impl Patch {
         };
         let answer = at.files.answer(client, Ask::Patch(patch), Some(&diff)).await?;
         if !self.json.json {
-            put(&answer.content)?;
+            put_text(&answer.content)?;
         }
         told(&at, &answer.done, self.json)
     }

@@ -1,6 +1,6 @@
 //! `roots`, `ls`, `stat`, `cat` and `search`: looking, without changing anything.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
@@ -16,6 +16,7 @@ use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::Said;
 use crate::runs::control;
+use crate::text::chars;
 use crate::text::human;
 use crate::text::neutral::neutral_within;
 use crate::text::table::Table;
@@ -241,6 +242,22 @@ pub(super) fn put(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Prints text that has lines of a server's files in it: to a terminal without what would command it.
+pub(super) fn put_text(bytes: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().is_terminal() {
+        true => put(harmless(bytes).as_bytes()),
+        false => put(bytes),
+    }
+}
+
+/// The same text with what commands a terminal made visible, and without what nobody sees.
+fn harmless(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let keep =
+        |char: char| if matches!(char, '\n' | '\t') { Some(char) } else { chars::shown(char) };
+    text.chars().filter_map(keep).collect()
+}
+
 /// Search in files of a server, as ripgrep does; only what matches comes over
 ///
 /// Ends with 1 where nothing matches.
@@ -319,5 +336,18 @@ impl Search {
             }
         }
         Ok(u8::from(answer.done.count.unwrap_or(0) == 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_holds_does_not_command_a_terminal() {
+        let shown = harmless(b"+a\tb\r\n-\x1b]52;c;eA==\x07\xe2\x80\xae\n");
+        assert!(shown.starts_with("+a\tb") && shown.contains("\n-") && shown.ends_with('\n'));
+        assert!(shown.chars().all(|char| matches!(char, '\n' | '\t') || !char.is_control()));
+        assert!(!shown.contains('\u{202e}'));
     }
 }

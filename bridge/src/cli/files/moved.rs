@@ -13,6 +13,7 @@ use serde_json::json;
 use super::Remote;
 use crate::cli::{Json, print_json};
 use crate::client::Client;
+use crate::files::across::{Across, End, across};
 use crate::files::transfer::{Meter, Transfer, download, upload};
 use crate::text::human;
 
@@ -157,7 +158,9 @@ fn clear() {
     let _ = write!(std::io::stderr(), "\r\x1b[K");
 }
 
-/// Copy on a server
+/// Copy on a server, or from one to another
+///
+/// From one root to another, and from one server to another, it goes through this machine, and never onto its disk.
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
     /// Which: SERVER:PATH
@@ -206,11 +209,19 @@ async fn copy(
     [moved, overwrite, recursive]: [bool; 3],
     json: Json,
 ) -> Result<(), Failure> {
-    if from.server != to.server {
-        return Err(super::apart());
+    let (source, source_place) = from.place(client).await?;
+    let (server, target) = to.place(client).await?;
+    if source.pin.bundle.id != server.pin.bundle.id || source_place.root != target.root {
+        if moved {
+            return Err(super::apart());
+        }
+        let meter = Meter::default();
+        let from = End { server: source, place: source_place };
+        let to = End { server, place: target };
+        let copy = Across { client, from, to, overwrite, recursive, meter: &meter };
+        return Box::pin(shown(&meter, json, across(&copy))).await;
     }
     let mut at = from.enter(client).await?;
-    let target = at.other(client, to).await?;
     let copy = Copy {
         from: Blob(at.place.path.clone()),
         to: Blob(target.path.clone()),

@@ -8,7 +8,7 @@ use farwire_protocol::streams::files::{Ask, Change, Changes, Revert};
 use serde_json::json;
 
 use super::Remote;
-use super::look::put;
+use super::look::put_text;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::text::human;
@@ -50,7 +50,7 @@ impl Undo {
                 return print_json(&all);
             }
             return match self.preview {
-                true => put(&answer.content),
+                true => put_text(&answer.content),
                 false => print(&table(&answer.changes)),
             };
         }

@@ -1,17 +1,19 @@
 //! `file_copy`: files between this machine and servers, and on a server.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::outer::valid_name;
 use farwire_protocol::streams::files::{Ask, Copy};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::enter;
-use crate::client::Client;
-use crate::files::place::find;
+use super::enter_at;
+use crate::client::{Client, Server};
+use crate::files::across::{self, Across};
+use crate::files::place::{Place, find};
 use crate::files::transfer::{Meter, Transfer, download, upload};
 use crate::text::header::{Header, Key};
 use crate::text::{Word, human};
@@ -49,10 +51,10 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Reads `SERVER:PATH` or a path here.
+    /// Reads `SERVER:PATH` or a path here. A path here with a colon begins with `/` or `./`.
     pub(crate) fn parse(text: &str) -> Self {
         match text.split_once(':') {
-            Some((server, path)) if !server.is_empty() && !server.contains(['/', '.']) => {
+            Some((server, path)) if valid_name(server) => {
                 Self::There { server: server.to_owned(), path: path.to_owned() }
             }
             _ => Self::Here(PathBuf::from(text)),
@@ -63,8 +65,8 @@ impl End {
 impl Tool for FileCopy {
     const NAME: &'static str = "file_copy";
     const TITLE: &'static str = "Copy files";
-    const ABOUT: &'static str = "Copy, upload or download files and directories: on a server, or between a server \
-        and this computer.";
+    const ABOUT: &'static str = "Copy, upload or download files and directories: on a server, between two \
+        servers, or between a server and this computer.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: true, open_world: false };
 
@@ -76,7 +78,7 @@ impl Tool for FileCopy {
         tokio::pin!(copied);
         let (files, bytes) = loop {
             tokio::select! {
-                copied = &mut copied => break copied?,
+                copied = &mut copied => break copied.map_err(for_models)?,
                 () = caller.cancelled.cancelled() => {
                     return Err(Failure::new(Kind::Cancelled, "the copy was cancelled")
                         .with_hint("the same call goes on where it stopped"));
@@ -107,17 +109,9 @@ impl FileCopy {
         let overwrite = self.overwrite.unwrap_or(false);
         let recursive = self.recursive.unwrap_or(false);
         let (local, (server, path), up) = match (End::parse(&self.from), End::parse(&self.to)) {
-            (End::There { server, path }, End::There { server: other, path: to })
-                if server == other =>
-            {
-                return on_one(client, (&server, &path, &to), overwrite, recursive).await;
-            }
-            (End::There { .. }, End::There { .. }) => {
-                return Err(Failure::new(
-                    Kind::Unsupported,
-                    "file_copy: not yet from one server to another",
-                )
-                .with_hint("copy it here first, then to the other server"));
+            (End::There { server, path }, End::There { server: other, path: to }) => {
+                let (from, to) = ((server.as_str(), path.as_str()), (other.as_str(), to.as_str()));
+                return between(client, (from, to), [overwrite, recursive], meter).await;
             }
             (End::Here(_), End::Here(_)) => {
                 return Err(Failure::new(
@@ -134,6 +128,7 @@ impl FileCopy {
                 format!("file_copy: `{}` is neither SERVER:PATH nor absolute", local.display());
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
+        not_ours(client.home.path(), &local)?;
         let server = client.find(&server).await?;
         let remote = find(client, &server, &path).await?;
         let transfer = Transfer {
@@ -155,22 +150,67 @@ impl FileCopy {
     }
 }
 
-/// Copies on one server.
+/// The same failure with what a model says where a person has an option.
+fn for_models(failure: Failure) -> Failure {
+    match failure.kind {
+        Kind::FileExists => failure.with_hint("overwrite=true replaces it, or choose another name"),
+        Kind::NotAFile if failure.hint.is_some() => {
+            failure.with_hint("recursive=true copies a directory with all that is in it")
+        }
+        _ => failure,
+    }
+}
+
+/// That a path here is not where our keys and secrets are: no model gets them, or puts others in their place.
+fn not_ours(home: &Path, local: &Path) -> Result<(), Failure> {
+    let real = |path: &Path| -> Option<PathBuf> {
+        // What is not there yet is where its directory is.
+        path.ancestors().find_map(|above| {
+            let real = above.canonicalize().ok()?;
+            Some(real.join(path.strip_prefix(above).ok()?))
+        })
+    };
+    let (Some(home), Some(local)) = (real(home), real(local)) else { return Ok(()) };
+    // A path with `..` in what is not there yet leads nowhere.
+    let odd = local.components().any(|part| part == Component::ParentDir);
+    if odd || local.starts_with(&home) || home.starts_with(&local) {
+        let text = "file_copy: Farwire's own keys and secrets are there";
+        return Err(Failure::new(Kind::NotGranted, text).with_hint("name another path"));
+    }
+    Ok(())
+}
+
+/// Copies between servers, or on one.
+async fn between(
+    client: &Client,
+    (from, to): ((&str, &str), (&str, &str)),
+    [overwrite, recursive]: [bool; 2],
+    meter: &Meter,
+) -> Result<(u64, u64), Failure> {
+    let source = client.find(from.0).await?;
+    let target = client.find(to.0).await?;
+    let from = find(client, &source, from.1).await?;
+    let to = find(client, &target, to.1).await?;
+    if source.pin.bundle.id == target.pin.bundle.id && from.root == to.root {
+        return on_one(client, (&source, &from, &to), [overwrite, recursive]).await;
+    }
+    let from = across::End { server: source, place: from };
+    let to = across::End { server: target, place: to };
+    Box::pin(across::across(&Across { client, from, to, overwrite, recursive, meter })).await?;
+    let (bytes, _, files) = meter.read();
+    Ok((files, bytes))
+}
+
+/// Copies in one root, where nothing has to come over.
 async fn on_one(
     client: &Client,
-    (server, from, to): (&str, &str, &str),
-    overwrite: bool,
-    recursive: bool,
+    (server, from, to): (&Server, &Place, &Place),
+    [overwrite, recursive]: [bool; 2],
 ) -> Result<(u64, u64), Failure> {
-    let mut at = enter(client, server, from).await?;
-    let target = find(client, &at.server, to).await?;
-    if target.root != at.place.root {
-        return Err(Failure::new(Kind::Unsupported, "file_copy: not from one root to another")
-            .with_hint("copy it here first, then to the other root"));
-    }
+    let mut at = enter_at(client, server.clone(), from.clone()).await?;
     let copy = Copy {
-        from: Blob(at.place.path.clone()),
-        to: Blob(target.path),
+        from: Blob(from.path.clone()),
+        to: Blob(to.path.clone()),
         moved: None,
         overwrite: Some(overwrite),
         recursive: Some(recursive),
@@ -185,6 +225,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn our_own_keys_are_neither_sent_nor_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().join("config/farwire");
+        std::fs::create_dir_all(&home).unwrap();
+        std::os::unix::fs::symlink(&home, place.path().join("link")).unwrap();
+        for ours in
+            ["config/farwire", "config/farwire/new", "config", "", "link/identity", "x/../config"]
+        {
+            let refused = not_ours(&home, &place.path().join(ours)).unwrap_err();
+            assert_eq!(refused.kind, Kind::NotGranted, "{ours}");
+        }
+        for other in ["config/other", "config/farwire2", "file", "new/deep/file"] {
+            not_ours(&home, &place.path().join(other)).unwrap();
+        }
+    }
+
+    #[test]
     fn an_end_is_here_or_on_a_server() {
         let there =
             |server: &str, path: &str| End::There { server: server.into(), path: path.into() };
@@ -193,5 +250,7 @@ mod tests {
         assert_eq!(End::parse("/tmp/a:b"), End::Here("/tmp/a:b".into()));
         assert_eq!(End::parse("./a:b"), End::Here("./a:b".into()));
         assert_eq!(End::parse("x"), End::Here("x".into()));
+        assert_eq!(End::parse("db.example:x"), there("db.example", "x"));
+        assert_eq!(End::parse("-x:y"), End::Here("-x:y".into()));
     }
 }
