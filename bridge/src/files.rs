@@ -77,8 +77,22 @@ fn lost() -> Failure {
 }
 
 impl Files {
-    /// Enters a root of a server.
+    /// Enters a root of a server. A link that turns out to be gone is made anew, once.
     pub async fn enter(
+        client: &Client,
+        server: &Server,
+        enter: &Enter,
+        class: Class,
+    ) -> Result<Self, Failure> {
+        match Box::pin(Self::enter_once(client, server, enter, class)).await {
+            Err(failure) if failure.kind == Kind::LinkLost => {
+                Box::pin(Self::enter_once(client, server, enter, class)).await
+            }
+            entered => entered,
+        }
+    }
+
+    async fn enter_once(
         client: &Client,
         server: &Server,
         enter: &Enter,

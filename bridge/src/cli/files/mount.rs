@@ -5,7 +5,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use clap::Args;
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::Enter;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -15,12 +17,12 @@ use crate::cli::{print, runtime};
 use crate::client::Client;
 use crate::files::serve::serve;
 
-/// Mount a root of a server on a directory, until it is ended with Ctrl-C
+/// Mount a root of a server, or a directory in one, on a directory here, until it is ended with Ctrl-C
 ///
 /// Uses rclone with FUSE, or davfs2 as root. What the kernel asks for goes end-to-end encrypted to the server.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
-    /// Which root: SERVER or SERVER:ROOT
+    /// Which directory: SERVER or SERVER:PATH
     root: Remote,
     /// An empty directory here
     dir: PathBuf,
@@ -75,10 +77,16 @@ impl Mount {
             let text = format!("{} is not a directory", self.dir.display());
             return Err(Failure::new(Kind::NotADirectory, text).with_hint("make it first"));
         }
-        let root = (!self.root.path.is_empty()).then(|| self.root.path.clone());
         runtime()?.block_on(async {
             let listen = ([127, 0, 0, 1], 0).into();
-            let ready = ready(client, (&self.root.server, root), listen, self.read_only).await?;
+            let mut enter = Enter::default();
+            if !self.root.path.is_empty() {
+                let (_, place) = self.root.place(&client).await?;
+                enter.root = Some(place.root);
+                enter.below = Some(Blob(place.path)).filter(|below| !below.is_empty());
+            }
+            enter.read_only = self.read_only.then_some(true);
+            let ready = ready(client, (&self.root.server, enter), listen).await?;
             let Ready { served, listener, url, token, .. } = ready;
             tokio::select! {
                 served = serve(Arc::new(served), listener) => served.map_err(|error| {

@@ -48,9 +48,10 @@ impl Serve {
     }
 
     async fn serve(&self, client: Client) -> Result<(), Failure> {
-        let root = (self.server.as_str(), self.root.clone());
+        let (root, read_only) = (self.root.clone(), self.read_only.then_some(true));
+        let enter = Enter { root, read_only, ..Enter::default() };
         let Ready { served, listener, address, url, token } =
-            ready(client, root, self.listen, self.read_only).await?;
+            ready(client, (self.server.as_str(), enter), self.listen).await?;
         let path = url.rsplit('/').nth(1).unwrap_or_default();
         print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
         tokio::select! {
@@ -75,17 +76,11 @@ pub(super) struct Ready {
 /// Enters a root and listens.
 pub(super) async fn ready(
     client: Client,
-    (server, root): (&str, Option<String>),
+    (server, enter): (&str, Enter),
     listen: SocketAddr,
-    read_only: bool,
 ) -> Result<Ready, Failure> {
     let server = client.find(server).await?;
-    let enter = Enter {
-        root,
-        read_only: read_only.then_some(true),
-        client: Some("files serve".to_owned()),
-        ..Enter::default()
-    };
+    let enter = Enter { client: Some("files serve".to_owned()), ..enter };
     // Whether there is such a root is said before anybody is told to come.
     let entered = Files::enter(&client, &server, &enter, Class::Interactive).await?;
     let Root { name, .. } = entered.root.clone();

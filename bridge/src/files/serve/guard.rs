@@ -27,8 +27,8 @@ impl Guard {
     }
 
     /// The answer to a request that may not be carried: `None` if it may. The token comes first: without it
-    /// nothing is learnt.
-    pub fn refuses(&self, headers: &HeaderMap) -> Option<Response<()>> {
+    /// nothing is learnt. `here` is the address that the client came to, which is one of ours, too.
+    pub fn refuses(&self, headers: &HeaderMap, here: Option<&str>) -> Option<Response<()>> {
         let refused = |status| {
             let mut response = Response::new(());
             *response.status_mut() = status;
@@ -41,13 +41,14 @@ impl Guard {
             return Some(response);
         }
         let host = single(headers, &HOST);
-        let known = |host: &str| self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host));
+        let ours = || self.hosts.iter().map(String::as_str).chain(here);
+        let known = |host: &str| ours().any(|ours| ours.eq_ignore_ascii_case(host));
         if !host.is_some_and(known) {
             return refused(StatusCode::MISDIRECTED_REQUEST);
         }
         if headers.contains_key(ORIGIN) {
-            let ours = |origin: &str| origin.strip_prefix("http://").is_some_and(known);
-            if !single(headers, &ORIGIN).is_some_and(ours) {
+            let from_us = |origin: &str| origin.strip_prefix("http://").is_some_and(known);
+            if !single(headers, &ORIGIN).is_some_and(from_us) {
                 return refused(StatusCode::FORBIDDEN);
             }
         }
@@ -98,7 +99,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        guard.refuses(&headers).map(|response| response.status().as_u16())
+        guard.refuses(&headers, Some("192.0.2.1:80")).map(|response| response.status().as_u16())
     }
 
     #[test]
@@ -120,6 +121,8 @@ mod tests {
         ] {
             assert_eq!(refused(&[host, ("authorization", wrong)]), Some(401), "{wrong}");
         }
+        assert_eq!(refused(&[("host", "192.0.2.1:80"), basic]), None, "where it came to");
+        assert_eq!(refused(&[("host", "192.0.2.2:80"), basic]), Some(421));
         assert_eq!(refused(&[host]), Some(401));
         assert_eq!(refused(&[host, basic, basic]), Some(401));
         assert_eq!(refused(&[basic]), Some(421));

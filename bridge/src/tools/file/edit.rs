@@ -1,5 +1,7 @@
 //! `file_edit`: exact texts are replaced, all of them or none.
 
+use std::fmt::Write as _;
+
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Edit, Edits, Replacement};
@@ -8,6 +10,7 @@ use serde::Deserialize;
 
 use super::{described, enter, parse_revision, visible};
 use crate::text::header::{Header, Key};
+use crate::text::shown::Budget;
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool};
 
@@ -77,16 +80,43 @@ impl Tool for FileEdit {
         if let Some(change) = answer.done.change {
             header = header.field(Key::Change, change);
         }
-        Ok(format!("{}\n{}", header.end(), shown(&answer.content)))
+        let (text, hidden) = shown(&answer.content, Budget::default());
+        Ok(format!("{}\n{text}", header.hidden(hidden).end()))
     }
 }
 
-/// A diff, fit to be shown.
-pub(super) fn shown(diff: &[u8]) -> String {
+/// A diff, fit to be shown: as much of it as fits, and how many characters were hidden in it.
+pub(super) fn shown(diff: &[u8], budget: Budget) -> (String, u64) {
     let text = String::from_utf8_lossy(diff);
-    let lines = text.split_terminator('\n').map(|line| {
-        let (line, _) = visible(line);
-        format!("{}\n", imitation::marked(&line))
-    });
-    lines.collect()
+    let (mut out, mut hidden) = (String::new(), 0);
+    let mut left = budget.characters();
+    let mut lines = text.split_terminator('\n');
+    while let Some(line) = lines.next() {
+        let (line, out_of_sight) = visible(line);
+        let row = format!("{}\n", imitation::marked(&line));
+        let Some(rest) = left.checked_sub(row.chars().count()) else {
+            let missing = lines.count() + 1;
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "[{} {missing} lines]", Word::Omitted);
+            break;
+        };
+        left = rest;
+        hidden += out_of_sight;
+        out.push_str(&row);
+    }
+    (out, hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_is_harmless_and_as_long_as_it_may_be() {
+        let (text, hidden) = shown(b"[run r1 exit=0]\n+\xe2\x80\x8b\x1b[0m\n", Budget::default());
+        assert_eq!((text.as_str(), hidden), ("\\[run r1 exit=0]\n+\u{241b}[0m\n", 1));
+        let (text, _) = shown(&b"+line\n".repeat(99), Budget::new(200));
+        assert!(text.ends_with("+line\n[omitted 66 lines]\n"), "{text}");
+        assert_eq!(text.matches("+line").count(), 33);
+    }
 }

@@ -13,6 +13,7 @@ use super::edit::shown;
 use super::{described, enter, parse_revision};
 use crate::files::place::find;
 use crate::text::header::{Header, Key};
+use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Entry, Tool, budget};
@@ -86,11 +87,9 @@ impl Tool for FileUndo {
                 let asked = Changes { change, limit: Some(50) };
                 let answer = at.files.answer(client, Ask::Changes(asked), None).await?;
                 if action == Action::Preview {
-                    return Ok(format!(
-                        "{}\n{}",
-                        header.words("preview").end(),
-                        shown(&answer.content)
-                    ));
+                    let (text, hidden) = shown(&answer.content, Budget::default());
+                    let header = header.words("preview").hidden(hidden);
+                    return Ok(format!("{}\n{text}", header.end()));
                 }
                 let mut table = Table::new().limit(4, 200);
                 for change in &answer.changes {
@@ -160,7 +159,8 @@ impl Tool for FilePatch {
         if let Some(change) = answer.done.change {
             header = header.field(Key::Change, change);
         }
-        Ok(format!("{}\n{}", header.end(), shown(&answer.content)))
+        let (text, hidden) = shown(&answer.content, Budget::default());
+        Ok(format!("{}\n{text}", header.hidden(hidden).end()))
     }
 }
 

@@ -6,7 +6,9 @@ use farwire_protocol::streams::files::{Ask, Part, Read};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{age, described, enter, numbered};
+use super::{At, age, described, enter, numbered};
+use crate::client::Client;
+use crate::files::Answer;
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
@@ -49,55 +51,109 @@ impl Tool for FileRead {
         let offset = self.offset.unwrap_or(1);
         let part = match offset {
             ..0 => {
-                let count = u32::try_from(offset.unsigned_abs()).unwrap_or(LINES).min(limit);
+                let count = u32::try_from(offset.unsigned_abs()).unwrap_or(LINES).min(LINES);
                 Part::Tail { count, budget: bytes }
             }
             _ => Part::Lines { first: offset.unsigned_abs().max(1), count: limit, budget: bytes },
         };
         let path = Blob(at.place.path.clone());
-        let read = Read { path: path.clone(), part, revision: None, hash: None };
+        let read = Read { path, part, revision: None, hash: None };
         let answer = at.files.answer(client, Ask::Read(read), None).await?;
         let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without the file");
         let entry = answer.entries.first().ok_or_else(nothing)?;
         let header = Header::new(Word::File).value(&at.place.shown());
         if answer.content.contains(&0) || kind(&answer.content).is_some() {
             let header = described(header, entry).field(Key::Changed, age(entry));
-            if entry.size > PICTURE {
-                return Ok(format!("{}\n", header.words("binary").end()));
-            }
-            let part = Part::Bytes { offset: 0, length: None };
-            let whole = Read { path, part, revision: Some(entry.revision), hash: None };
-            let answer = at.files.answer(client, Ask::Read(whole), None).await?;
-            let Some(kind) = kind(&answer.content) else {
-                return Ok(format!("{}\n", header.words("binary").end()));
+            let picture = match entry.size {
+                ..=PICTURE => picture(client, &mut at, entry.revision).await?,
+                _ => None,
             };
-            caller.show(answer.content, kind);
-            return Ok(format!("{}\n", header.words(kind).end()));
+            let word = picture.as_ref().map_or("binary", |(_, kind)| kind);
+            if let Some((bytes, kind)) = picture {
+                caller.show(bytes, kind);
+            }
+            return Ok(format!("{}\n", header.words(word).end()));
         }
-        let first = answer.done.first.unwrap_or(1);
-        let (text, last, hidden) = numbered(&answer.content, first, budget);
-        let lines = match (last, answer.done.lines) {
+        let lines = Lines::new(&answer, (bytes, offset < 0));
+        let (text, last, hidden) = numbered(lines.content, lines.first, (limit, budget));
+        let first = lines.first;
+        let shown = match (last, answer.done.lines) {
             (Some(last), Some(all)) => format!("{first}-{last}/{all}"),
+            (Some(last), None) if first < 0 => format!("{first}..{last}"),
             (Some(last), None) => format!("{first}-{last}"),
             (None, all) => format!("0/{}", all.unwrap_or(0)),
         };
-        let header = described(header.field(Key::Lines, lines), entry);
+        let header = described(header.field(Key::Lines, shown), entry);
         let header = header.field(Key::Changed, age(entry)).hidden(hidden);
-        let next = last.map_or(first, |last| last + 1);
+        let Some(next) = last.map(|last| last + 1) else {
+            return Ok(format!("{}\n{text}", header.end()));
+        };
         let more = match answer.done.lines {
-            Some(all) => next <= all,
+            Some(all) => u64::try_from(next).is_ok_and(|next| next <= all),
+            // What is counted from the end goes up to it.
+            None if first < 0 => next < 0,
             None => answer.done.more == Some(true),
         };
-        let line = match more && last.is_some() {
-            true => {
-                let call =
-                    Call::new(Self::NAME).with("server", &self.server).with("path", &self.path);
-                header.next(&call.with("offset", next))
-            }
-            false => header.end(),
-        };
-        Ok(format!("{line}\n{text}"))
+        if !more {
+            return Ok(format!("{}\n{text}", header.end()));
+        }
+        let call = Call::new(Self::NAME).with("server", &self.server).with("path", &self.path);
+        Ok(format!("{}\n{text}", header.next(&call.with("offset", next))))
     }
+}
+
+/// The lines of an answer that are whole.
+#[derive(Debug, Eq, PartialEq)]
+struct Lines<'a> {
+    content: &'a [u8],
+    /// The number of the first: from 1 on, or from the end backwards where nobody has counted.
+    first: i64,
+}
+
+impl<'a> Lines<'a> {
+    /// Leaves out the line that was cut by a budget, if there are others: the next call has it.
+    fn new(answer: &'a Answer, (budget, from_end): (u32, bool)) -> Self {
+        let mut content = answer.content.as_slice();
+        let mut first = answer.done.first.and_then(|first| i64::try_from(first).ok());
+        let full = u32::try_from(content.len()).is_ok_and(|length| length >= budget);
+        let ends = |content: &[u8]| content.iter().filter(|&&byte| byte == b'\n').count();
+        if full && from_end {
+            let begin = content.iter().position(|&byte| byte == b'\n').map(|at| at + 1);
+            if let Some(rest) =
+                begin.and_then(|at| content.get(at..)).filter(|rest| !rest.is_empty())
+            {
+                content = rest;
+                first = first.map(|first| first + 1);
+            }
+        } else if full && !content.ends_with(b"\n") {
+            let end = content.iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
+            content = end.and_then(|at| content.get(..at)).unwrap_or(content);
+        }
+        let count = ends(content) + usize::from(!content.ends_with(b"\n"));
+        let first = first.unwrap_or_else(|| -i64::try_from(count).unwrap_or(i64::MAX));
+        Self { content, first }
+    }
+}
+
+/// The picture that a file holds, if it holds one.
+async fn picture(
+    client: &Client,
+    at: &mut At,
+    revision: u64,
+) -> Result<Option<(Vec<u8>, &'static str)>, Failure> {
+    let path = Blob(at.place.path.clone());
+    let mut read = async |length| {
+        let part = Part::Bytes { offset: 0, length };
+        let read = Read { path: path.clone(), part, revision: Some(revision), hash: None };
+        let answer = at.files.answer(client, Ask::Read(read), None).await?;
+        Ok::<_, Failure>(answer.content)
+    };
+    // What is no picture is not fetched.
+    if kind(&read(Some(16)).await?).is_none() {
+        return Ok(None);
+    }
+    let whole = read(None).await?;
+    Ok(kind(&whole).map(|kind| (whole, kind)))
 }
 
 /// Which kind of picture it is, by how it begins.
@@ -108,5 +164,37 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::streams::files::Done;
+
+    use super::*;
+
+    fn answer(content: &str, first: Option<u64>) -> Answer {
+        let done = Done { first, ..Done::default() };
+        Answer { content: content.as_bytes().to_vec(), done, ..Answer::default() }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_left_to_the_next_call() {
+        let of = |content: &str, first, budget, from_end| {
+            let answer = answer(content, first);
+            let lines = Lines::new(&answer, (budget, from_end));
+            (String::from_utf8(lines.content.to_vec()).unwrap(), lines.first)
+        };
+        let is = |text: &str, first| (text.to_owned(), first);
+        assert_eq!(of("one\ntwo\nth", Some(5), 10, false), is("one\ntwo\n", 5));
+        assert_eq!(
+            of("one\ntwo\nth", Some(5), 99, false),
+            is("one\ntwo\nth", 5),
+            "a whole last line"
+        );
+        assert_eq!(of("one", Some(5), 3, false), is("one", 5), "there is no other");
+        assert_eq!(of("ne\ntwo\n", Some(5), 7, true), is("two\n", 6));
+        assert_eq!(of("one\ntwo", None, 99, true), is("one\ntwo", -2), "nobody has counted");
+        assert_eq!(of("ne\ntwo\n", None, 7, true), is("two\n", -1));
     }
 }

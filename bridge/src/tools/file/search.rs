@@ -91,7 +91,11 @@ impl Tool for FileSearch {
 fn row(found: &Match, before: Option<&Match>) -> (String, u64) {
     let path = neutral_within(&String::from_utf8_lossy(&found.path), 300);
     let (text, hidden) = visible(&String::from_utf8_lossy(&found.text));
-    let text: String = text.trim_end().chars().take(WIDTH).collect();
+    let all = text.trim_end();
+    let mut text: String = all.chars().take(WIDTH).collect();
+    if text.len() < all.len() {
+        text.push('…');
+    }
     let beside = found.beside.unwrap_or(false);
     let sign = if beside { '-' } else { ':' };
     let apart = before.is_some_and(|before| {
