@@ -12,6 +12,7 @@ mod serve;
 mod sync;
 mod undo;
 mod watch;
+mod write;
 
 use clap::Subcommand;
 use farwire_protocol::failure::{Failure, Kind};
@@ -38,7 +39,7 @@ pub(crate) enum Files {
     Mv(moved::Mv),
     Rm(change::Rm),
     Mkdir(change::Mkdir),
-    Write(change::Write),
+    Write(write::Write),
     Edit(change::Edit),
     Patch(change::Patch),
     Sync(sync::Sync),

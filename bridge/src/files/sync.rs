@@ -79,7 +79,7 @@ pub async fn plan(
     for (path, entry) in &there {
         let mine = here.remove(path);
         let like = match &mine {
-            Some(mine) => same(mine, entry, by_content)?,
+            Some(mine) => same(mine, entry, by_content).await?,
             None => false,
         };
         match (direction, mine) {
@@ -207,7 +207,7 @@ async fn there(
 }
 
 /// Whether what is here is like what is there.
-fn same(here: &Found, there: &Entry, by_content: bool) -> Result<bool, Failure> {
+async fn same(here: &Found, there: &Entry, by_content: bool) -> Result<bool, Failure> {
     match there.what {
         What::Directory => return Ok(here.directory),
         What::File if !here.directory => {}
@@ -217,7 +217,7 @@ fn same(here: &Found, there: &Entry, by_content: bool) -> Result<bool, Failure> 
         return Ok(false);
     }
     if by_content {
-        let hash = file_hash(&here.path)?;
+        let hash = file_hash(&here.path).await?;
         return Ok(there.hash.as_ref().is_some_and(|theirs| theirs.0 == hash));
     }
     let is = std::fs::metadata(&here.path).map_err(|error| failed(&here.path, &error))?;

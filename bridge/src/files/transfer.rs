@@ -24,8 +24,8 @@ use crate::client::{Client, Server, backoff};
 
 pub use self::down::{download, fetch_all};
 pub use self::local::Found;
-pub(super) use self::local::{beneath, failed, walk};
-pub use self::up::{file_hash, send_all, upload};
+pub(super) use self::local::{beneath, failed, file_hash, walk};
+pub use self::up::{send_all, upload};
 
 /// How often in a row a transfer that makes no progress is taken up again.
 const ATTEMPTS: u32 = 8;

@@ -1,4 +1,4 @@
-//! `rm`, `mkdir`, `write`, `edit` and `patch`: changing what is there.
+//! `rm`, `mkdir`, `edit` and `patch`: changing what is there.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use clap::Args;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{
-    Ask, Done, Edit as Question, Edits, How, MakeDirectory, Patch as Diff, Remove, Replacement,
-    TEXT_LIMIT, Write as Content,
+    Ask, Done, Edit as Question, Edits, MakeDirectory, Patch as Diff, Remove, Replacement,
+    TEXT_LIMIT,
 };
 use serde_json::json;
 
@@ -78,69 +78,6 @@ impl Mkdir {
         let mut at = self.dir.enter(client).await?;
         let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(self.parents) };
         let done = at.ask(client, Ask::MakeDirectory(make)).await?.done;
-        told(&at, &done, self.json)
-    }
-}
-
-/// Write standard input to a file of a server
-///
-/// The file is the old one or the new one, and nothing in between.
-#[derive(Args, Debug)]
-pub(crate) struct Write {
-    /// Which: SERVER:PATH
-    file: Remote,
-    /// Replace what is there
-    #[arg(short, long)]
-    force: bool,
-    /// Add to what is there
-    #[arg(short, long, conflicts_with = "force")]
-    append: bool,
-    /// Only in this state of it, which is replaced
-    #[arg(long, value_name = "REV", value_parser = parse_revision)]
-    rev: Option<u64>,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-impl Write {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.file.enter(client).await?;
-        let how = match (self.append, self.force || self.rev.is_some()) {
-            (true, _) => How::Append,
-            (false, true) => How::Put,
-            (false, false) => How::Create,
-        };
-        let write = Content {
-            path: Blob(at.place.path.clone()),
-            how,
-            revision: self.rev,
-            mode: None,
-            parents: None,
-            modified: None,
-            hash: None,
-            transfer: None,
-            offset: None,
-            undo: Some(true),
-            lazy: None,
-        };
-        at.files.up.ask(Ask::Write(write))?;
-        let mut sent = 0;
-        let mut piece = vec![0; 64 << 10];
-        let mut input = std::io::stdin().lock();
-        loop {
-            let read = input.read(&mut piece).map_err(|error| {
-                Failure::new(Kind::Io, format!("standard input: {error}; nothing was changed"))
-            })?;
-            if read == 0 {
-                break;
-            }
-            at.files.up.content(piece.get(..read).unwrap_or_default());
-            at.files.up.flush_full().await?;
-            sent += read as u64;
-        }
-        at.files.up.whole(sent);
-        at.files.up.flush().await?;
-        let done = at.files.down.answer().await?.done;
         told(&at, &done, self.json)
     }
 }

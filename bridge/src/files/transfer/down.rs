@@ -1,15 +1,13 @@
 //! From a server to here.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, ToBridge, What};
-use sha2::{Digest as _, Sha256};
 
-use super::local::{Incoming, beneath, failed, make_directory};
+use super::local::{Incoming, beneath, digest, make_directory};
 use super::{Patience, Transfer};
 use crate::files::{Down, Files, Said};
 
@@ -80,26 +78,13 @@ async fn attempt(
         return Err(Failure::new(Kind::StreamTruncated, text));
     }
     if let Some(hash) = hash.filter(|_| resumed)
-        && digest(&incoming, target)? != hash.0
+        && digest(incoming.content()?, target).await? != hash.0
     {
         incoming.restart()?;
         let text = format!("{} is not what is on the server", target.display());
         return Err(Failure::new(Kind::IntegrityFailure, text));
     }
     incoming.finish(entry.mode, entry.modified)
-}
-
-fn digest(incoming: &Incoming, target: &Path) -> Result<Vec<u8>, Failure> {
-    let mut file = incoming.content()?;
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        let length = file.read(&mut piece).map_err(|error| failed(target, &error))?;
-        if length == 0 {
-            return Ok(hash.finalize().to_vec());
-        }
-        hash.update(piece.get(..length).unwrap_or_default());
-    }
 }
 
 /// Receives the content of one file; gives the hash of the whole, if that was asked for.

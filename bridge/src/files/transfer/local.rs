@@ -2,6 +2,8 @@
 //!
 //! Names from a server are hostile: each is one component of a path, and none is followed through a link.
 
+mod found;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,6 +14,8 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
+pub use self::found::Found;
+pub(in crate::files) use self::found::{digest, file_hash, walk};
 use crate::text::neutral::neutral;
 
 /// What stands at the end of the name of a file that is not whole.
@@ -181,47 +185,6 @@ fn umask() -> u32 {
         let line = text.lines().find_map(|line| line.strip_prefix("Umask:"));
         line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
     })
-}
-
-/// A file or directory here.
-#[derive(Debug)]
-pub struct Found {
-    /// Its path from where the walk began.
-    pub below: Vec<u8>,
-    /// Its path.
-    pub path: PathBuf,
-    /// It is a directory.
-    pub directory: bool,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-/// All files and directories beneath one, each directory before what is in it. Gives also how many links and
-/// special files were left out.
-pub(in crate::files) fn walk(top: &Path) -> Result<(Vec<Found>, u64), Failure> {
-    let (mut all, mut skipped) = (Vec::new(), 0);
-    let mut waiting = vec![(top.to_path_buf(), Vec::new())];
-    while let Some((dir, below)) = waiting.pop() {
-        let entries = fs::read_dir(&dir).map_err(|error| failed(&dir, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| failed(&dir, &error))?;
-            let path = entry.path();
-            let is = entry.metadata().map_err(|error| failed(&path, &error))?;
-            let mut name = below.clone();
-            if !name.is_empty() {
-                name.push(b'/');
-            }
-            name.extend_from_slice(entry.file_name().as_bytes());
-            if is.is_dir() {
-                waiting.push((path.clone(), name.clone()));
-            } else if !is.is_file() {
-                skipped += 1;
-                continue;
-            }
-            all.push(Found { below: name, path, directory: is.is_dir(), size: is.len() });
-        }
-    }
-    Ok((all, skipped))
 }
 
 #[cfg(test)]

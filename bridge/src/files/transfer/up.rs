@@ -3,17 +3,16 @@
 mod large;
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use farwire_link::inner::sealed::BATCH;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, How, MakeDirectory, Part, Read, What, Write};
-use sha2::{Digest as _, Sha256};
 
 use self::large::large;
-use super::local::{Found, failed, walk};
+use super::local::{Found, failed, file_hash, walk};
 use super::{LARGE, Patience, SoFar, Transfer};
 use crate::files::{Files, Up};
 use crate::text::neutral::neutral;
@@ -112,9 +111,10 @@ async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
     let path = Blob(transfer.remote.join(&one.below));
     let part = Part::Bytes { offset: 0, length: Some(0) };
     let read = Read { path, part, revision: None, hash: Some(true) };
+    let here = file_hash(&one.path).await?;
     let mut files = transfer.enter().await?;
     let there = files.answer(transfer.client, Ask::Read(read), None).await?.done.hash;
-    if there.is_some_and(|hash| Some(hash.0) == file_hash(&one.path).ok()) {
+    if there.is_some_and(|hash| hash.0 == here) {
         return Ok(());
     }
     let text =
@@ -144,7 +144,6 @@ async fn many(
     }
     let sending = async {
         for (at, one) in (first..).zip(all) {
-            *sent = at.max(*sent);
             if one.directory {
                 up.ask(make(transfer.remote.join(&one.below)))?;
             } else {
@@ -208,27 +207,4 @@ async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result
     }
     up.whole(content.len() as u64);
     Ok(())
-}
-
-/// SHA-256 of a file here.
-///
-/// # Errors
-///
-/// `io`.
-pub fn file_hash(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
-    let wrong = |error: std::io::Error| failed(path, &error);
-    digest(&mut File::open(path).map_err(wrong)?).map_err(wrong)
-}
-
-fn digest(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; 1 << 20];
-    file.rewind()?;
-    loop {
-        let length = file.read(&mut piece)?;
-        if length == 0 {
-            return Ok(hash.finalize().to_vec());
-        }
-        hash.update(piece.get(..length).unwrap_or_default());
-    }
 }

@@ -11,9 +11,9 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{Arrived, Ask};
 use sha2::{Digest as _, Sha256};
 
-use super::{digest, is_ours};
+use super::is_ours;
 use crate::files::Files;
-use crate::files::transfer::local::{Found, failed};
+use crate::files::transfer::local::{Found, digest, failed};
 use crate::files::transfer::{LARGE, Patience, Transfer};
 
 /// Sends one file; goes on with what is there of it.
@@ -86,7 +86,7 @@ async fn send(
     }
     if have > 0 {
         // Two parts are only one file if the whole of it is what it should be.
-        write.hash = Some(Blob(digest(&mut file).map_err(wrong)?));
+        write.hash = Some(Blob(digest(file.try_clone().map_err(wrong)?, &one.path).await?));
     }
     file.seek(SeekFrom::Start(have)).map_err(wrong)?;
     let Files { up, down, .. } = files;

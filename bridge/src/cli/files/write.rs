@@ -1,0 +1,163 @@
+//! `write`: standard input becomes a file.
+
+use std::io::{self, Read as _};
+
+use bytes::Bytes;
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Done, How, Write as Content};
+use tokio::sync::mpsc;
+
+use super::change::told;
+use super::{Remote, parse_revision};
+use crate::cli::Json;
+use crate::client::Client;
+use crate::files::Files;
+
+/// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the server, and
+/// what is not longer is sent at once.
+const HELD: usize = 8 << 20;
+
+/// So much is read at once.
+const PIECE: usize = 64 << 10;
+
+/// So many pieces wait to be sent.
+const WAITING: usize = 4;
+
+/// Write standard input to a file of a server
+///
+/// The file is the old one or the new one, and nothing in between.
+#[derive(Args, Debug)]
+pub(crate) struct Write {
+    /// Which: SERVER:PATH
+    file: Remote,
+    /// Replace what is there
+    #[arg(short, long)]
+    force: bool,
+    /// Add to what is there
+    #[arg(short, long, conflicts_with = "force")]
+    append: bool,
+    /// Only in this state of it, which is replaced
+    #[arg(long, value_name = "REV", value_parser = parse_revision)]
+    rev: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+type Input = mpsc::Receiver<io::Result<Bytes>>;
+
+impl Write {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        // That there is no such root is said before anything is read.
+        self.file.place(client).await?;
+        let mut input = input();
+        let mut held = Vec::new();
+        let mut ended = false;
+        while !ended && held.len() <= HELD {
+            match next(&mut input).await? {
+                Some(piece) => held.extend_from_slice(&piece),
+                None => ended = true,
+            }
+        }
+        let mut at = self.file.enter(client).await?;
+        let write = Ask::Write(self.question(at.place.path.clone()));
+        let done = match ended {
+            true => at.files.answer(client, write, Some(&held)).await?.done,
+            false => stream(&mut at.files, write, (&held, input)).await?,
+        };
+        told(&at, &done, self.json)
+    }
+
+    fn question(&self, path: Vec<u8>) -> Content {
+        let how = match (self.append, self.force || self.rev.is_some()) {
+            (true, _) => How::Append,
+            (false, true) => How::Put,
+            (false, false) => How::Create,
+        };
+        Content {
+            path: Blob(path),
+            how,
+            revision: self.rev,
+            mode: None,
+            parents: None,
+            modified: None,
+            hash: None,
+            transfer: None,
+            offset: None,
+            undo: Some(true),
+            lazy: None,
+        }
+    }
+}
+
+/// Sends what was read, and what is read from now on.
+async fn stream(
+    files: &mut Files,
+    ask: Ask,
+    (held, mut input): (&[u8], Input),
+) -> Result<Done, Failure> {
+    let Files { up, down, .. } = files;
+    up.ask(ask)?;
+    let sending = async {
+        let mut sent = 0;
+        for piece in held.chunks(PIECE) {
+            up.content(piece);
+            sent += piece.len() as u64;
+            up.flush_full().await?;
+        }
+        while let Some(piece) = next(&mut input).await? {
+            up.content(&piece);
+            sent += piece.len() as u64;
+            up.flush_full().await?;
+        }
+        up.whole(sent);
+        up.flush().await
+    };
+    let answered = down.answer();
+    tokio::pin!(sending, answered);
+    tokio::select! {
+        // It was refused before all was there.
+        answered = &mut answered => answered.map(|answer| answer.done),
+        sent = &mut sending => {
+            sent?;
+            answered.await.map(|answer| answer.done).map_err(|failure| match failure.kind {
+                Kind::LinkLost | Kind::StreamTruncated | Kind::FileWorkerEnded => {
+                    let text = format!("{}; it is not known whether it was written", failure.message);
+                    Failure::new(Kind::OutcomeUnknown, text)
+                        .with_hint("look at the file before you write it again")
+                }
+                _ => failure,
+            })
+        }
+    }
+}
+
+/// Reads standard input on a thread of its own: it may block for ever, and nobody waits for it.
+fn input() -> Input {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => Ok(Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let over = read.is_err();
+            if sender.blocking_send(read).is_err() || over {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The next piece. An input that cannot be read on has not ended: what came of it is no file.
+async fn next(input: &mut Input) -> Result<Option<Bytes>, Failure> {
+    input.recv().await.transpose().map_err(|error| {
+        Failure::new(Kind::Io, format!("standard input: {error}; nothing was changed"))
+    })
+}
