@@ -6,7 +6,7 @@
 
 mod one;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use farwire_protocol::cbor::Blob;
@@ -149,6 +149,7 @@ async fn directory(copy: &Across<'_>) -> Result<(), Failure> {
     }
     target.leave().await?;
     files.iter().for_each(|entry| copy.meter.expect(entry.size));
+    let files = if copy.overwrite { files } else { missing(copy, files).await? };
     let (big, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|one| one.size > LARGE);
     let mut so_far = SoFar::default();
     let mut patience = Patience::new(copy.meter);
@@ -162,6 +163,26 @@ async fn directory(copy: &Across<'_>) -> Result<(), Failure> {
         one::one(copy, &copy.pair(entry)).await?;
     }
     Ok(())
+}
+
+/// What is not there yet: what an earlier call has copied of a directory is not copied again.
+async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
+    let list = List { path: Blob(copy.to.place.path.clone()), depth: Some(64), ..List::default() };
+    let mut target = copy.enter(&copy.to).await?;
+    let there = target.answer(copy.client, Ask::List(list), None).await?.entries;
+    let there: BTreeMap<&[u8], &Entry> =
+        there.iter().map(|entry| (&entry.path[..], entry)).collect();
+    let like = |entry: &Entry| {
+        there.get(&entry.path[..]).is_some_and(|there| {
+            there.what == What::File && (there.size, there.modified) == (entry.size, entry.modified)
+        })
+    };
+    let (here, missing): (Vec<_>, Vec<_>) = files.into_iter().partition(like);
+    for entry in here {
+        copy.meter.came(entry.size);
+        copy.meter.whole();
+    }
+    Ok(missing)
 }
 
 /// The paths of directories, each before what is in it; and the files.

@@ -180,7 +180,7 @@ fn remove_here(transfer: &Transfer<'_>, paths: &[Vec<u8>], delete: bool) -> Resu
 }
 
 /// What is on the server, and how much of it cannot be read.
-async fn there(
+pub(super) async fn there(
     transfer: &Transfer<'_>,
     hashes: bool,
 ) -> Result<(BTreeMap<Vec<u8>, Entry>, u64), Failure> {
@@ -207,7 +207,7 @@ async fn there(
 }
 
 /// Whether what is here is like what is there.
-async fn same(here: &Found, there: &Entry, by_content: bool) -> Result<bool, Failure> {
+pub(super) async fn same(here: &Found, there: &Entry, by_content: bool) -> Result<bool, Failure> {
     match there.what {
         What::Directory => return Ok(here.directory),
         What::File if !here.directory => {}

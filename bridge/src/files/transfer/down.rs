@@ -1,6 +1,7 @@
 //! From a server to here.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use farwire_protocol::cbor::Blob;
@@ -173,12 +174,33 @@ pub async fn fetch_all(
     }
     wanted.retain(|(entry, _)| entry.what == What::File);
     wanted.iter().for_each(|(entry, _)| transfer.meter.expect(entry.size));
+    if !transfer.overwrite {
+        wanted.retain(|(entry, target)| !is_here(transfer, entry, target));
+    }
     let mut done = 0;
     let mut patience = Patience::new(transfer.meter);
     while let Err(failure) = many(transfer, &wanted, &mut done, &mut patience).await {
         patience.wait(failure).await?;
     }
     Ok(())
+}
+
+/// Whether an earlier call has fetched this file of a directory: it is neither fetched again nor in the way.
+fn is_here(transfer: &Transfer<'_>, entry: &Entry, target: &Path) -> bool {
+    let like = is_like(entry, target);
+    if like {
+        transfer.meter.came(entry.size);
+        transfer.meter.whole();
+    }
+    like
+}
+
+/// Whether there is a file here with this size and this time of its last change.
+fn is_like(entry: &Entry, target: &Path) -> bool {
+    std::fs::symlink_metadata(target).is_ok_and(|is| {
+        let nanos = is.mtime().saturating_mul(1_000_000_000).saturating_add(is.mtime_nsec());
+        is.is_file() && is.len() == entry.size && nanos == entry.modified
+    })
 }
 
 /// All directories that a path is in.
@@ -230,4 +252,34 @@ async fn many(
         transfer.meter.whole();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_before_is_known_by_size_and_time() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("f");
+        let entry = Entry {
+            path: Blob(b"f".to_vec()),
+            what: What::File,
+            size: 3,
+            modified: 5_000_000_007,
+            revision: 1,
+            mode: 0o644,
+            hash: None,
+            target: None,
+        };
+        assert!(!is_like(&entry, &target));
+        let mut incoming = Incoming::begin(&target, 1, false).unwrap();
+        incoming.write(b"abc").unwrap();
+        incoming.finish(entry.mode, entry.modified).unwrap();
+        assert!(is_like(&entry, &target));
+        assert!(!is_like(&Entry { size: 4, ..entry.clone() }, &target));
+        assert!(!is_like(&Entry { modified: 5_000_000_008, ..entry.clone() }, &target));
+        std::os::unix::fs::symlink(&target, place.path().join("link")).unwrap();
+        assert!(!is_like(&entry, &place.path().join("link")));
+    }
 }

@@ -14,6 +14,7 @@ use farwire_protocol::streams::files::{Ask, How, MakeDirectory, Part, Read, What
 use self::large::large;
 use super::local::{Found, failed, file_hash, walk};
 use super::{LARGE, Patience, SoFar, Transfer};
+use crate::files::sync::{same, there};
 use crate::files::{Files, Up};
 use crate::text::neutral::neutral;
 
@@ -40,7 +41,33 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     }
     let (found, skipped) = walk(local)?;
     transfer.meter.skip(skipped);
+    let found = if transfer.overwrite { found } else { missing(transfer, found).await? };
     send_all(transfer, found).await
+}
+
+/// What is not there yet: what an earlier call has sent of a directory is neither sent again nor in the way.
+async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found>, Failure> {
+    let there = match Box::pin(there(transfer, false)).await {
+        Ok((there, _)) => there,
+        // Each that is there is refused then.
+        Err(failure) if failure.kind == Kind::TooLarge => return Ok(found),
+        Err(failure) => return Err(failure),
+    };
+    let mut missing = Vec::new();
+    for one in found {
+        let like = match there.get(&one.below) {
+            Some(entry) => same(&one, entry, false).await?,
+            None => false,
+        };
+        if like && !one.directory {
+            transfer.meter.expect(one.size);
+            transfer.meter.came(one.size);
+            transfer.meter.whole();
+        } else {
+            missing.push(one);
+        }
+    }
+    Ok(missing)
 }
 
 /// Sends these files and directories.
