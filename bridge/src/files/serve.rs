@@ -170,3 +170,6 @@ fn respond(head: Head, body: Body) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;
