@@ -1,12 +1,12 @@
 //! Copying and moving. What is replaced stays until what replaces it is whole, and comes back on failure.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::draft::{copy_attributes, rename, temporary};
@@ -368,28 +368,55 @@ fn copy_one(
     Ok(bytes)
 }
 
-/// Copies all bytes, in the kernel where it can.
-fn copy_content(mut from: &File, mut to: &File) -> Result<u64, Errno> {
-    let mut copied: u64 = 0;
-    loop {
-        match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
-            Ok(0) => return Ok(copied),
-            Ok(bytes) => copied += bytes as u64,
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if copied == 0 => {
-                break;
+/// Copies all bytes, in the kernel where it can, and leaves holes where there are some. Gives the size.
+fn copy_content(from: &File, to: &File) -> Result<u64, Errno> {
+    let size = u64::try_from(rustix::fs::fstat(from)?.st_size).unwrap_or(0);
+    let mut at = 0;
+    while at < size {
+        let end = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(start) => {
+                at = start;
+                rustix::fs::seek(from, SeekFrom::Hole(start)).unwrap_or(size)
             }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            // A file system that does not tell.
+            Err(_) => size,
+        };
+        at = copy_part(from, to, (at, end.max(at)))?;
     }
-    let of = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let length = from.read(&mut buffer).map_err(of)?;
+    rustix::fs::ftruncate(to, size)?;
+    Ok(size)
+}
+
+/// Copies the bytes from one place to another; gives where it ended, which is earlier if the file did.
+fn copy_part(from: &File, to: &File, (mut at, end): (u64, u64)) -> Result<u64, Errno> {
+    let mut buffer = Vec::new();
+    while at < end {
+        let most = usize::try_from(end - at).unwrap_or(1 << 30).min(1 << 30);
+        if buffer.is_empty() {
+            let (mut read, mut written) = (at, at);
+            match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {
+                Ok(0) => return Ok(end),
+                Ok(bytes) => {
+                    at += bytes as u64;
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    buffer = vec![0; 128 << 10];
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let of = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let room = buffer.len().min(most);
+        let length = from.read_at(buffer.get_mut(..room).unwrap_or_default(), at).map_err(of)?;
         if length == 0 {
-            return Ok(copied);
+            return Ok(end);
         }
-        to.write_all(buffer.get(..length).unwrap_or_default()).map_err(of)?;
-        copied += length as u64;
+        to.write_all_at(buffer.get(..length).unwrap_or_default(), at).map_err(of)?;
+        at += length as u64;
     }
+    Ok(end)
 }

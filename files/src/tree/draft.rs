@@ -169,8 +169,11 @@ impl Draft<'_> {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let length = bytes.len() as u64;
         self.room(length)?;
-        let written = self.file.write_all(bytes);
-        written.map_err(|error| self.fault(&error))?;
+        if let Err(error) = self.file.write_all(bytes) {
+            // What filled the disk does not keep it full.
+            self.resumable = false;
+            return Err(self.fault(&error));
+        }
         self.written += length;
         if self.written - self.looked > LOOK {
             self.looked = self.written;

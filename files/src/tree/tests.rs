@@ -392,6 +392,23 @@ fn limits_of_size_are_kept_while_it_is_written() {
     assert_eq!(kind(put(&tree, "file", b"x", Wanted::default())), Kind::DiskFull);
 }
 
+#[test]
+fn holes_stay_holes_in_a_copy() {
+    use std::os::unix::fs::FileExt as _;
+    let place = Place::new();
+    let sparse = File::create(place.at("sparse")).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    sparse.write_all_at(b"data", 600 << 20).unwrap();
+    let tree = place.writable();
+    let copied = tree.copy((&rel("sparse"), &rel("copy")), false, false).unwrap();
+    let is = fs::metadata(place.at("copy")).unwrap();
+    assert_eq!((copied.bytes, is.len()), (1 << 30, 1 << 30));
+    assert!(is.blocks() < 1 << 16, "{} blocks: the holes were filled", is.blocks());
+    let mut bytes = [0; 6];
+    File::open(place.at("copy")).unwrap().read_exact_at(&mut bytes, (600 << 20) - 1).unwrap();
+    assert_eq!(&bytes, b"\0data\0");
+}
+
 /// Odd names are names like all others.
 #[test]
 fn names_are_bytes() {

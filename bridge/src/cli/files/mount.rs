@@ -130,6 +130,8 @@ impl Mount {
             With::Davfs2 => {
                 let mut mount = Command::new("mount");
                 mount.args(["-t", "davfs", url]).arg(&self.dir).stdin(Stdio::piped());
+                // Its questions are answered here.
+                mount.stdout(Stdio::null());
                 let mut child = mount.spawn().map_err(failed)?;
                 if let Some(mut input) = child.stdin.take() {
                     let answers = format!("farwire\n{token}\n");
