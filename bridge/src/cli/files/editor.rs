@@ -72,7 +72,7 @@ pub(super) async fn edit(
     let mut at = remote.enter(client).await?;
     let (before, revision) = fetch(client, &mut at, revision).await?;
     let desk = Desk::new(&name(&at.place.path), &before)?;
-    let after = match open(&desk.file).await.and_then(|()| desk.read()) {
+    let after = match run(chosen(), &desk.file).await.and_then(|()| desk.read()) {
         Ok(after) => after,
         Err(failure) => {
             desk.clear();
@@ -144,10 +144,14 @@ fn name(path: &[u8]) -> String {
     }
 }
 
-/// Runs the editor, and waits for it.
-async fn open(file: &Path) -> Result<(), Failure> {
+/// The editor that a person has chosen.
+fn chosen() -> OsString {
     let set = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into());
+    set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into())
+}
+
+/// Runs the editor, and waits for it.
+async fn run(editor: OsString, file: &Path) -> Result<(), Failure> {
     let shown = editor.to_string_lossy().into_owned();
     let failed = |why: String| {
         Failure::new(Kind::Io, format!("the editor `{shown}` {why}; nothing was changed"))
@@ -191,6 +195,17 @@ mod tests {
         let dir = desk.dir.clone();
         desk.clear();
         assert!(!dir.exists());
+    }
+
+    #[tokio::test]
+    async fn an_editor_with_options_is_run_and_one_that_fails_says_so() {
+        let desk = Desk::new("a b", b"old").unwrap();
+        let editor = "/bin/sh -c 'printf %s \"$0\" > \"$1\"' 'new text'";
+        run(editor.into(), &desk.file).await.unwrap();
+        assert_eq!(desk.read().unwrap(), b"new text");
+        let failure = run("false".into(), &desk.file).await.unwrap_err();
+        assert!(failure.message.contains("nothing was changed"), "{failure}");
+        desk.clear();
     }
 
     #[test]
