@@ -385,3 +385,33 @@ fn a_worker_that_is_killed_during_writes_leaves_the_old_file_or_the_new_one() {
 async fn many_clients_at_once_get_what_is_theirs() {
     clients(60).await;
 }
+
+#[tokio::test]
+async fn files_go_from_one_server_to_another() {
+    let mut world = World::with_root("web-1", &[]).await;
+    let other = world.path("second");
+    fs::create_dir(&other).unwrap();
+    let root = format!("other={}:rw", other.display());
+    world.set_options("web-2", &["--fs-root", &root]);
+    world.enroll("web-2").await;
+    world.start_agent("web-2").await;
+    let content = bytes(3 << 20);
+    fs::create_dir_all(world.in_root("d/e")).unwrap();
+    fs::write(world.in_root("d/big"), &content).unwrap();
+    fs::write(world.in_root("d/e/small"), "small").unwrap();
+    let copy =
+        async |arguments: &[&str]| world.farwire(&[&["files", "cp"], arguments].concat()).await;
+    let refused = copy(&["web-1:d", "web-2:copy"]).await;
+    assert!(refused.stderr.contains("error[not_a_file]"), "{refused:?}");
+    let done = copy(&["web-1:d", "web-2:copy", "-r"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read(other.join("copy/big")).unwrap(), content);
+    assert_eq!(fs::read(other.join("copy/e/small")).unwrap(), b"small");
+    let again = copy(&["web-1:d/big", "web-2:copy"]).await;
+    assert!(again.stderr.contains("error[file_exists]"), "{again:?}");
+    let mut model = world.model(Era::Discover).await;
+    let (text, error) =
+        model.call("file_copy", json!({"from": "web-2:copy/e/small", "to": "web-1:back"})).await;
+    assert!(!error && text.starts_with("[copy 1 files 5 "), "{text}");
+    assert_eq!(fs::read(world.in_root("back")).unwrap(), b"small");
+}
