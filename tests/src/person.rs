@@ -19,7 +19,6 @@ pub struct Person {
     child: Child,
     master: OwnedFd,
     input: pipe::Sender,
-    output: pipe::Receiver,
     screen: Screen,
 }
 
@@ -59,11 +58,10 @@ impl Person {
             .kill_on_drop(true)
             .spawn()
             .expect("it starts");
-        let copy = || master.try_clone().expect("a copy");
+        let copy = master.try_clone().expect("a copy");
         let person = Self {
             child,
-            input: pipe::Sender::from_owned_fd_unchecked(copy()).expect("keys"),
-            output: pipe::Receiver::from_owned_fd_unchecked(copy()).expect("output"),
+            input: pipe::Sender::from_owned_fd_unchecked(copy).expect("keys"),
             screen: Screen(vt100::Parser::default()),
             master,
         };
@@ -97,9 +95,7 @@ impl Person {
     /// Looks at no more than so many bytes of what has come. Gives how many there were.
     pub fn reads(&mut self, most: usize) -> usize {
         let mut buffer = vec![0; most];
-        let length = self.output.try_read(&mut buffer).unwrap_or(0);
-        self.screen.0.process(&buffer[..length]);
-        length
+        self.take(&mut buffer).len()
     }
 
     /// Ends the program, and what it started, as a crash does.
@@ -111,13 +107,18 @@ impl Person {
     /// What the screen shows.
     pub fn screen(&mut self) -> String {
         let mut buffer = [0; 4096];
-        loop {
-            match self.output.try_read(&mut buffer) {
-                Ok(length @ 1..) => self.screen.0.process(&buffer[..length]),
-                // Linux says so when nobody has the other end any more.
-                Ok(0) | Err(_) => return self.screen.0.screen().contents(),
-            }
-        }
+        while !self.take(&mut buffer).is_empty() {}
+        self.screen.0.screen().contents()
+    }
+
+    /// Shows what has come, as much as fits; nothing once nobody has the other end any more.
+    ///
+    /// The terminal itself is asked, as it may have last words of which the runtime has not been told yet.
+    fn take<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
+        let length = rustix::io::read(&self.master, &mut *buffer).unwrap_or(0);
+        let taken = &buffer[..length];
+        self.screen.0.process(taken);
+        taken
     }
 
     /// Waits until the screen shows this.
@@ -157,11 +158,12 @@ impl Person {
     pub fn raw(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = self.output.try_read(&mut buffer) {
-            self.screen.0.process(&buffer[..length]);
-            bytes.extend_from_slice(&buffer[..length]);
+        loop {
+            match self.take(&mut buffer) {
+                [] => return bytes,
+                taken => bytes.extend_from_slice(taken),
+            }
         }
-        bytes
     }
 
     /// What a program has switched on in the terminal, in words.
