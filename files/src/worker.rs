@@ -16,6 +16,7 @@ mod confine;
 pub mod message;
 pub mod packet;
 mod stream;
+mod syscalls;
 mod threads;
 
 use std::io;

@@ -415,3 +415,18 @@ async fn files_go_from_one_server_to_another() {
     assert!(!error && text.starts_with("[copy 1 files 5 "), "{text}");
     assert_eq!(fs::read(world.in_root("back")).unwrap(), b"small");
 }
+
+#[tokio::test]
+async fn a_worker_can_make_no_system_call_that_reaches_past_its_root() {
+    let world = World::with_root("web-1", &[]).await;
+    let roots = world.farwire(&["files", "roots", "web-1", "--json"]).await.json();
+    let confined = roots[0]["confined"].as_str().unwrap_or_default();
+    assert!(confined.ends_with("seccomp"), "{confined:?}");
+    let pid = worker(&world, "web-1").await;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        // A filter: proc_pid_status(5).
+        assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+        assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    }
+}

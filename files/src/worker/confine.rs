@@ -3,6 +3,7 @@
 //! - It gets no rights by executing anything, and of root's it keeps those over files.
 //! - Landlock, where the kernel has it: nothing but what is beneath the root can be opened, no TCP port
 //!   reached, no process outside signalled.
+//! - System calls that it never makes are refused: see [`syscalls`].
 //! - Memory and descriptors are bounded.
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,6 +16,7 @@ use landlock::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::syscalls::{self, Unfiltered};
 use crate::rules::Rules;
 
 /// The newest rules that are asked of the kernel. Older ones enforce what they know.
@@ -26,7 +28,7 @@ const MEMORY: u64 = 512 << 20;
 /// So many descriptors: one for each stream that is open, and those of walks.
 const FILES: u64 = 8_192;
 
-/// Confines this process to a root. Gives what the kernel enforces, in a word.
+/// Confines this process to a root. Gives what the kernel enforces, in words.
 ///
 /// # Errors
 ///
@@ -46,7 +48,14 @@ pub(super) fn confine(
     bound(Resource::Core, 0).map_err(|error| refused("core dumps", &error))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| refused("privileges", &error))?;
     drop_capabilities().map_err(|error| refused("capabilities", &error))?;
-    landlock((root, store), rules).map_err(|error| refused("landlock", &error))
+    let mut enforced =
+        landlock((root, store), rules).map_err(|error| refused("landlock", &error))?;
+    match syscalls::refuse() {
+        Ok(()) => enforced.push("seccomp"),
+        Err(Unfiltered::Unknown) => {}
+        Err(Unfiltered::Failed(error)) => return Err(refused("seccomp", &error)),
+    }
+    Ok(enforced.join(", "))
 }
 
 /// Lowers a limit; one that is lower stays.
@@ -74,7 +83,7 @@ fn drop_capabilities() -> rustix::io::Result<()> {
 fn landlock(
     (root, store): (&OwnedFd, Option<&OwnedFd>),
     rules: &Rules,
-) -> Result<String, landlock::RulesetError> {
+) -> Result<Vec<&'static str>, landlock::RulesetError> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = reading
         | AccessFs::WriteFile
@@ -99,8 +108,8 @@ fn landlock(
         .add_rules(stores)?
         .restrict_self()?;
     Ok(match status.ruleset {
-        RulesetStatus::NotEnforced => String::new(),
-        RulesetStatus::PartiallyEnforced => "landlock (part)".to_owned(),
-        RulesetStatus::FullyEnforced => "landlock".to_owned(),
+        RulesetStatus::NotEnforced => Vec::new(),
+        RulesetStatus::PartiallyEnforced => vec!["landlock (part)"],
+        RulesetStatus::FullyEnforced => vec!["landlock"],
     })
 }
