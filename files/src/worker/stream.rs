@@ -13,6 +13,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::PAYLOAD;
 use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::Shared;
 use super::audit::Audit;
@@ -25,7 +26,7 @@ use crate::tree::Tree;
 use crate::undo::Undo;
 use crate::verbs::{self, Desk, Stop};
 
-/// Content that does not come for so long is not waited for any more: it holds a thread.
+/// Content that does not come, or is not taken, for so long is not waited for any more: it holds a thread.
 const STALLED: Duration = Duration::from_secs(60);
 
 /// A part of a file that is not larger is read here.
@@ -41,7 +42,10 @@ pub(super) struct Stream {
     transfers: Arc<Transfers>,
     audit: Option<Arc<Audit>>,
     who: String,
+    /// The device that asks, whatever it calls its clients.
+    device: Arc<str>,
     greeting: Option<ToBridge>,
+    /// What packets are received in: that of the thread, while it works on a question.
     buffer: Vec<u8>,
     /// What has come and has not been looked at.
     came: Bytes,
@@ -82,8 +86,11 @@ impl Stream {
             Dav::new(tree.clone(), shared.locks.clone(), prefix, read_only).ok()
         });
         let greeting = Some(ToBridge::Entered(serve.root.clone()));
-        let buffer = vec![0; PACKET];
+        // A Unix socket has such a limit.
+        let _ = set_socket_timeout(&socket, Timeout::Send, Some(STALLED));
+        let buffer = Vec::new();
         let (undo, who) = (shared.undo.clone(), serve.who.clone());
+        let device = Arc::from(who.split('/').next().unwrap_or_default());
         let (transfers, audit) = (shared.transfers.clone(), shared.audit.clone());
         let content = Content::Whole;
         let (came, said) = (Bytes::new(), Vec::new());
@@ -95,6 +102,7 @@ impl Stream {
             transfers,
             audit,
             who,
+            device,
             greeting,
             buffer,
             came,
@@ -117,6 +125,16 @@ impl Stream {
         &self.socket
     }
 
+    pub(super) fn device(&self) -> &Arc<str> {
+        &self.device
+    }
+
+    /// Keeps no memory while it waits: there may be thousands of them.
+    pub(super) fn rest(&mut self) {
+        self.said = Vec::new();
+        self.came = Bytes::new();
+    }
+
     /// Says what was entered. The first thing that is said.
     pub(super) fn greet(&mut self) -> Next {
         let greeted = match self.greeting.take() {
@@ -131,8 +149,15 @@ impl Stream {
         !self.came.is_empty()
     }
 
-    /// Answers the question that waits.
-    pub(super) fn serve(&mut self) -> Next {
+    /// Answers the question that waits. Packets are received in a buffer of [`PACKET`] bytes.
+    pub(super) fn serve(&mut self, buffer: &mut Vec<u8>) -> Next {
+        std::mem::swap(&mut self.buffer, buffer);
+        let next = self.next();
+        std::mem::swap(&mut self.buffer, buffer);
+        next
+    }
+
+    fn next(&mut self) -> Next {
         let Some((kind, bytes)) = self.part() else { return Next::Over };
         let asked = match kind {
             END => {

@@ -2,7 +2,8 @@
 //!
 //! A stream that waits is watched by one `epoll`. A thread that has answered a question stays with its
 //! stream for a moment, since the next question often comes at once and then needs no second thread to be
-//! woken.
+//! woken. One device has a part of the threads at most: who sends slowly, or asks for much, keeps nobody else
+//! waiting.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,13 +11,21 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use farwire_protocol::failure::{Failure, Kind};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::packet::PACKET;
 use super::stream::{Next, Stream};
 
 /// So many questions are worked on at once.
 const THREADS: usize = 64;
+
+/// So many of them are of one device.
+const OF_ONE: usize = 16;
+
+/// So many streams of one device are open at once. Each costs two descriptors.
+const STREAMS: usize = 2_048;
 
 /// A thread without work ends after so long.
 const IDLE: Duration = Duration::from_secs(10);
@@ -44,9 +53,45 @@ struct State {
     waiting: HashMap<u64, Stream>,
     /// Streams that have one.
     ready: VecDeque<Stream>,
+    /// What each device has, by name.
+    devices: HashMap<Arc<str>, Device>,
     next: u64,
     threads: usize,
     idle: usize,
+}
+
+/// What a device has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Device {
+    streams: usize,
+    /// Those of which a thread works on a question.
+    busy: usize,
+}
+
+impl State {
+    fn device(&mut self, name: &Arc<str>) -> &mut Device {
+        self.devices.entry(name.clone()).or_default()
+    }
+
+    /// The stream that has waited longest for a thread, of those whose device may have one.
+    fn take(&mut self) -> Option<Stream> {
+        let devices = &self.devices;
+        let may = |stream: &Stream| {
+            devices.get(stream.device()).is_none_or(|device| device.busy < OF_ONE)
+        };
+        let stream = self.ready.iter().position(may).and_then(|at| self.ready.remove(at))?;
+        self.device(stream.device()).busy += 1;
+        Some(stream)
+    }
+
+    /// A stream of this device is over.
+    fn leave(&mut self, name: &Arc<str>) {
+        let device = self.device(name);
+        device.streams = device.streams.saturating_sub(1);
+        if device.streams == 0 {
+            self.devices.remove(name);
+        }
+    }
 }
 
 impl Threads {
@@ -65,14 +110,25 @@ impl Threads {
 
     /// Takes on a new stream.
     pub(super) fn add(&self, mut stream: Stream) -> io::Result<()> {
+        let open = self.state().device(stream.device()).streams;
+        if open >= STREAMS {
+            let text = format!("this device has {STREAMS} open streams to files already");
+            Stream::refuse(stream.socket(), Failure::new(Kind::Overloaded, text));
+            return Ok(());
+        }
+        self.state().device(stream.device()).streams += 1;
         match stream.greet() {
             Next::Waits => self.wait(stream),
-            Next::Over => Ok(()),
+            Next::Over => {
+                self.state().leave(stream.device());
+                Ok(())
+            }
         }
     }
 
     /// Watches a stream until it has a question.
-    fn wait(&self, stream: Stream) -> io::Result<()> {
+    fn wait(&self, mut stream: Stream) -> io::Result<()> {
+        stream.rest();
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
@@ -124,20 +180,37 @@ impl Threads {
 
     /// Works for one stream after the other.
     fn work(&self) {
+        let mut buffer = vec![0; PACKET];
         while let Some(mut stream) = self.take() {
-            loop {
-                if stream.serve() == Next::Over {
-                    break;
-                }
-                if stream.is_asked() {
-                    continue;
-                }
-                // Others may have waited longer.
-                if self.state().ready.is_empty() && asks_again(&stream) {
-                    continue;
-                }
+            let device = stream.device().clone();
+            let next = self.work_for(&mut stream, &mut buffer);
+            let mut state = self.state();
+            let had = state.device(&device);
+            had.busy = had.busy.saturating_sub(1);
+            if next == Next::Over {
+                state.leave(&device);
+            }
+            drop(state);
+            // Another of this device may have waited for this.
+            self.0.work.notify_one();
+            if next == Next::Waits {
                 let _ = self.wait(stream);
-                break;
+            }
+        }
+    }
+
+    /// Answers what a stream asks, as long as it asks at once.
+    fn work_for(&self, stream: &mut Stream, buffer: &mut Vec<u8>) -> Next {
+        loop {
+            if stream.serve(buffer) == Next::Over {
+                return Next::Over;
+            }
+            if stream.is_asked() {
+                continue;
+            }
+            // Others may have waited longer.
+            if !self.state().ready.is_empty() || !asks_again(stream) {
+                return Next::Waits;
             }
         }
     }
@@ -145,7 +218,7 @@ impl Threads {
     fn take(&self) -> Option<Stream> {
         let mut state = self.state();
         loop {
-            if let Some(stream) = state.ready.pop_front() {
+            if let Some(stream) = state.take() {
                 return Some(stream);
             }
             state.idle += 1;
@@ -153,9 +226,12 @@ impl Threads {
                 self.0.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = back;
             state.idle -= 1;
-            if waited.timed_out() && state.ready.is_empty() {
-                state.threads -= 1;
-                return None;
+            if waited.timed_out() {
+                let stream = state.take();
+                if stream.is_none() {
+                    state.threads -= 1;
+                }
+                return stream;
             }
         }
     }
@@ -166,4 +242,117 @@ fn asks_again(stream: &Stream) -> bool {
     let mut fds = [PollFd::new(stream.socket(), PollFlags::IN)];
     let time = Timespec { tv_sec: 0, tv_nsec: LINGER };
     matches!(poll(&mut fds, Some(&time)), Ok(1..))
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::cbor::{self, Blob};
+    use farwire_protocol::streams::files::{Ask, Enter, How, Root, ToAgent, ToBridge, Write};
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+    use crate::rules::Rules;
+    use crate::tree::Tree;
+    use crate::worker::Shared as Common;
+    use crate::worker::message::Serve;
+    use crate::worker::packet::{self, MESSAGE};
+
+    struct Crowd {
+        _place: tempfile::TempDir,
+        common: Common,
+        threads: Threads,
+    }
+
+    impl Crowd {
+        fn new() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let root = std::fs::File::open(place.path()).unwrap().into();
+            let rules = Rules { writable: true, ..Rules::default() };
+            let tree = Tree::enter(root, rules).unwrap();
+            let (locks, transfers) = Default::default();
+            let common = Common { tree, locks, undo: None, transfers, audit: None };
+            Self { _place: place, common, threads: Threads::start().unwrap() }
+        }
+
+        /// A stream of a device, which has been greeted, or refused.
+        fn stream(&self, device: &str) -> (OwnedFd, ToBridge) {
+            let flags = SocketFlags::CLOEXEC;
+            let (near, far) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            // Shorter than a worker waits for content: who is kept waiting is not answered.
+            let patience = Some(Duration::from_secs(30));
+            set_socket_timeout(&near, Timeout::Recv, patience).unwrap();
+            let root = Root {
+                name: "work".to_owned(),
+                path: Blob(b"/work".to_vec()),
+                writable: true,
+                excludes: None,
+                confined: None,
+            };
+            let who = format!("{device}/cli/some");
+            let serve = Serve { enter: Enter::default(), root, who };
+            let tree = self.common.tree.share().unwrap();
+            self.threads.add(Stream::new(far, tree, (&self.common, &serve))).unwrap();
+            let said = said(&near);
+            (near, said)
+        }
+    }
+
+    fn said(socket: &OwnedFd) -> ToBridge {
+        let packet = packet::receive(socket, &mut vec![0; PACKET]).unwrap().unwrap();
+        let (kind, part) = packet::pop(&mut packet.bytes.into()).unwrap();
+        assert_eq!(kind, MESSAGE);
+        cbor::decode(&part, PACKET).unwrap()
+    }
+
+    fn ask(socket: &OwnedFd, ask: Ask) {
+        let mut packet = Vec::new();
+        packet::push(&mut packet, MESSAGE, &cbor::encode(&ToAgent::Ask(Box::new(ask))));
+        packet::send(socket, &packet, &[]).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_sends_nothing_keeps_no_other_waiting() {
+        let crowd = Crowd::new();
+        let slow: Vec<_> = (0..THREADS + 8).map(|_| crowd.stream("slow").0).collect();
+        for (number, stream) in slow.iter().enumerate() {
+            // Its content never comes.
+            ask(
+                stream,
+                Ask::Write(Write {
+                    path: Blob(format!("file-{number}").into_bytes()),
+                    how: How::Create,
+                    revision: None,
+                    mode: None,
+                    parents: None,
+                    modified: None,
+                    hash: None,
+                    transfer: None,
+                    offset: None,
+                    undo: None,
+                    lazy: None,
+                }),
+            );
+        }
+        let (other, _) = crowd.stream("other");
+        ask(&other, Ask::Stat(Blob::default()));
+        assert!(matches!(said(&other), ToBridge::Done(done) if done.failure.is_none()));
+        // Those that waited have their turn when others give up.
+        drop(slow);
+        let (again, _) = crowd.stream("slow");
+        ask(&again, Ask::Stat(Blob::default()));
+        assert!(matches!(said(&again), ToBridge::Done(done) if done.failure.is_none()));
+    }
+
+    #[test]
+    fn a_device_has_so_many_streams_and_no_more() {
+        let crowd = Crowd::new();
+        // As if they were there: so many descriptors are not to be had everywhere.
+        crowd.threads.state().device(&Arc::from("many")).streams = STREAMS;
+        let (_, refused) = crowd.stream("many");
+        let ToBridge::Done(done) = refused else { panic!("{refused:?}") };
+        assert_eq!(done.failure.unwrap().kind, Kind::Overloaded);
+        assert!(matches!(crowd.stream("other").1, ToBridge::Entered(_)));
+    }
 }
