@@ -147,6 +147,22 @@ fn names(entries: &[Entry]) -> Vec<String> {
 }
 
 #[test]
+fn too_many_edits_are_refused() {
+    let place = Place::new();
+    place.write("file", "x").unwrap();
+    let one = Replacement { old: blob("x"), new: blob("xx"), all: None };
+    let ask = |many| {
+        let edits = cbor::encode(&Edits { edits: vec![one.clone(); many] });
+        let edit = Edit { path: blob("file"), revision: None, dry: None, undo: None };
+        place.ask(&Ask::Edit(edit), &edits).map(drop)
+    };
+    assert_eq!(ask(1_001).unwrap_err().kind, Kind::InvalidArgument);
+    assert_eq!(ask(0).unwrap_err().kind, Kind::InvalidArgument);
+    ask(1).unwrap();
+    assert_eq!(place.has("file").as_deref(), Some("xx"));
+}
+
+#[test]
 fn five_writes_and_a_removal_are_undone_and_done_again() {
     let place = Place::new();
     let states: Vec<Option<String>> = (0..5).map(|n| Some(format!("state {n}\n"))).collect();
