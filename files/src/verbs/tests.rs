@@ -427,6 +427,43 @@ fn matches_are_lines_with_numbers_and_what_is_beside_them() {
     assert_eq!(search(nowhere).unwrap_err().kind, Kind::NoSuchFile);
 }
 
+/// Somebody who is gone when the first matches are told, and counts what is told to nobody.
+#[derive(Debug, Default)]
+struct Leaver(usize);
+
+impl Peer for Leaver {
+    fn content(&mut self) -> Result<Option<Bytes>, Broken> {
+        Err(Broken)
+    }
+
+    fn say(&mut self, _: &ToBridge) -> Result<(), Broken> {
+        self.0 += 1;
+        Err(Broken)
+    }
+
+    fn data(&mut self, _: &[u8]) -> Result<(), Broken> {
+        Err(Broken)
+    }
+
+    fn file(&mut self, _: &File, _: u64, _: u64) -> Result<(), Broken> {
+        Err(Broken)
+    }
+}
+
+#[test]
+fn matches_of_one_file_are_told_as_they_are_found_and_not_when_nobody_listens() {
+    let place = Place::new();
+    fs::write(place.at("file"), "line\n".repeat(50_000)).unwrap();
+    let search = Search { path: blob("file"), pattern: "line".to_owned(), ..Search::default() };
+    let desk = Desk { tree: &place.tree, undo: None, transfers: &place.transfers, who: "me" };
+    let mut leaver = Leaver::default();
+    let ended = answer(&desk, &Ask::Search(search.clone()), &mut leaver);
+    assert!(matches!(ended, Err(Stop::Broken)));
+    assert_eq!(leaver.0, 1, "nothing is found and told after that");
+    let (done, asker) = place.ask(&Ask::Search(search), b"").unwrap();
+    assert_eq!((done.count, asker.matches.len()), (Some(50_000), 50_000));
+}
+
 #[test]
 fn what_is_hidden_is_neither_listed_nor_searched() {
     let hidden = Patterns::new(&[".env".to_owned()]).unwrap();
