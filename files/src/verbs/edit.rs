@@ -1,11 +1,11 @@
 //! `edit`: exact texts are replaced, all of them or none.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Done, Edit, Edits, How, Replacement, TEXT_LIMIT};
+use farwire_protocol::streams::files::{Done, Edit, How, Replacement, TEXT_LIMIT};
+use minicbor::{Decode, Decoder};
 use similar::{Change, TextDiff};
 
 use super::changes::Keeper;
@@ -42,12 +42,8 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
     if stat.size > LARGEST {
         return Err(Failure::new(Kind::TooLarge, format!("{path} is larger than 64 MiB")).into());
     }
-    // What was there, what will be, and the step between.
-    share.take(usize::try_from(stat.size).unwrap_or(usize::MAX / 4) * 3)?;
-    let mut before = Vec::new();
-    let read = file.take(LARGEST).read_to_end(&mut before);
-    read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
-    let (after, count) = apply(&path, &before, &edits)?;
+    let before = share.read(&path, file, stat.size)?;
+    let Applied { text: after, count, .. } = &apply(&path, &before, &edits)?;
     let mut entry = stat.entry(path.as_bytes());
     let mut change = None;
     if !edit.dry.unwrap_or(false) {
@@ -55,7 +51,7 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
         let wanted =
             Wanted { how: How::Replace, revision: Some(stat.revision), ..Wanted::default() };
         let mut draft = tree.draft(&path, wanted)?;
-        draft.write(&after)?;
+        draft.write(after)?;
         let keeper = Keeper::new(desk, "edit", edit.undo);
         let written = draft.file().try_clone();
         let written =
@@ -66,80 +62,118 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
         });
         entry = keeper.settled(change, stat)?.entry(path.as_bytes());
     }
-    peer.data(diff(&before, &after).as_bytes())?;
-    Ok(Done { entry: Some(entry), count: Some(count), change, ..Done::default() })
+    peer.data(diff(&before, after).as_bytes())?;
+    Ok(Done { entry: Some(entry), count: Some(*count), change, ..Done::default() })
 }
 
 /// The replacements, which are the content.
 fn edits(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<Replacement>, Stop> {
     let content = gather(peer, share)?;
-    let edits: Edits = cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
+    // Each text is there once more when it is decoded.
+    share.take(content.len())?;
+    let Few { edits: Bounded(edits) } = cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "edits that make no sense", &error)
     })?;
-    if edits.edits.is_empty() || edits.edits.len() > EDITS {
+    if edits.is_empty() || edits.len() > EDITS {
         let text = format!("1 to {EDITS} edits can be made at once");
         return Err(Failure::new(Kind::InvalidArgument, text).into());
     }
-    Ok(edits.edits)
+    Ok(edits)
 }
 
-/// Replaces one after the other; gives the text, and how many places were changed.
-fn apply(path: &Rel, before: &[u8], edits: &[Replacement]) -> Result<(Vec<u8>, u64), Failure> {
-    let mut text = before.to_vec();
-    let mut count: u64 = 0;
+/// [`Edits`](farwire_protocol::streams::files::Edits), of which no more are held than can be made: one takes
+/// many times the bytes that say it.
+#[derive(Debug, Decode)]
+#[cbor(map)]
+struct Few {
+    #[n(0)]
+    edits: Bounded,
+}
+
+#[derive(Debug)]
+struct Bounded(Vec<Replacement>);
+
+impl<'b, C> Decode<'b, C> for Bounded {
+    fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let mut edits = Vec::new();
+        for edit in d.array_iter_with(context)? {
+            let edit = edit?;
+            // One too many says that there are too many.
+            if edits.len() <= EDITS {
+                edits.push(edit);
+            }
+        }
+        Ok(Self(edits))
+    }
+}
+
+/// A text that edits have made.
+#[derive(Debug)]
+struct Applied {
+    text: Vec<u8>,
+    /// So many places were changed.
+    count: u64,
+    _share: Share,
+}
+
+/// Replaces one after the other.
+fn apply(path: &Rel, before: &[u8], edits: &[Replacement]) -> Result<Applied, Failure> {
+    let mut applied: Option<Applied> = None;
     for (at, edit) in edits.iter().enumerate() {
         let which =
             if edits.len() > 1 { format!("edit {} of {path}", at + 1) } else { format!("{path}") };
-        if edit.old.is_empty() {
-            return Err(Failure::new(
-                Kind::InvalidArgument,
-                format!("{which}: the text to replace is empty"),
-            ));
-        }
-        if edit.old == edit.new {
-            return Err(Failure::new(
-                Kind::InvalidArgument,
-                format!("{which}: both texts are the same"),
-            ));
-        }
-        let found = places(&text, &edit.old);
-        match found.len() {
-            0 => return Err(missing(&which, &text, &edit.old)),
-            1 => {}
-            _ if edit.all.unwrap_or(false) => {}
-            many => {
-                let lines: Vec<String> =
-                    found.iter().take(8).map(|&at| line(&text, at).to_string()).collect();
-                let text = format!(
-                    "{which}: the text is there {many} times, in lines {}",
-                    lines.join(", ")
-                );
-                return Err(Failure::new(Kind::NotUnique, text));
-            }
-        }
-        let mut next = Vec::with_capacity(text.len());
-        let mut from = 0;
-        for &at in &found {
-            next.extend_from_slice(text.get(from..at).unwrap_or_default());
-            next.extend_from_slice(&edit.new);
-            from = at + edit.old.len();
-        }
-        next.extend_from_slice(text.get(from..).unwrap_or_default());
-        if next.len() as u64 > LARGEST {
-            return Err(Failure::new(
-                Kind::TooLarge,
-                format!("{which}: it would be larger than 64 MiB"),
-            ));
-        }
-        count += found.len() as u64;
-        text = next;
+        makes_sense(&which, edit)?;
+        let text = applied.as_ref().map_or(before, |applied| &applied.text);
+        let mut next = replace(&which, text, edit)?;
+        next.count += applied.map_or(0, |applied| applied.count);
+        applied = Some(next);
     }
-    Ok((text, count))
+    applied.ok_or_else(|| Failure::new(Kind::InvalidArgument, "there is nothing to replace"))
 }
 
-/// Where a text is, without overlaps.
-fn places(text: &[u8], wanted: &[u8]) -> Vec<usize> {
-    memchr::memmem::find_iter(text, wanted).collect()
+fn makes_sense(which: &str, edit: &Replacement) -> Result<(), Failure> {
+    let why = match edit {
+        _ if edit.old.is_empty() => "the text to replace is empty",
+        _ if edit.old == edit.new => "both texts are the same",
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Kind::InvalidArgument, format!("{which}: {why}")))
+}
+
+/// Replaces a text that is there once, or all there are. Places are counted and then looked for again: a
+/// list of them may be many times larger than the text.
+fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<Applied, Failure> {
+    let places = || memchr::memmem::find_iter(text, &edit.old.0);
+    let many = places().count();
+    match many {
+        0 => return Err(missing(which, text, &edit.old)),
+        1 => {}
+        _ if edit.all.unwrap_or(false) => {}
+        many => {
+            let lines: Vec<String> =
+                places().take(8).map(|at| line(text, at).to_string()).collect();
+            let text =
+                format!("{which}: the text is there {many} times, in lines {}", lines.join(", "));
+            return Err(Failure::new(Kind::NotUnique, text));
+        }
+    }
+    let size = many
+        .checked_mul(edit.new.len())
+        .and_then(|more| more.checked_add(text.len() - many * edit.old.len()))
+        .filter(|size| *size as u64 <= LARGEST)
+        .ok_or_else(|| {
+            Failure::new(Kind::TooLarge, format!("{which}: it would be larger than 64 MiB"))
+        })?;
+    let mut share = Share::default();
+    let mut next = share.room(size)?;
+    let mut from = 0;
+    for at in places() {
+        next.extend_from_slice(text.get(from..at).unwrap_or_default());
+        next.extend_from_slice(&edit.new);
+        from = at + edit.old.len();
+    }
+    next.extend_from_slice(text.get(from..).unwrap_or_default());
+    Ok(Applied { text: next, count: many as u64, _share: share })
 }
 
 /// The number of the line that a place is in.
@@ -285,7 +319,7 @@ mod tests {
 
     fn run(text: &str, edits: &[Replacement]) -> Result<String, Failure> {
         let path = Rel::parse(b"f").unwrap();
-        apply(&path, text.as_bytes(), edits).map(|(text, _)| String::from_utf8(text).unwrap())
+        apply(&path, text.as_bytes(), edits).map(|applied| String::from_utf8(applied.text).unwrap())
     }
 
     #[test]
@@ -314,6 +348,24 @@ mod tests {
         );
         let far = run("alpha\n", &[replacement("zzz 123", "", false)]).unwrap_err();
         assert!(!far.message.contains("nearest"), "{far}");
+    }
+
+    #[test]
+    fn what_would_be_too_large_is_refused_before_it_is_made() {
+        let edit = replacement("a", &"b".repeat(7 << 20), true);
+        // 8 MiB times this would be more than there are addresses.
+        let failure = run(&"a".repeat(32 << 20), &[edit]).unwrap_err();
+        assert_eq!(failure.kind, Kind::TooLarge);
+    }
+
+    #[test]
+    fn what_is_made_is_held_in_the_account_and_all_places_are_replaced() {
+        let path = Rel::parse(b"f").unwrap();
+        let text = vec![b'a'; 4 << 20];
+        let edit = [replacement("a", "bc", true)];
+        let applied = apply(&path, &text, &edit).unwrap();
+        assert_eq!((applied.count, applied.text.len()), (4 << 20, 8 << 20));
+        assert_eq!(applied.text.capacity(), 8 << 20, "made in one piece");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What is held in memory for questions: bounded for all of them together.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::TEXT_LIMIT;
 
 use super::Stop;
+use crate::path::Rel;
 use crate::peer::Peer;
 
 /// So many bytes at most.
@@ -24,16 +27,40 @@ impl Share {
     ///
     /// `busy` if others have too much of it.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), Failure> {
-        let before = HELD.fetch_add(bytes, Ordering::Relaxed);
+        self.take_up_to(bytes, MOST)
+    }
+
+    /// Takes so many bytes more if no more than so many are held with them, by all questions together.
+    fn take_up_to(&mut self, bytes: usize, most: usize) -> Result<(), Failure> {
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
+        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| full())?;
         self.0 += bytes;
-        if before + bytes > MOST {
-            return Err(Failure::new(
-                Kind::Busy,
-                "other questions need the memory that this one needs",
-            ));
-        }
         Ok(())
     }
+
+    /// Takes room for so many bytes. What is not more grows no further.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`] has it.
+    pub(super) fn room(&mut self, bytes: usize) -> Result<Vec<u8>, Failure> {
+        self.take(bytes)?;
+        let mut room = Vec::new();
+        room.try_reserve_exact(bytes).map_err(|_| full())?;
+        Ok(room)
+    }
+
+    /// Reads so many bytes of a file, or what it has.
+    pub(super) fn read(&mut self, path: &Rel, file: File, bytes: u64) -> Result<Vec<u8>, Failure> {
+        let mut held = self.room(usize::try_from(bytes).map_err(|_| full())?)?;
+        let read = file.take(bytes).read_to_end(&mut held);
+        read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
+        Ok(held)
+    }
+}
+
+fn full() -> Failure {
+    Failure::new(Kind::Busy, "other questions need the memory that this one needs")
 }
 
 impl Drop for Share {
@@ -46,10 +73,15 @@ impl Drop for Share {
 pub(super) fn gather(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<u8>, Stop> {
     let mut content = Vec::new();
     while let Some(piece) = peer.content()? {
-        if content.len() + piece.len() > TEXT_LIMIT {
+        let length = content.len() + piece.len();
+        if length > TEXT_LIMIT {
             return Err(Failure::new(Kind::TooLarge, "the content has more than 8 MiB").into());
         }
-        share.take(piece.len())?;
+        if length > content.capacity() {
+            let more = length.max(content.len() * 2).min(TEXT_LIMIT) - content.len();
+            share.take(content.len() + more - content.capacity())?;
+            content.try_reserve_exact(more).map_err(|_| full())?;
+        }
         content.extend_from_slice(&piece);
     }
     Ok(content)

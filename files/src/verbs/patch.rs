@@ -5,8 +5,6 @@
 
 mod diff;
 
-use std::io::Read as _;
-
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, How, Patch};
@@ -28,10 +26,8 @@ pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Resu
     let below = Rel::parse(&patch.path)?;
     let mut budget = LARGEST;
     let mut results = Vec::new();
-    for file in parse(&text, patch.strip)? {
-        let target = Target::work_out(desk.tree, &below, &file, &mut budget)?;
-        share.take(target.bytes())?;
-        results.push(target);
+    for file in parse(&text, patch.strip, &mut share)? {
+        results.push(Target::work_out((desk.tree, &below), &file, &mut budget, &mut share)?);
     }
     twice(&results)?;
     let mut told = String::new();
@@ -63,10 +59,10 @@ struct Target {
 
 impl Target {
     fn work_out(
-        tree: &Tree,
-        below: &Rel,
-        file: &FileDiff,
+        (tree, below): (&Tree, &Rel),
+        file: &FileDiff<'_>,
         budget: &mut u64,
+        share: &mut Share,
     ) -> Result<Self, Failure> {
         let path = below.join(Rel::parse(&file.path)?.as_bytes());
         let path = Rel::parse(path.as_bytes())?;
@@ -79,10 +75,7 @@ impl Target {
                     ));
                 }
                 *budget -= stat.size;
-                let mut bytes = Vec::new();
-                let read = opened.take(LARGEST).read_to_end(&mut bytes);
-                read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
-                Some((bytes, stat))
+                Some((share.read(&path, opened, stat.size)?, stat))
             }
             Err(failure) if failure.kind == Kind::NoSuchFile && file.creates => None,
             Err(failure) => return Err(failure),
@@ -94,9 +87,7 @@ impl Target {
             ));
         }
         let old = before.as_ref().map_or(&[][..], |(bytes, _)| bytes);
-        let after = file
-            .apply(old)
-            .map_err(|why| Failure::new(Kind::PatchFailed, format!("{path}: {why}")))?;
+        let after = file.apply(&path, old, share)?;
         if file.deletes && !after.is_empty() {
             let text = format!("{path}: the patch removes it, and does not know all that is in it");
             return Err(Failure::new(Kind::PatchFailed, text));
@@ -109,12 +100,6 @@ impl Target {
             hunks: file.hunks.len() as u64,
             lines: file.lines(),
         })
-    }
-
-    /// How much memory it takes.
-    fn bytes(&self) -> usize {
-        let before = self.before.as_ref().map_or(0, |(bytes, _)| bytes.len());
-        before + self.after.as_ref().map_or(0, Vec::len)
     }
 
     /// What became of it, in a line.

@@ -40,6 +40,9 @@ const CONTEXT: u32 = 50;
 /// What a line takes in a message besides its path and its text.
 const OVERHEAD: usize = 24;
 
+/// Lines of a file are handed on when they have so many bytes.
+const GROUP: usize = 32 << 10;
+
 /// So many files are handed to a thread at once.
 const HANDFUL: usize = 64;
 
@@ -70,11 +73,14 @@ pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Resul
     if tree.stat(&path)?.what != What::Directory {
         let (file, _) = tree.open(&path)?;
         let mut sent = Sent { peer, batch: Batch::new() };
-        let mut lines = Vec::new();
-        asked.look(&mut asked.searcher(), &file, &path, &mut |group| lines.extend(group));
-        for line in lines {
-            sent.push(line)?;
-        }
+        let mut told = Ok(());
+        asked.look(&mut asked.searcher(), &file, &path, &mut |group| {
+            if told.is_ok() {
+                told = sent.group(group);
+            }
+            asked.enough.fetch_or(told.is_err(), Ordering::Relaxed);
+        });
+        told?;
         return sent.finish(&asked, 1);
     }
     let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path));
@@ -123,12 +129,8 @@ fn beneath(
         let mut sent = Sent { peer, batch: Batch::new() };
         let mut told = Ok(());
         for group in found {
-            for line in group {
-                told = told.and_then(|()| sent.push(line));
-            }
-            if told.is_err() {
-                asked.enough.store(true, Ordering::Relaxed);
-            }
+            told = told.and_then(|()| sent.group(group));
+            asked.enough.fetch_or(told.is_err(), Ordering::Relaxed);
         }
         told?;
         let skipped = walker.join().map_err(|_| Failure::new(Kind::Internal, "the walk died"))?;
@@ -237,7 +239,7 @@ impl Asked {
         path: &Rel,
         told: &mut dyn FnMut(Vec<Match>),
     ) {
-        let mut lines = Lines { asked: self, path, lines: Vec::new(), told };
+        let mut lines = Lines { asked: self, path, lines: Vec::new(), bytes: 0, told };
         if searcher.search_file(&self.matcher, file, &mut lines).is_err() {
             self.unread.fetch_add(1, Ordering::Relaxed);
         }
@@ -250,6 +252,7 @@ struct Lines<'a> {
     asked: &'a Asked,
     path: &'a Rel,
     lines: Vec<Match>,
+    bytes: usize,
     told: &'a mut dyn FnMut(Vec<Match>),
 }
 
@@ -263,12 +266,14 @@ impl Lines<'_> {
             text: Blob(text.to_vec()),
             beside: beside.then_some(true),
         });
-        if self.lines.len() >= 128 {
+        self.bytes += text.len() + self.path.as_bytes().len() + OVERHEAD;
+        if self.bytes >= GROUP {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
+        self.bytes = 0;
         if !self.lines.is_empty() {
             (self.told)(std::mem::take(&mut self.lines));
         }
@@ -287,6 +292,9 @@ impl Sink for Lines<'_> {
     type Error = io::Error;
 
     fn matched(&mut self, _: &Searcher, found: &SinkMatch<'_>) -> Result<bool, io::Error> {
+        if self.asked.enough.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         if self.asked.found.fetch_add(1, Ordering::Relaxed) >= self.asked.limit {
             self.asked.enough.store(true, Ordering::Relaxed);
             return Ok(false);
@@ -318,6 +326,10 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
+    fn group(&mut self, lines: Vec<Match>) -> Result<(), Stop> {
+        lines.into_iter().try_for_each(|line| self.push(line))
+    }
+
     fn push(&mut self, line: Match) -> Result<(), Stop> {
         let bytes = line.path.len() + line.text.len() + OVERHEAD;
         if let Some(full) = self.batch.push(line, bytes) {

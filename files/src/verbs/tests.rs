@@ -147,6 +147,22 @@ fn names(entries: &[Entry]) -> Vec<String> {
 }
 
 #[test]
+fn too_many_edits_are_refused() {
+    let place = Place::new();
+    place.write("file", "x").unwrap();
+    let one = Replacement { old: blob("x"), new: blob("xx"), all: None };
+    let ask = |many| {
+        let edits = cbor::encode(&Edits { edits: vec![one.clone(); many] });
+        let edit = Edit { path: blob("file"), revision: None, dry: None, undo: None };
+        place.ask(&Ask::Edit(edit), &edits).map(drop)
+    };
+    assert_eq!(ask(1_001).unwrap_err().kind, Kind::InvalidArgument);
+    assert_eq!(ask(0).unwrap_err().kind, Kind::InvalidArgument);
+    ask(1).unwrap();
+    assert_eq!(place.has("file").as_deref(), Some("xx"));
+}
+
+#[test]
 fn five_writes_and_a_removal_are_undone_and_done_again() {
     let place = Place::new();
     let states: Vec<Option<String>> = (0..5).map(|n| Some(format!("state {n}\n"))).collect();
@@ -409,6 +425,43 @@ fn matches_are_lines_with_numbers_and_what_is_beside_them() {
     assert_eq!(search(bad).unwrap_err().kind, Kind::InvalidArgument);
     let nowhere = Search { path: blob("nowhere"), pattern: "x".to_owned(), ..Search::default() };
     assert_eq!(search(nowhere).unwrap_err().kind, Kind::NoSuchFile);
+}
+
+/// Somebody who is gone when the first matches are told, and counts what is told to nobody.
+#[derive(Debug, Default)]
+struct Leaver(usize);
+
+impl Peer for Leaver {
+    fn content(&mut self) -> Result<Option<Bytes>, Broken> {
+        Err(Broken)
+    }
+
+    fn say(&mut self, _: &ToBridge) -> Result<(), Broken> {
+        self.0 += 1;
+        Err(Broken)
+    }
+
+    fn data(&mut self, _: &[u8]) -> Result<(), Broken> {
+        Err(Broken)
+    }
+
+    fn file(&mut self, _: &File, _: u64, _: u64) -> Result<(), Broken> {
+        Err(Broken)
+    }
+}
+
+#[test]
+fn matches_of_one_file_are_told_as_they_are_found_and_not_when_nobody_listens() {
+    let place = Place::new();
+    fs::write(place.at("file"), "line\n".repeat(50_000)).unwrap();
+    let search = Search { path: blob("file"), pattern: "line".to_owned(), ..Search::default() };
+    let desk = Desk { tree: &place.tree, undo: None, transfers: &place.transfers, who: "me" };
+    let mut leaver = Leaver::default();
+    let ended = answer(&desk, &Ask::Search(search.clone()), &mut leaver);
+    assert!(matches!(ended, Err(Stop::Broken)));
+    assert_eq!(leaver.0, 1, "nothing is found and told after that");
+    let (done, asker) = place.ask(&Ask::Search(search), b"").unwrap();
+    assert_eq!((done.count, asker.matches.len()), (Some(50_000), 50_000));
 }
 
 #[test]

@@ -4,27 +4,39 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 
 use super::stripped;
+use crate::path::Rel;
+use crate::verbs::gathered::Share;
 
 /// So many files in one patch.
 const FILES: usize = 1_000;
 
+/// So many lines in one patch: each is held as two places in it at most.
+const LINES: usize = 200_000;
+
+/// What a line of a patch may take: a hunk, or its place among the old and the new lines, in lists that grow
+/// to twice of what is in them.
+const LINE: usize = 2 * size_of::<Hunk<'_>>();
+
+/// No file with more lines is patched.
+const LONGEST: usize = 1 << 20;
+
 /// What a diff says of one file.
 #[derive(Debug, Default)]
-pub(super) struct FileDiff {
+pub(super) struct FileDiff<'a> {
     pub(super) path: Blob,
     pub(super) creates: bool,
     pub(super) deletes: bool,
     pub(super) mode: Option<u32>,
-    pub(super) hunks: Vec<Hunk>,
+    pub(super) hunks: Vec<Hunk<'a>>,
 }
 
 /// A place in a file, with what is there and what will be.
 #[derive(Debug, Default)]
-pub(super) struct Hunk {
+pub(super) struct Hunk<'a> {
     /// The number of its first line in the old text, from 1; 0 where the text is empty.
     start: usize,
-    old: Vec<Vec<u8>>,
-    new: Vec<Vec<u8>>,
+    old: Vec<&'a [u8]>,
+    new: Vec<&'a [u8]>,
     /// The sign of the line that was read last.
     last: u8,
 }
@@ -33,10 +45,21 @@ pub(super) struct Hunk {
 ///
 /// # Errors
 ///
-/// `invalid_argument` where it is none, and where it moves files or has no text.
-pub(super) fn parse(text: &[u8], strip: Option<u32>) -> Result<Vec<FileDiff>, Failure> {
+/// `invalid_argument` where it is none, and where it moves files or has no text; `too_large` and `busy` where it
+/// has more lines than can be held.
+pub(super) fn parse<'a>(
+    text: &'a [u8],
+    strip: Option<u32>,
+    share: &mut Share,
+) -> Result<Vec<FileDiff<'a>>, Failure> {
+    let many = counted(text);
+    if many > LINES {
+        let text = format!("the patch has more than {LINES} lines");
+        return Err(Failure::new(Kind::TooLarge, text).with_hint("divide it"));
+    }
+    share.take(many * LINE)?;
     let mut lines = text.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
-    let mut files: Vec<FileDiff> = Vec::new();
+    let mut files: Vec<FileDiff<'_>> = Vec::new();
     let mut mode = None;
     while let Some((at, line)) = lines.next() {
         let bad = |why: &str| {
@@ -96,6 +119,11 @@ pub(super) fn parse(text: &[u8], strip: Option<u32>) -> Result<Vec<FileDiff>, Fa
     Ok(files)
 }
 
+/// How many lines a text has.
+fn counted(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count() + usize::from(!text.ends_with(b"\n"))
+}
+
 /// A line without its end.
 fn trimmed(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -126,9 +154,9 @@ fn heading(line: &[u8]) -> Option<(usize, (usize, usize))> {
     Some((old.0, (old.1, new.1)))
 }
 
-impl Hunk {
+impl<'a> Hunk<'a> {
     /// Adds a line: `None` if it is none of a hunk.
-    fn add(&mut self, line: &[u8]) -> Option<()> {
+    fn add(&mut self, line: &'a [u8]) -> Option<()> {
         let (sign, rest) = match line.split_first()? {
             (b'\\', _) => {
                 self.unended();
@@ -142,10 +170,10 @@ impl Hunk {
             return None;
         }
         if sign != b'+' {
-            self.old.push(rest.to_vec());
+            self.old.push(rest);
         }
         if sign != b'-' {
-            self.new.push(rest.to_vec());
+            self.new.push(rest);
         }
         self.last = sign;
         Some(())
@@ -153,9 +181,9 @@ impl Hunk {
 
     /// The line before has no end.
     fn unended(&mut self) {
-        let cut = |lines: &mut Vec<Vec<u8>>| {
+        let cut = |lines: &mut Vec<&[u8]>| {
             if let Some(last) = lines.last_mut() {
-                last.pop_if(|byte| *byte == b'\n');
+                *last = last.strip_suffix(b"\n").unwrap_or(last);
             }
         };
         if self.last != b'+' {
@@ -167,10 +195,10 @@ impl Hunk {
     }
 }
 
-impl FileDiff {
+impl FileDiff<'_> {
     /// How many lines come, and how many go.
     pub(super) fn lines(&self) -> (usize, usize) {
-        let count = |one: &Vec<Vec<u8>>, other: &Vec<Vec<u8>>| {
+        let count = |one: &[&[u8]], other: &[&[u8]]| {
             one.iter().filter(|line| !other.contains(line)).count()
         };
         self.hunks.iter().fold((0, 0), |(come, go), hunk| {
@@ -178,10 +206,29 @@ impl FileDiff {
         })
     }
 
-    /// The text with all hunks applied, or why one of them does not fit.
-    pub(super) fn apply(&self, text: &[u8]) -> Result<Vec<u8>, String> {
-        let lines: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
-        let mut result = Vec::with_capacity(text.len());
+    /// The text with all hunks applied.
+    ///
+    /// # Errors
+    ///
+    /// `patch_failed` where one of them does not fit; `too_large` and `busy` where it has more lines than can be
+    /// held.
+    pub(super) fn apply(
+        &self,
+        path: &Rel,
+        text: &[u8],
+        share: &mut Share,
+    ) -> Result<Vec<u8>, Failure> {
+        let many = counted(text);
+        if many > LONGEST {
+            let text = format!("{path} has more than {LONGEST} lines");
+            return Err(Failure::new(Kind::TooLarge, text));
+        }
+        // They are given back when the text is made.
+        let mut held = Share::default();
+        held.take(many * size_of::<&[u8]>())?;
+        let mut lines: Vec<&[u8]> = Vec::with_capacity(many);
+        lines.extend(text.split_inclusive(|&byte| byte == b'\n'));
+        let mut result = share.room(text.len() + self.added())?;
         let mut from = 0;
         let mut shift: isize = 0;
         for (number, hunk) in self.hunks.iter().enumerate() {
@@ -190,7 +237,9 @@ impl FileDiff {
                 .saturating_sub(usize::from(!hunk.old.is_empty()))
                 .saturating_add_signed(shift);
             let at = place(&lines, from, meant, &hunk.old).ok_or_else(|| {
-                format!("hunk {} does not fit at or near line {}", number + 1, hunk.start)
+                let (number, start) = (number + 1, hunk.start);
+                let text = format!("{path}: hunk {number} does not fit at or near line {start}");
+                Failure::new(Kind::PatchFailed, text)
             })?;
             shift += at.cast_signed() - meant.cast_signed();
             for line in lines.get(from..at).unwrap_or_default() {
@@ -206,10 +255,15 @@ impl FileDiff {
         }
         Ok(result)
     }
+
+    /// How many bytes all its new lines have.
+    fn added(&self) -> usize {
+        self.hunks.iter().flat_map(|hunk| &hunk.new).map(|line| line.len()).sum()
+    }
 }
 
 /// Where these lines are, at or after `from`, as near to `meant` as can be.
-fn place(lines: &[&[u8]], from: usize, meant: usize, old: &[Vec<u8>]) -> Option<usize> {
+fn place(lines: &[&[u8]], from: usize, meant: usize, old: &[&[u8]]) -> Option<usize> {
     let last = lines.len().checked_sub(old.len())?;
     let fits = |at: usize| {
         at >= from
@@ -229,9 +283,44 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(patch: &[u8], strip: Option<u32>) -> Result<Vec<FileDiff<'_>>, Failure> {
+        parse(patch, strip, &mut Share::default())
+    }
+
+    fn applied(file: &FileDiff<'_>, text: &[u8]) -> Result<Vec<u8>, Failure> {
+        file.apply(&Rel::parse(b"f").unwrap(), text, &mut Share::default())
+    }
+
     fn apply(text: &str, patch: &str) -> Result<String, String> {
-        let files = parse(patch.as_bytes(), None).map_err(|failure| failure.message)?;
-        files[0].apply(text.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
+        let files = read(patch.as_bytes(), None).map_err(|failure| failure.message)?;
+        let applied = applied(&files[0], text.as_bytes()).map_err(|failure| failure.message)?;
+        Ok(String::from_utf8(applied).unwrap())
+    }
+
+    #[test]
+    fn a_patch_or_a_file_of_too_many_lines_is_refused_before_they_are_held() {
+        let head = "--- a/f\n+++ b/f\n@@ -1,300000 +1,300000 @@\n";
+        let long = head.to_owned() + &" \n".repeat(300_000);
+        assert_eq!(read(long.as_bytes(), None).unwrap_err().kind, Kind::TooLarge);
+        let files = read(b"--- a/f\n+++ b/f\n@@ -1 +1 @@\n-\n+x\n", None).unwrap();
+        let many = "\n".repeat(LONGEST);
+        assert_eq!(applied(&files[0], many.as_bytes()).unwrap().len(), many.len() + 1);
+        let failure = applied(&files[0], format!("{many}\n").as_bytes()).unwrap_err();
+        assert_eq!(failure.kind, Kind::TooLarge);
+    }
+
+    #[test]
+    fn what_a_patch_takes_is_no_more_than_is_taken_for_it() {
+        let mut patch = b"--- a/f\n+++ b/f\n".to_vec();
+        for _ in 0..1_000 {
+            patch.extend_from_slice(b"@@ -1 +1 @@\n \n@@ -0,0 +0,0 @@\n");
+        }
+        let lines = counted(&patch);
+        let hunks = &read(&patch, None).unwrap()[0].hunks;
+        let places = hunks.iter().map(|hunk| hunk.old.capacity() + hunk.new.capacity());
+        let held =
+            hunks.capacity() * size_of::<Hunk<'_>>() + places.sum::<usize>() * size_of::<&[u8]>();
+        assert!(held <= lines * LINE, "{held} of {}", lines * LINE);
     }
 
     proptest! {
@@ -279,7 +368,7 @@ mod tests {
             ("Binary files a/x and b/x differ\n", "not a text"),
             ("--- /dev/null\n+++ /dev/null\n", "names no file"),
         ] {
-            let failure = parse(patch.as_bytes(), None).unwrap_err();
+            let failure = read(patch.as_bytes(), None).unwrap_err();
             assert!(failure.message.contains(word), "{patch}: {failure}");
         }
     }
@@ -288,28 +377,28 @@ mod tests {
     fn paths_and_modes_are_those_that_git_writes() {
         let patch = "diff --git a/x b/x\nnew file mode 100755\n--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+hi\n\
             \\ No newline at end of file\ndiff --git a/y b/y\ndeleted file mode 100644\n--- a/y\t2026\n+++ /dev/null\n@@ -1 +0,0 @@\n-old\n";
-        let files = parse(patch.as_bytes(), None).unwrap();
+        let files = read(patch.as_bytes(), None).unwrap();
         assert_eq!(
             (files[0].path.0.as_slice(), files[0].creates, files[0].mode),
             (&b"x"[..], true, Some(0o755))
         );
-        assert_eq!(files[0].apply(b"").unwrap(), b"hi");
+        assert_eq!(applied(&files[0], b"").unwrap(), b"hi");
         assert_eq!(
             (files[1].path.0.as_slice(), files[1].deletes, files[1].mode),
             (&b"y"[..], true, None)
         );
-        assert_eq!(files[1].apply(b"old\n").unwrap(), b"");
-        let files = parse(b"--- one/two/f\n+++ one/two/f\n", Some(2)).unwrap();
+        assert_eq!(applied(&files[1], b"old\n").unwrap(), b"");
+        let files = read(b"--- one/two/f\n+++ one/two/f\n", Some(2)).unwrap();
         assert_eq!(files[0].path.0, b"f");
-        assert!(parse(b"--- f\n+++ f\n", Some(2)).is_err());
+        assert!(read(b"--- f\n+++ f\n", Some(2)).is_err());
     }
 
     #[test]
     fn any_text_is_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
-            if let Ok(files) = parse(bytes, None) {
+            if let Ok(files) = read(bytes, None) {
                 for file in files {
-                    let _ = file.apply(bytes);
+                    let _ = applied(&file, bytes);
                 }
             }
         });
