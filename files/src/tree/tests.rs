@@ -511,3 +511,15 @@ fn a_directory_does_not_take_away_or_become_what_the_owner_keeps() {
     assert_eq!(leftovers(&place.at("")), Vec::<String>::new());
     place.untouched();
 }
+
+#[test]
+fn a_listing_does_not_sweep_up_what_is_about_to_get_its_name() {
+    let place = Place::new();
+    let tree = place.writable();
+    let wanted = Wanted { modified: Some(1), ..Wanted::default() };
+    let mut draft = tree.draft(&rel("old"), wanted).unwrap();
+    draft.write(b"content").unwrap();
+    let listed = |_: Option<&Stat>, _| tree.walk(&Rel::ROOT, 1, &mut |_| Ok(true)).map(drop);
+    draft.commit_with(listed).unwrap();
+    assert_eq!(read(&tree, "old").unwrap(), b"content");
+}
