@@ -57,6 +57,7 @@ impl Tree {
         if !overwrite || stat.what != What::File || !in_the_way(before) {
             return self.copy((from, to), overwrite, true);
         }
+        self.holds_nothing_hidden(to)?;
         let (file, stat) = self.open(from)?;
         let aside = self.beside(&place)?;
         let copied = copy_one((&file, &stat), &aside.dir, &aside.name);
@@ -117,12 +118,17 @@ impl Tree {
         if before.is_some() && !overwrite {
             return Err(failed(Errno::EXIST));
         }
+        if before.is_some_and(|stat| stat.what == What::Directory) {
+            self.holds_nothing_hidden(to)?;
+        }
         let listing = self.list(from)?;
+        let real = self.real_of(&place)?;
         let aside = self.beside(&place)?;
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
             .map_err(failed)?;
-        let built =
-            self.stat(from).and_then(|stat| self.build(listing, &aside, stat.mode, content));
+        let built = self
+            .stat(from)
+            .and_then(|stat| self.build(listing, (&aside, real), stat.mode, content));
         let built =
             built.and_then(|copied| self.swap_in(&aside, &place, before.as_ref()).map(|()| copied));
         if built.is_err() {
@@ -131,11 +137,11 @@ impl Tree {
         built
     }
 
-    /// Copies the content of a directory, or only what was said of it, into a new one.
+    /// Copies the content of a directory, or only what was said of it, into a new one that will be at `real`.
     fn build(
         &self,
         from: Listing<'_>,
-        aside: &Place,
+        (aside, real): (&Place, Rel),
         mode: u32,
         content: bool,
     ) -> Result<Copied, Failure> {
@@ -144,11 +150,15 @@ impl Tree {
         let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
             .map_err(failed)?;
         let mut copied = Copied::default();
-        let mut waiting = vec![(from, top, mode, 1)];
-        while let Some((mut from, to, mode, depth)) = waiting.pop() {
+        let mut waiting = vec![(from, (top, real), mode, 1)];
+        while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
             let mut deeper = None;
             while let Some(listed) = content.then(|| from.next()).flatten() {
                 let listed = listed?;
+                let there = real.join(&listed.name);
+                if self.is_the_owners(&there) {
+                    return Err(owners(&aside.path));
+                }
                 let Some(stat) = from.stat(&listed.name) else { continue };
                 match stat.what {
                     What::File => match from.open(&listed.name) {
@@ -169,7 +179,8 @@ impl Tree {
                         rustix::fs::mkdirat(&to, &listed.name[..], Mode::from_raw_mode(0o700))
                             .map_err(failed)?;
                         let made = rustix::fs::openat(&to, &listed.name[..], flags, Mode::empty());
-                        deeper = Some((next, made.map_err(failed)?, stat.mode, depth + 1));
+                        let made = (made.map_err(failed)?, there);
+                        deeper = Some((next, made, stat.mode, depth + 1));
                         break;
                     }
                     What::Directory => return Err(failed(Errno::NAMETOOLONG)),
@@ -179,7 +190,7 @@ impl Tree {
             match deeper {
                 // One way down is open at a time: as many descriptors as levels.
                 Some(deeper) => {
-                    waiting.push((from, to, mode, depth));
+                    waiting.push((from, (to, real), mode, depth));
                     waiting.push(deeper);
                 }
                 None => {
@@ -241,12 +252,16 @@ impl Tree {
         let place = self.place_to_change(to)?;
         let stat = source.stat().map_err(|error| fault(from, error))?;
         let stat = stat.ok_or_else(|| fault(from, Errno::NOENT))?;
-        if stat.what == What::Directory {
-            self.holds_nothing_hidden(from)?;
-        }
         let before = place.stat().map_err(|error| fault(to, error))?;
         if before.is_some() && !overwrite {
             return Err(fault(to, Errno::EXIST));
+        }
+        if stat.what == What::Directory {
+            self.holds_nothing_hidden(from)?;
+            self.brings_nothing_hidden(from, &self.real_of(&place)?)?;
+        }
+        if before.is_some_and(|stat| stat.what == What::Directory) {
+            self.holds_nothing_hidden(to)?;
         }
         match self.rename_places(&source, &place, before.as_ref()) {
             // Another file system, mounted beneath the root.
@@ -316,30 +331,52 @@ impl Tree {
         if skipped > 0 { Err(lost()) } else { Ok(()) }
     }
 
-    /// Refuses to move a directory if that would show what the rules hide in it.
+    /// Refuses to move or replace a directory if that would show, or take away, what the rules hide or keep
+    /// in it.
     fn holds_nothing_hidden(&self, path: &Rel) -> Result<(), Failure> {
+        self.has_nothing_of_the_owner(path, None)
+    }
+
+    /// Refuses to move a directory to where something in it would be what the rules hide or keep.
+    fn brings_nothing_hidden(&self, path: &Rel, to: &Rel) -> Result<(), Failure> {
+        self.has_nothing_of_the_owner(path, Some(to))
+    }
+
+    /// Looks at all that is in a directory, as if the directory were at `there`.
+    fn has_nothing_of_the_owner(&self, path: &Rel, there: Option<&Rel>) -> Result<(), Failure> {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(());
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let dir = self.open_at(path, flags).map_err(|error| fault(path, error))?;
-        let real = self.real(&dir, path)?;
+        let real = there.map_or_else(|| self.real(&dir, path), |there| Ok(there.clone()))?;
         let everything =
             Self::enter(dir, crate::rules::Rules { writable: false, ..Default::default() })?;
-        everything.walk(&Rel::ROOT, DEPTH_LIMIT, &mut |visited| {
-            let real = real.join(visited.at.as_bytes());
-            match self.rules.hidden.fits_itself(real.as_bytes())
-                || self.rules.kept.fits_itself(real.as_bytes())
-            {
-                true => Err(Failure::new(
-                    Kind::ReadOnly,
-                    format!("{path} cannot be moved as a whole: the owner keeps a part of it"),
-                )),
-                false => Ok(true),
-            }
+        everything.walk(&Rel::ROOT, DEPTH_LIMIT, &mut |visited| match self
+            .is_the_owners(&real.join(visited.at.as_bytes()))
+        {
+            true => Err(owners(path)),
+            false => Ok(true),
         })?;
         Ok(())
     }
+
+    /// Whether the rules hide or keep this very path.
+    fn is_the_owners(&self, real: &Rel) -> bool {
+        let path = real.as_bytes();
+        self.rules.hidden.fits_itself(path) || self.rules.kept.fits_itself(path)
+    }
+
+    /// Where a place really is, as the rules see it.
+    fn real_of(&self, place: &Place) -> Result<Rel, Failure> {
+        let (above, _) = place.path.split().unwrap_or_default();
+        Ok(self.real(&place.dir, &above)?.join(&place.name))
+    }
+}
+
+fn owners(path: &Rel) -> Failure {
+    let text = format!("{path} cannot be moved as a whole: the owner keeps a part of it");
+    Failure::new(Kind::ReadOnly, text)
 }
 
 /// Refuses a destination that is the source, in it or around it.

@@ -231,7 +231,8 @@ pub(super) fn sweep(dir: BorrowedFd<'_>, name: &[u8]) {
     let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
     let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(stat.st_mtime);
+    // Not the time of its content: that is given to it before it has its name.
+    let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(stat.st_ctime);
     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && age > STALE {
         // Somebody else may have done it.
         let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
