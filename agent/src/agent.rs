@@ -65,7 +65,7 @@ impl Agent {
         transport: Transport,
         (sessions, roots): (Option<usize>, &[Spec]),
     ) -> Result<Self, Failure> {
-        let roots = Roots::open(roots, state.path())?;
+        let roots = Roots::open(roots, state.path()).await?;
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))

@@ -5,6 +5,7 @@
 //!     sensitive   what is not opened without being asked twice
 //!     worker      one process for each root: started, watched, started again
 //!     pipe        one stream's socket to it
+//!     waits       what a file system may never finish
 //! ```
 //!
 //! The agent opens nothing beneath a root itself. It opens the root, hands it to a worker that can open
@@ -14,6 +15,7 @@
 pub(crate) mod pipe;
 mod sensitive;
 pub(crate) mod spec;
+mod waits;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -39,30 +41,23 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// When one of them may not be opened at all. One that is not there now may be there later.
-    pub(crate) fn open(specs: &[Spec], state: &Path) -> Result<Self, Failure> {
-        let own = own_things(state);
-        let mut roots = Vec::new();
-        for spec in specs {
-            let kept = match sensitive::check(&spec.dir, &own, spec.allow_sensitive) {
-                Ok(kept) => kept,
-                Err(failure) if failure.kind == Kind::NoSuchFile => {
-                    tracing::warn!(
-                        root = spec.name,
-                        "{failure}; it is looked for again when it is asked for"
-                    );
-                    sensitive::Kept::default()
-                }
-                Err(failure) => return Err(failure),
-            };
-            let worker = Arc::new(Worker::new(spec.clone(), kept, state.to_path_buf()));
-            let first = worker.clone();
-            tokio::spawn(async move {
-                if let Err(failure) = first.ready().await {
-                    tracing::warn!(root = first.name(), %failure, "a root cannot be served now");
-                }
-            });
-            roots.push(worker);
+    /// When one of them may not be opened at all. One that is not there now, or does not answer, may be there
+    /// later.
+    pub(crate) async fn open(specs: &[Spec], state: &Path) -> Result<Self, Failure> {
+        let worker = |spec: &Spec| Arc::new(Worker::new(spec.clone(), state.to_path_buf()));
+        let roots: Vec<_> = specs.iter().map(worker).collect();
+        // At once: each may be on a file system that lets us wait.
+        let looks = roots.iter().cloned().map(|root| async move { root.look().await });
+        let looks: Vec<_> = looks.map(tokio::spawn).collect();
+        for (root, look) in roots.iter().zip(looks) {
+            match look.await.unwrap_or(Ok(())) {
+                Err(failure) if failure.kind == Kind::Configuration => return Err(failure),
+                Err(failure) => tracing::warn!(
+                    root = root.name(),
+                    "{failure}; it is looked for again when it is asked for"
+                ),
+                Ok(()) => drop(tokio::spawn(begin(root.clone()))),
+            }
         }
         Ok(Self(roots))
     }
@@ -99,12 +94,18 @@ impl Roots {
     }
 }
 
+/// Starts the worker of a root before anybody asks for it.
+async fn begin(root: Arc<Worker>) {
+    if let Err(failure) = root.ready().await {
+        tracing::warn!(root = root.name(), %failure, "a root cannot be served now");
+    }
+}
+
 /// Refuses what may not be opened, before it is written down.
 pub(crate) fn check(specs: &[Spec], state: &Path) -> Result<(), Failure> {
     let own = own_things(state);
-    specs
-        .iter()
-        .try_for_each(|spec| sensitive::check(&spec.dir, &own, spec.allow_sensitive).map(drop))
+    let open = |spec: &Spec| sensitive::open(&spec.dir, &own, spec.allow_sensitive).map(drop);
+    specs.iter().try_for_each(open)
 }
 
 /// Makes a directory that only the agent's user may look into.

@@ -4,9 +4,12 @@
 //! and programs. That is more than files, so that it needs a flag of its own.
 
 use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use farwire_protocol::failure::{Failure, Kind};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// Nothing in these is opened: the system lives there.
 const WITHIN: &[&str] = &[
@@ -65,23 +68,28 @@ pub(super) struct Kept {
     pub(super) unseen: Vec<String>,
 }
 
-/// Refuses a root that much depends on, unless it is allowed; gives what is kept in it.
+/// Opens a root, unless much depends on it and that is not allowed; gives what is kept in it. What is
+/// decided about is the directory that was opened, wherever its path leads by then.
 ///
 /// # Errors
 ///
 /// `no_such_file` where it is not there, `configuration` where it is refused.
-pub(super) fn check(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<Kept, Failure> {
-    let real = fs::canonicalize(dir).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedFd, Kept), Failure> {
+    let refused = |why: &dyn std::fmt::Display| {
+        Failure::new(Kind::Configuration, format!("the root {} {why}", dir.display()))
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT => {
             Failure::new(Kind::NoSuchFile, format!("the root {} is not there", dir.display()))
         }
-        _ => Failure::new(Kind::Configuration, format!("the root {}: {error}", dir.display())),
+        Errno::NOTDIR => refused(&"is not a directory"),
+        error => refused(&format!("cannot be opened: {}", std::io::Error::from(error))),
     })?;
-    if !real.is_dir() {
-        let text = format!("the root {} is not a directory", dir.display());
-        return Err(Failure::new(Kind::Configuration, text));
-    }
-    decide(&real, (own, &homes()), allowed)
+    let real = fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
+    let real = real.map_err(|error| refused(&format!("cannot be placed: {error}")))?;
+    let kept = decide(&real, (own, &homes()), allowed)?;
+    Ok((root, kept))
 }
 
 fn decide(

@@ -269,8 +269,13 @@ pub(crate) fn together(written: Vec<Spec>, more: Vec<Spec>) -> Result<Vec<Spec>,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Roots as options name them.
+    pub(in crate::files) fn specs(texts: &[&str]) -> Vec<Spec> {
+        texts.iter().map(|text| spec(text).unwrap()).collect()
+    }
 
     fn spec(text: &str) -> Result<Spec, Failure> {
         Options::default().spec(text)

@@ -19,8 +19,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::pipe::Pipe;
-use super::sensitive::Kept;
+use super::sensitive::{self, Kept};
 use super::spec::Spec;
+use super::waits::Waits;
 use crate::holder::channel::Channel;
 use crate::os::spawn::{Command, Stdin, spawn_with};
 use crate::os::wait::Leader;
@@ -41,11 +42,11 @@ const AUDIT: &str = "files.audit";
 #[derive(Debug)]
 pub(crate) struct Worker {
     spec: Spec,
-    kept: Kept,
     /// The agent's own directory.
     home: PathBuf,
     /// What the kernel enforces, once that is known.
     confined: PlainMutex<Option<String>>,
+    waits: Waits,
     state: Mutex<State>,
 }
 
@@ -68,8 +69,9 @@ struct Running {
 
 impl Worker {
     /// For a root, of an agent whose own directory is `home`.
-    pub(super) fn new(spec: Spec, kept: Kept, home: PathBuf) -> Self {
-        Self { spec, kept, home, confined: PlainMutex::default(), state: Mutex::default() }
+    pub(super) fn new(spec: Spec, home: PathBuf) -> Self {
+        let (confined, state) = Default::default();
+        Self { spec, home, confined, waits: Waits::new(), state }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -89,6 +91,23 @@ impl Worker {
             excludes: (!self.spec.exclude.is_empty()).then(|| self.spec.exclude.clone()),
             confined: self.confined().clone(),
         }
+    }
+
+    /// Opens the root, and gives what is kept in it. Whatever it was at the start of the agent, it may be
+    /// another directory now: each worker has one that was looked at.
+    async fn open(&self) -> Result<(OwnedFd, Kept), Failure> {
+        let (spec, home) = (self.spec.clone(), self.home.clone());
+        let open =
+            move || sensitive::open(&spec.dir, &super::own_things(&home), spec.allow_sensitive);
+        timeout(PATIENCE, self.waits.run(open)).await.unwrap_or_else(|_| {
+            let text = format!("the root {} does not answer", self.spec.dir.display());
+            Ok(Err(Failure::new(Kind::TimedOut, text)))
+        })?
+    }
+
+    /// Whether the root may be opened.
+    pub(super) async fn look(&self) -> Result<(), Failure> {
+        self.open().await.map(drop)
     }
 
     /// Makes sure that the process is there.
@@ -130,21 +149,16 @@ impl Worker {
     }
 
     async fn start(&self) -> Result<Arc<Running>, Failure> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&self.spec.dir, flags, Mode::empty()).map_err(|error| {
-            let text = format!(
-                "the root `{}` cannot be opened: {}",
-                self.spec.name,
-                io::Error::from(error)
-            );
-            Failure::new(Kind::NoRoot, text).with_hint("its owner must look after it on the server")
+        let (root, kept) = self.open().await.map_err(|failure| {
+            let hint = "its owner must look after it on the server";
+            Failure::new(Kind::NoRoot, failure.message).with_hint(hint)
         })?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
         let leader = launch(&theirs)?;
         drop(theirs);
         let channel = Channel::new(ours).map_err(|error| exhausted(&error))?;
         let (audit, store) = (self.audit(), self.store());
-        let order = Order::Setup(Box::new(self.setup(audit.is_some())));
+        let order = Order::Setup(Box::new(self.setup(kept, audit.is_some())));
         let descriptors = [Some(&root), audit.as_ref(), store.as_ref()].into_iter().flatten();
         let descriptors: Vec<_> = descriptors.map(OwnedFd::as_fd).collect();
         channel.send(cbor::encode(&order), &descriptors);
@@ -201,15 +215,15 @@ impl Worker {
             .ok()
     }
 
-    fn setup(&self, audit: bool) -> Setup {
-        let hidden = self.spec.exclude.iter().chain(&self.kept.unseen);
+    fn setup(&self, kept: Kept, audit: bool) -> Setup {
+        let hidden = self.spec.exclude.iter().cloned().chain(kept.unseen);
         Setup {
             writable: self.spec.writable,
             follow: !self.spec.refuse_symlinks,
             mounts: !self.spec.one_filesystem,
             hard_links: self.spec.allow_hardlinked_writes,
-            hidden: hidden.cloned().collect(),
-            kept: self.kept.unchanged.clone(),
+            hidden: hidden.collect(),
+            kept: kept.unchanged,
             largest: self.spec.largest,
             spare: self.spec.keep_free,
             kept_bytes: self.spec.undo,
@@ -245,4 +259,23 @@ fn launch(socket: &OwnedFd) -> Result<Leader, Failure> {
     let null = null.map_err(|error| exhausted(&error.into()))?;
     let stderr = io::stderr();
     spawn_with(&command, [socket.as_fd(), null.as_fd(), stderr.as_fd()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_root_that_has_become_a_link_to_what_much_depends_on_is_refused_at_the_next_start() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("work");
+        let roots = crate::files::spec::tests::specs(&[&format!("{}:rw", dir.display())]);
+        // It is not there at the start of the agent.
+        let state = place.path().join("state");
+        let roots = crate::files::Roots::open(&roots, &state).await.unwrap();
+        std::os::unix::fs::symlink("/etc", &dir).unwrap();
+        let failure = roots.find(None).unwrap().ready().await.unwrap_err();
+        assert_eq!(failure.kind, Kind::NoRoot);
+        assert!(failure.message.contains("/etc, which the system depends on"), "{failure}");
+    }
 }

@@ -1,0 +1,67 @@
+//! What a file system may never finish: each root has a few threads for it.
+//!
+//! A file system whose server is gone keeps whoever touches it. That must be no thread of ours that others need,
+//! and no more of the pool, in which jobs and terminals have theirs, than one root is worth.
+
+use std::sync::Arc;
+
+use farwire_protocol::failure::{Failure, Kind};
+use tokio::sync::Semaphore;
+
+/// So many threads of one root wait at once. Who wants more waits for one of them.
+const THREADS: usize = 16;
+
+/// The threads of one root. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Waits(Arc<Semaphore>);
+
+impl Waits {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(THREADS)))
+    }
+
+    /// Does something that may have to wait. Whoever drops this does not stop it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let broken = || Failure::new(Kind::Internal, "a thread for files has failed");
+        let place = self.0.clone().acquire_owned().await.map_err(|_| broken())?;
+        let work = move || {
+            let done = work();
+            drop(place);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| broken())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_never_ends_takes_no_more_threads_than_one_root_may_have() {
+        let waits = Waits::new();
+        let (free, stuck) = mpsc::channel::<()>();
+        let stuck = Arc::new(std::sync::Mutex::new(stuck));
+        for _ in 0..THREADS {
+            let (waits, stuck) = (waits.clone(), stuck.clone());
+            let work = move || stuck.lock().unwrap().recv().is_ok();
+            tokio::spawn(async move { waits.run(work).await });
+        }
+        while waits.0.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let more = timeout(Duration::from_millis(50), waits.run(|| ())).await;
+        assert!(more.is_err(), "one more than there may be");
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        drop(free);
+        waits.run(|| ()).await.unwrap();
+    }
+}
