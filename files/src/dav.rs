@@ -5,26 +5,26 @@
 //!     serving     what it is about, and whether it may
 //!     put         a file is whole before it counts
 //!     change      DELETE, COPY, MOVE
-//!     delegate    all else, which dav-server answers: fs, opened, entries, props and locks_of are what it asks
-//!     missing     what a listing was asked for and does not have
+//!     listing     PROPFIND: live properties, and props, which are only kept
+//!     delegate    all else, which dav-server answers: fs, opened, props and locks_of are what it asks
 //!     xml         bodies, looked at before anybody builds something from them
 //!     locks       who may change what, for the time being
 //! ```
 //!
-//! dav-server knows the methods and their XML. It never sees a header that we have not read, never writes
+//! dav-server knows the other methods and their XML. It never sees a header that we have not read, never writes
 //! content, and never removes or moves anything; if it panics, that request fails.
 
 mod answer;
 mod change;
 mod condition;
 mod delegate;
-mod entries;
 mod fields;
 mod filter;
 mod fs;
+mod listing;
+mod live;
 mod locks;
 mod locks_of;
-mod missing;
 mod opened;
 mod props;
 mod put;
@@ -44,6 +44,7 @@ use self::answer::Answer;
 pub use self::locks::Locks;
 use self::serving::{Now, Serving};
 use crate::peer::{Broken, Peer};
+use crate::rules::LISTED;
 use crate::tree::Tree;
 
 /// WebDAV for one stream.
@@ -53,6 +54,8 @@ pub struct Dav {
     locks: Arc<Locks>,
     prefix: String,
     read_only: bool,
+    /// A directory is listed up to so many entries.
+    listed: usize,
 }
 
 impl Dav {
@@ -73,7 +76,7 @@ impl Dav {
                 .with_hint("a slash and a word of lower-case letters, digits, `-`, `_` and `.`"));
         }
         let read_only = read_only || !tree.rules().writable;
-        Ok(Self { tree, locks, prefix: prefix.to_owned(), read_only })
+        Ok(Self { tree, locks, prefix: prefix.to_owned(), read_only, listed: LISTED })
     }
 
     /// Answers one request.
@@ -102,6 +105,7 @@ impl Dav {
             locks: &self.locks,
             prefix: &self.prefix,
             read_only: self.read_only,
+            listed: self.listed,
             tokens: tokens.into(),
         };
         serving.serve(&request, peer)

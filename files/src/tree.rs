@@ -33,7 +33,7 @@ pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
 pub use self::stat::Stat;
-pub use self::walk::{Listed, Listing, OwnListing, Visit, Visited, open_in};
+pub use self::walk::{Listed, Listing, Visit, Visited, open_in};
 
 use crate::fault::fault;
 use crate::path::Rel;

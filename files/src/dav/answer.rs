@@ -127,7 +127,7 @@ impl From<Refusal> for Answer {
 }
 
 /// What our bodies are.
-const XML: (&str, Cow<'static, str>) =
+pub(super) const XML: (&str, Cow<'static, str>) =
     ("content-type", Cow::Borrowed("application/xml; charset=utf-8"));
 
 /// A header.

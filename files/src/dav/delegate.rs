@@ -1,4 +1,4 @@
-//! What dav-server answers: reading, listing, properties, new directories, locks.
+//! What dav-server answers: reading, properties that are changed, new directories, locks.
 //!
 //! It gets a request that was written anew from what the filter has read. Everything that it waits for is
 //! ready at once, so nothing waits.
@@ -17,10 +17,9 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::answer::{Answer, Refusal, header};
 use super::filter::{Method, Request};
-use super::fs::{Files, Kept};
+use super::fs::Files;
 use super::locks::Touch;
 use super::locks_of::LocksOf;
-use super::missing::Missing;
 use super::xml::{self, Shape};
 use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
@@ -31,10 +30,7 @@ const LOCK: usize = 4 << 10;
 /// And so many elements.
 const LOCK_ELEMENTS: usize = 16;
 
-/// A listing tells at most so many properties of each file: a small question has no endless answer.
-const ASKED: usize = 128;
-
-/// Pieces of a listing are gathered up to this before they are sent.
+/// Pieces of an answer are gathered up to this before they are sent.
 const GATHERED: usize = 32 << 10;
 
 /// A body that is there.
@@ -87,51 +83,42 @@ impl Serving<'_> {
             body => xml::check(body).map(Some),
         };
         let prepared = shape.and_then(|shape| {
-            let kept = self.may(request, now, shape.as_ref())?;
-            let files = Files::new(self.tree, self.locks, kept, request.method == Method::PropFind);
+            self.may(request, now, shape.as_ref())?;
+            let files = Files::new(self.tree, self.locks);
             let asked = self.write_anew(request, body).ok_or(Refusal::MALFORMED)?;
-            Ok((shape, files, asked))
+            Ok((files, asked))
         });
-        let (shape, files, asked) = match prepared {
+        let (files, asked) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => return Answer::from(refusal).say(peer),
         };
         let Some(response) = at_once(self.handler(request, &files).handle(asked)) else {
             return Answer::status(500).say(peer);
         };
-        let listed = shape.as_ref().filter(|_| request.method == Method::PropFind);
-        let missing = listed.and_then(|shape| Missing::of(shape, &files));
-        pass_on(request.method, response, (&files, missing.as_ref()), peer)
+        pass_on(request.method, response, &files, peer)
     }
 
-    /// Whether the request may be carried out, and what it wants to see.
-    fn may(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<Kept, Refusal> {
+    /// Whether the request may be carried out.
+    fn may(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<(), Refusal> {
         let path = &request.target.path;
         match request.method {
-            Method::PropFind if shape.is_some_and(|shape| shape.leaves.len() > ASKED) => {
-                Err(Refusal::MALFORMED)
-            }
-            Method::PropFind => Ok(kept(shape)),
             Method::PropPatch => {
                 let shape = shape.ok_or(Refusal::MALFORMED)?;
                 if !shape.root.is("propertyupdate") {
                     return Err(Refusal::MALFORMED);
                 }
                 now.stat.ok_or(Refusal::status(404))?;
-                self.unlocked(path, Touch::default())?;
-                // It would say that it has removed `displayname`, and not do it: that is not kept at all.
-                Ok(Kept::None)
+                self.unlocked(path, Touch::default())
             }
             Method::MkCol => {
                 if now.stat.is_some() {
                     return Err(Refusal::status(405));
                 }
                 self.has_parent(path)?;
-                self.unlocked(path, Touch { name: true, deep: false })?;
-                Ok(Kept::None)
+                self.unlocked(path, Touch { name: true, deep: false })
             }
-            Method::Lock => self.may_lock(request, now, shape).map(|()| Kept::None),
-            _ => Ok(Kept::None),
+            Method::Lock => self.may_lock(request, now, shape),
+            _ => Ok(()),
         }
     }
 
@@ -175,7 +162,7 @@ impl Serving<'_> {
             .filesystem(Box::new(files.clone()))
             .hide_symlinks(false)
             .autoindex(false);
-        // What is read-only has no locks, and says so in its listings.
+        // What is read-only has no locks.
         if self.read_only { config } else { config.locksystem(Box::new(locks)) }.build_handler()
     }
 
@@ -210,19 +197,6 @@ impl Serving<'_> {
     }
 }
 
-/// Which of the properties that we only keep a listing wants to see.
-fn kept(shape: Option<&Shape>) -> Kept {
-    let part = |name: &str| shape.is_some_and(|shape| shape.parts.iter().any(|part| part.is(name)));
-    match shape {
-        Some(_) if part("propname") => Kept::Names,
-        Some(shape) if part("prop") => {
-            let live = |name: &xml::Name| name.space == xml::DAV;
-            if shape.leaves.iter().all(live) { Kept::None } else { Kept::Named }
-        }
-        _ => Kept::All,
-    }
-}
-
 /// The result of a future that does not wait: `None` if it does.
 fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -235,7 +209,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 fn pass_on(
     method: Method,
     response: Response<Body>,
-    (files, missing): (&Files, Option<&Missing<'_>>),
+    files: &Files,
     peer: &mut dyn Peer,
 ) -> Result<(), Broken> {
     let (mut parts, body) = response.into_parts();
@@ -255,7 +229,7 @@ fn pass_on(
     let part = (method == Method::Get).then(|| part(parts.status, &parts.headers)).flatten();
     match (part, files.opened()) {
         (Some((offset, length)), Some(file)) => peer.file(&file, offset, length),
-        _ => stream(body, missing, peer),
+        _ => stream(body, peer),
     }
 }
 
@@ -276,20 +250,13 @@ fn part(status: StatusCode, headers: &HeaderMap) -> Option<(u64, u64)> {
     }
 }
 
-fn stream(
-    mut body: Body,
-    missing: Option<&Missing<'_>>,
-    peer: &mut dyn Peer,
-) -> Result<(), Broken> {
+fn stream(mut body: Body, peer: &mut dyn Peer) -> Result<(), Broken> {
     let mut gathered = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     loop {
         match Pin::new(&mut body).poll_next(&mut context) {
             Poll::Ready(Some(Ok(piece))) => {
-                match missing.and_then(|missing| missing.told(&piece)) {
-                    Some(whole) => gathered.extend_from_slice(&whole),
-                    None => gathered.extend_from_slice(&piece),
-                }
+                gathered.extend_from_slice(&piece);
                 if gathered.len() >= GATHERED {
                     peer.data(&gathered)?;
                     gathered.clear();

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::fs::File;
 use std::future::ready;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dav_server::davpath::DavPath;
 use dav_server::fs::{
@@ -15,72 +15,69 @@ use dav_server::fs::{
     FsStream, OpenOptions, ReadDirMeta,
 };
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::How;
+use farwire_protocol::streams::files::{How, What};
 use http::StatusCode;
 
-use super::entries::{Entries, Meta};
+use super::live::tag;
 use super::locks::Locks;
 use super::opened::Opened;
 use super::props::{ATTRIBUTE, Props};
 use super::target::url;
-use super::xml::Name;
 use crate::path::Rel;
-use crate::tree::{Tree, Wanted};
+use crate::tree::{Stat, Tree, Wanted};
 
-/// Which of the properties that we only keep somebody wants to see.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Kept {
-    /// None.
-    #[default]
-    None,
-    /// Those that are asked for by name.
-    Named,
-    /// The names of all.
-    Names,
-    /// All.
-    All,
+/// What something is.
+#[derive(Clone, Debug)]
+pub(super) struct Meta(Stat);
+
+impl Meta {
+    /// What dav-server is told of it.
+    pub(super) fn boxed(stat: Stat) -> Box<dyn DavMetaData> {
+        Box::new(Self(stat))
+    }
 }
 
-/// The properties of one file.
-type Seen = Option<(Rel, Arc<Props>)>;
+impl DavMetaData for Meta {
+    fn len(&self) -> u64 {
+        self.0.size
+    }
+
+    fn modified(&self) -> FsResult<SystemTime> {
+        // It cannot write times before 1970.
+        let nanos = u64::try_from(self.0.modified).unwrap_or(0);
+        UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).ok_or(FsError::GeneralFailure)
+    }
+
+    fn is_dir(&self) -> bool {
+        self.0.what == What::Directory
+    }
+
+    fn etag(&self) -> Option<String> {
+        Some(tag(&self.0))
+    }
+
+    fn status_changed(&self) -> FsResult<SystemTime> {
+        self.modified()
+    }
+}
 
 /// The tree, for one request.
 #[derive(Clone)]
 pub(super) struct Files {
     tree: Arc<Tree>,
     locks: Arc<Locks>,
-    kept: Kept,
-    /// It is a listing: states are told with their quotes there.
-    listing: bool,
     opened: Arc<Mutex<Option<Arc<File>>>>,
-    /// The properties that were read last: dav-server asks for them one by one.
-    seen: Arc<Mutex<Seen>>,
-    /// Of the properties that we only keep, those that were asked for and are there.
-    found: Arc<Mutex<Vec<Name>>>,
 }
 
 impl Files {
-    /// The tree for a request that wants to see these properties.
-    pub(super) fn new(tree: &Arc<Tree>, locks: &Arc<Locks>, kept: Kept, listing: bool) -> Self {
-        Self {
-            tree: tree.clone(),
-            locks: locks.clone(),
-            kept,
-            listing,
-            opened: Arc::default(),
-            seen: Arc::default(),
-            found: Arc::default(),
-        }
+    /// The tree for a request.
+    pub(super) fn new(tree: &Arc<Tree>, locks: &Arc<Locks>) -> Self {
+        Self { tree: tree.clone(), locks: locks.clone(), opened: Arc::default() }
     }
 
     /// The file that was opened last.
     pub(super) fn opened(&self) -> Option<Arc<File>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The properties that were found since this was asked last.
-    pub(super) fn found(&self) -> Vec<Name> {
-        std::mem::take(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn open_file(&self, path: &DavPath, options: &OpenOptions) -> FsResult<Box<dyn DavFile>> {
@@ -97,19 +94,6 @@ impl Files {
         let file = Arc::new(file);
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
         Ok(Box::new(Opened::new(file, stat)))
-    }
-
-    fn properties(&self, path: &DavPath) -> FsResult<Arc<Props>> {
-        let path = rel(path)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, props)) = seen.as_ref().filter(|(at, _)| *at == path) {
-            debug_assert_eq!(*at, path);
-            return Ok(props.clone());
-        }
-        let bytes = self.tree.attribute(&path, ATTRIBUTE).map_err(fs_error)?;
-        let props = Arc::new(bytes.map(|bytes| Props::read(&bytes)).unwrap_or_default());
-        *seen = Some((path, props.clone()));
-        Ok(props)
     }
 
     /// Changes properties: all of them, or none.
@@ -151,7 +135,7 @@ impl Files {
 
 impl fmt::Debug for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Files").field("kept", &self.kept).finish_non_exhaustive()
+        f.debug_struct("Files").finish_non_exhaustive()
     }
 }
 
@@ -166,33 +150,21 @@ impl DavFileSystem for Files {
 
     fn read_dir<'a>(
         &'a self,
-        path: &'a DavPath,
+        _path: &'a DavPath,
         _meta: ReadDirMeta,
     ) -> FsFuture<'a, FsStream<Box<dyn DavDirEntry>>> {
-        let entries = rel(path)
-            .and_then(|path| Entries::begin(&self.tree, &path, self.listing).map_err(fs_error));
-        Box::pin(ready(entries.map(|entries| {
-            let entries: FsStream<Box<dyn DavDirEntry>> =
-                Box::pin(futures_util::stream::iter(entries));
-            entries
-        })))
+        // It answers nothing that needs a listing.
+        Box::pin(ready(Err(FsError::NotImplemented)))
     }
 
     fn metadata<'a>(&'a self, path: &'a DavPath) -> FsFuture<'a, Box<dyn DavMetaData>> {
         let stat = rel(path).and_then(|path| self.tree.stat(&path).map_err(fs_error));
-        Box::pin(ready(stat.map(|stat| Meta::boxed(stat, self.listing))))
+        Box::pin(ready(stat.map(Meta::boxed)))
     }
 
     fn create_dir<'a>(&'a self, path: &'a DavPath) -> FsFuture<'a, ()> {
         let made = rel(path).and_then(|path| self.tree.make_directory(&path).map_err(fs_error));
         Box::pin(ready(made))
-    }
-
-    fn have_props<'a>(
-        &'a self,
-        _path: &'a DavPath,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(ready(self.kept != Kept::None))
     }
 
     fn patch_props<'a>(
@@ -201,40 +173,6 @@ impl DavFileSystem for Files {
         patch: Vec<(bool, DavProp)>,
     ) -> FsFuture<'a, Vec<(StatusCode, DavProp)>> {
         Box::pin(ready(self.patch(path, patch)))
-    }
-
-    fn get_props<'a>(&'a self, path: &'a DavPath, _do_content: bool) -> FsFuture<'a, Vec<DavProp>> {
-        let props = match self.kept {
-            // dav-server asks for all of them besides those that it was asked for.
-            Kept::None | Kept::Named => Ok(Vec::new()),
-            Kept::Names | Kept::All => self.properties(path).map(|props| {
-                let told = |prop: &super::props::Prop| DavProp {
-                    name: prop.name.clone(),
-                    prefix: None,
-                    namespace: Some(prop.space.clone()).filter(|space| !space.is_empty()),
-                    xml: (self.kept == Kept::All).then(|| prop.xml.0.clone()),
-                };
-                props.props.iter().map(told).collect()
-            }),
-        };
-        Box::pin(ready(props))
-    }
-
-    fn get_prop<'a>(&'a self, path: &'a DavPath, prop: DavProp) -> FsFuture<'a, Vec<u8>> {
-        let found = self.properties(path).and_then(|props| {
-            let space = prop.namespace.as_deref().unwrap_or_default();
-            let kept = props.get(space, &prop.name).ok_or(FsError::NotFound)?;
-            let name = Name { space: kept.space.clone(), local: kept.name.clone() };
-            self.found.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-            Ok(kept.xml.0.clone())
-        });
-        Box::pin(ready(found))
-    }
-
-    fn get_quota(&self) -> FsFuture<'_, (u64, Option<u64>)> {
-        // It takes what is used from the second number to tell what is free.
-        let quota = self.tree.space().map(|(_, free)| (0, Some(free))).map_err(fs_error);
-        Box::pin(ready(quota))
     }
 }
 

@@ -68,9 +68,11 @@ impl fmt::Debug for Locks {
 }
 
 impl Lock {
-    /// How long it will last.
+    /// How long it will last, in whole seconds: what is left of one is one, as nobody refreshes a lock of
+    /// none.
     pub(super) fn left(&self, now: Duration) -> Duration {
-        self.until.saturating_sub(now)
+        let left = self.until.saturating_sub(now);
+        Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
     }
 
     fn covers(&self, path: &Rel) -> bool {

@@ -37,16 +37,13 @@ impl LocksOf {
         // Of a lock above our root, the root is what is locked here.
         let path = lock.path.beneath(&self.base).unwrap_or_default();
         let left = lock.left(self.locks.now());
-        // What is left of a second is one: nobody refreshes a lock of none.
-        let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
-            .saturating_add(Duration::from_millis(999));
         DavLock {
             token: lock.token,
             path: Box::new(dav_path(&self.prefix, &Rel::ROOT.join(path))),
             principal: None,
             owner: lock.owner,
             timeout_at: SystemTime::now().checked_add(left),
-            timeout: Some(Duration::from_secs(left.as_secs())),
+            timeout: Some(left),
             shared: lock.shared,
             deep: lock.deep,
         }

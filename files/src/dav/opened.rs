@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dav_server::fs::{DavFile, DavMetaData, FsError, FsFuture};
 
-use super::entries::Meta;
+use super::fs::Meta;
 use crate::tree::Stat;
 
 /// No more than this is read at once.
@@ -32,7 +32,7 @@ impl Opened {
 
 impl DavFile for Opened {
     fn metadata(&mut self) -> FsFuture<'_, Box<dyn DavMetaData>> {
-        Box::pin(ready(Ok(Meta::boxed(self.stat, false))))
+        Box::pin(ready(Ok(Meta::boxed(self.stat))))
     }
 
     fn write_buf(&mut self, _: Box<dyn bytes::Buf + Send>) -> FsFuture<'_, ()> {

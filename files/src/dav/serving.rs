@@ -24,6 +24,8 @@ pub(super) struct Serving<'a> {
     pub prefix: &'a str,
     /// Whether nothing is changed.
     pub read_only: bool,
+    /// A directory is listed up to so many entries.
+    pub listed: usize,
     /// The tokens that were submitted.
     pub tokens: Arc<[String]>,
 }
@@ -70,6 +72,7 @@ impl Serving<'_> {
                 Ok(_) => self.change(request, &now).unwrap_or_else(Answer::from),
                 Err(_) => Answer::status(415),
             },
+            Method::PropFind => return self.list(request, &now, peer),
             _ => return self.delegate(request, &now, peer),
         };
         answer.say(peer)
@@ -113,7 +116,7 @@ impl Serving<'_> {
         {
             return Err(Refusal::PRECONDITION);
         }
-        // Of what is read, dav-server knows what a condition that does not hold means.
+        // Of what is read, dav-server knows what a condition that does not hold means; a listing has none.
         let reads = matches!(request.method, Method::Get | Method::Head | Method::PropFind);
         let state = stat.map(|stat| (stat.revision, stat.modified));
         if !reads && !request.conditions.hold(state) {

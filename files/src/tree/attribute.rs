@@ -1,13 +1,13 @@
 //! Attributes that programs give to files and directories beside their content.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
-use rustix::fs::{OFlags, XattrFlags};
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Stat, Tree};
+use super::{Listing, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -18,17 +18,7 @@ impl Tree {
     /// An attribute of a file or directory: `None` if it has no such one, or can have none.
     pub fn attribute(&self, path: &Rel, name: &str) -> Result<Option<Vec<u8>>, Failure> {
         let (file, _) = self.open_any(path)?;
-        let read = rustix::fs::fgetxattr_query(&file, name).and_then(|_| {
-            let mut value = vec![0; LENGTH];
-            let length = rustix::fs::fgetxattr(&file, name, &mut value[..])?;
-            value.truncate(length);
-            Ok(value)
-        });
-        match read {
-            Ok(value) => Ok(Some(value)),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-            Err(error) => Err(fault(path, error)),
-        }
+        read(&file, name).map_err(|error| fault(path, error))
     }
 
     /// Gives a file or directory an attribute, or takes it away.
@@ -89,5 +79,34 @@ impl Tree {
             return Err(fault(path, Errno::NOENT));
         }
         Ok((file, stat))
+    }
+}
+
+impl Listing<'_> {
+    /// An attribute of a file or directory that is listed, as far as it can be read.
+    pub fn attribute(&self, name: &[u8], stat: &Stat, attribute: &str) -> Option<Vec<u8>> {
+        if !matches!(stat.what, What::File | What::Directory) {
+            return None;
+        }
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.handle(), name, flags, Mode::empty()).ok()?;
+        read(&file, attribute).ok().flatten()
+    }
+}
+
+/// Reads an attribute: `None` if there is no such one, or can be none.
+fn read(file: impl AsFd, name: &str) -> Result<Option<Vec<u8>>, Errno> {
+    // Most files have none, and need no room for it.
+    let read = rustix::fs::fgetxattr_query(&file, name).and_then(|_| {
+        let mut value = vec![0; LENGTH];
+        let length = rustix::fs::fgetxattr(&file, name, &mut value[..])?;
+        value.truncate(length);
+        Ok(value)
+    });
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
     }
 }

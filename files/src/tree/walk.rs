@@ -29,32 +29,6 @@ pub struct Listing<'a> {
     real: Rel,
 }
 
-/// A directory that is being read by somebody who keeps the tree.
-#[derive(Debug)]
-pub struct OwnListing {
-    tree: Arc<Tree>,
-    parts: Option<(Dir, Arc<OwnedFd>, Rel)>,
-}
-
-impl OwnListing {
-    /// The next name, of those that are shown, and what stands under it: of a link, the link.
-    #[expect(clippy::should_implement_trait, reason = "as the other listing has it")]
-    pub fn next(&mut self) -> Option<Result<(Listed, Option<Stat>), Failure>> {
-        let (dir, handle, real) = self.parts.take()?;
-        let mut listing = Listing { tree: &self.tree, dir, handle, real };
-        let next = listing.next();
-        let next = next.map(|next| {
-            next.map(|listed| {
-                let stat = listing.stat(&listed.name);
-                (listed, stat)
-            })
-        });
-        let Listing { dir, handle, real, .. } = listing;
-        self.parts = Some((dir, handle, real));
-        next
-    }
-}
-
 /// A name in a directory.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -77,12 +51,6 @@ impl Tree {
             return Err(fault(path, Errno::NOENT));
         }
         self.listing(handle, real).map_err(|error| fault(path, error))
-    }
-
-    /// The same, by somebody who keeps the tree.
-    pub fn list_owned(self: &Arc<Self>, path: &Rel) -> Result<OwnListing, Failure> {
-        let Listing { dir, handle, real, .. } = self.list(path)?;
-        Ok(OwnListing { tree: self.clone(), parts: Some((dir, handle, real)) })
     }
 
     pub(super) fn listing(&self, handle: OwnedFd, real: Rel) -> Result<Listing<'_>, Errno> {

@@ -182,3 +182,88 @@ fn what_can_be_asked_for_is_told() {
     assert_eq!(got.status, 405);
     assert!(got.header("allow").unwrap().contains("LOCK"));
 }
+
+#[test]
+fn what_is_there_is_not_said_to_be_missing() {
+    let world = World::new();
+    world.write("d/a", "x");
+    // With a prefix of the client's, or none at all.
+    for (prefix, of) in [("", "xmlns"), ("q:", "xmlns:q")] {
+        let body = format!(
+            "<{prefix}propfind {of}=\"DAV:\"><{prefix}prop><{prefix}resourcetype/><{prefix}displayname/>\
+             </{prefix}prop></{prefix}propfind>"
+        );
+        let got = world.ask("PROPFIND", "/dav/d/", &[("Depth", "1")], body.as_bytes());
+        let text = got.text();
+        assert_eq!(text.matches("resourcetype>").count(), 4, "{text}");
+        assert_eq!(text.matches("<D:resourcetype/>").count(), 0, "{text}");
+        assert_eq!(text.matches("<D:displayname/>").count(), 2, "{text}");
+        assert_eq!(text.matches("<D:collection/>").count(), 1, "{text}");
+    }
+    let none = world.find("/dav/d/a", "<D:prop><D:displayname/></D:prop>");
+    assert!(!none.contains("200 OK") && none.contains("404 Not Found"), "{none}");
+    let empty = world.find("/dav/d/a", "<D:prop/>");
+    assert!(empty.contains("200 OK"), "{empty}");
+}
+
+#[test]
+fn all_are_told_and_what_is_asked_for_besides() {
+    let world = World::new();
+    world.write("a.html", "12345");
+    let all = world.find(
+        "/dav/a.html",
+        "<D:allprop/><D:include><D:quota-used-bytes/><D:getetag/><u:none/></D:include>",
+    );
+    let tag = world.ask("HEAD", "/dav/a.html", &[], b"").header("etag").unwrap().to_owned();
+    let modified = world.ask("HEAD", "/dav/a.html", &[], b"");
+    let modified = modified.header("last-modified").unwrap();
+    for element in [
+        "<D:getcontentlength>5</D:getcontentlength>",
+        "<D:getcontenttype>text/html</D:getcontenttype>",
+        &format!("<D:getetag>{tag}</D:getetag>"),
+        &format!("<D:getlastmodified>{modified}</D:getlastmodified>"),
+        "<D:lockdiscovery></D:lockdiscovery>",
+        "<D:resourcetype></D:resourcetype>",
+        "<D:lockscope><D:shared/></D:lockscope>",
+        "</D:quota-used-bytes>",
+        "<x:none xmlns:x=\"u:\"/></D:prop><D:status>HTTP/1.1 404 Not Found",
+    ] {
+        assert_eq!(all.matches(element).count(), 1, "{element} in {all}");
+    }
+    let names = world.find("/dav/", "<D:propname/>");
+    assert!(names.contains("<D:resourcetype/>") && !names.contains("getcontentlength"), "{names}");
+    assert!(!names.contains("404"), "{names}");
+    let both = b"<D:propfind xmlns:D=\"DAV:\"><D:allprop/><D:propname/></D:propfind>";
+    assert_eq!(world.ask("PROPFIND", "/dav/", &[("Depth", "0")], both).status, 400);
+}
+
+#[test]
+fn what_other_systems_ask_for_is_told() {
+    let world = World::new();
+    world.write(".a", "");
+    let found = world.find(
+        "/dav/.a",
+        "<D:prop xmlns:Z=\"urn:schemas-microsoft-com:\" xmlns:A=\"http://apache.org/dav/props/\">\
+         <Z:Win32FileAttributes/><Z:Win32LastModifiedTime/><A:executable/></D:prop>",
+    );
+    assert!(found.contains(">00000022</x:Win32FileAttributes>"), "{found}");
+    assert!(found.contains(" GMT</x:Win32LastModifiedTime>"), "{found}");
+    assert!(found.contains(">F</x:executable>") && !found.contains("404"), "{found}");
+}
+
+#[test]
+fn a_listing_says_where_there_is_more() {
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.write(&format!("d/{name}"), "");
+    }
+    let depth = [("Depth", "1")];
+    world.dav.listed = 3;
+    assert!(!world.ask("PROPFIND", "/dav/d", &depth, b"").text().contains(" 507 "));
+    world.dav.listed = 2;
+    let got = world.ask("PROPFIND", "/dav/d", &depth, b"");
+    assert!(check(&got.body).is_ok());
+    assert_eq!(got.text().matches("<D:propstat>").count(), 3);
+    let more = "<D:href>/dav/d/</D:href><D:status>HTTP/1.1 507 Insufficient Storage</D:status>";
+    assert_eq!(got.text().matches(more).count(), 1, "{}", got.text());
+}

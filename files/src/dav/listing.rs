@@ -1,0 +1,299 @@
+//! PROPFIND: what somebody wants to know, and what is told of each file.
+//!
+//! We write it ourselves. A directory has many entries, and of each it is told what it has and what it lacks.
+
+use farwire_protocol::streams::files::{Head, ToBridge, What};
+use xmltree::Element;
+
+use super::answer::{Answer, Refusal, XML, header};
+use super::fields::Depth;
+use super::filter::Request;
+use super::live::{self, LIVE, Live, USUAL};
+use super::props::{ATTRIBUTE, Prop, Props};
+use super::target::{speakable, url};
+use super::xml::{self, DAV, Name, Shape};
+use super::{Now, Serving, delegate};
+use crate::path::Rel;
+use crate::peer::{Broken, Peer};
+use crate::tree::{Listing, Stat};
+
+/// A small question has no endless answer: at most so many properties are asked for.
+const ASKED: usize = 128;
+
+/// So much is gathered before it is sent.
+const GATHERED: usize = 32 << 10;
+
+const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">";
+const END: &[u8] = b"</D:multistatus>";
+
+/// What somebody wants to know of each file.
+#[derive(Debug)]
+struct Asked {
+    wanted: Vec<Wanted>,
+    /// The first so many were not asked for by name: they are not missed where they are not.
+    unnamed: usize,
+    /// All properties besides that are kept.
+    kept: bool,
+    /// What they are called, and not what they are.
+    names: bool,
+}
+
+/// A property that somebody wants to know.
+#[derive(Debug)]
+struct Wanted {
+    name: Name,
+    live: Option<Live>,
+    /// The element: how it begins, how it ends, and without anything in it.
+    begin: String,
+    end: String,
+    empty: String,
+}
+
+impl Wanted {
+    fn new(name: Name) -> Self {
+        let local = &name.local;
+        let (tag, space) = match &name.space[..] {
+            DAV => (format!("D:{local}"), String::new()),
+            "" => (local.clone(), " xmlns=\"\"".to_owned()),
+            space => (format!("x:{local}"), format!(" xmlns:x=\"{}\"", escaped(space))),
+        };
+        Self {
+            live: Live::of(&name),
+            begin: format!("<{tag}{space}>"),
+            end: format!("</{tag}>"),
+            empty: format!("<{tag}{space}/>"),
+            name,
+        }
+    }
+
+    /// Whether clients may have given it to files. WebDAV's own they cannot give.
+    fn may_be_kept(&self) -> bool {
+        self.live.is_none() && self.name.space != DAV
+    }
+}
+
+impl Asked {
+    fn read(shape: Option<&Shape>) -> Result<Self, Refusal> {
+        let known = |count: usize| -> Vec<Name> {
+            let name = |&(_, space, local): &(Live, &str, &str)| Name {
+                space: space.to_owned(),
+                local: local.to_owned(),
+            };
+            LIVE.iter().take(count).map(name).collect()
+        };
+        let Some(shape) = shape else { return Ok(Self::new(known(USUAL), &[], true)) };
+        if !shape.root.is("propfind") || shape.leaves.len() > ASKED {
+            return Err(Refusal::MALFORMED);
+        }
+        let part = |name: &str| shape.parts.iter().any(|part| part.is(name));
+        match (part("prop"), part("allprop"), part("propname")) {
+            (true, false, false) => Ok(Self::new(Vec::new(), &shape.leaves, false)),
+            (false, true, false) => Ok(Self::new(known(USUAL), &shape.leaves, true)),
+            (false, false, true) => {
+                Ok(Self { names: true, ..Self::new(known(LIVE.len()), &[], true) })
+            }
+            _ => Err(Refusal::MALFORMED),
+        }
+    }
+
+    fn new(mut names: Vec<Name>, named: &[Name], kept: bool) -> Self {
+        let unnamed = names.len();
+        for name in named {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        let wanted = names.into_iter().map(Wanted::new).collect();
+        Self { wanted, unnamed, kept, names: false }
+    }
+
+    /// Whether the properties that are kept have to be looked at.
+    fn looks(&self) -> bool {
+        self.kept || self.wanted.iter().any(Wanted::may_be_kept)
+    }
+}
+
+impl Serving<'_> {
+    /// Answers a PROPFIND.
+    pub(super) fn list(
+        &self,
+        request: &Request,
+        now: &Now,
+        peer: &mut dyn Peer,
+    ) -> Result<(), Broken> {
+        let path = &request.target.path;
+        let prepared = delegate::body(peer, xml::BODY)?.and_then(|body| {
+            let shape = (!body.is_empty()).then(|| xml::check(&body)).transpose()?;
+            let asked = Asked::read(shape.as_ref())?;
+            let stat = now.stat.ok_or(Refusal::status(404))?;
+            let deep = request.depth == Some(Depth::One) && stat.what == What::Directory;
+            let listing = deep.then(|| self.tree.list(path)).transpose();
+            let listing = listing.map_err(|failure| Refusal::from_failure(&failure))?;
+            Ok((asked, stat, listing))
+        });
+        let (asked, stat, listing) = match prepared {
+            Ok(prepared) => prepared,
+            Err(refusal) => return Answer::from(refusal).say(peer),
+        };
+        let (name, value) = &XML;
+        let mut headers =
+            vec![header(name, value.as_bytes()), header("cache-control", b"no-cache")];
+        if stat.what == What::Directory && !request.target.slash && !path.is_root() {
+            headers.push(header("content-location", url(self.prefix, path, true).as_bytes()));
+        }
+        peer.say(&ToBridge::Head(Head { status: 207, headers }))?;
+        let mut answer = Listed { serving: self, asked, out: BEGIN.to_vec() };
+        answer.tell(path, &stat, &|| self.tree.attribute(path, ATTRIBUTE).ok().flatten());
+        if let Some(listing) = listing {
+            answer.entries(path, listing, peer)?;
+        }
+        answer.out.extend_from_slice(END);
+        peer.data(&answer.out)
+    }
+}
+
+/// An answer that is being written.
+#[derive(Debug)]
+struct Listed<'a> {
+    serving: &'a Serving<'a>,
+    asked: Asked,
+    out: Vec<u8>,
+}
+
+impl Listed<'_> {
+    /// Tells what is in a directory.
+    fn entries(
+        &mut self,
+        path: &Rel,
+        mut listing: Listing<'_>,
+        peer: &mut dyn Peer,
+    ) -> Result<(), Broken> {
+        let tree = self.serving.tree;
+        let mut count = 0;
+        // A part of a directory that seems to be all of it would have the rest removed by whoever mirrors it.
+        while let Some(listed) = listing.next() {
+            let listed = listed.map_err(|_| Broken)?;
+            // What cannot be asked for is not there.
+            let Some(at) = Rel::parse(path.join(&listed.name).as_bytes())
+                .ok()
+                .filter(|_| speakable(&listed.name))
+            else {
+                continue;
+            };
+            let Some(itself) = listing.stat(&listed.name) else { continue };
+            // Nor is what leads out.
+            let linked = itself.what == What::Link;
+            let Some(stat) = (if linked { tree.stat(&at).ok() } else { Some(itself) }) else {
+                continue;
+            };
+            if count == self.serving.listed {
+                self.truncated(path);
+                break;
+            }
+            count += 1;
+            let kept = || match linked {
+                true => tree.attribute(&at, ATTRIBUTE).ok().flatten(),
+                false => listing.attribute(&listed.name, &stat, ATTRIBUTE),
+            };
+            self.tell(&at, &stat, &kept);
+            if self.out.len() >= GATHERED {
+                peer.data(&self.out)?;
+                self.out.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells that there is more in a directory (RFC 6578, section 3.6).
+    fn truncated(&mut self, path: &Rel) {
+        let href = url(self.serving.prefix, path, true);
+        let more = format!(
+            "<D:response><D:href>{href}</D:href>\
+             <D:status>HTTP/1.1 507 Insufficient Storage</D:status>\
+             <D:error><D:number-of-matches-within-limits/></D:error></D:response>"
+        );
+        put(&mut self.out, &more);
+    }
+
+    /// Tells of one file.
+    fn tell(&mut self, path: &Rel, stat: &Stat, kept: &dyn Fn() -> Option<Vec<u8>>) {
+        let Self { serving, asked, out } = self;
+        let props = match asked.looks() && matches!(stat.what, What::File | What::Directory) {
+            true => kept().map(|bytes| Props::read(&bytes)).unwrap_or_default(),
+            false => Props::default(),
+        };
+        put(out, "<D:response><D:href>");
+        put(out, &url(serving.prefix, path, stat.what == What::Directory));
+        put(out, "</D:href>");
+        let before = out.len();
+        put(out, "<D:propstat><D:prop>");
+        let (mut has, mut lacks) = (0, Vec::new());
+        for (at, wanted) in asked.wanted.iter().enumerate() {
+            let told = match wanted.live {
+                Some(live) if asked.names => live.suits(stat.what) && put(out, &wanted.empty),
+                Some(live) => {
+                    let begin = out.len();
+                    put(out, &wanted.begin);
+                    let told = live.write(serving, (path, stat), out);
+                    if told { put(out, &wanted.end) } else { cut(out, begin) }
+                }
+                // It is told with all that are kept.
+                None if asked.kept => props.get(&wanted.name.space, &wanted.name.local).is_some(),
+                None => props
+                    .get(&wanted.name.space, &wanted.name.local)
+                    .is_some_and(|prop| repeat(prop, out)),
+            };
+            has += usize::from(told);
+            if !told && at >= asked.unnamed {
+                lacks.push(wanted);
+            }
+        }
+        for prop in props.props.iter().filter(|_| asked.kept) {
+            let name = || Wanted::new(Name { space: prop.space.clone(), local: prop.name.clone() });
+            let told = if asked.names { put(out, &name().empty) } else { repeat(prop, out) };
+            has += usize::from(told);
+        }
+        if has > 0 || lacks.is_empty() {
+            put(out, "</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>");
+        } else {
+            out.truncate(before);
+        }
+        if !lacks.is_empty() {
+            put(out, "<D:propstat><D:prop>");
+            lacks.iter().for_each(|wanted| _ = put(out, &wanted.empty));
+            put(out, "</D:prop><D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>");
+        }
+        put(out, "</D:response>");
+    }
+}
+
+/// Writes a property as the client gave it.
+fn repeat(prop: &Prop, out: &mut Vec<u8>) -> bool {
+    Element::parse(&prop.xml.0[..]).is_ok_and(|element| live::element(&element, out))
+}
+
+fn put(out: &mut Vec<u8>, text: &str) -> bool {
+    out.extend_from_slice(text.as_bytes());
+    true
+}
+
+fn cut(out: &mut Vec<u8>, at: usize) -> bool {
+    out.truncate(at);
+    false
+}
+
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, letter| {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\t' => escaped.push_str("&#9;"),
+            '\n' => escaped.push_str("&#10;"),
+            '\r' => escaped.push_str("&#13;"),
+            letter => escaped.push(letter),
+        }
+        escaped
+    })
+}
