@@ -6,6 +6,10 @@ import base64, filecmp, hashlib, http.client, os, shutil, socket, subprocess, ti
 
 SIZE, SMALL, LISTED, SEARCHED = 500_000_000, 1000, 10_000, 100_000
 
+# The properties that davfs2 asks for, in its order.
+ASKED = b"""<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>\
+<getetag/><getlastmodified/><executable xmlns="http://apache.org/dav/props/"/></prop></propfind>"""
+
 
 class Dav:
     """One connection that is kept."""
@@ -151,7 +155,8 @@ def measure(args, work, farwire, ssh, row):
         systems["rsync, OpenSSH direct, ControlMaster"] = lambda: run(["rsync", "-r", "-e", shell, f"direct:{root}/small/", f"{place.here}/"])
     turns(f"{SMALL} files of 4 KiB down", systems, lambda *_: same(place.small, inner(place.here)), 5)
 
-    systems = {"Farwire, WebDAV": lambda: dav.ask("PROPFIND", "/list/", **{"Depth": "1"}),
+    systems = {"Farwire, WebDAV, what davfs2 asks for": lambda: dav.ask("PROPFIND", "/list/", body=ASKED, **{"Depth": "1"}),
+               "Farwire, WebDAV, all properties": lambda: dav.ask("PROPFIND", "/list/", **{"Depth": "1"}),
                "Farwire, `files ls`": lambda: run(farwire.argv("files", "ls", "-l", "web-1:list"))}
     if peer:
         batch = f"{work}/batch"
@@ -160,7 +165,32 @@ def measure(args, work, farwire, ssh, row):
     turns(f"listing of {LISTED}", systems, lambda _, out: out.count(b"entry-") >= LISTED, 5)
 
     search(farwire, root, turns)
+    sync(farwire, place, row)
     serve.kill()
+
+
+def sync(farwire, place, row):
+    """What goes over the loopback, to the relay and from there, when one of many files has changed."""
+    top = f"{place.here}/tree"
+    place.clear()
+    for n in range(LISTED):
+        directory = f"{top}/d{n // 100:03}"
+        os.makedirs(directory, exist_ok=True)
+        open(f"{directory}/f{n:05}", "wb").write(os.urandom(8192))
+
+    def once():
+        counted = lambda: int(open("/sys/class/net/lo/statistics/tx_bytes").read())
+        before = counted()
+        run(farwire.argv("files", "sync", top, "web-1:w/tree"))
+        return counted() - before
+
+    whole = once()
+    shares = []
+    for n in range(5):
+        open(f"{top}/d050/f05050", "wb").write(os.urandom(8192))
+        shares.append(100 * once() / whole)
+        assert filecmp.cmp(f"{top}/d050/f05050", f"{place.root}/w/tree/d050/f05050", shallow=False)
+    row(f"sync of {LISTED} files of 8 KiB, one changed", "Farwire, part of the bytes of all", shares, "%")
 
 
 def search(farwire, root, turns):
