@@ -15,6 +15,7 @@ mod attribute;
 mod copy;
 mod draft;
 mod remove;
+mod room;
 mod stat;
 mod walk;
 
@@ -32,6 +33,7 @@ use rustix::io::Errno;
 pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
+pub(crate) use self::room::Room;
 pub use self::stat::Stat;
 pub use self::walk::{Listed, Listing, OwnListing, Visit, Visited, open_in};
 

@@ -14,12 +14,9 @@ use farwire_protocol::streams::files::{How, What};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Place, Stat, Tree};
+use super::{Place, Room, Stat, Tree};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
-
-/// How often the space that is left is looked at again, in bytes that were written.
-const LOOK: u64 = 16 << 20;
 
 /// No attribute that is kept has more bytes.
 const ATTRIBUTE: usize = 64 << 10;
@@ -56,8 +53,7 @@ pub struct Draft<'a> {
     name: Option<Vec<u8>>,
     /// It stays if it does not become whole.
     resumable: bool,
-    written: u64,
-    looked: u64,
+    room: Room<'a>,
 }
 
 impl Tree {
@@ -71,18 +67,9 @@ impl Tree {
         let mode = Mode::from_raw_mode(0o600);
         let file = rustix::fs::openat(&place.dir, &name[..], flags, mode);
         let file = file.map_err(|error| fault(path, error))?.into();
-        let name = Some(name);
-        let draft = Draft {
-            tree: self,
-            place,
-            wanted,
-            file,
-            name,
-            resumable: false,
-            written: 0,
-            looked: 0,
-        };
-        draft.room(0)?;
+        let (name, room) = (Some(name), Room::new(&self.rules, 0));
+        let mut draft = Draft { tree: self, place, wanted, file, name, resumable: false, room };
+        draft.take(0)?;
         Ok(draft)
     }
 
@@ -104,19 +91,10 @@ impl Tree {
         if stat.what != What::File || stat.links != 1 {
             return Err(fault(path, Errno::NXIO));
         }
-        let (name, written) = (Some(name), stat.size);
+        let (name, room) = (Some(name), Room::new(&self.rules, stat.size));
         let file = file.into();
-        let draft = Draft {
-            tree: self,
-            place,
-            wanted,
-            file,
-            name,
-            resumable: true,
-            written,
-            looked: written,
-        };
-        draft.room(0)?;
+        let mut draft = Draft { tree: self, place, wanted, file, name, resumable: true, room };
+        draft.take(0)?;
         Ok(draft)
     }
 
@@ -167,23 +145,18 @@ pub(crate) fn changed(path: &Rel) -> Failure {
 impl Draft<'_> {
     /// Adds content.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let length = bytes.len() as u64;
-        self.room(length)?;
+        self.take(bytes.len() as u64)?;
         if let Err(error) = self.file.write_all(bytes) {
             // What filled the disk does not keep it full.
             self.resumable = false;
             return Err(self.fault(&error));
-        }
-        self.written += length;
-        if self.written - self.looked > LOOK {
-            self.looked = self.written;
         }
         Ok(())
     }
 
     /// So many bytes have been written to [`Self::file`] by somebody else.
     pub fn wrote(&mut self, bytes: u64) {
-        self.written += bytes;
+        self.room.begin(self.room.size() + bytes);
     }
 
     fn fault(&self, error: &std::io::Error) -> Failure {
@@ -191,26 +164,13 @@ impl Draft<'_> {
     }
 
     /// Whether so many more bytes may be written.
-    fn room(&self, more: u64) -> Result<(), Failure> {
-        let rules = &self.tree.rules;
-        if self.written.saturating_add(more) > rules.largest {
-            let text = format!("{} would have more than {} bytes", self.place.path, rules.largest);
-            return Err(Failure::new(Kind::TooLarge, text));
-        }
-        if rules.spare > 0 && (self.written == 0 || self.written - self.looked > LOOK) {
-            let (_, free) = self.tree.space()?;
-            if free < rules.spare.saturating_add(more) {
-                let text =
-                    format!("{} would leave less room than the owner keeps free", self.place.path);
-                return Err(Failure::new(Kind::DiskFull, text));
-            }
-        }
-        Ok(())
+    fn take(&mut self, more: u64) -> Result<(), Failure> {
+        self.room.take(&self.place.path, &self.file, more)
     }
 
     /// How much is written.
     pub fn written(&self) -> u64 {
-        self.written
+        self.room.size()
     }
 
     /// What is written, to be read again.
@@ -224,8 +184,7 @@ impl Draft<'_> {
         let cut =
             self.file.set_len(bytes).and_then(|()| self.file.seek(std::io::SeekFrom::Start(bytes)));
         cut.map_err(|error| self.fault(&error))?;
-        self.written = bytes;
-        self.looked = bytes;
+        self.room.begin(bytes);
         Ok(())
     }
 

@@ -16,6 +16,9 @@ use rustix::fs::{CWD, FileType};
 use super::*;
 use crate::rules::Patterns;
 
+mod mounts;
+mod room;
+
 /// A root with a secret beside it.
 struct Place {
     scratch: tempfile::TempDir,
