@@ -12,6 +12,7 @@
 //! A walk goes down from handle to handle, one name at a time, and follows no link.
 
 mod attribute;
+mod content;
 mod copy;
 mod draft;
 mod remove;

@@ -1,16 +1,15 @@
 //! Copying and moving. What is replaced stays until what replaces it is whole, and comes back on failure.
 
-use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
-use rustix::fs::{Mode, OFlags, RenameFlags, SeekFrom};
+use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::content::copy_one;
 use super::draft::{copy_attributes, rename, temporary};
-use super::{Listing, Place, Stat, Tree, Wanted};
+use super::{Listing, Place, Room, Stat, Tree, Wanted};
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -51,17 +50,15 @@ impl Tree {
         let place = self.place_to_change(to)?;
         let before = place.stat().map_err(|error| fault(to, error))?;
         let stat = self.stat(from)?;
-        if stat.size > self.rules.largest {
-            return Err(fault(to, Errno::FBIG));
-        }
         if !overwrite || stat.what != What::File || !in_the_way(before) {
             return self.copy((from, to), overwrite, true);
         }
         self.holds_nothing_hidden(to)?;
         let (file, stat) = self.open(from)?;
         let aside = self.beside(&place)?;
-        let copied = copy_one((&file, &stat), &aside.dir, &aside.name);
-        let copied = copied.map_err(|error| fault(to, error)).and_then(|bytes| {
+        let mut room = Room::new(&self.rules, 0);
+        let copied = copy_one((&file, &stat), (&aside.dir, &aside.name), (to, &mut room));
+        let copied = copied.and_then(|bytes| {
             self.swap_in(&aside, &place, before.as_ref())?;
             Ok(Copied { files: 1, bytes, skipped: 0 })
         });
@@ -98,8 +95,7 @@ impl Tree {
         let wanted =
             Wanted { how, mode: Some(stat.mode & 0o777), durable: false, ..Wanted::default() };
         let mut draft = self.draft(to, wanted)?;
-        let bytes = copy_content(&file, draft.file()).map_err(|error| fault(to, error))?;
-        draft.wrote(bytes);
+        let bytes = draft.copy(&file, &stat)?;
         // A file system without attributes has none to copy.
         let _ = copy_attributes(&file, draft.file());
         draft.commit()?;
@@ -149,7 +145,7 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
             .map_err(failed)?;
-        let mut copied = Copied::default();
+        let (mut copied, mut room) = (Copied::default(), Room::new(&self.rules, 0));
         let mut waiting = vec![(from, (top, real), mode, 1)];
         while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
             let mut deeper = None;
@@ -163,8 +159,8 @@ impl Tree {
                 match stat.what {
                     What::File => match from.open(&listed.name) {
                         Ok(file) => {
-                            copied.bytes +=
-                                copy_one((&file, &stat), &to, &listed.name).map_err(failed)?;
+                            let bounds = (&aside.path, &mut room);
+                            copied.bytes += copy_one((&file, &stat), (&to, &listed.name), bounds)?;
                             copied.files += 1;
                         }
                         Err(Errno::NOENT) => {}
@@ -389,71 +385,4 @@ fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     Ok(())
-}
-
-/// Copies a file into a new directory that nobody else sees.
-fn copy_one(
-    (file, stat): (&File, &Stat),
-    to: &impl std::os::fd::AsFd,
-    name: &[u8],
-) -> Result<u64, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy: File = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600))?.into();
-    let bytes = copy_content(file, &copy)?;
-    let _ = copy_attributes(file, &copy);
-    rustix::fs::fchmod(&copy, Mode::from_raw_mode(stat.mode & 0o777))?;
-    Ok(bytes)
-}
-
-/// Copies all bytes, in the kernel where it can, and leaves holes where there are some. Gives the size.
-fn copy_content(from: &File, to: &File) -> Result<u64, Errno> {
-    let size = u64::try_from(rustix::fs::fstat(from)?.st_size).unwrap_or(0);
-    let mut at = 0;
-    while at < size {
-        let end = match rustix::fs::seek(from, SeekFrom::Data(at)) {
-            Ok(start) => {
-                at = start;
-                rustix::fs::seek(from, SeekFrom::Hole(start)).unwrap_or(size)
-            }
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            // A file system that does not tell.
-            Err(_) => size,
-        };
-        at = copy_part(from, to, (at, end.max(at)))?;
-    }
-    rustix::fs::ftruncate(to, size)?;
-    Ok(size)
-}
-
-/// Copies the bytes from one place to another; gives where it ended, which is earlier if the file did.
-fn copy_part(from: &File, to: &File, (mut at, end): (u64, u64)) -> Result<u64, Errno> {
-    let mut buffer = Vec::new();
-    while at < end {
-        let most = usize::try_from(end - at).unwrap_or(1 << 30).min(1 << 30);
-        if buffer.is_empty() {
-            let (mut read, mut written) = (at, at);
-            match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {
-                Ok(0) => return Ok(end),
-                Ok(bytes) => {
-                    at += bytes as u64;
-                    continue;
-                }
-                Err(Errno::INTR) => continue,
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    buffer = vec![0; 128 << 10];
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let of = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        let room = buffer.len().min(most);
-        let length = from.read_at(buffer.get_mut(..room).unwrap_or_default(), at).map_err(of)?;
-        if length == 0 {
-            return Ok(end);
-        }
-        to.write_all_at(buffer.get(..length).unwrap_or_default(), at).map_err(of)?;
-        at += length as u64;
-    }
-    Ok(end)
 }

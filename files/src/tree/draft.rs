@@ -14,6 +14,7 @@ use farwire_protocol::streams::files::{How, What};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
+use super::content::copy_content;
 use super::{Place, Room, Stat, Tree};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
@@ -154,9 +155,9 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// So many bytes have been written to [`Self::file`] by somebody else.
-    pub fn wrote(&mut self, bytes: u64) {
-        self.room.begin(self.room.size() + bytes);
+    /// Makes its content that of another file, as that was when it was opened.
+    pub(super) fn copy(&mut self, from: &File, stat: &Stat) -> Result<u64, Failure> {
+        copy_content((from, stat), &self.file, (&self.place.path, &mut self.room))
     }
 
     fn fault(&self, error: &std::io::Error) -> Failure {

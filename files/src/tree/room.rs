@@ -37,6 +37,11 @@ impl<'a> Room<'a> {
         self.size = size;
     }
 
+    /// How many bytes are written at once at most, so that the disk is looked at often enough.
+    pub(crate) fn piece(&self) -> u64 {
+        if self.rules.spare > 0 { LOOK } else { 1 << 30 }
+    }
+
     /// Whether a file may have so many bytes.
     pub(crate) fn admits(&self, path: &Rel, size: u64) -> Result<(), Failure> {
         if size <= self.rules.largest {
@@ -62,5 +67,11 @@ impl<'a> Room<'a> {
         self.fits = self.fits.saturating_sub(more);
         self.size = size;
         Ok(())
+    }
+
+    /// Gives back what was taken and not written.
+    pub(crate) fn give_back(&mut self, bytes: u64) {
+        self.fits += bytes;
+        self.size = self.size.saturating_sub(bytes);
     }
 }

@@ -28,3 +28,81 @@ fn what_is_kept_free_stays_free_however_long_is_written() {
     drop(draft);
     assert_eq!(leftovers(&place.at("")), [""; 0]);
 }
+
+#[test]
+fn a_copy_has_the_limits_of_what_is_written() {
+    let place = Place::new();
+    fs::create_dir(place.at("dir")).unwrap();
+    fs::create_dir(place.at("other")).unwrap();
+    fs::write(place.at("dir/file"), [0; 11]).unwrap();
+    let largest = Rules { writable: true, largest: 10, ..Rules::default() };
+    let full = Rules { writable: true, spare: u64::MAX / 2, ..Rules::default() };
+    for (rules, expected) in [(largest, Kind::TooLarge), (full, Kind::DiskFull)] {
+        let tree = place.tree(rules);
+        for from in ["dir", "dir/file"] {
+            let paths = (&rel(from), &rel("copy"));
+            assert_eq!(kind(tree.copy(paths, false, true)), expected, "{from}");
+            assert_eq!(kind(tree.copy_over((paths.0, &rel("other")), true)), expected, "{from}");
+        }
+    }
+    assert_eq!(leftovers(&place.at("")), [""; 0]);
+    assert!(place.at("other").is_dir() && !place.at("copy").exists());
+}
+
+#[test]
+fn a_copy_of_much_leaves_free_what_is_kept_free() {
+    if !mounts::alone("room::a_copy_of_much_leaves_free_what_is_kept_free") {
+        return;
+    }
+    let place = Place::new();
+    let tree = keeps_free(&place);
+    fs::create_dir(place.at("dir")).unwrap();
+    for name in 0..3 {
+        fs::write(place.at(&format!("dir/{name}")), vec![1; 3 << 20]).unwrap();
+    }
+    assert_eq!(kind(tree.copy((&rel("dir"), &rel("copy")), false, true)), Kind::DiskFull);
+    assert_eq!(leftovers(&place.at("")), [""; 0]);
+    fs::remove_file(place.at("dir/2")).unwrap();
+    tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    assert!(free(&tree) >= 16 << 20);
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_the_old_content_and_nothing_else() {
+    if !mounts::alone("room::a_disk_that_is_full_leaves_the_old_content_and_nothing_else") {
+        return;
+    }
+    let place = Place::new();
+    mounts::small(&place.at(""), 1 << 20);
+    let tree = place.writable();
+    put(&tree, "file", b"old", Wanted::default()).unwrap();
+    let large = vec![1; 2 << 20];
+    assert_eq!(kind(put(&tree, "file", &large, Wanted::default())), Kind::DiskFull);
+    let transfer = Nonce([3; 16]);
+    let mut draft = tree.resume(&rel("file"), Wanted::default(), transfer).unwrap();
+    assert_eq!(kind(draft.write(&large)), Kind::DiskFull);
+    drop(draft);
+    fs::write(place.at("half"), vec![1; 600 << 10]).unwrap();
+    assert_eq!(kind(tree.copy((&rel("half"), &rel("file")), true, true)), Kind::DiskFull);
+    assert_eq!(read(&tree, "file").unwrap(), b"old");
+    assert_eq!(leftovers(&place.at("")), [""; 0]);
+}
+
+#[test]
+fn what_becomes_shorter_while_it_is_copied_is_no_copy() {
+    let place = Place::new();
+    fs::write(place.at("log"), vec![1; 100_000]).unwrap();
+    let tree = place.writable();
+    let (file, stat) = tree.open(&rel("log")).unwrap();
+    let copy = || {
+        let mut draft = tree.draft(&rel("copy"), Wanted::default()).unwrap();
+        draft.copy(&file, &stat)
+    };
+    let writer = fs::OpenOptions::new().write(true).open(place.at("log")).unwrap();
+    // As it was, with more at its end, and with less.
+    assert_eq!(copy().unwrap(), 100_000);
+    writer.set_len(200_000).unwrap();
+    assert_eq!(copy().unwrap(), 100_000);
+    writer.set_len(50_000).unwrap();
+    assert_eq!(kind(copy()), Kind::ChangedMeanwhile);
+}
