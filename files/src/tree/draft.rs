@@ -108,7 +108,7 @@ impl Tree {
     }
 
     /// Whether a file may be written here now. Gives what stands here.
-    fn admits(&self, place: &Place, wanted: &Wanted) -> Result<Option<Stat>, Failure> {
+    pub(super) fn admits(&self, place: &Place, wanted: &Wanted) -> Result<Option<Stat>, Failure> {
         let path = &place.path;
         let before = place.stat().map_err(|error| fault(path, error))?;
         match (&before, wanted.how) {

@@ -50,6 +50,24 @@ fn a_copy_has_the_limits_of_what_is_written() {
 }
 
 #[test]
+fn what_is_added_has_the_limits_of_what_is_written() {
+    let place = Place::new();
+    let largest = Rules { writable: true, largest: 10, ..Rules::default() };
+    let full = Rules { writable: true, spare: u64::MAX / 2, ..Rules::default() };
+    let add = |tree: &Tree, path: &str, content: &[u8]| {
+        tree.append(&rel(path), Wanted { how: How::Append, ..Wanted::default() }, content)
+    };
+    fs::write(place.at("full"), "x").unwrap();
+    assert_eq!(kind(add(&place.tree(full), "full", b"x")), Kind::DiskFull);
+    let tree = place.tree(largest);
+    assert_eq!(kind(add(&tree, "file", &[0; 11])), Kind::TooLarge);
+    add(&tree, "file", b"12345").unwrap();
+    add(&tree, "file", b"67890").unwrap();
+    assert_eq!(kind(add(&tree, "file", b"1")), Kind::TooLarge);
+    assert_eq!(read(&tree, "file").unwrap(), b"1234567890");
+}
+
+#[test]
 fn a_copy_of_much_leaves_free_what_is_kept_free() {
     if !mounts::alone("room::a_copy_of_much_leaves_free_what_is_kept_free") {
         return;
