@@ -341,7 +341,7 @@ impl Tree {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let dir = self.open_raw(&above, flags).map_err(|error| fault(path, error))?;
             let real = self.real(&dir, &Rel::ROOT)?.join(&name);
-            if self.rules.hidden.fit(&real) || name.starts_with(crate::path::HIDDEN) {
+            if self.rules.hidden.fit(&real) || crate::path::is_ours(&name) {
                 return Err(fault(path, Errno::NOENT));
             }
             if self.rules.kept.fit(&real) {

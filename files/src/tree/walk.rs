@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::{Stat, Tree};
 use crate::fault::fault;
-use crate::path::{HIDDEN, Rel};
+use crate::path::{HIDDEN, Rel, is_ours};
 
 /// What never became whole is removed once nobody has written to it for so many seconds.
 const STALE: i64 = 24 * 3600;
@@ -159,7 +159,7 @@ impl Listing<'_> {
             if name == b"." || name == b".." {
                 continue;
             }
-            if name.starts_with(HIDDEN) {
+            if is_ours(name) {
                 if self.tree.rules.writable {
                     sweep(self.handle.as_fd(), name);
                 }
