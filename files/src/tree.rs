@@ -110,11 +110,7 @@ impl Tree {
     /// The same, with this directory as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let root = self.open_at(path, flags).map_err(|error| fault(path, error))?;
-        let base = self.real(&root, path)?;
-        if self.rules.hidden.fit(&base) {
-            return Err(fault(path, Errno::NOENT));
-        }
+        let (root, base) = self.reach((path, path), flags)?;
         let lanes = self.lanes.clone();
         Ok(Self { base, lanes, ..Self::enter(root, self.rules.clone())? })
     }
@@ -179,8 +175,31 @@ impl Tree {
         Err(Errno::AGAIN)
     }
 
+    /// Resolves a path beneath the root, on the way to what was asked for. Gives where what it leads to really is, too, and refuses what the
+    /// rules hide there.
+    fn reach(&self, (path, asked): (&Rel, &Rel), flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
+        let mut tries = 1..TRIES;
+        loop {
+            let found = self.open_at(path, flags).map_err(|error| self.unfound(asked, error))?;
+            let real = match self.real(&found, path) {
+                // It was replaced while it was looked at: the path leads to something else now.
+                Err(_) if tries.next().is_some() => continue,
+                Err(_) => return Err(fault(asked, Errno::NOENT)),
+                Ok(real) => real,
+            };
+            if self.rules.hidden.fit(&real) && !path.is_root() {
+                return Err(fault(asked, Errno::NOENT));
+            }
+            return Ok((found, real));
+        }
+    }
+
     /// Where a directory or file that was found really is beneath the root that the rules were written
     /// for, if that matters to them; otherwise where it was asked for.
+    ///
+    /// # Errors
+    ///
+    /// `no_such_file` if it is no longer there.
     fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(self.base.join(asked.as_bytes()));
@@ -190,14 +209,28 @@ impl Tree {
             let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
             std::fs::read_link(link).map(|path| path.into_os_string().into_vec())
         };
-        let (root, found) =
+        let (root, at) =
             (place(&self.root).map_err(|_| gone())?, place(found).map_err(|_| gone())?);
         let root = if root == b"/" { &[][..] } else { &root[..] };
-        match found.strip_prefix(root) {
-            Some([]) => Ok(self.base.clone()),
-            Some([b'/', rest @ ..]) => Ok(self.base.join(rest)),
-            // It was moved out of the root, or removed, while it was looked at.
-            _ => Err(gone()),
+        let real = match at.strip_prefix(root) {
+            Some([]) => return Ok(self.base.clone()),
+            Some([b'/', rest @ ..]) => rest,
+            // It was moved out of the root while it was looked at.
+            _ => return Err(gone()),
+        };
+        // So says the kernel of what has lost its name, and it may as well be the name.
+        if real.ends_with(b" (deleted)") && !self.stands_at(real, found) {
+            return Err(gone());
+        }
+        Ok(self.base.join(real))
+    }
+
+    /// Whether this is what stands at a path.
+    fn stands_at(&self, path: &[u8], found: &OwnedFd) -> bool {
+        let Ok(there) = self.open_raw(path, OFlags::PATH | OFlags::NOFOLLOW) else { return false };
+        match (rustix::fs::fstat(&there), rustix::fs::fstat(found)) {
+            (Ok(there), Ok(found)) => (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino),
+            _ => false,
         }
     }
 
@@ -219,10 +252,7 @@ impl Tree {
     /// Finds what a path leads to, through links that stay beneath the root.
     pub(crate) fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
         self.shown(path)?;
-        let found = self.open_at(path, OFlags::PATH).map_err(|error| self.unfound(path, error))?;
-        if self.rules.hidden.fit(&self.real(&found, path)?) && !path.is_root() {
-            return Err(fault(path, Errno::NOENT));
-        }
+        let (found, _) = self.reach((path, path), OFlags::PATH)?;
         let stat = rustix::fs::fstat(&found).map_err(|error| fault(path, error))?;
         Ok((found, Stat::new(&stat)))
     }
@@ -251,15 +281,12 @@ impl Tree {
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        let (file, _) = self.reach((path, path), flags)?;
         // What was found may have been replaced meanwhile.
         let stat = rustix::fs::fstat(&file).map_err(|error| fault(path, error))?;
         let stat = Stat::new(&stat);
         if stat.what != What::File {
             return Err(fault(path, Errno::NXIO));
-        }
-        if self.rules.hidden.fit(&self.real(&file, path)?) {
-            return Err(fault(path, Errno::NOENT));
         }
         Ok((file.into(), stat))
     }
@@ -269,10 +296,9 @@ impl Tree {
         self.shown(path)?;
         let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let dir = self.open_at(&above, flags).map_err(|error| self.unfound(path, error))?;
+        let (dir, real) = self.reach((&above, path), flags)?;
         let place = Place { dir, name: name.to_vec(), path: path.clone() };
-        let real = self.real(&place.dir, &above)?.join(&place.name);
-        if self.rules.hidden.fit(&real) {
+        if self.rules.hidden.fit(&real.join(name)) {
             return Err(fault(path, Errno::NOENT));
         }
         Ok(place)

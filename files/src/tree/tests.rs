@@ -17,6 +17,7 @@ use super::*;
 use crate::rules::Patterns;
 
 mod mounts;
+mod owner;
 mod room;
 
 /// A root with a secret beside it.
@@ -480,39 +481,6 @@ fn a_swap_while_it_is_looked_at_leads_nowhere() {
     let outside: Vec<_> = fs::read_dir(place.scratch.path().join("outside")).unwrap().collect();
     assert_eq!(outside.len(), 1, "something was made outside");
     assert_eq!(fs::read(place.scratch.path().join("outside/file")).unwrap(), b"secret");
-}
-
-#[test]
-fn a_directory_does_not_take_away_or_become_what_the_owner_keeps() {
-    let place = Place::new();
-    fs::create_dir_all(place.at("docs/private")).unwrap();
-    fs::write(place.at("docs/private/x"), "hidden").unwrap();
-    fs::create_dir_all(place.at(".config/git")).unwrap();
-    fs::create_dir_all(place.at("new/systemd")).unwrap();
-    fs::write(place.at("new/systemd/unit"), "bad").unwrap();
-    fs::write(place.at("file"), "file").unwrap();
-    let patterns = |text: &str| Patterns::new(&[text.to_owned()]).unwrap();
-    let (hidden, kept) = (patterns("docs/private"), patterns("/.config/systemd"));
-    let tree = place.tree(Rules { writable: true, hidden, kept, ..Rules::default() });
-    let (new, docs, file) = (rel("new"), rel("docs"), rel("file"));
-    // What is replaced holds something hidden.
-    for from in [&new, &file] {
-        assert_eq!(kind(tree.rename(from, &docs, true)), Kind::ReadOnly);
-        assert_eq!(kind(tree.copy_over((from, &docs), true)), Kind::ReadOnly);
-    }
-    assert_eq!(kind(tree.copy_shallow((&new, &docs), true)), Kind::ReadOnly);
-    assert_eq!(fs::read(place.at("docs/private/x")).unwrap(), b"hidden");
-    // What comes would be trusted there.
-    let config = rel(".config");
-    assert_eq!(kind(tree.rename(&new, &config, true)), Kind::ReadOnly);
-    assert_eq!(kind(tree.copy((&new, &config), true, true)), Kind::ReadOnly);
-    fs::remove_dir_all(place.at(".config")).unwrap();
-    assert_eq!(kind(tree.rename(&new, &config, false)), Kind::ReadOnly);
-    assert_eq!(kind(tree.copy((&new, &config), false, true)), Kind::ReadOnly);
-    assert!(!place.at(".config").exists() && place.at("new/systemd/unit").exists());
-    tree.rename(&new, &rel("elsewhere"), false).unwrap();
-    assert_eq!(leftovers(&place.at("")), Vec::<String>::new());
-    place.untouched();
 }
 
 #[test]

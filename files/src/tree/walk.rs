@@ -71,11 +71,7 @@ impl Tree {
             self.found(path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let handle = self.open_at(path, flags).map_err(|error| fault(path, error))?;
-        let real = self.real(&handle, path)?;
-        if self.rules.hidden.fit(&real) && !path.is_root() {
-            return Err(fault(path, Errno::NOENT));
-        }
+        let (handle, real) = self.reach((path, path), flags)?;
         self.listing(handle, real).map_err(|error| fault(path, error))
     }
 
