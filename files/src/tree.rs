@@ -37,7 +37,7 @@ pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
 pub(crate) use self::room::Room;
 pub use self::stat::Stat;
-pub use self::walk::{Listed, Listing, OwnListing, Visit, Visited, open_in};
+pub use self::walk::{Handle, Listed, Listing, OwnListing, Visit, Visited, open_in};
 
 use crate::fault::fault;
 use crate::path::Rel;
@@ -60,7 +60,6 @@ pub struct Tree {
     base: Rel,
     rules: Rules,
     resolve: ResolveFlags,
-    device: u64,
     /// Shared by all trees of a root.
     lanes: Arc<[Mutex<()>; LANES]>,
 }
@@ -102,9 +101,8 @@ impl Tree {
                 ));
             }
         }
-        let stat = rustix::fs::fstat(&root).map_err(|error| fault(&Rel::ROOT, error))?;
         let lanes = Arc::new([const { Mutex::new(()) }; LANES]);
-        Ok(Self { root, base: Rel::ROOT, rules, resolve, device: stat.st_dev, lanes })
+        Ok(Self { root, base: Rel::ROOT, rules, resolve, lanes })
     }
 
     /// The same, with this directory as the root.
@@ -135,7 +133,6 @@ impl Tree {
             base: self.base.clone(),
             rules: self.rules.clone(),
             resolve: self.resolve,
-            device: self.device,
             lanes: self.lanes.clone(),
         })
     }

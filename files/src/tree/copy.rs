@@ -164,7 +164,9 @@ impl Tree {
                             copied.files += 1;
                         }
                         Err(Errno::NOENT) => {}
-                        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => copied.skipped += 1,
+                        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::XDEV) => {
+                            copied.skipped += 1;
+                        }
                         Err(error) => return Err(failed(error)),
                     },
                     What::Directory if depth < DEPTH_LIMIT => {
@@ -358,7 +360,7 @@ impl Tree {
     }
 
     /// Whether the rules hide or keep this very path.
-    fn is_the_owners(&self, real: &Rel) -> bool {
+    pub(super) fn is_the_owners(&self, real: &Rel) -> bool {
         let path = real.as_bytes();
         self.rules.hidden.fits_itself(path) || self.rules.kept.fits_itself(path)
     }

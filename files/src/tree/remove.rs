@@ -4,10 +4,11 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::What;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::draft::changed;
+use super::walk::step;
 use super::{Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
@@ -48,7 +49,7 @@ impl Tree {
         if recursive {
             let (above, _) = place.path.split().unwrap_or_default();
             let real = self.real(&place.dir, &above)?.join(&place.name);
-            self.empty(place.dir.as_fd(), &place.name, (stat.device, &real)).map_err(failed)?;
+            self.empty(place.dir.as_fd(), &place.name, &real).map_err(failed)?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
@@ -63,53 +64,58 @@ impl Tree {
     }
 
     /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
-    /// around it. Goes down by handles, follows no link and enters no other file system.
-    fn empty(
-        &self,
-        above: BorrowedFd<'_>,
-        name: &[u8],
-        (device, real): (u64, &Rel),
-    ) -> Result<(), Errno> {
+    /// around it. Goes down by handles, follows no link and enters nothing that is mounted.
+    fn empty(&self, above: BorrowedFd<'_>, name: &[u8], real: &Rel) -> Result<(), Errno> {
         if real.names().count() > DEEP {
             return Err(Errno::NAMETOOLONG);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(above, name, flags, Mode::empty())?;
-        if rustix::fs::fstat(&dir)?.st_dev != device {
-            return Err(Errno::NODEV);
-        }
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(name.to_vec());
-            }
-        }
-        for name in names {
-            let real = real.join(&name);
-            if self.rules.hidden.fit(&real) || self.rules.kept.fit(&real) {
-                continue;
-            }
-            match rustix::fs::unlinkat(&dir, &name[..], AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(error) => return Err(error),
-            }
-            self.empty(dir.as_fd(), &name, (device, &real))?;
-            match rustix::fs::unlinkat(&dir, &name[..], AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error),
-            }
+        let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false);
+        let dir = dir.map_err(|error| if error == Errno::XDEV { Errno::NODEV } else { error })?;
+        let mut names = Dir::new(dir)?;
+        // What is removed while it is read may have a file system pass over something else.
+        while self.pass(&mut names, real)? {
+            names.rewind();
         }
         Ok(())
+    }
+
+    /// Reads a directory through once, and removes what it finds. Says whether there was something.
+    fn pass(&self, names: &mut Dir, real: &Rel) -> Result<bool, Errno> {
+        let mut removed = false;
+        while let Some(entry) = names.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let real = real.join(name);
+            if name == b"." || name == b".." || self.is_the_owners(&real) {
+                continue;
+            }
+            let dir = names.fd()?;
+            match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+                Ok(()) => {
+                    removed = true;
+                    continue;
+                }
+                Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                // Something is mounted there.
+                Err(Errno::BUSY) => return Err(Errno::NODEV),
+                Err(error) => return Err(error),
+            }
+            self.empty(dir, name, &real)?;
+            match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+                Ok(()) => removed = true,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
     }
 
     /// Removes our own unfinished files from a directory.
     fn sweep(&self, place: &Place) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty())?;
-        for entry in rustix::fs::Dir::read_from(&dir)? {
+        for entry in Dir::read_from(&dir)? {
             super::walk::sweep(dir.as_fd(), entry?.file_name().to_bytes());
         }
         Ok(())

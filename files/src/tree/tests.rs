@@ -135,6 +135,20 @@ fn removing_a_link_removes_the_link() {
 }
 
 #[test]
+fn a_large_directory_is_removed_but_for_what_is_hidden() {
+    let place = Place::new();
+    fs::create_dir(place.at("dir")).unwrap();
+    for name in 0..5_000 {
+        fs::write(place.at(&format!("dir/{name}")), "").unwrap();
+    }
+    fs::write(place.at("dir/.env"), "key").unwrap();
+    let hidden = Patterns::new(&[".env".to_owned()]).unwrap();
+    let tree = place.tree(Rules { writable: true, hidden, ..Rules::default() });
+    assert_eq!(kind(tree.remove(&rel("dir"), true, None)), Kind::DirectoryNotEmpty);
+    assert_eq!(fs::read_dir(place.at("dir")).unwrap().count(), 1);
+}
+
+#[test]
 fn links_that_stay_inside_are_followed_and_written_through() {
     let place = Place::new();
     fs::create_dir_all(place.at("a/b")).unwrap();

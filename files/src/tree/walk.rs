@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Stat, Tree};
@@ -24,7 +24,7 @@ const ABREAST: usize = 8;
 pub struct Listing<'a> {
     tree: &'a Tree,
     dir: Dir,
-    handle: Arc<OwnedFd>,
+    handle: Arc<Handle>,
     /// Where it really is, as the rules see it.
     real: Rel,
 }
@@ -33,7 +33,7 @@ pub struct Listing<'a> {
 #[derive(Debug)]
 pub struct OwnListing {
     tree: Arc<Tree>,
-    parts: Option<(Dir, Arc<OwnedFd>, Rel)>,
+    parts: Option<(Dir, Arc<Handle>, Rel)>,
 }
 
 impl OwnListing {
@@ -83,7 +83,8 @@ impl Tree {
 
     pub(super) fn listing(&self, handle: OwnedFd, real: Rel) -> Result<Listing<'_>, Errno> {
         let dir = Dir::read_from(&handle)?;
-        Ok(Listing { tree: self, dir, handle: Arc::new(handle), real })
+        let handle = Arc::new(Handle { directory: handle, mounts: self.rules.mounts });
+        Ok(Listing { tree: self, dir, handle, real })
     }
 
     /// Goes through all that is beneath a directory, and follows no link.
@@ -157,7 +158,7 @@ impl Listing<'_> {
             }
             if is_ours(name) {
                 if self.tree.rules.writable {
-                    sweep(self.handle.as_fd(), name);
+                    sweep(self.handle.directory.as_fd(), name);
                 }
                 continue;
             }
@@ -177,7 +178,7 @@ impl Listing<'_> {
 
     /// What stands under a name of this directory: of a link, the link.
     pub fn stat(&self, name: &[u8]) -> Option<Stat> {
-        let stat = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW);
         stat.ok().map(|stat| Stat::new(&stat))
     }
 
@@ -187,32 +188,64 @@ impl Listing<'_> {
     }
 
     /// The directory itself, for [`open_in`].
-    pub fn handle(&self) -> Arc<OwnedFd> {
+    pub fn handle(&self) -> Arc<Handle> {
         self.handle.clone()
     }
 
     /// Copies what users have said of this directory to another. A file system without attributes has
     /// none to copy.
     pub(super) fn copy_attributes(&self, to: &OwnedFd) {
-        let _ = super::draft::copy_attributes(&self.handle, to);
+        let _ = super::draft::copy_attributes(&self.handle.directory, to);
     }
 
-    /// A directory in this one: `None` where the rules end at another file system.
+    /// A directory in this one: `None` where the rules end at what is mounted.
     pub(super) fn down(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?;
-        if !self.tree.rules.mounts && rustix::fs::fstat(&handle)?.st_dev != self.tree.device {
-            return Ok(None);
-        }
+        let handle = match self.handle.open(name, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::XDEV) => return Ok(None),
+            handle => handle?,
+        };
         self.tree.listing(handle, self.real.join(name)).map(Some)
     }
 }
 
+/// A directory that was walked to.
+#[derive(Debug)]
+pub struct Handle {
+    directory: OwnedFd,
+    /// Whether what is mounted in it is part of it.
+    mounts: bool,
+}
+
+impl Handle {
+    /// Opens what stands under a name, and no link.
+    fn open(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        step(self.directory.as_fd(), name, flags, self.mounts)
+    }
+}
+
+/// Opens what stands under a name of a directory, and no link. Where mounts are not entered, `XDEV` is what
+/// tells of one: its device may be the same.
+pub(super) fn step(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    flags: OFlags,
+    mounts: bool,
+) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let within = if mounts { ResolveFlags::empty() } else { ResolveFlags::NO_XDEV };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | within;
+    for _ in 0..super::TRIES {
+        match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 /// Opens a regular file of a directory that was walked to, and no link.
-pub fn open_in(directory: &OwnedFd, name: &[u8]) -> Result<std::fs::File, Errno> {
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+pub fn open_in(directory: &Handle, name: &[u8]) -> Result<std::fs::File, Errno> {
+    let file = directory.open(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
         FileType::RegularFile => Ok(file.into()),
         _ => Err(Errno::NXIO),

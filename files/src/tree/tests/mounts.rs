@@ -1,8 +1,9 @@
 //! File systems of our own, in a process that alone sees them: nothing is left of them when it ends.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Command;
+
+use super::*;
 
 /// Says to a process that it is the one that sees its own mounts.
 const INSIDE: &str = "FARWIRE_TEST_MOUNTS";
@@ -38,4 +39,59 @@ pub(super) fn small(at: &Path, bytes: u64) {
     let size = format!("size={bytes}");
     let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "small"]).arg(at).status();
     assert!(done.unwrap().success());
+}
+
+fn bind(from: &Path, to: &Path) {
+    assert!(Command::new("mount").arg("--bind").args([from, to]).status().unwrap().success());
+}
+
+/// A root in which a directory and a file of the same device are mounted a second time.
+fn mounted() -> Place {
+    let place = Place::new();
+    let outside = place.scratch.path().join("outside");
+    fs::create_dir_all(outside.join("deep")).unwrap();
+    fs::write(outside.join("deep/file"), "mounted").unwrap();
+    fs::create_dir_all(place.at("dir/mounted")).unwrap();
+    fs::write(place.at("dir/file"), "x").unwrap();
+    bind(&outside, &place.at("dir/mounted"));
+    bind(&outside.join("deep/file"), &place.at("dir/file"));
+    place
+}
+
+#[test]
+fn what_is_mounted_is_left_out_though_it_has_the_same_device() {
+    if !alone("mounts::what_is_mounted_is_left_out_though_it_has_the_same_device") {
+        return;
+    }
+    let place = mounted();
+    let seen = |tree: &Tree| {
+        let mut files = Vec::new();
+        tree.walk(&Rel::ROOT, 9, &mut |visited| {
+            if visited.listing.open(&visited.listed.name).is_ok() {
+                files.push(visited.at.clone());
+            }
+            Ok(true)
+        })
+        .unwrap();
+        files.sort();
+        files
+    };
+    assert_eq!(seen(&place.writable()), [rel("dir/file"), rel("dir/mounted/deep/file")]);
+    let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
+    assert_eq!(seen(&tree), []);
+    tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_mounted_is_not_removed_with_what_is_around_it() {
+    if !alone("mounts::what_is_mounted_is_not_removed_with_what_is_around_it") {
+        return;
+    }
+    let place = mounted();
+    let tree = place.writable();
+    for path in ["dir", "dir/mounted"] {
+        assert_eq!(kind(tree.remove(&rel(path), true, None)), Kind::OutsideRoot, "{path}");
+    }
+    assert_eq!(fs::read(place.at("dir/mounted/deep/file")).unwrap(), b"mounted");
 }
