@@ -16,16 +16,18 @@ mod attribute;
 mod content;
 mod copy;
 mod draft;
+mod lanes;
+mod owner;
 mod remove;
+mod rename;
 mod room;
 mod stat;
 mod walk;
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{PATH_LIMIT, What};
@@ -35,7 +37,8 @@ use rustix::io::Errno;
 pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
-pub(crate) use self::room::Room;
+use self::lanes::Order;
+use self::room::Room;
 pub use self::stat::Stat;
 pub use self::walk::{Handle, Listed, Listing, OwnListing, Visit, Visited, open_in};
 
@@ -49,9 +52,6 @@ const TRIES: usize = 32;
 /// So many links are followed one after another at the end of a path that is written to.
 const LINKS: usize = 40;
 
-/// Changes to names that fall into one of these wait for each other.
-const LANES: usize = 64;
-
 /// A directory, and what is beneath it.
 #[derive(Debug)]
 pub struct Tree {
@@ -60,8 +60,7 @@ pub struct Tree {
     base: Rel,
     rules: Rules,
     resolve: ResolveFlags,
-    /// Shared by all trees of a root.
-    lanes: Arc<[Mutex<()>; LANES]>,
+    order: Arc<Order>,
 }
 
 /// One name in a directory that was found beneath the root.
@@ -101,16 +100,15 @@ impl Tree {
                 ));
             }
         }
-        let lanes = Arc::new([const { Mutex::new(()) }; LANES]);
-        Ok(Self { root, base: Rel::ROOT, rules, resolve, lanes })
+        Ok(Self { root, base: Rel::ROOT, rules, resolve, order: Arc::new(Order::new()) })
     }
 
     /// The same, with this directory as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let (root, base) = self.reach((path, path), flags)?;
-        let lanes = self.lanes.clone();
-        Ok(Self { base, lanes, ..Self::enter(root, self.rules.clone())? })
+        let order = self.order.clone();
+        Ok(Self { base, order, ..Self::enter(root, self.rules.clone())? })
     }
 
     /// A path of this tree, from the root that the rules were written for.
@@ -133,7 +131,7 @@ impl Tree {
             base: self.base.clone(),
             rules: self.rules.clone(),
             resolve: self.resolve,
-            lanes: self.lanes.clone(),
+            order: self.order.clone(),
         })
     }
 
@@ -201,25 +199,27 @@ impl Tree {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(self.base.join(asked.as_bytes()));
         }
-        let gone = || fault(asked, Errno::NOENT);
+        let place = self.location(found).ok().flatten();
+        // It was moved out of the root, or removed, while it was looked at.
+        place.ok_or_else(|| fault(asked, Errno::NOENT))
+    }
+
+    /// Where something is beneath the root that the rules were written for: `None` if it is not.
+    fn location(&self, found: &OwnedFd) -> std::io::Result<Option<Rel>> {
         let place = |fd: &OwnedFd| {
             let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
             std::fs::read_link(link).map(|path| path.into_os_string().into_vec())
         };
-        let (root, at) =
-            (place(&self.root).map_err(|_| gone())?, place(found).map_err(|_| gone())?);
+        let (root, at) = (place(&self.root)?, place(found)?);
         let root = if root == b"/" { &[][..] } else { &root[..] };
         let real = match at.strip_prefix(root) {
-            Some([]) => return Ok(self.base.clone()),
+            Some([]) => return Ok(Some(self.base.clone())),
             Some([b'/', rest @ ..]) => rest,
-            // It was moved out of the root while it was looked at.
-            _ => return Err(gone()),
+            _ => return Ok(None),
         };
         // So says the kernel of what has lost its name, and it may as well be the name.
-        if real.ends_with(b" (deleted)") && !self.stands_at(real, found) {
-            return Err(gone());
-        }
-        Ok(self.base.join(real))
+        let removed = real.ends_with(b" (deleted)") && !self.stands_at(real, found);
+        Ok((!removed).then(|| self.base.join(real)))
     }
 
     /// Whether this is what stands at a path.
@@ -319,9 +319,7 @@ impl Tree {
     }
 
     fn may_be_changed(&self, place: &Place) -> Result<(), Failure> {
-        let (above, _) = place.path.split().ok_or_else(|| root_stays(&place.path))?;
-        let real = self.real(&place.dir, &above)?.join(&place.name);
-        match self.rules.kept.fit(&real) {
+        match self.rules.kept.fit(&self.real_of(place)?) {
             true => {
                 let text =
                     format!("{} is kept from changes, as other programs trust it", place.path);
@@ -329,6 +327,12 @@ impl Tree {
             }
             false => Ok(()),
         }
+    }
+
+    /// Where a place really is, as the rules see it.
+    fn real_of(&self, place: &Place) -> Result<Rel, Failure> {
+        let (above, _) = place.path.split().ok_or_else(|| root_stays(&place.path))?;
+        Ok(self.real(&place.dir, &above)?.join(&place.name))
     }
 
     /// The place at the end of the links, if the path ends in some: what is written there is found again
@@ -379,6 +383,7 @@ impl Tree {
     /// Makes a directory.
     pub fn make_directory(&self, path: &Rel) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
+        let _settled = self.settled(&[&place])?;
         let mode = Mode::from_raw_mode(0o777);
         rustix::fs::mkdirat(&place.dir, &place.name[..], mode).map_err(|error| fault(path, error))
     }
@@ -402,16 +407,6 @@ impl Tree {
             Err(failure) if failure.kind == Kind::FileExists => Ok(()),
             other => other,
         }
-    }
-
-    /// Changes of one name wait for each other: what is checked is still so when it is done, unless
-    /// somebody outside does it.
-    pub(crate) fn lane(&self, place: &Place) -> MutexGuard<'_, ()> {
-        let mut hasher = DefaultHasher::new();
-        let inode = rustix::fs::fstat(&place.dir).map(|stat| stat.st_ino).unwrap_or_default();
-        (inode, &place.name).hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
-        self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes the file system has, and how many of them are free for us.

@@ -221,9 +221,10 @@ impl Draft<'_> {
             How::Put | How::Replace | How::Append => RenameFlags::empty(),
         };
         let (dir, to) = (&self.place.dir, &self.place.name[..]);
+        let settled = tree.settled(&[&self.place])?;
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
-        drop(lane);
+        drop((settled, lane));
         let stat = rustix::fs::fstat(&self.file).map_err(failed)?;
         Ok(Stat::new(&stat))
     }
@@ -316,12 +317,21 @@ pub(super) fn rename(
 
 /// A name that nobody has.
 pub(super) fn temporary() -> Result<Vec<u8>, Failure> {
+    random(b"tmp-")
+}
+
+/// One for what is to come back, unless what replaces it arrives.
+pub(super) fn set_aside() -> Result<Vec<u8>, Failure> {
+    random(b"was-")
+}
+
+fn random(kind: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| {
         Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
     })?;
     let mut name = HIDDEN.to_vec();
-    name.extend_from_slice(b"tmp-");
+    name.extend_from_slice(kind);
     name.extend_from_slice(data_encoding::HEXLOWER.encode(&random).as_bytes());
     Ok(name)
 }

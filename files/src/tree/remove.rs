@@ -31,7 +31,12 @@ impl Tree {
         if revision.is_some_and(|expected| expected != stat.revision) {
             return Err(changed(path));
         }
-        self.remove_at(&place, &stat, recursive)
+        if stat.what == What::Directory && recursive {
+            // Where it is, is looked at on each level: much may be beneath it.
+            return self.remove_at(&place, &stat, true);
+        }
+        let _settled = self.settled(&[&place])?;
+        self.remove_at(&place, &stat, false)
     }
 
     /// Removes what stands at a place.
@@ -47,8 +52,7 @@ impl Tree {
                 .map_err(failed);
         }
         if recursive {
-            let (above, _) = place.path.split().unwrap_or_default();
-            let real = self.real(&place.dir, &above)?.join(&place.name);
+            let real = self.real_of(place)?;
             self.empty(place.dir.as_fd(), &place.name, &real).map_err(failed)?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
@@ -71,6 +75,12 @@ impl Tree {
         }
         let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false);
         let dir = dir.map_err(|error| if error == Errno::XDEV { Errno::NODEV } else { error })?;
+        let real = match self.location(&dir) {
+            // It may have been moved since.
+            Ok(now) if self.has_an_owner() => &now.ok_or(Errno::NOENT)?,
+            Err(_) if self.has_an_owner() => return Err(Errno::NOENT),
+            _ => real,
+        };
         let mut names = Dir::new(dir)?;
         // What is removed while it is read may have a file system pass over something else.
         while self.pass(&mut names, real)? {

@@ -198,6 +198,11 @@ impl Listing<'_> {
         let _ = super::draft::copy_attributes(&self.handle.directory, to);
     }
 
+    /// Where it really is, if that can be known.
+    pub(super) fn location(&self) -> Option<Rel> {
+        self.tree.location(&self.handle.directory).ok().flatten()
+    }
+
     /// A directory in this one: `None` where the rules end at what is mounted.
     pub(super) fn down(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
         let handle = match self.handle.open(name, OFlags::RDONLY | OFlags::DIRECTORY) {

@@ -77,3 +77,52 @@ fn what_is_replaced_all_the_time_is_always_there() {
         assert!(read.iter().all(|read| read.as_deref() == Ok(b"content")));
     });
 }
+
+#[test]
+fn a_directory_that_cannot_be_looked_through_stays_where_it_is() {
+    let place = Place::new();
+    let deep = "d/".repeat(farwire_protocol::streams::files::DEPTH_LIMIT + 2);
+    fs::create_dir_all(place.at(&format!("a/{deep}"))).unwrap();
+    fs::write(place.at(&format!("a/{deep}.env")), "key").unwrap();
+    let tree = place.tree(Rules { writable: true, hidden: patterns(".env"), ..Rules::default() });
+    let below = "a".to_owned() + &"/d".repeat(9);
+    assert_eq!(kind(tree.rename(&rel("a"), &rel("b"), false)), Kind::ReadOnly);
+    assert_eq!(kind(tree.rename(&rel(&below), &rel("b"), false)), Kind::ReadOnly);
+}
+
+#[test]
+fn what_is_around_something_hidden_stays_where_it_is() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("a/b/secret")).unwrap();
+    fs::write(place.at("a/b/secret/key"), "key").unwrap();
+    fs::create_dir(place.at("empty")).unwrap();
+    symlink("a", place.at("alias")).unwrap();
+    let hidden = patterns("a/b/secret");
+    let tree = place.tree(Rules { writable: true, hidden, ..Rules::default() });
+    for from in ["a", "a/b", "alias/b"] {
+        assert_eq!(kind(tree.rename(&rel(from), &rel("seen"), false)), Kind::ReadOnly, "{from}");
+        assert_eq!(kind(tree.rename(&rel("empty"), &rel(from), true)), Kind::ReadOnly, "{from}");
+        assert_eq!(kind(tree.remove(&rel(from), true, None)), Kind::DirectoryNotEmpty, "{from}");
+    }
+    tree.copy((&rel("alias/b"), &rel("seen")), false, true).unwrap();
+    assert_eq!(fs::read_dir(place.at("seen")).unwrap().count(), 0);
+    assert_eq!(fs::read(place.at("a/b/secret/key")).unwrap(), b"key");
+}
+
+#[test]
+fn a_directory_does_not_replace_what_it_is_in_by_way_of_a_link() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("a/b/c")).unwrap();
+    fs::write(place.at("a/file"), "x").unwrap();
+    symlink("a/b", place.at("link")).unwrap();
+    let tree = place.writable();
+    for (from, to) in [("link/c", "a"), ("a", "link/c")] {
+        let (from, to) = (rel(from), rel(to));
+        assert_eq!(kind(tree.rename(&from, &to, true)), Kind::InvalidArgument);
+        assert_eq!(kind(tree.copy((&from, &to), true, true)), Kind::InvalidArgument);
+    }
+    fs::write(place.at("a/b/c/file"), "x").unwrap();
+    let inside = tree.copy_over((&rel("link/c/file"), &rel("a")), true);
+    assert_eq!(kind(inside), Kind::InvalidArgument);
+    assert!(place.at("a/b/c/file").exists() && place.at("a/file").exists());
+}
