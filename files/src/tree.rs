@@ -22,6 +22,7 @@ mod remove;
 mod rename;
 mod room;
 mod stat;
+mod sweep;
 mod walk;
 
 use std::fs::File;

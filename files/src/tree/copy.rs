@@ -1,5 +1,7 @@
 //! Copying. What is replaced stays until what replaces it is whole.
 
+use std::os::fd::AsFd as _;
+
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
 use rustix::fs::{Mode, OFlags};
@@ -9,6 +11,7 @@ use super::content::copy_one;
 use super::draft::{changed, copy_attributes};
 use super::owner::owners;
 use super::rename::{apart, put};
+use super::sweep::hold;
 use super::{Listing, Place, Room, Stat, Tree, Wanted};
 use crate::fault::fault;
 use crate::path::Rel;
@@ -142,6 +145,9 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
             .map_err(failed)?;
+        // A second descriptor of it, as it is let go of when it is full.
+        let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
+        hold(held.as_fd());
         let (mut copied, mut room) = (Copied::default(), Room::new(&self.rules, 0));
         let mut waiting = vec![(from, (top, real), mode, 1)];
         while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::What;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, OFlags};
 use rustix::io::Errno;
 
 use super::draft::changed;
@@ -58,7 +58,7 @@ impl Tree {
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
                 // What is left of files that never became whole is nobody's.
-                self.sweep(place).map_err(failed)?;
+                self.sweep_all(place).map_err(failed)?;
                 rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR).map_err(
                     |error| failed(if error == Errno::EXIST { Errno::NOTEMPTY } else { error }),
                 )
@@ -69,7 +69,12 @@ impl Tree {
 
     /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
     /// around it. Goes down by handles, follows no link and enters nothing that is mounted.
-    fn empty(&self, above: BorrowedFd<'_>, name: &[u8], real: &Rel) -> Result<(), Errno> {
+    pub(super) fn empty(
+        &self,
+        above: BorrowedFd<'_>,
+        name: &[u8],
+        real: &Rel,
+    ) -> Result<(), Errno> {
         if real.names().count() > DEEP {
             return Err(Errno::NAMETOOLONG);
         }
@@ -119,15 +124,5 @@ impl Tree {
             }
         }
         Ok(removed)
-    }
-
-    /// Removes our own unfinished files from a directory.
-    fn sweep(&self, place: &Place) -> Result<(), Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty())?;
-        for entry in Dir::read_from(&dir)? {
-            super::walk::sweep(dir.as_fd(), entry?.file_name().to_bytes());
-        }
-        Ok(())
     }
 }

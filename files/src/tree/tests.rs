@@ -20,6 +20,7 @@ mod lanes;
 mod mounts;
 mod owner;
 mod room;
+mod sweep;
 
 /// A root with a secret beside it.
 struct Place {
@@ -496,16 +497,4 @@ fn a_swap_while_it_is_looked_at_leads_nowhere() {
     let outside: Vec<_> = fs::read_dir(place.scratch.path().join("outside")).unwrap().collect();
     assert_eq!(outside.len(), 1, "something was made outside");
     assert_eq!(fs::read(place.scratch.path().join("outside/file")).unwrap(), b"secret");
-}
-
-#[test]
-fn a_listing_does_not_sweep_up_what_is_about_to_get_its_name() {
-    let place = Place::new();
-    let tree = place.writable();
-    let wanted = Wanted { modified: Some(1), ..Wanted::default() };
-    let mut draft = tree.draft(&rel("old"), wanted).unwrap();
-    draft.write(b"content").unwrap();
-    let listed = |_: Option<&Stat>, _| tree.walk(&Rel::ROOT, 1, &mut |_| Ok(true)).map(drop);
-    draft.commit_with(listed).unwrap();
-    assert_eq!(read(&tree, "old").unwrap(), b"content");
 }

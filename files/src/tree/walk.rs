@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
@@ -11,10 +12,7 @@ use rustix::io::Errno;
 
 use super::{Stat, Tree};
 use crate::fault::fault;
-use crate::path::{HIDDEN, Rel, is_ours};
-
-/// What never became whole is removed once nobody has written to it for so many seconds.
-const STALE: i64 = 24 * 3600;
+use crate::path::{Rel, is_ours};
 
 /// So many directories beside each other are open during a walk.
 const ABREAST: usize = 8;
@@ -158,7 +156,8 @@ impl Listing<'_> {
             }
             if is_ours(name) {
                 if self.tree.rules.writable {
-                    sweep(self.handle.directory.as_fd(), name);
+                    let dir = self.handle.directory.as_fd();
+                    self.tree.sweep(dir, (&self.real, name), SystemTime::now());
                 }
                 continue;
             }
@@ -254,21 +253,5 @@ pub fn open_in(directory: &Handle, name: &[u8]) -> Result<std::fs::File, Errno> 
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
         FileType::RegularFile => Ok(file.into()),
         _ => Err(Errno::NXIO),
-    }
-}
-
-/// Removes an unfinished file that nobody has written to for long.
-pub(super) fn sweep(dir: BorrowedFd<'_>, name: &[u8]) {
-    if !name.starts_with(HIDDEN) {
-        return;
-    }
-    let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    // Not the time of its content: that is given to it before it has its name.
-    let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(stat.st_ctime);
-    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && age > STALE {
-        // Somebody else may have done it.
-        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
     }
 }
