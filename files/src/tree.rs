@@ -429,6 +429,17 @@ impl Place {
             Err(error) => Err(error),
         }
     }
+
+    /// Waits until the disk has the name, too.
+    fn sync(&self) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&self.dir, c".", flags, Mode::empty());
+        match dir.and_then(rustix::fs::fsync) {
+            // It may be written to and not be read, or its file system has no such thing.
+            Err(Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    }
 }
 
 fn root_stays(_: &Rel) -> Failure {

@@ -225,6 +225,9 @@ impl Draft<'_> {
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
         drop((settled, lane));
+        if self.wanted.durable {
+            self.place.sync().map_err(failed)?;
+        }
         let stat = rustix::fs::fstat(&self.file).map_err(failed)?;
         Ok(Stat::new(&stat))
     }

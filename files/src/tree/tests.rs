@@ -498,3 +498,17 @@ fn a_swap_while_it_is_looked_at_leads_nowhere() {
     assert_eq!(outside.len(), 1, "something was made outside");
     assert_eq!(fs::read(place.scratch.path().join("outside/file")).unwrap(), b"secret");
 }
+
+/// A name counts as written once its directory is: the handle of it that we have cannot be synced itself.
+#[test]
+fn the_directory_of_what_is_durable_is_synced() {
+    let place = Place::new();
+    let tree = place.writable();
+    let file = tree.place(&rel("file")).unwrap();
+    assert_eq!(rustix::fs::fsync(&file.dir), Err(Errno::BADF));
+    file.sync().unwrap();
+    fs::create_dir(place.at("gone")).unwrap();
+    let gone = tree.place(&rel("gone/file")).unwrap();
+    fs::remove_dir(place.at("gone")).unwrap();
+    gone.sync().unwrap();
+}
