@@ -11,6 +11,7 @@
 //!
 //! A walk goes down from handle to handle, one name at a time, and follows no link.
 
+mod access;
 mod append;
 mod attribute;
 mod content;

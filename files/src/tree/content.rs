@@ -8,6 +8,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::access::plain_mode;
 use super::draft::copy_attributes;
 use super::{Room, Stat};
 use crate::fault::fault;
@@ -29,7 +30,8 @@ pub(super) fn copy_one(
     let bytes = copy_content(from, &copy, (path, room))?;
     // A file system without attributes has none to copy.
     let _ = copy_attributes(from.0, &copy);
-    rustix::fs::fchmod(&copy, Mode::from_raw_mode(from.1.mode & 0o777)).map_err(failed)?;
+    let mode = plain_mode(from.0, from.1.mode);
+    rustix::fs::fchmod(&copy, Mode::from_raw_mode(mode)).map_err(failed)?;
     Ok(bytes)
 }
 

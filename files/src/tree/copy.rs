@@ -7,6 +7,7 @@ use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::access::plain_mode;
 use super::content::copy_one;
 use super::draft::{changed, copy_attributes};
 use super::owner::owners;
@@ -91,8 +92,8 @@ impl Tree {
             return Err(fault(to, Errno::ISDIR));
         }
         let how = if overwrite { How::Put } else { How::Create };
-        let wanted =
-            Wanted { how, mode: Some(stat.mode & 0o777), durable: false, ..Wanted::default() };
+        let mode = Some(plain_mode(&file, stat.mode));
+        let wanted = Wanted { how, mode, durable: false, ..Wanted::default() };
         let mut draft = self.draft(to, wanted)?;
         let bytes = draft.copy(&file, &stat)?;
         // A file system without attributes has none to copy.
@@ -195,8 +196,7 @@ impl Tree {
                     waiting.push(deeper);
                 }
                 None => {
-                    from.copy_attributes(&to);
-                    let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
+                    let mode = Mode::from_raw_mode(from.resemble(&to, mode) | 0o700);
                     rustix::fs::fchmod(&to, mode).map_err(failed)?;
                 }
             }

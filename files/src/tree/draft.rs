@@ -14,6 +14,7 @@ use farwire_protocol::streams::files::{How, What};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
+use super::access::{Rights, succeed};
 use super::content::copy_content;
 use super::{Place, Room, Stat, Tree};
 use crate::fault::fault;
@@ -54,6 +55,8 @@ pub struct Draft<'a> {
     name: Option<Vec<u8>>,
     /// It stays if it does not become whole.
     resumable: bool,
+    /// Its content and its rights are those of another file.
+    copied: bool,
     room: Room<'a>,
 }
 
@@ -69,7 +72,8 @@ impl Tree {
         let file = rustix::fs::openat(&place.dir, &name[..], flags, mode);
         let file = file.map_err(|error| fault(path, error))?.into();
         let (name, room) = (Some(name), Room::new(&self.rules, 0));
-        let mut draft = Draft { tree: self, place, wanted, file, name, resumable: false, room };
+        let mut draft =
+            Draft { tree: self, place, wanted, file, name, resumable: false, copied: false, room };
         draft.take(0)?;
         Ok(draft)
     }
@@ -94,7 +98,8 @@ impl Tree {
         }
         let (name, room) = (Some(name), Room::new(&self.rules, stat.size));
         let file = file.into();
-        let mut draft = Draft { tree: self, place, wanted, file, name, resumable: true, room };
+        let mut draft =
+            Draft { tree: self, place, wanted, file, name, resumable: true, copied: false, room };
         draft.take(0)?;
         Ok(draft)
     }
@@ -157,6 +162,7 @@ impl Draft<'_> {
 
     /// Makes its content that of another file, as that was when it was opened.
     pub(super) fn copy(&mut self, from: &File, stat: &Stat) -> Result<u64, Failure> {
+        self.copied = true;
         copy_content((from, stat), &self.file, (&self.place.path, &mut self.room))
     }
 
@@ -234,22 +240,15 @@ impl Draft<'_> {
 
     /// Gives it the rights, the owner, the time and the attributes that it is to have.
     fn dress(&self, before: Option<&Stat>) -> Result<u32, Errno> {
-        let mode = match (self.wanted.mode, before) {
-            (Some(mode), _) => mode & 0o777,
-            (None, Some(before)) => before.mode & 0o777,
-            (None, None) => 0o666 & !umask(),
+        let rights = match self.wanted.mode {
+            None => Rights::Kept,
+            Some(mode) if self.copied => Rights::Copied(mode),
+            Some(mode) => Rights::Asked(mode),
         };
-        if let Some(before) = before {
-            let now = rustix::fs::fstat(&self.file)?;
-            if (now.st_uid, now.st_gid) != (before.uid, before.gid) {
-                let uid = rustix::fs::Uid::from_raw(before.uid);
-                let gid = rustix::fs::Gid::from_raw(before.gid);
-                // Who may not give files away owns what it writes.
-                let _ = rustix::fs::fchown(&self.file, Some(uid), Some(gid));
-            }
-            // A file system without attributes has none to keep.
-            let _ = self.keep_attributes();
-        }
+        let mode = match before {
+            Some(before) => succeed(&self.file, (&self.place, before), rights)?,
+            None => self.wanted.mode.unwrap_or_else(|| 0o666 & !umask()) & 0o777,
+        };
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
         if let Some(modified) = self.wanted.modified {
             let time = Timespec {
@@ -263,13 +262,6 @@ impl Draft<'_> {
             )?;
         }
         Ok(mode)
-    }
-
-    /// Copies what users have said of the file that is replaced.
-    fn keep_attributes(&self) -> Result<(), Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let old = rustix::fs::openat(&self.place.dir, &self.place.name[..], flags, Mode::empty())?;
-        copy_attributes(&old, &self.file)
     }
 }
 

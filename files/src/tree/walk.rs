@@ -191,10 +191,11 @@ impl Listing<'_> {
         self.handle.clone()
     }
 
-    /// Copies what users have said of this directory to another. A file system without attributes has
-    /// none to copy.
-    pub(super) fn copy_attributes(&self, to: &OwnedFd) {
+    /// Copies what users have said of this directory to another. Gives the rights that it may have.
+    pub(super) fn resemble(&self, to: &OwnedFd, mode: u32) -> u32 {
+        // A file system without attributes has none to copy.
         let _ = super::draft::copy_attributes(&self.handle.directory, to);
+        super::access::plain_mode(&self.handle.directory, mode)
     }
 
     /// Where it really is, if that can be known.
