@@ -95,3 +95,39 @@ fn what_is_mounted_is_not_removed_with_what_is_around_it() {
     }
     assert_eq!(fs::read(place.at("dir/mounted/deep/file")).unwrap(), b"mounted");
 }
+
+#[test]
+fn what_moves_to_another_file_system_is_there_or_here() {
+    if !alone("mounts::what_moves_to_another_file_system_is_there_or_here") {
+        return;
+    }
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir_all(place.at("dir/deep")).unwrap();
+    fs::write(place.at("dir/deep/file"), "x").unwrap();
+    fs::create_dir(place.at("other")).unwrap();
+    small(&place.at("other"), 1 << 20);
+    fs::create_dir(place.at("other/old")).unwrap();
+    let (dir, moved) = (rel("dir"), rel("other/old"));
+    tree.rename(&dir, &moved, true).unwrap();
+    assert!(!place.at("dir").exists());
+    assert_eq!(fs::read(place.at("other/old/deep/file")).unwrap(), b"x");
+    // A file takes the place of a directory.
+    fs::write(place.at("file"), "y").unwrap();
+    tree.rename(&rel("file"), &moved, true).unwrap();
+    assert_eq!(
+        (read(&tree, "other/old").unwrap(), place.at("file").exists()),
+        (b"y".into(), false)
+    );
+    // What a copy leaves out stays with all that is around it.
+    fs::create_dir(place.at("dir")).unwrap();
+    fs::write(place.at("dir/file"), "z").unwrap();
+    fs::write(place.at("dir/mounted"), "").unwrap();
+    bind(&place.at("other/old"), &place.at("dir/mounted"));
+    let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
+    assert_eq!(kind(tree.rename(&dir, &moved, true)), Kind::OutsideRoot);
+    assert_eq!(fs::read(place.at("dir/file")).unwrap(), b"z");
+    for dir in ["", "other"] {
+        assert_eq!(leftovers(&place.at(dir)), [""; 0]);
+    }
+}
