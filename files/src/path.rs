@@ -10,6 +10,11 @@ use farwire_protocol::streams::files::{DEPTH_LIMIT, NAME_LIMIT, PATH_LIMIT};
 /// What our own unfinished files are called. Nobody sees or names them.
 pub const HIDDEN: &[u8] = b".farwire-";
 
+/// Whether this is what one of our unfinished files is called, also where case makes no difference.
+pub(crate) fn is_ours(name: &[u8]) -> bool {
+    name.get(..HIDDEN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(HIDDEN))
+}
+
 /// A path beneath a root: components divided by `/`, none of them empty, `.` or `..`. The root itself is
 /// the empty path.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -117,7 +122,7 @@ fn check_name(name: &[u8]) -> Result<(), Failure> {
             Err(invalid(format!("a name of {} bytes; {NAME_LIMIT} are the most", name.len())))
         }
         _ if name.contains(&0) => Err(invalid("a path with a NUL".to_owned())),
-        _ if name.starts_with(HIDDEN) => Err(Failure::new(
+        _ if is_ours(name) => Err(Failure::new(
             Kind::NoSuchFile,
             "names that begin with `.farwire-` are not to be had",
         )),
@@ -144,6 +149,7 @@ mod tests {
             (b"a/../b", Kind::OutsideRoot),
             (b"a\0b", Kind::InvalidArgument),
             (b".farwire-tmp-1", Kind::NoSuchFile),
+            (b".FarWire-tmp-1", Kind::NoSuchFile),
         ] {
             assert_eq!(Rel::parse(path).unwrap_err().kind, kind, "{path:?}");
         }

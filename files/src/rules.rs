@@ -1,5 +1,7 @@
 //! What the owner of a root allows in it.
 
+use std::borrow::Cow;
+
 use farwire_protocol::failure::{Failure, Kind};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -49,6 +51,8 @@ impl Default for Rules {
 
 /// Patterns of paths, as in `.gitignore`: one without a slash fits a name anywhere, one with a slash a path
 /// from the root, and what fits takes all that is beneath it along.
+///
+/// Case makes no difference: there are file systems on which `.ENV` is `.env`.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
     set: GlobSet,
@@ -75,7 +79,10 @@ impl Patterns {
             if whole.is_empty() || plain.is_empty() {
                 return Err(Failure::new(Kind::InvalidArgument, "an empty pattern"));
             }
-            set.add(GlobBuilder::new(&whole).literal_separator(true).build().map_err(bad)?);
+            let whole = fold_text(&whole);
+            let mut glob = GlobBuilder::new(&whole);
+            glob.literal_separator(true).case_insensitive(true);
+            set.add(glob.build().map_err(bad)?);
         }
         let set = set.build().map_err(|error| {
             Failure::new(Kind::InvalidArgument, format!("the patterns cannot be used: {error}"))
@@ -98,16 +105,47 @@ impl Patterns {
         if self.is_empty() {
             return false;
         }
-        let bytes = path.as_bytes();
-        let ends = (0..bytes.len()).filter(|&at| bytes[at] == b'/').chain([bytes.len()]);
-        ends.into_iter().any(|end| self.fits_itself(&bytes[..end]))
+        let path = fold(path.as_bytes());
+        let ends = (0..path.len()).filter(|&at| path[at] == b'/').chain([path.len()]);
+        ends.into_iter().any(|end| self.match_folded(&path[..end]))
     }
 
     /// Whether this very path fits, of whose directories none does.
     pub fn fits_itself(&self, path: &[u8]) -> bool {
-        use std::os::unix::ffi::OsStrExt as _;
-        !path.is_empty() && !self.is_empty() && self.set.is_match(std::ffi::OsStr::from_bytes(path))
+        !self.is_empty() && self.match_folded(&fold(path))
     }
+
+    fn match_folded(&self, path: &[u8]) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        !path.is_empty() && self.set.is_match(std::ffi::OsStr::from_bytes(path))
+    }
+}
+
+/// A path without what a file system may ignore: the case of letters outside of ASCII, of which the patterns
+/// take care, and characters that are not seen.
+fn fold(path: &[u8]) -> Cow<'_, [u8]> {
+    if path.is_ascii() {
+        return Cow::Borrowed(path);
+    }
+    let chunks = path.utf8_chunks();
+    let folded =
+        chunks.flat_map(|chunk| [fold_text(chunk.valid()).into_bytes(), chunk.invalid().to_vec()]);
+    Cow::Owned(folded.flatten().collect())
+}
+
+/// The same of a pattern. Its ASCII stays, as a range of letters need not be one in the other case.
+fn fold_text(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            _ if letter.is_ascii() => folded.push(letter),
+            '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => {}
+            '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' => {}
+            // By way of the upper case: there are letters that have the lower one of another.
+            _ => folded.extend(letter.to_uppercase().flat_map(char::to_lowercase)),
+        }
+    }
+    folded
 }
 
 #[cfg(test)]
@@ -127,5 +165,26 @@ mod tests {
         assert!(Patterns::new(&["[".to_owned()]).is_err());
         assert!(Patterns::new(&["/".to_owned()]).is_err());
         assert!(!Patterns::default().fit(&Rel::ROOT));
+    }
+
+    #[test]
+    fn case_makes_no_difference() {
+        let texts = [".env", "*.KEY", "/Straße/É", "[A-_]x"].map(str::to_owned);
+        let patterns = Patterns::new(&texts).unwrap();
+        for path in [
+            ".ENV",
+            "a/.Env/b",
+            "x.key",
+            "x.Key",
+            "x.\u{212a}ey",
+            "STRASSE/é",
+            "straße/É/x",
+            "bx",
+            ".e\u{200d}nv",
+        ] {
+            assert!(patterns.fit(&Rel::parse(path.as_bytes()).unwrap()), "{path}");
+        }
+        assert!(patterns.fit(&Rel::parse(b"\xff/.ENV").unwrap()));
+        assert!(!patterns.fit(&Rel::parse(b"env").unwrap()));
     }
 }

@@ -11,18 +11,25 @@
 //!
 //! A walk goes down from handle to handle, one name at a time, and follows no link.
 
+mod access;
+mod append;
 mod attribute;
+mod content;
 mod copy;
 mod draft;
+mod lanes;
+mod owner;
 mod remove;
+mod rename;
+mod room;
 mod stat;
+mod sweep;
 mod walk;
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{PATH_LIMIT, What};
@@ -32,8 +39,10 @@ use rustix::io::Errno;
 pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
+use self::lanes::Order;
+use self::room::Room;
 pub use self::stat::Stat;
-pub use self::walk::{Listed, Listing, Visit, Visited, open_in};
+pub use self::walk::{Handle, Listed, Listing, Visit, Visited, open_in};
 
 use crate::fault::fault;
 use crate::path::Rel;
@@ -45,9 +54,6 @@ const TRIES: usize = 32;
 /// So many links are followed one after another at the end of a path that is written to.
 const LINKS: usize = 40;
 
-/// Changes to names that fall into one of these wait for each other.
-const LANES: usize = 64;
-
 /// A directory, and what is beneath it.
 #[derive(Debug)]
 pub struct Tree {
@@ -56,9 +62,7 @@ pub struct Tree {
     base: Rel,
     rules: Rules,
     resolve: ResolveFlags,
-    device: u64,
-    /// Shared by all trees of a root.
-    lanes: Arc<[Mutex<()>; LANES]>,
+    order: Arc<Order>,
 }
 
 /// One name in a directory that was found beneath the root.
@@ -98,21 +102,15 @@ impl Tree {
                 ));
             }
         }
-        let stat = rustix::fs::fstat(&root).map_err(|error| fault(&Rel::ROOT, error))?;
-        let lanes = Arc::new([const { Mutex::new(()) }; LANES]);
-        Ok(Self { root, base: Rel::ROOT, rules, resolve, device: stat.st_dev, lanes })
+        Ok(Self { root, base: Rel::ROOT, rules, resolve, order: Arc::new(Order::new()) })
     }
 
     /// The same, with this directory as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let root = self.open_at(path, flags).map_err(|error| fault(path, error))?;
-        let base = self.real(&root, path)?;
-        if self.rules.hidden.fit(&base) {
-            return Err(fault(path, Errno::NOENT));
-        }
-        let lanes = self.lanes.clone();
-        Ok(Self { base, lanes, ..Self::enter(root, self.rules.clone())? })
+        let (root, base) = self.reach((path, path), flags)?;
+        let order = self.order.clone();
+        Ok(Self { base, order, ..Self::enter(root, self.rules.clone())? })
     }
 
     /// A path of this tree, from the root that the rules were written for.
@@ -135,8 +133,7 @@ impl Tree {
             base: self.base.clone(),
             rules: self.rules.clone(),
             resolve: self.resolve,
-            device: self.device,
-            lanes: self.lanes.clone(),
+            order: self.order.clone(),
         })
     }
 
@@ -175,25 +172,64 @@ impl Tree {
         Err(Errno::AGAIN)
     }
 
+    /// Resolves a path beneath the root, on the way to what was asked for. Gives where what it leads to really is, too, and refuses what the
+    /// rules hide there.
+    fn reach(&self, (path, asked): (&Rel, &Rel), flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
+        let mut tries = 1..TRIES;
+        loop {
+            let found = self.open_at(path, flags).map_err(|error| self.unfound(asked, error))?;
+            let real = match self.real(&found, path) {
+                // It was replaced while it was looked at: the path leads to something else now.
+                Err(_) if tries.next().is_some() => continue,
+                Err(_) => return Err(fault(asked, Errno::NOENT)),
+                Ok(real) => real,
+            };
+            if self.rules.hidden.fit(&real) && !path.is_root() {
+                return Err(fault(asked, Errno::NOENT));
+            }
+            return Ok((found, real));
+        }
+    }
+
     /// Where a directory or file that was found really is beneath the root that the rules were written
     /// for, if that matters to them; otherwise where it was asked for.
+    ///
+    /// # Errors
+    ///
+    /// `no_such_file` if it is no longer there.
     fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(self.base.join(asked.as_bytes()));
         }
-        let gone = || fault(asked, Errno::NOENT);
+        let place = self.location(found).ok().flatten();
+        // It was moved out of the root, or removed, while it was looked at.
+        place.ok_or_else(|| fault(asked, Errno::NOENT))
+    }
+
+    /// Where something is beneath the root that the rules were written for: `None` if it is not.
+    fn location(&self, found: &OwnedFd) -> std::io::Result<Option<Rel>> {
         let place = |fd: &OwnedFd| {
             let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
             std::fs::read_link(link).map(|path| path.into_os_string().into_vec())
         };
-        let (root, found) =
-            (place(&self.root).map_err(|_| gone())?, place(found).map_err(|_| gone())?);
+        let (root, at) = (place(&self.root)?, place(found)?);
         let root = if root == b"/" { &[][..] } else { &root[..] };
-        match found.strip_prefix(root) {
-            Some([]) => Ok(self.base.clone()),
-            Some([b'/', rest @ ..]) => Ok(self.base.join(rest)),
-            // It was moved out of the root, or removed, while it was looked at.
-            _ => Err(gone()),
+        let real = match at.strip_prefix(root) {
+            Some([]) => return Ok(Some(self.base.clone())),
+            Some([b'/', rest @ ..]) => rest,
+            _ => return Ok(None),
+        };
+        // So says the kernel of what has lost its name, and it may as well be the name.
+        let removed = real.ends_with(b" (deleted)") && !self.stands_at(real, found);
+        Ok((!removed).then(|| self.base.join(real)))
+    }
+
+    /// Whether this is what stands at a path.
+    fn stands_at(&self, path: &[u8], found: &OwnedFd) -> bool {
+        let Ok(there) = self.open_raw(path, OFlags::PATH | OFlags::NOFOLLOW) else { return false };
+        match (rustix::fs::fstat(&there), rustix::fs::fstat(found)) {
+            (Ok(there), Ok(found)) => (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino),
+            _ => false,
         }
     }
 
@@ -215,10 +251,7 @@ impl Tree {
     /// Finds what a path leads to, through links that stay beneath the root.
     pub(crate) fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
         self.shown(path)?;
-        let found = self.open_at(path, OFlags::PATH).map_err(|error| self.unfound(path, error))?;
-        if self.rules.hidden.fit(&self.real(&found, path)?) && !path.is_root() {
-            return Err(fault(path, Errno::NOENT));
-        }
+        let (found, _) = self.reach((path, path), OFlags::PATH)?;
         let stat = rustix::fs::fstat(&found).map_err(|error| fault(path, error))?;
         Ok((found, Stat::new(&stat)))
     }
@@ -247,15 +280,12 @@ impl Tree {
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        let (file, _) = self.reach((path, path), flags)?;
         // What was found may have been replaced meanwhile.
         let stat = rustix::fs::fstat(&file).map_err(|error| fault(path, error))?;
         let stat = Stat::new(&stat);
         if stat.what != What::File {
             return Err(fault(path, Errno::NXIO));
-        }
-        if self.rules.hidden.fit(&self.real(&file, path)?) {
-            return Err(fault(path, Errno::NOENT));
         }
         Ok((file.into(), stat))
     }
@@ -265,10 +295,9 @@ impl Tree {
         self.shown(path)?;
         let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let dir = self.open_at(&above, flags).map_err(|error| self.unfound(path, error))?;
+        let (dir, real) = self.reach((&above, path), flags)?;
         let place = Place { dir, name: name.to_vec(), path: path.clone() };
-        let real = self.real(&place.dir, &above)?.join(&place.name);
-        if self.rules.hidden.fit(&real) {
+        if self.rules.hidden.fit(&real.join(name)) {
             return Err(fault(path, Errno::NOENT));
         }
         Ok(place)
@@ -292,9 +321,7 @@ impl Tree {
     }
 
     fn may_be_changed(&self, place: &Place) -> Result<(), Failure> {
-        let (above, _) = place.path.split().ok_or_else(|| root_stays(&place.path))?;
-        let real = self.real(&place.dir, &above)?.join(&place.name);
-        match self.rules.kept.fit(&real) {
+        match self.rules.kept.fit(&self.real_of(place)?) {
             true => {
                 let text =
                     format!("{} is kept from changes, as other programs trust it", place.path);
@@ -302,6 +329,12 @@ impl Tree {
             }
             false => Ok(()),
         }
+    }
+
+    /// Where a place really is, as the rules see it.
+    fn real_of(&self, place: &Place) -> Result<Rel, Failure> {
+        let (above, _) = place.path.split().ok_or_else(|| root_stays(&place.path))?;
+        Ok(self.real(&place.dir, &above)?.join(&place.name))
     }
 
     /// The place at the end of the links, if the path ends in some: what is written there is found again
@@ -337,7 +370,7 @@ impl Tree {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let dir = self.open_raw(&above, flags).map_err(|error| fault(path, error))?;
             let real = self.real(&dir, &Rel::ROOT)?.join(&name);
-            if self.rules.hidden.fit(&real) || name.starts_with(crate::path::HIDDEN) {
+            if self.rules.hidden.fit(&real) || crate::path::is_ours(&name) {
                 return Err(fault(path, Errno::NOENT));
             }
             if self.rules.kept.fit(&real) {
@@ -352,6 +385,7 @@ impl Tree {
     /// Makes a directory.
     pub fn make_directory(&self, path: &Rel) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
+        let _settled = self.settled(&[&place])?;
         let mode = Mode::from_raw_mode(0o777);
         rustix::fs::mkdirat(&place.dir, &place.name[..], mode).map_err(|error| fault(path, error))
     }
@@ -377,16 +411,6 @@ impl Tree {
         }
     }
 
-    /// Changes of one name wait for each other: what is checked is still so when it is done, unless
-    /// somebody outside does it.
-    pub(crate) fn lane(&self, place: &Place) -> MutexGuard<'_, ()> {
-        let mut hasher = DefaultHasher::new();
-        let inode = rustix::fs::fstat(&place.dir).map(|stat| stat.st_ino).unwrap_or_default();
-        (inode, &place.name).hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
-        self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How many bytes the file system has, and how many of them are free for us.
     pub fn space(&self) -> Result<(u64, u64), Failure> {
         let stat = rustix::fs::fstatvfs(&self.root).map_err(|error| fault(&Rel::ROOT, error))?;
@@ -404,6 +428,17 @@ impl Place {
             Ok(stat) => Ok(Some(Stat::new(&stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the disk has the name, too.
+    fn sync(&self) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&self.dir, c".", flags, Mode::empty());
+        match dir.and_then(rustix::fs::fsync) {
+            // It may be written to and not be read, or its file system has no such thing.
+            Err(Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => Ok(()),
+            other => other,
         }
     }
 }

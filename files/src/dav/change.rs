@@ -66,7 +66,7 @@ impl Serving<'_> {
 
     fn rename(&self, request: &Request, now: &Now, to: &Rel) -> Result<Answer, Refusal> {
         let from = &request.target.path;
-        self.whole(request, now)?;
+        let stat = self.whole(request, now)?;
         let before = self.arrives(to, request.overwrite)?;
         for path in [from, to] {
             if let Some(answer) = self.locked_beneath(path)? {
@@ -74,7 +74,10 @@ impl Serving<'_> {
             }
         }
         self.still(request, now)?;
-        let moved = self.tree.rename(from, to, request.overwrite);
+        // As in `delete`.
+        let revision = now.stat.filter(|_| now.conditional && stat.what != What::Link);
+        let revision = revision.map(|stat| stat.revision);
+        let moved = self.tree.rename_if((from, to), request.overwrite, revision);
         moved.map_err(|failure| Refusal::from_failure(&failure))?;
         // A lock does not go along, and what it was about is gone.
         self.locks.forget(&self.key(from));

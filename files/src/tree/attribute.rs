@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
-use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::fs::{OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Listing, Stat, Tree};
@@ -17,7 +17,7 @@ const LENGTH: usize = 64 << 10;
 impl Tree {
     /// An attribute of a file or directory: `None` if it has no such one, or can have none.
     pub fn attribute(&self, path: &Rel, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let (file, _) = self.open_any(path)?;
+        let (file, ..) = self.open_any(path)?;
         read(&file, name).map_err(|error| fault(path, error))
     }
 
@@ -34,8 +34,8 @@ impl Tree {
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
         self.may_change(path)?;
-        let (file, stat) = self.open_any(path)?;
-        if self.rules.kept.fit(&self.real(&file, path)?) {
+        let (file, real, stat) = self.open_any(path)?;
+        if self.rules.kept.fit(&real) {
             let text = format!("{path} is kept from changes, as other programs trust it");
             return Err(Failure::new(Kind::ReadOnly, text));
         }
@@ -61,7 +61,7 @@ impl Tree {
     }
 
     /// Opens a regular file or a directory, and nothing else.
-    fn open_any(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
+    fn open_any(&self, path: &Rel) -> Result<(OwnedFd, Rel, Stat), Failure> {
         let (_, stat) = self.found(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = match stat.what {
@@ -69,16 +69,13 @@ impl Tree {
             What::Directory => flags | OFlags::DIRECTORY,
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         };
-        let file = self.open_at(path, flags).map_err(|error| fault(path, error))?;
+        let (file, real) = self.reach((path, path), flags)?;
         // What was found may have been replaced meanwhile.
         let stat = Stat::new(&rustix::fs::fstat(&file).map_err(|error| fault(path, error))?);
         if !matches!(stat.what, What::File | What::Directory) {
             return Err(fault(path, Errno::NXIO));
         }
-        if self.rules.hidden.fit(&self.real(&file, path)?) && !path.is_root() {
-            return Err(fault(path, Errno::NOENT));
-        }
-        Ok((file, stat))
+        Ok((file, real, stat))
     }
 }
 
@@ -88,9 +85,7 @@ impl Listing<'_> {
         if !matches!(stat.what, What::File | What::Directory) {
             return None;
         }
-        let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.handle(), name, flags, Mode::empty()).ok()?;
+        let file = self.open_any(name).ok()?;
         read(&file, attribute).ok().flatten()
     }
 }

@@ -1,16 +1,19 @@
-//! Copying and moving. What is replaced stays until what replaces it is whole, and comes back on failure.
+//! Copying. What is replaced stays until what replaces it is whole.
 
-use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
-use rustix::fs::{Mode, OFlags, RenameFlags, SeekFrom};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::draft::{copy_attributes, rename, temporary};
-use super::{Listing, Place, Stat, Tree, Wanted};
+use super::access::plain_mode;
+use super::content::copy_one;
+use super::draft::{changed, copy_attributes};
+use super::owner::owners;
+use super::rename::{apart, put};
+use super::sweep::hold;
+use super::{Listing, Place, Room, Stat, Tree, Wanted};
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -51,18 +54,18 @@ impl Tree {
         let place = self.place_to_change(to)?;
         let before = place.stat().map_err(|error| fault(to, error))?;
         let stat = self.stat(from)?;
-        if stat.size > self.rules.largest {
-            return Err(fault(to, Errno::FBIG));
-        }
         if !overwrite || stat.what != What::File || !in_the_way(before) {
             return self.copy((from, to), overwrite, true);
         }
-        self.holds_nothing_hidden(to)?;
+        self.holds_nothing_hidden(&place)?;
+        let (found, _) = self.found(from)?;
+        self.apart_really(self.location(&found).ok().flatten(), &place)?;
         let (file, stat) = self.open(from)?;
-        let aside = self.beside(&place)?;
-        let copied = copy_one((&file, &stat), &aside.dir, &aside.name);
-        let copied = copied.map_err(|error| fault(to, error)).and_then(|bytes| {
-            self.swap_in(&aside, &place, before.as_ref())?;
+        let (real, aside) = (self.real_of(&place)?, self.beside(&place)?);
+        let mut room = Room::new(&self.rules, 0);
+        let copied = copy_one((&file, &stat), (&aside.dir, &aside.name), (to, &mut room));
+        let copied = copied.and_then(|bytes| {
+            self.arrive(&aside, &place, (true, &real))?;
             Ok(Copied { files: 1, bytes, skipped: 0 })
         });
         if copied.is_err() {
@@ -77,12 +80,6 @@ impl Tree {
         self.copy_directory((from, to), overwrite, false).map(|_| ())
     }
 
-    /// A place beside this one that nobody sees.
-    fn beside(&self, place: &Place) -> Result<Place, Failure> {
-        let dir = place.dir.try_clone().map_err(|_| fault(&place.path, Errno::MFILE))?;
-        Ok(Place { name: temporary()?, dir, path: place.path.clone() })
-    }
-
     fn copy_file(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
         let (file, stat) = self.open(from)?;
         // A directory in the way is replaced as a whole, and not written to.
@@ -95,11 +92,10 @@ impl Tree {
             return Err(fault(to, Errno::ISDIR));
         }
         let how = if overwrite { How::Put } else { How::Create };
-        let wanted =
-            Wanted { how, mode: Some(stat.mode & 0o777), durable: false, ..Wanted::default() };
+        let mode = Some(plain_mode(&file, stat.mode));
+        let wanted = Wanted { how, mode, durable: false, ..Wanted::default() };
         let mut draft = self.draft(to, wanted)?;
-        let bytes = copy_content(&file, draft.file()).map_err(|error| fault(to, error))?;
-        draft.wrote(bytes);
+        let bytes = draft.copy(&file, &stat)?;
         // A file system without attributes has none to copy.
         let _ = copy_attributes(&file, draft.file());
         draft.commit()?;
@@ -119,18 +115,19 @@ impl Tree {
             return Err(failed(Errno::EXIST));
         }
         if before.is_some_and(|stat| stat.what == What::Directory) {
-            self.holds_nothing_hidden(to)?;
+            self.holds_nothing_hidden(&place)?;
         }
         let listing = self.list(from)?;
+        self.apart_really(listing.location(), &place)?;
         let real = self.real_of(&place)?;
         let aside = self.beside(&place)?;
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
             .map_err(failed)?;
         let built = self
             .stat(from)
-            .and_then(|stat| self.build(listing, (&aside, real), stat.mode, content));
-        let built =
-            built.and_then(|copied| self.swap_in(&aside, &place, before.as_ref()).map(|()| copied));
+            .and_then(|stat| self.build(listing, (&aside, real.clone()), stat.mode, content));
+        let built = built
+            .and_then(|copied| self.arrive(&aside, &place, (overwrite, &real)).map(|()| copied));
         if built.is_err() {
             self.discard(&aside);
         }
@@ -149,7 +146,10 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
             .map_err(failed)?;
-        let mut copied = Copied::default();
+        // A second descriptor of it, as it is let go of when it is full.
+        let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
+        hold(held.as_fd());
+        let (mut copied, mut room) = (Copied::default(), Room::new(&self.rules, 0));
         let mut waiting = vec![(from, (top, real), mode, 1)];
         while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
             let mut deeper = None;
@@ -163,12 +163,14 @@ impl Tree {
                 match stat.what {
                     What::File => match from.open(&listed.name) {
                         Ok(file) => {
-                            copied.bytes +=
-                                copy_one((&file, &stat), &to, &listed.name).map_err(failed)?;
+                            let bounds = (&aside.path, &mut room);
+                            copied.bytes += copy_one((&file, &stat), (&to, &listed.name), bounds)?;
                             copied.files += 1;
                         }
                         Err(Errno::NOENT) => {}
-                        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => copied.skipped += 1,
+                        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::XDEV) => {
+                            copied.skipped += 1;
+                        }
                         Err(error) => return Err(failed(error)),
                     },
                     What::Directory if depth < DEPTH_LIMIT => {
@@ -194,8 +196,7 @@ impl Tree {
                     waiting.push(deeper);
                 }
                 None => {
-                    from.copy_attributes(&to);
-                    let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
+                    let mode = Mode::from_raw_mode(from.resemble(&to, mode) | 0o700);
                     rustix::fs::fchmod(&to, mode).map_err(failed)?;
                 }
             }
@@ -203,257 +204,29 @@ impl Tree {
         Ok(copied)
     }
 
-    /// Puts what stands aside into its place, and removes what was there.
-    fn swap_in(&self, aside: &Place, place: &Place, before: Option<&Stat>) -> Result<(), Failure> {
+    /// Puts what was built aside for `real` into its place. What was there is removed.
+    fn arrive(
+        &self,
+        aside: &Place,
+        place: &Place,
+        (overwrite, real): (bool, &Rel),
+    ) -> Result<(), Failure> {
         let failed = |error| fault(&place.path, error);
-        let dir = place.dir.as_fd();
-        if before.is_none() {
-            return rename(dir, &aside.name, &place.name, RenameFlags::NOREPLACE).map_err(failed);
+        let lane = self.lane(place);
+        let moving = self.moving(&[place])?;
+        if self.real_of(place)? != *real {
+            return Err(changed(&place.path));
         }
-        match rustix::fs::renameat_with(
-            dir,
-            &aside.name[..],
-            dir,
-            &place.name[..],
-            RenameFlags::EXCHANGE,
-        ) {
-            Ok(()) => {
-                self.discard(aside);
-                return Ok(());
-            }
-            Err(Errno::INVAL | Errno::NOSYS) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let old = temporary()?;
-        rename(dir, &place.name, &old, RenameFlags::NOREPLACE).map_err(failed)?;
-        if let Err(error) = rename(dir, &aside.name, &place.name, RenameFlags::NOREPLACE) {
-            rename(dir, &old, &place.name, RenameFlags::NOREPLACE).map_err(failed)?;
-            return Err(failed(error));
-        }
-        self.discard(&Place {
-            name: old,
-            dir: place.dir.try_clone().map_err(|_| failed(Errno::MFILE))?,
-            path: place.path.clone(),
-        });
-        Ok(())
-    }
-
-    /// Removes what nobody sees. What cannot be removed stays unseen.
-    fn discard(&self, place: &Place) {
-        if let Ok(Some(stat)) = place.stat() {
-            let _ = self.remove_at(place, &stat, true);
-        }
-    }
-
-    /// Moves what stands at one path, a link itself, to another.
-    pub fn rename(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
-        apart(from, to)?;
-        let source = self.place_to_change(from)?;
-        let place = self.place_to_change(to)?;
-        let stat = source.stat().map_err(|error| fault(from, error))?;
-        let stat = stat.ok_or_else(|| fault(from, Errno::NOENT))?;
-        let before = place.stat().map_err(|error| fault(to, error))?;
+        let before = place.stat().map_err(failed)?;
         if before.is_some() && !overwrite {
-            return Err(fault(to, Errno::EXIST));
-        }
-        if stat.what == What::Directory {
-            self.holds_nothing_hidden(from)?;
-            self.brings_nothing_hidden(from, &self.real_of(&place)?)?;
+            return Err(failed(Errno::EXIST));
         }
         if before.is_some_and(|stat| stat.what == What::Directory) {
-            self.holds_nothing_hidden(to)?;
+            self.holds_nothing_hidden(place)?;
         }
-        match self.rename_places(&source, &place, before.as_ref()) {
-            // Another file system, mounted beneath the root.
-            Err(Errno::XDEV) => {
-                self.survives_copying(from, &stat)?;
-                self.copy((from, to), overwrite, true)?;
-                self.remove_at(&source, &stat, true)
-            }
-            other => other.map_err(|error| fault(to, error)),
-        }
-    }
-
-    fn rename_places(
-        &self,
-        source: &Place,
-        place: &Place,
-        before: Option<&Stat>,
-    ) -> Result<(), Errno> {
-        let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
-        let Some(before) = before else {
-            let flags = RenameFlags::NOREPLACE;
-            return match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
-                Err(Errno::INVAL | Errno::NOSYS) => {
-                    rustix::fs::renameat(from.0, from.1, to.0, to.1)
-                }
-                other => other,
-            };
-        };
-        if before.what != What::Directory
-            && source.stat()?.is_some_and(|stat| stat.what != What::Directory)
-        {
-            return rustix::fs::renameat(from.0, from.1, to.0, to.1);
-        }
-        // A directory is in the way, or comes: what is there steps aside.
-        let old = temporary().map_err(|_| Errno::IO)?;
-        rename(place.dir.as_fd(), &place.name, &old, RenameFlags::NOREPLACE)?;
-        if let Err(error) = rustix::fs::renameat(from.0, from.1, to.0, to.1) {
-            rename(place.dir.as_fd(), &old, &place.name, RenameFlags::NOREPLACE)?;
-            return Err(error);
-        }
-        let dir = place.dir.try_clone().map_err(|_| Errno::MFILE)?;
-        self.discard(&Place { name: old, dir, path: place.path.clone() });
+        let old = put(aside, place, before.is_some()).map_err(failed)?;
+        drop((moving, lane));
+        old.iter().for_each(|old| self.discard(old));
         Ok(())
     }
-
-    /// Refuses to move by copying what a copy would leave a part of behind: it would be gone.
-    pub(super) fn survives_copying(&self, path: &Rel, stat: &Stat) -> Result<(), Failure> {
-        let lost = || {
-            let text = format!("{path} is or holds what cannot be moved to another file system");
-            Failure::new(Kind::Unsupported, text)
-                .with_hint("links, and what is neither file nor directory, stay where they are")
-        };
-        match stat.what {
-            What::File => return Ok(()),
-            What::Link | What::Other => return Err(lost()),
-            What::Directory => {}
-        }
-        let skipped = self.walk(path, DEPTH_LIMIT, &mut |visited| match visited
-            .listing
-            .stat(&visited.listed.name)
-            .map(|stat| stat.what)
-        {
-            Some(What::Directory) => Ok(true),
-            Some(What::File) => Ok(false),
-            Some(What::Link | What::Other) | None => Err(lost()),
-        })?;
-        if skipped > 0 { Err(lost()) } else { Ok(()) }
-    }
-
-    /// Refuses to move or replace a directory if that would show, or take away, what the rules hide or keep
-    /// in it.
-    fn holds_nothing_hidden(&self, path: &Rel) -> Result<(), Failure> {
-        self.has_nothing_of_the_owner(path, None)
-    }
-
-    /// Refuses to move a directory to where something in it would be what the rules hide or keep.
-    fn brings_nothing_hidden(&self, path: &Rel, to: &Rel) -> Result<(), Failure> {
-        self.has_nothing_of_the_owner(path, Some(to))
-    }
-
-    /// Looks at all that is in a directory, as if the directory were at `there`.
-    fn has_nothing_of_the_owner(&self, path: &Rel, there: Option<&Rel>) -> Result<(), Failure> {
-        if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
-            return Ok(());
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let dir = self.open_at(path, flags).map_err(|error| fault(path, error))?;
-        let real = there.map_or_else(|| self.real(&dir, path), |there| Ok(there.clone()))?;
-        let everything =
-            Self::enter(dir, crate::rules::Rules { writable: false, ..Default::default() })?;
-        everything.walk(&Rel::ROOT, DEPTH_LIMIT, &mut |visited| match self
-            .is_the_owners(&real.join(visited.at.as_bytes()))
-        {
-            true => Err(owners(path)),
-            false => Ok(true),
-        })?;
-        Ok(())
-    }
-
-    /// Whether the rules hide or keep this very path.
-    fn is_the_owners(&self, real: &Rel) -> bool {
-        let path = real.as_bytes();
-        self.rules.hidden.fits_itself(path) || self.rules.kept.fits_itself(path)
-    }
-
-    /// Where a place really is, as the rules see it.
-    fn real_of(&self, place: &Place) -> Result<Rel, Failure> {
-        let (above, _) = place.path.split().unwrap_or_default();
-        Ok(self.real(&place.dir, &above)?.join(&place.name))
-    }
-}
-
-fn owners(path: &Rel) -> Failure {
-    let text = format!("{path} cannot be moved as a whole: the owner keeps a part of it");
-    Failure::new(Kind::ReadOnly, text)
-}
-
-/// Refuses a destination that is the source, in it or around it.
-fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
-    if from.is_root() || to.is_root() {
-        return Err(super::root_stays(from));
-    }
-    if to.beneath(from).is_some() || from.beneath(to).is_some() {
-        let text = format!("{to} is {from} itself, in it, or around it");
-        return Err(Failure::new(Kind::InvalidArgument, text));
-    }
-    Ok(())
-}
-
-/// Copies a file into a new directory that nobody else sees.
-fn copy_one(
-    (file, stat): (&File, &Stat),
-    to: &impl std::os::fd::AsFd,
-    name: &[u8],
-) -> Result<u64, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy: File = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600))?.into();
-    let bytes = copy_content(file, &copy)?;
-    let _ = copy_attributes(file, &copy);
-    rustix::fs::fchmod(&copy, Mode::from_raw_mode(stat.mode & 0o777))?;
-    Ok(bytes)
-}
-
-/// Copies all bytes, in the kernel where it can, and leaves holes where there are some. Gives the size.
-fn copy_content(from: &File, to: &File) -> Result<u64, Errno> {
-    let size = u64::try_from(rustix::fs::fstat(from)?.st_size).unwrap_or(0);
-    let mut at = 0;
-    while at < size {
-        let end = match rustix::fs::seek(from, SeekFrom::Data(at)) {
-            Ok(start) => {
-                at = start;
-                rustix::fs::seek(from, SeekFrom::Hole(start)).unwrap_or(size)
-            }
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            // A file system that does not tell.
-            Err(_) => size,
-        };
-        at = copy_part(from, to, (at, end.max(at)))?;
-    }
-    rustix::fs::ftruncate(to, size)?;
-    Ok(size)
-}
-
-/// Copies the bytes from one place to another; gives where it ended, which is earlier if the file did.
-fn copy_part(from: &File, to: &File, (mut at, end): (u64, u64)) -> Result<u64, Errno> {
-    let mut buffer = Vec::new();
-    while at < end {
-        let most = usize::try_from(end - at).unwrap_or(1 << 30).min(1 << 30);
-        if buffer.is_empty() {
-            let (mut read, mut written) = (at, at);
-            match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {
-                Ok(0) => return Ok(end),
-                Ok(bytes) => {
-                    at += bytes as u64;
-                    continue;
-                }
-                Err(Errno::INTR) => continue,
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    buffer = vec![0; 128 << 10];
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let of = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        let room = buffer.len().min(most);
-        let length = from.read_at(buffer.get_mut(..room).unwrap_or_default(), at).map_err(of)?;
-        if length == 0 {
-            return Ok(end);
-        }
-        to.write_all_at(buffer.get(..length).unwrap_or_default(), at).map_err(of)?;
-        at += length as u64;
-    }
-    Ok(end)
 }

@@ -14,12 +14,11 @@ use farwire_protocol::streams::files::{How, What};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Place, Stat, Tree};
+use super::access::{Rights, succeed};
+use super::content::copy_content;
+use super::{Place, Room, Stat, Tree};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
-
-/// How often the space that is left is looked at again, in bytes that were written.
-const LOOK: u64 = 16 << 20;
 
 /// No attribute that is kept has more bytes.
 const ATTRIBUTE: usize = 64 << 10;
@@ -56,8 +55,9 @@ pub struct Draft<'a> {
     name: Option<Vec<u8>>,
     /// It stays if it does not become whole.
     resumable: bool,
-    written: u64,
-    looked: u64,
+    /// Its content and its rights are those of another file.
+    copied: bool,
+    room: Room<'a>,
 }
 
 impl Tree {
@@ -71,18 +71,10 @@ impl Tree {
         let mode = Mode::from_raw_mode(0o600);
         let file = rustix::fs::openat(&place.dir, &name[..], flags, mode);
         let file = file.map_err(|error| fault(path, error))?.into();
-        let name = Some(name);
-        let draft = Draft {
-            tree: self,
-            place,
-            wanted,
-            file,
-            name,
-            resumable: false,
-            written: 0,
-            looked: 0,
-        };
-        draft.room(0)?;
+        let (name, room) = (Some(name), Room::new(&self.rules, 0));
+        let mut draft =
+            Draft { tree: self, place, wanted, file, name, resumable: false, copied: false, room };
+        draft.take(0)?;
         Ok(draft)
     }
 
@@ -104,19 +96,11 @@ impl Tree {
         if stat.what != What::File || stat.links != 1 {
             return Err(fault(path, Errno::NXIO));
         }
-        let (name, written) = (Some(name), stat.size);
+        let (name, room) = (Some(name), Room::new(&self.rules, stat.size));
         let file = file.into();
-        let draft = Draft {
-            tree: self,
-            place,
-            wanted,
-            file,
-            name,
-            resumable: true,
-            written,
-            looked: written,
-        };
-        draft.room(0)?;
+        let mut draft =
+            Draft { tree: self, place, wanted, file, name, resumable: true, copied: false, room };
+        draft.take(0)?;
         Ok(draft)
     }
 
@@ -129,7 +113,7 @@ impl Tree {
     }
 
     /// Whether a file may be written here now. Gives what stands here.
-    fn admits(&self, place: &Place, wanted: &Wanted) -> Result<Option<Stat>, Failure> {
+    pub(super) fn admits(&self, place: &Place, wanted: &Wanted) -> Result<Option<Stat>, Failure> {
         let path = &place.path;
         let before = place.stat().map_err(|error| fault(path, error))?;
         match (&before, wanted.how) {
@@ -167,23 +151,19 @@ pub(crate) fn changed(path: &Rel) -> Failure {
 impl Draft<'_> {
     /// Adds content.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let length = bytes.len() as u64;
-        self.room(length)?;
+        self.take(bytes.len() as u64)?;
         if let Err(error) = self.file.write_all(bytes) {
             // What filled the disk does not keep it full.
             self.resumable = false;
             return Err(self.fault(&error));
         }
-        self.written += length;
-        if self.written - self.looked > LOOK {
-            self.looked = self.written;
-        }
         Ok(())
     }
 
-    /// So many bytes have been written to [`Self::file`] by somebody else.
-    pub fn wrote(&mut self, bytes: u64) {
-        self.written += bytes;
+    /// Makes its content that of another file, as that was when it was opened.
+    pub(super) fn copy(&mut self, from: &File, stat: &Stat) -> Result<u64, Failure> {
+        self.copied = true;
+        copy_content((from, stat), &self.file, (&self.place.path, &mut self.room))
     }
 
     fn fault(&self, error: &std::io::Error) -> Failure {
@@ -191,26 +171,13 @@ impl Draft<'_> {
     }
 
     /// Whether so many more bytes may be written.
-    fn room(&self, more: u64) -> Result<(), Failure> {
-        let rules = &self.tree.rules;
-        if self.written.saturating_add(more) > rules.largest {
-            let text = format!("{} would have more than {} bytes", self.place.path, rules.largest);
-            return Err(Failure::new(Kind::TooLarge, text));
-        }
-        if rules.spare > 0 && (self.written == 0 || self.written - self.looked > LOOK) {
-            let (_, free) = self.tree.space()?;
-            if free < rules.spare.saturating_add(more) {
-                let text =
-                    format!("{} would leave less room than the owner keeps free", self.place.path);
-                return Err(Failure::new(Kind::DiskFull, text));
-            }
-        }
-        Ok(())
+    fn take(&mut self, more: u64) -> Result<(), Failure> {
+        self.room.take(&self.place.path, &self.file, more)
     }
 
     /// How much is written.
     pub fn written(&self) -> u64 {
-        self.written
+        self.room.size()
     }
 
     /// What is written, to be read again.
@@ -224,8 +191,7 @@ impl Draft<'_> {
         let cut =
             self.file.set_len(bytes).and_then(|()| self.file.seek(std::io::SeekFrom::Start(bytes)));
         cut.map_err(|error| self.fault(&error))?;
-        self.written = bytes;
-        self.looked = bytes;
+        self.room.begin(bytes);
         Ok(())
     }
 
@@ -252,8 +218,13 @@ impl Draft<'_> {
         let lane = tree.lane(&self.place);
         let before = tree.admits(&self.place, &self.wanted)?;
         let mode = self.dress(before.as_ref()).map_err(failed)?;
-        if self.wanted.durable {
-            rustix::fs::fdatasync(&self.file).map_err(failed)?;
+        if self.wanted.durable
+            && let Err(error) = rustix::fs::fdatasync(&self.file)
+        {
+            // What could not be written is forgotten, and the next one who syncs is told nothing: what has
+            // arrived is of no use any more.
+            self.resumable = false;
+            return Err(failed(error));
         }
         keep(before.as_ref(), mode)?;
         let flags = match self.wanted.how {
@@ -261,31 +232,28 @@ impl Draft<'_> {
             How::Put | How::Replace | How::Append => RenameFlags::empty(),
         };
         let (dir, to) = (&self.place.dir, &self.place.name[..]);
+        let settled = tree.settled(&[&self.place])?;
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
-        drop(lane);
+        drop((settled, lane));
+        if self.wanted.durable {
+            self.place.sync().map_err(failed)?;
+        }
         let stat = rustix::fs::fstat(&self.file).map_err(failed)?;
         Ok(Stat::new(&stat))
     }
 
     /// Gives it the rights, the owner, the time and the attributes that it is to have.
     fn dress(&self, before: Option<&Stat>) -> Result<u32, Errno> {
-        let mode = match (self.wanted.mode, before) {
-            (Some(mode), _) => mode & 0o777,
-            (None, Some(before)) => before.mode & 0o777,
-            (None, None) => 0o666 & !umask(),
+        let rights = match self.wanted.mode {
+            None => Rights::Kept,
+            Some(mode) if self.copied => Rights::Copied(mode),
+            Some(mode) => Rights::Asked(mode),
         };
-        if let Some(before) = before {
-            let now = rustix::fs::fstat(&self.file)?;
-            if (now.st_uid, now.st_gid) != (before.uid, before.gid) {
-                let uid = rustix::fs::Uid::from_raw(before.uid);
-                let gid = rustix::fs::Gid::from_raw(before.gid);
-                // Who may not give files away owns what it writes.
-                let _ = rustix::fs::fchown(&self.file, Some(uid), Some(gid));
-            }
-            // A file system without attributes has none to keep.
-            let _ = self.keep_attributes();
-        }
+        let mode = match before {
+            Some(before) => succeed(&self.file, (&self.place, before), rights)?,
+            None => self.wanted.mode.unwrap_or_else(|| 0o666 & !umask()) & 0o777,
+        };
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
         if let Some(modified) = self.wanted.modified {
             let time = Timespec {
@@ -299,13 +267,6 @@ impl Draft<'_> {
             )?;
         }
         Ok(mode)
-    }
-
-    /// Copies what users have said of the file that is replaced.
-    fn keep_attributes(&self) -> Result<(), Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let old = rustix::fs::openat(&self.place.dir, &self.place.name[..], flags, Mode::empty())?;
-        copy_attributes(&old, &self.file)
     }
 }
 
@@ -356,12 +317,21 @@ pub(super) fn rename(
 
 /// A name that nobody has.
 pub(super) fn temporary() -> Result<Vec<u8>, Failure> {
+    random(b"tmp-")
+}
+
+/// One for what is to come back, unless what replaces it arrives.
+pub(super) fn set_aside() -> Result<Vec<u8>, Failure> {
+    random(b"was-")
+}
+
+fn random(kind: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| {
         Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
     })?;
     let mut name = HIDDEN.to_vec();
-    name.extend_from_slice(b"tmp-");
+    name.extend_from_slice(kind);
     name.extend_from_slice(data_encoding::HEXLOWER.encode(&random).as_bytes());
     Ok(name)
 }

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::What;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, OFlags};
 use rustix::io::Errno;
 
 use super::draft::changed;
+use super::walk::step;
 use super::{Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
@@ -30,7 +31,12 @@ impl Tree {
         if revision.is_some_and(|expected| expected != stat.revision) {
             return Err(changed(path));
         }
-        self.remove_at(&place, &stat, recursive)
+        if stat.what == What::Directory && recursive {
+            // Where it is, is looked at on each level: much may be beneath it.
+            return self.remove_at(&place, &stat, true);
+        }
+        let _settled = self.settled(&[&place])?;
+        self.remove_at(&place, &stat, false)
     }
 
     /// Removes what stands at a place.
@@ -46,14 +52,13 @@ impl Tree {
                 .map_err(failed);
         }
         if recursive {
-            let (above, _) = place.path.split().unwrap_or_default();
-            let real = self.real(&place.dir, &above)?.join(&place.name);
-            self.empty(place.dir.as_fd(), &place.name, (stat.device, &real)).map_err(failed)?;
+            let real = self.real_of(place)?;
+            self.empty(place.dir.as_fd(), &place.name, &real).map_err(failed)?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
                 // What is left of files that never became whole is nobody's.
-                self.sweep(place).map_err(failed)?;
+                self.sweep_all(place).map_err(failed)?;
                 rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR).map_err(
                     |error| failed(if error == Errno::EXIST { Errno::NOTEMPTY } else { error }),
                 )
@@ -63,55 +68,61 @@ impl Tree {
     }
 
     /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
-    /// around it. Goes down by handles, follows no link and enters no other file system.
-    fn empty(
+    /// around it. Goes down by handles, follows no link and enters nothing that is mounted.
+    pub(super) fn empty(
         &self,
         above: BorrowedFd<'_>,
         name: &[u8],
-        (device, real): (u64, &Rel),
+        real: &Rel,
     ) -> Result<(), Errno> {
         if real.names().count() > DEEP {
             return Err(Errno::NAMETOOLONG);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(above, name, flags, Mode::empty())?;
-        if rustix::fs::fstat(&dir)?.st_dev != device {
-            return Err(Errno::NODEV);
-        }
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(name.to_vec());
-            }
-        }
-        for name in names {
-            let real = real.join(&name);
-            if self.rules.hidden.fit(&real) || self.rules.kept.fit(&real) {
-                continue;
-            }
-            match rustix::fs::unlinkat(&dir, &name[..], AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(error) => return Err(error),
-            }
-            self.empty(dir.as_fd(), &name, (device, &real))?;
-            match rustix::fs::unlinkat(&dir, &name[..], AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error),
-            }
+        let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false);
+        let dir = dir.map_err(|error| if error == Errno::XDEV { Errno::NODEV } else { error })?;
+        let real = match self.location(&dir) {
+            // It may have been moved since.
+            Ok(now) if self.has_an_owner() => &now.ok_or(Errno::NOENT)?,
+            Err(_) if self.has_an_owner() => return Err(Errno::NOENT),
+            _ => real,
+        };
+        let mut names = Dir::new(dir)?;
+        // What is removed while it is read may have a file system pass over something else.
+        while self.pass(&mut names, real)? {
+            names.rewind();
         }
         Ok(())
     }
 
-    /// Removes our own unfinished files from a directory.
-    fn sweep(&self, place: &Place) -> Result<(), Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty())?;
-        for entry in rustix::fs::Dir::read_from(&dir)? {
-            super::walk::sweep(dir.as_fd(), entry?.file_name().to_bytes());
+    /// Reads a directory through once, and removes what it finds. Says whether there was something.
+    fn pass(&self, names: &mut Dir, real: &Rel) -> Result<bool, Errno> {
+        let mut removed = false;
+        while let Some(entry) = names.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let real = real.join(name);
+            if name == b"." || name == b".." || self.is_the_owners(&real) {
+                continue;
+            }
+            let dir = names.fd()?;
+            match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+                Ok(()) => {
+                    removed = true;
+                    continue;
+                }
+                Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                // Something is mounted there.
+                Err(Errno::BUSY) => return Err(Errno::NODEV),
+                Err(error) => return Err(error),
+            }
+            self.empty(dir, name, &real)?;
+            match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+                Ok(()) => removed = true,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Ok(removed)
     }
 }

@@ -16,6 +16,13 @@ use rustix::fs::{CWD, FileType};
 use super::*;
 use crate::rules::Patterns;
 
+mod access;
+mod lanes;
+mod mounts;
+mod owner;
+mod room;
+mod sweep;
+
 /// A root with a secret beside it.
 struct Place {
     scratch: tempfile::TempDir,
@@ -128,6 +135,20 @@ fn removing_a_link_removes_the_link() {
     tree.remove(&rel("tree"), true, None).unwrap();
     assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 0);
     place.untouched();
+}
+
+#[test]
+fn a_large_directory_is_removed_but_for_what_is_hidden() {
+    let place = Place::new();
+    fs::create_dir(place.at("dir")).unwrap();
+    for name in 0..5_000 {
+        fs::write(place.at(&format!("dir/{name}")), "").unwrap();
+    }
+    fs::write(place.at("dir/.env"), "key").unwrap();
+    let hidden = Patterns::new(&[".env".to_owned()]).unwrap();
+    let tree = place.tree(Rules { writable: true, hidden, ..Rules::default() });
+    assert_eq!(kind(tree.remove(&rel("dir"), true, None)), Kind::DirectoryNotEmpty);
+    assert_eq!(fs::read_dir(place.at("dir")).unwrap().count(), 1);
 }
 
 #[test]
@@ -479,47 +500,16 @@ fn a_swap_while_it_is_looked_at_leads_nowhere() {
     assert_eq!(fs::read(place.scratch.path().join("outside/file")).unwrap(), b"secret");
 }
 
+/// A name counts as written once its directory is: the handle of it that we have cannot be synced itself.
 #[test]
-fn a_directory_does_not_take_away_or_become_what_the_owner_keeps() {
-    let place = Place::new();
-    fs::create_dir_all(place.at("docs/private")).unwrap();
-    fs::write(place.at("docs/private/x"), "hidden").unwrap();
-    fs::create_dir_all(place.at(".config/git")).unwrap();
-    fs::create_dir_all(place.at("new/systemd")).unwrap();
-    fs::write(place.at("new/systemd/unit"), "bad").unwrap();
-    fs::write(place.at("file"), "file").unwrap();
-    let patterns = |text: &str| Patterns::new(&[text.to_owned()]).unwrap();
-    let (hidden, kept) = (patterns("docs/private"), patterns("/.config/systemd"));
-    let tree = place.tree(Rules { writable: true, hidden, kept, ..Rules::default() });
-    let (new, docs, file) = (rel("new"), rel("docs"), rel("file"));
-    // What is replaced holds something hidden.
-    for from in [&new, &file] {
-        assert_eq!(kind(tree.rename(from, &docs, true)), Kind::ReadOnly);
-        assert_eq!(kind(tree.copy_over((from, &docs), true)), Kind::ReadOnly);
-    }
-    assert_eq!(kind(tree.copy_shallow((&new, &docs), true)), Kind::ReadOnly);
-    assert_eq!(fs::read(place.at("docs/private/x")).unwrap(), b"hidden");
-    // What comes would be trusted there.
-    let config = rel(".config");
-    assert_eq!(kind(tree.rename(&new, &config, true)), Kind::ReadOnly);
-    assert_eq!(kind(tree.copy((&new, &config), true, true)), Kind::ReadOnly);
-    fs::remove_dir_all(place.at(".config")).unwrap();
-    assert_eq!(kind(tree.rename(&new, &config, false)), Kind::ReadOnly);
-    assert_eq!(kind(tree.copy((&new, &config), false, true)), Kind::ReadOnly);
-    assert!(!place.at(".config").exists() && place.at("new/systemd/unit").exists());
-    tree.rename(&new, &rel("elsewhere"), false).unwrap();
-    assert_eq!(leftovers(&place.at("")), Vec::<String>::new());
-    place.untouched();
-}
-
-#[test]
-fn a_listing_does_not_sweep_up_what_is_about_to_get_its_name() {
+fn the_directory_of_what_is_durable_is_synced() {
     let place = Place::new();
     let tree = place.writable();
-    let wanted = Wanted { modified: Some(1), ..Wanted::default() };
-    let mut draft = tree.draft(&rel("old"), wanted).unwrap();
-    draft.write(b"content").unwrap();
-    let listed = |_: Option<&Stat>, _| tree.walk(&Rel::ROOT, 1, &mut |_| Ok(true)).map(drop);
-    draft.commit_with(listed).unwrap();
-    assert_eq!(read(&tree, "old").unwrap(), b"content");
+    let file = tree.place(&rel("file")).unwrap();
+    assert_eq!(rustix::fs::fsync(&file.dir), Err(Errno::BADF));
+    file.sync().unwrap();
+    fs::create_dir(place.at("gone")).unwrap();
+    let gone = tree.place(&rel("gone/file")).unwrap();
+    fs::remove_dir(place.at("gone")).unwrap();
+    gone.sync().unwrap();
 }

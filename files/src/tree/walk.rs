@@ -3,18 +3,16 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Stat, Tree};
 use crate::fault::fault;
-use crate::path::{HIDDEN, Rel};
-
-/// What never became whole is removed once nobody has written to it for so many seconds.
-const STALE: i64 = 24 * 3600;
+use crate::path::{Rel, is_ours};
 
 /// So many directories beside each other are open during a walk.
 const ABREAST: usize = 8;
@@ -24,7 +22,7 @@ const ABREAST: usize = 8;
 pub struct Listing<'a> {
     tree: &'a Tree,
     dir: Dir,
-    handle: Arc<OwnedFd>,
+    handle: Arc<Handle>,
     /// Where it really is, as the rules see it.
     real: Rel,
 }
@@ -45,17 +43,14 @@ impl Tree {
             self.found(path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let handle = self.open_at(path, flags).map_err(|error| fault(path, error))?;
-        let real = self.real(&handle, path)?;
-        if self.rules.hidden.fit(&real) && !path.is_root() {
-            return Err(fault(path, Errno::NOENT));
-        }
+        let (handle, real) = self.reach((path, path), flags)?;
         self.listing(handle, real).map_err(|error| fault(path, error))
     }
 
     pub(super) fn listing(&self, handle: OwnedFd, real: Rel) -> Result<Listing<'_>, Errno> {
         let dir = Dir::read_from(&handle)?;
-        Ok(Listing { tree: self, dir, handle: Arc::new(handle), real })
+        let handle = Arc::new(Handle { directory: handle, mounts: self.rules.mounts });
+        Ok(Listing { tree: self, dir, handle, real })
     }
 
     /// Goes through all that is beneath a directory, and follows no link.
@@ -127,9 +122,10 @@ impl Listing<'_> {
             if name == b"." || name == b".." {
                 continue;
             }
-            if name.starts_with(HIDDEN) {
+            if is_ours(name) {
                 if self.tree.rules.writable {
-                    sweep(self.handle.as_fd(), name);
+                    let dir = self.handle.directory.as_fd();
+                    self.tree.sweep(dir, (&self.real, name), SystemTime::now());
                 }
                 continue;
             }
@@ -149,7 +145,7 @@ impl Listing<'_> {
 
     /// What stands under a name of this directory: of a link, the link.
     pub fn stat(&self, name: &[u8]) -> Option<Stat> {
-        let stat = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW);
         stat.ok().map(|stat| Stat::new(&stat))
     }
 
@@ -158,51 +154,78 @@ impl Listing<'_> {
         open_in(&self.handle, name)
     }
 
+    /// Opens a file or a directory of this directory, and no link.
+    pub(super) fn open_any(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        self.handle.open(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+    }
+
     /// The directory itself, for [`open_in`].
-    pub fn handle(&self) -> Arc<OwnedFd> {
+    pub fn handle(&self) -> Arc<Handle> {
         self.handle.clone()
     }
 
-    /// Copies what users have said of this directory to another. A file system without attributes has
-    /// none to copy.
-    pub(super) fn copy_attributes(&self, to: &OwnedFd) {
-        let _ = super::draft::copy_attributes(&self.handle, to);
+    /// Copies what users have said of this directory to another. Gives the rights that it may have.
+    pub(super) fn resemble(&self, to: &OwnedFd, mode: u32) -> u32 {
+        // A file system without attributes has none to copy.
+        let _ = super::draft::copy_attributes(&self.handle.directory, to);
+        super::access::plain_mode(&self.handle.directory, mode)
     }
 
-    /// A directory in this one: `None` where the rules end at another file system.
+    /// Where it really is, if that can be known.
+    pub(super) fn location(&self) -> Option<Rel> {
+        self.tree.location(&self.handle.directory).ok().flatten()
+    }
+
+    /// A directory in this one: `None` where the rules end at what is mounted.
     pub(super) fn down(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty())?;
-        if !self.tree.rules.mounts && rustix::fs::fstat(&handle)?.st_dev != self.tree.device {
-            return Ok(None);
-        }
+        let handle = match self.handle.open(name, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::XDEV) => return Ok(None),
+            handle => handle?,
+        };
         self.tree.listing(handle, self.real.join(name)).map(Some)
     }
 }
 
-/// Opens a regular file of a directory that was walked to, and no link.
-pub fn open_in(directory: &OwnedFd, name: &[u8]) -> Result<std::fs::File, Errno> {
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
-        FileType::RegularFile => Ok(file.into()),
-        _ => Err(Errno::NXIO),
+/// A directory that was walked to.
+#[derive(Debug)]
+pub struct Handle {
+    directory: OwnedFd,
+    /// Whether what is mounted in it is part of it.
+    mounts: bool,
+}
+
+impl Handle {
+    /// Opens what stands under a name, and no link.
+    fn open(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        step(self.directory.as_fd(), name, flags, self.mounts)
     }
 }
 
-/// Removes an unfinished file that nobody has written to for long.
-pub(super) fn sweep(dir: BorrowedFd<'_>, name: &[u8]) {
-    if !name.starts_with(HIDDEN) {
-        return;
+/// Opens what stands under a name of a directory, and no link. Where mounts are not entered, `XDEV` is what
+/// tells of one: its device may be the same.
+pub(super) fn step(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    flags: OFlags,
+    mounts: bool,
+) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let within = if mounts { ResolveFlags::empty() } else { ResolveFlags::NO_XDEV };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | within;
+    for _ in 0..super::TRIES {
+        match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
     }
-    let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    // Not the time of its content: that is given to it before it has its name.
-    let age = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(stat.st_ctime);
-    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && age > STALE {
-        // Somebody else may have done it.
-        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+    Err(Errno::AGAIN)
+}
+
+/// Opens a regular file of a directory that was walked to, and no link.
+pub fn open_in(directory: &Handle, name: &[u8]) -> Result<std::fs::File, Errno> {
+    let file = directory.open(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        _ => Err(Errno::NXIO),
     }
 }

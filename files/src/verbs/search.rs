@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,7 @@ use super::tidy::{Globs, Tidy};
 use super::{Batch, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Tree, open_in};
+use crate::tree::{Handle, Tree, open_in};
 
 /// No more matches than this are told, whatever is asked for.
 const MATCHES: u64 = 100_000;
@@ -52,7 +51,7 @@ const WAITING: usize = 16;
 /// A file to be searched: its name in a directory, and its path.
 #[derive(Debug)]
 struct Job {
-    directory: Arc<OwnedFd>,
+    directory: Arc<Handle>,
     name: Vec<u8>,
     path: Rel,
 }

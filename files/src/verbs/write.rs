@@ -1,16 +1,12 @@
 //! `write`: the whole content of a file, or more of it.
 
-use std::os::fd::AsFd as _;
-
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Arrived, Done, How, What, Write};
-use rustix::fs::{Mode, OFlags};
+use farwire_protocol::streams::files::{Arrived, Done, How, Write};
 
 use super::changes::Keeper;
 use super::gathered::{Share, gather};
 use super::{Desk, Stop, list};
-use crate::fault::fault;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Stat, Tree, Wanted};
@@ -108,56 +104,15 @@ fn compare(draft: &Draft<'_>, path: &Rel, expected: &Blob) -> Result<(), Failure
 
 /// Adds to the end of a file, at once, so that others who write to it lose nothing.
 fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
-    let failed = |error| Stop::Failed(fault(path, error));
     let content = gather(peer, &mut Share::default())?;
-    let place = tree.place_to_write(path)?;
-    let before = place.stat().map_err(failed)?;
-    let Some(before) = before else {
-        let wanted = Wanted {
-            how: How::Create,
-            revision: write.revision,
-            mode: write.mode,
-            ..Wanted::default()
-        };
-        let mut draft = tree.draft(path, wanted)?;
-        draft.write(&content)?;
-        return Ok(draft.commit()?);
+    let wanted = Wanted {
+        how: How::Append,
+        revision: write.revision,
+        mode: write.mode,
+        modified: None,
+        durable: !write.lazy.unwrap_or(false),
     };
-    let _lane = tree.lane(&place);
-    if before.what != What::File {
-        return Err(failed(rustix::io::Errno::NXIO));
-    }
-    if before.links > 1 && !tree.rules().hard_links {
-        let text =
-            format!("{path} has {} names, and the others may be outside the root", before.links);
-        return Err(Failure::new(Kind::OutsideRoot, text).into());
-    }
-    if write.revision.is_some_and(|expected| expected != before.revision) {
-        return Err(crate::tree::changed(path).into());
-    }
-    if before.size.saturating_add(content.len() as u64) > tree.rules().largest {
-        return Err(
-            Failure::new(Kind::TooLarge, format!("{path} would be larger than allowed")).into()
-        );
-    }
-    let flags =
-        OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(place.dir.as_fd(), &place.name[..], flags, Mode::empty());
-    let file = file.map_err(failed)?;
-    let opened = Stat::new(&rustix::fs::fstat(&file).map_err(failed)?);
-    if opened.what != What::File || opened.inode != before.inode {
-        return Err(crate::tree::changed(path).into());
-    }
-    let written = rustix::io::write(&file, &content).map_err(failed)?;
-    if written < content.len() {
-        // The disk took a part of it: nothing is better than a part.
-        rustix::fs::ftruncate(&file, opened.size).map_err(failed)?;
-        return Err(failed(rustix::io::Errno::NOSPC));
-    }
-    if !write.lazy.unwrap_or(false) {
-        rustix::fs::fdatasync(&file).map_err(failed)?;
-    }
-    Ok(Stat::new(&rustix::fs::fstat(&file).map_err(failed)?))
+    Ok(tree.append(path, wanted, &content)?)
 }
 
 pub(super) fn arrived(tree: &Tree, arrived: &Arrived) -> Result<Done, Stop> {

@@ -1,0 +1,170 @@
+//! Who may read what is written: nobody who could not read what was there.
+//!
+//! A file can have a list of those who may do what (POSIX ACL). Its group bits are then the most that anybody on
+//! the list gets, and say nothing of its group: they do not go to a file without the list.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::draft::copy_attributes;
+use super::{Place, Stat};
+
+/// What the list is called. It begins with a version; each entry has who it is for, what they may, and an id.
+const LIST: &str = "system.posix_acl_access";
+const VERSION: [u8; 4] = [2, 0, 0, 0];
+const ENTRY: usize = 8;
+
+/// Who an entry is for, of those that matter here.
+const NAMED_USER: u16 = 0x02;
+const GROUP: u16 = 0x04;
+const NAMED_GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+
+/// No file system keeps more for one attribute.
+const LENGTH: usize = 64 << 10;
+
+/// What is wanted of the rights of a file that replaces another.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rights {
+    /// As they were.
+    Kept,
+    /// These, as somebody said so.
+    Asked(u32),
+    /// Those of something that was copied, where nobody on a list gets more by it.
+    Copied(u32),
+}
+
+/// Gives a file the owner, the attributes and the list of the one that it replaces. Gives the rights that it
+/// may have.
+pub(super) fn succeed(
+    file: &File,
+    (place, before): (&Place, &Stat),
+    rights: Rights,
+) -> Result<u32, Errno> {
+    let same_group = give_away(file, before)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let old = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty());
+    if let Ok(old) = &old {
+        // A file system without attributes has none to keep.
+        let _ = copy_attributes(old, file);
+    }
+    let mut mode = match rights {
+        Rights::Kept => before.mode & 0o777,
+        Rights::Asked(mode) | Rights::Copied(mode) => mode & 0o777,
+    };
+    match old.and_then(list) {
+        Ok(Some(list)) => {
+            let set = || rustix::fs::fsetxattr(file, LIST, &list, XattrFlags::empty());
+            if same_group && set().is_ok() {
+                let copied = matches!(rights, Rights::Copied(_));
+                return Ok(if copied { mode & (before.mode | 0o707) } else { mode });
+            }
+            mode = without(mode, &list);
+        }
+        Ok(None) => {}
+        // Whoever cannot read it cannot tell what its group might do.
+        Err(_) => mode = like_others(mode),
+    }
+    if !same_group && matches!(rights, Rights::Kept) {
+        mode = like_others(mode);
+    }
+    // One that came from the directory is not what was there.
+    match rustix::fs::fremovexattr(file, LIST) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(mode),
+        Err(_) => Ok(mode & 0o707),
+    }
+}
+
+/// Gives a file the owner and the group of another, as far as we may. Says whether it has the group.
+fn give_away(file: &File, before: &Stat) -> Result<bool, Errno> {
+    let now = rustix::fs::fstat(file)?;
+    if (now.st_uid, now.st_gid) == (before.uid, before.gid) {
+        return Ok(true);
+    }
+    let uid = rustix::fs::Uid::from_raw(before.uid);
+    let gid = rustix::fs::Gid::from_raw(before.gid);
+    let given = rustix::fs::fchown(file, Some(uid), Some(gid));
+    // Who may not give files away owns what it writes, and may have that group.
+    let given = given.or_else(|_| rustix::fs::fchown(file, None, Some(gid)));
+    Ok(given.is_ok() || now.st_gid == before.gid)
+}
+
+/// The rights of a copy that does not get the list of what is copied.
+pub(super) fn plain_mode(file: impl AsFd, mode: u32) -> u32 {
+    match list(file) {
+        Ok(None) => mode & 0o777,
+        Ok(Some(list)) => without(mode & 0o777, &list),
+        Err(_) => like_others(mode & 0o777),
+    }
+}
+
+/// The list of a file: `None` if it has none, or can have none.
+fn list(file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
+    let mut list = vec![0; LENGTH];
+    match rustix::fs::fgetxattr(file, LIST, &mut list[..]) {
+        Ok(length) => {
+            list.truncate(length);
+            Ok(Some(list))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Rights that give nobody more than a list did. The group gets what its own entry has; it and all others no
+/// more than anybody who is named, as a name may be there to refuse.
+fn without(mode: u32, list: &[u8]) -> u32 {
+    let entries = list.strip_prefix(&VERSION).filter(|entries| entries.len() % ENTRY == 0);
+    let Some(entries) = entries else { return mode & 0o700 };
+    let (mut group, mut named, mut mask) = (0, None, 7);
+    for entry in entries.chunks_exact(ENTRY) {
+        let [who, who_too, may, may_too, ..] = *entry else { return mode & 0o700 };
+        let may = u32::from(u16::from_le_bytes([may, may_too])) & 7;
+        match u16::from_le_bytes([who, who_too]) {
+            GROUP => group = may,
+            MASK => mask = may,
+            NAMED_USER | NAMED_GROUP => named = Some(named.unwrap_or(7) & may),
+            _ => {}
+        }
+    }
+    let named = named.map_or(7, |named| named & mask);
+    mode & (0o700 | (group & mask & named) << 3 | named)
+}
+
+/// The group gets no more than all others do.
+fn like_others(mode: u32) -> u32 {
+    mode & (0o707 | (mode & 7) << 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[(u16, u16)]) -> Vec<u8> {
+        let entries = entries
+            .iter()
+            .flat_map(|(who, may)| [&who.to_le_bytes()[..], &may.to_le_bytes(), &[0; 4]].concat());
+        VERSION.into_iter().chain(entries).collect()
+    }
+
+    #[test]
+    fn without_a_list_nobody_gets_more_than_with_it() {
+        let (owner, other) = ((0x01, 6), (0x20, 4));
+        for (entries, mode, expected) in [
+            // One user was let in, and the group was not.
+            (&[owner, (NAMED_USER, 6), (GROUP, 0), (MASK, 6), (0x20, 0)][..], 0o660, 0o600),
+            // One was kept out that all others are not.
+            (&[owner, (NAMED_USER, 0), (GROUP, 4), (MASK, 4), other], 0o644, 0o600),
+            (&[owner, (NAMED_GROUP, 6), (GROUP, 6), (MASK, 4), other], 0o644, 0o644),
+            (&[owner, (GROUP, 4), other], 0o644, 0o644),
+            (&[owner, (GROUP, 7), (MASK, 7), other], 0o640, 0o640),
+        ] {
+            assert_eq!(without(mode, &list(entries)), expected, "{mode:o}");
+        }
+        assert_eq!(without(0o777, b"what is this"), 0o700);
+        assert_eq!(without(0o777, &[2, 0, 0, 0, 1]), 0o700);
+    }
+}

@@ -1,0 +1,123 @@
+//! The bytes of a file, copied: in the kernel where it can, with holes where there are some.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
+
+use farwire_protocol::failure::{Failure, Kind};
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::access::plain_mode;
+use super::draft::copy_attributes;
+use super::{Room, Stat};
+use crate::fault::fault;
+use crate::path::Rel;
+
+/// Where copies go, as it was asked for, and how much of them there may be.
+pub(super) type Bounds<'a, 'r> = (&'a Rel, &'a mut Room<'r>);
+
+/// Copies a file into a new directory that nobody else sees.
+pub(super) fn copy_one(
+    from: (&File, &Stat),
+    (to, name): (&impl AsFd, &[u8]),
+    (path, room): Bounds<'_, '_>,
+) -> Result<u64, Failure> {
+    let failed = |error| fault(path, error);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600));
+    let copy: File = copy.map_err(failed)?.into();
+    let bytes = copy_content(from, &copy, (path, room))?;
+    // A file system without attributes has none to copy.
+    let _ = copy_attributes(from.0, &copy);
+    let mode = plain_mode(from.0, from.1.mode);
+    rustix::fs::fchmod(&copy, Mode::from_raw_mode(mode)).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Copies all bytes that were there when the file was opened. Gives the size.
+///
+/// # Errors
+///
+/// `changed_meanwhile` if some of them are gone. What was added is no error: a log is copied as far as it was.
+pub(super) fn copy_content(
+    (from, stat): (&File, &Stat),
+    to: &File,
+    (path, room): Bounds<'_, '_>,
+) -> Result<u64, Failure> {
+    let failed = |error| fault(path, error);
+    let size = stat.size;
+    room.begin(0);
+    room.admits(path, size)?;
+    let mut at = 0;
+    while at < size {
+        let end = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            // What begins later was written after the end, and is not ours.
+            Ok(start) if start >= size => break,
+            Ok(start) => {
+                at = start;
+                rustix::fs::seek(from, SeekFrom::Hole(start)).map_or(size, |end| end.min(size))
+            }
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            // A file system that does not tell.
+            Err(_) => size,
+        };
+        at = copy_part(from, to, (at, end.max(at)), (path, room))?;
+    }
+    rustix::fs::ftruncate(to, size).map_err(failed)?;
+    room.begin(size);
+    // A hole at the end and an end that came nearer look the same until here.
+    let now = rustix::fs::fstat(from).map_err(failed)?;
+    if u64::try_from(now.st_size).unwrap_or(0) < size { Err(cut_off(path)) } else { Ok(size) }
+}
+
+/// Copies the bytes from one place to another; gives where it ended.
+fn copy_part(
+    from: &File,
+    to: &File,
+    (mut at, end): (u64, u64),
+    (path, room): Bounds<'_, '_>,
+) -> Result<u64, Failure> {
+    let failed = |error| fault(path, error);
+    let io = |error: std::io::Error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    let mut buffer = Vec::new();
+    while at < end {
+        let most = (end - at).min(room.piece());
+        room.take(path, to, most)?;
+        let most = usize::try_from(most).unwrap_or(1 << 30);
+        if buffer.is_empty() {
+            let (mut read, mut written) = (at, at);
+            match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {
+                Ok(bytes) if bytes > 0 => {
+                    at += bytes as u64;
+                    room.give_back((most - bytes) as u64);
+                    continue;
+                }
+                // Some file systems say 0 for what they cannot do.
+                Ok(_) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    buffer = vec![0; 128 << 10];
+                }
+                Err(Errno::INTR) => {
+                    room.give_back(most as u64);
+                    continue;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let length = buffer.len().min(most);
+        let length = from.read_at(buffer.get_mut(..length).unwrap_or_default(), at).map_err(io)?;
+        if length == 0 {
+            return Err(cut_off(path));
+        }
+        to.write_all_at(buffer.get(..length).unwrap_or_default(), at).map_err(io)?;
+        room.give_back((most - length) as u64);
+        at += length as u64;
+    }
+    Ok(end)
+}
+
+fn cut_off(path: &Rel) -> Failure {
+    let text = format!("what was to be copied to {path} became shorter meanwhile");
+    Failure::new(Kind::ChangedMeanwhile, text)
+}

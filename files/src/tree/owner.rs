@@ -1,0 +1,72 @@
+//! What the owner hides or keeps in a directory, when the directory is to be moved, replaced or brought.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use rustix::fs::OFlags;
+
+use super::walk::step;
+use super::{Place, Tree};
+use crate::fault::fault;
+use crate::path::Rel;
+use crate::rules::Rules;
+
+impl Tree {
+    /// Refuses to move or replace a directory if that would show, or take away, what the rules hide or keep
+    /// in it.
+    pub(super) fn holds_nothing_hidden(&self, place: &Place) -> Result<(), Failure> {
+        match self.has_an_owner() {
+            true => self.has_nothing_of_the_owner(place, &self.real_of(place)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses to move a directory to where something in it would be what the rules hide or keep.
+    pub(super) fn brings_nothing_hidden(&self, place: &Place, to: &Place) -> Result<(), Failure> {
+        match self.has_an_owner() {
+            true => self.has_nothing_of_the_owner(place, &self.real_of(to)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Looks at all that is in a directory, as if the directory were at `real`.
+    fn has_nothing_of_the_owner(&self, place: &Place, real: &Rel) -> Result<(), Failure> {
+        use std::os::fd::AsFd as _;
+        let dir = step(place.dir.as_fd(), &place.name, OFlags::RDONLY | OFlags::DIRECTORY, true);
+        let dir = dir.map_err(|error| fault(&place.path, error))?;
+        let everything = Self::enter(dir, Rules::default())?;
+        let skipped = everything.walk(&Rel::ROOT, DEPTH_LIMIT, &mut |visited| {
+            if self.is_the_owners(&real.join(visited.at.as_bytes())) {
+                return Err(owners(&place.path));
+            }
+            let what = visited.listed.what;
+            let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
+            // What is further down has no path here, and may have one there.
+            match what == Some(What::Directory) {
+                true if visited.level >= DEPTH_LIMIT => Err(unseen(&place.path)),
+                deeper => Ok(deeper),
+            }
+        })?;
+        if skipped > 0 { Err(unseen(&place.path)) } else { Ok(()) }
+    }
+
+    /// Whether the rules hide or keep anything.
+    pub(super) fn has_an_owner(&self) -> bool {
+        !self.rules.hidden.is_empty() || !self.rules.kept.is_empty()
+    }
+
+    /// Whether the rules hide or keep this very path.
+    pub(super) fn is_the_owners(&self, real: &Rel) -> bool {
+        let path = real.as_bytes();
+        self.rules.hidden.fits_itself(path) || self.rules.kept.fits_itself(path)
+    }
+}
+
+pub(super) fn owners(path: &Rel) -> Failure {
+    let text = format!("{path} cannot be moved as a whole: the owner keeps a part of it");
+    Failure::new(Kind::ReadOnly, text)
+}
+
+fn unseen(path: &Rel) -> Failure {
+    let text = format!("{path} cannot be moved as a whole: a part of it cannot be looked at");
+    Failure::new(Kind::ReadOnly, text)
+}

@@ -1,0 +1,217 @@
+//! Moving: one name for another. A name that is replaced always has the old or the new behind it.
+
+use std::os::fd::AsFd as _;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
+use super::draft::{changed, rename, set_aside, temporary};
+use super::{Place, Stat, Tree};
+use crate::fault::fault;
+use crate::path::Rel;
+
+impl Tree {
+    /// Moves what stands at one path, a link itself, to another.
+    pub fn rename(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
+        self.rename_if((from, to), overwrite, None)
+    }
+
+    /// The same, only if what is moved is in this state.
+    pub fn rename_if(
+        &self,
+        (from, to): (&Rel, &Rel),
+        overwrite: bool,
+        revision: Option<u64>,
+    ) -> Result<(), Failure> {
+        apart(from, to)?;
+        let source = self.place_to_change(from)?;
+        let place = self.place_to_change(to)?;
+        let lanes = self.lanes(&source, &place);
+        let stat = source.stat().map_err(|error| fault(from, error))?;
+        let stat = stat.ok_or_else(|| fault(from, Errno::NOENT))?;
+        if revision.is_some_and(|expected| expected != stat.revision) {
+            return Err(changed(from));
+        }
+        let before = place.stat().map_err(|error| fault(to, error))?;
+        if before.is_some() && !overwrite {
+            return Err(fault(to, Errno::EXIST));
+        }
+        let is_directory = |stat: &Stat| stat.what == What::Directory;
+        let moved = if is_directory(&stat) || before.as_ref().is_some_and(is_directory) {
+            self.move_directory((&source, &stat), (&place, before.as_ref()))?
+        } else {
+            let _settled = self.settled(&[&source, &place])?;
+            put_file(&source, &place, before.is_some()).map(|()| None)
+        };
+        drop(lanes);
+        match moved {
+            Ok(old) => {
+                old.iter().for_each(|old| self.discard(old));
+                Ok(())
+            }
+            // Another file system, mounted beneath the root.
+            Err(Errno::XDEV) => self.move_by_copying((&source, &stat), to, overwrite),
+            Err(error) => Err(fault(to, error)),
+        }
+    }
+
+    /// Moves or replaces a directory, if it may be. Gives what was there.
+    fn move_directory(
+        &self,
+        (source, stat): (&Place, &Stat),
+        (place, before): (&Place, Option<&Stat>),
+    ) -> Result<Result<Option<Place>, Errno>, Failure> {
+        let _moving = self.moving(&[source, place])?;
+        // Without `/proc` only the paths that were asked for are compared.
+        let real = self.location(&source.dir).ok().flatten().map(|dir| dir.join(&source.name));
+        self.apart_really(real, place)?;
+        if stat.what == What::Directory {
+            self.holds_nothing_hidden(source)?;
+            self.brings_nothing_hidden(source, place)?;
+        }
+        if before.is_some_and(|stat| stat.what == What::Directory) {
+            self.holds_nothing_hidden(place)?;
+        }
+        Ok(put(source, place, before.is_some()))
+    }
+
+    /// Copies, and removes what was copied if it is still as it was.
+    fn move_by_copying(
+        &self,
+        (source, stat): (&Place, &Stat),
+        to: &Rel,
+        overwrite: bool,
+    ) -> Result<(), Failure> {
+        let from = &source.path;
+        self.survives_copying(from, stat)?;
+        let copied = self.copy_over((from, to), overwrite)?;
+        if copied.skipped > 0 {
+            return Err(lost(from));
+        }
+        let _lane = self.lane(source);
+        let now = source.stat().map_err(|error| fault(from, error))?;
+        if now.is_none_or(|now| now.revision != stat.revision) {
+            return Err(changed(from).with_hint("it was copied, and is where it was, too"));
+        }
+        self.remove_at(source, stat, true)
+    }
+
+    /// Refuses to move by copying what a copy would leave a part of behind: it would be gone.
+    pub(super) fn survives_copying(&self, path: &Rel, stat: &Stat) -> Result<(), Failure> {
+        match stat.what {
+            What::File => return Ok(()),
+            What::Link | What::Other => return Err(lost(path)),
+            What::Directory => {}
+        }
+        let skipped = self.walk(path, DEPTH_LIMIT, &mut |visited| match visited
+            .listing
+            .stat(&visited.listed.name)
+            .map(|stat| stat.what)
+        {
+            Some(What::Directory) => Ok(true),
+            Some(What::File) => Ok(false),
+            Some(What::Link | What::Other) | None => Err(lost(path)),
+        })?;
+        if skipped > 0 { Err(lost(path)) } else { Ok(()) }
+    }
+
+    /// A place beside this one that nobody sees.
+    pub(super) fn beside(&self, place: &Place) -> Result<Place, Failure> {
+        let dir = place.dir.try_clone().map_err(|_| fault(&place.path, Errno::MFILE))?;
+        Ok(Place { name: temporary()?, dir, path: place.path.clone() })
+    }
+
+    /// Removes what nobody sees. What cannot be removed stays unseen.
+    pub(super) fn discard(&self, place: &Place) {
+        if let Ok(Some(stat)) = place.stat() {
+            let _ = self.remove_at(place, &stat, true);
+        }
+    }
+
+    /// Refuses a destination that is the source, in it or around it by way of a link.
+    pub(super) fn apart_really(&self, from: Option<Rel>, to: &Place) -> Result<(), Failure> {
+        let there = self.location(&to.dir).ok().flatten().map(|dir| dir.join(&to.name));
+        let (Some(from), Some(there)) = (from, there) else { return Ok(()) };
+        if there.beneath(&from).is_some() || from.beneath(&there).is_some() {
+            let text = format!("{} leads to what is moved, into it, or around it", to.path);
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
+        Ok(())
+    }
+}
+
+/// Moves what is no directory, to where none is.
+fn put_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno> {
+    let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
+    if replaces {
+        return rustix::fs::renameat(from.0, from.1, to.0, to.1);
+    }
+    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(from.0, from.1, to.0, to.1),
+        other => other,
+    }
+}
+
+/// Moves what one or the other of is a directory. Gives what was replaced, under a name that nobody sees.
+pub(super) fn put(source: &Place, place: &Place, replaces: bool) -> Result<Option<Place>, Errno> {
+    if !replaces {
+        return put_file(source, place, false).map(|()| None);
+    }
+    let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
+    // Both names have something behind them at each moment, whenever we are killed.
+    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::NOSYS) => return step_aside(source, place).map(Some),
+        Err(error) => return Err(error),
+    }
+    let hide = || {
+        let old = temporary().map_err(|_| Errno::IO)?;
+        rename(source.dir.as_fd(), &source.name, &old, RenameFlags::NOREPLACE)?;
+        renamed(source, old).map(Some)
+    };
+    hide().inspect_err(|_| {
+        // If this fails as well, both are there, each under the name of the other.
+        let _ = rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE);
+    })
+}
+
+/// The same on a file system that cannot exchange: what is there steps aside, and is not taken for something
+/// unfinished until it is replaced.
+fn step_aside(source: &Place, place: &Place) -> Result<Place, Errno> {
+    let (aside, old) = (set_aside(), temporary());
+    let (Ok(aside), Ok(old)) = (aside, old) else { return Err(Errno::IO) };
+    let dir = place.dir.as_fd();
+    rename(dir, &place.name, &aside, RenameFlags::NOREPLACE)?;
+    let moved = rustix::fs::renameat(&source.dir, &source.name[..], dir, &place.name[..]);
+    if let Err(error) = moved {
+        rename(dir, &aside, &place.name, RenameFlags::NOREPLACE)?;
+        return Err(error);
+    }
+    rename(dir, &aside, &old, RenameFlags::NOREPLACE)?;
+    renamed(place, old)
+}
+
+fn renamed(place: &Place, name: Vec<u8>) -> Result<Place, Errno> {
+    let dir = place.dir.try_clone().map_err(|_| Errno::MFILE)?;
+    Ok(Place { name, dir, path: place.path.clone() })
+}
+
+/// Refuses a destination that is the source, in it or around it.
+pub(super) fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
+    if from.is_root() || to.is_root() {
+        return Err(super::root_stays(from));
+    }
+    if to.beneath(from).is_some() || from.beneath(to).is_some() {
+        let text = format!("{to} is {from} itself, in it, or around it");
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
+    Ok(())
+}
+
+fn lost(path: &Rel) -> Failure {
+    let text = format!("{path} is or holds what cannot be moved to another file system");
+    Failure::new(Kind::Unsupported, text)
+        .with_hint("links, and what is neither file nor directory, stay where they are")
+}

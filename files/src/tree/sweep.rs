@@ -1,0 +1,66 @@
+//! What is left of work that was broken off: removed by who comes across it, once it is old.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use farwire_protocol::streams::files::What;
+use rustix::fs::{AtFlags, Dir, FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use super::walk::step;
+use super::{Place, Stat, Tree};
+use crate::path::{HIDDEN, Rel};
+
+/// What never became whole is removed once nobody has written to it for so long.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Who builds a directory aside holds this on it, however long that takes. It ends with the process.
+pub(super) fn hold(directory: BorrowedFd<'_>) {
+    // Where there are no locks, its age has to do.
+    let _ = rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
+}
+
+impl Tree {
+    /// Removes something unfinished of this name, of a directory that is at `above`, if it is old now.
+    pub(super) fn sweep(&self, dir: BorrowedFd<'_>, (above, name): (&Rel, &[u8]), now: SystemTime) {
+        // What stepped aside is what was there, and may be all that is left of it.
+        let unfinished = name.strip_prefix(HIDDEN).is_some_and(|kind| !kind.starts_with(b"was-"));
+        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        // Not the time of its content: that is given to it before it has its name.
+        let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(stat.st_ctime);
+        if !unfinished || age <= i64::try_from(STALE.as_secs()).unwrap_or(i64::MAX) {
+            return;
+        }
+        // Somebody else may have done it.
+        let _ = match Stat::new(&stat).what {
+            What::File | What::Link => rustix::fs::unlinkat(dir, name, AtFlags::empty()),
+            What::Directory => self.sweep_directory(dir, (above, name)),
+            What::Other => Ok(()),
+        };
+    }
+
+    fn sweep_directory(
+        &self,
+        dir: BorrowedFd<'_>,
+        (above, name): (&Rel, &[u8]),
+    ) -> Result<(), Errno> {
+        let directory = step(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, false)?;
+        rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
+        self.empty(dir, name, &above.join(name))?;
+        rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Removes what is unfinished and old from a directory.
+    pub(super) fn sweep_all(&self, place: &Place) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut names = Dir::new(step(place.dir.as_fd(), &place.name, flags, true)?)?;
+        let real = self.real_of(place).map_err(|_| Errno::NOENT)?;
+        while let Some(entry) = names.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            self.sweep(names.fd()?, (&real, name), SystemTime::now());
+        }
+        Ok(())
+    }
+}

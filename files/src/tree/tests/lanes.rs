@@ -1,0 +1,101 @@
+//! Changes of the same names, all at once.
+
+use super::*;
+
+/// Repeats something until another thing has been done so often.
+fn meanwhile(times: usize, other: impl Fn(usize) + Sync, mut this: impl FnMut()) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..times).for_each(&other);
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            this();
+        }
+    });
+}
+
+#[test]
+fn a_directory_that_is_replaced_is_there_at_each_moment() {
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir(place.at("to")).unwrap();
+    let times = 300;
+    for from in 0..times {
+        fs::create_dir(place.at(&format!("{from}"))).unwrap();
+    }
+    fs::create_dir(place.at("new")).unwrap();
+    let replace = |round: usize| {
+        tree.rename(&rel(&round.to_string()), &rel("to"), true).unwrap();
+        tree.copy((&rel("new"), &rel("to")), true, true).unwrap();
+    };
+    meanwhile(times, replace, || assert!(place.at("to").exists()));
+    assert_eq!(leftovers(&place.at("")), [""; 0]);
+    assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 2);
+}
+
+#[test]
+fn what_is_moved_is_what_was_looked_at() {
+    let place = Place::new();
+    let tree = place.writable();
+    let lazy = Wanted { durable: false, ..Wanted::default() };
+    let first = put(&tree, "file", b"first", lazy).unwrap();
+    put(&tree, "file", b"second", lazy).unwrap();
+    let (from, to) = (rel("file"), rel("moved"));
+    let stale = tree.rename_if((&from, &to), true, Some(first.revision));
+    assert_eq!(kind(stale), Kind::ChangedMeanwhile);
+    // Two move the same state: one of them is late.
+    for _ in 0..200 {
+        let now = Some(put(&tree, "file", b"x", lazy).unwrap().revision);
+        let both = std::thread::scope(|scope| {
+            let both = [0, 1].map(|_| scope.spawn(|| tree.rename_if((&from, &to), true, now)));
+            both.map(|one| one.join().unwrap().is_ok())
+        });
+        assert_eq!(both.iter().filter(|moved| **moved).count(), 1);
+    }
+    // Each way round, and nobody waits for the other for ever.
+    put(&tree, "file", b"x", lazy).unwrap();
+    let there = |_| drop(tree.rename(&from, &to, true));
+    meanwhile(2_000, there, || drop(tree.rename(&to, &from, true)));
+}
+
+#[test]
+fn what_is_written_into_what_moves_does_not_become_what_is_kept() {
+    let place = Place::new();
+    let kept = Patterns::new(&["/.config/systemd".to_owned()]).unwrap();
+    let tree = place.tree(Rules { writable: true, kept, ..Rules::default() });
+    fs::create_dir(place.at("new")).unwrap();
+    let lazy = Wanted { durable: false, ..Wanted::default() };
+    let mut draft = tree.draft(&rel("new/systemd"), lazy).unwrap();
+    draft.write(b"bad").unwrap();
+    tree.rename(&rel("new"), &rel(".config"), false).unwrap();
+    assert_eq!(kind(draft.commit()), Kind::ReadOnly);
+    tree.rename(&rel(".config"), &rel("new"), false).unwrap();
+    // And at the same moment.
+    let (new, config) = (rel("new"), rel(".config"));
+    let back = |_| {
+        // Whichever of them is there.
+        let _ = tree.rename(&new, &config, false);
+        assert!(!place.at(".config/systemd").exists());
+        drop(tree.rename(&config, &new, false));
+    };
+    meanwhile(1_000, back, || {
+        drop(tree.make_directory(&rel("new/systemd")));
+        drop(tree.remove(&rel("new/systemd"), false, None));
+        drop(put(&tree, "new/systemd", b"bad", lazy));
+        drop(tree.remove(&rel("new/systemd"), false, None));
+    });
+    assert!(!place.at(".config/systemd").exists());
+}
+
+#[test]
+fn what_is_written_into_what_is_replaced_is_not_lost_in_silence() {
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir(place.at("to")).unwrap();
+    fs::create_dir(place.at("new")).unwrap();
+    let draft = tree.draft(&rel("to/file"), Wanted::default()).unwrap();
+    rustix::fs::renameat(CWD, place.at("to"), CWD, place.at(".farwire-tmp-1")).unwrap();
+    assert_eq!(kind(draft.commit()), Kind::NoSuchFile);
+}

@@ -1,0 +1,133 @@
+//! File systems of our own, in a process that alone sees them: nothing is left of them when it ends.
+
+use std::io::Write as _;
+use std::process::Command;
+
+use super::*;
+
+/// Says to a process that it is the one that sees its own mounts.
+const INSIDE: &str = "FARWIRE_TEST_MOUNTS";
+
+/// Whether this process may mount what it likes. Otherwise the test named so is run in one that may, if one
+/// can be had here.
+pub(super) fn alone(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let unshare = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]).arg(program);
+        command
+    };
+    if !unshare(Path::new("true")).output().is_ok_and(|tried| tried.status.success()) {
+        // The printing macros are silenced in a test that passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: no mounts of our own (be root)");
+        return false;
+    }
+    let (_, module) = module_path!().split_once("::").expect("we are in a crate");
+    let module = module.strip_suffix("::mounts").expect("that is our name");
+    let mut inside = unshare(&std::env::current_exe().unwrap());
+    let inside = inside.args(["--exact", &format!("{module}::{test}")]).env(INSIDE, "1");
+    let done = inside.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+/// Mounts an empty file system of so many bytes.
+pub(super) fn small(at: &Path, bytes: u64) {
+    let size = format!("size={bytes}");
+    let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "small"]).arg(at).status();
+    assert!(done.unwrap().success());
+}
+
+fn bind(from: &Path, to: &Path) {
+    assert!(Command::new("mount").arg("--bind").args([from, to]).status().unwrap().success());
+}
+
+/// A root in which a directory and a file of the same device are mounted a second time.
+fn mounted() -> Place {
+    let place = Place::new();
+    let outside = place.scratch.path().join("outside");
+    fs::create_dir_all(outside.join("deep")).unwrap();
+    fs::write(outside.join("deep/file"), "mounted").unwrap();
+    fs::create_dir_all(place.at("dir/mounted")).unwrap();
+    fs::write(place.at("dir/file"), "x").unwrap();
+    bind(&outside, &place.at("dir/mounted"));
+    bind(&outside.join("deep/file"), &place.at("dir/file"));
+    place
+}
+
+#[test]
+fn what_is_mounted_is_left_out_though_it_has_the_same_device() {
+    if !alone("mounts::what_is_mounted_is_left_out_though_it_has_the_same_device") {
+        return;
+    }
+    let place = mounted();
+    let seen = |tree: &Tree| {
+        let mut files = Vec::new();
+        tree.walk(&Rel::ROOT, 9, &mut |visited| {
+            if visited.listing.open(&visited.listed.name).is_ok() {
+                files.push(visited.at.clone());
+            }
+            Ok(true)
+        })
+        .unwrap();
+        files.sort();
+        files
+    };
+    assert_eq!(seen(&place.writable()), [rel("dir/file"), rel("dir/mounted/deep/file")]);
+    let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
+    assert_eq!(seen(&tree), []);
+    tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_mounted_is_not_removed_with_what_is_around_it() {
+    if !alone("mounts::what_is_mounted_is_not_removed_with_what_is_around_it") {
+        return;
+    }
+    let place = mounted();
+    let tree = place.writable();
+    for path in ["dir", "dir/mounted"] {
+        assert_eq!(kind(tree.remove(&rel(path), true, None)), Kind::OutsideRoot, "{path}");
+    }
+    assert_eq!(fs::read(place.at("dir/mounted/deep/file")).unwrap(), b"mounted");
+}
+
+#[test]
+fn what_moves_to_another_file_system_is_there_or_here() {
+    if !alone("mounts::what_moves_to_another_file_system_is_there_or_here") {
+        return;
+    }
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir_all(place.at("dir/deep")).unwrap();
+    fs::write(place.at("dir/deep/file"), "x").unwrap();
+    fs::create_dir(place.at("other")).unwrap();
+    small(&place.at("other"), 1 << 20);
+    fs::create_dir(place.at("other/old")).unwrap();
+    let (dir, moved) = (rel("dir"), rel("other/old"));
+    tree.rename(&dir, &moved, true).unwrap();
+    assert!(!place.at("dir").exists());
+    assert_eq!(fs::read(place.at("other/old/deep/file")).unwrap(), b"x");
+    // A file takes the place of a directory.
+    fs::write(place.at("file"), "y").unwrap();
+    tree.rename(&rel("file"), &moved, true).unwrap();
+    assert_eq!(
+        (read(&tree, "other/old").unwrap(), place.at("file").exists()),
+        (b"y".into(), false)
+    );
+    // What a copy leaves out stays with all that is around it.
+    fs::create_dir(place.at("dir")).unwrap();
+    fs::write(place.at("dir/file"), "z").unwrap();
+    fs::write(place.at("dir/mounted"), "").unwrap();
+    bind(&place.at("other/old"), &place.at("dir/mounted"));
+    let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
+    assert_eq!(kind(tree.rename(&dir, &moved, true)), Kind::OutsideRoot);
+    assert_eq!(fs::read(place.at("dir/file")).unwrap(), b"z");
+    for dir in ["", "other"] {
+        assert_eq!(leftovers(&place.at(dir)), [""; 0]);
+    }
+}
