@@ -430,3 +430,71 @@ async fn a_worker_can_make_no_system_call_that_reaches_past_its_root() {
         assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
     }
 }
+
+/// A file system on a device that runs full beneath it, as a thin volume does: what it takes is lost when it
+/// is written out.
+struct Thin<'a> {
+    world: &'a World,
+}
+
+impl<'a> Thin<'a> {
+    const SIZE: u64 = 12 << 20;
+
+    /// Mounts one at `thin` in the root. `None` where this user may not, or this machine cannot.
+    fn mount(world: &'a World) -> Option<Self> {
+        let (beneath, image) = (world.path("beneath"), world.path("beneath/image"));
+        fs::create_dir(&beneath).unwrap();
+        fs::create_dir(world.in_root("thin")).unwrap();
+        let thin = Self { world };
+        let size = format!("size={}", Self::SIZE);
+        system("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", beneath.to_str()?])?;
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        system("mkfs.ext4", &["-q", "-O", "^has_journal", image.to_str()?])?;
+        let target = world.in_root("thin");
+        system("mount", &["-o", "loop", image.to_str()?, target.to_str()?])?;
+        Some(thin)
+    }
+}
+
+impl Drop for Thin<'_> {
+    fn drop(&mut self) {
+        for path in [self.world.in_root("thin"), self.world.path("beneath")] {
+            let _ = system("umount", &["--lazy", &path.display().to_string()]);
+        }
+    }
+}
+
+fn system(program: &str, arguments: &[&str]) -> Option<()> {
+    let done = std::process::Command::new(program).args(arguments).output().ok()?;
+    done.status.success().then_some(())
+}
+
+#[tokio::test]
+async fn what_a_disk_has_lost_is_not_taken_for_what_has_arrived() {
+    let world = World::with_root("web-1", &[]).await;
+    let Some(thin) = Thin::mount(&world) else {
+        eprintln!("not tested: no file system can be mounted here");
+        return;
+    };
+    let old = world.in_root("thin/big");
+    fs::write(&old, "old").unwrap();
+    let content = bytes(usize::try_from(2 * Thin::SIZE).unwrap());
+    fs::write(world.path("big"), &content).unwrap();
+    let local = world.path("big").display().to_string();
+    // The second time nothing is left to be written out, and nothing fails, if that is all one looks at.
+    for _ in 0..2 {
+        let done = world.farwire(&["files", "put", "--force", &local, "web-1:thin/big"]).await;
+        assert_ne!(done.code, 0, "{done:?}");
+        assert_eq!(fs::read(&old).unwrap(), b"old");
+    }
+    let beneath = world.path("beneath").display().to_string();
+    system("mount", &["-o", "remount,size=100m", &beneath]).unwrap();
+    let done = world.farwire(&["files", "put", "--force", &local, "web-1:thin/big"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    // As it is on the disk, and not in memory.
+    let (image, target) = (world.path("beneath/image"), world.in_root("thin"));
+    system("umount", &[target.to_str().unwrap()]).unwrap();
+    system("mount", &["-o", "loop", image.to_str().unwrap(), target.to_str().unwrap()]).unwrap();
+    assert!(fs::read(&old).unwrap() == content, "it is torn");
+    drop(thin);
+}
