@@ -449,7 +449,9 @@ impl<'a> Thin<'a> {
         let size = format!("size={}", Self::SIZE);
         system("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", beneath.to_str()?])?;
         fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        system("mkfs.ext4", &["-q", "-O", "^has_journal", image.to_str()?])?;
+        // What the file system itself needs is there before it runs full.
+        let options = ["-q", "-O", "^has_journal", "-E", "lazy_itable_init=0,nodiscard"];
+        system("mkfs.ext4", &[&options[..], &[image.to_str()?]].concat())?;
         let target = world.in_root("thin");
         system("mount", &["-o", "loop", image.to_str()?, target.to_str()?])?;
         Some(thin)
