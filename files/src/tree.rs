@@ -172,8 +172,8 @@ impl Tree {
         Err(Errno::AGAIN)
     }
 
-    /// Resolves a path beneath the root, on the way to what was asked for. Gives where what it leads to really is, too, and refuses what the
-    /// rules hide there.
+    /// Resolves a path beneath the root, on the way to what was asked for. Gives where what it leads to
+    /// really is, too, and refuses what the rules hide there.
     fn reach(&self, (path, asked): (&Rel, &Rel), flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
         let mut tries = 1..TRIES;
         loop {

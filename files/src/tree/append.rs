@@ -1,6 +1,6 @@
 //! Adding to the end of a file: all of it at once, or nothing.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::How;
@@ -35,12 +35,53 @@ impl Tree {
         let written = rustix::io::write(&file, content).map_err(failed)?;
         if written < content.len() {
             // The disk took a part of it: nothing is better than a part.
-            rustix::fs::ftruncate(&file, opened.size).map_err(failed)?;
-            return Err(failed(Errno::NOSPC));
+            let full = failed(Errno::NOSPC);
+            if take_back(&file, written as u64).map_err(failed)? {
+                return Err(full);
+            }
+            let text = format!("{}, and {written} bytes were added before", full.message);
+            return Err(Failure::new(full.kind, text).with_hint("others have added to it since"));
         }
         if wanted.durable {
             rustix::fs::fdatasync(&file).map_err(failed)?;
         }
         Ok(Stat::new(&rustix::fs::fstat(&file).map_err(failed)?))
+    }
+}
+
+/// Takes back so many bytes that were just added through this handle, if nobody has added more since: other
+/// programs write without asking us, and what they wrote stays. Says whether it was done.
+fn take_back(file: impl AsFd, written: u64) -> Result<bool, Errno> {
+    // The kernel has put the handle behind what it wrote, wherever that went.
+    let end = rustix::fs::tell(&file)?;
+    let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+    if size != end {
+        return Ok(false);
+    }
+    rustix::fs::ftruncate(&file, end.saturating_sub(written))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_added_in_part_is_taken_back_and_what_others_added_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("log");
+        let open = || std::fs::File::options().create(true).append(true).open(&path).unwrap();
+        let (mut ours, mut theirs) = (open(), open());
+        theirs.write_all(b"theirs\n").unwrap();
+        ours.write_all(b"ou").unwrap();
+        assert_eq!(take_back(&ours, 2), Ok(true));
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs\n");
+        theirs.write_all(b"more\n").unwrap();
+        ours.write_all(b"ou").unwrap();
+        theirs.write_all(b"last\n").unwrap();
+        assert_eq!(take_back(&ours, 2), Ok(false));
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs\nmore\noulast\n");
     }
 }

@@ -403,33 +403,6 @@ fn what_a_copy_leaves_out_is_not_moved_by_one() {
     assert_eq!(kind(survives("links/deep/link")), Kind::Unsupported);
 }
 
-#[test]
-fn limits_of_size_are_kept_while_it_is_written() {
-    let place = Place::new();
-    let tree = place.tree(Rules { writable: true, largest: 10, ..Rules::default() });
-    assert_eq!(kind(put(&tree, "file", &[0; 11], Wanted::default())), Kind::TooLarge);
-    put(&tree, "file", &[0; 10], Wanted::default()).unwrap();
-    let tree = place.tree(Rules { writable: true, spare: u64::MAX / 2, ..Rules::default() });
-    assert_eq!(kind(put(&tree, "file", b"x", Wanted::default())), Kind::DiskFull);
-}
-
-#[test]
-fn holes_stay_holes_in_a_copy() {
-    use std::os::unix::fs::FileExt as _;
-    let place = Place::new();
-    let sparse = File::create(place.at("sparse")).unwrap();
-    sparse.set_len(1 << 30).unwrap();
-    sparse.write_all_at(b"data", 600 << 20).unwrap();
-    let tree = place.writable();
-    let copied = tree.copy((&rel("sparse"), &rel("copy")), false, false).unwrap();
-    let is = fs::metadata(place.at("copy")).unwrap();
-    assert_eq!((copied.bytes, is.len()), (1 << 30, 1 << 30));
-    assert!(is.blocks() < 1 << 16, "{} blocks: the holes were filled", is.blocks());
-    let mut bytes = [0; 6];
-    File::open(place.at("copy")).unwrap().read_exact_at(&mut bytes, (600 << 20) - 1).unwrap();
-    assert_eq!(&bytes, b"\0data\0");
-}
-
 /// Odd names are names like all others.
 #[test]
 fn names_are_bytes() {

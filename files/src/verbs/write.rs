@@ -104,7 +104,9 @@ fn compare(draft: &Draft<'_>, path: &Rel, expected: &Blob) -> Result<(), Failure
 
 /// Adds to the end of a file, at once, so that others who write to it lose nothing.
 fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
-    let content = gather(peer, &mut Share::default())?;
+    // It is taken for as long as the content is there.
+    let mut share = Share::default();
+    let content = gather(peer, &mut share)?;
     let wanted = Wanted {
         how: How::Append,
         revision: write.revision,

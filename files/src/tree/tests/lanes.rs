@@ -61,6 +61,31 @@ fn what_is_moved_is_what_was_looked_at() {
 }
 
 #[test]
+fn who_moves_waits_for_who_is_about_to_replace() {
+    let place = Place::new();
+    let tree = place.writable();
+    let seen = put(&tree, "file", b"old", Wanted::default()).unwrap().revision;
+    let mut draft = tree.draft(&rel("file"), Wanted::default()).unwrap();
+    draft.write(b"new").unwrap();
+    std::thread::scope(|scope| {
+        let mut late = None;
+        let keep = |_: Option<&Stat>, _| {
+            let tree = &tree;
+            let late =
+                late.insert(scope.spawn(move || {
+                    tree.rename_if((&rel("file"), &rel("moved")), false, Some(seen))
+                }));
+            // Who does not wait has time enough to be done.
+            (0..10_000).take_while(|_| !late.is_finished()).for_each(|_| std::thread::yield_now());
+            Ok(())
+        };
+        draft.commit_with(keep).unwrap();
+        assert_eq!(kind(late.unwrap().join().unwrap()), Kind::ChangedMeanwhile);
+    });
+    assert_eq!(read(&tree, "file").unwrap(), b"new");
+}
+
+#[test]
 fn what_is_written_into_what_moves_does_not_become_what_is_kept() {
     let place = Place::new();
     let kept = Patterns::new(&["/.config/systemd".to_owned()]).unwrap();
