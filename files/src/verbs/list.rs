@@ -8,6 +8,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
 use sha2::{Digest as _, Sha256};
 
+use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
 use super::{Batch, Stop};
 use crate::path::Rel;
@@ -17,6 +18,9 @@ use crate::tree::{Tree, Visited};
 
 /// Entries that are put in order take so much memory at most.
 const SORTED: usize = 64 << 20;
+
+/// What an entry that waits takes besides its path: the list grows to twice of what is in it.
+const ENTRY: usize = 2 * size_of::<Entry>() + 64;
 
 /// What an entry takes in a message besides its path.
 const OVERHEAD: usize = 96;
@@ -31,7 +35,7 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
     let mut sent = Sent { peer, batch: Batch::new(), broken: false };
     let mut sorted = list.sort.map(|_| Vec::new());
     let mut count = 0;
-    let (mut more, mut held) = (false, 0);
+    let (mut more, mut held, mut share) = (false, 0, Share::default());
     let walked = tree.walk(&path, depth, &mut |visited| {
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)
@@ -52,7 +56,9 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
         let directory = entry.what == What::Directory;
         match &mut sorted {
             Some(sorted) => {
-                held += entry.path.len() + OVERHEAD;
+                let bytes = entry.path.len() + ENTRY;
+                share.take(bytes)?;
+                held += bytes;
                 sorted.push(entry);
             }
             None => sent.push(entry)?,

@@ -7,6 +7,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Part, Read, ToBridge};
 
+use super::gathered::Share;
 use super::{Stop, list};
 use crate::path::Rel;
 use crate::peer::Peer;
@@ -35,6 +36,7 @@ pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done
         done.hash = Some(Blob(list::digest(copy).map_err(failed)?));
         file.rewind().map_err(failed)?;
     }
+    let mut share = Share::default();
     match read.part {
         Part::Bytes { offset, length } => {
             let rest = stat.size.saturating_sub(offset);
@@ -44,11 +46,13 @@ pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done
             done.more = Some(offset.saturating_add(length) < stat.size);
         }
         Part::Lines { first, count, budget } => {
+            share.take(room(&stat, budget))?;
             let wanted = (first.max(1), u64::from(count));
             let lines = lines(&mut file, &stat, wanted, limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
         }
         Part::Tail { count, budget } => {
+            share.take(room(&stat, budget))?;
             let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
         }
@@ -58,6 +62,12 @@ pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done
 
 fn limit(budget: u32) -> usize {
     usize::try_from(budget).unwrap_or(BUDGET).min(BUDGET)
+}
+
+/// What lines take while they are gathered: twice, when they are put together.
+fn room(stat: &Stat, budget: u32) -> usize {
+    let found = limit(budget).min(usize::try_from(stat.size).unwrap_or(BUDGET));
+    2 * (found + BLOCK)
 }
 
 /// Lines that were found.

@@ -16,6 +16,7 @@ use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 
+use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
 use super::{Batch, Stop};
 use crate::path::Rel;
@@ -29,7 +30,19 @@ const MATCHES: u64 = 100_000;
 const PATTERN: usize = 16 << 10;
 
 /// A compiled pattern takes at most so much memory.
-const COMPILED: usize = 16 << 20;
+const COMPILED: usize = 4 << 20;
+
+/// What a thread learns of the pattern while it searches takes at most so much.
+const LEARNED: usize = 1 << 20;
+
+/// The lines that a thread has before it at once take at most so much. A file with a longer line is not read.
+const HEAP: usize = 4 << 20;
+
+/// What is on its way between threads takes about so much.
+const QUEUED: usize = 2 << 20;
+
+/// No more threads work on one search.
+const THREADS: usize = 8;
 
 /// So much of a long line is told.
 const LINE: usize = 1_000;
@@ -59,6 +72,8 @@ struct Job {
 
 pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let path = Rel::parse(&search.path)?;
+    let mut share = Share::default();
+    let threads = afford(&mut share)?;
     let matcher = matcher(search)?;
     let globs = Globs::new(search.globs.as_deref().unwrap_or_default())?;
     let asked = Asked {
@@ -84,7 +99,21 @@ pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Resul
         return sent.finish(&asked, 1);
     }
     let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path));
-    beneath(tree, (&path, globs, tidy), &asked, peer)
+    beneath(tree, (&path, globs, tidy), (&asked, threads), peer)
+}
+
+/// Takes the memory of a search. Gives with how many threads: with less memory there are fewer.
+fn afford(share: &mut Share) -> Result<usize, Failure> {
+    let many = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut threads = many.clamp(2, THREADS);
+    loop {
+        // Forwards and backwards are learned apart.
+        match share.take(COMPILED + QUEUED + threads * (HEAP + 2 * LEARNED)) {
+            Ok(()) => return Ok(threads),
+            Err(failure) if threads == 1 => return Err(failure),
+            Err(_) => threads /= 2,
+        }
+    }
 }
 
 fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
@@ -99,7 +128,7 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
         .case_insensitive(search.ignore_case.unwrap_or(false))
         .fixed_strings(search.fixed.unwrap_or(false))
         .size_limit(COMPILED)
-        .dfa_size_limit(COMPILED)
+        .dfa_size_limit(LEARNED)
         .build(&search.pattern)
         .map_err(|error| {
             Failure::new(Kind::InvalidArgument, format!("the pattern cannot be used: {error}"))
@@ -111,11 +140,9 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
 fn beneath(
     tree: &Tree,
     (path, globs, tidy): (&Rel, Globs, Option<Tidy>),
-    asked: &Asked,
+    (asked, threads): (&Asked, usize),
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
-    let threads =
-        std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8);
     let (jobs, queue) = sync_channel::<Vec<Job>>(WAITING);
     let queue = Mutex::new(queue);
     let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
@@ -205,7 +232,7 @@ impl Asked {
             .line_number(true)
             .before_context(context)
             .after_context(context)
-            .heap_limit(Some(64 << 20))
+            .heap_limit(Some(HEAP))
             .build()
     }
 

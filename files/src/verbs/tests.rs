@@ -524,3 +524,34 @@ fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
     let gone = place.ask(&watch("nothing", 1, None), b"").unwrap_err();
     assert_eq!(gone.kind, Kind::NoSuchFile);
 }
+
+#[test]
+fn what_holds_memory_is_refused_while_others_hold_it() {
+    let place = Place::new();
+    place.write("file", "one\ntwo\n").unwrap();
+    let search = Ask::Search(Search { pattern: "two".to_owned(), ..Search::default() });
+    let list = Ask::List(List { sort: Some(Sort::Name), ..List::default() });
+    let read = |part| Ask::Read(Read { path: blob("file"), part, revision: None, hash: None });
+    let lines = read(Part::Lines { first: 1, count: 9, budget: 100 });
+    let tail = read(Part::Tail { count: 1, budget: 100 });
+    let append = Ask::Write(Write { how: How::Append, ..write("file") });
+    for ask in [search, list, lines, tail, append] {
+        let full = gathered::all_but(10);
+        let refused = place.ask(&ask, b"a longer text").unwrap_err();
+        assert_eq!(refused.kind, Kind::Busy, "{ask:?}");
+        drop(full);
+        place.ask(&ask, b"a longer text").unwrap();
+    }
+    let _others = gathered::all_but(16 << 20);
+    let search = Search { pattern: "two".to_owned(), ..Search::default() };
+    let (done, _) = place.ask(&Ask::Search(search), b"").unwrap();
+    assert_eq!(done.count, Some(1), "with fewer threads");
+}
+
+#[test]
+fn a_pattern_that_takes_too_much_memory_is_refused() {
+    let place = Place::new();
+    let search = Search { pattern: r"\w{300}".to_owned(), ..Search::default() };
+    let failure = place.ask(&Ask::Search(search), b"").unwrap_err();
+    assert_eq!(failure.kind, Kind::InvalidArgument);
+}

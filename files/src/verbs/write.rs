@@ -109,7 +109,8 @@ fn compare(draft: &Draft<'_>, path: &Rel, expected: &Blob) -> Result<(), Failure
 /// Adds to the end of a file, at once, so that others who write to it lose nothing.
 fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
     let failed = |error| Stop::Failed(fault(path, error));
-    let content = gather(peer, &mut Share::default())?;
+    let mut share = Share::default();
+    let content = gather(peer, &mut share)?;
     let place = tree.place_to_write(path)?;
     let before = place.stat().map_err(failed)?;
     let Some(before) = before else {
