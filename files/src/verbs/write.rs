@@ -112,8 +112,11 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
     let mut share = Share::default();
     let content = gather(peer, &mut share)?;
     let place = tree.place_to_write(path)?;
+    let lane = tree.lane(&place);
     let before = place.stat().map_err(failed)?;
     let Some(before) = before else {
+        // It is taken again when the file gets its name.
+        drop(lane);
         let wanted = Wanted {
             how: How::Create,
             revision: write.revision,
@@ -124,7 +127,6 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
         draft.write(&content)?;
         return Ok(draft.commit()?);
     };
-    let _lane = tree.lane(&place);
     if before.what != What::File {
         return Err(failed(rustix::io::Errno::NXIO));
     }
@@ -152,13 +154,32 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
     let written = rustix::io::write(&file, &content).map_err(failed)?;
     if written < content.len() {
         // The disk took a part of it: nothing is better than a part.
-        rustix::fs::ftruncate(&file, opened.size).map_err(failed)?;
-        return Err(failed(rustix::io::Errno::NOSPC));
+        let full = fault(path, rustix::io::Errno::NOSPC);
+        return Err(match take_back(&file, written as u64).map_err(failed)? {
+            true => full.into(),
+            false => {
+                let text = format!("{}, and {written} bytes were added before", full.message);
+                Failure::new(full.kind, text).with_hint("others have added to it since").into()
+            }
+        });
     }
     if !write.lazy.unwrap_or(false) {
         rustix::fs::fdatasync(&file).map_err(failed)?;
     }
     Ok(Stat::new(&rustix::fs::fstat(&file).map_err(failed)?))
+}
+
+/// Takes back so many bytes that were just added through this handle, if nobody has added more since: other
+/// programs write without asking us, and what they wrote stays. Says whether it was done.
+fn take_back(file: impl std::os::fd::AsFd, written: u64) -> Result<bool, rustix::io::Errno> {
+    // The kernel has put the handle behind what it wrote, wherever that went.
+    let end = rustix::fs::tell(&file)?;
+    let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
+    if size != end {
+        return Ok(false);
+    }
+    rustix::fs::ftruncate(&file, end.saturating_sub(written))?;
+    Ok(true)
 }
 
 pub(super) fn arrived(tree: &Tree, arrived: &Arrived) -> Result<Done, Stop> {
@@ -170,4 +191,28 @@ pub(super) fn arrived(tree: &Tree, arrived: &Arrived) -> Result<Done, Stop> {
         Err(failure) => return Err(failure.into()),
     };
     Ok(Done { bytes: Some(bytes), ..Done::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_added_in_part_is_taken_back_and_what_others_added_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("log");
+        let open = || std::fs::File::options().create(true).append(true).open(&path).unwrap();
+        let (mut ours, mut theirs) = (open(), open());
+        theirs.write_all(b"theirs\n").unwrap();
+        ours.write_all(b"ou").unwrap();
+        assert_eq!(take_back(&ours, 2), Ok(true));
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs\n");
+        theirs.write_all(b"more\n").unwrap();
+        ours.write_all(b"ou").unwrap();
+        theirs.write_all(b"last\n").unwrap();
+        assert_eq!(take_back(&ours, 2), Ok(false));
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs\nmore\noulast\n");
+    }
 }
