@@ -177,7 +177,7 @@ impl Tree {
 
     /// Where a directory or file that was found really is beneath the root that the rules were written
     /// for, if that matters to them; otherwise where it was asked for.
-    fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
+    pub(crate) fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(self.base.join(asked.as_bytes()));
         }

@@ -555,3 +555,34 @@ fn a_pattern_that_takes_too_much_memory_is_refused() {
     let failure = place.ask(&Ask::Search(search), b"").unwrap_err();
     assert_eq!(failure.kind, Kind::InvalidArgument);
 }
+
+#[test]
+fn nobody_wakes_because_of_what_is_hidden() {
+    let hidden = Patterns::new(&["*.key".to_owned(), "/docs/private".to_owned()]).unwrap();
+    let place = Place::with(Rules { writable: true, hidden, ..Rules::default() });
+    fs::create_dir_all(place.at("docs")).unwrap();
+    symlink("docs", place.at("link")).unwrap();
+    // Through a link the patterns fit where it really is.
+    let watch = Ask::Watch(Watch { path: blob("link"), wait_ms: 60_000, revision: None });
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
+        while !waiting.is_finished() {
+            fs::write(place.at("docs/a.key"), "y").unwrap();
+            fs::write(place.at("docs/private"), "z").unwrap();
+            fs::write(place.at("docs/shown"), "z").unwrap();
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert_eq!(names(&told.1.entries), ["shown"]);
+    let watch = Ask::Watch(Watch { path: blob("docs"), wait_ms: 300, revision: None });
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
+        while !waiting.is_finished() {
+            fs::write(place.at("docs/private"), "z").unwrap();
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert_eq!(told.0.count, Some(0), "it was not woken");
+}
