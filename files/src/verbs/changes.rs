@@ -11,7 +11,7 @@ use farwire_protocol::streams::files::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Batch, Desk, Stop, edit, list};
+use super::{Batch, Desk, Listens, Stop, edit, list};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Stat, Tree, Wanted};
@@ -61,7 +61,7 @@ impl<'a> Keeper<'a> {
             None => Some(Was::Absent),
             Some(_) => self.was(undo, path)?,
         };
-        let after = hashed(content, mode)?;
+        let after = hashed(content, mode, self.desk.listens)?;
         let (Some(before), Some(after)) = (before, after) else { return Ok(None) };
         self.record(undo, vec![self.step(path, before, after)])
     }
@@ -99,6 +99,7 @@ impl<'a> Keeper<'a> {
         let mut whole = true;
         let full = || Failure::new(Kind::TooLarge, "more than is kept");
         let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
+            self.desk.listens.visited()?;
             if steps.len() >= STEPS {
                 return Err(full());
             }
@@ -139,7 +140,7 @@ impl<'a> Keeper<'a> {
         let after = match source.map(|stat| stat.what) {
             Ok(What::File) => {
                 let (file, stat) = tree.open(from)?;
-                hashed(&file, stat.mode & 0o777)?
+                hashed(&file, stat.mode & 0o777, self.desk.listens)?
             }
             Ok(What::Directory) if moved => Some(Was::Directory),
             // A copy of a directory is removed by hand; a link is not made again.
@@ -190,7 +191,7 @@ impl<'a> Keeper<'a> {
 }
 
 /// How a file will be.
-fn hashed(content: &File, mode: u32) -> Result<Option<Was>, Failure> {
+fn hashed(content: &File, mode: u32, listens: &Listens) -> Result<Option<Was>, Failure> {
     let failed = |error: std::io::Error| Failure::new(Kind::Io, error.to_string());
     let size = content.metadata().map_err(failed)?.len();
     if size > crate::undo::LARGEST {
@@ -198,7 +199,7 @@ fn hashed(content: &File, mode: u32) -> Result<Option<Was>, Failure> {
     }
     let mut copy = content.try_clone().map_err(failed)?;
     std::io::Seek::rewind(&mut copy).map_err(failed)?;
-    let hash = Blob(list::digest(copy).map_err(failed)?);
+    let hash = Blob(list::digest(copy, listens).map_err(failed)?);
     Ok(Some(Was::File { hash, size, mode }))
 }
 
@@ -314,7 +315,7 @@ pub(super) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done, Stop> {
     let mut steps = record.steps.clone();
     if !revert.force.unwrap_or(false) {
         for step in &steps {
-            unchanged(desk.tree, step, redo)?;
+            unchanged(desk, step, redo)?;
         }
     }
     // What was removed comes back from the outside in, and what was made goes from the inside out.
@@ -331,7 +332,8 @@ pub(super) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done, Stop> {
 }
 
 /// Refuses where something has been changed since.
-fn unchanged(tree: &Tree, step: &Step, redo: bool) -> Result<(), Failure> {
+fn unchanged(desk: &Desk<'_>, step: &Step, redo: bool) -> Result<(), Failure> {
+    let (tree, listens) = (desk.tree, desk.listens);
     let path = tree.inner(&step.path).ok_or_else(unknown)?;
     let expected = if redo { &step.before } else { &step.after };
     let is = match tree.stat_link(&path) {
@@ -342,7 +344,7 @@ fn unchanged(tree: &Tree, step: &Step, redo: bool) -> Result<(), Failure> {
             Was::Directory => stat.what == What::Directory,
             Was::File { hash, size, .. } => {
                 let (file, stat) = tree.open(&path)?;
-                let now = list::digest(file)
+                let now = list::digest(file, listens)
                     .map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
                 stat.size == *size && now == hash.0
             }

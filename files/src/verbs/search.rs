@@ -18,7 +18,7 @@ use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContex
 
 use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
-use super::{Batch, Stop};
+use super::{Batch, Desk, Listens, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Tree, open_in};
@@ -70,7 +70,8 @@ struct Job {
     path: Rel,
 }
 
-pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let tree = desk.tree;
     let path = Rel::parse(&search.path)?;
     let mut share = Share::default();
     let threads = afford(&mut share)?;
@@ -84,6 +85,7 @@ pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Resul
         found: AtomicU64::new(0),
         enough: AtomicBool::new(false),
         unread: AtomicU64::new(0),
+        listens: desk.listens,
     };
     if tree.stat(&path)?.what != What::Directory {
         let (file, _) = tree.open(&path)?;
@@ -140,7 +142,7 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
 fn beneath(
     tree: &Tree,
     (path, globs, tidy): (&Rel, Globs, Option<Tidy>),
-    (asked, threads): (&Asked, usize),
+    (asked, threads): (&Asked<'_>, usize),
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
     let (jobs, queue) = sync_channel::<Vec<Job>>(WAITING);
@@ -171,14 +173,14 @@ fn beneath(
 fn walk(
     tree: &Tree,
     (path, globs, mut tidy): (&Rel, &Globs, Option<Tidy>),
-    asked: &Asked,
+    asked: &Asked<'_>,
     jobs: &SyncSender<Vec<Job>>,
 ) -> Result<(u64, u64), Failure> {
     let mut files = 0;
     let enough = || Failure::new(Kind::Cancelled, "enough");
     let mut handful = Vec::with_capacity(HANDFUL);
     let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
-        if asked.enough.load(Ordering::Relaxed) {
+        if asked.is_over() {
             return Err(enough());
         }
         if let Some(tidy) = &mut tidy
@@ -214,7 +216,7 @@ fn walk(
 }
 
 /// What is asked of each file, and what came of it so far.
-struct Asked {
+struct Asked<'a> {
     matcher: RegexMatcher,
     context: u32,
     names: bool,
@@ -222,9 +224,18 @@ struct Asked {
     found: AtomicU64,
     enough: AtomicBool,
     unread: AtomicU64,
+    listens: &'a Listens,
 }
 
-impl Asked {
+impl Asked<'_> {
+    /// Whether nothing more is looked for.
+    fn is_over(&self) -> bool {
+        if self.listens.visited().is_err() {
+            self.enough.store(true, Ordering::Relaxed);
+        }
+        self.enough.load(Ordering::Relaxed)
+    }
+
     fn searcher(&self) -> Searcher {
         let context = usize::try_from(self.context).unwrap_or(0);
         SearcherBuilder::new()
@@ -244,7 +255,7 @@ impl Asked {
             let Ok(handful) = handful else { return };
             for Job { directory, name, path } in handful {
                 // When there is enough, the rest is only taken from the queue.
-                if self.enough.load(Ordering::Relaxed) {
+                if self.is_over() {
                     break;
                 }
                 match open_in(&directory, &name) {
@@ -267,7 +278,7 @@ impl Asked {
         told: &mut dyn FnMut(Vec<Match>),
     ) {
         let mut lines = Lines { asked: self, path, lines: Vec::new(), bytes: 0, told };
-        if searcher.search_file(&self.matcher, file, &mut lines).is_err() {
+        if searcher.search_reader(&self.matcher, self.listens.reads(file), &mut lines).is_err() {
             self.unread.fetch_add(1, Ordering::Relaxed);
         }
         lines.flush();
@@ -276,7 +287,7 @@ impl Asked {
 
 /// The lines of one file that are told.
 struct Lines<'a> {
-    asked: &'a Asked,
+    asked: &'a Asked<'a>,
     path: &'a Rel,
     lines: Vec<Match>,
     bytes: usize,
@@ -365,7 +376,9 @@ impl Sent<'_> {
         Ok(())
     }
 
-    fn finish(self, asked: &Asked, files: u64) -> Result<Done, Stop> {
+    fn finish(self, asked: &Asked<'_>, files: u64) -> Result<Done, Stop> {
+        // What was not looked at because nobody listens is not told as if it were all.
+        asked.listens.worked(0)?;
         if let Some(rest) = self.batch.rest() {
             self.peer.say(&ToBridge::Matches(rest))?;
         }

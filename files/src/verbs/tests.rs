@@ -90,7 +90,8 @@ impl Place {
 
     fn ask_as(&self, asker: &mut Asker, ask: &Ask) -> Result<Done, Failure> {
         let (tree, undo, transfers) = (&self.tree, Some(&self.undo), &self.transfers);
-        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local" };
+        let listens = &Listens::default();
+        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local", listens };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -455,7 +456,8 @@ fn matches_of_one_file_are_told_as_they_are_found_and_not_when_nobody_listens() 
     let place = Place::new();
     fs::write(place.at("file"), "line\n".repeat(50_000)).unwrap();
     let search = Search { path: blob("file"), pattern: "line".to_owned(), ..Search::default() };
-    let desk = Desk { tree: &place.tree, undo: None, transfers: &place.transfers, who: "me" };
+    let (tree, transfers, listens) = (&place.tree, &place.transfers, &Listens::default());
+    let desk = Desk { tree, undo: None, transfers, who: "me", listens };
     let mut leaver = Leaver::default();
     let ended = answer(&desk, &Ask::Search(search.clone()), &mut leaver);
     assert!(matches!(ended, Err(Stop::Broken)));
@@ -585,4 +587,38 @@ fn nobody_wakes_because_of_what_is_hidden() {
         waiting.join().unwrap()
     });
     assert_eq!(told.0.count, Some(0), "it was not woken");
+}
+
+#[test]
+fn work_for_nobody_is_not_done() {
+    let place = Place::new();
+    place.write("file", "some text\n").unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let part = |hash| Part::Lines { first: 1, count: 1, budget: if hash { 0 } else { 99 } };
+    let read =
+        |hash| Read { path: blob("file"), part: part(hash), revision: None, hash: Some(hash) };
+    let search = Search { pattern: "text".to_owned(), ..Search::default() };
+    let asks = [
+        Ask::List(List { sort: Some(Sort::Name), ..List::default() }),
+        Ask::Read(read(true)),
+        Ask::Read(read(false)),
+        Ask::Search(search.clone()),
+        Ask::Search(Search { path: blob("file"), ..search }),
+    ];
+    let ask = |ask: &Ask| {
+        let listens = &Listens::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
+        let (tree, transfers) = (&place.tree, &place.transfers);
+        answer(
+            &Desk { tree, undo: None, transfers, who: "me", listens },
+            ask,
+            &mut Asker::default(),
+        )
+    };
+    for one in &asks {
+        ask(one).unwrap();
+    }
+    drop(theirs);
+    for one in &asks {
+        let Err(Stop::Failed(_)) = ask(one) else { panic!("{one:?}") };
+    }
 }
