@@ -622,3 +622,5 @@ fn work_for_nobody_is_not_done() {
         let Err(Stop::Failed(_)) = ask(one) else { panic!("{one:?}") };
     }
 }
+
+mod changes;

@@ -277,7 +277,7 @@ fn what(was: &Was) -> Option<What> {
 fn is(desk: &Desk<'_>, path: &Rel, was: &Was) -> Result<Is, Failure> {
     let stat = match desk.tree.stat_link(path) {
         Ok(stat) => stat,
-        Err(failure) if failure.kind == Kind::NoSuchFile => {
+        Err(failure) if matches!(failure.kind, Kind::NoSuchFile | Kind::NotADirectory) => {
             return Ok(Is::default());
         }
         Err(failure) => return Err(failure),
