@@ -2,6 +2,7 @@
 
 mod keeper;
 mod revert;
+mod shown;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,7 +14,8 @@ use farwire_protocol::streams::files::{Change, Changes, Done, ToBridge};
 
 pub(super) use self::keeper::{Keeper, Planned};
 pub(super) use self::revert::revert;
-use super::{Batch, Desk, Stop, edit};
+use super::gathered::Share;
+use super::{BATCH, Batch, Desk, Stop, edit};
 use crate::peer::Peer;
 use crate::undo::{Record, Undo, Was};
 
@@ -23,8 +25,10 @@ const PATHS: usize = 20;
 /// What a change takes in a message besides its paths.
 const OVERHEAD: usize = 160;
 
-/// The changes that concern this tree, the latest first.
-fn records<'a>(desk: &'a Desk<'a>) -> Result<(&'a Undo, Vec<Arc<Record>>), Failure> {
+/// The changes that concern this tree and may be told, the latest first.
+fn records<'a>(
+    desk: &'a Desk<'a>,
+) -> Result<(&'a Undo, impl Iterator<Item = Arc<Record>>), Failure> {
     let undo = desk
         .undo
         .ok_or_else(|| Failure::new(Kind::NothingToUndo, "nothing is kept of this root"))?;
@@ -32,8 +36,9 @@ fn records<'a>(desk: &'a Desk<'a>) -> Result<(&'a Undo, Vec<Arc<Record>>), Failu
         let paths =
             record.steps.iter().flat_map(|step| [Some(&step.path), step.moved_from.as_ref()]);
         paths.flatten().all(|path| desk.tree.inner(path).is_some())
+            && shown::is_told(desk.tree, record)
     };
-    Ok((undo, undo.records().into_iter().filter(ours).collect()))
+    Ok((undo, undo.records().into_iter().filter(ours)))
 }
 
 /// The latest changes, or a diff of what undoing one would do.
@@ -42,19 +47,18 @@ pub(super) fn changes(
     changes: &Changes,
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
-    let (undo, records) = records(desk)?;
+    let (undo, mut records) = records(desk)?;
     let limit = changes.limit.map_or(50, |limit| usize::try_from(limit).unwrap_or(1000)).min(1000);
     let chosen: Vec<_> = match changes.change {
-        Some(number) => records.iter().filter(|record| record.change == number).collect(),
-        None => records.iter().take(limit).collect(),
+        Some(number) => records.by_ref().filter(|record| record.change == number).collect(),
+        None => records.by_ref().take(limit).collect(),
     };
     if changes.change.is_some() && chosen.is_empty() {
         return Err(unknown().into());
     }
     let mut batch = Batch::new();
     for record in &chosen {
-        let paths = record.steps.iter().take(PATHS).filter_map(|step| desk.tree.inner(&step.path));
-        let paths: Vec<Blob> = paths.map(|path| Blob(path.as_bytes().to_vec())).collect();
+        let paths = told(desk, record);
         let bytes = OVERHEAD + paths.iter().map(|path| path.len()).sum::<usize>();
         let change = Change {
             change: record.change,
@@ -77,14 +81,34 @@ pub(super) fn changes(
     {
         preview(desk, undo, record, peer)?;
     }
-    let more = changes.change.is_none() && records.len() > limit;
+    let more = changes.change.is_none() && records.next().is_some();
     Ok(Done { count: Some(chosen.len() as u64), more: Some(more), ..Done::default() })
+}
+
+/// The paths of a change, as many as fit a message.
+fn told(desk: &Desk<'_>, record: &Record) -> Vec<Blob> {
+    let mut room = BATCH - OVERHEAD;
+    let paths = record.steps.iter().filter_map(|step| desk.tree.inner(&step.path));
+    let paths = paths.filter(|path| shown::is_shown(desk.tree, path)).take(PATHS);
+    let fitting = paths.take_while(|path| {
+        let fits = path.as_bytes().len() <= room;
+        room = room.saturating_sub(path.as_bytes().len());
+        fits
+    });
+    fitting.map(|path| Blob(path.as_bytes().to_vec())).collect()
 }
 
 /// What undoing a change would do to files that are text.
 fn preview(desk: &Desk<'_>, undo: &Undo, record: &Record, peer: &mut dyn Peer) -> Result<(), Stop> {
+    let mut share = Share::default();
+    // Both texts, and what is told of them.
+    share.take(3 * edit::NEAR)?;
     for step in record.steps.iter().take(PATHS) {
         let Some(path) = desk.tree.inner(&step.path) else { continue };
+        if !shown::is_shown(desk.tree, &path) {
+            continue;
+        }
+        desk.listens.visited()?;
         let to = if record.undone { &step.after } else { &step.before };
         let now = desk.tree.open(&path).map(|(file, _)| text(file)).unwrap_or_default();
         let then = match to {
@@ -103,7 +127,7 @@ fn preview(desk: &Desk<'_>, undo: &Undo, record: &Record, peer: &mut dyn Peer) -
 fn text(file: File) -> Vec<u8> {
     let mut bytes = Vec::new();
     // What cannot be read is shown as nothing.
-    let _ = file.take(4 << 20).read_to_end(&mut bytes);
+    let _ = file.take(edit::NEAR as u64 + 1).read_to_end(&mut bytes);
     bytes
 }
 

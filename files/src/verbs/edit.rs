@@ -27,7 +27,7 @@ const DIFF: usize = 12 << 10;
 const EDITS: usize = 1_000;
 
 /// The text nearest to one that is missing is looked for in a file of so many bytes.
-const NEAR: usize = 2 << 20;
+pub(super) const NEAR: usize = 2 << 20;
 
 /// So many lines of a missing text are compared.
 const WINDOW: usize = 40;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, How, Revert, What};
 
-use super::{records, unknown};
+use super::{records, shown, unknown};
 use crate::path::Rel;
 use crate::tree::{Tree, Wanted};
 use crate::undo::{Keeping, Record, Turned, Undo, Was};
@@ -32,7 +32,9 @@ pub(in crate::verbs) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done,
     let mut keeping = undo.begin();
     keeping.needs(&record);
     let mut turning = Turning::new(desk, undo, &record, redo)?;
+    turning.may_be_seen()?;
     turning.look(revert.force.unwrap_or(false))?;
+    turning.may_be_done()?;
     let turned = turning.carry_out(&mut keeping)?;
     keeping.turned(record.change, !redo, turned)?;
     let count = Some(record.steps.len() as u64);
@@ -40,11 +42,10 @@ pub(in crate::verbs) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done,
 }
 
 fn chosen(
-    records: Vec<Arc<Record>>,
+    mut records: impl Iterator<Item = Arc<Record>>,
     change: Option<u64>,
     redo: bool,
 ) -> Result<Arc<Record>, Failure> {
-    let mut records = records.into_iter();
     match change {
         Some(number) => records.find(|record| record.change == number),
         // The latest that is done is undone first; the earliest that is undone is done again first.
@@ -93,6 +94,7 @@ enum Did {
 struct Turning<'a> {
     desk: &'a Desk<'a>,
     undo: &'a Undo,
+    change: u64,
     redo: bool,
     /// From the outside in.
     places: Vec<Place<'a>>,
@@ -121,7 +123,30 @@ impl<'a> Turning<'a> {
         let moved_from = record.steps.iter().find_map(|step| step.moved_from.as_ref());
         let moved_from =
             moved_from.map(|from| desk.tree.inner(from).ok_or_else(unknown)).transpose()?;
-        Ok(Self { desk, undo, redo, places, moved_from, did: Vec::new(), turned: Vec::new() })
+        let change = record.change;
+        Ok(Self {
+            desk,
+            undo,
+            change,
+            redo,
+            places,
+            moved_from,
+            did: Vec::new(),
+            turned: Vec::new(),
+        })
+    }
+
+    /// Refuses a change of which something is hidden now.
+    fn may_be_seen(&self) -> Result<(), Failure> {
+        let paths = self.places.iter().map(|place| &place.path).chain(&self.moved_from);
+        shown::all_shown(self.desk.tree, self.change, paths)
+    }
+
+    /// Refuses a change of which something would be written to that is kept from changes now.
+    fn may_be_done(&self) -> Result<(), Failure> {
+        let written = self.places.iter().filter(|place| !place.is.fits(place.target));
+        let mut paths = written.map(|place| &place.path).chain(&self.moved_from);
+        paths.try_for_each(|path| shown::may_be_written(self.desk.tree, self.change, path))
     }
 
     /// Looks at all places. Refuses where something has been changed since, unless it is forced.

@@ -167,3 +167,77 @@ fn a_revert_and_changes_at_once_lose_nothing() {
         assert!(kept || now == written, "{written} is lost");
     }
 }
+
+impl Place {
+    /// The same place under other rules.
+    fn ruled(&mut self, hidden: &[&str], kept: &[&str]) {
+        let patterns = |texts: &[&str]| {
+            Patterns::new(&texts.iter().copied().map(str::to_owned).collect::<Vec<_>>()).unwrap()
+        };
+        let (hidden, kept) = (patterns(hidden), patterns(kept));
+        let rules = Rules { writable: true, hidden, kept, ..Rules::default() };
+        self.tree = Tree::enter(File::open(self.at("")).unwrap().into(), rules).unwrap();
+    }
+
+    /// The paths of all changes, and the diff of one.
+    fn told(&self, change: Option<u64>) -> (Vec<Vec<String>>, String) {
+        let ask = Ask::Changes(Changes { change, limit: None });
+        let asker = self.ask(&ask, b"").unwrap().1;
+        let text = |path: &Blob| String::from_utf8_lossy(path).into_owned();
+        let paths = |one: &Change| one.paths.iter().map(text).collect();
+        (asker.changes.iter().map(paths).collect(), String::from_utf8(asker.data).unwrap())
+    }
+}
+
+#[test]
+fn what_is_hidden_by_now_is_not_told_and_its_changes_are_not_undone() {
+    let mut place = two_directories();
+    fs::create_dir(place.at("real")).unwrap();
+    symlink("real", place.at("link")).unwrap();
+    place.write("a/one", "secret\n").unwrap();
+    let linked = place.write("link/x", "secret\n").unwrap().change;
+    let removed = place.change(&remove("a"));
+    place.ruled(&["one", "/real"], &[]);
+    let (paths, diff) = place.told(removed);
+    assert_eq!(paths[0], ["a", "a/other", "a/same", "a/same/two", "a/turned"]);
+    assert!(diff.contains("+3") && !diff.contains("secret"), "{diff}");
+    assert_eq!(place.told(None).0.len(), 1, "the others are about nothing else");
+    let before = place.all();
+    assert_eq!(place.revert(removed, false).unwrap_err().kind, Kind::ReadOnly);
+    assert_eq!(place.revert(linked, false).unwrap_err().kind, Kind::NothingToUndo);
+    assert_eq!(place.all(), before, "not in part, either");
+    place.ruled(&[], &[]);
+    place.revert(removed, false).unwrap();
+    assert_eq!(place.has("a/one").as_deref(), Some("secret\n"));
+}
+
+#[test]
+fn what_is_kept_by_now_is_not_written_to_by_an_undo() {
+    let mut place = two_directories();
+    let removed = place.change(&remove("a"));
+    let moved = place.change(&copy("f", "b/one", true));
+    for kept in ["a/same", "b/one", "f"] {
+        place.ruled(&[], &[kept]);
+        let before = place.all();
+        let change = if kept == "a/same" { removed } else { moved };
+        assert_eq!(place.revert(change, false).unwrap_err().kind, Kind::ReadOnly, "{kept}");
+        assert_eq!(place.all(), before);
+    }
+    place.ruled(&[], &[]);
+    place.revert(moved, false).unwrap();
+    place.revert(removed, false).unwrap();
+    assert_eq!(place.all(), two_directories().all());
+}
+
+#[test]
+fn what_something_large_replaced_comes_back_if_that_is_forced() {
+    let place = Place::new();
+    fs::write(place.at("small"), "small").unwrap();
+    File::create(place.at("large")).unwrap().set_len(crate::undo::LARGEST + 1).unwrap();
+    let change = place.change(&copy("large", "small", false));
+    assert_eq!(place.revert(change, false).unwrap_err().kind, Kind::ChangedMeanwhile);
+    let force = Revert { change, redo: None, force: Some(true) };
+    place.ask(&Ask::Revert(force), b"").unwrap();
+    assert_eq!(place.has("small").as_deref(), Some("small"));
+    assert_eq!(place.revert(change, true).unwrap_err().kind, Kind::NothingToUndo);
+}
