@@ -125,7 +125,9 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
     let (overwrite, moved) = (copy.overwrite.unwrap_or(false), copy.moved.unwrap_or(false));
     tree.place_to_change(&to)?;
     let verb = if moved { "move" } else { "copy" };
-    let keeper = Keeper::new(desk, verb, copy.undo);
+    // What is not replaced need not be kept.
+    let refused = !overwrite && tree.stat_link(&to).is_ok();
+    let keeper = Keeper::new(desk, verb, copy.undo.filter(|_| !refused));
     let change = keeper.arriving(&from, &to, moved)?;
     let mut done = Done { change, ..Done::default() };
     if moved {
