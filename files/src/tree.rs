@@ -197,7 +197,7 @@ impl Tree {
     /// # Errors
     ///
     /// `no_such_file` if it is no longer there.
-    fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
+    pub(crate) fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(self.base.join(asked.as_bytes()));
         }

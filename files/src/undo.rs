@@ -6,21 +6,28 @@
 //! ```
 //!
 //! A record is written before its change is made, with what the file will hold: if the process dies in
-//! between, the change is one that cannot be undone any more, and nothing is lost. When the store is full the
-//! oldest changes are forgotten. The store is the agent's, and no path beneath a root leads to it.
+//! between, the change is one that cannot be undone any more, and nothing is lost. When there is no room for
+//! more, the oldest changes are forgotten, before anything is written. What a question has kept stays until it
+//! is written down, or the question ends. The store is the agent's, and no path beneath a root leads to it.
 
-use std::collections::{HashMap, VecDeque};
+mod journal;
+mod keeping;
+mod kept;
+
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use minicbor::{Decode, Encode};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use sha2::{Digest as _, Sha256};
+
+use self::journal::Journal;
+pub(crate) use self::keeping::Keeping;
+use self::kept::{Hash, Kept};
 
 /// No larger file is kept.
 pub const LARGEST: u64 = 64 << 20;
@@ -31,11 +38,8 @@ pub const QUOTA: u64 = 512 << 20;
 /// So many changes are kept.
 const CHANGES: usize = 10_000;
 
-/// No record is longer.
-const RECORD: usize = 4 << 20;
-
-const JOURNAL: &str = "journal";
-const JOURNAL_NEW: &str = "journal.new";
+/// The records of all of them have so many bytes. They are held in memory, and take a few times as much there.
+const RECORDS: u64 = 16 << 20;
 
 /// How something was at one time.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
@@ -59,6 +63,9 @@ pub(crate) enum Was {
     /// A directory.
     #[n(2)]
     Directory,
+    /// Something that was not looked at: it is too large, or no file, or came with a directory that was moved.
+    #[n(3)]
+    Unknown,
 }
 
 /// What became of one path.
@@ -101,22 +108,34 @@ pub(crate) struct Record {
     /// It has been undone.
     #[n(5)]
     pub(crate) undone: bool,
+    /// In a line of the journal about a record that came before: only this is new, besides whether it is undone.
+    #[n(6)]
+    pub(crate) turned: Option<Vec<Turned>>,
+}
+
+/// What stood in a place when it was undone or done again, where that was not what had been expected.
+#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+pub(crate) struct Turned {
+    /// Which step.
+    #[n(0)]
+    pub(crate) step: u32,
+    /// How it was.
+    #[n(1)]
+    pub(crate) was: Was,
 }
 
 impl Record {
-    /// What must be kept for it.
-    fn hashes(&self) -> impl Iterator<Item = (&Blob, u64)> {
-        self.steps.iter().flat_map(|step| [&step.before, &step.after]).filter_map(|was| match was {
-            Was::File { hash, size, .. } => Some((hash, *size)),
-            Was::Absent | Was::Directory => None,
-        })
+    /// A line that says no more than that.
+    fn line(change: u64, undone: bool, turned: Option<Vec<Turned>>) -> Self {
+        let (verb, who, steps) = Default::default();
+        Self { change, verb, who, time: now(), steps, undone, turned }
     }
 
     /// So many bytes were there before.
     pub(crate) fn kept(&self) -> u64 {
         let before = self.steps.iter().map(|step| match step.before {
             Was::File { size, .. } => size,
-            Was::Absent | Was::Directory => 0,
+            Was::Absent | Was::Directory | Was::Unknown => 0,
         });
         before.sum()
     }
@@ -128,15 +147,7 @@ pub struct Undo {
     store: OwnedFd,
     quota: u64,
     kept: Mutex<Kept>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    records: VecDeque<Record>,
-    next: u64,
-    /// What is in the store, with its size.
-    held: HashMap<Vec<u8>, u64>,
-    bytes: u64,
+    turning: Mutex<()>,
 }
 
 fn now() -> u64 {
@@ -155,138 +166,61 @@ fn failed(error: impl Into<io::Error>) -> Failure {
 impl Undo {
     /// Opens a store. A journal that breaks off, or makes no sense from somewhere on, counts up to there.
     pub fn open(store: OwnedFd, quota: u64) -> Result<Self, Failure> {
-        let mut kept = Kept { next: 1, ..Kept::default() };
-        for entry in rustix::fs::Dir::read_from(&store).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name().to_bytes().ends_with(b".new") {
-                // It was never whole.
-                let _ = rustix::fs::unlinkat(&store, entry.file_name(), AtFlags::empty());
+        let mut kept = Kept::new();
+        kept.journal = Journal::read(&store, |line, length| {
+            kept.read(line, length);
+            // Not even while it is read is more of it in memory.
+            while kept.is_crowded() {
+                kept.forget_oldest();
             }
-            let Ok(hash) = data_encoding::HEXLOWER.decode(entry.file_name().to_bytes()) else {
-                continue;
-            };
-            let stat = rustix::fs::statat(&store, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
-            if let Ok(stat) = stat {
-                let size = u64::try_from(stat.st_size).unwrap_or(0);
-                kept.bytes += size;
-                kept.held.insert(hash, size);
-            }
-        }
-        let undo = Self { store, quota, kept: Mutex::default() };
-        for record in undo.read_journal()? {
-            kept.next = kept.next.max(record.change + 1);
-            // A record that is there again says how it is now.
-            match kept.records.iter_mut().find(|other| other.change == record.change) {
-                Some(other) => *other = record,
-                None => kept.records.push_back(record),
-            }
-        }
-        // What has no steps was not made.
-        kept.records.retain(|record| !record.steps.is_empty());
+        })?;
+        let undo = Self { store, quota, kept: Mutex::default(), turning: Mutex::default() };
+        undo.look(&mut kept)?;
+        undo.make_room(&mut kept, 0);
+        undo.tidy(&mut kept);
         *undo.kept() = kept;
-        let mut kept = undo.kept();
-        undo.forget(&mut kept);
-        undo.rewrite(&kept)?;
-        drop(kept);
         Ok(undo)
+    }
+
+    /// Looks at what is in the store, and removes what nothing needs.
+    fn look(&self, kept: &mut Kept) -> Result<(), Failure> {
+        for entry in rustix::fs::Dir::read_from(&self.store).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let remove = || {
+                // What cannot be removed is found again at the next start.
+                let _ = rustix::fs::unlinkat(&self.store, name, AtFlags::empty());
+            };
+            if name.to_bytes().ends_with(b".new") {
+                // It was never whole.
+                remove();
+            }
+            let hash = data_encoding::HEXLOWER.decode(name.to_bytes()).ok();
+            let Some(hash) = hash.and_then(|hash| Hash::try_from(hash).ok()) else { continue };
+            if kept.is_free(&hash) {
+                remove();
+                continue;
+            }
+            let stat = rustix::fs::statat(&self.store, name, AtFlags::SYMLINK_NOFOLLOW);
+            if let Ok(stat) = stat {
+                kept.hold(hash, u64::try_from(stat.st_size).unwrap_or(0));
+            }
+        }
+        Ok(())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_journal(&self) -> Result<Vec<Record>, Failure> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut journal: File = match rustix::fs::openat(&self.store, JOURNAL, flags, Mode::empty())
-        {
-            Ok(journal) => journal.into(),
-            Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut records = Vec::new();
-        let mut length = [0; 4];
-        while journal.read_exact(&mut length).is_ok() {
-            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-            if length > RECORD {
-                break;
-            }
-            let mut bytes = vec![0; length];
-            let Ok(()) = journal.read_exact(&mut bytes) else { break };
-            let Ok(record) = cbor::decode(&bytes, RECORD) else { break };
-            records.push(record);
-        }
-        Ok(records)
+    /// Begins to keep what a question will change.
+    pub(crate) fn begin(&self) -> Keeping<'_> {
+        Keeping::new(self)
     }
 
-    fn append(&self, record: &Record) -> Result<(), Failure> {
-        let flags =
-            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let journal = rustix::fs::openat(&self.store, JOURNAL, flags, Mode::from_raw_mode(0o600));
-        File::from(journal.map_err(failed)?).write_all(&framed(record)?).map_err(failed)
-    }
-
-    /// Writes the journal anew, without what is forgotten.
-    fn rewrite(&self, kept: &Kept) -> Result<(), Failure> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let journal =
-            rustix::fs::openat(&self.store, JOURNAL_NEW, flags, Mode::from_raw_mode(0o600));
-        let mut journal = File::from(journal.map_err(failed)?);
-        for record in &kept.records {
-            journal.write_all(&framed(record)?).map_err(failed)?;
-        }
-        journal.sync_data().map_err(failed)?;
-        rustix::fs::renameat(&self.store, JOURNAL_NEW, &self.store, JOURNAL).map_err(failed)
-    }
-
-    /// Keeps what a file holds. Gives its hash and size: `None` if it is too large to be kept.
-    pub(crate) fn keep(&self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
-        io::Seek::rewind(&mut file).map_err(failed)?;
-        let largest = LARGEST.min(self.quota);
-        if file.metadata().map_err(failed)?.len() > largest {
-            return Ok(None);
-        }
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
-        let beside = format!("{}.new", data_encoding::HEXLOWER.encode(&random));
-        let kept = self.write(file, &beside, largest);
-        if !matches!(kept, Ok(Some(_))) {
-            // What is not kept leaves nothing.
-            let _ = rustix::fs::unlinkat(&self.store, &beside, AtFlags::empty());
-        }
-        kept
-    }
-
-    /// Copies what a file holds, and gives the copy its name.
-    fn write(
-        &self,
-        mut file: &File,
-        beside: &str,
-        largest: u64,
-    ) -> Result<Option<(Blob, u64)>, Failure> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let object = rustix::fs::openat(&self.store, beside, flags, Mode::from_raw_mode(0o600));
-        let mut object = File::from(object.map_err(failed)?);
-        let (mut hash, mut size) = (Sha256::new(), 0);
-        let mut piece = vec![0; 128 << 10];
-        loop {
-            let length = file.read(&mut piece).map_err(failed)?;
-            let Some(bytes) = piece.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
-            size += length as u64;
-            if size > largest {
-                return Ok(None);
-            }
-            hash.update(bytes);
-            object.write_all(bytes).map_err(failed)?;
-        }
-        let hash = hash.finalize().to_vec();
-        let mut kept = self.kept();
-        rustix::fs::renameat(&self.store, beside, &self.store, name(&hash)).map_err(failed)?;
-        if kept.held.insert(hash.clone(), size).is_none() {
-            kept.bytes += size;
-        }
-        Ok(Some((Blob(hash), size)))
+    /// So many bytes are kept at most, and no larger file than that or [`LARGEST`].
+    pub(crate) fn quota(&self) -> u64 {
+        self.quota
     }
 
     /// What was kept under a hash.
@@ -298,72 +232,75 @@ impl Undo {
         })
     }
 
-    /// Writes a change down that is about to be made, and gives its number.
-    pub(crate) fn record(&self, verb: &str, who: &str, steps: Vec<Step>) -> Result<u64, Failure> {
-        let mut kept = self.kept();
-        let (verb, who) = (verb.to_owned(), who.to_owned());
-        let record = Record { change: kept.next, verb, who, time: now(), steps, undone: false };
-        self.append(&record)?;
-        kept.next += 1;
-        let change = record.change;
-        kept.records.push_back(record);
-        self.forget(&mut kept);
-        Ok(change)
+    /// One change is undone at a time.
+    pub(crate) fn turning(&self) -> MutexGuard<'_, ()> {
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down that a change was undone, or done again.
-    pub(crate) fn turn(&self, change: u64, undone: bool, steps: &[Step]) -> Result<(), Failure> {
+    fn turn(&self, change: u64, undone: bool, turned: Vec<Turned>) -> Result<(), Failure> {
         let mut kept = self.kept();
-        let record = kept.records.iter_mut().find(|record| record.change == change);
-        let Some(record) = record else { return Ok(()) };
-        record.undone = undone;
-        record.steps = steps.to_vec();
-        let record = record.clone();
-        self.append(&record)
+        if !kept.records.contains_key(&change) {
+            return Ok(());
+        }
+        let line = Record::line(change, undone, Some(turned));
+        kept.journal.append(&self.store, &line)?;
+        let freed = kept.turn(change, undone, line.turned.as_deref().unwrap_or_default());
+        self.remove(&mut kept, freed);
+        self.tidy(&mut kept);
+        Ok(())
     }
 
     /// A change that was written down was not made after all.
     pub(crate) fn void(&self, change: u64) {
         let mut kept = self.kept();
-        kept.records.retain(|record| record.change != change);
-        let (verb, who) = (String::new(), String::new());
-        let record = Record { change, verb, who, time: now(), steps: Vec::new(), undone: false };
+        let freed = kept.forget(change);
+        self.remove(&mut kept, freed);
         // If this is not written, the change is one that does not fit what is there.
-        let _ = self.append(&record);
-        self.collect(&mut kept);
+        let _ = kept.journal.append(&self.store, &Record::line(change, false, None));
+        self.tidy(&mut kept);
     }
 
     /// The changes, the latest first.
-    pub(crate) fn records(&self) -> Vec<Record> {
-        self.kept().records.iter().rev().cloned().collect()
+    pub(crate) fn records(&self) -> Vec<Arc<Record>> {
+        self.kept().records.values().rev().map(|entry| entry.record.clone()).collect()
     }
 
-    /// Forgets the oldest changes until what is kept fits, and what belongs to none.
-    fn forget(&self, kept: &mut Kept) {
-        while kept.bytes > self.quota || kept.records.len() > CHANGES {
-            let before = kept.bytes;
-            let forgot = kept.records.pop_front().is_some();
-            self.collect(kept);
-            if !forgot && kept.bytes == before {
-                return;
+    /// One of them.
+    pub(crate) fn recorded(&self, change: u64) -> Option<Arc<Record>> {
+        self.kept().records.get(&change).map(|entry| entry.record.clone())
+    }
+
+    /// Forgets the oldest changes until there is room for so many bytes more.
+    fn make_room(&self, kept: &mut Kept, more: u64) {
+        while kept.bytes.saturating_add(more) > self.quota || kept.is_crowded() {
+            let Some(freed) = kept.forget_oldest() else { return };
+            self.remove(kept, freed);
+        }
+    }
+
+    /// Removes those of these contents that nothing needs any more.
+    fn remove(&self, kept: &mut Kept, freed: Vec<Hash>) {
+        for hash in freed {
+            if kept.is_free(&hash) && kept.drop_held(&hash) {
+                // What cannot be removed is found again at the next start.
+                let _ = rustix::fs::unlinkat(&self.store, name(&hash), AtFlags::empty());
             }
         }
     }
 
-    /// Removes what belongs to no change.
-    fn collect(&self, kept: &mut Kept) {
-        let mut needed = std::collections::HashSet::new();
-        for record in &kept.records {
-            needed.extend(record.hashes().map(|(hash, _)| hash.0.clone()));
+    /// Writes a long journal anew.
+    fn tidy(&self, kept: &mut Kept) {
+        if !kept.journal.is_long(kept.live) {
+            return;
         }
-        let unneeded: Vec<_> =
-            kept.held.keys().filter(|hash| !needed.contains(*hash)).cloned().collect();
-        for hash in unneeded {
-            // What cannot be removed is found again at the next start.
-            let _ = rustix::fs::unlinkat(&self.store, name(&hash), AtFlags::empty());
-            let size = kept.held.remove(&hash).unwrap_or(0);
-            kept.bytes = kept.bytes.saturating_sub(size);
-        }
+        let mut journal = std::mem::take(&mut kept.journal);
+        // The number of the latest change is not given again, even if that one is forgotten.
+        let latest = Record::line(kept.next.saturating_sub(1), false, None);
+        let lines = Some(&latest).into_iter().chain(kept.lines());
+        // The long one says the same.
+        let _ = journal.rewrite(&self.store, lines);
+        kept.journal = journal;
     }
 
     /// How old a record is, in milliseconds.
@@ -372,78 +309,5 @@ impl Undo {
     }
 }
 
-fn framed(record: &Record) -> Result<Vec<u8>, Failure> {
-    let bytes = cbor::encode(record);
-    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= RECORD);
-    let length = length.ok_or_else(|| {
-        Failure::new(Kind::TooLarge, "the change touches more files than can be written down")
-    })?;
-    Ok([&length.to_be_bytes()[..], &bytes].concat())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(place: &std::path::Path, quota: u64) -> Undo {
-        Undo::open(File::open(place).unwrap().into(), quota).unwrap()
-    }
-
-    fn file(content: &[u8]) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(content).unwrap();
-        file
-    }
-
-    fn change(undo: &Undo, content: &[u8]) -> u64 {
-        let (hash, size) = undo.keep(&file(content)).unwrap().unwrap();
-        let before = Was::File { hash, size, mode: 0o644 };
-        let step = Step { path: Blob(b"f".to_vec()), before, after: Was::Absent, moved_from: None };
-        undo.record("remove", "me", vec![step]).unwrap()
-    }
-
-    #[test]
-    fn changes_are_there_after_a_restart_and_a_torn_end_is_cut_off() {
-        let place = tempfile::tempdir().unwrap();
-        let undo = open(place.path(), QUOTA);
-        assert_eq!((change(&undo, b"one"), change(&undo, b"two")), (1, 2));
-        undo.turn(1, true, &undo.records()[1].steps).unwrap();
-        let journal = place.path().join(JOURNAL);
-        let mut bytes = std::fs::read(&journal).unwrap();
-        bytes.extend_from_slice(&[0, 0, 0, 99, 1]);
-        std::fs::write(&journal, bytes).unwrap();
-        let undo = open(place.path(), QUOTA);
-        let records = undo.records();
-        assert_eq!(
-            records.iter().map(|one| (one.change, one.undone)).collect::<Vec<_>>(),
-            [(2, false), (1, true)]
-        );
-        assert_eq!(change(&undo, b"three"), 3);
-        let mut text = String::new();
-        undo.content(&Sha256::digest(b"two")).unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(text, "two");
-    }
-
-    #[test]
-    fn the_oldest_are_forgotten_when_there_is_no_room() {
-        let place = tempfile::tempdir().unwrap();
-        let undo = open(place.path(), 10);
-        change(&undo, b"aaaa");
-        change(&undo, b"bbbb");
-        change(&undo, b"aaaa");
-        change(&undo, b"cccc");
-        assert!(undo.content(&Sha256::digest(b"bbbb")).is_err());
-        assert!(undo.content(&Sha256::digest(b"aaaa")).is_ok(), "a later change needs it");
-        assert_eq!(undo.records().len(), 2);
-        assert_eq!(undo.keep(&file(&[0; 11])).unwrap(), None, "too large");
-    }
-
-    #[test]
-    fn any_journal_is_read_without_a_panic() {
-        let place = tempfile::tempdir().unwrap();
-        bolero::check!().with_iterations(300).for_each(|bytes: &[u8]| {
-            std::fs::write(place.path().join(JOURNAL), bytes).unwrap();
-            drop(open(place.path(), QUOTA));
-        });
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ mod changes;
 mod edit;
 mod gathered;
 mod list;
+mod listens;
 mod patch;
 mod read;
 mod search;
@@ -19,6 +20,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Copy, Done, MakeDirectory, Remove};
 
 use self::changes::Keeper;
+pub use self::listens::Listens;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::transfers::Transfers;
@@ -57,19 +59,21 @@ pub struct Desk<'a> {
     pub transfers: &'a Transfers,
     /// Who asks: device, surface and client.
     pub who: &'a str,
+    /// Whether they still wait for the answer.
+    pub listens: &'a Listens,
 }
 
 /// Answers a question about files. Requests of WebDAV clients go to `dav`.
 pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let tree = desk.tree;
     match ask {
-        Ask::List(list) => list::list(tree, list, peer),
+        Ask::List(list) => list::list(desk, list, peer),
         Ask::Stat(path) => stat(tree, path),
-        Ask::Read(read) => read::read(tree, read, peer),
+        Ask::Read(read) => read::read(desk, read, peer),
         Ask::Write(write) => write::write(desk, write, peer),
         Ask::Arrived(arrived) => write::arrived(tree, arrived),
         Ask::Edit(edit) => edit::edit(desk, edit, peer),
-        Ask::Search(search) => search::search(tree, search, peer),
+        Ask::Search(search) => search::search(desk, search, peer),
         Ask::MakeDirectory(make) => make_directory(tree, make),
         Ask::Remove(remove) => remove_one(desk, remove),
         Ask::Copy(copy) => copy_one(desk, copy),
@@ -121,7 +125,9 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
     let (overwrite, moved) = (copy.overwrite.unwrap_or(false), copy.moved.unwrap_or(false));
     tree.place_to_change(&to)?;
     let verb = if moved { "move" } else { "copy" };
-    let keeper = Keeper::new(desk, verb, copy.undo);
+    // What is not replaced need not be kept.
+    let refused = !overwrite && tree.stat_link(&to).is_ok();
+    let keeper = Keeper::new(desk, verb, copy.undo.filter(|_| !refused));
     let change = keeper.arriving(&from, &to, moved)?;
     let mut done = Done { change, ..Done::default() };
     if moved {

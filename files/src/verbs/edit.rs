@@ -1,5 +1,7 @@
 //! `edit`: exact texts are replaced, all of them or none.
 
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use farwire_protocol::cbor;
@@ -25,7 +27,16 @@ const DIFF: usize = 12 << 10;
 const EDITS: usize = 1_000;
 
 /// The text nearest to one that is missing is looked for in a file of so many bytes.
-const NEAR: usize = 2 << 20;
+pub(super) const NEAR: usize = 2 << 20;
+
+/// So many lines of a missing text are compared.
+const WINDOW: usize = 40;
+
+/// So many pairs of letters are looked at to find it: about a tenth of a second.
+const WORK: usize = 32 << 20;
+
+/// All edits of a question go over so many bytes at most.
+const OVER: u64 = 4 << 30;
 
 /// So much of the nearest text is told.
 const TOLD: usize = 1_200;
@@ -43,7 +54,7 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
         return Err(Failure::new(Kind::TooLarge, format!("{path} is larger than 64 MiB")).into());
     }
     let before = share.read(&path, file, stat.size)?;
-    let Applied { text: after, count, .. } = &apply(&path, &before, &edits)?;
+    let Applied { text: after, count, .. } = &apply(&path, &before, &edits, OVER)?;
     let mut entry = stat.entry(path.as_bytes());
     let mut change = None;
     if !edit.dry.unwrap_or(false) {
@@ -116,14 +127,20 @@ struct Applied {
     _share: Share,
 }
 
-/// Replaces one after the other.
-fn apply(path: &Rel, before: &[u8], edits: &[Replacement]) -> Result<Applied, Failure> {
+/// Replaces one after the other, and goes over `most` bytes at most.
+fn apply(path: &Rel, before: &[u8], edits: &[Replacement], most: u64) -> Result<Applied, Failure> {
     let mut applied: Option<Applied> = None;
+    let mut over = 0;
     for (at, edit) in edits.iter().enumerate() {
         let which =
             if edits.len() > 1 { format!("edit {} of {path}", at + 1) } else { format!("{path}") };
         makes_sense(&which, edit)?;
         let text = applied.as_ref().map_or(before, |applied| &applied.text);
+        over += text.len() as u64;
+        if over > most {
+            let text = format!("{which}: so many edits of such a long text are too much at once");
+            return Err(Failure::new(Kind::TooLarge, text).with_hint("divide them"));
+        }
         let mut next = replace(&which, text, edit)?;
         next.count += applied.map_or(0, |applied| applied.count);
         applied = Some(next);
@@ -195,50 +212,73 @@ fn missing(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
     Failure::new(Kind::NoMatch, message)
 }
 
-/// The lines most like a text, as many as it has, and the number of the first.
+/// The lines most like a text, as many as it has, and the number of the first. Of a long text only as much is
+/// looked at as [`WORK`] allows.
 fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
-    let lines: Vec<&str> = text.lines().collect();
-    let words: Vec<&str> = wanted.lines().map(str::trim).collect();
-    let many = words.len().clamp(1, 40);
-    let score = |window: &[&str]| -> u64 {
-        let pairs = window.iter().zip(&words);
-        pairs.map(|(have, want)| u64::from(likeness(have.trim(), want))).sum()
-    };
-    let windows = lines.windows(many.min(lines.len().max(1))).enumerate();
-    let (at, best) = windows
-        .map(|(at, window)| (at, score(window)))
-        .max_by_key(|&(at, score)| (score, usize::MAX - at))?;
+    let words: Vec<Line<'_>> =
+        wanted.lines().take(WINDOW).map(|word| Line::new(word.trim())).collect();
+    let many = words.len().clamp(1, text.lines().count().max(1));
+    // How alike each window is: the window that begins `many - 1` lines before this one is whole now.
+    let mut scores = VecDeque::from(vec![0_u64; many]);
+    let mut best: Option<(u64, usize)> = None;
+    let mut work = 0;
+    for (at, line) in text.lines().enumerate() {
+        let line = Line::new(line.trim());
+        for (score, word) in scores.iter_mut().rev().zip(&words) {
+            *score += u64::from(line.likeness(word));
+            work += 1 + line.pairs.len() + word.pairs.len();
+        }
+        let score = scores.pop_front().unwrap_or(0);
+        scores.push_back(0);
+        if at + 1 >= many && best.is_none_or(|(best, _)| score > best) {
+            best = Some((score, at + 1 - many));
+        }
+        if work > WORK {
+            break;
+        }
+    }
+    let (score, at) = best?;
     // Less than a third alike is not near.
-    if best * 3 < 1_000 * many as u64 {
+    if score * 3 < 1_000 * words.len().max(1) as u64 {
         return None;
     }
-    Some((at + 1, lines.get(at..at + many.min(lines.len()))?.join("\n")))
+    let lines: Vec<&str> = text.lines().skip(at).take(many).collect();
+    Some((at + 1, lines.join("\n")))
 }
 
-/// How alike two lines are, in thousandths: the share of pairs of letters that they have in common.
-fn likeness(one: &str, other: &str) -> u32 {
-    if one == other {
-        return 1_000;
-    }
-    let pairs = |text: &str| -> Vec<(char, char)> {
+/// A line, and the pairs of letters in the first 200 of it, in order.
+struct Line<'a> {
+    text: &'a str,
+    pairs: Vec<(char, char)>,
+}
+
+impl<'a> Line<'a> {
+    fn new(text: &'a str) -> Self {
         let mut pairs: Vec<_> =
             text.chars().take(200).zip(text.chars().skip(1).take(200)).collect();
         pairs.sort_unstable();
-        pairs
-    };
-    let (one, other) = (pairs(one), pairs(other));
-    if one.is_empty() || other.is_empty() {
-        return 0;
+        Self { text, pairs }
     }
-    let (mut left, mut right, mut common) = (0, 0, 0_usize);
-    while let (Some(a), Some(b)) = (one.get(left), other.get(right)) {
-        match a.cmp(b) {
-            std::cmp::Ordering::Less => left += 1,
-            std::cmp::Ordering::Greater => right += 1,
-            std::cmp::Ordering::Equal => (left, right, common) = (left + 1, right + 1, common + 1),
+
+    /// How alike two lines are, in thousandths: the share of pairs of letters that they have in common.
+    fn likeness(&self, other: &Self) -> u32 {
+        if self.text == other.text {
+            return 1_000;
         }
+        let (one, other) = (&self.pairs, &other.pairs);
+        if one.is_empty() || other.is_empty() {
+            return 0;
+        }
+        let (mut left, mut right, mut common) = (0, 0, 0_usize);
+        while let (Some(a), Some(b)) = (one.get(left), other.get(right)) {
+            match a.cmp(b) {
+                Ordering::Less => left += 1,
+                Ordering::Greater => right += 1,
+                Ordering::Equal => (left, right, common) = (left + 1, right + 1, common + 1),
+            }
+        }
+        u32::try_from(2_000 * common / (one.len() + other.len())).unwrap_or(0)
     }
-    u32::try_from(2_000 * common / (one.len() + other.len())).unwrap_or(0)
 }
 
 /// A short unified diff, without the names of files.
@@ -319,7 +359,8 @@ mod tests {
 
     fn run(text: &str, edits: &[Replacement]) -> Result<String, Failure> {
         let path = Rel::parse(b"f").unwrap();
-        apply(&path, text.as_bytes(), edits).map(|applied| String::from_utf8(applied.text).unwrap())
+        apply(&path, text.as_bytes(), edits, OVER)
+            .map(|applied| String::from_utf8(applied.text).unwrap())
     }
 
     #[test]
@@ -351,6 +392,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_nearest_is_looked_for_as_far_as_the_work_goes() {
+        let wanted = "0123456789 abcdefghijklmnopqrstuvwxyz\n".repeat(WINDOW);
+        let near = wanted.replace("789", "987");
+        let other = "some other line which is not much like it\n";
+        let told = |before: usize| {
+            let text = format!("{}{near}", other.repeat(before));
+            missing("f", text.as_bytes(), wanted.as_bytes()).message
+        };
+        assert!(told(3).contains("nearest are lines 4-43:"), "{}", told(3));
+        assert!(told(2_000).contains("nearest are lines 2001-2040:"));
+        assert!(!told(45_000).contains("nearest"), "too far away");
+    }
+
+    #[test]
+    fn edits_that_go_over_too_much_are_refused() {
+        let path = Rel::parse(b"f").unwrap();
+        let edits = [replacement("a", "b", false), replacement("b", "c", false)];
+        assert_eq!(apply(&path, b"xxxa", &edits, 8).unwrap().text, b"xxxc");
+        assert_eq!(apply(&path, b"xxxa", &edits, 7).unwrap_err().kind, Kind::TooLarge);
+    }
+
+    #[test]
     fn what_would_be_too_large_is_refused_before_it_is_made() {
         let edit = replacement("a", &"b".repeat(7 << 20), true);
         // 8 MiB times this would be more than there are addresses.
@@ -363,7 +426,7 @@ mod tests {
         let path = Rel::parse(b"f").unwrap();
         let text = vec![b'a'; 4 << 20];
         let edit = [replacement("a", "bc", true)];
-        let applied = apply(&path, &text, &edit).unwrap();
+        let applied = apply(&path, &text, &edit, OVER).unwrap();
         assert_eq!((applied.count, applied.text.len()), (4 << 20, 8 << 20));
         assert_eq!(applied.text.capacity(), 8 << 20, "made in one piece");
     }

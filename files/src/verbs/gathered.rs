@@ -14,7 +14,18 @@ use crate::peer::Peer;
 /// So many bytes at most.
 const MOST: usize = 192 << 20;
 
-static HELD: AtomicUsize = AtomicUsize::new(0);
+#[cfg(not(test))]
+fn held<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
+    static HELD: AtomicUsize = AtomicUsize::new(0);
+    look(&HELD)
+}
+
+/// Each test has an account of its own, so that one may use it up.
+#[cfg(test)]
+fn held<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
+    thread_local!(static HELD: AtomicUsize = const { AtomicUsize::new(0) });
+    HELD.with(look)
+}
 
 /// A share of the memory. It is given back when this is dropped.
 #[derive(Debug, Default)]
@@ -33,7 +44,8 @@ impl Share {
     /// Takes so many bytes more if no more than so many are held with them, by all questions together.
     fn take_up_to(&mut self, bytes: usize, most: usize) -> Result<(), Failure> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
-        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| full())?;
+        held(|held| held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more))
+            .map_err(|_| full())?;
         self.0 += bytes;
         Ok(())
     }
@@ -65,7 +77,7 @@ fn full() -> Failure {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        HELD.fetch_sub(self.0, Ordering::Relaxed);
+        held(|held| held.fetch_sub(self.0, Ordering::Relaxed));
     }
 }
 
@@ -85,6 +97,14 @@ pub(super) fn gather(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<u8>, 
         content.extend_from_slice(&piece);
     }
     Ok(content)
+}
+
+/// Holds all but so many bytes.
+#[cfg(test)]
+pub(super) fn all_but(bytes: usize) -> Share {
+    let mut share = Share::default();
+    share.take(MOST - bytes).unwrap();
+    share
 }
 
 #[cfg(test)]

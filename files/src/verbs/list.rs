@@ -8,20 +8,25 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
 use sha2::{Digest as _, Sha256};
 
+use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
-use super::{Batch, Stop};
+use super::{Batch, Desk, Listens, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::rules::LISTED;
-use crate::tree::{Tree, Visited};
+use crate::tree::Visited;
 
 /// Entries that are put in order take so much memory at most.
 const SORTED: usize = 64 << 20;
 
+/// What an entry that waits takes besides its path: the list grows to twice of what is in it.
+const ENTRY: usize = 2 * size_of::<Entry>() + 64;
+
 /// What an entry takes in a message besides its path.
 const OVERHEAD: usize = 96;
 
-pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let (tree, listens) = (desk.tree, desk.listens);
     let path = Rel::parse(&list.path)?;
     let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
     let limit =
@@ -30,9 +35,11 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
     let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path));
     let mut sent = Sent { peer, batch: Batch::new(), broken: false };
     let mut sorted = list.sort.map(|_| Vec::new());
+    let hashes = list.hashes.unwrap_or(false).then_some(listens);
     let mut count = 0;
-    let (mut more, mut held) = (false, 0);
+    let (mut more, mut held, mut share) = (false, 0, Share::default());
     let walked = tree.walk(&path, depth, &mut |visited| {
+        listens.visited()?;
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)
         {
@@ -47,12 +54,14 @@ pub(super) fn list(tree: &Tree, list: &List, peer: &mut dyn Peer) -> Result<Done
             more = true;
             return Err(Failure::new(Kind::TooLarge, "enough"));
         }
-        let Some(entry) = entry(visited, list.hashes.unwrap_or(false)) else { return Ok(false) };
+        let Some(entry) = entry(visited, hashes) else { return Ok(false) };
         count += 1;
         let directory = entry.what == What::Directory;
         match &mut sorted {
             Some(sorted) => {
-                held += entry.path.len() + OVERHEAD;
+                let bytes = entry.path.len() + ENTRY;
+                share.take(bytes)?;
+                held += bytes;
                 sorted.push(entry);
             }
             None => sent.push(entry)?,
@@ -107,18 +116,21 @@ impl Sent<'_> {
 }
 
 /// The entry of what a walk came to: `None` if it is gone again.
-fn entry(visited: &Visited<'_>, hash: bool) -> Option<Entry> {
+fn entry(visited: &Visited<'_>, hashes: Option<&Listens>) -> Option<Entry> {
     let mut entry = visited.listing.stat(&visited.listed.name)?.entry(visited.at.as_bytes());
-    if hash && entry.what == What::File {
+    if let Some(listens) = hashes
+        && entry.what == What::File
+    {
         let file = visited.listing.open(&visited.listed.name).ok();
-        entry.hash = file.and_then(|file| digest(file).ok()).map(Blob);
+        entry.hash = file.and_then(|file| digest(file, listens).ok()).map(Blob);
     }
     Some(entry)
 }
 
-/// SHA-256 of what a file holds.
-pub(super) fn digest(mut file: File) -> std::io::Result<Vec<u8>> {
+/// SHA-256 of what a file holds, as long as somebody listens.
+pub(super) fn digest(file: File, listens: &Listens) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
+    let mut file = listens.reads(file);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
     loop {

@@ -7,10 +7,11 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Part, Read, ToBridge};
 
-use super::{Stop, list};
+use super::gathered::Share;
+use super::{Desk, Stop, list};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Stat, Tree};
+use crate::tree::Stat;
 
 /// Lines are counted to the end of a file that is not longer than this.
 const COUNTED: u64 = 64 << 20;
@@ -20,7 +21,8 @@ const BUDGET: usize = 4 << 20;
 
 const BLOCK: usize = 128 << 10;
 
-pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let (tree, listens) = (desk.tree, desk.listens);
     let path = Rel::parse(&read.path)?;
     let (mut file, stat) = tree.open(&path)?;
     if read.revision.is_some_and(|expected| expected != stat.revision) {
@@ -32,9 +34,10 @@ pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done
     let mut done = Done::default();
     if read.hash.unwrap_or(false) {
         let copy = file.try_clone().map_err(failed)?;
-        done.hash = Some(Blob(list::digest(copy).map_err(failed)?));
+        done.hash = Some(Blob(list::digest(copy, listens).map_err(failed)?));
         file.rewind().map_err(failed)?;
     }
+    let mut share = Share::default();
     match read.part {
         Part::Bytes { offset, length } => {
             let rest = stat.size.saturating_sub(offset);
@@ -44,11 +47,14 @@ pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done
             done.more = Some(offset.saturating_add(length) < stat.size);
         }
         Part::Lines { first, count, budget } => {
+            share.take(room(&stat, budget))?;
             let wanted = (first.max(1), u64::from(count));
-            let lines = lines(&mut file, &stat, wanted, limit(budget)).map_err(failed)?;
+            let lines =
+                lines(&mut listens.reads(file), &stat, wanted, limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
         }
         Part::Tail { count, budget } => {
+            share.take(room(&stat, budget))?;
             let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
         }
@@ -58,6 +64,12 @@ pub(super) fn read(tree: &Tree, read: &Read, peer: &mut dyn Peer) -> Result<Done
 
 fn limit(budget: u32) -> usize {
     usize::try_from(budget).unwrap_or(BUDGET).min(BUDGET)
+}
+
+/// What lines take while they are gathered: twice, when they are put together.
+fn room(stat: &Stat, budget: u32) -> usize {
+    let found = limit(budget).min(usize::try_from(stat.size).unwrap_or(BUDGET));
+    2 * (found + BLOCK)
 }
 
 /// Lines that were found.
@@ -93,7 +105,7 @@ fn count(bytes: &[u8]) -> u64 {
 
 /// `wanted.1` lines from line `wanted.0` on, as many as fit.
 fn lines(
-    file: &mut File,
+    file: &mut impl std::io::Read,
     stat: &Stat,
     wanted: (u64, u64),
     budget: usize,

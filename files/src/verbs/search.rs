@@ -15,8 +15,9 @@ use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 
+use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
-use super::{Batch, Stop};
+use super::{Batch, Desk, Listens, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Handle, Tree, open_in};
@@ -28,7 +29,19 @@ const MATCHES: u64 = 100_000;
 const PATTERN: usize = 16 << 10;
 
 /// A compiled pattern takes at most so much memory.
-const COMPILED: usize = 16 << 20;
+const COMPILED: usize = 4 << 20;
+
+/// What a thread learns of the pattern while it searches takes at most so much.
+const LEARNED: usize = 1 << 20;
+
+/// The lines that a thread has before it at once take at most so much. A file with a longer line is not read.
+const HEAP: usize = 4 << 20;
+
+/// What is on its way between threads takes about so much.
+const QUEUED: usize = 2 << 20;
+
+/// No more threads work on one search.
+const THREADS: usize = 8;
 
 /// So much of a long line is told.
 const LINE: usize = 1_000;
@@ -56,8 +69,11 @@ struct Job {
     path: Rel,
 }
 
-pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let tree = desk.tree;
     let path = Rel::parse(&search.path)?;
+    let mut share = Share::default();
+    let threads = afford(&mut share)?;
     let matcher = matcher(search)?;
     let globs = Globs::new(search.globs.as_deref().unwrap_or_default())?;
     let asked = Asked {
@@ -68,6 +84,7 @@ pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Resul
         found: AtomicU64::new(0),
         enough: AtomicBool::new(false),
         unread: AtomicU64::new(0),
+        listens: desk.listens,
     };
     if tree.stat(&path)?.what != What::Directory {
         let (file, _) = tree.open(&path)?;
@@ -83,7 +100,21 @@ pub(super) fn search(tree: &Tree, search: &Search, peer: &mut dyn Peer) -> Resul
         return sent.finish(&asked, 1);
     }
     let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path));
-    beneath(tree, (&path, globs, tidy), &asked, peer)
+    beneath(tree, (&path, globs, tidy), (&asked, threads), peer)
+}
+
+/// Takes the memory of a search. Gives with how many threads: with less memory there are fewer.
+fn afford(share: &mut Share) -> Result<usize, Failure> {
+    let many = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut threads = many.clamp(2, THREADS);
+    loop {
+        // Forwards and backwards are learned apart.
+        match share.take(COMPILED + QUEUED + threads * (HEAP + 2 * LEARNED)) {
+            Ok(()) => return Ok(threads),
+            Err(failure) if threads == 1 => return Err(failure),
+            Err(_) => threads /= 2,
+        }
+    }
 }
 
 fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
@@ -98,7 +129,7 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
         .case_insensitive(search.ignore_case.unwrap_or(false))
         .fixed_strings(search.fixed.unwrap_or(false))
         .size_limit(COMPILED)
-        .dfa_size_limit(COMPILED)
+        .dfa_size_limit(LEARNED)
         .build(&search.pattern)
         .map_err(|error| {
             Failure::new(Kind::InvalidArgument, format!("the pattern cannot be used: {error}"))
@@ -110,11 +141,9 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
 fn beneath(
     tree: &Tree,
     (path, globs, tidy): (&Rel, Globs, Option<Tidy>),
-    asked: &Asked,
+    (asked, threads): (&Asked<'_>, usize),
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
-    let threads =
-        std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8);
     let (jobs, queue) = sync_channel::<Vec<Job>>(WAITING);
     let queue = Mutex::new(queue);
     let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
@@ -143,14 +172,14 @@ fn beneath(
 fn walk(
     tree: &Tree,
     (path, globs, mut tidy): (&Rel, &Globs, Option<Tidy>),
-    asked: &Asked,
+    asked: &Asked<'_>,
     jobs: &SyncSender<Vec<Job>>,
 ) -> Result<(u64, u64), Failure> {
     let mut files = 0;
     let enough = || Failure::new(Kind::Cancelled, "enough");
     let mut handful = Vec::with_capacity(HANDFUL);
     let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
-        if asked.enough.load(Ordering::Relaxed) {
+        if asked.is_over() {
             return Err(enough());
         }
         if let Some(tidy) = &mut tidy
@@ -186,7 +215,7 @@ fn walk(
 }
 
 /// What is asked of each file, and what came of it so far.
-struct Asked {
+struct Asked<'a> {
     matcher: RegexMatcher,
     context: u32,
     names: bool,
@@ -194,9 +223,18 @@ struct Asked {
     found: AtomicU64,
     enough: AtomicBool,
     unread: AtomicU64,
+    listens: &'a Listens,
 }
 
-impl Asked {
+impl Asked<'_> {
+    /// Whether nothing more is looked for.
+    fn is_over(&self) -> bool {
+        if self.listens.visited().is_err() {
+            self.enough.store(true, Ordering::Relaxed);
+        }
+        self.enough.load(Ordering::Relaxed)
+    }
+
     fn searcher(&self) -> Searcher {
         let context = usize::try_from(self.context).unwrap_or(0);
         SearcherBuilder::new()
@@ -204,7 +242,7 @@ impl Asked {
             .line_number(true)
             .before_context(context)
             .after_context(context)
-            .heap_limit(Some(64 << 20))
+            .heap_limit(Some(HEAP))
             .build()
     }
 
@@ -216,7 +254,7 @@ impl Asked {
             let Ok(handful) = handful else { return };
             for Job { directory, name, path } in handful {
                 // When there is enough, the rest is only taken from the queue.
-                if self.enough.load(Ordering::Relaxed) {
+                if self.is_over() {
                     break;
                 }
                 match open_in(&directory, &name) {
@@ -239,7 +277,7 @@ impl Asked {
         told: &mut dyn FnMut(Vec<Match>),
     ) {
         let mut lines = Lines { asked: self, path, lines: Vec::new(), bytes: 0, told };
-        if searcher.search_file(&self.matcher, file, &mut lines).is_err() {
+        if searcher.search_reader(&self.matcher, self.listens.reads(file), &mut lines).is_err() {
             self.unread.fetch_add(1, Ordering::Relaxed);
         }
         lines.flush();
@@ -248,7 +286,7 @@ impl Asked {
 
 /// The lines of one file that are told.
 struct Lines<'a> {
-    asked: &'a Asked,
+    asked: &'a Asked<'a>,
     path: &'a Rel,
     lines: Vec<Match>,
     bytes: usize,
@@ -337,7 +375,9 @@ impl Sent<'_> {
         Ok(())
     }
 
-    fn finish(self, asked: &Asked, files: u64) -> Result<Done, Stop> {
+    fn finish(self, asked: &Asked<'_>, files: u64) -> Result<Done, Stop> {
+        // What was not looked at because nobody listens is not told as if it were all.
+        asked.listens.worked(0)?;
         if let Some(rest) = self.batch.rest() {
             self.peer.say(&ToBridge::Matches(rest))?;
         }

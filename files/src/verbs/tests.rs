@@ -90,7 +90,8 @@ impl Place {
 
     fn ask_as(&self, asker: &mut Asker, ask: &Ask) -> Result<Done, Failure> {
         let (tree, undo, transfers) = (&self.tree, Some(&self.undo), &self.transfers);
-        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local" };
+        let listens = &Listens::default();
+        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local", listens };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -455,7 +456,8 @@ fn matches_of_one_file_are_told_as_they_are_found_and_not_when_nobody_listens() 
     let place = Place::new();
     fs::write(place.at("file"), "line\n".repeat(50_000)).unwrap();
     let search = Search { path: blob("file"), pattern: "line".to_owned(), ..Search::default() };
-    let desk = Desk { tree: &place.tree, undo: None, transfers: &place.transfers, who: "me" };
+    let (tree, transfers, listens) = (&place.tree, &place.transfers, &Listens::default());
+    let desk = Desk { tree, undo: None, transfers, who: "me", listens };
     let mut leaver = Leaver::default();
     let ended = answer(&desk, &Ask::Search(search.clone()), &mut leaver);
     assert!(matches!(ended, Err(Stop::Broken)));
@@ -524,3 +526,37 @@ fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
     let gone = place.ask(&watch("nothing", 1, None), b"").unwrap_err();
     assert_eq!(gone.kind, Kind::NoSuchFile);
 }
+
+#[test]
+fn nobody_wakes_because_of_what_is_hidden() {
+    let hidden = Patterns::new(&["*.key".to_owned(), "/docs/private".to_owned()]).unwrap();
+    let place = Place::with(Rules { writable: true, hidden, ..Rules::default() });
+    fs::create_dir_all(place.at("docs")).unwrap();
+    symlink("docs", place.at("link")).unwrap();
+    // Through a link the patterns fit where it really is.
+    let watch = Ask::Watch(Watch { path: blob("link"), wait_ms: 60_000, revision: None });
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
+        while !waiting.is_finished() {
+            fs::write(place.at("docs/a.key"), "y").unwrap();
+            fs::write(place.at("docs/private"), "z").unwrap();
+            fs::write(place.at("docs/shown"), "z").unwrap();
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert_eq!(names(&told.1.entries), ["shown"]);
+    let watch = Ask::Watch(Watch { path: blob("docs"), wait_ms: 300, revision: None });
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
+        while !waiting.is_finished() {
+            fs::write(place.at("docs/private"), "z").unwrap();
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert_eq!(told.0.count, Some(0), "it was not woken");
+}
+
+mod bounds;
+mod changes;

@@ -61,6 +61,10 @@ pub(super) fn watch(tree: &Tree, watch: &Watch, peer: &mut dyn Peer) -> Result<D
     let failed = |error: Errno| Stop::Failed(fault(&path, error));
     let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(failed)?;
     let (found, _) = tree.found(&path)?;
+    let real = tree.real(&found, &path)?;
+    let shown = |name: &[u8]| {
+        !name.starts_with(HIDDEN) && !tree.rules().hidden.fits_itself(real.join(name).as_bytes())
+    };
     let flags = WatchFlags::CREATE
         | WatchFlags::DELETE
         | WatchFlags::CLOSE_WRITE
@@ -91,7 +95,7 @@ pub(super) fn watch(tree: &Tree, watch: &Watch, peer: &mut dyn Peer) -> Result<D
             Woken::Late => return Ok(Done { count: Some(0), ..Done::default() }),
             Woken::Events => {}
         }
-        let seen = read(&events, &mut names).map_err(failed)?;
+        let seen = read(&events, &shown, &mut names).map_err(failed)?;
         if seen && !changed {
             changed = true;
             until = deadline.min(Instant::now() + TOGETHER);
@@ -122,15 +126,19 @@ fn wait(events: &OwnedFd, socket: Option<&OwnedFd>, left: Duration) -> Result<Wo
     Ok(if gone { Woken::Gone } else { Woken::Events })
 }
 
-/// Reads what happened; says whether that is worth telling.
-fn read(events: &OwnedFd, names: &mut BTreeSet<Vec<u8>>) -> Result<bool, Errno> {
+/// Reads what happened; says whether that is worth telling. What is hidden changes and nobody wakes.
+fn read(
+    events: &OwnedFd,
+    shown: &dyn Fn(&[u8]) -> bool,
+    names: &mut BTreeSet<Vec<u8>>,
+) -> Result<bool, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 16 << 10];
     let mut reader = inotify::Reader::new(events, &mut buffer);
     let mut worth = false;
     loop {
         match reader.next() {
             Ok(event) => match event.file_name() {
-                Some(name) if name.to_bytes().starts_with(HIDDEN) => {}
+                Some(name) if !shown(name.to_bytes()) => {}
                 Some(name) => {
                     worth = true;
                     if names.len() < NAMES {
@@ -159,10 +167,6 @@ fn told(
         let at = path.join(name);
         let entry = match tree.stat_link(&at) {
             Ok(stat) => stat.entry(name),
-            Err(failure) if tree.rules().hidden.fit(&tree.outer(&at)) => {
-                drop(failure);
-                continue;
-            }
             Err(_) => gone(name),
         };
         count += 1;

@@ -6,7 +6,7 @@ use farwire_protocol::streams::files::{Arrived, Done, How, Write};
 
 use super::changes::Keeper;
 use super::gathered::{Share, gather};
-use super::{Desk, Stop, list};
+use super::{Desk, Listens, Stop, list};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Stat, Tree, Wanted};
@@ -72,7 +72,7 @@ fn replace(
         draft.write(&piece)?;
     }
     if let Some(expected) = &write.hash {
-        compare(&draft, path, expected)?;
+        compare(&draft, path, (expected, desk.listens))?;
     }
     let keeper = Keeper::new(desk, "write", write.undo);
     let written = draft.file().try_clone();
@@ -85,11 +85,15 @@ fn replace(
 }
 
 /// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.
-fn compare(draft: &Draft<'_>, path: &Rel, expected: &Blob) -> Result<(), Failure> {
+fn compare(
+    draft: &Draft<'_>,
+    path: &Rel,
+    (expected, listens): (&Blob, &Listens),
+) -> Result<(), Failure> {
     let read = || {
         let mut file = draft.file().try_clone()?;
         std::io::Seek::rewind(&mut file)?;
-        list::digest(file)
+        list::digest(file, listens)
     };
     let hash = read().map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
     if hash != expected.0 {

@@ -24,7 +24,7 @@ use crate::peer::{Broken, Peer};
 use crate::transfers::Transfers;
 use crate::tree::Tree;
 use crate::undo::Undo;
-use crate::verbs::{self, Desk, Stop};
+use crate::verbs::{self, Desk, Listens, Stop};
 
 /// Content that does not come, or is not taken, for so long is not waited for any more: it holds a thread.
 const STALLED: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ const SMALL: u64 = 32 << 10;
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     tree: Arc<Tree>,
     dav: Option<Dav>,
     undo: Option<Arc<Undo>>,
@@ -95,7 +95,7 @@ impl Stream {
         let content = Content::Whole;
         let (came, said) = (Bytes::new(), Vec::new());
         Self {
-            socket,
+            socket: Arc::new(socket),
             tree,
             dav,
             undo,
@@ -208,8 +208,14 @@ impl Stream {
         let Ask::Http(http) = ask else {
             let (tree, undo, who) = (self.tree.clone(), self.undo.clone(), self.who.clone());
             let transfers = self.transfers.clone();
-            let desk =
-                Desk { tree: &tree, undo: undo.as_deref(), transfers: &transfers, who: &who };
+            let listens = Listens::new(self.socket.clone());
+            let desk = Desk {
+                tree: &tree,
+                undo: undo.as_deref(),
+                transfers: &transfers,
+                who: &who,
+                listens: &listens,
+            };
             return verbs::answer(&desk, ask, self);
         };
         let dav = self.dav.take().ok_or_else(|| {

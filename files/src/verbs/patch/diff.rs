@@ -20,6 +20,9 @@ const LINE: usize = 2 * size_of::<Hunk<'_>>();
 /// No file with more lines is patched.
 const LONGEST: usize = 1 << 20;
 
+/// To find the places of all hunks of a file, so many lines are compared at most.
+const COMPARED: usize = 50_000_000;
+
 /// What a diff says of one file.
 #[derive(Debug, Default)]
 pub(super) struct FileDiff<'a> {
@@ -37,6 +40,8 @@ pub(super) struct Hunk<'a> {
     start: usize,
     old: Vec<&'a [u8]>,
     new: Vec<&'a [u8]>,
+    /// How many lines come, and how many go.
+    lines: (usize, usize),
     /// The sign of the line that was read last.
     last: u8,
 }
@@ -175,6 +180,8 @@ impl<'a> Hunk<'a> {
         if sign != b'-' {
             self.new.push(rest);
         }
+        self.lines.0 += usize::from(sign == b'+');
+        self.lines.1 += usize::from(sign == b'-');
         self.last = sign;
         Some(())
     }
@@ -198,12 +205,7 @@ impl<'a> Hunk<'a> {
 impl FileDiff<'_> {
     /// How many lines come, and how many go.
     pub(super) fn lines(&self) -> (usize, usize) {
-        let count = |one: &[&[u8]], other: &[&[u8]]| {
-            one.iter().filter(|line| !other.contains(line)).count()
-        };
-        self.hunks.iter().fold((0, 0), |(come, go), hunk| {
-            (come + count(&hunk.new, &hunk.old), go + count(&hunk.old, &hunk.new))
-        })
+        self.hunks.iter().fold((0, 0), |(come, go), hunk| (come + hunk.lines.0, go + hunk.lines.1))
     }
 
     /// The text with all hunks applied.
@@ -231,13 +233,18 @@ impl FileDiff<'_> {
         let mut result = share.room(text.len() + self.added())?;
         let mut from = 0;
         let mut shift: isize = 0;
+        let mut work = COMPARED;
         for (number, hunk) in self.hunks.iter().enumerate() {
             let meant = hunk
                 .start
                 .saturating_sub(usize::from(!hunk.old.is_empty()))
                 .saturating_add_signed(shift);
-            let at = place(&lines, from, meant, &hunk.old).ok_or_else(|| {
+            let at = place((&lines, from), meant, &hunk.old, &mut work).ok_or_else(|| {
                 let (number, start) = (number + 1, hunk.start);
+                if work == 0 {
+                    let text = format!("{path}: hunk {number} was looked for in too many places");
+                    return Failure::new(Kind::TooLarge, text).with_hint("divide the patch");
+                }
                 let text = format!("{path}: hunk {number} does not fit at or near line {start}");
                 Failure::new(Kind::PatchFailed, text)
             })?;
@@ -262,20 +269,33 @@ impl FileDiff<'_> {
     }
 }
 
-/// Where these lines are, at or after `from`, as near to `meant` as can be.
-fn place(lines: &[&[u8]], from: usize, meant: usize, old: &[&[u8]]) -> Option<usize> {
+/// Where these lines are, at or after `from`, as near to `meant` as can be. What is compared is taken from
+/// `work`; when that is used up, nothing is found any more.
+fn place(
+    (lines, from): (&[&[u8]], usize),
+    meant: usize,
+    old: &[&[u8]],
+    work: &mut usize,
+) -> Option<usize> {
     let last = lines.len().checked_sub(old.len())?;
-    let fits = |at: usize| {
-        at >= from
-            && at <= last
-            && lines
-                .get(at..at + old.len())
-                .is_some_and(|there| there.iter().zip(old).all(|(a, b)| a == b))
+    let mut fits = |at: usize| {
+        *work = work.saturating_sub(1);
+        let there = lines.get(at..at.saturating_add(old.len())).unwrap_or_default();
+        let within = *work > 0 && at >= from && at <= last;
+        within && there.iter().zip(old).all(|(a, b)| same(a, b, work))
     };
     (0..=lines.len()).find_map(|away| {
         let before = meant.checked_sub(away).filter(|&at| fits(at));
-        before.or_else(|| Some(meant + away).filter(|&at| fits(at)))
+        before.or_else(|| Some(meant.saturating_add(away)).filter(|&at| fits(at)))
     })
+}
+
+/// Whether two lines are the same, as long as there is work left.
+fn same(one: &[u8], other: &[u8], work: &mut usize) -> bool {
+    // Long lines that begin alike take longer.
+    let cost = if one.len() == other.len() { 1 + one.len() / 64 } else { 1 };
+    *work = work.saturating_sub(cost);
+    *work > 0 && one == other
 }
 
 #[cfg(test)]
@@ -354,6 +374,22 @@ mod tests {
         let patch = "--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n x\n-y\n+z\n";
         assert_eq!(apply("0\n0\nx\ny\n", patch).unwrap(), "0\n0\nx\nz\n");
         assert!(apply("x\nq\n", patch).unwrap_err().contains("hunk 1"));
+        let far = patch.replace("-1,2", "-18446744073709551615,2");
+        assert!(apply("x\ny\n", &far).unwrap_err().contains("hunk 1"));
+    }
+
+    #[test]
+    fn a_hunk_that_nearly_fits_everywhere_is_not_looked_for_for_ever() {
+        let same = " x\n".repeat(30_000);
+        let patch = format!("--- a/f\n+++ b/f\n@@ -1,30001 +1,30000 @@\n{same}-y\n");
+        let failure = apply(&"x\n".repeat(300_000), &patch).unwrap_err();
+        assert!(failure.contains("too many places"), "{failure}");
+    }
+
+    #[test]
+    fn lines_that_come_and_go_are_counted_by_their_signs() {
+        let patch = "--- a/f\n+++ b/f\n@@ -1,3 +1,3 @@\n-x\n y\n-z\n+z\n+x\n";
+        assert_eq!(read(patch.as_bytes(), None).unwrap()[0].lines(), (2, 2));
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! What was changed, on disk: records, and short lines about them that came later.
+//!
+//! A line is a length of four bytes and CBOR. What stands after the first line that breaks off or makes no
+//! sense does not count. The file is written anew when most of it is about changes that are forgotten, or
+//! said twice.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+
+use farwire_protocol::cbor;
+use farwire_protocol::failure::{Failure, Kind};
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::{Record, failed};
+
+/// No line is longer.
+const LINE: usize = 4 << 20;
+
+/// A journal that is not longer is not written anew.
+const SHORT: u64 = 1 << 20;
+
+const NAME: &str = "journal";
+const NAME_NEW: &str = "journal.new";
+
+/// The file, as far as it was read and written.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    length: u64,
+}
+
+impl Journal {
+    /// Reads what is there, a line at a time, and cuts off what does not count. Gives each line with its length.
+    pub(super) fn read(
+        store: &OwnedFd,
+        mut each: impl FnMut(Record, u64),
+    ) -> Result<Self, Failure> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file: File = match rustix::fs::openat(store, NAME, flags, Mode::empty()) {
+            Ok(journal) => journal.into(),
+            Err(rustix::io::Errno::NOENT) => return Ok(Self::default()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut from = BufReader::new(&file);
+        let mut journal = Self::default();
+        let mut length = [0; 4];
+        while from.read_exact(&mut length).is_ok() {
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if length > LINE {
+                break;
+            }
+            let mut bytes = vec![0; length];
+            let Ok(()) = from.read_exact(&mut bytes) else { break };
+            let Ok(record) = cbor::decode(&bytes, LINE) else { break };
+            journal.length += 4 + length as u64;
+            each(record, length as u64);
+        }
+        file.set_len(journal.length).map_err(failed)?;
+        Ok(journal)
+    }
+
+    /// Adds a line. Gives its length.
+    pub(super) fn append(&mut self, store: &OwnedFd, line: &Record) -> Result<u64, Failure> {
+        let flags =
+            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let journal = rustix::fs::openat(store, NAME, flags, Mode::from_raw_mode(0o600));
+        let mut journal = File::from(journal.map_err(failed)?);
+        let bytes = framed(line)?;
+        if let Err(error) = journal.write_all(&bytes) {
+            // What comes later would stand behind half a line.
+            let _ = journal.set_len(self.length);
+            return Err(failed(error));
+        }
+        self.length += bytes.len() as u64;
+        Ok(bytes.len() as u64 - 4)
+    }
+
+    /// Whether more than half of it says what is no longer so.
+    pub(super) fn is_long(&self, live: u64) -> bool {
+        self.length > SHORT && self.length / 2 > live
+    }
+
+    /// Writes it anew.
+    pub(super) fn rewrite<'a>(
+        &mut self,
+        store: &OwnedFd,
+        lines: impl Iterator<Item = &'a Record>,
+    ) -> Result<(), Failure> {
+        match write(store, lines) {
+            Ok(length) => {
+                self.length = length;
+                Ok(())
+            }
+            Err(error) => {
+                // What is not whole leaves nothing.
+                let _ = rustix::fs::unlinkat(store, NAME_NEW, AtFlags::empty());
+                Err(error)
+            }
+        }
+    }
+}
+
+fn write<'a>(store: &OwnedFd, lines: impl Iterator<Item = &'a Record>) -> Result<u64, Failure> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let journal = rustix::fs::openat(store, NAME_NEW, flags, Mode::from_raw_mode(0o600));
+    let mut journal = io::BufWriter::new(File::from(journal.map_err(failed)?));
+    let mut length = 0;
+    for line in lines {
+        let bytes = framed(line)?;
+        journal.write_all(&bytes).map_err(failed)?;
+        length += bytes.len() as u64;
+    }
+    let journal = journal.into_inner().map_err(|error| failed(error.into_error()))?;
+    journal.sync_data().map_err(failed)?;
+    rustix::fs::renameat(store, NAME_NEW, store, NAME).map_err(failed)?;
+    Ok(length)
+}
+
+fn framed(line: &Record) -> Result<Vec<u8>, Failure> {
+    let bytes = cbor::encode(line);
+    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= LINE);
+    let length = length.ok_or_else(|| {
+        Failure::new(Kind::TooLarge, "the change touches more files than can be written down")
+    })?;
+    Ok([&length.to_be_bytes()[..], &bytes].concat())
+}

@@ -1,0 +1,186 @@
+//! What is known of a store without looking at it: the changes, and how often each content is needed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use farwire_protocol::cbor::{self, Blob};
+
+use super::journal::Journal;
+use super::{CHANGES, RECORDS, Record, Turned, Was};
+
+/// SHA-256 of a content.
+pub(super) type Hash = [u8; 32];
+
+/// The changes, and what they need.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) records: BTreeMap<u64, Entry>,
+    /// The number of the next change.
+    pub(super) next: u64,
+    /// What is in the store, with its size.
+    held: HashMap<Hash, u64>,
+    /// How many bytes that are, with those that are being written.
+    pub(super) bytes: u64,
+    /// How many of them questions keep that have not ended.
+    pub(super) pinned: u64,
+    /// How long all records are together.
+    pub(super) live: u64,
+    pub(super) journal: Journal,
+    /// How often each content is named, whether it is in the store or not.
+    uses: HashMap<Hash, u32>,
+    /// How many questions keep each content.
+    pins: HashMap<Hash, u32>,
+}
+
+/// A change, and how long its record is.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: Arc<Record>,
+    length: u64,
+}
+
+impl Kept {
+    /// Of a store in which there is nothing.
+    pub(super) fn new() -> Self {
+        Self { next: 1, ..Self::default() }
+    }
+
+    /// Takes in a line of the journal.
+    pub(super) fn read(&mut self, line: Record, length: u64) {
+        self.next = self.next.max(line.change.saturating_add(1));
+        if let Some(turned) = &line.turned {
+            self.turn(line.change, line.undone, turned);
+        } else if line.steps.is_empty() {
+            // It was not made.
+            self.forget(line.change);
+        } else {
+            self.insert(line, length);
+        }
+    }
+
+    /// Adds a change, or says how it is now.
+    pub(super) fn insert(&mut self, record: Record, length: u64) {
+        self.forget(record.change);
+        for hash in record.hashes() {
+            *self.uses.entry(hash).or_default() += 1;
+        }
+        self.live += length;
+        self.records.insert(record.change, Entry { record: Arc::new(record), length });
+    }
+
+    /// Takes a change out. Gives what may be needed no more.
+    pub(super) fn forget(&mut self, change: u64) -> Vec<Hash> {
+        let Some(Entry { record, length }) = self.records.remove(&change) else {
+            return Vec::new();
+        };
+        self.live = self.live.saturating_sub(length);
+        let hashes: Vec<_> = record.hashes().collect();
+        for hash in &hashes {
+            self.release(hash);
+        }
+        hashes
+    }
+
+    /// A change was undone, or done again; what stood in some places was not what had been expected.
+    pub(super) fn turn(&mut self, change: u64, undone: bool, turned: &[Turned]) -> Vec<Hash> {
+        let Some(Entry { record, .. }) = self.records.get(&change) else { return Vec::new() };
+        let mut record = Record::clone(record);
+        record.undone = undone;
+        for Turned { step, was } in turned {
+            let step = usize::try_from(*step).ok().and_then(|step| record.steps.get_mut(step));
+            let Some(step) = step else { continue };
+            *(if undone { &mut step.after } else { &mut step.before }) = was.clone();
+        }
+        let length = cbor::encode(&record).len() as u64;
+        let before = self.forget(change);
+        self.insert(record, length);
+        before
+    }
+
+    fn release(&mut self, hash: &Hash) {
+        if let Some(uses) = self.uses.get_mut(hash) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(hash);
+            }
+        }
+    }
+
+    /// Whether nothing needs a content.
+    pub(super) fn is_free(&self, hash: &Hash) -> bool {
+        !self.uses.contains_key(hash) && !self.pins.contains_key(hash)
+    }
+
+    /// Whether there are more changes than may be.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.records.len() > CHANGES || self.live > RECORDS
+    }
+
+    /// Takes the oldest change out. Gives what may be needed no more; `None` if there is no change.
+    pub(super) fn forget_oldest(&mut self) -> Option<Vec<Hash>> {
+        let oldest = *self.records.first_key_value()?.0;
+        Some(self.forget(oldest))
+    }
+
+    /// A content is in the store.
+    pub(super) fn hold(&mut self, hash: Hash, size: u64) {
+        if self.held.insert(hash, size).is_none() {
+            self.bytes += size;
+        }
+    }
+
+    /// A content is no longer in the store; says whether it was.
+    pub(super) fn drop_held(&mut self, hash: &Hash) -> bool {
+        let size = self.held.remove(hash);
+        self.bytes = self.bytes.saturating_sub(size.unwrap_or(0));
+        size.is_some()
+    }
+
+    /// A question keeps a content.
+    pub(super) fn pin(&mut self, hash: Hash) {
+        let pins = self.pins.entry(hash).or_default();
+        *pins += 1;
+        if *pins == 1 {
+            self.pinned += self.held.get(&hash).copied().unwrap_or(0);
+        }
+    }
+
+    /// A question that kept a content has ended.
+    pub(super) fn unpin(&mut self, hash: &Hash) {
+        if let Some(pins) = self.pins.get_mut(hash) {
+            *pins -= 1;
+            if *pins == 0 {
+                self.pins.remove(hash);
+                let size = self.held.get(hash).copied().unwrap_or(0);
+                self.pinned = self.pinned.saturating_sub(size);
+            }
+        }
+    }
+
+    /// The lines that say all of this.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().map(|entry| &*entry.record)
+    }
+}
+
+impl Record {
+    /// What must be kept for it.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = Hash> {
+        let all = self.steps.iter().flat_map(|step| [&step.before, &step.after]);
+        all.filter_map(Was::hash)
+    }
+}
+
+impl Was {
+    fn hash(&self) -> Option<Hash> {
+        match self {
+            Self::File { hash, .. } => hash_of(hash),
+            Self::Absent | Self::Directory | Self::Unknown => None,
+        }
+    }
+}
+
+/// A hash as it stands in a record: `None` if it is none.
+pub(super) fn hash_of(hash: &Blob) -> Option<Hash> {
+    hash.0.as_slice().try_into().ok()
+}

@@ -1,0 +1,277 @@
+//! What a question is about to change is kept first, and written down with what it will be.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use sha2::{Digest as _, Sha256};
+
+use crate::path::Rel;
+use crate::tree::Stat;
+use crate::undo::{Keeping, LARGEST, Step, Undo, Was};
+use crate::verbs::{Desk, list};
+
+/// A directory with more in it is removed or replaced for good.
+const STEPS: usize = 5_000;
+
+/// A file as a patch will leave it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned<'a> {
+    pub(crate) path: &'a Rel,
+    /// What it will hold: gone, if absent.
+    pub(crate) after: Option<&'a [u8]>,
+    pub(crate) mode: u32,
+}
+
+/// Begins to keep what a question is about to change.
+pub(crate) struct Keeper<'a> {
+    desk: &'a Desk<'a>,
+    undo: Option<&'a Undo>,
+    verb: &'static str,
+}
+
+/// What is in a directory, with itself, by path; the size of files. `None` for what cannot be kept as a whole.
+type Found = Option<BTreeMap<Rel, Option<u64>>>;
+
+impl<'a> Keeper<'a> {
+    /// Keeps what was there, if it was asked to and there is a store.
+    pub(crate) fn new(desk: &'a Desk<'a>, verb: &'static str, wanted: Option<bool>) -> Self {
+        let undo = desk.undo.filter(|_| wanted.unwrap_or(false));
+        Self { desk, undo, verb }
+    }
+
+    /// Keeps what a file is before content takes its place. Gives the number of the change.
+    pub(crate) fn replacing(
+        &self,
+        path: &Rel,
+        before: Option<&Stat>,
+        (content, mode): (&File, u32),
+    ) -> Result<Option<u64>, Failure> {
+        let Some(mut keeping) = self.begin() else { return Ok(None) };
+        let before = match before {
+            None => Some(Was::Absent),
+            Some(_) => self.was(&mut keeping, path)?,
+        };
+        let after = self.hashed(content, mode)?;
+        let Some(before) = before else { return Ok(None) };
+        self.record(keeping, vec![self.step(path, before, after)])
+    }
+
+    /// Keeps what several files are before all of them are changed.
+    pub(crate) fn planned<'p>(
+        &self,
+        files: impl Iterator<Item = Planned<'p>>,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(mut keeping) = self.begin() else { return Ok(None) };
+        let mut steps = Vec::new();
+        for Planned { path, after, mode } in files {
+            let Some(before) = self.was(&mut keeping, path)? else { return Ok(None) };
+            let after = after.map_or(Was::Absent, |content| {
+                let hash = Blob(Sha256::digest(content).to_vec());
+                Was::File { hash, size: content.len() as u64, mode }
+            });
+            steps.push(self.step(path, before, after));
+        }
+        self.record(keeping, steps)
+    }
+
+    /// Keeps all that is at a path before it is removed.
+    pub(crate) fn removing(&self, path: &Rel) -> Result<Option<u64>, Failure> {
+        let Some(mut keeping) = self.begin() else { return Ok(None) };
+        let Some(found) = self.found(path)? else { return Ok(None) };
+        let Some(before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
+        let step = |(path, before): (Rel, Was)| self.step(&path, before, Was::Absent);
+        self.record(keeping, before.into_iter().map(step).collect())
+    }
+
+    /// Keeps what a copy or a move will replace.
+    pub(crate) fn arriving(
+        &self,
+        from: &Rel,
+        to: &Rel,
+        moved: bool,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(mut keeping) = self.begin() else { return Ok(None) };
+        let Some(mut after) = self.arrives(from, to, moved)? else { return Ok(None) };
+        let Some(found) = self.found(to)? else { return Ok(None) };
+        let Some(mut before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
+        before.entry(to.clone()).or_insert(Was::Absent);
+        let mut steps = Vec::new();
+        for (path, before) in before {
+            // What comes in a directory that is moved was not looked at.
+            let gone = if moved { Was::Unknown } else { Was::Absent };
+            let after = after.remove(&path).unwrap_or(gone);
+            steps.push(self.step(&path, before, after));
+        }
+        let more = after.into_iter().map(|(path, after)| self.step(&path, Was::Absent, after));
+        steps.extend(more);
+        if moved && let Some(first) = steps.first_mut() {
+            first.moved_from = Some(Blob(self.desk.tree.outer(from).as_bytes().to_vec()));
+        }
+        self.record(keeping, steps)
+    }
+
+    /// Passes on how a change came out. One that was not made is not kept.
+    pub(crate) fn settled<T>(
+        &self,
+        change: Option<u64>,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let (Some(change), Some(undo), Err(failure)) = (change, self.undo, &result)
+            && !self.is_made_in_part(undo, change, failure)
+        {
+            undo.void(change);
+        }
+        result
+    }
+
+    /// Whether something was changed before a change failed. What was removed then is there in the store, and
+    /// perhaps nowhere else.
+    fn is_made_in_part(&self, undo: &Undo, change: u64, failure: &Failure) -> bool {
+        if failure.kind == Kind::OutcomeUnknown {
+            return true;
+        }
+        let tree = self.desk.tree;
+        let Some(record) = undo.recorded(change) else { return false };
+        record.steps.iter().filter(|step| step.before != Was::Absent).any(|step| {
+            let is = tree.inner(&step.path).map(|path| tree.stat_link(&path));
+            matches!(is, Some(Err(failure)) if failure.kind == Kind::NoSuchFile)
+        })
+    }
+
+    fn begin(&self) -> Option<Keeping<'a>> {
+        self.undo.map(Undo::begin)
+    }
+
+    fn step(&self, path: &Rel, before: Was, after: Was) -> Step {
+        let path = Blob(self.desk.tree.outer(path).as_bytes().to_vec());
+        Step { path, before, after, moved_from: None }
+    }
+
+    fn record(&self, keeping: Keeping<'_>, steps: Vec<Step>) -> Result<Option<u64>, Failure> {
+        match keeping.record(self.verb, self.desk.who, steps) {
+            Err(failure) if failure.kind == Kind::TooLarge => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// What is at a path, if all of it can be kept. Nothing is kept yet: who removes a lot does not lose what
+    /// was kept before for nothing.
+    fn found(&self, path: &Rel) -> Result<Found, Failure> {
+        let (tree, quota) = (self.desk.tree, self.undo.map_or(0, Undo::quota));
+        let mut found = BTreeMap::new();
+        let Ok(stat) = tree.stat_link(path) else { return Ok(Some(found)) };
+        let mut total = 0_u64;
+        let mut fits = |what, size| {
+            total = total.saturating_add(size);
+            what == What::Directory || what == What::File && size <= LARGEST && total <= quota
+        };
+        let size_of = |stat: &Stat| (stat.what == What::File).then_some(stat.size);
+        if !fits(stat.what, size_of(&stat).unwrap_or(0)) {
+            return Ok(None);
+        }
+        found.insert(path.clone(), size_of(&stat));
+        if stat.what != What::Directory {
+            return Ok(Some(found));
+        }
+        let full = || Failure::new(Kind::TooLarge, "more than is kept");
+        let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
+            self.desk.listens.visited()?;
+            let stat = visited.listing.stat(&visited.listed.name).ok_or_else(full)?;
+            if found.len() >= STEPS || !fits(stat.what, size_of(&stat).unwrap_or(0)) {
+                return Err(full());
+            }
+            found.insert(path.join(visited.at.as_bytes()), size_of(&stat));
+            Ok(stat.what == What::Directory)
+        });
+        match walked {
+            Ok(0) => Ok(Some(found)),
+            Ok(_) => Ok(None),
+            Err(failure) if failure.kind == Kind::TooLarge => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Keeps what was found.
+    fn keep_all(
+        &self,
+        keeping: &mut Keeping<'_>,
+        found: BTreeMap<Rel, Option<u64>>,
+    ) -> Result<Option<BTreeMap<Rel, Was>>, Failure> {
+        let mut kept = BTreeMap::new();
+        for (path, size) in found {
+            self.desk.listens.visited()?;
+            let was = match size {
+                None => Some(Was::Directory),
+                Some(_) => self.was(keeping, &path)?,
+            };
+            let Some(was) = was else { return Ok(None) };
+            kept.insert(path, was);
+        }
+        Ok(Some(kept))
+    }
+
+    /// What will be at a path after a copy or a move.
+    fn arrives(
+        &self,
+        from: &Rel,
+        to: &Rel,
+        moved: bool,
+    ) -> Result<Option<BTreeMap<Rel, Was>>, Failure> {
+        let tree = self.desk.tree;
+        // A link is moved itself, and what it leads to is copied.
+        let source = if moved { tree.stat_link(from) } else { tree.stat(from) };
+        let whole = match source.map(|stat| stat.what) {
+            Ok(What::Directory) if !moved => {
+                let Some(found) = self.found(from)? else { return Ok(None) };
+                let mut after = BTreeMap::new();
+                for (path, size) in found {
+                    let below = path.beneath(from).unwrap_or_default();
+                    let will = if size.is_some() { self.file(&path)? } else { Was::Directory };
+                    after.insert(to.join(below), will);
+                }
+                return Ok(Some(after));
+            }
+            Ok(What::Directory) => Was::Directory,
+            Ok(What::File) => self.file(from)?,
+            Ok(What::Link | What::Other) if moved => Was::Unknown,
+            // It will be said when it is tried.
+            _ => return Ok(None),
+        };
+        Ok(Some(BTreeMap::from([(to.clone(), whole)])))
+    }
+
+    /// How the copy of a file will be.
+    fn file(&self, path: &Rel) -> Result<Was, Failure> {
+        let (file, stat) = self.desk.tree.open(path)?;
+        self.hashed(&file, stat.mode & 0o777)
+    }
+
+    /// How a file is, with what it holds kept: `None` if that is too much.
+    fn was(&self, keeping: &mut Keeping<'_>, path: &Rel) -> Result<Option<Was>, Failure> {
+        match self.desk.tree.open(path) {
+            Ok((file, stat)) => {
+                let kept = keeping.keep(&file)?;
+                Ok(kept.map(|(hash, size)| Was::File { hash, size, mode: stat.mode & 0o777 }))
+            }
+            Err(failure) if failure.kind == Kind::NoSuchFile => Ok(Some(Was::Absent)),
+            // What cannot be read, or is no file, cannot be kept.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// How a file will be. One that is larger than what is ever kept is not read for that.
+    fn hashed(&self, content: &File, mode: u32) -> Result<Was, Failure> {
+        let failed = |error: std::io::Error| Failure::new(Kind::Io, error.to_string());
+        let size = content.metadata().map_err(failed)?.len();
+        if size > LARGEST {
+            return Ok(Was::Unknown);
+        }
+        let mut copy = content.try_clone().map_err(failed)?;
+        std::io::Seek::rewind(&mut copy).map_err(failed)?;
+        let hash = Blob(list::digest(copy, self.desk.listens).map_err(failed)?);
+        Ok(Was::File { hash, size, mode })
+    }
+}

@@ -1,0 +1,68 @@
+//! What a question may take, and for whom.
+
+use super::*;
+
+#[test]
+fn what_holds_memory_is_refused_while_others_hold_it() {
+    let place = Place::new();
+    place.write("file", "one\ntwo\n").unwrap();
+    let search = Ask::Search(Search { pattern: "two".to_owned(), ..Search::default() });
+    let list = Ask::List(List { sort: Some(Sort::Name), ..List::default() });
+    let read = |part| Ask::Read(Read { path: blob("file"), part, revision: None, hash: None });
+    let lines = read(Part::Lines { first: 1, count: 9, budget: 100 });
+    let tail = read(Part::Tail { count: 1, budget: 100 });
+    let append = Ask::Write(Write { how: How::Append, ..write("file") });
+    for ask in [search, list, lines, tail, append] {
+        let full = gathered::all_but(10);
+        let refused = place.ask(&ask, b"a longer text").unwrap_err();
+        assert_eq!(refused.kind, Kind::Busy, "{ask:?}");
+        drop(full);
+        place.ask(&ask, b"a longer text").unwrap();
+    }
+    let _others = gathered::all_but(16 << 20);
+    let search = Search { pattern: "two".to_owned(), ..Search::default() };
+    let (done, _) = place.ask(&Ask::Search(search), b"").unwrap();
+    assert_eq!(done.count, Some(1), "with fewer threads");
+}
+
+#[test]
+fn a_pattern_that_takes_too_much_memory_is_refused() {
+    let place = Place::new();
+    let search = Search { pattern: r"\w{300}".to_owned(), ..Search::default() };
+    let failure = place.ask(&Ask::Search(search), b"").unwrap_err();
+    assert_eq!(failure.kind, Kind::InvalidArgument);
+}
+
+#[test]
+fn work_for_nobody_is_not_done() {
+    let place = Place::new();
+    place.write("file", "some text\n").unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let part = |hash| Part::Lines { first: 1, count: 1, budget: if hash { 0 } else { 99 } };
+    let read =
+        |hash| Read { path: blob("file"), part: part(hash), revision: None, hash: Some(hash) };
+    let search = Search { pattern: "text".to_owned(), ..Search::default() };
+    let asks = [
+        Ask::List(List { sort: Some(Sort::Name), ..List::default() }),
+        Ask::Read(read(true)),
+        Ask::Read(read(false)),
+        Ask::Search(search.clone()),
+        Ask::Search(Search { path: blob("file"), ..search }),
+    ];
+    let ask = |ask: &Ask| {
+        let listens = &Listens::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
+        let (tree, transfers) = (&place.tree, &place.transfers);
+        answer(
+            &Desk { tree, undo: None, transfers, who: "me", listens },
+            ask,
+            &mut Asker::default(),
+        )
+    };
+    for one in &asks {
+        ask(one).unwrap();
+    }
+    drop(theirs);
+    for one in &asks {
+        let Err(Stop::Failed(_)) = ask(one) else { panic!("{one:?}") };
+    }
+}

@@ -1,0 +1,243 @@
+//! Changes that are undone: as a whole, by one at a time, and only what may be.
+
+use sha2::Digest as _;
+
+use super::*;
+
+fn copy(from: &str, to: &str, moved: bool) -> Ask {
+    Ask::Copy(Copy {
+        from: blob(from),
+        to: blob(to),
+        moved: Some(moved),
+        overwrite: Some(true),
+        recursive: Some(true),
+        undo: Some(true),
+    })
+}
+
+fn remove(path: &str) -> Ask {
+    let (path, recursive) = (blob(path), Some(true));
+    Ask::Remove(Remove { path, recursive, revision: None, undo: Some(true) })
+}
+
+impl Place {
+    fn change(&self, ask: &Ask) -> Option<u64> {
+        self.ask(ask, b"").unwrap().0.change
+    }
+
+    /// All that is there: directories end in a slash, files have what they hold.
+    fn all(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut waiting = vec![String::new()];
+        while let Some(at) = waiting.pop() {
+            for entry in fs::read_dir(self.at(&at)).unwrap().map(Result::unwrap) {
+                let path = format!("{at}{}", entry.file_name().into_string().unwrap());
+                if entry.file_type().unwrap().is_dir() {
+                    waiting.push(format!("{path}/"));
+                    all.push(format!("{path}/"));
+                } else {
+                    all.push(format!("{path}={}", self.has(&path).unwrap_or_default()));
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+
+    /// Undoes a change and does it again: each time all is as it was.
+    fn there_and_back(&self, ask: &Ask) {
+        let before = self.all();
+        let change = self.change(ask);
+        assert!(change.is_some(), "{ask:?}");
+        let after = self.all();
+        for _ in 0..2 {
+            self.revert(change, false).unwrap();
+            assert_eq!(self.all(), before, "{ask:?}");
+            self.revert(change, true).unwrap();
+            assert_eq!(self.all(), after, "{ask:?}");
+        }
+    }
+}
+
+/// A place in which `a` and `b` are directories with things of the same names in them, and `f` is a file.
+fn two_directories() -> Place {
+    let place = Place::new();
+    for path in ["a/same", "a/turned", "b/turned/inner", "b/empty"] {
+        fs::create_dir_all(place.at(path)).unwrap();
+    }
+    for (path, text) in [
+        ("a/one", "1"),
+        ("a/same/two", "2"),
+        ("a/other", "3"),
+        ("b/one", "old"),
+        ("b/turned/inner/x", "x"),
+        ("b/other-1", "y"),
+        ("b/same", "a file"),
+        ("f", "f"),
+    ] {
+        fs::write(place.at(path), text).unwrap();
+    }
+    place
+}
+
+#[test]
+fn what_a_copy_or_a_move_replaces_comes_back() {
+    for moved in [false, true] {
+        for (from, to) in [("a", "b"), ("a", "new"), ("a", "f"), ("f", "b/one"), ("f", "new")] {
+            two_directories().there_and_back(&copy(from, to, moved));
+        }
+    }
+    // Only a move puts a file in the place of a directory.
+    two_directories().there_and_back(&copy("f", "b", true));
+    let place = two_directories();
+    symlink("f", place.at("link")).unwrap();
+    place.there_and_back(&copy("link", "copied", false));
+    place.there_and_back(&copy("link", "a/one", true));
+}
+
+#[test]
+fn a_copy_that_somebody_has_added_to_is_not_undone() {
+    let place = two_directories();
+    let change = place.change(&copy("a", "new", false));
+    fs::write(place.at("new/theirs"), "mine").unwrap();
+    let before = place.all();
+    let failure = place.revert(change, false).unwrap_err();
+    assert_eq!(failure.kind, Kind::DirectoryNotEmpty);
+    assert_eq!(place.all(), before, "what was removed before is there again");
+    fs::remove_file(place.at("new/theirs")).unwrap();
+    place.revert(change, false).unwrap();
+    assert!(!place.at("new").exists());
+}
+
+#[test]
+fn a_removal_that_ends_halfway_can_be_undone() {
+    let kept = Patterns::new(&["b/one".to_owned()]).unwrap();
+    let place = Place::with(Rules { writable: true, kept, ..Rules::default() });
+    fs::create_dir(place.at("b")).unwrap();
+    fs::write(place.at("b/one"), "stays").unwrap();
+    fs::write(place.at("b/two"), "goes").unwrap();
+    place.ask(&remove("b"), b"").unwrap_err();
+    assert_eq!((place.has("b/one"), place.has("b/two")), (Some("stays".into()), None));
+    place.revert(None, false).unwrap();
+    assert_eq!(place.all(), ["b/", "b/one=stays", "b/two=goes"]);
+    let place = two_directories();
+    place.change(&remove("b"));
+    fs::create_dir(place.at("b")).unwrap();
+    fs::write(place.at("b/one"), "old").unwrap();
+    place.revert(None, false).unwrap();
+    assert_eq!(place.all(), two_directories().all());
+}
+
+#[test]
+fn reverts_at_once_turn_a_change_once() {
+    let place = Place::new();
+    place.write("file", "old").unwrap();
+    let change = place.write("file", "new").unwrap().change;
+    for redo in [false, true] {
+        let turned = std::thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| place.revert(change, redo).is_ok())).collect();
+            all.into_iter().map(|one| one.join().unwrap()).filter(|turned| *turned).count()
+        });
+        assert_eq!(turned, 1);
+        assert_eq!(place.has("file").as_deref(), Some(if redo { "new" } else { "old" }));
+    }
+}
+
+#[test]
+fn a_revert_and_changes_at_once_lose_nothing() {
+    let place = Place::new();
+    place.write("file", "0").unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let place = &place;
+            scope.spawn(move || {
+                for number in 0..30 {
+                    place.write("file", &format!("{writer} {number}")).unwrap();
+                }
+            });
+        }
+        let reverts = scope.spawn(|| (0..60).filter(|_| place.revert(None, false).is_ok()).count());
+        assert!(reverts.join().unwrap() <= 60);
+    });
+    // Whatever was written is there, or was kept when it was replaced.
+    let now = place.has("file").unwrap();
+    for written in (0..3).flat_map(|writer| (0..30).map(move |n| format!("{writer} {n}"))) {
+        let kept = place.undo.content(&sha2::Sha256::digest(&written)).is_ok();
+        assert!(kept || now == written, "{written} is lost");
+    }
+}
+
+impl Place {
+    /// The same place under other rules.
+    fn ruled(&mut self, hidden: &[&str], kept: &[&str]) {
+        let patterns = |texts: &[&str]| {
+            Patterns::new(&texts.iter().copied().map(str::to_owned).collect::<Vec<_>>()).unwrap()
+        };
+        let (hidden, kept) = (patterns(hidden), patterns(kept));
+        let rules = Rules { writable: true, hidden, kept, ..Rules::default() };
+        self.tree = Tree::enter(File::open(self.at("")).unwrap().into(), rules).unwrap();
+    }
+
+    /// The paths of all changes, and the diff of one.
+    fn told(&self, change: Option<u64>) -> (Vec<Vec<String>>, String) {
+        let ask = Ask::Changes(Changes { change, limit: None });
+        let asker = self.ask(&ask, b"").unwrap().1;
+        let text = |path: &Blob| String::from_utf8_lossy(path).into_owned();
+        let paths = |one: &Change| one.paths.iter().map(text).collect();
+        (asker.changes.iter().map(paths).collect(), String::from_utf8(asker.data).unwrap())
+    }
+}
+
+#[test]
+fn what_is_hidden_by_now_is_not_told_and_its_changes_are_not_undone() {
+    let mut place = two_directories();
+    fs::create_dir(place.at("real")).unwrap();
+    symlink("real", place.at("link")).unwrap();
+    place.write("a/one", "secret\n").unwrap();
+    let linked = place.write("link/x", "secret\n").unwrap().change;
+    let removed = place.change(&remove("a"));
+    place.ruled(&["one", "/real"], &[]);
+    let (paths, diff) = place.told(removed);
+    assert_eq!(paths[0], ["a", "a/other", "a/same", "a/same/two", "a/turned"]);
+    assert!(diff.contains("+3") && !diff.contains("secret"), "{diff}");
+    assert_eq!(place.told(None).0.len(), 1, "the others are about nothing else");
+    let before = place.all();
+    assert_eq!(place.revert(removed, false).unwrap_err().kind, Kind::ReadOnly);
+    assert_eq!(place.revert(linked, false).unwrap_err().kind, Kind::NothingToUndo);
+    assert_eq!(place.all(), before, "not in part, either");
+    place.ruled(&[], &[]);
+    place.revert(removed, false).unwrap();
+    assert_eq!(place.has("a/one").as_deref(), Some("secret\n"));
+}
+
+#[test]
+fn what_is_kept_by_now_is_not_written_to_by_an_undo() {
+    let mut place = two_directories();
+    let removed = place.change(&remove("a"));
+    let moved = place.change(&copy("f", "b/one", true));
+    for kept in ["a/same", "b/one", "f"] {
+        place.ruled(&[], &[kept]);
+        let before = place.all();
+        let change = if kept == "a/same" { removed } else { moved };
+        assert_eq!(place.revert(change, false).unwrap_err().kind, Kind::ReadOnly, "{kept}");
+        assert_eq!(place.all(), before);
+    }
+    place.ruled(&[], &[]);
+    place.revert(moved, false).unwrap();
+    place.revert(removed, false).unwrap();
+    assert_eq!(place.all(), two_directories().all());
+}
+
+#[test]
+fn what_something_large_replaced_comes_back_if_that_is_forced() {
+    let place = Place::new();
+    fs::write(place.at("small"), "small").unwrap();
+    File::create(place.at("large")).unwrap().set_len(crate::undo::LARGEST + 1).unwrap();
+    let change = place.change(&copy("large", "small", false));
+    assert_eq!(place.revert(change, false).unwrap_err().kind, Kind::ChangedMeanwhile);
+    let force = Revert { change, redo: None, force: Some(true) };
+    place.ask(&Ask::Revert(force), b"").unwrap();
+    assert_eq!(place.has("small").as_deref(), Some("small"));
+    assert_eq!(place.revert(change, true).unwrap_err().kind, Kind::NothingToUndo);
+}
