@@ -112,9 +112,17 @@ fn compare(
 
 /// Adds to the end of a file, at once, so that others who write to it lose nothing.
 fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
-    let failed = |error| Stop::Failed(fault(path, error));
     let mut share = Share::default();
     let content = gather(peer, &mut share)?;
+    match add(tree, path, write, &content) {
+        // Somebody made it meanwhile.
+        Err(failure) if failure.kind == Kind::FileExists => Ok(add(tree, path, write, &content)?),
+        other => Ok(other?),
+    }
+}
+
+fn add(tree: &Tree, path: &Rel, write: &Write, content: &[u8]) -> Result<Stat, Failure> {
+    let failed = |error| fault(path, error);
     let place = tree.place_to_write(path)?;
     let lane = tree.lane(&place);
     let before = place.stat().map_err(failed)?;
@@ -128,8 +136,8 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
             ..Wanted::default()
         };
         let mut draft = tree.draft(path, wanted)?;
-        draft.write(&content)?;
-        return Ok(draft.commit()?);
+        draft.write(content)?;
+        return draft.commit();
     };
     if before.what != What::File {
         return Err(failed(rustix::io::Errno::NXIO));
@@ -137,15 +145,13 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
     if before.links > 1 && !tree.rules().hard_links {
         let text =
             format!("{path} has {} names, and the others may be outside the root", before.links);
-        return Err(Failure::new(Kind::OutsideRoot, text).into());
+        return Err(Failure::new(Kind::OutsideRoot, text));
     }
     if write.revision.is_some_and(|expected| expected != before.revision) {
-        return Err(crate::tree::changed(path).into());
+        return Err(crate::tree::changed(path));
     }
     if before.size.saturating_add(content.len() as u64) > tree.rules().largest {
-        return Err(
-            Failure::new(Kind::TooLarge, format!("{path} would be larger than allowed")).into()
-        );
+        return Err(Failure::new(Kind::TooLarge, format!("{path} would be larger than allowed")));
     }
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -153,17 +159,17 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
     let file = file.map_err(failed)?;
     let opened = Stat::new(&rustix::fs::fstat(&file).map_err(failed)?);
     if opened.what != What::File || opened.inode != before.inode {
-        return Err(crate::tree::changed(path).into());
+        return Err(crate::tree::changed(path));
     }
-    let written = rustix::io::write(&file, &content).map_err(failed)?;
+    let written = rustix::io::write(&file, content).map_err(failed)?;
     if written < content.len() {
         // The disk took a part of it: nothing is better than a part.
         let full = fault(path, rustix::io::Errno::NOSPC);
         return Err(match take_back(&file, written as u64).map_err(failed)? {
-            true => full.into(),
+            true => full,
             false => {
                 let text = format!("{}, and {written} bytes were added before", full.message);
-                Failure::new(full.kind, text).with_hint("others have added to it since").into()
+                Failure::new(full.kind, text).with_hint("others have added to it since")
             }
         });
     }
