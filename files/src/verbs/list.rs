@@ -32,7 +32,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let limit =
         list.limit.map_or(LISTED, |limit| usize::try_from(limit).unwrap_or(LISTED).min(LISTED));
     let globs = Globs::new(list.globs.as_deref().unwrap_or_default())?;
-    let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path));
+    let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
     let mut sent = Sent { peer, batch: Batch::new(), broken: false };
     let mut sorted = list.sort.map(|_| Vec::new());
     let hashes = list.hashes.unwrap_or(false).then_some(listens);
@@ -41,7 +41,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let walked = tree.walk(&path, depth, &mut |visited| {
         listens.visited()?;
         if let Some(tidy) = &mut tidy
-            && tidy.leaves_out(visited)
+            && tidy.leaves_out(visited)?
         {
             return Ok(false);
         }

@@ -99,7 +99,7 @@ pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> R
         told?;
         return sent.finish(&asked, 1);
     }
-    let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path));
+    let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path)).transpose()?;
     beneath(tree, (&path, globs, tidy), (&asked, threads), peer)
 }
 
@@ -183,7 +183,7 @@ fn walk(
             return Err(enough());
         }
         if let Some(tidy) = &mut tidy
-            && tidy.leaves_out(visited)
+            && tidy.leaves_out(visited)?
         {
             return Ok(false);
         }

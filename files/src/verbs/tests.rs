@@ -343,6 +343,25 @@ fn content_is_compared_before_it_replaces_anything() {
 }
 
 #[test]
+fn those_who_add_to_a_file_at_once_all_find_what_they_added() {
+    let place = Place::new();
+    for round in 0..20 {
+        let path = format!("log-{round}");
+        let append = Write { how: How::Append, lazy: Some(true), ..write(&path) };
+        let all = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    all.wait();
+                    place.ask(&Ask::Write(append.clone()), b"a line\n").unwrap()
+                });
+            }
+        });
+        assert_eq!(place.has(&path), Some("a line\n".repeat(8)));
+    }
+}
+
+#[test]
 fn lists_are_ordered_limited_and_tidy() {
     let place = Place::new();
     fs::create_dir_all(place.at("src/deep")).unwrap();

@@ -16,11 +16,18 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ignore::overrides::{Override, OverrideBuilder};
 
+use super::gathered::Share;
 use crate::path::Rel;
 use crate::tree::{Listing, Tree, Visited};
 
 /// No file with patterns is read further than this.
-const PATTERNS: u64 = 1 << 20;
+const PATTERNS: u64 = 256 << 10;
+
+/// What patterns take in memory, for each byte of them.
+const GROWN: usize = 16;
+
+/// What a directory with patterns takes besides.
+const LEVEL: usize = 1 << 10;
 
 /// Patterns that a question names.
 #[derive(Debug)]
@@ -77,31 +84,43 @@ struct Level {
 #[derive(Debug)]
 pub(super) struct Tidy {
     start: Rel,
+    /// Of directories that say something which those above them do not say.
     levels: HashMap<Rel, Arc<Level>>,
     /// The directory that was looked at last, from the start, and its level.
     latest: Option<(Vec<u8>, Arc<Level>)>,
+    share: Share,
 }
 
 impl Tidy {
     /// For a walk that begins at this directory of a tree.
-    pub(super) fn new(tree: &Tree, start: &Rel) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `busy` if the patterns take more memory than there is.
+    pub(super) fn new(tree: &Tree, start: &Rel) -> Result<Self, Failure> {
         // What stands above counts as well.
         let mut above = None;
         let mut path = Rel::ROOT;
+        let mut share = Share::default();
         for name in start.names() {
             if let Ok(listing) = tree.list(&path) {
-                above = Some(Level::read(&listing, &path, above));
+                above = Some(Level::read(&listing, &path, (above, &mut share))?);
             }
             path = path.join(name);
         }
         let levels = above.map(|level| (path_above(start), level));
-        Self { start: start.clone(), levels: levels.into_iter().collect(), latest: None }
+        let levels = levels.into_iter().collect();
+        Ok(Self { start: start.clone(), levels, latest: None, share })
     }
 
     /// Whether a walk goes past this.
-    pub(super) fn leaves_out(&mut self, visited: &Visited<'_>) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`] has it.
+    pub(super) fn leaves_out(&mut self, visited: &Visited<'_>) -> Result<bool, Failure> {
         if visited.listed.name.starts_with(b".") {
-            return true;
+            return Ok(true);
         }
         let at = visited.at.as_bytes();
         let beside = at.strip_suffix(visited.listed.name.as_slice()).unwrap_or(at);
@@ -110,30 +129,38 @@ impl Tidy {
             // Most of what a walk comes to is beside what it came to before.
             Some((latest, level)) if latest == beside => level.clone(),
             _ => {
-                let level = self.level(visited, path_above(&path));
+                let level = self.level(visited, path_above(&path))?;
                 self.latest = Some((beside.to_vec(), level.clone()));
                 level
             }
         };
         if level.empty {
-            return false;
+            return Ok(false);
         }
         let directory =
             visited.listed.what == Some(farwire_protocol::streams::files::What::Directory);
-        level.ignores(&path, directory)
+        Ok(level.ignores(&path, directory))
     }
 }
 
 impl Tidy {
     /// The patterns of a directory that a walk is in.
-    fn level(&mut self, visited: &Visited<'_>, above: Rel) -> Arc<Level> {
+    fn level(&mut self, visited: &Visited<'_>, above: Rel) -> Result<Arc<Level>, Failure> {
         if let Some(level) = self.levels.get(&above) {
-            return level.clone();
+            return Ok(level.clone());
         }
-        let outer = self.levels.get(&path_above(&above)).filter(|_| !above.is_root()).cloned();
-        let level = Level::read(visited.listing, &above, outer);
-        self.levels.insert(above, level.clone());
-        level
+        let mut outer = None;
+        let mut path = above.clone();
+        while outer.is_none() && !path.is_root() {
+            path = path_above(&path);
+            outer = self.levels.get(&path).cloned();
+        }
+        let level = Level::read(visited.listing, &above, (outer.clone(), &mut self.share))?;
+        // Most directories say nothing, and there may be millions of them.
+        if outer.is_none_or(|outer| !Arc::ptr_eq(&outer, &level)) {
+            self.levels.insert(above, level.clone());
+        }
+        Ok(level)
     }
 }
 
@@ -142,14 +169,25 @@ fn path_above(path: &Rel) -> Rel {
 }
 
 impl Level {
-    fn read(listing: &Listing<'_>, path: &Rel, above: Option<Arc<Self>>) -> Arc<Self> {
-        let repository =
-            above.as_ref().is_some_and(|level| level.repository) || listing.stat(b".git").is_some();
-        let git = repository.then(|| patterns(listing, path, b".gitignore")).flatten();
-        let own = patterns(listing, path, b".ignore");
-        let empty =
-            git.is_none() && own.is_none() && above.as_ref().is_none_or(|level| level.empty);
-        Arc::new(Self { git, own, repository, empty, above })
+    /// Reads what a directory says: if that is nothing, it is as the one above it.
+    fn read(
+        listing: &Listing<'_>,
+        path: &Rel,
+        (above, share): (Option<Arc<Self>>, &mut Share),
+    ) -> Result<Arc<Self>, Failure> {
+        let within = above.as_ref().is_some_and(|level| level.repository);
+        let repository = within || listing.stat(b".git").is_some();
+        let git = if repository { patterns(listing, path, (b".gitignore", share))? } else { None };
+        let own = patterns(listing, path, (b".ignore", share))?;
+        let says = git.is_some() || own.is_some();
+        match above {
+            Some(above) if !says && repository == within => Ok(above),
+            above => {
+                share.take(LEVEL)?;
+                let empty = !says && above.as_ref().is_none_or(|level| level.empty);
+                Ok(Arc::new(Self { git, own, repository, empty, above }))
+            }
+        }
     }
 
     fn ignores(&self, path: &Rel, directory: bool) -> bool {
@@ -170,14 +208,61 @@ impl Level {
 }
 
 /// The patterns in a file of a directory, if it has one.
-fn patterns(listing: &Listing<'_>, path: &Rel, name: &[u8]) -> Option<Gitignore> {
-    let file = listing.open(name).ok()?;
+fn patterns(
+    listing: &Listing<'_>,
+    path: &Rel,
+    (name, share): (&[u8], &mut Share),
+) -> Result<Option<Gitignore>, Failure> {
+    let Ok(file) = listing.open(name) else { return Ok(None) };
     let mut text = Vec::new();
-    file.take(PATTERNS).read_to_end(&mut text).ok()?;
+    let Ok(bytes) = file.take(PATTERNS).read_to_end(&mut text) else { return Ok(None) };
+    share.take(bytes * GROWN)?;
     let mut builder = GitignoreBuilder::new(native(path.as_bytes()));
     for line in String::from_utf8_lossy(&text).lines() {
         // A line that is no pattern is passed over, as git does.
         let _ = builder.add_line(None, line);
     }
-    builder.build().ok()
+    Ok(builder.build().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Rules;
+    use crate::verbs::gathered;
+
+    fn left_out(place: &Path) -> Result<(Vec<String>, usize), Failure> {
+        let tree = Tree::enter(std::fs::File::open(place).unwrap().into(), Rules::default())?;
+        let mut tidy = Tidy::new(&tree, &Rel::ROOT)?;
+        let mut out = Vec::new();
+        tree.walk(&Rel::ROOT, 64, &mut |visited| {
+            let left = tidy.leaves_out(visited)?;
+            if left {
+                out.push(String::from_utf8_lossy(visited.at.as_bytes()).into_owned());
+            }
+            Ok(!left)
+        })?;
+        out.sort();
+        Ok((out, tidy.levels.len()))
+    }
+
+    #[test]
+    fn directories_that_say_nothing_take_no_memory_and_those_that_do_are_counted() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        for path in ["a/b/c", "a/d/e", "x/.git", "x/y/z", "x/w"] {
+            std::fs::create_dir_all(at(path)).unwrap();
+            std::fs::write(at(path).join("some.log"), "").unwrap();
+        }
+        std::fs::write(at("a/b/.ignore"), "*.log\n").unwrap();
+        std::fs::write(at("x/.gitignore"), "*.log\n").unwrap();
+        std::fs::write(at("x/y/.gitignore"), "!some.log\n").unwrap();
+        let (out, levels) = left_out(place.path()).unwrap();
+        let expected = ["a/b/.ignore", "a/b/c/some.log", "x/.git", "x/.gitignore", "x/w/some.log"];
+        assert_eq!(out, [&expected[..], &["x/y/.gitignore"]].concat());
+        // That of the root, of the repository, and of the two that say something of their own.
+        assert_eq!(levels, 4);
+        let _others = gathered::all_but(2 << 10);
+        assert_eq!(left_out(place.path()).unwrap_err().kind, Kind::Busy);
+    }
 }

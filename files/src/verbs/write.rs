@@ -118,7 +118,11 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
         modified: None,
         durable: !write.lazy.unwrap_or(false),
     };
-    Ok(tree.append(path, wanted, &content)?)
+    Ok(match tree.append(path, wanted, &content) {
+        // Somebody made it meanwhile.
+        Err(failure) if failure.kind == Kind::FileExists => tree.append(path, wanted, &content),
+        other => other,
+    }?)
 }
 
 pub(super) fn arrived(tree: &Tree, arrived: &Arrived) -> Result<Done, Stop> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, How, Revert, What};
+use sha2::{Digest as _, Sha256};
 
 use super::{records, shown, unknown};
 use crate::path::Rel;
@@ -350,12 +351,21 @@ fn be(
     let wanted = Wanted { how, revision, mode: Some(*mode), ..Wanted::default() };
     let mut draft = tree.draft(path, wanted)?;
     let mut buffer = vec![0; 128 << 10];
+    let mut digest = Sha256::new();
     loop {
         let read = content.read(&mut buffer);
         let read = read.map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
         if read == 0 {
-            return draft.commit().map(drop);
+            break;
         }
-        draft.write(buffer.get(..read).unwrap_or_default())?;
+        let piece = buffer.get(..read).unwrap_or_default();
+        digest.update(piece);
+        draft.write(piece)?;
     }
+    // The store is not waited for until the disk has it: a machine that went down may have lost a part.
+    if digest.finalize().as_slice() != hash.0.as_slice() {
+        let text = format!("what {path} held before was not kept as a whole");
+        return Err(Failure::new(Kind::NothingToUndo, text));
+    }
+    draft.commit().map(drop)
 }

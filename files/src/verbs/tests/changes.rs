@@ -230,6 +230,18 @@ fn what_is_kept_by_now_is_not_written_to_by_an_undo() {
 }
 
 #[test]
+fn what_the_store_has_lost_a_part_of_is_not_put_back() {
+    let place = Place::new();
+    place.write("file", "the old text").unwrap();
+    let change = place.write("file", "new").unwrap().change;
+    let old = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest("the old text"));
+    let object = place.scratch.path().join("store").join(old);
+    fs::write(object, "the old").unwrap();
+    assert_eq!(place.revert(change, false).unwrap_err().kind, Kind::NothingToUndo);
+    assert_eq!(place.has("file").as_deref(), Some("new"));
+}
+
+#[test]
 fn what_something_large_replaced_comes_back_if_that_is_forced() {
     let place = Place::new();
     fs::write(place.at("small"), "small").unwrap();
