@@ -8,7 +8,7 @@ use clap::Args;
 use farwire_files::rules::{FILE, Patterns};
 use farwire_files::undo::QUOTA;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::ROOT_NAME_LIMIT;
+use farwire_protocol::streams::files::{ROOT_NAME_LIMIT, is_root_name};
 use serde::{Deserialize, Serialize};
 
 /// Where roots are written down that stay.
@@ -172,14 +172,11 @@ impl Options {
 /// The name of a directory, in the letters that a root's name may have.
 fn named_for(dir: &Path) -> Option<String> {
     let name = dir.file_name()?.to_string_lossy().to_ascii_lowercase();
-    let plain = |c: char| if valid(c) { c } else { '-' };
+    let may = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
+    let plain = |c: char| if may(c) { c } else { '-' };
     let name: String = name.chars().map(plain).take(ROOT_NAME_LIMIT).collect();
     let name = name.trim_matches(['-', '.']).to_owned();
     (!name.is_empty()).then_some(name)
-}
-
-fn valid(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')
 }
 
 impl Spec {
@@ -189,12 +186,7 @@ impl Spec {
             let shown: String = self.name.chars().filter(|c| !c.is_control()).take(40).collect();
             Failure::new(Kind::InvalidArgument, format!("root `{shown}`: {why}"))
         };
-        let name = &self.name;
-        if name.is_empty()
-            || name.len() > ROOT_NAME_LIMIT
-            || !name.chars().all(valid)
-            || name.starts_with('.')
-        {
+        if !is_root_name(&self.name) {
             return Err(invalid("a name has up to 32 of a-z, 0-9, -, _ and ."));
         }
         if !self.dir.is_absolute() {
