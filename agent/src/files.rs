@@ -15,7 +15,7 @@
 pub(crate) mod pipe;
 mod sensitive;
 pub(crate) mod spec;
-mod waits;
+pub(crate) mod waits;
 mod worker;
 
 use std::os::fd::OwnedFd;

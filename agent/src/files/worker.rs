@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::pipe::Pipe;
 use super::sensitive::{self, Kept};
 use super::spec::Spec;
-use super::waits::Waits;
+use super::waits::{Received, Waits};
 use crate::holder::channel::Channel;
 use crate::os::spawn::{Command, Stdin, spawn_with};
 use crate::os::wait::Leader;
@@ -121,7 +121,7 @@ impl Worker {
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
         let order = Order::Serve(Box::new(Serve { enter, root: self.root(), who }));
         running.channel.send(cbor::encode(&order), &[theirs.as_fd()]);
-        Pipe::new(ours).map_err(|error| exhausted(&error))
+        Pipe::new(ours, self.waits.clone()).map_err(|error| exhausted(&error))
     }
 
     /// The process: started, or started again.
@@ -166,6 +166,7 @@ impl Worker {
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
         let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;
         let report = report.ok().flatten().ok_or_else(ended)?;
+        put_away(report.descriptors, &self.waits);
         match cbor::decode::<Report>(&report.bytes, PACKET) {
             Ok(Report::Ready { confined }) => {
                 tracing::info!(root = self.spec.name, confined, "a root is served");
@@ -175,11 +176,14 @@ impl Worker {
             Err(_) => return Err(ended()),
         }
         let running = Arc::new(Running { channel, gone: AtomicBool::new(false), _leader: leader });
-        let (watched, name) = (running.clone(), self.spec.name.clone());
+        let (watched, name, waits) = (running.clone(), self.spec.name.clone(), self.waits.clone());
         tokio::spawn(async move {
             let mut buffer = vec![0; PACKET];
             tokio::select! {
-                _ = watched.channel.receive(&mut buffer) => {}
+                said = watched.channel.receive(&mut buffer) => {
+                    let said = said.ok().flatten();
+                    put_away(said.map(|said| said.descriptors).unwrap_or_default(), &waits);
+                }
                 () = watched.channel.flush() => {}
             }
             watched.gone.store(true, Ordering::Relaxed);
@@ -231,6 +235,11 @@ impl Worker {
             audit,
         }
     }
+}
+
+/// Closes what a worker sent although it has nothing to send.
+fn put_away(descriptors: Vec<OwnedFd>, waits: &Waits) {
+    descriptors.into_iter().for_each(|one| drop(Received::new(one, waits.clone())));
 }
 
 fn exhausted(error: &io::Error) -> Failure {
