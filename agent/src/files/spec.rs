@@ -17,6 +17,9 @@ const FILE_NAME: &str = "roots.toml";
 /// So many roots at most: each has a process.
 const ROOTS: usize = 32;
 
+/// So many bytes of patterns has a root at most: who enters it is told them, in one message.
+const PATTERNS: usize = 8 << 10;
+
 /// One root.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -192,6 +195,11 @@ impl Spec {
         if !self.dir.is_absolute() {
             return Err(invalid("the directory is not absolute"));
         }
+        let bytes: usize = self.exclude.iter().map(|pattern| pattern.len() + 8).sum();
+        if bytes > PATTERNS {
+            return Err(invalid("its patterns have more than 8 KiB")
+                .with_hint("use fewer, such as one for a whole directory"));
+        }
         Patterns::new(&self.exclude).map(drop)
     }
 }
@@ -289,6 +297,9 @@ pub(super) mod tests {
         for bad in ["", ":rw", "w=", "W=/srv/a", "/", ".x=/srv", "w =/srv/a"] {
             assert!(spec(bad).is_err(), "{bad}");
         }
+        let exclude = vec!["a".repeat(1_000); 9];
+        let many = Spec { exclude, ..spec("/srv/a").unwrap() }.check().unwrap_err();
+        assert!(many.message.contains("8 KiB"), "{many}");
         assert_eq!((size("3"), size("2k"), size("1G")), (Ok(3), Ok(2048), Ok(1 << 30)));
         assert!(size("x").is_err() && size("99999999999T").is_err() && size("1X").is_err());
     }

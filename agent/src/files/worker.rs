@@ -161,7 +161,7 @@ impl Worker {
         let order = Order::Setup(Box::new(self.setup(kept, audit.is_some())));
         let descriptors = [Some(&root), audit.as_ref(), store.as_ref()].into_iter().flatten();
         let descriptors: Vec<_> = descriptors.map(OwnedFd::as_fd).collect();
-        channel.send(cbor::encode(&order), &descriptors);
+        channel.send(told(&order, &self.spec.name)?, &descriptors);
         let mut buffer = vec![0; PACKET];
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
         let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;
@@ -237,6 +237,19 @@ impl Worker {
     }
 }
 
+/// What a worker is told first, as one packet.
+fn told(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
+    let bytes = cbor::encode(order);
+    if bytes.len() <= PACKET {
+        return Ok(bytes);
+    }
+    let text = format!(
+        "what is kept and hidden in root `{name}` are {} bytes of patterns, and {PACKET} is the most",
+        bytes.len()
+    );
+    Err(Failure::new(Kind::TooLarge, text).with_hint("open directories in it, one by one"))
+}
+
 /// Closes what a worker sent although it has nothing to send.
 fn put_away(descriptors: Vec<OwnedFd>, waits: &Waits) {
     descriptors.into_iter().for_each(|one| drop(Received::new(one, waits.clone())));
@@ -286,5 +299,19 @@ mod tests {
         let failure = roots.find(None).unwrap().ready().await.unwrap_err();
         assert_eq!(failure.kind, Kind::NoRoot);
         assert!(failure.message.contains("/etc, which the system depends on"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_root_whose_patterns_do_not_fit_a_packet_says_so() {
+        let mut roots = crate::files::spec::tests::specs(&["/srv/work"]);
+        let spec = roots.remove(0);
+        let worker = Worker::new(spec, PathBuf::from("/nowhere"));
+        let unchanged = vec!["/a/pattern/of/some/length".to_owned(); 4_000];
+        let setup = |unchanged| worker.setup(Kept { unchanged, unseen: Vec::new() }, false);
+        let order = |unchanged| Order::Setup(Box::new(setup(unchanged)));
+        assert!(told(&order(Vec::new()), "work").is_ok());
+        let failure = told(&order(unchanged), "work").unwrap_err();
+        assert_eq!(failure.kind, Kind::TooLarge);
+        assert!(failure.message.contains("root `work`"), "{failure}");
     }
 }
