@@ -220,6 +220,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
 }
 
+/// Runs this to its end, and waits for nothing else that was begun: what a mount does not answer would be waited
+/// for as long as that. The kernel closes what is left when the process ends.
+fn until<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
+    Box::leak(Box::new(runtime)).block_on(work)
+}
+
 /// Logs on standard error, as the option says, or the settings.
 fn log(filter: Option<&str>) -> Result<(), Failure> {
     let filter = filter.unwrap_or("info");
@@ -250,7 +256,7 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             harden::harden()?;
             let state = State::open(&place)?;
             let roots = spec::together(spec::read(state.path())?, roots.specs()?)?;
-            runtime()?.block_on(run::run(state, config, roots))
+            until(runtime()?, run::run(state, config, roots))
         }
         Command::Holder => {
             limits::raise_files();
@@ -466,5 +472,24 @@ fn services(place: &std::path::Path, command: ServiceCommand) -> Result<(), Fail
             let program = std::env::current_exe().unwrap_or_else(|_| "farwire-agent".into());
             print(&service::unit(scope.whose(), &program, place))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_ends_whatever_a_file_system_does_not_answer() {
+        let (answer, never) = std::sync::mpsc::channel::<()>();
+        until(runtime().unwrap(), async move {
+            let (begun, is_begun) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                never.recv()
+            });
+            is_begun.await.unwrap();
+        });
+        drop(answer);
     }
 }

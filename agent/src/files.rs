@@ -15,7 +15,7 @@
 pub(crate) mod pipe;
 mod sensitive;
 pub(crate) mod spec;
-mod waits;
+pub(crate) mod waits;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -31,6 +31,9 @@ use self::worker::Worker;
 
 /// Lines about questions fill so many bytes before a new file is begun, at the start of a worker: 64 MiB.
 const AUDIT: u64 = 64 << 20;
+
+/// So many bytes of patterns are told of all roots at once: an answer is one message.
+const TOLD: usize = 8 << 10;
 
 /// All roots of an agent.
 #[derive(Debug, Default)]
@@ -64,7 +67,17 @@ impl Roots {
 
     /// What others are told of them.
     pub(crate) fn list(&self) -> Vec<Root> {
-        self.0.iter().map(|worker| worker.root()).collect()
+        let mut room = TOLD;
+        let told = self.0.iter().map(|worker| {
+            let mut root = worker.root();
+            let bytes = root.excludes.iter().flatten().map(String::len).sum();
+            match room.checked_sub(bytes) {
+                Some(left) => room = left,
+                None => root.excludes = None,
+            }
+            root
+        });
+        told.collect()
     }
 
     /// The root of this name, or the only one.
@@ -127,7 +140,14 @@ fn audit_file(path: &Path) -> std::io::Result<OwnedFd> {
 
 /// What is ours on this machine, and nobody else's to touch.
 fn own_things(state: &Path) -> Vec<PathBuf> {
-    let exe = std::env::current_exe().ok();
+    // A program that was replaced while it runs is called so.
+    let plain = |exe: PathBuf| match exe.to_str().and_then(|exe| exe.strip_suffix(" (deleted)")) {
+        Some(plain) => PathBuf::from(plain),
+        None => exe,
+    };
+    let exe = std::env::current_exe().ok().map(plain);
+    let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let user = user.filter(|user| user.is_absolute()).map(|user| user.join("systemd"));
     let units = ["/etc/systemd", "/run/systemd"].map(PathBuf::from);
-    exe.into_iter().chain([state.to_path_buf()]).chain(units).collect()
+    exe.into_iter().chain(user).chain([state.to_path_buf()]).chain(units).collect()
 }

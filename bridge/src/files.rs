@@ -22,11 +22,14 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::Kind as StreamKind;
-use farwire_protocol::streams::files::{Ask, CONTENT, Enter, Root, ToAgent, ToBridge};
+use farwire_protocol::streams::files::{
+    Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
+};
 
 pub use self::gathered::Answer;
 use self::gathered::Gathering;
 use crate::client::{Client, Server, Stream, broken, random_nonce};
+use crate::text::neutral::neutral_within;
 
 /// One stream to one root.
 #[derive(Debug)]
@@ -119,6 +122,7 @@ impl Files {
         };
         match down.receive().await {
             Ok(Said::Message(ToBridge::Entered(root))) => {
+                named(&root)?;
                 Ok(Self { root, up, down, entered: (enter.clone(), class) })
             }
             Ok(Said::Message(ToBridge::Done(done))) => {
@@ -139,6 +143,19 @@ impl Files {
         self.up.writer.end(&message(&End { ends, ..End::default() }));
         self.up.writer.finish().await.map_err(|_| lost())
     }
+}
+
+/// Whether a root is called what a root may be called: here its name becomes a directory, and a part of a URL.
+///
+/// # Errors
+///
+/// `protocol_violation` where it is not.
+pub(crate) fn named(root: &Root) -> Result<(), Failure> {
+    if is_root_name(&root.name) {
+        return Ok(());
+    }
+    let text = format!("the server calls a root `{}`", neutral_within(&root.name, 40));
+    Err(violation(&text))
 }
 
 impl Up {

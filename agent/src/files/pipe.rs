@@ -9,19 +9,35 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::waits::{Received, Waits};
 use crate::os::watch::watch;
 
 /// A socket to a worker. It is closed when it is dropped, and the worker gives up what it was doing.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     socket: AsyncFd<Arc<OwnedFd>>,
+    waits: Waits,
 }
 
 impl Pipe {
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+    /// To a worker of whose root `waits` are.
+    pub(super) fn new(socket: OwnedFd, waits: Waits) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = watch(Arc::new(socket), Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { socket })
+        Ok(Self { socket, waits })
+    }
+
+    /// Where what its files need is waited for.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    /// What came with a packet, in the same order.
+    pub(crate) fn hold(&self, descriptors: Vec<OwnedFd>) -> impl Iterator<Item = Received> + use<> {
+        let waits = &self.waits;
+        let held: Vec<_> =
+            descriptors.into_iter().map(|one| Received::new(one, waits.clone())).collect();
+        held.into_iter()
     }
 
     /// The next packet; `None` when the worker is gone.

@@ -3,6 +3,7 @@
 //! Who may write to a directory that other programs trust may do what they may: start-up files, keys, units
 //! and programs. That is more than files, so that it needs a flag of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,20 +12,78 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// Nothing in these is opened: the system lives there.
+/// Nothing in these is opened: the system lives there, or what it starts and believes.
 const WITHIN: &[&str] = &[
-    "/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/usr", "/bin", "/sbin", "/lib", "/lib32",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/efi",
+    "/etc",
+    "/gnu",
+    "/lib",
+    "/lib32",
     "/lib64",
+    "/libx32",
+    "/nix",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/snap",
+    "/sys",
+    "/usr",
+    // What is started, and when, and copies of what is in /etc.
+    "/var/backups",
+    "/var/lock",
+    "/var/run",
+    "/var/spool/anacron",
+    "/var/spool/at",
+    "/var/spool/cron",
+    // What is installed, and how: packages, services, users, rules.
+    "/var/cache/apt",
+    "/var/cache/dnf",
+    "/var/cache/pacman",
+    "/var/lib/AccountsService",
+    "/var/lib/apt",
+    "/var/lib/cloud",
+    "/var/lib/dpkg",
+    "/var/lib/pacman",
+    "/var/lib/polkit-1",
+    "/var/lib/rpm",
+    "/var/lib/snapd",
+    "/var/lib/sudo",
+    "/var/lib/systemd",
+    // What runs in containers and machines.
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/var/lib/libvirt",
+    "/var/lib/lxc",
+    "/var/lib/lxd",
+    "/var/lib/machines",
+    "/var/lib/rancher",
 ];
 
 /// These are not opened themselves; what is in them may be.
-const ITSELF: &[&str] = &["/", "/var", "/var/lib", "/var/spool", "/home", "/root", "/opt"];
+const ITSELF: &[&str] =
+    &["/", "/home", "/opt", "/root", "/var", "/var/cache", "/var/lib", "/var/spool"];
+
+/// Whoever is in here is at home, also who is in no list of users that we can read.
+const HOMES: &str = "/home";
+
+/// So many homes in one directory are kept one by one. Where there are more, whatever is in it counts as one:
+/// the patterns of them all would not fit what a worker is told.
+const ONE_BY_ONE: usize = 4;
 
 /// What in a home directory makes its owner do things.
 const TRUSTED: &[&str] = &[
     ".ssh",
     ".gnupg",
     ".bashrc",
+    ".bashrc.d",
+    ".bash_aliases",
+    ".bash_completion",
     ".bash_profile",
     ".bash_login",
     ".bash_logout",
@@ -35,6 +94,7 @@ const TRUSTED: &[&str] = &[
     ".zlogin",
     ".zlogout",
     ".kshrc",
+    ".mkshrc",
     ".cshrc",
     ".tcshrc",
     ".login",
@@ -43,19 +103,75 @@ const TRUSTED: &[&str] = &[
     ".pam_environment",
     ".xprofile",
     ".xsession",
+    ".xsessionrc",
     ".xinitrc",
+    ".xserverrc",
     ".vimrc",
+    ".vim",
+    ".exrc",
+    ".emacs",
+    ".emacs.d",
+    ".gdbinit",
+    ".lldbinit",
+    ".tmux.conf",
+    ".screenrc",
     ".gitconfig",
-    ".config/fish",
-    ".config/systemd",
+    ".git-credentials",
+    ".netrc",
+    ".forward",
+    ".procmailrc",
+    ".mailcap",
+    ".rhosts",
+    ".shosts",
+    ".k5login",
+    ".aws",
+    ".azure",
+    ".docker",
+    ".kube",
+    ".npmrc",
+    ".pypirc",
+    ".pythonrc",
+    ".pydistutils.cfg",
+    ".gem",
+    ".gemrc",
+    ".irbrc",
+    ".Rprofile",
+    ".condarc",
+    ".nvm",
+    ".pyenv",
+    ".rbenv",
+    ".asdf",
+    ".rustup",
+    ".vscode-server",
     ".config/autostart",
+    ".config/bash",
+    ".config/containers",
+    ".config/direnv",
+    ".config/emacs",
     ".config/environment.d",
+    ".config/fish",
+    ".config/gcloud",
+    ".config/gh",
     ".config/git",
+    ".config/mise",
+    ".config/nushell",
     ".config/nvim",
+    ".config/pip",
+    ".config/powershell",
+    ".config/systemd",
+    ".config/tmux",
+    ".config/zsh",
     ".local/bin",
+    ".local/lib",
+    ".local/share/applications",
+    ".local/share/containers",
+    ".local/share/dbus-1",
+    ".local/share/docker",
+    ".local/share/fish",
     ".local/share/systemd",
     ".cargo/bin",
     ".cargo/env",
+    ".cargo/config",
     ".cargo/config.toml",
 ];
 
@@ -88,7 +204,8 @@ pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedF
     })?;
     let real = fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
     let real = real.map_err(|error| refused(&format!("cannot be placed: {error}")))?;
-    let kept = decide(&real, (own, &homes()), allowed)?;
+    let own: Vec<_> = own.iter().cloned().map(placed).collect();
+    let kept = decide(&real, (&own, &homes()), allowed)?;
     Ok((root, kept))
 }
 
@@ -97,14 +214,17 @@ fn decide(
     (own, homes): (&[PathBuf], &[PathBuf]),
     allowed: bool,
 ) -> Result<Kept, Failure> {
+    // Who is at home there may be known to a directory service alone.
+    let at_home = real.ancestors().find(|above| above.parent() == Some(Path::new(HOMES)));
+    let all = || homes.iter().map(PathBuf::as_path).chain(at_home);
     let why = if let Some(within) = WITHIN.iter().find(|within| real.starts_with(within)) {
         Some(format!("is in {within}, which the system depends on"))
     } else if ITSELF.iter().any(|itself| real == Path::new(itself)) {
         Some("holds what the system depends on".to_owned())
-    } else if homes.iter().any(|home| home == real) {
+    } else if all().any(|home| home == real) {
         Some("is somebody's home".to_owned())
     } else if let Some(home) =
-        homes.iter().find(|home| trusted(home).any(|trusted| real.starts_with(trusted)))
+        all().find(|home| trusted(home).any(|trusted| real.starts_with(trusted)))
     {
         Some(format!("is trusted by the programs of {}", home.display()))
     } else if own.iter().any(|own| own.starts_with(real) || real.starts_with(own)) {
@@ -117,13 +237,39 @@ fn decide(
         return Err(Failure::new(Kind::Configuration, text)
             .with_hint("open a directory in it, or say --fs-allow-sensitive"));
     }
-    let beneath = |path: &Path| {
-        let rest = path.strip_prefix(real).ok()?.to_str()?;
-        (!rest.is_empty()).then(|| format!("/{}", globset_escape(rest)))
-    };
-    let unchanged = homes.iter().flat_map(|home| trusted(home)).filter_map(|path| beneath(&path));
-    let unseen = own.iter().filter_map(|path| beneath(path));
-    Ok(Kept { unchanged: unchanged.collect(), unseen: unseen.collect() })
+    let mut unchanged = Vec::new();
+    let mut by_parent: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    for home in all() {
+        if let Some(place) = home.parent().filter(|_| home != real) {
+            by_parent.entry(place).or_default().insert(home);
+        } else {
+            unchanged.extend(trusted(home).filter_map(|path| pattern(real, &path)));
+        }
+    }
+    by_parent.entry(Path::new(HOMES)).or_default();
+    for (place, homes) in by_parent {
+        match inside(real, place).filter(|_| place == Path::new(HOMES) || homes.len() > ONE_BY_ONE)
+        {
+            Some(place) => unchanged.extend(TRUSTED.iter().map(|name| format!("{place}/*/{name}"))),
+            None => {
+                let each = homes.into_iter().flat_map(trusted);
+                unchanged.extend(each.filter_map(|path| pattern(real, &path)));
+            }
+        }
+    }
+    let unseen = own.iter().filter_map(|path| pattern(real, path));
+    Ok(Kept { unchanged, unseen: unseen.collect() })
+}
+
+/// The pattern of a path in a root.
+fn pattern(real: &Path, path: &Path) -> Option<String> {
+    inside(real, path).filter(|pattern| !pattern.is_empty())
+}
+
+/// The same, which is empty for the root itself.
+fn inside(real: &Path, path: &Path) -> Option<String> {
+    let rest = path.strip_prefix(real).ok()?.to_str()?;
+    Some(if rest.is_empty() { String::new() } else { format!("/{}", globset_escape(rest)) })
 }
 
 fn trusted(home: &Path) -> impl Iterator<Item = PathBuf> {
@@ -154,13 +300,17 @@ fn homes() -> Vec<PathBuf> {
         })
         .collect();
     homes.extend(std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()));
-    homes.iter_mut().for_each(|home| {
-        if let Ok(real) = fs::canonicalize(&home) {
-            *home = real;
-        }
-    });
+    let mut homes: Vec<_> = homes.into_iter().map(placed).collect();
     homes.retain(|home| home != Path::new("/"));
     homes
+}
+
+/// Where something is, without links on the way: roots are compared with it. Of what is not there yet, the
+/// directories above it are.
+fn placed(path: PathBuf) -> PathBuf {
+    let found = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
+    let Some((above, real)) = found else { return path };
+    path.strip_prefix(above).map(|rest| real.join(rest)).unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -183,6 +333,18 @@ mod tests {
             "/root",
             "/home/ann/.ssh",
             "/home/ann/.config/systemd/user",
+            "/home/ann/.docker/cli-plugins",
+            "/home/ldap-user",
+            "/home/ldap-user/.ssh",
+            "/boot/grub",
+            "/lib/systemd",
+            "/run/docker.sock.d",
+            "/var/run/user/1000",
+            "/var/lib/docker/volumes",
+            "/var/lib/dpkg/info",
+            "/var/spool/cron/crontabs",
+            "/var/backups",
+            "/nix/store",
             "/var/lib",
             "/var/lib/farwire-agent/x",
             "/opt/fw",
@@ -191,7 +353,18 @@ mod tests {
             assert_eq!(judge(dir, false).unwrap_err().kind, Kind::Configuration, "{dir}");
             assert!(judge(dir, true).is_ok(), "{dir}");
         }
-        for dir in ["/srv", "/home/ann/work", "/var/www", "/tmp/x", "/opt/other", "/etcetera"] {
+        for dir in [
+            "/srv",
+            "/home/ann/work",
+            "/home/ldap-user/work",
+            "/var/www",
+            "/var/log",
+            "/var/lib/app",
+            "/tmp/x",
+            "/opt/other",
+            "/etcetera",
+            "/root/work",
+        ] {
             assert_eq!(judge(dir, false), Ok(Kept::default()), "{dir}");
         }
     }
@@ -205,7 +378,36 @@ mod tests {
         assert!(kept.unchanged.contains(&"/.config/systemd".to_owned()));
         assert_eq!(kept.unseen, ["/.local/state/farwire-agent"]);
         let kept = decide(Path::new("/home"), (&own, &homes), true).unwrap();
-        assert!(kept.unchanged.contains(&"/ann/.bashrc".to_owned()));
+        assert!(kept.unchanged.contains(&"/*/.bashrc".to_owned()));
+        assert!(!kept.unchanged.contains(&"/ann/.bashrc".to_owned()));
         assert_eq!(globset_escape("a*[b]"), "a[*][[]b[]]");
+    }
+
+    #[test]
+    fn what_is_kept_in_many_homes_fits_what_a_worker_is_told() {
+        let homes: Vec<_> = (0..500).map(|n| PathBuf::from(format!("/data/people/{n}"))).collect();
+        let kept = decide(Path::new("/data"), (&[], &homes), false).unwrap();
+        assert!(kept.unchanged.contains(&"/people/*/.ssh".to_owned()));
+        assert!(kept.unchanged.len() <= TRUSTED.len());
+        let kept = decide(Path::new("/data"), (&[], &homes[..3]), false).unwrap();
+        assert!(kept.unchanged.contains(&"/people/2/.ssh".to_owned()));
+        let kept = decide(Path::new("/"), (&[], &[PathBuf::from("/root")]), true).unwrap();
+        assert!(kept.unchanged.contains(&"/root/.ssh".to_owned()));
+        assert!(kept.unchanged.contains(&"/home/*/.ssh".to_owned()));
+    }
+
+    #[test]
+    fn what_is_ours_is_known_by_any_of_its_paths() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path().canonicalize().unwrap();
+        let (real, link) = (place.join("real"), place.join("link"));
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        // It has not been made yet.
+        let own = [link.join("state/farwire")];
+        let failure = open(&real, &own, false).unwrap_err();
+        assert!(failure.message.ends_with("holds files of this agent"), "{failure}");
+        let (_, kept) = open(&real, &own, true).unwrap();
+        assert_eq!(kept.unseen, ["/state/farwire"]);
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use farwire_files::rules::{FILE, Patterns};
 use farwire_files::undo::QUOTA;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::ROOT_NAME_LIMIT;
+use farwire_protocol::streams::files::{ROOT_NAME_LIMIT, is_root_name};
 use serde::{Deserialize, Serialize};
 
 /// Where roots are written down that stay.
@@ -16,6 +16,9 @@ const FILE_NAME: &str = "roots.toml";
 
 /// So many roots at most: each has a process.
 const ROOTS: usize = 32;
+
+/// So many bytes of patterns has a root at most: who enters it is told them, in one message.
+const PATTERNS: usize = 8 << 10;
 
 /// One root.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -172,14 +175,11 @@ impl Options {
 /// The name of a directory, in the letters that a root's name may have.
 fn named_for(dir: &Path) -> Option<String> {
     let name = dir.file_name()?.to_string_lossy().to_ascii_lowercase();
-    let plain = |c: char| if valid(c) { c } else { '-' };
+    let may = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
+    let plain = |c: char| if may(c) { c } else { '-' };
     let name: String = name.chars().map(plain).take(ROOT_NAME_LIMIT).collect();
     let name = name.trim_matches(['-', '.']).to_owned();
     (!name.is_empty()).then_some(name)
-}
-
-fn valid(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')
 }
 
 impl Spec {
@@ -189,16 +189,16 @@ impl Spec {
             let shown: String = self.name.chars().filter(|c| !c.is_control()).take(40).collect();
             Failure::new(Kind::InvalidArgument, format!("root `{shown}`: {why}"))
         };
-        let name = &self.name;
-        if name.is_empty()
-            || name.len() > ROOT_NAME_LIMIT
-            || !name.chars().all(valid)
-            || name.starts_with('.')
-        {
+        if !is_root_name(&self.name) {
             return Err(invalid("a name has up to 32 of a-z, 0-9, -, _ and ."));
         }
         if !self.dir.is_absolute() {
             return Err(invalid("the directory is not absolute"));
+        }
+        let bytes: usize = self.exclude.iter().map(|pattern| pattern.len() + 8).sum();
+        if bytes > PATTERNS {
+            return Err(invalid("its patterns have more than 8 KiB")
+                .with_hint("use fewer, such as one for a whole directory"));
         }
         Patterns::new(&self.exclude).map(drop)
     }
@@ -297,6 +297,9 @@ pub(super) mod tests {
         for bad in ["", ":rw", "w=", "W=/srv/a", "/", ".x=/srv", "w =/srv/a"] {
             assert!(spec(bad).is_err(), "{bad}");
         }
+        let exclude = vec!["a".repeat(1_000); 9];
+        let many = Spec { exclude, ..spec("/srv/a").unwrap() }.check().unwrap_err();
+        assert!(many.message.contains("8 KiB"), "{many}");
         assert_eq!((size("3"), size("2k"), size("1G")), (Ok(3), Ok(2048), Ok(1 << 30)));
         assert!(size("x").is_err() && size("99999999999T").is_err() && size("1X").is_err());
     }

@@ -3,9 +3,11 @@
 //! A file system whose server is gone keeps whoever touches it. That must be no thread of ours that others need,
 //! and no more of the pool, in which jobs and terminals have theirs, than one root is worth.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// So many threads of one root wait at once. Who wants more waits for one of them.
@@ -36,6 +38,35 @@ impl Waits {
     }
 }
 
+/// A descriptor that a worker sent. Closing it may take as long as anything else, so that one of these threads
+/// does it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    file: Option<OwnedFd>,
+    waits: Waits,
+}
+
+impl Received {
+    pub(super) fn new(file: OwnedFd, waits: Waits) -> Self {
+        Self { file: Some(file), waits }
+    }
+
+    /// The descriptor.
+    pub(crate) fn file(&self) -> &OwnedFd {
+        self.file.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        let (file, waits) = (self.file.take(), self.waits.clone());
+        // Without a runtime nobody else is kept waiting.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { waits.run(move || drop(file)).await });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -44,6 +75,27 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_received_is_closed_by_a_thread_that_may_wait() {
+        let waits = Waits::new();
+        let threads = u32::try_from(THREADS).unwrap();
+        let all = waits.0.clone().acquire_many_owned(threads).await.unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&read, true).unwrap();
+        drop(Received::new(write, waits.clone()));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let closed = || rustix::io::read(&read, &mut [0; 1]) == Ok(0);
+        assert!(!closed(), "no thread is free to close it");
+        drop(all);
+        // Those who came first have had their turn.
+        while !closed() {
+            drop(waits.0.acquire_many(threads).await.unwrap());
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[tokio::test]
     async fn what_never_ends_takes_no_more_threads_than_one_root_may_have() {

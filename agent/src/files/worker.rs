@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::pipe::Pipe;
 use super::sensitive::{self, Kept};
 use super::spec::Spec;
-use super::waits::Waits;
+use super::waits::{Received, Waits};
 use crate::holder::channel::Channel;
 use crate::os::spawn::{Command, Stdin, spawn_with};
 use crate::os::wait::Leader;
@@ -121,7 +121,7 @@ impl Worker {
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
         let order = Order::Serve(Box::new(Serve { enter, root: self.root(), who }));
         running.channel.send(cbor::encode(&order), &[theirs.as_fd()]);
-        Pipe::new(ours).map_err(|error| exhausted(&error))
+        Pipe::new(ours, self.waits.clone()).map_err(|error| exhausted(&error))
     }
 
     /// The process: started, or started again.
@@ -161,11 +161,12 @@ impl Worker {
         let order = Order::Setup(Box::new(self.setup(kept, audit.is_some())));
         let descriptors = [Some(&root), audit.as_ref(), store.as_ref()].into_iter().flatten();
         let descriptors: Vec<_> = descriptors.map(OwnedFd::as_fd).collect();
-        channel.send(cbor::encode(&order), &descriptors);
+        channel.send(told(&order, &self.spec.name)?, &descriptors);
         let mut buffer = vec![0; PACKET];
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
         let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;
         let report = report.ok().flatten().ok_or_else(ended)?;
+        put_away(report.descriptors, &self.waits);
         match cbor::decode::<Report>(&report.bytes, PACKET) {
             Ok(Report::Ready { confined }) => {
                 tracing::info!(root = self.spec.name, confined, "a root is served");
@@ -175,11 +176,14 @@ impl Worker {
             Err(_) => return Err(ended()),
         }
         let running = Arc::new(Running { channel, gone: AtomicBool::new(false), _leader: leader });
-        let (watched, name) = (running.clone(), self.spec.name.clone());
+        let (watched, name, waits) = (running.clone(), self.spec.name.clone(), self.waits.clone());
         tokio::spawn(async move {
             let mut buffer = vec![0; PACKET];
             tokio::select! {
-                _ = watched.channel.receive(&mut buffer) => {}
+                said = watched.channel.receive(&mut buffer) => {
+                    let said = said.ok().flatten();
+                    put_away(said.map(|said| said.descriptors).unwrap_or_default(), &waits);
+                }
                 () = watched.channel.flush() => {}
             }
             watched.gone.store(true, Ordering::Relaxed);
@@ -233,6 +237,24 @@ impl Worker {
     }
 }
 
+/// What a worker is told first, as one packet.
+fn told(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
+    let bytes = cbor::encode(order);
+    if bytes.len() <= PACKET {
+        return Ok(bytes);
+    }
+    let text = format!(
+        "what is kept and hidden in root `{name}` are {} bytes of patterns, and {PACKET} is the most",
+        bytes.len()
+    );
+    Err(Failure::new(Kind::TooLarge, text).with_hint("open directories in it, one by one"))
+}
+
+/// Closes what a worker sent although it has nothing to send.
+fn put_away(descriptors: Vec<OwnedFd>, waits: &Waits) {
+    descriptors.into_iter().for_each(|one| drop(Received::new(one, waits.clone())));
+}
+
 fn exhausted(error: &io::Error) -> Failure {
     Failure::new(Kind::ResourceExhausted, format!("no way to the file worker: {error}"))
 }
@@ -277,5 +299,19 @@ mod tests {
         let failure = roots.find(None).unwrap().ready().await.unwrap_err();
         assert_eq!(failure.kind, Kind::NoRoot);
         assert!(failure.message.contains("/etc, which the system depends on"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_root_whose_patterns_do_not_fit_a_packet_says_so() {
+        let mut roots = crate::files::spec::tests::specs(&["/srv/work"]);
+        let spec = roots.remove(0);
+        let worker = Worker::new(spec, PathBuf::from("/nowhere"));
+        let unchanged = vec!["/a/pattern/of/some/length".to_owned(); 4_000];
+        let setup = |unchanged| worker.setup(Kept { unchanged, unseen: Vec::new() }, false);
+        let order = |unchanged| Order::Setup(Box::new(setup(unchanged)));
+        assert!(told(&order(Vec::new()), "work").is_ok());
+        let failure = told(&order(unchanged), "work").unwrap_err();
+        assert_eq!(failure.kind, Kind::TooLarge);
+        assert!(failure.message.contains("root `work`"), "{failure}");
     }
 }

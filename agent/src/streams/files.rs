@@ -5,9 +5,8 @@
 //! Nothing is understood here but the beginning. When the stream goes before its content was whole, the
 //! worker's socket is closed, and nothing is changed.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -18,10 +17,12 @@ use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message, r
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::streams::files::{CONTENT, Enter};
+use rustix::fs::{AtFlags, FileType, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::files::pipe::Pipe;
+use crate::files::waits::{Received, Waits};
 use crate::streams::{Context, lost};
 
 /// So much of a file that is not in memory is read at once.
@@ -138,7 +139,7 @@ where
             other => other.map_err(ended)?,
         };
         let Packet { bytes, descriptors } = packet.ok_or_else(gone)?;
-        let mut file = descriptors.into_iter().next().map(File::from);
+        let mut files = pipe.hold(descriptors);
         let mut bytes = Bytes::from(bytes);
         while !bytes.is_empty() {
             let (kind, part) = pop(&mut bytes).ok_or_else(gone)?;
@@ -149,8 +150,9 @@ where
                     add(&mut counts, part.len())?;
                 }
                 FILE => {
-                    let file = file.take().filter(is_regular).ok_or_else(gone)?;
+                    let file = files.next().filter(|file| is_regular(file.file()));
                     let place = place(&part).ok_or_else(gone)?;
+                    let file = (file.ok_or_else(gone)?, pipe.waits());
                     send_file(file, place, (writer, &mut counts)).await?;
                 }
                 END => {
@@ -170,9 +172,12 @@ fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
     counts.add(CONTENT, bytes).ok_or_else(|| Failure::new(Kind::Internal, "too much content"))
 }
 
-/// Whether a worker sends what it should: anything else might make us wait.
-fn is_regular(file: &File) -> bool {
-    file.metadata().is_ok_and(|is| is.is_file())
+/// Whether a worker sends what it should: anything else might make us wait. So might the server of a file system,
+/// so that it is not asked.
+fn is_regular(file: &OwnedFd) -> bool {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    rustix::fs::statx(file, c"", flags, StatxFlags::TYPE)
+        .is_ok_and(|is| FileType::from_raw_mode(is.stx_mode.into()) == FileType::RegularFile)
 }
 
 /// Offset and length of a part of a file.
@@ -183,7 +188,7 @@ fn place(bytes: &[u8]) -> Option<(u64, u64)> {
 
 /// Sends a part of a file that a worker has opened.
 async fn send_file<W>(
-    file: File,
+    (mut file, waits): (Received, &Waits),
     (mut offset, mut length): (u64, u64),
     (writer, counts): (&mut Writer<W>, &mut Counts),
 ) -> Result<(), Failure>
@@ -191,16 +196,13 @@ where
     W: AsyncWrite + Unpin + Send,
 {
     let mut piece = vec![0; BATCH];
-    let mut file = file;
     while length > 0 {
         let most = usize::try_from(length).unwrap_or(BATCH).min(BATCH);
         let buffer = piece.get_mut(..most).unwrap_or_default();
-        let read = match at_once(&file, buffer, offset) {
+        let read = match at_once(file.file(), buffer, offset) {
             // Not in memory: others go on while the disk is waited for.
             Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
-                let waited =
-                    tokio::task::spawn_blocking(move || wait_for(file, offset, length)).await;
-                let (back, bytes) = waited.map_err(|_| gone())?;
+                let (back, bytes) = waits.run(move || wait_for(file, offset, length)).await?;
                 file = back;
                 let bytes = bytes.map_err(unreadable)?;
                 for piece in bytes.chunks(BATCH) {
@@ -232,17 +234,17 @@ where
 
 /// Reads what is in memory.
 #[cfg(target_os = "linux")]
-fn at_once(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+fn at_once(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
     let mut buffers = [io::IoSliceMut::new(buffer)];
     rustix::io::retry_on_intr(|| {
-        rustix::io::preadv2(file.as_fd(), &mut buffers, offset, ReadWriteFlags::NOWAIT)
+        rustix::io::preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT)
     })
 }
 
 /// Reads, and waits for the disk.
-fn wait_for(file: File, offset: u64, length: u64) -> (File, io::Result<Vec<u8>>) {
+fn wait_for(file: Received, offset: u64, length: u64) -> (Received, io::Result<Vec<u8>>) {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(AHEAD).min(AHEAD)];
-    let read = rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut bytes[..], offset));
+    let read = rustix::io::retry_on_intr(|| rustix::io::pread(file.file(), &mut bytes[..], offset));
     let bytes = read.map(|read| {
         bytes.truncate(read);
         bytes

@@ -7,6 +7,7 @@
 mod body;
 mod carry;
 mod guard;
+mod head;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farwire_protocol::streams::files::{Enter, Head};
+use farwire_protocol::streams::files::Enter;
 use http_body_util::{BodyExt as _, Empty, Full, combinators::BoxBody};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -91,7 +92,11 @@ async fn connection(served: Arc<Served>, stream: TcpStream, peer: SocketAddr) {
     let line = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
         let (served, line) = (served.clone(), line.clone());
-        async move { Ok::<_, Infallible>(answer(&served, here, line, request).await) }
+        async move {
+            let mut answer = answer(&served, here, line, request).await;
+            head::forbid(answer.headers_mut());
+            Ok::<_, Infallible>(answer)
+        }
     });
     let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -126,16 +131,19 @@ async fn answer(
     // The answer before may still be on its way.
     let mut line = line.lock_owned().await;
     let has_body = !request.body().is_end_stream();
+    let method = request.method().clone();
     let answered = match carry::carry(served, &mut line, request).await {
         // Its head does not fit a message.
         Ok(None) => return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         Ok(Some((head, early))) => {
             let cut = early && has_body;
-            carry::whole(&mut line).map(|body| match body {
-                Some(body) => {
-                    (respond(head, Full::new(body).map_err(|never| match never {}).boxed()), cut)
-                }
-                None => (respond(head, body::stream(line, cut)), cut),
+            carry::whole(&mut line).map(|body| {
+                let whole = body.is_some();
+                let body = match body {
+                    Some(body) => Full::new(body).map_err(|never| match never {}).boxed(),
+                    None => body::stream(line, cut),
+                };
+                (head::respond(head, &method, body, whole), cut)
             })
         }
         Err(failure) => {
@@ -155,20 +163,6 @@ async fn answer(
             plain(StatusCode::BAD_GATEWAY)
         }
     }
-}
-
-/// The answer with this body.
-fn respond(head: Head, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    for header in head.headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let value = HeaderValue::from_bytes(&header.value);
-        if let (Ok(name), Ok(value)) = (name, value) {
-            response.headers_mut().append(name, value);
-        }
-    }
-    response
 }
 
 #[cfg(test)]

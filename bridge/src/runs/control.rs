@@ -151,7 +151,54 @@ pub async fn inspect(client: &Client, server: &Server, job: Nonce) -> Result<Job
 /// What machine a server is.
 pub async fn facts(client: &Client, server: &Server) -> Result<Facts, Failure> {
     match ask(client, server, Ask::Facts).await? {
-        Answer::Facts(facts) => Ok(facts),
+        Answer::Facts(facts) => checked(facts),
         _ => unexpected(),
+    }
+}
+
+/// Facts from which names can be taken.
+fn checked(facts: Facts) -> Result<Facts, Failure> {
+    facts.roots.iter().flatten().try_for_each(crate::files::named)?;
+    Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::streams::files::Root;
+
+    use super::*;
+
+    #[test]
+    fn facts_with_roots_that_can_have_no_such_name_are_refused() {
+        let facts = |name: &str| Facts {
+            hostname: String::new(),
+            os: String::new(),
+            arch: String::new(),
+            user: String::new(),
+            shell: String::new(),
+            uptime: 0,
+            time: 0,
+            running: 0,
+            spooled: 0,
+            roots: Some(vec![Root {
+                name: name.to_owned(),
+                path: b"/srv".to_vec().into(),
+                writable: false,
+                excludes: None,
+                confined: None,
+            }]),
+        };
+        let longest = "a".repeat(32);
+        for name in ["work", "a.b-c_9", &longest] {
+            assert!(checked(facts(name)).is_ok(), "{name}");
+        }
+        let longer = "a".repeat(33);
+        for name in
+            ["", "..", ".x", "../x", "/etc", "a/b", "A", "a b", "a\u{1b}[2J", "\u{e9}", &longer]
+        {
+            let failure = checked(facts(name)).unwrap_err();
+            assert_eq!(failure.kind, Kind::ProtocolViolation, "{name:?}");
+            assert!(!failure.message.contains('\u{1b}'), "{failure}");
+        }
     }
 }

@@ -37,6 +37,15 @@ pub const DEPTH_LIMIT: usize = 64;
 /// The name of a root has at most so many bytes: lower-case letters, digits, `-`, `_` and `.`.
 pub const ROOT_NAME_LIMIT: usize = 32;
 
+/// Whether a root may be called so. It becomes a directory and a part of a URL on other machines, so that whoever
+/// hears a name asks.
+pub fn is_root_name(name: &str) -> bool {
+    let may = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
+    };
+    (1..=ROOT_NAME_LIMIT).contains(&name.len()) && name.bytes().all(may) && !name.starts_with('.')
+}
+
 /// Replacements and patches have at most so many bytes of content.
 pub const TEXT_LIMIT: usize = 8 << 20;
 

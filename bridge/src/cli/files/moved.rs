@@ -1,7 +1,7 @@
 //! `get`, `put`, `cp` and `mv`: files on their way.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,7 +14,8 @@ use super::Remote;
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::across::{Across, End, across};
-use crate::files::transfer::{Meter, Transfer, download, upload};
+use crate::files::place::Place;
+use crate::files::transfer::{Meter, Transfer, beneath, download, upload};
 use crate::text::human;
 
 /// How often progress is shown.
@@ -63,11 +64,7 @@ impl Get {
         let (server, remote) = self.from.place(client).await?;
         let local = match &self.to {
             Some(to) => to.clone(),
-            None if self.recursive => {
-                let name = remote.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-                let name = if name.is_empty() { remote.root.as_bytes() } else { name };
-                PathBuf::from(String::from_utf8_lossy(name).into_owned())
-            }
+            None if self.recursive => here(&remote)?,
             None => PathBuf::from("."),
         };
         let meter = Meter::default();
@@ -83,6 +80,13 @@ impl Get {
         };
         shown(&meter, self.json, download(&transfer)).await
     }
+}
+
+/// The directory here that is called as one on a server is, which decides no more than that.
+fn here(remote: &Place) -> Result<PathBuf, Failure> {
+    let name = remote.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let name = if name.is_empty() { remote.root.as_bytes() } else { name };
+    beneath(Path::new(""), name)
 }
 
 impl Put {
@@ -239,5 +243,34 @@ async fn copy(
             "path": target.shown(), "files": done.count, "bytes": done.bytes, "skipped": done.skipped, "change": done.change,
         })),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::failure::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_stays_here_whatever_it_is_called() {
+        let named = |root: &str, path: &str| {
+            let (root, root_path, path) = (root.to_owned(), b"/srv".to_vec(), path.into());
+            here(&Place { root, root_path, path })
+        };
+        assert_eq!(named("work", "").unwrap(), Path::new("work"));
+        assert_eq!(named("work", "a/b").unwrap(), Path::new("b"));
+        for (root, path) in [
+            ("..", ""),
+            ("/etc/cron.d", ""),
+            ("../x", ""),
+            ("", ""),
+            ("work", "a/.."),
+            ("work", "a/."),
+        ] {
+            let bad =
+                matches!(named(root, path), Err(failure) if failure.kind == Kind::OutsideRoot);
+            assert!(bad, "{root:?} {path:?}");
+        }
     }
 }

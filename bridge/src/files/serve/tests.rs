@@ -62,6 +62,14 @@ async fn who_has_no_token_learns_nothing_and_pages_of_browsers_are_refused() {
             status == "401",
             "{answer}"
         );
+        if status != "431" {
+            assert!(
+                answer.contains("content-security-policy: sandbox; default-src 'none'"),
+                "{answer}"
+            );
+            assert!(answer.contains("x-content-type-options: nosniff"), "{answer}");
+            assert!(answer.contains("cross-origin-resource-policy: same-origin"), "{answer}");
+        }
     }
     // A head without an end takes no memory.
     let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_BYTES + 1));

@@ -31,7 +31,7 @@ pub(in crate::files) fn failed(path: &Path, error: &io::Error) -> Failure {
 /// # Errors
 ///
 /// `outside_root` for what is not one plain name.
-pub(in crate::files) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
+pub(crate) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
     let mut result = dir.to_path_buf();
     for name in path.split(|&byte| byte == b'/') {
         if matches!(name, b"" | b"." | b"..") || name.contains(&0) {
