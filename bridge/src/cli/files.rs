@@ -21,7 +21,7 @@ use farwire_protocol::streams::files::{Ask, Enter};
 
 use crate::cli::jobs::online;
 use crate::client::{Client, Server};
-use crate::files::place::{Place, find};
+use crate::files::place::{Place, find, find_root};
 use crate::files::{Answer, Files as Stream};
 
 /// Work on files of a server, beneath the directories that its owner has opened
@@ -138,9 +138,20 @@ impl Remote {
 
     async fn enter(&self, client: &Client) -> Result<At, Failure> {
         let (server, place) = self.place(client).await?;
+        Self::enter_at(client, &server, place).await
+    }
+
+    /// The same for a root, which is all that may be named.
+    async fn enter_root(&self, client: &Client) -> Result<At, Failure> {
+        let server = client.find(&self.server).await?;
+        let place = find_root(client, &server, &self.path).await?;
+        Self::enter_at(client, &server, place).await
+    }
+
+    async fn enter_at(client: &Client, server: &Server, place: Place) -> Result<At, Failure> {
         let root = Some(place.root.clone());
         let enter = Enter { root, client: Some("cli".to_owned()), ..Enter::default() };
-        let files = Stream::enter(client, &server, &enter, Class::Interactive).await?;
+        let files = Stream::enter(client, server, &enter, Class::Interactive).await?;
         Ok(At { place, files })
     }
 }
