@@ -40,7 +40,7 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
             .with_hint("--recursive sends it with all that is in it"));
     }
     let (found, skipped) = walk(local)?;
-    transfer.meter.skip(skipped);
+    transfer.meter.skip(skipped.len() as u64);
     let found = if transfer.overwrite { found } else { missing(transfer, found).await? };
     send_all(transfer, found).await
 }
