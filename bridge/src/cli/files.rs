@@ -79,6 +79,26 @@ impl Files {
             }
             .map(|()| 0)
         })
+        .map_err(|failure| self.for_people(failure))
+    }
+
+    /// The same failure with the option that a person has. What models are told is in `tools/file.rs`.
+    fn for_people(&self, failure: Failure) -> Failure {
+        let hint = match (failure.kind, &failure.hint, self) {
+            (
+                Kind::FileExists,
+                None,
+                Self::Get(_) | Self::Put(_) | Self::Cp(_) | Self::Mv(_) | Self::Write(_),
+            ) => "--force replaces it; or choose another name",
+            (Kind::NotAFile, Some(_), Self::Get(_) | Self::Put(_) | Self::Cp(_)) => {
+                "--recursive takes it with all that is in it"
+            }
+            (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
+                "--recursive removes it with all that is in it"
+            }
+            _ => return failure,
+        };
+        failure.with_hint(hint)
     }
 
     pub(crate) fn wants_json(&self) -> bool {

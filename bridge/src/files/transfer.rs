@@ -33,6 +33,9 @@ const ATTEMPTS: u32 = 8;
 /// Files that are larger go one by one, so that each can be gone on with.
 pub(super) const LARGE: u64 = 8 << 20;
 
+/// What to do about a directory. How that is said, each face knows.
+pub(super) const WITH_ALL: &str = "say that it is meant with all that is in it";
+
 /// How far a transfer is.
 #[derive(Debug, Default)]
 pub struct Meter {

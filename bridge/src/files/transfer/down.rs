@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, ToBridge, What};
 
 use super::local::{Incoming, beneath, digest, make_directory};
-use super::{Patience, Transfer};
+use super::{Patience, Transfer, WITH_ALL};
 use crate::files::{Down, Files, Said};
 
 /// So many files are asked for before the first has come.
@@ -27,7 +27,7 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
         What::Directory if transfer.recursive => directory(transfer).await,
         What::Directory => {
             Err(Failure::new(Kind::NotAFile, format!("{} is a directory", transfer.remote.shown()))
-                .with_hint("--recursive fetches it with all that is in it"))
+                .with_hint(WITH_ALL))
         }
         _ => {
             let mut target = transfer.local.clone();
