@@ -196,6 +196,9 @@ async fn many(
                 Err(failure) if failure.kind == Kind::FileExists && at < before => {
                     doubtful.push(at);
                 }
+                Err(failure)
+                    if failure.kind == Kind::FileExists
+                        && Box::pin(arrived_late(transfer, one)).await? => {}
                 Err(failure) => {
                     let name = String::from_utf8_lossy(&one.below).into_owned();
                     return Err(Failure {
