@@ -178,7 +178,7 @@ async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Fai
     };
     let (here, missing): (Vec<_>, Vec<_>) = files.into_iter().partition(like);
     for entry in here {
-        copy.meter.came(entry.size);
+        copy.meter.came_before(entry.size);
         copy.meter.whole();
     }
     Ok(missing)

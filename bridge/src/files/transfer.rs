@@ -44,6 +44,8 @@ pub struct Meter {
     /// How many bytes there are, as far as that is known.
     all: AtomicU64,
     skipped: AtomicU64,
+    /// So many of the bytes had come before.
+    had: AtomicU64,
 }
 
 impl Meter {
@@ -53,6 +55,11 @@ impl Meter {
         (read(&self.bytes), read(&self.all), read(&self.files))
     }
 
+    /// So many bytes were there before: they have not been moved now.
+    pub fn had(&self) -> u64 {
+        self.had.load(Ordering::Relaxed)
+    }
+
     /// Links and special files that were left out.
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
@@ -60,6 +67,11 @@ impl Meter {
 
     pub(super) fn came(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn came_before(&self, bytes: u64) {
+        self.came(bytes);
+        self.had.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn whole(&self) {

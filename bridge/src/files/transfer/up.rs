@@ -61,7 +61,7 @@ async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found
         };
         if like && !one.directory {
             transfer.meter.expect(one.size);
-            transfer.meter.came(one.size);
+            transfer.meter.came_before(one.size);
             transfer.meter.whole();
         } else {
             missing.push(one);

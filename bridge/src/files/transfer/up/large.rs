@@ -71,7 +71,7 @@ async fn attempt(
     };
     let have = if have > one.size { 0 } else { have };
     // What arrived before counts, once.
-    transfer.meter.came(have.saturating_sub(sent.counted));
+    transfer.meter.came_before(have.saturating_sub(sent.counted));
     sent.counted = have.max(sent.counted);
     send(transfer, &mut files, (one, id), have, sent).await
 }
