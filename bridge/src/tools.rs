@@ -111,6 +111,9 @@ pub fn next(failure: &Failure) -> &str {
         (None, Kind::TerminalBusy) => {
             "output with view=screen shows what is there; answer or leave it with session_send"
         }
+        (None, Kind::NoRoot) => {
+            "servers with its name lists what is open; only its owner opens more"
+        }
         _ => failure.hint(),
     }
 }
@@ -453,6 +456,11 @@ mod tests {
         for kind in [Kind::UnknownServer, Kind::ServerPending, Kind::UnknownId, Kind::AlreadyEnded]
         {
             assert!(!next(&Failure::new(kind, "no")).contains('`'), "{kind}");
+        }
+        // Those of files have the numbers from 100 on.
+        for &kind in Kind::ALL.iter().filter(|kind| kind.number() >= 100) {
+            let told = Failure::new(kind, "no");
+            assert!(!next(&told).contains("--") && !next(&told).contains("`farwire"), "{kind}");
         }
         let own = Failure::new(Kind::UnknownId, "no").with_hint("look there");
         assert_eq!(next(&own), "look there");

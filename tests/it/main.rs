@@ -9,6 +9,7 @@ mod cli;
 mod enroll;
 mod files;
 mod files_attacks;
+mod files_mount;
 mod hostile_relay;
 mod mcp;
 mod pty;

@@ -149,6 +149,13 @@ impl Options {
         if dir.is_empty() {
             return Err(invalid("it names no directory"));
         }
+        // Taken as a plain name it would hide nothing, where its owner believes that it does.
+        if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.starts_with('!')) {
+            let text = format!("--fs-exclude {pattern}: a pattern cannot take back another one");
+            return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
+                "leave it out; `[!]` before the rest is a name that begins with an exclamation mark",
+            ));
+        }
         let dir = std::path::absolute(dir).map_err(|error| invalid(&error.to_string()))?;
         let name = match name {
             Some(name) => name.to_owned(),
@@ -302,6 +309,15 @@ pub(super) mod tests {
         assert!(many.message.contains("8 KiB"), "{many}");
         assert_eq!((size("3"), size("2k"), size("1G")), (Ok(3), Ok(2048), Ok(1 << 30)));
         assert!(size("x").is_err() && size("99999999999T").is_err() && size("1X").is_err());
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_back_another_is_refused() {
+        let with = |pattern: &str| {
+            Options { exclude: vec![pattern.to_owned()], ..Options::default() }.spec("/srv/a")
+        };
+        assert_eq!(with("!x").unwrap_err().kind, Kind::InvalidArgument);
+        assert!(with("[!]x").is_ok() && with("x!").is_ok());
     }
 
     #[test]

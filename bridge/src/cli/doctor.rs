@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::cli::{Json, print, print_json, runtime};
 use crate::client::{Client, unix_time};
+use crate::files::place::served;
 use crate::runs::control;
 use crate::text::human;
 use crate::text::neutral::neutral_within;
@@ -142,7 +143,10 @@ impl Doctor {
                         format!("{host} holds the pinned key, {}", server.pin.fingerprint()),
                     );
                     clock(findings, &format!("{label} clock"), "the server's", facts.time);
-                    roots(findings, &label, facts.roots.as_deref().unwrap_or_default());
+                    for root in facts.roots.iter().flatten() {
+                        let served = served(client, &server, root).await;
+                        served_root(findings, &label, (root, served));
+                    }
                 }
                 Ok(Err(failure)) => findings.bad(&label, &failure),
                 Err(_) => findings.bad(&label, &Failure::new(Kind::TimedOut, "no answer in 7 s")),
@@ -195,18 +199,25 @@ fn open(place: &Path) -> Result<Client, Failure> {
     Client::open(Home::open(place)?, &Surface::Human)
 }
 
-/// Whether the kernel of a server keeps its file workers to their roots.
-fn roots(findings: &mut Findings, label: &str, roots: &[Root]) {
-    for root in roots {
-        let name = format!("{label} root {}", neutral_within(&root.name, 40));
-        match &root.confined {
-            Some(by) => findings.good(&name, format!("its worker is kept to it by {}", neutral_within(by, 40))),
-            None => findings.bad(
-                &name,
-                &Failure::new(Kind::Unsupported, "its worker is not confined by the kernel")
-                    .with_hint("paths are kept beneath the root all the same; Linux 5.13 and newer have Landlock"),
-            ),
+/// Whether a root is served, and the kernel of its server keeps its worker to it.
+fn served_root(
+    findings: &mut Findings,
+    label: &str,
+    (root, served): (&Root, Result<Root, Failure>),
+) {
+    let name = format!("{label} root {}", neutral_within(&root.name, 40));
+    match served.map(|root| root.confined) {
+        Ok(Some(by)) => {
+            findings
+                .good(&name, format!("its worker is kept to it by {}", neutral_within(&by, 40)));
         }
+        Ok(None) => findings.bad(
+            &name,
+            &Failure::new(Kind::Unsupported, "its worker is not confined by the kernel").with_hint(
+                "paths are kept beneath the root all the same; Linux 5.13 and newer have Landlock",
+            ),
+        ),
+        Err(failure) => findings.bad(&name, &failure),
     }
 }
 

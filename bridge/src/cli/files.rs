@@ -21,7 +21,7 @@ use farwire_protocol::streams::files::{Ask, Enter};
 
 use crate::cli::jobs::online;
 use crate::client::{Client, Server};
-use crate::files::place::{Place, find};
+use crate::files::place::{Place, find, find_root};
 use crate::files::{Answer, Files as Stream};
 
 /// Work on files of a server, beneath the directories that its owner has opened
@@ -79,6 +79,26 @@ impl Files {
             }
             .map(|()| 0)
         })
+        .map_err(|failure| self.for_people(failure))
+    }
+
+    /// The same failure with the option that a person has. What models are told is in `tools/file.rs`.
+    fn for_people(&self, failure: Failure) -> Failure {
+        let hint = match (failure.kind, &failure.hint, self) {
+            (
+                Kind::FileExists,
+                None,
+                Self::Get(_) | Self::Put(_) | Self::Cp(_) | Self::Mv(_) | Self::Write(_),
+            ) => "--force replaces it; or choose another name",
+            (Kind::NotAFile, Some(_), Self::Get(_) | Self::Put(_) | Self::Cp(_)) => {
+                "--recursive takes it with all that is in it"
+            }
+            (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
+                "--recursive removes it with all that is in it"
+            }
+            _ => return failure,
+        };
+        failure.with_hint(hint)
     }
 
     pub(crate) fn wants_json(&self) -> bool {
@@ -138,9 +158,20 @@ impl Remote {
 
     async fn enter(&self, client: &Client) -> Result<At, Failure> {
         let (server, place) = self.place(client).await?;
+        Self::enter_at(client, &server, place).await
+    }
+
+    /// The same for a root, which is all that may be named.
+    async fn enter_root(&self, client: &Client) -> Result<At, Failure> {
+        let server = client.find(&self.server).await?;
+        let place = find_root(client, &server, &self.path).await?;
+        Self::enter_at(client, &server, place).await
+    }
+
+    async fn enter_at(client: &Client, server: &Server, place: Place) -> Result<At, Failure> {
         let root = Some(place.root.clone());
         let enter = Enter { root, client: Some("cli".to_owned()), ..Enter::default() };
-        let files = Stream::enter(client, &server, &enter, Class::Interactive).await?;
+        let files = Stream::enter(client, server, &enter, Class::Interactive).await?;
         Ok(At { place, files })
     }
 }

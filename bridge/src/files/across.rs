@@ -16,7 +16,7 @@ use farwire_protocol::streams::files::{Ask, Enter, Entry, How, List, MakeDirecto
 
 use super::Files;
 use super::place::Place;
-use super::transfer::{LARGE, Meter, Patience, SoFar, beneath};
+use super::transfer::{LARGE, Meter, Patience, SoFar, WITH_ALL, beneath};
 use crate::client::{Client, Server};
 
 /// One end of a copy.
@@ -63,8 +63,7 @@ pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
         What::Directory if copy.recursive => directory(copy).await,
         What::Directory => {
             let text = format!("{} is a directory", copy.from.place.shown());
-            Err(Failure::new(Kind::NotAFile, text)
-                .with_hint("say recursive to copy it with all that is in it"))
+            Err(Failure::new(Kind::NotAFile, text).with_hint(WITH_ALL))
         }
         _ => {
             copy.meter.expect(entry.size);
@@ -179,7 +178,7 @@ async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Fai
     };
     let (here, missing): (Vec<_>, Vec<_>) = files.into_iter().partition(like);
     for entry in here {
-        copy.meter.came(entry.size);
+        copy.meter.came_before(entry.size);
         copy.meter.whole();
     }
     Ok(missing)

@@ -4,8 +4,10 @@
 //! and a path in it (`work/notes.txt`), or, where there is one root, by the path alone.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::Root;
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::files::{Enter, Root};
 
+use super::Files;
 use crate::client::{Client, Server};
 use crate::runs::control;
 
@@ -55,6 +57,50 @@ pub async fn find(client: &Client, server: &Server, path: &str) -> Result<Place,
         message: format!("`{}`: {}", server.name, failure.message),
         ..failure
     })
+}
+
+/// Finds a root itself: by its name, by where it is, or because there is no other.
+///
+/// # Errors
+///
+/// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
+pub async fn find_root(client: &Client, server: &Server, path: &str) -> Result<Place, Failure> {
+    let facts = control::facts(client, server).await?;
+    resolve_root(&facts.roots.unwrap_or_default(), path.as_bytes()).map_err(|failure| Failure {
+        message: format!("`{}`: {}", server.name, failure.message),
+        ..failure
+    })
+}
+
+fn resolve_root(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
+    let place = resolve(roots, text)?;
+    match place.path.is_empty() {
+        true => Ok(place),
+        false => {
+            let text = format!("{} is no directory that is open for files", shown(text));
+            Err(Failure::new(Kind::NoRoot, text).with_hint(open(roots)))
+        }
+    }
+}
+
+/// A root as it is now: one of which nobody knows how it is confined is entered, to find that out.
+///
+/// # Errors
+///
+/// Why it is not served.
+pub async fn served(client: &Client, server: &Server, root: &Root) -> Result<Root, Failure> {
+    if root.confined.is_some() {
+        return Ok(root.clone());
+    }
+    let enter = Enter {
+        root: Some(root.name.clone()),
+        client: Some("roots".to_owned()),
+        ..Enter::default()
+    };
+    let files = Files::enter(client, server, &enter, Class::Interactive).await?;
+    let entered = files.root.clone();
+    files.leave().await?;
+    Ok(entered)
 }
 
 /// Finds the root of a path among these.
@@ -109,13 +155,22 @@ fn tidy(path: &[u8]) -> Vec<u8> {
 }
 
 fn none(roots: &[Root], path: &[u8]) -> Failure {
-    let shown: Vec<String> = roots
-        .iter()
-        .map(|root| format!("{}={}", root.name, String::from_utf8_lossy(&root.path)))
-        .collect();
-    let text =
-        format!("{} is in no directory that is open for files", String::from_utf8_lossy(path));
-    Failure::new(Kind::NoRoot, text).with_hint(format!("open are {}", shown.join(", ")))
+    let text = format!("{} is in no directory that is open for files", shown(path));
+    Failure::new(Kind::NoRoot, text).with_hint(open(roots))
+}
+
+/// A path as it was given, in which an empty one can be seen.
+fn shown(path: &[u8]) -> String {
+    match path {
+        [] => "a path without a root".to_owned(),
+        path => String::from_utf8_lossy(path).into_owned(),
+    }
+}
+
+/// Which roots there are.
+fn open(roots: &[Root]) -> String {
+    let one = |root: &Root| format!("{}={}", root.name, String::from_utf8_lossy(&root.path));
+    format!("open are {}", roots.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -160,6 +215,22 @@ mod tests {
         assert_eq!(found(one, ".").unwrap().1, "");
         assert_eq!(found(one, "/srv/other").unwrap_err().kind, Kind::NoRoot);
         assert_eq!(found(&[], "x").unwrap_err().kind, Kind::NoRoot);
+    }
+
+    #[test]
+    fn what_is_meant_for_a_whole_root_names_one() {
+        let roots = [root("work", "/srv/work"), root("etc", "/opt/etc")];
+        let found = |roots: &[Root], text: &str| resolve_root(roots, text.as_bytes());
+        assert_eq!(found(&roots, "work").unwrap().root, "work");
+        assert_eq!(found(&roots, "/opt/etc/").unwrap().root, "etc");
+        assert_eq!(found(&roots[..1], "").unwrap().root, "work");
+        for (roots, text) in
+            [(&roots[..1], "wrok"), (&roots[..1], "work/a"), (&roots, "wrok"), (&roots, "")]
+        {
+            let failure = found(roots, text).unwrap_err();
+            assert_eq!(failure.kind, Kind::NoRoot, "{text}");
+            assert!(failure.hint().starts_with("open are work=/srv/work"), "{failure:?}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Plan {
     fetch: Vec<(Entry, PathBuf)>,
     /// What is there and should not be, the innermost first.
     pub remove: Vec<Vec<u8>>,
+    /// Links and special files where it is taken from: they are left out.
+    pub left_out: Vec<Vec<u8>>,
     /// How many files are the same.
     pub same: u64,
     /// So much of the server could not be read: what is only here may well be there, too.
@@ -60,12 +62,12 @@ pub async fn plan(
     by_content: bool,
 ) -> Result<Plan, Failure> {
     let (there, unread) = there(transfer, by_content).await?;
-    let here = match std::fs::symlink_metadata(&transfer.local) {
-        Ok(is) if is.is_dir() => walk(&transfer.local)?.0,
+    let (here, left_out) = match std::fs::symlink_metadata(&transfer.local) {
+        Ok(is) if is.is_dir() => walk(&transfer.local)?,
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound && direction == Direction::Down =>
         {
-            Vec::new()
+            Default::default()
         }
         Ok(_) => {
             let text = format!("{} is not a directory", transfer.local.display());
@@ -76,6 +78,9 @@ pub async fn plan(
     let mut here: BTreeMap<Vec<u8>, Found> =
         here.into_iter().map(|one| (one.below.clone(), one)).collect();
     let mut plan = Plan { unread, ..Plan::default() };
+    if direction == Direction::Up {
+        plan.left_out = left_out;
+    }
     for (path, entry) in &there {
         let mine = here.remove(path);
         let like = match &mine {
@@ -89,13 +94,14 @@ pub async fn plan(
             (Direction::Down, _) if matches!(entry.what, What::File | What::Directory) => {
                 plan.fetch.push((entry.clone(), beneath(&transfer.local, path)?));
             }
-            (Direction::Down, _) => {}
+            (Direction::Down, _) => plan.left_out.push(path.clone()),
         }
     }
     match direction {
         Direction::Up => plan.send.extend(here.into_values()),
         Direction::Down => plan.remove = here.into_keys().collect(),
     }
+    plan.left_out.sort();
     // What is in a directory goes before it.
     plan.remove.sort_by(|one, other| other.cmp(one));
     Ok(plan)

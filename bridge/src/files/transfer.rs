@@ -34,6 +34,9 @@ const ATTEMPTS: u32 = 8;
 /// Files that are larger go one by one, so that each can be gone on with.
 pub(super) const LARGE: u64 = 8 << 20;
 
+/// What to do about a directory. How that is said, each face knows.
+pub(super) const WITH_ALL: &str = "say that it is meant with all that is in it";
+
 /// How far a transfer is.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -42,6 +45,8 @@ pub struct Meter {
     /// How many bytes there are, as far as that is known.
     all: AtomicU64,
     skipped: AtomicU64,
+    /// So many of the bytes had come before.
+    had: AtomicU64,
 }
 
 impl Meter {
@@ -51,6 +56,11 @@ impl Meter {
         (read(&self.bytes), read(&self.all), read(&self.files))
     }
 
+    /// So many bytes were there before: they have not been moved now.
+    pub fn had(&self) -> u64 {
+        self.had.load(Ordering::Relaxed)
+    }
+
     /// Links and special files that were left out.
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
@@ -58,6 +68,11 @@ impl Meter {
 
     pub(super) fn came(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn came_before(&self, bytes: u64) {
+        self.came(bytes);
+        self.had.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn whole(&self) {

@@ -15,6 +15,7 @@ use super::Remote;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::Said;
+use crate::files::place::served;
 use crate::runs::control;
 use crate::text::chars;
 use crate::text::human;
@@ -33,30 +34,39 @@ pub(crate) struct Roots {
 impl Roots {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let server = client.find(&self.server).await?;
-        let roots = control::facts(client, &server).await?.roots.unwrap_or_default();
-        if self.json.json {
-            return print_json(&roots.iter().map(root_json).collect::<Vec<_>>());
+        let listed = control::facts(client, &server).await?.roots.unwrap_or_default();
+        let mut roots = Vec::new();
+        for root in listed {
+            let served = served(client, &server, &root).await;
+            roots.push((root, served));
         }
-        let mut table = Table::new().limit(2, 200);
-        for root in &roots {
-            let mode = if root.writable { "rw" } else { "ro" };
-            let path = String::from_utf8_lossy(&root.path);
-            table.row([
-                &root.name,
-                mode,
-                &path,
-                root.confined.as_deref().unwrap_or("not confined"),
-            ]);
+        if self.json.json {
+            let all = roots.iter().map(|(root, served)| root_json(root, served.as_ref()));
+            return print_json(&all.collect::<Vec<_>>());
+        }
+        let mut table = Table::new().limit(2, 200).limit(3, 300);
+        for (root, served) in &roots {
+            let how = match served {
+                Ok(root) => root.confined.clone().unwrap_or_else(|| "not confined".to_owned()),
+                Err(failure) => format!("not served: {}", failure.message),
+            };
+            table.row([&root.name, mode(root), &String::from_utf8_lossy(&root.path), &how]);
         }
         print(&table.text())
     }
 }
 
+fn mode(root: &Root) -> &'static str {
+    if root.writable { "rw" } else { "ro" }
+}
+
 /// A root, as `--json` shows it.
-pub(crate) fn root_json(root: &Root) -> Value {
+fn root_json(root: &Root, served: Result<&Root, &Failure>) -> Value {
     json!({
-        "name": root.name, "path": String::from_utf8_lossy(&root.path), "mode": if root.writable { "rw" } else { "ro" },
-        "excludes": root.excludes.clone().unwrap_or_default(), "confined": root.confined,
+        "name": root.name, "path": String::from_utf8_lossy(&root.path), "mode": mode(root),
+        "excludes": root.excludes.clone().unwrap_or_default(),
+        "confined": served.ok().and_then(|root| root.confined.clone()),
+        "served": served.is_ok(), "why": served.err().map(|failure| &failure.message),
     })
 }
 
@@ -84,7 +94,7 @@ fn time(entry: &Entry) -> String {
         .unwrap_or_default()
 }
 
-/// List a directory of a server
+/// List a directory of a server; of one with several roots, the roots
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     /// Which directory: SERVER or SERVER:PATH
@@ -117,6 +127,11 @@ enum Order {
 
 impl Ls {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        if self.dir.path.is_empty()
+            && let Some(roots) = several_roots(client, &self.dir.server).await?
+        {
+            return self.told(&roots);
+        }
         let mut at = self.dir.enter(client).await?;
         let list = List {
             path: Blob(at.place.path.clone()),
@@ -156,6 +171,28 @@ impl Ls {
         }
         print(&text)
     }
+}
+
+impl Ls {
+    /// The roots, where the path says nothing of which.
+    fn told(&self, roots: &[Root]) -> Result<(), Failure> {
+        if self.json.json {
+            let one = |root: &Root| json!({"name": root.name, "path": String::from_utf8_lossy(&root.path), "mode": mode(root)});
+            return print_json(&roots.iter().map(one).collect::<Vec<_>>());
+        }
+        let mut table = Table::new().limit(2, 200);
+        for root in roots {
+            table.row([&root.name, mode(root), &String::from_utf8_lossy(&root.path)]);
+        }
+        print(&table.text())
+    }
+}
+
+/// The roots of a server that has more than one.
+async fn several_roots(client: &Client, server: &str) -> Result<Option<Vec<Root>>, Failure> {
+    let server = client.find(server).await?;
+    let roots = control::facts(client, &server).await?.roots.unwrap_or_default();
+    Ok(Some(roots).filter(|roots| roots.len() > 1))
 }
 
 fn long(entry: &Entry, size: &str) -> String {

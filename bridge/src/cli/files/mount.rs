@@ -1,25 +1,33 @@
 //! `mount`: a root as a directory of this machine, through whichever WebDAV client the system has.
+//!
+//! Those clients keep what is written for some seconds before they send it. So the end has an order: what is
+//! mounted goes first, then the client has sent all that it keeps, and only then the endpoint goes that it
+//! sends to.
+
+mod davfs2;
+mod rclone;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::Enter;
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Remote;
 use super::serve::{Ready, ready};
-use crate::cli::{print, runtime};
+use crate::cli::runtime;
 use crate::client::Client;
 use crate::files::serve::serve;
 
 /// Mount a root of a server, or a directory in one, on a directory here, until it is ended with Ctrl-C
 ///
 /// Uses rclone with FUSE, or davfs2 as root. What the kernel asks for goes end-to-end encrypted to the server.
+/// Prints `ready DIR` once it is mounted. Ends when all that was written has been sent; a second Ctrl-C does not
+/// wait for that.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
     /// Which directory: SERVER or SERVER:PATH
@@ -44,9 +52,7 @@ impl With {
     /// Whether it could mount something.
     fn is_there(self) -> bool {
         match self {
-            Self::Rclone => {
-                is_program("rclone") && (is_program("fusermount3") || is_program("fusermount"))
-            }
+            Self::Rclone => is_program("rclone") && fusermount().is_some(),
             Self::Davfs2 => {
                 rustix::process::geteuid().is_root()
                     && (is_program("mount.davfs") || Path::new("/sbin/mount.davfs").exists())
@@ -60,25 +66,36 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
 }
 
+/// What takes away a mount of FUSE without being root.
+fn fusermount() -> Option<&'static str> {
+    ["fusermount3", "fusermount"].into_iter().find(|name| is_program(name))
+}
+
+/// What is mounted, and where.
+struct Wanted<'a> {
+    /// The endpoint, without the token.
+    url: &'a str,
+    token: &'a str,
+    /// Absolute.
+    dir: PathBuf,
+    read_only: bool,
+    /// What is mounted: no two places have the same.
+    place: String,
+}
+
 impl Mount {
     pub(super) fn carry_out(&self, client: Client) -> Result<(), Failure> {
         let with = match self.with {
             Some(with) if with.is_there() => with,
             None if With::Rclone.is_there() => With::Rclone,
             None if With::Davfs2.is_there() => With::Davfs2,
-            _ => {
-                let text = "no WebDAV client that mounts is installed here";
-                return Err(Failure::new(Kind::Unsupported, text).with_hint(
-                    "install rclone and fuse3, or davfs2 as root; or mount the URL of `farwire files serve` yourself",
-                ));
-            }
+            _ => return Err(nothing_mounts()),
         };
-        if !self.dir.is_dir() {
-            let text = format!("{} is not a directory", self.dir.display());
-            return Err(Failure::new(Kind::NotADirectory, text).with_hint("make it first"));
-        }
+        is_empty(&self.dir)?;
+        let dir = std::path::absolute(&self.dir)
+            .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", self.dir.display())))?;
         runtime()?.block_on(async {
-            let listen = ([127, 0, 0, 1], 0).into();
+            let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
             let mut enter = Enter::default();
             if !self.root.path.is_empty() {
                 let (_, place) = self.root.place(&client).await?;
@@ -88,68 +105,94 @@ impl Mount {
             enter.read_only = self.read_only.then_some(true);
             let ready = ready(client, (&self.root.server, enter), listen).await?;
             let Ready { served, listener, url, token, .. } = ready;
+            let (root, below) = (served.enter.root.as_deref(), served.enter.below.as_ref());
+            let place = format!("{:?} {root:?} {below:?}", served.server.pin.bundle.id);
+            let read_only = self.read_only;
+            let wanted = Wanted { url: &url, token: &token, dir, read_only, place };
+            let mounted = async {
+                match with {
+                    With::Rclone => rclone::mount(&wanted).await,
+                    With::Davfs2 => davfs2::mount(&wanted).await,
+                }
+            };
             tokio::select! {
                 served = serve(Arc::new(served), listener) => served.map_err(|error| {
                     Failure::new(Kind::Io, format!("the endpoint for the mount broke: {error}"))
                 }),
-                mounted = self.mount(with, &url, &token) => mounted,
+                mounted = mounted => mounted,
             }
         })
     }
+}
 
-    async fn mount(&self, with: With, url: &str, token: &str) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::new(Kind::Io, format!("{with:?}: {error}"));
-        match with {
-            With::Rclone => {
-                print(&format!("ready {}\n", self.dir.display()))?;
-                // The token goes where other users of this machine cannot read it.
-                let status = Command::new("rclone")
-                    .args([
-                        "mount",
-                        ":webdav:",
-                        "--vfs-cache-mode",
-                        "writes",
-                        "--dir-cache-time",
-                        "5s",
-                    ])
-                    .arg(&self.dir)
-                    .env("RCLONE_CONFIG", "/dev/null")
-                    .env("RCLONE_WEBDAV_URL", url)
-                    .env("RCLONE_WEBDAV_VENDOR", "other")
-                    .env("RCLONE_WEBDAV_BEARER_TOKEN", token)
-                    .stdin(Stdio::null())
-                    .kill_on_drop(true)
-                    .status()
-                    .await
-                    .map_err(failed)?;
-                match status.success() {
-                    true => Ok(()),
-                    false => Err(Failure::new(Kind::Io, format!("rclone ended with {status}"))),
-                }
-            }
-            With::Davfs2 => {
-                let mut mount = Command::new("mount");
-                mount.args(["-t", "davfs", url]).arg(&self.dir).stdin(Stdio::piped());
-                // Its questions are answered here.
-                mount.stdout(Stdio::null());
-                let mut child = mount.spawn().map_err(failed)?;
-                if let Some(mut input) = child.stdin.take() {
-                    let answers = format!("farwire\n{token}\n");
-                    input.write_all(answers.as_bytes()).await.map_err(failed)?;
-                }
-                let status = child.wait().await.map_err(failed)?;
-                if !status.success() {
-                    return Err(Failure::new(Kind::Io, format!("mount ended with {status}")));
-                }
-                print(&format!("ready {}\n", self.dir.display()))?;
-                tokio::signal::ctrl_c().await.map_err(failed)?;
-                let status =
-                    Command::new("umount").arg(&self.dir).status().await.map_err(failed)?;
-                match status.success() {
-                    true => Ok(()),
-                    false => Err(Failure::new(Kind::Io, format!("umount ended with {status}"))),
-                }
-            }
+/// What is in the directory would be out of sight.
+fn is_empty(dir: &Path) -> Result<(), Failure> {
+    if !dir.is_dir() {
+        let text = format!("{} is not a directory", dir.display());
+        return Err(Failure::new(Kind::NotADirectory, text).with_hint("make it first"));
+    }
+    match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let text = format!("{} is not empty", dir.display());
+            let hint = "what is in it would be out of sight: make another one";
+            Err(Failure::new(Kind::DirectoryNotEmpty, text).with_hint(hint))
+        }
+        Err(error) => Err(failed(&dir.display().to_string(), &error)),
+    }
+}
+
+fn nothing_mounts() -> Failure {
+    let text = "no WebDAV client that mounts is installed here";
+    let hint = match is_program("gio") {
+        true => {
+            "`farwire files serve` prints a URL and its token; then `gio mount dav://farwire@127.0.0.1:PORT/ROOT/` \
+             asks for the token as the password; or install rclone and fuse3"
+        }
+        false => {
+            "install rclone and fuse3, or davfs2 as root; or mount the URL of `farwire files serve` yourself"
+        }
+    };
+    Failure::new(Kind::Unsupported, text).with_hint(hint)
+}
+
+/// What ends a mount: Ctrl-C, or being told to.
+struct Ends([Signal; 3]);
+
+impl Ends {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("signals: {error}")))
+        };
+        let hangup = SignalKind::hangup();
+        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(hangup)?]))
+    }
+
+    /// The next one. Can be dropped and called again.
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     }
+}
+
+fn failed(what: &str, why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Kind::Io, format!("{what}: {why}"))
+}
+
+/// Runs a program to its end; gives why it failed as it says it.
+async fn run(command: &mut Command) -> Result<(), String> {
+    // A Ctrl-C that is meant for us does not end it.
+    let output = command.process_group(0).kill_on_drop(true).output().await;
+    let output = output.map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rfind(|line| !line.trim().is_empty());
+    Err(last.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned()))
 }

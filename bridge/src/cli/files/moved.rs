@@ -134,7 +134,8 @@ pub(super) async fn shown(
     }
     if json.json {
         return print_json(&json!({
-            "files": files, "bytes": bytes, "skipped": meter.skipped(), "seconds": time.as_secs_f64(),
+            "files": files, "bytes": bytes, "moved": bytes - meter.had(), "skipped": meter.skipped(),
+            "seconds": time.as_secs_f64(),
         }));
     }
     if terminal {

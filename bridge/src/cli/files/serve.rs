@@ -99,7 +99,7 @@ pub(super) async fn ready(
 }
 
 /// 256 random bits, in letters that a URL takes.
-fn token() -> Result<String, Failure> {
+pub(super) fn token() -> Result<String, Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
         Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))

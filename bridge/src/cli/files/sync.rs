@@ -18,7 +18,8 @@ use crate::tools::file::copy::End;
 
 /// Make a directory like another one, here or on a server; only what differs is sent
 ///
-/// One of both is SERVER:PATH. What is only at the destination stays, unless --delete is given.
+/// One of both is SERVER:PATH. What is only at the destination stays, unless --delete is given. Links and special
+/// files are left out, and counted; --verbose and --dry-run name them.
 #[derive(Args, Debug)]
 pub(crate) struct Sync {
     /// Like which directory
@@ -34,6 +35,9 @@ pub(crate) struct Sync {
     /// Compare contents, and not only sizes and times
     #[arg(short, long)]
     checksum: bool,
+    /// Name also what is left out
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }
@@ -68,8 +72,10 @@ impl Sync {
         };
         let plan = plan(&transfer, direction, self.checksum).await?;
         let (moved, same) = (plan.moved(), plan.same);
-        let removed: Vec<String> =
-            plan.remove.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        let named = |paths: &[Vec<u8>]| -> Vec<String> {
+            paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+        };
+        let (removed, left_out) = (named(&plan.remove), named(&plan.left_out));
         let verb = if direction == Direction::Up { "send" } else { "fetch" };
         if !self.dry_run {
             shown(&meter, Json { json: false }, carry_out(&transfer, plan, self.delete)).await?;
@@ -78,9 +84,9 @@ impl Sync {
         if self.json.json {
             let moved: Vec<_> =
                 moved.iter().map(|(path, size)| json!({"path": path, "size": size})).collect();
-            return print_json(
-                &json!({verb: moved, "remove": removed, "same": same, "dry_run": self.dry_run}),
-            );
+            return print_json(&json!({
+                verb: moved, "remove": removed, "same": same, "skipped": left_out, "dry_run": self.dry_run,
+            }));
         }
         let mut text = String::new();
         for (path, size) in &moved {
@@ -89,9 +95,16 @@ impl Sync {
         for path in &removed {
             text.push_str(&format_line("remove", path, ""));
         }
+        for path in left_out.iter().filter(|_| self.verbose || self.dry_run) {
+            text.push_str(&format_line("skip", path, ""));
+        }
         print(&text)?;
+        let left_out = match left_out.len() {
+            0 => String::new(),
+            count => format!(", {count} links and special files are left out"),
+        };
         note!(
-            "farwire: {} to {verb}, {} to remove, {same} files are the same",
+            "farwire: {} to {verb}, {} to remove, {same} files are the same{left_out}",
             moved.len(),
             removed.len()
         );

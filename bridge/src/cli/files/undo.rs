@@ -41,7 +41,7 @@ pub(crate) struct Undo {
 
 impl Undo {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.root.enter(client).await?;
+        let mut at = self.root.enter_root(client).await?;
         if self.list || self.preview {
             let changes = Changes { change: self.change, limit: None };
             let answer = at.ask(client, Ask::Changes(changes)).await?;

@@ -30,6 +30,13 @@ struct Count<'a> {
 }
 
 impl Count<'_> {
+    /// What arrived before counts, too, once.
+    fn begin(&mut self, have: u64) {
+        self.reached = have;
+        self.meter.came_before(have.saturating_sub(*self.counted));
+        *self.counted = have.max(*self.counted);
+    }
+
     fn reach(&mut self, offset: u64) {
         self.reached = offset;
         self.meter.came(offset.saturating_sub(*self.counted));
@@ -89,7 +96,7 @@ async fn attempt(
     up.ask(Ask::Write(write))?;
     let Sent { counted, whole } = sent;
     let mut count = Count { meter: copy.meter, reached: have, counted };
-    count.reach(have);
+    count.begin(have);
     let sending = async {
         let given_up = pump(&mut source.down, up, &mut count).await?;
         *whole |= given_up.is_none();

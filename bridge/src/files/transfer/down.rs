@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, ToBridge, What};
 
 use super::local::{Incoming, beneath, digest, make_directory};
-use super::{Patience, Transfer};
+use super::{Patience, Transfer, WITH_ALL};
 use crate::files::{Down, Files, Said};
 
 /// So many files are asked for before the first has come.
@@ -27,7 +27,7 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
         What::Directory if transfer.recursive => directory(transfer).await,
         What::Directory => {
             Err(Failure::new(Kind::NotAFile, format!("{} is a directory", transfer.remote.shown()))
-                .with_hint("--recursive fetches it with all that is in it"))
+                .with_hint(WITH_ALL))
         }
         _ => {
             let mut target = transfer.local.clone();
@@ -45,7 +45,8 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
 /// Fetches one file; goes on with what is here of it.
 async fn one(transfer: &Transfer<'_>, path: &[u8], target: &Path) -> Result<(), Failure> {
     let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = attempt(transfer, path, target, &mut patience).await {
+    let mut counted = 0;
+    while let Err(failure) = attempt(transfer, (path, target), &mut counted, &mut patience).await {
         patience.wait(failure).await?;
     }
     transfer.meter.whole();
@@ -54,8 +55,8 @@ async fn one(transfer: &Transfer<'_>, path: &[u8], target: &Path) -> Result<(), 
 
 async fn attempt(
     transfer: &Transfer<'_>,
-    path: &[u8],
-    target: &Path,
+    (path, target): (&[u8], &Path),
+    counted: &mut u64,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     let mut files = transfer.enter().await?;
@@ -68,12 +69,15 @@ async fn attempt(
         incoming.restart()?;
     }
     let resumed = incoming.have > 0;
+    // What came before counts, once.
+    transfer.meter.came_before(incoming.have.saturating_sub(*counted));
+    *counted = incoming.have.max(*counted);
     let part = Part::Bytes { offset: incoming.have, length: None };
     let revision = Some(entry.revision);
     let hash = resumed.then_some(true);
     files.up.ask(Ask::Read(Read { path: Blob(path.to_vec()), part, revision, hash }))?;
     files.up.flush().await?;
-    let hash = receive(transfer, &mut files.down, &mut incoming).await?;
+    let hash = receive(transfer, &mut files.down, &mut incoming, counted).await?;
     if incoming.have != entry.size {
         let text = "the file is not as long as it was said to be";
         return Err(Failure::new(Kind::StreamTruncated, text));
@@ -88,18 +92,21 @@ async fn attempt(
     incoming.finish(entry.mode, entry.modified)
 }
 
-/// Receives the content of one file; gives the hash of the whole, if that was asked for.
+/// Receives the content of one file, of which so many bytes are `counted`; gives the hash of the whole, if that was
+/// asked for.
 async fn receive(
     transfer: &Transfer<'_>,
     down: &mut Down,
     incoming: &mut Incoming,
+    counted: &mut u64,
 ) -> Result<Option<Blob>, Failure> {
     let mut longest = u64::MAX;
     loop {
         match down.next().await? {
             Said::Content(bytes) => {
                 incoming.write(&bytes)?;
-                transfer.meter.came(bytes.len() as u64);
+                transfer.meter.came(incoming.have.saturating_sub(*counted));
+                *counted = incoming.have.max(*counted);
                 if incoming.have > longest {
                     let text = "the file does not end where the server said that it would";
                     return Err(Failure::new(Kind::ProtocolViolation, text));
@@ -189,7 +196,7 @@ pub async fn fetch_all(
 fn is_here(transfer: &Transfer<'_>, entry: &Entry, target: &Path) -> bool {
     let like = is_like(entry, target);
     if like {
-        transfer.meter.came(entry.size);
+        transfer.meter.came_before(entry.size);
         transfer.meter.whole();
     }
     like
@@ -239,7 +246,7 @@ async fn many(
         };
         let mut incoming = Incoming::begin(target, entry.revision, transfer.overwrite)?;
         incoming.restart()?;
-        match receive(transfer, down, &mut incoming).await {
+        match receive(transfer, down, &mut incoming, &mut 0).await {
             Ok(_) => incoming.finish(entry.mode, entry.modified)?,
             // It was removed since the list was made.
             Err(failure) if failure.kind == Kind::NoSuchFile => {

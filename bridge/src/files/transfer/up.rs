@@ -13,7 +13,7 @@ use farwire_protocol::streams::files::{Ask, How, MakeDirectory, Part, Read, What
 
 use self::large::large;
 use super::local::{Found, failed, file_hash, walk};
-use super::{LARGE, Patience, SoFar, Transfer};
+use super::{LARGE, Patience, SoFar, Transfer, WITH_ALL};
 use crate::files::sync::{same, there};
 use crate::files::{Files, Up};
 use crate::text::neutral::neutral;
@@ -37,10 +37,10 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     }
     if !transfer.recursive {
         return Err(Failure::new(Kind::NotAFile, format!("{} is a directory", local.display()))
-            .with_hint("--recursive sends it with all that is in it"));
+            .with_hint(WITH_ALL));
     }
     let (found, skipped) = walk(local)?;
-    transfer.meter.skip(skipped);
+    transfer.meter.skip(skipped.len() as u64);
     let found = if transfer.overwrite { found } else { missing(transfer, found).await? };
     send_all(transfer, found).await
 }
@@ -61,7 +61,7 @@ async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found
         };
         if like && !one.directory {
             transfer.meter.expect(one.size);
-            transfer.meter.came(one.size);
+            transfer.meter.came_before(one.size);
             transfer.meter.whole();
         } else {
             missing.push(one);
@@ -146,7 +146,14 @@ async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
     }
     let text =
         format!("{} is there already", transfer.remote.shown_of(&transfer.remote.join(&one.below)));
-    Err(Failure::new(Kind::FileExists, text).with_hint("--force replaces it"))
+    Err(Failure::new(Kind::FileExists, text))
+}
+
+/// Whether what is there already is like what we send: who sent it before us may have been killed after its last
+/// word, and the server has put the file in its place after it was asked what is there.
+async fn arrived_late(transfer: &Transfer<'_>, one: &Found) -> Result<bool, Failure> {
+    let there = transfer.stat(&Blob(transfer.remote.join(&one.below))).await?;
+    Ok(!one.directory && same(one, &there, false).await?)
 }
 
 /// Sends many small files and directories over one stream: what is sent does not wait for what is answered.
@@ -189,6 +196,9 @@ async fn many(
                 Err(failure) if failure.kind == Kind::FileExists && at < before => {
                     doubtful.push(at);
                 }
+                Err(failure)
+                    if failure.kind == Kind::FileExists
+                        && Box::pin(arrived_late(transfer, one)).await? => {}
                 Err(failure) => {
                     let name = String::from_utf8_lossy(&one.below).into_owned();
                     return Err(Failure {

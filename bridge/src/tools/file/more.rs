@@ -10,8 +10,8 @@ use serde::Deserialize;
 use std::time::Duration;
 
 use super::edit::shown;
-use super::{described, enter, parse_revision};
-use crate::files::place::find;
+use super::{described, enter, enter_at, parse_revision};
+use crate::files::place::{find, find_root};
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -38,7 +38,7 @@ const CHANGES: Effect =
 pub struct FileUndo {
     /// Server name.
     pub server: String,
-    /// A path in the root (default: the root).
+    /// Root, by name or path (default: the only one).
     pub path: Option<String>,
     /// Default: undo.
     pub action: Option<Action>,
@@ -69,7 +69,9 @@ impl Tool for FileUndo {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let server = client.find(&self.server).await?;
+        let root = find_root(client, &server, self.path.as_deref().unwrap_or("")).await?;
+        let mut at = enter_at(client, server, root).await?;
         let header = Header::new(Word::File).value(&at.place.root);
         let action = self.action.unwrap_or(Action::Undo);
         match action {

@@ -23,10 +23,10 @@ pub struct Found {
     pub size: u64,
 }
 
-/// All files and directories beneath one, each directory before what is in it. Gives also how many links and
-/// special files were left out.
-pub(in crate::files) fn walk(top: &Path) -> Result<(Vec<Found>, u64), Failure> {
-    let (mut all, mut skipped) = (Vec::new(), 0);
+/// All files and directories beneath one, each directory before what is in it. Gives also the paths of the
+/// links and special files that were left out.
+pub(in crate::files) fn walk(top: &Path) -> Result<(Vec<Found>, Vec<Vec<u8>>), Failure> {
+    let (mut all, mut skipped) = (Vec::new(), Vec::new());
     let mut waiting = vec![(top.to_path_buf(), Vec::new())];
     while let Some((dir, below)) = waiting.pop() {
         let entries = fs::read_dir(&dir).map_err(|error| failed(&dir, &error))?;
@@ -42,7 +42,7 @@ pub(in crate::files) fn walk(top: &Path) -> Result<(Vec<Found>, u64), Failure> {
             if is.is_dir() {
                 waiting.push((path.clone(), name.clone()));
             } else if !is.is_file() {
-                skipped += 1;
+                skipped.push(name);
                 continue;
             }
             all.push(Found { below: name, path, directory: is.is_dir(), size: is.len() });

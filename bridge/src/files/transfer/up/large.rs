@@ -11,7 +11,7 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{Arrived, Ask};
 use sha2::{Digest as _, Sha256};
 
-use super::is_ours;
+use super::{arrived_late, is_ours};
 use crate::files::Files;
 use crate::files::transfer::local::{Found, digest, failed};
 use crate::files::transfer::{LARGE, Patience, Transfer};
@@ -28,6 +28,13 @@ pub(super) async fn large(transfer: &Transfer<'_>, one: &Found) -> Result<(), Fa
             // The answer to an earlier one was lost.
             Err(failure) if failure.kind == Kind::FileExists && before => {
                 Box::pin(is_ours(transfer, one)).await?;
+                break;
+            }
+            Err(failure)
+                if failure.kind == Kind::FileExists
+                    && Box::pin(arrived_late(transfer, one)).await? =>
+            {
+                transfer.meter.came_before(one.size.saturating_sub(sent.counted));
                 break;
             }
             Err(failure) => patience.wait(failure).await?,
@@ -64,7 +71,7 @@ async fn attempt(
     };
     let have = if have > one.size { 0 } else { have };
     // What arrived before counts, once.
-    transfer.meter.came(have.saturating_sub(sent.counted));
+    transfer.meter.came_before(have.saturating_sub(sent.counted));
     sent.counted = have.max(sent.counted);
     send(transfer, &mut files, (one, id), have, sent).await
 }
