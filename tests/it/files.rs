@@ -443,12 +443,13 @@ impl<'a> Thin<'a> {
     /// Mounts one at `thin` in the root. `None` where this user may not, or this machine cannot.
     fn mount(world: &'a World) -> Option<Self> {
         let (beneath, image) = (world.path("beneath"), world.path("beneath/image"));
-        fs::create_dir(&beneath).unwrap();
-        fs::create_dir(world.in_root("thin")).unwrap();
+        fs::create_dir(&beneath).expect("a directory");
+        fs::create_dir(world.in_root("thin")).expect("a directory");
         let thin = Self { world };
         let size = format!("size={}", Self::SIZE);
         system("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", beneath.to_str()?])?;
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let file = fs::File::create(&image).expect("an image");
+        file.set_len(64 << 20).expect("a sparse one");
         // What the file system itself needs is there before it runs full.
         let options = ["-q", "-O", "^has_journal", "-E", "lazy_itable_init=0,nodiscard"];
         system("mkfs.ext4", &[&options[..], &[image.to_str()?]].concat())?;
