@@ -3,6 +3,7 @@
 //! Every function does one thing beneath one [`Tree`], says what it finds to the [`Peer`], and gives how
 //! that ended. Nothing is changed before the whole question and its content have come.
 
+mod archive;
 mod changes;
 mod edit;
 mod gathered;
@@ -80,6 +81,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, S
         Ask::Watch(asked) => watch::watch(tree, asked, peer),
         Ask::Patch(asked) => patch::patch(desk, asked, peer),
         Ask::Changes(asked) => changes::changes(desk, asked, peer),
+        Ask::Archive(asked) => archive::archive(desk, asked, peer),
         Ask::Revert(asked) => changes::revert(desk, asked),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")

@@ -577,5 +577,6 @@ fn nobody_wakes_because_of_what_is_hidden() {
     assert_eq!(told.0.count, Some(0), "it was not woken");
 }
 
+mod archive;
 mod bounds;
 mod changes;

@@ -155,6 +155,9 @@ pub enum Ask {
     /// Wait until something changes.
     #[n(24)]
     Watch(#[n(0)] Watch),
+    /// What is in a directory, as one tar archive?
+    #[n(25)]
+    Archive(#[n(0)] Archive),
 }
 
 impl Ask {
@@ -610,6 +613,18 @@ pub struct Watch {
     /// Return at once if it is not in this state any more.
     #[n(2)]
     pub revision: Option<u64>,
+}
+
+/// What is in a directory, as one tar archive?
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Archive {
+    /// The directory. Paths in the archive begin in it.
+    #[n(0)]
+    pub path: Blob,
+    /// Leave out what begins with a dot, and what `.gitignore` names.
+    #[n(1)]
+    pub tidy: Option<bool>,
 }
 
 /// What the agent says.

@@ -156,6 +156,10 @@ fn the_bytes_of_further_questions() {
         Ask::Watch(Watch { path: blob("a"), wait_ms: 5, revision: None }),
         expect!["82008182181881a20041610105"],
     );
+    ask(
+        Ask::Archive(Archive { path: blob("a"), tidy: Some(true) }),
+        expect!["82008182181981a200416101f5"],
+    );
     check(&ToAgent::Whole(5), expect!["82018105"]);
     check(&ToAgent::GivenUp, expect!["820280"]);
     let edit = Replacement { old: blob("a"), new: blob("b"), all: None };

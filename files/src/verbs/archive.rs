@@ -1,0 +1,207 @@
+//! `archive`: what is in a directory, as one tar archive, while it is read.
+//!
+//! As POSIX has it: a header of 512 bytes for each entry, its content filled up to 512 bytes, and 1,024 bytes
+//! of zeros at the end. What does not fit a header stands in a pax header before it. Nothing but files and
+//! directories is put in, without their owners. There is no way back: an archive is not unpacked here.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Archive, DEPTH_LIMIT, Done, What};
+
+use super::tidy::Tidy;
+use super::{Desk, Stop};
+use crate::path::Rel;
+use crate::peer::{Broken, Peer};
+use crate::rules::LISTED;
+use crate::tree::{Stat, Visited};
+
+/// What everything in an archive is a multiple of.
+const BLOCK: usize = 512;
+
+/// The largest size that a header can say: eleven octal digits.
+const LARGEST: u64 = 0o77_777_777_777;
+
+pub(super) fn archive(
+    desk: &Desk<'_>,
+    archive: &Archive,
+    peer: &mut dyn Peer,
+) -> Result<Done, Stop> {
+    let (tree, listens) = (desk.tree, desk.listens);
+    let path = Rel::parse(&archive.path)?;
+    let mut tidy = archive.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
+    let mut packed = Packed { peer, bytes: 0, files: 0, entries: 0, skipped: 0, broken: false };
+    let walked = tree.walk(&path, DEPTH_LIMIT, &mut |visited| {
+        listens.visited()?;
+        if let Some(tidy) = &mut tidy
+            && tidy.leaves_out(visited)?
+        {
+            return Ok(false);
+        }
+        packed.visit(visited)
+    });
+    let skipped = match walked {
+        Err(_) if packed.broken => return Err(Stop::Broken),
+        other => other? + packed.skipped,
+    };
+    packed.send(&[0; 2 * BLOCK])?;
+    Ok(Done {
+        bytes: Some(packed.bytes),
+        files: Some(packed.files),
+        skipped: (skipped > 0).then_some(skipped),
+        ..Done::default()
+    })
+}
+
+/// An archive on its way.
+struct Packed<'a> {
+    peer: &'a mut dyn Peer,
+    bytes: u64,
+    files: u64,
+    entries: usize,
+    skipped: u64,
+    broken: bool,
+}
+
+impl Packed<'_> {
+    /// Puts in what a walk came to. Says whether to go into it.
+    fn visit(&mut self, visited: &Visited<'_>) -> Result<bool, Failure> {
+        let name = &visited.listed.name;
+        let Some(stat) = visited.listing.stat(name) else { return Ok(false) };
+        let (path, directory) = (visited.at.as_bytes(), stat.what == What::Directory);
+        if directory && visited.level >= DEPTH_LIMIT || !directory && stat.what != What::File {
+            self.skipped += 1;
+            return Ok(false);
+        }
+        if self.entries >= LISTED {
+            let text = format!("there are more than {LISTED} entries");
+            return Err(Failure::new(Kind::TooLarge, text).with_hint("take a part of it at a time"));
+        }
+        let put = if directory {
+            self.send(&header(&[path, b"/"].concat(), &stat))
+        } else {
+            let Ok(file) = visited.listing.open(name) else {
+                self.skipped += 1;
+                return Ok(false);
+            };
+            // That of what was opened, which is what is sent.
+            let Ok(opened) = rustix::fs::fstat(&file) else {
+                self.skipped += 1;
+                return Ok(false);
+            };
+            self.files += 1;
+            let stat = Stat::new(&opened);
+            self.send(&header(path, &stat)).and_then(|()| self.content(&file, stat.size))
+        };
+        self.entries += 1;
+        put.map_err(|Broken| {
+            self.broken = true;
+            Failure::new(Kind::Cancelled, "nobody listens")
+        })?;
+        Ok(directory)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.bytes += bytes.len() as u64;
+        self.peer.data(bytes)
+    }
+
+    fn content(&mut self, file: &std::fs::File, size: u64) -> Result<(), Broken> {
+        self.peer.file(file, 0, size)?;
+        self.bytes += size;
+        let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+        self.send([0; BLOCK].get(..(BLOCK - over) % BLOCK).unwrap_or_default())
+    }
+}
+
+/// The header of an entry, and what must stand before it.
+fn header(path: &[u8], stat: &Stat) -> Vec<u8> {
+    let size = if stat.what == What::File { stat.size } else { 0 };
+    let seconds = stat.modified.div_euclid(1_000_000_000);
+    let mut more = Vec::new();
+    // Programs read other bytes than these as they like, if nobody says how.
+    let plain = path.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    if path.len() > 100 || !plain {
+        if std::str::from_utf8(path).is_err() {
+            record(&mut more, b"hdrcharset", b"BINARY");
+        }
+        record(&mut more, b"path", path);
+    }
+    if size > LARGEST {
+        record(&mut more, b"size", size.to_string().as_bytes());
+    }
+    let in_range = u64::try_from(seconds).ok().filter(|seconds| *seconds <= LARGEST);
+    if in_range.is_none() {
+        record(&mut more, b"mtime", seconds.to_string().as_bytes());
+    }
+    let mut bytes = Vec::new();
+    if !more.is_empty() {
+        bytes.extend_from_slice(&block(b"pax", (b'x', 0o644), (more.len() as u64, 0)));
+        bytes.extend_from_slice(&more);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    }
+    let kind = if stat.what == What::Directory { b'5' } else { b'0' };
+    let numbers = (size.min(LARGEST), in_range.unwrap_or(0));
+    bytes.extend_from_slice(&block(path, (kind, stat.mode & 0o777), numbers));
+    bytes
+}
+
+/// One line of a pax header: its own length in digits, and what it says.
+fn record(to: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    // The digits count themselves.
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    to.extend_from_slice(length.to_string().as_bytes());
+    for part in [b" ", key, b"=", value, b"\n"] {
+        to.extend_from_slice(part);
+    }
+}
+
+/// A header of 512 bytes.
+fn block(path: &[u8], (kind, mode): (u8, u32), (size, modified): (u64, u64)) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    let mut put = |at: usize, bytes: &[u8]| {
+        for (to, byte) in block.iter_mut().skip(at).zip(bytes) {
+            *to = *byte;
+        }
+    };
+    put(0, path.get(..100).unwrap_or(path));
+    put(100, format!("{mode:07o}\0{:07o}\0{:07o}\0", 0, 0).as_bytes());
+    put(124, format!("{size:011o}\0{modified:011o}\0").as_bytes());
+    // The sum of all bytes, in which it stands for blanks itself.
+    put(148, b"        ");
+    put(156, &[kind]);
+    put(257, b"ustar\x0000");
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    for (to, byte) in block.iter_mut().skip(148).zip(format!("{sum:06o}\0 ").bytes()) {
+        *to = byte;
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_line_counts_its_own_digits() {
+        for size in 0..2_000 {
+            let mut line = Vec::new();
+            record(&mut line, b"path", &vec![b'x'; size]);
+            let said = line.split(|&byte| byte == b' ').next().unwrap();
+            assert_eq!(String::from_utf8_lossy(said), line.len().to_string());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_a_header_stands_before_it() {
+        let mut stat = Stat::new(&rustix::fs::stat("/").unwrap());
+        (stat.what, stat.size, stat.modified) = (What::File, LARGEST, 5_000_000_000);
+        assert_eq!(header(&[b'x'; 100], &stat).len(), BLOCK);
+        assert_eq!(header(&[b'x'; 101], &stat).len(), 3 * BLOCK);
+        (stat.size, stat.modified) = (LARGEST + 1, -1);
+        let bytes = header(b"a", &stat);
+        assert!(bytes[BLOCK..].starts_with(b"19 size=8589934592\n12 mtime=-1\n"));
+    }
+}
