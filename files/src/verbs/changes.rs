@@ -291,7 +291,7 @@ fn unknown() -> Failure {
 }
 
 /// Undoes a change, or does it again.
-pub(super) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done, Stop> {
+pub(super) fn revert(desk: &Desk<'_>, revert: &Revert, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let redo = revert.redo.unwrap_or(false);
     let (undo, records) = records(desk)?;
     let record = match revert.change {
@@ -312,6 +312,11 @@ pub(super) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done, Stop> {
         );
     }
     let mut steps = record.steps.clone();
+    for path in steps.iter().flat_map(|step| [Some(&step.path), step.moved_from.as_ref()]) {
+        if let Some(path) = path.and_then(|path| desk.tree.inner(path)) {
+            peer.changes(&path);
+        }
+    }
     if !revert.force.unwrap_or(false) {
         for step in &steps {
             unchanged(desk.tree, step, redo)?;
