@@ -5,6 +5,7 @@
 //!     sensitive   what is not opened without being asked twice
 //!     worker      one process for each root: started, watched, started again
 //!     pipe        one stream's socket to it
+//!     audit       what was done, a line for each question
 //!     waits       what a file system may never finish
 //! ```
 //!
@@ -12,32 +13,33 @@
 //! nothing else, and gives each stream that is admitted a socket to it. What a worker does is in the crate
 //! `farwire-files`.
 
+mod audit;
 pub(crate) mod pipe;
 mod sensitive;
 pub(crate) mod spec;
 pub(crate) mod waits;
 mod worker;
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Enter, Root};
 
+use self::audit::Audit;
 use self::pipe::Pipe;
 use self::spec::Spec;
 use self::worker::Worker;
-
-/// Lines about questions fill so many bytes before a new file is begun, at the start of a worker: 64 MiB.
-const AUDIT: u64 = 64 << 20;
 
 /// So many bytes of patterns are told of all roots at once: an answer is one message.
 const TOLD: usize = 8 << 10;
 
 /// All roots of an agent.
-#[derive(Debug, Default)]
-pub(crate) struct Roots(Vec<Arc<Worker>>);
+#[derive(Debug)]
+pub(crate) struct Roots {
+    all: Vec<Arc<Worker>>,
+    audit: Audit,
+}
 
 impl Roots {
     /// Looks at all roots and starts their workers.
@@ -47,7 +49,9 @@ impl Roots {
     /// When one of them may not be opened at all. One that is not there now, or does not answer, may be there
     /// later.
     pub(crate) async fn open(specs: &[Spec], state: &Path) -> Result<Self, Failure> {
-        let worker = |spec: &Spec| Arc::new(Worker::new(spec.clone(), state.to_path_buf()));
+        let audit = Audit::new(state);
+        let worker =
+            |spec: &Spec| Arc::new(Worker::new(spec.clone(), state.to_path_buf(), audit.clone()));
         let roots: Vec<_> = specs.iter().map(worker).collect();
         // At once: each may be on a file system that lets us wait.
         let looks = roots.iter().cloned().map(|root| async move { root.look().await });
@@ -62,13 +66,13 @@ impl Roots {
                 Ok(()) => drop(tokio::spawn(begin(root.clone()))),
             }
         }
-        Ok(Self(roots))
+        Ok(Self { all: roots, audit })
     }
 
     /// What others are told of them.
     pub(crate) fn list(&self) -> Vec<Root> {
         let mut room = TOLD;
-        let told = self.0.iter().map(|worker| {
+        let told = self.all.iter().map(|worker| {
             let mut root = worker.root();
             let bytes = root.excludes.iter().flatten().map(String::len).sum();
             match room.checked_sub(bytes) {
@@ -83,10 +87,10 @@ impl Roots {
     /// The root of this name, or the only one.
     fn find(&self, name: Option<&str>) -> Result<&Arc<Worker>, Failure> {
         let names = || {
-            let names: Vec<_> = self.0.iter().map(|worker| worker.name()).collect();
+            let names: Vec<_> = self.all.iter().map(|worker| worker.name()).collect();
             names.join(", ")
         };
-        match (name, self.0.as_slice()) {
+        match (name, self.all.as_slice()) {
             (_, []) => Err(Failure::new(Kind::NoRoot, "this server has opened no directory")),
             (None, [only]) => Ok(only),
             (None, _) => {
@@ -103,7 +107,14 @@ impl Roots {
 
     /// A way to a root, for one stream on behalf of `who`.
     pub(crate) async fn enter(&self, enter: Enter, who: String) -> Result<Pipe, Failure> {
-        self.find(enter.root.as_deref())?.enter(enter, who).await
+        let entered = match self.find(enter.root.as_deref()) {
+            Ok(root) => root.enter(&enter, &who).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = &entered {
+            self.audit.refused(&enter, &who, failure).await;
+        }
+        entered
     }
 }
 
@@ -126,16 +137,6 @@ fn private_directory(path: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
-}
-
-/// A file that is added to. One that has grown large is put aside, in place of the one before.
-fn audit_file(path: &Path) -> std::io::Result<OwnedFd> {
-    if std::fs::metadata(path).is_ok_and(|is| is.len() > AUDIT) {
-        std::fs::rename(path, path.with_extension("audit.old"))?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    Ok(options.append(true).create(true).open(path)?.into())
 }
 
 /// What is ours on this machine, and nobody else's to touch.

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use farwire_protocol::streams::files::ToBridge;
 
+use crate::path::Rel;
+
 /// Nobody is there any more, or the question was given up: nothing that it began may be finished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Broken;
@@ -19,6 +21,9 @@ pub trait Peer {
     fn socket(&self) -> Option<OwnedFd> {
         None
     }
+
+    /// A path is about to be changed that does not stand in the question.
+    fn changes(&mut self, _: &Rel) {}
 
     /// Says something.
     fn say(&mut self, message: &ToBridge) -> Result<(), Broken>;

@@ -82,7 +82,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, S
         Ask::Patch(asked) => patch::patch(desk, asked, peer),
         Ask::Changes(asked) => changes::changes(desk, asked, peer),
         Ask::Archive(asked) => archive::archive(desk, asked, peer),
-        Ask::Revert(asked) => changes::revert(desk, asked),
+        Ask::Revert(asked) => changes::revert(desk, asked, peer),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")
             .into()),

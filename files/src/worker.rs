@@ -11,7 +11,7 @@
 //! it panic, that question fails; if it dies, those that were being answered fail, and the agent starts
 //! another.
 
-mod audit;
+pub mod audit;
 mod confine;
 pub mod message;
 pub mod packet;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 
-use self::audit::Audit;
+use self::audit::{Audit, Line};
 use self::message::{Order, Report, Serve, Setup};
 use self::packet::{PACKET, Packet};
 use self::stream::Stream;
@@ -76,7 +76,14 @@ pub fn run(control: &OwnedFd) -> Result<(), Failure> {
         let Some(socket) = packet.descriptors.into_iter().next() else { continue };
         match begin(&shared, &serve, socket) {
             Ok(stream) => threads.add(stream).map_err(failed)?,
-            Err((failure, socket)) => Stream::refuse(&socket, failure),
+            Err((failure, socket)) => {
+                if let Some(audit) = &shared.audit {
+                    let below = serve.enter.below.as_ref().map_or(&[][..], |below| below);
+                    let (verb, failure) = ("enter".to_owned(), Some(failure.kind));
+                    audit.note(&Line { who: &serve.who, verb, below, failure, ..Line::default() });
+                }
+                Stream::refuse(&socket, failure);
+            }
         }
     }
     Ok(())
@@ -90,7 +97,7 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     let mut descriptors = packet.descriptors.into_iter();
     let root = descriptors.next().ok_or_else(broken)?;
     let audit = setup.audit.then(|| descriptors.next()).flatten();
-    let audit = audit.map(|file| Arc::new(Audit::new(file, setup.name.clone())));
+    let audit = audit.map(|pipe| Arc::new(Audit::new(pipe)));
     let store = descriptors.next();
     let rules = setup.rules()?;
     crate::tree::remember_umask();

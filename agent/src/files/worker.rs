@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::audit::Audit;
 use super::pipe::Pipe;
 use super::sensitive::{self, Kept};
 use super::spec::Spec;
@@ -35,9 +36,6 @@ const SHORT: Duration = Duration::from_secs(10);
 /// After so many short lives the wait between them is longest: 100 ms, doubled each time.
 const DOUBLINGS: u32 = 4;
 
-/// A line about each question to a root, of all roots.
-const AUDIT: &str = "files.audit";
-
 /// One root.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -47,6 +45,7 @@ pub(crate) struct Worker {
     /// What the kernel enforces, once that is known.
     confined: PlainMutex<Option<String>>,
     waits: Waits,
+    audit: Audit,
     state: Mutex<State>,
 }
 
@@ -69,9 +68,9 @@ struct Running {
 
 impl Worker {
     /// For a root, of an agent whose own directory is `home`.
-    pub(super) fn new(spec: Spec, home: PathBuf) -> Self {
+    pub(super) fn new(spec: Spec, home: PathBuf, audit: Audit) -> Self {
         let (confined, state) = Default::default();
-        Self { spec, home, confined, waits: Waits::new(), state }
+        Self { spec, home, confined, waits: Waits::new(), audit, state }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -116,9 +115,10 @@ impl Worker {
     }
 
     /// A way to the process for one stream.
-    pub(super) async fn enter(&self, enter: Enter, who: String) -> Result<Pipe, Failure> {
+    pub(super) async fn enter(&self, enter: &Enter, who: &str) -> Result<Pipe, Failure> {
         let running = self.running().await?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
+        let (enter, who) = (enter.clone(), who.to_owned());
         let order = Order::Serve(Box::new(Serve { enter, root: self.root(), who }));
         running.channel.send(cbor::encode(&order), &[theirs.as_fd()]);
         Pipe::new(ours, self.waits.clone()).map_err(|error| exhausted(&error))
@@ -208,15 +208,13 @@ impl Worker {
             .ok()
     }
 
-    /// Where a line is written about each question. Without it there are no lines, and all else works.
+    /// Where the worker says what it did. Without it there are no lines, and all else works.
     fn audit(&self) -> Option<OwnedFd> {
-        let path = self.home.join(AUDIT);
-        let opened = crate::files::audit_file(&path);
-        opened
-            .inspect_err(
-                |error| tracing::warn!(%error, "what is done to files is not written down"),
-            )
-            .ok()
+        let pipe = self.audit.pipe(&self.spec.name);
+        pipe.inspect_err(
+            |error| tracing::warn!(%error, "what is done to files is not written down"),
+        )
+        .ok()
     }
 
     fn setup(&self, kept: Kept, audit: bool) -> Setup {
@@ -305,7 +303,7 @@ mod tests {
     async fn a_root_whose_patterns_do_not_fit_a_packet_says_so() {
         let mut roots = crate::files::spec::tests::specs(&["/srv/work"]);
         let spec = roots.remove(0);
-        let worker = Worker::new(spec, PathBuf::from("/nowhere"));
+        let worker = Worker::new(spec, PathBuf::from("/nowhere"), Audit::new("/nowhere".as_ref()));
         let unchanged = vec!["/a/pattern/of/some/length".to_owned(); 4_000];
         let setup = |unchanged| worker.setup(Kept { unchanged, unseen: Vec::new() }, false);
         let order = |unchanged| Order::Setup(Box::new(setup(unchanged)));

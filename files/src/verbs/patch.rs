@@ -38,6 +38,7 @@ pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Resu
     let mut done =
         Done { count: Some(hunks), files: Some(results.len() as u64), ..Done::default() };
     if !patch.dry.unwrap_or(false) {
+        results.iter().for_each(|result| peer.changes(&result.path));
         done.change = carry_out(desk, &results, patch.undo)?;
     }
     peer.data(told.as_bytes())?;

@@ -1,53 +1,103 @@
-//! A line for each question that was answered: who asked what, and what came of it.
+//! A line for each question: who asked what, and what came of it, also where it was refused or given up.
 //!
-//! The agent opens the file to be added to and to nothing else, and hands it over. A line is one JSON object,
-//! written at once, so that lines of several workers do not mix. No content stands in it.
+//! A line is one JSON object in plain ASCII, without content of files. It goes to the agent over a pipe, which
+//! adds when it came and from which root, and writes it to a file that no worker can reach. A question waits
+//! until its line is on its way: who asks faster than the agent writes is slowed down, and nothing is left out.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
 
 use farwire_protocol::failure::Kind;
-use farwire_protocol::streams::files::{Ask, How};
+use farwire_protocol::streams::files::{Ask, How, Http};
 
 /// A path is cut after so many characters.
 const PATH: usize = 512;
 
+/// So many paths of a change stand in its line; of the others there is their number.
+pub(super) const PATHS: usize = 20;
+
+/// After so many bytes no further path is added. The two of a copy always have room.
+const FULL: usize = 20 << 10;
+
+/// No line is longer.
+pub const LONGEST: usize = 32 << 10;
+
 /// Where lines go.
 #[derive(Debug)]
-pub(super) struct Audit {
-    file: File,
-    root: String,
-}
+pub(super) struct Audit(Mutex<File>);
 
 impl Audit {
-    pub(super) fn new(file: OwnedFd, root: String) -> Self {
-        Self { file: file.into(), root }
+    pub(super) fn new(pipe: OwnedFd) -> Self {
+        Self(Mutex::new(pipe.into()))
     }
 
-    /// Writes down one question. A disk that is full loses lines, and no question waits for it.
-    pub(super) fn note(&self, who: &str, ask: &Ask, failure: Option<Kind>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Writes down one question.
+    pub(super) fn note(&self, line: &Line<'_>) {
+        let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without an agent there is nobody to answer either.
+        let _ = pipe.write_all(line.text().as_bytes());
+    }
+}
+
+/// What stands in a line.
+#[derive(Clone, Debug, Default)]
+pub struct Line<'a> {
+    /// Device, surface and client.
+    pub who: &'a str,
+    /// What was asked, in a word.
+    pub verb: String,
+    /// The directory of the root that was entered, and from which the paths are.
+    pub below: &'a [u8],
+    /// Of what it was asked.
+    pub paths: Vec<&'a [u8]>,
+    /// Of how many more.
+    pub more: usize,
+    /// How a request of a WebDAV client was answered.
+    pub status: Option<u16>,
+    /// Why it was not done.
+    pub failure: Option<Kind>,
+}
+
+impl<'a> Line<'a> {
+    /// A question.
+    pub(super) fn of(ask: &'a Ask) -> Self {
         let (verb, paths) = what(ask);
+        Self { verb, paths, ..Self::default() }
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> String {
         let mut line = String::with_capacity(160);
+        let path = |path: &[u8]| json(&String::from_utf8_lossy(path));
         // Writing to a string does not fail.
-        let _ = write!(
-            line,
-            "{{\"time_ms\":{},\"root\":{},\"who\":{}",
-            now.as_millis(),
-            json(&self.root),
-            json(who)
-        );
-        let _ = write!(line, ",\"verb\":{},\"paths\":[", json(&verb));
-        for (at, path) in paths.iter().enumerate() {
-            let comma = if at > 0 { "," } else { "" };
-            let _ = write!(line, "{comma}{}", json(&String::from_utf8_lossy(path)));
+        let _ = write!(line, "{{\"who\":{},\"verb\":{}", json(self.who), json(&self.verb));
+        if !self.below.is_empty() {
+            let _ = write!(line, ",\"below\":{}", path(self.below));
         }
-        let result = failure.map_or("ok", Kind::name);
-        let _ = writeln!(line, "],\"result\":\"{result}\"}}");
-        let _ = (&self.file).write_all(line.as_bytes());
+        line.push_str(",\"paths\":[");
+        let mut more = self.more;
+        for (at, one) in self.paths.iter().enumerate() {
+            if line.len() > FULL {
+                more += self.paths.len() - at;
+                break;
+            }
+            let comma = if at > 0 { "," } else { "" };
+            let _ = write!(line, "{comma}{}", path(one));
+        }
+        line.push(']');
+        if more > 0 {
+            let _ = write!(line, ",\"more\":{more}");
+        }
+        if let Some(status) = self.status {
+            let _ = write!(line, ",\"status\":{status}");
+        }
+        let refused = self.status.is_some_and(|status| status >= 400);
+        let done = if refused { "refused" } else { "ok" };
+        let _ = writeln!(line, ",\"result\":\"{}\"}}", self.failure.map_or(done, Kind::name));
+        line
     }
 }
 
@@ -66,7 +116,7 @@ fn what(ask: &Ask) -> (String, Vec<&[u8]>) {
         Ask::Copy(copy) if copy.moved == Some(true) => ("move", vec![&copy.from, &copy.to]),
         Ask::Copy(copy) => ("copy", vec![&copy.from, &copy.to]),
         Ask::Arrived(arrived) => ("arrived", vec![&arrived.path]),
-        Ask::Http(http) => return (format!("http {}", http.method), vec![http.target.as_bytes()]),
+        Ask::Http(http) => return (format!("http {}", http.method), targets(http)),
         Ask::Patch(patch) => ("patch", vec![&patch.path]),
         Ask::Changes(_) => ("changes", Vec::new()),
         Ask::Revert(revert) if revert.redo == Some(true) => ("redo", Vec::new()),
@@ -76,6 +126,14 @@ fn what(ask: &Ask) -> (String, Vec<&[u8]>) {
         _ => ("unknown", Vec::new()),
     };
     (verb.to_owned(), paths)
+}
+
+/// What a request is about, and where to.
+fn targets(http: &Http) -> Vec<&[u8]> {
+    let headers = http.headers.iter();
+    let mut to = headers.filter(|header| header.name.eq_ignore_ascii_case("destination"));
+    let to = to.next().map(|header| &header.value.0[..]);
+    [http.target.as_bytes()].into_iter().chain(to).collect()
 }
 
 /// A text as JSON, cut where it is long.
@@ -107,17 +165,35 @@ mod tests {
 
     #[test]
     fn a_line_says_who_did_what_and_is_one_line_whatever_the_name() {
-        let mut read = tempfile::NamedTempFile::new().unwrap();
-        let audit = Audit::new(read.reopen().unwrap().into(), "work".to_owned());
-        let path = Blob(b"a\n\"b\\\xff\xc3\xa9".to_vec());
-        audit.note("laptop/human", &Ask::Stat(path), Some(Kind::NoSuchFile));
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut read, &mut text).unwrap();
-        let rest = text.split_once(",\"root\"").unwrap().1;
+        let ask = Ask::Stat(Blob(b"a\n\"b\\\xff\xc3\xa9".to_vec()));
+        let failure = Some(Kind::NoSuchFile);
+        let line = Line { who: "laptop/human", below: b"sub", failure, ..Line::of(&ask) };
         assert_eq!(
-            rest,
-            ":\"work\",\"who\":\"laptop/human\",\"verb\":\"stat\",\
+            line.text(),
+            "{\"who\":\"laptop/human\",\"verb\":\"stat\",\"below\":\"sub\",\
              \"paths\":[\"a\\u000a\\\"b\\\\\\ufffd\\u00e9\"],\"result\":\"no_such_file\"}\n"
         );
+    }
+
+    #[test]
+    fn a_request_of_a_client_says_where_to_and_how_it_was_answered() {
+        let header = farwire_protocol::streams::files::Header {
+            name: "Destination".to_owned(),
+            value: Blob(b"/w/b".to_vec()),
+        };
+        let (method, target) = ("MOVE".to_owned(), "/w/a".to_owned());
+        let ask = Ask::Http(Http { method, target, headers: vec![header] });
+        let line = Line { status: Some(403), ..Line::of(&ask) }.text();
+        assert!(line.ends_with(
+            "\"verb\":\"http MOVE\",\"paths\":[\"/w/a\",\"/w/b\"],\"status\":403,\"result\":\"refused\"}\n"
+        ), "{line}");
+    }
+
+    #[test]
+    fn a_line_is_bounded_whatever_stands_in_it() {
+        let long = "\u{1f600}".repeat(4_096);
+        let paths = vec![long.as_bytes(); 1_000];
+        let line = Line { who: &long, below: long.as_bytes(), paths, ..Line::default() }.text();
+        assert!(line.len() <= LONGEST && line.contains("\"more\":998,"), "{}", line.len());
     }
 }

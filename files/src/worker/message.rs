@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 /// What the agent wants.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Order {
-    /// Be the worker of the directory that comes with this. The first order. With it come a file for a line
+    /// Be the worker of the directory that comes with this. The first order. With it come a pipe for a line
     /// about each question, if `audit`, and a directory for what was changed, if that is to be kept.
     #[n(0)]
     Setup(#[n(0)] Box<Setup>),

@@ -16,10 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::Shared;
-use super::audit::Audit;
+use super::audit::{Audit, Line, PATHS};
 use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
+use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::transfers::Transfers;
 use crate::tree::Tree;
@@ -53,6 +54,19 @@ pub(super) struct Stream {
     said: Vec<u8>,
     /// What of the question's content has come.
     content: Content,
+    /// What is known of the question by its answer alone.
+    found: Found,
+}
+
+/// What the line about a question says besides.
+#[derive(Debug, Default)]
+struct Found {
+    /// Paths that it changed.
+    paths: Vec<Rel>,
+    /// How many more.
+    more: usize,
+    /// How a request of a WebDAV client was answered.
+    status: Option<u16>,
 }
 
 /// How far the content of a question is.
@@ -108,6 +122,7 @@ impl Stream {
             came,
             said,
             content,
+            found: Found::default(),
         }
     }
 
@@ -172,9 +187,12 @@ impl Stream {
         let Some(ToAgent::Ask(ask)) = asked else {
             let failure =
                 Failure::new(Kind::ProtocolViolation, "content without a question, or no message");
+            let verb = "unknown".to_owned();
+            self.note(Line { verb, failure: Some(failure.kind), ..Line::default() });
             Self::refuse(&self.socket, failure);
             return Next::Over;
         };
+        self.found = Found::default();
         self.content = if ask.has_content() { Content::Coming(0) } else { Content::Whole };
         // What a question breaks is its own answer, and nobody else's.
         let answered = catch_unwind(AssertUnwindSafe(|| self.answer(&ask)));
@@ -184,7 +202,13 @@ impl Stream {
             Ok(Err(Stop::Broken)) if self.content == Content::GivenUp => Done::failed(
                 Failure::new(Kind::Cancelled, "the content was given up; nothing was changed"),
             ),
-            Ok(Err(Stop::Broken)) => return Next::Over,
+            Ok(Err(Stop::Broken)) => {
+                // Before its content was whole nothing was done; after that, it was done and not told.
+                let whole = self.content == Content::Whole;
+                let why = if whole { Kind::LinkLost } else { Kind::Cancelled };
+                self.note(Line { failure: Some(why), ..Line::of(&ask) });
+                return Next::Over;
+            }
             Err(_) => Done::failed(Failure::new(
                 Kind::Internal,
                 "the file worker failed at this question",
@@ -194,14 +218,23 @@ impl Stream {
             // What is left of the content is not wanted, and comes nevertheless.
             let _ = self.content();
         }
-        if let Some(audit) = &self.audit {
-            audit.note(&self.who, &ask, done.failure.as_ref().map(|failure| failure.kind));
-        }
+        let failure = done.failure.as_ref().map(|failure| failure.kind);
+        self.note(Line { failure, ..Line::of(&ask) });
         let done = ToBridge::Done(Box::new(done));
         let told = self.content != Content::Gone && self.say(&done).is_ok();
         // Who asked several things at once is answered at once.
         let told = told && (self.is_asked() || self.flush().is_ok());
         if told { Next::Waits } else { Next::Over }
+    }
+
+    /// Writes down what came of a question.
+    fn note(&self, mut line: Line<'_>) {
+        let Some(audit) = &self.audit else { return };
+        let below = self.tree.outer(&Rel::ROOT);
+        let found = self.found.paths.iter().map(Rel::as_bytes);
+        let paths = line.paths.drain(..).chain(found).collect();
+        let (more, status) = (self.found.more, self.found.status);
+        audit.note(&Line { who: &self.who, below: below.as_bytes(), paths, more, status, ..line });
     }
 
     fn answer(&mut self, ask: &Ask) -> Result<Done, Stop> {
@@ -298,7 +331,17 @@ impl Peer for Stream {
         Err(Broken)
     }
 
+    fn changes(&mut self, path: &Rel) {
+        match self.found.paths.len() < PATHS {
+            true => self.found.paths.push(path.clone()),
+            false => self.found.more += 1,
+        }
+    }
+
     fn say(&mut self, said: &ToBridge) -> Result<(), Broken> {
+        if let ToBridge::Head(head) = said {
+            self.found.status = Some(head.status);
+        }
         let bytes = farwire_protocol::cbor::encode(said);
         if bytes.len() > PAYLOAD {
             // Never so: whoever says something cuts it before.
@@ -331,3 +374,6 @@ impl Peer for Stream {
         sent.map_err(|_| Broken)
     }
 }
+
+#[cfg(test)]
+mod tests;

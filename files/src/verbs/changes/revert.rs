@@ -13,12 +13,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::{records, shown, unknown};
 use crate::path::Rel;
+use crate::peer::Peer;
 use crate::tree::{Tree, Wanted};
 use crate::undo::{Keeping, Record, Turned, Undo, Was};
 use crate::verbs::{Desk, Stop, list};
 
 /// Undoes a change, or does it again.
-pub(in crate::verbs) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done, Stop> {
+pub(in crate::verbs) fn revert(
+    desk: &Desk<'_>,
+    revert: &Revert,
+    peer: &mut dyn Peer,
+) -> Result<Done, Stop> {
     let redo = revert.redo.unwrap_or(false);
     // Two at once would each take the other's work for somebody else's.
     let store = desk.undo.ok_or_else(unknown)?;
@@ -34,6 +39,7 @@ pub(in crate::verbs) fn revert(desk: &Desk<'_>, revert: &Revert) -> Result<Done,
     keeping.needs(&record);
     let mut turning = Turning::new(desk, undo, &record, redo)?;
     turning.may_be_seen()?;
+    turning.places.iter().for_each(|place| peer.changes(&place.path));
     turning.look(revert.force.unwrap_or(false))?;
     turning.may_be_done()?;
     let turned = turning.carry_out(&mut keeping)?;
