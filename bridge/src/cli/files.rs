@@ -4,6 +4,7 @@
 //! root; where a server has one root, it may begin in it.
 
 mod change;
+mod copied;
 mod editor;
 mod look;
 mod mount;
@@ -35,8 +36,8 @@ pub(crate) enum Files {
     Watch(watch::Watch),
     Get(moved::Get),
     Put(moved::Put),
-    Cp(moved::Cp),
-    Mv(moved::Mv),
+    Cp(copied::Cp),
+    Mv(copied::Mv),
     Rm(change::Rm),
     Mkdir(change::Mkdir),
     Write(write::Write),
@@ -180,12 +181,6 @@ impl At {
     async fn ask(&mut self, client: &Client, ask: Ask) -> Result<Answer, Failure> {
         self.files.answer(client, ask, None).await
     }
-}
-
-/// What one server cannot move by itself.
-fn apart() -> Failure {
-    Failure::new(Kind::Unsupported, "both files must be on the same server and in the same root")
-        .with_hint("`farwire files cp`, then `farwire files rm`")
 }
 
 /// A revision, as it is shown and given.
