@@ -16,6 +16,7 @@ mod watch;
 mod write;
 
 use clap::Subcommand;
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter};
@@ -167,6 +168,16 @@ impl Remote {
         let server = client.find(&self.server).await?;
         let place = find_root(client, &server, &self.path).await?;
         Self::enter_at(client, &server, place).await
+    }
+
+    /// How it is entered as if it were a root: nothing beside it can be named then.
+    async fn below(&self, client: &Client) -> Result<Enter, Failure> {
+        if self.path.is_empty() {
+            return Ok(Enter::default());
+        }
+        let (_, place) = self.place(client).await?;
+        let below = Some(Blob(place.path)).filter(|below| !below.is_empty());
+        Ok(Enter { root: Some(place.root), below, ..Enter::default() })
     }
 
     async fn enter_at(client: &Client, server: &Server, place: Place) -> Result<At, Failure> {
