@@ -4,6 +4,7 @@
 //! root; where a server has one root, it may begin in it.
 
 mod change;
+mod checksum;
 mod copied;
 mod editor;
 mod look;
@@ -33,6 +34,7 @@ pub(crate) enum Files {
     Ls(look::Ls),
     Stat(look::Stat),
     Cat(look::Cat),
+    Checksum(checksum::Checksum),
     Search(look::Search),
     Watch(watch::Watch),
     Get(moved::Get),
@@ -64,6 +66,7 @@ impl Files {
                 Self::Ls(ls) => ls.carry_out(&client).await,
                 Self::Stat(stat) => stat.carry_out(&client).await,
                 Self::Cat(cat) => cat.carry_out(&client).await,
+                Self::Checksum(checksum) => checksum.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
                 Self::Watch(watch) => return watch.carry_out(&client).await,
                 Self::Get(get) => get.carry_out(&client).await,
@@ -108,6 +111,7 @@ impl Files {
             Self::Roots(roots) => roots.json.json,
             Self::Ls(ls) => ls.json.json,
             Self::Stat(stat) => stat.json.json,
+            Self::Checksum(checksum) => checksum.json.json,
             Self::Search(search) => search.json.json,
             Self::Watch(watch) => watch.json.json,
             Self::Get(get) => get.json.json,
