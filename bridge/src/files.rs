@@ -6,6 +6,7 @@
 pub mod across;
 mod asked;
 mod gathered;
+pub mod landing;
 pub mod place;
 pub mod serve;
 pub mod sync;

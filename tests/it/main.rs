@@ -10,6 +10,7 @@ mod enroll;
 mod files;
 mod files_attacks;
 mod files_mount;
+mod files_moved;
 mod hostile_relay;
 mod mcp;
 mod pty;

@@ -153,7 +153,7 @@ impl Options {
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.starts_with('!')) {
             let text = format!("--fs-exclude {pattern}: a pattern cannot take back another one");
             return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
-                "leave it out; `[!]` before the rest is a name that begins with an exclamation mark",
+                "leave it out; a name that begins with an exclamation mark is written `\\!…`",
             ));
         }
         let dir = std::path::absolute(dir).map_err(|error| invalid(&error.to_string()))?;
@@ -317,7 +317,7 @@ pub(super) mod tests {
             Options { exclude: vec![pattern.to_owned()], ..Options::default() }.spec("/srv/a")
         };
         assert_eq!(with("!x").unwrap_err().kind, Kind::InvalidArgument);
-        assert!(with("[!]x").is_ok() && with("x!").is_ok());
+        assert!(with("\\!x").is_ok() && with("x!").is_ok());
     }
 
     #[test]

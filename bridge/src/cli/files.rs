@@ -4,6 +4,8 @@
 //! root; where a server has one root, it may begin in it.
 
 mod change;
+mod checksum;
+mod copied;
 mod editor;
 mod look;
 mod mount;
@@ -15,6 +17,7 @@ mod watch;
 mod write;
 
 use clap::Subcommand;
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter};
@@ -31,12 +34,13 @@ pub(crate) enum Files {
     Ls(look::Ls),
     Stat(look::Stat),
     Cat(look::Cat),
+    Checksum(checksum::Checksum),
     Search(look::Search),
     Watch(watch::Watch),
     Get(moved::Get),
     Put(moved::Put),
-    Cp(moved::Cp),
-    Mv(moved::Mv),
+    Cp(copied::Cp),
+    Mv(copied::Mv),
     Rm(change::Rm),
     Mkdir(change::Mkdir),
     Write(write::Write),
@@ -62,6 +66,7 @@ impl Files {
                 Self::Ls(ls) => ls.carry_out(&client).await,
                 Self::Stat(stat) => stat.carry_out(&client).await,
                 Self::Cat(cat) => cat.carry_out(&client).await,
+                Self::Checksum(checksum) => checksum.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
                 Self::Watch(watch) => return watch.carry_out(&client).await,
                 Self::Get(get) => get.carry_out(&client).await,
@@ -106,6 +111,7 @@ impl Files {
             Self::Roots(roots) => roots.json.json,
             Self::Ls(ls) => ls.json.json,
             Self::Stat(stat) => stat.json.json,
+            Self::Checksum(checksum) => checksum.json.json,
             Self::Search(search) => search.json.json,
             Self::Watch(watch) => watch.json.json,
             Self::Get(get) => get.json.json,
@@ -168,6 +174,16 @@ impl Remote {
         Self::enter_at(client, &server, place).await
     }
 
+    /// How it is entered as if it were a root: nothing beside it can be named then.
+    async fn below(&self, client: &Client) -> Result<Enter, Failure> {
+        if self.path.is_empty() {
+            return Ok(Enter::default());
+        }
+        let (_, place) = self.place(client).await?;
+        let below = Some(Blob(place.path)).filter(|below| !below.is_empty());
+        Ok(Enter { root: Some(place.root), below, ..Enter::default() })
+    }
+
     async fn enter_at(client: &Client, server: &Server, place: Place) -> Result<At, Failure> {
         let root = Some(place.root.clone());
         let enter = Enter { root, client: Some("cli".to_owned()), ..Enter::default() };
@@ -180,12 +196,6 @@ impl At {
     async fn ask(&mut self, client: &Client, ask: Ask) -> Result<Answer, Failure> {
         self.files.answer(client, ask, None).await
     }
-}
-
-/// What one server cannot move by itself.
-fn apart() -> Failure {
-    Failure::new(Kind::Unsupported, "both files must be on the same server and in the same root")
-        .with_hint("`farwire files cp`, then `farwire files rm`")
 }
 
 /// A revision, as it is shown and given.

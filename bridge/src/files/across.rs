@@ -4,6 +4,7 @@
 //! Each server seals for this machine and no other, so neither has to know or trust the other. What is sent to
 //! the second is whole only when the first has said that it was.
 
+mod moved;
 mod one;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Entry, How, List, MakeDirectory, What, Write};
 
+pub use self::moved::moved;
 use super::Files;
 use super::place::Place;
 use super::transfer::{LARGE, Meter, Patience, SoFar, WITH_ALL, beneath};
@@ -26,6 +28,38 @@ pub struct End {
     pub server: Server,
     /// What is there, or shall be.
     pub place: Place,
+}
+
+impl End {
+    /// Whether both are in the same root of the same server, which moves and copies by itself.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.server.pin.bundle.id == other.server.pin.bundle.id
+            && self.place.root == other.place.root
+    }
+
+    /// A stream there.
+    async fn enter(&self, client: &Client) -> Result<Files, Failure> {
+        let root = Some(self.place.root.clone());
+        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
+        Files::enter(client, &self.server, &enter, Class::Bulk).await
+    }
+
+    /// What is there.
+    pub(super) async fn stat(&self, client: &Client) -> Result<Entry, Failure> {
+        let ask = Ask::Stat(Blob(self.place.path.clone()));
+        let answer = self.enter(client).await?.answer(client, ask, None).await?;
+        let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
+        answer.done.entry.ok_or_else(nothing)
+    }
+
+    /// The same, or nothing.
+    pub(super) async fn look(&self, client: &Client) -> Result<Option<Entry>, Failure> {
+        match self.stat(client).await {
+            Ok(entry) => Ok(Some(entry)),
+            Err(failure) if failure.kind == Kind::NoSuchFile => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
 }
 
 /// What is copied, and how.
@@ -58,7 +92,7 @@ struct Pair {
 ///
 /// Those of both servers. What was copied before stays.
 pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
-    let entry = copy.stat(&copy.from).await?;
+    let entry = copy.from.stat(copy.client).await?;
     match entry.target.unwrap_or(entry.what) {
         What::Directory if copy.recursive => directory(copy).await,
         What::Directory => {
@@ -67,8 +101,8 @@ pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
         }
         _ => {
             copy.meter.expect(entry.size);
-            let to = copy.inside_directory().await?;
-            let pair = Pair { from: copy.from.place.path.clone(), to };
+            let place = |end: &End| end.place.path.clone();
+            let pair = Pair { from: place(&copy.from), to: place(&copy.to) };
             one::one(copy, &pair).await
         }
     }
@@ -76,28 +110,7 @@ pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
 
 impl Across<'_> {
     async fn enter(&self, end: &End) -> Result<Files, Failure> {
-        let root = Some(end.place.root.clone());
-        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
-        Files::enter(self.client, &end.server, &enter, Class::Bulk).await
-    }
-
-    async fn stat(&self, end: &End) -> Result<Entry, Failure> {
-        let ask = Ask::Stat(Blob(end.place.path.clone()));
-        let answer = self.enter(end).await?.answer(self.client, ask, None).await?;
-        let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
-        answer.done.entry.ok_or_else(nothing)
-    }
-
-    /// A file that is copied to a directory is put into it.
-    async fn inside_directory(&self) -> Result<Vec<u8>, Failure> {
-        let place = &self.to.place;
-        let is = match self.stat(&self.to).await {
-            Ok(entry) => Some(entry.target.unwrap_or(entry.what)),
-            Err(failure) if failure.kind == Kind::NoSuchFile => None,
-            Err(failure) => return Err(failure),
-        };
-        let name = self.from.place.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        Ok(if is == Some(What::Directory) { place.join(name) } else { place.path.clone() })
+        end.enter(self.client).await
     }
 
     fn pair(&self, entry: &Entry) -> Pair {

@@ -39,6 +39,23 @@ impl Place {
         }
     }
 
+    /// What it is called: of a root, as the root is.
+    pub fn name(&self) -> &[u8] {
+        match self.path.rsplit(|&byte| byte == b'/').next() {
+            Some(name) if !name.is_empty() => name,
+            _ => self.root.as_bytes(),
+        }
+    }
+
+    /// Whether it is in that directory of the same root.
+    pub fn is_in(&self, dir: &Self) -> bool {
+        let rest = self.path.strip_prefix(&dir.path[..]);
+        self.root == dir.root
+            && rest.is_some_and(|rest| {
+                !rest.is_empty() && (dir.path.is_empty() || rest.starts_with(b"/"))
+            })
+    }
+
     /// The path of something in this directory.
     pub fn join(&self, below: &[u8]) -> Vec<u8> {
         let mut path = self.path.clone();
@@ -215,6 +232,16 @@ mod tests {
         assert_eq!(found(one, ".").unwrap().1, "");
         assert_eq!(found(one, "/srv/other").unwrap_err().kind, Kind::NoRoot);
         assert_eq!(found(&[], "x").unwrap_err().kind, Kind::NoRoot);
+    }
+
+    #[test]
+    fn what_lies_in_a_directory_is_known_by_whole_names() {
+        let at = |path: &str| resolve(&[root("work", "/srv/work")], path.as_bytes()).unwrap();
+        assert!(at("a/b").is_in(&at("a")) && at("a").is_in(&at("")) && at("a/b/c").is_in(&at("a")));
+        assert!(
+            !at("ab").is_in(&at("a")) && !at("a").is_in(&at("a")) && !at("a").is_in(&at("a/b"))
+        );
+        assert_eq!((at("a/b").name(), at("").name()), (&b"b"[..], &b"work"[..]));
     }
 
     #[test]

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::Enter;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -96,12 +94,7 @@ impl Mount {
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", self.dir.display())))?;
         runtime()?.block_on(async {
             let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-            let mut enter = Enter::default();
-            if !self.root.path.is_empty() {
-                let (_, place) = self.root.place(&client).await?;
-                enter.root = Some(place.root);
-                enter.below = Some(Blob(place.path)).filter(|below| !below.is_empty());
-            }
+            let mut enter = self.root.below(&client).await?;
             enter.read_only = self.read_only.then_some(true);
             let ready = ready(client, (&self.root.server, enter), listen).await?;
             let Ready { served, listener, url, token, .. } = ready;

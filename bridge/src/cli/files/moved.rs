@@ -1,19 +1,16 @@
-//! `get`, `put`, `cp` and `mv`: files on their way.
+//! `get` and `put`: files on their way.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::{Ask, Copy};
 use serde_json::json;
 
 use super::Remote;
 use crate::cli::{Json, print_json};
 use crate::client::Client;
-use crate::files::across::{Across, End, across};
 use crate::files::place::Place;
 use crate::files::transfer::{Meter, Transfer, beneath, download, upload};
 use crate::text::human;
@@ -161,90 +158,6 @@ fn bar(meter: &Meter, begun: Instant) {
 fn clear() {
     use std::io::Write as _;
     let _ = write!(std::io::stderr(), "\r\x1b[K");
-}
-
-/// Copy on a server, or from one to another
-///
-/// From one root to another, and from one server to another, it goes through this machine, and never onto its disk.
-#[derive(Args, Debug)]
-pub(crate) struct Cp {
-    /// Which: SERVER:PATH
-    from: Remote,
-    /// Where to: SERVER:PATH
-    to: Remote,
-    /// A directory with all that is in it
-    #[arg(short, long)]
-    recursive: bool,
-    /// Replace what is there
-    #[arg(short, long)]
-    force: bool,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-/// Move or rename on a server
-#[derive(Args, Debug)]
-pub(crate) struct Mv {
-    /// Which: SERVER:PATH
-    from: Remote,
-    /// Where to: SERVER:PATH
-    to: Remote,
-    /// Replace what is there
-    #[arg(short, long)]
-    force: bool,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-impl Cp {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        copy(client, (&self.from, &self.to), [false, self.force, self.recursive], self.json).await
-    }
-}
-
-impl Mv {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        copy(client, (&self.from, &self.to), [true, self.force, true], self.json).await
-    }
-}
-
-async fn copy(
-    client: &Client,
-    (from, to): (&Remote, &Remote),
-    [moved, overwrite, recursive]: [bool; 3],
-    json: Json,
-) -> Result<(), Failure> {
-    let (source, source_place) = from.place(client).await?;
-    let (server, target) = to.place(client).await?;
-    if source.pin.bundle.id != server.pin.bundle.id || source_place.root != target.root {
-        if moved {
-            return Err(super::apart());
-        }
-        let meter = Meter::default();
-        let from = End { server: source, place: source_place };
-        let to = End { server, place: target };
-        let copy = Across { client, from, to, overwrite, recursive, meter: &meter };
-        return Box::pin(shown(&meter, json, across(&copy))).await;
-    }
-    let mut at = from.enter(client).await?;
-    let copy = Copy {
-        from: Blob(at.place.path.clone()),
-        to: Blob(target.path.clone()),
-        moved: Some(moved),
-        overwrite: Some(overwrite),
-        recursive: Some(recursive),
-        undo: Some(true),
-    };
-    let done = at.ask(client, Ask::Copy(copy)).await?.done;
-    if let Some(skipped) = done.skipped {
-        note!("farwire: {skipped} links and special files were left out");
-    }
-    match json.json {
-        true => print_json(&json!({
-            "path": target.shown(), "files": done.count, "bytes": done.bytes, "skipped": done.skipped, "change": done.change,
-        })),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -9,20 +9,21 @@ use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Enter, Root};
 use tokio::net::TcpListener;
 
+use super::Remote;
 use crate::cli::{print, runtime};
 use crate::client::Client;
 use crate::files::Files;
 use crate::files::serve::{Guard, Served, serve};
 
-/// Serve a root as WebDAV on this machine, for any client of it
+/// Serve a root, or a directory in one, as WebDAV on this machine, for any client of it
 ///
-/// Prints `ready URL` once it listens, and serves until it is ended. The URL holds a token that is made anew at
+/// Nothing beside the directory can be reached. Prints `ready URL` once it listens, and serves until it is ended. The URL holds a token that is made anew at
 /// each start: whoever has it has the root. Everything is decided on the server.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// Which server
-    server: String,
-    /// Which root, where the server has several
+    /// Which directory: SERVER or SERVER:PATH
+    dir: Remote,
+    /// Which root, where the server has several and no path is given
     #[arg(long, value_name = "NAME")]
     root: Option<String>,
     /// Where to listen; port 0 is any that is free
@@ -48,10 +49,17 @@ impl Serve {
     }
 
     async fn serve(&self, client: Client) -> Result<(), Failure> {
-        let (root, read_only) = (self.root.clone(), self.read_only.then_some(true));
-        let enter = Enter { root, read_only, ..Enter::default() };
+        let mut enter = match &self.root {
+            Some(_) if !self.dir.path.is_empty() => {
+                let text = "the path says which root; --root does not say it again";
+                return Err(Failure::new(Kind::InvalidArgument, text));
+            }
+            Some(root) => Enter { root: Some(root.clone()), ..Enter::default() },
+            None => self.dir.below(&client).await?,
+        };
+        enter.read_only = self.read_only.then_some(true);
         let Ready { served, listener, address, url, token } =
-            ready(client, (self.server.as_str(), enter), self.listen).await?;
+            ready(client, (&self.dir.server, enter), self.listen).await?;
         let path = url.rsplit('/').nth(1).unwrap_or_default();
         print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
         tokio::select! {

@@ -3,7 +3,7 @@
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::files::{Arrived, Ask, Entry, Part, Read, ToBridge};
+use farwire_protocol::streams::files::{Arrived, Ask, Entry, Part, Read, ToBridge, What};
 use sha2::{Digest as _, Sha256};
 
 use super::{Across, End, Pair};
@@ -55,6 +55,12 @@ pub(super) async fn one(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> {
             // The answer to an earlier one was lost.
             Err(failure) if failure.kind == Kind::FileExists && before => {
                 same(copy, pair).await?;
+                break;
+            }
+            Err(failure)
+                if failure.kind == Kind::FileExists
+                    && Box::pin(arrived_late(copy, pair)).await? =>
+            {
                 break;
             }
             Err(failure) => patience.wait(failure).await?,
@@ -175,6 +181,24 @@ pub(super) async fn same(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> 
     Err(Failure::new(Kind::FileExists, text))
 }
 
+/// Whether what is there already is like what is copied: who copied it before us may have been killed after its
+/// last word.
+async fn arrived_late(copy: &Across<'_>, pair: &Pair) -> Result<bool, Failure> {
+    // Of one file that is named, it is said that it is there.
+    if !copy.recursive {
+        return Ok(false);
+    }
+    let at = |end: &End, path: &[u8]| {
+        let mut end = end.clone();
+        end.place.path = path.to_vec();
+        end
+    };
+    let from = at(&copy.from, &pair.from).stat(copy.client).await?;
+    let to = at(&copy.to, &pair.to).stat(copy.client).await?;
+    let like = |entry: &Entry| (entry.what, entry.size, entry.modified);
+    Ok(to.what == What::File && like(&from) == like(&to))
+}
+
 async fn hash(copy: &Across<'_>, end: &End, path: &[u8]) -> Result<Blob, Failure> {
     let mut files = copy.enter(end).await?;
     let read = question(path, (0, Some(0)), None, true);
@@ -235,6 +259,9 @@ pub(super) async fn many(
                 Err(failure) if failure.kind == Kind::FileExists && at < before => {
                     doubtful.push(at);
                 }
+                Err(failure)
+                    if failure.kind == Kind::FileExists
+                        && Box::pin(arrived_late(copy, &copy.pair(entry))).await? => {}
                 Err(failure) => return Err(named(entry, failure)),
             }
             *done += 1;

@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::enter_at;
-use crate::client::{Client, Server};
+use crate::client::Client;
 use crate::files::across::{self, Across};
-use crate::files::place::{Place, find};
+use crate::files::landing::{Into, landing};
+use crate::files::place::find;
 use crate::files::transfer::{Meter, Transfer, download, upload};
 use crate::text::header::{Header, Key};
 use crate::text::{Word, human};
@@ -191,26 +192,24 @@ async fn between(
     let target = client.find(to.0).await?;
     let from = find(client, &source, from.1).await?;
     let to = find(client, &target, to.1).await?;
-    if source.pin.bundle.id == target.pin.bundle.id && from.root == to.root {
-        return on_one(client, (&source, &from, &to), [overwrite, recursive]).await;
-    }
     let from = across::End { server: source, place: from };
     let to = across::End { server: target, place: to };
-    Box::pin(across::across(&Across { client, from, to, overwrite, recursive, meter })).await?;
-    let (bytes, _, files) = meter.read();
-    Ok((files, bytes))
-}
-
-/// Copies in one root, where nothing has to come over.
-async fn on_one(
-    client: &Client,
-    (server, from, to): (&Server, &Place, &Place),
-    [overwrite, recursive]: [bool; 2],
-) -> Result<(u64, u64), Failure> {
-    let mut at = enter_at(client, server.clone(), from.clone()).await?;
+    let landing = Box::pin(landing(client, (&from, &to), Into::FilesInside, recursive)).await?;
+    let to = across::End { place: landing.place.clone(), ..to };
+    if !from.is_beside(&to) {
+        let copy = Across { client, from, to, overwrite, recursive, meter };
+        Box::pin(across::across(&copy)).await?;
+        let (bytes, _, files) = meter.read();
+        return Ok((files, bytes));
+    }
+    // In one root nothing has to come over.
+    let mut at = enter_at(client, from.server, from.place.clone()).await?;
+    if overwrite {
+        landing.make_room(client, &mut at.files, (&from.place, false)).await?;
+    }
     let copy = Copy {
-        from: Blob(from.path.clone()),
-        to: Blob(to.path.clone()),
+        from: Blob(from.place.path),
+        to: Blob(to.place.path),
         moved: None,
         overwrite: Some(overwrite),
         recursive: Some(recursive),

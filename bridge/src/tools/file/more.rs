@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::edit::shown;
 use super::{described, enter, enter_at, parse_revision};
-use crate::files::place::{find, find_root};
+use crate::files::across::End;
+use crate::files::landing::{Into, landing};
+use crate::files::place::{Place, find, find_root};
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -210,9 +212,9 @@ pub struct FileMove {
     pub server: String,
     /// Path on the server.
     pub from: String,
-    /// New path on the same server.
+    /// New path on the same server, or a directory there.
     pub to: String,
-    /// Replace what is there.
+    /// Replace a file that is there, or an empty directory.
     pub overwrite: Option<bool>,
 }
 
@@ -226,11 +228,18 @@ impl Tool for FileMove {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, &self.from).await?;
-        let target = find(client, &at.server, &self.to).await?;
-        if target.root != at.place.root {
+        let to = find(client, &at.server, &self.to).await?;
+        let end = |place: &Place| End { server: at.server.clone(), place: place.clone() };
+        let (from, to) = (end(&at.place), end(&to));
+        if !from.is_beside(&to) {
             return Err(Failure::new(Kind::Unsupported, "file_move: not from one root to another")
                 .with_hint("file_copy it, then file_remove it"));
         }
+        let landing = Box::pin(landing(client, (&from, &to), Into::Inside, true)).await?;
+        if self.overwrite.unwrap_or(false) {
+            landing.make_room(client, &mut at.files, (&at.place, true)).await?;
+        }
+        let target = &landing.place;
         let copy = Copy {
             from: Blob(at.place.path.clone()),
             to: Blob(target.path.clone()),

@@ -1,0 +1,128 @@
+//! `cp` and `mv`: on a server, or from one to another.
+
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::files::{Ask, Copy};
+use serde_json::json;
+
+use super::Remote;
+use super::moved::shown;
+use crate::cli::{Json, print_json};
+use crate::client::Client;
+use crate::files::across::{Across, End, across, moved};
+use crate::files::landing::{Into, landing};
+use crate::files::transfer::Meter;
+
+/// Copy on a server, or from one to another
+///
+/// Into a directory that is there it is put under its own name. From one root to another, and from one server to
+/// another, it goes through this machine, and never onto its disk.
+#[derive(Args, Debug)]
+pub(crate) struct Cp {
+    /// Which: SERVER:PATH
+    from: Remote,
+    /// Where to: SERVER:PATH
+    to: Remote,
+    /// A directory with all that is in it
+    #[arg(short, long)]
+    recursive: bool,
+    /// Replace a file that is there, or an empty directory
+    #[arg(short, long)]
+    force: bool,
+    /// The new path is the whole of it, also if a directory is there
+    #[arg(short = 'T', long = "no-target-directory")]
+    exact: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Move or rename on a server, or move from one to another
+///
+/// Into a directory that is there it is put under its own name. From one root or server to another it is copied,
+/// compared by content, and only then removed.
+#[derive(Args, Debug)]
+pub(crate) struct Mv {
+    /// Which: SERVER:PATH
+    from: Remote,
+    /// Where to: SERVER:PATH
+    to: Remote,
+    /// Replace a file that is there, or an empty directory
+    #[arg(short, long)]
+    force: bool,
+    /// The new path is the whole of it, also if a directory is there
+    #[arg(short = 'T', long = "no-target-directory")]
+    exact: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// What is done, and how.
+#[derive(Clone, Copy)]
+struct How {
+    moved: bool,
+    overwrite: bool,
+    recursive: bool,
+    exact: bool,
+}
+
+impl Cp {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let &Self { recursive, force: overwrite, exact, .. } = self;
+        let how = How { moved: false, overwrite, recursive, exact };
+        copy(client, (&self.from, &self.to), how, self.json).await
+    }
+}
+
+impl Mv {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let &Self { force: overwrite, exact, .. } = self;
+        let how = How { moved: true, overwrite, recursive: true, exact };
+        copy(client, (&self.from, &self.to), how, self.json).await
+    }
+}
+
+async fn copy(
+    client: &Client,
+    (from, to): (&Remote, &Remote),
+    How { moved: moves, overwrite, recursive, exact }: How,
+    json: Json,
+) -> Result<(), Failure> {
+    let (source, from) = from.place(client).await?;
+    let (server, to) = to.place(client).await?;
+    let (from, to) = (End { server: source, place: from }, End { server, place: to });
+    let into = if exact { Into::Itself } else { Into::Inside };
+    let landing = Box::pin(landing(client, (&from, &to), into, recursive)).await?;
+    let to = End { place: landing.place.clone(), ..to };
+    if !from.is_beside(&to) {
+        let meter = Meter::default();
+        let copy = Across { client, from, to, overwrite, recursive, meter: &meter };
+        return match moves {
+            true => Box::pin(shown(&meter, json, moved(&copy))).await,
+            false => Box::pin(shown(&meter, json, across(&copy))).await,
+        };
+    }
+    let mut at = Remote::enter_at(client, &from.server, from.place.clone()).await?;
+    if overwrite {
+        landing.make_room(client, &mut at.files, (&from.place, moves)).await?;
+    }
+    let copy = Copy {
+        from: Blob(from.place.path.clone()),
+        to: Blob(to.place.path.clone()),
+        moved: Some(moves),
+        overwrite: Some(overwrite),
+        recursive: Some(recursive),
+        undo: Some(true),
+    };
+    let done = at.ask(client, Ask::Copy(copy)).await?.done;
+    if let Some(skipped) = done.skipped {
+        note!("farwire: {skipped} links and special files were left out");
+    }
+    match json.json {
+        true => print_json(&json!({
+            "path": to.place.shown(), "files": done.count, "bytes": done.bytes, "skipped": done.skipped,
+            "change": done.change,
+        })),
+        false => Ok(()),
+    }
+}

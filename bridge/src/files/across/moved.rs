@@ -1,0 +1,193 @@
+//! From one root or server to another, and gone from where it was: copied, compared, and only then removed.
+//!
+//! What is removed is removed in the very state in which it was compared. What came or changed meanwhile stays.
+
+use std::collections::BTreeMap;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, Remove, What};
+
+use super::{Across, End, across};
+
+/// So many are removed before the first is answered.
+const AHEAD: usize = 64;
+
+/// Something that is removed if it is still in this state.
+#[derive(Debug, Eq, PartialEq)]
+struct Gone {
+    path: Vec<u8>,
+    /// A directory has another one once something in it is removed.
+    revision: Option<u64>,
+}
+
+/// Moves a file, or a directory with all that is in it.
+///
+/// # Errors
+///
+/// Those of a copy, and before anything is copied `unsupported` where something would be left behind. After any of
+/// them all that was there is still there, or at its new place.
+pub async fn moved(copy: &Across<'_>) -> Result<(), Failure> {
+    let source = &copy.from;
+    if source.place.path.is_empty() {
+        return Err(Failure::new(Kind::InvalidArgument, "the root itself stays as it is"));
+    }
+    let entered = copy.enter(source).await?;
+    if !entered.root.writable {
+        let text = format!("{} may not be removed there", source.place.shown());
+        return Err(Failure::new(Kind::ReadOnly, text));
+    }
+    entered.leave().await?;
+    let entry = source.stat(copy.client).await?;
+    match (entry.what, entry.target) {
+        (What::File, None) => {
+            across(copy).await?;
+            let gone = compare_file(copy).await?;
+            remove(copy, &[gone]).await
+        }
+        (What::Directory, None) => {
+            let all = list(copy, source, false).await?;
+            all.values().try_for_each(|entry| can_be_copied(source, entry))?;
+            across(copy).await?;
+            let (from, to) = (list(copy, source, true).await?, list(copy, &copy.to, true).await?);
+            let gone = compare(source, &from, &to)?;
+            remove(copy, &gone).await
+        }
+        _ => Err(left_behind(&source.place.shown())),
+    }
+}
+
+fn left_behind(path: &str) -> Failure {
+    let text = format!("{path} is neither file nor directory, and would be left behind");
+    Failure::new(Kind::Unsupported, text).with_hint("remove it, or copy what shall be elsewhere")
+}
+
+fn can_be_copied(end: &End, entry: &Entry) -> Result<(), Failure> {
+    match entry.what {
+        What::File | What::Directory => Ok(()),
+        What::Link | What::Other => {
+            Err(left_behind(&end.place.shown_of(&end.place.join(&entry.path))))
+        }
+    }
+}
+
+/// All that is in a directory.
+async fn list(
+    copy: &Across<'_>,
+    end: &End,
+    hashes: bool,
+) -> Result<BTreeMap<Vec<u8>, Entry>, Failure> {
+    let list = List {
+        path: Blob(end.place.path.clone()),
+        depth: Some(64),
+        hashes: hashes.then_some(true),
+        ..List::default()
+    };
+    let answer = copy.enter(end).await?.answer(copy.client, Ask::List(list), None).await?;
+    if answer.done.more == Some(true) {
+        let text = format!("{} has too many entries to be moved at once", end.place.shown());
+        return Err(Failure::new(Kind::TooLarge, text).with_hint("move its directories one by one"));
+    }
+    if answer.done.skipped.unwrap_or(0) > 0 {
+        let text = format!("not all that is in {} may be read", end.place.shown());
+        return Err(Failure::new(Kind::PermissionDenied, text));
+    }
+    Ok(answer.entries.into_iter().map(|entry| (entry.path.0.clone(), entry)).collect())
+}
+
+/// What may be removed: that all of it is at its new place, too.
+fn compare(
+    source: &End,
+    from: &BTreeMap<Vec<u8>, Entry>,
+    to: &BTreeMap<Vec<u8>, Entry>,
+) -> Result<Vec<Gone>, Failure> {
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    for (path, entry) in from {
+        let place = source.place.join(path);
+        let there = to.get(path).filter(|there| there.what == entry.what);
+        let same = there.is_some_and(|there| match entry.what {
+            What::Directory => true,
+            What::File => entry.hash.is_some() && entry.hash == there.hash,
+            What::Link | What::Other => false,
+        });
+        if !same {
+            return Err(differs(&source.place.shown_of(&place)));
+        }
+        // Two roots may be one directory.
+        if there.is_some_and(|there| there.revision == entry.revision) {
+            return Err(itself(&source.place.shown_of(&place)));
+        }
+        match entry.what {
+            What::Directory => directories.push(Gone { path: place, revision: None }),
+            _ => files.push(Gone { path: place, revision: Some(entry.revision) }),
+        }
+    }
+    // What is in a directory goes before it.
+    directories.reverse();
+    files.extend(directories);
+    files.push(Gone { path: source.place.path.clone(), revision: None });
+    Ok(files)
+}
+
+fn differs(path: &str) -> Failure {
+    let text =
+        format!("{path} is not the same at both places; it was copied, and nothing was removed");
+    Failure::new(Kind::ChangedMeanwhile, text)
+        .with_hint("look at both, and remove what is not wanted")
+}
+
+fn itself(path: &str) -> Failure {
+    Failure::new(
+        Kind::InvalidArgument,
+        format!("both places of {path} are one; nothing was removed"),
+    )
+}
+
+/// The same of one file.
+async fn compare_file(copy: &Across<'_>) -> Result<Gone, Failure> {
+    let (from, to) = (read(copy, &copy.from).await?, read(copy, &copy.to).await?);
+    let shown = copy.from.place.shown();
+    if from.1 != to.1 {
+        return Err(differs(&shown));
+    }
+    if from.0.revision == to.0.revision {
+        return Err(itself(&shown));
+    }
+    Ok(Gone { path: copy.from.place.path.clone(), revision: Some(from.0.revision) })
+}
+
+/// The state of a file, and the hash of what it holds in it.
+async fn read(copy: &Across<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
+    let path = Blob(end.place.path.clone());
+    let part = Part::Bytes { offset: 0, length: Some(0) };
+    let read = Ask::Read(Read { path, part, revision: None, hash: Some(true) });
+    let answer = copy.enter(end).await?.answer(copy.client, read, None).await?;
+    let incomplete = || Failure::new(Kind::ProtocolViolation, "an answer without a hash");
+    let entry = answer.entries.into_iter().next().ok_or_else(incomplete)?;
+    Ok((entry, answer.done.hash.ok_or_else(incomplete)?))
+}
+
+/// Removes all of it. It is not kept for undo: it is at its new place.
+async fn remove(copy: &Across<'_>, all: &[Gone]) -> Result<(), Failure> {
+    let mut source = copy.enter(&copy.from).await?;
+    for some in all.chunks(AHEAD) {
+        for Gone { path, revision } in some {
+            let (path, revision) = (Blob(path.clone()), *revision);
+            let remove = Remove { path, recursive: None, revision, undo: None };
+            source.up.ask(Ask::Remove(remove))?;
+        }
+        source.up.flush().await?;
+        for Gone { path, .. } in some {
+            let removed = source.down.answer().await;
+            removed.map_err(|failure| Failure {
+                message: format!(
+                    "{} was copied and not removed: {}",
+                    copy.from.place.shown_of(path),
+                    failure.message
+                ),
+                ..failure
+            })?;
+        }
+    }
+    source.leave().await
+}

@@ -1,0 +1,116 @@
+//! Where something goes that is copied or moved, as with cp(1) and mv(1): into a directory that is there, and in
+//! the place of another one only if that is empty.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
+
+use super::Files;
+use super::across::End;
+use super::place::Place;
+use super::transfer::WITH_ALL;
+use crate::client::Client;
+
+/// What a directory means that is there where something goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Into {
+    /// It is put into it.
+    Inside,
+    /// Files are; of a directory it is the place, so that the same goes on when it is said again.
+    FilesInside,
+    /// It is the place, whatever comes.
+    Itself,
+}
+
+/// Where something goes.
+#[derive(Debug)]
+pub struct Landing {
+    /// Where.
+    pub place: Place,
+    /// What is there.
+    there: Option<Entry>,
+    source: Entry,
+}
+
+/// Finds out where something goes.
+///
+/// # Errors
+///
+/// `not_a_file` for a directory, unless `recursive`.
+pub async fn landing(
+    client: &Client,
+    (from, to): (&End, &End),
+    into: Into,
+    recursive: bool,
+) -> Result<Landing, Failure> {
+    let source = from.stat(client).await?;
+    if leads_to(&source) == What::Directory && !recursive {
+        let text = format!("{} is a directory", from.place.shown());
+        return Err(Failure::new(Kind::NotAFile, text).with_hint(WITH_ALL));
+    }
+    let inside = match into {
+        Into::Inside => true,
+        Into::FilesInside => leads_to(&source) != What::Directory,
+        Into::Itself => false,
+    };
+    let mut end = to.clone();
+    let mut there = end.look(client).await?;
+    if inside && there.as_ref().map(leads_to) == Some(What::Directory) {
+        end.place.path = end.place.join(from.place.name());
+        there = end.look(client).await?;
+    }
+    Ok(Landing { place: end.place, there, source })
+}
+
+impl Landing {
+    /// Takes an empty directory out of the way of another one, in the root that both are in.
+    ///
+    /// # Errors
+    ///
+    /// `directory_not_empty`; `not_a_file` and `not_a_directory` where one is a directory and the other is not.
+    /// Nothing that could not be brought back is replaced.
+    pub async fn make_room(
+        &self,
+        client: &Client,
+        files: &mut Files,
+        (from, moved): (&Place, bool),
+    ) -> Result<(), Failure> {
+        let Some(there) = &self.there else { return Ok(()) };
+        if self.place.path == from.path || self.place.is_in(from) {
+            // Refused by the server, with nothing taken away.
+            return Ok(());
+        }
+        if there.revision == self.source.revision {
+            let text = format!("{} and {} are the same", from.shown(), self.place.shown());
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
+        // A link is moved itself, and a copy is of what it leads to.
+        let comes = self.source.what == What::Directory && !(moved && self.source.target.is_some());
+        let stands = there.what == What::Directory && there.target.is_none();
+        let shown = self.place.shown();
+        match (comes, stands) {
+            (false, false) => Ok(()),
+            (false, true) => Err(Failure::new(Kind::NotAFile, format!("{shown} is a directory"))
+                .with_hint("remove it first, if that is meant")),
+            (true, false) => Err(Failure::new(
+                Kind::NotADirectory,
+                format!("{shown} is there, and no directory"),
+            )
+            .with_hint("remove it first, if that is meant")),
+            (true, true) => {
+                let remove = Remove {
+                    path: Blob(self.place.path.clone()),
+                    recursive: None,
+                    revision: Some(there.revision),
+                    undo: Some(true),
+                };
+                files.answer(client, Ask::Remove(remove), None).await.map(drop)
+            }
+        }
+    }
+}
+
+/// What something is, or is a link to.
+fn leads_to(entry: &Entry) -> What {
+    entry.target.unwrap_or(entry.what)
+}
