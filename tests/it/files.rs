@@ -501,3 +501,56 @@ async fn what_a_disk_has_lost_is_not_taken_for_what_has_arrived() {
     assert!(fs::read(&old).unwrap() == content, "it is torn");
     drop(thin);
 }
+
+#[tokio::test]
+async fn a_directory_is_fetched_as_an_archive_that_tar_reads() {
+    let world = World::with_root("web-1", &["--fs-exclude", ".env"]).await;
+    let long = "n".repeat(200);
+    fs::create_dir_all(world.in_root("d/deep")).unwrap();
+    let content = bytes(300_001);
+    fs::write(world.in_root(&format!("d/deep/{long}")), &content).unwrap();
+    fs::write(world.in_root("d/ä\nb"), "x").unwrap();
+    fs::write(world.in_root("d/.env"), "SECRET").unwrap();
+    std::os::unix::fs::symlink("deep", world.in_root("d/link")).unwrap();
+    let file = world.path("d.tar").display().to_string();
+    let archive = ["files", "archive", "web-1:d", "-o", &file, "--json"];
+    let done = world.farwire(&archive).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let json = done.json();
+    assert_eq!((&json["files"], &json["skipped"]), (&json!(2), &json!(1)), "{json}");
+    assert_eq!(json["bytes"], json!(fs::metadata(&file).unwrap().len()));
+    fs::create_dir(world.path("unpacked")).unwrap();
+    let unpacked = world.path("unpacked").display().to_string();
+    system("tar", &["-xf", &file, "-C", &unpacked]).expect("tar reads it");
+    assert!(fs::read(world.path("unpacked/deep").join(&long)).unwrap() == content);
+    assert_eq!(fs::read(world.path("unpacked/ä\nb")).unwrap(), b"x");
+    assert!(!world.path("unpacked/.env").exists() && !world.path("unpacked/link").exists());
+    // It is not written over, and nothing else is left of the try.
+    let again = world.farwire(&archive).await;
+    assert_eq!(again.json()["error"]["kind"], "file_exists", "{again:?}");
+    let piped = world.farwire(&["files", "archive", "web-1:d"]).await;
+    assert!(piped.stdout == fs::read(&file).unwrap());
+    let none = world.farwire(&["files", "archive", "web-1:none", "-o", &unpacked, "-f"]).await;
+    assert_ne!(none.code, 0);
+    let left = fs::read_dir(world.path("")).unwrap().flatten();
+    let left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".farwire-"));
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_was_sent_over_another_can_be_taken_back() {
+    let world = World::with_root("web-1", &[]).await;
+    let local = world.path("new").display().to_string();
+    // One that is sent at once, and one that is sent in parts.
+    for (name, size) in [("small", 10), ("large", 9 << 20)] {
+        let (old, new) = (bytes(size), bytes(size + 1));
+        fs::write(world.in_root(name), &old).unwrap();
+        fs::write(&local, &new).unwrap();
+        let to = format!("web-1:{name}");
+        assert_eq!(world.farwire(&["files", "put", "-f", &local, &to]).await.code, 0);
+        assert!(fs::read(world.in_root(name)).unwrap() == new);
+        let undone = world.farwire(&["files", "undo", "web-1"]).await;
+        assert_eq!(undone.code, 0, "{undone:?}");
+        assert!(fs::read(world.in_root(name)).unwrap() == old, "{name}");
+    }
+}

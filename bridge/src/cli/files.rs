@@ -3,6 +3,7 @@
 //! A file on a server is `SERVER:PATH`. The path is the one that it has there, or begins with the name of a
 //! root; where a server has one root, it may begin in it.
 
+mod archive;
 mod change;
 mod checksum;
 mod copied;
@@ -35,6 +36,7 @@ pub(crate) enum Files {
     Stat(look::Stat),
     Cat(look::Cat),
     Checksum(checksum::Checksum),
+    Archive(archive::Archive),
     Search(look::Search),
     Watch(watch::Watch),
     Get(moved::Get),
@@ -67,6 +69,7 @@ impl Files {
                 Self::Stat(stat) => stat.carry_out(&client).await,
                 Self::Cat(cat) => cat.carry_out(&client).await,
                 Self::Checksum(checksum) => checksum.carry_out(&client).await,
+                Self::Archive(archive) => archive.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
                 Self::Watch(watch) => return watch.carry_out(&client).await,
                 Self::Get(get) => get.carry_out(&client).await,
@@ -93,7 +96,12 @@ impl Files {
             (
                 Kind::FileExists,
                 None,
-                Self::Get(_) | Self::Put(_) | Self::Cp(_) | Self::Mv(_) | Self::Write(_),
+                Self::Get(_)
+                | Self::Put(_)
+                | Self::Cp(_)
+                | Self::Mv(_)
+                | Self::Write(_)
+                | Self::Archive(_),
             ) => "--force replaces it; or choose another name",
             (Kind::NotAFile, Some(_), Self::Get(_) | Self::Put(_) | Self::Cp(_)) => {
                 "--recursive takes it with all that is in it"
@@ -112,6 +120,7 @@ impl Files {
             Self::Ls(ls) => ls.json.json,
             Self::Stat(stat) => stat.json.json,
             Self::Checksum(checksum) => checksum.json.json,
+            Self::Archive(archive) => archive.json.json,
             Self::Search(search) => search.json.json,
             Self::Watch(watch) => watch.json.json,
             Self::Get(get) => get.json.json,

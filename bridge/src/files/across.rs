@@ -130,7 +130,8 @@ impl Across<'_> {
             hash: None,
             transfer: None,
             offset: None,
-            undo: None,
+            // Of one file: many would push out what is kept of all others.
+            undo: (self.overwrite && !self.recursive).then_some(true),
             lazy: None,
         }
     }

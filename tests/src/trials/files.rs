@@ -88,12 +88,15 @@ pub fn torn(rounds: usize, seed: u64) -> usize {
     let mut now = bytes(100_000);
     fs::write(&target, &now).expect("it is written");
     let mut changed = 0;
+    // So many microseconds at most. It finds out how long a write takes here: half of them should be done.
+    let mut longest = 2_000;
     for round in 0..rounds {
         let next = vec![u8::try_from(round % 251).expect("small"); 40_000 + round % 5_000 * 20];
-        write_and_kill(place.path(), &next, dice.roll(3_000));
+        write_and_kill(place.path(), &next, dice.roll(longest));
         let is = fs::read(&target).expect("it is there");
         assert!(is == now || is == next, "seed {seed}, round {round}: {} bytes are torn", is.len());
         changed += usize::from(is == next);
+        longest = if is == next { (longest * 7 / 8).max(100) } else { longest * 9 / 8 };
         now = is;
     }
     changed

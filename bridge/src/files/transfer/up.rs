@@ -123,7 +123,8 @@ impl Transfer<'_> {
             hash: None,
             transfer: None,
             offset: None,
-            undo: None,
+            // Of one file: many would push out what is kept of all others.
+            undo: (self.overwrite && !self.recursive).then_some(true),
             lazy: Some(true),
         }
     }

@@ -1,0 +1,167 @@
+//! `archive`: a directory of a server as one tar archive, as the server writes it.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Archive as Question, Ask, Done, ToBridge};
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+use super::{At, Remote};
+use crate::cli::{Json, print_json};
+use crate::client::Client;
+use crate::files::Said;
+use crate::text::human;
+
+/// Write a directory of a server as a tar archive, with all that is in it
+///
+/// To standard output, or to a file that gets its name once it is whole. Files and directories are in it, with
+/// their rights and times; links and special files are left out, and counted. Nothing is packed: a pipe to
+/// `zstd` or `gzip` does that.
+#[derive(Args, Debug)]
+pub(crate) struct Archive {
+    /// Which directory: SERVER or SERVER:PATH
+    dir: Remote,
+    /// To this file, and not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(short, long, requires = "output")]
+    force: bool,
+    /// Leave out what begins with a dot, and what .gitignore names
+    #[arg(long)]
+    tidy: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Archive {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let done = match &self.output {
+            Some(path) => {
+                let mut target = Target::begin(path, self.force)?;
+                let done = self.fetch(client, &mut target.file, path).await?;
+                target.finish()?;
+                done
+            }
+            None if self.json.json || io::stdout().is_terminal() => {
+                return Err(Failure::new(
+                    Kind::InvalidArgument,
+                    "an archive is nothing to look at",
+                )
+                .with_hint("-o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
+            }
+            None => {
+                self.fetch(client, &mut io::stdout().lock(), Path::new("standard output")).await?
+            }
+        };
+        if let Some(skipped) = done.skipped {
+            note!(
+                "farwire: {skipped} links, special files and files that cannot be read were left out"
+            );
+        }
+        let (bytes, files) = (done.bytes.unwrap_or(0), done.files.unwrap_or(0));
+        if self.json.json {
+            return print_json(&json!({
+                "files": files, "bytes": bytes, "skipped": done.skipped.unwrap_or(0),
+                "seconds": begun.elapsed().as_secs_f64(),
+            }));
+        }
+        if io::stderr().is_terminal() {
+            let (bytes, time) = (human::size(bytes), human::duration(begun.elapsed()));
+            note!("{files} files, {bytes} in {time}");
+        }
+        Ok(())
+    }
+
+    /// Has the archive written, and gives what the server says of it.
+    async fn fetch(
+        &self,
+        client: &Client,
+        out: &mut dyn Write,
+        path: &Path,
+    ) -> Result<Done, Failure> {
+        let At { place, mut files } = self.dir.enter(client).await?;
+        let question = Question { path: Blob(place.path), tidy: self.tidy.then_some(true) };
+        files.up.ask(Ask::Archive(question))?;
+        files.up.flush().await?;
+        let mut came: u64 = 0;
+        loop {
+            match files.down.next().await? {
+                Said::Content(bytes) => {
+                    came += bytes.len() as u64;
+                    out.write_all(&bytes).map_err(|error| failed(path, &error))?;
+                }
+                Said::Message(ToBridge::Done(done)) => {
+                    if let Some(failure) = done.failure {
+                        return Err(failure);
+                    }
+                    if done.bytes != Some(came) {
+                        let text = format!("{}: not all of the archive came", path.display());
+                        return Err(Failure::new(Kind::StreamTruncated, text));
+                    }
+                    out.flush().map_err(|error| failed(path, &error))?;
+                    return Ok(*done);
+                }
+                Said::Message(_) => {}
+            }
+        }
+    }
+}
+
+/// A file that gets its name once it is whole.
+struct Target<'a> {
+    path: &'a Path,
+    force: bool,
+    file: NamedTempFile,
+}
+
+impl<'a> Target<'a> {
+    fn begin(path: &'a Path, force: bool) -> Result<Self, Failure> {
+        // It is looked at again at the end: this one spares whoever forgot `--force` the wait.
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(there(path));
+        }
+        let above = match path.parent() {
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
+        };
+        let file = tempfile::Builder::new().prefix(".farwire-").make_in(above, |path| {
+            // With the rights that any new file has.
+            File::options().write(true).create_new(true).open(path)
+        });
+        let file = file.map_err(|error| failed(path, &error))?;
+        Ok(Self { path, force, file })
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let named = match self.force {
+            true => self.file.persist(self.path),
+            false => self.file.persist_noclobber(self.path),
+        };
+        named.map(drop).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => there(self.path),
+            _ => failed(self.path, &error.error),
+        })
+    }
+}
+
+fn there(path: &Path) -> Failure {
+    Failure::new(Kind::FileExists, format!("{} is there already", path.display()))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::DiskFull,
+        io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        io::ErrorKind::NotFound => Kind::NoSuchFile,
+        _ => Kind::Io,
+    };
+    Failure::new(kind, format!("{}: {error}", path.display()))
+}
