@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::conversation;
 use crate::failure::Kind;
+use crate::id::Nonce;
 
 fn check<T>(value: &T, bytes: Expect)
 where
