@@ -9,6 +9,7 @@ mod gathered;
 pub mod landing;
 pub mod place;
 pub mod serve;
+pub mod sums;
 pub mod sync;
 pub mod transfer;
 

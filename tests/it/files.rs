@@ -554,3 +554,41 @@ async fn a_file_that_was_sent_over_another_can_be_taken_back() {
         assert!(fs::read(world.in_root(name)).unwrap() == old, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_model_makes_directories_alike_and_compares_them() {
+    let world = World::with_root("web-1", &[]).await;
+    fs::create_dir_all(world.path("site/deep")).unwrap();
+    fs::write(world.path("site/a"), "hello\n").unwrap();
+    fs::write(world.path("site/deep/b"), "x").unwrap();
+    fs::create_dir_all(world.in_root("site")).unwrap();
+    fs::write(world.in_root("site/old"), "old").unwrap();
+    let here = world.path("site").display().to_string();
+    let mut model = world.model_with(&["--scope", "files.*"], Era::Discover).await;
+    let sync = json!({"from": here, "to": "web-1:site", "delete": true, "dry_run": true});
+    let (text, error) = model.call("file_sync", sync.clone()).await;
+    assert!(!error && text.contains("would send 3, would remove 1, 0 are the same"), "{text}");
+    assert!(text.contains("deep/b") && text.contains("remove  old"), "{text}");
+    assert!(!world.in_root("site/a").exists());
+    let mut really = sync.clone();
+    really["dry_run"] = json!(false);
+    let (text, error) = model.call("file_sync", really).await;
+    assert!(!error && text.contains("[copy send 3, remove 1, 0 are the same"), "{text}");
+    assert_eq!(fs::read(world.in_root("site/deep/b")).unwrap(), b"x");
+    assert!(!world.in_root("site/old").exists());
+    let (text, error) = model.call("file_sync", sync).await;
+    assert!(!error && text.contains("would send 0, would remove 0, 2 are the same"), "{text}");
+    // It removes nothing here, and reaches nothing of ours.
+    let back = json!({"from": "web-1:site", "to": here, "delete": true});
+    let (text, error) = model.call("file_sync", back).await;
+    assert!(error && text.contains("not_granted"), "{text}");
+    let ours = json!({"from": world.path("").display().to_string(), "to": "web-1:site"});
+    let (text, error) = model.call("file_sync", ours).await;
+    assert!(error && text.contains("not_granted"), "{text}");
+
+    let sums = json!({"server": "web-1", "path": "site", "recursive": true});
+    let (text, error) = model.call("file_checksum", sums).await;
+    let sum = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+    assert!(!error && text.contains(&format!("{sum}  site/a\n")), "{text}");
+    assert!(text.contains("  site/deep/b\n"), "{text}");
+}

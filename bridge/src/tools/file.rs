@@ -3,12 +3,14 @@
 //! What a file holds is shown as it is, line by line with numbers, so that it can be copied into an edit; only
 //! what cannot be seen is made visible or taken out, and then the header says so.
 
+pub mod checksum;
 pub mod copy;
 pub mod edit;
 pub mod list;
 pub mod more;
 pub mod read;
 pub mod search;
+pub mod sync;
 pub mod write;
 
 use std::fmt::Write as _;

@@ -75,25 +75,8 @@ impl Tool for FileCopy {
         let client = desk.client().await?;
         let begun = Instant::now();
         let meter = Meter::default();
-        let copied = self.carry_out(client, &meter);
-        tokio::pin!(copied);
-        let (files, bytes) = loop {
-            tokio::select! {
-                copied = &mut copied => break copied.map_err(for_models)?,
-                () = caller.cancelled.cancelled() => {
-                    return Err(Failure::new(Kind::Cancelled, "the copy was cancelled")
-                        .with_hint("the same call goes on where it stopped"));
-                }
-                () = tokio::time::sleep(TOLD) => {
-                    let (bytes, all, files) = meter.read();
-                    if let Some(progress) = &caller.progress {
-                        let text = format!("{files} files, {} of {}", human::size(bytes), human::size(all));
-                        // Who does not listen is told the next time.
-                        let _ = progress.try_send((files, text));
-                    }
-                }
-            }
-        };
+        let copied = watched(caller, &meter, Box::pin(self.carry_out(client, &meter))).await;
+        let (files, bytes) = copied.map_err(for_models)?;
         let header =
             Header::new(Word::Copy).words(format_args!("{files} files {}", human::size(bytes)));
         let mut header = header.time(begun.elapsed());
@@ -101,6 +84,32 @@ impl Tool for FileCopy {
             header = header.field(Key::Skipped, meter.skipped());
         }
         Ok(format!("{}\n", header.end()))
+    }
+}
+
+/// Waits for what moves files, tells how far it is, and gives it up if that is wanted.
+pub(super) async fn watched<T>(
+    caller: &Caller,
+    meter: &Meter,
+    moved: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::pin!(moved);
+    loop {
+        tokio::select! {
+            moved = &mut moved => return moved,
+            () = caller.cancelled.cancelled() => {
+                return Err(Failure::new(Kind::Cancelled, "it was cancelled")
+                    .with_hint("the same call goes on where it stopped"));
+            }
+            () = tokio::time::sleep(TOLD) => {
+                let (bytes, all, files) = meter.read();
+                if let Some(progress) = &caller.progress {
+                    let text = format!("{files} files, {} of {}", human::size(bytes), human::size(all));
+                    // Who does not listen is told the next time.
+                    let _ = progress.try_send((files, text));
+                }
+            }
+        }
     }
 }
 
@@ -124,12 +133,7 @@ impl FileCopy {
             (End::Here(local), End::There { server, path }) => (local, (server, path), true),
             (End::There { server, path }, End::Here(local)) => (local, (server, path), false),
         };
-        if !local.is_absolute() {
-            let text =
-                format!("file_copy: `{}` is neither SERVER:PATH nor absolute", local.display());
-            return Err(Failure::new(Kind::InvalidArgument, text));
-        }
-        not_ours(client.home.path(), &local)?;
+        not_ours(Self::NAME, client.home.path(), &local)?;
         let server = client.find(&server).await?;
         let remote = find(client, &server, &path).await?;
         let transfer = Transfer {
@@ -162,8 +166,13 @@ fn for_models(failure: Failure) -> Failure {
     }
 }
 
-/// That a path here is not where our keys and secrets are: no model gets them, or puts others in their place.
-fn not_ours(home: &Path, local: &Path) -> Result<(), Failure> {
+/// That a path here is absolute, and not where our keys and secrets are: no model gets them, or puts others in
+/// their place.
+pub(super) fn not_ours(tool: &str, home: &Path, local: &Path) -> Result<(), Failure> {
+    if !local.is_absolute() {
+        let text = format!("{tool}: `{}` is neither SERVER:PATH nor absolute", local.display());
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
     let real = |path: &Path| -> Option<PathBuf> {
         // What is not there yet is where its directory is.
         path.ancestors().find_map(|above| {
@@ -175,7 +184,7 @@ fn not_ours(home: &Path, local: &Path) -> Result<(), Failure> {
     // A path with `..` in what is not there yet leads nowhere.
     let odd = local.components().any(|part| part == Component::ParentDir);
     if odd || local.starts_with(&home) || home.starts_with(&local) {
-        let text = "file_copy: Farwire's own keys and secrets are there";
+        let text = format!("{tool}: Farwire's own keys and secrets are there");
         return Err(Failure::new(Kind::NotGranted, text).with_hint("name another path"));
     }
     Ok(())
@@ -232,11 +241,11 @@ mod tests {
         for ours in
             ["config/farwire", "config/farwire/new", "config", "", "link/identity", "x/../config"]
         {
-            let refused = not_ours(&home, &place.path().join(ours)).unwrap_err();
+            let refused = not_ours("file_copy", &home, &place.path().join(ours)).unwrap_err();
             assert_eq!(refused.kind, Kind::NotGranted, "{ours}");
         }
         for other in ["config/other", "config/farwire2", "file", "new/deep/file"] {
-            not_ours(&home, &place.path().join(other)).unwrap();
+            not_ours("file_copy", &home, &place.path().join(other)).unwrap();
         }
     }
 

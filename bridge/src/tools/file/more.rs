@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
+use super::checksum::FileChecksum;
 use super::edit::shown;
+use super::sync::FileSync;
 use super::{described, enter, enter_at, parse_revision};
 use crate::files::across::End;
 use crate::files::landing::{Into, landing};
@@ -28,6 +30,8 @@ pub const ALL: &[Entry] = &[
     Entry::of::<FileMove>(),
     Entry::of::<FileMkdir>(),
     Entry::of::<FileWatch>(),
+    Entry::of::<FileChecksum>(),
+    Entry::of::<FileSync>(),
 ];
 
 /// Changes something that can be brought back.

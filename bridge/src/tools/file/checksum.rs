@@ -1,0 +1,47 @@
+//! `file_checksum`: what files hold, in 32 bytes each.
+
+use data_encoding::HEXLOWER;
+use farwire_protocol::failure::Failure;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::enter;
+use crate::files::sums::sums;
+use crate::text::Word;
+use crate::text::header::{Header, Key};
+use crate::text::table::Table;
+use crate::tools::{Caller, Desk, Effect, Tool, budget};
+
+/// The arguments of `file_checksum`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileChecksum {
+    /// Server name.
+    pub server: String,
+    /// File or directory on the server.
+    pub path: String,
+    /// All files in a directory.
+    pub recursive: Option<bool>,
+}
+
+impl Tool for FileChecksum {
+    const NAME: &'static str = "file_checksum";
+    const TITLE: &'static str = "Checksum of files";
+    const ABOUT: &'static str =
+        "SHA-256 of a file on a server, or of all files in a directory, as the server reads them.";
+    const EFFECT: Effect = Effect::READS;
+
+    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+        let client = desk.client().await?;
+        let mut at = enter(client, &self.server, &self.path).await?;
+        let named = (&at.place, self.path.as_str());
+        let sums = sums(client, &mut at.files, named, self.recursive.unwrap_or(false)).await?;
+        let mut table = Table::new().limit(0, 64).limit(1, 4_096);
+        for sum in &sums {
+            table.row([&HEXLOWER.encode(&sum.hash), &*String::from_utf8_lossy(&sum.path)]);
+        }
+        let (text, shown) = table.within(budget(None));
+        let header = Header::new(Word::File).value(&at.place.shown()).field(Key::Entries, shown);
+        Ok(format!("{}\n{text}", header.end()))
+    }
+}
