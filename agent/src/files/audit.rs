@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use farwire_files::worker::audit::{LONGEST, Line};
 use farwire_protocol::failure::Failure;
@@ -32,8 +33,12 @@ const OLD: &str = "files.audit.old";
 /// A file of so many bytes is put aside, in place of the one before: 64 MiB.
 const FULL: u64 = 64 << 20;
 
-/// So much is read from a pipe at once.
-const PIECE: usize = 16 << 10;
+/// So much is read from a pipe at once: what fits into one.
+const PIECE: usize = 64 << 10;
+
+/// What comes within this time is written at once: one who does much says much, and each line by itself would
+/// wake two threads for every question.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The file. Clones share it.
 #[derive(Clone, Debug)]
@@ -59,7 +64,8 @@ impl Audit {
     pub(super) fn pipe(&self, root: &str) -> io::Result<OwnedFd> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&read, true)?;
-        let read = watch(Arc::new(read), Interest::READABLE)?;
+        let read_end = Arc::new(read);
+        let read = watch(read_end.clone(), Interest::READABLE)?;
         let (audit, mut lines) = (self.clone(), Lines::of(root));
         tokio::spawn(async move {
             let mut piece = vec![0; PIECE];
@@ -68,7 +74,12 @@ impl Audit {
                     Ok(rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut piece[..]))?)
                 });
                 let Ok(length @ 1..) = read.await else { return };
-                let whole = lines.take(piece.get(..length).unwrap_or_default());
+                let mut whole = lines.take(piece.get(..length).unwrap_or_default());
+                tokio::time::sleep(MOMENT).await;
+                // The end is met again at the next turn.
+                if let Ok(length) = rustix::io::read(&read_end, &mut piece[..]) {
+                    whole.extend(lines.take(piece.get(..length).unwrap_or_default()));
+                }
                 if !whole.is_empty() {
                     audit.write(whole).await;
                 }
