@@ -61,8 +61,9 @@ const LADDER: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGKILL];
 /// The same for what has a terminal: shells ignore INT and TERM, and pass on HUP.
 const HANGUP: [i32; 3] = [libc::SIGHUP, libc::SIGTERM, libc::SIGKILL];
 
-/// How long the rest of what was written to a terminal may take to come through, after its end.
-const FLUSH: Duration = Duration::from_millis(500);
+/// How long the rest of what was written to a terminal may take to come through, after its end. The kernel says
+/// when that was all; on a machine with far too much to do it takes its time.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// What the agent tells the task of a job.
 #[derive(Clone, Copy, Debug)]
