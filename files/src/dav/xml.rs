@@ -26,6 +26,9 @@ const SPACE: usize = 4 << 10;
 /// The namespace of WebDAV.
 pub(super) const DAV: &str = "DAV:";
 
+/// The namespace of XML's own names. It has the prefix `xml`, and no other.
+const XML: &str = "http://www.w3.org/XML/1998/namespace";
+
 /// What a body asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Shape {
@@ -92,6 +95,11 @@ pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
                     || namespace.0.len() > NAMESPACES
                     || namespace.0.values().map(String::len).sum::<usize>() > SPACE
                 {
+                    return Err(Refusal::MALFORMED);
+                }
+                let mut bound = namespace.0.iter();
+                // Whoever knows namespaces could not read it when it is repeated.
+                if bound.any(|(prefix, space)| prefix != "xml" && space == XML) {
                     return Err(Refusal::MALFORMED);
                 }
                 let space = name.namespace.unwrap_or_default();
@@ -161,6 +169,9 @@ mod tests {
             "<a/><b/>".to_owned(),
             "<a>".to_owned(),
             "<x:a/>".to_owned(),
+            "<xmlns:a/>".to_owned(),
+            format!("<x:a xmlns:x='{XML}'/>"),
+            format!("<a xmlns='{XML}'/>"),
             "text".to_owned(),
             String::new(),
         ] {

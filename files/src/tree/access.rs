@@ -47,7 +47,8 @@ pub(super) fn succeed(
     let same_group = give_away(file, before)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let old = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty());
-    if let Ok(old) = &old {
+    // A copy has those of what was copied.
+    if let (Ok(old), Rights::Kept | Rights::Asked(_)) = (&old, rights) {
         // A file system without attributes has none to keep.
         let _ = copy_attributes(old, file);
     }

@@ -126,6 +126,10 @@ impl Kept {
     pub(super) fn hold(&mut self, hash: Hash, size: u64) {
         if self.held.insert(hash, size).is_none() {
             self.bytes += size;
+            // A change that somebody turns needs it already, and it was not there to be counted.
+            if self.pins.contains_key(&hash) {
+                self.pinned += size;
+            }
         }
     }
 

@@ -161,3 +161,23 @@ fn no_more_is_kept_than_may_be_at_any_time() {
     drop(keeping);
     assert_eq!(held(), 0, "the old one had to go, and these were not written down");
 }
+
+#[test]
+fn what_a_change_needs_before_it_is_there_is_counted_once() {
+    let place = tempfile::tempdir().unwrap();
+    let undo = open(place.path(), 100);
+    let hash = Blob(Sha256::digest(b"after").to_vec());
+    let after = Was::File { hash, size: 5, mode: 0o644 };
+    undo.begin().record("put", "me", vec![step("f", Was::Absent, after)]).unwrap();
+    let record = undo.recorded(1).unwrap();
+    let mut others = undo.begin();
+    others.keep(&file(b"others")).unwrap().unwrap();
+    let mut keeping = undo.begin();
+    keeping.needs(&record);
+    keeping.keep(&file(b"after")).unwrap().unwrap();
+    assert_eq!(undo.kept().pinned, 11);
+    drop(keeping);
+    assert_eq!(undo.kept().pinned, 6);
+    drop(others);
+    assert_eq!(undo.kept().pinned, 0);
+}

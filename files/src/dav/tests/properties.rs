@@ -267,3 +267,20 @@ fn a_listing_says_where_there_is_more() {
     let more = "<D:href>/dav/d/</D:href><D:status>HTTP/1.1 507 Insufficient Storage</D:status>";
     assert_eq!(got.text().matches(more).count(), 1, "{}", got.text());
 }
+
+#[test]
+fn a_copy_has_what_was_said_of_what_was_copied_and_no_more() {
+    let world = World::new();
+    if !world.keeps() {
+        return;
+    }
+    world.write("a", "x");
+    world.write("b", "y");
+    for (path, prop) in [("/dav/a", "<u:p>of a</u:p>"), ("/dav/b", "<u:p>of b</u:p><u:q>old</u:q>")]
+    {
+        assert_eq!(world.ask("PROPPATCH", path, &[], &set(prop)).status, 207);
+    }
+    assert_eq!(world.copy("COPY", "/dav/a", "/dav/b", &[("Overwrite", "T")]), 204);
+    let found = world.find("/dav/b", "<D:allprop/>");
+    assert!(found.contains("of a") && !found.contains("of b") && !found.contains("old"), "{found}");
+}

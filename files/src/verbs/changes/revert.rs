@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Done, How, Revert, What};
+use farwire_protocol::streams::files::{DEPTH_LIMIT, Done, How, Revert, What};
 use sha2::{Digest as _, Sha256};
 
 use super::{records, shown, unknown};
@@ -17,6 +17,8 @@ use crate::peer::Peer;
 use crate::tree::{Tree, Wanted};
 use crate::undo::{Keeping, Record, Turned, Undo, Was};
 use crate::verbs::{Desk, Stop, list};
+
+const LOST: &str = "look at it, and force it if what was done since may be lost";
 
 /// Undoes a change, or does it again.
 pub(in crate::verbs) fn revert(
@@ -173,11 +175,35 @@ impl<'a> Turning<'a> {
                     Was::Unknown => format!("{path} is so large that it was not looked at"),
                     _ => format!("{path} has been changed since"),
                 };
-                return Err(Failure::new(Kind::ChangedMeanwhile, text)
-                    .with_hint("look at it, and force it if what was done since may be lost"));
+                return Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint(LOST));
             }
         }
-        Ok(())
+        if moved && self.redo && !force { self.is_all_that_is_replaced() } else { Ok(()) }
+    }
+
+    /// Refuses to replace a directory in which something is that was not there when it was replaced first: it
+    /// would go with it, and is kept nowhere.
+    fn is_all_that_is_replaced(&self) -> Result<(), Failure> {
+        let Some(first) = self.places.first() else { return Ok(()) };
+        if first.is.what != Some(What::Directory) {
+            return Ok(());
+        }
+        let changed = |path: &Rel| {
+            let text = format!("{path} has been changed since");
+            Failure::new(Kind::ChangedMeanwhile, text).with_hint(LOST)
+        };
+        let skipped = self.desk.tree.walk(&first.path, DEPTH_LIMIT, &mut |visited| {
+            self.desk.listens.visited()?;
+            let path = first.path.join(visited.at.as_bytes());
+            match self.places.binary_search_by(|place| place.path.cmp(&path)) {
+                Ok(_) => {
+                    let stat = || visited.listing.stat(&visited.listed.name).map(|stat| stat.what);
+                    Ok(visited.listed.what.or_else(stat) == Some(What::Directory))
+                }
+                Err(_) => Err(changed(&path)),
+            }
+        })?;
+        if skipped > 0 { Err(changed(&first.path)) } else { Ok(()) }
     }
 
     /// Does it, or takes back what was done of it.

@@ -253,3 +253,18 @@ fn what_something_large_replaced_comes_back_if_that_is_forced() {
     assert_eq!(place.has("small").as_deref(), Some("small"));
     assert_eq!(place.revert(change, true).unwrap_err().kind, Kind::NothingToUndo);
 }
+
+#[test]
+fn what_is_moved_again_takes_nothing_away_that_came_meanwhile() {
+    let place = Place::new();
+    for path in ["a", "b"] {
+        fs::create_dir_all(place.at(path)).unwrap();
+        fs::write(place.at(path).join("one"), path).unwrap();
+    }
+    let change = place.change(&copy("a", "b", true));
+    place.revert(change, false).unwrap();
+    fs::write(place.at("b/new"), "new").unwrap();
+    let before = place.all();
+    assert!(place.revert(change, true).is_err());
+    assert_eq!(place.all(), before);
+}
