@@ -256,3 +256,32 @@ fn what_is_moved_again_takes_nothing_away_that_came_meanwhile() {
     assert!(place.revert(change, true).is_err());
     assert_eq!(place.all(), before);
 }
+
+/// Does something in a thread in which no directory can be synced.
+fn where_no_directory_is_synced(what: impl FnOnce() + Send) {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+    let fails = SeccompAction::Errno(libc::EIO.unsigned_abs());
+    let calls = [(libc::SYS_fsync, Vec::new())].into();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, fails, arch).unwrap();
+    let filter: BpfProgram = filter.try_into().unwrap();
+    let filtered = || {
+        seccompiler::apply_filter(&filter).unwrap();
+        what();
+    };
+    std::thread::scope(|scope| scope.spawn(filtered).join().unwrap());
+}
+
+#[test]
+fn what_was_replaced_is_kept_even_if_the_disk_does_not_say_that_it_was() {
+    let place = Place::new();
+    fs::write(place.at("f"), "old").unwrap();
+    let mut failed = None;
+    where_no_directory_is_synced(|| {
+        failed = place.write("f", "new").err();
+    });
+    assert_eq!(place.has("f"), Some("new".into()));
+    place.revert(None, false).unwrap();
+    assert_eq!(place.has("f"), Some("old".into()));
+    assert_eq!(failed.unwrap().kind, Kind::OutcomeUnknown);
+}
