@@ -204,7 +204,7 @@ impl<'a> Keeper<'a> {
         for (path, size) in found {
             self.desk.listens.visited()?;
             let was = match size {
-                None => Some(Was::Directory),
+                None => Some(self.directory(&path)),
                 Some(_) => self.was(keeping, &path)?,
             };
             let Some(was) = was else { return Ok(None) };
@@ -229,18 +229,25 @@ impl<'a> Keeper<'a> {
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
                     let below = path.beneath(from).unwrap_or_default();
-                    let will = if size.is_some() { self.file(&path)? } else { Was::Directory };
+                    let will =
+                        if size.is_some() { self.file(&path)? } else { self.directory(&path) };
                     after.insert(to.join(below), will);
                 }
                 return Ok(Some(after));
             }
-            Ok(What::Directory) => Was::Directory,
+            Ok(What::Directory) => Was::Directory { mode: None },
             Ok(What::File) => self.file(from)?,
             Ok(What::Link | What::Other) if moved => Was::Unknown,
             // It will be said when it is tried.
             _ => return Ok(None),
         };
         Ok(Some(BTreeMap::from([(to.clone(), whole)])))
+    }
+
+    /// How a directory is.
+    fn directory(&self, path: &Rel) -> Was {
+        let stat = self.desk.tree.stat_link(path);
+        Was::Directory { mode: stat.ok().map(|stat| stat.mode & 0o777) }
     }
 
     /// How the copy of a file will be.

@@ -285,3 +285,20 @@ fn what_was_replaced_is_kept_even_if_the_disk_does_not_say_that_it_was() {
     assert_eq!(place.has("f"), Some("old".into()));
     assert_eq!(failed.unwrap().kind, Kind::OutcomeUnknown);
 }
+
+#[test]
+fn a_directory_that_comes_back_lets_nobody_in_who_was_kept_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    fs::create_dir_all(place.at("a/b")).unwrap();
+    fs::write(place.at("a/b/f"), "secret").unwrap();
+    for (path, mode) in [("a/b", 0o711), ("a", 0o700)] {
+        fs::set_permissions(place.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let change = place.change(&remove("a"));
+    place.revert(change, false).unwrap();
+    for (path, mode) in [("a/b", 0o711), ("a", 0o700)] {
+        let now = fs::metadata(place.at(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(now & !mode, 0, "{path} {now:o}");
+    }
+}
