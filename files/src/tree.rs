@@ -36,6 +36,7 @@ use farwire_protocol::streams::files::{PATH_LIMIT, What};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::access::plain_mode;
 pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};

@@ -9,7 +9,7 @@ use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
 use sha2::{Digest as _, Sha256};
 
 use crate::path::Rel;
-use crate::tree::Stat;
+use crate::tree::{Stat, plain_mode};
 use crate::undo::{Keeping, LARGEST, Step, Undo, Was};
 use crate::verbs::{Desk, list};
 
@@ -82,7 +82,10 @@ impl<'a> Keeper<'a> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let Some(found) = self.found(path)? else { return Ok(None) };
         let Some(before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
-        let step = |(path, before): (Rel, Was)| self.step(&path, before, Was::Absent);
+        let step = |(path, before): (Rel, Was)| {
+            let before = self.without_list(&path, before);
+            self.step(&path, before, Was::Absent)
+        };
         self.record(keeping, before.into_iter().map(step).collect())
     }
 
@@ -266,6 +269,21 @@ impl<'a> Keeper<'a> {
             Err(failure) if failure.kind == Kind::NoSuchFile => Ok(Some(Was::Absent)),
             // What cannot be read, or is no file, cannot be kept.
             Err(_) => Ok(None),
+        }
+    }
+
+    /// How a file is that comes back without the list of those who may do what with it.
+    fn without_list(&self, path: &Rel, was: Was) -> Was {
+        match (was, self.desk.tree.open(path)) {
+            (Was::File { hash, size, mode }, Ok((file, _))) => {
+                let mode = plain_mode(&file, mode);
+                Was::File { hash, size, mode }
+            }
+            // Nobody knows what it had.
+            (Was::File { hash, size, mode }, Err(_)) => {
+                Was::File { hash, size, mode: mode & 0o700 }
+            }
+            (was, _) => was,
         }
     }
 

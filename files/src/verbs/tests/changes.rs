@@ -302,3 +302,29 @@ fn a_directory_that_comes_back_lets_nobody_in_who_was_kept_out() {
         assert_eq!(now & !mode, 0, "{path} {now:o}");
     }
 }
+
+#[test]
+fn a_file_that_comes_back_without_its_list_lets_nobody_in_who_was_kept_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    fs::write(place.at("f"), "secret").unwrap();
+    // One user may read, and the group may not.
+    let entry = |who: u8, may: u8, id: u32| [&[who, 0, may, 0][..], &id.to_le_bytes()].concat();
+    let nobody = u32::MAX;
+    let entries = [
+        entry(0x01, 6, nobody),
+        entry(0x02, 4, 54_321),
+        entry(0x04, 0, nobody),
+        entry(0x10, 4, nobody),
+        entry(0x20, 0, nobody),
+    ];
+    let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+    let (name, flags) = ("system.posix_acl_access", rustix::fs::XattrFlags::empty());
+    if rustix::fs::setxattr(place.at("f"), name, &list, flags).is_err() {
+        return;
+    }
+    let change = place.change(&remove("f"));
+    place.revert(change, false).unwrap();
+    let mode = fs::metadata(place.at("f")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "{mode:o}");
+}
