@@ -36,6 +36,7 @@ use farwire_protocol::streams::files::{PATH_LIMIT, What};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::access::plain_mode;
 pub use self::copy::Copied;
 pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
@@ -384,14 +385,25 @@ impl Tree {
 
     /// Makes a directory.
     pub fn make_directory(&self, path: &Rel) -> Result<(), Failure> {
+        self.make_directory_with(path, 0o777)
+    }
+
+    /// The same with these rights at most.
+    fn make_directory_with(&self, path: &Rel, mode: u32) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
         let _settled = self.settled(&[&place])?;
-        let mode = Mode::from_raw_mode(0o777);
+        // Something may have to be put into it.
+        let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
         rustix::fs::mkdirat(&place.dir, &place.name[..], mode).map_err(|error| fault(path, error))
     }
 
     /// Makes a directory and those above it, where they are missing.
     pub fn make_directories(&self, path: &Rel) -> Result<(), Failure> {
+        self.make_directories_with(path, 0o777)
+    }
+
+    /// The same; the last one has these rights at most.
+    pub(crate) fn make_directories_with(&self, path: &Rel, mode: u32) -> Result<(), Failure> {
         if path.is_root() {
             return Ok(());
         }
@@ -404,7 +416,7 @@ impl Tree {
         if let Some((above, _)) = path.split() {
             self.make_directories(&above)?;
         }
-        match self.make_directory(path) {
+        match self.make_directory_with(path, mode) {
             // Somebody else was faster.
             Err(failure) if failure.kind == Kind::FileExists => Ok(()),
             other => other,

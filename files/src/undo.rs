@@ -62,7 +62,11 @@ pub(crate) enum Was {
     },
     /// A directory.
     #[n(2)]
-    Directory,
+    Directory {
+        /// Its rights, if they are known.
+        #[n(0)]
+        mode: Option<u32>,
+    },
     /// Something that was not looked at: it is too large, or no file, or came with a directory that was moved.
     #[n(3)]
     Unknown,
@@ -135,7 +139,7 @@ impl Record {
     pub(crate) fn kept(&self) -> u64 {
         let before = self.steps.iter().map(|step| match step.before {
             Was::File { size, .. } => size,
-            Was::Absent | Was::Directory | Was::Unknown => 0,
+            Was::Absent | Was::Directory { .. } | Was::Unknown => 0,
         });
         before.sum()
     }

@@ -94,7 +94,7 @@ fn give_away(file: &File, before: &Stat) -> Result<bool, Errno> {
 }
 
 /// The rights of a copy that does not get the list of what is copied.
-pub(super) fn plain_mode(file: impl AsFd, mode: u32) -> u32 {
+pub(crate) fn plain_mode(file: impl AsFd, mode: u32) -> u32 {
     match list(file) {
         Ok(None) => mode & 0o777,
         Ok(Some(list)) => without(mode & 0o777, &list),

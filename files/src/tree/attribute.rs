@@ -34,6 +34,10 @@ impl Tree {
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
         self.may_change(path)?;
+        // Who replaces a file takes what was said of it along: what is said meanwhile would be lost.
+        let is_file = self.found(path)?.1.what == What::File;
+        let place = is_file.then(|| self.place_to_write(path)).transpose()?;
+        let _lane = place.as_ref().map(|place| self.lane(place));
         let (file, real, stat) = self.open_any(path)?;
         if self.rules.kept.fit(&real) {
             let text = format!("{path} is kept from changes, as other programs trust it");

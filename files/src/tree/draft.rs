@@ -236,10 +236,15 @@ impl Draft<'_> {
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
         drop((settled, lane));
+        // It is there, and what it replaced is not: that must not pass for nothing having been done.
+        let unsure = |error| {
+            let text = format!("{}, after it was put in its place", failed(error).message);
+            Failure::new(Kind::OutcomeUnknown, text)
+        };
         if self.wanted.durable {
-            self.place.sync().map_err(failed)?;
+            self.place.sync().map_err(unsure)?;
         }
-        let stat = rustix::fs::fstat(&self.file).map_err(failed)?;
+        let stat = rustix::fs::fstat(&self.file).map_err(unsure)?;
         Ok(Stat::new(&stat))
     }
 

@@ -179,7 +179,7 @@ impl Was {
     fn hash(&self) -> Option<Hash> {
         match self {
             Self::File { hash, .. } => hash_of(hash),
-            Self::Absent | Self::Directory | Self::Unknown => None,
+            Self::Absent | Self::Directory { .. } | Self::Unknown => None,
         }
     }
 }

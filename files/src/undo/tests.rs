@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
+use farwire_protocol::cbor;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -29,7 +30,7 @@ fn change(undo: &Undo, content: &[u8]) -> u64 {
 
 /// A change of so many bytes in the journal.
 fn long(undo: &Undo, bytes: usize) -> u64 {
-    let step = step(&"x".repeat(bytes), Was::Directory, Was::Absent);
+    let step = step(&"x".repeat(bytes), Was::Directory { mode: None }, Was::Absent);
     undo.begin().record("remove", "me", vec![step]).unwrap()
 }
 
@@ -96,7 +97,7 @@ fn a_change_that_is_undone_and_done_again_for_ever_takes_no_room() {
     let undo = open(place.path(), QUOTA);
     let record = undo.recorded(1).unwrap();
     assert_eq!((record.undone, &record.steps[0].after), (true, &was));
-    assert_eq!(record.steps[0].before, Was::Directory);
+    assert_eq!(record.steps[0].before, Was::Directory { mode: None });
 }
 
 #[test]
@@ -180,4 +181,15 @@ fn what_a_change_needs_before_it_is_there_is_counted_once() {
     assert_eq!(undo.kept().pinned, 6);
     drop(others);
     assert_eq!(undo.kept().pinned, 0);
+}
+
+#[test]
+fn a_directory_whose_rights_were_not_written_down_is_still_read() {
+    // As what has nothing in it is written.
+    assert_eq!(cbor::encode(&Was::Absent), [0x82, 0, 0x80]);
+    assert_eq!(cbor::encode(&Was::Directory { mode: None }), [0x82, 2, 0x80]);
+    for mode in [None, Some(0o700)] {
+        let was = Was::Directory { mode };
+        assert_eq!(cbor::decode::<Was>(&cbor::encode(&was), 100).unwrap(), was);
+    }
 }

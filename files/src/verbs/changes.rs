@@ -113,7 +113,7 @@ fn preview(desk: &Desk<'_>, undo: &Undo, record: &Record, peer: &mut dyn Peer) -
         let now = desk.tree.open(&path).map(|(file, _)| text(file)).unwrap_or_default();
         let then = match to {
             Was::File { hash, .. } => undo.content(hash).map(text).unwrap_or_default(),
-            Was::Absent | Was::Directory | Was::Unknown => Vec::new(),
+            Was::Absent | Was::Directory { .. } | Was::Unknown => Vec::new(),
         };
         let shown = String::from_utf8_lossy(path.as_bytes()).escape_debug().to_string();
         let diff = edit::diff(&now, &then);

@@ -124,3 +124,30 @@ fn what_is_written_into_what_is_replaced_is_not_lost_in_silence() {
     rustix::fs::renameat(CWD, place.at("to"), CWD, place.at(".farwire-tmp-1")).unwrap();
     assert_eq!(kind(draft.commit()), Kind::NoSuchFile);
 }
+
+#[test]
+fn what_is_said_of_a_file_that_is_being_replaced_goes_with_its_name() {
+    const NAME: &str = "user.farwire.test";
+    let place = Place::new();
+    let tree = place.writable();
+    put(&tree, "file", b"old", Wanted::default()).unwrap();
+    if tree.set_attribute(&rel("file"), NAME, Some(b"before")).is_err() {
+        return;
+    }
+    let mut draft = tree.draft(&rel("file"), Wanted::default()).unwrap();
+    draft.write(b"new").unwrap();
+    std::thread::scope(|scope| {
+        let mut late = None;
+        let keep = |_: Option<&Stat>, _| {
+            let tree = &tree;
+            let say = move || tree.set_attribute(&rel("file"), NAME, Some(b"after"));
+            let late = late.insert(scope.spawn(say));
+            // Who does not wait has time enough to be done.
+            (0..10_000).take_while(|_| !late.is_finished()).for_each(|_| std::thread::yield_now());
+            Ok(())
+        };
+        draft.commit_with(keep).unwrap();
+        late.unwrap().join().unwrap().unwrap();
+    });
+    assert_eq!(tree.attribute(&rel("file"), NAME).unwrap().unwrap(), b"after");
+}

@@ -9,7 +9,7 @@ use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
 use sha2::{Digest as _, Sha256};
 
 use crate::path::Rel;
-use crate::tree::Stat;
+use crate::tree::{Stat, plain_mode};
 use crate::undo::{Keeping, LARGEST, Step, Undo, Was};
 use crate::verbs::{Desk, list};
 
@@ -82,7 +82,10 @@ impl<'a> Keeper<'a> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let Some(found) = self.found(path)? else { return Ok(None) };
         let Some(before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
-        let step = |(path, before): (Rel, Was)| self.step(&path, before, Was::Absent);
+        let step = |(path, before): (Rel, Was)| {
+            let before = self.without_list(&path, before);
+            self.step(&path, before, Was::Absent)
+        };
         self.record(keeping, before.into_iter().map(step).collect())
     }
 
@@ -204,7 +207,7 @@ impl<'a> Keeper<'a> {
         for (path, size) in found {
             self.desk.listens.visited()?;
             let was = match size {
-                None => Some(Was::Directory),
+                None => Some(self.directory(&path)),
                 Some(_) => self.was(keeping, &path)?,
             };
             let Some(was) = was else { return Ok(None) };
@@ -229,18 +232,25 @@ impl<'a> Keeper<'a> {
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
                     let below = path.beneath(from).unwrap_or_default();
-                    let will = if size.is_some() { self.file(&path)? } else { Was::Directory };
+                    let will =
+                        if size.is_some() { self.file(&path)? } else { self.directory(&path) };
                     after.insert(to.join(below), will);
                 }
                 return Ok(Some(after));
             }
-            Ok(What::Directory) => Was::Directory,
+            Ok(What::Directory) => Was::Directory { mode: None },
             Ok(What::File) => self.file(from)?,
             Ok(What::Link | What::Other) if moved => Was::Unknown,
             // It will be said when it is tried.
             _ => return Ok(None),
         };
         Ok(Some(BTreeMap::from([(to.clone(), whole)])))
+    }
+
+    /// How a directory is.
+    fn directory(&self, path: &Rel) -> Was {
+        let stat = self.desk.tree.stat_link(path);
+        Was::Directory { mode: stat.ok().map(|stat| stat.mode & 0o777) }
     }
 
     /// How the copy of a file will be.
@@ -259,6 +269,21 @@ impl<'a> Keeper<'a> {
             Err(failure) if failure.kind == Kind::NoSuchFile => Ok(Some(Was::Absent)),
             // What cannot be read, or is no file, cannot be kept.
             Err(_) => Ok(None),
+        }
+    }
+
+    /// How a file is that comes back without the list of those who may do what with it.
+    fn without_list(&self, path: &Rel, was: Was) -> Was {
+        match (was, self.desk.tree.open(path)) {
+            (Was::File { hash, size, mode }, Ok((file, _))) => {
+                let mode = plain_mode(&file, mode);
+                Was::File { hash, size, mode }
+            }
+            // Nobody knows what it had.
+            (Was::File { hash, size, mode }, Err(_)) => {
+                Was::File { hash, size, mode: mode & 0o700 }
+            }
+            (was, _) => was,
         }
     }
 

@@ -267,14 +267,14 @@ impl<'a> Turning<'a> {
     fn come(&mut self, place: &Place<'_>, keeping: &mut Keeping<'_>) -> Result<(), Failure> {
         let path = &place.path;
         let was = match (place.target, place.is.what) {
-            (Was::Absent, _) | (Was::Directory, Some(What::Directory)) => return Ok(()),
+            (Was::Absent, _) | (Was::Directory { .. }, Some(What::Directory)) => return Ok(()),
             (Was::File { .. }, Some(_)) if place.is.right => return Ok(()),
             (Was::File { .. }, Some(_)) => self.keep(place, keeping)?,
             (Was::Unknown, _) => {
                 let text = "what was there before is no longer kept";
                 return Err(Failure::new(Kind::NothingToUndo, text));
             }
-            (_, None) | (Was::Directory, Some(_)) => Was::Absent,
+            (_, None) | (Was::Directory { .. }, Some(_)) => Was::Absent,
         };
         let how = if place.is.what.is_some() { How::Replace } else { How::Create };
         be(self.desk.tree, self.undo, path, (place.target, how, place.is.revision))?;
@@ -286,8 +286,9 @@ impl<'a> Turning<'a> {
     fn keep(&mut self, place: &Place<'_>, keeping: &mut Keeping<'_>) -> Result<Was, Failure> {
         let path = &place.path;
         let Ok((file, stat)) = self.desk.tree.open(path) else {
-            let directory = self.desk.tree.stat_link(path)?.what == What::Directory;
-            return Ok(if directory { Was::Directory } else { Was::Unknown });
+            let stat = self.desk.tree.stat_link(path)?;
+            let directory = Was::Directory { mode: Some(stat.mode & 0o777) };
+            return Ok(if stat.what == What::Directory { directory } else { Was::Unknown });
         };
         let kept = keeping.keep(&file)?;
         let Some((hash, size)) = kept else { return Ok(Was::Unknown) };
@@ -317,7 +318,7 @@ impl Is {
     fn fits(self, was: &Was) -> bool {
         match was {
             Was::File { .. } => self.right,
-            Was::Absent | Was::Directory => self.what == what(was),
+            Was::Absent | Was::Directory { .. } => self.what == what(was),
             Was::Unknown => false,
         }
     }
@@ -326,7 +327,7 @@ impl Is {
 fn what(was: &Was) -> Option<What> {
     match was {
         Was::File { .. } => Some(What::File),
-        Was::Directory => Some(What::Directory),
+        Was::Directory { .. } => Some(What::Directory),
         Was::Absent | Was::Unknown => None,
     }
 }
@@ -373,8 +374,10 @@ fn be(
     path: &Rel,
     (was, how, revision): (&Was, How, Option<u64>),
 ) -> Result<(), Failure> {
-    let Was::File { hash, mode, .. } = was else {
-        return if *was == Was::Directory { tree.make_directories(path) } else { Ok(()) };
+    let (hash, mode) = match was {
+        Was::File { hash, mode, .. } => (hash, mode),
+        Was::Directory { mode } => return tree.make_directories_with(path, mode.unwrap_or(0o777)),
+        Was::Absent | Was::Unknown => return Ok(()),
     };
     let mut content = undo.content(hash)?;
     if let Some((above, _)) = path.split() {

@@ -268,3 +268,75 @@ fn what_is_moved_again_takes_nothing_away_that_came_meanwhile() {
     assert!(place.revert(change, true).is_err());
     assert_eq!(place.all(), before);
 }
+
+/// Does something in a thread in which no directory can be synced.
+fn where_no_directory_is_synced(what: impl FnOnce() + Send) {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+    let fails = SeccompAction::Errno(libc::EIO.unsigned_abs());
+    let calls = [(libc::SYS_fsync, Vec::new())].into();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, fails, arch).unwrap();
+    let filter: BpfProgram = filter.try_into().unwrap();
+    let filtered = || {
+        seccompiler::apply_filter(&filter).unwrap();
+        what();
+    };
+    std::thread::scope(|scope| scope.spawn(filtered).join().unwrap());
+}
+
+#[test]
+fn what_was_replaced_is_kept_even_if_the_disk_does_not_say_that_it_was() {
+    let place = Place::new();
+    fs::write(place.at("f"), "old").unwrap();
+    let mut failed = None;
+    where_no_directory_is_synced(|| {
+        failed = place.write("f", "new").err();
+    });
+    assert_eq!(place.has("f"), Some("new".into()));
+    place.revert(None, false).unwrap();
+    assert_eq!(place.has("f"), Some("old".into()));
+    assert_eq!(failed.unwrap().kind, Kind::OutcomeUnknown);
+}
+
+#[test]
+fn a_directory_that_comes_back_lets_nobody_in_who_was_kept_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    fs::create_dir_all(place.at("a/b")).unwrap();
+    fs::write(place.at("a/b/f"), "secret").unwrap();
+    for (path, mode) in [("a/b", 0o711), ("a", 0o700)] {
+        fs::set_permissions(place.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let change = place.change(&remove("a"));
+    place.revert(change, false).unwrap();
+    for (path, mode) in [("a/b", 0o711), ("a", 0o700)] {
+        let now = fs::metadata(place.at(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(now & !mode, 0, "{path} {now:o}");
+    }
+}
+
+#[test]
+fn a_file_that_comes_back_without_its_list_lets_nobody_in_who_was_kept_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    fs::write(place.at("f"), "secret").unwrap();
+    // One user may read, and the group may not.
+    let entry = |who: u8, may: u8, id: u32| [&[who, 0, may, 0][..], &id.to_le_bytes()].concat();
+    let nobody = u32::MAX;
+    let entries = [
+        entry(0x01, 6, nobody),
+        entry(0x02, 4, 54_321),
+        entry(0x04, 0, nobody),
+        entry(0x10, 4, nobody),
+        entry(0x20, 0, nobody),
+    ];
+    let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+    let (name, flags) = ("system.posix_acl_access", rustix::fs::XattrFlags::empty());
+    if rustix::fs::setxattr(place.at("f"), name, &list, flags).is_err() {
+        return;
+    }
+    let change = place.change(&remove("f"));
+    place.revert(change, false).unwrap();
+    let mode = fs::metadata(place.at("f")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "{mode:o}");
+}
