@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::How;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -42,10 +42,15 @@ impl Tree {
             let text = format!("{}, and {written} bytes were added before", full.message);
             return Err(Failure::new(full.kind, text).with_hint("others have added to it since"));
         }
+        // It stands there: whoever took that for nothing would add it a second time.
+        let unsure = |error| {
+            let text = format!("{}, after it was added", failed(error).message);
+            Failure::new(Kind::OutcomeUnknown, text)
+        };
         if wanted.durable {
-            rustix::fs::fdatasync(&file).map_err(failed)?;
+            rustix::fs::fdatasync(&file).map_err(unsure)?;
         }
-        Ok(Stat::new(&rustix::fs::fstat(&file).map_err(failed)?))
+        Ok(Stat::new(&rustix::fs::fstat(&file).map_err(unsure)?))
     }
 }
 
