@@ -471,7 +471,9 @@ fn read(pipe: &mut Option<pipe::Receiver>, stream: u8, most: usize, writer: &mut
     match writer.append(stream, most, |slot| open.try_read(slot)) {
         Ok(0) => *pipe = None,
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        // Neither is its end.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
         Err(_) => *pipe = None,
     }
 }
