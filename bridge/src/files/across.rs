@@ -120,19 +120,14 @@ impl Across<'_> {
 
     /// How a file is written.
     fn write(&self, path: &[u8], entry: &Entry) -> Write {
+        let how = if self.overwrite { How::Put } else { How::Create };
         Write {
-            path: Blob(path.to_vec()),
-            how: if self.overwrite { How::Put } else { How::Create },
-            revision: None,
             mode: Some(entry.mode & 0o777),
             parents: Some(true),
             modified: Some(entry.modified),
-            hash: None,
-            transfer: None,
-            offset: None,
             // Of one file: many would push out what is kept of all others.
             undo: (self.overwrite && !self.recursive).then_some(true),
-            lazy: None,
+            ..Write::new(Blob(path.to_vec()), how)
         }
     }
 }

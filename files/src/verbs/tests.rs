@@ -128,19 +128,7 @@ fn blob(text: &str) -> Blob {
 }
 
 fn write(path: &str) -> Write {
-    Write {
-        path: blob(path),
-        how: How::Put,
-        revision: None,
-        mode: None,
-        parents: None,
-        modified: None,
-        hash: None,
-        transfer: None,
-        offset: None,
-        undo: Some(true),
-        lazy: None,
-    }
+    Write { undo: Some(true), ..Write::new(blob(path), How::Put) }
 }
 
 fn names(entries: &[Entry]) -> Vec<String> {

@@ -320,19 +320,7 @@ mod tests {
             // Its content never comes.
             ask(
                 stream,
-                Ask::Write(Write {
-                    path: Blob(format!("file-{number}").into_bytes()),
-                    how: How::Create,
-                    revision: None,
-                    mode: None,
-                    parents: None,
-                    modified: None,
-                    hash: None,
-                    transfer: None,
-                    offset: None,
-                    undo: None,
-                    lazy: None,
-                }),
+                Ask::Write(Write::new(Blob(format!("file-{number}").into_bytes()), How::Create)),
             );
         }
         let (other, _) = crowd.stream("other");

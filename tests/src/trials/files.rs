@@ -60,19 +60,7 @@ fn serve() -> Order {
 }
 
 fn write() -> ToAgent {
-    ToAgent::Ask(Box::new(Ask::Write(Write {
-        path: Blob(b"file".to_vec()),
-        how: How::Put,
-        revision: None,
-        mode: None,
-        parents: None,
-        modified: None,
-        hash: None,
-        transfer: None,
-        offset: None,
-        undo: None,
-        lazy: None,
-    })))
+    ToAgent::Ask(Box::new(Ask::Write(Write::new(Blob(b"file".to_vec()), How::Put))))
 }
 
 /// Kills a worker at a random moment of each of so many writes: the file is the old one or the new one.

@@ -90,17 +90,9 @@ pub(super) async fn edit(
         Err(failure) => return Err(kept(failure, &desk)),
     };
     let write = Write {
-        path: Blob(at.place.path.clone()),
-        how: How::Replace,
         revision: Some(revision),
-        mode: None,
-        parents: None,
-        modified: None,
-        hash: None,
-        transfer: None,
-        offset: None,
         undo: Some(true),
-        lazy: None,
+        ..Write::new(Blob(at.place.path.clone()), How::Replace)
     };
     let answer = at.files.answer(client, Ask::Write(write), Some(&after)).await;
     let done = answer.map_err(|failure| kept(failure, &desk))?.done;

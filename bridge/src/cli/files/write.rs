@@ -75,19 +75,7 @@ impl Write {
             (false, true) => How::Put,
             (false, false) => How::Create,
         };
-        Content {
-            path: Blob(path),
-            how,
-            revision: self.rev,
-            mode: None,
-            parents: None,
-            modified: None,
-            hash: None,
-            transfer: None,
-            offset: None,
-            undo: Some(true),
-            lazy: None,
-        }
+        Content { revision: self.rev, undo: Some(true), ..Content::new(Blob(path), how) }
     }
 }
 

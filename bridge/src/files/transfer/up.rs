@@ -113,19 +113,15 @@ impl Transfer<'_> {
         let modified = is
             .as_ref()
             .map(|is| is.mtime().saturating_mul(1_000_000_000).saturating_add(is.mtime_nsec()));
+        let how = if self.overwrite { How::Put } else { How::Create };
         Write {
-            path: Blob(self.remote.join(&one.below)),
-            how: if self.overwrite { How::Put } else { How::Create },
-            revision: None,
             mode: is.map(|is| is.mode() & 0o777),
             parents: Some(true),
             modified,
-            hash: None,
-            transfer: None,
-            offset: None,
             // Of one file: many would push out what is kept of all others.
             undo: (self.overwrite && !self.recursive).then_some(true),
             lazy: Some(true),
+            ..Write::new(Blob(self.remote.join(&one.below)), how)
         }
     }
 }

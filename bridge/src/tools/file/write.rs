@@ -69,17 +69,11 @@ impl Tool for FileWrite {
         };
         let mut at = enter(client, &self.server, &self.path).await?;
         let write = Write {
-            path: Blob(at.place.path.clone()),
-            how,
             revision: revision.filter(|_| !force),
             mode: self.perm.as_deref().map(rights).transpose()?,
             parents: Some(true),
-            modified: None,
-            hash: None,
-            transfer: None,
-            offset: None,
             undo: Some(true),
-            lazy: None,
+            ..Write::new(Blob(at.place.path.clone()), how)
         };
         let answer =
             at.files.answer(client, Ask::Write(write), Some(self.content.as_bytes())).await;

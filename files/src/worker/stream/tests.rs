@@ -69,19 +69,7 @@ fn patch() -> Ask {
 }
 
 fn write(path: &str) -> Ask {
-    Ask::Write(Write {
-        path: Blob(path.into()),
-        how: How::Create,
-        revision: None,
-        mode: None,
-        parents: None,
-        modified: None,
-        hash: None,
-        transfer: None,
-        offset: None,
-        undo: None,
-        lazy: None,
-    })
+    Ask::Write(Write::new(Blob(path.into()), How::Create))
 }
 
 #[test]

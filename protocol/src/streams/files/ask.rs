@@ -204,6 +204,25 @@ pub struct Write {
     pub lazy: Option<bool>,
 }
 
+impl Write {
+    /// This file, with nothing said but what may be there before.
+    pub fn new(path: Blob, how: How) -> Self {
+        Self {
+            path,
+            how,
+            revision: None,
+            mode: None,
+            parents: None,
+            modified: None,
+            hash: None,
+            transfer: None,
+            offset: None,
+            undo: None,
+            lazy: None,
+        }
+    }
+}
+
 /// What may be there before.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
