@@ -24,8 +24,8 @@ use crate::client::{Client, Server, backoff};
 
 pub use self::down::{download, fetch_all};
 pub use self::local::Found;
-pub(crate) use self::local::beneath;
-pub(super) use self::local::{failed, file_hash, walk};
+pub(crate) use self::local::{beneath, failed, there_already};
+pub(super) use self::local::{file_hash, walk};
 pub use self::up::{send_all, upload};
 
 /// How often in a row a transfer that makes no progress is taken up again.

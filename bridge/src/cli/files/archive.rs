@@ -1,7 +1,7 @@
 //! `archive`: a directory of a server as one tar archive, as the server writes it.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,10 +12,12 @@ use farwire_protocol::streams::files::{Archive as Question, Ask, Done, ToBridge}
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+use super::look::put;
 use super::{At, Remote};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::Said;
+use crate::files::transfer::{failed, there_already};
 use crate::text::human;
 
 /// Write a directory of a server as a tar archive, with all that is in it
@@ -46,7 +48,7 @@ impl Archive {
         let done = match &self.output {
             Some(path) => {
                 let mut target = Target::begin(path, self.force)?;
-                let done = self.fetch(client, &mut target.file, path).await?;
+                let done = self.fetch(client, &mut |bytes| target.write(bytes)).await?;
                 target.finish()?;
                 done
             }
@@ -57,9 +59,7 @@ impl Archive {
                 )
                 .with_hint("-o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
             }
-            None => {
-                self.fetch(client, &mut io::stdout().lock(), Path::new("standard output")).await?
-            }
+            None => self.fetch(client, &mut put).await?,
         };
         if let Some(skipped) = done.skipped {
             note!(
@@ -84,8 +84,7 @@ impl Archive {
     async fn fetch(
         &self,
         client: &Client,
-        out: &mut dyn Write,
-        path: &Path,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Done, Failure> {
         let At { place, mut files } = self.dir.enter(client).await?;
         let question = Question { path: Blob(place.path), tidy: self.tidy.then_some(true) };
@@ -96,17 +95,16 @@ impl Archive {
             match files.down.next().await? {
                 Said::Content(bytes) => {
                     came += bytes.len() as u64;
-                    out.write_all(&bytes).map_err(|error| failed(path, &error))?;
+                    take(&bytes)?;
                 }
                 Said::Message(ToBridge::Done(done)) => {
                     if let Some(failure) = done.failure {
                         return Err(failure);
                     }
                     if done.bytes != Some(came) {
-                        let text = format!("{}: not all of the archive came", path.display());
+                        let text = "not all of the archive came";
                         return Err(Failure::new(Kind::StreamTruncated, text));
                     }
-                    out.flush().map_err(|error| failed(path, &error))?;
                     return Ok(*done);
                 }
                 Said::Message(_) => {}
@@ -126,7 +124,7 @@ impl<'a> Target<'a> {
     fn begin(path: &'a Path, force: bool) -> Result<Self, Failure> {
         // It is looked at again at the end: this one spares whoever forgot `--force` the wait.
         if !force && path.symlink_metadata().is_ok() {
-            return Err(there(path));
+            return Err(there_already(path));
         }
         let above = match path.parent() {
             Some(above) if !above.as_os_str().is_empty() => above,
@@ -140,28 +138,18 @@ impl<'a> Target<'a> {
         Ok(Self { path, force, file })
     }
 
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(bytes).map_err(|error| failed(self.path, &error))
+    }
+
     fn finish(self) -> Result<(), Failure> {
         let named = match self.force {
             true => self.file.persist(self.path),
             false => self.file.persist_noclobber(self.path),
         };
         named.map(drop).map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => there(self.path),
+            io::ErrorKind::AlreadyExists => there_already(self.path),
             _ => failed(self.path, &error.error),
         })
     }
-}
-
-fn there(path: &Path) -> Failure {
-    Failure::new(Kind::FileExists, format!("{} is there already", path.display()))
-}
-
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::DiskFull,
-        io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
-        io::ErrorKind::NotFound => Kind::NoSuchFile,
-        _ => Kind::Io,
-    };
-    Failure::new(kind, format!("{}: {error}", path.display()))
 }

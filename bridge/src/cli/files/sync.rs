@@ -14,7 +14,7 @@ use crate::files::sync::{Direction, carry_out, plan};
 use crate::files::transfer::{Meter, Transfer};
 use crate::text::human;
 use crate::text::neutral::neutral_within;
-use crate::tools::file::copy::End;
+use crate::tools::file::copy::apart;
 
 /// Make a directory like another one, here or on a server; only what differs is sent
 ///
@@ -44,18 +44,11 @@ pub(crate) struct Sync {
 
 impl Sync {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let (local, remote, direction) = match (End::parse(&self.from), End::parse(&self.to)) {
-            (End::Here(local), End::There { server, path }) => {
-                (local, Remote { server, path }, Direction::Up)
-            }
-            (End::There { server, path }, End::Here(local)) => {
-                (local, Remote { server, path }, Direction::Down)
-            }
-            _ => {
-                let text = "one of both must be SERVER:PATH, and the other a directory here";
-                return Err(Failure::new(Kind::InvalidArgument, text));
-            }
-        };
+        let (local, (server, path), direction) = apart(&self.from, &self.to).ok_or_else(|| {
+            let text = "one of both must be SERVER:PATH, and the other a directory here";
+            Failure::new(Kind::InvalidArgument, text)
+        })?;
+        let remote = Remote { server, path };
         let local: PathBuf = std::path::absolute(&local)
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", local.display())))?;
         let (server, remote) = remote.place(client).await?;

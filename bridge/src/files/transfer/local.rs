@@ -22,8 +22,13 @@ use crate::text::neutral::neutral;
 pub(super) const PART: &str = "farwire-part";
 
 /// Something went wrong with a file here.
-pub(in crate::files) fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Kind::Io, format!("{}: {error}", neutral(&path.display().to_string())))
+pub(crate) fn failed(path: &Path, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::DiskFull,
+        io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        _ => Kind::Io,
+    };
+    Failure::new(kind, format!("{}: {error}", neutral(&path.display().to_string())))
 }
 
 /// The path of a name from a server in a directory here.
@@ -140,7 +145,7 @@ impl Incoming {
     }
 }
 
-fn there_already(target: &Path) -> Failure {
+pub(crate) fn there_already(target: &Path) -> Failure {
     let text = format!("{} is there already", neutral(&target.display().to_string()));
     Failure::new(Kind::FileExists, text)
 }

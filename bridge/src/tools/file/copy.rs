@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::files::across::{self, Across};
 use crate::files::landing::{Into, landing};
 use crate::files::place::find;
+use crate::files::sync::Direction;
 use crate::files::transfer::{Meter, Transfer, download, upload};
 use crate::text::header::{Header, Key};
 use crate::text::{Word, human};
@@ -60,6 +61,20 @@ impl End {
             }
             _ => Self::Here(PathBuf::from(text)),
         }
+    }
+}
+
+/// What is here and what is on a server, and that the second is to become like the first or the other way round.
+/// `None` if both are on the same side.
+pub(crate) fn apart(from: &str, to: &str) -> Option<(PathBuf, (String, String), Direction)> {
+    match (End::parse(from), End::parse(to)) {
+        (End::Here(local), End::There { server, path }) => {
+            Some((local, (server, path), Direction::Up))
+        }
+        (End::There { server, path }, End::Here(local)) => {
+            Some((local, (server, path), Direction::Down))
+        }
+        _ => None,
     }
 }
 

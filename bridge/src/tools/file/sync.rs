@@ -6,7 +6,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::copy::{End, not_ours, watched};
+use super::copy::{apart, not_ours, watched};
 use crate::files::place::find;
 use crate::files::sync::{Direction, carry_out, plan};
 use crate::files::transfer::{Meter, Transfer};
@@ -42,20 +42,10 @@ impl Tool for FileSync {
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let begun = Instant::now();
-        let (local, (server, path), direction) =
-            match (End::parse(&self.from), End::parse(&self.to)) {
-                (End::Here(local), End::There { server, path }) => {
-                    (local, (server, path), Direction::Up)
-                }
-                (End::There { server, path }, End::Here(local)) => {
-                    (local, (server, path), Direction::Down)
-                }
-                _ => {
-                    let text = "file_sync: one end must be SERVER:PATH, and the other here";
-                    return Err(Failure::new(Kind::InvalidArgument, text)
-                        .with_hint("file_copy copies between servers"));
-                }
-            };
+        let (local, (server, path), direction) = apart(&self.from, &self.to).ok_or_else(|| {
+            let text = "file_sync: one end must be SERVER:PATH, and the other here";
+            Failure::new(Kind::InvalidArgument, text).with_hint("file_copy copies between servers")
+        })?;
         let (dry, delete) = (self.dry_run.unwrap_or(false), self.delete.unwrap_or(false));
         if delete && direction == Direction::Down {
             return Err(Failure::new(
