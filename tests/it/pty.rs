@@ -43,8 +43,7 @@ fn field(text: &str, name: &str) -> String {
 #[tokio::test]
 async fn a_program_is_spawned_read_typed_into_and_waited_for() {
     let (_world, mut model) = world().await;
-    // It stays a moment after its last words: they can be missing where it does not (docs/benchmarks.md).
-    let command = "stty size; echo $TERM $X; read A; echo got-$A; sleep 0.2; exit 3";
+    let command = "stty size; echo $TERM $X; read A; echo got-$A; exit 3";
     let spawned = json!({"server": "web-1", "command": format!("sh -c '{command}'"), "cols": 90, "rows": 20,
         "env": {"X": "5"}, "name": "job", "tag": "t1"});
     let id = spawn(&mut model, spawned).await;

@@ -61,9 +61,8 @@ const LADDER: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGKILL];
 /// The same for what has a terminal: shells ignore INT and TERM, and pass on HUP.
 const HANGUP: [i32; 3] = [libc::SIGHUP, libc::SIGTERM, libc::SIGKILL];
 
-/// How long the rest of what was written to a terminal may take to come through, after its end. The kernel says
-/// when that was all; on a machine with far too much to do it takes its time.
-const FLUSH: Duration = Duration::from_secs(3);
+/// How long the rest of what was written to a terminal may take to come through, after its end.
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// What the agent tells the task of a job.
 #[derive(Clone, Copy, Debug)]
@@ -468,13 +467,23 @@ async fn ready(pipe: Option<&pipe::Receiver>) {
 /// Reads once, if there is anything. Forgets the pipe at its end.
 fn read(pipe: &mut Option<pipe::Receiver>, stream: u8, most: usize, writer: &mut SpoolWriter) {
     let Some(open) = pipe else { return };
-    match writer.append(stream, most, |slot| open.try_read(slot)) {
+    match past_hangup(|| writer.append(stream, most, |slot| open.try_read(slot))) {
         Ok(0) => *pipe = None,
         Ok(_) => {}
-        // Neither is its end.
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(_) => *pipe = None,
+    }
+}
+
+/// Reads, and once more where a terminal says that nobody has it open any more.
+///
+/// Linux looks for output first, and then whether the other side is closed (`n_tty_read`). What was written, and
+/// closed, between the two is lost to whoever takes that for the end; the second time all of it is there to be
+/// found.
+fn past_hangup(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    match read() {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => read(),
+        other => other,
     }
 }
 
@@ -489,5 +498,23 @@ fn drain(pipe: Option<&pipe::Receiver>, stream: u8, writer: &mut SpoolWriter) {
             // Its end, or nothing after all, is seen by whoever reads on.
             Ok(0) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last line of a program that ended at once after it was missing on a busy machine.
+    #[test]
+    fn what_was_written_just_before_a_terminal_was_closed_is_read() {
+        let closed = || Err(Errno::IO.into());
+        let mut says = [closed(), Ok(11), closed(), closed()].into_iter();
+        let mut read = || past_hangup(|| says.next().expect("no more is asked"));
+        assert_eq!(read().expect("the last words"), 11);
+        assert_eq!(Errno::from_io_error(&read().expect_err("its end")), Some(Errno::IO));
+        let mut once = [Err(io::ErrorKind::WouldBlock.into())].into_iter();
+        let waits = past_hangup(|| once.next().expect("it is not asked again"));
+        assert_eq!(waits.expect_err("nothing yet").kind(), io::ErrorKind::WouldBlock);
     }
 }
