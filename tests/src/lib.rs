@@ -41,3 +41,9 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
         Err(_) => panic!("waited in vain for: {what}"),
     }
 }
+
+/// Runs a program of the system. `None` if it is not here, or fails.
+pub fn system(program: &str, arguments: &[&str]) -> Option<()> {
+    let done = std::process::Command::new(program).args(arguments).output().ok()?;
+    done.status.success().then_some(())
+}
