@@ -461,4 +461,4 @@ fn root_stays(_: &Rel) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

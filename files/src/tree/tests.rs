@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FileType};
 use super::*;
 use crate::rules::Patterns;
 
-mod access;
+pub(crate) mod access;
 mod lanes;
 mod mounts;
 mod owner;

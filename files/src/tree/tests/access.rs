@@ -10,7 +10,7 @@ const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
 
 /// A list that lets one user read, and the group not.
-fn one_user() -> Vec<u8> {
+pub(crate) fn one_user() -> Vec<u8> {
     let entry = |who: u16, may: u16, id: u32| {
         [&who.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
     };

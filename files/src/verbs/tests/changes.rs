@@ -3,6 +3,7 @@
 use sha2::Digest as _;
 
 use super::*;
+use crate::tree::tests::access::one_user;
 
 fn copy(from: &str, to: &str, moved: bool) -> Ask {
     Ask::Copy(Copy {
@@ -320,17 +321,7 @@ fn a_file_that_comes_back_without_its_list_lets_nobody_in_who_was_kept_out() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
     fs::write(place.at("f"), "secret").unwrap();
-    // One user may read, and the group may not.
-    let entry = |who: u8, may: u8, id: u32| [&[who, 0, may, 0][..], &id.to_le_bytes()].concat();
-    let nobody = u32::MAX;
-    let entries = [
-        entry(0x01, 6, nobody),
-        entry(0x02, 4, 54_321),
-        entry(0x04, 0, nobody),
-        entry(0x10, 4, nobody),
-        entry(0x20, 0, nobody),
-    ];
-    let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+    let list = one_user();
     let (name, flags) = ("system.posix_acl_access", rustix::fs::XattrFlags::empty());
     if rustix::fs::setxattr(place.at("f"), name, &list, flags).is_err() {
         return;
