@@ -13,7 +13,7 @@ use crate::client::Client;
 
 /// What a directory means that is there where something goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Into {
+pub enum Onto {
     /// It is put into it.
     Inside,
     /// Files are; of a directory it is the place, so that the same goes on when it is said again.
@@ -40,7 +40,7 @@ pub struct Landing {
 pub async fn landing(
     client: &Client,
     (from, to): (&End, &End),
-    into: Into,
+    onto: Onto,
     recursive: bool,
 ) -> Result<Landing, Failure> {
     let source = from.stat(client).await?;
@@ -48,10 +48,10 @@ pub async fn landing(
         let text = format!("{} is a directory", from.place.shown());
         return Err(Failure::new(Kind::NotAFile, text).with_hint(WITH_ALL));
     }
-    let inside = match into {
-        Into::Inside => true,
-        Into::FilesInside => leads_to(&source) != What::Directory,
-        Into::Itself => false,
+    let inside = match onto {
+        Onto::Inside => true,
+        Onto::FilesInside => leads_to(&source) != What::Directory,
+        Onto::Itself => false,
     };
     let mut end = to.clone();
     let mut there = end.look(client).await?;

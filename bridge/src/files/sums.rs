@@ -36,11 +36,8 @@ pub async fn sums(
     let entry = files.answer(client, Ask::Stat(path()), None).await?.done.entry;
     let is = entry.map(|entry| entry.target.unwrap_or(entry.what));
     if !recursive || is != Some(What::Directory) {
-        let part = Part::Bytes { offset: 0, length: Some(0) };
-        let read = Read { path: path(), part, revision: None, hash: Some(true) };
-        let answer = files.answer(client, Ask::Read(read), None).await?;
-        let entry = answer.entries.into_iter().next();
-        return Ok(vec![sum(named.as_bytes().to_vec(), entry.zip(answer.done.hash))?]);
+        let known = sum_of(client, files, path()).await?;
+        return Ok(vec![sum(named.as_bytes().to_vec(), Some(known))?]);
     }
     let list = List { path: path(), depth: Some(64), hashes: Some(true), ..List::default() };
     let answer = files.answer(client, Ask::List(list), None).await?;
@@ -61,6 +58,23 @@ pub async fn sums(
         sum(path, Some(entry).zip(hash))
     };
     entries.into_iter().map(one).collect()
+}
+
+/// The state of a file, and the hash of what it holds in it.
+///
+/// # Errors
+///
+/// Those of the server; `protocol_violation` if it says less.
+pub async fn sum_of(
+    client: &Client,
+    files: &mut Files,
+    path: Blob,
+) -> Result<(Entry, Blob), Failure> {
+    let part = Part::Bytes { offset: 0, length: Some(0) };
+    let read = Read { path, part, revision: None, hash: Some(true) };
+    let answer = files.answer(client, Ask::Read(read), None).await?;
+    let known = answer.entries.into_iter().next().zip(answer.done.hash);
+    known.ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an answer without a hash"))
 }
 
 fn sum(path: Vec<u8>, known: Option<(Entry, Blob)>) -> Result<Sum, Failure> {

@@ -11,7 +11,7 @@ use super::moved::shown;
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::across::{Across, End, across, moved};
-use crate::files::landing::{Into, landing};
+use crate::files::landing::{Onto, landing};
 use crate::files::transfer::Meter;
 
 /// Copy on a server, or from one to another
@@ -91,8 +91,8 @@ async fn copy(
     let (source, from) = from.place(client).await?;
     let (server, to) = to.place(client).await?;
     let (from, to) = (End { server: source, place: from }, End { server, place: to });
-    let into = if exact { Into::Itself } else { Into::Inside };
-    let landing = Box::pin(landing(client, (&from, &to), into, recursive)).await?;
+    let onto = if exact { Onto::Itself } else { Onto::Inside };
+    let landing = Box::pin(landing(client, (&from, &to), onto, recursive)).await?;
     let to = End { place: landing.place.clone(), ..to };
     if !from.is_beside(&to) {
         let meter = Meter::default();

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, Remove, What};
+use farwire_protocol::streams::files::{Ask, Entry, List, Remove, What};
 
 use super::{Across, End, across};
+use crate::files::sums::sum_of;
 
 /// So many are removed before the first is answered.
 const AHEAD: usize = 64;
@@ -156,15 +157,9 @@ async fn compare_file(copy: &Across<'_>) -> Result<Gone, Failure> {
     Ok(Gone { path: copy.from.place.path.clone(), revision: Some(from.0.revision) })
 }
 
-/// The state of a file, and the hash of what it holds in it.
 async fn read(copy: &Across<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
-    let path = Blob(end.place.path.clone());
-    let part = Part::Bytes { offset: 0, length: Some(0) };
-    let read = Ask::Read(Read { path, part, revision: None, hash: Some(true) });
-    let answer = copy.enter(end).await?.answer(copy.client, read, None).await?;
-    let incomplete = || Failure::new(Kind::ProtocolViolation, "an answer without a hash");
-    let entry = answer.entries.into_iter().next().ok_or_else(incomplete)?;
-    Ok((entry, answer.done.hash.ok_or_else(incomplete)?))
+    let mut files = copy.enter(end).await?;
+    sum_of(copy.client, &mut files, Blob(end.place.path.clone())).await
 }
 
 /// Removes all of it. It is not kept for undo: it is at its new place.

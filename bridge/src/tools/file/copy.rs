@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::enter_at;
 use crate::client::Client;
 use crate::files::across::{self, Across};
-use crate::files::landing::{Into, landing};
+use crate::files::landing::{Onto, landing};
 use crate::files::place::find;
 use crate::files::sync::Direction;
 use crate::files::transfer::{Meter, Transfer, download, upload};
@@ -218,7 +218,7 @@ async fn between(
     let to = find(client, &target, to.1).await?;
     let from = across::End { server: source, place: from };
     let to = across::End { server: target, place: to };
-    let landing = Box::pin(landing(client, (&from, &to), Into::FilesInside, recursive)).await?;
+    let landing = Box::pin(landing(client, (&from, &to), Onto::FilesInside, recursive)).await?;
     let to = across::End { place: landing.place.clone(), ..to };
     if !from.is_beside(&to) {
         let copy = Across { client, from, to, overwrite, recursive, meter };

@@ -14,7 +14,7 @@ use super::edit::shown;
 use super::sync::FileSync;
 use super::{described, enter, enter_at, parse_revision};
 use crate::files::across::End;
-use crate::files::landing::{Into, landing};
+use crate::files::landing::{Onto, landing};
 use crate::files::place::{Place, find, find_root};
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
@@ -239,7 +239,7 @@ impl Tool for FileMove {
             return Err(Failure::new(Kind::Unsupported, "file_move: not from one root to another")
                 .with_hint("file_copy it, then file_remove it"));
         }
-        let landing = Box::pin(landing(client, (&from, &to), Into::Inside, true)).await?;
+        let landing = Box::pin(landing(client, (&from, &to), Onto::Inside, true)).await?;
         if self.overwrite.unwrap_or(false) {
             landing.make_room(client, &mut at.files, (&at.place, true)).await?;
         }
