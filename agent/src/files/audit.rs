@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use farwire_files::worker::audit::{LONGEST, Line};
@@ -19,10 +20,7 @@ use farwire_protocol::streams::files::{Enter, is_root_name};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Deserialize;
-use tokio::io::Interest;
 use tokio::task::spawn_blocking;
-
-use crate::os::watch::watch;
 
 /// Lines of all roots, in the agent's directory.
 const FILE: &str = "files.audit";
@@ -36,8 +34,7 @@ const FULL: u64 = 64 << 20;
 /// So much is read from a pipe at once: what fits into one.
 const PIECE: usize = 64 << 10;
 
-/// What comes within this time is written at once: one who does much says much, and each line by itself would
-/// wake two threads for every question.
+/// What comes within this time is written at once: one who does much says much.
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// The file. Clones share it.
@@ -61,30 +58,23 @@ impl Audit {
     }
 
     /// A pipe for the lines of a root. They are written until all who could say any are gone.
+    ///
+    /// By a thread of its own: the runtime would be woken for every line, in the middle of what it has to do for
+    /// the same question.
     pub(super) fn pipe(&self, root: &str) -> io::Result<OwnedFd> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&read, true)?;
-        let read_end = Arc::new(read);
-        let read = watch(read_end.clone(), Interest::READABLE)?;
         let (audit, mut lines) = (self.clone(), Lines::of(root));
-        tokio::spawn(async move {
+        #[expect(clippy::disallowed_methods, reason = "more lines are no state to wait for")]
+        let copy = move || {
             let mut piece = vec![0; PIECE];
-            loop {
-                let read = read.async_io(Interest::READABLE, |pipe: &Arc<OwnedFd>| {
-                    Ok(rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut piece[..]))?)
-                });
-                let Ok(length @ 1..) = read.await else { return };
-                let mut whole = lines.take(piece.get(..length).unwrap_or_default());
-                tokio::time::sleep(MOMENT).await;
-                // The end is met again at the next turn.
-                if let Ok(length) = rustix::io::read(&read_end, &mut piece[..]) {
-                    whole.extend(lines.take(piece.get(..length).unwrap_or_default()));
-                }
-                if !whole.is_empty() {
-                    audit.write(whole).await;
-                }
+            while let Ok(length @ 1..) =
+                rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut piece[..]))
+            {
+                audit.write(&lines.take(piece.get(..length).unwrap_or_default()));
+                thread::sleep(MOMENT);
             }
-        });
+        };
+        thread::Builder::new().name("audit".to_owned()).spawn(copy)?;
         Ok(write)
     }
 
@@ -98,16 +88,15 @@ impl Audit {
             ..Line::default()
         };
         let root = enter.root.as_deref().filter(|root| is_root_name(root)).unwrap_or_default();
-        self.write(Lines::of(root).take(line.text().as_bytes())).await;
+        let (audit, lines) = (self.clone(), Lines::of(root).take(line.text().as_bytes()));
+        // A disk that is full has been told of.
+        let _ = spawn_blocking(move || audit.write(&lines)).await;
     }
 
-    async fn write(&self, lines: Vec<u8>) {
-        let log = self.0.clone();
-        // A disk that is full has been told of.
-        let _ = spawn_blocking(move || {
-            log.lock().unwrap_or_else(PoisonError::into_inner).write(&lines);
-        })
-        .await;
+    fn write(&self, lines: &[u8]) {
+        if !lines.is_empty() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(lines);
+        }
     }
 }
 
