@@ -331,3 +331,98 @@ fn a_file_that_comes_back_without_its_list_lets_nobody_in_who_was_kept_out() {
     let mode = fs::metadata(place.at("f")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "{mode:o}");
 }
+
+#[test]
+fn five_writes_and_a_removal_are_undone_and_done_again() {
+    let place = Place::new();
+    let states: Vec<Option<String>> = (0..5).map(|n| Some(format!("state {n}\n"))).collect();
+    let mut changes = Vec::new();
+    for state in states.iter().flatten() {
+        changes.push(place.write("file", state).unwrap().change.unwrap());
+    }
+    let remove = Remove { path: blob("file"), recursive: None, revision: None, undo: Some(true) };
+    changes.push(place.ask(&Ask::Remove(remove), b"").unwrap().0.change.unwrap());
+    let history: Vec<_> = [None].into_iter().chain(states).chain([None]).collect();
+    for (step, change) in changes.iter().enumerate().rev() {
+        assert_eq!(place.has("file"), history[step + 1]);
+        assert_eq!(place.revert(None, false).unwrap().change, Some(*change));
+        assert_eq!(place.has("file"), history[step]);
+    }
+    assert_eq!(place.revert(None, false).unwrap_err().kind, Kind::NothingToUndo);
+    for (step, change) in changes.iter().enumerate() {
+        assert_eq!(place.revert(None, true).unwrap().change, Some(*change));
+        assert_eq!(place.has("file"), history[step + 1]);
+    }
+    assert_eq!(place.revert(None, true).unwrap_err().kind, Kind::NothingToUndo);
+    assert_eq!(place.revert(Some(99), false).unwrap_err().kind, Kind::NothingToUndo);
+}
+
+#[test]
+fn a_directory_comes_back_with_all_that_was_in_it() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("d/e/empty")).unwrap();
+    fs::write(place.at("d/one"), "1").unwrap();
+    fs::write(place.at("d/e/two"), "2").unwrap();
+    let remove =
+        Remove { path: blob("d"), recursive: Some(true), revision: None, undo: Some(true) };
+    let change = place.ask(&Ask::Remove(remove), b"").unwrap().0.change;
+    assert!(!place.at("d").exists());
+    place.revert(change, false).unwrap();
+    assert_eq!((place.has("d/one"), place.has("d/e/two")), (Some("1".into()), Some("2".into())));
+    assert!(place.at("d/e/empty").is_dir());
+    place.revert(change, true).unwrap();
+    assert!(!place.at("d").exists());
+}
+
+#[test]
+fn a_move_is_undone_with_what_it_replaced() {
+    let place = Place::new();
+    fs::write(place.at("a"), "a").unwrap();
+    fs::write(place.at("b"), "b").unwrap();
+    let copy = Copy {
+        from: blob("a"),
+        to: blob("b"),
+        moved: Some(true),
+        overwrite: Some(true),
+        recursive: None,
+        undo: Some(true),
+    };
+    let change = place.ask(&Ask::Copy(copy), b"").unwrap().0.change;
+    assert_eq!((place.has("a"), place.has("b")), (None, Some("a".into())));
+    place.revert(change, false).unwrap();
+    assert_eq!((place.has("a"), place.has("b")), (Some("a".into()), Some("b".into())));
+    place.revert(change, true).unwrap();
+    assert_eq!((place.has("a"), place.has("b")), (None, Some("a".into())));
+}
+
+#[test]
+fn what_was_changed_since_is_not_undone_unless_it_is_forced() {
+    let place = Place::new();
+    let change = place.write("file", "mine").unwrap().change;
+    fs::write(place.at("file"), "theirs").unwrap();
+    let failure = place.revert(change, false).unwrap_err();
+    assert_eq!(failure.kind, Kind::ChangedMeanwhile);
+    assert_eq!(place.has("file"), Some("theirs".into()));
+    let force = Revert { change, redo: None, force: Some(true) };
+    place.ask(&Ask::Revert(force), b"").unwrap();
+    assert_eq!(place.has("file"), None);
+    place.revert(change, true).unwrap();
+    assert_eq!(place.has("file"), Some("theirs".into()), "what was forced away was kept, too");
+}
+
+#[test]
+fn changes_are_listed_and_shown_before_they_are_undone() {
+    let place = Place::new();
+    place.write("file", "one\n").unwrap();
+    let (done, diff) = place.edit("file", "one", "two").unwrap();
+    assert_eq!(diff, "@@ -1 +1 @@\n-one\n+two\n");
+    let (told, asker) = place.ask(&Ask::Changes(Changes::default()), b"").unwrap();
+    let listed: Vec<_> = asker.changes.iter().map(|one| (one.change, one.verb.as_str())).collect();
+    assert_eq!((listed, told.count), (vec![(2, "edit"), (1, "write")], Some(2)));
+    let one = Changes { change: done.change, limit: None };
+    let (_, asker) = place.ask(&Ask::Changes(one), b"").unwrap();
+    let diff = "--- file\n+++ file\n@@ -1 +1 @@\n-two\n+one\n";
+    assert_eq!(String::from_utf8(asker.data).unwrap(), diff);
+    assert_eq!(asker.changes[0].who, "laptop/ai-local");
+    assert_eq!(place.has("file"), Some("two\n".into()));
+}
