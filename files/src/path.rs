@@ -108,7 +108,7 @@ impl fmt::Display for Rel {
         if self.is_root() {
             return f.write_str("the root");
         }
-        write!(f, "`{}`", String::from_utf8_lossy(&self.0).escape_debug())
+        write!(f, "`{}`", farwire_protocol::quote::quoted(&self.0))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod header;
 pub mod id;
 pub mod lp;
 pub mod outer;
+pub mod quote;
 pub mod signed;
 
 #[cfg(feature = "inner")]
