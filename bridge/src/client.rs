@@ -1,15 +1,17 @@
 //! The bridge on the network: connections to relays, links to servers, and streams on them.
 //!
 //! Nothing is dialled before it is needed. A connection or a link that broke is made anew by whoever
-//! needs it next; several who need it at once wait for one. Mail that waits for us (agents that want
-//! to enroll) is looked after whenever a relay is reached: see `mail`.
+//! needs it next; several who need the same one wait for one attempt, and nobody waits for another's: see
+//! `slots`. Every dial, handshake and question has a deadline.
+//!
+//! Mail that waits for us (agents that want to enroll) is looked after whenever a relay is reached, on a
+//! task of its own: see `mail`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use farwire_keystore::{Home, Ids, LinkMade, Pin, TicketState, Transport, Workspace};
-use farwire_link::inner::bridge::{Link, Me, reset_failure};
+use farwire_link::inner::bridge::{HANDSHAKE, Link, Me, reset_failure};
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
@@ -20,14 +22,29 @@ use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::id::{Kind as IdKind, Kt, Nonce, Target};
 use farwire_protocol::outer::{List, Record, Role, Verb, Welcome};
 use farwire_protocol::surface::Surface;
-use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::mail;
+use crate::slots::{Begun, Slots};
 
 /// How long the relay may take to tell more about a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest that reaching a relay takes, by all of its addresses.
+const DIAL: Duration = Duration::from_secs(15);
+
+/// How long the relay may take to let us open a stream.
+const OPEN: Duration = Duration::from_secs(10);
+
+/// The longest that mail is looked after at once.
+const MAIL: Duration = Duration::from_secs(60);
+
+/// Mail is not looked after again within this time.
+const MAIL_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the end of a command waits for mail that is being looked after.
+const MAIL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Records come in pages; no workspace has more of them.
 const MOST_PAGES: usize = 100;
@@ -58,20 +75,21 @@ pub struct Server {
     pub pin: Pin,
 }
 
-/// One process's way to its servers.
-#[derive(Debug)]
+/// One process's way to its servers. Clones share everything.
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The files.
     pub home: Home,
     /// The workspace.
-    pub workspace: Workspace,
+    pub workspace: Arc<Workspace>,
     /// Short ids of jobs.
-    pub ids: Ids,
-    transport: Transport,
+    pub ids: Arc<Ids>,
+    transport: Arc<Transport>,
     instance: Nonce,
-    connections: Mutex<HashMap<Kt, Connection>>,
-    links: Mutex<HashMap<Target, Arc<Link>>>,
-    mail: OnceCell<()>,
+    connections: Slots<Kt, Connection>,
+    links: Slots<Target, Arc<Link>>,
+    /// When mail was looked after.
+    mail: Slots<(), Instant>,
 }
 
 /// A stream on a link.
@@ -92,14 +110,14 @@ impl Client {
         let transport = home.identity()?.ok_or_else(none)?.open_transport(Some(surface))?;
         let workspace = home.workspace()?.ok_or_else(none)?;
         Ok(Self {
-            ids: home.ids(),
+            ids: Arc::new(home.ids()),
             home,
-            workspace,
-            transport,
+            workspace: Arc::new(workspace),
+            transport: Arc::new(transport),
             instance: random_nonce()?,
-            connections: Mutex::default(),
-            links: Mutex::default(),
-            mail: OnceCell::new(),
+            connections: Slots::default(),
+            links: Slots::default(),
+            mail: Slots::default(),
         })
     }
 
@@ -115,12 +133,10 @@ impl Client {
             Err(failure) if failure.kind == Kind::UnknownServer => failure,
             known => return known,
         };
-        if self.mail.get().is_none() {
-            // The name is unknown whatever the relay says.
-            let _ = self.relay().await;
-            if let Ok(server) = self.server(query) {
-                return Ok(server);
-            }
+        // The name is unknown whatever the relay says.
+        let _ = self.look_after_mail(MAIL_PATIENCE).await;
+        if let Ok(server) = self.server(query) {
+            return Ok(server);
         }
         Err(self.pending(query).unwrap_or(unknown))
     }
@@ -168,27 +184,49 @@ impl Client {
         }
     }
 
-    /// The connection to the workspace's relay. Looks after mail once.
+    /// The connection to the workspace's relay. Mail that waits there is looked after meanwhile.
     pub async fn relay(&self) -> Result<Connection, Failure> {
         let connection = self.connection(&self.workspace.relay).await?;
-        self.mail
-            .get_or_init(async || {
-                if let Err(failure) = mail::collect(self, &connection).await {
-                    tracing::warn!(kind = %failure.kind, why = failure.message, "mail could not be looked after");
-                }
-            })
-            .await;
+        self.begin_mail(&connection);
         Ok(connection)
     }
 
+    /// Looks after mail, waiting for it at most `patience`. Fails only if the relay cannot be reached.
+    pub async fn look_after_mail(&self, patience: Duration) -> Result<(), Failure> {
+        let looked = timeout(patience, async {
+            let connection = self.connection(&self.workspace.relay).await?;
+            self.begin_mail(&connection).wait().await
+        });
+        // What takes longer goes on.
+        looked.await.map_or(Ok(()), |looked| looked.map(drop))
+    }
+
+    fn begin_mail(&self, connection: &Connection) -> Begun<Instant> {
+        let fresh = |looked: &Instant| looked.elapsed() < MAIL_EVERY;
+        self.mail.begin(&(), fresh, MAIL, || {
+            let (client, connection) = (self.clone(), connection.clone());
+            async move {
+                if let Err(failure) = mail::collect(&client, &connection).await {
+                    tracing::warn!(kind = %failure.kind, why = failure.message, "mail could not be looked after");
+                }
+                Ok(Instant::now())
+            }
+        })
+    }
+
     async fn connection(&self, relay: &Relay) -> Result<Connection, Failure> {
-        let mut connections = self.connections.lock().await;
-        if let Some(open) = connections.get(&relay.key).filter(|one| one.close_reason().is_none()) {
-            return Ok(open.clone());
-        }
-        let made = dial::dial(relay, &self.identity()).await?;
-        connections.insert(relay.key, made.clone());
-        Ok(made)
+        let usable = |open: &Connection| open.close_reason().is_none();
+        let begun = self.connections.begin(&relay.key, usable, DIAL, || {
+            let (relay, identity) = (relay.clone(), self.identity());
+            async move { Ok(dial::dial(&relay, &identity).await?) }
+        });
+        begun.wait().await.map_err(|failure| match failure.kind {
+            Kind::TimedOut => {
+                let all = relay.addresses.join(", ");
+                Failure::new(Kind::RelayUnreachable, format!("the relay at {all} does not answer"))
+            }
+            _ => failure,
+        })
     }
 
     /// Asks the workspace's relay.
@@ -233,10 +271,7 @@ impl Client {
     /// Opens a stream to a server. The first frames are for the caller to seal.
     pub async fn stream(&self, server: &Server, class: Class) -> Result<Stream, Failure> {
         let (connection, link) = self.link(server).await?;
-        let halves = connection.open().await;
-        let (send, recv) = halves.map_err(|closed| {
-            Failure::caused(Kind::RelayUnreachable, "the connection to the relay broke", &closed)
-        })?;
+        let (send, recv) = open(&connection).await?;
         let (writer, reader) = link.stream(class, send, recv);
         Ok(Stream { writer, reader, link })
     }
@@ -247,25 +282,28 @@ impl Client {
         Ok(self.link(server).await?.1.accept().instance)
     }
 
+    /// The version of the handshake that made the link to a server, if there is a link now.
+    pub fn link_version(&self, server: &Server) -> Option<u16> {
+        let link = self.links.ready(&server.pin.bundle.id.target())?;
+        (!link.is_stale()).then(|| link.version())
+    }
+
     /// The link to a server, and a connection that leads there.
     async fn link(&self, server: &Server) -> Result<(Connection, Arc<Link>), Failure> {
         let connection = self.connection(&server.pin.relay).await?;
         let target = server.pin.bundle.id.target();
-        let mut links = self.links.lock().await;
-        if let Some(link) = links.get(&target).filter(|link| !link.is_stale()) {
-            return Ok((connection, link.clone()));
-        }
-        let link = Arc::new(self.shake(server, &connection).await?);
-        links.insert(target, link.clone());
-        drop(links);
-        self.note(server);
-        Ok((connection, link))
+        let usable = |link: &Arc<Link>| !link.is_stale();
+        // Each step of it has a deadline of its own, and says which one it was.
+        let deadline = OPEN + HANDSHAKE + PATIENCE;
+        let begun = self.links.begin(&target, usable, deadline, || {
+            let (client, server, connection) = (self.clone(), server.clone(), connection.clone());
+            async move { client.shake(&server, &connection).await.map(Arc::new) }
+        });
+        Ok((connection, begun.wait().await?))
     }
 
     async fn shake(&self, server: &Server, connection: &Connection) -> Result<Link, Failure> {
-        let (send, recv) = connection.open().await.map_err(|closed| {
-            Failure::caused(Kind::RelayUnreachable, "the connection to the relay broke", &closed)
-        })?;
+        let (send, recv) = open(connection).await?;
         let surface = self.transport.surface.as_ref();
         let surface =
             surface.ok_or_else(|| Failure::new(Kind::Internal, "no surface was opened"))?;
@@ -277,8 +315,11 @@ impl Client {
             instance: self.instance,
             build: BUILD.to_owned(),
         };
-        let error = match Link::establish(&me, &server.pin.peer(), send, recv).await {
-            Ok(link) => return Ok(link),
+        let mut error = match Link::establish(&me, &server.pin.peer(), send, recv).await {
+            Ok(link) => {
+                self.note(server, link.version());
+                return Ok(link);
+            }
             Err(error) => Failure::from(error),
         };
         // A refused HELLO explains more than the streams that went with it.
@@ -289,12 +330,18 @@ impl Client {
             Kind::UnknownServer | Kind::ServerOffline => self.replaced(server).await,
             _ => None,
         };
+        if error.kind == Kind::LinkLost && error.hint.is_none() {
+            // Nothing is sent before there is a link: the kind's own hint speaks of what was started.
+            let hint =
+                format!("try again; `farwire doctor {}` looks at the way there", server.name);
+            error.hint = Some(hint);
+        }
         Err(named(replaced.unwrap_or(error), &server.name))
     }
 
     /// Writes down that a link was made, where that is news. Not being able to is no reason to fail.
-    fn note(&self, server: &Server) {
-        let made = LinkMade { agent: server.pin.bundle.id, version: 1, at: unix_time() };
+    fn note(&self, server: &Server, version: u16) {
+        let made = LinkMade { agent: server.pin.bundle.id, version, at: unix_time() };
         if server.pin.is_news(&made) {
             let noted = self
                 .home
@@ -307,21 +354,49 @@ impl Client {
     }
 
     /// A stream broke: forgets the link if the agent does not know it any more.
-    pub async fn broke(&self, server: &Server, link: &Arc<Link>, error: &ReadError) {
-        let gone = matches!(error, ReadError::Reset(Reset::UnknownLink));
-        if gone {
-            let mut links = self.links.lock().await;
+    ///
+    /// Anybody on the way can forge that. All that comes of it is one handshake more: streams that are
+    /// open on the old link go on, and a link that another caller has made since stays.
+    pub fn broke(&self, server: &Server, link: &Arc<Link>, error: &ReadError) {
+        if matches!(error, ReadError::Reset(Reset::UnknownLink)) {
             let target = server.pin.bundle.id.target();
-            if links.get(&target).is_some_and(|known| Arc::ptr_eq(known, link)) {
-                links.remove(&target);
-            }
+            self.links.remove(&target, |known| Arc::ptr_eq(known, link));
         }
     }
 
-    /// Says goodbye, so that relay and agents do not wait for us.
+    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so that
+    /// relay and agents do not wait for us.
     pub async fn close(&self) {
-        for (_, connection) in self.connections.lock().await.drain() {
+        if let Some(looking) = self.mail.attempt(&()) {
+            // Whoever connects next goes on with it.
+            let _ = timeout(MAIL_PATIENCE, looking.wait()).await;
+        }
+        self.leave().await;
+    }
+
+    /// Says goodbye at once.
+    pub async fn leave(&self) {
+        self.mail.clear();
+        self.links.clear();
+        for connection in self.connections.clear() {
             connection.shut(Reset::Closing).await;
+        }
+    }
+}
+
+/// Opens a stream on a connection, which waits while the relay allows no more of them.
+async fn open(connection: &Connection) -> Result<(SendHalf, RecvHalf), Failure> {
+    match timeout(OPEN, connection.open()).await {
+        Ok(Ok(halves)) => Ok(halves),
+        Ok(Err(closed)) => Err(Failure::caused(
+            Kind::RelayUnreachable,
+            "the connection to the relay broke",
+            &closed,
+        )),
+        Err(_) => {
+            let message =
+                format!("the relay allowed no further stream within {} s", OPEN.as_secs());
+            Err(Failure::new(Kind::Overloaded, message))
         }
     }
 }

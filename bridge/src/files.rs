@@ -133,7 +133,7 @@ impl Files {
             Ok(_) => Err(violation("an answer before the root")),
             Err(Trouble::Failed(failure)) => Err(failure),
             Err(Trouble::Carrier(error)) => {
-                client.broke(server, &link_used, &error).await;
+                client.broke(server, &link_used, &error);
                 Err(broken(error, server))
             }
         }

@@ -19,5 +19,6 @@ pub mod mcp;
 pub mod runs;
 pub mod sessions;
 pub mod setup;
+pub mod slots;
 pub mod text;
 pub mod tools;

@@ -1,7 +1,8 @@
 //! Mail from agents that want to enroll: opened, judged, answered.
 //!
 //! Any process that reaches the relay does this. One at a time: under a lock, and whoever does not
-//! get it leaves it to the one who has it. The answer is burned durably before it is posted, so that
+//! get it leaves it to the one who has it. Each ticket is looked after for itself: what goes wrong with
+//! one, at the relay or here, holds up none of the others. The answer is burned durably before it is posted, so that
 //! a token lets in one agent, whatever crashes when.
 
 use std::collections::HashSet;
@@ -14,10 +15,15 @@ use farwire_protocol::enroll::{Answer, Request, blob_hash};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::outer::{MailAnswer, MailGet};
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::client::{Client, unix_time};
 
-/// Looks after all mail that waits, if there is any.
+/// At most this many tickets are looked after at once.
+const AT_ONCE: usize = 8;
+
+/// Looks after all mail that waits, if there is any. What goes wrong with a ticket is logged, and tried
+/// again the next time.
 pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Failure> {
     let tickets = client.home.tickets().list()?;
     let open = |ticket: &Ticket| match &ticket.state {
@@ -31,22 +37,36 @@ pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Fai
         return Ok(());
     }
     let Some(_lock) = client.home.mail_lock()? else { return Ok(()) };
-    let mail = connection.call(&MailGet { enrollment: None }).await?;
-    for ticket in waiting {
-        let enrollment = ticket.token.enrollment;
-        let blobs: HashSet<&[u8]> = mail
-            .pieces
-            .iter()
-            .filter(|piece| piece.enrollment == enrollment)
-            .map(|piece| piece.blob.0.as_slice())
-            .collect();
-        let judged = judge(client, &ticket, &blobs)?;
-        if let Some(answered) = judged {
-            settle(client, connection, enrollment, &answered).await?;
+    let all = stream::iter(&waiting).for_each_concurrent(AT_ONCE, async |ticket| {
+        if let Err(failure) = look_after(client, connection, ticket).await {
+            let (server, kind) = (&ticket.name, failure.kind);
+            tracing::warn!(server, %kind, why = failure.message, "an enrollment could not be completed");
         }
-    }
+    });
+    all.await;
     let guard = client.home.lock()?;
     client.home.tickets().sweep(&guard, unix_time())
+}
+
+/// Judges the mail of one ticket, and answers it.
+async fn look_after(
+    client: &Client,
+    connection: &Connection,
+    ticket: &Ticket,
+) -> Result<(), Failure> {
+    let enrollment = ticket.token.enrollment;
+    let answered = match &ticket.state {
+        TicketState::Answered(answered) => Some((**answered).clone()),
+        _ => {
+            let mail = connection.call(&MailGet { enrollment: Some(enrollment) }).await?;
+            let pieces = mail.pieces.iter().filter(|piece| piece.enrollment == enrollment);
+            judge(client, ticket, &pieces.map(|piece| piece.blob.0.as_slice()).collect())?
+        }
+    };
+    match answered {
+        Some(answered) => settle(client, connection, enrollment, &answered).await,
+        None => Ok(()),
+    }
 }
 
 /// What is to be done about a ticket's mail: an answer to post, or nothing.
@@ -55,9 +75,6 @@ fn judge(
     ticket: &Ticket,
     blobs: &HashSet<&[u8]>,
 ) -> Result<Option<Answered>, Failure> {
-    if let TicketState::Answered(answered) = &ticket.state {
-        return Ok(Some((**answered).clone()));
-    }
     let valid: Vec<(&[u8], SignedBundle)> = blobs
         .iter()
         .filter_map(|blob| Some((*blob, Request::open(&ticket.token, blob).ok()?.1)))

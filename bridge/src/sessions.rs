@@ -151,7 +151,7 @@ async fn once(
     written.map_err(|error| Trouble::Carrier(carrier(error)))?;
     let answer = receive(&mut stream).await;
     if let Err(Trouble::Carrier(error)) = &answer {
-        client.broke(server, &stream.link, error).await;
+        client.broke(server, &stream.link, error);
     }
     answer
 }

@@ -398,7 +398,7 @@ impl Desk {
         if let Some(client) = self.client.get() {
             // Half of the time that there is: who is not told finds out when the leases are over.
             let _ = timeout(GOODBYE, self.leases.release(client)).await;
-            client.close().await;
+            client.leave().await;
         }
     }
 }

@@ -36,6 +36,14 @@ use crate::surface::{Delegation, Surface, SurfaceProof};
 /// 1: the first.
 pub const VERSIONS: &[u16] = &[1];
 
+/// What protects a link of this version, in words for a person.
+pub const fn protection(version: u16) -> &'static str {
+    match version {
+        1 => "Noise XKpsk3 with X25519 and ML-KEM-768",
+        _ => "an unknown version",
+    }
+}
+
 /// No message 1 or 2 is longer.
 pub const SHORT_LIMIT: usize = 2048;
 
@@ -197,17 +205,17 @@ impl Initiator {
         let (kem_text, rest) = payload
             .split_first_chunk::<KEM_TEXT>()
             .ok_or(HandshakeError::Malformed("message 2"))?;
-        check_choice(rest)?;
+        let version = check_choice(rest)?;
         let secret = Zeroizing::new(self.kem.decapsulate(&(*kem_text).into()));
         self.state
             .set_psk(noise::PSK_PLACE, &*psk(&secret, &self.kem_key, kem_text))
             .map_err(write_error)?;
-        Ok(Introduction { state: self.state })
+        Ok(Introduction { state: self.state, version })
     }
 }
 
 /// The agent's choice must be the highest version that both speak.
-fn check_choice(bytes: &[u8]) -> Result<(), HandshakeError> {
+fn check_choice(bytes: &[u8]) -> Result<u16, HandshakeError> {
     const MALFORMED: HandshakeError = HandshakeError::Malformed("message 2");
     let (&[high, low, count], list) = bytes.split_first_chunk::<3>().ok_or(MALFORMED)?;
     if list.len() != usize::from(count) * 2 {
@@ -216,7 +224,7 @@ fn check_choice(bytes: &[u8]) -> Result<(), HandshakeError> {
     let agent = versions(list);
     let chosen = u16::from_be_bytes([high, low]);
     match highest(VERSIONS, &agent) {
-        Some(best) if best == chosen => Ok(()),
+        Some(best) if best == chosen => Ok(chosen),
         Some(_) => Err(HandshakeError::Downgrade(chosen)),
         None => Err(HandshakeError::NoVersion { bridge: VERSIONS.to_vec(), agent }),
     }
@@ -233,9 +241,15 @@ fn highest(ours: &[u16], theirs: &[u16]) -> Option<u16> {
 /// The bridge, before it says who it is.
 pub struct Introduction {
     state: HandshakeState,
+    version: u16,
 }
 
 impl Introduction {
+    /// The version that the agent chose, the highest that both speak.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
     /// The hash of the handshake so far, which the surface key signs.
     pub fn hash(&self) -> [u8; 32] {
         handshake_hash(&self.state)

@@ -64,7 +64,7 @@ impl Files {
             Err(Unanswered::Unsaid(trouble)) => (trouble, false),
             Err(Unanswered::Unknown(trouble)) => (trouble, true),
         };
-        self.forget(client, &trouble).await;
+        self.forget(client, &trouble);
         let failure = trouble.failure(&self.down.server);
         match (&ask, content) {
             // A second wait would be longer than what was asked for.
@@ -108,7 +108,7 @@ impl Files {
                     return Err(unknown_outcome(&trouble.failure(&self.down.server)));
                 }
                 Err(Unanswered::Unsaid(trouble) | Unanswered::Unknown(trouble)) => {
-                    self.forget(client, &trouble).await;
+                    self.forget(client, &trouble);
                     trouble.failure(&self.down.server)
                 }
             };
@@ -152,9 +152,9 @@ impl Files {
     }
 
     /// The agent may not know the link any more.
-    async fn forget(&self, client: &Client, trouble: &Trouble) {
+    fn forget(&self, client: &Client, trouble: &Trouble) {
         if let Trouble::Carrier(error) = trouble {
-            client.broke(&self.down.server, &self.down.link, error).await;
+            client.broke(&self.down.server, &self.down.link, error);
         }
     }
 

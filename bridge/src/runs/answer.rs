@@ -129,7 +129,7 @@ async fn once(
     let link = stream.link.clone();
     let answered = receive(&mut stream, news).await;
     if let Err(Outcome::Carrier(error)) = &answered {
-        client.broke(server, &link, error).await;
+        client.broke(server, &link, error);
         // The next attempt is a conversation of its own.
         conversation.anew().map_err(Outcome::Failed)?;
     }

@@ -11,43 +11,44 @@ use farwire_protocol::streams::control::{
     Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client::{Client, Server, backoff, broken, random_nonce};
 
-/// How long a server may take to answer a question.
+/// How long a server may take to answer a question, over however many streams.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So many pages of jobs are asked for at most: more than any server keeps.
 const PAGES: usize = 1_024;
 
-/// A question is asked so often when streams break on their way: a server that is being restarted
-/// breaks more than one.
+/// At most this many times after the first. A server that does not exist any more is not asked for longer.
 const ATTEMPTS: u32 = 5;
 
-/// Asks one question. Every question may be repeated.
+/// Asks one question. Every question may be repeated, and is when a stream breaks on its way: a server
+/// that is being restarted breaks more than one.
 pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
+    let deadline = Instant::now() + PATIENCE;
     let mut attempt = 0;
     loop {
-        match once(client, server, ask.clone()).await {
-            Err(failure) if failure.kind == Kind::LinkLost && attempt < ATTEMPTS => {
-                // What turns out to be gone is made anew at once; after that we wait.
-                if attempt > 0 {
-                    sleep(backoff(attempt)).await;
-                }
+        let answered = timeout_at(deadline, try_once(client, server, ask.clone())).await;
+        let answered = answered.unwrap_or_else(|_| {
+            let message = format!("`{}` did not answer in time", server.name);
+            Err(Failure::new(Kind::TimedOut, message))
+        });
+        // What turns out to be gone is made anew at once; after that we wait.
+        let wait = if attempt > 0 { backoff(attempt) } else { Duration::ZERO };
+        match answered {
+            Err(failure)
+                if failure.kind == Kind::LinkLost
+                    && attempt < ATTEMPTS
+                    && Instant::now() + wait < deadline =>
+            {
+                sleep(wait).await;
                 attempt += 1;
             }
             answer => return answer,
         }
     }
-}
-
-async fn once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
-    let answered = timeout(PATIENCE, try_once(client, server, ask)).await;
-    answered.unwrap_or_else(|_| {
-        let message = format!("`{}` did not answer in time", server.name);
-        Err(Failure::new(Kind::TimedOut, message))
-    })
 }
 
 async fn try_once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
@@ -67,7 +68,7 @@ async fn try_once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, 
     let frame = match stream.reader.next().await {
         Ok(frame) => frame,
         Err(error) => {
-            client.broke(server, &stream.link, &error).await;
+            client.broke(server, &stream.link, &error);
             return Err(broken(error, server));
         }
     };

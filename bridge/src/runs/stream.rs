@@ -162,7 +162,7 @@ impl Run {
         let reached = (client, server);
         let (outcome, progress) = self.carry(reached, &mut stream, taking_up, quiet).await;
         if let Outcome::Carrier(error) = &outcome {
-            client.broke(server, &stream.link, error).await;
+            client.broke(server, &stream.link, error);
             let refused = !taking_up
                 && !progress
                 && matches!(error, ReadError::Reset(reset) if is_refusal(*reset));

@@ -287,7 +287,7 @@ impl Attachment {
         };
         let progress = down.progress;
         if let Err(Trouble::Carrier(error)) = &outcome {
-            client.broke(server, &stream.link, error).await;
+            client.broke(server, &stream.link, error);
         }
         (outcome, progress)
     }

@@ -17,6 +17,7 @@ use farwire_protocol::id::{Kind as IdKind, Nonce};
 use farwire_protocol::keys::{LinkKeys, Opener};
 use farwire_protocol::surface::SurfaceProof;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::inner::clock::{LinkClock, boottime};
@@ -31,6 +32,9 @@ const RENEW_BYTES: u64 = 64 << 30;
 
 /// A link dies so long after its last authenticated frame.
 const SILENCE: Duration = Duration::from_secs(600);
+
+/// The longest that a handshake takes. The agent gives up after the same time.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The device as it shows itself in a handshake.
 #[derive(Clone)]
@@ -64,6 +68,9 @@ pub enum LinkError {
     /// The bytes ended, or the connection.
     #[error("the handshake was cut off")]
     Cut(#[source] io::Error),
+    /// Nothing came in time: the agent is stopped, or somebody on the way holds its messages back.
+    #[error("the server did not answer the handshake within {} s", HANDSHAKE.as_secs())]
+    Silent,
     /// The handshake did not hold.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -87,6 +94,7 @@ impl From<LinkError> for Failure {
             LinkError::Handshake(_) | LinkError::Verdict(ReadError::Bad(_)) => {
                 Self::caused(Kind::HandshakeFailed, "no link to the server", &error)
             }
+            LinkError::Silent => Self::new(Kind::LinkLost, error.to_string()),
             LinkError::Cut(_) | LinkError::Verdict(_) => {
                 Self::caused(Kind::LinkLost, "no link to the server", &error)
             }
@@ -121,6 +129,7 @@ pub struct Link {
     keys: LinkKeys,
     peer: Peer,
     clock: LinkClock,
+    version: u16,
     accept: Accept,
     next_sid: AtomicU64,
     carried: AtomicU64,
@@ -128,8 +137,18 @@ pub struct Link {
 }
 
 impl Link {
-    /// Shakes hands over a fresh stream that leads to the agent.
+    /// Shakes hands over a fresh stream that leads to the agent, for at most [`HANDSHAKE`].
     pub async fn establish(
+        me: &Me,
+        peer: &Peer,
+        send: impl AsyncWrite + Unpin,
+        recv: impl AsyncRead + Unpin,
+    ) -> Result<Self, LinkError> {
+        let shaken = timeout(HANDSHAKE, Self::shake(me, peer, send, recv)).await;
+        shaken.unwrap_or(Err(LinkError::Silent))
+    }
+
+    async fn shake(
         me: &Me,
         peer: &Peer,
         mut send: impl AsyncWrite + Unpin,
@@ -147,6 +166,7 @@ impl Link {
         let second = read(&mut recv, SHORT_LIMIT).await?;
         let clock = LinkClock::start();
         let introduction = initiator.read(&second)?;
+        let version = introduction.version();
         let proof =
             SurfaceProof::new(&me.delegation, &me.surface, &introduction.hash(), &me.bundle.kn);
         let introduce = Introduce {
@@ -178,6 +198,7 @@ impl Link {
             keys,
             peer: peer.clone(),
             clock,
+            version,
             accept,
             next_sid: AtomicU64::new(2),
             carried: AtomicU64::new(0),
@@ -208,6 +229,11 @@ impl Link {
     /// What the agent said when it let us in.
     pub fn accept(&self) -> &Accept {
         &self.accept
+    }
+
+    /// The version of the handshake that made it.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// The agent.
