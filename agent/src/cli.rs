@@ -43,12 +43,8 @@ enum Command {
     Enroll(Enroll),
     /// Dial the relay and serve, until a signal comes
     Run(Run),
-    /// Hold programs for an agent, which starts this by itself
-    #[command(hide = true)]
-    Holder,
-    /// Work on the files of one root for an agent, which starts this by itself
-    #[command(hide = true)]
-    FileWorker,
+    #[command(flatten)]
+    Helper(Helper),
     /// Open directories for files, and close them again
     #[command(subcommand)]
     Root(RootCommand),
@@ -64,6 +60,18 @@ enum Command {
     /// Run as a service of systemd, so that the server comes back after a reboot
     #[command(subcommand)]
     Service(ServiceCommand),
+}
+
+/// Processes that an agent starts by itself. It gives them an empty environment, so that they depend on nothing of it:
+/// neither on settings nor on where the state of an agent is by default.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Helper {
+    /// Hold programs for an agent, which starts this by itself
+    #[command(hide = true)]
+    Holder,
+    /// Work on the files of one root for an agent, which starts this by itself
+    #[command(hide = true)]
+    FileWorker,
 }
 
 #[derive(Args, Debug)]
@@ -240,7 +248,28 @@ fn address(text: &str) -> Result<String, String> {
     if valid_address(text) { Ok(text.to_owned()) } else { Err("not HOST:PORT".to_owned()) }
 }
 
+impl Helper {
+    fn carry_out(self) -> Result<(), Failure> {
+        if matches!(self, Self::Holder) {
+            limits::raise_files();
+        }
+        harden::harden()?;
+        match self {
+            Self::Holder => holder::main(),
+            Self::FileWorker => {
+                let socket = io::stdin().as_fd().try_clone_to_owned();
+                let socket = socket.map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
+                farwire_files::worker::run(&socket)
+            }
+        }
+    }
+}
+
 fn carry_out(cli: Cli) -> Result<(), Failure> {
+    if let Command::Helper(helper) = cli.command {
+        log(None)?;
+        return helper.carry_out();
+    }
     let config = match &cli.command {
         Command::Run(Run { config: Some(path), .. }) => Config::read(path)?,
         _ => Config::default(),
@@ -258,17 +287,7 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             let roots = spec::together(spec::read(state.path())?, roots.specs()?)?;
             until(runtime()?, run::run(state, config, roots))
         }
-        Command::Holder => {
-            limits::raise_files();
-            harden::harden()?;
-            holder::main()
-        }
-        Command::FileWorker => {
-            harden::harden()?;
-            let socket = io::stdin().as_fd().try_clone_to_owned();
-            let socket = socket.map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
-            farwire_files::worker::run(&socket)
-        }
+        Command::Helper(helper) => helper.carry_out(),
         Command::Root(command) => roots(&place, command),
         Command::Status(Json { json }) => status(&place, json),
         Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),

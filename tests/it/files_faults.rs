@@ -4,7 +4,7 @@ use std::fs;
 
 use farwire_tests::dav::Dav;
 use farwire_tests::trials::files::{bytes, clients, torn};
-use farwire_tests::world::{children, kill};
+use farwire_tests::world::{children, kill, program_file};
 use farwire_tests::{World, system, until};
 
 /// The worker of the only root of an agent.
@@ -197,7 +197,7 @@ impl Drop for Thin<'_> {
 async fn what_a_disk_has_lost_is_not_taken_for_what_has_arrived() {
     let world = World::with_root("web-1", &[]).await;
     let Some(thin) = Thin::mount(&world) else {
-        eprintln!("not tested: no file system can be mounted here");
+        eprintln!("skipped: no file system can be mounted here");
         return;
     };
     let old = world.in_root("thin/big");
@@ -221,4 +221,27 @@ async fn what_a_disk_has_lost_is_not_taken_for_what_has_arrived() {
     system("mount", &["-o", "loop", image.to_str().unwrap(), target.to_str().unwrap()]).unwrap();
     assert!(fs::read(&old).unwrap() == content, "it is torn");
     drop(thin);
+}
+
+#[test]
+fn a_process_that_the_agent_starts_needs_nothing_of_its_environment() {
+    use std::os::unix::process::CommandExt as _;
+    for helper in ["file-worker", "holder"] {
+        let mut command = std::process::Command::new(program_file("farwire-agent"));
+        command.arg(helper).env_clear().current_dir("/").stdin(std::process::Stdio::null());
+        // Only who is not root has to look for a home.
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534);
+        }
+        let done = match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                eprintln!("skipped: the programs are where only root can start them");
+                return;
+            }
+            done => done.unwrap(),
+        };
+        let said = String::from_utf8_lossy(&done.stderr);
+        // It looks for its socket, which is not there.
+        assert!(said.contains("error[io]"), "{helper}: {said}");
+    }
 }

@@ -1,7 +1,7 @@
 //! `run`, from the command line to a real process and back.
 
 use farwire_tests::world::{children, resident_kib};
-use farwire_tests::{World, until};
+use farwire_tests::{World, is_root_or_skips, until};
 
 #[tokio::test]
 async fn streams_exit_code_and_signals_come_back_as_they_are() {
@@ -43,7 +43,7 @@ async fn where_as_whom_and_with_what_it_runs_is_as_asked() {
     let done =
         world.farwire(&["run", "web-1", "--", "printf", "%s|", "a b", "$HOME", "'q'", "*"]).await;
     assert_eq!(done.text(), "a b|$HOME|'q'|*|", "no shell reads an argv");
-    if rustix::process::geteuid().is_root() {
+    if is_root_or_skips("a run as another user") {
         let done = world.farwire(&["run", "web-1", "--user", "nobody", "--", "id", "-un"]).await;
         assert_eq!(done.text(), "nobody\n", "{done:?}");
     }

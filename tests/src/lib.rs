@@ -42,6 +42,15 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// Whether the tests run as root. If not, prints that what needs root is skipped.
+pub fn is_root_or_skips(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: {what} needs root");
+    }
+    root
+}
+
 /// Runs a program of the system. `None` if it is not here, or fails.
 pub fn system(program: &str, arguments: &[&str]) -> Option<()> {
     let done = std::process::Command::new(program).args(arguments).output().ok()?;

@@ -33,7 +33,7 @@ const STEPS: &[Step] = &[
     }),
     // Without the features that tests switch on in libraries: as the programs are shipped.
     ("check", || run(&mut cargo(&["check", "--workspace"]))),
-    ("test", || test::Test { arguments: Vec::new() }.carry_out()),
+    ("test", || test::Test { as_user: None, arguments: Vec::new() }.carry_out()),
     ("docs", || {
         run(cargo(&["doc", "--no-deps", "--workspace", "--document-private-items"])
             .env("RUSTDOCFLAGS", RUSTDOC))

@@ -4,17 +4,22 @@
 //! test, so that a plain `cargo test` would try yesterday's.
 
 use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::cargo::{Build, cargo, programs, run};
+use crate::cargo::{Build, answer, cargo, programs, run};
 
 /// Build the three programs and run all tests
 ///
 /// Ends with the exit code of `cargo test`.
 #[derive(Args, Debug)]
 pub(crate) struct Test {
+    /// Run the tests as this user of this machine, and build as yourself; needs root, and setpriv from util-linux
+    #[arg(long, value_name = "USER")]
+    pub(crate) as_user: Option<String>,
     /// Passed to `cargo test`: `cargo xtask test -p farwire-relay`, `cargo xtask test run:: -- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
@@ -23,10 +28,53 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn carry_out(&self) -> Result<()> {
         let programs = programs(Build::WithTests)?;
-        run(cargo(&["test"])
+        let mut command = cargo(&["test"]);
+        if let Some(user) = &self.as_user {
+            let runner = runner(user)?;
+            can_reach(&runner, &programs.join("farwire"))?;
+            command.arg("--config").arg(format!("target.'cfg(all())'.runner={runner:?}"));
+        }
+        run(command
             .args(selection(&self.arguments))
             .args(&self.arguments)
             .env("FARWIRE_PROGRAMS", programs))
+    }
+}
+
+/// What stands before each test program so that it runs as this user. Nothing of whoever builds is left in its
+/// environment, nor a home directory: programs that nobody logged in for have none either.
+fn runner(user: &str) -> Result<Vec<String>> {
+    let number = |flag: &str| -> Result<String> {
+        let id = answer(Command::new("id").args([flag, "--", user]))?;
+        Ok(id.trim().to_owned())
+    };
+    let (uid, gid) = (number("-u")?, number("-g")?);
+    if uid == "0" {
+        bail!("`{user}` is root");
+    }
+    let mut words: Vec<_> = ["setpriv", "--reuid", &uid, "--regid", &gid, "--init-groups", "--"]
+        .map(String::from)
+        .into();
+    words.push("env".into());
+    for name in ["HOME", "USER", "LOGNAME", "MAIL", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"]
+        .into_iter()
+        .chain(["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR", "SUDO_USER"])
+    {
+        words.extend(["-u".into(), name.into()]);
+    }
+    Ok(words)
+}
+
+/// That the user can start the programs: a directory above them may be closed.
+fn can_reach(runner: &[String], program: &Path) -> Result<()> {
+    let (first, rest) = runner.split_first().context("a runner has a program")?;
+    let reached = Command::new(first).args(rest).arg("test").arg("-x").arg(program).status();
+    match reached.context("setpriv of util-linux is needed")?.success() {
+        true => Ok(()),
+        false => bail!(
+            "{} cannot be started by that user: build where everybody can read",
+            program.display()
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use farwire_tests::{World, until};
+use farwire_tests::{World, is_root_or_skips, until};
 
 #[tokio::test]
 async fn a_program_that_ignores_signals_is_killed_and_what_got_away_is_counted() {
@@ -58,8 +58,7 @@ impl Drop for Mount {
 
 #[tokio::test]
 async fn a_full_disk_under_the_spool_costs_the_oldest_output_and_not_the_run() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not checked: a file system of its own can only be mounted by root");
+    if !is_root_or_skips("a file system of its own") {
         return;
     }
     let mut world = World::with_server("web-1").await;
@@ -68,7 +67,7 @@ async fn a_full_disk_under_the_spool_costs_the_oldest_output_and_not_the_run() {
     // The agent empties the directory when it starts; so it is started first.
     world.start_agent("web-1").await;
     let Some(small) = Mount::new(&spool) else {
-        eprintln!("not checked: nothing may be mounted here");
+        eprintln!("skipped: nothing may be mounted here");
         return;
     };
     let done = world.farwire(&["run", "web-1", "-c", "seq 1 2000000; exit 6"]).await;
