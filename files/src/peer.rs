@@ -7,6 +7,7 @@ use bytes::Bytes;
 use farwire_protocol::streams::files::ToBridge;
 
 use crate::path::Rel;
+use crate::tree::Stat;
 
 /// Nobody is there any more, or the question was given up: nothing that it began may be finished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,4 +35,15 @@ pub trait Peer {
     /// Sends a part of a file as content. If the file has become shorter meanwhile, the stream breaks off:
     /// what was promised cannot be kept.
     fn file(&mut self, file: &File, offset: u64, length: u64) -> Result<(), Broken>;
+
+    /// The same of a file that was so when it was opened. If it is another once its content was read, its entry is
+    /// said behind the content: what was sent may be a mixture.
+    fn file_of(
+        &mut self,
+        file: &File,
+        (offset, length): (u64, u64),
+        _opened: (&Rel, &Stat),
+    ) -> Result<(), Broken> {
+        self.file(file, offset, length)
+    }
 }

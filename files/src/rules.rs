@@ -13,6 +13,9 @@ pub const FILE: u64 = 64 << 30;
 /// A directory is listed up to so many entries.
 pub const LISTED: usize = 100_000;
 
+/// The most entries of a listing that asks for more, and for no order.
+pub const STREAMED: usize = 1_000_000;
+
 /// What is allowed beneath a root.
 #[derive(Clone, Debug)]
 pub struct Rules {

@@ -21,6 +21,7 @@ mod lanes;
 mod owner;
 mod remove;
 mod rename;
+mod rights;
 mod room;
 mod stat;
 mod sweep;

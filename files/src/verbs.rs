@@ -18,7 +18,7 @@ mod write;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Copy, Done, MakeDirectory, Remove};
+use farwire_protocol::streams::files::{Ask, Attributes, Copy, Done, MakeDirectory, Remove};
 
 use self::changes::Keeper;
 pub use self::listens::Listens;
@@ -83,6 +83,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, S
         Ask::Changes(asked) => changes::changes(desk, asked, peer),
         Ask::Archive(asked) => archive::archive(desk, asked, peer),
         Ask::Revert(asked) => changes::revert(desk, asked, peer),
+        Ask::Attributes(asked) => attributes(tree, asked),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")
             .into()),
@@ -99,6 +100,12 @@ fn stat(tree: &Tree, path: &Blob) -> Result<Done, Stop> {
         entry.target = Some(behind.what);
     }
     Ok(Done { entry: Some(entry), ..Done::default() })
+}
+
+fn attributes(tree: &Tree, asked: &Attributes) -> Result<Done, Stop> {
+    let path = Rel::parse(&asked.path)?;
+    let stat = tree.set_rights(&path, asked.mode, asked.modified)?;
+    Ok(Done { entry: Some(stat.entry(path.as_bytes())), ..Done::default() })
 }
 
 fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, Stop> {

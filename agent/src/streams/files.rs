@@ -10,14 +10,17 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 
 use bytes::Bytes;
-use farwire_files::worker::packet::{DATA, END, FILE, MESSAGE, PACKET, PART, Packet, pop, push};
+use farwire_files::tree::Stat;
+use farwire_files::worker::packet::{
+    DATA, END, FILE, FilePart, MESSAGE, PACKET, PART, Packet, pop, push,
+};
 use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
 use farwire_protocol::cbor;
 use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
-use farwire_protocol::streams::files::{CONTENT, Enter};
-use rustix::fs::{AtFlags, FileType, StatxFlags};
+use farwire_protocol::streams::files::{CONTENT, Enter, ToBridge, What};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -151,9 +154,9 @@ where
                 }
                 FILE => {
                     let file = files.next().filter(|file| is_regular(file.file()));
-                    let place = place(&part).ok_or_else(gone)?;
+                    let part = FilePart::read(&part).ok_or_else(gone)?;
                     let file = (file.ok_or_else(gone)?, pipe.waits());
-                    send_file(file, place, (writer, &mut counts)).await?;
+                    send_file(file, &part, (writer, &mut counts)).await?;
                 }
                 END => {
                     writer.end(&message(&End { ends: counts.offsets(), ..End::default() }));
@@ -175,26 +178,19 @@ fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
 /// Whether a worker sends what it should: anything else might make us wait. So might the server of a file system,
 /// so that it is not asked.
 fn is_regular(file: &OwnedFd) -> bool {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    rustix::fs::statx(file, c"", flags, StatxFlags::TYPE)
-        .is_ok_and(|is| FileType::from_raw_mode(is.stx_mode.into()) == FileType::RegularFile)
+    state(file).is_some_and(|is| is.what == What::File)
 }
 
-/// Offset and length of a part of a file.
-fn place(bytes: &[u8]) -> Option<(u64, u64)> {
-    let (offset, length) = bytes.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*offset), u64::from_be_bytes(length.try_into().ok()?)))
-}
-
-/// Sends a part of a file that a worker has opened.
+/// Sends a part of a file that a worker has opened, and behind it what the file is, if it was changed meanwhile.
 async fn send_file<W>(
     (mut file, waits): (Received, &Waits),
-    (mut offset, mut length): (u64, u64),
+    part: &FilePart,
     (writer, counts): (&mut Writer<W>, &mut Counts),
 ) -> Result<(), Failure>
 where
     W: AsyncWrite + Unpin + Send,
 {
+    let FilePart { mut offset, mut length, .. } = *part;
     let mut piece = vec![0; BATCH];
     while length > 0 {
         let most = usize::try_from(length).unwrap_or(BATCH).min(BATCH);
@@ -229,7 +225,19 @@ where
         offset += read as u64;
         length -= read as u64;
     }
+    if let Some((revision, path)) = &part.opened
+        && let Some(now) = state(file.file())
+        && now.revision != *revision
+    {
+        writer.message(&message(&ToBridge::Entries(vec![now.entry(path)])));
+    }
     Ok(())
+}
+
+/// What a file is now. The server of a file system is not asked, for which we might wait.
+fn state(file: &OwnedFd) -> Option<Stat> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    rustix::fs::statx(file, c"", flags, StatxFlags::BASIC_STATS).ok().map(|stat| Stat::of(&stat))
 }
 
 /// Reads what is in memory.

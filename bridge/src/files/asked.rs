@@ -128,7 +128,8 @@ impl Files {
             return Err(unknown);
         }
         let part = Part::Bytes { offset: 0, length: Some(0) };
-        let read = Read { path: write.path.clone(), part, revision: None, hash: Some(true) };
+        let read =
+            Read { path: write.path.clone(), part, revision: None, hash: Some(true), before: None };
         let Ok(looked) = self.repeat(client, (&Ask::Read(read), None), why).await else {
             return Err(unknown);
         };

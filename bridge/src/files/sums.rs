@@ -71,7 +71,7 @@ pub async fn sum_of(
     path: Blob,
 ) -> Result<(Entry, Blob), Failure> {
     let part = Part::Bytes { offset: 0, length: Some(0) };
-    let read = Read { path, part, revision: None, hash: Some(true) };
+    let read = Read { path, part, revision: None, hash: Some(true), before: None };
     let answer = files.answer(client, Ask::Read(read), None).await?;
     let known = answer.entries.into_iter().next().zip(answer.done.hash);
     known.ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an answer without a hash"))

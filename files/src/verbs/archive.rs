@@ -89,7 +89,7 @@ impl Packed<'_> {
             };
             self.files += 1;
             let stat = Stat::new(&opened);
-            self.send(&header(path, &stat)).and_then(|()| self.content(&file, stat.size))
+            self.send(&header(path, &stat)).and_then(|()| self.content(&file, (visited.at, &stat)))
         };
         self.entries += 1;
         put.map_err(|Broken| {
@@ -104,8 +104,9 @@ impl Packed<'_> {
         self.peer.data(bytes)
     }
 
-    fn content(&mut self, file: &std::fs::File, size: u64) -> Result<(), Broken> {
-        self.peer.file(file, 0, size)?;
+    fn content(&mut self, file: &std::fs::File, opened: (&Rel, &Stat)) -> Result<(), Broken> {
+        let size = opened.1.size;
+        self.peer.file_of(file, (0, size), opened)?;
         self.bytes += size;
         let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
         self.send([0; BLOCK].get(..(BLOCK - over) % BLOCK).unwrap_or_default())

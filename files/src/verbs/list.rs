@@ -13,7 +13,7 @@ use super::tidy::{Globs, Tidy};
 use super::{Batch, Desk, Listens, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::rules::LISTED;
+use crate::rules::{LISTED, STREAMED};
 use crate::tree::Visited;
 
 /// Entries that are put in order take so much memory at most.
@@ -29,8 +29,9 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let (tree, listens) = (desk.tree, desk.listens);
     let path = Rel::parse(&list.path)?;
     let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
-    let limit =
-        list.limit.map_or(LISTED, |limit| usize::try_from(limit).unwrap_or(LISTED).min(LISTED));
+    // Without an order nothing is kept here, so that more may be listed where that is asked for.
+    let most = if list.sort.is_some() { LISTED } else { STREAMED };
+    let limit = list.limit.map_or(LISTED, |limit| usize::try_from(limit).unwrap_or(most).min(most));
     let globs = Globs::new(list.globs.as_deref().unwrap_or_default())?;
     let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
     let mut sent = Sent { peer, batch: Batch::new(), broken: false };
@@ -129,8 +130,13 @@ fn entry(visited: &Visited<'_>, hashes: Option<&Listens>) -> Option<Entry> {
 
 /// SHA-256 of what a file holds, as long as somebody listens.
 pub(super) fn digest(file: File, listens: &Listens) -> std::io::Result<Vec<u8>> {
+    digest_of(file, u64::MAX, listens)
+}
+
+/// The same of at most so many of its first bytes.
+pub(super) fn digest_of(file: File, bytes: u64, listens: &Listens) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let mut file = listens.reads(file);
+    let mut file = listens.reads(file).take(bytes);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
     loop {

@@ -34,7 +34,11 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
     let mut done = Done::default();
     if read.hash.unwrap_or(false) {
         let copy = file.try_clone().map_err(failed)?;
-        done.hash = Some(Blob(list::digest(copy, listens).map_err(failed)?));
+        let bytes = match (read.before, read.part) {
+            (Some(true), Part::Bytes { offset, .. }) => offset,
+            _ => u64::MAX,
+        };
+        done.hash = Some(Blob(list::digest_of(copy, bytes, listens).map_err(failed)?));
         file.rewind().map_err(failed)?;
     }
     let mut share = Share::default();
@@ -42,7 +46,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
         Part::Bytes { offset, length } => {
             let rest = stat.size.saturating_sub(offset);
             let length = length.unwrap_or(rest).min(rest);
-            peer.file(&file, offset, length)?;
+            peer.file_of(&file, (offset, length), (&path, &stat))?;
             done.bytes = Some(length);
             done.more = Some(offset.saturating_add(length) < stat.size);
         }

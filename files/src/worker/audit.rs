@@ -121,6 +121,7 @@ fn what(ask: &Ask) -> (String, Vec<&[u8]>) {
         Ask::Changes(_) => ("changes", Vec::new()),
         Ask::Revert(revert) if revert.redo == Some(true) => ("redo", Vec::new()),
         Ask::Revert(_) => ("undo", Vec::new()),
+        Ask::Attributes(asked) => ("attributes", vec![&asked.path]),
         Ask::Archive(archive) => ("archive", vec![&archive.path]),
         Ask::Watch(watch) => ("watch", vec![&watch.path]),
         _ => ("unknown", Vec::new()),

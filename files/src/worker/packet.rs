@@ -26,14 +26,52 @@ pub const CONTENT: usize = 64 << 10;
 pub const MESSAGE: u8 = 1;
 /// Content.
 pub const DATA: u8 = 2;
-/// A part of the file that comes with the packet, whose last part it is: offset and length, eight bytes each,
-/// the highest first.
+/// A part of the file that comes with the packet, whose last part it is: see [`FilePart`].
 pub const FILE: u8 = 3;
 /// The bridge has said all, or the worker has.
 pub const END: u8 = 4;
 
 /// What stands before the bytes of a part.
 pub const PART: usize = 5;
+
+/// Which part of a file is content.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FilePart {
+    /// Where it begins.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The revision of the file when it was opened, and its path. Who reads the part says its entry behind it if the
+    /// file is another by then.
+    pub opened: Option<(u64, Vec<u8>)>,
+}
+
+impl FilePart {
+    /// Its bytes: offset, length and revision, eight bytes each, the highest first; the path.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = [self.offset.to_be_bytes(), self.length.to_be_bytes()].concat();
+        if let Some((revision, path)) = &self.opened {
+            bytes.extend_from_slice(&revision.to_be_bytes());
+            bytes.extend_from_slice(path);
+        }
+        bytes
+    }
+
+    /// Reads it; `None` if these are no such bytes.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (offset, rest) = bytes.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<8>()?;
+        let opened = match rest {
+            [] => None,
+            rest => {
+                let (revision, path) = rest.split_first_chunk::<8>()?;
+                Some((u64::from_be_bytes(*revision), path.to_vec()))
+            }
+        };
+        let (offset, length) = (u64::from_be_bytes(*offset), u64::from_be_bytes(*length));
+        Some(Self { offset, length, opened })
+    }
+}
 
 /// Adds a part to a packet.
 pub fn push(packet: &mut Vec<u8>, kind: u8, bytes: &[u8]) {

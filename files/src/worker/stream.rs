@@ -18,12 +18,12 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use super::Shared;
 use super::audit::{Audit, Line, PATHS};
 use super::message::Serve;
-use super::packet::{self, CONTENT, DATA, END, FILE, MESSAGE, PACKET, PART};
+use super::packet::{self, CONTENT, DATA, END, FILE, FilePart, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::transfers::Transfers;
-use crate::tree::Tree;
+use crate::tree::{Stat, Tree};
 use crate::undo::Undo;
 use crate::verbs::{self, Desk, Listens, Stop};
 
@@ -290,6 +290,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Lets the agent send a part of a file.
+    fn lend(&mut self, file: &File, part: &FilePart) -> Result<(), Broken> {
+        self.push(FILE, &part.bytes())?;
+        let sent = packet::send(&self.socket, &self.said, &[file.as_fd()]);
+        self.said.clear();
+        sent.map_err(|_| Broken)
+    }
+
     /// Sends what has been said.
     fn flush(&mut self) -> Result<(), Broken> {
         if self.said.is_empty() {
@@ -364,14 +372,27 @@ impl Peer for Stream {
             file.read_exact_at(&mut bytes, offset).map_err(|_| Broken)?;
             return self.data(&bytes);
         }
-        let mut part = [0; 16];
-        let (before, after) = part.split_at_mut(8);
-        before.copy_from_slice(&offset.to_be_bytes());
-        after.copy_from_slice(&length.to_be_bytes());
-        self.push(FILE, &part)?;
-        let sent = packet::send(&self.socket, &self.said, &[file.as_fd()]);
-        self.said.clear();
-        sent.map_err(|_| Broken)
+        self.lend(file, &FilePart { offset, length, opened: None })
+    }
+
+    fn file_of(
+        &mut self,
+        file: &File,
+        (offset, length): (u64, u64),
+        (path, opened): (&Rel, &Stat),
+    ) -> Result<(), Broken> {
+        if length > SMALL {
+            // The agent looks at it again when it has read it.
+            let opened = Some((opened.revision, path.as_bytes().to_vec()));
+            return self.lend(file, &FilePart { offset, length, opened });
+        }
+        self.file(file, offset, length)?;
+        match rustix::fs::fstat(file).map(|now| Stat::new(&now)) {
+            Ok(now) if now.revision != opened.revision => {
+                self.say(&ToBridge::Entries(vec![now.entry(path.as_bytes())]))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

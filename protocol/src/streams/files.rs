@@ -21,8 +21,8 @@ mod ask;
 use minicbor::{Decode, Encode};
 
 pub use self::ask::{
-    Archive, Arrived, Ask, Changes, Copy, Edit, Edits, How, Http, List, MakeDirectory, Part, Patch,
-    Read, Remove, Replacement, Revert, Search, Sort, Watch, Write,
+    Archive, Arrived, Ask, Attributes, Changes, Copy, Edit, Edits, How, Http, List, MakeDirectory,
+    Part, Patch, Read, Remove, Replacement, Revert, Search, Sort, Watch, Write,
 };
 
 use crate::cbor::Blob;
@@ -196,7 +196,8 @@ pub enum ToBridge {
     /// The root that was entered. The first message.
     #[n(0)]
     Entered(#[n(0)] Root),
-    /// Entries that were found: as many as fit.
+    /// Entries that were found: as many as fit. Of a file that was read: what it was when it was opened, and once more
+    /// behind its content if it is another by then.
     #[n(1)]
     Entries(#[n(0)] Vec<Entry>),
     /// Lines that were found: as many as fit.

@@ -116,7 +116,7 @@ async fn fetch(
     }
     let part = Part::Bytes { offset: 0, length: None };
     let revision = Some(revision.unwrap_or(entry.revision));
-    let read = Ask::Read(Read { path, part, revision, hash: None });
+    let read = Ask::Read(Read { path, part, revision, hash: None, before: None });
     let answer = at.ask(client, read).await?;
     let entry = answer.entries.first().ok_or_else(nothing)?;
     Ok((answer.content, entry.revision))

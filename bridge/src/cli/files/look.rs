@@ -251,7 +251,13 @@ impl Cat {
             let mut at = file.enter(client).await?;
             let part = Part::Bytes { offset: 0, length: None };
             let path = Blob(at.place.path.clone());
-            at.files.up.ask(Ask::Read(Read { path, part, revision: None, hash: None }))?;
+            at.files.up.ask(Ask::Read(Read {
+                path,
+                part,
+                revision: None,
+                hash: None,
+                before: None,
+            }))?;
             at.files.up.flush().await?;
             loop {
                 match at.files.down.next().await? {

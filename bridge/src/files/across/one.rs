@@ -133,7 +133,7 @@ fn question(
     hash: bool,
 ) -> Ask {
     let (path, part) = (Blob(path.to_vec()), Part::Bytes { offset, length });
-    Ask::Read(Read { path, part, revision, hash: hash.then_some(true) })
+    Ask::Read(Read { path, part, revision, hash: hash.then_some(true), before: None })
 }
 
 /// Hands one file on. If its server does not bring it to its end, the other one is told so, and why is given.

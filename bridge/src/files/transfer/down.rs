@@ -75,7 +75,13 @@ async fn attempt(
     let part = Part::Bytes { offset: incoming.have, length: None };
     let revision = Some(entry.revision);
     let hash = resumed.then_some(true);
-    files.up.ask(Ask::Read(Read { path: Blob(path.to_vec()), part, revision, hash }))?;
+    files.up.ask(Ask::Read(Read {
+        path: Blob(path.to_vec()),
+        part,
+        revision,
+        hash,
+        before: None,
+    }))?;
     files.up.flush().await?;
     let hash = receive(transfer, &mut files.down, &mut incoming, counted).await?;
     if incoming.have != entry.size {
@@ -233,7 +239,7 @@ async fn many(
             let Some((next, _)) = wanted.get(asked) else { break };
             let part = Part::Bytes { offset: 0, length: None };
             let path = Blob(transfer.remote.join(&next.path));
-            up.ask(Ask::Read(Read { path, part, revision: None, hash: None }))?;
+            up.ask(Ask::Read(Read { path, part, revision: None, hash: None, before: None }))?;
             asked += 1;
             fresh = true;
         }

@@ -134,7 +134,7 @@ impl Transfer<'_> {
 async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
     let path = Blob(transfer.remote.join(&one.below));
     let part = Part::Bytes { offset: 0, length: Some(0) };
-    let read = Read { path, part, revision: None, hash: Some(true) };
+    let read = Read { path, part, revision: None, hash: Some(true), before: None };
     let here = file_hash(&one.path).await?;
     let mut files = transfer.enter().await?;
     let there = files.answer(transfer.client, Ask::Read(read), None).await?.done.hash;

@@ -57,7 +57,7 @@ impl Tool for FileRead {
             _ => Part::Lines { first: offset.unsigned_abs().max(1), count: limit, budget: bytes },
         };
         let path = Blob(at.place.path.clone());
-        let read = Read { path, part, revision: None, hash: None };
+        let read = Read { path, part, revision: None, hash: None, before: None };
         let answer = at.files.answer(client, Ask::Read(read), None).await?;
         let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without the file");
         let entry = answer.entries.first().ok_or_else(nothing)?;
@@ -144,7 +144,8 @@ async fn picture(
     let path = Blob(at.place.path.clone());
     let mut read = async |length| {
         let part = Part::Bytes { offset: 0, length };
-        let read = Read { path: path.clone(), part, revision: Some(revision), hash: None };
+        let read =
+            Read { path: path.clone(), part, revision: Some(revision), hash: None, before: None };
         let answer = at.files.answer(client, Ask::Read(read), None).await?;
         Ok::<_, Failure>(answer.content)
     };

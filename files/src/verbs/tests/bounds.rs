@@ -8,7 +8,9 @@ fn what_holds_memory_is_refused_while_others_hold_it() {
     place.write("file", "one\ntwo\n").unwrap();
     let search = Ask::Search(Search { pattern: "two".to_owned(), ..Search::default() });
     let list = Ask::List(List { sort: Some(Sort::Name), ..List::default() });
-    let read = |part| Ask::Read(Read { path: blob("file"), part, revision: None, hash: None });
+    let read = |part| {
+        Ask::Read(Read { path: blob("file"), part, revision: None, hash: None, before: None })
+    };
     let lines = read(Part::Lines { first: 1, count: 9, budget: 100 });
     let tail = read(Part::Tail { count: 1, budget: 100 });
     let append = Ask::Write(Write { how: How::Append, ..write("file") });
@@ -39,8 +41,13 @@ fn work_for_nobody_is_not_done() {
     place.write("file", "some text\n").unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let part = |hash| Part::Lines { first: 1, count: 1, budget: if hash { 0 } else { 99 } };
-    let read =
-        |hash| Read { path: blob("file"), part: part(hash), revision: None, hash: Some(hash) };
+    let read = |hash| Read {
+        path: blob("file"),
+        part: part(hash),
+        revision: None,
+        hash: Some(hash),
+        before: None,
+    };
     let search = Search { pattern: "text".to_owned(), ..Search::default() };
     let asks = [
         Ask::List(List { sort: Some(Sort::Name), ..List::default() }),

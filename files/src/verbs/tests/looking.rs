@@ -138,7 +138,7 @@ fn what_is_hidden_is_neither_listed_nor_searched() {
     let (done, asker) = place.ask(&Ask::Search(all), b"").unwrap();
     assert_eq!((done.count, done.files, asker.matches.len()), (Some(0), Some(0), 0));
     let part = Part::Bytes { offset: 0, length: None };
-    let read = Read { path: blob("d/.env"), part, revision: None, hash: None };
+    let read = Read { path: blob("d/.env"), part, revision: None, hash: None, before: None };
     assert_eq!(place.ask(&Ask::Read(read), b"").unwrap_err().kind, Kind::NoSuchFile);
 }
 
@@ -148,7 +148,7 @@ fn a_part_of_a_file_is_read_in_the_state_that_was_seen() {
     place.write("file", "0123456789").unwrap();
     let read = |offset, length, revision| {
         let part = Part::Bytes { offset, length };
-        Ask::Read(Read { path: blob("file"), part, revision, hash: Some(true) })
+        Ask::Read(Read { path: blob("file"), part, revision, hash: Some(true), before: None })
     };
     let (done, asker) = place.ask(&read(2, Some(3), None), b"").unwrap();
     assert_eq!((asker.data, done.more, done.bytes), (b"234".to_vec(), Some(true), Some(3)));

@@ -58,6 +58,9 @@ pub enum Ask {
     /// What is in a directory, as one tar archive?
     #[n(25)]
     Archive(#[n(0)] Archive),
+    /// Have these rights and this time. Answered with the entry.
+    #[n(26)]
+    Attributes(#[n(0)] Attributes),
 }
 
 impl Ask {
@@ -80,7 +83,7 @@ pub struct List {
     /// Only what fits one of these patterns, as in `.gitignore`; `!` before one turns it around.
     #[n(2)]
     pub globs: Option<Vec<String>>,
-    /// No more than so many; the limit of the server when absent.
+    /// No more than so many; 100,000 when absent. More are listed only without an order.
     #[n(3)]
     pub limit: Option<u32>,
     /// In which order; as the file system has them when absent, and then nothing is held back.
@@ -125,6 +128,9 @@ pub struct Read {
     /// With a hash of the whole content.
     #[n(3)]
     pub hash: Option<bool>,
+    /// The hash covers only the bytes before the part, which is one of bytes.
+    #[n(4)]
+    pub before: Option<bool>,
 }
 
 /// A part of a file.
@@ -467,4 +473,19 @@ pub struct Archive {
     /// Leave out what begins with a dot, and what `.gitignore` names.
     #[n(1)]
     pub tidy: Option<bool>,
+}
+
+/// Have these rights and this time of the last change. Of a file or a directory, and never through a link.
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub struct Attributes {
+    /// Of what.
+    #[n(0)]
+    pub path: Blob,
+    /// Its rights, `rwx` for three; unchanged when absent.
+    #[n(1)]
+    pub mode: Option<u32>,
+    /// When its content was changed, in nanoseconds since 1970; unchanged when absent.
+    #[n(2)]
+    pub modified: Option<i64>,
 }

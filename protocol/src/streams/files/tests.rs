@@ -76,17 +76,17 @@ fn the_bytes_of_questions() {
     );
     let part = Part::Bytes { offset: 1, length: Some(2) };
     ask(
-        Ask::Read(Read { path: blob("a"), part, revision: Some(7), hash: None }),
+        Ask::Read(Read { path: blob("a"), part, revision: Some(7), hash: None, before: None }),
         expect!["820081820281a30041610182008201020207"],
     );
     let part = Part::Lines { first: 1, count: 2, budget: 3 };
     ask(
-        Ask::Read(Read { path: blob("a"), part, revision: None, hash: Some(true) }),
+        Ask::Read(Read { path: blob("a"), part, revision: None, hash: Some(true), before: None }),
         expect!["820081820281a30041610182018301020303f5"],
     );
     let part = Part::Tail { count: 2, budget: 3 };
     ask(
-        Ask::Read(Read { path: blob("a"), part, revision: None, hash: None }),
+        Ask::Read(Read { path: blob("a"), part, revision: None, hash: None, before: None }),
         expect!["820081820281a2004161018202820203"],
     );
     let write = Write {
@@ -161,6 +161,13 @@ fn the_bytes_of_further_questions() {
         Ask::Archive(Archive { path: blob("a"), tidy: Some(true) }),
         expect!["82008182181981a200416101f5"],
     );
+    ask(
+        Ask::Attributes(Attributes { path: blob("a"), mode: Some(0o755), modified: Some(7) }),
+        expect!["820081821a81a3004161011901ed0207"],
+    );
+    let part = Part::Bytes { offset: 9, length: Some(0) };
+    let read = Read { path: blob("a"), part, revision: None, hash: Some(true), before: Some(true) };
+    ask(Ask::Read(read), expect!["820081820281a400416101820082090003f504f5"]);
     check(&ToAgent::Whole(5), expect!["82018105"]);
     check(&ToAgent::GivenUp, expect!["820280"]);
     let edit = Replacement { old: blob("a"), new: blob("b"), all: None };
