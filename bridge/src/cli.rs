@@ -228,8 +228,12 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// The exit code with which a shell tells of such an end.
 pub(crate) fn code_of(exit: Exit) -> Option<u8> {
     match exit {
-        Exit::Code(code) => u8::try_from(code & 0xff).ok(),
-        Exit::Signal(number) => u8::try_from(128 + number).ok(),
+        Exit::Code(code) => Some(match u8::try_from(code & 0xff) {
+            Ok(low) if low > 0 || code == 0 => low,
+            // Not a code of a process on Unix, and no success either.
+            _ => u8::MAX,
+        }),
+        Exit::Signal(number) => number.checked_add(128).and_then(|code| u8::try_from(code).ok()),
     }
 }
 
@@ -381,6 +385,17 @@ pub(crate) fn servers_json(all: &[servers::Known]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_end_but_that_with_code_0_looks_like_success() {
+        let codes = [0, 1, 255, 256, 512, -1, i32::MIN, i32::MAX];
+        let codes = codes.map(|code| code_of(Exit::Code(code)));
+        assert_eq!(codes, [0, 1, 255, 255, 255, 255, 255, 255].map(Some));
+        assert_eq!(code_of(Exit::Signal(9)), Some(137));
+        for number in [i32::MIN, -129, 128, i32::MAX] {
+            assert_eq!(code_of(Exit::Signal(number)), None);
+        }
+    }
 
     /// An argument of a command must not have the name of one that all commands have.
     #[test]

@@ -3,11 +3,13 @@
 //! [`client`] reaches servers, [`runs`] talks to them about programs, [`text`] makes what they say
 //! fit to read, [`tools`] are what can be asked, and `cli` and [`mcp`] are two ways of asking.
 
-/// Says something to the person, on standard error. It may be closed or full: that is no reason to end.
+/// Writes a line to standard error, without anything that a terminal obeys: what is formatted into it may be a
+/// peer's. Standard error may be closed or full: that is no reason to end.
 macro_rules! note {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let text = $crate::text::neutral::lines(&format!($($text)*));
+        let _ = writeln!(std::io::stderr(), "{text}");
     }};
 }
 

@@ -15,6 +15,7 @@ use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Offset, Open};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
+use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT};
 
@@ -117,7 +118,7 @@ fn read_end(end: &End, counts: &Counts) -> Result<Ended, Failure> {
         .body
         .as_ref()
         .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an end without a state"))?;
-    cbor::decode(body, 64 << 10).map_err(|error| {
+    peer::decode(body, 64 << 10).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
     })
 }

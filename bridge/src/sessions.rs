@@ -25,6 +25,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
+use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::session::{Ended, Request, TEXT, ToBridge};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -204,5 +205,5 @@ fn ended(end: &End) -> Result<Ended, Failure> {
     }
     let nonsense = || Failure::new(Kind::ProtocolViolation, "an end that makes no sense");
     let body = end.body.as_ref().ok_or_else(nonsense)?;
-    cbor::decode(body, 64 << 10).map_err(|_| nonsense())
+    peer::decode(body, 64 << 10).map_err(|_| nonsense())
 }

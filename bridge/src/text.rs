@@ -18,7 +18,6 @@
 //! All of it is pure: no clock, no file, no network. Which bytes are asked for, and what the header
 //! of a tool says, is decided in `tools`.
 
-pub mod chars;
 pub mod clean;
 pub mod error;
 pub mod header;
@@ -33,6 +32,8 @@ pub mod signal;
 pub mod table;
 
 use std::fmt;
+
+pub use farwire_protocol::chars;
 
 /// The first words of all lines of ours. A header can begin with nothing else, and a payload line
 /// that begins with one of them in brackets is marked: both follow from this list. What a model could

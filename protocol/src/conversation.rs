@@ -13,6 +13,7 @@ use crate::cbor::{self, Blob};
 use crate::failure::Failure;
 use crate::frame;
 use crate::id::Nonce;
+use crate::peer;
 
 /// No request is longer, over all its frames.
 pub const CREATE_LIMIT: usize = 128 * 1024;
@@ -55,7 +56,7 @@ pub struct Offset {
     #[n(0)]
     pub channel: u8,
     /// How many bytes are before it.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "peer::count")]
     pub offset: u64,
 }
 
@@ -92,8 +93,14 @@ pub fn message<T: Encode<()>>(value: &T) -> Vec<u8> {
     bytes
 }
 
-/// Reads the message of one frame.
-pub fn read<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, cbor::Error> {
+/// Reads the message of one frame; its texts are made harmless (see [`peer`]).
+pub fn read<T: for<'b> Decode<'b, ()>>(payload: &[u8]) -> Result<T, cbor::Error> {
+    peer::decode(payload, frame::PAYLOAD)
+}
+
+/// Reads a request of one frame whose texts are patterns or names that must stay as they are. The reader checks
+/// them, and shows them to nobody.
+pub fn read_exact<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, cbor::Error> {
     cbor::decode(payload, frame::PAYLOAD)
 }
 

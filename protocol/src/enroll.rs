@@ -23,6 +23,7 @@ use crate::cbor::{self, Blob};
 use crate::id::{Id, Kind, Nonce, Surf};
 use crate::lp;
 use crate::outer::MAIL_LIMIT;
+use crate::peer;
 use crate::signed::Signed;
 use crate::token::Token;
 
@@ -191,7 +192,7 @@ impl Request {
     /// Opens a request and checks the bundle in it, which must be an agent's of this trust domain.
     pub fn open(token: &Token, blob: &[u8]) -> Result<(Self, SignedBundle), BadMail> {
         let text = open(token, Way::Request, blob)?;
-        let request: Self = cbor::decode(&text, MAIL_LIMIT)?;
+        let request: Self = peer::decode(&text, MAIL_LIMIT)?;
         let bundle = SignedBundle::decode_kind(&request.bundle, Kind::Agent)?;
         if request.enrollment != token.enrollment || bundle.trust_domain != token.trust_domain {
             return Err(BadMail::Unauthentic);
@@ -249,7 +250,7 @@ impl Answer {
         let key = key.ok_or(BadMail::NotTheInviter)?;
         let answer =
             signed.answer.verify(ANSWER_LABEL, &key).map_err(|_| BadMail::NotTheInviter)?;
-        let answer: Self = cbor::decode(answer, MAIL_LIMIT)?;
+        let answer: Self = peer::decode(answer, MAIL_LIMIT)?;
         if *answer.request != blob_hash(request) || answer.agent != *me {
             return Err(BadMail::AnotherRequest);
         }

@@ -247,7 +247,10 @@ impl<'b, C> Decode<'b, C> for Kind {
 }
 
 /// A failure as a person or a model is told of it.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq, thiserror::Error)]
+///
+/// A hint is advice that a person or a model follows, so it is always this program's own: decoding moves the
+/// hint of whoever sent the failure to the end of its message, in parentheses.
+#[derive(Clone, Debug, Encode, Eq, PartialEq, thiserror::Error)]
 #[cbor(map)]
 #[error("{message}")]
 pub struct Failure {
@@ -260,6 +263,31 @@ pub struct Failure {
     /// What to do, where that is more than the kind's own hint.
     #[n(2)]
     pub hint: Option<String>,
+}
+
+/// A failure as it is on the wire.
+#[derive(Decode)]
+#[cbor(map)]
+struct Received {
+    #[n(0)]
+    kind: Kind,
+    #[n(1)]
+    message: String,
+    #[n(2)]
+    hint: Option<String>,
+}
+
+impl<'b, C> Decode<'b, C> for Failure {
+    fn decode(
+        d: &mut minicbor::Decoder<'b>,
+        context: &mut C,
+    ) -> Result<Self, minicbor::decode::Error> {
+        let Received { kind, mut message, hint } = Received::decode(d, context)?;
+        if let Some(hint) = hint {
+            message = format!("{message} ({hint})");
+        }
+        Ok(Self::new(kind, message))
+    }
 }
 
 impl Failure {
@@ -313,5 +341,14 @@ mod tests {
         let failure = Failure::new(Kind::Unknown(60_000), "odd");
         let bytes = minicbor::to_vec(&failure).unwrap();
         assert_eq!(minicbor::decode::<Failure>(&bytes).unwrap(), failure);
+    }
+
+    #[test]
+    fn a_hint_of_the_sender_is_part_of_its_message_and_never_our_advice() {
+        let failure = Failure::new(Kind::NoRoot, "there are two roots").with_hint("name one");
+        let bytes = minicbor::to_vec(&failure).unwrap();
+        let received = minicbor::decode::<Failure>(&bytes).unwrap();
+        assert_eq!(received.message, "there are two roots (name one)");
+        assert_eq!(received.hint(), Kind::NoRoot.hint());
     }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::bundle::SignedBundle;
 use crate::cbor::{self, Blob};
 use crate::id::{Kind, TrustDomain};
+use crate::peer;
 use crate::signed::Signed;
 
 /// The label under which events of the log are signed.
@@ -77,7 +78,7 @@ impl Genesis {
     pub fn decode(bytes: &[u8]) -> Result<Self, NotGenesis> {
         let signed: Signed = cbor::decode(bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
         let event: Self =
-            cbor::decode(&signed.bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
+            peer::decode(&signed.bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
         if (event.version, event.seq, event.kind) != (1, 0, GENESIS) || event.salt.len() != 16 {
             return Err(NotGenesis("another event"));
         }

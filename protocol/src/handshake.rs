@@ -29,6 +29,7 @@ use crate::id::{Id, Kind, Kn, Nonce, TrustDomain};
 use crate::keys::LinkKeys;
 use crate::lp;
 use crate::noise;
+use crate::peer;
 use crate::surface::{Delegation, Surface, SurfaceProof};
 
 /// The diary of versions of the inner protocol, newest last.
@@ -337,7 +338,7 @@ impl Listening {
             .get_remote_static()
             .and_then(|key| key.try_into().ok())
             .ok_or(HandshakeError::Unauthentic)?;
-        let introduce: Introduce = cbor::decode(&payload, LONG_LIMIT)
+        let introduce: Introduce = peer::decode(&payload, LONG_LIMIT)
             .map_err(|_| HandshakeError::Malformed("message 3"))?;
         let bundle = SignedBundle::decode_kind(&introduce.bundle, Kind::Device)?;
         if bundle.kn.0 != proven {
@@ -435,7 +436,7 @@ pub struct Accept {
     #[n(7)]
     pub build: String,
     /// The agent's wall clock, seconds since 1970, for display and for `doctor`.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "peer::count")]
     pub time: u64,
 }
 

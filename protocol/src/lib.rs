@@ -13,12 +13,14 @@
 pub mod address;
 pub mod bundle;
 pub mod cbor;
+pub mod chars;
 pub mod failure;
 pub mod genesis;
 pub mod header;
 pub mod id;
 pub mod lp;
 pub mod outer;
+pub mod peer;
 pub mod quote;
 pub mod signed;
 

@@ -165,7 +165,7 @@ pub struct Welcome {
     #[n(1)]
     pub build: String,
     /// The relay's clock, seconds since 1970, for display and for `doctor`.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::count")]
     pub time: u64,
     /// How many streams one connection may have open.
     #[n(3)]
@@ -243,16 +243,16 @@ pub struct Record {
     #[n(4)]
     pub agent: Option<Id>,
     /// When the record was made, seconds since 1970.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::count")]
     pub created: u64,
     /// When the agent was last connected, seconds since 1970.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub seen: Option<u64>,
     /// The agent's program and version, as it said.
     #[n(7)]
     pub build: Option<String>,
     /// Two processes with the identity of this agent were seen, last at this time.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub duplicate: Option<u64>,
 }
 
@@ -357,7 +357,7 @@ pub struct EnrollmentIs {
     #[n(0)]
     pub state: MailState,
     /// The relay's clock, seconds since 1970.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::count")]
     pub time: u64,
 }
 
@@ -423,7 +423,7 @@ pub struct MailPiece {
     #[n(1)]
     pub blob: Blob,
     /// How long ago it came, in seconds by the relay's clock.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::count")]
     pub age: u64,
 }
 

@@ -6,6 +6,7 @@
 pub mod dav;
 pub mod hand;
 pub mod hostile;
+pub mod liar;
 pub mod model;
 pub mod person;
 pub mod raw;

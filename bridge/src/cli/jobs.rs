@@ -166,7 +166,7 @@ impl Output {
                 "id": id.to_string(), "server": server.name, "running": state.is_open(),
                 "exit_code": exit, "signal": signal, "error": state.failure.as_ref().map(|failure| failure.kind.name()), "duration_ms": state.duration_ms,
                 "lines": state.lines, "total_bytes": state.bytes, "dropped_bytes": state.dropped_bytes,
-                "truncated": state.bytes - state.dropped_bytes > bytes.len() as u64,
+                "truncated": state.bytes.saturating_sub(state.dropped_bytes) > bytes.len() as u64,
                 "next_line": answer.ended.next, "output": String::from_utf8_lossy(&bytes),
             }));
         }

@@ -94,7 +94,7 @@ impl Ring {
         if bytes == 0 {
             return;
         }
-        self.start = self.end() + bytes;
+        self.start = self.end().saturating_add(bytes);
         self.bytes.clear();
     }
 

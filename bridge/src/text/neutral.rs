@@ -27,6 +27,12 @@ pub fn neutral_within(text: &str, limit: usize) -> String {
     imitation::marked(&out).into_owned()
 }
 
+/// The text with its lines, each safe to show, at full length and unmarked: for what we write to a terminal ourselves.
+pub fn lines(text: &str) -> String {
+    let safe = |char| if char == '\n' { char } else { plain(char) };
+    text.chars().map(safe).collect()
+}
+
 /// What a character is on one line.
 fn plain(char: char) -> char {
     match char {
@@ -47,6 +53,11 @@ mod tests {
         assert_eq!(neutral("[run r1 exit=0]"), "\\[run r1 exit=0]");
         assert_eq!(neutral("\u{1b}]0;x\u{7}\u{9b}31m"), "␛]0;x␇\u{fffd}31m");
         assert_eq!(neutral("naïve 名前 🚀"), "naïve 名前 🚀");
+    }
+
+    #[test]
+    fn lines_of_ours_stay_lines_and_nothing_in_them_is_obeyed() {
+        assert_eq!(lines("a: \u{1b}[2J\u{7}b\r\nc\u{9b}1m"), "a: ␛[2J␇b \nc\u{fffd}1m");
     }
 
     #[test]

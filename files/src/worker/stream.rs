@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farwire_protocol::conversation::{message, read};
+use farwire_protocol::conversation::{message, read_exact};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::PAYLOAD;
 use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
@@ -181,7 +181,7 @@ impl Stream {
                 let _ = self.flush();
                 return Next::Over;
             }
-            MESSAGE => read::<ToAgent>(&bytes).ok(),
+            MESSAGE => read_exact::<ToAgent>(&bytes).ok(),
             _ => None,
         };
         let Some(ToAgent::Ask(ask)) = asked else {
@@ -324,7 +324,7 @@ impl Peer for Stream {
                 self.content = Content::Coming(so_far + bytes.len() as u64);
                 return Ok(Some(bytes));
             }
-            Some((MESSAGE, bytes)) => match read::<ToAgent>(&bytes) {
+            Some((MESSAGE, bytes)) => match read_exact::<ToAgent>(&bytes) {
                 Ok(ToAgent::Whole(length)) if length == so_far => {
                     self.content = Content::Whole;
                     return Ok(None);

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use farwire_protocol::cbor;
 use farwire_protocol::outer::LIMIT;
+use farwire_protocol::{cbor, peer};
 use minicbor::{Decode, Encode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -30,7 +30,7 @@ where
     }
     let mut body = vec![0; length];
     recv.read_exact(&mut body).await?;
-    Ok(cbor::decode(&body, LIMIT)?)
+    Ok(peer::decode(&body, LIMIT)?)
 }
 
 /// Writes one message.

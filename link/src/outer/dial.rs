@@ -19,6 +19,7 @@ use farwire_protocol::id::{Nonce, Signature};
 use farwire_protocol::outer::{
     Answer, Call, EXPORTER_LABEL, Hello, LIMIT, Notice, Role, Verb, Welcome, hello_text,
 };
+use farwire_protocol::peer;
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -302,7 +303,7 @@ async fn listen(
         match answer.id {
             0 => {
                 // A notice that we do not know, or that nobody listens for, is skipped.
-                if let Ok(notice) = cbor::decode(&answer.body, LIMIT) {
+                if let Ok(notice) = peer::decode(&answer.body, LIMIT) {
                     let _ = notices.send(notice);
                 }
             }
@@ -324,7 +325,7 @@ fn read_answer<V: Verb>(answer: &Answer) -> Result<V::Answer, Failure> {
     if let Some(failure) = &answer.failure {
         return Err(failure.clone());
     }
-    cbor::decode(&answer.body, LIMIT).map_err(|error| {
+    peer::decode(&answer.body, LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "the relay's answer makes no sense", &error)
     })
 }

@@ -156,7 +156,7 @@ pub struct Job {
     #[n(4)]
     pub surface: String,
     /// How long ago it was asked for, in milliseconds.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::count")]
     pub age_ms: u64,
     /// How it is.
     #[n(6)]
@@ -192,16 +192,16 @@ pub struct Facts {
     #[n(4)]
     pub shell: String,
     /// How long the agent has been up, in seconds.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::count")]
     pub uptime: u64,
     /// The agent's wall clock, seconds since 1970.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::count")]
     pub time: u64,
     /// Jobs that run now.
     #[n(7)]
     pub running: u32,
     /// Bytes of output that are kept.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "crate::peer::count")]
     pub spooled: u64,
     /// The directories that its owner has opened.
     #[n(9)]

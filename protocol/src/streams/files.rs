@@ -106,7 +106,7 @@ pub enum ToAgent {
     Ask(#[n(0)] Box<Ask>),
     /// The content is whole, and has so many bytes.
     #[n(1)]
-    Whole(#[n(0)] u64),
+    Whole(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
     /// The content will not be whole: the question is given up.
     #[n(2)]
     GivenUp,
@@ -141,7 +141,7 @@ pub struct Entry {
     #[n(1)]
     pub what: What,
     /// Its size in bytes, of a file.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::count")]
     pub size: u64,
     /// When it was changed, in nanoseconds since 1970.
     #[n(3)]
@@ -168,7 +168,7 @@ pub struct Match {
     #[n(0)]
     pub path: Blob,
     /// The number of the line, from 1; 0 where only files are named.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::count")]
     pub line: u64,
     /// What it says, cut where it is long.
     #[n(2)]
@@ -231,7 +231,7 @@ pub struct Head {
 #[cbor(map)]
 pub struct Change {
     /// Its number: never reused in a root.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::count")]
     pub change: u64,
     /// What was done: `write`, `edit`, `patch`, `remove`, `move`, `copy`.
     #[n(1)]
@@ -240,7 +240,7 @@ pub struct Change {
     #[n(2)]
     pub paths: Vec<Blob>,
     /// How long ago, in milliseconds.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::count")]
     pub age_ms: u64,
     /// By whom: device, surface and client.
     #[n(4)]
@@ -249,7 +249,7 @@ pub struct Change {
     #[n(5)]
     pub undone: Option<bool>,
     /// Bytes that are kept for it.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::count")]
     pub kept: u64,
 }
 
@@ -264,31 +264,31 @@ pub struct Done {
     #[n(1)]
     pub entry: Option<Entry>,
     /// How many: entries, matches, replacements, files.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub count: Option<u64>,
     /// There is more than was told.
     #[n(3)]
     pub more: Option<bool>,
     /// So many bytes: of content, or of a transfer that have arrived.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub bytes: Option<u64>,
     /// SHA-256 of the whole content.
     #[n(5)]
     pub hash: Option<Blob>,
     /// The number of the first line of the content, from 1.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub first: Option<u64>,
     /// How many lines the file has, where they were counted to its end.
-    #[n(7)]
+    #[cbor(n(7), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub lines: Option<u64>,
     /// The number under which it can be undone.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub change: Option<u64>,
     /// Something was left out: links out of the root, or what may not be read.
-    #[n(9)]
+    #[cbor(n(9), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub skipped: Option<u64>,
     /// So many files were looked at.
-    #[n(10)]
+    #[cbor(n(10), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub files: Option<u64>,
 }
 

@@ -78,7 +78,7 @@ pub struct Start {
     #[n(6)]
     pub login: Option<bool>,
     /// When to kill its process group, in milliseconds from its start.
-    #[n(7)]
+    #[cbor(n(7), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub timeout_ms: Option<u64>,
     /// Whether standard input follows on [`STDIN`]; otherwise it is empty.
     #[n(8)]
@@ -137,7 +137,7 @@ pub enum Delivery {
 #[cbor(map)]
 pub struct Digest {
     /// Answer after so many milliseconds, ended or not.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
     /// At most so many bytes from where the digest begins.
     #[n(1)]
@@ -146,7 +146,7 @@ pub struct Digest {
     #[n(2)]
     pub tail: u32,
     /// The digest begins at this offset of the log; at 0 when absent.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub from: Option<u64>,
     /// Answer as soon as a line after `from` matches this regular expression.
     #[n(4)]
@@ -199,7 +199,7 @@ pub enum View {
     #[n(2)]
     Range {
         /// The first line, from 1.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::peer::clamped")]
         first: u64,
         /// How many.
         #[n(1)]
@@ -212,7 +212,7 @@ pub enum View {
         #[n(0)]
         pattern: String,
         /// Where to begin, from 1.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "crate::peer::clamped")]
         first: u64,
         /// At most so many matches.
         #[n(2)]
@@ -237,20 +237,20 @@ pub enum ToBridge {
     #[n(2)]
     Gap {
         /// So many bytes of [`STDOUT`].
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::peer::count")]
         stdout: u64,
         /// So many bytes of [`STDERR`].
-        #[n(1)]
+        #[cbor(n(1), decode_with = "crate::peer::count")]
         stderr: u64,
         /// So many lines.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "crate::peer::count")]
         lines: u64,
     },
     /// How far it is.
     #[n(3)]
     Progress {
         /// Complete lines so far.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::peer::count")]
         lines: u64,
         /// The last line, cut.
         #[n(1)]
@@ -293,7 +293,7 @@ pub struct Started {
 #[cbor(map)]
 pub struct Piece {
     /// The number of its first line.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::count")]
     pub first_line: u64,
     /// How many bytes follow on [`PIECE`].
     #[n(1)]
@@ -305,7 +305,7 @@ pub struct Piece {
     #[n(3)]
     pub ends_within: Option<bool>,
     /// The offset of its first byte in the log.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::count")]
     pub offset: u64,
 }
 
@@ -317,7 +317,7 @@ pub struct Ended {
     #[n(0)]
     pub state: State,
     /// More matches or lines follow from this line on.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub next: Option<u64>,
     /// The `until` expression matched.
     #[n(2)]
@@ -335,19 +335,19 @@ pub struct State {
     #[n(1)]
     pub reason: Option<Reason>,
     /// How long it has run, or ran, in milliseconds.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::count")]
     pub duration_ms: u64,
     /// Lines of the log, the last one counted even if its LF is missing.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::count")]
     pub lines: u64,
     /// Bytes of the log.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::count")]
     pub bytes: u64,
     /// How many of them are no longer kept.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::count")]
     pub dropped_bytes: u64,
     /// How many lines are no longer kept.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::count")]
     pub dropped_lines: u64,
     /// Processes that left the process group and were not killed with it.
     #[n(7)]
@@ -379,7 +379,7 @@ pub enum Exit {
     Code(#[n(0)] i32),
     /// By this signal.
     #[n(1)]
-    Signal(#[n(0)] i32),
+    Signal(#[cbor(n(0), decode_with = "crate::peer::signal")] i32),
 }
 
 /// Why a program was ended.

@@ -117,7 +117,7 @@ pub struct Start {
     #[n(9)]
     pub new: Option<bool>,
     /// Close it after so many milliseconds.
-    #[n(11)]
+    #[cbor(n(11), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub timeout_ms: Option<u64>,
     /// Who opens it.
     #[n(12)]
@@ -155,7 +155,7 @@ pub struct Attach {
     #[n(2)]
     pub size: Option<Size>,
     /// The opener has everything before this offset of the log.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub from: Option<u64>,
 }
 
@@ -176,7 +176,7 @@ pub struct Send {
     #[n(3)]
     pub input: Vec<Input>,
     /// Answer after so many milliseconds at the latest.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
     /// Answer as soon as a line matches this regular expression.
     #[n(5)]
@@ -185,7 +185,7 @@ pub struct Send {
     #[n(6)]
     pub budget: u32,
     /// With nothing to type: tell what was said from this offset of the log on.
-    #[n(7)]
+    #[cbor(n(7), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub from: Option<u64>,
     /// Who types.
     #[n(8)]
@@ -247,7 +247,7 @@ pub enum ToAgent {
     /// So many bytes of [`TERMINAL`] of this stream have been shown; 0 at its beginning. Whoever says so is
     /// not sent more than it shows in a moment, and gets the screen where it lags.
     #[n(3)]
-    Seen(#[n(0)] u64),
+    Seen(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
 }
 
 /// What the agent says between DATA frames.
@@ -259,7 +259,7 @@ pub enum ToBridge {
     Attached(#[n(0)] Attached),
     /// The bytes of [`TERMINAL`] that follow are those of the log from this offset on.
     #[n(1)]
-    At(#[n(0)] u64),
+    At(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
     /// The next `length` bytes of [`TERMINAL`] draw the screen as it was at this offset of the log;
     /// those after them are the log's.
     #[n(2)]
@@ -268,15 +268,15 @@ pub enum ToBridge {
         #[n(0)]
         length: u32,
         /// Where in the log.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "crate::peer::count")]
         offset: u64,
         /// So many bytes of the log were passed over.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "crate::peer::count")]
         missed: u64,
     },
     /// So many bytes of [`KEYS`] have been taken.
     #[n(3)]
-    Ack(#[n(0)] u64),
+    Ack(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
     /// The terminal has this size now.
     #[n(4)]
     Resized(#[n(0)] Size),
@@ -311,7 +311,7 @@ pub struct Attached {
     #[n(3)]
     pub size: Size,
     /// How many bytes of [`KEYS`] of this conversation have been taken; absent where that is not known.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub keys: Option<u64>,
 }
 
@@ -401,16 +401,16 @@ pub struct Status {
     #[n(12)]
     pub limits: Option<Limits>,
     /// How many events there are.
-    #[n(13)]
+    #[cbor(n(13), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub events: Option<u64>,
     /// For how long nobody has typed and nothing was said, in milliseconds.
-    #[n(14)]
+    #[cbor(n(14), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub idle_ms: Option<u64>,
     /// Who is attached; absent in lists.
     #[n(15)]
     pub participants: Option<Vec<Participant>>,
     /// An earlier agent process had it; when it was taken over, in milliseconds since 1970.
-    #[n(16)]
+    #[cbor(n(16), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub recovered_ms: Option<u64>,
     /// It has no program any more, and how that ended is not known.
     #[n(17)]
@@ -422,25 +422,25 @@ pub struct Status {
 #[cbor(map)]
 pub struct Command {
     /// Counted from 1 in each session.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::count")]
     pub number: u64,
     /// What was typed, as the shell says.
     #[n(1)]
     pub text: Option<String>,
     /// How long it took, or has taken, in milliseconds, if that is known.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub duration_ms: Option<u64>,
     /// How long ago it began, in milliseconds, if that is known.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub age_ms: Option<u64>,
     /// What the shell says that it ended with; absent while it runs.
     #[n(4)]
     pub exit: Option<i32>,
     /// Its output begins at this offset of the log.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::count")]
     pub start: u64,
     /// Its output ends before this offset.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub end: Option<u64>,
     /// Where the shell was before it.
     #[n(7)]
@@ -488,19 +488,19 @@ pub struct Ended {
     #[n(4)]
     pub commands: Option<Vec<Command>>,
     /// The offset of the log up to which the answer has told.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::count")]
     pub offset: u64,
     /// To [`Request::Send`]: so many bytes are missing in the middle of what came.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub omitted: Option<u64>,
     /// To [`Request::Events`].
     #[n(7)]
     pub events: Option<Vec<Event>>,
     /// To [`Request::Send`]: so many of the bytes to type were taken.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub typed: Option<u64>,
     /// To [`Request::Send`]: so many were not, and will not be: the program does not read them.
-    #[n(9)]
+    #[cbor(n(9), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub left: Option<u64>,
 }
 

@@ -140,17 +140,17 @@ pub enum Part {
     #[n(0)]
     Bytes {
         /// Where it begins.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::peer::clamped")]
         offset: u64,
         /// How many.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
         length: Option<u64>,
     },
     /// Whole lines from this one on, counted from 1.
     #[n(1)]
     Lines {
         /// The first.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::peer::clamped")]
         first: u64,
         /// How many.
         #[n(1)]
@@ -200,7 +200,7 @@ pub struct Write {
     #[n(7)]
     pub transfer: Option<Nonce>,
     /// So many bytes of the transfer are there.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub offset: Option<u64>,
     /// Keep what was there before, so that it can be undone.
     #[n(9)]
@@ -426,7 +426,7 @@ pub struct Patch {
 #[cbor(map)]
 pub struct Changes {
     /// Only this one, with a diff as content.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub change: Option<u64>,
     /// No more than so many, the latest first.
     #[n(1)]
@@ -438,7 +438,7 @@ pub struct Changes {
 #[cbor(map)]
 pub struct Revert {
     /// Which; the latest that fits when absent.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub change: Option<u64>,
     /// Do it again.
     #[n(1)]
@@ -456,7 +456,7 @@ pub struct Watch {
     #[n(0)]
     pub path: Blob,
     /// How long, in milliseconds.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
     /// Return at once if it is not in this state any more.
     #[n(2)]

@@ -94,11 +94,11 @@ pub struct Lease {
     #[n(0)]
     pub holder: Actor,
     /// For how long, in milliseconds.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::count")]
     pub age_ms: u64,
     /// When it ends if it is not renewed, in milliseconds from now; absent while somebody who is attached
     /// holds it.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub left_ms: Option<u64>,
 }
 
@@ -153,7 +153,7 @@ pub struct Transfer {
     #[n(3)]
     pub reason: Option<String>,
     /// How long ago, in milliseconds.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::count")]
     pub age_ms: u64,
 }
 
@@ -192,19 +192,19 @@ pub struct Labels {
 #[cbor(map)]
 pub struct Limits {
     /// It is closed when nobody has typed and nothing was said for so many milliseconds.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub idle_ms: Option<u64>,
     /// It is forgotten so many milliseconds after its end.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub keep_ms: Option<u64>,
     /// Its program may say so many bytes in a second, and waits beyond that.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub output_rate: Option<u64>,
     /// So many bytes in a second may be typed.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub input_rate: Option<u64>,
     /// So many bytes of what it said are kept.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub kept: Option<u64>,
 }
 
@@ -288,16 +288,16 @@ pub struct Events {
     #[n(1)]
     pub caller: Option<Caller>,
     /// From this number on.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::clamped")]
     pub from: u64,
     /// At most so many.
     #[n(3)]
     pub limit: u32,
     /// If there is none yet, wait for so many milliseconds for one.
-    #[n(4)]
+    #[cbor(n(4), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
     /// And no longer than until the log reaches beyond this offset.
-    #[n(5)]
+    #[cbor(n(5), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub offset: Option<u64>,
 }
 
@@ -306,13 +306,13 @@ pub struct Events {
 #[cbor(map)]
 pub struct Event {
     /// Counted from 1 in each session.
-    #[n(0)]
+    #[cbor(n(0), decode_with = "crate::peer::count")]
     pub number: u64,
     /// When, in milliseconds since 1970 by the server's clock.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::peer::count")]
     pub at_ms: u64,
     /// The end of the log then.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::count")]
     pub offset: u64,
     /// Who did it, if it was somebody.
     #[n(3)]
@@ -336,7 +336,7 @@ pub enum What {
         #[n(0)]
         text: Option<Blob>,
         /// How many bytes.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "crate::peer::count")]
         length: u64,
     },
     /// Its terminal has another size.
@@ -356,10 +356,10 @@ pub enum What {
     Policy(#[n(0)] Policy),
     /// The program in the foreground was sent a signal.
     #[n(7)]
-    Signalled(#[n(0)] i32),
+    Signalled(#[cbor(n(0), decode_with = "crate::peer::signal")] i32),
     /// So many bytes were not typed because somebody else may.
     #[n(8)]
-    Refused(#[n(0)] u64),
+    Refused(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
     /// Another agent process took it over; what happened in between was not noted.
     #[n(9)]
     Recovered,
@@ -385,10 +385,10 @@ pub struct Participant {
     #[n(1)]
     pub read_only: bool,
     /// For how long, in milliseconds.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::count")]
     pub age_ms: u64,
     /// How long ago they typed last, in milliseconds.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub typed_ms: Option<u64>,
 }
 

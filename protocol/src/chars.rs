@@ -21,8 +21,7 @@ pub fn is_hidden(char: char) -> bool {
 
 /// Whether a character may stand in a text of ours: everything but controls other than LF and TAB,
 /// hidden characters, and characters without a meaning of their own.
-#[cfg(test)]
-pub(crate) fn is_text(char: char) -> bool {
+pub fn is_text(char: char) -> bool {
     matches!(char, '\n' | '\t') || shown(char) == Some(char)
 }
 
@@ -47,7 +46,7 @@ pub fn shown(char: char) -> Option<char> {
 
 /// Whether a variation selector does no more than choose between the two usual shapes of the
 /// character before it, as in "✔️". It is taken away like all others, and is not worth a warning.
-pub(crate) fn is_presentation(before: Option<char>, char: char) -> bool {
+pub fn is_presentation(before: Option<char>, char: char) -> bool {
     let symbol = matches!(
         before,
         Some(
