@@ -36,7 +36,7 @@ use tokio::sync::mpsc::channel;
 
 use self::channel::{Channel, PACKET, Packet};
 use self::held::{Held, Told, Work};
-use self::message::{Order, Report, Start, VERSION};
+use self::message::{ABLE, Order, Report, Start, VERSION};
 use crate::agent::BUILD;
 use crate::os::pty::Size;
 use crate::os::spawn::{Command, Stdin};
@@ -94,7 +94,10 @@ pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
         let mut channel = channel?;
         loop {
             *agent.channel() = Some(channel.clone());
-            agent.report(&Report::Hello { version: VERSION, build: BUILD.to_owned() }, &[]);
+            agent.report(
+                &Report::Hello { version: VERSION, build: BUILD.to_owned(), able: Some(ABLE) },
+                &[],
+            );
             jobs.values().for_each(|job| job.show(&agent));
             agent.report(&Report::Ready, &[]);
             tokio::select! {
@@ -171,8 +174,9 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
     let timeout = start.timeout_ms.map(Duration::from_millis);
     let mark = start.mark.clone();
     let size = start.terminal.map(|size| Size::new(size.cols, size.rows));
+    let input = start.input.clone().map(|input| input.0);
     let command = command(start);
-    let work = Work { command, size, timeout, mark, writer, rate, told: orders };
+    let work = Work { command, size, input, timeout, mark, writer, rate, told: orders };
     tokio::spawn(held.run(agent.clone(), work));
 }
 

@@ -14,6 +14,7 @@ mod files_mount;
 mod files_moved;
 mod files_tools;
 mod hostile_relay;
+mod input;
 mod mcp;
 mod pty;
 mod relay;

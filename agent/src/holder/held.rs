@@ -25,6 +25,7 @@ use super::message::{End, Held as Shown, Report};
 use super::{Agent, micros};
 use crate::os::clock;
 use crate::os::group::census::census;
+use crate::os::input::Input;
 use crate::os::pty::Size;
 use crate::os::spawn::{Command, spawn, spawn_on_terminal};
 use crate::os::wait::Leader;
@@ -84,6 +85,8 @@ pub(super) struct Work {
     pub(super) command: Command,
     /// The size of its terminal, if it has one.
     pub(super) size: Option<Size>,
+    /// All of its standard input, if that came with the request.
+    pub(super) input: Option<Vec<u8>>,
     pub(super) timeout: Option<Duration>,
     /// What every process of the job has in its environment.
     pub(super) mark: String,
@@ -186,7 +189,7 @@ impl Held {
     }
 
     fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
-        let Work { command, size, timeout, writer, rate, told, .. } = work;
+        let Work { command, size, input, timeout, writer, rate, told, .. } = work;
         let failed = |error: io::Error| Failure::new(Kind::ResourceExhausted, error.to_string());
         let (leader, stdin, stdout, stderr) = match size {
             Some(size) => {
@@ -199,6 +202,11 @@ impl Held {
                 (child.leader, child.stdin, child.stdout, Some(child.stderr))
             }
         };
+        // Input that came with the request is ours to write, and the agent gets no way to end it.
+        let (stdin, feed) = match input {
+            Some(bytes) => (None, stdin.map(|pipe| Feed::new(pipe, bytes)).transpose()),
+            None => (stdin, Ok(None)),
+        };
         let mut running = Running {
             held: self,
             agent,
@@ -208,6 +216,7 @@ impl Held {
             told,
             leader: Arc::new(leader),
             terminal: size.is_some(),
+            feed: feed.map_err(failed)?,
             stdout: Some(output(stdout).map_err(failed)?),
             stderr: stderr.map(output).transpose().map_err(failed)?,
             deadline: timeout.map(|timeout| Instant::now() + timeout),
@@ -225,6 +234,7 @@ impl Held {
         if waited_for {
             running.announce();
         }
+        running.feed();
         Ok(running)
     }
 }
@@ -240,6 +250,8 @@ struct Running<'a> {
     leader: Arc<Leader>,
     /// Whether `stdout` is the master of a terminal.
     terminal: bool,
+    /// What is left of the input that came with the request.
+    feed: Option<Feed>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
     deadline: Option<Instant>,
@@ -279,6 +291,7 @@ impl Running<'_> {
                 () = at(self.ladder.map(|rung| rung.1)) => self.climb(),
                 () = at(self.announce) => self.announce(),
                 () = at(early) => {}
+                () = wanted(self.feed.as_ref()) => self.feed(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     self.read_some();
                     // Others have their turn beside a program that never stops talking.
@@ -286,6 +299,16 @@ impl Running<'_> {
                 }
                 exit = &mut exit => return exit,
             }
+        }
+    }
+
+    /// Writes what the program's pipe takes of its input, and closes it after the last byte. A program
+    /// that wants no more gets none.
+    fn feed(&mut self) {
+        if let Some(feed) = &mut self.feed
+            && feed.write()
+        {
+            self.feed = None;
         }
     }
 
@@ -425,12 +448,50 @@ impl Running<'_> {
             tokio::select! {
                 Some(_) = self.told.recv() => {}
                 () = sleep_until(silent) => return,
+                () = wanted(self.feed.as_ref()) => self.feed(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     silent = Instant::now() + LINGER;
                     self.read_some();
                 }
             }
         }
+    }
+}
+
+/// Input that came with the request. It usually fits the pipe at once.
+#[derive(Debug)]
+struct Feed {
+    pipe: Input,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Feed {
+    fn new(pipe: OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
+        Ok(Self { pipe: Input::new(pipe)?, bytes, at: 0 })
+    }
+
+    /// Writes what there is room for. Returns whether that was all, or nobody reads it.
+    fn write(&mut self) -> bool {
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            if rest.is_empty() {
+                return true;
+            }
+            match self.pipe.try_write(rest) {
+                Ok(taken) => self.at += taken,
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}
+
+/// Waits until there is room for input, if there is some to be written.
+async fn wanted(feed: Option<&Feed>) {
+    match feed {
+        // An error shows at the next write.
+        Some(feed) => drop(feed.pipe.writable().await),
+        None => std::future::pending().await,
     }
 }
 

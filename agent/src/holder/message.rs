@@ -12,6 +12,11 @@ use minicbor::{Decode, Encode};
 /// Of this conversation. An agent leaves a holder of another version alone.
 pub(crate) const VERSION: u32 = 1;
 
+/// What this build's holder can do. An older holder keeps what it holds, and gets nothing new.
+///
+/// 1: it passes on the standard input that comes with [`Start`].
+pub(crate) const ABLE: u32 = 1;
+
 /// What the agent says.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub(crate) enum Order {
@@ -101,6 +106,9 @@ pub(crate) struct Start {
     /// It says so many bytes in a second at most.
     #[n(13)]
     pub(crate) rate: Option<u64>,
+    /// All of its standard input, which the holder writes and closes: then none comes from the agent.
+    #[n(14)]
+    pub(crate) input: Option<Blob>,
 }
 
 /// Columns and rows.
@@ -140,6 +148,9 @@ pub(crate) enum Report {
         version: u32,
         #[n(1)]
         build: String,
+        /// What it can do beyond its version: see [`ABLE`].
+        #[n(2)]
+        able: Option<u32>,
     },
     /// A job that it holds already, as it is. Comes with the memory of its log, and with its standard
     /// input if that is open.

@@ -21,7 +21,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::time::timeout;
 
 use crate::holder::channel::{Channel, PACKET, Packet};
-use crate::holder::message::{Held, Order, Report, Start, VERSION};
+use crate::holder::message::{ABLE, Held, Order, Report, Start, VERSION};
 use crate::jobs::job::{Job, Plan};
 use crate::os::spawn::{Command, Stdin, spawn_with};
 use crate::os::wait::Leader;
@@ -57,6 +57,8 @@ pub(crate) struct Holder {
     user: Mutex<Option<u32>>,
     jobs: Mutex<HashMap<Nonce, Arc<Job>>>,
     gone: AtomicBool,
+    /// It is of an older build, and gets nothing new.
+    old: AtomicBool,
     /// Collects the process when it has ended; holders of earlier agents are collected by others.
     _leader: Option<Leader>,
 }
@@ -255,8 +257,9 @@ impl Holders {
 
 impl Holder {
     fn new(name: String, channel: Channel, leader: Option<Leader>) -> Self {
-        let (user, jobs, gone) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Self { name, channel, user, jobs, gone, _leader: leader }
+        let (user, jobs) = (Mutex::default(), Mutex::default());
+        let (gone, old) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { name, channel, user, jobs, gone, old, _leader: leader }
     }
 
     /// Whether it takes one more program of this user, or of any.
@@ -264,6 +267,7 @@ impl Holder {
         *lock(&self.user) == user
             && lock(&self.jobs).len() < JOBS
             && !self.gone.load(Ordering::Relaxed)
+            && !self.old.load(Ordering::Relaxed)
     }
 
     /// Sends an order. Whether it is carried out shows in reports.
@@ -306,8 +310,11 @@ impl Holder {
             let packet = packet.ok_or_else(|| io::Error::other("it has ended"))?;
             let report = cbor::decode::<Report>(&packet.bytes, PACKET).map_err(io::Error::other)?;
             match report {
-                Report::Hello { version: VERSION, .. } => greeted = true,
-                Report::Hello { version, build } => {
+                Report::Hello { version: VERSION, able, .. } => {
+                    greeted = true;
+                    self.old.store(able.unwrap_or(0) < ABLE, Ordering::Relaxed);
+                }
+                Report::Hello { version, build, .. } => {
                     let text = format!("incompatible_version: it is {build} and speaks {version}");
                     return Err(io::Error::other(text));
                 }

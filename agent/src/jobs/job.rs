@@ -27,7 +27,7 @@ use crate::spool::{Memory, Spool};
 use crate::terminal::Terminal;
 use crate::terminal::hands::Actor;
 
-mod input;
+pub(crate) mod input;
 mod note;
 mod plan;
 
@@ -65,8 +65,8 @@ pub(crate) struct Job {
     place: Arc<Mutex<Place>>,
     /// A stop has come while there was no holder.
     stopped: Notify,
-    stdin: Mutex<Stdin>,
-    /// How much standard input has been passed on, where there is any.
+    stdin: Mutex<Feed>,
+    /// How much standard input has been passed on, where streams bring it.
     written: Option<watch::Sender<u64>>,
     conversations: Mutex<Conversations>,
     /// What it has besides, if it is a session.
@@ -104,6 +104,22 @@ struct Times {
     ended: Option<Duration>,
 }
 
+/// The program's standard input, or its terminal, and who passes on what.
+#[derive(Debug)]
+struct Feed {
+    pipe: Stdin,
+    /// The number of the [`input::Seat`] that counts.
+    seat: u64,
+    /// An agent died between writing and counting.
+    unknown: bool,
+}
+
+impl Feed {
+    fn new(pipe: Stdin) -> Self {
+        Self { pipe, seat: 0, unknown: false }
+    }
+}
+
 #[derive(Debug)]
 enum Stdin {
     Waiting,
@@ -137,17 +153,7 @@ pub(crate) async fn run(
         job.spool.finish();
         return None;
     }
-    let feed = async {
-        if let Some(input) = &plan.input {
-            job.write(input).await;
-            job.close_stdin().await;
-        }
-        std::future::pending().await
-    };
-    tokio::select! {
-        exit = job.exit() => exit,
-        never = feed => never,
-    }
+    job.exit().await
 }
 
 impl Job {
@@ -159,7 +165,8 @@ impl Job {
     ) -> Self {
         let id = plan.start.job;
         let place = Arc::new(Mutex::new(Place::Nowhere));
-        let piped = plan.start.piped;
+        // What came within the request is the holder's to pass on.
+        let piped = plan.start.piped && plan.start.input.is_none();
         Self {
             id,
             owner,
@@ -171,7 +178,7 @@ impl Job {
             phase: watch::Sender::new(Phase::Queued),
             place,
             stopped: Notify::new(),
-            stdin: Mutex::new(if piped { Stdin::Waiting } else { Stdin::Closed }),
+            stdin: Mutex::new(Feed::new(if piped { Stdin::Waiting } else { Stdin::Closed })),
             written: piped.then(|| watch::Sender::new(0)),
             conversations: Mutex::default(),
             terminal: plan.terminal.clone(),
@@ -198,7 +205,7 @@ impl Job {
             phase: watch::Sender::new(past.phase.clone()),
             place: Arc::default(),
             stopped: Notify::new(),
-            stdin: Mutex::new(Stdin::Closed),
+            stdin: Mutex::new(Feed::new(Stdin::Closed)),
             written: None,
             conversations: Mutex::default(),
             terminal: Some(terminal),
@@ -218,6 +225,8 @@ impl Job {
         let line = Line { holder: Arc::downgrade(&holder) };
         let place = Arc::new(Mutex::new(Place::Held(line)));
         let written = note.piped.then(|| watch::Sender::new(memory.input()));
+        let unknown = note.terminal.is_none() && !memory.knows_input();
+        let pipe = if stdin.is_some() { Stdin::Waiting } else { Stdin::Closed };
         let terminal = note.terminal.map(|terminal| {
             let size = stdin.as_ref().and_then(|master| pty::size(master).ok());
             let size = size.unwrap_or(Size { cols: 80, rows: 24 });
@@ -234,7 +243,7 @@ impl Job {
             phase: watch::Sender::new(Phase::Queued),
             place,
             stopped: Notify::new(),
-            stdin: Mutex::new(if stdin.is_some() { Stdin::Waiting } else { Stdin::Closed }),
+            stdin: Mutex::new(Feed { unknown, ..Feed::new(pipe) }),
             written,
             conversations: Mutex::new(note.conversations.clone()),
             terminal,
@@ -373,7 +382,7 @@ impl Job {
     /// Its holder has started it.
     pub(crate) fn started_as(&self, pid: u32, at: u64, stdin: Option<OwnedFd>) {
         let pipe = stdin.and_then(|pipe| Input::new(pipe).ok());
-        *lock(&self.stdin) = pipe.map_or(Stdin::Closed, |pipe| Stdin::Open(Arc::new(pipe)));
+        lock(&self.stdin).pipe = pipe.map_or(Stdin::Closed, |pipe| Stdin::Open(Arc::new(pipe)));
         lock(&self.times).started = Some(Duration::from_micros(at));
         self.phase.send_replace(Phase::Running(pid));
     }
@@ -381,7 +390,7 @@ impl Job {
     /// It could not be started, or nobody knows how it ended.
     pub(crate) fn failed(&self, failure: Failure) {
         lock(&self.times).ended = Some(boottime());
-        *lock(&self.stdin) = Stdin::Closed;
+        lock(&self.stdin).pipe = Stdin::Closed;
         self.spool.poke();
         self.phase.send_replace(Phase::Failed(failure));
     }
@@ -390,7 +399,7 @@ impl Job {
     pub(crate) fn ended_with(&self, end: &End) {
         let End { exit, reason, output_end, escaped, at } = *end;
         lock(&self.times).ended = Some(Duration::from_micros(at));
-        *lock(&self.stdin) = Stdin::Closed;
+        lock(&self.stdin).pipe = Stdin::Closed;
         self.spool.poke();
         self.phase.send_replace(Phase::Ended { exit, reason, output_end, escaped });
     }

@@ -112,6 +112,48 @@ async fn until_journalled(state: &Path, end: &str) {
     .expect("it is written");
 }
 
+/// An agent can be killed between a write to a program and its count: then nobody may write it again.
+#[tokio::test]
+async fn input_that_may_have_been_written_is_not_taken_again() {
+    let state = tempfile::tempdir().unwrap();
+    let before = jobs(state.path());
+    let piped = |n: u8| Start { stdin: Some(true), ..start(n, "cat") };
+    for n in [7, 8] {
+        let (job, _) = before.start(&owner(1), &piped(n), [5; 32]).unwrap();
+        job.started().await.unwrap();
+        let (seat, at) = job.claim_input().unwrap();
+        assert_eq!(at, 0);
+        assert!(job.write_input(seat, b"one").await);
+        if n == 8 {
+            job.spool.memory().unwrap().begin_input(3);
+        }
+    }
+    let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
+    now.adopt().await;
+    let found = |n: u8| now.find(&owner(1), Nonce([n; 16])).unwrap();
+    let (_, at) = found(7).claim_input().unwrap();
+    assert_eq!(at, 3, "what was written and counted");
+    assert_eq!(kind(found(8).claim_input()), Some(Kind::InputUnknown));
+}
+
+#[tokio::test]
+async fn a_stream_that_has_lost_the_input_writes_and_ends_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let jobs = jobs(state.path());
+    let piped = Start { stdin: Some(true), ..start(7, "cat") };
+    let (job, _) = jobs.start(&owner(1), &piped, [5; 32]).unwrap();
+    let (old, _) = job.claim_input().unwrap();
+    assert!(job.write_input(old, b"one ").await);
+    let (new, at) = job.claim_input().unwrap();
+    assert_eq!(at, 4);
+    assert!(!job.write_input(old, b"twice ").await);
+    job.end_input(old, 4).await;
+    assert!(job.write_input(new, b"two").await);
+    job.end_input(new, 7).await;
+    ended(&job).await;
+    assert_eq!(job.spool.bytes_from(0, 100).bytes, b"one two");
+}
+
 #[tokio::test]
 async fn a_stop_that_overtakes_its_request_is_obeyed() {
     let state = tempfile::tempdir().unwrap();

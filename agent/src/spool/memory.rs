@@ -142,6 +142,9 @@ struct Head {
     seen: AtomicU64,
     /// The number of the last event of a session.
     events: AtomicU64,
+    /// So many bytes of standard input were about to have been passed on: more than `input` only while
+    /// they are being written, or if an agent died over it.
+    input_begun: AtomicU64,
 }
 
 /// So many who type into a terminal are remembered.
@@ -354,9 +357,23 @@ impl Memory {
         self.head().input.load(Ordering::Relaxed)
     }
 
-    /// So much more of it.
-    pub(crate) fn add_input(&self, bytes: u64) -> u64 {
-        self.head().input.fetch_add(bytes, Ordering::Relaxed) + bytes
+    /// At most so many more bytes of it are written from now on, until [`Self::add_input`] says how many
+    /// they were.
+    pub(crate) fn begin_input(&self, bytes: u64) {
+        let until = self.input().saturating_add(bytes);
+        // SeqCst: the write that follows is another process's to see only after this.
+        self.head().input_begun.store(until, Ordering::SeqCst);
+    }
+
+    /// So much more of it has been passed on.
+    pub(crate) fn add_input(&self, bytes: u64) {
+        let until = self.head().input.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes);
+        self.head().input_begun.store(until, Ordering::SeqCst);
+    }
+
+    /// Whether [`Self::input`] is what was passed on: no agent died between writing and counting.
+    pub(crate) fn knows_input(&self) -> bool {
+        self.head().input_begun.load(Ordering::SeqCst) <= self.input()
     }
 }
 

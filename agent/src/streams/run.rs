@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::conversations::{About, Seat};
+use crate::jobs::job::input::Seat as InputSeat;
 use crate::jobs::job::{Job, Phase};
 use crate::spool::{Item, Mode, Piece, SpoolReader};
 use crate::streams::{Context, lost};
@@ -90,13 +91,13 @@ where
         Started { job: job.id, known: Some(known), pid: Some(pid).filter(|&pid| pid > 0) };
     writer.message(&message(&ToBridge::Started(started)));
     let mut counts = Counts::default();
+    let input = if taken { None } else { Some(job.claim_input()?) };
     if known {
         // The conversation is new and the program is not: say how much input it has had.
-        counts.set(STDIN, *job.written().borrow());
-        let received = Offset { channel: STDIN, offset: counts.get(STDIN) };
-        writer.message(&message(&ToBridge::Resumed(vec![received])));
+        resumed(&job, input, &mut counts, writer);
     }
-    let serving = Serving { context, job, seat, counts, taken };
+    let input = input.map(|(seat, _)| seat);
+    let serving = Serving { context, job, seat, counts, input };
     serving.deliver(&delivery, 0, writer, reader).await
 }
 
@@ -134,21 +135,33 @@ where
     for offset in open.have.iter().flatten() {
         counts.set(offset.channel, offset.offset);
     }
-    let have = (counts.get(STDOUT), counts.get(STDERR));
-    let from = match job.spool.offset_of(have.0, have.1) {
-        Some(from) => from,
-        // Older than what is kept: the gap is reported. Newer than what there is: a lie.
-        None if have.0 + have.1 <= job.spool.stats().start => have.0 + have.1,
-        None => {
-            let message = "offsets that this run never had";
-            return Err(Failure::new(Kind::ProtocolViolation, message));
-        }
-    };
-    counts.set(STDIN, *job.written().borrow());
-    let received = Offset { channel: STDIN, offset: counts.get(STDIN) };
-    writer.message(&message(&ToBridge::Resumed(vec![received])));
-    let serving = Serving { context, job, seat, counts, taken: about.taken };
+    let from = place_of(&job, counts.get(STDOUT), counts.get(STDERR))
+        .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "offsets that this run never had"))?;
+    let input = if about.taken { None } else { Some(job.claim_input()?) };
+    resumed(&job, input, &mut counts, writer);
+    let input = input.map(|(seat, _)| seat);
+    let serving = Serving { context, job, seat, counts, input };
     serving.deliver(&about.delivery, from, writer, reader).await
+}
+
+/// Says how much standard input has been passed on, and counts from there.
+fn resumed<W: AsyncWrite + Unpin>(
+    job: &Job,
+    input: Option<(InputSeat, u64)>,
+    counts: &mut Counts,
+    writer: &mut Writer<W>,
+) {
+    let at = input.map_or_else(|| *job.written().borrow(), |(_, at)| at);
+    counts.set(STDIN, at);
+    writer.message(&message(&ToBridge::Resumed(vec![Offset { channel: STDIN, offset: at }])));
+}
+
+/// Where in the log a bridge is that has so many bytes of each stream. Older than what is kept: the gap
+/// is reported to it. `None` where the run never was there.
+fn place_of(job: &Job, stdout: u64, stderr: u64) -> Option<u64> {
+    let place = stdout.checked_add(stderr)?;
+    let kept = job.spool.offset_of(stdout, stderr);
+    kept.or_else(|| (place <= job.spool.stats().start).then_some(place))
 }
 
 /// A conversation with its stream.
@@ -157,7 +170,8 @@ struct Serving<'a> {
     job: Arc<Job>,
     seat: Seat,
     counts: Counts,
-    taken: bool,
+    /// The right to pass on standard input. Whoever looks at a run has none unless it sends some.
+    input: Option<InputSeat>,
 }
 
 impl Serving<'_> {
@@ -195,6 +209,7 @@ impl Serving<'_> {
     async fn input<R: AsyncRead + Unpin + Send>(&self, mut reader: Reader<R>) -> Failure {
         let mut counts = Counts::default();
         counts.set(STDIN, self.counts.get(STDIN));
+        let mut seat = self.input;
         loop {
             let frame = match reader.next().await {
                 Ok(frame) => frame,
@@ -209,28 +224,52 @@ impl Serving<'_> {
             self.context.link.heard();
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == STDIN => {
+                    let seat = match self.claim(&mut seat, counts.get(STDIN)) {
+                        Ok(seat) => seat,
+                        Err(failure) => return failure,
+                    };
                     if counts.add(STDIN, frame.payload.len()).is_none() {
                         return Failure::new(Kind::ProtocolViolation, "too much input");
                     }
-                    self.job.write(&frame.payload).await;
+                    if !self.job.write_input(seat, &frame.payload).await {
+                        // A later stream passes input on: what comes here does not count any more.
+                        return std::future::pending().await;
+                    }
                 }
                 (FrameKind::Control, true) => {
                     let end = read::<End>(&frame.payload).ok();
                     // Whoever only looks has nothing to say about the input of somebody else.
-                    if self.taken && end.as_ref().is_some_and(|end| end.ends.is_empty()) {
+                    if seat.is_none() && end.as_ref().is_some_and(|end| end.ends.is_empty()) {
                         return std::future::pending().await;
                     }
                     if end.is_none_or(|end| counts.check(&end.ends).is_err()) {
                         let message = "standard input ended elsewhere than its bytes";
                         return Failure::new(Kind::ProtocolViolation, message);
                     }
-                    self.job.close_stdin().await;
+                    match self.claim(&mut seat, counts.get(STDIN)) {
+                        Ok(seat) => self.job.end_input(seat, counts.get(STDIN)).await,
+                        Err(failure) => return failure,
+                    }
                     return std::future::pending().await;
                 }
                 (FrameKind::Control, false) => {} // an Ack: the spool keeps what we would resend
                 _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
             }
         }
+    }
+
+    /// The right to pass on input from this offset on, for a stream that has sent some.
+    fn claim(&self, seat: &mut Option<InputSeat>, at: u64) -> Result<InputSeat, Failure> {
+        if let Some(seat) = *seat {
+            return Ok(seat);
+        }
+        let (claimed, written) = self.job.claim_input()?;
+        if written != at {
+            let text = "another stream has passed on input since this one began";
+            return Err(Failure::new(Kind::ProtocolViolation, text));
+        }
+        *seat = Some(claimed);
+        Ok(claimed)
     }
 
     /// Sends every byte from `from` on, and the end.

@@ -55,10 +55,7 @@ pub(crate) struct Actor {
 
 impl PartialEq for Actor {
     fn eq(&self, other: &Self) -> bool {
-        let same = Arc::ptr_eq(&self.owner, &other.owner)
-            || (self.owner.device == other.owner.device
-                && self.owner.surface == other.owner.surface);
-        same && self.client == other.client
+        self.owner == other.owner && self.client == other.client
     }
 }
 

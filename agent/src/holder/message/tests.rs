@@ -46,13 +46,18 @@ fn orders_have_these_bytes() {
         extra: Some(blob("/e")),
         kept: None,
         rate: None,
+        input: None,
     };
     check(
-        &Order::Start(Box::new(start)),
+        &Order::Start(Box::new(start.clone())),
         expect![
             "820081ab0050070707070707070707070707070707070181426c730281824141416204a60043616461011903e802186403422f6804422f7305810405f5060507616d08422f7009416e0a82185018180b422f65"
         ],
     );
+    let fed = Start { input: Some(blob("in")), ..start.clone() };
+    let bytes = cbor::encode(&Order::Start(Box::new(fed.clone())));
+    assert!(bytes.ends_with(&[14, 0x42, b'i', b'n']), "{bytes:x?}");
+    assert_eq!(cbor::decode::<Order>(&bytes, 1 << 16).unwrap(), Order::Start(Box::new(fed)));
     check(
         &Order::Stop { job: JOB, signal: Some(2) },
         expect!["820182500707070707070707070707070707070702"],
@@ -71,7 +76,14 @@ fn reports_have_these_bytes() {
     let exit = Exit::Code(3);
     let end = End { exit, reason: Some(Reason::Stopped), output_end: 9, escaped: 1, at: 8 };
     let failure = Failure::new(Kind::ExecFailed, "no");
-    check(&Report::Hello { version: VERSION, build: "b".to_owned() }, expect!["820082016162"]);
+    let (version, build) = (VERSION, "b".to_owned());
+    check(
+        &Report::Hello { version, build: build.clone(), able: Some(ABLE) },
+        expect!["82008301616201"],
+    );
+    // As holders said it before they could do more.
+    let old = cbor::decode::<Report>(&[0x82, 0, 0x82, 1, 0x61, 0x62], 64).unwrap();
+    assert_eq!(old, Report::Hello { version, build, able: None });
     let (job, note) = (JOB, blob("n"));
     let held = Held { job, note, pid: 4, at: 5, end: None, failure: None, finished: false };
     check(

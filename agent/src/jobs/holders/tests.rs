@@ -34,7 +34,7 @@ async fn adopted(said: Vec<Vec<u8>>) -> (Adopted, bool) {
 }
 
 fn hello(version: u32) -> Vec<u8> {
-    cbor::encode(&Report::Hello { version, build: "other".to_owned() })
+    cbor::encode(&Report::Hello { version, build: "other".to_owned(), able: Some(ABLE) })
 }
 
 #[tokio::test]

@@ -33,8 +33,6 @@ pub(crate) struct Plan {
     pub(super) user: String,
     /// The command, for people.
     pub(super) shown: String,
-    /// All of standard input, when it came with the request.
-    pub(super) input: Option<Vec<u8>>,
     /// Its terminal, if it is to have one.
     pub(crate) terminal: Option<Arc<Terminal>>,
 }
@@ -50,7 +48,7 @@ struct Asked<'a> {
 impl Plan {
     /// Checks what can be checked of a run without starting anything.
     pub(crate) fn run(asked: &run::Start) -> Result<Self, Failure> {
-        let input = asked.input.as_ref().map(|input| input.0.clone());
+        let input = asked.input.clone();
         if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
             return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
         }
@@ -66,7 +64,7 @@ impl Plan {
         let kind = Run { user: &user, login, terminal: false, mark: &asked.request.to_string() };
         let mut plan = Self::common(&common, kind, (argv, shown), Vec::new())?;
         plan.start.piped = input.is_some() || asked.stdin.unwrap_or(false);
-        plan.input = input;
+        plan.start.input = input;
         Ok(plan)
     }
 
@@ -161,9 +159,10 @@ impl Plan {
             extra: None,
             kept: None,
             rate: None,
+            input: None,
         };
         let user = user.name.to_string_lossy().into_owned();
-        Ok(Self { start, user, shown: one_line(&shown), input: None, terminal: None })
+        Ok(Self { start, user, shown: one_line(&shown), terminal: None })
     }
 }
 
