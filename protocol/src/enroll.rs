@@ -134,6 +134,14 @@ pub enum BadMail {
     Random,
 }
 
+impl BadMail {
+    /// Whether whoever minted the token has said it. All else may come from the relay, from somebody who has
+    /// the token, or from damage on the way, and says nothing about the enrollment.
+    pub const fn is_from_inviter(&self) -> bool {
+        matches!(self, Self::AnotherRequest)
+    }
+}
+
 fn key(token: &Token, way: Way, salt: &[u8]) -> ChaCha20Poly1305 {
     let mut info = lp::join(&[b"farwire/enroll/1"]);
     info.extend_from_slice(match way {

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
 use crate::cbor::fixed_bytes;
+use crate::curve::is_canonical_ed25519;
 
 fixed_bytes! {
     /// `ID`: the Ed25519 key that a device or an agent *is*. It signs; it is in no handshake.
@@ -100,9 +101,10 @@ impl fmt::Display for Kind {
 }
 
 impl Id {
-    /// The key as one that can verify, unless it is weak or no point at all.
+    /// The key as one that can verify, unless it is weak, no point at all, or not in its canonical encoding.
     pub fn verifying(&self) -> Option<VerifyingKey> {
-        VerifyingKey::from_bytes(&self.0).ok().filter(|key| !key.is_weak())
+        let canonical = is_canonical_ed25519(&self.0);
+        VerifyingKey::from_bytes(&self.0).ok().filter(|key| canonical && !key.is_weak())
     }
 
     /// Where the relay sends a stream for the agent with this key.

@@ -14,6 +14,7 @@ pub mod address;
 pub mod bundle;
 pub mod cbor;
 pub mod chars;
+mod curve;
 pub mod failure;
 pub mod genesis;
 pub mod header;

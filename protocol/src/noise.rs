@@ -14,6 +14,8 @@ use snow::{Builder, Error};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::curve::is_canonical_x25519;
+
 /// The name of the handshake, which is also the first thing that is hashed.
 const PATTERN: &str = "Noise_XKpsk3_25519_ChaChaPoly_SHA256";
 
@@ -102,6 +104,9 @@ impl Dh for X25519 {
 
     fn dh(&self, peer: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let (peer, _) = peer.split_first_chunk::<32>().ok_or(Error::Dh)?;
+        if !is_canonical_x25519(peer) {
+            return Err(Error::Dh);
+        }
         let shared = self.secret.diffie_hellman(&PublicKey::from(*peer));
         if !shared.was_contributory() {
             return Err(Error::Dh);

@@ -237,3 +237,42 @@ fn any_message_is_read_without_a_panic() {
         let _ = cbor::decode::<Verdict>(bytes, LONG_LIMIT);
     });
 }
+
+#[test]
+fn a_wrong_kem_share_on_either_side_fails_although_every_x25519_key_is_right() {
+    let (device, agent) = (party(1, Kind::Device), party(2, Kind::Agent));
+    let (me, hash) = (peer(&agent), header_hash(&agent));
+    for (bridge_is_wrong, agent_is_wrong) in [(false, false), (true, false), (false, true)] {
+        let (mut initiator, first) = Initiator::start(&device.kn, &me, &hash).unwrap();
+        let mut responder = Responder::read(&agent.kn, &me, &offer(), &hash, &first).unwrap();
+        if bridge_is_wrong {
+            // ML-KEM answers with another secret rather than with an error.
+            initiator.kem = DecapsulationKey::<MlKem768>::from_seed([3; 64].into());
+        }
+        if agent_is_wrong {
+            let other = DecapsulationKey::<MlKem768>::from_seed([4; 64].into());
+            responder.kem_key = other.encapsulation_key().clone();
+        }
+        let (second, listening) = responder.write().unwrap();
+        let (third, _) = initiator.read(&second).unwrap().write(&introduce(&device)).unwrap();
+        let read = listening.read(&third).map(drop);
+        match (bridge_is_wrong, agent_is_wrong) {
+            (false, false) => read.unwrap(),
+            _ => assert!(matches!(read, Err(HandshakeError::Unauthentic)), "{read:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_ephemeral_key_in_another_encoding_is_refused() {
+    let (device, agent) = (party(1, Kind::Device), party(2, Kind::Agent));
+    for message in 1..=2 {
+        // X25519 ignores the bit, so that the secrets would be the same.
+        let high = |n, bytes: &mut Vec<u8>| {
+            if n == message {
+                bytes[31] |= 0x80;
+            }
+        };
+        assert!(shake(&device, &agent, high).is_err());
+    }
+}
