@@ -11,7 +11,7 @@ use farwire_keystore::{Device, Enrolled, Enrollment, How, Pending, State};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_protocol::address::Relay;
-use farwire_protocol::bundle::{self, Bundle};
+use farwire_protocol::bundle::{self, Bundle, SignedBundle};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::enroll::{Answer, BadMail, Request};
 use farwire_protocol::failure::{Failure, Kind};
@@ -185,7 +185,7 @@ pub(crate) async fn answer(
     let asked = timeout(patience, async {
         loop {
             match ask(state, pending, &mut posted).await {
-                Ok(blob) => return Ok(blob),
+                Ok(answer) => return Ok(answer),
                 Err(failure) if is_final(&failure) => return Err(failure),
                 Err(failure) => {
                     tracing::warn!(kind = %failure.kind, why = failure.message, "no answer yet");
@@ -195,7 +195,7 @@ pub(crate) async fn answer(
         }
     });
     match asked.await {
-        Ok(blob) => accept(state, pending, &blob?).map(Outcome::Enrolled),
+        Ok(answer) => finish(state, pending, answer?).map(Outcome::Enrolled),
         Err(_) if posted => Ok(Outcome::Pending),
         Err(_) => Err(Failure::new(Kind::RelayUnreachable, "the relay could not be reached")),
     }
@@ -212,16 +212,26 @@ fn is_final(failure: &Failure) -> bool {
     )
 }
 
-async fn ask(state: &State, pending: &Pending, posted: &mut bool) -> Result<Blob, Failure> {
+/// What whoever minted the token says: the answer, and the device that may come in.
+type Verdict = Result<(Answer, SignedBundle), BadMail>;
+
+async fn ask(state: &State, pending: &Pending, posted: &mut bool) -> Result<Verdict, Failure> {
     let enrollment = pending.token.enrollment;
+    let me = own_bundle(state)?.id;
+    let mut ignored = false;
     let connection = greet(&pending.relay, &identity(state, enrollment)?).await?;
     let mut notices = connection.notices();
     connection.call(&MailPut { enrollment, blob: Blob(pending.request.clone()) }).await?;
     *posted = true;
     loop {
         let mail = connection.call(&MailGet { enrollment: Some(enrollment) }).await?;
-        if let Some(piece) = mail.pieces.into_iter().next() {
-            return Ok(piece.blob);
+        let pieces = mail.pieces.iter().map(|piece| piece.blob.0.as_slice());
+        if let Some(verdict) = verdict(pending, &me, pieces) {
+            return Ok(verdict);
+        }
+        if !mail.pieces.is_empty() && !ignored {
+            tracing::warn!("an answer that is not from whoever minted the token was ignored");
+            ignored = true;
         }
         tokio::select! {
             notice = notices.recv() => match notice {
@@ -237,14 +247,29 @@ async fn ask(state: &State, pending: &Pending, posted: &mut bool) -> Result<Blob
     }
 }
 
-/// Believes an answer only if it is from whoever minted the token, and about us.
-fn accept(state: &State, pending: &Pending, blob: &[u8]) -> Result<Enrolled, Failure> {
+/// The first answer that whoever minted the token has signed. Anything else is the relay's doing, or damage
+/// on the way, and proves nothing: the true answer may still come.
+fn verdict<'a>(
+    pending: &Pending,
+    me: &Id,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Option<Verdict> {
+    pieces
+        .map(|piece| Answer::open(&pending.token, piece, &pending.request, me))
+        .find(|opened| !opened.as_ref().is_err_and(|bad| !bad.is_from_inviter()))
+}
+
+fn own_bundle(state: &State) -> Result<SignedBundle, Failure> {
     let identity = state.identity()?;
     let identity =
         identity.ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity"))?;
-    let me = identity.open_public()?;
+    identity.open_public()
+}
+
+/// Keeps what whoever minted the token has said.
+fn finish(state: &State, pending: &Pending, verdict: Verdict) -> Result<Enrolled, Failure> {
     let guard = state.lock()?;
-    let (answer, device) = match Answer::open(&pending.token, blob, &pending.request, &me.id) {
+    let (answer, device) = match verdict {
         Ok(answer) => answer,
         Err(error) => {
             state.enrollments().abandon(&guard)?;
@@ -256,13 +281,8 @@ fn accept(state: &State, pending: &Pending, blob: &[u8]) -> Result<Enrolled, Fai
         }
     };
     let now = unix_time();
-    let device = Device {
-        name: answer.device_name,
-        bundle: device,
-        surfaces_required: true,
-        added: now,
-        how: How::Enrollment,
-    };
+    let device =
+        Device { name: answer.device_name, bundle: device, added: now, how: How::Enrollment };
     let enrolled = Enrolled {
         relay: pending.relay.clone(),
         name: answer.name,
@@ -280,4 +300,80 @@ pub(crate) fn fingerprint(state: &State) -> Result<String, Failure> {
         .identity()?
         .ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity yet"))?;
     Ok(identity.open_public()?.id.fingerprint(IdKind::Agent))
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::enroll::{AnswerDelegation, blob_hash};
+    use farwire_protocol::id::Surf;
+
+    use super::*;
+
+    fn bundle(seed: u8, kind: IdKind) -> (SigningKey, SignedBundle) {
+        let id = SigningKey::from_bytes(&[seed; 32]);
+        let kt = SigningKey::from_bytes(&[seed + 1; 32]).verifying_key().to_bytes();
+        let bundle = Bundle {
+            version: bundle::VERSION,
+            kind,
+            id: Id(id.verifying_key().to_bytes()),
+            kn: Kn([9; 32]),
+            kt: Kt(kt),
+            kd: None,
+            seq: 1,
+            not_before: 0,
+            handshake: 1,
+            trust_domain: TrustDomain([8; 32]),
+        };
+        let signed = bundle.sign(&id);
+        (id, signed)
+    }
+
+    /// A request, and the true answer to it or to another one.
+    fn asked(about: &[u8]) -> (Pending, Id, Vec<u8>) {
+        let (id, device) = bundle(1, IdKind::Device);
+        let agent = bundle(20, IdKind::Agent).1.id;
+        let token = Token {
+            relay: Relay { addresses: vec!["r:1".into()], key: Kt([1; 32]) },
+            trust_domain: TrustDomain([8; 32]),
+            inviter: device.id,
+            enrollment: Nonce([4; 16]),
+            secret: zeroize::Zeroizing::new([5; 32]),
+            expires: 9,
+        };
+        let key = SigningKey::from_bytes(&[66; 32]);
+        let surf = Surf(key.verifying_key().to_bytes());
+        let delegation = AnswerDelegation::sign(&token, surf, &id);
+        let answer = Answer {
+            request: Blob(blob_hash(about).to_vec()),
+            agent,
+            device: Blob(device.encode()),
+            name: "web-1".into(),
+            device_name: "laptop".into(),
+        };
+        let blob = answer.seal(&token, &delegation, &key).unwrap();
+        let relay = token.relay.clone();
+        (Pending { token, relay, request: b"ours".to_vec(), started: 0 }, agent, blob)
+    }
+
+    #[test]
+    fn a_flipped_byte_anywhere_in_an_answer_is_no_answer_and_the_true_one_still_counts() {
+        let (pending, me, whole) = asked(b"ours");
+        for at in 0..whole.len() {
+            let mut bad = whole.clone();
+            bad[at] ^= 1;
+            assert!(verdict(&pending, &me, [bad.as_slice()].into_iter()).is_none(), "byte {at}");
+            let found = verdict(&pending, &me, [&bad[..], &whole[..]].into_iter());
+            assert_eq!(found.unwrap().unwrap().0.name, "web-1");
+        }
+        for none in [&b""[..], &whole[..40], &[0; 64]] {
+            assert!(verdict(&pending, &me, [none].into_iter()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_true_answer_to_another_request_ends_it() {
+        let (pending, me, blob) = asked(b"somebody else's");
+        let refused = verdict(&pending, &me, [blob.as_slice()].into_iter()).unwrap();
+        assert!(matches!(refused, Err(BadMail::AnotherRequest)));
+    }
 }

@@ -19,6 +19,7 @@
 //!
 //! Not here: the output of programs, and the ladder of signals that stops a run.
 
+pub(crate) mod arguments;
 pub(crate) mod clock;
 pub(crate) mod environment;
 pub(crate) mod errno;

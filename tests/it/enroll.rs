@@ -210,3 +210,22 @@ async fn a_second_device_with_keys_that_were_carried_by_hand_has_its_own_runs() 
     let (seen, _) = model.call("status", json!({"all": true})).await;
     assert!(seen.contains("echo in") && !seen.contains("sleep 60"), "{seen}");
 }
+
+#[tokio::test]
+async fn a_token_that_is_given_as_an_argument_does_not_stay_where_other_users_can_read_it() {
+    let world = World::new().await;
+    let token = world.create("web-1", &[]).await;
+    for form in [vec!["--token".to_owned(), token.clone()], vec![format!("--token={token}")]] {
+        let mut command = farwire_tests::world::program("farwire-agent");
+        command.arg("enroll").args(form).args(["--wait", "50", "--state"]).arg(world.path("web-1"));
+        let mut child = command.spawn().unwrap();
+        let line = format!("/proc/{}/cmdline", child.id().unwrap());
+        until("the token to be gone", async || {
+            let line = std::fs::read_to_string(&line).unwrap();
+            (line.contains("enroll") && !line.contains(&token)).then_some(())
+        })
+        .await;
+        assert!(child.try_wait().unwrap().is_none(), "it waits for its answer");
+        child.kill().await.unwrap();
+    }
+}
