@@ -1,26 +1,31 @@
 //! What one agent process has: its keys, its jobs, its links, and who may come in.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use farwire_keystore::{Device, State, Transport};
-use farwire_link::inner::agent::{Link, Me, Turned};
+use farwire_keystore::{State, Transport};
+use farwire_link::inner::agent::{Ending, Link, Me, Turned};
+use farwire_link::inner::sealed::Writer;
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::opening::{Opening, OpeningError};
 use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::cbor::Blob;
+use farwire_protocol::conversation::{End, message};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::handshake::{Accept, Claim, Limits, Peer};
 use farwire_protocol::header::{Reset, Route};
 use farwire_protocol::id::Nonce;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::conversations::{About, Conversations};
 use crate::files::Roots;
 use crate::files::spec::Spec;
+use crate::gate;
+use crate::gate::half_open::HalfOpen;
+use crate::gate::shares::STREAMS;
 use crate::jobs::owner::Owner;
 use crate::jobs::{CONCURRENT, Jobs, holders};
 use crate::links::Links;
@@ -30,8 +35,9 @@ use crate::streams::{self, Context};
 /// Program and version, as others see it.
 pub(crate) const BUILD: &str = concat!("farwire-agent ", env!("CARGO_PKG_VERSION"));
 
-/// So many handshakes at once: each costs a millisecond and some memory.
-const HALF_OPEN: usize = 16;
+/// How long the last word of a stream that is cut may take to leave. A reader that does not read gets a
+/// reset.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Seconds since 1970.
 pub(crate) fn unix_time() -> u64 {
@@ -53,7 +59,7 @@ pub(crate) struct Agent {
     /// Whether somebody is at a terminal.
     pub(crate) attended: Attended,
     rates: Rates,
-    half_open: Semaphore,
+    half_open: HalfOpen,
     streams: TaskTracker,
 }
 
@@ -88,7 +94,7 @@ impl Agent {
             roots,
             attended: Attended::default(),
             rates: Rates::default(),
-            half_open: Semaphore::new(HALF_OPEN),
+            half_open: HalfOpen::default(),
             streams: TaskTracker::new(),
         })
     }
@@ -126,17 +132,23 @@ impl Agent {
         recv: RecvHalf,
     ) {
         match link.admit(opening, send, recv).await {
-            Ok((open, mut writer, mut reader)) => {
-                if !self.links.may_open(&link) {
-                    reader.io().stop(Reset::Overloaded);
-                    writer.io().reset(Reset::Overloaded);
-                    return;
-                }
+            Ok((open, mut writer, reader)) => {
+                let entered = match self.links.enter(&link, opening.header.class) {
+                    Ok(entered) => entered,
+                    Err(failure) => return last_word(writer, failure).await,
+                };
                 let context = Context { agent: self, link: link.clone(), owner };
-                tokio::select! {
-                    () = streams::serve(context, open, writer, reader) => {}
+                let ending = tokio::select! {
+                    biased;
+                    ending = link.ended() => Some(ending),
+                    () = streams::serve(context, open, &mut writer, reader) => None,
+                };
+                drop(entered);
+                match ending {
+                    None => {}
+                    Some(Ending::Refused(failure)) => last_word(writer, failure).await,
                     // The stream is cut, and its run goes on: the bridge takes it up on a new link.
-                    () = link.over() => {}
+                    Some(Ending::Forgotten) => writer.io().reset(Reset::UnknownLink),
                 }
             }
             Err((turned, mut send, mut recv)) => {
@@ -148,22 +160,31 @@ impl Agent {
     }
 
     async fn shake(&self, route: Route, opening: &Opening, mut send: SendHalf, mut recv: RecvHalf) {
-        let permit = self.half_open.try_acquire();
-        let (true, Ok(_permit)) = (self.rates.begin(route), permit) else {
+        if !self.rates.begin(route) {
             recv.stop(Reset::Overloaded);
             send.reset(Reset::Overloaded);
             return;
-        };
+        }
+        let place = self.half_open.take(route);
         let bundle = &self.transport.bundle;
         let me = Me {
             kn: Zeroizing::new(*self.transport.kn.as_bytes()),
             peer: Peer { id: bundle.id, kn: bundle.kn, trust_domain: bundle.trust_domain },
         };
-        match Link::answer(&me, opening, &mut send, &mut recv, |claim| self.judge(claim, route))
-            .await
-        {
-            Ok((link, owner)) => {
-                if !self.links.insert(Arc::new(link), Arc::new(owner)) {
+        let answered = tokio::select! {
+            biased;
+            answered = Link::answer(&me, opening, &mut send, &mut recv, |claim| self.judge(claim, route)) => Some(answered),
+            () = place.lost() => None,
+        };
+        let Some(answered) = answered else {
+            recv.stop(Reset::Overloaded);
+            send.reset(Reset::Overloaded);
+            return;
+        };
+        match answered {
+            Ok((link, (owner, bundle))) => {
+                self.renew(&bundle).await;
+                if !self.links.insert(Arc::new(link), Arc::new(owner), bundle) {
                     tracing::warn!("a link's id was taken");
                 }
             }
@@ -178,8 +199,12 @@ impl Agent {
     }
 
     /// Whether somebody who has proven a device's keys may come in, and as whom.
-    fn judge(&self, claim: &Claim, route: Route) -> Result<(Accept, Owner), Failure> {
-        let device = self.authorised(claim)?;
+    fn judge(
+        &self,
+        claim: &Claim,
+        route: Route,
+    ) -> Result<(Accept, (Owner, SignedBundle)), Failure> {
+        let device = gate::decide(self.state.devices().lookup(&claim.bundle.id), &claim.bundle)?;
         if !self.rates.complete(route, device.bundle.id) {
             return Err(Failure::new(Kind::Overloaded, "this device connects too often")
                 .with_hint("keep one process, as `farwire mcp serve` does, or wait a moment"));
@@ -202,26 +227,42 @@ impl Agent {
             beacon: None,
             surface: surface.clone(),
             instance: self.instance,
-            limits: Some(Limits { streams: Some(256), runs: u32::try_from(CONCURRENT).ok() }),
+            limits: Some(Limits {
+                streams: u32::try_from(STREAMS).ok(),
+                runs: u32::try_from(CONCURRENT).ok(),
+            }),
             build: BUILD.to_owned(),
             time: unix_time(),
         };
-        Ok((accept, Owner { device: device.bundle.id, surface, name: device.name }))
+        let owner = Owner { device: device.bundle.id, surface, name: device.name };
+        Ok((accept, (owner, claim.bundle.clone())))
     }
 
-    /// Read from the disk each time: a device that was removed is out at once.
-    fn authorised(&self, claim: &Claim) -> Result<Device, Failure> {
-        let refused = || {
-            let device = claim.bundle.id.fingerprint(farwire_protocol::id::Kind::Device);
-            Failure::new(Kind::NotAuthorized, format!("device {device} is not authorised here"))
-        };
-        let device = self.state.devices().lookup(&claim.bundle.id)?.ok_or_else(refused)?;
-        if !claim.bundle.succeeds(&device.bundle) {
-            return Err(Failure::new(
-                Kind::NotAuthorized,
-                "a newer bundle of this device is known",
-            ));
+    /// Writes down a newer bundle of a device, so that the older one is refused from now on, also by the
+    /// next agent process. Where that fails the link stands: the device has proven both.
+    async fn renew(&self, bundle: &SignedBundle) {
+        let known = self.state.devices().lookup(&bundle.id);
+        if known.is_ok_and(|known| known.is_none_or(|device| device.bundle == *bundle)) {
+            return;
         }
-        Ok(device)
+        let (state, bundle) = (self.state.clone(), bundle.clone());
+        let renewed = tokio::task::spawn_blocking(move || {
+            Ok::<_, Failure>(state.devices().renew(&state.lock()?, &bundle)?)
+        });
+        match renewed.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(why)) => tracing::warn!(%why, "a newer bundle of a device was not kept"),
+            Err(why) => tracing::warn!(%why, "a newer bundle of a device was not kept"),
+        }
+    }
+}
+
+/// Ends a stream with a sealed refusal: whoever is in between cannot make one up.
+async fn last_word(mut writer: Writer<SendHalf>, failure: Failure) {
+    if !writer.ended() {
+        writer.end(&message(&End::failed(failure)));
+    }
+    if timeout(LAST_WORD, writer.finish()).await.is_err() {
+        writer.io().reset(Reset::Closing);
     }
 }

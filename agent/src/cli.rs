@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::enroll::{self, Outcome};
 use crate::files::{self, spec};
-use crate::os::{harden, limits};
+use crate::os::{arguments, harden, limits};
 use crate::service::{self, Whose};
 use crate::status::Status;
 use crate::{device, holder, run};
@@ -152,7 +152,7 @@ enum DeviceCommand {
     },
     /// List the devices that may come in
     Ls(Json),
-    /// Lock a device out, by its name or its fingerprint. It takes effect at once
+    /// Lock a device out, by its name or its fingerprint: also from what it has open, within 2 s
     Rm {
         /// Which
         device: String,
@@ -315,10 +315,12 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
             .read_to_string(&mut text)
             .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}"))),
         (None, token) => {
+            let token = Zeroizing::new(token.unwrap_or_default());
+            arguments::hide(&token);
             warn(
-                "warning: other users of this machine can see a token on the command line; --token - reads it from standard input",
+                "warning: other users of this machine may have seen the token on the command line; --token - reads it from standard input",
             );
-            *text = token.unwrap_or_default();
+            text.push_str(&token);
             Ok(0)
         }
     };
@@ -326,6 +328,8 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
+    // It will hold the token, and the keys that it makes.
+    harden::harden()?;
     let roots = options.roots.specs()?;
     files::check(&roots, place)?;
     let token = enroll::parse(&token(options.from)?)?;

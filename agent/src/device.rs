@@ -25,13 +25,7 @@ pub(crate) fn read_bundle(path: &Path, kind: IdKind) -> Result<SignedBundle, Fai
 
 /// Lets a device in.
 pub(crate) fn add(state: &State, name: &str, bundle: SignedBundle) -> Result<Device, Failure> {
-    let device = Device {
-        name: name.to_owned(),
-        bundle,
-        surfaces_required: true,
-        added: unix_time(),
-        how: How::ByHand,
-    };
+    let device = Device { name: name.to_owned(), bundle, added: unix_time(), how: How::ByHand };
     state.devices().add(&state.lock()?, &device)?;
     Ok(device)
 }

@@ -15,6 +15,7 @@ use farwire_protocol::header::Reset;
 use farwire_protocol::outer::{Notice, Presence, Role};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, BUILD};
 
@@ -67,8 +68,14 @@ fn chance() -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// Serves through the relay until it is dropped.
-pub(crate) async fn keep(agent: Arc<Agent>, relay: Relay, standing: watch::Sender<Standing>) {
+/// Serves through the relay until `stop` is cancelled. Then the relay and everybody who has a stream are
+/// told before it returns: nobody waits for an agent that is gone.
+pub(crate) async fn keep(
+    agent: Arc<Agent>,
+    relay: Relay,
+    standing: watch::Sender<Standing>,
+    stop: &CancellationToken,
+) {
     let identity = Identity {
         role: Role::Agent,
         bundle: agent.transport.bundle.clone(),
@@ -82,12 +89,21 @@ pub(crate) async fn keep(agent: Arc<Agent>, relay: Relay, standing: watch::Sende
     let mut pace = Pace::default();
     loop {
         let begun = Instant::now();
-        let (lasted, superseded, why) = match connect(&relay, &identity).await {
+        let connected = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            connected = connect(&relay, &identity) => connected,
+        };
+        let (lasted, superseded, why) = match connected {
             Ok(connection) => {
                 let relay = connection.remote().to_string();
                 tracing::info!(relay, "connected");
                 standing.send_replace(Standing::Connected { relay });
-                let (closed, superseded) = serve(&agent, &connection).await;
+                let (closed, superseded) = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return connection.shut(Reset::Closing).await,
+                    served = serve(&agent, &connection) => served,
+                };
                 (Some(begun.elapsed()), superseded, ended(&connection, &closed))
             }
             Err(failure) => (None, false, failure),
@@ -102,7 +118,11 @@ pub(crate) async fn keep(agent: Arc<Agent>, relay: Relay, standing: watch::Sende
             tracing::warn!(kind = %why.kind, why = why.message, hint, "not connected; dialling again");
         }
         standing.send_replace(Standing::Down { why });
-        sleep(pace.after(lasted, superseded, chance())).await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = sleep(pace.after(lasted, superseded, chance())) => {}
+        }
     }
 }
 
@@ -151,12 +171,9 @@ async fn serve(agent: &Arc<Agent>, connection: &Connection) -> (Closed, bool) {
     }
 }
 
-/// Tells the relay which devices were let in by hand, when that has changed; and cuts off links of
-/// devices that were removed.
+/// Tells the relay which devices were let in by hand, when that has changed.
 async fn tell(agent: &Agent, connection: &Connection, told: Option<Presence>) -> Option<Presence> {
     let Ok(devices) = agent.state.devices().list() else { return told };
-    let ids: Vec<_> = devices.entries.iter().map(|(_, device)| device.bundle.id).collect();
-    agent.links.keep(|owner| ids.contains(&owner.device));
     let by_hand = devices.entries.iter().filter(|(_, device)| device.how == How::ByHand);
     let presence = Presence { admits: by_hand.map(|(_, device)| device.bundle.id).collect() };
     if told.as_ref() == Some(&presence) || (told.is_none() && presence.admits.is_empty()) {

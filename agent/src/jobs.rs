@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::control::{Stop, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Start};
 use farwire_protocol::streams::session::hands::Labels;
@@ -446,6 +446,27 @@ impl Jobs {
             terminal.note(&job, Some(&who), what);
         }
         Ok(job.stop(stop.signal))
+    }
+
+    /// The devices that have asked for something which has not begun.
+    pub(crate) fn waiting(&self) -> Vec<Id> {
+        let table = self.lock();
+        let mut devices = Vec::new();
+        for job in table.jobs.values().filter(|job| job.is_queued()) {
+            if !devices.contains(&job.owner.device) {
+                devices.push(job.owner.device);
+            }
+        }
+        devices
+    }
+
+    /// Gives up what a device has asked for and what has not begun. What runs goes on.
+    pub(crate) fn withdraw(&self, device: &Id) {
+        for job in self.lock().jobs.values() {
+            if job.owner.device == *device && job.is_queued() {
+                job.stop(None);
+            }
+        }
     }
 
     /// Jobs that run now, and bytes of output that are kept.

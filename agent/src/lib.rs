@@ -13,6 +13,7 @@ mod device;
 mod dial;
 mod enroll;
 mod files;
+mod gate;
 mod holder;
 mod jobs;
 mod links;

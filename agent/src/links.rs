@@ -1,28 +1,49 @@
 //! The links of this agent process: which there are, whose they are, and how many may be.
+//!
+//! A link that goes from here has been ended: every stream on it is cut, however long it has been open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use farwire_link::inner::agent::Link;
+use farwire_link::inner::agent::{Ending, Link};
+use farwire_protocol::bundle::SignedBundle;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::gate::shares::{Share, Shares};
 use crate::jobs::owner::Owner;
 use crate::rates::{Bucket, OPENS};
 
-/// A device has as many links as processes. Beyond this its own longest silent one goes.
-const PER_DEVICE: usize = 16;
+/// A device has as many links as processes, and each of the runs that go on at once may be one of these.
+/// Beyond that one of its own goes: one without streams if there is one, and the longest silent of those.
+const PER_DEVICE: usize = 64;
 
 /// All links.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     inner: Mutex<HashMap<[u8; 16], Held>>,
+    came: Notify,
+    shares: Shares,
 }
 
 #[derive(Debug)]
 struct Held {
     link: Arc<Link>,
     owner: Arc<Owner>,
+    /// What the device showed of itself in the handshake.
+    bundle: SignedBundle,
     opens: Bucket,
+    /// Each stream on it has one of these.
+    streams: Arc<()>,
+}
+
+/// What a stream has while it is open.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    _share: Share,
+    _stream: Arc<()>,
 }
 
 impl Links {
@@ -30,19 +51,28 @@ impl Links {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
-    /// Keeps a new link. `false` when its id is taken: then it must not be used.
-    pub(crate) fn insert(&self, link: Arc<Link>, owner: Arc<Owner>) -> bool {
+    /// Keeps a new link of whoever showed this bundle. `false` when its id is taken: then it must not be
+    /// used.
+    pub(crate) fn insert(&self, link: Arc<Link>, owner: Arc<Owner>, bundle: SignedBundle) -> bool {
+        self.end_over();
         let mut all = self.lock();
-        all.retain(|_, held| !held.link.is_over());
         if all.contains_key(&link.id()) {
             return false;
         }
         let own = all.iter().filter(|(_, held)| held.owner.device == owner.device);
         if own.clone().count() >= PER_DEVICE {
-            let silent = own.max_by_key(|(_, held)| held.link.silence()).map(|(id, _)| *id);
-            silent.and_then(|id| all.remove(&id));
+            let goes = own.max_by_key(|(_, held)| {
+                (Arc::strong_count(&held.streams) == 1, held.link.silence())
+            });
+            let goes = goes.map(|(id, _)| *id);
+            if let Some(held) = goes.and_then(|id| all.remove(&id)) {
+                held.link.end(Ending::Forgotten);
+            }
         }
-        all.insert(link.id(), Held { link, owner, opens: Bucket::new(OPENS, Instant::now()) });
+        let opens = Bucket::new(OPENS, Instant::now());
+        all.insert(link.id(), Held { link, owner, bundle, opens, streams: Arc::default() });
+        drop(all);
+        self.came.notify_one();
         true
     }
 
@@ -53,10 +83,17 @@ impl Links {
         Some((held.link.clone(), held.owner.clone()))
     }
 
-    /// Whether one more stream may be served on this link now.
-    pub(crate) fn may_open(&self, link: &Link) -> bool {
+    /// Lets one more stream be served on this link, unless it or its device has too many.
+    pub(crate) fn enter(&self, link: &Link, class: Class) -> Result<Entered, Failure> {
         let mut all = self.lock();
-        all.get_mut(&link.id()).is_some_and(|held| held.opens.take(Instant::now()))
+        let gone = || Failure::new(Kind::LinkLost, "the link was ended");
+        let held = all.get_mut(&link.id()).ok_or_else(gone)?;
+        if !held.opens.take(Instant::now()) {
+            let text = "this program opens streams too fast";
+            return Err(Failure::new(Kind::Overloaded, text));
+        }
+        let share = self.shares.take(held.owner.device, class)?;
+        Ok(Entered { _share: share, _stream: held.streams.clone() })
     }
 
     /// Forgets a link that its bridge has closed.
@@ -64,8 +101,44 @@ impl Links {
         self.lock().remove(&link.id());
     }
 
-    /// Forgets the links of devices that are no longer let in.
-    pub(crate) fn keep(&self, allowed: impl Fn(&Owner) -> bool) {
-        self.lock().retain(|_, held| allowed(&held.owner));
+    /// Ends the links that are over by themselves.
+    pub(crate) fn end_over(&self) {
+        self.end(|link, _| link.is_over(), &Ending::Forgotten);
+    }
+
+    /// Ends every link.
+    pub(crate) fn end_all(&self, why: &Failure) {
+        self.end(|_, _| true, &Ending::Refused(why.clone()));
+    }
+
+    /// Ends the links for which `goes` returns true, and every stream on them.
+    pub(crate) fn end(&self, goes: impl Fn(&Link, &SignedBundle) -> bool, why: &Ending) {
+        self.lock().retain(|_, held| {
+            let goes = goes(&held.link, &held.bundle);
+            if goes {
+                held.link.end(why.clone());
+            }
+            !goes
+        });
+    }
+
+    /// What the devices that are connected have shown of themselves, each once.
+    pub(crate) fn bundles(&self) -> Vec<SignedBundle> {
+        let mut found: Vec<SignedBundle> = Vec::new();
+        for held in self.lock().values() {
+            if !found.contains(&held.bundle) {
+                found.push(held.bundle.clone());
+            }
+        }
+        found
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Waits until a link has come.
+    pub(crate) async fn came(&self) {
+        self.came.notified().await;
     }
 }

@@ -1,5 +1,6 @@
 //! The life of `farwire-agent run`: start in order, serve, end in the reverse order.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,21 @@ use farwire_protocol::failure::{Failure, Kind};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::dial::{self, Standing};
 use crate::enroll::{self, Outcome};
 use crate::files::spec::Spec;
-use crate::status;
+use crate::{gate, status};
 
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs until a signal comes. `config` may say that the relay is reached elsewhere than it was at
 /// the enrollment; `roots` are open for files.
@@ -27,20 +33,33 @@ pub(crate) async fn run(state: State, config: Config, roots: Vec<Spec>) -> Resul
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    let stop = CancellationToken::new();
+    let mut serving = pin!(serve(state, config, &roots, &stop));
     tokio::select! {
         biased;
         _ = term.recv() => {}
         _ = int.recv() => {}
-        ended = serve(state, config, &roots) => ended?,
+        ended = &mut serving => return ended,
     }
     // Not being under systemd is no error.
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    Ok(())
+    stop.cancel();
+    // What does not hear it in time is cut by the end of the process.
+    timeout(GOODBYE, serving).await.unwrap_or(Ok(()))
 }
 
-async fn serve(state: State, config: Config, roots: &[Spec]) -> Result<(), Failure> {
+async fn serve(
+    state: State,
+    config: Config,
+    roots: &[Spec],
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let (addresses, sessions) = (config.relay, config.sessions);
-    let mut relay = enrolled(&state, addresses.as_ref()).await?;
+    let mut relay = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        relay = enrolled(&state, addresses.as_ref()) => relay?,
+    };
     relay.addresses = addresses.unwrap_or(relay.addresses);
     let identity = state.identity()?.ok_or_else(not_enrolled)?;
     let path = state.path().to_path_buf();
@@ -57,11 +76,17 @@ async fn serve(state: State, config: Config, roots: &[Spec]) -> Result<(), Failu
             }
         }
     };
-    tokio::select! {
-        () = dial::keep(agent, relay, standing) => {}
-        () = written => {}
-    }
-    Ok(())
+    let left = CancellationToken::new();
+    let mut dialled = pin!(dial::keep(agent.clone(), relay, standing, &left));
+    let left_for = tokio::select! {
+        () = stop.cancelled() => None,
+        why = gate::watch(&agent) => Some(why),
+        () = &mut dialled => None,
+        () = written => None,
+    };
+    left.cancel();
+    dialled.await;
+    left_for.map_or(Ok(()), Err)
 }
 
 fn not_enrolled() -> Failure {

@@ -32,17 +32,17 @@ pub(crate) struct Context {
 pub(crate) async fn serve<W, R>(
     context: Context,
     open: Open,
-    mut writer: Writer<W>,
+    writer: &mut Writer<W>,
     reader: Reader<R>,
 ) where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
     let served = match Kind::from_number(open.kind) {
-        Kind::Control => control::serve(&context, &mut writer, reader).await,
-        Kind::Run => run::serve(&context, open, &mut writer, reader).await,
-        Kind::Session => session::serve(&context, open, &mut writer, reader).await,
-        Kind::Files => files::serve(&context, open, &mut writer, reader).await,
+        Kind::Control => control::serve(&context, writer, reader).await,
+        Kind::Run => run::serve(&context, open, writer, reader).await,
+        Kind::Session => session::serve(&context, open, writer, reader).await,
+        Kind::Files => files::serve(&context, open, writer, reader).await,
         _ => Err(Failure::new(FailureKind::Unsupported, "this agent does not serve that yet")
             .with_hint("update the agent")),
     };

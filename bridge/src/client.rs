@@ -10,13 +10,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use farwire_keystore::{Home, Ids, LinkMade, Pin, TicketState, Transport, Workspace};
+use farwire_keystore::{Home, Ids, LinkMade, Pin, PinError, TicketState, Transport, Workspace};
 use farwire_link::inner::bridge::{HANDSHAKE, Link, Me, reset_failure};
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::address::Relay;
+use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::id::{Kind as IdKind, Kt, Nonce, Target};
@@ -317,6 +318,7 @@ impl Client {
         };
         let mut error = match Link::establish(&me, &server.pin.peer(), send, recv).await {
             Ok(link) => {
+                self.keep_bundle(server, &link)?;
                 self.note(server, link.version());
                 return Ok(link);
             }
@@ -337,6 +339,34 @@ impl Client {
             error.hint = Some(hint);
         }
         Err(named(replaced.unwrap_or(error), &server.name))
+    }
+
+    /// Keeps a newer bundle of the pinned agent, so that an older one is refused from now on. A link with an
+    /// agent that shows an older one than is kept, or another one with the same number, is not used.
+    fn keep_bundle(&self, server: &Server, link: &Link) -> Result<(), Failure> {
+        let shown = &link.accept().bundle;
+        if **shown == server.pin.bundle.encode() {
+            return Ok(());
+        }
+        let bundle = SignedBundle::decode_kind(shown, IdKind::Agent).map_err(|error| {
+            Failure::caused(Kind::HandshakeFailed, "the agent's bundle is not in order", &error)
+        })?;
+        let kept = self.home.lock().map_err(PinError::File);
+        match kept.and_then(|guard| self.home.pins().renew(&guard, &server.name, &bundle)) {
+            Ok(_) => Ok(()),
+            Err(PinError::Refused(refused)) => {
+                let message =
+                    format!("`{}`: its agent shows another bundle than before", server.name);
+                Err(Failure::caused(Kind::HandshakeFailed, message, &refused).with_hint(
+                    "its state may have been restored from a backup: enroll the agent again",
+                ))
+            }
+            // The pin may have been renamed or removed meanwhile, or the disk be full: the next link tries again.
+            Err(error) => {
+                tracing::debug!(%error, "a newer bundle could not be kept");
+                Ok(())
+            }
+        }
     }
 
     /// Writes down that a link was made, where that is news. Not being able to is no reason to fail.

@@ -45,8 +45,6 @@ pub struct Device {
     pub name: String,
     /// What it said of itself, signed.
     pub bundle: SignedBundle,
-    /// Whether a link must prove its surface.
-    pub surfaces_required: bool,
     /// When it was added, seconds since 1970.
     pub added: u64,
     /// How.
@@ -257,8 +255,9 @@ struct DeviceFile {
     name: String,
     #[n(1)]
     bundle: Blob,
+    /// Every link must prove its surface, whatever stands here. Agents before 0.2 want it to be there.
     #[n(2)]
-    surfaces_required: bool,
+    surfaces_required: Option<bool>,
     #[n(3)]
     added: u64,
     #[n(4)]
@@ -272,7 +271,7 @@ impl Record for Device {
         out.extend_from_slice(&cbor::encode(&DeviceFile {
             name: self.name.clone(),
             bundle: Blob(self.bundle.encode()),
-            surfaces_required: self.surfaces_required,
+            surfaces_required: Some(true),
             added: self.added,
             how: self.how,
         }));
@@ -286,7 +285,6 @@ impl Record for Device {
         Ok(Self {
             name: file.name,
             bundle: SignedBundle::decode_kind(&file.bundle, Kind::Device)?,
-            surfaces_required: file.surfaces_required,
             added: file.added,
             how: file.how,
         })

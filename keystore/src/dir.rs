@@ -196,6 +196,21 @@ impl Dir {
         Ok(names)
     }
 
+    /// Whether every file in it is private, without opening any: a process opens the keys that it needs, and
+    /// refuses to work beside one that others could read.
+    pub(crate) fn check_files(&self) -> Result<(), FileError> {
+        for name in self.entries()?.into_iter().filter(|name| name != "." && name != "..") {
+            let path = self.file_path(&name);
+            match path.symlink_metadata() {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(metadata) => check(&metadata, &path, Wanted::File)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed since we listed
+                Err(error) => return Err(FileError::io("look at", &path, error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what crashed writes have left. Not for a directory in which several locks guard
     /// different files.
     pub(crate) fn sweep(&self, guard: &Guard) -> Result<(), FileError> {

@@ -67,12 +67,17 @@ pub struct SurfaceKey {
 }
 
 impl Identity {
-    /// Finds the identity in a directory, if there is one.
+    /// Finds the identity in a directory, if there is one. All of its key files must be private, also those
+    /// that this process will not open.
     pub(crate) fn open(dir: &Dir) -> Result<Option<Self>, FileError> {
+        let keys = dir.sub(KEYS)?;
+        if let Some(keys) = &keys {
+            keys.check_files()?;
+        }
         if dir.holds(BUNDLE)? {
             return Ok(Some(Self { dir: dir.clone() }));
         }
-        match dir.sub(KEYS)? {
+        match keys {
             Some(keys)
                 if keys.holds(KeyFile::Id.name().as_str())? && !keys.holds(UNFINISHED)? =>
             {

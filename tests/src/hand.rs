@@ -7,6 +7,7 @@ use farwire::client::{Client, Server, Stream, random_nonce};
 use farwire::runs::answer::NoAnswer;
 use farwire::sessions::{self, Answer};
 use farwire_keystore::Home;
+use farwire_link::inner::sealed::ReadError;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{End, Open, message, read};
 use farwire_protocol::failure::Failure;
@@ -274,6 +275,32 @@ impl Attachment {
     pub async fn hears(&mut self, text: &str) {
         let found = |one: &Self| String::from_utf8_lossy(&one.said).contains(text);
         self.until(text, found).await;
+    }
+
+    /// Hears until the agent ends the stream by itself, and gives why.
+    pub async fn refusal(mut self) -> Failure {
+        let hearing = async {
+            loop {
+                let frame = self.stream.reader.next().await.expect("it ends with a sealed word");
+                if frame.last {
+                    let end: End = read(&frame.payload).expect("it makes sense");
+                    return end.failure.expect("a reason");
+                }
+            }
+        };
+        timeout(PATIENCE, hearing).await.expect("it ends")
+    }
+
+    /// Hears until the stream breaks off, and gives how.
+    pub async fn broken(mut self) -> ReadError {
+        let hearing = async {
+            loop {
+                if let Err(error) = self.stream.reader.next().await {
+                    return error;
+                }
+            }
+        };
+        timeout(PATIENCE, hearing).await.expect("it breaks off")
     }
 
     async fn hear(&mut self) {

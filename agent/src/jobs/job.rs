@@ -454,6 +454,11 @@ impl Job {
         Stopped::Signalled
     }
 
+    /// Whether it waits for its turn.
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Queued)
+    }
+
     /// The process that was started, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         match *self.phase.borrow() {

@@ -22,7 +22,6 @@ fn device(name: &str, seed: u8) -> Device {
     Device {
         name: name.to_owned(),
         bundle: bundle(seed, Kind::Device, 1),
-        surfaces_required: true,
         added: 7,
         how: How::ByHand,
     }

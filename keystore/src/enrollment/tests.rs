@@ -37,7 +37,7 @@ fn enrolled() -> Enrolled {
 
 fn device(seed: u8, how: How) -> Device {
     let bundle = bundle(seed, Of::Device, 1);
-    Device { name: "laptop".into(), bundle, surfaces_required: true, added: 6, how }
+    Device { name: "laptop".into(), bundle, added: 6, how }
 }
 
 fn state() -> (tempfile::TempDir, State) {

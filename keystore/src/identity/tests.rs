@@ -73,6 +73,35 @@ fn a_process_that_serves_a_model_needs_no_other_key_than_its_own() {
 }
 
 #[test]
+fn one_key_file_that_others_may_read_stops_every_process_and_the_fix_is_named() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let (_temp, home, _) = device();
+    let keys = home.path().join("keys");
+    let files: Vec<_> = fs::read_dir(&keys).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in &files {
+        for mode in [0o644, 0o640, 0o602, 0o601] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+            let failure = home.identity().unwrap_err();
+            assert_eq!(failure.kind, FailureKind::KeystorePermissions, "{failure}");
+            assert_eq!(failure.hint(), format!("chmod 600 {}", file.display()));
+        }
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(file, Some(65_534), None).unwrap();
+            let failure = home.identity().unwrap_err();
+            assert_eq!(failure.kind, FailureKind::KeystorePermissions, "{failure}");
+            chown(file, Some(0), None).unwrap();
+        }
+    }
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o755)).unwrap();
+    let failure = home.identity().unwrap_err();
+    assert_eq!(failure.hint(), format!("chmod 700 {}", keys.display()));
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
+    whole(&home.identity().unwrap().unwrap());
+}
+
+#[test]
 fn an_identity_is_not_made_twice() {
     let (_temp, home, identity) = device();
     let before = identity.open_public().unwrap();

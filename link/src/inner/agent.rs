@@ -16,6 +16,7 @@ use farwire_protocol::header::{self, Header, Reset};
 use farwire_protocol::keys::{LinkKeys, Opener};
 use farwire_protocol::sids::{Refused, Sids};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ use crate::inner::sealed::{OpenError, Reader, Writer};
 use crate::outer::opening::Opening;
 
 /// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How long a stream may take to authenticate.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
@@ -35,9 +36,6 @@ const OPENS_END: Duration = Duration::from_secs(2 * 3600);
 
 /// A link dies so long after its last authenticated frame.
 const SILENCE: Duration = Duration::from_secs(600);
-
-/// How often a stream looks whether its link is over.
-const LOOK: Duration = Duration::from_secs(60);
 
 /// The agent as handshakes need it: read anew for each, because enrollment changes it.
 pub struct Me {
@@ -88,6 +86,15 @@ impl Turned {
     }
 }
 
+/// Why a link is over while streams are open on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// The device may not be here any more. Each stream ends with this, sealed.
+    Refused(Failure),
+    /// The link is forgotten: the bridge takes its conversations up on another one.
+    Forgotten,
+}
+
 /// One handshake's worth of keys with one device.
 #[derive(Debug)]
 pub struct Link {
@@ -95,6 +102,7 @@ pub struct Link {
     clock: LinkClock,
     sids: Mutex<Sids>,
     heard: Mutex<Duration>,
+    ending: watch::Sender<Option<Ending>>,
 }
 
 fn hash(opening: &Opening) -> [u8; 32] {
@@ -120,7 +128,8 @@ impl Link {
         writer.end(&conversation::message(&verdict));
         let sent = timeout(HANDSHAKE, writer.finish()).await.map_err(|_| Turned::Slow)?;
         sent.map_err(|error| Turned::Handshake(LinkError::Cut(error)))?;
-        let link = Self { keys, clock, sids: Mutex::default(), heard: Mutex::new(boottime()) };
+        let (sids, heard) = (Mutex::default(), Mutex::new(boottime()));
+        let link = Self { keys, clock, sids, heard, ending: watch::Sender::default() };
         admitted.map(|admitted| (link, admitted)).map_err(Turned::Rejected)
     }
 
@@ -148,7 +157,7 @@ impl Link {
     where
         R: AsyncRead + Unpin,
     {
-        if header.epoch != 0 || self.clock.elapsed() > OPENS_END {
+        if header.epoch != 0 || self.is_over() || self.clock.elapsed() > OPENS_END {
             return Err(Turned::Late);
         }
         timeout(FIRST_FRAME, reader.authenticate())
@@ -178,16 +187,36 @@ impl Link {
         boottime().saturating_sub(*self.heard.lock().expect("nothing panics while it is held"))
     }
 
-    /// Waits until [`Link::is_over`].
-    pub async fn over(&self) {
-        while !self.is_over() {
-            tokio::time::sleep(LOOK).await;
-        }
+    /// Ends the link and every stream on it. The first reason stands, but a refusal goes before it.
+    pub fn end(&self, why: Ending) {
+        self.ending.send_if_modified(|ending| {
+            let stands = match ending {
+                None => false,
+                Some(Ending::Forgotten) => why == Ending::Forgotten,
+                Some(Ending::Refused(_)) => true,
+            };
+            if !stands {
+                *ending = Some(why);
+            }
+            !stands
+        });
     }
 
-    /// Whether it is to be forgotten: too old, or silent for too long.
+    /// Waits until the link was ended by [`Link::end`], and returns why.
+    pub async fn ended(&self) -> Ending {
+        let mut ending = self.ending.subscribe();
+        let ended = ending.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        // The sender lives as long as the link that is waited for.
+        ended.unwrap_or(Ending::Forgotten)
+    }
+
+    /// Whether the link takes nothing any more: it was ended, is too old, was silent for too long, or the
+    /// wall clock was stepped.
     pub fn is_over(&self) -> bool {
-        self.silence() > SILENCE || self.clock.elapsed() > OPENS_END + OPENS_END / 2
+        self.ending.borrow().is_some()
+            || self.silence() > SILENCE
+            || self.clock.elapsed() > OPENS_END + OPENS_END / 2
+            || self.clock.wall_stepped()
     }
 }
 

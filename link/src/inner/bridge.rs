@@ -252,13 +252,14 @@ impl Link {
         self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether new streams should go to a new link: this one is old, has carried much, or was silent
-    /// for too long.
+    /// Whether new streams should go to a new link: this one is old, has carried much, was silent for too
+    /// long, or the wall clock was stepped.
     pub fn is_stale(&self) -> bool {
         let heard = *self.heard.lock().expect("nothing panics while it is held");
         self.clock.elapsed() > RENEW_AFTER
             || self.carried.load(Ordering::Relaxed) > RENEW_BYTES
             || boottime().saturating_sub(heard) > SILENCE
+            || self.clock.wall_stepped()
     }
 }
 

@@ -11,12 +11,13 @@ use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::id::{Id, Kind as Of, Kn, Kt, Nonce, Surf, TrustDomain};
 use farwire_protocol::surface::{Delegation, Surface};
 use proptest::prelude::*;
-use tokio::io::{DuplexStream, duplex, split};
+use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex, split};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::agent::{self, Turned};
+use super::agent::{self, Ending, Turned};
 use super::bridge::{self, LinkError, reset_failure};
+use super::clock::step_wall_clock;
 use super::sealed::{OpenError, ReadError};
 use crate::outer::opening::Opening;
 
@@ -303,6 +304,74 @@ fn every_reset_has_its_kind_of_failure() {
         assert_eq!(reset_failure(reset).kind, kind, "{reset:?}");
         assert_eq!(Failure::from(ReadError::Reset(reset)).kind, Kind::LinkLost, "in a stream");
     }
+}
+
+#[tokio::test]
+async fn of_two_streams_at_once_with_one_number_exactly_one_is_served() {
+    let (bridge, agent) = link().await;
+    for _ in 0..32 {
+        let wire = recorded(&bridge, b"once").await;
+        let (first, rest) = wire.split_at(wire.len() / 2);
+        // Both have begun before either is whole, over carriers that take turns.
+        let carrier = async || {
+            let (mut ours, theirs) = duplex(1 << 16);
+            let feeding = async move {
+                ours.write_all(first).await.unwrap();
+                tokio::task::yield_now().await;
+                ours.write_all(rest).await.unwrap();
+                ours.shutdown().await.unwrap();
+            };
+            let serving = async {
+                let mut whole = Vec::new();
+                let mut theirs = theirs;
+                let opening = Opening::read(&mut theirs).await.unwrap();
+                let admitted = agent.admit(&opening, tokio::io::sink(), theirs).await;
+                let Ok((_, _, mut reader)) = admitted else { return None };
+                loop {
+                    let frame = reader.next().await.unwrap();
+                    if frame.last {
+                        return Some(whole);
+                    }
+                    whole.extend_from_slice(&frame.payload);
+                }
+            };
+            tokio::join!(feeding, serving).1
+        };
+        let served = tokio::join!(carrier(), carrier(), carrier());
+        let served: Vec<_> = [served.0, served.1, served.2].into_iter().flatten().collect();
+        assert_eq!(served, [b"once".to_vec()]);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_was_ended_takes_no_stream_and_a_refusal_goes_before_forgetting() {
+    let (bridge, agent) = link().await;
+    let waiting = agent.ended();
+    assert!(!agent.is_over());
+    let no = Failure::new(Kind::NotAuthorized, "locked out");
+    agent.end(Ending::Forgotten);
+    agent.end(Ending::Refused(no.clone()));
+    agent.end(Ending::Forgotten);
+    agent.end(Ending::Refused(Failure::new(Kind::Internal, "a later one")));
+    assert_eq!(waiting.await, Ending::Refused(no));
+    assert!(agent.is_over());
+    let wire = recorded(&bridge, b"late").await;
+    let (data, end) = served(&agent, &wire).await;
+    assert!(data.is_empty() && end.unwrap_err().kind == Kind::StreamStale);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_stepped_ends_the_link_at_both_ends_and_a_new_one_is_made() {
+    let (bridge, agent) = link().await;
+    step_wall_clock(10);
+    assert!(!bridge.is_stale() && !agent.is_over(), "ten seconds are none");
+    step_wall_clock(1);
+    assert!(bridge.is_stale() && agent.is_over());
+    let wire = recorded(&bridge, b"late").await;
+    assert_eq!(served(&agent, &wire).await.1.unwrap_err().kind, Kind::StreamStale);
+    let (bridge, agent) = link().await;
+    let wire = recorded(&bridge, b"anew").await;
+    assert_eq!(served(&agent, &wire).await, (b"anew".to_vec(), Ok(b"done".to_vec())));
 }
 
 proptest! {
