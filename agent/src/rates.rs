@@ -28,7 +28,7 @@ const DEVICE: Rate = Rate { per_second: 200.0, burst: 400.0 };
 /// Streams of one link.
 pub(crate) const OPENS: Rate = Rate { per_second: 2_000.0, burst: 4_000.0 };
 
-/// So many routes and devices are told apart; then all begin anew.
+/// So many routes and devices are told apart. Then the fullest bucket goes: forgetting it forgives least.
 const KNOWN: usize = 4096;
 
 /// One token bucket, which begins full.
@@ -46,14 +46,19 @@ impl Bucket {
 
     /// Takes a token, if there is one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
-        let earned = now.duration_since(self.since).as_secs_f64() * self.rate.per_second;
-        self.tokens = (self.tokens + earned).min(self.rate.burst);
+        self.tokens = self.level(now);
         self.since = now;
         let there = self.tokens >= 1.0;
         if there {
             self.tokens -= 1.0;
         }
         there
+    }
+
+    /// How many tokens there are now.
+    fn level(&self, now: Instant) -> f64 {
+        let earned = now.duration_since(self.since).as_secs_f64() * self.rate.per_second;
+        (self.tokens + earned).min(self.rate.burst)
     }
 
     fn give_back(&mut self) {
@@ -68,7 +73,7 @@ struct Buckets<K> {
     all: Mutex<HashMap<K, Bucket>>,
 }
 
-impl<K: Eq + Hash> Buckets<K> {
+impl<K: Copy + Eq + Hash> Buckets<K> {
     fn new(rate: Rate) -> Self {
         Self { rate, all: Mutex::default() }
     }
@@ -76,8 +81,11 @@ impl<K: Eq + Hash> Buckets<K> {
     fn with<T>(&self, key: K, act: impl FnOnce(&mut Bucket, Instant) -> T) -> T {
         let now = Instant::now();
         let mut all = self.all.lock().expect("nothing panics while it is held");
-        if all.len() > KNOWN {
-            all.clear();
+        if all.len() >= KNOWN && !all.contains_key(&key) {
+            let level = |bucket: &Bucket| bucket.level(now);
+            let fullest = all.iter().max_by(|a, b| level(a.1).total_cmp(&level(b.1)));
+            let fullest = fullest.map(|(key, _)| *key);
+            fullest.and_then(|key| all.remove(&key));
         }
         act(all.entry(key).or_insert_with(|| Bucket::new(self.rate, now)), now)
     }
@@ -124,6 +132,17 @@ mod tests {
         }
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!((0..100).filter(|_| rates.begin(1)).count(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_new_routes_do_not_forgive_one_that_has_run_dry() {
+        let rates = Rates::default();
+        assert_eq!((0..100).filter(|_| rates.begin(7)).count(), 40);
+        for route in 100..100 + 2 * Route::try_from(KNOWN).unwrap() {
+            assert!(rates.begin(route));
+        }
+        assert!(!rates.begin(7), "it is still remembered");
+        assert!(rates.routes.all.lock().unwrap().len() <= KNOWN);
     }
 
     #[tokio::test(start_paused = true)]
