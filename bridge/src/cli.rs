@@ -198,6 +198,7 @@ fn code(failure: &Failure) -> u8 {
         Kind::InvalidArgument | Kind::EmptyCommand | Kind::AmbiguousServer => 64,
         Kind::KeystoreCorrupt | Kind::StateVersion | Kind::TooLarge | Kind::TokenMalformed => 65,
         Kind::Io => 74,
+        Kind::Incomplete => 2,
         Kind::KeystorePermissions | Kind::NotAuthorized | Kind::NotGranted => 77,
         Kind::Configuration | Kind::NotInitialized | Kind::AlreadyInitialized => 78,
         _ => 69,

@@ -5,6 +5,7 @@
 
 pub mod across;
 mod asked;
+mod everything;
 mod gathered;
 pub mod landing;
 pub mod place;

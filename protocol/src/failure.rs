@@ -222,6 +222,8 @@ kinds! {
         => "list the changes";
     114 FileWorkerEnded "file_worker_ended": "The process that does the work on files ended during the request."
         => "try again: it is started anew; look at the agent's log if it happens again";
+    115 Incomplete "incomplete": "Some of what was asked for could not be done; the rest was."
+        => "each of them is named with its reason";
 }
 
 impl fmt::Display for Kind {

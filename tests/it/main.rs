@@ -10,6 +10,7 @@ mod enroll;
 mod files;
 mod files_attacks;
 mod files_faults;
+mod files_kept;
 mod files_mount;
 mod files_moved;
 mod files_tools;

@@ -17,16 +17,23 @@ mod undo;
 mod watch;
 mod write;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use clap::Subcommand;
+use clap::builder::TypedValueParser as _;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Enter};
 
 use crate::cli::jobs::online;
 use crate::client::{Client, Server};
 use crate::files::place::{Place, find, find_root};
+use crate::files::transfer::Missed;
 use crate::files::{Answer, Files as Stream};
+use crate::text::neutral::neutral_within;
 
 /// Work on files of a server, beneath the directories that its owner has opened
 #[derive(Debug, Subcommand)]
@@ -68,20 +75,20 @@ impl Files {
                 Self::Ls(ls) => ls.carry_out(&client).await,
                 Self::Stat(stat) => stat.carry_out(&client).await,
                 Self::Cat(cat) => cat.carry_out(&client).await,
-                Self::Checksum(checksum) => checksum.carry_out(&client).await,
-                Self::Archive(archive) => archive.carry_out(&client).await,
+                Self::Checksum(checksum) => return checksum.carry_out(&client).await,
+                Self::Archive(archive) => return archive.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
                 Self::Watch(watch) => return watch.carry_out(&client).await,
-                Self::Get(get) => get.carry_out(&client).await,
-                Self::Put(put) => put.carry_out(&client).await,
-                Self::Cp(cp) => cp.carry_out(&client).await,
-                Self::Mv(mv) => mv.carry_out(&client).await,
+                Self::Get(get) => return get.carry_out(&client).await,
+                Self::Put(put) => return put.carry_out(&client).await,
+                Self::Cp(cp) => return cp.carry_out(&client).await,
+                Self::Mv(mv) => return mv.carry_out(&client).await,
                 Self::Rm(rm) => rm.carry_out(&client).await,
                 Self::Mkdir(mkdir) => mkdir.carry_out(&client).await,
                 Self::Write(write) => write.carry_out(&client).await,
                 Self::Edit(edit) => edit.carry_out(&client).await,
                 Self::Patch(patch) => patch.carry_out(&client).await,
-                Self::Sync(sync) => Box::pin(sync.carry_out(&client)).await,
+                Self::Sync(sync) => return Box::pin(sync.carry_out(&client)).await,
                 Self::Undo(undo) => undo.carry_out(&client).await,
                 Self::Serve(_) | Self::Mount(_) => Ok(()),
             }
@@ -139,22 +146,52 @@ impl Files {
     }
 }
 
-/// A file on a server, as it is named on the command line.
+/// A file on a server, as it is named on the command line. A path is bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Remote {
     server: String,
-    path: String,
+    path: Vec<u8>,
 }
 
-impl std::str::FromStr for Remote {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (server, path) = text.split_once(':').unwrap_or((text, ""));
-        if server.is_empty() || server.contains('/') {
-            return Err("not SERVER:PATH".to_owned());
+impl Remote {
+    fn parse(text: &OsStr) -> Result<Self, String> {
+        let bytes = text.as_bytes();
+        let (server, path) = match bytes.iter().position(|&byte| byte == b':') {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (bytes, &[][..]),
+        };
+        match std::str::from_utf8(server) {
+            Ok(server) if !server.is_empty() && !server.contains('/') => {
+                Ok(Self { server: server.to_owned(), path: path.to_vec() })
+            }
+            _ => Err("not SERVER:PATH".to_owned()),
         }
-        Ok(Self { server: server.to_owned(), path: path.to_owned() })
+    }
+}
+
+/// Reads one from the bytes of an argument.
+#[derive(Clone, Debug)]
+struct RemoteParser;
+
+impl clap::builder::TypedValueParser for RemoteParser {
+    type Value = Remote;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Remote, clap::Error> {
+        let read = clap::builder::OsStringValueParser::new();
+        read.try_map(|value| Remote::parse(&value)).parse_ref(command, argument, value)
+    }
+}
+
+impl clap::builder::ValueParserFactory for Remote {
+    type Parser = RemoteParser;
+
+    fn value_parser() -> RemoteParser {
+        RemoteParser
     }
 }
 
@@ -205,6 +242,33 @@ impl At {
     async fn ask(&mut self, client: &Client, ask: Ask) -> Result<Answer, Failure> {
         self.files.answer(client, ask, None).await
     }
+}
+
+/// The exit code of what was done but for some of it.
+const INCOMPLETE: u8 = 2;
+
+/// Says what could not be done of many; returns the exit code.
+fn incomplete(missed: &[Missed], failure: &Failure) -> u8 {
+    for one in missed {
+        note!("farwire: {}", neutral_within(&one.shown(), 4_096));
+    }
+    let hint = match failure.kind {
+        Kind::FileExists if failure.hint.is_none() => "--force replaces it; or choose another name",
+        _ => failure.hint(),
+    };
+    let message = neutral_within(&failure.message, 2_000);
+    note!("error[{}]: {message}\nhint: {}", failure.kind, neutral_within(hint, 2_000));
+    INCOMPLETE
+}
+
+/// The same as JSON.
+fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
+    let one = |one: &Missed| {
+        serde_json::json!({
+            "path": quoted(&one.path), "kind": one.why.kind.name(), "message": one.why.message,
+        })
+    };
+    missed.iter().map(one).collect()
 }
 
 /// A revision, as it is shown and given.

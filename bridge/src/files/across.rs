@@ -7,18 +7,23 @@
 mod moved;
 mod one;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
-use farwire_protocol::streams::files::{Ask, Enter, Entry, How, List, MakeDirectory, What, Write};
+use farwire_protocol::streams::files::{
+    Ask, Attributes, Enter, Entry, How, MakeDirectory, What, Write,
+};
 
 pub use self::moved::moved;
 use super::Files;
+use super::everything::everything;
 use super::place::Place;
-use super::transfer::{LARGE, Meter, Patience, SoFar, WITH_ALL, beneath};
+use super::transfer::{
+    LARGE, Meter, Patience, Rights, Transfer, WITH_ALL, beneath, is_of_one, set_there,
+};
 use crate::client::{Client, Server};
 
 /// One end of a copy.
@@ -94,7 +99,7 @@ struct Pair {
 pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
     let entry = copy.from.stat(copy.client).await?;
     match entry.target.unwrap_or(entry.what) {
-        What::Directory if copy.recursive => directory(copy).await,
+        What::Directory if copy.recursive => directory(copy, &entry).await,
         What::Directory => {
             let text = format!("{} is a directory", copy.from.place.shown());
             Err(Failure::new(Kind::NotAFile, text).with_hint(WITH_ALL))
@@ -132,56 +137,108 @@ impl Across<'_> {
     }
 }
 
-/// Copies a directory: first what is there, then the directories, then the files.
-async fn directory(copy: &Across<'_>) -> Result<(), Failure> {
-    let list =
-        List { path: Blob(copy.from.place.path.clone()), depth: Some(64), ..List::default() };
+/// Copies a directory: first what is there, then the directories, then the files, then the rights and times of the
+/// directories. What cannot be copied is noted as missed.
+async fn directory(copy: &Across<'_>, top: &Entry) -> Result<(), Failure> {
     let mut source = copy.enter(&copy.from).await?;
-    let answer = source.answer(copy.client, Ask::List(list), None).await?;
+    let listed = everything(copy.client, &mut source, &copy.from.place, false).await?;
     source.leave().await?;
-    if answer.done.more == Some(true) {
-        let text = format!("{} has too many entries to be copied at once", copy.from.place.shown());
-        return Err(Failure::new(Kind::TooLarge, text).with_hint("copy its directories one by one"));
-    }
     inside_itself(&copy.from, &copy.to)?;
-    copy.meter.skip(answer.done.skipped.unwrap_or(0));
-    let (directories, files) = sorted(answer.entries, copy.meter)?;
-    let mut target = copy.enter(&copy.to).await?;
-    for below in std::iter::once(Vec::new()).chain(directories) {
-        let path = Blob(copy.to.place.join(&below));
-        if path.is_empty() {
-            continue;
-        }
-        let make = Ask::MakeDirectory(MakeDirectory { path, parents: Some(true) });
-        target.answer(copy.client, make, None).await?;
+    for (path, failure) in listed.unread {
+        copy.meter.miss(&path, failure);
     }
-    target.leave().await?;
+    let (directories, files) = sorted(listed.entries, copy.meter)?;
+    let made = !copy.to.place.path.is_empty() && copy.to.look(copy.client).await?.is_none();
+    let directories = make_directories(copy, directories).await?;
     files.iter().for_each(|entry| copy.meter.expect(entry.size));
     let files = if copy.overwrite { files } else { missing(copy, files).await? };
     let (big, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|one| one.size > LARGE);
-    let mut so_far = SoFar::default();
+    let mut so_far = one::Copied::default();
     let mut patience = Patience::new(copy.meter);
     while let Err(failure) = one::many(copy, &small, &mut so_far, &mut patience).await {
         patience.wait(failure).await?;
     }
-    for entry in so_far.doubtful.iter().filter_map(|&at| small.get(at)) {
-        one::same(copy, &copy.pair(entry)).await?;
+    for entry in so_far.doubtful().iter().filter_map(|&at| small.get(at)) {
+        let same = one::same(copy, &copy.pair(entry)).await;
+        copy.meter.or_miss(&entry.path, same)?;
     }
-    for entry in &big {
-        one::one(copy, &copy.pair(entry)).await?;
+    // What changed while it was read is read alone, until it stands still.
+    for entry in so_far.again().iter().filter_map(|&at| small.get(at)).chain(&big) {
+        let copied = Box::pin(one::one(copy, &copy.pair(entry))).await;
+        copy.meter.or_miss(&entry.path, copied)?;
     }
-    Ok(())
+    let top = made.then(|| Entry { path: Blob(Vec::new()), ..top.clone() });
+    set_rights(copy, directories.iter().chain(&top)).await
+}
+
+/// Makes directories, each before what is in it; returns those that are there now.
+async fn make_directories(
+    copy: &Across<'_>,
+    directories: BTreeMap<Vec<u8>, Entry>,
+) -> Result<Vec<Entry>, Failure> {
+    let mut there = Vec::new();
+    let mut target = copy.enter(&copy.to).await?;
+    let make = |path| Ask::MakeDirectory(MakeDirectory { path, parents: Some(true) });
+    if !copy.to.place.path.is_empty() {
+        target.answer(copy.client, make(Blob(copy.to.place.path.clone())), None).await?;
+    }
+    for (below, entry) in directories {
+        let path = Blob(copy.to.place.join(&below));
+        let made = target.answer(copy.client, make(path.clone()), None).await.map(drop);
+        let is_made = made.is_ok();
+        copy.meter.or_miss(&below, made)?;
+        if !is_made {
+            continue;
+        }
+        if entry.mode & 0o777 != 0o755 {
+            // Nobody sees more of it than will be seen at the end, and we may write to it.
+            let mode = Some((entry.mode & 0o777) | 0o700);
+            let prepare = Attributes { path, mode, modified: None };
+            if let Err(failure) = target.ask(Ask::Attributes(prepare), None).await
+                && !is_of_one(failure.kind)
+            {
+                // An older agent ends the stream at it.
+                target = copy.enter(&copy.to).await?;
+            }
+        }
+        there.push(entry);
+    }
+    target.leave().await?;
+    Ok(there)
+}
+
+/// Gives directories their rights and times, the innermost first.
+async fn set_rights(
+    copy: &Across<'_>,
+    directories: impl Iterator<Item = &Entry>,
+) -> Result<(), Failure> {
+    let all: Vec<_> = directories
+        .map(|entry| Rights {
+            path: entry.path.0.clone(),
+            mode: entry.mode & 0o777,
+            modified: entry.modified,
+        })
+        .collect();
+    let End { server, place } = &copy.to;
+    let transfer = Transfer {
+        client: copy.client,
+        server,
+        remote: place.clone(),
+        local: PathBuf::new(),
+        overwrite: copy.overwrite,
+        recursive: true,
+        upward: true,
+        meter: copy.meter,
+    };
+    Box::pin(set_there(&transfer, all)).await
 }
 
 /// What is not there yet: what an earlier call has copied of a directory is not copied again.
 async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
-    let list = List { path: Blob(copy.to.place.path.clone()), depth: Some(64), ..List::default() };
     let mut target = copy.enter(&copy.to).await?;
-    let there = target.answer(copy.client, Ask::List(list), None).await?.entries;
-    let there: BTreeMap<&[u8], &Entry> =
-        there.iter().map(|entry| (&entry.path[..], entry)).collect();
+    let there = everything(copy.client, &mut target, &copy.to.place, false).await?.by_path();
     let like = |entry: &Entry| {
-        there.get(&entry.path[..]).is_some_and(|there| {
+        there.get(&entry.path.0).is_some_and(|there| {
             there.what == What::File && (there.size, there.modified) == (entry.size, entry.modified)
         })
     };
@@ -193,19 +250,22 @@ async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Fai
     Ok(missing)
 }
 
-/// The paths of directories, each before what is in it; and the files.
+/// Directories by their paths, each before what is in it; and the files.
 ///
 /// # Errors
 ///
 /// `outside_root` for a name that leads elsewhere: one server must not choose where things go on another.
-fn sorted(entries: Vec<Entry>, meter: &Meter) -> Result<(BTreeSet<Vec<u8>>, Vec<Entry>), Failure> {
-    let (mut directories, mut files) = (BTreeSet::new(), Vec::new());
+fn sorted(
+    entries: Vec<Entry>,
+    meter: &Meter,
+) -> Result<(BTreeMap<Vec<u8>, Entry>, Vec<Entry>), Failure> {
+    let (mut directories, mut files) = (BTreeMap::new(), Vec::new());
     for entry in entries {
         beneath(Path::new("/"), &entry.path)?;
         match entry.what {
-            What::Directory => drop(directories.insert(entry.path.0)),
+            What::Directory => drop(directories.insert(entry.path.0.clone(), entry)),
             What::File => files.push(entry),
-            What::Link | What::Other => meter.skip(1),
+            What::Link | What::Other => meter.leave_out(&entry.path),
         }
     }
     Ok((directories, files))
@@ -217,9 +277,14 @@ fn inside_itself(from: &End, to: &End) -> Result<(), Failure> {
         return Ok(());
     }
     // Roots may lie in one another.
-    let (from, to) = (from.place.shown(), to.place.shown());
-    match to == from || to.starts_with(&format!("{}/", from.trim_end_matches('/'))) {
-        true => Err(Failure::new(Kind::InvalidArgument, format!("{to} is in {from} itself"))),
+    let full = |end: &End| end.place.full(&end.place.path);
+    let (above, below) = (full(from), full(to));
+    let rest = below.strip_prefix(above.strip_suffix(b"/").unwrap_or(&above));
+    match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
+        true => {
+            let text = format!("{} is in {} itself", to.place.shown(), from.place.shown());
+            Err(Failure::new(Kind::InvalidArgument, text))
+        }
         false => Ok(()),
     }
 }
@@ -248,7 +313,7 @@ mod tests {
             entry("l", What::Link),
         ];
         let (directories, files) = sorted(all, &meter).unwrap();
-        assert_eq!(directories.into_iter().collect::<Vec<_>>(), [&b"a"[..], b"a/b"]);
+        assert_eq!(directories.into_keys().collect::<Vec<_>>(), [&b"a"[..], b"a/b"]);
         assert_eq!((files.len(), meter.skipped()), (1, 1));
         for bad in ["../x", "/etc/x", "a//b", ""] {
             let refused = sorted(vec![entry(bad, What::File)], &meter).unwrap_err();

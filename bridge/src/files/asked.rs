@@ -160,6 +160,7 @@ impl Files {
     }
 
     async fn once(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<Answer, Unanswered> {
+        let mut gathering = Gathering::of(&ask);
         self.up.ask(ask).map_err(Unanswered::Refused)?;
         if let Some(content) = content {
             for piece in content.chunks(BATCH) {
@@ -171,7 +172,6 @@ impl Files {
         // From here on the agent may have all of it.
         let flushed = self.up.flush().await;
         flushed.map_err(|failure| Unanswered::Unknown(failure.into()))?;
-        let mut gathering = Gathering::default();
         loop {
             let said = self.down.receive().await.map_err(Unanswered::Unknown)?;
             let taken = gathering.take(said);

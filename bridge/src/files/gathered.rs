@@ -1,7 +1,7 @@
 //! What comes for one question, within bounds: an agent may be hostile.
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::{Change, Done, Entry, Match, ToBridge};
+use farwire_protocol::streams::files::{Ask, Change, Done, Entry, Match, ToBridge};
 
 use super::{Said, violation};
 
@@ -30,14 +30,31 @@ pub struct Answer {
 }
 
 /// An answer of which not everything has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathering {
     answer: Answer,
+    /// At most this many entries, matches or changes may come.
+    most: usize,
     /// How many bytes its paths and texts have.
     texts: usize,
 }
 
+impl Default for Gathering {
+    fn default() -> Self {
+        Self { answer: Answer::default(), most: MOST, texts: 0 }
+    }
+}
+
 impl Gathering {
+    /// The answer to a question, which may have as many entries as it asks for.
+    pub(super) fn of(ask: &Ask) -> Self {
+        let wanted = match ask {
+            Ask::List(list) => list.limit.map_or(0, |limit| usize::try_from(limit).unwrap_or(0)),
+            _ => 0,
+        };
+        Self { most: wanted.max(MOST), ..Self::default() }
+    }
+
     /// Takes what came. Once the question is answered there is the answer, or why it was not done.
     ///
     /// # Errors
@@ -74,7 +91,8 @@ impl Gathering {
             Said::Message(_) => return Err(violation("an answer to another question")),
         }
         let most = [answer.entries.len(), answer.matches.len(), answer.changes.len()];
-        match self.texts > TEXTS || most.iter().any(|count| *count > MOST) {
+        let texts = TEXTS * (self.most / MOST);
+        match self.texts > texts || most.iter().any(|count| *count > self.most) {
             true => Err(violation("an answer over its limit")),
             false => Ok(None),
         }

@@ -5,6 +5,7 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
+use farwire_protocol::quote::{quoted, unquoted};
 use farwire_protocol::streams::files::{Enter, Root};
 
 use super::Files;
@@ -23,19 +24,24 @@ pub struct Place {
 }
 
 impl Place {
-    /// The path on the server, for people and models.
+    /// The path on the server, for people and models: it can be given back.
     pub fn shown(&self) -> String {
         self.shown_of(&self.path)
     }
 
     /// The same of another path in the root.
     pub fn shown_of(&self, path: &[u8]) -> String {
-        let root = String::from_utf8_lossy(&self.root_path);
-        let root = root.trim_end_matches('/');
+        quoted(&self.full(path)).into_owned()
+    }
+
+    /// Where another path in the root is on the server.
+    pub(super) fn full(&self, path: &[u8]) -> Vec<u8> {
+        let end = self.root_path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+        let root = self.root_path.get(..end).unwrap_or_default();
         match path {
-            [] if root.is_empty() => "/".to_owned(),
-            [] => root.to_owned(),
-            path => format!("{root}/{}", String::from_utf8_lossy(path)),
+            [] if root.is_empty() => b"/".to_vec(),
+            [] => root.to_vec(),
+            path => [root, b"/", path].concat(),
         }
     }
 
@@ -67,10 +73,21 @@ impl Place {
     }
 }
 
+/// The path that a text stands for: a name that is no plain text is written as `$'caf\xe9'`, as a whole or behind the
+/// directories that it is in. What only looks so is the name itself.
+pub fn path_of(text: &str) -> Vec<u8> {
+    let at = if text.starts_with("$'") { Some(0) } else { text.find("/$'").map(|at| at + 1) };
+    let read = at.and_then(|at| Some((text.get(..at)?, unquoted(text.get(at..)?).ok()?)));
+    match read {
+        Some((above, name)) => [above.as_bytes(), &name].concat(),
+        None => text.as_bytes().to_vec(),
+    }
+}
+
 /// Finds the root of a path on a server.
-pub async fn find(client: &Client, server: &Server, path: &str) -> Result<Place, Failure> {
+pub async fn find(client: &Client, server: &Server, path: &[u8]) -> Result<Place, Failure> {
     let facts = control::facts(client, server).await?;
-    resolve(&facts.roots.unwrap_or_default(), path.as_bytes()).map_err(|failure| Failure {
+    resolve(&facts.roots.unwrap_or_default(), path).map_err(|failure| Failure {
         message: format!("`{}`: {}", server.name, failure.message),
         ..failure
     })
@@ -81,9 +98,9 @@ pub async fn find(client: &Client, server: &Server, path: &str) -> Result<Place,
 /// # Errors
 ///
 /// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
-pub async fn find_root(client: &Client, server: &Server, path: &str) -> Result<Place, Failure> {
+pub async fn find_root(client: &Client, server: &Server, path: &[u8]) -> Result<Place, Failure> {
     let facts = control::facts(client, server).await?;
-    resolve_root(&facts.roots.unwrap_or_default(), path.as_bytes()).map_err(|failure| Failure {
+    resolve_root(&facts.roots.unwrap_or_default(), path).map_err(|failure| Failure {
         message: format!("`{}`: {}", server.name, failure.message),
         ..failure
     })
@@ -180,13 +197,13 @@ fn none(roots: &[Root], path: &[u8]) -> Failure {
 fn shown(path: &[u8]) -> String {
     match path {
         [] => "a path without a root".to_owned(),
-        path => String::from_utf8_lossy(path).into_owned(),
+        path => quoted(path).into_owned(),
     }
 }
 
 /// Which roots there are.
 fn open(roots: &[Root]) -> String {
-    let one = |root: &Root| format!("{}={}", root.name, String::from_utf8_lossy(&root.path));
+    let one = |root: &Root| format!("{}={}", root.name, quoted(&root.path));
     format!("open are {}", roots.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
@@ -258,6 +275,18 @@ mod tests {
             assert_eq!(failure.kind, Kind::NoRoot, "{text}");
             assert!(failure.hint().starts_with("open are work=/srv/work"), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_name_leads_back_to_it() {
+        let roots = [root("work", "/srv/work")];
+        for name in [&b"caf\xe9"[..], b" a\tb\n", b"$'x'", b"d/$'x'", b"d\xff/a'b", b"plain"] {
+            let place = resolve(&roots, name).unwrap();
+            assert_eq!(resolve(&roots, &path_of(&place.shown())).unwrap(), place, "{name:?}");
+            assert_eq!(path_of(&quoted(name)), name);
+        }
+        assert_eq!(path_of(r"work/$'caf\xe9'"), b"work/caf\xe9");
+        assert_eq!(path_of("a$'b"), b"a$'b");
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, What};
+use farwire_protocol::quote::quoted;
+use farwire_protocol::streams::files::{Ask, Entry, Part, Read, What};
 
 use super::Files;
+use super::everything::everything;
 use super::place::Place;
+use super::transfer::Missed;
 use crate::client::Client;
 
 /// One file.
@@ -19,45 +22,48 @@ pub struct Sum {
     pub size: u64,
 }
 
+/// Sums of many files, and what could not be read.
+pub type Sums = (Vec<Sum>, Vec<Missed>);
+
 /// The sum of a file, or of all files in a directory, in the order of their paths. `named` is how the place was
-/// named: paths begin with it.
+/// named: paths begin with it. Of a directory, what cannot be read is returned beside the sums of the rest.
 ///
 /// # Errors
 ///
-/// `too_large` for a directory with more entries than are listed; `permission_denied` for a file that cannot be
-/// read; those of the server.
+/// `too_large` for a directory with more entries than can be listed; those of the server.
 pub async fn sums(
     client: &Client,
     files: &mut Files,
-    (place, named): (&Place, &str),
+    (place, named): (&Place, &[u8]),
     recursive: bool,
-) -> Result<Vec<Sum>, Failure> {
+) -> Result<Sums, Failure> {
     let path = || Blob(place.path.clone());
     let entry = files.answer(client, Ask::Stat(path()), None).await?.done.entry;
     let is = entry.map(|entry| entry.target.unwrap_or(entry.what));
     if !recursive || is != Some(What::Directory) {
         let known = sum_of(client, files, path()).await?;
-        return Ok(vec![sum(named.as_bytes().to_vec(), Some(known))?]);
+        return Ok((vec![sum(named.to_vec(), Some(known))?], Vec::new()));
     }
-    let list = List { path: path(), depth: Some(64), hashes: Some(true), ..List::default() };
-    let answer = files.answer(client, Ask::List(list), None).await?;
-    if answer.done.more == Some(true) {
-        let text = format!("{} has too many entries", place.shown());
-        return Err(Failure::new(Kind::TooLarge, text).with_hint("name its directories one by one"));
-    }
-    let above = match named.trim_end_matches('/') {
-        "" => Vec::new(),
-        above => format!("{above}/").into_bytes(),
+    let listed = everything(client, files, place, true).await?;
+    let above = match named.strip_suffix(b"/").unwrap_or(named) {
+        b"" => Vec::new(),
+        above => [above, b"/"].concat(),
     };
+    let full = |path: &[u8]| [&above[..], path].concat();
+    let unread = listed.unread.into_iter();
+    let mut missed: Vec<_> = unread.map(|(path, why)| Missed { path: full(&path), why }).collect();
     let mut entries: Vec<_> =
-        answer.entries.into_iter().filter(|entry| entry.what == What::File).collect();
+        listed.entries.into_iter().filter(|entry| entry.what == What::File).collect();
     entries.sort_by(|one, other| one.path.cmp(&other.path));
-    let one = |entry: Entry| {
-        let path = [&above[..], &entry.path].concat();
-        let hash = entry.hash.clone();
-        sum(path, Some(entry).zip(hash))
-    };
-    entries.into_iter().map(one).collect()
+    let mut sums = Vec::new();
+    for entry in entries {
+        let (path, hash) = (full(&entry.path), entry.hash.clone());
+        match sum(path.clone(), Some(entry).zip(hash)) {
+            Ok(sum) => sums.push(sum),
+            Err(why) => missed.push(Missed { path, why }),
+        }
+    }
+    Ok((sums, missed))
 }
 
 /// The state of a file, and the hash of what it holds in it.
@@ -79,7 +85,7 @@ pub async fn sum_of(
 
 fn sum(path: Vec<u8>, known: Option<(Entry, Blob)>) -> Result<Sum, Failure> {
     let (entry, hash) = known.ok_or_else(|| {
-        let text = format!("{} cannot be read", String::from_utf8_lossy(&path));
+        let text = format!("{} cannot be read", quoted(&path));
         Failure::new(Kind::PermissionDenied, text)
     })?;
     Ok(Sum { path, hash, size: entry.size })

@@ -1,17 +1,25 @@
 //! Makes a directory like another one, on the other side: only what differs is sent.
 //!
 //! Two files are the same if they have the same size and the same time of their last change, which a transfer
-//! keeps; or, where that is asked for, the same content.
+//! keeps; or, where that is asked for, the same content. Rights, and times of directories, are made alike, too.
+//! What stands in the way and is of another kind, a directory for a file or the other way round, is removed first,
+//! but only where what is too much is removed.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
+mod removal;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Entry, List, Remove, What};
+use farwire_protocol::quote::quoted;
+use farwire_protocol::streams::files::{Entry, What};
 
-use super::transfer::{Found, Transfer, beneath, failed, fetch_all, file_hash, send_all, walk};
+use self::removal::{remove_here, remove_there};
+use super::everything::{Listed, everything};
+use super::transfer::{
+    Found, Rights, Transfer, Walked, beneath, failed, fetch_all, file_hash, is_beneath, send_all,
+    set_here, set_there, walk,
+};
 
 /// Which side is made like the other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,28 +39,47 @@ pub struct Plan {
     fetch: Vec<(Entry, PathBuf)>,
     /// What is there and should not be, the innermost first.
     pub remove: Vec<Vec<u8>>,
+    /// What is there and is of another kind than it should be.
+    in_the_way: Vec<Vec<u8>>,
+    /// What has other rights, or a directory another time, than it should.
+    differs: BTreeSet<Vec<u8>>,
+    /// What all files and directories should have.
+    rights: Vec<Rights>,
     /// Links and special files where it is taken from: they are left out.
     pub left_out: Vec<Vec<u8>>,
     /// How many files are the same.
     pub same: u64,
-    /// So much of the server could not be read: what is only here may well be there, too.
-    unread: u64,
+    /// What could not be read where it is taken from, and why: nobody knows what is in it.
+    unread: Vec<(Vec<u8>, Failure)>,
+    /// The directory itself is made.
+    made: bool,
 }
 
 impl Plan {
     /// The paths of what is sent or fetched, with sizes; directories end with `/`.
     pub fn moved(&self) -> Vec<(String, u64)> {
-        let name = |path: &[u8], directory: bool| {
-            let slash = if directory { "/" } else { "" };
-            format!("{}{slash}", String::from_utf8_lossy(path))
-        };
-        let sent = self.send.iter().map(|one| (name(&one.below, one.directory), one.size));
+        let sent = self.send.iter().map(|one| (shown(&one.below, one.directory), one.size));
         let fetched = self
             .fetch
             .iter()
-            .map(|(entry, _)| (name(&entry.path, entry.what == What::Directory), entry.size));
+            .map(|(entry, _)| (shown(&entry.path, entry.what == What::Directory), entry.size));
         sent.chain(fetched).collect()
     }
+
+    /// The paths of what gets other rights, or of directories another time, and nothing else.
+    pub fn set(&self) -> Vec<String> {
+        self.differs.iter().map(|path| shown(path, false)).collect()
+    }
+
+    /// What is removed, where that is wanted.
+    pub fn removed(&self) -> Vec<Vec<u8>> {
+        self.in_the_way.iter().chain(&self.remove).cloned().collect()
+    }
+}
+
+fn shown(path: &[u8], directory: bool) -> String {
+    let slash: &[u8] = if directory { b"/" } else { b"" };
+    quoted(&[path, slash].concat()).into_owned()
 }
 
 /// Finds out what has to be done. `by_content` compares hashes, which both sides compute.
@@ -61,37 +88,44 @@ pub async fn plan(
     direction: Direction,
     by_content: bool,
 ) -> Result<Plan, Failure> {
-    let (there, unread) = there(transfer, by_content).await?;
-    let (here, left_out) = match std::fs::symlink_metadata(&transfer.local) {
-        Ok(is) if is.is_dir() => walk(&transfer.local)?,
-        Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound && direction == Direction::Down =>
-        {
-            Default::default()
+    let listed = there(transfer, by_content).await?;
+    let mut plan = Plan::default();
+    let walked = here(transfer, direction, &mut plan)?;
+    match direction {
+        Direction::Up => {
+            plan.left_out = walked.left_out;
+            plan.unread = walked.unread;
         }
-        Ok(_) => {
-            let text = format!("{} is not a directory", transfer.local.display());
-            return Err(Failure::new(Kind::NotADirectory, text));
-        }
-        Err(error) => return Err(failed(&transfer.local, &error)),
-    };
-    let mut here: BTreeMap<Vec<u8>, Found> =
-        here.into_iter().map(|one| (one.below.clone(), one)).collect();
-    let mut plan = Plan { unread, ..Plan::default() };
-    if direction == Direction::Up {
-        plan.left_out = left_out;
+        Direction::Down => plan.unread.clone_from(&listed.unread),
     }
+    let there = listed.by_path();
+    let mut here: BTreeMap<Vec<u8>, Found> =
+        walked.found.into_iter().map(|one| (one.below.clone(), one)).collect();
+    plan.rights = match direction {
+        Direction::Up => here.values().map(Found::rights).collect(),
+        Direction::Down => there.values().filter(|entry| is_plain(entry)).map(rights_of).collect(),
+    };
     for (path, entry) in &there {
         let mine = here.remove(path);
         let like = match &mine {
-            Some(mine) => same(mine, entry, by_content).await?,
-            None => false,
+            Some(mine) => Some(like(mine, entry, by_content).await?),
+            None => None,
         };
+        if let (Some(Like::Same | Like::Rights), Some(mine)) = (like, &mine) {
+            plan.same += u64::from(!mine.directory);
+            if like == Some(Like::Rights) {
+                plan.differs.insert(path.clone());
+            }
+            continue;
+        }
+        let kept = direction == Direction::Down && !is_plain(entry);
+        if like == Some(Like::Nothing) && !kept {
+            plan.in_the_way.push(path.clone());
+        }
         match (direction, mine) {
-            (_, Some(mine)) if like => plan.same += u64::from(!mine.directory),
             (Direction::Up, Some(mine)) => plan.send.push(mine),
             (Direction::Up, None) => plan.remove.push(path.clone()),
-            (Direction::Down, _) if matches!(entry.what, What::File | What::Directory) => {
+            (Direction::Down, _) if !kept => {
                 plan.fetch.push((entry.clone(), beneath(&transfer.local, path)?));
             }
             (Direction::Down, _) => plan.left_out.push(path.clone()),
@@ -101,131 +135,199 @@ pub async fn plan(
         Direction::Up => plan.send.extend(here.into_values()),
         Direction::Down => plan.remove = here.into_keys().collect(),
     }
-    plan.left_out.sort();
-    // What is in a directory goes before it.
-    plan.remove.sort_by(|one, other| other.cmp(one));
+    plan.settle();
     Ok(plan)
 }
 
+/// What is here.
+fn here(transfer: &Transfer<'_>, direction: Direction, plan: &mut Plan) -> Result<Walked, Failure> {
+    match std::fs::symlink_metadata(&transfer.local) {
+        Ok(is) if is.is_dir() => walk(&transfer.local),
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && direction == Direction::Down =>
+        {
+            plan.made = true;
+            Ok(Walked::default())
+        }
+        Ok(_) => {
+            let text = format!("{} is not a directory", transfer.local.display());
+            Err(Failure::new(Kind::NotADirectory, text))
+        }
+        Err(error) => Err(failed(&transfer.local, &error)),
+    }
+}
+
+fn is_plain(entry: &Entry) -> bool {
+    matches!(entry.what, What::File | What::Directory)
+}
+
+fn rights_of(entry: &Entry) -> Rights {
+    Rights { path: entry.path.0.clone(), mode: entry.mode & 0o777, modified: entry.modified }
+}
+
 impl Plan {
+    /// Puts it in order, and takes out of what is removed whatever may be at the source after all.
+    fn settle(&mut self) {
+        self.left_out.sort();
+        let unknown: BTreeSet<_> = self.unread.iter().map(|(path, _)| path.clone()).collect();
+        let left_out: BTreeSet<_> = self.left_out.iter().cloned().collect();
+        let in_the_way = self.in_the_way.iter().cloned().collect();
+        self.remove.retain(|path| {
+            !left_out.contains(path)
+                && !is_beneath(&left_out, path)
+                && !is_beneath(&unknown, path)
+                && !is_beneath(&in_the_way, path)
+        });
+        // What is in a directory goes before it.
+        self.remove.sort_by(|one, other| other.cmp(one));
+    }
+
     /// That what is only here is really not there.
     fn may_remove(&self, transfer: &Transfer<'_>) -> Result<(), Failure> {
-        if transfer.upward || self.remove.is_empty() || self.unread == 0 {
+        let nothing = self.remove.is_empty() && self.in_the_way.is_empty();
+        if transfer.upward || nothing || self.unread.is_empty() {
             return Ok(());
         }
         let text = format!(
             "{} directories beneath {} cannot be read: what is only here may be there, too",
-            self.unread,
+            self.unread.len(),
             transfer.remote.shown()
         );
         Err(Failure::new(Kind::PermissionDenied, text).with_hint(
             "nothing was changed; leave out --delete, or let the agent's user read them",
         ))
     }
+
+    /// Leaves what stands in the way, and says so; what it was to be replaced by is not transferred.
+    fn leave_in_the_way(&mut self, transfer: &Transfer<'_>) {
+        let left: BTreeSet<_> = std::mem::take(&mut self.in_the_way).into_iter().collect();
+        for path in &left {
+            let text = "something of another kind stands there";
+            let failure = Failure::new(Kind::FileExists, text)
+                .with_hint("--delete removes what is only there, and what is in the way");
+            transfer.meter.miss(path, failure);
+        }
+        let stays = |path: &[u8]| left.contains(path) || is_beneath(&left, path);
+        self.send.retain(|one| !stays(&one.below));
+        self.fetch.retain(|(entry, _)| !stays(&entry.path));
+        self.rights.retain(|one| !stays(&one.path));
+    }
+
+    /// What gets its rights and time at the end: what differs, all that is new, and every directory in which
+    /// something is done.
+    fn to_set(&mut self, removed: bool) -> Vec<Rights> {
+        let mut touched = std::mem::take(&mut self.differs);
+        let above =
+            |path: &[u8]| path.iter().rposition(|&byte| byte == b'/').map(|at| path[..at].to_vec());
+        let sent = self.send.iter().map(|one| (&one.below[..], one.directory));
+        let fetched =
+            self.fetch.iter().map(|(entry, _)| (&entry.path[..], entry.what == What::Directory));
+        for (path, directory) in sent.chain(fetched) {
+            touched.extend(above(path));
+            if directory {
+                touched.insert(path.to_vec());
+            }
+        }
+        if removed {
+            touched.extend(self.remove.iter().chain(&self.in_the_way).filter_map(|one| above(one)));
+        }
+        let mut rights = std::mem::take(&mut self.rights);
+        rights.retain(|one| touched.contains(&one.path));
+        rights
+    }
 }
 
-/// Does what has to be done. What should not be there is removed only if `delete`.
+/// Does what has to be done. What should not be there is removed only if `delete`. What cannot be done is noted as
+/// missed.
 ///
 /// # Errors
 ///
 /// Those of the transfer, and `permission_denied`, before anything is done, where it is not known what should
 /// not be there.
-pub async fn carry_out(transfer: &Transfer<'_>, plan: Plan, delete: bool) -> Result<(), Failure> {
-    if delete {
-        plan.may_remove(transfer)?;
+pub async fn carry_out(
+    transfer: &Transfer<'_>,
+    mut plan: Plan,
+    delete: bool,
+) -> Result<(), Failure> {
+    for (path, failure) in std::mem::take(&mut plan.unread) {
+        transfer.meter.miss(&path, failure.clone());
+        plan.unread.push((path, failure));
     }
-    let Plan { send, fetch, remove, .. } = plan;
-    if !send.is_empty() {
-        send_all(transfer, send).await?;
-        return remove_there(transfer, &remove, delete).await;
+    match delete {
+        true => plan.may_remove(transfer)?,
+        false => plan.leave_in_the_way(transfer),
     }
-    if !fetch.is_empty() {
+    let rights = plan.to_set(delete);
+    let Plan { send, fetch, remove, in_the_way, made, .. } = plan;
+    let remove = if delete { remove } else { Vec::new() };
+    if transfer.upward {
+        remove_there(transfer, &in_the_way, true).await?;
+        if !send.is_empty() {
+            send_all(transfer, send).await?;
+        }
+        remove_there(transfer, &remove, false).await?;
+        return set_there(transfer, rights).await;
+    }
+    remove_here(transfer, &in_the_way, true)?;
+    if !fetch.is_empty() || made {
         std::fs::create_dir_all(&transfer.local)
             .map_err(|error| failed(&transfer.local, &error))?;
         fetch_all(transfer, fetch).await?;
     }
-    match transfer.upward {
-        true => remove_there(transfer, &remove, delete).await,
-        false => remove_here(transfer, &remove, delete),
-    }
-}
-
-async fn remove_there(
-    transfer: &Transfer<'_>,
-    paths: &[Vec<u8>],
-    delete: bool,
-) -> Result<(), Failure> {
-    if paths.is_empty() || !delete {
-        return Ok(());
-    }
-    let mut files = transfer.enter().await?;
-    for path in paths {
-        let path = Blob(transfer.remote.join(path));
-        let remove = Remove { path, recursive: None, revision: None, undo: Some(true) };
-        match files.ask(Ask::Remove(remove), None).await {
-            Err(failure) if failure.kind == Kind::NoSuchFile => {}
-            other => drop(other?),
+    remove_here(transfer, &remove, false)?;
+    let mut set = Vec::new();
+    for rights in rights {
+        let target = beneath(&transfer.local, &rights.path)?;
+        // What could not be fetched has been said.
+        if target.symlink_metadata().is_ok() {
+            set.push((rights, target));
         }
     }
-    files.leave().await
-}
-
-fn remove_here(transfer: &Transfer<'_>, paths: &[Vec<u8>], delete: bool) -> Result<(), Failure> {
-    for path in paths.iter().filter(|_| delete) {
-        let path = beneath(&transfer.local, path)?;
-        let is = std::fs::symlink_metadata(&path).map_err(|error| failed(&path, &error))?;
-        let removed =
-            if is.is_dir() { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) };
-        match removed {
-            // A link in it was never ours to remove.
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
-            other => other.map_err(|error| failed(&path, &error))?,
-        }
-    }
+    set_here(transfer, set);
     Ok(())
 }
 
-/// What is on the server, and how much of it cannot be read.
-pub(super) async fn there(
-    transfer: &Transfer<'_>,
-    hashes: bool,
-) -> Result<(BTreeMap<Vec<u8>, Entry>, u64), Failure> {
-    let list = List {
-        path: Blob(transfer.remote.path.clone()),
-        depth: Some(64),
-        hashes: hashes.then_some(true),
-        ..List::default()
-    };
-    let answer = match transfer.enter().await?.ask(Ask::List(list), None).await {
+/// What is on the server: nothing, where it will be made.
+pub(super) async fn there(transfer: &Transfer<'_>, hashes: bool) -> Result<Listed, Failure> {
+    let mut files = transfer.enter().await?;
+    match everything(transfer.client, &mut files, &transfer.remote, hashes).await {
         Err(failure) if failure.kind == Kind::NoSuchFile && transfer.upward => {
-            return Ok((BTreeMap::new(), 0));
+            Ok(Listed::default())
         }
-        answer => answer?,
-    };
-    if answer.done.more == Some(true) {
-        let text =
-            format!("{} has too many entries to be compared at once", transfer.remote.shown());
-        return Err(Failure::new(Kind::TooLarge, text));
+        listed => listed,
     }
-    let unread = answer.done.skipped.unwrap_or(0);
-    let entries = answer.entries.into_iter().map(|entry| (entry.path.0.clone(), entry));
-    Ok((entries.collect(), unread))
 }
 
-/// Whether what is here is like what is there.
-pub(super) async fn same(here: &Found, there: &Entry, by_content: bool) -> Result<bool, Failure> {
+/// How something here is like something there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Like {
+    /// In all that is compared.
+    Same,
+    /// It has the same content and other rights; or it is a directory, of another time perhaps.
+    Rights,
+    /// It is a file, too.
+    Kind,
+    /// It is not even of the same kind.
+    Nothing,
+}
+
+/// Compares what is here with what is there.
+pub(super) async fn like(here: &Found, there: &Entry, by_content: bool) -> Result<Like, Failure> {
+    let dressed = here.mode == there.mode & 0o777 && here.modified == there.modified;
+    let alike = if dressed { Like::Same } else { Like::Rights };
     match there.what {
-        What::Directory => return Ok(here.directory),
+        What::Directory if here.directory => return Ok(alike),
         What::File if !here.directory => {}
-        _ => return Ok(false),
+        _ => return Ok(Like::Nothing),
     }
     if here.size != there.size {
-        return Ok(false);
+        return Ok(Like::Kind);
     }
     if by_content {
-        let hash = file_hash(&here.path).await?;
-        return Ok(there.hash.as_ref().is_some_and(|theirs| theirs.0 == hash));
+        // What cannot be read is compared by its time, and said when it is sent.
+        let mine = file_hash(&here.path).await.ok();
+        let same = mine.is_some() && there.hash.as_ref().map(|hash| &hash.0) == mine.as_ref();
+        return Ok(if same { alike } else { Like::Kind });
     }
-    let is = std::fs::metadata(&here.path).map_err(|error| failed(&here.path, &error))?;
-    Ok(is.mtime().saturating_mul(1_000_000_000).saturating_add(is.mtime_nsec()) == there.modified)
+    Ok(if here.modified == there.modified { alike } else { Like::Kind })
 }

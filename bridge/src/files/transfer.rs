@@ -6,10 +6,11 @@
 
 mod down;
 mod local;
+mod meter;
+mod rights;
 mod up;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -22,71 +23,27 @@ use super::asked::may_come_back;
 use super::place::Place;
 use crate::client::{Client, Server, backoff};
 
+pub(super) use self::down::is_beneath;
 pub use self::down::{download, fetch_all};
 pub use self::local::Found;
+pub(super) use self::local::{Walked, file_hash, walk};
 pub(crate) use self::local::{beneath, failed, there_already};
-pub(super) use self::local::{file_hash, walk};
+pub(super) use self::meter::is_of_one;
+pub use self::meter::{Meter, Missed};
+pub(super) use self::rights::{Rights, set_here, set_there};
 pub use self::up::{send_all, upload};
 
 /// How often in a row a transfer that makes no progress is taken up again.
 const ATTEMPTS: u32 = 8;
+
+/// So often a file that changes while it is read is read again.
+pub(super) const READINGS: u32 = 3;
 
 /// Files that are larger go one by one, so that each can be gone on with.
 pub(super) const LARGE: u64 = 8 << 20;
 
 /// What to do about a directory. How that is said, each face knows.
 pub(super) const WITH_ALL: &str = "say that it is meant with all that is in it";
-
-/// How far a transfer is.
-#[derive(Debug, Default)]
-pub struct Meter {
-    bytes: AtomicU64,
-    files: AtomicU64,
-    /// How many bytes there are, as far as that is known.
-    all: AtomicU64,
-    skipped: AtomicU64,
-    /// So many of the bytes had come before.
-    had: AtomicU64,
-}
-
-impl Meter {
-    /// Bytes that are there, bytes that are known of, and files that are whole.
-    pub fn read(&self) -> (u64, u64, u64) {
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        (read(&self.bytes), read(&self.all), read(&self.files))
-    }
-
-    /// So many bytes were there before: they have not been moved now.
-    pub fn had(&self) -> u64 {
-        self.had.load(Ordering::Relaxed)
-    }
-
-    /// Links and special files that were left out.
-    pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn came(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn came_before(&self, bytes: u64) {
-        self.came(bytes);
-        self.had.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn whole(&self) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn expect(&self, bytes: u64) {
-        self.all.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn skip(&self, count: u64) {
-        self.skipped.fetch_add(count, Ordering::Relaxed);
-    }
-}
 
 /// What is transferred, and how.
 #[derive(Debug)]
@@ -114,6 +71,15 @@ impl Transfer<'_> {
         let root = Some(self.remote.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
         Files::enter(self.client, self.server, &enter, Class::Bulk).await
+    }
+
+    /// Whether there is anything at the path on the server.
+    async fn is_there(&self) -> Result<bool, Failure> {
+        match self.stat(&Blob(self.remote.path.clone())).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.kind == Kind::NoSuchFile => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// What a path leads to on the server.
@@ -144,6 +110,13 @@ pub(super) struct SoFar {
     pub(super) sent: usize,
     /// Those that were there when they were sent again: we may have put them there.
     pub(super) doubtful: Vec<usize>,
+}
+
+/// That a file was not the same while it was read.
+pub(super) fn changed(shown: &str) -> Failure {
+    let text = format!("{shown} changed each time while it was read");
+    Failure::new(Kind::ChangedMeanwhile, text)
+        .with_hint("try again when nobody writes to it, or copy it aside first")
 }
 
 /// What decides whether a transfer that broke off is taken up again: as long as it gets on.

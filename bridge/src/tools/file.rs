@@ -22,7 +22,7 @@ use farwire_protocol::streams::files::{Enter, Entry};
 
 use crate::client::{Client, Server};
 use crate::files::Files;
-use crate::files::place::{Place, find};
+use crate::files::place::{Place, find, path_of};
 use crate::text::header::{Header, Key};
 use crate::text::{chars, human};
 
@@ -39,7 +39,7 @@ pub(super) struct At {
 /// Enters the root that a path is in.
 pub(super) async fn enter(client: &Client, server: &str, path: &str) -> Result<At, Failure> {
     let server = client.find(server).await?;
-    let place = find(client, &server, path).await?;
+    let place = find(client, &server, &path_of(path)).await?;
     enter_at(client, server, place).await
 }
 

@@ -8,17 +8,20 @@ use std::time::Instant;
 use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Archive as Question, Ask, Done, ToBridge};
+use farwire_protocol::streams::files::{Archive as Question, Ask, Done, Entry, ToBridge};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::look::put;
-use super::{At, Remote};
+use super::{At, Remote, incomplete, missed_json};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::Said;
-use crate::files::transfer::{failed, there_already};
+use crate::files::transfer::{Missed, failed, there_already};
 use crate::text::human;
+
+/// At most this many files that changed are named.
+const CHANGED: usize = 10_000;
 
 /// Write a directory of a server as a tar archive, with all that is in it
 ///
@@ -43,14 +46,14 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let begun = Instant::now();
-        let done = match &self.output {
+        let (done, changed) = match &self.output {
             Some(path) => {
                 let mut target = Target::begin(path, self.force)?;
-                let done = self.fetch(client, &mut |bytes| target.write(bytes)).await?;
+                let fetched = self.fetch(client, &mut |bytes| target.write(bytes)).await?;
                 target.finish()?;
-                done
+                fetched
             }
             None if self.json.json || io::stdout().is_terminal() => {
                 return Err(Failure::new(
@@ -68,29 +71,34 @@ impl Archive {
         }
         let (bytes, files) = (done.bytes.unwrap_or(0), done.files.unwrap_or(0));
         if self.json.json {
-            return print_json(&json!({
+            print_json(&json!({
                 "files": files, "bytes": bytes, "skipped": done.skipped.unwrap_or(0),
-                "seconds": begun.elapsed().as_secs_f64(),
-            }));
-        }
-        if io::stderr().is_terminal() {
+                "failed": missed_json(&changed), "seconds": begun.elapsed().as_secs_f64(),
+            }))?;
+        } else if io::stderr().is_terminal() {
             let (bytes, time) = (human::size(bytes), human::duration(begun.elapsed()));
             note!("{files} files, {bytes} in {time}");
         }
-        Ok(())
+        if changed.is_empty() {
+            return Ok(0);
+        }
+        let text = format!("{} files changed while they were read", changed.len());
+        let failure = Failure::new(Kind::ChangedMeanwhile, text)
+            .with_hint("what the archive has of them may be a mixture: write it again");
+        Ok(incomplete(&changed, &failure))
     }
 
-    /// Has the archive written, and gives what the server says of it.
+    /// Has the archive written; returns what the server says of it, and the files that changed while they were read.
     async fn fetch(
         &self,
         client: &Client,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Done, Failure> {
+    ) -> Result<(Done, Vec<Missed>), Failure> {
         let At { place, mut files } = self.dir.enter(client).await?;
         let question = Question { path: Blob(place.path), tidy: self.tidy.then_some(true) };
         files.up.ask(Ask::Archive(question))?;
         files.up.flush().await?;
-        let mut came: u64 = 0;
+        let (mut came, mut changed): (u64, _) = (0, Vec::new());
         loop {
             match files.down.next().await? {
                 Said::Content(bytes) => {
@@ -105,7 +113,14 @@ impl Archive {
                         let text = "not all of the archive came";
                         return Err(Failure::new(Kind::StreamTruncated, text));
                     }
-                    return Ok(*done);
+                    return Ok((*done, changed));
+                }
+                Said::Message(ToBridge::Entries(entries)) => {
+                    let one = |entry: Entry| Missed {
+                        path: entry.path.0,
+                        why: Failure::new(Kind::ChangedMeanwhile, "it changed while it was read"),
+                    };
+                    changed.extend(entries.into_iter().take(CHANGED - changed.len()).map(one));
                 }
                 Said::Message(_) => {}
             }

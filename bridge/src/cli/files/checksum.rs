@@ -3,10 +3,11 @@
 use clap::Args;
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::Remote;
 use super::look::put_text;
+use super::{Remote, incomplete};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::sums::{Sum, sums};
@@ -14,7 +15,7 @@ use crate::files::sums::{Sum, sums};
 /// Print the SHA-256 of files of a server, as sha256sum does; no content comes over
 ///
 /// The server reads the files. A path is printed as it was given, without the server, so that
-/// `sha256sum -c` takes it where the same files are here.
+/// `sha256sum -c` takes it where the same files are here. What cannot be read is named, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Checksum {
     /// Which files: SERVER:PATH
@@ -28,35 +29,49 @@ pub(crate) struct Checksum {
 }
 
 impl Checksum {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut all = Vec::new();
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let (mut all, mut missed) = (Vec::new(), Vec::new());
         for file in &self.files {
             let mut at = file.enter(client).await?;
-            let named = (&at.place, file.path.as_str());
-            let sums = sums(client, &mut at.files, named, self.recursive).await?;
+            let named = (&at.place, &file.path[..]);
+            let (sums, unread) = sums(client, &mut at.files, named, self.recursive).await?;
             if !self.json.json {
-                put_text(sums.iter().map(line).collect::<String>().as_bytes())?;
+                put_text(&sums.iter().flat_map(line).collect::<Vec<_>>())?;
             }
             all.extend(sums);
+            missed.extend(unread);
         }
         let shown = |sum: &Sum| {
             json!({
-                "path": String::from_utf8_lossy(&sum.path), "sha256": HEXLOWER.encode(&sum.hash), "size": sum.size,
+                "path": quoted(&sum.path), "sha256": HEXLOWER.encode(&sum.hash), "size": sum.size,
             })
         };
-        match self.json.json {
-            true => print_json(&all.iter().map(shown).collect::<Vec<_>>()),
-            false => Ok(()),
+        if self.json.json {
+            print_json(&all.iter().map(shown).collect::<Vec<_>>())?;
         }
+        Ok(match missed.first() {
+            Some(first) => {
+                let text = format!("{} of the files cannot be read", missed.len());
+                incomplete(&missed, &Failure::new(first.why.kind, text))
+            }
+            None => 0,
+        })
     }
 }
 
 /// A line as sha256sum writes it: one that begins with a backslash has some in the name.
-fn line(sum: &Sum) -> String {
-    let path = String::from_utf8_lossy(&sum.path);
-    let escaped = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
-    let mark = if escaped == path { "" } else { "\\" };
-    format!("{mark}{}  {escaped}\n", HEXLOWER.encode(&sum.hash))
+fn line(sum: &Sum) -> Vec<u8> {
+    let mut escaped = Vec::new();
+    for byte in &sum.path {
+        match byte {
+            b'\\' => escaped.extend(b"\\\\"),
+            b'\n' => escaped.extend(b"\\n"),
+            b'\r' => escaped.extend(b"\\r"),
+            other => escaped.push(*other),
+        }
+    }
+    let mark: &[u8] = if escaped == sum.path { b"" } else { b"\\" };
+    [mark, HEXLOWER.encode(&sum.hash).as_bytes(), b"  ", &escaped, b"\n"].concat()
 }
 
 #[cfg(test)]
@@ -68,7 +83,8 @@ mod tests {
     #[test]
     fn a_line_is_one_of_sha256sum() {
         let of = |path: &[u8]| line(&Sum { path: path.to_vec(), hash: Blob(vec![0xab]), size: 1 });
-        assert_eq!(of(b"a b"), "ab  a b\n");
-        assert_eq!(of(b"a\\b\nc"), "\\ab  a\\\\b\\nc\n");
+        assert_eq!(of(b"a b"), b"ab  a b\n");
+        assert_eq!(of(b"a\\b\nc"), b"\\ab  a\\\\b\\nc\n");
+        assert_eq!(of(b"caf\xe9"), b"ab  caf\xe9\n");
     }
 }

@@ -67,7 +67,7 @@ struct How {
 }
 
 impl Cp {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let &Self { recursive, force: overwrite, exact, .. } = self;
         let how = How { moved: false, overwrite, recursive, exact };
         copy(client, (&self.from, &self.to), how, self.json).await
@@ -75,7 +75,7 @@ impl Cp {
 }
 
 impl Mv {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let &Self { force: overwrite, exact, .. } = self;
         let how = How { moved: true, overwrite, recursive: true, exact };
         copy(client, (&self.from, &self.to), how, self.json).await
@@ -87,7 +87,7 @@ async fn copy(
     (from, to): (&Remote, &Remote),
     How { moved: moves, overwrite, recursive, exact }: How,
     json: Json,
-) -> Result<(), Failure> {
+) -> Result<u8, Failure> {
     let (source, from) = from.place(client).await?;
     let (server, to) = to.place(client).await?;
     let (from, to) = (End { server: source, place: from }, End { server, place: to });
@@ -125,4 +125,5 @@ async fn copy(
         })),
         false => Ok(()),
     }
+    .map(|()| 0)
 }

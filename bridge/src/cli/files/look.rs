@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{
     Ask, Entry, List, Part, Read, Root, Search as Question, Sort, ToBridge, What,
 };
@@ -50,7 +51,7 @@ impl Roots {
                 Ok(root) => root.confined.clone().unwrap_or_else(|| "not confined".to_owned()),
                 Err(failure) => format!("not served: {}", failure.message),
             };
-            table.row([&root.name, mode(root), &String::from_utf8_lossy(&root.path), &how]);
+            table.row([&root.name, mode(root), &quoted(&root.path), &how]);
         }
         print(&table.text())
     }
@@ -63,7 +64,7 @@ fn mode(root: &Root) -> &'static str {
 /// A root, as `--json` shows it.
 fn root_json(root: &Root, served: Result<&Root, &Failure>) -> Value {
     json!({
-        "name": root.name, "path": String::from_utf8_lossy(&root.path), "mode": mode(root),
+        "name": root.name, "path": quoted(&root.path), "mode": mode(root),
         "excludes": root.excludes.clone().unwrap_or_default(),
         "confined": served.ok().and_then(|root| root.confined.clone()),
         "served": served.is_ok(), "why": served.err().map(|failure| &failure.message),
@@ -147,7 +148,7 @@ impl Ls {
             hashes: None,
         };
         let answer = at.ask(client, Ask::List(list)).await?;
-        let name = |entry: &Entry| String::from_utf8_lossy(&entry.path).into_owned();
+        let name = |entry: &Entry| quoted(&entry.path).into_owned();
         if self.json.json {
             let all: Vec<_> =
                 answer.entries.iter().map(|entry| entry_json(entry, &name(entry))).collect();
@@ -155,15 +156,14 @@ impl Ls {
         }
         let mut text = String::new();
         for entry in &answer.entries {
-            let slash = if entry.what == What::Directory { "/" } else { "" };
-            let name = neutral_within(&name(entry), 4_096);
+            let slash: &[u8] = if entry.what == What::Directory { b"/" } else { b"" };
+            let name = quoted(&[&entry.path[..], slash].concat()).into_owned();
             if self.long {
                 let size =
                     if entry.what == What::File { human::size(entry.size) } else { "-".to_owned() };
                 text.push_str(&long(entry, &size));
             }
             text.push_str(&name);
-            text.push_str(slash);
             text.push('\n');
         }
         if answer.done.more == Some(true) {
@@ -177,12 +177,12 @@ impl Ls {
     /// The roots, where the path says nothing of which.
     fn told(&self, roots: &[Root]) -> Result<(), Failure> {
         if self.json.json {
-            let one = |root: &Root| json!({"name": root.name, "path": String::from_utf8_lossy(&root.path), "mode": mode(root)});
+            let one = |root: &Root| json!({"name": root.name, "path": quoted(&root.path), "mode": mode(root)});
             return print_json(&roots.iter().map(one).collect::<Vec<_>>());
         }
         let mut table = Table::new().limit(2, 200);
         for root in roots {
-            table.row([&root.name, mode(root), &String::from_utf8_lossy(&root.path)]);
+            table.row([&root.name, mode(root), &quoted(&root.path)]);
         }
         print(&table.text())
     }
@@ -353,7 +353,7 @@ impl Search {
         answer.matches.sort_by(|one, other| (&one.path, one.line).cmp(&(&other.path, other.line)));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if self.json.json {
-            let line = |found: &farwire_protocol::streams::files::Match| json!({"path": text(&found.path), "line": found.line, "text": text(&found.text), "context": found.beside.unwrap_or(false)});
+            let line = |found: &farwire_protocol::streams::files::Match| json!({"path": quoted(&found.path), "line": found.line, "text": text(&found.text), "context": found.beside.unwrap_or(false)});
             let matches: Vec<_> = answer.matches.iter().map(line).collect();
             print_json(
                 &json!({"matches": matches, "files": answer.done.files, "more": answer.done.more}),
@@ -361,7 +361,7 @@ impl Search {
         } else {
             let mut out = String::new();
             for found in &answer.matches {
-                let path = neutral_within(&text(&found.path), 4_096);
+                let path = quoted(&found.path);
                 let sign = if found.beside == Some(true) { '-' } else { ':' };
                 let line = match self.files {
                     true => format!("{path}\n"),

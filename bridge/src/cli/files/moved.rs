@@ -6,21 +6,27 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::Remote;
+use super::{Remote, incomplete, missed_json};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::place::Place;
 use crate::files::transfer::{Meter, Transfer, beneath, download, upload};
 use crate::text::human;
+use crate::text::neutral::neutral_within;
 
 /// How often progress is shown.
 const SHOWN: Duration = Duration::from_millis(200);
 
+/// At most this many of what was left out are named.
+const NAMED: usize = 50;
+
 /// Fetch a file of a server, or a directory
 ///
-/// What was fetched in part is gone on with by the same command.
+/// Run it again to resume an interrupted transfer. Rights and times are those of the original; links and special files
+/// are left out, and named. What cannot be read is named, the rest is fetched, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// Which: SERVER:PATH
@@ -39,7 +45,9 @@ pub(crate) struct Get {
 
 /// Send a file to a server, or a directory
 ///
-/// What was sent in part is gone on with by the same command. Nothing stands under its name before it is whole.
+/// Run it again to resume an interrupted transfer. Nothing stands under its name before it is whole. Rights and times
+/// are those of the original; links and special files are left out, and named. What cannot be sent is named, the rest
+/// is sent, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Put {
     /// Which file here
@@ -57,7 +65,7 @@ pub(crate) struct Put {
 }
 
 impl Get {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let (server, remote) = self.from.place(client).await?;
         let local = match &self.to {
             Some(to) => to.clone(),
@@ -87,7 +95,7 @@ fn here(remote: &Place) -> Result<PathBuf, Failure> {
 }
 
 impl Put {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let (server, remote) = self.to.place(client).await?;
         let meter = Meter::default();
         let local = self.from.clone();
@@ -105,12 +113,37 @@ impl Put {
     }
 }
 
-/// Shows how far a transfer is, on a terminal, and what it came to.
+/// Shows how far a transfer is, on a terminal, and what it came to. Returns the exit code.
 pub(super) async fn shown(
     meter: &Meter,
     json: Json,
     transfer: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
+) -> Result<u8, Failure> {
+    let begun = Instant::now();
+    let terminal = watched(meter, transfer).await?;
+    let (bytes, _, files) = meter.read();
+    let time = begun.elapsed();
+    told(meter);
+    let (missed, _) = meter.missed();
+    if json.json {
+        let left_out: Vec<_> =
+            meter.left_out().iter().map(|path| quoted(path).into_owned()).collect();
+        print_json(&json!({
+            "files": files, "bytes": bytes, "moved": bytes.saturating_sub(meter.had()),
+            "skipped": meter.skipped(), "left_out": left_out, "failed": missed_json(&missed),
+            "notes": meter.remarks(), "seconds": time.as_secs_f64(),
+        }))?;
+    } else if terminal {
+        note!("{files} files, {} in {}", human::size(bytes), human::duration(time));
+    }
+    Ok(meter.outcome().map_or_else(|failure| incomplete(&missed, &failure), |()| 0))
+}
+
+/// Waits for a transfer, and shows how far it is where somebody looks; says whether somebody does.
+pub(super) async fn watched(
+    meter: &Meter,
+    transfer: impl Future<Output = Result<(), Failure>>,
+) -> Result<bool, Failure> {
     let begun = Instant::now();
     let terminal = std::io::stderr().is_terminal();
     tokio::pin!(transfer);
@@ -123,22 +156,24 @@ pub(super) async fn shown(
     if terminal {
         clear();
     }
-    done?;
-    let (bytes, _, files) = meter.read();
-    let time = begun.elapsed();
+    done.map(|()| terminal)
+}
+
+/// Names what was left out, and says what else there is to say of files.
+pub(super) fn told(meter: &Meter) {
+    for remark in meter.remarks() {
+        note!("farwire: {}", neutral_within(&remark, 4_096));
+    }
+    let left_out = meter.left_out();
+    for path in left_out.iter().take(NAMED) {
+        note!("farwire: left out: {}", quoted(path));
+    }
+    if left_out.len() > NAMED {
+        note!("farwire: and {} more", left_out.len() - NAMED);
+    }
     if meter.skipped() > 0 {
         note!("farwire: {} links and special files were left out", meter.skipped());
     }
-    if json.json {
-        return print_json(&json!({
-            "files": files, "bytes": bytes, "moved": bytes - meter.had(), "skipped": meter.skipped(),
-            "seconds": time.as_secs_f64(),
-        }));
-    }
-    if terminal {
-        note!("{files} files, {} in {}", human::size(bytes), human::duration(time));
-    }
-    Ok(())
 }
 
 fn bar(meter: &Meter, begun: Instant) {

@@ -1,32 +1,37 @@
 //! `sync`: a directory is made like another one.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::Remote;
-use super::moved::shown;
+use super::moved::{told, watched};
+use super::{Remote, incomplete, missed_json};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::sync::{Direction, carry_out, plan};
 use crate::files::transfer::{Meter, Transfer};
 use crate::text::human;
 use crate::text::neutral::neutral_within;
-use crate::tools::file::copy::apart;
+use crate::tools::file::copy::{End, apart};
 
 /// Make a directory like another one, here or on a server; only what differs is sent
 ///
-/// One of both is SERVER:PATH. What is only at the destination stays, unless --delete is given. Links and special
-/// files are left out, and counted; --verbose and --dry-run name them.
+/// One of both is SERVER:PATH. Rights and times are made alike, too. What is only at the destination stays, unless
+/// --delete is given; so does what is of another kind, a directory for a file or the other way round. Links and special
+/// files are left out, and counted; --verbose and --dry-run name them. What cannot be read or written is named, the rest
+/// is done, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Sync {
     /// Like which directory
-    from: String,
+    from: OsString,
     /// Which directory is made so
-    to: String,
-    /// Remove what is only at the destination
+    to: OsString,
+    /// Remove what is only at the destination, or of another kind there
     #[arg(long)]
     delete: bool,
     /// Only say what would be done
@@ -35,7 +40,7 @@ pub(crate) struct Sync {
     /// Compare contents, and not only sizes and times
     #[arg(short, long)]
     checksum: bool,
-    /// Name also what is left out
+    /// List skipped files too
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
@@ -43,11 +48,13 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let (local, (server, path), direction) = apart(&self.from, &self.to).ok_or_else(|| {
-            let text = "one of both must be SERVER:PATH, and the other a directory here";
-            Failure::new(Kind::InvalidArgument, text)
-        })?;
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let end = |text: &OsStr| End::of(text.as_bytes());
+        let (local, (server, path), direction) =
+            apart(end(&self.from), end(&self.to)).ok_or_else(|| {
+                let text = "one of both must be SERVER:PATH, and the other a directory here";
+                Failure::new(Kind::InvalidArgument, text)
+            })?;
         let remote = Remote { server, path };
         let local: PathBuf = std::path::absolute(&local)
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", local.display())))?;
@@ -64,44 +71,60 @@ impl Sync {
             meter: &meter,
         };
         let plan = plan(&transfer, direction, self.checksum).await?;
-        let (moved, same) = (plan.moved(), plan.same);
+        let (moved, set, same) = (plan.moved(), plan.set(), plan.same);
         let named = |paths: &[Vec<u8>]| -> Vec<String> {
-            paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+            paths.iter().map(|path| quoted(path).into_owned()).collect()
         };
-        let (removed, left_out) = (named(&plan.remove), named(&plan.left_out));
+        let (removed, left_out) = (named(&plan.removed()), named(&plan.left_out));
         let verb = if direction == Direction::Up { "send" } else { "fetch" };
         if !self.dry_run {
-            shown(&meter, Json { json: false }, carry_out(&transfer, plan, self.delete)).await?;
+            watched(&meter, carry_out(&transfer, plan, self.delete)).await?;
+            told(&meter);
         }
         let removed = if self.delete { removed } else { Vec::new() };
+        let (missed, _) = meter.missed();
         if self.json.json {
             let moved: Vec<_> =
                 moved.iter().map(|(path, size)| json!({"path": path, "size": size})).collect();
-            return print_json(&json!({
-                verb: moved, "remove": removed, "same": same, "skipped": left_out, "dry_run": self.dry_run,
-            }));
+            print_json(&json!({
+                verb: moved, "remove": removed, "set": set, "same": same, "skipped": left_out,
+                "failed": missed_json(&missed), "notes": meter.remarks(), "dry_run": self.dry_run,
+            }))?;
+        } else {
+            self.print(verb, (&moved, &set), (&removed, &left_out))?;
+            let left_out = match left_out.len() {
+                0 => String::new(),
+                count => format!(", {count} links and special files are left out"),
+            };
+            note!(
+                "farwire: {} to {verb}, {} to remove, {same} files are the same{left_out}",
+                moved.len(),
+                removed.len()
+            );
         }
+        Ok(meter.outcome().map_or_else(|failure| incomplete(&missed, &failure), |()| 0))
+    }
+
+    fn print(
+        &self,
+        verb: &str,
+        (moved, set): (&[(String, u64)], &[String]),
+        (removed, left_out): (&[String], &[String]),
+    ) -> Result<(), Failure> {
         let mut text = String::new();
-        for (path, size) in &moved {
+        for (path, size) in moved {
             text.push_str(&format_line(verb, path, &human::size(*size)));
         }
-        for path in &removed {
+        for path in removed {
             text.push_str(&format_line("remove", path, ""));
+        }
+        for path in set {
+            text.push_str(&format_line("set", path, ""));
         }
         for path in left_out.iter().filter(|_| self.verbose || self.dry_run) {
             text.push_str(&format_line("skip", path, ""));
         }
-        print(&text)?;
-        let left_out = match left_out.len() {
-            0 => String::new(),
-            count => format!(", {count} links and special files are left out"),
-        };
-        note!(
-            "farwire: {} to {verb}, {} to remove, {same} files are the same{left_out}",
-            moved.len(),
-            removed.len()
-        );
-        Ok(())
+        print(&text)
     }
 }
 

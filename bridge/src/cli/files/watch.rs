@@ -3,6 +3,7 @@
 use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Entry, Watch as Question};
 use serde_json::json;
 
@@ -69,7 +70,7 @@ impl Watch {
 
     fn told(&self, changed: &[&Entry]) -> Result<(), Failure> {
         for entry in changed {
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let path = quoted(&entry.path).into_owned();
             let there = entry.revision != 0;
             if self.json.json {
                 let mut value = entry_json(entry, &path);

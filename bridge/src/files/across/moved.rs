@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Entry, List, Remove, What};
+use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
 use super::{Across, End, across};
+use crate::files::everything::everything;
 use crate::files::sums::sum_of;
 
 /// So many are removed before the first is answered.
@@ -50,6 +51,7 @@ pub async fn moved(copy: &Across<'_>) -> Result<(), Failure> {
             let all = list(copy, source, false).await?;
             all.values().try_for_each(|entry| can_be_copied(source, entry))?;
             across(copy).await?;
+            copy.meter.outcome()?;
             let (from, to) = (list(copy, source, true).await?, list(copy, &copy.to, true).await?);
             let gone = compare(source, &from, &to)?;
             remove(copy, &gone).await
@@ -78,22 +80,13 @@ async fn list(
     end: &End,
     hashes: bool,
 ) -> Result<BTreeMap<Vec<u8>, Entry>, Failure> {
-    let list = List {
-        path: Blob(end.place.path.clone()),
-        depth: Some(64),
-        hashes: hashes.then_some(true),
-        ..List::default()
-    };
-    let answer = copy.enter(end).await?.answer(copy.client, Ask::List(list), None).await?;
-    if answer.done.more == Some(true) {
-        let text = format!("{} has too many entries to be moved at once", end.place.shown());
-        return Err(Failure::new(Kind::TooLarge, text).with_hint("move its directories one by one"));
-    }
-    if answer.done.skipped.unwrap_or(0) > 0 {
+    let mut files = copy.enter(end).await?;
+    let listed = everything(copy.client, &mut files, &end.place, hashes).await?;
+    if !listed.unread.is_empty() {
         let text = format!("not all that is in {} may be read", end.place.shown());
         return Err(Failure::new(Kind::PermissionDenied, text));
     }
-    Ok(answer.entries.into_iter().map(|entry| (entry.path.0.clone(), entry)).collect())
+    Ok(listed.by_path())
 }
 
 /// What may be removed: that all of it is at its new place, too.

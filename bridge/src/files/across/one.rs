@@ -1,5 +1,8 @@
 //! The bytes of files, out of one stream and into another.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
@@ -7,7 +10,7 @@ use farwire_protocol::streams::files::{Arrived, Ask, Entry, Part, Read, ToBridge
 use sha2::{Digest as _, Sha256};
 
 use super::{Across, End, Pair};
-use crate::files::transfer::{LARGE, Meter, Patience, SoFar};
+use crate::files::transfer::{LARGE, Meter, Patience, READINGS, SoFar, changed, is_of_one};
 use crate::files::{Down, Files, Said, Up};
 
 /// So many files are asked for before the first has come.
@@ -16,6 +19,10 @@ const AHEAD: usize = 16;
 /// How far one file is.
 #[derive(Debug, Default)]
 struct Sent {
+    /// The state that is copied: as many bytes as it has then.
+    of: Option<Entry>,
+    /// How often it has changed while it was read.
+    readings: u32,
     /// So many bytes of it have been counted.
     counted: u64,
     /// All of it was said once: it may have been put in its place.
@@ -63,6 +70,12 @@ pub(super) async fn one(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> {
             {
                 break;
             }
+            Err(failure) if failure.kind == Kind::ChangedMeanwhile => {
+                sent.readings += 1;
+                if sent.readings > READINGS {
+                    return Err(failure);
+                }
+            }
             Err(failure) => patience.wait(failure).await?,
         }
     }
@@ -80,43 +93,66 @@ async fn attempt(
     let mut target = copy.enter(&copy.to).await?;
     patience.entered();
     let answer = source.ask(Ask::Stat(Blob(pair.from.clone())), None).await?;
-    let entry = answer.done.entry.ok_or_else(|| incomplete("an entry"))?;
-    let mut write = copy.write(&pair.to, &entry);
-    if entry.size > LARGE {
-        let transfer = part_of(copy, pair, entry.revision);
+    let now = answer.done.entry.ok_or_else(|| incomplete("an entry"))?;
+    // What became shorter is another file; what grew may still begin as it did.
+    let size = now.size;
+    let of = sent.of.take().filter(|of| size >= of.size).unwrap_or(now);
+    let of = sent.of.insert(of).clone();
+    let mut write = copy.write(&pair.to, &of);
+    if of.size > LARGE || sent.readings > 0 {
+        let transfer = part_of(copy, pair, of.revision);
         let arrived = Arrived { path: Blob(pair.to.clone()), transfer };
         let arrived = target.ask(Ask::Arrived(arrived), None).await?.done.bytes.unwrap_or(0);
         write.transfer = Some(transfer);
-        write.offset = Some(if arrived > entry.size { 0 } else { arrived });
+        write.offset = Some(if arrived > of.size { 0 } else { arrived });
     }
     let have = write.offset.unwrap_or(0);
     if have > 0 {
         // Two parts are only one file if the whole of it is what it should be.
-        let read = question(&pair.from, (0, Some(0)), Some(entry.revision), true);
+        let mut read = question(&pair.from, (of.size, Some(0)), None, true);
+        if let Ask::Read(read) = &mut read {
+            read.before = Some(true);
+        }
         let hash = source.ask(read, None).await?.done.hash;
         write.hash = Some(hash.ok_or_else(|| incomplete("a hash"))?);
     }
-    source.up.ask(question(&pair.from, (have, None), Some(entry.revision), false))?;
+    let rest = of.size.saturating_sub(have);
+    source.up.ask(question(&pair.from, (have, Some(rest)), None, false))?;
     source.up.flush().await?;
     let Files { up, down, .. } = &mut target;
     up.ask(Ask::Write(write))?;
-    let Sent { counted, whole } = sent;
+    let Sent { counted, whole, .. } = sent;
     let mut count = Count { meter: copy.meter, reached: have, counted };
     count.begin(have);
+    // With a hash its server finds out what was not read twice alike.
+    let expected = (have == 0).then_some(of.revision);
     let sending = async {
-        let given_up = pump(&mut source.down, up, &mut count).await?;
-        *whole |= given_up.is_none();
+        let pumped = pump(&mut source.down, up, (expected, rest), &mut count).await?;
+        *whole |= matches!(pumped, Pumped::Whole);
         up.flush().await?;
-        given_up.map_or(Ok(()), Err)
+        Ok::<_, Failure>(pumped)
     };
     let answered = down.answer();
     tokio::pin!(sending, answered);
-    tokio::select! {
+    let pumped = tokio::select! {
         // It was refused before all was there.
-        answered = &mut answered => answered.map(drop),
-        sent = &mut sending => {
-            sent?;
-            answered.await.map(drop)
+        answered = &mut answered => return answered.map(drop),
+        sent = &mut sending => sent?,
+    };
+    let answer = answered.await;
+    match (pumped, answer) {
+        (Pumped::Failed(failure), _) => Err(failure),
+        (Pumped::Changed, _) => Err(changed(&copy.from.place.shown_of(&pair.from))),
+        (Pumped::Whole, Err(failure)) if failure.kind == Kind::IntegrityFailure => {
+            Err(changed(&copy.from.place.shown_of(&pair.from)))
+        }
+        (Pumped::Whole, answer) => {
+            answer?;
+            if size > of.size {
+                let text = format!("it grew; copied are the {} bytes that it had", of.size);
+                copy.meter.remark(copy.from.place.shown_of(&pair.from).as_bytes(), &text);
+            }
+            Ok(())
         }
     }
 }
@@ -136,13 +172,27 @@ fn question(
     Ask::Read(Read { path, part, revision, hash: hash.then_some(true), before: None })
 }
 
-/// Hands one file on. If its server does not bring it to its end, the other one is told so, and why is given.
+/// What came of handing a file on.
+#[derive(Debug)]
+enum Pumped {
+    /// All of it was handed on.
+    Whole,
+    /// It changed while it was read: it was given up.
+    Changed,
+    /// Its server has failed: it was given up.
+    Failed(Failure),
+}
+
+/// Hands one file on. If its server does not bring it to its end, or it changes while it is read, the other one is
+/// told so. `expected` is the state that it must have, where that matters, and how many bytes come.
 async fn pump(
     from: &mut Down,
     to: &mut Up,
+    (expected, length): (Option<u64>, u64),
     count: &mut Count<'_>,
-) -> Result<Option<Failure>, Failure> {
+) -> Result<Pumped, Failure> {
     let mut sent: u64 = 0;
+    let (mut opened, mut changed) = (None, false);
     loop {
         match from.next().await? {
             Said::Content(bytes) => {
@@ -151,14 +201,22 @@ async fn pump(
                 count.reach(count.reached + bytes.len() as u64);
                 to.flush_full().await?;
             }
-            Said::Message(ToBridge::Entries(_)) => {}
+            Said::Message(ToBridge::Entries(entries)) => {
+                let state = entries.first().map(|entry| entry.revision);
+                changed |= opened.is_some() || expected.is_some_and(|one| state != Some(one));
+                opened = opened.or(state);
+            }
             Said::Message(ToBridge::Done(done)) if done.failure.is_some() => {
                 to.give_up();
-                return Ok(done.failure);
+                return Ok(done.failure.map_or(Pumped::Changed, Pumped::Failed));
             }
             Said::Message(ToBridge::Done(_)) => {
+                if (changed && expected.is_some()) || sent != length {
+                    to.give_up();
+                    return Ok(Pumped::Changed);
+                }
                 to.whole(sent);
-                return Ok(None);
+                return Ok(Pumped::Whole);
             }
             Said::Message(_) => {
                 return Err(Failure::new(Kind::ProtocolViolation, "an answer to another question"));
@@ -206,14 +264,36 @@ async fn hash(copy: &Across<'_>, end: &End, path: &[u8]) -> Result<Blob, Failure
     answer.done.hash.ok_or_else(|| incomplete("a hash"))
 }
 
+/// How far many files are.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    so_far: SoFar,
+    /// Those that changed while they were read.
+    again: Vec<usize>,
+    /// Those that were given up, and why is known.
+    given_up: BTreeSet<usize>,
+}
+
+impl Copied {
+    pub(super) fn doubtful(&self) -> &[usize] {
+        &self.so_far.doubtful
+    }
+
+    pub(super) fn again(&self) -> &[usize] {
+        &self.again
+    }
+}
+
 /// Copies many files over one stream at each end: what is sent does not wait for what is answered.
 pub(super) async fn many(
     copy: &Across<'_>,
     all: &[Entry],
-    so_far: &mut SoFar,
+    Copied { so_far, again, given_up }: &mut Copied,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     let SoFar { done, sent, doubtful } = so_far;
+    let given_up = Mutex::new(given_up);
+    let known = || given_up.lock().unwrap_or_else(PoisonError::into_inner);
     let (first, before) = (*done, *sent);
     let rest = all.get(first..).unwrap_or_default();
     if rest.is_empty() {
@@ -241,11 +321,20 @@ pub(super) async fn many(
             let mut count = Count { meter: copy.meter, reached: 0, counted: &mut counted };
             // Its last word may go out at any time from here on.
             *sent = (first + at + 1).max(*sent);
-            match pump(coming, up, &mut count).await? {
-                // It was removed since the list was made.
-                Some(failure) if failure.kind == Kind::NoSuchFile => copy.meter.skip(1),
-                Some(failure) => return Err(named(entry, failure)),
-                None => {}
+            match pump(coming, up, (Some(entry.revision), entry.size), &mut count).await? {
+                Pumped::Whole => {}
+                Pumped::Changed => {
+                    known().insert(first + at);
+                    again.push(first + at);
+                }
+                Pumped::Failed(failure) if failure.kind == Kind::NoSuchFile => {
+                    known().insert(first + at);
+                    copy.meter.remark(&entry.path, "it was removed since the list was made");
+                }
+                Pumped::Failed(failure) => {
+                    known().insert(first + at);
+                    copy.meter.or_miss(&entry.path, Err(failure))?;
+                }
             }
             up.flush_full().await?;
         }
@@ -255,14 +344,16 @@ pub(super) async fn many(
         for (at, entry) in (first..).zip(rest) {
             match down.answer().await {
                 Ok(_) => copy.meter.whole(),
-                Err(failure) if failure.kind == Kind::Cancelled => {}
+                Err(failure)
+                    if (failure.kind == Kind::Cancelled || is_of_one(failure.kind))
+                        && known().contains(&at) => {}
                 Err(failure) if failure.kind == Kind::FileExists && at < before => {
                     doubtful.push(at);
                 }
                 Err(failure)
                     if failure.kind == Kind::FileExists
                         && Box::pin(arrived_late(copy, &copy.pair(entry))).await? => {}
-                Err(failure) => return Err(named(entry, failure)),
+                Err(failure) => copy.meter.or_miss(&entry.path, Err(failure))?,
             }
             *done += 1;
         }
@@ -276,11 +367,6 @@ pub(super) async fn many(
             hearing.await
         }
     }
-}
-
-fn named(entry: &Entry, failure: Failure) -> Failure {
-    let name = String::from_utf8_lossy(&entry.path);
-    Failure { message: format!("{name}: {}", failure.message), ..failure }
 }
 
 /// The id of a transfer: that of the same file in the same state to the same place, in whichever process.

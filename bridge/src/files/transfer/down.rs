@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Entry, List, Part, Read, ToBridge, What};
+use farwire_protocol::streams::files::{Ask, Entry, Part, Read, ToBridge, What};
 
 use super::local::{Incoming, beneath, digest, make_directory};
-use super::{Patience, Transfer, WITH_ALL};
+use super::{Patience, READINGS, Rights, Transfer, WITH_ALL, changed, is_of_one, set_here};
+use crate::files::everything::everything;
 use crate::files::{Down, Files, Said};
 
 /// So many files are asked for before the first has come.
@@ -24,7 +25,7 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
     let path = Blob(transfer.remote.path.clone());
     let entry = transfer.stat(&path).await?;
     match entry.target.unwrap_or(entry.what) {
-        What::Directory if transfer.recursive => directory(transfer).await,
+        What::Directory if transfer.recursive => directory(transfer, &entry).await,
         What::Directory => {
             Err(Failure::new(Kind::NotAFile, format!("{} is a directory", transfer.remote.shown()))
                 .with_hint(WITH_ALL))
@@ -45,9 +46,12 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
 /// Fetches one file; goes on with what is here of it.
 async fn one(transfer: &Transfer<'_>, path: &[u8], target: &Path) -> Result<(), Failure> {
     let mut patience = Patience::new(transfer.meter);
-    let mut counted = 0;
+    let (mut counted, mut readings) = (0, 1);
     while let Err(failure) = attempt(transfer, (path, target), &mut counted, &mut patience).await {
-        patience.wait(failure).await?;
+        match failure.kind {
+            Kind::ChangedMeanwhile if readings < READINGS => readings += 1,
+            _ => patience.wait(failure).await?,
+        }
     }
     transfer.meter.whole();
     Ok(())
@@ -72,9 +76,10 @@ async fn attempt(
     // What came before counts, once.
     transfer.meter.came_before(incoming.have.saturating_sub(*counted));
     *counted = incoming.have.max(*counted);
-    let part = Part::Bytes { offset: incoming.have, length: None };
-    let revision = Some(entry.revision);
-    let hash = resumed.then_some(true);
+    // A part belongs to one state. What is read from its beginning is of whichever state it has then.
+    let offset = incoming.have;
+    let part = Part::Bytes { offset, length: None };
+    let (revision, hash) = (resumed.then_some(entry.revision), resumed.then_some(true));
     files.up.ask(Ask::Read(Read {
         path: Blob(path.to_vec()),
         part,
@@ -83,50 +88,106 @@ async fn attempt(
         before: None,
     }))?;
     files.up.flush().await?;
-    let hash = receive(transfer, &mut files.down, &mut incoming, counted).await?;
+    let mut take = |bytes: &[u8]| {
+        incoming.write(bytes)?;
+        transfer.meter.came(incoming.have.saturating_sub(*counted));
+        *counted = incoming.have.max(*counted);
+        Ok(())
+    };
+    let came = receive(&mut files.down, offset, &mut take).await?;
+    let entry = came.opened.unwrap_or(entry);
+    incoming.is_of(entry.revision)?;
     if incoming.have != entry.size {
         let text = "the file is not as long as it was said to be";
         return Err(Failure::new(Kind::StreamTruncated, text));
     }
-    if let Some(hash) = hash.filter(|_| resumed)
+    if let Some(hash) = came.hash.filter(|_| resumed)
         && digest(incoming.content()?, target).await? != hash.0
     {
         incoming.restart()?;
         let text = format!("{} is not what is on the server", target.display());
         return Err(Failure::new(Kind::IntegrityFailure, text));
     }
+    if let Some(now) = came.changed {
+        let is = (path, &entry, &now);
+        if let Err(failure) = only_grew(transfer, &mut files, is, (&incoming, target)).await {
+            incoming.restart()?;
+            return Err(failure);
+        }
+    }
     incoming.finish(entry.mode, entry.modified)
 }
 
-/// Receives the content of one file, of which so many bytes are `counted`; gives the hash of the whole, if that was
-/// asked for.
-async fn receive(
+/// That a file which was changed while it was fetched still begins with what was fetched.
+///
+/// # Errors
+///
+/// `changed_meanwhile` if it does not.
+async fn only_grew(
     transfer: &Transfer<'_>,
+    files: &mut Files,
+    (path, opened, now): (&[u8], &Entry, &Entry),
+    (incoming, target): (&Incoming, &Path),
+) -> Result<(), Failure> {
+    let shown = transfer.remote.shown_of(path);
+    if now.size < opened.size {
+        return Err(changed(&shown));
+    }
+    let part = Part::Bytes { offset: opened.size, length: Some(0) };
+    let (path, hash) = (Blob(path.to_vec()), Some(true));
+    let read = Read { path, part, revision: None, hash, before: Some(true) };
+    let there = files.ask(Ask::Read(read), None).await?.done.hash;
+    let here = digest(incoming.content()?, target).await?;
+    if there.is_none_or(|there| there.0 != here) {
+        return Err(changed(&shown));
+    }
+    if now.size > opened.size {
+        let text = format!("it grew; fetched are the {} bytes that it had", opened.size);
+        transfer.meter.remark(shown.as_bytes(), &text);
+    }
+    Ok(())
+}
+
+/// What was said of a file that was read.
+#[derive(Default)]
+struct Came {
+    /// What it was when it was opened.
+    opened: Option<Entry>,
+    /// What it was when its content had been read, if that is something else.
+    changed: Option<Entry>,
+    hash: Option<Blob>,
+}
+
+/// Receives the content of one file from an offset on, and hands it on as it comes.
+async fn receive(
     down: &mut Down,
-    incoming: &mut Incoming,
-    counted: &mut u64,
-) -> Result<Option<Blob>, Failure> {
-    let mut longest = u64::MAX;
+    offset: u64,
+    take: &mut (dyn FnMut(&[u8]) -> Result<(), Failure> + Send),
+) -> Result<Came, Failure> {
+    let mut came = Came::default();
+    let mut reached = offset;
     loop {
         match down.next().await? {
             Said::Content(bytes) => {
-                incoming.write(&bytes)?;
-                transfer.meter.came(incoming.have.saturating_sub(*counted));
-                *counted = incoming.have.max(*counted);
-                if incoming.have > longest {
+                reached += bytes.len() as u64;
+                if came.opened.as_ref().is_some_and(|entry| reached > entry.size) {
                     let text = "the file does not end where the server said that it would";
                     return Err(Failure::new(Kind::ProtocolViolation, text));
                 }
+                take(&bytes)?;
             }
-            // It may have grown since it was listed; this is what is read.
             Said::Message(ToBridge::Entries(entries)) => {
-                longest = entries.first().map_or(longest, |entry| entry.size);
+                let entry = entries.into_iter().next();
+                // It may have changed since it was listed; the first is what is read.
+                if came.opened.is_none() {
+                    came.opened = entry;
+                } else {
+                    came.changed = entry;
+                }
             }
             Said::Message(ToBridge::Done(done)) => {
-                return match done.failure {
-                    Some(failure) => Err(failure),
-                    None => Ok(done.hash),
-                };
+                came.hash = done.hash;
+                return done.failure.map_or(Ok(came), Err);
             }
             Said::Message(_) => {
                 return Err(Failure::new(Kind::ProtocolViolation, "an answer to another question"));
@@ -136,37 +197,50 @@ async fn receive(
 }
 
 /// Fetches a directory: first what there is, then all of it, many files at a time.
-async fn directory(transfer: &Transfer<'_>) -> Result<(), Failure> {
-    let list =
-        List { path: Blob(transfer.remote.path.clone()), depth: Some(64), ..List::default() };
+async fn directory(transfer: &Transfer<'_>, top: &Entry) -> Result<(), Failure> {
     let mut patience = Patience::new(transfer.meter);
-    let answer = loop {
-        let asked = async { transfer.enter().await?.ask(Ask::List(list.clone()), None).await };
+    let listed = loop {
+        let asked = async {
+            let mut files = transfer.enter().await?;
+            everything(transfer.client, &mut files, &transfer.remote, false).await
+        };
         match asked.await {
-            Ok(answer) => break answer,
+            Ok(listed) => break listed,
             Err(failure) => patience.wait(failure).await?,
         }
     };
-    if answer.done.more == Some(true) {
-        let text =
-            format!("{} has too many entries to be fetched at once", transfer.remote.shown());
-        return Err(
-            Failure::new(Kind::TooLarge, text).with_hint("fetch its directories one by one")
-        );
+    let made = make_directory(&transfer.local)?;
+    for (path, failure) in listed.unread {
+        transfer.meter.miss(&path, failure);
     }
-    make_directory(&transfer.local)?;
     let mut wanted = Vec::new();
-    for entry in answer.entries {
+    for entry in listed.entries {
         let target = beneath(&transfer.local, &entry.path)?;
         match entry.what {
             What::File | What::Directory => wanted.push((entry, target)),
-            What::Link | What::Other => transfer.meter.skip(1),
+            What::Link | What::Other => transfer.meter.leave_out(&entry.path),
         }
     }
-    fetch_all(transfer, wanted).await
+    let directories = wanted.iter().filter(|(entry, _)| entry.what == What::Directory);
+    let mut rights: Vec<_> =
+        directories.map(|(entry, target)| (rights_of(entry), target.clone())).collect();
+    if made {
+        let path = Vec::new();
+        rights.push((Rights { path, ..rights_of(top) }, transfer.local.clone()));
+    }
+    fetch_all(transfer, wanted).await?;
+    // What could not be made has been said.
+    rights.retain(|(_, target)| target.is_dir());
+    set_here(transfer, rights);
+    Ok(())
 }
 
-/// Fetches these files and directories, each to its place.
+fn rights_of(entry: &Entry) -> Rights {
+    Rights { path: entry.path.0.clone(), mode: entry.mode & 0o777, modified: entry.modified }
+}
+
+/// Fetches these files and directories, each to its place. What cannot be is noted as missed. Directories get their
+/// rights and times by [`set_here`], afterwards.
 ///
 /// # Errors
 ///
@@ -177,25 +251,45 @@ pub async fn fetch_all(
 ) -> Result<(), Failure> {
     // Directories stand before what is in them.
     wanted.sort_by(|one, other| one.0.path.cmp(&other.0.path));
-    for (_, target) in wanted.iter().filter(|(entry, _)| entry.what == What::Directory) {
-        make_directory(target)?;
+    let mut closed = BTreeSet::new();
+    for (entry, target) in wanted.iter().filter(|(entry, _)| entry.what == What::Directory) {
+        if is_beneath(&closed, &entry.path) {
+            continue;
+        }
+        match make_directory(target) {
+            Err(failure) if is_of_one(failure.kind) => {
+                transfer.meter.miss(&entry.path, failure);
+                closed.insert(entry.path.0.clone());
+            }
+            made => drop(made?),
+        }
     }
+    wanted.retain(|(entry, _)| entry.what == What::File && !is_beneath(&closed, &entry.path));
     // A server that leaves a directory out does not get its file put through a link that is here.
     let above: BTreeSet<_> = wanted.iter().flat_map(|(entry, _)| above(&entry.path)).collect();
     for path in above {
         make_directory(&beneath(&transfer.local, path)?)?;
     }
-    wanted.retain(|(entry, _)| entry.what == What::File);
     wanted.iter().for_each(|(entry, _)| transfer.meter.expect(entry.size));
     if !transfer.overwrite {
         wanted.retain(|(entry, target)| !is_here(transfer, entry, target));
     }
-    let mut done = 0;
+    let mut so_far = Fetched::default();
     let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = many(transfer, &wanted, &mut done, &mut patience).await {
+    while let Err(failure) = many(transfer, &wanted, &mut so_far, &mut patience).await {
         patience.wait(failure).await?;
     }
+    // What changed while it was read is read alone, until it stands still.
+    for (entry, target) in so_far.again.iter().filter_map(|&at| wanted.get(at)) {
+        let fetched = Box::pin(one(transfer, &transfer.remote.join(&entry.path), target)).await;
+        transfer.meter.or_miss(&entry.path, fetched)?;
+    }
     Ok(())
+}
+
+/// Whether a path is in one of these directories.
+pub(in crate::files) fn is_beneath(directories: &BTreeSet<Vec<u8>>, path: &[u8]) -> bool {
+    above(path).any(|dir| directories.contains(dir))
 }
 
 /// Whether an earlier call has fetched this file of a directory: it is neither fetched again nor in the way.
@@ -222,49 +316,105 @@ fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     slashes.filter_map(|(at, _)| path.get(..at))
 }
 
+/// How far many files are.
+#[derive(Default)]
+struct Fetched {
+    /// So many were answered: they are not asked for again.
+    done: usize,
+    /// Those that changed while they were read.
+    again: Vec<usize>,
+}
+
 async fn many(
     transfer: &Transfer<'_>,
     wanted: &[(Entry, PathBuf)],
-    done: &mut usize,
+    so_far: &mut Fetched,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
+    let first = so_far.done;
+    let rest = wanted.get(first..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(());
+    }
     let mut files = transfer.enter().await?;
     patience.entered();
-    let wanted = wanted.get(*done..).unwrap_or_default();
     let Files { up, down, .. } = &mut files;
     let mut asked = 0;
-    for (at, (entry, target)) in wanted.iter().enumerate() {
+    for (at, (entry, target)) in rest.iter().enumerate() {
         let mut fresh = false;
         while asked <= at + AHEAD {
-            let Some((next, _)) = wanted.get(asked) else { break };
+            let Some((next, _)) = rest.get(asked) else { break };
             let part = Part::Bytes { offset: 0, length: None };
             let path = Blob(transfer.remote.join(&next.path));
-            up.ask(Ask::Read(Read { path, part, revision: None, hash: None, before: None }))?;
+            let read = Read { path, part, revision: None, hash: None, before: None };
+            up.ask(Ask::Read(read))?;
             asked += 1;
             fresh = true;
         }
         if fresh {
             up.flush().await?;
         }
-        let named = |failure: Failure| {
-            let name = String::from_utf8_lossy(&entry.path).into_owned();
-            Failure { message: format!("{name}: {}", failure.message), ..failure }
-        };
-        let mut incoming = Incoming::begin(target, entry.revision, transfer.overwrite)?;
-        incoming.restart()?;
-        match receive(transfer, down, &mut incoming, &mut 0).await {
-            Ok(_) => incoming.finish(entry.mode, entry.modified)?,
-            // It was removed since the list was made.
+        match Box::pin(next_of_many(transfer, down, (entry, target))).await {
+            Ok(true) => transfer.meter.whole(),
+            Ok(false) => so_far.again.push(first + at),
             Err(failure) if failure.kind == Kind::NoSuchFile => {
-                incoming.discard();
-                transfer.meter.skip(1);
+                transfer.meter.remark(&entry.path, "it was removed since the list was made");
             }
-            Err(failure) => return Err(named(failure)),
+            failed => transfer.meter.or_miss(&entry.path, failed.map(drop))?,
         }
-        *done += 1;
-        transfer.meter.whole();
+        so_far.done += 1;
     }
     Ok(())
+}
+
+/// Receives the file whose answer comes next; returns false if it changed while it was read. Whatever is wrong with
+/// its place here, its answer is taken: the next ones stand behind it.
+async fn next_of_many(
+    transfer: &Transfer<'_>,
+    down: &mut Down,
+    (entry, target): (&Entry, &Path),
+) -> Result<bool, Failure> {
+    let begun =
+        Incoming::begin(target, entry.revision, transfer.overwrite).and_then(|mut begun| {
+            begun.restart()?;
+            Ok(begun)
+        });
+    let (mut incoming, mut wrong) = match begun {
+        Ok(incoming) => (Some(incoming), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let mut take = |bytes: &[u8]| {
+        transfer.meter.came(bytes.len() as u64);
+        if let Some(writing) = &mut incoming
+            && let Err(failure) = writing.write(bytes)
+        {
+            wrong = Some(failure);
+            incoming.take().into_iter().for_each(Incoming::discard);
+        }
+        Ok(())
+    };
+    let came = receive(down, 0, &mut take).await;
+    if let Some(failure) = wrong {
+        return Err(failure);
+    }
+    let Some(incoming) = incoming else { return Ok(false) };
+    match came {
+        Ok(Came { changed: None, opened, .. }) => {
+            let entry = opened.as_ref().unwrap_or(entry);
+            incoming.finish(entry.mode, entry.modified)?;
+            Ok(true)
+        }
+        Ok(_) => {
+            incoming.discard();
+            Ok(false)
+        }
+        Err(failure) => {
+            if is_of_one(failure.kind) {
+                incoming.discard();
+            }
+            Err(failure)
+        }
+    }
 }
 
 #[cfg(test)]

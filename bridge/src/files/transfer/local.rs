@@ -3,6 +3,7 @@
 //! Names from a server are hostile: each is one component of a path, and none is followed through a link.
 
 mod found;
+mod settled;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,7 +16,8 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 pub use self::found::Found;
-pub(in crate::files) use self::found::{digest, file_hash, walk};
+pub(in crate::files) use self::found::{Walked, digest, digest_of, file_hash, walk};
+pub(super) use self::settled::{Stamp, open, read_small};
 use crate::text::neutral::neutral;
 
 /// What stands at the end of the name of a file that is not whole.
@@ -49,14 +51,23 @@ pub(crate) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
     Ok(result)
 }
 
-/// Makes a directory here, if it is not there. A link in its place is refused.
-pub(super) fn make_directory(path: &Path) -> Result<(), Failure> {
-    match fs::create_dir(path) {
-        Ok(()) => Ok(()),
+/// Makes a directory here that only we may look into, if it is not there; its rights come once all is in it. One
+/// that is there is made writable to us. Returns whether it was made. A link in its place is refused.
+pub(super) fn make_directory(path: &Path) -> Result<bool, Failure> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let is = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
             match is.is_dir() {
-                true => Ok(()),
+                true => {
+                    if is.mode() & 0o700 != 0o700 {
+                        // What may not be written to is said where something is written.
+                        let mode = (is.mode() & 0o7777) | 0o700;
+                        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+                    }
+                    Ok(false)
+                }
                 false => Err(Failure::new(
                     Kind::NotADirectory,
                     format!("{} is not a directory", path.display()),
@@ -84,15 +95,22 @@ impl Incoming {
         if !overwrite && fs::symlink_metadata(target).is_ok() {
             return Err(there_already(target));
         }
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        // A long name leaves no room for more.
-        let name: String = name.chars().take(40).collect();
-        let part = target.with_file_name(format!(".{name}.{revision:012x}.{PART}"));
+        let part = part(target, revision);
         let (file, is) = own(&part)?;
         if !is.is_file() || is.nlink() != 1 {
             return Err(failed(&part, &io::Error::other("it is no file of ours")));
         }
         Ok(Self { file, part, target: target.to_path_buf(), have: is.len(), overwrite })
+    }
+
+    /// It turns out to be of this state: a later call goes on with it only in that.
+    pub(super) fn is_of(&mut self, revision: u64) -> Result<(), Failure> {
+        let part = part(&self.target, revision);
+        if part != self.part {
+            fs::rename(&self.part, &part).map_err(|error| failed(&part, &error))?;
+            self.part = part;
+        }
+        Ok(())
     }
 
     /// Forgets what is there.
@@ -123,12 +141,10 @@ impl Incoming {
     pub(super) fn finish(self, mode: u32, modified: i64) -> Result<(), Failure> {
         use std::os::unix::fs::PermissionsExt as _;
         let wrong = |error: io::Error| failed(&self.target, &error);
-        // The owner may always read and write what was fetched; nobody gets more than the umask leaves.
-        let mode = (mode & 0o777 & !umask()) | 0o600;
-        self.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(wrong)?;
-        let nanos = std::time::Duration::from_nanos(u64::try_from(modified).unwrap_or(0));
+        // Exactly those of the original, as `cp -p` does it, and no set-id.
+        self.file.set_permissions(fs::Permissions::from_mode(mode & 0o777)).map_err(wrong)?;
         // A time that cannot be set is not worth the file.
-        let _ = self.file.set_modified(std::time::UNIX_EPOCH + nanos);
+        let _ = self.file.set_modified(super::rights::time(modified));
         if self.overwrite {
             return fs::rename(&self.part, &self.target).map_err(wrong);
         }
@@ -143,6 +159,14 @@ impl Incoming {
             Err(_) => fs::rename(&self.part, &self.target).map_err(wrong),
         }
     }
+}
+
+/// The name of what is not whole yet.
+fn part(target: &Path, revision: u64) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    // A long name leaves no room for more.
+    let name: String = name.chars().take(40).collect();
+    target.with_file_name(format!(".{name}.{revision:012x}.{PART}"))
 }
 
 pub(crate) fn there_already(target: &Path) -> Failure {
@@ -181,17 +205,6 @@ fn own(part: &Path) -> Result<(File, fs::Metadata), Failure> {
     }
 }
 
-/// What this process gives nobody.
-fn umask() -> u32 {
-    use std::sync::OnceLock;
-    static UMASK: OnceLock<u32> = OnceLock::new();
-    *UMASK.get_or_init(|| {
-        let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("Umask:"));
-        line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,9 +229,9 @@ mod tests {
         let mut incoming = Incoming::begin(&target, 7, false).unwrap();
         assert_eq!(incoming.have, 4);
         incoming.write(b" whole").unwrap();
-        incoming.finish(0o4755, 5).unwrap();
+        incoming.finish(0o4777, 5).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"half whole");
-        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7022, 0);
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o777, "and no set-id");
         assert_eq!(Incoming::begin(&target, 7, false).unwrap_err().kind, Kind::FileExists);
         assert_eq!(Incoming::begin(&target, 8, true).unwrap().have, 0, "another state begins anew");
         // Somebody was faster, and keeps what is theirs.
@@ -258,7 +271,7 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("x"), part).unwrap();
         assert!(Incoming::begin(&place.path().join("f"), 7, true).is_err());
         assert!(!outside.path().join("x").exists());
-        let (found, skipped) = walk(place.path()).unwrap();
-        assert_eq!((found.len(), skipped.len()), (0, 2));
+        let walked = walk(place.path()).unwrap();
+        assert_eq!((walked.found.len(), walked.left_out.len()), (0, 2));
     }
 }

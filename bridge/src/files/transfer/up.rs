@@ -2,21 +2,21 @@
 
 mod large;
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use farwire_link::inner::sealed::BATCH;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, How, MakeDirectory, Part, Read, What, Write};
+use farwire_protocol::streams::files::{
+    Ask, Attributes, How, MakeDirectory, Part, Read, What, Write,
+};
 
 use self::large::large;
-use super::local::{Found, failed, file_hash, walk};
-use super::{LARGE, Patience, SoFar, Transfer, WITH_ALL};
-use crate::files::sync::{same, there};
+use super::local::{Found, Walked, failed, file_hash, read_small, walk};
+use super::{LARGE, Patience, Rights, SoFar, Transfer, WITH_ALL, is_of_one, set_there};
+use crate::files::sync::{Like, like, there};
 use crate::files::{Files, Up};
-use crate::text::neutral::neutral;
 
 /// Sends a file, or a directory with all that is in it.
 ///
@@ -28,7 +28,7 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     let is = std::fs::metadata(local).map_err(|error| failed(local, &error))?;
     if is.is_file() {
         let below = transfer.inside_directory().await?;
-        let one = Found { below, path: local.clone(), directory: false, size: is.len() };
+        let one = Found::new(below, local.clone(), &is);
         transfer.meter.expect(is.len());
         return large(transfer, &one).await;
     }
@@ -39,27 +39,29 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
         return Err(Failure::new(Kind::NotAFile, format!("{} is a directory", local.display()))
             .with_hint(WITH_ALL));
     }
-    let (found, skipped) = walk(local)?;
-    transfer.meter.skip(skipped.len() as u64);
+    let Walked { found, left_out, unread } = walk(local)?;
+    left_out.iter().for_each(|path| transfer.meter.leave_out(path));
+    unread.into_iter().for_each(|(path, failure)| transfer.meter.miss(&path, failure));
+    // What was there before keeps the rights that it has.
+    let top = !transfer.remote.path.is_empty() && !transfer.is_there().await?;
+    let top = top.then(|| Found::new(Vec::new(), local.clone(), &is));
+    let directories = found.iter().filter(|one| one.directory).chain(&top);
+    let rights: Vec<_> = directories.map(Found::rights).collect();
     let found = if transfer.overwrite { found } else { missing(transfer, found).await? };
-    send_all(transfer, found).await
+    send_all(transfer, found).await?;
+    set_there(transfer, rights).await
 }
 
 /// What is not there yet: what an earlier call has sent of a directory is neither sent again nor in the way.
 async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found>, Failure> {
-    let there = match Box::pin(there(transfer, false)).await {
-        Ok((there, _)) => there,
-        // Each that is there is refused then.
-        Err(failure) if failure.kind == Kind::TooLarge => return Ok(found),
-        Err(failure) => return Err(failure),
-    };
+    let there = Box::pin(there(transfer, false)).await?.by_path();
     let mut missing = Vec::new();
     for one in found {
-        let like = match there.get(&one.below) {
-            Some(entry) => same(&one, entry, false).await?,
+        let arrived = match there.get(&one.below) {
+            Some(entry) => matches!(like(&one, entry, false).await?, Like::Same | Like::Rights),
             None => false,
         };
-        if like && !one.directory {
+        if arrived && !one.directory {
             transfer.meter.expect(one.size);
             transfer.meter.came_before(one.size);
             transfer.meter.whole();
@@ -70,7 +72,8 @@ async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found
     Ok(missing)
 }
 
-/// Sends these files and directories.
+/// Sends these files and directories. What cannot be sent is noted as missed. Directories get their rights and times
+/// by [`set_there`], afterwards.
 ///
 /// # Errors
 ///
@@ -78,18 +81,50 @@ async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found
 pub async fn send_all(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<(), Failure> {
     found.iter().for_each(|one| transfer.meter.expect(one.size));
     let (big, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.size > LARGE);
+    let steps: Vec<_> = small.iter().flat_map(steps).collect();
     let mut so_far = SoFar::default();
     let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = many(transfer, &small, &mut so_far, &mut patience).await {
+    while let Err(failure) = many(transfer, &steps, &mut so_far, &mut patience).await {
         patience.wait(failure).await?;
     }
-    for one in so_far.doubtful.iter().filter_map(|&at| small.get(at)) {
-        Box::pin(is_ours(transfer, one)).await?;
+    for (_, one) in so_far.doubtful.iter().filter_map(|&at| steps.get(at)) {
+        let ours = Box::pin(is_ours(transfer, one)).await;
+        transfer.meter.or_miss(&one.below, ours)?;
     }
     for one in &big {
-        large(transfer, one).await?;
+        let sent = Box::pin(large(transfer, one)).await;
+        transfer.meter.or_miss(&one.below, sent)?;
     }
     Ok(())
+}
+
+/// One question of many.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// Make a directory.
+    Make,
+    /// Let nobody else see more of it than will be seen at the end, and us write to it.
+    Prepare,
+    /// Write a file.
+    Send,
+}
+
+/// What is asked for one file or directory.
+fn steps(one: &Found) -> impl Iterator<Item = (Step, &Found)> {
+    let steps: &[Step] = match (one.directory, one.mode) {
+        (false, _) => &[Step::Send],
+        // As it is made without being asked for more.
+        (true, 0o755) => &[Step::Make],
+        (true, _) => &[Step::Make, Step::Prepare],
+    };
+    steps.iter().map(move |step| (*step, one))
+}
+
+impl Found {
+    /// Its rights and times.
+    pub(in crate::files) fn rights(&self) -> Rights {
+        Rights { path: self.below.clone(), mode: self.mode, modified: self.modified }
+    }
 }
 
 impl Transfer<'_> {
@@ -108,16 +143,13 @@ impl Transfer<'_> {
         })
     }
 
-    fn write(&self, one: &Found, file: &File) -> Write {
-        let is = file.metadata().ok();
-        let modified = is
-            .as_ref()
-            .map(|is| is.mtime().saturating_mul(1_000_000_000).saturating_add(is.mtime_nsec()));
+    /// How a file is written that is so here.
+    fn write(&self, one: &Found, (mode, modified): (u32, i64)) -> Write {
         let how = if self.overwrite { How::Put } else { How::Create };
         Write {
-            mode: is.map(|is| is.mode() & 0o777),
+            mode: Some(mode & 0o777),
             parents: Some(true),
-            modified,
+            modified: Some(modified),
             // Of one file: many would push out what is kept of all others.
             undo: (self.overwrite && !self.recursive).then_some(true),
             lazy: Some(true),
@@ -150,35 +182,48 @@ async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
 /// word, and the server has put the file in its place after it was asked what is there.
 async fn arrived_late(transfer: &Transfer<'_>, one: &Found) -> Result<bool, Failure> {
     let there = transfer.stat(&Blob(transfer.remote.join(&one.below))).await?;
-    Ok(!one.directory && same(one, &there, false).await?)
+    let like = like(one, &there, false).await?;
+    Ok(!one.directory && matches!(like, Like::Same | Like::Rights))
 }
 
 /// Sends many small files and directories over one stream: what is sent does not wait for what is answered.
 async fn many(
     transfer: &Transfer<'_>,
-    all: &[Found],
+    all: &[(Step, &Found)],
     so_far: &mut SoFar,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     let mut files = transfer.enter().await?;
     patience.entered();
+    if !files.root.writable {
+        let text = format!("{} may only be read", transfer.remote.shown());
+        return Err(Failure::new(Kind::ReadOnly, text));
+    }
     let SoFar { done, sent, doubtful } = so_far;
     let (first, before) = (*done, *sent);
     let all = all.get(first..).unwrap_or_default();
     let Files { up, down, .. } = &mut files;
-    let make =
-        |path: Vec<u8>| Ask::MakeDirectory(MakeDirectory { path: Blob(path), parents: Some(true) });
     if *done == 0 && !transfer.remote.path.is_empty() {
         up.ask(make(transfer.remote.path.clone()))?;
         up.flush().await?;
         down.answer().await?;
     }
+    // What could not be read here: that it was not written there says nothing new.
+    let unsent = Mutex::new(BTreeSet::new());
     let sending = async {
-        for (at, one) in (first..).zip(all) {
-            if one.directory {
-                up.ask(make(transfer.remote.join(&one.below)))?;
-            } else {
-                send_small(transfer, up, one).await?;
+        for (at, (step, one)) in (first..).zip(all) {
+            match step {
+                Step::Make => up.ask(make(transfer.remote.join(&one.below)))?,
+                Step::Prepare => up.ask(Ask::Attributes(Attributes {
+                    path: Blob(transfer.remote.join(&one.below)),
+                    mode: Some(one.mode | 0o700),
+                    modified: None,
+                }))?,
+                Step::Send => {
+                    if !send_small(transfer, up, one).await? {
+                        unsent.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
+                    }
+                }
             }
             // Its last word may go out with what comes after it.
             *sent = (at + 1).max(*sent);
@@ -187,28 +232,26 @@ async fn many(
         up.flush().await
     };
     let hearing = async {
-        for (at, one) in (first..).zip(all) {
-            match down.answer().await {
-                Ok(_) => {}
+        for (at, (step, one)) in (first..).zip(all) {
+            let answer = down.answer().await.map(drop);
+            let given_up = unsent.lock().unwrap_or_else(PoisonError::into_inner).contains(&at);
+            match answer {
+                Err(failure) if given_up && is_answer(failure.kind) => {}
                 Err(failure) if failure.kind == Kind::FileExists && at < before => {
                     doubtful.push(at);
                 }
                 Err(failure)
                     if failure.kind == Kind::FileExists
-                        && Box::pin(arrived_late(transfer, one)).await? => {}
-                Err(failure) => {
-                    let name = String::from_utf8_lossy(&one.below).into_owned();
-                    return Err(Failure {
-                        message: format!("{name}: {}", failure.message),
-                        ..failure
-                    });
+                        && Box::pin(arrived_late(transfer, one)).await? =>
+                {
+                    arrived(transfer, (*step, one));
                 }
+                // What it is for is tried again at the end, and said then.
+                Err(failure) if *step == Step::Prepare && is_of_one(failure.kind) => {}
+                Err(failure) => transfer.meter.or_miss(&one.below, Err(failure))?,
+                Ok(()) => arrived(transfer, (*step, one)),
             }
             *done += 1;
-            if !one.directory {
-                transfer.meter.came(one.size);
-                transfer.meter.whole();
-            }
         }
         Ok::<_, Failure>(())
     };
@@ -223,22 +266,44 @@ async fn many(
     }
 }
 
-async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result<(), Failure> {
-    let file = File::open(&one.path).map_err(|error| failed(&one.path, &error))?;
-    let write = transfer.write(one, &file);
-    let mut content = Vec::new();
-    let read = file.take(LARGE + 1).read_to_end(&mut content);
-    read.map_err(|error| failed(&one.path, &error))?;
-    if content.len() as u64 > LARGE {
-        // A part of it is not the file.
-        let text = format!("{} grew while it was sent", neutral(&one.path.display().to_string()));
-        return Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint("send it again"));
+fn arrived(transfer: &Transfer<'_>, (step, one): (Step, &Found)) {
+    if step == Step::Send {
+        transfer.meter.came(one.size);
+        transfer.meter.whole();
     }
-    up.ask(Ask::Write(write))?;
-    for piece in content.chunks(BATCH) {
+}
+
+/// Whether the server has answered so, and the stream goes on.
+fn is_answer(kind: Kind) -> bool {
+    kind == Kind::Cancelled || is_of_one(kind)
+}
+
+fn make(path: Vec<u8>) -> Ask {
+    Ask::MakeDirectory(MakeDirectory { path: Blob(path), parents: Some(true) })
+}
+
+/// Sends a small file in one of its states. What cannot be read is noted as missed, and given up: the question has
+/// an answer in either case. Returns whether it was sent.
+async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result<bool, Failure> {
+    let small = match read_small(&one.path) {
+        Ok(small) => small,
+        Err(failure) => {
+            transfer.meter.or_miss(&one.below, Err(failure))?;
+            up.ask(Ask::Write(transfer.write(one, (one.mode, one.modified))))?;
+            up.give_up();
+            return Ok(false);
+        }
+    };
+    let now = Found::new(Vec::new(), one.path.clone(), &small.is);
+    up.ask(Ask::Write(transfer.write(one, (now.mode, now.modified))))?;
+    for piece in small.content.chunks(BATCH) {
         up.content(piece);
         up.flush_full().await?;
     }
-    up.whole(content.len() as u64);
-    Ok(())
+    up.whole(small.content.len() as u64);
+    if small.grown {
+        let text = format!("it grew; sent are the {} bytes that it had", small.content.len());
+        transfer.meter.remark(&one.below, &text);
+    }
+    Ok(true)
 }

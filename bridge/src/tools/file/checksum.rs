@@ -2,10 +2,12 @@
 
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::quote::quoted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::enter;
+use crate::files::place::path_of;
 use crate::files::sums::sums;
 use crate::text::Word;
 use crate::text::header::{Header, Key};
@@ -34,11 +36,16 @@ impl Tool for FileChecksum {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, &self.path).await?;
-        let named = (&at.place, self.path.as_str());
-        let sums = sums(client, &mut at.files, named, self.recursive.unwrap_or(false)).await?;
+        let path = path_of(&self.path);
+        let named = (&at.place, &path[..]);
+        let (sums, unread) =
+            sums(client, &mut at.files, named, self.recursive.unwrap_or(false)).await?;
         let mut table = Table::new().limit(0, 64).limit(1, 4_096);
         for sum in &sums {
-            table.row([&HEXLOWER.encode(&sum.hash), &*String::from_utf8_lossy(&sum.path)]);
+            table.row([&HEXLOWER.encode(&sum.hash), &*quoted(&sum.path)]);
+        }
+        for one in &unread {
+            table.row(["unreadable", &*one.shown()]);
         }
         let (text, shown) = table.within(budget(None));
         let header = Header::new(Word::File).value(&at.place.shown()).field(Key::Entries, shown);

@@ -1,11 +1,13 @@
 //! `file_copy`: files between this machine and servers, and on a server.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::outer::valid_name;
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Copy};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,12 +16,16 @@ use super::enter_at;
 use crate::client::Client;
 use crate::files::across::{self, Across};
 use crate::files::landing::{Onto, landing};
-use crate::files::place::find;
+use crate::files::place::{find, path_of};
 use crate::files::sync::Direction;
 use crate::files::transfer::{Meter, Transfer, download, upload};
 use crate::text::header::{Header, Key};
+use crate::text::neutral::neutral_within;
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool};
+
+/// At most this many of what was left out are named.
+const NAMED: usize = 20;
 
 /// How often progress is told.
 const TOLD: Duration = Duration::from_secs(1);
@@ -48,26 +54,39 @@ pub(crate) enum End {
         /// The server's name.
         server: String,
         /// The path there.
-        path: String,
+        path: Vec<u8>,
     },
 }
 
 impl End {
-    /// Reads `SERVER:PATH` or a path here. A path here with a colon begins with `/` or `./`.
+    /// Reads `SERVER:PATH` or a path here. A path here with a colon begins with `/` or `./`. The path on a server may
+    /// be quoted.
     pub(crate) fn parse(text: &str) -> Self {
         match text.split_once(':') {
             Some((server, path)) if valid_name(server) => {
-                Self::There { server: server.to_owned(), path: path.to_owned() }
+                Self::There { server: server.to_owned(), path: path_of(path) }
             }
             _ => Self::Here(PathBuf::from(text)),
+        }
+    }
+
+    /// The same of bytes, which are the path as it is.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let there = bytes.iter().position(|&byte| byte == b':').and_then(|at| {
+            let server = std::str::from_utf8(bytes.get(..at)?).ok()?;
+            valid_name(server).then(|| (server.to_owned(), bytes[at + 1..].to_vec()))
+        });
+        match there {
+            Some((server, path)) => Self::There { server, path },
+            None => Self::Here(PathBuf::from(std::ffi::OsStr::from_bytes(bytes))),
         }
     }
 }
 
 /// What is here and what is on a server, and that the second is to become like the first or the other way round.
 /// `None` if both are on the same side.
-pub(crate) fn apart(from: &str, to: &str) -> Option<(PathBuf, (String, String), Direction)> {
-    match (End::parse(from), End::parse(to)) {
+pub(crate) fn apart(from: End, to: End) -> Option<(PathBuf, (String, Vec<u8>), Direction)> {
+    match (from, to) {
         (End::Here(local), End::There { server, path }) => {
             Some((local, (server, path), Direction::Up))
         }
@@ -92,14 +111,26 @@ impl Tool for FileCopy {
         let meter = Meter::default();
         let copied = watched(caller, &meter, Box::pin(self.carry_out(client, &meter))).await;
         let (files, bytes) = copied.map_err(for_models)?;
+        meter.outcome().map_err(for_models)?;
         let header =
             Header::new(Word::Copy).words(format_args!("{files} files {}", human::size(bytes)));
         let mut header = header.time(begun.elapsed());
         if meter.skipped() > 0 {
             header = header.field(Key::Skipped, meter.skipped());
         }
-        Ok(format!("{}\n", header.end()))
+        Ok(format!("{}\n{}", header.end(), told(&meter)))
     }
+}
+
+/// What is to be said of single files: what was left out, and what grew.
+pub(super) fn told(meter: &Meter) -> String {
+    let left_out = meter.left_out();
+    let names = left_out.iter().take(NAMED).map(|path| format!("left out: {}\n", quoted(path)));
+    let more = left_out.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("left out: {more} more\n"));
+    let remarks = meter.remarks().into_iter().take(NAMED);
+    let remarks = remarks.map(|text| format!("{}\n", neutral_within(&text, 1_000)));
+    names.chain(more).chain(remarks).collect()
 }
 
 /// Waits for what moves files, tells how far it is, and gives it up if that is wanted.
@@ -135,7 +166,7 @@ impl FileCopy {
         let recursive = self.recursive.unwrap_or(false);
         let (local, (server, path), up) = match (End::parse(&self.from), End::parse(&self.to)) {
             (End::There { server, path }, End::There { server: other, path: to }) => {
-                let (from, to) = ((server.as_str(), path.as_str()), (other.as_str(), to.as_str()));
+                let (from, to) = ((server.as_str(), &path[..]), (other.as_str(), &to[..]));
                 return between(client, (from, to), [overwrite, recursive], meter).await;
             }
             (End::Here(_), End::Here(_)) => {
@@ -208,7 +239,7 @@ pub(super) fn not_ours(tool: &str, home: &Path, local: &Path) -> Result<(), Fail
 /// Copies between servers, or on one.
 async fn between(
     client: &Client,
-    (from, to): ((&str, &str), (&str, &str)),
+    (from, to): ((&str, &[u8]), (&str, &[u8])),
     [overwrite, recursive]: [bool; 2],
     meter: &Meter,
 ) -> Result<(u64, u64), Failure> {
@@ -240,6 +271,7 @@ async fn between(
         undo: Some(true),
     };
     let done = at.files.answer(client, Ask::Copy(copy), None).await?.done;
+    meter.skip(done.skipped.unwrap_or(0));
     Ok((done.count.unwrap_or(0), done.bytes.unwrap_or(0)))
 }
 

@@ -2,6 +2,7 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Entry, List, Sort, What};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -100,6 +101,6 @@ fn size(entry: &Entry) -> String {
 }
 
 fn name(entry: &Entry) -> String {
-    let name = String::from_utf8_lossy(&entry.path);
-    if entry.what == What::Directory { format!("{name}/") } else { name.into_owned() }
+    let slash: &[u8] = if entry.what == What::Directory { b"/" } else { b"" };
+    quoted(&[&entry.path[..], slash].concat()).into_owned()
 }

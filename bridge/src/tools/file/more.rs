@@ -2,6 +2,7 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{
     Ask, Changes, Copy, MakeDirectory, Patch, Remove, Revert, Watch,
 };
@@ -15,7 +16,7 @@ use super::sync::FileSync;
 use super::{described, enter, enter_at, parse_revision};
 use crate::files::across::End;
 use crate::files::landing::{Onto, landing};
-use crate::files::place::{Place, find, find_root};
+use crate::files::place::{Place, find, find_root, path_of};
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -76,7 +77,7 @@ impl Tool for FileUndo {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let server = client.find(&self.server).await?;
-        let root = find_root(client, &server, self.path.as_deref().unwrap_or("")).await?;
+        let root = find_root(client, &server, &path_of(self.path.as_deref().unwrap_or(""))).await?;
         let mut at = enter_at(client, server, root).await?;
         let header = Header::new(Word::File).value(&at.place.root);
         let action = self.action.unwrap_or(Action::Undo);
@@ -232,7 +233,7 @@ impl Tool for FileMove {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, &self.from).await?;
-        let to = find(client, &at.server, &self.to).await?;
+        let to = find(client, &at.server, &path_of(&self.to)).await?;
         let end = |place: &Place| End { server: at.server.clone(), place: place.clone() };
         let (from, to) = (end(&at.place), end(&to));
         if !from.is_beside(&to) {
@@ -336,7 +337,7 @@ impl Tool for FileWatch {
         let mut table = Table::new().limit(1, 300);
         for entry in &answer.entries {
             let word = if entry.revision == 0 { "gone" } else { "changed" };
-            table.row([word, &String::from_utf8_lossy(&entry.path)]);
+            table.row([word, &quoted(&entry.path)]);
         }
         let (text, _) = table.within(budget(None));
         Ok(format!("{}\n{text}", header.end()))

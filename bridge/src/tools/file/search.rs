@@ -2,13 +2,13 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Match, Search};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{enter, visible};
 use crate::text::header::{Header, Key};
-use crate::text::neutral::neutral_within;
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 
@@ -89,7 +89,7 @@ impl Tool for FileSearch {
 
 /// A line with its place; a mark where lines are left out before one that stands beside a match.
 fn row(found: &Match, before: Option<&Match>) -> (String, u64) {
-    let path = neutral_within(&String::from_utf8_lossy(&found.path), 300);
+    let path = quoted(&found.path);
     let (text, hidden) = visible(&String::from_utf8_lossy(&found.text));
     let all = text.trim_end();
     let mut text: String = all.chars().take(WIDTH).collect();

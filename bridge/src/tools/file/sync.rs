@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::copy::{apart, not_ours, watched};
+use super::copy::{End, apart, not_ours, told, watched};
 use crate::files::place::find;
 use crate::files::sync::{Direction, carry_out, plan};
 use crate::files::transfer::{Meter, Transfer};
@@ -42,10 +43,12 @@ impl Tool for FileSync {
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let begun = Instant::now();
-        let (local, (server, path), direction) = apart(&self.from, &self.to).ok_or_else(|| {
-            let text = "file_sync: one end must be SERVER:PATH, and the other here";
-            Failure::new(Kind::InvalidArgument, text).with_hint("file_copy copies between servers")
-        })?;
+        let (local, (server, path), direction) =
+            apart(End::parse(&self.from), End::parse(&self.to)).ok_or_else(|| {
+                let text = "file_sync: one end must be SERVER:PATH, and the other here";
+                Failure::new(Kind::InvalidArgument, text)
+                    .with_hint("file_copy copies between servers")
+            })?;
         let (dry, delete) = (self.dry_run.unwrap_or(false), self.delete.unwrap_or(false));
         if delete && direction == Direction::Down {
             return Err(Failure::new(
@@ -71,10 +74,12 @@ impl Tool for FileSync {
         let plan =
             watched(caller, &meter, plan(&transfer, direction, self.checksum.unwrap_or(false)))
                 .await?;
-        let removed = if delete { plan.remove.clone() } else { Vec::new() };
+        let removed = if delete { plan.removed() } else { Vec::new() };
         let (moved, same, skipped) = (plan.moved(), plan.same, plan.left_out.len());
+        let set = plan.set();
         if !dry {
             watched(caller, &meter, carry_out(&transfer, plan, delete)).await?;
+            meter.outcome()?;
         }
         let verb = if upward { "send" } else { "fetch" };
         let mut table = Table::new().limit(1, 300);
@@ -82,7 +87,10 @@ impl Tool for FileSync {
             table.row([verb, path, &human::size(*size)]);
         }
         for path in &removed {
-            table.row(["remove", &*String::from_utf8_lossy(path), ""]);
+            table.row(["remove", &*quoted(path), ""]);
+        }
+        for path in &set {
+            table.row(["set", path, ""]);
         }
         let (text, shown) = table.within(budget(None));
         let would = if dry { "would " } else { "" };
@@ -95,6 +103,7 @@ impl Tool for FileSync {
         if skipped > 0 {
             header = header.field(Key::Skipped, skipped);
         }
+        let text = format!("{text}{}", told(&meter));
         Ok(format!("{}\n{text}", header.field(Key::Entries, shown).end()))
     }
 }

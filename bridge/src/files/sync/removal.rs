@@ -1,0 +1,76 @@
+//! What should not be there is removed.
+
+use std::io;
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::files::{Ask, Remove};
+
+use crate::files::transfer::{Transfer, beneath, failed, is_of_one, walk};
+
+/// Removes these from the server; with all that is in them, where they are in the way. What cannot be removed is
+/// noted as missed.
+pub(super) async fn remove_there(
+    transfer: &Transfer<'_>,
+    paths: &[Vec<u8>],
+    with_all: bool,
+) -> Result<(), Failure> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let mut files = transfer.enter().await?;
+    for below in paths {
+        let path = Blob(transfer.remote.join(below));
+        let recursive = with_all.then_some(true);
+        let remove = Remove { path, recursive, revision: None, undo: Some(true) };
+        match files.ask(Ask::Remove(remove), None).await {
+            Err(failure) if failure.kind == Kind::NoSuchFile => {}
+            // What is left out, or could not be removed, is in it.
+            Err(failure) if failure.kind == Kind::DirectoryNotEmpty => {}
+            Err(failure) if is_of_one(failure.kind) => transfer.meter.miss(below, failure),
+            other => drop(other?),
+        }
+    }
+    files.leave().await
+}
+
+/// The same here. Links and special files were never ours to remove, unless they are in the way.
+pub(super) fn remove_here(
+    transfer: &Transfer<'_>,
+    paths: &[Vec<u8>],
+    with_all: bool,
+) -> Result<(), Failure> {
+    for below in paths {
+        let path = beneath(&transfer.local, below)?;
+        let removed = match std::fs::symlink_metadata(&path) {
+            Ok(is) if is.is_dir() && with_all => {
+                // Only what was looked at goes: files and directories.
+                empty(&path).and_then(|()| std::fs::remove_dir(&path))
+            }
+            Ok(is) if is.is_dir() => match std::fs::remove_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                other => other,
+            },
+            Ok(_) => std::fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => transfer.meter.or_miss(below, Err(failed(&path, &error)))?,
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files and directories in a directory.
+fn empty(path: &std::path::Path) -> io::Result<()> {
+    let walked = walk(path).map_err(|failure| io::Error::other(failure.message))?;
+    for one in walked.found.iter().rev() {
+        match one.directory {
+            true => std::fs::remove_dir(&one.path)?,
+            false => std::fs::remove_file(&one.path)?,
+        }
+    }
+    Ok(())
+}
