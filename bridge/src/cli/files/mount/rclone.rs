@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::serve::token;
@@ -31,6 +31,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// What a directory holds is asked for again after so many nanoseconds.
 const FRESH: u64 = 5_000_000_000;
+
+/// What is not sent is given up after this time without progress, when the mount is gone: the server refuses it.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// A daemon without anything to do ends within this time, or is ended.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -156,6 +159,14 @@ impl Rclone {
         Ok(count("uploadsInProgress") + count("uploadsQueued"))
     }
 
+    /// Whether sending has failed, and nothing is being sent now.
+    async fn refused(&self) -> Result<bool, Failure> {
+        let stats = self.call("core/stats", &json!({})).await?;
+        let errors = stats["errors"].as_u64().unwrap_or(0);
+        let sending = stats["transferring"].as_array().is_some_and(|all| !all.is_empty());
+        Ok(errors > 0 && !sending)
+    }
+
     /// Takes the mount away, so that nothing more is written; waits until all is sent; ends it.
     async fn finish(&mut self, wanted: &Wanted<'_>) -> Result<(), Failure> {
         let mut told = false;
@@ -168,9 +179,18 @@ impl Rclone {
             sleep(AGAIN).await;
         }
         let mut told = false;
+        let (mut left, mut since) = (u64::MAX, Instant::now());
         loop {
-            match self.waiting().await? {
+            let waiting = self.waiting().await?;
+            if waiting < left || !self.refused().await? {
+                (left, since) = (waiting, Instant::now());
+            }
+            match waiting {
                 0 => break,
+                count if since.elapsed() > STUCK => {
+                    let _ = self.child.kill().await;
+                    return Err(unsent(&format!("the server does not take {count} of the files")));
+                }
                 count if !told => {
                     let files =
                         if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
@@ -282,7 +302,8 @@ impl Cache {
         use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.path.join("rclone.conf");
         let text = format!(
-            "[farwire]\ntype = webdav\nvendor = other\nurl = {}\nbearer_token = {}\n",
+            // Of others rclone knows no times of changes: a file that keeps its size would be the same for ever.
+            "[farwire]\ntype = webdav\nvendor = owncloud\nurl = {}\nbearer_token = {}\n",
             wanted.url, wanted.token
         );
         let written = std::fs::OpenOptions::new()
