@@ -5,6 +5,9 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use farwire_tests::{Era, World};
 use serde_json::json;
@@ -157,6 +160,10 @@ async fn what_cannot_be_transferred_is_named_and_the_rest_arrives() {
     }
     let refused = files(&["sync", "web-1:copy", &back, "--delete"]).await;
     assert!(refused.stderr.contains("may be there, too"), "{refused:?}");
+    // So that it can be removed.
+    for closed in [world.in_root("copy/sub"), world.in_root("some/sub"), world.path("partly/sub")] {
+        set_mode(&closed, 0o755);
+    }
 }
 
 #[tokio::test]
@@ -200,14 +207,11 @@ async fn with_delete_a_directory_gives_way_to_a_file_and_a_file_to_a_directory()
 }
 
 /// Writes to a file from its end to its beginning, one number after the other, until it is dropped.
-struct Rewritten(
-    std::sync::Arc<std::sync::atomic::AtomicBool>,
-    Option<std::thread::JoinHandle<()>>,
-);
+struct Rewritten(Arc<AtomicBool>, Option<JoinHandle<()>>);
 
 impl Rewritten {
     fn begin(path: &Path, blocks: u64) -> Self {
-        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let done = Arc::new(AtomicBool::new(false));
         let file = fs::File::options().write(true).create(true).truncate(false).open(path).unwrap();
         let write = move |number: u8, at: u64| {
             file.write_all_at(&vec![number; 1 << 16], at << 16).unwrap();
@@ -217,7 +221,7 @@ impl Rewritten {
         let writer = std::thread::spawn(move || {
             for number in (0..=u8::MAX).cycle() {
                 for at in (0..blocks).rev() {
-                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    if stop.load(Ordering::Relaxed) {
                         return;
                     }
                     write(number, at);
@@ -230,7 +234,7 @@ impl Rewritten {
 
 impl Drop for Rewritten {
     fn drop(&mut self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
         let _ = self.1.take().unwrap().join();
     }
 }
@@ -287,46 +291,52 @@ async fn a_file_that_is_rewritten_meanwhile_arrives_in_one_state_or_not_at_all()
     }
 }
 
+/// Adds lines to a file until it is dropped.
+struct Growing(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Growing {
+    fn begin(path: &Path) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let mut file = fs::File::options().append(true).open(path).unwrap();
+        let stop = done.clone();
+        let writer = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) && file.metadata().unwrap().len() < 64 << 20 {
+                file.write_all(b"a line\n").unwrap();
+            }
+        });
+        Self(done, Some(writer))
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        let _ = self.1.take().unwrap().join();
+    }
+}
+
 #[tokio::test]
 async fn a_log_that_grows_meanwhile_is_transferred_as_it_was_at_the_beginning() {
     let world = World::with_root("web-1", &[]).await;
-    for (start, name) in [(1_000, "small.log"), (2_000_000, "large.log")] {
+    for (lines, name) in [(1_000, "small.log"), (2_000_000, "large.log")] {
         let log = world.in_root(name);
-        fs::write(&log, "a line\n".repeat(start)).unwrap();
-        let done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut file = fs::File::options().append(true).open(&log).unwrap();
-                while !done.load(std::sync::atomic::Ordering::Relaxed)
-                    && file.metadata().unwrap().len() < 64 << 20
-                {
-                    file.write_all(b"a line\n").unwrap();
-                }
-            });
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            std::thread::scope(|inner| {
-                inner.spawn(|| {
-                    runtime.block_on(async {
-                        let to = world.path(name);
-                        let shown = to.display().to_string();
-                        let path = log.display().to_string();
-                        for command in [
-                            ["files", "get", &format!("web-1:{name}"), &shown],
-                            ["files", "put", &path, &format!("web-1:put-{name}")],
-                        ] {
-                            let got = world.farwire(&command).await;
-                            assert_eq!(got.code, 0, "{command:?}: {got:?}");
-                        }
-                        for copy in [to, world.in_root(&format!("put-{name}"))] {
-                            let content = fs::read(copy).unwrap();
-                            assert!(content.len() >= start * 7);
-                            assert!(content.chunks_exact(7).all(|line| line == b"a line\n"));
-                        }
-                    });
-                });
-            });
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
-        });
+        fs::write(&log, "a line\n".repeat(lines)).unwrap();
+        let growing = Growing::begin(&log);
+        let to = world.path(name);
+        let (shown, path) = (to.display().to_string(), log.display().to_string());
+        for command in [
+            ["files", "get", &format!("web-1:{name}"), &shown],
+            ["files", "put", &path, &format!("web-1:put-{name}")],
+        ] {
+            let done = world.farwire(&command).await;
+            assert_eq!(done.code, 0, "{command:?}: {done:?}");
+        }
+        drop(growing);
+        for copy in [to, world.in_root(&format!("put-{name}"))] {
+            let content = fs::read(copy).unwrap();
+            assert!(content.len() >= lines * 7);
+            assert!(content.chunks_exact(7).all(|line| line == b"a line\n"));
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Plan {
     unread: Vec<(Vec<u8>, Failure)>,
     /// The directory itself is made.
     made: bool,
+    /// Directories that are on both sides.
+    both: BTreeSet<Vec<u8>>,
 }
 
 impl Plan {
@@ -113,6 +115,9 @@ pub async fn plan(
         };
         if let (Some(Like::Same | Like::Rights), Some(mine)) = (like, &mine) {
             plan.same += u64::from(!mine.directory);
+            if mine.directory {
+                plan.both.insert(path.clone());
+            }
             if like == Some(Like::Rights) {
                 plan.differs.insert(path.clone());
             }
@@ -258,9 +263,13 @@ pub async fn carry_out(
         false => plan.leave_in_the_way(transfer),
     }
     let rights = plan.to_set(delete);
+    // What is done in a directory may need more rights than it will have.
+    let closed = |one: &&Rights| one.mode & 0o300 != 0o300 && plan.both.contains(&one.path);
+    let opened: Vec<_> = rights.iter().filter(closed).map(Rights::opened).collect();
     let Plan { send, fetch, remove, in_the_way, made, .. } = plan;
     let remove = if delete { remove } else { Vec::new() };
     if transfer.upward {
+        set_there(transfer, opened).await?;
         remove_there(transfer, &in_the_way, true).await?;
         if !send.is_empty() {
             send_all(transfer, send).await?;

@@ -70,10 +70,9 @@ pub struct Missed {
 impl Missed {
     /// Its path and why, in one line.
     pub fn shown(&self) -> String {
-        let path = quoted(&self.path);
-        match self.why.message.contains(&*path) || path.is_empty() {
-            true => self.why.message.clone(),
-            false => format!("{path}: {}", self.why.message),
+        match &self.path[..] {
+            [] => self.why.message.clone(),
+            path => format!("{}: {}", quoted(path), self.why.message),
         }
     }
 }

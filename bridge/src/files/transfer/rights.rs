@@ -28,6 +28,13 @@ pub(in crate::files) struct Rights {
     pub(in crate::files) modified: i64,
 }
 
+impl Rights {
+    /// The same, and all that the owner may need.
+    pub(in crate::files) fn opened(&self) -> Self {
+        Self { mode: self.mode | 0o700, ..self.clone() }
+    }
+}
+
 /// Sets them on the server, the innermost first. What may not be set is noted as missed.
 ///
 /// # Errors
