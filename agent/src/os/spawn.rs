@@ -13,7 +13,9 @@
 //! - A session and a process group of its own, so nobody's signals, and no terminal but one that was
 //!   made for it.
 //! - Every signal unblocked and with its default effect, SIGPIPE too.
-//! - The limits that the agent was started with, and its umask, but at least 022.
+//! - The limits that the agent was started with.
+//! - Umask 022, and, as far as the agent's rights go, the usual priority and no preference when the kernel
+//!   has to kill for want of memory.
 //! - Where a user is given, that user's rights and groups, and nothing of the agent's.
 //!
 //! It outlives whoever started it: no death signal is set.

@@ -70,10 +70,24 @@ fn prepare(
         None => 3,
     };
     close_rest(first, kept);
-    // Asking means setting; the mask of this process is its own even while memory is shared.
-    let inherited = rustix::process::umask(Mode::from_raw_mode(0o077));
-    rustix::process::umask(inherited | Mode::from_raw_mode(0o022));
+    // The mask of this process is its own even while memory is shared.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    be_ordinary();
     plan.limits.restore()
+}
+
+/// Takes on the usual priority, and the usual place among those that are killed when memory runs out. Where
+/// that is not allowed, which needs rights if the agent's own are worse, they stay as they are.
+fn be_ordinary() {
+    let _ = rustix::process::setpriority_process(None, 0);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{OFlags, open};
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(file) = open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+            let _ = io::write(&file, b"0");
+        }
+    }
 }
 
 /// Makes a descriptor known to the program under this number.

@@ -162,18 +162,34 @@ async fn the_program_outlives_the_thread_that_started_it() {
 }
 
 #[test]
-fn the_umask_is_the_inherited_one_but_at_least_022() {
-    if !alone(module_path!(), "the_umask_is_the_inherited_one_but_at_least_022") {
+fn the_umask_is_022_whatever_the_agent_has() {
+    if !alone(module_path!(), "the_umask_is_022_whatever_the_agent_has") {
         return;
     }
-    for (inherited, expected) in
-        [(0, "0022\n"), (0o002, "0022\n"), (0o007, "0027\n"), (0o077, "0077\n")]
-    {
+    for inherited in [0, 0o002, 0o007, 0o077] {
         rustix::process::umask(Mode::from_raw_mode(inherited));
-        assert_eq!(block_on(run(&script("umask"))).stdout, expected);
+        assert_eq!(block_on(run(&script("umask"))).stdout, "0022\n");
         // The agent's own is untouched.
         assert_eq!(rustix::process::umask(Mode::from_raw_mode(inherited)).as_raw_mode(), inherited);
     }
+}
+
+#[test]
+fn the_program_is_no_nicer_than_others_and_no_more_apt_to_be_killed() {
+    if !alone(module_path!(), "the_program_is_no_nicer_than_others_and_no_more_apt_to_be_killed") {
+        return;
+    }
+    let own = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap();
+    // Worse than usual needs no rights; back to the usual priority does.
+    rustix::process::setpriority_process(None, 5).unwrap();
+    std::fs::write("/proc/self/oom_score_adj", "300").unwrap();
+    let said = block_on(run(&script("nice; cat /proc/self/oom_score_adj"))).stdout;
+    let (nice, killed) = said.split_once('\n').unwrap();
+    let may = rustix::process::geteuid().is_root();
+    assert_eq!(nice, if may { "0" } else { "5" });
+    assert_eq!(killed, "0\n");
+    assert_eq!(own("oom_score_adj"), "300\n", "the agent's own is untouched");
+    assert_eq!(rustix::process::getpriority_process(None).unwrap(), 5);
 }
 
 #[test]
