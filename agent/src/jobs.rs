@@ -6,6 +6,7 @@
 //! one of the [`holders`], which outlive this process: the next one adopts what they hold. Everything
 //! is keyed by the owner, a device and a surface: another owner's request is like one that never was.
 
+mod ended;
 mod files;
 pub(crate) mod holders;
 pub(crate) mod job;
@@ -15,8 +16,9 @@ mod lines;
 pub(crate) mod owner;
 mod record;
 mod table;
+pub(crate) mod turns;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,25 +29,26 @@ use farwire_protocol::streams::control::{Stop, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Start};
 use farwire_protocol::streams::session::hands::Labels;
 use farwire_protocol::streams::session::{self, NAME_LIMIT};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::holder::message::Order;
 use crate::jobs::files::Files;
 use crate::jobs::holders::{Holders, Launch};
 use crate::jobs::job::{Job, Phase, Plan};
-use crate::jobs::journal::{Asked, Journal};
+use crate::jobs::journal::{Asked, Journal, Past};
 use crate::jobs::keeper::Kept;
 use crate::jobs::owner::Owner;
 use crate::jobs::record::Record;
 use crate::jobs::table::Table;
+use crate::jobs::turns::Turns;
 use crate::spool::{Memory, Spool};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::hands::Actor;
 use crate::terminal::shell;
 
-/// So many runs at once; further ones queue.
+/// So many runs of one device go at once; further ones queue.
 pub(crate) const CONCURRENT: usize = 64;
 
 /// So many sessions are open at once at most.
@@ -68,11 +71,13 @@ pub(crate) struct Jobs {
     directory: PathBuf,
     /// Where what is kept of sessions is.
     files: PathBuf,
+    /// Where what is kept of runs is.
+    runs: PathBuf,
     /// Where shells find what teaches them marks.
     shell: PathBuf,
     instance: Nonce,
     holders: Arc<Holders>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     tasks: TaskTracker,
     /// So many sessions are open at once at most.
     sessions: usize,
@@ -82,17 +87,21 @@ impl Jobs {
     /// Opens the journal. Holders are started by `launch`.
     pub(crate) fn open(state: &Path, instance: Nonce, launch: Launch) -> Result<Self, Failure> {
         let directory = state.join("spool");
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .recursive(true)
-            .create(&directory)
-            .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", directory.display())))?;
+        // Whoever was here before has left the directory of its output.
+        let first = !directory.exists();
+        let runs = state.join("runs");
+        for directory in [&directory, &runs] {
+            let mut builder = std::fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(directory).map_err(|error| {
+                Failure::new(Kind::Io, format!("{}: {error}", directory.display()))
+            })?;
+        }
         let table = Table {
             jobs: HashMap::new(),
             order: VecDeque::new(),
             tombstones: HashMap::new(),
-            journal: Journal::open(&state.join("journal"))?,
+            journal: Journal::open(&state.join("journal"), instance, first),
             starts: 0,
             forgotten: Vec::new(),
         };
@@ -100,10 +109,11 @@ impl Jobs {
             table: Mutex::new(table),
             directory,
             files: state.join("sessions"),
+            runs,
             shell: shell::prepare(state)?,
             instance,
             holders: Arc::new(Holders::open(state, launch)?),
-            turns: Arc::new(Semaphore::new(CONCURRENT)),
+            turns: Turns::new(CONCURRENT),
             tasks: TaskTracker::new(),
             sessions: SESSIONS,
         })
@@ -137,20 +147,19 @@ impl Jobs {
         if !adopted.is_empty() {
             tracing::info!(jobs = adopted.len(), "taken over from the agent before");
         }
-        let past = if found.left_alone { Vec::new() } else { self.past(&adopted) };
+        let mut past = if found.left_alone { Vec::new() } else { self.past(&adopted) };
+        past.append(&mut self.past_runs(&adopted));
         let mut table = self.lock();
         for job in past {
-            table.journal.recall(&job.owner, job.id);
             table.jobs.insert(job.id, job.clone());
             table.order.push_back(job.id);
         }
         for job in adopted {
-            table.journal.recall(&job.owner, job.id);
             table.jobs.insert(job.id, job.clone());
             table.order.push_back(job.id);
             self.recall_events(&job);
             let run = job.terminal.is_none();
-            let turn = run.then(|| self.turns.clone().try_acquire_owned());
+            let turn = run.then(|| self.turns.occupy(job.owner.device));
             self.follow(&job);
             let jobs = self.clone();
             self.tasks.spawn(async move {
@@ -159,10 +168,13 @@ impl Jobs {
                 jobs.ended(&job, exit);
             });
         }
+        table.forget(Instant::now());
+        table.bound_output();
         if !found.left_alone {
             table.sweep(&self.directory);
         }
         drop(table);
+        self.tasks.spawn(self.clone().write_down_runs());
         self.holders.make_ready();
         self.tasks.spawn(keeper::keep(self.clone()));
         conversations
@@ -188,6 +200,54 @@ impl Jobs {
         past.into_iter().map(|(_, job)| job).collect()
     }
 
+    /// Runs that ended under an earlier agent and that nobody holds, the oldest first.
+    fn past_runs(&self, held: &[Arc<Job>]) -> Vec<Arc<Job>> {
+        let mut past = Vec::new();
+        for entry in std::fs::read_dir(&self.runs).into_iter().flatten().flatten() {
+            let Some(id) = record::id_of(&entry.file_name()) else { continue };
+            if held.iter().any(|job| job.id == id) {
+                continue;
+            }
+            match ended::read(&self.runs, id, &self.directory) {
+                Some(job) => past.push(job),
+                // Damaged. What cannot be removed is looked at again by the next agent.
+                None => drop(std::fs::remove_file(entry.path())),
+            }
+        }
+        past.sort_by_key(|job| job.asked());
+        past
+    }
+
+    /// Writes down runs that have ended, and removes what is written of those that are forgotten, for as long
+    /// as the agent lives. On a thread that may wait for a disk.
+    async fn write_down_runs(self: Arc<Self>) {
+        loop {
+            let finished = self.holders.finished.take().await;
+            let jobs = self.clone();
+            let written = tokio::task::spawn_blocking(move || {
+                for (_, job) in &finished {
+                    if job.terminal.is_some() || job.spool.is_discarded() {
+                        continue;
+                    }
+                    if let Err(error) = ended::write(&jobs.runs, job) {
+                        tracing::warn!(job = %job.id, %error, "a run cannot be written down");
+                    }
+                    if job.spool.is_discarded() {
+                        // Forgotten meanwhile.
+                        jobs.remove_files(std::slice::from_ref(job));
+                    }
+                }
+                finished
+            });
+            // Now they are ours to keep.
+            for (holder, job) in written.await.into_iter().flatten() {
+                if let Some(holder) = holder {
+                    holder.order(&Order::Forget(job.id));
+                }
+            }
+        }
+    }
+
     fn recorded(&self, id: Nonce) -> Option<(u64, Arc<Job>)> {
         let directory = self.files_of(id);
         let record: Record = files::description(&directory)?;
@@ -205,7 +265,7 @@ impl Jobs {
         let terminal = Terminal::new(beginning);
         terminal.events.recall(lines::read(&files.events()), 0);
         *terminal.kept() = Kept::Over;
-        Some((started, Job::recorded((id, owner), record.program(), past, terminal, spool)))
+        Some((started, Job::recorded((id, owner), record.program(), past, Some(terminal), spool)))
     }
 
     /// A session goes on under this agent: its events are counted on.
@@ -230,25 +290,28 @@ impl Jobs {
         table.jobs.values().filter_map(session).collect()
     }
 
-    /// Forgets sessions that ended longer ago than they are kept.
-    fn forget_ended(&self) {
-        let gone: Vec<_> = {
-            let mut table = self.lock();
-            let old = |job: &&Arc<Job>| {
-                job.terminal.is_some() && job.ended_for().is_some_and(|ago| ago > job.keep())
+    /// Forgets what ended longer ago than it is kept. Returns all that was forgotten since the last time, of
+    /// which there may be files.
+    fn forget_ended(&self) -> Vec<Arc<Job>> {
+        let mut table = self.lock();
+        let old = |job: &&Arc<Job>| job.ended_for().is_some_and(|ago| ago > job.keep());
+        let gone: HashSet<_> = table.jobs.values().filter(old).map(|job| job.id).collect();
+        for id in &gone {
+            table.discard(*id);
+        }
+        if !gone.is_empty() {
+            table.order.retain(|id| !gone.contains(id));
+        }
+        std::mem::take(&mut table.forgotten)
+    }
+
+    /// Removes the files of jobs that were forgotten. What cannot be removed is tried again at the next start.
+    fn remove_files(&self, forgotten: &[Arc<Job>]) {
+        for job in forgotten {
+            let _ = match job.terminal {
+                Some(_) => std::fs::remove_dir_all(self.files_of(job.id)),
+                None => std::fs::remove_file(self.runs.join(job.id.to_string())),
             };
-            let gone: Vec<_> = table.jobs.values().filter(old).map(|job| job.id).collect();
-            for id in &gone {
-                table.jobs.remove(id);
-            }
-            if !gone.is_empty() {
-                table.order.retain(|id| !gone.contains(id));
-            }
-            gone.into_iter().chain(std::mem::take(&mut table.forgotten)).collect()
-        };
-        for id in gone {
-            // What cannot be removed is tried again at the next start.
-            let _ = std::fs::remove_dir_all(self.files_of(id));
         }
     }
 
@@ -259,7 +322,10 @@ impl Jobs {
         }
     }
 
-    fn ended(&self, job: &Job, exit: Option<Exit>) {
+    fn ended(&self, job: &Arc<Job>, exit: Option<Exit>) {
+        if !job.is_held() {
+            self.holders.finished.add(None, job.clone());
+        }
         if let Some(terminal) = job.terminal.as_ref().filter(|_| exit.is_some()) {
             terminal.note(job, None, What::Ended);
         }
@@ -279,7 +345,12 @@ impl Jobs {
         hash: [u8; 32],
     ) -> Result<(Arc<Job>, bool), Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
-        self.begin(owner, asked, |_| Plan::run(start))
+        if let Some(job) = self.known(&self.lock(), owner, &asked)? {
+            return Ok((job, true));
+        }
+        // Users may be looked up over a network: nobody waits for that but whoever asks.
+        let plan = Plan::run(start)?;
+        self.begin(owner, asked, |_| Ok(plan))
     }
 
     /// Opens a session, or takes up the one with its name.
@@ -306,6 +377,10 @@ impl Jobs {
             _ => {}
         }
         let asked = Asking { request: start.request, instance: start.instance, hash };
+        if let Some(job) = self.known(&self.lock(), owner, &asked)? {
+            return Ok((job, true));
+        }
+        let user = Plan::user(start.user.as_deref())?;
         self.begin(owner, asked, |table| {
             let open = table.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
             if open.count() >= self.sessions {
@@ -313,7 +388,7 @@ impl Jobs {
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
             let name = start.name.clone().unwrap_or_else(|| table.free_name(owner));
-            Plan::session(start, name, &self.shell)
+            Plan::session(start, user, (name, &self.shell))
         })
     }
 
@@ -340,49 +415,64 @@ impl Jobs {
         std::iter::once(job.clone()).chain(others).collect()
     }
 
+    /// The job of a request that has been seen. An error if it must not be carried out any more.
+    fn known(
+        &self,
+        table: &Table,
+        owner: &Arc<Owner>,
+        &Asking { request: id, instance, ref hash }: &Asking,
+    ) -> Result<Option<Arc<Job>>, Failure> {
+        if table.is_buried(owner, id, Instant::now()) {
+            return Err(Failure::new(Kind::Cancelled, "the request was stopped before it arrived"));
+        }
+        // What runs or is kept is known by itself, whatever the journal knows.
+        if let Some(job) = table.jobs.get(&id) {
+            let same = job.owner == *owner && job.body.is_none_or(|body| body == *hash);
+            return if same { Ok(Some(job.clone())) } else { Err(Past::Conflict.failure()) };
+        }
+        match table.journal.asked(owner, id, hash) {
+            Asked::Other => Err(Past::Conflict.failure()),
+            Asked::Same => Err(Failure::new(Kind::Expired, "the run is no longer kept")),
+            Asked::No if instance != self.instance => {
+                Err(table.journal.past(owner, id, (instance, hash)).failure())
+            }
+            Asked::No => Ok(None),
+        }
+    }
+
     fn begin(
         self: &Arc<Self>,
         owner: &Arc<Owner>,
-        Asking { request: id, instance, hash }: Asking,
+        asked: Asking,
         plan: impl FnOnce(&Table) -> Result<Plan, Failure>,
     ) -> Result<(Arc<Job>, bool), Failure> {
         // The bridge names the job, so that it can write the name down before it sends the request.
         let mut table = self.lock();
         table.forget(Instant::now());
-        if table.tombstones.contains_key(&(owner.clone(), id)) {
-            return Err(Failure::new(Kind::Cancelled, "the request was stopped before it arrived"));
+        if let Some(job) = self.known(&table, owner, &asked)? {
+            return Ok((job, true));
         }
-        let conflict = || {
-            let message = "this request id was used for another request";
-            Failure::new(Kind::RequestIdConflict, message)
-        };
-        match (table.journal.asked(owner, id, &hash), table.jobs.get(&id)) {
-            (Asked::Other, _) => return Err(conflict()),
-            (Asked::Same, Some(job)) => return Ok((job.clone(), true)),
-            (Asked::Same, None) => {
-                return Err(Failure::new(Kind::Expired, "the run is no longer kept"));
-            }
-            (Asked::No, _) if instance != self.instance => {
-                return Err(table.journal.past(owner, id, &hash).failure());
-            }
-            // It is another owner's.
-            (Asked::No, Some(_)) => return Err(conflict()),
-            (Asked::No, None) => {}
-        }
+        let Asking { request: id, hash, .. } = asked;
         let plan = plan(&table)?;
+        // A session may wait for somebody for days: it does not wait for runs, nor they for it.
+        let place = match plan.terminal {
+            Some(_) => None,
+            None => Some(self.turns.queue(owner.device)?),
+        };
         let memory = Memory::new().map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no memory for the output: {error}"))
         })?;
-        table.journal.reserved(owner, id, &hash);
         let path = self.directory.join(id.to_string());
-        let job = Arc::new(Job::new(owner.clone(), &plan, memory, path));
+        let job = Arc::new(Job::new(owner.clone(), &plan, memory, (path, hash)));
+        job.check_note(plan.start.user.uid)?;
+        table.journal.reserve(owner, id, &hash)?;
         table.jobs.insert(id, job.clone());
         table.order.push_back(id);
         drop(table);
         let (jobs, running) = (self.clone(), job.clone());
         self.follow(&job);
         self.tasks.spawn(async move {
-            let exit = job::run(&running, plan, &jobs.turns, &jobs.holders).await;
+            let exit = job::run(&running, plan, place, &jobs.holders).await;
             jobs.ended(&running, exit);
         });
         Ok((job, false))
@@ -390,8 +480,9 @@ impl Jobs {
 
     /// A job that this owner may see.
     pub(crate) fn find(&self, owner: &Owner, id: Nonce) -> Result<Arc<Job>, Failure> {
-        let job = self.lock().jobs.get(&id).filter(|job| owner.may_see(&job.owner)).cloned();
-        job.ok_or_else(unknown)
+        let table = self.lock();
+        let job = table.jobs.get(&id).filter(|job| owner.may_see(&job.owner)).cloned();
+        job.ok_or_else(|| table.gone(owner, id))
     }
 
     /// The jobs that this owner may see, newest first, at most `limit` after `after`.
@@ -427,10 +518,15 @@ impl Jobs {
             (Some(id), _) => self.find(owner, id)?,
             (None, Some(request)) => {
                 let mut table = self.lock();
-                match table.jobs.get(&request).filter(|job| job.owner == *owner).cloned() {
-                    Some(job) => job,
-                    None if table.journal.knows(owner, request) => return Ok(Stopped::Ended),
-                    None => return table.bury(owner, request),
+                match table.jobs.get(&request).cloned() {
+                    Some(job) if job.owner == *owner => job,
+                    // Ids are random: it is another owner's run, and no request of this one. Who may
+                    // stop it does so by its id.
+                    Some(job) if owner.may_see(&job.owner) => {
+                        table.bury(owner, request)?;
+                        return Ok(Stopped::NeverStarted);
+                    }
+                    _ => return table.stop_unknown(owner, request, stop.instance),
                 }
             }
             (None, None) => {

@@ -28,12 +28,14 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 use tokio::sync::watch;
 
 use self::log::Log;
+pub(crate) use self::log::Written;
 pub(crate) use self::memory::{Memory, Place};
 pub(crate) use self::reader::{Item, Mode, SpoolReader};
 pub(crate) use self::view::Piece;
@@ -137,6 +139,8 @@ struct Shared {
     /// Wakes readers: the end of the log, and whether it is finished.
     grown: watch::Sender<(u64, bool)>,
     unblock: Unblock,
+    /// Nobody will ask for it any more.
+    discarded: AtomicBool,
 }
 
 /// Where lossless readers are.
@@ -171,6 +175,7 @@ impl Spool {
             holds: Mutex::default(),
             grown: watch::Sender::new((0, false)),
             unblock: Box::new(unblock),
+            discarded: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -244,6 +249,30 @@ impl Spool {
             _ => {}
         }
         let log = Log::recorded(start, lines, bytes.into()).released(&path)?;
+        Ok(Self::finished(log, path))
+    }
+
+    /// A finished log as it was written down. `path` is where its file is, if it has one. `None` if it makes
+    /// no sense.
+    pub(crate) fn from_written(written: Written, path: PathBuf) -> Option<Self> {
+        Some(Self::finished(written.log(&path)?, path))
+    }
+
+    /// The log to be written down, once it is finished. What is in its file stays there.
+    pub(crate) fn write_down(&self) -> Option<Written> {
+        self.log().write_down()
+    }
+
+    /// Nobody will ask for it any more: its file goes with the last who reads it.
+    pub(crate) fn discard(&self) {
+        self.shared.discarded.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.shared.discarded.load(Ordering::Relaxed)
+    }
+
+    fn finished(log: Log, path: PathBuf) -> Self {
         let shared = Shared {
             grown: watch::Sender::new((log.marks().end, true)),
             log: Mutex::new(log),
@@ -251,8 +280,9 @@ impl Spool {
             file: Mutex::default(),
             holds: Mutex::default(),
             unblock: Box::new(|| {}),
+            discarded: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// The last place at or before `offset` at which lines are counted.
@@ -326,9 +356,9 @@ impl Spool {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // A log that is being written outlives us, and the next agent reads on. A file that cannot be
-        // removed is found at the next start.
-        if let Log::Kept(_) = *lock(&self.log) {
+        // A log outlives us, and the next agent reads on, unless nobody will. A file that cannot be removed is
+        // found at the next start.
+        if *self.discarded.get_mut() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

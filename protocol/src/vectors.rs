@@ -381,8 +381,9 @@ mod streams {
 
     #[test]
     fn control_messages() {
-        let by_request = Stop { request: Some(nonce(1)), job: None, signal: None };
-        let by_job = Stop { request: None, job: Some(nonce(1)), signal: Some(2) };
+        let by_request = Stop { request: Some(nonce(1)), job: None, signal: None, instance: None };
+        let of_instance = Stop { instance: Some(nonce(2)), ..by_request };
+        let by_job = Stop { request: None, job: Some(nonce(1)), signal: Some(2), instance: None };
         let list = control::List { after: Some(nonce(1)), running: Some(true) };
         let job = Job {
             job: nonce(1),
@@ -413,6 +414,7 @@ mod streams {
             ("ping", ask(Ask::Ping)),
             ("stop.request", ask(Ask::Stop(by_request))),
             ("stop.job", ask(Ask::Stop(by_job))),
+            ("stop.instance", ask(Ask::Stop(of_instance))),
             ("list", ask(Ask::List(list))),
             ("inspect", ask(Ask::Inspect(nonce(1)))),
             ("close", ask(Ask::Close)),

@@ -36,6 +36,97 @@ async fn a_run_goes_on_with_all_its_bytes_however_often_the_agent_is_killed() {
 }
 
 #[tokio::test]
+async fn a_run_that_has_ended_is_kept_over_restarts_and_kills_of_the_agent() {
+    let mut world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    let commands = [
+        "echo out; echo err >&2; exit 3",
+        "seq 1 300000; exit 4",
+        "exit 5",
+        "kill -9 $$",
+        "printf 'no end of a line'; sleep 60 >/dev/null 2>&1 & exit 6",
+    ];
+    for command in commands {
+        let (text, _) = model.call("run", json!({"server": "web-1", "command": command})).await;
+        assert!(!text.contains(" running "), "{text}");
+    }
+    for round in 0..4 {
+        // Killed the moment it has said how the last run ended.
+        let last = format!("echo round {round}; exit 7");
+        let (text, _) = model.call("run", json!({"server": "web-1", "command": last})).await;
+        assert!(text.contains(" exit=7 "), "{text}");
+        if round % 2 == 0 {
+            world.kill_agent("web-1").await;
+        } else {
+            world.end_agent("web-1").await;
+        }
+        world.start_agent("web-1").await;
+        world.wait_for("web-1", "online").await;
+        let mut output = async |id: &str, more: serde_json::Value| {
+            let mut call = json!({"id": id});
+            call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            model.call("output", call).await.0
+        };
+        let text = output("r1", json!({"view": "tail"})).await;
+        assert!(text.starts_with("[run r1 exit=3 ") && text.contains("out\n"), "{text}");
+        assert!(text.contains("err\n") && text.contains(" lines=2"), "{text}");
+        let text = output("r2", json!({"view": "range", "offset": 299_999, "lines": 2})).await;
+        assert!(text.starts_with("[run r2 exit=4 "), "{text}");
+        assert!(text.ends_with("\n299999\n300000\n"), "{text}");
+        let text = output("r2", json!({"view": "grep", "pattern": "^1(0)+$"})).await;
+        assert!(text.contains("100000"), "{text}");
+        for (id, end) in [("r3", "exit=5"), ("r4", "signal=KILL"), ("r5", "exit=6")] {
+            let text = output(id, json!({"view": "tail"})).await;
+            assert!(text.starts_with(&format!("[run {id} {end} ")), "{text}");
+        }
+        for earlier in 0..=round {
+            let id = format!("r{}", 6 + earlier);
+            let text = output(&id, json!({"view": "tail"})).await;
+            assert!(text.starts_with(&format!("[run {id} exit=7 ")), "{text}");
+            assert!(text.ends_with(&format!("\nround {earlier}\n")), "{text}");
+        }
+        let stopped = world.farwire(&["stop", "r1"]).await.text();
+        assert_eq!(stopped, "r1: had-ended\n");
+        let listed = world.farwire(&["status", "web-1", "--all"]).await.text();
+        assert!(listed.contains("r1 ") && listed.contains("r6 "), "{listed}");
+    }
+    // The bytes themselves, of the first run.
+    let done = world.farwire(&["output", "r1"]).await;
+    assert!(done.text().contains("out\n"), "{}", done.text());
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_its_turn_says_so_in_every_answer() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    for _ in 0..64 {
+        let call = json!({"server": "web-1", "command": "exec sleep 600", "wait": 0});
+        let (text, _) = model.call("run", call).await;
+        assert!(text.contains(" running "), "{text}");
+    }
+    let call = json!({"server": "web-1", "command": "echo mine", "wait": 1});
+    let (text, error) = model.call("run", call).await;
+    assert!(!error && text.starts_with("[run r65 queued"), "{text}");
+    let (text, _) = model.call("output", json!({"id": "r65", "wait": 0})).await;
+    assert!(text.starts_with("[run r65 queued"), "{text}");
+    let detached = world.farwire(&["run", "web-1", "-d", "--", "true"]).await.text();
+    assert_eq!(detached.trim(), "r66");
+    let listed = world.farwire(&["status", "web-1"]).await.text();
+    assert!(listed.contains("queued"), "{listed}");
+    let stopped = world.farwire(&["stop", "r65"]).await.text();
+    assert_eq!(stopped, "r65: signalled\n", "it does not wait for the others");
+    let (text, _) = model.call("output", json!({"id": "r65", "view": "tail"})).await;
+    assert!(text.contains("cancelled"), "{text}");
+    // One turn is free again: the next in the queue goes.
+    world.farwire(&["stop", "r1", "--signal", "KILL"]).await;
+    until("the next to have its turn", async || {
+        let (text, _) = model.call("output", json!({"id": "r66", "view": "tail"})).await;
+        text.contains(" exit=0 ").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_run_does_while_there_is_no_agent_is_told_by_the_next_one() {
     let mut world = World::with_server("web-1").await;
     let (go, done) = (world.path("go"), world.path("done"));

@@ -120,7 +120,10 @@ impl Worker {
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
         let (enter, who) = (enter.clone(), who.to_owned());
         let order = Order::Serve(Box::new(Serve { enter, root: self.root(), who }));
-        running.channel.send(cbor::encode(&order), &[theirs.as_fd()]);
+        running
+            .channel
+            .send(cbor::encode(&order), &[theirs.as_fd()])
+            .map_err(|error| exhausted(&error))?;
         Pipe::new(ours, self.waits.clone()).map_err(|error| exhausted(&error))
     }
 
@@ -161,7 +164,9 @@ impl Worker {
         let order = Order::Setup(Box::new(self.setup(kept, audit.is_some())));
         let descriptors = [Some(&root), audit.as_ref(), store.as_ref()].into_iter().flatten();
         let descriptors: Vec<_> = descriptors.map(OwnedFd::as_fd).collect();
-        channel.send(told(&order, &self.spec.name)?, &descriptors);
+        channel
+            .send(told(&order, &self.spec.name)?, &descriptors)
+            .map_err(|error| exhausted(&error))?;
         let mut buffer = vec![0; PACKET];
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
         let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;

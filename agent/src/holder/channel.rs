@@ -61,12 +61,21 @@ impl Channel {
 
     /// Sends a packet, or keeps it until there is room: see [`Self::flush`]. Whether the other end
     /// is still there shows when one receives.
-    pub(crate) fn send(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) {
+    ///
+    /// # Errors
+    ///
+    /// If it is longer than the other end takes.
+    pub(crate) fn send(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if bytes.len() > PACKET {
+            let text = format!("a packet of {} bytes, over {PACKET}", bytes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let mut waiting = self.waiting();
         if waiting.is_empty() {
             match send(self.shared.socket.get_ref().as_fd(), &bytes, descriptors) {
                 Err(error) if is_full(&error) => {}
-                Ok(()) | Err(_) => return,
+                Err(error) if is_too_long(&error) => return Err(error),
+                Ok(()) | Err(_) => return Ok(()),
             }
         }
         // A descriptor that cannot be copied is missing at the other end, which says so.
@@ -75,6 +84,7 @@ impl Channel {
             waiting.push_back((bytes, copies));
         }
         self.shared.more.notify_one();
+        Ok(())
     }
 
     /// Sends what waits, whenever there is room. Never ends.
@@ -118,6 +128,11 @@ fn peer(socket: &OwnedFd) -> io::Result<u32> {
 
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     packet::send_with(socket, bytes, descriptors, SendFlags::DONTWAIT)
+}
+
+/// Whether there will never be room for it.
+fn is_too_long(error: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::MSGSIZE)
 }
 
 /// Whether there will be room later.

@@ -35,7 +35,7 @@ const TAIL: u64 = 1 << 20;
 /// How much is read at once.
 const PIECE: usize = 64 << 10;
 
-/// No description of a session is longer.
+/// No description of a session is longer, in bytes: not when it is written, and not when it is read.
 const LONGEST: u64 = 64 << 10;
 
 /// The files of one session.
@@ -84,10 +84,15 @@ impl Files {
 
     /// Says what the session is.
     pub(crate) fn describe(&self, description: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_vec(description)?;
+        text.push(b'\n');
+        if text.len() as u64 > LONGEST {
+            let text = format!("a description of {} bytes, over {LONGEST}", text.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         let beside = self.path("session.new");
         let mut file = private().create(true).truncate(true).write(true).open(&beside)?;
-        serde_json::to_writer(&mut file, description)?;
-        file.write_all(b"\n")?;
+        file.write_all(&text)?;
         std::fs::rename(beside, self.path("session.json"))
     }
 

@@ -18,6 +18,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::holder::channel::{Channel, PACKET, Packet};
@@ -46,6 +47,38 @@ pub(crate) struct Holders {
     directory: OwnedFd,
     launch: Launch,
     all: Mutex<Vec<Arc<Holder>>>,
+    /// Jobs that are to be written down.
+    pub(crate) finished: Arc<Finished>,
+}
+
+/// Jobs of which all is known, and that are not written down yet. As many as run can be among them, and those
+/// that ended while the last ones were written.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    all: Mutex<Vec<ToWrite>>,
+    more: Notify,
+}
+
+/// A job that is to be written down, with the holder that keeps it until then.
+pub(crate) type ToWrite = (Option<Arc<Holder>>, Arc<Job>);
+
+impl Finished {
+    /// Adds a job, with the holder that keeps it until it is written down.
+    pub(crate) fn add(&self, holder: Option<Arc<Holder>>, job: Arc<Job>) {
+        lock(&self.all).push((holder, job));
+        self.more.notify_one();
+    }
+
+    /// Waits for some, and takes them.
+    pub(crate) async fn take(&self) -> Vec<ToWrite> {
+        loop {
+            self.more.notified().await;
+            let all = std::mem::take(&mut *lock(&self.all));
+            if !all.is_empty() {
+                return all;
+            }
+        }
+    }
 }
 
 /// One holder.
@@ -61,6 +94,7 @@ pub(crate) struct Holder {
     old: AtomicBool,
     /// Collects the process when it has ended; holders of earlier agents are collected by others.
     _leader: Option<Leader>,
+    finished: Arc<Finished>,
 }
 
 /// A job that a holder had before we came.
@@ -116,7 +150,8 @@ impl Holders {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let directory = rustix::fs::open(&path, flags, Mode::empty());
         let directory = directory.map_err(|error| failed(error.into()))?;
-        Ok(Self { state: state.to_path_buf(), directory, launch, all: Mutex::default() })
+        let (state, all) = (state.to_path_buf(), Mutex::default());
+        Ok(Self { state, directory, launch, all, finished: Arc::default() })
     }
 
     /// The address of a socket here. By way of the open directory: the path itself may be longer than
@@ -171,7 +206,7 @@ impl Holders {
             }
             Err(error) => return Err(error),
         };
-        let holder = Arc::new(Holder::new(name.to_owned(), channel, None));
+        let holder = Arc::new(Holder::new(name.to_owned(), channel, (None, &self.finished)));
         let told = timeout(PATIENCE, holder.told()).await;
         let found = told.map_err(|_| io::Error::other("it does not answer"))??;
         lock(&self.all).push(holder.clone());
@@ -207,7 +242,7 @@ impl Holders {
         let leader = (self.launch)(&self.state, socket)?;
         // Connected before the process listens to it: what we say waits for it.
         let channel = self.connect(&name).map_err(failed)?;
-        let holder = Arc::new(Holder::new(name, channel, leader));
+        let holder = Arc::new(Holder::new(name, channel, (leader, &self.finished)));
         lock(&self.all).push(holder.clone());
         let (holders, attended) = (self.clone(), holder.clone());
         tokio::spawn(async move { holders.attend(attended).await });
@@ -226,6 +261,7 @@ impl Holders {
         for job in jobs.into_values() {
             tracing::warn!(job = %job.id, "the process that held it has ended");
             job.lost();
+            self.finished.add(None, job);
         }
         // The next agent need not look for it.
         let none = rustix::fs::AtFlags::empty();
@@ -256,10 +292,15 @@ impl Holders {
 }
 
 impl Holder {
-    fn new(name: String, channel: Channel, leader: Option<Leader>) -> Self {
+    fn new(
+        name: String,
+        channel: Channel,
+        (leader, finished): (Option<Leader>, &Arc<Finished>),
+    ) -> Self {
         let (user, jobs) = (Mutex::default(), Mutex::default());
         let (gone, old) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { name, channel, user, jobs, gone, old, _leader: leader }
+        let finished = finished.clone();
+        Self { name, channel, user, jobs, gone, old, _leader: leader, finished }
     }
 
     /// Whether it takes one more program of this user, or of any.
@@ -272,7 +313,9 @@ impl Holder {
 
     /// Sends an order. Whether it is carried out shows in reports.
     pub(crate) fn order(&self, order: &Order) {
-        self.channel.send(cbor::encode(order), &[]);
+        if let Err(error) = self.channel.send(cbor::encode(order), &[]) {
+            tracing::warn!(%error, "an order could not be given");
+        }
     }
 
     fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &Plan) -> Result<(), Failure> {
@@ -285,13 +328,20 @@ impl Holder {
             return Err(Failure::new(Kind::Cancelled, "it was stopped before its turn came"));
         }
         let path = Blob(job.spool.path().as_os_str().as_bytes().to_vec());
-        let start = Start { path, note: job.note(plan.start.user.uid), ..plan.start.clone() };
+        let start = Start { path, note: job.note(plan.start.user.uid)?, ..plan.start.clone() };
         let order = Order::Start(Box::new(start));
         let file = memory.file();
         let descriptors: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
-        self.channel.send(cbor::encode(&order), &descriptors);
+        let sent = self.channel.send(cbor::encode(&order), &descriptors);
         memory.let_go_of_file();
-        Ok(())
+        sent.map_err(|error| {
+            lock(&self.jobs).remove(&job.id);
+            Failure::caused(
+                Kind::TooLarge,
+                "the command is too long with its environment and input",
+                &error,
+            )
+        })
     }
 
     /// Adds a job that this holder had before.
@@ -333,7 +383,7 @@ impl Holder {
     }
 
     /// Passes on what it says until it is gone.
-    async fn listen(&self) {
+    async fn listen(self: &Arc<Self>) {
         let mut buffer = vec![0; PACKET];
         while let Ok(Some(packet)) = self.channel.receive(&mut buffer).await {
             match cbor::decode::<Report>(&packet.bytes, PACKET) {
@@ -343,7 +393,7 @@ impl Holder {
         }
     }
 
-    fn hear(&self, report: Report, packet: Packet) {
+    fn hear(self: &Arc<Self>, report: Report, packet: Packet) {
         let find = |id: Nonce| lock(&self.jobs).get(&id).cloned();
         match report {
             Report::Hello { .. } | Report::Held(_) | Report::Ready => {}
@@ -371,14 +421,13 @@ impl Holder {
         }
     }
 
-    /// Nobody writes to a job's log any more: what is kept of it is kept by us.
-    pub(crate) fn finished(&self, id: Nonce) {
+    /// Nobody writes to a job's log any more: what is kept of it is kept by us, once it is written down.
+    pub(crate) fn finished(self: &Arc<Self>, id: Nonce) {
         let job = lock(&self.jobs).remove(&id);
-        if let Some(job) = job {
-            job.spool.finish();
-            job.forgotten();
-        }
-        self.order(&Order::Forget(id));
+        let Some(job) = job else { return self.order(&Order::Forget(id)) };
+        job.spool.finish();
+        job.forgotten();
+        self.finished.add(Some(self.clone()), job);
     }
 
     /// Whose programs it holds.

@@ -4,6 +4,7 @@
 //! watches the phase, writes standard input, or asks for a stop.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
 use farwire_protocol::streams::session::hands::{Limits, Lost};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::holder::message::{End, Order};
 use crate::holder::micros;
 use crate::jobs::KEEP;
 use crate::jobs::holders::{Found, Holder, Holders, Line};
 use crate::jobs::owner::Owner;
+use crate::jobs::turns;
 use crate::os::clock::{boottime, unix_millis};
 use crate::os::input::Input;
 use crate::os::pty::{self, Size};
@@ -33,6 +35,9 @@ mod plan;
 
 use note::{NOTE, Note, TerminalNote};
 pub(crate) use plan::Plan;
+
+/// The texts of a job's failure have at most this many bytes each.
+const FAILURE: usize = 1_024;
 
 /// So many conversations about one job are remembered by the next agent.
 const CONVERSATIONS: usize = 16;
@@ -56,6 +61,8 @@ pub(crate) struct Job {
     pub(crate) id: Nonce,
     pub(crate) owner: Arc<Owner>,
     pub(crate) spool: Spool,
+    /// The hash of the request, where that is known.
+    pub(crate) body: Option<[u8; 32]>,
     command: String,
     user: String,
     /// Since boot, like all times here.
@@ -63,6 +70,8 @@ pub(crate) struct Job {
     times: Mutex<Times>,
     phase: watch::Sender<Phase>,
     place: Arc<Mutex<Place>>,
+    /// Its turn has come: it is about to be started, or was.
+    has_turn: AtomicBool,
     /// A stop has come while there was no holder.
     stopped: Notify,
     stdin: Mutex<Feed>,
@@ -75,10 +84,15 @@ pub(crate) struct Job {
     past: Option<Box<Past>>,
 }
 
-/// A session that nobody holds any more. Times are milliseconds since 1970.
+/// What nobody holds any more, as it was written down. What ends in `_ms` is milliseconds, of times since 1970,
+/// and for people; ages are measured by the others, which are since boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) phase: Phase,
+    pub(crate) asked: Duration,
+    /// `None` if an older agent did not write it.
+    pub(crate) ended: Option<Duration>,
+    pub(crate) body: Option<[u8; 32]>,
     pub(crate) started_ms: u64,
     pub(crate) ended_ms: u64,
     pub(crate) duration_ms: u64,
@@ -135,17 +149,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) async fn run(
     job: &Arc<Job>,
     plan: Plan,
-    turns: &Semaphore,
+    place: Option<turns::Place>,
     holders: &Arc<Holders>,
 ) -> Option<Exit> {
+    let comes = async {
+        match place {
+            Some(place) => Some(place.turn().await),
+            None => None,
+        }
+    };
     let turn = tokio::select! {
         biased;
         () = job.stopped.notified() => None,
-        // A session may wait for somebody for days: it does not wait for runs, nor they for it.
-        turn = async { if plan.terminal.is_some() { Ok(None) } else { turns.acquire().await.map(Some) } } => turn.ok(),
+        turn = comes => Some(turn),
     };
     let started = match turn {
-        Some(_) => holders.start(job, &plan),
+        Some(_) => {
+            job.has_turn.store(true, Ordering::Relaxed);
+            holders.start(job, &plan)
+        }
         None => Err(Failure::new(Kind::Cancelled, "it was stopped before its turn came")),
     };
     if let Err(failure) = started {
@@ -161,7 +183,7 @@ impl Job {
         owner: Arc<Owner>,
         plan: &Plan,
         memory: Arc<Memory>,
-        path: std::path::PathBuf,
+        (path, body): (std::path::PathBuf, [u8; 32]),
     ) -> Self {
         let id = plan.start.job;
         let place = Arc::new(Mutex::new(Place::Nowhere));
@@ -171,12 +193,14 @@ impl Job {
             id,
             owner,
             spool: Spool::new(memory, path, unblock(id, place.clone())),
+            body: Some(body),
             command: plan.shown.clone(),
             user: plan.user.clone(),
             asked: boottime(),
             times: Mutex::default(),
             phase: watch::Sender::new(Phase::Queued),
             place,
+            has_turn: AtomicBool::new(plan.terminal.is_some()),
             stopped: Notify::new(),
             stdin: Mutex::new(Feed::new(if piped { Stdin::Waiting } else { Stdin::Closed })),
             written: piped.then(|| watch::Sender::new(0)),
@@ -186,29 +210,31 @@ impl Job {
         }
     }
 
-    /// A session that an earlier agent has written down, and that nobody holds.
+    /// A run or a session that an earlier agent has written down, and that nobody holds.
     pub(crate) fn recorded(
         (id, owner): (Nonce, Arc<Owner>),
         (command, user): (String, String),
         past: Past,
-        terminal: Arc<Terminal>,
+        terminal: Option<Arc<Terminal>>,
         spool: Spool,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             owner,
             spool,
+            body: past.body,
             command,
             user,
-            asked: Duration::ZERO,
+            asked: past.asked,
             times: Mutex::default(),
             phase: watch::Sender::new(past.phase.clone()),
             place: Arc::default(),
+            has_turn: AtomicBool::new(true),
             stopped: Notify::new(),
             stdin: Mutex::new(Feed::new(Stdin::Closed)),
             written: None,
             conversations: Mutex::default(),
-            terminal: Some(terminal),
+            terminal,
             past: Some(Box::new(past)),
         })
     }
@@ -236,12 +262,14 @@ impl Job {
             id: held.job,
             owner: Arc::new(note.owner),
             spool: Spool::new(memory, path, unblock(held.job, place.clone())),
+            body: note.body.and_then(|body| body.0.try_into().ok()),
             command: note.command,
             user: note.user,
             asked: Duration::from_micros(note.asked),
             times: Mutex::default(),
             phase: watch::Sender::new(Phase::Queued),
             place,
+            has_turn: AtomicBool::new(true),
             stopped: Notify::new(),
             stdin: Mutex::new(Feed { unknown, ..Feed::new(pipe) }),
             written,
@@ -265,9 +293,14 @@ impl Job {
         Ok((job, note.conversations))
     }
 
-    /// What the next agent has to know.
-    pub(crate) fn note(&self, uid: u32) -> Blob {
-        Blob(cbor::encode(&Note {
+    /// What the next agent has to know. The oldest conversations are left out where it would be longer
+    /// than the next agent reads: they are answered `conversation_gone`, and begin anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::TooLarge`] if it is too long without any of them.
+    pub(crate) fn note(&self, uid: u32) -> Result<Blob, Failure> {
+        let mut note = Note {
             owner: (*self.owner).clone(),
             command: self.command.clone(),
             user: self.user.clone(),
@@ -276,7 +309,25 @@ impl Job {
             piped: self.written.is_some(),
             conversations: lock(&self.conversations).clone(),
             terminal: self.terminal.as_deref().map(TerminalNote::of),
-        }))
+            body: self.body.map(|body| Blob(body.to_vec())),
+        };
+        loop {
+            let bytes = cbor::encode(&note);
+            if bytes.len() <= NOTE {
+                return Ok(Blob(bytes));
+            }
+            if note.conversations.is_empty() {
+                let text =
+                    format!("what is to be kept of it has {} bytes, over {NOTE}", bytes.len());
+                return Err(Failure::new(Kind::TooLarge, text));
+            }
+            note.conversations.remove(0);
+        }
+    }
+
+    /// Whether the next agent could read all that it has to know.
+    pub(crate) fn check_note(&self, uid: u32) -> Result<(), Failure> {
+        self.note(uid).map(drop)
     }
 
     /// Remembers a conversation about it, for the next agent.
@@ -295,7 +346,10 @@ impl Job {
         if let Place::Held(line) = &*lock(&self.place)
             && let Some(uid) = line.holder.upgrade().and_then(|holder| holder.user())
         {
-            line.order(&Order::Note { job: self.id, note: self.note(uid) });
+            match self.note(uid) {
+                Ok(note) => line.order(&Order::Note { job: self.id, note }),
+                Err(failure) => tracing::warn!(job = %self.id, %failure, "a note is not renewed"),
+            }
         }
     }
 
@@ -311,10 +365,23 @@ impl Job {
 
     /// How long ago it ended.
     pub(crate) fn ended_for(&self) -> Option<Duration> {
-        if let Some(past) = &self.past {
-            return Some(Duration::from_millis(unix_millis().saturating_sub(past.ended_ms)));
+        if let Some(Past { ended: None, ended_ms, .. }) = self.past.as_deref() {
+            return Some(Duration::from_millis(unix_millis().saturating_sub(*ended_ms)));
         }
-        lock(&self.times).ended.map(|then| boottime().saturating_sub(then))
+        self.ended_at().map(|then| boottime().saturating_sub(then))
+    }
+
+    /// When it ended, since boot.
+    pub(crate) fn ended_at(&self) -> Option<Duration> {
+        match &self.past {
+            Some(past) => past.ended,
+            None => lock(&self.times).ended,
+        }
+    }
+
+    /// Whether a holder has, or had, its program.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(*lock(&self.place), Place::Held(_))
     }
 
     /// How long it is kept after its end.
@@ -344,6 +411,11 @@ impl Job {
     /// When it was asked for, since boot.
     pub(crate) fn asked(&self) -> Duration {
         self.asked
+    }
+
+    /// Whether it waits for its turn.
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Queued) && !self.has_turn.load(Ordering::Relaxed)
     }
 
     /// Waits until it runs, or has run; an error if it never will.
@@ -389,6 +461,7 @@ impl Job {
 
     /// It could not be started, or nobody knows how it ended.
     pub(crate) fn failed(&self, failure: Failure) {
+        let failure = brief(failure);
         lock(&self.times).ended = Some(boottime());
         lock(&self.stdin).pipe = Stdin::Closed;
         self.spool.poke();
@@ -454,11 +527,6 @@ impl Job {
         Stopped::Signalled
     }
 
-    /// Whether it waits for its turn.
-    pub(crate) fn is_queued(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Queued)
-    }
-
     /// The process that was started, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         match *self.phase.borrow() {
@@ -487,7 +555,7 @@ impl Job {
             ..State::default()
         };
         match &*self.phase.borrow() {
-            Phase::Queued => state.queued = Some(true),
+            Phase::Queued => state.queued = Some(true).filter(|_| self.is_queued()),
             Phase::Running(_) => {}
             Phase::Failed(failure) => state.failure = Some(failure.clone()),
             Phase::Ended { exit, reason, escaped, .. } => {
@@ -518,6 +586,19 @@ impl Job {
                 .map(|terminal| Box::new(terminal.status(self, &actor, room))),
         }
     }
+}
+
+/// The failure with texts that fit whatever has to hold them: a message, a note, a record.
+fn brief(mut failure: Failure) -> Failure {
+    let cut = |text: &mut String| {
+        if text.len() > FAILURE {
+            text.truncate(text.floor_char_boundary(FAILURE));
+            text.push('…');
+        }
+    };
+    cut(&mut failure.message);
+    failure.hint.iter_mut().for_each(cut);
+    failure
 }
 
 /// Tells a job's holder that a reader has moved.

@@ -1,35 +1,54 @@
-//! What was asked for, by this process and by those before: one line for each request, one for each
-//! end.
+//! What was asked for, by this agent process and by those before it.
 //!
-//! This process remembers requests in memory; the file is for the next one. It is appended and not
-//! synced: it is there to say "I do not know" instead of running something twice, and after a power cut
-//! nothing that it speaks of runs. A damaged line is skipped.
+//! ```text
+//!     farwire-journal 2 INSTANCE FROM LENGTH COMPLETE BOOT CHECK     the head, rewritten in its place
+//!     p SEQ INSTANCE CHECK            all that this earlier process was asked is in here
+//!     r SEQ NAME BODY CHECK           a request is reserved
+//!     e SEQ NAME END CHECK            its program has ended
+//! ```
 //!
-//! Both are kept in two generations, the current one and the one before, so that nothing is forgotten
-//! before so many others came that no bridge asks for it any more.
+//! This process remembers its requests in memory; the file is for the next one, which has to answer two
+//! questions: what became of a request, and whether a request that is not in here can have been carried
+//! out. For the second one the file proves that it is whole. Records are numbered and have checksums, and
+//! the head says how long the file is: a record is written first, then the length, and only then is the
+//! program started. A file with a damaged or a missing record, a shorter file, a head that does not fit, or
+//! a missing file proves nothing: what is not in there is then unknown, and never "not started". The same
+//! holds after a restart of the machine, because the file is not synced.
+//!
+//! A request for which no record can be written is refused. No clock decides anything here.
+//!
+//! A file that has become long is put aside as `journal.old`, and replaces the one put aside before. What
+//! two files do not hold proves nothing any more. In memory each owner has two generations of its own, so
+//! that nobody's requests are forgotten because of somebody else's.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Exit;
 use sha2::{Digest as _, Sha256};
 
+use self::record::{HEAD, Head, Record};
 use crate::jobs::owner::Owner;
+use crate::os::clock::boot_id;
 
-/// Lines older than this are dropped at the start, in seconds.
-const KEEP: u64 = 24 * 3600;
+mod record;
 
-/// A generation is over when its file is longer: some 130,000 requests.
+/// A file longer than this is put aside, in bytes: some 160,000 requests.
 const LONGEST: u64 = 16 << 20;
 
-/// No line is longer.
-const LINE: usize = 128;
+/// An owner's generation of requests in memory ends after this many.
+const REMEMBERED: usize = 65_536;
+
+/// When more requests of earlier processes than this are found, the older half is dropped.
+const PAST: usize = 131_072;
+
+/// At most this many earlier processes are vouched for.
+const INSTANCES: usize = 64;
 
 /// One half of a SHA-256: against accidents, and against an owner who would only harm itself.
 type Hash = [u8; 16];
@@ -38,17 +57,44 @@ type Hash = [u8; 16];
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    file: File,
-    length: u64,
+    instance: Nonce,
+    /// Which start of the machine this is; empty where that cannot be learnt.
+    boot: String,
+    /// `None` until the disk lets us begin it.
+    log: Option<Log>,
     longest: u64,
-    /// What this process was asked, and how: the current generation and the one before.
-    asked: [HashMap<Hash, Hash>; 2],
+    /// What this process was asked, by owner.
+    asked: HashMap<Hash, Asker>,
     past: HashMap<Hash, Entry>,
+    /// The requests of earlier processes, the oldest first.
+    order: Vec<Hash>,
+    /// Earlier processes of which every request is known.
+    vouched: Vec<Nonce>,
+    /// Every request that ever came to this state directory is known.
+    complete: bool,
+}
+
+/// The file that is written.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    head: Head,
+    /// The next record's number and place.
+    next: u64,
+    end: u64,
+}
+
+/// What one owner has asked of this process: hashes of its requests by their names.
+#[derive(Debug, Default)]
+struct Asker {
+    /// The current generation and the one before.
+    generations: [HashMap<Hash, Hash>; 2],
+    /// An older generation was dropped.
+    forgot: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    time: u64,
     body: Hash,
     end: Option<Box<str>>,
 }
@@ -67,7 +113,9 @@ pub(crate) enum Asked {
 /// What an earlier process did with a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Past {
-    /// Nothing: it is not in the journal.
+    /// Nothing: all that it was asked is known, and this is not among it.
+    NeverStarted,
+    /// It is not in the journal, and may have been.
     Unknown,
     /// It was begun, and no end was written.
     Reserved,
@@ -77,8 +125,10 @@ pub(crate) enum Past {
     Conflict,
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+/// The name of an owner.
+fn name_of(owner: &Owner) -> Hash {
+    let hash = Sha256::new().chain_update(owner.device.0).chain_update(owner.surface.to_string());
+    half(&hash.finalize().into())
 }
 
 /// One name for a request of an owner.
@@ -97,162 +147,391 @@ fn half(hash: &[u8; 32]) -> Hash {
     out
 }
 
-fn unhex(text: &str) -> Option<Hash> {
-    data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
-}
+impl Asker {
+    fn get(&self, name: &Hash) -> Option<&Hash> {
+        self.generations.iter().find_map(|generation| generation.get(name))
+    }
 
-fn hex(hash: &Hash) -> String {
-    data_encoding::HEXLOWER.encode(hash)
+    fn insert(&mut self, name: Hash, body: Hash) {
+        let [current, before] = &mut self.generations;
+        if current.len() >= REMEMBERED {
+            self.forgot |= !before.is_empty();
+            *before = std::mem::take(current);
+        }
+        current.insert(name, body);
+    }
 }
 
 impl Journal {
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let failed =
-            |error: std::io::Error| Failure::new(Kind::Io, format!("{}: {error}", path.display()));
-        let mut past = HashMap::new();
-        for path in [&before(path), path] {
-            match File::open(path) {
-                Ok(file) => read(file, &mut past),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
+    /// Reads what earlier processes have left, and begins the file of this one. `first` says that there
+    /// was no earlier process. A file that cannot be read proves nothing, and one that cannot be written is
+    /// begun when it can.
+    pub(crate) fn open(path: &Path, instance: Nonce, first: bool) -> Self {
+        Self::open_on(path, instance, (first, &boot_id()))
+    }
+
+    /// The same on a machine whose current start has this id.
+    fn open_on(path: &Path, instance: Nonce, (first, boot): (bool, &str)) -> Self {
+        let mut found = Found::read(path, boot);
+        found.complete |= first;
+        found.bound(PAST);
+        let Found { past, order, vouched, complete } = found;
+        let mut journal = Self {
+            path: path.to_path_buf(),
+            instance,
+            boot: boot.to_owned(),
+            log: None,
+            longest: LONGEST,
+            asked: HashMap::new(),
+            past,
+            order,
+            vouched,
+            complete,
+        };
+        if let Err(error) = journal.begin() {
+            tracing::warn!(%error, "the journal cannot be written yet: no run will be started");
+        }
+        journal
+    }
+
+    /// Writes the first file of this process, with what is known of those before, in place of theirs.
+    fn begin(&mut self) -> io::Result<()> {
+        let beside = self.path.with_extension("new");
+        let mut text = vec![b' '; HEAD];
+        let mut next = 0;
+        let mut put = |record: Record| {
+            text.extend(record.line(next));
+            next += 1;
+        };
+        self.vouched.iter().for_each(|instance| put(Record::Process(*instance)));
+        for name in &self.order {
+            let Some(entry) = self.past.get(name) else { continue };
+            put(Record::Reserved { name: *name, body: entry.body });
+            if let Some(end) = &entry.end {
+                put(Record::Ended { name: *name, end: end.clone() });
             }
         }
-        let beside = path.with_extension("new");
-        let mut file = create(&beside).map_err(failed)?;
-        let mut length = 0;
-        for (name, entry) in &past {
-            let text = entry.lines(name);
-            file.write_all(text.as_bytes()).map_err(failed)?;
-            length += text.len() as u64;
-        }
-        std::fs::rename(&beside, path).map_err(failed)?;
+        let head = Head {
+            instance: self.instance,
+            from: 0,
+            length: text.len() as u64,
+            complete: self.complete,
+            boot: self.boot.clone(),
+        };
+        text.splice(..HEAD, head.line());
+        let file = create(&beside)?;
+        file.write_all_at(&text, 0)?;
+        std::fs::rename(&beside, &self.path)?;
         // What is only in there is in the new file now.
-        let _ = std::fs::remove_file(before(path));
-        let (path, asked) = (path.to_path_buf(), Default::default());
-        Ok(Self { path, file, length, longest: LONGEST, asked, past })
+        let _ = std::fs::remove_file(before(&self.path));
+        self.log = Some(Log { file, end: head.length, head, next });
+        Ok(())
+    }
+
+    /// As if its file had never been begun.
+    #[cfg(test)]
+    pub(crate) fn close(&mut self) {
+        self.log = None;
     }
 
     /// Whether this process was asked this before.
     pub(crate) fn asked(&self, owner: &Owner, request: Nonce, body: &[u8; 32]) -> Asked {
-        let name = name(owner, request);
-        match self.asked.iter().find_map(|generation| generation.get(&name)) {
+        let known = self.asked.get(&name_of(owner)).and_then(|all| all.get(&name(owner, request)));
+        match known {
             None => Asked::No,
             Some(known) if *known == half(body) => Asked::Same,
             Some(_) => Asked::Other,
         }
     }
 
-    /// Whether this process was asked anything by this id.
-    pub(crate) fn knows(&self, owner: &Owner, request: Nonce) -> bool {
-        let name = name(owner, request);
-        self.asked.iter().any(|generation| generation.contains_key(&name))
-    }
-
-    /// A request will be carried out.
-    pub(crate) fn reserved(&mut self, owner: &Owner, request: Nonce, body: &[u8; 32]) {
-        if self.length > self.longest {
-            self.turn();
-        }
+    /// Writes down that a request will be carried out. Nothing may be started for it before.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::DiskFull`] or [`Kind::Io`] if it cannot be written: then nothing may be started at all.
+    pub(crate) fn reserve(
+        &mut self,
+        owner: &Owner,
+        request: Nonce,
+        body: &[u8; 32],
+    ) -> Result<(), Failure> {
         let (name, body) = (name(owner, request), half(body));
-        self.asked[0].insert(name, body);
-        self.append(&Entry { time: now(), body, end: None }.lines(&name));
+        self.commit(&Record::Reserved { name, body }).map_err(|error| refused(&error))?;
+        self.asked.entry(name_of(owner)).or_default().insert(name, body);
+        Ok(())
     }
 
-    /// A request of an earlier process goes on in this one.
-    pub(crate) fn recall(&mut self, owner: &Owner, request: Nonce) {
-        let name = name(owner, request);
-        if let Some(entry) = self.past.get(&name) {
-            self.asked[0].insert(name, entry.body);
+    fn commit(&mut self, record: &Record) -> io::Result<()> {
+        if self.log.is_none() {
+            self.begin()?;
         }
+        if self.log.as_ref().is_some_and(|log| log.end > self.longest)
+            && let Err(error) = self.put_aside()
+        {
+            // A longer file is better than none.
+            tracing::warn!(%error, "the journal could not be put aside");
+        }
+        let log = self.log.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        log.append(record)?;
+        log.commit()
     }
 
-    /// A request's program has ended.
+    /// Makes the current file the one before, and begins another.
+    fn put_aside(&mut self) -> io::Result<()> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.commit()?;
+        let head = Head {
+            from: log.head.from + log.next,
+            length: HEAD as u64,
+            // With the next file, the one before this one goes.
+            complete: log.head.complete && log.head.from == 0,
+            ..log.head.clone()
+        };
+        let beside = self.path.with_extension("new");
+        let file = create(&beside)?;
+        file.write_all_at(&head.line(), 0)?;
+        std::fs::rename(&self.path, before(&self.path))?;
+        // If this fails, the next process finds one file and is not sure of this one.
+        std::fs::rename(&beside, &self.path)?;
+        *log = Log { file, end: head.length, head, next: 0 };
+        Ok(())
+    }
+
+    /// Writes down that a request's program has ended. Where it cannot be written, the next process knows
+    /// only that it was begun.
     pub(crate) fn ended(&mut self, owner: &Owner, request: Nonce, exit: Option<Exit>) {
         let end = match exit {
             Some(Exit::Code(code)) => format!("exit code {code}"),
             Some(Exit::Signal(signal)) => format!("signal {signal}"),
             None => "an error before it started".to_owned(),
         };
-        self.append(&format!("e {} {end}\n", hex(&name(owner, request))));
-    }
-
-    fn append(&mut self, text: &str) {
-        self.length += text.len() as u64;
-        if let Err(error) = self.file.write_all(text.as_bytes()) {
-            tracing::warn!(%error, "the journal could not be written");
+        let (name, end) = (name(owner, request), end.into_boxed_str());
+        if let Some(entry) = self.past.get_mut(&name) {
+            entry.end = Some(end.clone());
+        }
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.append(&Record::Ended { name, end })
+        {
+            tracing::warn!(%error, "the end of a run could not be written into the journal");
         }
     }
 
-    /// Begins a generation: the current one becomes the one before, and that one is forgotten.
-    fn turn(&mut self) {
-        let begun =
-            std::fs::rename(&self.path, before(&self.path)).and_then(|()| create(&self.path));
-        match begun {
-            Ok(file) => self.file = file,
-            // A longer file is better than none.
-            Err(error) => return tracing::warn!(%error, "the journal could not be begun anew"),
-        }
-        self.length = 0;
-        self.asked.swap(0, 1);
-        self.asked[0].clear();
-    }
-
-    /// What an earlier process did with a request.
-    pub(crate) fn past(&self, owner: &Owner, request: Nonce, body: &[u8; 32]) -> Past {
+    /// What an earlier process did with a request that was first sent to `instance`.
+    pub(crate) fn past(
+        &self,
+        owner: &Owner,
+        request: Nonce,
+        (instance, body): (Nonce, &[u8; 32]),
+    ) -> Past {
         match self.past.get(&name(owner, request)) {
-            None => Past::Unknown,
             Some(entry) if entry.body != half(body) => Past::Conflict,
-            Some(Entry { end: Some(end), .. }) => Past::Ended(end.to_string()),
-            Some(_) => Past::Reserved,
+            Some(entry) => entry.past(),
+            None if self.vouched.contains(&instance) => Past::NeverStarted,
+            None => Past::Unknown,
         }
+    }
+
+    /// What became of a request of which no job is kept, by its id alone. `instance` is the process that
+    /// it was first sent to, where whoever asks knows that.
+    pub(crate) fn trace(&self, owner: &Owner, request: Nonce, instance: Option<Nonce>) -> Past {
+        let name = name(owner, request);
+        let asker = self.asked.get(&name_of(owner));
+        if asker.is_some_and(|asker| asker.get(&name).is_some()) {
+            // Only jobs that have ended are forgotten.
+            return Past::Ended("an end that is no longer kept".to_owned());
+        }
+        if let Some(entry) = self.past.get(&name) {
+            return entry.past();
+        }
+        let remembered = !asker.is_some_and(|asker| asker.forgot);
+        let known = match instance {
+            Some(instance) if instance == self.instance => remembered,
+            Some(instance) => self.vouched.contains(&instance),
+            None => self.complete && remembered,
+        };
+        if known { Past::NeverStarted } else { Past::Unknown }
     }
 }
 
 impl Entry {
-    fn lines(&self, name: &Hash) -> String {
-        let name = hex(name);
-        let mut text = format!("r {name} {} {}\n", self.time, hex(&self.body));
-        if let Some(end) = &self.end {
-            text = format!("{text}e {name} {end}\n");
+    fn past(&self) -> Past {
+        match &self.end {
+            Some(end) => Past::Ended(end.to_string()),
+            None => Past::Reserved,
         }
-        text
     }
 }
 
-/// Where the generation before is.
+impl Log {
+    /// Writes a record behind the others. It counts once the length in the head says so: until then the
+    /// next one is written over it.
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let line = record.line(self.next);
+        self.file.write_all_at(&line, self.end)?;
+        self.end += line.len() as u64;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        let head = Head { length: self.end, ..self.head.clone() };
+        self.file.write_all_at(&head.line(), 0)?;
+        self.head = head;
+        Ok(())
+    }
+}
+
+/// What is found of earlier processes.
+#[derive(Debug, Default)]
+struct Found {
+    past: HashMap<Hash, Entry>,
+    order: Vec<Hash>,
+    vouched: Vec<Nonce>,
+    complete: bool,
+}
+
+/// One file, as it was read.
+#[derive(Debug, Default)]
+struct Read {
+    head: Option<Head>,
+    /// It is what its writer wrote, as far as that matters.
+    whole: bool,
+    records: Vec<Record>,
+    /// How many numbered records there are up to the length in its head.
+    numbered: u64,
+}
+
+impl Found {
+    fn read(path: &Path, boot: &str) -> Self {
+        let read = |path: &Path| match std::fs::read(path) {
+            Ok(bytes) => Some(Read::of(&bytes, boot)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "the journal cannot be read");
+                Some(Read::default())
+            }
+        };
+        Self::of(read(&before(path)), read(path))
+    }
+
+    /// What the file put aside and the current one say together.
+    fn of(old: Option<Read>, current: Option<Read>) -> Self {
+        let mut found = Self::default();
+        let whole = |read: &Option<Read>| {
+            read.as_ref().and_then(|read| read.whole.then_some(read.head.clone()?))
+        };
+        let (old_head, head) = (whole(&old), whole(&current));
+        let numbered = old.as_ref().map_or(0, |old| old.numbered);
+        if let Some(head) = head {
+            let follows = old_head.as_ref().is_some_and(|old| {
+                old.from == 0 && old.instance == head.instance && numbered == head.from
+            });
+            if head.from == 0 || follows {
+                found.vouched.push(head.instance);
+                found.complete = head.complete;
+            }
+        }
+        let processes = |read: &Option<Read>| -> Vec<Nonce> {
+            let records = read.iter().filter(|read| read.whole).flat_map(|read| &read.records);
+            let process = |record: &Record| match record {
+                Record::Process(instance) => Some(*instance),
+                _ => None,
+            };
+            records.filter_map(process).collect()
+        };
+        // The latest at the end, as it is written.
+        let mut vouched = processes(&old);
+        vouched.extend(processes(&current));
+        vouched.append(&mut found.vouched);
+        let mut seen = HashSet::new();
+        vouched.retain(|instance| seen.insert(*instance));
+        vouched.drain(..vouched.len().saturating_sub(INSTANCES));
+        found.vouched = vouched;
+        let records = old.into_iter().chain(current).flat_map(|read| read.records);
+        records.for_each(|record| found.take(record));
+        found
+    }
+
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Process(_) => {}
+            Record::Reserved { name, body } => {
+                if self.past.insert(name, Entry { body, end: None }).is_none() {
+                    self.order.push(name);
+                }
+            }
+            Record::Ended { name, end } => {
+                if let Some(entry) = self.past.get_mut(&name) {
+                    entry.end = Some(end);
+                }
+            }
+        }
+    }
+
+    /// Drops the older half if there are more requests than `most`. Then nothing is vouched for.
+    fn bound(&mut self, most: usize) {
+        if self.order.len() <= most {
+            return;
+        }
+        let dropped = self.order.len() - most / 2;
+        for name in self.order.drain(..dropped) {
+            self.past.remove(&name);
+        }
+        self.vouched.clear();
+        self.complete = false;
+    }
+}
+
+impl Read {
+    fn of(bytes: &[u8], boot: &str) -> Self {
+        let head = bytes.get(..HEAD).and_then(Head::parse);
+        let mut read = Self { head, ..Self::default() };
+        let length = read.head.as_ref().map_or(0, |head| head.length);
+        // Every record in its place up to that length.
+        let (mut next, mut at, mut whole) = (0, HEAD as u64, true);
+        for line in bytes
+            .get(HEAD.min(bytes.len())..)
+            .unwrap_or_default()
+            .split_inclusive(|&byte| byte == b'\n')
+        {
+            let record = Record::parse(line);
+            whole &= at >= length || record.as_ref().is_some_and(|(number, _)| *number == next);
+            at += line.len() as u64;
+            next += 1;
+            if at == length {
+                read.numbered = next;
+            }
+            read.records.extend(record.map(|(_, record)| record));
+        }
+        let known = read.head.as_ref().is_some_and(|head| head.boot == boot && !boot.is_empty());
+        let ends_there = read.numbered > 0 || length == HEAD as u64;
+        read.whole = known && whole && ends_there && at >= length;
+        if read.head.is_none() {
+            // As it was before it had a head, or with a damaged one.
+            read.records.extend(bytes.split(|&byte| byte == b'\n').filter_map(record::parse_first));
+        }
+        read
+    }
+}
+
+/// Where the file before is.
 fn before(path: &Path) -> PathBuf {
     path.with_extension("old")
 }
 
-fn create(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
 
-fn read(file: File, past: &mut HashMap<Hash, Entry>) {
-    for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
-        let Ok(line) = String::from_utf8(line) else { continue };
-        if line.len() <= LINE {
-            take(past, &line);
-        }
-    }
-}
-
-fn take(past: &mut HashMap<Hash, Entry>, line: &str) -> Option<()> {
-    let (kind, rest) = line.split_once(' ')?;
-    let (name, rest) = rest.split_once(' ')?;
-    let name = unhex(name)?;
-    match kind {
-        "r" => {
-            let (time, body) = rest.split_once(' ')?;
-            let (time, body) = (time.parse().ok()?, unhex(body)?);
-            if now().saturating_sub(time) <= KEEP {
-                past.insert(name, Entry { time, body, end: None });
-            }
-        }
-        "e" => past.get_mut(&name)?.end = Some(rest.into()),
-        _ => {}
-    }
-    Some(())
+fn refused(error: &io::Error) -> Failure {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let kind = if full { Kind::DiskFull } else { Kind::Io };
+    Failure::new(
+        kind,
+        format!("the agent's journal cannot be written ({error}); nothing was started"),
+    )
+    .with_hint("make room where the agent keeps its state, or mend that disk, then try again")
 }
 
 impl Past {
@@ -273,8 +552,15 @@ impl Past {
                 Kind::OutcomeUnknown,
                 format!("{restarted} while the command ran; it may go on or have ended"),
             ),
-            // Reserved requests are in the journal before anything is started for them.
             Self::Unknown => Failure::new(
+                Kind::OutcomeUnknown,
+                format!(
+                    "{restarted}, and what it was asked before is not all known: \
+                     the command may have run"
+                ),
+            ),
+            // Reserved requests are in the journal before anything is started for them.
+            Self::NeverStarted => Failure::new(
                 Kind::StreamStale,
                 format!("{restarted} before the command arrived; it was not started"),
             ),
@@ -283,81 +569,4 @@ impl Past {
 }
 
 #[cfg(test)]
-mod tests {
-    use farwire_protocol::id::Id;
-    use farwire_protocol::surface::Surface;
-
-    use super::*;
-
-    fn owner(surface: Surface) -> Owner {
-        Owner { device: Id([1; 32]), surface, name: "laptop".to_owned() }
-    }
-
-    #[test]
-    fn the_next_process_knows_what_this_one_did() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("journal");
-        let human = owner(Surface::Human);
-        let mut first = Journal::open(&path).unwrap();
-        first.reserved(&human, Nonce([1; 16]), &[5; 32]);
-        first.reserved(&human, Nonce([2; 16]), &[5; 32]);
-        first.ended(&human, Nonce([2; 16]), Some(Exit::Code(7)));
-        drop(first);
-        for _ in 0..2 {
-            let next = Journal::open(&path).unwrap();
-            let past =
-                |owner: &Owner, n: u8, body: u8| next.past(owner, Nonce([n; 16]), &[body; 32]);
-            assert_eq!(past(&human, 1, 5), Past::Reserved);
-            assert_eq!(past(&human, 2, 5), Past::Ended("exit code 7".to_owned()));
-            assert_eq!(past(&human, 2, 6), Past::Conflict);
-            assert_eq!(past(&human, 3, 5), Past::Unknown);
-            assert_eq!(past(&owner(Surface::AiLocal), 1, 5), Past::Unknown, "another owner");
-        }
-    }
-
-    #[test]
-    fn damaged_lines_are_skipped_and_the_others_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("journal");
-        let human = owner(Surface::Human);
-        let mut first = Journal::open(&path).unwrap();
-        first.reserved(&human, Nonce([1; 16]), &[5; 32]);
-        drop(first);
-        let mut bytes = b"\xff\xfe\nr x y\ne \n".to_vec();
-        bytes.extend(std::fs::read(&path).unwrap());
-        bytes.extend(b"r 00");
-        std::fs::write(&path, bytes).unwrap();
-        let next = Journal::open(&path).unwrap();
-        assert_eq!(next.past(&human, Nonce([1; 16]), &[5; 32]), Past::Reserved);
-    }
-
-    #[test]
-    fn two_generations_are_remembered_by_this_process_and_by_the_next() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("journal");
-        let human = owner(Surface::Human);
-        let mut first = Journal::open(&path).unwrap();
-        first.longest = 10 * 79;
-        for number in 0..100 {
-            first.reserved(&human, Nonce([number; 16]), &[5; 32]);
-        }
-        let known = |n: u8| first.asked(&human, Nonce([n; 16]), &[5; 32]);
-        assert_eq!(known(99), Asked::Same);
-        assert_eq!(first.asked(&human, Nonce([99; 16]), &[6; 32]), Asked::Other);
-        let kept = (0..100).filter(|&n| known(n) == Asked::Same).count();
-        assert!((11..=22).contains(&kept), "{kept}");
-        let next = Journal::open(&path).unwrap();
-        let past = (0..100_u8)
-            .filter(|&n| next.past(&human, Nonce([n; 16]), &[5; 32]) == Past::Reserved)
-            .count();
-        assert_eq!(past, kept, "the next process knows as much");
-        assert_eq!(next.asked(&human, Nonce([99; 16]), &[5; 32]), Asked::No, "it was another");
-    }
-
-    #[test]
-    fn any_line_is_read_without_a_panic() {
-        bolero::check!().with_type::<String>().for_each(|line| {
-            take(&mut HashMap::new(), line);
-        });
-    }
-}
+mod tests;

@@ -41,12 +41,13 @@ pub(crate) async fn keep(jobs: Arc<Jobs>) {
         for (job, terminal) in &sessions {
             tick(job, terminal, now);
         }
-        jobs.forget_ended();
+        let forgotten = jobs.forget_ended();
         let jobs = jobs.clone();
         let written = tokio::task::spawn_blocking(move || {
             for (job, terminal) in &sessions {
                 write(&jobs, job, terminal);
             }
+            jobs.remove_files(&forgotten);
         });
         // It dies only with the agent.
         let _ = written.await;

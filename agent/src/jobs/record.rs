@@ -1,6 +1,7 @@
 //! A session as it is written down, for an agent that comes when nobody holds it any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::{Failure, Kind};
@@ -9,9 +10,10 @@ use farwire_protocol::streams::run::{Exit, Reason};
 use farwire_protocol::streams::session::hands::{Labels, Limits, Lost, Policy};
 use serde::{Deserialize, Serialize};
 
+use crate::holder::micros;
 use crate::jobs::job::{Job, Past, Phase};
 use crate::jobs::owner::Owner;
-use crate::os::clock::unix_millis;
+use crate::os::clock::{boot_id, boottime, unix_millis};
 use crate::os::pty::Size;
 use crate::terminal::{Beginning, Filed};
 
@@ -54,6 +56,9 @@ pub(crate) struct End {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost: Option<String>,
     ended_ms: u64,
+    /// Microseconds since the machine was started, which no change of the clock moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_us: Option<u64>,
     duration_ms: u64,
 }
 
@@ -79,6 +84,7 @@ impl Record {
             }),
             lost: lost.map(|lost| lost.name().to_owned()),
             ended_ms: unix_millis().saturating_sub(millis(ago)),
+            ended_us: Some(micros(boottime().saturating_sub(ago))),
             duration_ms: state.duration_ms,
         });
         Some(Self {
@@ -96,7 +102,7 @@ impl Record {
             cols: size.cols,
             rows: size.rows,
             started_ms: unix_millis().saturating_sub(millis(job.age())),
-            boot: boot(),
+            boot: boot_id(),
             end,
         })
     }
@@ -116,7 +122,7 @@ impl Record {
     /// The session of an earlier agent that nobody holds, as it is now known: it has ended, or is lost from
     /// now on. None where the record makes no sense.
     pub(crate) fn past(mut self) -> Option<(Self, Past, Beginning)> {
-        let now = unix_millis();
+        let (now, here) = (unix_millis(), boot_id());
         let lost = match &self.end {
             // Neither its exit nor that it was lost was written: it never began.
             Some(End { code: None, signal: None, lost: None, .. }) => return None,
@@ -125,7 +131,7 @@ impl Record {
                 Some(Lost::HolderDied)
             }
             Some(_) => Some(Lost::HostRebooted),
-            None if self.boot == boot() => Some(Lost::HolderDied),
+            None if self.boot == here => Some(Lost::HolderDied),
             None => Some(Lost::HostRebooted),
         };
         let end = self.end.get_or_insert_with(|| End {
@@ -134,6 +140,7 @@ impl Record {
             reason: None,
             lost: lost.map(|lost| lost.name().to_owned()),
             ended_ms: now,
+            ended_us: Some(micros(boottime())),
             duration_ms: 0,
         });
         let exit = match (end.code, end.signal) {
@@ -153,9 +160,17 @@ impl Record {
         };
         let past = Past {
             phase,
+            asked: Duration::ZERO,
+            // Before this start of the machine, or as an older agent wrote it.
+            ended: match (end.ended_us, self.boot == here) {
+                (Some(at), true) => Some(Duration::from_micros(at)),
+                (_, false) => Some(Duration::ZERO),
+                (None, true) => None,
+            },
             started_ms: self.started_ms,
             ended_ms: end.ended_ms,
             duration_ms: end.duration_ms,
+            body: None,
         };
         let device: [u8; 32] = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
         // Whose it is must be known.
@@ -204,17 +219,11 @@ fn why(lost: Option<Lost>) -> &'static str {
     }
 }
 
-/// Which start of the machine this is.
-fn boot() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
-}
-
 /// The session that a directory is of, by its name.
 pub(crate) fn id_of(name: &std::ffi::OsStr) -> Option<Nonce> {
     name.to_str()?.parse().ok()
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

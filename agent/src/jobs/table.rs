@@ -12,8 +12,9 @@ use farwire_protocol::streams::control::Stopped;
 use tokio::time::Instant;
 
 use super::job::Job;
-use super::journal::Journal;
+use super::journal::{Journal, Past};
 use super::owner::Owner;
+use super::unknown;
 
 /// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
 const KEPT: usize = 4_096;
@@ -44,7 +45,7 @@ pub(super) struct Table {
     /// So many starts since the output was last brought within its bounds.
     pub(super) starts: u32,
     /// Jobs that were forgotten, and may have files.
-    pub(super) forgotten: Vec<Nonce>,
+    pub(super) forgotten: Vec<Arc<Job>>,
 }
 
 impl Table {
@@ -85,7 +86,7 @@ impl Table {
     }
 
     /// Makes sure that a request that has not come will not start anything.
-    pub(super) fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<Stopped, Failure> {
+    pub(super) fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<(), Failure> {
         self.forget(Instant::now());
         let own = self.tombstones.keys().filter(|(other, _)| other == owner).count();
         if own >= TOMBSTONES {
@@ -95,7 +96,52 @@ impl Table {
             ));
         }
         self.tombstones.insert((owner.clone(), request), Instant::now());
-        Ok(Stopped::NeverStarted)
+        Ok(())
+    }
+
+    /// Whether a request was stopped before it came.
+    pub(super) fn is_buried(&self, owner: &Arc<Owner>, request: Nonce, now: Instant) -> bool {
+        let since = self.tombstones.get(&(owner.clone(), request));
+        since.is_some_and(|since| now.duration_since(*since) < TOMBSTONE)
+    }
+
+    /// Stops a request of which there is no job. It will not start from now on; that it never has is
+    /// said only if the journal proves it.
+    pub(super) fn stop_unknown(
+        &mut self,
+        owner: &Arc<Owner>,
+        request: Nonce,
+        instance: Option<Nonce>,
+    ) -> Result<Stopped, Failure> {
+        let past = self.journal.trace(owner, request, instance);
+        if let Past::Ended(_) = past {
+            return Ok(Stopped::Ended);
+        }
+        self.bury(owner, request)?;
+        match past {
+            Past::NeverStarted => Ok(Stopped::NeverStarted),
+            past => Err(past.failure()),
+        }
+    }
+
+    /// Why there is no such job.
+    pub(super) fn gone(&self, owner: &Owner, id: Nonce) -> Failure {
+        match self.journal.trace(owner, id, None) {
+            Past::Ended(how) => Failure::new(
+                Kind::Expired,
+                format!("it ended with {how}; its output is no longer kept"),
+            ),
+            past @ Past::Reserved => past.failure(),
+            Past::NeverStarted | Past::Unknown | Past::Conflict => unknown(),
+        }
+    }
+
+    /// Forgets a job that has ended, with its output.
+    pub(super) fn discard(&mut self, id: Nonce) {
+        if let Some(job) = self.jobs.remove(&id) {
+            job.spool.discard();
+            self.forgotten.push(job);
+        }
     }
 
     /// Forgets what is too old or too much.
@@ -110,10 +156,8 @@ impl Table {
             if !(old || self.order.len() - at >= KEPT) {
                 break;
             }
-            if let Some(id) = self.order.remove(at)
-                && self.jobs.remove(&id).is_some_and(|job| job.terminal.is_some())
-            {
-                self.forgotten.push(id);
+            if let Some(id) = self.order.remove(at) {
+                self.discard(id);
             }
         }
         self.starts += 1;
@@ -125,7 +169,7 @@ impl Table {
 
     /// Keeps the output of ended jobs within its bounds, oldest first. Not at every start: it looks
     /// at all of them.
-    fn bound_output(&mut self) {
+    pub(super) fn bound_output(&mut self) {
         let sizes = |job: &Arc<Job>| {
             let stats = job.spool.stats();
             (stats.end - stats.start, stats.memory)
@@ -146,10 +190,7 @@ impl Table {
             if bytes > KEPT_BYTES {
                 bytes -= size.0;
                 self.order.retain(|id| *id != job.id);
-                self.jobs.remove(&job.id);
-                if job.terminal.is_some() {
-                    self.forgotten.push(job.id);
-                }
+                self.discard(job.id);
             }
         }
     }

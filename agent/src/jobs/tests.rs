@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::id::Id;
-use farwire_protocol::streams::run::{Delivery, Exit, Program, Reason};
+use farwire_protocol::streams::run::{Delivery, Digest, Exit, Program, Reason};
 use farwire_protocol::surface::Surface;
 
 use super::table::TOMBSTONES;
@@ -97,8 +97,188 @@ async fn a_request_for_another_process_is_never_carried_out() {
     assert!(ended.message.contains("exit code 3"), "{ended}");
     assert_eq!(kind(asked(8, 5)), Some(Kind::OutcomeUnknown));
     assert_eq!(kind(asked(8, 6)), Some(Kind::RequestIdConflict));
-    assert_eq!(kind(asked(9, 5)), Some(Kind::StreamStale), "it never came, and may be sent anew");
+    assert_eq!(kind(asked(9, 5)), Some(Kind::StreamStale), "all of that process is known");
     assert_eq!(now.load().0, 0);
+    // A journal that is not whole proves nothing.
+    let journal = state.path().join("journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let last = bytes.len() - 3;
+    bytes[last] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    let third = Arc::new(Jobs::open(state.path(), Nonce([3; 16]), thread).unwrap());
+    let asked = |request: u8| third.start(&owner(1), &start(request, "exit 3"), [5; 32]);
+    for request in [7, 8, 9] {
+        assert_eq!(kind(asked(request)), Some(Kind::OutcomeUnknown), "{request}");
+    }
+    let stop = |request: u8, instance: Option<Nonce>| {
+        let request = Some(Nonce([request; 16]));
+        third.stop(&owner(1), &Stop { job: None, request, signal: None, instance })
+    };
+    assert_eq!(stop(7, None).unwrap(), Stopped::Ended);
+    for request in [8, 9] {
+        assert_eq!(kind(stop(request, None)), Some(Kind::OutcomeUnknown), "{request}");
+    }
+    assert_eq!(stop(10, Some(Nonce([3; 16]))).unwrap(), Stopped::NeverStarted);
+    let late = Start { instance: Nonce([3; 16]), ..start(9, "exit 3") };
+    let late = third.start(&owner(1), &late, [5; 32]);
+    assert_eq!(kind(late), Some(Kind::Cancelled), "a stop holds also where the outcome is unknown");
+}
+
+/// What runs under the next agent is found by its request, whatever the journal knows.
+#[tokio::test]
+async fn a_run_that_is_taken_over_is_known_without_the_journal() {
+    let state = tempfile::tempdir().unwrap();
+    let before = jobs(state.path());
+    let (job, _) = before.start(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
+    job.started().await.unwrap();
+    std::fs::remove_file(state.path().join("journal")).unwrap();
+    let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
+    now.adopt().await;
+    let (again, known) = now.start(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
+    assert!(known && again.id == job.id);
+    let other = now.start(&owner(1), &start(7, "sleep 60"), [6; 32]);
+    assert_eq!(kind(other), Some(Kind::RequestIdConflict));
+    let stop = Stop { job: None, request: Some(job.id), signal: None, instance: None };
+    let renamed = Arc::new(Owner { name: "desk".to_owned(), ..(*owner(1)).clone() });
+    assert_eq!(now.stop(&renamed, &stop).unwrap(), Stopped::Signalled);
+    ended(&again).await;
+}
+
+/// What the next agent has to know of a run is never more than it reads.
+#[tokio::test]
+async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
+    let state = tempfile::tempdir().unwrap();
+    let before = jobs(state.path());
+    let (job, _) = before.start(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
+    job.started().await.unwrap();
+    for number in 0..40 {
+        let until = Some("x".repeat(4_096 - number));
+        let digest = Digest {
+            wait_ms: 1,
+            head: 0,
+            tail: 0,
+            from: None,
+            until,
+            until_new: None,
+            progress: None,
+        };
+        job.talked_about(Nonce([number as u8; 16]), &Delivery::Digest(digest));
+    }
+    let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
+    let conversations = now.adopt().await;
+    let latest = conversations.iter().map(|(_, conversation, ..)| *conversation).last();
+    assert_eq!(latest, Some(Nonce([39; 16])), "the newest are kept");
+    let stop = Stop { job: None, request: Some(job.id), signal: None, instance: None };
+    assert_eq!(now.stop(&owner(1), &stop).unwrap(), Stopped::Signalled);
+}
+
+#[tokio::test]
+async fn one_devices_waiting_runs_keep_no_other_device_waiting() {
+    let state = tempfile::tempdir().unwrap();
+    let jobs = jobs(state.path());
+    let request = |n: u16| Start {
+        request: Nonce((1_u128 << 100 | u128::from(n)).to_be_bytes()),
+        ..start(0, "exec sleep 600")
+    };
+    let waiting: Vec<_> =
+        (0..100).map(|n| jobs.start(&owner(1), &request(n), [5; 32]).unwrap().0).collect();
+    for job in &waiting[..CONCURRENT] {
+        job.started().await.unwrap();
+    }
+    assert!(waiting[CONCURRENT..].iter().all(|job| job.state().queued == Some(true)));
+    let (other, _) = jobs.start(&owner(2), &start(7, "exit 3"), [5; 32]).unwrap();
+    ended(&other).await;
+    assert_eq!(other.state().exit, Some(Exit::Code(3)));
+    for job in &waiting {
+        jobs.find(&owner(1), job.id).unwrap().stop(Some(9));
+    }
+    for job in &waiting {
+        ended(job).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at_all() {
+    let state = tempfile::tempdir().unwrap();
+    let first = jobs(state.path());
+    first.adopt().await;
+    for (n, line) in [(7, "echo out; echo err >&2; exit 3"), (8, "seq 1 100000")] {
+        let (job, _) = first.start(&owner(1), &start(n, line), [5; 32]).unwrap();
+        ended(&job).await;
+    }
+    let record = |state: &Path, n: u8| state.join("runs").join(Nonce([n; 16]).to_string());
+    until_there(&[record(state.path(), 7), record(state.path(), 8)]).await;
+    until_journalled(state.path(), "exit code 3").await;
+    // As an agent finds it whose holders have gone.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["runs", "spool"] {
+        std::fs::create_dir(copy.path().join(name)).unwrap();
+        for entry in std::fs::read_dir(state.path().join(name)).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(name).join(entry.file_name())).unwrap();
+        }
+    }
+    std::fs::copy(state.path().join("journal"), copy.path().join("journal")).unwrap();
+    let next = |n: u8| Arc::new(Jobs::open(copy.path(), Nonce([n; 16]), thread).unwrap());
+    let now = next(2);
+    now.adopt().await;
+    let found = now.find(&owner(1), Nonce([7; 16])).unwrap();
+    assert_eq!(found.state().exit, Some(Exit::Code(3)));
+    assert_eq!((found.state().lines, found.state().bytes), (2, 8));
+    assert_eq!(found.spool.offset_of(4, 4), Some(8), "what was standard error");
+    let (again, known) = now.start(&owner(1), &start(7, "any"), [5; 32]).unwrap();
+    assert!(known && again.id == found.id);
+    let other = now.start(&owner(1), &start(7, "any"), [6; 32]);
+    assert_eq!(kind(other), Some(Kind::RequestIdConflict));
+    let found = now.find(&owner(1), Nonce([8; 16])).unwrap();
+    let tail = found.spool.tail(1, 100);
+    assert_eq!((tail.first_line, &tail.bytes[..]), (100_000, &b"100000\n"[..]));
+    assert!(now.load().1 > 500_000, "it counts as kept");
+    // A damaged one is no record; how it ended is in the journal.
+    let (runs, path) = (copy.path().join("runs"), record(copy.path(), 7));
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        for bytes in [&bytes[..], &whole[..at]] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(ended::read(&runs, Nonce([7; 16]), copy.path()).is_none(), "at {at}");
+        }
+    }
+    let third = next(3);
+    third.adopt().await;
+    let gone = third.find(&owner(1), Nonce([7; 16])).unwrap_err();
+    assert_eq!(gone.kind, Kind::Expired);
+    assert!(gone.message.contains("exit code 3"), "{gone}");
+    assert_eq!(kind(third.find(&owner(1), Nonce([77; 16]))), Some(Kind::UnknownId));
+}
+
+async fn until_there(paths: &[PathBuf]) {
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while !paths.iter().all(|path| path.exists()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("they are written");
+}
+
+/// A run that cannot be written down is refused, and can be asked for again.
+#[tokio::test]
+async fn nothing_is_started_that_cannot_be_written_down() {
+    let state = tempfile::tempdir().unwrap();
+    let jobs = jobs(state.path());
+    let blocked = state.path().join("journal.new");
+    std::fs::create_dir(&blocked).unwrap();
+    jobs.lock().journal.close();
+    let refused = jobs.start(&owner(1), &start(7, "exit 3"), [5; 32]);
+    assert_eq!(kind(refused), Some(Kind::Io));
+    assert_eq!(jobs.load().0, 0);
+    std::fs::remove_dir(&blocked).unwrap();
+    let (job, known) = jobs.start(&owner(1), &start(7, "exit 3"), [5; 32]).unwrap();
+    assert!(!known);
+    ended(&job).await;
+    assert_eq!(job.state().exit, Some(Exit::Code(3)));
 }
 
 async fn until_journalled(state: &Path, end: &str) {
@@ -158,7 +338,8 @@ async fn a_stream_that_has_lost_the_input_writes_and_ends_nothing() {
 async fn a_stop_that_overtakes_its_request_is_obeyed() {
     let state = tempfile::tempdir().unwrap();
     let jobs = jobs(state.path());
-    let stop = |n: u8| Stop { job: None, request: Some(Nonce([n; 16])), signal: None };
+    let stop =
+        |n: u8| Stop { job: None, request: Some(Nonce([n; 16])), signal: None, instance: None };
     assert_eq!(jobs.stop(&owner(1), &stop(7)).unwrap(), Stopped::NeverStarted);
     let late = jobs.start(&owner(1), &start(7, "sleep 60"), [5; 32]);
     assert_eq!(kind(late), Some(Kind::Cancelled));
@@ -177,13 +358,15 @@ async fn a_stop_that_overtakes_its_request_is_obeyed() {
     jobs.lock().jobs.clear();
     assert_eq!(jobs.stop(&owner(1), &stop(8)).unwrap(), Stopped::Ended, "it is remembered");
     for n in 0..=255 {
-        let none = Stop { job: Some(Nonce([n; 16])), request: None, signal: Some(64) };
+        let none =
+            Stop { job: Some(Nonce([n; 16])), request: None, signal: Some(64), instance: None };
         assert_eq!(kind(jobs.stop(&owner(1), &none)), Some(Kind::InvalidArgument));
     }
     let mut refused = None;
     for n in 0..=TOMBSTONES {
         let request = Some(Nonce((1_u128 << 64 | n as u128).to_be_bytes()));
-        refused = kind(jobs.stop(&owner(3), &Stop { job: None, request, signal: None }));
+        refused =
+            kind(jobs.stop(&owner(3), &Stop { job: None, request, signal: None, instance: None }));
     }
     assert_eq!(refused, Some(Kind::Busy), "graves are counted");
 }

@@ -20,6 +20,12 @@ pub(crate) fn unix_millis() -> u64 {
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Which start of the machine this is; empty where that cannot be learnt.
+pub(crate) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 

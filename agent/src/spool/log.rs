@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use farwire_protocol::cbor::Blob;
+use minicbor::{Decode, Encode};
 
-use super::memory::{ENTRIES, Marks, Memory, SWITCHES};
+use super::memory::{ENTRIES, MARKS, Marks, Memory, SWITCHES};
 use super::{INDEX_STEP, Stream, pack};
 
 /// A log as readers find it.
@@ -30,7 +32,78 @@ pub(super) struct Kept {
     bytes: Bytes,
 }
 
+/// A finished log as it is written down, with what of its bytes is in no file.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+pub(crate) struct Written {
+    #[n(0)]
+    marks: Vec<u64>,
+    /// Pairs of numbers of eight bytes each, the lowest byte first.
+    #[n(1)]
+    switches: Blob,
+    #[n(2)]
+    entries: Blob,
+    #[n(3)]
+    bytes: Blob,
+}
+
+impl Written {
+    /// The log, if all of it fits together. `path` is where its file is.
+    pub(super) fn log(self, path: &Path) -> Option<Log> {
+        let numbers: [u64; MARKS] = self.marks.try_into().ok()?;
+        let marks = Marks::from_numbers(numbers);
+        let (switches, entries) = (pairs(&self.switches)?, pairs(&self.entries)?);
+        let counted = |first: u64, next: u64, pairs: &[(u64, u64)]| {
+            next.checked_sub(first) == Some(pairs.len() as u64)
+        };
+        let fits = marks.start <= marks.ring
+            && marks.ring.checked_add(self.bytes.len() as u64) == Some(marks.end)
+            && marks.start_lines <= marks.lines
+            && marks.whole <= 1
+            && counted(marks.first_switch, marks.next_switch, &switches)
+            && counted(marks.first_entry, marks.next_entry, &entries);
+        if !fits || entries.is_empty() {
+            return None;
+        }
+        let filed = || std::fs::metadata(path).is_ok_and(|file| file.len() >= marks.ring);
+        if marks.start < marks.ring && !filed() {
+            // The file is gone: all of it counts as dropped.
+            return Some(Log::recorded(marks.end, marks.lines, Bytes::new()));
+        }
+        let (switches, entries) = (switches.into(), entries.into());
+        Some(Log::Kept(Arc::new(Kept { marks, switches, entries, bytes: self.bytes.0.into() })))
+    }
+}
+
+fn pairs(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
+    let pair = |pair: &[u8; 16]| Some((number(&pair[..8])?, number(&pair[8..])?));
+    rest.is_empty().then(|| pairs.iter().map(pair).collect()).flatten()
+}
+
+fn blob(pairs: &[(u64, u64)]) -> Blob {
+    Blob(
+        pairs
+            .iter()
+            .flat_map(|pair| [pair.0.to_le_bytes(), pair.1.to_le_bytes()])
+            .flatten()
+            .collect(),
+    )
+}
+
 impl Log {
+    /// As it is written down, once it is finished.
+    pub(super) fn write_down(&self) -> Option<Written> {
+        let Self::Kept(kept) = self else { return None };
+        Some(Written {
+            marks: kept.marks.numbers().to_vec(),
+            switches: blob(&kept.switches),
+            entries: blob(&kept.entries),
+            bytes: Blob(kept.bytes.to_vec()),
+        })
+    }
+
     pub(super) fn marks(&self) -> Marks {
         match self {
             Self::Live(memory) => memory.marks(),

@@ -80,10 +80,10 @@ pub(super) struct Marks {
     pub(super) failed: u64,
 }
 
-const MARKS: usize = 13;
+pub(super) const MARKS: usize = 13;
 
 impl Marks {
-    fn numbers(&self) -> [u64; MARKS] {
+    pub(super) fn numbers(&self) -> [u64; MARKS] {
         [
             self.start,
             self.start_lines,
@@ -101,7 +101,7 @@ impl Marks {
         ]
     }
 
-    fn from_numbers(numbers: [u64; MARKS]) -> Self {
+    pub(super) fn from_numbers(numbers: [u64; MARKS]) -> Self {
         let [start, start_lines, end, lines, ring, file, rest @ ..] = numbers;
         let [first_switch, next_switch, first_entry, next_entry, whole, filed, failed] = rest;
         Self {

@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::*;
 use bytes::Bytes;
+use farwire_protocol::cbor;
 
 fn tiny() -> Limits {
     Limits { memory: 64, window: 128, total: 1 << 20, fallback: 256, block: 32, ahead: u64::MAX }
@@ -33,7 +34,7 @@ impl Log {
         let unblocked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = unblocked.clone();
         let spool = Spool::new(memory.clone(), path.clone(), move || {
-            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
         });
         Self { spool, writer: SpoolWriter::new(memory, limits, path), unblocked }
     }
@@ -66,6 +67,12 @@ fn spool(limits: Limits) -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
     let log = Log::new(limits, directory.path().join("log"));
     (directory, log)
+}
+
+/// The log as another agent has it that reads what was written down.
+fn as_written(spool: &Spool) -> Spool {
+    let written = cbor::encode(&spool.write_down().unwrap());
+    Spool::from_written(cbor::decode(&written, 4 << 20).unwrap(), spool.path().into()).unwrap()
 }
 
 /// Everything that can be read, by stream, and what was reported as lost.
@@ -101,6 +108,11 @@ proptest! {
         // Where a reader of both streams was cut is found again from its two counts.
         let of = |stream| model[..cut].iter().filter(|(s, _)| *s == stream).count() as u64;
         prop_assert_eq!(spool.offset_of(of(1), of(2)), Some(cut as u64));
+        // The next agent reads the same.
+        let next = as_written(&spool);
+        prop_assert_eq!(next.stats(), spool.stats());
+        prop_assert_eq!(next.offset_of(of(1), of(2)), Some(cut as u64));
+        prop_assert_eq!(read_all(&mut next.reader(0, Mode::Lagging)).0, model.clone());
         spool.release_memory();
         prop_assert_eq!(read_all(&mut spool.reader(0, Mode::Lagging)).0, model);
     }
@@ -183,6 +195,14 @@ fn the_oldest_bytes_go_and_are_counted_and_the_disk_gets_its_space_back() {
     assert!(blocks <= limits.total + (2 << 20), "{blocks} bytes on disk");
     assert!(stats.memory < 1 << 20, "{stats:?}");
     assert_eq!(spool.head(1, 99_999).first_line, stats.dropped_lines + 1);
+    spool.finish();
+    let next = as_written(&spool);
+    assert_eq!(next.stats(), spool.stats());
+    assert_eq!(next.head(1, 99_999).first_line, stats.dropped_lines + 1);
+    // Without the file nothing of it is left, and that is counted, too.
+    std::fs::remove_file(directory.path().join("log")).unwrap();
+    let stats = as_written(&spool).stats();
+    assert_eq!((stats.start, stats.end, stats.dropped_lines), (30_000_000, 30_000_000, 3000));
 }
 
 #[test]
@@ -191,14 +211,14 @@ fn a_lossless_reader_holds_the_program_and_letting_go_frees_it() {
     let mut reader = spool.reader(0, Mode::Lossless);
     assert!(spool.writer.has_room());
     spool.append(1, Bytes::from(vec![1; 150]));
-    let told = || spool.unblocked.load(std::sync::atomic::Ordering::SeqCst);
+    let told = || spool.unblocked.load(Ordering::SeqCst);
     assert!(!spool.writer.has_room() && told() == 0);
     reader.next(140);
     assert!(spool.writer.has_room() && told() == 1, "it has moved, and the writer was told, once");
     reader.next(1);
     assert_eq!(told(), 1, "nobody waited for that");
     spool.append(1, Bytes::from(vec![1; 150]));
-    let told = || spool.unblocked.load(std::sync::atomic::Ordering::SeqCst);
+    let told = || spool.unblocked.load(Ordering::SeqCst);
     assert!(!spool.writer.has_room());
     drop(reader);
     assert!(spool.writer.has_room() && told() == 2);
@@ -308,7 +328,7 @@ fn one_endless_line_is_searched_by_its_beginning() {
 const SHOWN_LINE: usize = 2 << 10;
 
 #[test]
-fn the_file_is_gone_with_its_finished_spool_and_not_before() {
+fn the_file_stays_until_nobody_will_ask_for_it() {
     let count = |directory: &tempfile::TempDir| std::fs::read_dir(directory).unwrap().count();
     let (directory, mut log) = spool(tiny());
     log.append(1, Bytes::from(vec![1; 1000]));
@@ -318,8 +338,12 @@ fn the_file_is_gone_with_its_finished_spool_and_not_before() {
     let (directory, mut log) = spool(tiny());
     log.append(1, Bytes::from(vec![1; 1000]));
     log.finish();
-    assert_eq!(count(&directory), 1);
+    let again = log.spool.clone();
     drop(log);
+    assert_eq!(count(&directory), 1, "the next agent may be asked for it");
+    again.discard();
+    assert_eq!(count(&directory), 1, "somebody may be reading it");
+    drop(again);
     assert_eq!(count(&directory), 0);
 }
 

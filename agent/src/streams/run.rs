@@ -18,13 +18,13 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::run::{
     BEAT, Delivery, Digest, Ended, PIECE, Piece as PieceMessage, Read, Request, STDERR, STDIN,
-    STDOUT, Started, ToBridge, View,
+    STDOUT, Start, Started, Take, ToBridge, View,
 };
 use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::conversations::{About, Seat};
 use crate::jobs::job::input::Seat as InputSeat;
@@ -44,6 +44,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A regular expression takes at most so much memory.
 const REGEX: usize = 1 << 20;
+
+/// A regular expression has at most so many bytes: what a conversation asks for is kept with it.
+const PATTERN: usize = 4_096;
+
+/// A run that has not begun for so long is said to wait.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -68,6 +74,12 @@ where
     let request: Request = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
     })?;
+    // Before anything is started.
+    if let Request::Start(Start { delivery, .. }) | Request::Take(Take { delivery, .. }) = &request
+        && let Delivery::Digest(Digest { until: Some(until), .. }) = delivery
+    {
+        expression(until)?;
+    }
     let taken = matches!(request, Request::Take(_));
     let (job, known, delivery) = match request {
         Request::Start(start) => {
@@ -86,7 +98,12 @@ where
     let about = About { job: job.id, delivery: delivery.clone(), taken };
     let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
     job.talked_about(open.conversation, &delivery);
-    let pid = begun(&job, writer).await?;
+    let since = Instant::now();
+    let Some(pid) = begun(&job, writer, patience(&delivery).map(|wait| since + wait)).await? else {
+        // The bridge gets an answer in time; the run keeps its place.
+        let ended = Ended { state: job.state(), next: None, matched: None };
+        return finish(writer, Counts::default(), ended).await;
+    };
     let started =
         Started { job: job.id, known: Some(known), pid: Some(pid).filter(|&pid| pid > 0) };
     writer.message(&message(&ToBridge::Started(started)));
@@ -97,23 +114,46 @@ where
         resumed(&job, input, &mut counts, writer);
     }
     let input = input.map(|(seat, _)| seat);
-    let serving = Serving { context, job, seat, counts, input };
+    let serving = Serving { context, job, seat, counts, input, since };
     serving.deliver(&delivery, 0, writer, reader).await
 }
 
-/// Waits until the run has begun, and says so when it has to wait for its turn.
-async fn begun<W: AsyncWrite + Unpin>(job: &Job, writer: &mut Writer<W>) -> Result<u32, Failure> {
-    if let Ok(begun) = timeout(Duration::from_millis(200), job.started()).await {
-        return begun;
+/// How long an answer may wait for the run's turn; a stream waits for as long as it takes.
+fn patience(delivery: &Delivery) -> Option<Duration> {
+    match delivery {
+        Delivery::Stream { .. } => None,
+        Delivery::Digest(digest) => Some(wait_of(digest).max(MOMENT)),
+        Delivery::Nothing => Some(MOMENT),
     }
+}
+
+fn wait_of(digest: &Digest) -> Duration {
+    Duration::from_millis(digest.wait_ms).min(LONGEST_WAIT)
+}
+
+/// Waits until the run has begun, and says so when it has to wait for its turn. `None` if it still waits
+/// for that at `until`.
+async fn begun<W: AsyncWrite + Unpin>(
+    job: &Job,
+    writer: &mut Writer<W>,
+    until: Option<Instant>,
+) -> Result<Option<u32>, Failure> {
     let mut news = ToBridge::Queued(0);
+    let mut next = Instant::now() + MOMENT;
     loop {
-        writer.message(&message(&news));
-        writer.flush().await.map_err(|_| lost())?;
-        if let Ok(begun) = timeout(BEAT, job.started()).await {
-            return begun;
+        let wake = until.filter(|_| job.is_queued()).map_or(next, |until| until.min(next));
+        if let Ok(begun) = timeout_at(wake, job.started()).await {
+            return begun.map(Some);
         }
-        news = ToBridge::Beat;
+        if job.is_queued() && until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(None);
+        }
+        if Instant::now() >= next {
+            writer.message(&message(&news));
+            writer.flush().await.map_err(|_| lost())?;
+            news = ToBridge::Beat;
+            next = Instant::now() + BEAT;
+        }
     }
 }
 
@@ -140,7 +180,7 @@ where
     let input = if about.taken { None } else { Some(job.claim_input()?) };
     resumed(&job, input, &mut counts, writer);
     let input = input.map(|(seat, _)| seat);
-    let serving = Serving { context, job, seat, counts, input };
+    let serving = Serving { context, job, seat, counts, input, since: Instant::now() };
     serving.deliver(&about.delivery, from, writer, reader).await
 }
 
@@ -172,6 +212,8 @@ struct Serving<'a> {
     counts: Counts,
     /// The right to pass on standard input. Whoever looks at a run has none unless it sends some.
     input: Option<InputSeat>,
+    /// When it was asked for.
+    since: Instant,
 }
 
 impl Serving<'_> {
@@ -367,7 +409,7 @@ impl Serving<'_> {
         writer: &mut Writer<W>,
     ) -> Result<Option<bool>, Failure> {
         let until = digest.until.as_deref().map(expression).transpose()?;
-        let deadline = Instant::now() + Duration::from_millis(digest.wait_ms).min(LONGEST_WAIT);
+        let deadline = self.since + wait_of(digest);
         let mut phase = self.job.phase();
         let mut log = self.job.spool.reader(u64::MAX, Mode::Lagging);
         let mut looked = from;
@@ -488,6 +530,10 @@ async fn send_piece<W: AsyncWrite + Unpin>(
 
 /// A regular expression of a stranger: linear in time, bounded in memory.
 pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
+    if text.len() > PATTERN {
+        let text = format!("a regular expression has at most {PATTERN} bytes");
+        return Err(Failure::new(Kind::TooLarge, text));
+    }
     RegexBuilder::new(text).size_limit(REGEX).dfa_size_limit(REGEX).build().map_err(|error| {
         let text = error.to_string();
         let first = text.lines().last().unwrap_or_default().trim().trim_end_matches('.');

@@ -122,13 +122,24 @@ pub async fn stop(
     job: Nonce,
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
+    stop_sent(client, server, (job, None), signal).await
+}
+
+/// The same for a run whose request was first sent to a known agent process: if the request has not
+/// arrived, the agent can say that it never will.
+pub async fn stop_sent(
+    client: &Client,
+    server: &Server,
+    (job, instance): (Nonce, Option<Nonce>),
+    signal: Option<i32>,
+) -> Result<Stopped, Failure> {
     // The job has the id of the request: this also catches one that has not arrived.
-    let stop = Stop { request: Some(job), job: None, signal };
+    let stop = Stop { request: Some(job), job: None, signal, instance };
     let by_request = ask(client, server, Ask::Stop(stop)).await?;
     match by_request {
         Answer::Stopped(Stopped::NeverStarted) => {
             // Not ours by request; it may be somebody else's that we may stop.
-            let stop = Stop { request: None, job: Some(job), signal };
+            let stop = Stop { request: None, job: Some(job), signal, instance: None };
             match ask(client, server, Ask::Stop(stop)).await {
                 Ok(Answer::Stopped(stopped)) => Ok(stopped),
                 Err(failure) if failure.kind == Kind::UnknownId => Ok(Stopped::NeverStarted),

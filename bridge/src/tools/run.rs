@@ -10,6 +10,7 @@ use std::time::Duration;
 use farwire_keystore::{Class, ShortId};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{
     Delivery, Digest, INPUT_LIMIT, Program, Reason, Request, Start, State, Variable,
 };
@@ -102,7 +103,7 @@ impl Tool for Run {
             let answer = tokio::select! {
                 answer = asked => answer,
                 () = caller.cancelled.cancelled() => {
-                    return Err(cancel(client, &server, job).await);
+                    return Err(cancel(client, &server, (job, start.instance)).await);
                 }
             };
             match answer {
@@ -160,7 +161,7 @@ impl Run {
         let timeout_ms = self.timeout.map(milliseconds).transpose()?;
         Ok(Start {
             request: random_nonce()?,
-            instance: farwire_protocol::id::Nonce::ZERO,
+            instance: Nonce::ZERO,
             program: Program::Line(Blob(self.command.into_bytes())),
             cwd: self.cwd.map(|cwd| Blob(cwd.into_bytes())),
             env: self.env.map(|env| env.into_iter().map(variable).collect()),
@@ -209,8 +210,8 @@ pub(super) fn tell(caller: &Caller, news: &News) {
     let _ = progress.try_send((lines, text));
 }
 
-async fn cancel(client: &Client, server: &Server, job: farwire_protocol::id::Nonce) -> Failure {
-    match control::stop(client, server, job, None).await {
+async fn cancel(client: &Client, server: &Server, (job, instance): (Nonce, Nonce)) -> Failure {
+    match control::stop_sent(client, server, (job, Some(instance)), None).await {
         Ok(_) => Failure::new(Kind::Cancelled, "cancelled, and the command was stopped"),
         Err(failure) => failure,
     }

@@ -59,6 +59,10 @@ pub struct Stop {
     /// Only this signal; INT, then TERM, then KILL with 5 s between them when absent.
     #[n(2)]
     pub signal: Option<i32>,
+    /// With `request`: the agent process to which the request was first sent. Without it an agent that
+    /// does not know the request can say less about it.
+    #[n(3)]
+    pub instance: Option<Nonce>,
 }
 
 /// Lists jobs, newest first.

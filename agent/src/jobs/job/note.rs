@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use minicbor::{Decode, Encode};
 
@@ -14,7 +15,7 @@ use crate::os::pty::Size;
 use crate::terminal::hands::{Actor, Transfer};
 use crate::terminal::{Beginning, Filed, Terminal};
 
-/// No note is longer.
+/// No note is longer, in bytes: not when it is written, and not when it is read.
 pub(super) const NOTE: usize = 16 << 10;
 
 /// What the next agent has to know of a job, kept by its holder.
@@ -37,6 +38,9 @@ pub(super) struct Note {
     pub(super) conversations: Conversations,
     #[n(7)]
     pub(super) terminal: Option<TerminalNote>,
+    /// The hash of the request.
+    #[n(8)]
+    pub(super) body: Option<Blob>,
 }
 
 /// The same of a session's terminal.

@@ -52,7 +52,7 @@ impl Plan {
         if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
             return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
         }
-        let user = user(asked.user.as_deref())?;
+        let user = Self::user(asked.user.as_deref())?;
         let login = asked.login.unwrap_or(false);
         let (argv, shown) = program(&asked.program, &user, login)?;
         let common = Asked {
@@ -68,13 +68,17 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The same of a session. `files` is where shells find their marks.
+    /// The user of this name, or the agent's own. Looking it up may wait for a network.
+    pub(crate) fn user(name: Option<&str>) -> Result<User, Failure> {
+        name.map_or_else(User::current, User::find)
+    }
+
+    /// The same of a session of this user. `files` is where shells find their marks.
     pub(crate) fn session(
         asked: &session::Start,
-        name: String,
-        files: &Path,
+        user: User,
+        (name, files): (String, &Path),
     ) -> Result<Self, Failure> {
-        let user = user(asked.user.as_deref())?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
@@ -181,10 +185,6 @@ fn line_of(program: &Program) -> Option<OsString> {
         Program::Line(line) => Some(text(line)),
         Program::Argv(argv) => argv.first().filter(|_| argv.len() == 1).map(text),
     }
-}
-
-fn user(name: Option<&str>) -> Result<User, Failure> {
-    name.map_or_else(User::current, User::find)
 }
 
 fn blob(text: impl AsRef<OsStr>) -> Blob {

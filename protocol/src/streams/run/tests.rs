@@ -79,7 +79,8 @@ fn the_bytes_of_an_end() {
 
 #[test]
 fn the_bytes_of_a_stop() {
-    let stop = control::Stop { request: Some(Nonce([1; 16])), job: None, signal: Some(2) };
+    let stop =
+        control::Stop { request: Some(Nonce([1; 16])), job: None, signal: Some(2), instance: None };
     check(
         &control::Call { id: 1, ask: Some(control::Ask::Stop(stop)) },
         expect!["a2000101820181a20050010101010101010101010101010101010202"],

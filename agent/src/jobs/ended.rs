@@ -1,0 +1,179 @@
+//! A run that has ended, as it is written down for the agents after this one.
+//!
+//! ```text
+//!     STATE/runs/ID      CBOR of a `Record`, then its SHA-256
+//!     STATE/spool/ID     output that does not fit the record, as its holder wrote it
+//! ```
+//!
+//! It is written once, after the last byte of output, and until then the run's holder keeps it: a run that has
+//! ended is known to the next agent, however this one ends. It is not synced. A record that is damaged or cut
+//! short is as if there were none; the journal still knows how the run ended.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::failure::Failure;
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::run::{Exit, Reason};
+use minicbor::{Decode, Encode};
+use sha2::{Digest as _, Sha256};
+
+use crate::holder::micros;
+use crate::jobs::job::{Job, Past, Phase};
+use crate::jobs::owner::Owner;
+use crate::os::clock::{boot_id, unix_millis};
+use crate::spool::{Spool, Written};
+
+/// No record is longer, in bytes: not when it is written, and not when it is read. A log's index has at most
+/// some 1.2 MiB, and its bytes in memory 1 MiB.
+const LONGEST: usize = 4 << 20;
+
+/// The length of the checksum behind it, in bytes.
+const CHECK: usize = 32;
+
+/// What a run was, and how it ended.
+#[derive(Debug, Decode, Encode)]
+#[cbor(map)]
+struct Record {
+    #[n(0)]
+    owner: Owner,
+    #[n(1)]
+    command: String,
+    #[n(2)]
+    user: String,
+    /// The hash of the request.
+    #[n(3)]
+    body: Option<Blob>,
+    #[n(4)]
+    exit: Option<Exit>,
+    #[n(5)]
+    reason: Option<Reason>,
+    /// Why there is no exit.
+    #[n(6)]
+    failure: Option<Failure>,
+    #[n(7)]
+    output_end: u64,
+    #[n(8)]
+    escaped: u32,
+    /// Which start of the machine the next two are of.
+    #[n(9)]
+    boot: String,
+    /// When it was asked for, in microseconds since boot.
+    #[n(10)]
+    asked: u64,
+    /// When it ended, in microseconds since boot.
+    #[n(11)]
+    ended: u64,
+    /// When it was asked for, in milliseconds since 1970: for people.
+    #[n(12)]
+    asked_ms: u64,
+    #[n(13)]
+    duration_ms: u64,
+    #[n(14)]
+    log: Written,
+}
+
+impl Record {
+    fn of(job: &Job) -> Option<Self> {
+        let state = job.state();
+        let (output_end, escaped) = match &*job.phase().borrow() {
+            Phase::Ended { output_end, escaped, .. } => (*output_end, *escaped),
+            Phase::Failed(_) => (0, 0),
+            Phase::Queued | Phase::Running(_) => return None,
+        };
+        Some(Self {
+            owner: (*job.owner).clone(),
+            command: job.command().to_owned(),
+            user: job.user().to_owned(),
+            body: job.body.map(|body| Blob(body.to_vec())),
+            exit: state.exit,
+            reason: state.reason,
+            failure: state.failure,
+            output_end,
+            escaped,
+            boot: boot_id(),
+            asked: micros(job.asked()),
+            ended: micros(job.ended_at()?),
+            asked_ms: unix_millis().saturating_sub(micros(job.age()) / 1000),
+            duration_ms: state.duration_ms,
+            log: job.spool.write_down()?,
+        })
+    }
+
+    /// The run as this agent has it. `spool` is where its output is.
+    fn job(self, id: Nonce, spool: &Path) -> Option<Arc<Job>> {
+        let phase = match (self.exit, self.failure) {
+            (Some(exit), _) => Phase::Ended {
+                exit,
+                reason: self.reason,
+                output_end: self.output_end,
+                escaped: self.escaped,
+            },
+            (None, failure) => Phase::Failed(failure?),
+        };
+        // What was before this start of the machine ended no later than at its beginning.
+        let same = !self.boot.is_empty() && self.boot == boot_id();
+        let since = |at: u64| if same { Duration::from_micros(at) } else { Duration::ZERO };
+        let past = Past {
+            phase,
+            asked: since(self.asked),
+            ended: Some(since(self.ended)),
+            started_ms: self.asked_ms,
+            ended_ms: self.asked_ms.saturating_add(self.duration_ms),
+            duration_ms: self.duration_ms,
+            body: self.body.and_then(|body| body.0.try_into().ok()),
+        };
+        let spool = Spool::from_written(self.log, spool.join(id.to_string()))?;
+        let owner = Arc::new(self.owner);
+        Some(Job::recorded((id, owner), (self.command, self.user), past, None, spool))
+    }
+}
+
+/// Writes a run down that has ended. `directory` is where records are.
+pub(crate) fn write(directory: &Path, job: &Job) -> io::Result<()> {
+    let Some(record) = Record::of(job) else { return Ok(()) };
+    let mut bytes = cbor::encode(&record);
+    if bytes.len() + CHECK > LONGEST {
+        let text = format!("a record of {} bytes, over {LONGEST}", bytes.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    bytes.extend_from_slice(&Sha256::digest(&bytes));
+    let mut options = std::fs::File::options();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(directory.join(job.id.to_string()))?.write_all(&bytes)
+}
+
+/// The run that was written down here under this id, unless its record is damaged.
+pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Option<Arc<Job>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(directory.join(id.to_string())).ok()?;
+    file.take(LONGEST as u64).read_to_end(&mut bytes).ok()?;
+    decode(&bytes)?.job(id, spool)
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    let (record, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
+    (*Sha256::digest(record) == *check).then_some(())?;
+    cbor::decode(record, LONGEST).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_are_a_record_or_none() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let directory = Path::new("/nonexistent");
+            let _ = decode(bytes);
+            // As if the checksum were right.
+            if let Ok(record) = cbor::decode::<Record>(bytes, LONGEST) {
+                let _ = record.job(Nonce([1; 16]), directory);
+            }
+        });
+    }
+}
