@@ -294,7 +294,9 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
         Command::Leave => {
             let state = enrolled(&place)?;
             state.enrollments().leave(&state.lock()?)?;
-            print("left; `farwire server remove` on the other side removes the record\n")
+            print(
+                "left; an agent that runs ends, and `farwire server remove` on the other side removes the record\n",
+            )
         }
         Command::Device(command) => devices(&place, command),
         Command::Service(command) => services(&place, command),

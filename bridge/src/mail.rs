@@ -13,11 +13,14 @@ use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::enroll::{Answer, Request, blob_hash};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::id::{Kind as IdKind, Nonce};
 use farwire_protocol::outer::{MailAnswer, MailGet};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::client::{Client, unix_time};
+
+/// How long after its time a token that was used is watched for a second use, in seconds.
+const WATCHED: u64 = 24 * 3600;
 
 /// At most this many tickets are looked after at once.
 const AT_ONCE: usize = 8;
@@ -31,12 +34,17 @@ pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Fai
         TicketState::Alarmed { .. } => false,
         TicketState::Open | TicketState::Late(_) => true,
     };
-    let waiting: Vec<Ticket> =
-        tickets.entries.into_iter().map(|(_, ticket)| ticket).filter(open).collect();
-    if waiting.is_empty() {
+    let now = unix_time();
+    let (waiting, mut settled): (Vec<Ticket>, Vec<Ticket>) =
+        tickets.entries.into_iter().map(|(_, ticket)| ticket).partition(open);
+    settled.retain(|ticket| may_be_reused(ticket, now));
+    if waiting.is_empty() && settled.is_empty() {
         return Ok(());
     }
     let Some(_lock) = client.home.mail_lock()? else { return Ok(()) };
+    if let Err(failure) = watch_settled(client, connection, &settled).await {
+        tracing::warn!(why = failure.message, "whether tokens were used again is not known");
+    }
     let all = stream::iter(&waiting).for_each_concurrent(AT_ONCE, async |ticket| {
         if let Err(failure) = look_after(client, connection, ticket).await {
             let (server, kind) = (&ticket.name, failure.kind);
@@ -46,6 +54,39 @@ pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Fai
     all.await;
     let guard = client.home.lock()?;
     client.home.tickets().sweep(&guard, unix_time())
+}
+
+/// Whether a token that let an agent in is still watched. The relay refuses requests after its time.
+fn may_be_reused(ticket: &Ticket, now: u64) -> bool {
+    let TicketState::Answered(answered) = &ticket.state else { return false };
+    answered.reused_by.is_none() && now < ticket.token.expires.saturating_add(WATCHED)
+}
+
+/// Warns of tokens with which somebody has asked after they had let an agent in: somebody else has them.
+async fn watch_settled(
+    client: &Client,
+    connection: &Connection,
+    settled: &[Ticket],
+) -> Result<(), Failure> {
+    if settled.is_empty() {
+        return Ok(());
+    }
+    let mail = connection.call(&MailGet { enrollment: None }).await?;
+    for ticket in settled {
+        let enrollment = &ticket.token.enrollment;
+        let own = mail.pieces.iter().filter(|piece| piece.enrollment == *enrollment);
+        for (_, agent) in own.filter_map(|piece| Request::open(&ticket.token, &piece.blob).ok()) {
+            let guard = client.home.lock()?;
+            if client.home.tickets().reused(&guard, enrollment, &agent.id)? {
+                note!(
+                    "warning: after `{}` had enrolled, another agent used its token: {}; it was refused, and somebody else has the token",
+                    ticket.name,
+                    agent.id.fingerprint(IdKind::Agent)
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Judges the mail of one ticket, and answers it.
@@ -138,6 +179,7 @@ pub fn answer(
         response,
         at: unix_time(),
         settled: false,
+        reused_by: None,
     })
 }
 

@@ -99,6 +99,8 @@ pub struct Answered {
     pub at: u64,
     /// Whether the pin is written and the relay has the answer.
     pub settled: bool,
+    /// Another agent that asked with the same token after that: somebody else has it.
+    pub reused_by: Option<Id>,
 }
 
 impl Ticket {
@@ -260,6 +262,23 @@ impl Tickets {
         let TicketState::Answered(answered) = &mut ticket.state else { return Ok(()) };
         answered.settled = true;
         Ok(self.save(guard, &ticket)?)
+    }
+
+    /// Keeps that another agent has asked with a token that has been answered. Returns whether that is news.
+    pub fn reused(
+        &self,
+        guard: &Guard,
+        enrollment: &Nonce,
+        agent: &Id,
+    ) -> Result<bool, TicketError> {
+        let mut ticket = self.load(enrollment)?;
+        let TicketState::Answered(answered) = &mut ticket.state else { return Ok(false) };
+        if answered.agent.id == *agent || answered.reused_by.is_some() {
+            return Ok(false);
+        }
+        answered.reused_by = Some(*agent);
+        self.save(guard, &ticket)?;
+        Ok(true)
     }
 
     /// Keeps a request that came too late for a person to decide. The first one stays.

@@ -1,6 +1,6 @@
 //! An agent that ends says so, and one that comes back is no stranger to itself.
 
-use farwire_tests::{World, until};
+use farwire_tests::{World, system, until};
 
 #[tokio::test]
 async fn an_agent_that_ends_is_offline_at_once_and_nobody_waits_for_it() {
@@ -32,5 +32,48 @@ async fn an_agent_that_is_restarted_at_once_is_not_taken_for_two() {
         let servers = world.farwire(&["servers"]).await.text();
         assert!(!servers.contains("two agents"), "{servers}");
         assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_agent_starts_on_a_full_disk_and_serves_what_needs_no_room() {
+    let mut world = World::new().await;
+    let state = world.path("web-1");
+    std::fs::create_dir(&state).unwrap();
+    let place = state.to_str().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=8m,mode=700", "none", place];
+    if system("mount", &mount).is_none() {
+        // Only root can have a small disk.
+        return;
+    }
+    let unmount = Unmount(place.to_owned());
+    world.enroll("web-1").await;
+    world.start_agent("web-1").await;
+    assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
+    world.end_agent("web-1").await;
+    let mut filling = std::fs::File::create(state.join("filling")).unwrap();
+    let zeros = [0; 4096];
+    while std::io::Write::write_all(&mut filling, &zeros).is_ok() {}
+    world.start_agent("web-1").await;
+    let listed = world.farwire(&["status", "web-1", "--all"]).await;
+    assert_eq!(listed.code, 0, "{listed:?}");
+    // Whether a run is refused or carried out, it is said; and with room again all is as before.
+    let done = world.farwire(&["run", "web-1", "--", "true"]).await;
+    assert!(done.code == 0 || done.stderr.contains("error["), "{done:?}");
+    std::fs::remove_file(state.join("filling")).unwrap();
+    until("runs again", async || {
+        (world.farwire(&["run", "web-1", "--", "true"]).await.code == 0).then_some(())
+    })
+    .await;
+    drop(world);
+    drop(unmount);
+}
+
+/// Unmounts when the test is over, however it ends.
+struct Unmount(String);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        system("umount", &["-l", &self.0]);
     }
 }

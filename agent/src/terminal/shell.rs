@@ -46,22 +46,43 @@ pub(crate) struct Login {
 /// Writes the start-up files. Every user may read them; nobody else may enter the state's directory.
 pub(crate) fn prepare(state: &Path) -> Result<PathBuf, Failure> {
     let directory = state.join("shell");
-    let write = || {
+    let write = || -> std::io::Result<()> {
         fs::create_dir_all(&directory)?;
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
         for (name, text) in FILES {
             // A shell that starts meanwhile reads the old one or the new one.
             let (new, path) = (directory.join(format!("{name}.new")), directory.join(name));
-            fs::write(&new, text)?;
-            fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
-            fs::rename(&new, &path)?;
+            if is_as_it_should_be(&path, text) {
+                continue;
+            }
+            let written = fs::write(&new, text)
+                .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o644)))
+                .and_then(|()| fs::rename(&new, &path));
+            if let Err(error) = written {
+                // What has been written of it takes room that somebody may need.
+                let _ = fs::remove_file(&new);
+                return Err(error);
+            }
         }
         Ok(())
     };
-    write().map_err(|error: std::io::Error| {
-        Failure::new(Kind::Io, format!("{}: {error}", directory.display()))
-    })?;
-    Ok(directory)
+    match write() {
+        Ok(()) => Ok(directory),
+        // A full disk, or one that cannot be written: everything else is served all the same.
+        Err(error) if directory.is_dir() => {
+            let place = directory.display();
+            tracing::error!(%place, %error, "start-up files of shells cannot be written: sessions may lack marks");
+            Ok(directory)
+        }
+        Err(error) => Err(Failure::new(Kind::Io, format!("{}: {error}", directory.display()))),
+    }
+}
+
+fn is_as_it_should_be(path: &Path, text: &str) -> bool {
+    let mode = fs::symlink_metadata(path)
+        .map(|is| (is.is_file(), is.permissions().mode() & 0o777))
+        .unwrap_or_default();
+    mode == (true, 0o644) && fs::read(path).is_ok_and(|there| there == text.as_bytes())
 }
 
 /// The shell that is called so, if it is one that can make marks and is there.

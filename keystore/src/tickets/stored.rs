@@ -63,6 +63,8 @@ struct AnsweredFile {
     at: u64,
     #[n(4)]
     settled: bool,
+    #[n(5)]
+    reused_by: Option<Id>,
 }
 
 /// Loads the ticket of the enrollment that is written so.
@@ -123,6 +125,7 @@ impl From<&TicketState> for StateFile {
                 response: Blob(answered.response.clone()),
                 at: answered.at,
                 settled: answered.settled,
+                reused_by: answered.reused_by,
             }),
             TicketState::Alarmed { agents, seen } => Self::Alarmed(agents.clone(), *seen),
         }
@@ -143,9 +146,10 @@ impl TryFrom<StateFile> for TicketState {
                 let request = (*file.request)
                     .try_into()
                     .map_err(|_| Damage::Content("a hash in it has not 32 bytes"))?;
-                let AnsweredFile { response, at, settled, .. } = file;
+                let AnsweredFile { response, at, settled, reused_by, .. } = file;
                 let response = response.0;
-                Self::Answered(Box::new(Answered { agent, request, response, at, settled }))
+                let answered = Answered { agent, request, response, at, settled, reused_by };
+                Self::Answered(Box::new(answered))
             }
             StateFile::Alarmed(agents, seen) => Self::Alarmed { agents, seen },
         })

@@ -43,6 +43,7 @@ fn answered(request: u8) -> Answered {
         response: vec![9; 3000],
         at: 50,
         settled: false,
+        reused_by: None,
     }
 }
 
@@ -256,4 +257,24 @@ fn any_ticket_is_read_without_a_panic() {
             assert_eq!(Ticket::read(&again).unwrap().state, ticket.state);
         }
     });
+}
+
+#[test]
+fn a_second_use_of_a_token_is_news_once_and_changes_nothing_else() {
+    let (_temp, home) = home();
+    let tickets = home.tickets();
+    let guard = home.lock().unwrap();
+    let ticket = ticket(4);
+    let enrollment = ticket.token.enrollment;
+    tickets.create(&guard, &ticket).unwrap();
+    let (ours, other) = (bundle(20, Kind::Agent, 1).id, bundle(21, Kind::Agent, 1).id);
+    assert!(!tickets.reused(&guard, &enrollment, &other).unwrap(), "nobody has been accepted");
+    tickets.answer(&guard, &enrollment, answered(1)).unwrap();
+    tickets.settle(&guard, &enrollment).unwrap();
+    assert!(!tickets.reused(&guard, &enrollment, &ours).unwrap(), "the agent that was let in");
+    assert!(tickets.reused(&guard, &enrollment, &other).unwrap());
+    assert!(!tickets.reused(&guard, &enrollment, &other).unwrap(), "it has been said");
+    let kept = tickets.load(&enrollment).unwrap();
+    let expected = Answered { settled: true, reused_by: Some(other), ..answered(1) };
+    assert_eq!(kept.state, TicketState::Answered(Box::new(expected)));
 }
