@@ -21,7 +21,7 @@ use farwire_protocol::outer::{
 };
 use farwire_protocol::peer;
 use quinn::crypto::rustls::QuicClientConfig;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -42,6 +42,9 @@ const GOODBYE: usize = 64;
 
 /// How long an answer of the relay may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Questions that wait to be written. Whoever asks when there are more waits.
+const CALLS: usize = 16;
 
 /// Notices that wait to be read; a reader that is slower than that misses some, and asks anew.
 const NOTICES: usize = 16;
@@ -136,17 +139,20 @@ pub struct Connection {
 #[derive(Debug)]
 struct Shared {
     quic: quinn::Connection,
-    control: tokio::sync::Mutex<SendHalf>,
+    /// To the one task that writes: a caller that gives up in the middle cuts no message short.
+    calls: mpsc::Sender<Call>,
     waiting: Arc<Waiting>,
     next: AtomicU32,
     welcome: watch::Receiver<Option<Result<Welcome, Failure>>>,
     notices: broadcast::Sender<Notice>,
     reader: AbortHandle,
+    writer: AbortHandle,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.reader.abort();
+        self.writer.abort();
         self.quic.close(Reset::Closing.code().into(), b"");
     }
 }
@@ -158,6 +164,26 @@ struct Waiting(Mutex<HashMap<u32, oneshot::Sender<Answer>>>);
 impl Waiting {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Answer>>> {
         self.0.lock().expect("nothing panics while it is held")
+    }
+}
+
+/// A call that waits for its answer, until this is dropped.
+struct Awaited<'a> {
+    waiting: &'a Waiting,
+    id: u32,
+}
+
+impl<'a> Awaited<'a> {
+    fn new(waiting: &'a Waiting, id: u32) -> (Self, oneshot::Receiver<Answer>) {
+        let (caller, answer) = oneshot::channel();
+        waiting.lock().insert(id, caller);
+        (Self { waiting, id }, answer)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.waiting.lock().remove(&self.id);
     }
 }
 
@@ -269,14 +295,17 @@ async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connectio
     let (notices, _) = broadcast::channel(NOTICES);
     let (welcomed, welcome) = watch::channel(None);
     let reader = tokio::spawn(listen(recv, waiting.clone(), notices.clone(), welcomed));
+    let (calls, asked) = mpsc::channel(CALLS);
+    let writer = tokio::spawn(write_calls(send, asked));
     let shared = Shared {
         quic,
-        control: tokio::sync::Mutex::new(send),
+        calls,
         waiting,
         next: AtomicU32::new(2),
         welcome,
         notices,
         reader: reader.abort_handle(),
+        writer: writer.abort_handle(),
     };
     Ok(Connection { shared: Arc::new(shared) })
 }
@@ -290,6 +319,15 @@ pub(super) fn exporter(quic: &quinn::Connection) -> [u8; 32] {
     quic.export_keying_material(&mut out, EXPORTER_LABEL, b"")
         .expect("32 bytes are within what TLS exports");
     out
+}
+
+/// Writes all that is asked, one message after another, until the stream breaks.
+async fn write_calls(mut send: SendHalf, mut asked: mpsc::Receiver<Call>) {
+    while let Some(call) = asked.recv().await {
+        if control::write(&mut send, &call).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Reads all that the relay says, until it says no more.
@@ -356,16 +394,12 @@ impl Connection {
     pub async fn call<V: Verb>(&self, verb: &V) -> Result<V::Answer, Failure> {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let call = Call { id, verb: V::NUMBER, body: Blob(cbor::encode(verb)) };
-        let (caller, answer) = oneshot::channel();
-        self.shared.waiting.lock().insert(id, caller);
+        let (_awaited, answer) = Awaited::new(&self.shared.waiting, id);
         let asked = async {
-            let mut control = self.shared.control.lock().await;
-            control::write(&mut *control, &call).await.map_err(|_| self.lost())?;
-            drop(control);
+            self.shared.calls.send(call).await.map_err(|_| self.lost())?;
             answer.await.map_err(|_| self.refusal().unwrap_or_else(|| self.lost()))
         };
         let answer = timeout(PATIENCE, asked).await;
-        self.shared.waiting.lock().remove(&id);
         read_answer::<V>(&answer.unwrap_or_else(|_| Err(unanswered()))?)
     }
 
