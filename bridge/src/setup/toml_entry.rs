@@ -113,7 +113,11 @@ impl TomlEntry<'_> {
             text if text.ends_with('\n') => "\n",
             _ => "\n\n",
         };
-        let new = format!("{gap}{}", self.snippet());
+        let mut new = format!("{gap}{}", self.snippet());
+        if gap == "\n\n" {
+            // A file that ends without a line end goes on doing so, and has none when we are gone.
+            new.truncate(new.trim_end_matches('\n').len());
+        }
         let new = if text.contains("\r\n") { new.replace('\n', "\r\n") } else { new };
         Ok(format!("{text}{new}"))
     }
@@ -274,6 +278,9 @@ fn without_lines(text: &str, mut regions: Vec<Region>) -> String {
         from = below.map_or(text.len(), |newline| span.end + newline + 1);
     }
     let rest = text.get(from..).unwrap_or_default();
+    if rest.is_empty() && !text.ends_with('\n') {
+        kept.truncate(kept.trim_end_matches(['\r', '\n']).len());
+    }
     // What stood below us is the top of the file now.
     kept.push_str(if kept.is_empty() { rest.trim_start_matches(['\r', '\n']) } else { rest });
     kept
