@@ -1,6 +1,6 @@
 //! The command line of `farwire-agent`.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -312,9 +312,11 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
                 .and_then(|file| file.take(limit).read_to_string(&mut text));
             opened.map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", path.display())))
         }
+        // A line and no more: whoever pastes it presses Enter.
         (None, Some(token)) if token == "-" => io::stdin()
+            .lock()
             .take(limit)
-            .read_to_string(&mut text)
+            .read_line(&mut text)
             .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}"))),
         (None, token) => {
             let token = Zeroizing::new(token.unwrap_or_default());

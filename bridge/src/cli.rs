@@ -16,6 +16,7 @@ mod sessions;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use farwire_keystore::Home;
@@ -27,6 +28,8 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::client::Client;
+use crate::harden;
+use crate::sessions::danger::Patterns;
 use crate::setup::{self, SetupArgs};
 use crate::text::neutral::neutral_within;
 use crate::tools::{self, Desk, Settings, scope};
@@ -51,7 +54,7 @@ pub(crate) struct Cli {
 const FIRST_STEPS: &str = "First steps:
   farwire demo                      try everything on this machine
   farwire init --relay -            read a relay's URL and make a workspace
-  farwire server create web-1       print the command that enrolls a server
+  farwire server create web-1       print the token that enrolls a server
   farwire run web-1 -- uname -a     run a program there
   farwire setup codex               let Codex do it";
 
@@ -150,8 +153,12 @@ struct Serve {
     no_owner: bool,
     /// Which commands pty_spawn asks about twice, instead of the built-in ones: expressions, divided by
     /// semicolons
-    #[arg(long, value_name = "REGEX", env = "FARWIRE_DANGEROUS_PATTERNS")]
+    #[arg(long, value_name = "REGEX")]
     dangerous_patterns: Option<String>,
+    /// Which commands it asks about twice besides. An environment can add such commands, and take none
+    /// away
+    #[arg(long, value_name = "REGEX", env = "FARWIRE_DANGEROUS_PATTERNS")]
+    more_dangerous_patterns: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -162,6 +169,9 @@ enum GroupName {
 
 /// Runs the program and gives its exit code.
 pub fn main() -> ExitCode {
+    if let Err(failure) = harden::harden() {
+        return ExitCode::from(say_failure(&failure));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -193,7 +203,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// sysexits.
-fn code(failure: &Failure) -> u8 {
+pub(crate) fn code(failure: &Failure) -> u8 {
     match failure.kind {
         Kind::InvalidArgument | Kind::EmptyCommand | Kind::AmbiguousServer => 64,
         Kind::KeystoreCorrupt | Kind::StateVersion | Kind::TooLarge | Kind::TokenMalformed => 65,
@@ -205,24 +215,40 @@ fn code(failure: &Failure) -> u8 {
     }
 }
 
+/// Whether an answer has been printed as JSON. What is said after that is said on standard error alone:
+/// a program that reads one document must not find two.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
 fn print_failure(failure: &Failure, json: bool) {
-    if json {
-        let object = serde_json::json!({"error": {
-            "kind": failure.kind.name(), "message": failure.message, "hint": failure.hint(),
-        }});
+    if json && !ANSWERED.load(Ordering::Relaxed) {
+        let object = serde_json::json!({"error": error_json(failure)});
         // What else is said says it, too.
         let _ = print(&format!("{object}\n"));
     }
+    say_failure(failure);
+}
+
+/// A failure as `--json` shows it.
+fn error_json(failure: &Failure) -> serde_json::Value {
+    serde_json::json!({
+        "kind": failure.kind.name(), "message": failure.message, "hint": failure.hint(),
+    })
+}
+
+/// Says on standard error what went wrong. Returns the exit code that goes with it.
+pub(crate) fn say_failure(failure: &Failure) -> u8 {
     let clean = |text: &str| neutral_within(text, 2000);
     let (message, hint) = (clean(&failure.message), clean(failure.hint()));
     // Standard error may be closed.
     let _ = writeln!(io::stderr(), "error[{}]: {message}\nhint: {hint}", failure.kind);
+    code(failure)
 }
 
 /// Prints an answer, as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::new(Kind::Internal, format!("the answer is no JSON: {error}")))?;
+    ANSWERED.store(true, Ordering::Relaxed);
     print(&format!("{text}\n"))
 }
 
@@ -292,17 +318,17 @@ fn carry_out(cli: Cli) -> Result<u8, Failure> {
     let client = || cli.client();
     match &cli.command {
         Command::Init(init) => init.carry_out(&place?).map(|()| 0),
-        Command::Server(command) => command.carry_out(&client()?).map(|()| 0),
-        Command::Servers(ls) => ls.carry_out(&client()?).map(|()| 0),
+        Command::Server(command) => command.carry_out(&client()?),
+        Command::Servers(ls) => ls.carry_out(&client()?),
         Command::Run(run) => run.carry_out(client()?),
         Command::Attach(attach) => attach.carry_out(client()?),
-        Command::Sessions(sessions) => sessions.carry_out(&client()?).map(|()| 0),
+        Command::Sessions(sessions) => sessions.carry_out(&client()?),
         Command::Session(session) => session.carry_out(&client()?),
         Command::Files(files) => files.carry_out(client()?),
         Command::Secret(secret) => secret.carry_out(&Home::create(&place?)?),
         Command::Output(output) => output.carry_out(&client()?).map(|()| 0),
         Command::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),
-        Command::Status(status) => status.carry_out(&client()?).map(|()| 0),
+        Command::Status(status) => status.carry_out(&client()?),
         Command::Fingerprint(options) => fingerprint(&Home::open(&place?)?, options).map(|()| 0),
         Command::Doctor(doctor) => doctor.carry_out(&place?),
         Command::Mcp(McpCommand::Serve(serve)) => serve_mcp(&place?, serve).map(|()| 0),
@@ -353,7 +379,10 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
         max_wait: std::time::Duration::from_secs(seconds),
         offer,
         owner_required: !serve.no_owner,
-        dangerous: serve.dangerous_patterns.clone(),
+        dangerous: Patterns {
+            instead: serve.dangerous_patterns.clone(),
+            besides: serve.more_dangerous_patterns.clone(),
+        },
     };
     let desk = Desk::new(Home::create(place)?, Surface::AiLocal, settings)?;
     let runtime = runtime()?;
@@ -370,12 +399,18 @@ fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
         .collect();
     let home = cli.home.as_ref().map(|_| cli.place()).transpose()?;
     let report = setup::run(args, &setup::Context::of_process(home, &tools)?)?;
+    let failure = report.failure();
     if args.json {
-        print_json(&report)?;
+        let mut answer = serde_json::to_value(&report)
+            .map_err(|error| Failure::caused(Kind::Internal, "the report is no JSON", &error))?;
+        if let (Some(failure), Some(answer)) = (&failure, answer.as_object_mut()) {
+            answer.insert("error".to_owned(), error_json(failure));
+        }
+        print_json(&answer)?;
     } else {
         print(&format!("{}\n", report.to_string().trim_end()))?;
     }
-    report.failure().map_or(Ok(0), Err)
+    Ok(failure.map_or(0, |failure| say_failure(&failure)))
 }
 
 /// The servers as `--json` shows them.

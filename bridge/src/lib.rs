@@ -16,6 +16,8 @@ macro_rules! note {
 pub mod cli;
 pub mod client;
 pub mod files;
+pub mod fleet;
+mod harden;
 pub mod mail;
 pub mod mcp;
 pub mod runs;

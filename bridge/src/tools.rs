@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 
 use self::scope::{Group, Offer};
 use crate::client::Client;
-use crate::sessions::danger::Danger;
+use crate::sessions::danger::{Danger, Patterns};
 use crate::sessions::leases::Leases;
 use crate::sessions::pipes::Pipes;
 use crate::text::header::Fate;
@@ -143,6 +143,15 @@ impl Effect {
         Self { read_only: false, destructive: true, idempotent: true, open_world: false };
 }
 
+/// What becomes of a call that its caller cancels.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cancel {
+    /// It ends where it is. What it had sent may have been done.
+    Ends,
+    /// It notices by itself, at each point, and has something to do: it stops what it started.
+    Notices,
+}
+
 /// One thing that can be asked for.
 pub trait Tool: DeserializeOwned + JsonSchema + Send + 'static {
     /// Its name, for models, people and scopes alike.
@@ -153,6 +162,8 @@ pub trait Tool: DeserializeOwned + JsonSchema + Send + 'static {
     const ABOUT: &'static str;
     /// What it may change.
     const EFFECT: Effect;
+    /// What becomes of it when it is cancelled.
+    const CANCEL: Cancel = Cancel::Ends;
 
     /// Does it, and answers with a header line and what follows.
     fn call(
@@ -206,7 +217,13 @@ impl Entry {
                     Failure::new(Kind::InvalidArgument, message)
                         .with_hint(format!("call {} again with the argument corrected", T::NAME))
                 })?;
-                Ok(Box::pin(tool.call(desk, caller)))
+                let call = tool.call(desk, caller);
+                Ok(match T::CANCEL {
+                    Cancel::Notices => Box::pin(call),
+                    Cancel::Ends => {
+                        Box::pin(caller.unless_cancelled("the call was cancelled", call))
+                    }
+                })
             },
         }
     }
@@ -297,8 +314,8 @@ pub struct Settings {
     pub offer: Offer,
     /// Whether the tools of category `pty` must be told for whom they act.
     pub owner_required: bool,
-    /// Which commands are dangerous; the built-in list when absent.
-    pub dangerous: Option<String>,
+    /// Which commands are dangerous.
+    pub dangerous: Patterns,
 }
 
 /// What all calls of one process share.
@@ -334,7 +351,7 @@ impl Desk {
             home,
             surface,
             client: OnceCell::new(),
-            danger: Danger::new(settings.dangerous.as_deref())?,
+            danger: Danger::new(&settings.dangerous)?,
             settings,
             since: Instant::now(),
             counts: Counts::default(),
@@ -424,6 +441,20 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Does something unless the caller cancels, at whatever point: then it fails with these words.
+    pub async fn unless_cancelled<T>(
+        &self,
+        words: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            // What has noticed by itself says more.
+            biased;
+            done = work => done,
+            () = self.cancelled.cancelled() => Err(Failure::new(Kind::Cancelled, words)),
+        }
+    }
+
     /// Adds a picture of this kind to the answer.
     pub fn show(&self, bytes: Vec<u8>, kind: &'static str) {
         let picture = Picture { bytes, kind };
@@ -450,6 +481,22 @@ pub fn fate(state: &State) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_call_ends_when_it_is_cancelled_and_says_what_it_says_itself_if_it_does() {
+        let cancelled = CancellationToken::new();
+        let caller =
+            Caller { cancelled: cancelled.clone(), progress: None, picture: Arc::default() };
+        let itself = async {
+            cancelled.cancelled().await;
+            Err::<(), _>(Failure::new(Kind::Cancelled, "by itself"))
+        };
+        let stuck = caller.unless_cancelled("ended", std::future::pending::<Result<(), Failure>>());
+        let itself = caller.unless_cancelled("ended", itself);
+        let (stuck, itself, ()) = tokio::join!(stuck, itself, async { cancelled.cancel() });
+        assert_eq!(stuck.unwrap_err().message, "ended");
+        assert_eq!(itself.unwrap_err().message, "by itself");
+    }
 
     #[test]
     fn a_model_is_told_of_tools_and_not_of_commands() {

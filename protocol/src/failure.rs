@@ -71,7 +71,7 @@ kinds! {
     5 ServerSuspended "server_suspended": "The server has been suspended in the relay's records."
         => "`farwire server update NAME --resume` lifts it";
     6 ServerPending "server_pending": "The server has been created, and its agent has not enrolled yet."
-        => "run the command that `farwire server create` printed on the server";
+        => "run `farwire-agent enroll --token -` on the server, with the token that `farwire server create` printed";
     7 ServerKeyChanged "server_key_changed": "Another key than the one that is pinned stands for this server."
         => "compare with `farwire-agent fingerprint` on NAME itself; if it is right, `farwire server repin NAME`";
     8 RelayUnreachable "relay_unreachable": "The relay does not answer."

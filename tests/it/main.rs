@@ -21,6 +21,7 @@ mod input;
 mod lockout;
 mod mcp;
 mod pty;
+mod reach;
 mod relay;
 mod run;
 mod session;

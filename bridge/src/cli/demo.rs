@@ -92,7 +92,7 @@ const NEXT: &str = "next, with your own machines:
    on a host that everybody reaches over UDP:  farwire-relay serve --advertise HOST:4433
    here:                                       farwire init --relay -      (paste the URL)
                                                farwire server create web-1
-   on the server:                              the command that it prints, then
+   on the server:                              sudo farwire-agent enroll --token -   (paste the token)
                                                sudo farwire-agent service install
    then here:                                  farwire run web-1 -- uname -a
                                                farwire setup codex";

@@ -8,14 +8,16 @@ use clap::Args;
 use farwire_keystore::Home;
 use farwire_link::outer::dial::blocked;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::control::Facts;
 use farwire_protocol::streams::files::Root;
 use farwire_protocol::surface::Surface;
 use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::cli::{Json, print, print_json, runtime};
-use crate::client::{Client, unix_time};
+use crate::client::{Client, Server, unix_time};
 use crate::files::place::served;
+use crate::fleet::{Fleet, Gathered};
 use crate::runs::control;
 use crate::text::human;
 use crate::text::neutral::neutral_within;
@@ -25,6 +27,9 @@ const SKEW: u64 = 60;
 
 /// How long one look at the network may take.
 const PATIENCE: Duration = Duration::from_secs(7);
+
+/// How long one root may take to be served.
+const ROOT: Duration = Duration::from_secs(3);
 
 /// So many servers are looked at.
 const SERVERS: usize = 20;
@@ -130,27 +135,27 @@ impl Doctor {
         for warning in &pins.warnings {
             findings.bad("servers", &warning.failure);
         }
-        let wanted = pins.entries.iter().map(|(name, _)| name);
-        let wanted = wanted.filter(|name| self.server.as_ref().is_none_or(|only| only == *name));
-        for name in wanted.take(SERVERS) {
-            let label = format!("server {name}");
-            let Ok(server) = client.server(name) else { continue };
-            match timeout(PATIENCE, control::facts(client, &server)).await {
-                Ok(Ok(facts)) => {
-                    let host = neutral_within(&facts.hostname, 60);
-                    findings.good(
-                        &label,
-                        format!("{host} holds the pinned key, {}", server.pin.fingerprint()),
-                    );
-                    clock(findings, &format!("{label} clock"), "the server's", facts.time);
-                    for root in facts.roots.iter().flatten() {
-                        let served = served(client, &server, root).await;
-                        served_root(findings, &label, (root, served));
-                    }
-                }
-                Ok(Err(failure)) => findings.bad(&label, &failure),
-                Err(_) => findings.bad(&label, &Failure::new(Kind::TimedOut, "no answer in 7 s")),
+        let wanted = pins.entries.iter();
+        let wanted =
+            wanted.filter(|(name, _)| self.server.as_ref().is_none_or(|only| only == name));
+        let servers: Vec<Server> = wanted
+            .take(SERVERS)
+            .map(|(name, pin)| Server { name: name.clone(), pin: pin.clone() })
+            .collect();
+        let asked = Fleet::ask_for(PATIENCE, servers, |server| look_at(client, server));
+        let Gathered { known, trouble } = asked.all().await;
+        for Looked { server, facts, roots } in known {
+            let label = format!("server {}", server.name);
+            let host = neutral_within(&facts.hostname, 60);
+            let pinned = server.pin.fingerprint();
+            findings.good(&label, format!("{host} holds the pinned key, {pinned}"));
+            clock(findings, &format!("{label} clock"), "the server's", facts.time);
+            for (root, served) in roots {
+                served_root(findings, &label, (&root, served));
             }
+        }
+        for (name, failure) in &trouble {
+            findings.bad(&format!("server {name}"), failure);
         }
         if let Some(only) = &self.server
             && !pins.entries.iter().any(|(name, _)| name == only)
@@ -159,6 +164,24 @@ impl Doctor {
             findings.bad("server", &Failure::new(Kind::UnknownServer, message));
         }
     }
+}
+
+/// What one server says of itself.
+struct Looked {
+    server: Server,
+    facts: Facts,
+    roots: Vec<(Root, Result<Root, Failure>)>,
+}
+
+async fn look_at(client: &Client, server: Server) -> Result<Looked, Failure> {
+    let facts = control::facts(client, &server).await?;
+    let mut roots = Vec::new();
+    for root in facts.roots.iter().flatten() {
+        let served = timeout(ROOT, served(client, &server, root)).await;
+        let silent = || Err(Failure::new(Kind::TimedOut, "its worker did not answer"));
+        roots.push((root.clone(), served.unwrap_or_else(|_| silent())));
+    }
+    Ok(Looked { server, facts, roots })
 }
 
 /// Reads everything that some command would: what is damaged is better known before it is needed.

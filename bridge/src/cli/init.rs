@@ -1,6 +1,6 @@
 //! `farwire init`: this device's identity, and its workspace at a relay.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 use std::path::Path;
 
 use clap::Args;
@@ -21,8 +21,8 @@ const LIMIT: u64 = 8192;
 
 #[derive(Args, Debug)]
 pub(crate) struct Init {
-    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input, where
-    /// other users of this machine cannot see the invite in it
+    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input. One with an
+    /// invite is only taken there, where other users of this machine cannot see it
     #[arg(long, value_name = "URL")]
     relay: String,
     /// What to call the workspace, and this device on its servers
@@ -80,26 +80,36 @@ impl Init {
         }
         print(&format!(
             "workspace `{name}` is ready; this device is {fingerprint}\n\
-             next: `farwire server create NAME` prints the command that enrolls a server\n"
+             next: `farwire server create NAME` prints the token that enrolls a server\n"
         ))
     }
 
     fn url(&self) -> Result<RelayUrl, Failure> {
         let mut text = self.relay.clone();
-        if text == "-" {
+        let given = text != "-";
+        if !given {
             text.clear();
+            // A line and no more: whoever pastes it presses Enter.
             std::io::stdin()
+                .lock()
                 .take(LIMIT)
-                .read_to_string(&mut text)
+                .read_line(&mut text)
                 .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))?;
         }
         // The line that the relay prints may be given as it is.
         let line = text.trim().strip_prefix("ready ").unwrap_or_else(|| text.trim()).trim();
-        line.parse().map_err(|error: farwire_protocol::address::BadUrl| {
+        let url: RelayUrl = line.parse().map_err(|error: farwire_protocol::address::BadUrl| {
             Failure::new(Kind::InvalidArgument, format!("--relay: {error}")).with_hint(
                 "copy the whole line that `farwire-relay serve` or `farwire-relay invite` printed",
             )
-        })
+        })?;
+        if given && url.invite.is_some() {
+            let message = "--relay: the invite in this URL is visible to others on a command line";
+            return Err(Failure::new(Kind::InvalidArgument, message).with_hint(
+                "run `farwire init --relay -` and paste the URL; `farwire-relay invite` makes another one if this was seen",
+            ));
+        }
+        Ok(url)
     }
 }
 

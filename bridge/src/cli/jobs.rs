@@ -7,14 +7,14 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, State, Take, View};
 use tokio::sync::mpsc;
 
-use crate::cli::{Json, print, print_json, runtime};
+use crate::cli::{Json, code, print, print_json, runtime};
 use crate::client::Client;
 use crate::runs::answer::{NoAnswer, ask};
 use crate::runs::stream::{Event, stream};
 use crate::runs::{control, find};
 use crate::text::neutral::{neutral, neutral_within};
 use crate::text::{human, signal};
-use crate::tools::status::{open, table};
+use crate::tools::status::{Jobs, Open, ask as ask_status, table};
 use crate::tools::stop::parse;
 
 /// How long one look may take.
@@ -235,15 +235,45 @@ impl Stop {
     }
 }
 
+/// Of each server at most this many jobs are shown, the newest.
+const ROWS: usize = 1_000;
+
 impl Status {
-    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let (open, trouble) = online(client, open(client, self.server.as_deref(), self.all))?;
-        for (name, failure) in &trouble {
-            note!("warning: `{}`: {}", neutral(name), neutral(&failure.message));
-        }
-        if self.json.json {
-            return print_json(&open);
-        }
-        print(&table(&open).text())
+    /// Shows what is open. The exit code says whether a server that should have answered did not.
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        online(client, async {
+            let mut asked = ask_status(client, self.server.as_deref(), self.all).await?;
+            if !self.json.json && !asked.for_a_moment().await {
+                // What is known does not wait for those that are stuck.
+                print(&table(&rows(client, &asked.take_known())?).text())?;
+                note!("farwire: waiting for {}", neutral(&asked.unanswered().join(", ")));
+            }
+            let gathered = asked.all().await;
+            let open = rows(client, &gathered.known)?;
+            if self.json.json {
+                print_json(&open)?;
+            } else {
+                print(&table(&open).text())?;
+            }
+            for (name, failure) in &gathered.trouble {
+                note!("warning: `{}`: {}", neutral(name), neutral(&failure.message));
+            }
+            Ok(gathered.trouble.first().map_or(0, |(_, failure)| code(failure)))
+        })
     }
+}
+
+/// The rows of these servers.
+fn rows(client: &Client, known: &[Jobs]) -> Result<Vec<Open>, Failure> {
+    let mut rows = Vec::new();
+    for (server, jobs) in known {
+        for job in jobs.iter().take(ROWS) {
+            rows.push(Open::of(client, server, job)?);
+        }
+        let more = jobs.len().saturating_sub(ROWS);
+        if more > 0 {
+            note!("farwire: {more} older ones of `{}` are not shown", neutral(&server.name));
+        }
+    }
+    Ok(rows)
 }

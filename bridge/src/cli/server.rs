@@ -14,7 +14,7 @@ use farwire_protocol::outer::{ServerCreate, ServerRemove, ServerUpdate, valid_la
 use farwire_protocol::token::Token;
 use zeroize::Zeroizing;
 
-use crate::cli::{Json, print, print_json, runtime, servers_json};
+use crate::cli::{Json, print, print_json, runtime, say_failure, servers_json};
 use crate::client::{Client, random_nonce, unix_time};
 use crate::mail;
 use crate::text::neutral::{LIMIT, neutral};
@@ -23,7 +23,7 @@ use crate::tools::servers::{self, Selector};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
-    /// Create a server and print the command that enrolls it
+    /// Create a server and print the token that enrolls it
     Create(Create),
     /// List servers
     #[command(visible_alias = "list")]
@@ -44,6 +44,9 @@ pub(crate) enum ServerCommand {
     /// Accept an enrollment that came after its token's time
     Accept(Accept),
 }
+
+/// What is run on a server to enroll it. It reads the token from standard input.
+const ENROLL: &str = "sudo farwire-agent enroll --token -";
 
 #[derive(Args, Debug)]
 pub(crate) struct Create {
@@ -156,11 +159,11 @@ impl ServerCommand {
         json.json
     }
 
-    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         match self {
             Self::Create(options) => options.carry_out(client),
-            Self::Ls(options) => options.carry_out(client),
-            Self::Show(options) => show(client, options),
+            Self::Ls(options) => return options.carry_out(client),
+            Self::Show(options) => return show(client, options),
             Self::Update(options) => options.carry_out(client),
             Self::Suspend(options) => suspend(client, options),
             Self::Remove(options) => remove(client, options),
@@ -168,6 +171,7 @@ impl ServerCommand {
             Self::Repin(options) => options.repin(client),
             Self::Accept(options) => options.carry_out(client),
         }
+        .map(|()| 0)
     }
 }
 
@@ -209,15 +213,18 @@ impl Create {
             client.home.tickets().remove(&client.home.lock()?, &enrollment)?;
             return Err(failure);
         }
-        let command = format!("echo {} | sudo farwire-agent enroll --token -", *text);
         if self.json.json {
             return print_json(&serde_json::json!({
-                "server": self.name, "token": *text, "command": command,
+                "server": self.name, "token": *text, "command": ENROLL,
             }));
         }
-        let minutes = self.expires.as_secs() / 60;
-        note!("server `{}` is created; run this on it within {minutes} minutes:", self.name);
-        print(&format!("{command}\n"))
+        let (name, minutes) = (&self.name, self.expires.as_secs() / 60);
+        note!("server `{name}` is created; its token is good for {minutes} minutes. On it, run");
+        note!("    {ENROLL}");
+        note!(
+            "and paste the token there; so it is in no list of processes and in no shell's history:"
+        );
+        print(&format!("{}\n", *text))
     }
 
     fn mint(&self, client: &Client, labels: BTreeMap<String, String>) -> Result<Ticket, Failure> {
@@ -240,19 +247,19 @@ impl Create {
 }
 
 impl Ls {
-    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    /// Lists what is known. The exit code says whether the relay did not answer, so that their states
+    /// are not known.
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let (mut all, trouble) = online(client, servers::list(client))?;
         if let Some(query) = &self.query {
             let selector = Selector::parse(query)?;
             all.retain(|known| selector.matches(known));
         }
-        if let Some(trouble) = &trouble {
-            note!("warning: {}; states are not known", neutral(&trouble.message));
-        }
         if self.json.json {
-            return servers_json(&all);
+            servers_json(&all)?;
+            return Ok(trouble.map_or(0, |trouble| say_failure(&trouble)));
         }
-        if all.is_empty() {
+        if all.is_empty() && trouble.is_none() {
             note!("no servers; `farwire server create NAME` makes one");
         }
         let mut table = Table::new().limit(0, 64).limit(1, 64).limit(2, LIMIT).limit(3, 64);
@@ -260,31 +267,34 @@ impl Ls {
             let build = known.build.as_deref().unwrap_or_default();
             table.row([&known.name, &known.state(), &known.labels(), build]);
         }
-        print(&table.text())
+        print(&table.text())?;
+        Ok(trouble.map_or(0, |trouble| say_failure(&trouble)))
     }
 }
 
-fn show(client: &Client, options: &Named) -> Result<(), Failure> {
-    let (all, _) = online(client, servers::list(client))?;
+fn show(client: &Client, options: &Named) -> Result<u8, Failure> {
+    let (all, trouble) = online(client, servers::list(client))?;
     let known = all.iter().find(|known| known.name == options.name);
     let known = known.ok_or_else(|| match client.server(&options.name) {
-        Err(failure) => failure,
+        Err(failure) => trouble.clone().unwrap_or(failure),
         Ok(_) => {
             Failure::new(Kind::UnknownServer, format!("there is no server `{}`", options.name))
         }
     })?;
     if options.json.json {
-        return print_json(known);
+        print_json(known)?;
+    } else {
+        let mut table = Table::new().limit(1, LIMIT);
+        table.row(["name", &known.name]);
+        table.row(["state", known.state]);
+        table.row(["labels", &known.labels()]);
+        table.row(["fingerprint", known.fingerprint.as_deref().unwrap_or_default()]);
+        table.row(["record", &known.id]);
+        table.row(["agent", known.build.as_deref().unwrap_or_default()]);
+        table.row(["warning", known.warning.as_deref().unwrap_or_default()]);
+        print(&table.text())?;
     }
-    let mut table = Table::new().limit(1, LIMIT);
-    table.row(["name", &known.name]);
-    table.row(["state", known.state]);
-    table.row(["labels", &known.labels()]);
-    table.row(["fingerprint", known.fingerprint.as_deref().unwrap_or_default()]);
-    table.row(["record", &known.id]);
-    table.row(["agent", known.build.as_deref().unwrap_or_default()]);
-    table.row(["warning", known.warning.as_deref().unwrap_or_default()]);
-    print(&table.text())
+    Ok(trouble.map_or(0, |trouble| say_failure(&trouble)))
 }
 
 fn done(json: Json, name: &str, what: &str) -> Result<(), Failure> {

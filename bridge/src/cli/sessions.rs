@@ -4,9 +4,9 @@ use clap::Args;
 use farwire_protocol::failure::Failure;
 
 use crate::cli::jobs::online;
-use crate::cli::{Json, print, print_json};
+use crate::cli::{Json, code, print, print_json};
 use crate::client::Client;
-use crate::sessions::listed::{Listed, list};
+use crate::sessions::listed::{Listed, ask};
 use crate::text::neutral::neutral;
 use crate::text::table::Table;
 
@@ -26,18 +26,33 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let (sessions, trouble) = online(client, list(client, self.server.as_deref(), self.all))?;
-        for (name, failure) in &trouble {
-            note!("farwire: `{}`: {}", neutral(name), neutral(&failure.message));
-        }
-        if self.json.json {
-            return print_json(&sessions);
-        }
-        if sessions.is_empty() {
-            note!("farwire: no sessions; `farwire attach SERVER` opens one");
-        }
-        print(&table(&sessions).text())
+    /// Shows what there is. The exit code says whether a server that should have answered did not.
+    pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        online(client, async {
+            let (mut asked, offline) = ask(client, self.server.as_deref(), self.all).await?;
+            let mut shown = 0;
+            if !self.json.json && !asked.for_a_moment().await {
+                // What is known does not wait for those that are stuck.
+                let known: Vec<Listed> = asked.take_known().into_iter().flatten().collect();
+                shown = known.len();
+                print(&table(&known).text())?;
+                note!("farwire: waiting for {}", neutral(&asked.unanswered().join(", ")));
+            }
+            let gathered = asked.all().await;
+            let sessions: Vec<Listed> = gathered.known.into_iter().flatten().collect();
+            for (name, failure) in gathered.trouble.iter().chain(&offline) {
+                note!("farwire: `{}`: {}", neutral(name), neutral(&failure.message));
+            }
+            if self.json.json {
+                print_json(&sessions)?;
+            } else {
+                if sessions.is_empty() && shown == 0 {
+                    note!("farwire: no sessions; `farwire attach SERVER` opens one");
+                }
+                print(&table(&sessions).text())?;
+            }
+            Ok(gathered.trouble.first().map_or(0, |(_, failure)| code(failure)))
+        })
     }
 }
 

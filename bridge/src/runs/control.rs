@@ -18,8 +18,8 @@ use crate::client::{Client, Server, backoff, broken, random_nonce};
 /// How long a server may take to answer a question, over however many streams.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// So many pages of jobs are asked for at most: more than any server keeps.
-const PAGES: usize = 1_024;
+/// No more jobs of a server are listed: an agent keeps 10,000 sessions and 4,096 others at most.
+const JOBS: usize = 15_000;
 
 /// At most this many times after the first. A server that does not exist any more is not asked for longer.
 const ATTEMPTS: u32 = 5;
@@ -100,7 +100,7 @@ pub async fn ping(client: &Client, server: &Server) -> Result<(), Failure> {
 /// The jobs of a server, newest first.
 pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec<Job>, Failure> {
     let mut all: Vec<Job> = Vec::new();
-    for _ in 0..PAGES {
+    loop {
         let after = all.last().map(|job| job.job);
         let list = List { after, running: Some(running) };
         let Answer::Jobs(page) = ask(client, server, Ask::List(list)).await? else {
@@ -108,11 +108,11 @@ pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec
         };
         let more = page.more.unwrap_or(false) && !page.jobs.is_empty();
         all.extend(page.jobs);
-        if !more {
-            break;
+        if !more || all.len() >= JOBS {
+            all.truncate(JOBS);
+            return Ok(all);
         }
     }
-    Ok(all)
 }
 
 /// Stops a job with a signal, or with INT, TERM and KILL.

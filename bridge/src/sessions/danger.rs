@@ -58,6 +58,16 @@ pub struct About {
     pub server: Option<String>,
 }
 
+/// The patterns that somebody gave, each divided by semicolons.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns {
+    /// Instead of the built-in ones. Only whoever writes the command line says this: an environment comes
+    /// from places, such as the files of a project, that must not switch a question off.
+    pub instead: Option<String>,
+    /// Besides them.
+    pub besides: Option<String>,
+}
+
 /// The patterns, and the tokens that wait.
 #[derive(Debug)]
 pub struct Danger {
@@ -66,13 +76,18 @@ pub struct Danger {
 }
 
 impl Danger {
-    /// With these patterns, divided by semicolons, or the built-in ones.
-    pub fn new(patterns: Option<&str>) -> Result<Self, Failure> {
-        let patterns: Vec<&str> = match patterns {
-            Some(text) => text.split(';').map(str::trim).filter(|text| !text.is_empty()).collect(),
-            None => PATTERNS.to_vec(),
+    /// With these patterns, or the built-in ones.
+    pub fn new(given: &Patterns) -> Result<Self, Failure> {
+        let divided = |text: &str| -> Vec<String> {
+            let patterns = text.split(';').map(str::trim).filter(|text| !text.is_empty());
+            patterns.map(str::to_owned).collect()
         };
-        let compile = |text: &&str| {
+        let mut patterns = match &given.instead {
+            Some(text) => divided(text),
+            None => PATTERNS.iter().map(|&pattern| pattern.to_owned()).collect(),
+        };
+        patterns.extend(given.besides.iter().flat_map(|text| divided(text)));
+        let compile = |text: &String| {
             RegexBuilder::new(text).size_limit(SIZE).build().map_err(|error| {
                 Failure::caused(
                     Kind::InvalidArgument,
@@ -150,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_destroys_is_dangerous_and_what_looks_is_not() {
-        let danger = Danger::new(None).unwrap();
+        let danger = Danger::new(&Patterns::default()).unwrap();
         for bad in [
             "rm -rf /tmp/demo",
             "sudo rm -v -rf x",
@@ -179,14 +194,23 @@ mod tests {
         ] {
             assert_eq!(danger.found(good), None, "{good}");
         }
-        let own = Danger::new(Some("deploy; \\bship\\b ;")).unwrap();
+        let given = |instead: Option<&str>, besides: Option<&str>| {
+            let [instead, besides] = [instead, besides].map(|text| text.map(str::to_owned));
+            Danger::new(&Patterns { instead, besides })
+        };
+        let own = given(Some("deploy; \\bship\\b ;"), None).unwrap();
         assert!(own.found("ship it").is_some() && own.found("rm -rf /").is_none());
-        assert!(Danger::new(Some("(")).is_err());
+        for besides in ["", " ; ", "deploy;\\bship\\b", "x{0}y"] {
+            let more = given(None, Some(besides)).unwrap();
+            assert!(more.found("rm -rf /").is_some(), "{besides} takes nothing away");
+            assert_eq!(more.found("ship it").is_some(), besides.contains("ship"), "{besides}");
+        }
+        assert!(given(Some("("), None).is_err() && given(None, Some("(")).is_err());
     }
 
     #[test]
     fn a_token_is_for_one_command_once_and_soon() {
-        let danger = Danger::new(None).unwrap();
+        let danger = Danger::new(&Patterns::default()).unwrap();
         let now = Instant::now();
         let wanted = about("rm -rf /tmp/demo");
         let check = |about: &About, token: Option<&str>, now| {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::hands::{Action, Caller};
-use tokio::time::{MissedTickBehavior, interval};
+use futures_util::future::join_all;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::hands::act;
@@ -67,10 +68,11 @@ impl Leases {
     /// Lets go of all of them.
     pub async fn release(&self, client: &Client) {
         let all: Vec<_> = locked(&self.held).drain().collect();
-        for ((session, _), (server, caller)) in all {
+        let detach = all.into_iter().map(|((session, _), (server, caller))| async move {
             // What cannot be said now is understood when the time is up.
             let _ = act(client, &server, session, &caller, Action::Detach).await;
-        }
+        });
+        join_all(detach).await;
     }
 }
 
@@ -82,17 +84,23 @@ async fn renew(client: Arc<Client>, held: Arc<Mutex<Holders>>) {
     loop {
         ticks.tick().await;
         let all: Vec<_> = locked(&held).iter().map(|(key, at)| (key.clone(), at.clone())).collect();
-        for (key, (server, caller)) in all {
-            let action = Action::Attach(TTL_MS);
-            let renewed = act(&client, &server, key.0, &caller, action).await;
-            // Somebody else has it, or there is nothing to have.
-            if let Err(failure) = renewed
-                && !is_passing(&failure)
-            {
-                tracing::info!(kind = %failure.kind, "a lease is not ours any more");
-                locked(&held).remove(&key);
+        // A server that is stuck must not cost the leases on others.
+        let renewing = all.into_iter().map(|(key, (server, caller))| {
+            let (client, held) = (&client, &held);
+            async move {
+                let action = Action::Attach(TTL_MS);
+                let renewed = act(client, &server, key.0, &caller, action).await;
+                // Somebody else has it, or there is nothing to have.
+                if let Err(failure) = renewed
+                    && !is_passing(&failure)
+                {
+                    tracing::info!(kind = %failure.kind, "a lease is not ours any more");
+                    locked(held).remove(&key);
+                }
             }
-        }
+        });
+        // Who has not answered by the next time is asked again then.
+        let _ = timeout(RENEWAL, join_all(renewing)).await;
     }
 }
 

@@ -10,18 +10,15 @@ use farwire_protocol::streams::run::Exit;
 use farwire_protocol::streams::session::hands::{Actor, Hands, Limits, Transfer};
 use farwire_protocol::streams::session::{Doing, Size, Status};
 use serde::{Serialize, Serializer};
-use tokio::time::timeout;
 
 use super::who::{actor, ago, who};
 use super::{find, id_of};
 use crate::client::{Client, Server};
+use crate::fleet::Fleet;
 use crate::runs::control;
 use crate::text::neutral::neutral_within;
 use crate::text::{human, signal};
 use crate::tools::servers;
-
-/// How long one server may take.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A session as it is told of. Absent is what does not apply, or what the agent does not say.
 #[derive(Clone, Debug, Serialize)]
@@ -257,38 +254,32 @@ pub async fn of_server(
     Ok(found)
 }
 
-/// The sessions of one server, or of all that are there; and which could not be asked.
-pub async fn list(
-    client: &Client,
+/// Asks one server, or all that are there, for their sessions. Also returns those that cannot be asked.
+pub async fn ask<'a>(
+    client: &'a Client,
     server: Option<&str>,
     all: bool,
-) -> Result<(Vec<Listed>, Vec<(String, Failure)>), Failure> {
+) -> Result<(Fleet<'a, Vec<Listed>>, Vec<(String, Failure)>), Failure> {
+    let (mut online, mut offline) = (Vec::new(), Vec::new());
     if let Some(name) = server {
-        let server = client.find(name).await?;
-        return Ok((of_server(client, &server, all).await?, Vec::new()));
-    }
-    let (known, failure) = servers::list(client).await?;
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    let (mut found, mut trouble) = (Vec::new(), Vec::new());
-    for known in known {
-        let Ok(server) = client.server(&known.name) else { continue };
-        if known.state != "online" {
-            let text = format!("it is {}", known.state);
-            trouble.push((known.name, Failure::new(Kind::ServerOffline, text)));
-            continue;
+        online.push(client.find(name).await?);
+    } else {
+        let (known, failure) = servers::list(client).await?;
+        if let Some(failure) = failure {
+            return Err(failure);
         }
-        match timeout(PATIENCE, of_server(client, &server, all)).await {
-            Ok(Ok(sessions)) => found.extend(sessions),
-            Ok(Err(failure)) => trouble.push((server.name, failure)),
-            Err(_) => {
-                let text = format!("it did not answer within {} s", PATIENCE.as_secs());
-                trouble.push((server.name, Failure::new(Kind::TimedOut, text)));
+        for known in known {
+            let Ok(server) = client.server(&known.name) else { continue };
+            if known.state == "online" {
+                online.push(server);
+            } else {
+                let text = format!("it is {}", known.state);
+                offline.push((known.name, Failure::new(Kind::ServerOffline, text)));
             }
         }
     }
-    Ok((found, trouble))
+    let ask = move |server: Server| async move { of_server(client, &server, all).await };
+    Ok((Fleet::ask(online, ask), offline))
 }
 
 /// The session that somebody means: by its id, `s3`, or by its place, `SERVER/NAME`.

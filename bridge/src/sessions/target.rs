@@ -6,23 +6,19 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use farwire_keystore::{Class, Home, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
-use tokio::time::timeout;
 
 use super::hands::{Found, known_to, reach, status};
 use super::id_of;
 use crate::client::{Client, Server};
+use crate::fleet::{Fleet, Gathered};
 use crate::runs::control;
 use crate::text::neutral::neutral_within;
 
 /// The file, in the home.
 const FILE: &str = "target";
-
-/// How long one of several servers may take.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// So many candidates are named.
 const NAMED: usize = 8;
@@ -95,12 +91,12 @@ fn io(path: &std::path::Path, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Io, format!("{}: {error}", path.display()))
 }
 
-/// The sessions of a server, or of all that can be asked, and which could not be.
-pub async fn sessions(
-    client: &Client,
+/// Asks a server, or all that are known, which sessions there are; with `all` also those that ended.
+async fn ask<'a>(
+    client: &'a Client,
     server: Option<&str>,
     all: bool,
-) -> Result<(Vec<Found>, Vec<(String, Failure)>), Failure> {
+) -> Result<Fleet<'a, Vec<Found>>, Failure> {
     let servers = match server {
         Some(name) => vec![client.find(name).await?],
         None => {
@@ -108,23 +104,39 @@ pub async fn sessions(
             pins.into_iter().map(|(name, pin)| Server { name, pin }).collect()
         }
     };
-    let (mut found, mut trouble) = (Vec::new(), Vec::new());
-    for server in servers {
-        match timeout(PATIENCE, control::jobs(client, &server, !all)).await {
-            Ok(Ok(jobs)) => {
-                for job in jobs.into_iter().filter(|job| job.session.is_some()) {
-                    let id = id_of(client, &server, job.job)?;
-                    found.push(Found { id, server: server.clone(), session: job.job, job });
-                }
-            }
-            Ok(Err(failure)) => trouble.push((server.name, failure)),
-            Err(_) => {
-                trouble.push((server.name, Failure::new(Kind::TimedOut, "no answer in 4 s")));
-            }
-        }
-    }
+    Ok(Fleet::ask(servers, move |server| async move {
+        let jobs = control::jobs(client, &server, !all).await?;
+        let sessions = jobs.into_iter().filter(|job| job.session.is_some());
+        let found = sessions.map(|job| {
+            let id = id_of(client, &server, job.job)?;
+            Ok(Found { id, server: server.clone(), session: job.job, job })
+        });
+        found.collect::<Result<Vec<_>, Failure>>()
+    }))
+}
+
+fn sorted(gathered: Gathered<Vec<Found>>) -> (Vec<Found>, Vec<(String, Failure)>) {
+    let mut found: Vec<Found> = gathered.known.into_iter().flatten().collect();
     found.sort_by_key(|found| found.id.number);
-    Ok((found, trouble))
+    (found, gathered.trouble)
+}
+
+/// The sessions of a server, or of all that answer within a moment; and which did not.
+pub async fn sessions(
+    client: &Client,
+    server: Option<&str>,
+    all: bool,
+) -> Result<(Vec<Found>, Vec<(String, Failure)>), Failure> {
+    Ok(sorted(ask(client, server, all).await?.shortly().await))
+}
+
+/// The sessions that run, of all servers that answer at all: whoever chooses among them, or ends all,
+/// waits for more than a moment.
+pub async fn every_session(
+    client: &Client,
+    server: Option<&str>,
+) -> Result<(Vec<Found>, Vec<(String, Failure)>), Failure> {
+    Ok(sorted(ask(client, server, false).await?.all().await))
 }
 
 /// The session with this name, on one server or on all that can be asked.
@@ -133,7 +145,7 @@ pub async fn named(
     (server, name): (Option<&str>, &str),
     owner: Option<&str>,
 ) -> Result<Found, Failure> {
-    let (mut found, _) = sessions(client, server, false).await?;
+    let (mut found, _) = every_session(client, server).await?;
     found.retain(|found| {
         status(&found.job).is_some_and(|status| status.name == name && known_to(status, owner))
     });
@@ -170,7 +182,7 @@ pub async fn session(client: &Client, asked: Option<&str>) -> Result<Found, Fail
         Some(Target::Server(name)) => Some(name),
         None => None,
     };
-    let (found, trouble) = sessions(client, server.as_deref(), false).await?;
+    let (found, trouble) = every_session(client, server.as_deref()).await?;
     if let ([], Some((name, failure))) = (found.as_slice(), trouble.first()) {
         let message = format!("`{name}`: {}", failure.message);
         return Err(Failure { kind: failure.kind, message, hint: failure.hint.clone() });

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::text::neutral::neutral_within;
-use crate::tools::{CATALOGUE, Caller, Desk, Effect, Entry, Tool};
+use crate::tools::{CATALOGUE, Caller, Cancel, Desk, Effect, Entry, Tool};
 
 /// So many tools are told of in full at once.
 const FULL: usize = 6;
@@ -99,6 +99,8 @@ impl Tool for ToolCall {
     const ABOUT: &'static str =
         "Call a tool that tool_find has found, with its arguments. The result is that tool's.";
     const EFFECT: Effect = Effect::ACTS;
+    /// As that tool does.
+    const CANCEL: Cancel = Cancel::Notices;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let name = self.name.trim();

@@ -16,7 +16,7 @@ use farwire_protocol::streams::run::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::{Answer, News, NoAnswer, ask};
@@ -29,10 +29,16 @@ use crate::text::neutral::neutral_within;
 use crate::text::shown::{Budget, Keep, Shown, Total, fit};
 use crate::tools::output::Output;
 use crate::tools::session;
-use crate::tools::{Caller, Desk, Effect, Tool, budget, fate};
+use crate::tools::{Caller, Cancel, Desk, Effect, Tool, budget, fate};
 
 /// How much longer than its wait an answer may take on the way.
 pub(super) const SLACK: Duration = Duration::from_secs(4);
+
+/// Somebody who cannot wait for the command waits so long for a link to the server.
+const LINK: Duration = Duration::from_secs(5);
+
+/// What a call says that was cancelled before anything was sent.
+const UNSENT: &str = "cancelled, and nothing was started";
 
 /// What is known to take long is waited for so many seconds, where nothing else is said: enough for it to
 /// fail at once.
@@ -76,6 +82,8 @@ impl Tool for Run {
         exit code and output. No terminal: prompts fail. What outlasts wait keeps running: \
         go on with output, end it with stop. A non-zero exit is a normal result.";
     const EFFECT: Effect = Effect::ACTS;
+    /// The command is stopped.
+    const CANCEL: Cancel = Cancel::Notices;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
@@ -85,17 +93,19 @@ impl Tool for Run {
         if let Some(id) = &self.session {
             self.only_a_line()?;
             let what = (id.as_str(), self.command.clone());
-            return session::run(desk, caller, what, (wait, budget)).await;
+            let typed = session::run(desk, caller, what, (wait, budget));
+            return caller.unless_cancelled("the call was cancelled", typed).await;
         }
         let name = self.server.as_ref().ok_or_else(|| {
             Failure::new(Kind::InvalidArgument, "run: server is missing")
                 .with_hint("name a server, or a session to type it into")
         })?;
-        let server = client.find(name).await?;
+        let server = caller.unless_cancelled(UNSENT, client.find(name)).await?;
         let mut start = self.start(wait, budget, caller.progress.is_some())?;
         let begun = Instant::now();
         loop {
-            start.instance = client.instance(&server).await?;
+            let instance = instance(client, &server, begun + wait.max(LINK));
+            start.instance = caller.unless_cancelled(UNSENT, instance).await?;
             let job = start.request;
             let id = assign(client, &server, job)?;
             let request = Request::Start(start.clone());
@@ -208,6 +218,16 @@ pub(super) fn tell(caller: &Caller, news: &News) {
     };
     // A client that does not read its notifications misses some.
     let _ = progress.try_send((lines, text));
+}
+
+/// The agent process that answers, if one does in time: before that nothing is sent.
+async fn instance(client: &Client, server: &Server, deadline: Instant) -> Result<Nonce, Failure> {
+    let answered = timeout_at(deadline, client.instance(server)).await;
+    answered.unwrap_or_else(|_| {
+        let message = format!("`{}` did not answer in time, and nothing was started", server.name);
+        Err(Failure::new(Kind::TimedOut, message)
+            .with_hint("try again; servers with its name says whether it can be reached"))
+    })
 }
 
 async fn cancel(client: &Client, server: &Server, (job, instance): (Nonce, Nonce)) -> Failure {

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use farwire_keystore::Pin;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::handshake::protection;
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::outer::{Lookup, Record, ServerState};
+use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::client::{Client, unix_time};
+use crate::fleet::MOMENT;
 use crate::runs::control;
 use crate::text::header::{Call, Header, Key};
 use crate::text::neutral::LIMIT;
@@ -65,12 +68,23 @@ impl Tool for Servers {
         let mut table = Table::new().limit(0, 64).limit(1, 64).limit(2, 200);
         found.iter().for_each(|known| table.row([&known.name, &known.state(), &known.labels()]));
         let (text, rows) = table.within(Budget::default());
-        if rows < found.len() {
-            let next = Call::new(Self::NAME).with("query", "…");
+        let last = found.iter().take(rows).next_back();
+        if let Some(last) = last.filter(|_| rows < found.len()) {
+            let next = Call::new(Self::NAME).with("query", following(self.query.as_deref(), last));
             return Ok(format!("{}\n{text}", header.field(Key::Shown, rows).next(&next)));
         }
         Ok(format!("{}\n{text}", header.end()))
     }
+}
+
+/// The selector that goes on with a list after this server.
+fn following(query: Option<&str>, last: &Known) -> String {
+    let terms = query.unwrap_or_default().split(',').map(str::trim);
+    let mut terms: Vec<&str> =
+        terms.filter(|term| !term.is_empty() && !term.starts_with("after=")).collect();
+    let after = format!("after={}", last.name);
+    terms.push(&after);
+    terms.join(",")
 }
 
 /// A server as this bridge knows it.
@@ -117,28 +131,41 @@ impl Known {
 /// All servers: those that are pinned, and those that are being enrolled. When the relay does not
 /// answer, their state is unknown, and why is given.
 pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Failure> {
-    let (records, trouble) = match timeout(PATIENCE, client.records()).await {
-        Ok(Ok(records)) => (records, None),
-        Ok(Err(failure)) => (Vec::new(), Some(failure)),
-        Err(_) => {
-            (Vec::new(), Some(Failure::new(Kind::RelayUnreachable, "the relay does not answer")))
-        }
+    let deadline = Instant::now() + PATIENCE;
+    // An agent that waits to be let in may be one of them in a moment.
+    let mail = client.look_after_mail(MOMENT);
+    let (answer, _) = tokio::join!(timeout_at(deadline, client.records()), mail);
+    let silent = || Failure::new(Kind::RelayUnreachable, "the relay does not answer");
+    let (records, mut trouble) = match answer.unwrap_or_else(|_| Err(silent())) {
+        Ok(records) => (records, None),
+        Err(failure) => (Vec::new(), Some(failure)),
     };
     let pins = client.home.pins().list()?;
     for warning in &pins.warnings {
         tracing::warn!("{warning}");
     }
-    let mut all: Vec<Known> = Vec::new();
-    for (name, pin) in &pins.entries {
+    let lookups = pins.entries.iter().map(async |(_, pin)| {
         let agent = pin.bundle.id;
-        let record = records.iter().find(|record| record.agent == Some(agent));
-        let looked_up = match record {
-            None if trouble.is_none() => lookup(client, agent).await,
-            _ => None,
-        };
-        let replaced =
-            records.iter().find(|record| record.name == *name && record.agent != Some(agent));
-        let mut known = known(name, Some(pin), record.or(looked_up.as_ref()), trouble.is_some());
+        match records.iter().find(|record| record.agent == Some(agent)) {
+            Some(record) => Ok(Some(record.clone())),
+            None if trouble.is_some() => Ok(None),
+            None => {
+                let answer = timeout_at(deadline, lookup(client, agent)).await;
+                answer.unwrap_or_else(|_| Err(silent()))
+            }
+        }
+    });
+    let looked_up = join_all(lookups).await;
+    let mut all: Vec<Known> = Vec::new();
+    for ((name, pin), record) in pins.entries.iter().zip(looked_up) {
+        let record = record.unwrap_or_else(|failure| {
+            trouble.get_or_insert(failure);
+            None
+        });
+        let replaced = records
+            .iter()
+            .find(|record| record.name == *name && record.agent != Some(pin.bundle.id));
+        let mut known = known(name, Some(pin), record.as_ref(), trouble.is_some());
         if replaced.is_some_and(|record| record.agent.is_some()) {
             known.warning = Some("the relay names another key for it".to_owned());
         }
@@ -153,9 +180,13 @@ pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Fail
     Ok((all, trouble))
 }
 
-/// A server that was added by hand is in another workspace's records.
-async fn lookup(client: &Client, agent: Id) -> Option<Record> {
-    client.call(&Lookup { agent }).await.ok()
+/// A server that was added by hand is in another workspace's records, or in none.
+async fn lookup(client: &Client, agent: Id) -> Result<Option<Record>, Failure> {
+    match client.call(&Lookup { agent }).await {
+        Ok(record) => Ok(Some(record)),
+        Err(failure) if failure.kind == Kind::RelayUnreachable => Err(failure),
+        Err(_) => Ok(None),
+    }
 }
 
 fn known(name: &str, pin: Option<&Pin>, record: Option<&Record>, unknown: bool) -> Known {
@@ -183,18 +214,26 @@ fn known(name: &str, pin: Option<&Pin>, record: Option<&Record>, unknown: bool) 
 
 async fn detail(client: &Client, name: &str) -> Result<String, Failure> {
     let server = client.find(name).await?;
-    let (all, _) = list(client).await?;
+    let facts = timeout(PATIENCE, control::facts(client, &server));
+    let (listed, facts) = tokio::join!(list(client), facts);
+    let (all, trouble) = listed?;
     let known = all.iter().find(|known| known.name == server.name);
     let mut table = Table::new().limit(1, LIMIT);
     table.row(["name", &server.name]);
     table.row(["fingerprint", &server.pin.fingerprint()]);
-    table.row(["encryption", "end to end, XKpsk3 with ML-KEM-768"]);
+    if let Some(version) = client.link_version(&server) {
+        let text = format!("end to end, {} (version {version})", protection(version));
+        table.row(["encryption", &text]);
+    }
+    if let Some(trouble) = &trouble {
+        table.row(["relay", &trouble.message]);
+    }
     if let Some(known) = known {
         table.row(["state", &known.state()]);
         table.row(["labels", &known.labels()]);
         table.row(["agent", known.build.as_deref().unwrap_or_default()]);
     }
-    match timeout(PATIENCE, control::facts(client, &server)).await {
+    match facts {
         Ok(Ok(facts)) => {
             table.row(["host", &facts.hostname]);
             table.row(["os", &format!("{}, {}", facts.os, facts.arch)]);
@@ -220,7 +259,13 @@ pub struct Selector(Vec<Term>);
 #[derive(Clone, Debug)]
 enum Term {
     Name(String),
-    Label { key: String, value: String, equal: bool },
+    Label {
+        key: String,
+        value: String,
+        equal: bool,
+    },
+    /// Names that come later in a list: how a list is gone on with.
+    After(String),
 }
 
 impl Selector {
@@ -232,6 +277,7 @@ impl Selector {
         let terms = text.split(',').map(str::trim).filter(|term| !term.is_empty());
         let term = |term: &str| match term.split_once('=') {
             None => Term::Name(term.to_lowercase()),
+            Some(("after", name)) => Term::After(name.trim().to_owned()),
             Some((key, value)) => {
                 let (key, equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
                 Term::Label { key: key.trim().to_owned(), value: value.trim().to_owned(), equal }
@@ -249,6 +295,7 @@ impl Selector {
                 };
                 known.name.to_lowercase().contains(part) || known.labels.iter().any(label)
             }
+            Term::After(name) => known.name > *name,
             Term::Label { key, value, equal } => {
                 let found = match key.as_str() {
                     "state" | "status" => Some(known.state),
@@ -276,5 +323,17 @@ mod tests {
         for no in ["db", "env=dev", "env!=prod", "web,env=dev", "role=db"] {
             assert!(!matches(no), "{no}");
         }
+        assert!(matches("after=web-0") && !matches("after=web-1") && !matches("after=web-2"));
+    }
+
+    #[test]
+    fn a_list_goes_on_after_the_last_name_that_was_shown() {
+        let last = known("web-1", None, None, true);
+        assert_eq!(following(None, &last), "after=web-1");
+        assert_eq!(following(Some(" env=prod , after=a"), &last), "env=prod,after=web-1");
+        let rest = Selector::parse(&following(Some("web"), &last)).unwrap();
+        let names = ["db", "web-0", "web-1", "web-2"];
+        let matching = names.iter().filter(|name| rest.matches(&known(name, None, None, true)));
+        assert_eq!(matching.collect::<Vec<_>>(), [&"web-2"]);
     }
 }

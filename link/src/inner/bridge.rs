@@ -33,7 +33,7 @@ const RENEW_BYTES: u64 = 64 << 30;
 /// A link dies so long after its last authenticated frame.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// The longest that a handshake takes. The agent gives up after the same time.
+/// The longest that a handshake takes. The agent, which has others to think of, gives up sooner.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The device as it shows itself in a handshake.

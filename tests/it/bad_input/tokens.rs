@@ -131,13 +131,17 @@ async fn a_relays_url_of_any_other_shape_is_refused() {
         &format!("farwire://{address}/{key}\u{1b}[31m"),
     ] {
         refused(&init("h1", url).await, 64, "invalid_argument");
+        let through = world.device("h1", &["init", "--relay", "-"], url.as_bytes()).await;
+        refused(&through, 64, "invalid_argument");
         assert!(!world.path("h1").exists(), "{url}: something was written");
     }
     // Whole, but without an invite, or with one that has been used, or with another key.
     let good = format!("farwire://{address}/{key}");
     refused(&init("h2", &good).await, 69, "relay_denied");
     let used = format!("{good}#{}", "a".repeat(52));
-    refused(&init("h3", &used).await, 69, "invite_used");
+    refused(&init("h3", &used).await, 64, "invalid_argument");
+    let through = world.device("h3", &["init", "--relay", "-"], used.as_bytes()).await;
+    refused(&through, 69, "invite_used");
     let other = if key.starts_with('a') { 'b' } else { 'a' };
     let wrong = format!("farwire://{address}/{other}{}", &key[1..]);
     refused(&init("h4", &wrong).await, 69, "relay_key_mismatch");

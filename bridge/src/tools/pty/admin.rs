@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use super::notes::Limits;
 use super::{Place, Who, write};
 use crate::client::Server;
+use crate::fleet::{DEADLINE, Fleet};
 use crate::runs::control;
-use crate::sessions::target::sessions;
+use crate::sessions::target::every_session;
 use crate::text::Word;
 use crate::text::header::{Header, Key};
 use crate::text::human;
@@ -23,9 +24,6 @@ use crate::tools::{Caller, Desk, Effect, Tool};
 /// Changes what this process does next.
 const SETS: Effect =
     Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
-
-/// How long one server may take to say that it is well.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The arguments of `pty_close_all`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -46,7 +44,7 @@ impl Tool for PtyCloseAll {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let client = desk.client().await?;
-        let (found, trouble) = sessions(client, self.server.as_deref(), false).await?;
+        let (found, trouble) = every_session(client, self.server.as_deref()).await?;
         let ours = desk.notes.opened();
         let mut places: Vec<Place> = found
             .into_iter()
@@ -237,21 +235,28 @@ impl Tool for PtyHealth {
         let mut table = Table::new().limit(0, 64).limit(1, 200);
         let begun = Instant::now();
         let mut well = true;
-        let mut tell = |name: &str, failure: Option<Failure>, begun: Instant| {
+        let mut tell = |name: &str, failure: Option<Failure>, time: Duration| {
             well &= failure.is_none();
             let how = failure.map_or_else(
-                || format!("well {}", human::duration(begun.elapsed())),
+                || format!("well {}", human::duration(time)),
                 |failure| format!("{}: {}", failure.kind, failure.message),
             );
             table.row([name, how.as_str()]);
         };
-        tell("relay", client.relay().await.err(), begun);
-        for (name, pin) in client.home.pins().list()?.entries {
-            let server = Server { name, pin };
+        let pins = client.home.pins().list()?.entries;
+        let servers = pins.into_iter().map(|(name, pin)| Server { name, pin }).collect();
+        let pinged = Fleet::ask(servers, |server| async move {
             let begun = Instant::now();
-            let answer = timeout(PATIENCE, control::ping(client, &server)).await;
-            let silent = || Err(Failure::new(Kind::TimedOut, "no answer in 4 s"));
-            tell(&server.name, answer.unwrap_or_else(|_| silent()).err(), begun);
+            control::ping(client, &server).await.map(|()| (server.name, begun.elapsed()))
+        });
+        let (relay, pinged) = tokio::join!(timeout(DEADLINE, client.relay()), pinged.all());
+        let silent = || Failure::new(Kind::RelayUnreachable, "no answer in 4 s");
+        tell("relay", relay.map_or_else(|_| Some(silent()), Result::err), begun.elapsed());
+        for (name, time) in pinged.known {
+            tell(&name, None, time);
+        }
+        for (name, failure) in pinged.trouble {
+            tell(&name, Some(failure), DEADLINE);
         }
         let header = Header::new(Word::Status).words(if well { "well" } else { "unwell" });
         Ok(format!("{}\n{}", header.end(), table.text()))

@@ -25,7 +25,7 @@ use crate::text::header::{Header, Key};
 use crate::text::shown::{Budget, Keep};
 use crate::text::{Word, human};
 use crate::tools::run::{Said, digest};
-use crate::tools::{Caller, Desk, Effect, Tool, fate};
+use crate::tools::{Caller, Cancel, Desk, Effect, Tool, fate};
 
 /// No command is tried more often in one call.
 const MOST: u32 = 20;
@@ -73,14 +73,19 @@ impl Tool for SessionRetry {
     const ABOUT: &'static str = "Run a flaky command again until it succeeds: attempts, fixed or exponential backoff, \
         success and failure by exit code or pattern. One call.";
     const EFFECT: Effect = Effect::ACTS;
+    /// The attempt that runs is stopped.
+    const CANCEL: Cancel = Cancel::Notices;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let plan = self.plan()?;
-        let place = match &self.session {
-            Some(name) => Place::Session(Box::new(session(client, Some(name)).await?)),
-            None => Place::Server(Box::new(server(client, self.server.as_deref()).await?)),
+        let place = async {
+            Ok(match &self.session {
+                Some(name) => Place::Session(Box::new(session(client, Some(name)).await?)),
+                None => Place::Server(Box::new(server(client, self.server.as_deref()).await?)),
+            })
         };
+        let place = caller.unless_cancelled(CANCELLED, place).await?;
         let deadline = Instant::now() + desk.settings.max_wait;
         let mut tries = Vec::new();
         let (mut last, mut why) = (String::new(), "attempts");
@@ -118,8 +123,10 @@ impl Tool for SessionRetry {
     }
 }
 
+const CANCELLED: &str = "the retry was cancelled";
+
 fn cancelled() -> Failure {
-    Failure::new(Kind::Cancelled, "the retry was cancelled")
+    Failure::new(Kind::Cancelled, CANCELLED)
 }
 
 /// What is tried, and when it is over.
@@ -226,7 +233,7 @@ impl SessionRetry {
         let budget = Budget::new(5_000);
         let start = Start {
             request: random_nonce()?,
-            instance: client.instance(server).await?,
+            instance: caller.unless_cancelled(CANCELLED, client.instance(server)).await?,
             program: Program::Line(Blob(self.command.clone().into_bytes())),
             cwd: None,
             env: None,
@@ -282,7 +289,7 @@ impl SessionRetry {
         let send = Send {
             request: random_nonce()?,
             session: found.session,
-            instance: client.instance(&found.server).await?,
+            instance: caller.unless_cancelled(CANCELLED, client.instance(&found.server)).await?,
             input: vec![Input::Text(Blob(line))],
             wait_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             until: None,
