@@ -1,5 +1,7 @@
 //! Handshakes that no honest program makes, against an agent that is one.
 
+#![expect(clippy::unwrap_used, reason = "its helpers are part of its tests")]
+
 use std::time::Duration;
 
 use farwire::client::random_nonce;
@@ -22,6 +24,9 @@ use farwire_tests::world::program;
 use farwire_tests::{PATIENCE, World, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
+
+/// What is shown in the place of a proof of the surface, for the hash of a handshake.
+type Proof<'a> = dyn Fn([u8; 32]) -> Option<SurfaceProof> + 'a;
 
 fn keys(world: &World, home: &str) -> Transport {
     let home = Home::open(&world.path(home)).unwrap();
@@ -102,7 +107,7 @@ async fn a_link_without_a_surface_or_with_a_proof_that_does_not_hold_is_refused_
     let accepted = shake(&|hash| Some(sound(hash))).await;
     assert!(matches!(accepted, Verdict::Accept(_)), "{accepted:?}");
     let stranger = ed25519_dalek::SigningKey::from_bytes(&random());
-    let bad: [(&str, &dyn Fn([u8; 32]) -> Option<SurfaceProof>); 5] = [
+    let bad: [(&str, &Proof<'_>); 5] = [
         ("none", &|_| None),
         ("of another handshake", &|_| Some(sound([7; 32]))),
         ("signed by another key", &|hash| {
@@ -235,7 +240,7 @@ async fn what_comes_on_the_old_stream_after_a_resume_never_reaches_the_program()
         ..End::default()
     }));
     let _ = old.writer.finish().await;
-    let _ = timeout(PATIENCE, async { while old.reader.next().await.is_ok() {} }).await.unwrap();
+    timeout(PATIENCE, async { while old.reader.next().await.is_ok() {} }).await.unwrap();
     new.writer.data(STDIN, b"two\n");
     new.writer
         .end(&message(&End { ends: vec![Offset { channel: STDIN, offset: 8 }], ..End::default() }));
