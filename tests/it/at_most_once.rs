@@ -51,6 +51,45 @@ async fn an_agent_that_lost_its_holders_never_claims_an_outcome_that_it_does_not
     assert_eq!(done.code, 0, "the new process serves: {done:?}");
 }
 
+/// The journal is all that the next agent has when the holders are gone, too.
+#[tokio::test]
+async fn a_journal_that_is_damaged_makes_nothing_run_twice() {
+    for damage in ["gone", "cut", "flipped", "older"] {
+        let mut world = World::with_server("web-1").await;
+        let mut model = world.model(Era::Discover).await;
+        let (journal, mark) = (world.path("web-1").join("journal"), world.path("mark"));
+        let before = std::fs::read(&journal).unwrap();
+        let command = format!("echo x >> {}; sleep 600", mark.display());
+        let arguments = json!({"server": "web-1", "command": command});
+        let call = json!({"name": "run", "arguments": arguments});
+        let asked = model.send("tools/call", call).await;
+        until("the command to have begun", async || mark.exists().then_some(())).await;
+        let holders = world.holders("web-1");
+        world.kill_agent("web-1").await;
+        holders.into_iter().for_each(kill);
+        let mut bytes = std::fs::read(&journal).unwrap();
+        match damage {
+            "gone" => std::fs::remove_file(&journal).unwrap(),
+            "cut" => std::fs::write(&journal, &bytes[..before.len()]).unwrap(),
+            "flipped" => {
+                let last = bytes.len() - 10;
+                bytes[last] ^= 1;
+                std::fs::write(&journal, &bytes).unwrap();
+            }
+            // As it was before the request, length and all.
+            _ => std::fs::write(&journal, &before[..before.len() - 1]).unwrap(),
+        }
+        world.start_agent("web-1").await;
+        let (text, error) = farwire_tests::model::text_of(&model.answer(asked).await);
+        let says = text.contains("outcome_unknown") || text.contains("unreachable");
+        assert!(says, "{damage}: {error} {text}");
+        assert_eq!(std::fs::read_to_string(&mark).unwrap(), "x\n", "{damage}: {text}");
+        let stopped = world.farwire(&["stop", "r1"]).await;
+        let said = format!("{}{}", stopped.text(), stopped.stderr);
+        assert!(said.contains("outcome_unknown"), "{damage}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn a_model_that_is_killed_leaves_its_run_to_the_next_one() {
     let world = World::with_server("web-1").await;
