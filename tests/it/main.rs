@@ -16,6 +16,7 @@ mod files_moved;
 mod files_tools;
 mod goodbye;
 mod handshakes;
+mod hostile_agent;
 mod hostile_relay;
 mod input;
 mod lockout;

@@ -1,6 +1,7 @@
 //! The MCP server as models' clients use it.
 
 use farwire_tests::model::text_of;
+use farwire_tests::world::running;
 use farwire_tests::{Era, World, until};
 use serde_json::json;
 
@@ -111,15 +112,11 @@ async fn a_stop_ends_what_the_command_left_in_the_background_too() {
     let mut model = world.model(Era::Discover).await;
     let command = "sleep 7654321 & trap 'exit 3' INT; wait";
     model.call("run", json!({"server": "web-1", "command": command, "wait": 0})).await;
-    let left = || {
-        let found =
-            std::process::Command::new("pgrep").args(["-xf", "sleep 7654321"]).output().unwrap();
-        String::from_utf8_lossy(&found.stdout).into_owned()
-    };
+    let left = || running(&["sleep", "7654321"]);
     until("the background process", async || (!left().is_empty()).then_some(())).await;
     let (text, _) = model.call("stop", json!({"id": "r1"})).await;
     assert!(text.contains("reason=stopped"), "{text}");
-    assert_eq!(left(), "");
+    assert_eq!(left(), [] as [u32; 0]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `run`, from the command line to a real process and back.
 
-use farwire_tests::world::{children, resident_kib};
+use farwire_tests::world::{children, resident_kib, running};
 use farwire_tests::{World, is_root_or_skips, until};
 
 #[tokio::test]
@@ -87,8 +87,8 @@ async fn a_timeout_kills_the_whole_group_and_keeps_what_was_said() {
     let script = "echo before; sleep 1234567 & sleep 1234567";
     let done = world.farwire(&["run", "web-1", "--timeout", "1s", "-c", script]).await;
     assert_eq!((done.code, done.text().as_str()), (128 + 9, "before\n"));
-    let left = std::process::Command::new("pgrep").args(["-f", "sleep 1234567"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "something of the group is alive");
+    let left = running(&["sleep", "1234567"]);
+    assert_eq!(left, [] as [u32; 0], "something of the group is alive");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Terminals that stay, and what a model is told of them.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use farwire_tests::person::Person;
 use farwire_tests::{Era, World, until};
 use serde_json::json;
@@ -63,7 +65,7 @@ async fn what_a_terminal_does_is_known_from_the_kernel_and_not_from_its_text() {
     assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
     let text = send(json!({"text": "echo ${#X}"})).await;
     assert!(text.ends_with("]\n7\n"), "{text}");
-    let text = send(json!({"text": "seq 1000 | less"})).await;
+    let text = send(json!({"text": format!("seq 1000 | {}", pager(&world))})).await;
     assert!(text.starts_with("[session s1 state=pager program=less"), "{text}");
     let text = send(json!({"keys": ["G"]})).await;
     assert!(text.starts_with("[session s1 state=pager"), "{text}");
@@ -75,6 +77,17 @@ async fn what_a_terminal_does_is_known_from_the_kernel_and_not_from_its_text() {
     assert!(text.starts_with("[session s1 state=prompt"), "{text}");
     let text = send(json!({"text": "echo $?"})).await;
     assert!(text.ends_with("]\n130\n"), "{text}");
+}
+
+/// A pager by name and by what it does with its terminal: one that every machine has.
+fn pager(world: &World) -> String {
+    let path = world.path("less");
+    let script = "#!/bin/sh\nstty -icanon -echo </dev/tty\nprintf ': '\n\
+                  until [ \"$key\" = q ]; do key=$(dd bs=1 count=1 </dev/tty 2>&-); done\n\
+                  stty icanon echo </dev/tty\n";
+    std::fs::write(&path, script).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a file");
+    path.display().to_string()
 }
 
 #[tokio::test]

@@ -114,6 +114,15 @@ pub fn children(pid: u32) -> Vec<u32> {
     text.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// The processes that were started with exactly these words.
+pub fn running(words: &[&str]) -> Vec<u32> {
+    let wanted: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+    let entries = std::fs::read_dir("/proc").expect("it lists processes").filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|is| is == wanted);
+    pids.filter(is).collect()
+}
+
 /// Ends a process at once.
 pub fn kill(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
