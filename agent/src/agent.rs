@@ -132,11 +132,12 @@ impl Agent {
         recv: RecvHalf,
     ) {
         match link.admit(opening, send, recv).await {
-            Ok((open, mut writer, reader)) => {
+            Ok((open, mut writer, mut reader)) => {
                 let entered = match self.links.enter(&link, opening.header.class) {
                     Ok(entered) => entered,
                     Err(failure) => return last_word(writer, failure).await,
                 };
+                reader.io().authenticated();
                 let context = Context { agent: self, link: link.clone(), owner };
                 let ending = tokio::select! {
                     biased;

@@ -224,7 +224,7 @@ async fn ask(state: &State, pending: &Pending, posted: &mut bool) -> Result<Verd
     connection.call(&MailPut { enrollment, blob: Blob(pending.request.clone()) }).await?;
     *posted = true;
     loop {
-        let mail = connection.call(&MailGet { enrollment: Some(enrollment) }).await?;
+        let mail = connection.call(&MailGet { enrollment: Some(enrollment), after: None }).await?;
         let pieces = mail.pieces.iter().map(|piece| piece.blob.0.as_slice());
         if let Some(verdict) = verdict(pending, &me, pieces) {
             return Ok(verdict);

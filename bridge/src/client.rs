@@ -47,8 +47,8 @@ const MAIL_EVERY: Duration = Duration::from_secs(10);
 /// How long the end of a command waits for mail that is being looked after.
 const MAIL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Records come in pages; no workspace has more of them.
-const MOST_PAGES: usize = 100;
+/// Records come in pages, of a dozen where each is as large as it may be; no workspace has more of them.
+const MOST_PAGES: usize = 1_000;
 
 /// Program and version, as others see it.
 pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
@@ -247,10 +247,10 @@ impl Client {
         for _ in 0..MOST_PAGES {
             let answer = self.call(&List { page }).await?;
             all.extend(answer.servers);
-            page = answer.next;
-            if page.is_none() {
-                break;
-            }
+            // A relay that does not go on has said all that it says.
+            let next = answer.next.filter(|next| page.is_none_or(|page| *next > page));
+            let Some(next) = next else { break };
+            page = Some(next);
         }
         Ok(all)
     }

@@ -14,13 +14,16 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::enroll::{Answer, Request, blob_hash};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Kind as IdKind, Nonce};
-use farwire_protocol::outer::{MailAnswer, MailGet};
+use farwire_protocol::outer::{MailAnswer, MailGet, MailPiece};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::client::{Client, unix_time};
 
 /// How long after its time a token that was used is watched for a second use, in seconds.
 const WATCHED: u64 = 24 * 3600;
+
+/// At most this many pages of mail are read, of 256 KiB each.
+const MOST_PAGES: usize = 64;
 
 /// At most this many tickets are looked after at once.
 const AT_ONCE: usize = 8;
@@ -71,10 +74,10 @@ async fn watch_settled(
     if settled.is_empty() {
         return Ok(());
     }
-    let mail = connection.call(&MailGet { enrollment: None }).await?;
+    let pieces = all_pieces(connection).await?;
     for ticket in settled {
         let enrollment = &ticket.token.enrollment;
-        let own = mail.pieces.iter().filter(|piece| piece.enrollment == *enrollment);
+        let own = pieces.iter().filter(|piece| piece.enrollment == *enrollment);
         for (_, agent) in own.filter_map(|piece| Request::open(&ticket.token, &piece.blob).ok()) {
             let guard = client.home.lock()?;
             if client.home.tickets().reused(&guard, enrollment, &agent.id)? {
@@ -89,6 +92,20 @@ async fn watch_settled(
     Ok(())
 }
 
+/// All mail that the relay has for this workspace, which comes in pages.
+async fn all_pieces(connection: &Connection) -> Result<Vec<MailPiece>, Failure> {
+    let (mut pieces, mut after) = (Vec::new(), None);
+    for _ in 0..MOST_PAGES {
+        let mail = connection.call(&MailGet { enrollment: None, after }).await?;
+        pieces.extend(mail.pieces);
+        // A relay that does not go on has said all that it says.
+        let next = mail.next.filter(|next| after.is_none_or(|after| *next > after));
+        let Some(next) = next else { break };
+        after = Some(next);
+    }
+    Ok(pieces)
+}
+
 /// Judges the mail of one ticket, and answers it.
 async fn look_after(
     client: &Client,
@@ -99,7 +116,8 @@ async fn look_after(
     let answered = match &ticket.state {
         TicketState::Answered(answered) => Some((**answered).clone()),
         _ => {
-            let mail = connection.call(&MailGet { enrollment: Some(enrollment) }).await?;
+            let mail =
+                connection.call(&MailGet { enrollment: Some(enrollment), after: None }).await?;
             let pieces = mail.pieces.iter().filter(|piece| piece.enrollment == enrollment);
             judge(client, ticket, &pieces.map(|piece| piece.blob.0.as_slice()).collect())?
         }

@@ -10,6 +10,7 @@ pub mod dial;
 pub mod halves;
 pub mod listen;
 pub mod opening;
+mod room;
 mod socket;
 mod tls;
 mod transport;

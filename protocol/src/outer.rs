@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 
-use crate::cbor::Blob;
+use crate::cbor::{self, Blob};
 use crate::failure::Failure;
 use crate::id::{Id, Nonce, Signature};
 use crate::lp;
@@ -26,6 +26,12 @@ pub const ALPN: &[u8] = b"farwire/1";
 
 /// No control message is longer.
 pub const LIMIT: usize = 256 * 1024;
+
+/// No HELLO is longer: it is read from somebody of whom nothing is known.
+pub const HELLO_LIMIT: usize = 16 * 1024;
+
+/// What of [`LIMIT`] is left for the entries of a list, beside all else that its answer says.
+const ROOM: usize = LIMIT - 1024;
 
 /// The relay keeps as many blobs for one enrollment, so that a second request is seen.
 pub const MAIL_BLOBS: usize = 4;
@@ -197,7 +203,7 @@ pub struct Done {}
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct List {
-    /// Which page; the first when absent.
+    /// [`Servers::next`] of the page before; the first page when absent.
     #[n(0)]
     pub page: Option<u32>,
 }
@@ -209,7 +215,7 @@ pub struct Servers {
     /// In the order of their names.
     #[n(0)]
     pub servers: Vec<Record>,
-    /// The number of the next page, where there is one.
+    /// Where the next page begins, where there is one.
     #[n(1)]
     pub next: Option<u32>,
 }
@@ -401,15 +407,21 @@ pub struct MailGet {
     /// Only of this enrollment.
     #[n(0)]
     pub enrollment: Option<Nonce>,
+    /// [`Mail::next`] of the answer before; from the first piece when absent.
+    #[n(1)]
+    pub after: Option<u64>,
 }
 
 /// Sealed mail.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Mail {
-    /// One piece for each blob.
+    /// One piece for each blob, as many as fit.
     #[n(0)]
     pub pieces: Vec<MailPiece>,
+    /// With what to ask for the rest, where there is more.
+    #[n(1)]
+    pub next: Option<u64>,
 }
 
 /// One sealed blob.
@@ -425,6 +437,9 @@ pub struct MailPiece {
     /// How long ago it came, in seconds by the relay's clock.
     #[cbor(n(2), decode_with = "crate::peer::count")]
     pub age: u64,
+    /// Whether it came after its enrollment had been answered: the token was used a second time.
+    #[n(3)]
+    pub late: Option<bool>,
 }
 
 /// Leaves the sealed answer and binds the accepted agent to the record, in one transaction.
@@ -459,6 +474,20 @@ pub enum Notice {
     Changed,
 }
 
+/// The first entries of a list, as many as one answer has room for, and at least one.
+pub fn page<T: Encode<()>>(mut entries: Vec<T>) -> Vec<T> {
+    let mut room = ROOM;
+    let fits = entries.iter().take_while(|entry| {
+        let length = cbor::encode(*entry).len();
+        let fits = length <= room;
+        room = room.saturating_sub(length);
+        fits
+    });
+    let count = fits.count().max(1);
+    entries.truncate(count);
+    entries
+}
+
 /// Whether `name` may name a server: 1 to 64 letters, digits, `-`, `_` or `.`, beginning with a
 /// letter or a digit, so that it is never taken for an option or a path.
 pub fn valid_name(name: &str) -> bool {
@@ -479,7 +508,6 @@ pub fn valid_label(key: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cbor;
 
     #[test]
     fn names_are_never_options_or_paths() {
@@ -501,12 +529,54 @@ mod tests {
     }
 
     #[test]
+    fn a_page_fits_into_one_answer_however_large_its_entries_are() {
+        let piece = |length: usize| MailPiece {
+            enrollment: Nonce([7; 16]),
+            blob: Blob(vec![1; length]),
+            age: u64::MAX,
+            late: Some(true),
+        };
+        for (length, count) in [(0, 64), (MAIL_LIMIT, 64), (MAIL_LIMIT, 1), (100, 0)] {
+            let pieces = page((0..count).map(|_| piece(length)).collect());
+            assert_eq!(pieces.is_empty(), count == 0);
+            assert_eq!(pieces.len() == count, length < 1000 || count < 2, "{length}, {count}");
+            let body = Blob(cbor::encode(&Mail { pieces, next: Some(u64::MAX) }));
+            let answer = cbor::encode(&Answer { id: u32::MAX, failure: None, body });
+            assert!(answer.len() <= LIMIT, "{}", answer.len());
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_mail_and_of_asking_for_it() {
+        let check = |bytes: Vec<u8>, expected: expect_test::Expect| {
+            expected.assert_eq(&data_encoding::HEXLOWER.encode(&bytes));
+        };
+        let enrollment = Nonce([7; 16]);
+        let get = |after| MailGet { enrollment: None, after };
+        check(cbor::encode(&get(None)), expect_test::expect!["a0"]);
+        check(cbor::encode(&get(Some(9))), expect_test::expect!["a10109"]);
+        let piece = |late| MailPiece { enrollment, blob: Blob(vec![1]), age: 2, late };
+        let mail = Mail { pieces: vec![piece(None), piece(Some(true))], next: Some(300) };
+        check(
+            cbor::encode(&mail),
+            expect_test::expect![["a20082a3005007070707070707070707070707070707014101\
+                 0202a40050070707070707070707070707070707070141010202\
+                 03f50119012c"]],
+        );
+        // What an older relay says, and what an older program asks.
+        let older = cbor::decode::<Mail>(&[0xa1, 0x00, 0x80], LIMIT).unwrap();
+        assert_eq!(older, Mail { pieces: Vec::new(), next: None });
+    }
+
+    #[test]
     fn any_bytes_are_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let _ = cbor::decode::<Call>(bytes, LIMIT);
             let _ = cbor::decode::<Answer>(bytes, LIMIT);
             let _ = cbor::decode::<Hello>(bytes, LIMIT);
             let _ = cbor::decode::<Servers>(bytes, LIMIT);
+            let _ = cbor::decode::<Mail>(bytes, LIMIT);
+            let _ = cbor::decode::<MailGet>(bytes, LIMIT);
             let _ = cbor::decode::<Notice>(bytes, LIMIT);
         });
     }

@@ -228,7 +228,7 @@ mod outer {
             lifetime: 3600,
         };
         let (enrollment, blob) = (nonce(3), Blob(vec![9, 9]));
-        let piece = MailPiece { enrollment, blob: blob.clone(), age: 5 };
+        let piece = MailPiece { enrollment, blob: blob.clone(), age: 5, late: None };
         let state = EnrollmentIs { state: MailState::Waiting, time: 1_700_000_000 };
         let lines = [
             ("call", message(&call)),
@@ -252,8 +252,8 @@ mod outer {
             ("8.enrollment_state", message(&EnrollmentState { enrollment })),
             ("8.enrollment_is", message(&state)),
             ("9.mail_put", message(&MailPut { enrollment, blob: blob.clone() })),
-            ("10.mail_get", message(&MailGet { enrollment: None })),
-            ("10.mail", message(&Mail { pieces: vec![piece] })),
+            ("10.mail_get", message(&MailGet { enrollment: None, after: None })),
+            ("10.mail", message(&Mail { pieces: vec![piece], next: None })),
             ("11.mail_answer", message(&MailAnswer { enrollment, agent: Blob(vec![1]), blob })),
             ("notice.superseded", message(&Notice::Superseded)),
             ("notice.go_away", message(&Notice::GoAway(3_000))),

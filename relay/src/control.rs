@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use farwire_link::outer::control::{self, ControlError};
+use farwire_link::outer::listen::Guest;
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::cbor::{self, Blob};
@@ -13,22 +14,34 @@ use farwire_protocol::id::{Id, Kind as IdKind, Nonce};
 use farwire_protocol::outer::{
     Answer, Call, Done, EnrollmentIs, EnrollmentState, LIMIT, List, Lookup, Mail, MailAnswer,
     MailGet, MailPut, Notice, Presence as PresenceVerb, Record, ServerCreate, ServerRemove,
-    ServerUpdate, Servers, Verb, Welcome,
+    ServerUpdate, Servers, Verb, Welcome, page,
 };
 use minicbor::Encode;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
 use crate::db::identities::Workspace;
+use crate::db::mail::Put;
 use crate::db::servers::Server;
 use crate::db::{now, seconds};
 use crate::hello::Admitted;
 use crate::presence::Ticket;
 use crate::run::Relay;
 
-/// How long somebody who is displaced may take to hear of it. Mostly it is a process that was killed,
-/// and streams to it wait for so long before they go to the one after it.
+/// How long somebody who is displaced may take to hear of it, at least, and in round trips, and at most. Mostly it
+/// is a process that was killed, and streams to it wait for so long before they go to the one after it.
 const FAREWELL: Duration = Duration::from_millis(500);
+const FAREWELL_ROUNDS: u32 = 3;
+const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
+
+/// How a conversation ended that did not break off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Displaced {
+    /// It has taken note that another has its place: it lives.
+    Living,
+    /// Nothing was heard from it.
+    Silent,
+}
 
 /// What is known of a connection once it has been let in.
 #[derive(Debug)]
@@ -36,6 +49,7 @@ pub(crate) struct Visit<'a> {
     pub(crate) relay: &'a Relay,
     pub(crate) who: Admitted,
     pub(crate) ticket: Ticket,
+    pub(crate) link: &'a Guest,
 }
 
 /// The answer to HELLO.
@@ -56,11 +70,21 @@ pub(crate) async fn answer<T: Encode<()>>(
     id: u32,
     result: Result<T, Failure>,
 ) -> std::io::Result<()> {
+    control::write(send, &answer_to(id, result.map(|value| cbor::encode(&value)))).await
+}
+
+/// An answer that can be sent, whatever it was to say.
+fn answer_to(id: u32, result: Result<Vec<u8>, Failure>) -> Answer {
     let answer = match result {
-        Ok(value) => Answer { id, failure: None, body: Blob(cbor::encode(&value)) },
+        Ok(body) => Answer { id, failure: None, body: Blob(body) },
         Err(failure) => Answer { id, failure: Some(failure), body: Blob::default() },
     };
-    control::write(send, &answer).await
+    if cbor::encode(&answer).len() <= LIMIT {
+        return answer;
+    }
+    let failure =
+        Failure::new(Kind::TooLarge, "the relay's answer is larger than a message may be");
+    Answer { id, failure: Some(failure), body: Blob::default() }
 }
 
 impl Visit<'_> {
@@ -71,7 +95,7 @@ impl Visit<'_> {
         mut recv: RecvHalf,
         send: SendHalf,
         mut notices: mpsc::Receiver<Notice>,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Displaced, ControlError> {
         // A peer that does not read its answers is not read any more either.
         let send = Mutex::new(send);
         let answers = async {
@@ -91,8 +115,9 @@ impl Visit<'_> {
             // A close overtakes what has been said.
             let mut send = send.lock().await;
             send.finish();
-            let _ = timeout(FAREWELL, send.stopped()).await;
-            Ok(())
+            let patience = (self.link.rtt() * FAREWELL_ROUNDS).clamp(FAREWELL, LONGEST_FAREWELL);
+            let heard = timeout(patience, send.acknowledged()).await == Ok(true);
+            Ok(if heard { Displaced::Living } else { Displaced::Silent })
         };
         tokio::select! {
             ended = answers => ended,
@@ -115,10 +140,7 @@ impl Visit<'_> {
             _ => Err(Failure::new(Kind::Unsupported, "the relay does not know this request")
                 .with_hint("update the relay")),
         };
-        match result {
-            Ok(body) => Answer { id: call.id, failure: None, body: Blob(body) },
-            Err(failure) => Answer { id: call.id, failure: Some(failure), body: Blob::default() },
-        }
+        answer_to(call.id, result)
     }
 
     /// Decodes a verb, carries it out, encodes what it answers.
@@ -159,8 +181,14 @@ impl Visit<'_> {
 
     async fn list(&self, verb: List) -> Result<Servers, Failure> {
         let (_, workspace) = self.device()?;
-        let (servers, next) = self.relay.db.list(workspace, verb.page.unwrap_or(0)).await?;
-        let servers = servers.into_iter().map(|server| self.filled(server)).collect();
+        // What programs hand back is where the page begins.
+        let from = verb.page.unwrap_or(0);
+        let (found, mut more) = self.relay.db.list(workspace, from).await?;
+        let all = found.len();
+        let servers = page(found.into_iter().map(|server| self.filled(server)).collect());
+        more |= servers.len() < all;
+        let taken = u32::try_from(servers.len()).unwrap_or(u32::MAX);
+        let next = from.checked_add(taken).filter(|_| more);
         Ok(Servers { servers, next })
     }
 
@@ -213,20 +241,24 @@ impl Visit<'_> {
 
     async fn put_mail(&self, verb: MailPut) -> Result<Done, Failure> {
         self.enrolling(verb.enrollment)?;
-        let workspace = self.relay.db.put_mail(verb.enrollment, &verb.blob).await?;
+        let put = self.relay.db.put_mail(verb.enrollment, &verb.blob).await?;
+        let (Put::Waiting(workspace) | Put::Late(workspace)) = put;
         self.relay.presence.tell_devices(workspace, &Notice::Mail);
-        Ok(Done {})
+        match put {
+            Put::Waiting(_) => Ok(Done {}),
+            Put::Late(_) => Err(Failure::new(Kind::TokenUsed, "the token has been used")),
+        }
     }
 
     async fn get_mail(&self, verb: MailGet) -> Result<Mail, Failure> {
-        let pieces = match self.who {
+        match self.who {
             Admitted::Device { workspace, .. } => {
-                self.relay.db.requests_of(workspace, verb.enrollment).await?
+                let after = verb.after.unwrap_or(0);
+                self.relay.db.requests_of(workspace, verb.enrollment, after).await
             }
-            Admitted::Enrolling { enrollment } => self.relay.db.answer_to(enrollment).await?,
-            Admitted::Agent { .. } => return Err(not_for_you()),
-        };
-        Ok(Mail { pieces })
+            Admitted::Enrolling { enrollment } => self.relay.db.answer_to(enrollment).await,
+            Admitted::Agent { .. } => Err(not_for_you()),
+        }
     }
 
     async fn answer_mail(&self, verb: MailAnswer) -> Result<Record, Failure> {
@@ -234,15 +266,12 @@ impl Visit<'_> {
         let agent = SignedBundle::decode_kind(&verb.agent, IdKind::Agent).map_err(|error| {
             Failure::caused(Kind::InvalidArgument, "the agent's bundle", &error)
         })?;
-        let before = self.relay.db.server_of(agent.id).await.ok();
-        if before.is_some_and(|server| server.workspace != workspace) {
-            return Err(Failure::new(
-                Kind::AlreadyEnrolled,
-                "this agent belongs to another workspace",
-            ));
+        let (server, before) = self.relay.db.answer_mail(workspace, &verb, &agent).await?;
+        if let Some(before) = before {
+            // Another agent takes the place of the one that the record had.
+            self.relay.presence.remove(before);
         }
-        let server = self.relay.db.answer_mail(workspace, &verb, &agent).await?;
-        self.relay.presence.put(&server);
+        self.relay.presence.accepted(&server);
         self.relay.presence.tell_enrolling(verb.enrollment, &Notice::Mail);
         Ok(self.filled(server))
     }

@@ -1,6 +1,10 @@
 //! The relay's books, in SQLite through sqlx: the same queries will do for PostgreSQL.
 //!
 //! Each file below is one book. Times are seconds since 1970 by the relay's clock.
+//!
+//! One connection writes, and whoever wants to write waits for it: SQLite has one writer at a time, and
+//! a transaction that has read and then finds another writing fails at once. The connections that read
+//! cannot write. Those who are not let in never reach the one that does.
 
 pub(crate) mod identities;
 pub(crate) mod invites;
@@ -8,16 +12,29 @@ pub(crate) mod mail;
 pub(crate) mod servers;
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_protocol::failure::{Failure, Kind};
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+/// How many connections read.
+const READERS: u32 = 4;
+
+/// How long a call waits for the connection that writes: less than programs wait for an answer.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Connections that are never closed: see [`Db::leave`].
+static OPEN: OnceLock<Db> = OnceLock::new();
 
 /// The books.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
+    /// Connections that read.
     pool: SqlitePool,
+    /// The one that writes, for those who have been let in.
+    writer: SqlitePool,
 }
 
 /// What no caller can do anything about but say so.
@@ -38,6 +55,7 @@ pub(crate) fn seconds(time: i64) -> u64 {
 }
 
 impl Db {
+    /// Opens the database, makes it if it is missing, and brings it to this version.
     pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::new(Kind::Io, format!("{}: {error}", path.display()))
@@ -48,20 +66,33 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // `farwire-relay invite` is another process.
             .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options)
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(TURN)
+            .connect_with(options.clone())
             .await
             .map_err(|error| failed(&error))?;
-        sqlx::migrate!().run(&pool).await.map_err(|error| match error {
+        sqlx::migrate!().run(&writer).await.map_err(|error| match error {
             sqlx::migrate::MigrateError::VersionMissing(_) => Failure::new(
                 Kind::StateVersion,
                 format!("{} was written by a newer version", path.display()),
             ),
             other => failed(&other),
         })?;
-        Ok(Self { pool })
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(TURN)
+            .connect_with(options.pragma("query_only", "ON"))
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(Self { pool, writer })
+    }
+
+    /// Begins to write, after those who came before.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| broken(&error))
     }
 
     /// Whether the books can be read.
@@ -69,7 +100,31 @@ impl Db {
         sqlx::query("SELECT 1").execute(&self.pool).await.is_ok()
     }
 
-    pub(crate) async fn close(&self) {
-        self.pool.close().await;
+    /// Ends.
+    ///
+    /// SQLite's log stays beside the database, as after a kill: a start with a full disk would not have
+    /// the room to make it anew.
+    pub(crate) async fn leave(&self) {
+        // What is not brought over now is with the next start.
+        let _ = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.writer).await;
+        // It fails when there is one already, which is the same.
+        let _ = OPEN.set(self.clone());
     }
 }
+
+/// Ends a transaction that holds all of what was to be done.
+async fn commit(tx: Transaction<'static, Sqlite>) -> Result<(), Failure> {
+    tx.commit().await.map_err(|error| broken(&error))
+}
+
+/// What a peer has named, for a message to the same peer: as much of it as a name may have.
+pub(crate) fn named(text: &str) -> String {
+    let mut shown: String = text.chars().take(64).flat_map(char::escape_default).collect();
+    if text.chars().nth(64).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests;

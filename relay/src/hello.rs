@@ -1,11 +1,14 @@
 //! Who may connect: the proof in HELLO, the bundle, and the books.
+//!
+//! All proofs come first, and the books are only read until it is known who somebody is: whoever is not let
+//! in has changed nothing.
 
 use farwire_link::outer::listen::Arrival;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::genesis::Genesis;
 use farwire_protocol::id::{Id, Kind as IdKind, Nonce};
-use farwire_protocol::outer::{Hello, Role, hello_text};
+use farwire_protocol::outer::{Hello, MailState, Role, hello_text};
 
 use crate::db::Db;
 use crate::db::identities::Workspace;
@@ -41,11 +44,15 @@ pub(crate) async fn admit(db: &Db, arrival: &Arrival, hello: &Hello) -> Result<A
         Role::Device => device(db, &bundle, hello).await,
         Role::Agent => {
             db.server_of(bundle.id).await?;
-            db.know(&bundle).await?;
+            db.agent(&bundle).await?;
             Ok(Admitted::Agent { id: bundle.id, instance: hello.instance })
         }
         Role::Enrolling => {
             let enrollment = hello.enrollment.ok_or_else(|| denied("no enrollment is named"))?;
+            if db.mail_state(enrollment).await? == MailState::Unknown {
+                let message = "the relay knows no such token, or no longer";
+                return Err(Failure::new(Kind::TokenUnknown, message));
+            }
             Ok(Admitted::Enrolling { enrollment })
         }
     }
@@ -54,7 +61,7 @@ pub(crate) async fn admit(db: &Db, arrival: &Arrival, hello: &Hello) -> Result<A
 async fn device(db: &Db, bundle: &SignedBundle, hello: &Hello) -> Result<Admitted, Failure> {
     let id = bundle.id;
     let (Some(invite), Some(genesis)) = (&hello.invite, &hello.genesis) else {
-        let workspace = db.know(bundle).await?;
+        let workspace = db.device(bundle).await?;
         let workspace = workspace.ok_or_else(|| {
             denied("the relay does not know this device")
                 .with_hint("`farwire init --relay -` with an invite makes a workspace for it")

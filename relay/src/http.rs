@@ -54,5 +54,6 @@ async fn render(State(site): State<Site>) -> String {
     let (agents, devices) = site.relay.presence.counts();
     metrics::gauge!("farwire_relay_agents").set(agents as f64);
     metrics::gauge!("farwire_relay_devices").set(devices as f64);
+    metrics::gauge!("farwire_relay_unproven").set(site.relay.entrance.len() as f64);
     site.metrics.render()
 }

@@ -1,8 +1,8 @@
 //! The relay: in the middle, and blind.
 //!
-//! It knows who may connect ([`hello`]), which servers there are ([`db`]), who is there now
-//! ([`presence`]), keeps sealed mail for enrollment, and joins one stream to another ([`splice`]) by
-//! the header that it forwards as it came. It neither has the means nor the words to read what is
+//! It knows who may knock ([`door`]) and who may connect ([`hello`]), which servers there are ([`db`]), who is
+//! there now ([`presence`]), keeps sealed mail for enrollment, and joins one stream to another ([`splice`]) by
+//! the header that it forwards as it came, to each device its share ([`shares`]). It neither has the means nor the words to read what is
 //! inside: its dependencies are checked for that.
 
 pub mod cli;
@@ -10,8 +10,11 @@ mod config;
 mod control;
 mod data;
 mod db;
+mod door;
+mod entrance;
 mod hello;
 mod http;
 mod presence;
 mod run;
+mod shares;
 mod splice;

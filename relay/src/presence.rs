@@ -5,9 +5,11 @@
 //! agent: it widens whom the relay lets through, and the agent decides all the same.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 use farwire_link::outer::listen::Guest;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::{Reset, Route};
 use farwire_protocol::id::{Id, Nonce, Target};
 use farwire_protocol::outer::{Notice, Record, ServerState};
@@ -15,13 +17,24 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::identities::Workspace;
-use crate::db::servers::Server;
+use crate::db::servers::{Seen, Server, still_duplicate};
+use crate::db::{now, seconds};
+use crate::shares::{Pace, Queue};
 
 /// Where notices for one connection go. A connection that does not read them misses some.
 pub(crate) type Notices = mpsc::Sender<Notice>;
 
 /// How many notices wait for one connection.
 pub(crate) const NOTICES: usize = 8;
+
+/// How many connections one device may have: each process of a bridge has one.
+const CONNECTIONS: usize = 512;
+
+/// How many streams one device may have at the relay, those that wait included.
+const STREAMS: usize = 8_192;
+
+/// How many connections may wait for the answer to one enrollment. The oldest goes when there are more.
+const ENROLLING: usize = 8;
 
 /// The directory of one relay process.
 #[derive(Debug, Default)]
@@ -33,7 +46,8 @@ pub(crate) struct Presence {
 struct Inner {
     servers: HashMap<Target, Entry>,
     agents: HashMap<Target, Agent>,
-    devices: HashMap<u64, Device>,
+    workspaces: HashMap<Workspace, HashMap<u64, Notices>>,
+    devices: HashMap<Id, Arc<Device>>,
     enrolling: HashMap<Nonce, Vec<(u64, Notices)>>,
     routes: HashMap<Id, Route>,
     next: u64,
@@ -41,10 +55,34 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
+    agent: Id,
     workspace: Workspace,
     suspended: bool,
-    /// Cancelled when streams to this server must end at once.
-    streams: CancellationToken,
+    /// Cuts the streams to this server.
+    cut: Cut,
+    queue: Arc<Queue>,
+    /// What the books do not have yet.
+    seen: Seen,
+    /// Whether they are to be told.
+    news: bool,
+}
+
+/// Ends streams, and says why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cut(Arc<(CancellationToken, OnceLock<Reset>)>);
+
+impl Cut {
+    fn now(&self, reason: Reset) {
+        // The first reason stands.
+        let _ = self.0.1.set(reason);
+        self.0.0.cancel();
+    }
+
+    /// Waits until the streams must end.
+    pub(crate) async fn happens(&self) -> Reset {
+        self.0.0.cancelled().await;
+        self.0.1.get().copied().unwrap_or(Reset::Cancelled)
+    }
 }
 
 /// An agent as it arrives.
@@ -61,24 +99,104 @@ pub(crate) struct Arriving {
 struct Agent {
     ticket: u64,
     who: Arriving,
-    admits: Vec<Id>,
+    /// Whom it lets in besides its workspace, and what cuts their streams.
+    admits: HashMap<Id, Cut>,
 }
 
+/// One device, with all of its connections.
 #[derive(Debug)]
-struct Device {
-    workspace: Workspace,
-    notices: Notices,
+pub(crate) struct Device {
+    pace: Mutex<Pace>,
+    counts: Mutex<DeviceCounts>,
+}
+
+#[derive(Debug, Default)]
+struct DeviceCounts {
+    connections: usize,
+    streams: usize,
+}
+
+/// That a device has a stream here. Dropping it counts it off.
+#[derive(Debug)]
+pub(crate) struct Opened(Arc<Device>);
+
+impl Device {
+    fn counts(&self) -> MutexGuard<'_, DeviceCounts> {
+        self.counts.lock().expect("nothing panics while it is held")
+    }
+
+    /// How long the next stream of this device must wait.
+    pub(crate) fn pace(&self, now: Instant) -> std::time::Duration {
+        self.pace.lock().expect("nothing panics while it is held").open(now)
+    }
+
+    /// Counts one more stream, unless there are too many.
+    pub(crate) fn opened(self: &Arc<Self>) -> Option<Opened> {
+        let mut counts = self.counts();
+        if counts.streams >= STREAMS {
+            return None;
+        }
+        counts.streams += 1;
+        drop(counts);
+        Some(Opened(self.clone()))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.counts().streams -= 1;
+    }
 }
 
 /// A place in the directory, given up by [`Presence::leave`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct Ticket {
+    number: u64,
+    seat: Seat,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Seat {
+    Device(Id, Workspace),
+    Agent(Id),
+    Enrolling(Nonce),
+}
+
+impl Ticket {
+    /// As what somebody was here.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.seat {
+            Seat::Device(..) => "device",
+            Seat::Agent(_) => "agent",
+            Seat::Enrolling(_) => "enrolling",
+        }
+    }
+}
 
 /// Where a stream may go.
 #[derive(Debug)]
 pub(crate) struct Passage {
     pub(crate) guest: Guest,
-    pub(crate) streams: CancellationToken,
+    pub(crate) queue: Arc<Queue>,
+    cut: Cut,
+    /// That the agent still lets in a device of another workspace.
+    admission: Option<Cut>,
+}
+
+impl Passage {
+    /// Waits until streams must not go there any more.
+    pub(crate) async fn cut(&self) -> Reset {
+        let admission = async {
+            match &self.admission {
+                Some(cut) => cut.happens().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = self.cut.happens() => reason,
+            reason = admission => reason,
+        }
+    }
 }
 
 impl Presence {
@@ -92,13 +210,17 @@ impl Presence {
         let mut inner = self.lock();
         let target = agent.target();
         let entry = inner.servers.entry(target).or_insert_with(|| Entry {
+            agent,
             workspace: server.workspace,
             suspended: false,
-            streams: CancellationToken::new(),
+            cut: Cut::default(),
+            queue: Arc::default(),
+            seen: Seen::default(),
+            news: false,
         });
         if server.suspended && !entry.suspended {
-            entry.streams.cancel();
-            entry.streams = CancellationToken::new();
+            entry.cut.now(Reset::Suspended);
+            entry.cut = Cut::default();
         }
         entry.suspended = server.suspended;
         notify_agent(&inner, target, &Notice::Changed);
@@ -108,75 +230,123 @@ impl Presence {
     pub(crate) fn remove(&self, agent: Id) {
         let mut inner = self.lock();
         if let Some(entry) = inner.servers.remove(&agent.target()) {
-            entry.streams.cancel();
+            entry.cut.now(Reset::UnknownServer);
         }
         if let Some(agent) = inner.agents.remove(&agent.target()) {
             agent.who.guest.close(Reset::UnknownServer);
         }
     }
 
-    /// An agent is here. The one that was here before is told that it was displaced, unless it is
-    /// the same process; then `true` is given.
-    pub(crate) fn agent_came(&self, who: Arriving) -> (Ticket, bool) {
+    /// An agent is here. The one that was here before is told that it was displaced, unless it is the
+    /// same process. Whether it lives, and two hold one identity, shows when it takes note of that.
+    pub(crate) fn agent_came(&self, who: Arriving) -> Ticket {
         let mut inner = self.lock();
-        inner.next += 1;
-        let ticket = inner.next;
-        let instance = who.instance;
-        let agent = Agent { ticket, admits: Vec::new(), who };
-        let displaced = inner.agents.insert(agent.who.id.target(), agent);
-        let duplicate = displaced.is_some_and(|old| {
-            let other = old.who.instance != instance;
-            if other {
+        let (number, id, instance) = (inner.number(), who.id, who.instance);
+        let agent = Agent { ticket: number, admits: HashMap::new(), who };
+        if let Some(old) = inner.agents.insert(id.target(), agent) {
+            if old.who.instance == instance {
+                old.who.guest.close(Reset::Moved);
+            } else {
                 // Whoever does not read it learns it from the close.
                 let _ = old.who.notices.try_send(Notice::Superseded);
-            } else {
-                old.who.guest.close(Reset::Moved);
             }
-            other
-        });
-        (Ticket(ticket), duplicate)
+        }
+        Ticket { number, seat: Seat::Agent(id) }
     }
 
-    /// What the agent says of itself.
+    /// An agent was accepted for a record: what was seen of it before is over.
+    pub(crate) fn accepted(&self, server: &Server) {
+        if let Some(agent) = server.record.agent
+            && let Some(entry) = self.lock().servers.get_mut(&agent.target())
+        {
+            entry.seen = Seen::default();
+            entry.news = false;
+        }
+        self.put(server);
+    }
+
+    /// Two living processes hold the identity of this agent.
+    pub(crate) fn duplicate(&self, id: Id) {
+        if let Some(entry) = self.lock().servers.get_mut(&id.target()) {
+            entry.seen.duplicate = Some(now());
+            entry.news = true;
+        }
+    }
+
+    /// Whether another connection has taken the place of this one.
+    pub(crate) fn is_displaced(&self, ticket: Ticket) -> bool {
+        let Seat::Agent(id) = ticket.seat else { return false };
+        let inner = self.lock();
+        inner.agents.get(&id.target()).is_some_and(|agent| agent.ticket != ticket.number)
+    }
+
+    /// What the agent says of itself. Streams of devices that it does not admit any more end.
     pub(crate) fn admits(&self, id: Id, ticket: Ticket, admits: Vec<Id>) {
         if let Some(agent) = self.lock().agents.get_mut(&id.target())
-            && agent.ticket == ticket.0
+            && agent.ticket == ticket.number
         {
-            agent.admits = admits;
+            let mut before = std::mem::take(&mut agent.admits);
+            agent.admits = admits
+                .into_iter()
+                .map(|device| (device, before.remove(&device).unwrap_or_default()))
+                .collect();
+            before.into_values().for_each(|cut| cut.now(Reset::UnknownServer));
         }
     }
 
     /// A device is here.
-    pub(crate) fn device_came(&self, workspace: Workspace, notices: Notices) -> Ticket {
+    pub(crate) fn device_came(
+        &self,
+        (id, workspace): (Id, Workspace),
+        notices: Notices,
+    ) -> Result<(Ticket, Arc<Device>), Failure> {
         let mut inner = self.lock();
-        inner.next += 1;
-        let ticket = inner.next;
-        inner.devices.insert(ticket, Device { workspace, notices });
-        Ticket(ticket)
+        let pace = || Mutex::new(Pace::new(Instant::now()));
+        let device = inner
+            .devices
+            .entry(id)
+            .or_insert_with(|| Arc::new(Device { pace: pace(), counts: Mutex::default() }))
+            .clone();
+        let mut counts = device.counts();
+        if counts.connections >= CONNECTIONS {
+            let message = format!("this device has {CONNECTIONS} connections to the relay already");
+            return Err(Failure::new(Kind::Overloaded, message));
+        }
+        counts.connections += 1;
+        drop(counts);
+        let number = inner.number();
+        inner.workspaces.entry(workspace).or_default().insert(number, notices);
+        Ok((Ticket { number, seat: Seat::Device(id, workspace) }, device))
     }
 
     /// An agent waits for the answer to its enrollment.
     pub(crate) fn enrolling_came(&self, enrollment: Nonce, notices: Notices) -> Ticket {
         let mut inner = self.lock();
-        inner.next += 1;
-        let ticket = inner.next;
-        inner.enrolling.entry(enrollment).or_default().push((ticket, notices));
-        Ticket(ticket)
+        let number = inner.number();
+        let waiting = inner.enrolling.entry(enrollment).or_default();
+        if waiting.len() >= ENROLLING {
+            // Its connection ends with its notices.
+            waiting.remove(0);
+        }
+        waiting.push((number, notices));
+        Ticket { number, seat: Seat::Enrolling(enrollment) }
     }
 
-    /// Somebody has left. Gives the build of an agent that was still the current one.
-    pub(crate) fn leave(&self, ticket: Ticket, agent: Option<Id>) -> Option<String> {
+    /// Somebody has left.
+    pub(crate) fn leave(&self, ticket: Ticket) {
         let mut inner = self.lock();
-        inner.devices.remove(&ticket.0);
-        inner.enrolling.retain(|_, waiting| {
-            waiting.retain(|(other, _)| *other != ticket.0);
-            !waiting.is_empty()
-        });
-        let target = agent?.target();
-        if inner.agents.get(&target).is_some_and(|agent| agent.ticket == ticket.0) {
-            return inner.agents.remove(&target).map(|agent| agent.who.build);
+        match ticket.seat {
+            Seat::Device(id, workspace) => inner.device_left(ticket.number, id, workspace),
+            Seat::Agent(id) => inner.agent_left(ticket.number, id),
+            Seat::Enrolling(enrollment) => {
+                if let Some(waiting) = inner.enrolling.get_mut(&enrollment) {
+                    waiting.retain(|(number, _)| *number != ticket.number);
+                    if waiting.is_empty() {
+                        inner.enrolling.remove(&enrollment);
+                    }
+                }
+            }
         }
-        None
     }
 
     /// Where a stream of this device to this target goes, or why it does not.
@@ -189,16 +359,17 @@ impl Presence {
         let inner = self.lock();
         let entry = inner.servers.get(&target).ok_or(Reset::UnknownServer)?;
         let agent = inner.agents.get(&target);
-        let admitted = entry.workspace == workspace
-            || agent.is_some_and(|agent| agent.admits.contains(&device));
-        if !admitted {
-            return Err(Reset::UnknownServer);
-        }
+        let admission = if entry.workspace == workspace {
+            None
+        } else {
+            let admitted = agent.and_then(|agent| agent.admits.get(&device));
+            Some(admitted.ok_or(Reset::UnknownServer)?.clone())
+        };
         if entry.suspended {
             return Err(Reset::Suspended);
         }
-        let agent = agent.ok_or(Reset::Offline)?;
-        Ok(Passage { guest: agent.who.guest.clone(), streams: entry.streams.clone() })
+        let guest = agent.ok_or(Reset::Offline)?.who.guest.clone();
+        Ok(Passage { guest, queue: entry.queue.clone(), cut: entry.cut.clone(), admission })
     }
 
     /// Whether this device may look at the record of this agent.
@@ -206,19 +377,49 @@ impl Presence {
         let inner = self.lock();
         let target = agent.target();
         inner.servers.get(&target).is_some_and(|entry| entry.workspace == workspace)
-            || inner.agents.get(&target).is_some_and(|agent| agent.admits.contains(&device))
+            || inner.agents.get(&target).is_some_and(|agent| agent.admits.contains_key(&device))
     }
 
-    /// The record with what is known only here.
+    /// The record with what is known only here, or not yet in the books.
     pub(crate) fn fill(&self, mut record: Record) -> Record {
-        if let Some(agent) = record.agent
-            && record.state == ServerState::Offline
-            && let Some(here) = self.lock().agents.get(&agent.target())
+        let Some(agent) = record.agent else { return record };
+        let inner = self.lock();
+        if let Some(entry) = inner.servers.get(&agent.target()) {
+            if let Some((at, build)) = &entry.seen.here {
+                record.seen = Some(seconds(*at));
+                record.build = Some(build.clone());
+            }
+            let duplicate = entry.seen.duplicate.filter(still_duplicate).map(seconds);
+            record.duplicate = record.duplicate.max(duplicate);
+        }
+        if record.state == ServerState::Offline
+            && let Some(here) = inner.agents.get(&agent.target())
         {
             record.state = ServerState::Online;
             record.build = Some(here.who.build.clone());
         }
         record
+    }
+
+    /// What the books are to be told, once.
+    pub(crate) fn news(&self) -> Vec<(Id, Seen)> {
+        let mut inner = self.lock();
+        let told = inner.servers.values_mut().filter(|entry| entry.news);
+        told.map(|entry| {
+            entry.news = false;
+            (entry.agent, entry.seen.clone())
+        })
+        .collect()
+    }
+
+    /// The books could not be told.
+    pub(crate) fn untold(&self, news: &[(Id, Seen)]) {
+        let mut inner = self.lock();
+        for (agent, _) in news {
+            if let Some(entry) = inner.servers.get_mut(&agent.target()) {
+                entry.news = true;
+            }
+        }
     }
 
     /// The number that agents see in place of a device.
@@ -230,9 +431,10 @@ impl Presence {
 
     /// Tells every device of a workspace.
     pub(crate) fn tell_devices(&self, workspace: Workspace, notice: &Notice) {
-        for device in self.lock().devices.values().filter(|d| d.workspace == workspace) {
+        for notices in self.lock().workspaces.get(&workspace).into_iter().flat_map(HashMap::values)
+        {
             // A device that does not read its notices asks when it needs to know.
-            let _ = device.notices.try_send(notice.clone());
+            let _ = notices.try_send(notice.clone());
         }
     }
 
@@ -248,7 +450,7 @@ impl Presence {
     pub(crate) fn tell_all(&self, notice: &Notice) {
         let inner = self.lock();
         let agents = inner.agents.values().map(|agent| &agent.who.notices);
-        for notices in agents.chain(inner.devices.values().map(|device| &device.notices)) {
+        for notices in agents.chain(inner.workspaces.values().flat_map(HashMap::values)) {
             // They will notice the close.
             let _ = notices.try_send(notice.clone());
         }
@@ -257,7 +459,45 @@ impl Presence {
     /// How many agents and devices are here.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let inner = self.lock();
-        (inner.agents.len(), inner.devices.len())
+        (inner.agents.len(), inner.workspaces.values().map(HashMap::len).sum())
+    }
+}
+
+impl Inner {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn device_left(&mut self, number: u64, id: Id, workspace: Workspace) {
+        if let Some(here) = self.workspaces.get_mut(&workspace) {
+            here.remove(&number);
+            if here.is_empty() {
+                self.workspaces.remove(&workspace);
+            }
+        }
+        let Some(device) = self.devices.get(&id) else { return };
+        let mut counts = device.counts();
+        counts.connections = counts.connections.saturating_sub(1);
+        let gone = counts.connections == 0;
+        drop(counts);
+        if gone {
+            self.devices.remove(&id);
+        }
+    }
+
+    fn agent_left(&mut self, number: u64, id: Id) {
+        let target = id.target();
+        if self.agents.get(&target).is_some_and(|agent| agent.ticket != number) {
+            // Another has taken its place.
+            return;
+        }
+        if let Some(agent) = self.agents.remove(&target)
+            && let Some(entry) = self.servers.get_mut(&target)
+        {
+            entry.seen.here = Some((now(), agent.who.build));
+            entry.news = true;
+        }
     }
 }
 
@@ -267,3 +507,6 @@ fn notify_agent(inner: &Inner, target: Target, notice: &Notice) {
         let _ = agent.who.notices.try_send(notice.clone());
     }
 }
+
+#[cfg(test)]
+mod tests;

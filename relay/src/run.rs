@@ -7,25 +7,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use farwire_link::outer::Closed;
 use farwire_link::outer::control as frames;
 use farwire_link::outer::listen::{Arrival, Guest, Knock, Listener, Options};
 use farwire_protocol::address::{Relay as RelayAddress, RelayUrl};
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Reset;
-use farwire_protocol::outer::{Call, Hello, LIMIT, Notice, Verb as _};
+use farwire_protocol::outer::{Call, HELLO_LIMIT, Hello, Notice, Verb as _};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Config};
-use crate::control::{self, Visit};
+use crate::control::{self, Displaced, Visit};
 use crate::data::{Data, public};
 use crate::db::Db;
+use crate::door::Limits;
+use crate::entrance::{Entrance, Place};
 use crate::hello::{self, Admitted};
-use crate::presence::{Arriving, NOTICES, Presence, Ticket};
+use crate::presence::{Arriving, Device, NOTICES, Presence, Ticket};
 use crate::{http, splice};
 
 /// Program and version, as others see it.
@@ -34,25 +37,22 @@ pub(crate) const BUILD: &str = concat!("farwire-relay ", env!("CARGO_PKG_VERSION
 /// How long HELLO may take after the TLS handshake.
 const HELLO: Duration = Duration::from_secs(5);
 
-/// Handshakes under way at once. Beyond that a peer must prove its address first.
-const HANDSHAKES: usize = 64;
-
-/// When so many handshakes came within one second, peers must prove their address first.
-const RUSH: u32 = 1_500;
-
 /// How long after the notice that it ends the relay waits before it does.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// How often old mail is thrown away.
 const SWEEP: Duration = Duration::from_secs(3600);
 
+/// How often what was seen of agents is written down.
+const WRITE_DOWN: Duration = Duration::from_secs(2);
+
 /// What every connection needs.
 #[derive(Debug)]
 pub(crate) struct Relay {
     pub(crate) db: Db,
     pub(crate) presence: Presence,
+    pub(crate) entrance: Arc<Entrance>,
     pub(crate) draining: AtomicBool,
-    handshakes: Semaphore,
 }
 
 /// Serves until it is told to stop.
@@ -75,7 +75,7 @@ async fn start(config: Config) -> Result<(), Failure> {
     let data = Data::open(config.data.clone())?;
     let _lock = data.lock()?;
     let key = data.tls_key()?;
-    let db = Db::open(&data.database()).await?;
+    let db = Db::open(&data.database()?).await?;
     let presence = Presence::default();
     for server in db.enrolled().await? {
         presence.put(&server);
@@ -94,21 +94,49 @@ async fn start(config: Config) -> Result<(), Failure> {
     })
     .map_err(|error| Failure::caused(Kind::Io, "the relay cannot start", &error))?;
     let address = advertised(&config, &listener)?;
-    data.remember_address(&address)?;
-    let url = url(&db, vec![address], public(&key), false).await?;
-    let handshakes = Semaphore::new(HANDSHAKES);
-    let relay = Arc::new(Relay { db, presence, draining: AtomicBool::new(false), handshakes });
+    data.remember_address(&address);
+    let url = url(&db, vec![address], public(&key)).await?;
+    let entrance = Arc::new(Entrance::new(Limits::default()));
+    let relay = Arc::new(Relay { db, presence, entrance, draining: AtomicBool::new(false) });
     let site = tokio::spawn(http::serve(site, relay.clone(), metrics));
+    let books = tokio::spawn(keep_books(relay.clone()));
     say_ready(&url);
     let served = listen(&relay, &listener).await;
     relay.draining.store(true, Ordering::Relaxed);
     relay.presence.tell_all(&Notice::GoAway(3_000));
     // So that the notices leave before the connections are closed.
-    tokio::time::sleep(FAREWELL).await;
+    sleep(FAREWELL).await;
     listener.close().await;
     site.abort();
-    relay.db.close().await;
+    books.abort();
+    write_down(&relay).await;
+    relay.db.leave().await;
     served
+}
+
+/// Writes down what was seen of agents, and throws old mail away, for ever.
+async fn keep_books(relay: Arc<Relay>) {
+    let mut sweep = interval(SWEEP);
+    let mut seen = interval(WRITE_DOWN);
+    seen.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = sweep.tick() => {
+                // It has been logged, and the next sweep takes more.
+                let _ = relay.db.sweep_mail().await;
+            }
+            _ = seen.tick() => write_down(&relay).await,
+        }
+    }
+}
+
+async fn write_down(relay: &Relay) {
+    let news = relay.presence.news();
+    if !news.is_empty() && relay.db.note(&news).await.is_err() {
+        // It has been logged, and is tried again.
+        relay.presence.untold(&news);
+    }
 }
 
 fn say_ready(url: &RelayUrl) {
@@ -144,10 +172,9 @@ async fn url(
     db: &Db,
     addresses: Vec<String>,
     key: farwire_protocol::id::Kt,
-    always: bool,
 ) -> Result<RelayUrl, Failure> {
-    let invite =
-        if always || !db.has_workspace().await? { Some(db.make_invite().await?) } else { None };
+    // Without room for an invite the relay serves those who have a workspace all the same.
+    let invite = if db.has_workspace().await? { None } else { db.make_invite().await.ok() };
     Ok(RelayUrl { relay: RelayAddress { addresses, key }, invite })
 }
 
@@ -156,7 +183,8 @@ pub(crate) fn print_url(data: Option<PathBuf>, invite: bool) -> Result<(), Failu
     let data = Data::open(config::data(data)?)?;
     let relay = RelayAddress { addresses: vec![data.address()?], key: public(&data.tls_key()?) };
     let url = if invite {
-        let made = async { Db::open(&data.database()).await?.make_invite().await };
+        let database = data.database()?;
+        let made = async { Db::open(&database).await?.make_invite().await };
         RelayUrl { relay, invite: Some(runtime()?.block_on(made)?) }
     } else {
         RelayUrl { relay, invite: None }
@@ -176,28 +204,16 @@ async fn listen(relay: &Arc<Relay>, listener: &Listener) -> Result<(), Failure> 
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
     let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
-    let mut sweep = tokio::time::interval(SWEEP);
     let visits = TaskTracker::new();
-    let mut rush = (Instant::now(), 0);
     loop {
         tokio::select! {
             biased;
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
-            _ = sweep.tick() => {
-                // It has been logged, and the next sweep takes more.
-                let _ = relay.db.sweep_mail().await;
-            }
             knock = listener.accept() => {
                 let Some(knock) = knock else { return Ok(()) };
-                if rush.0.elapsed() > Duration::from_secs(1) {
-                    rush = (Instant::now(), 0);
-                }
-                rush.1 += 1;
-                let crowded = rush.1 > RUSH || relay.handshakes.available_permits() == 0;
-                let knock = if crowded { knock.validated() } else { Some(knock) };
-                if let Some(knock) = knock {
-                    visits.spawn(visit(relay.clone(), knock));
+                if let Some((knock, place)) = relay.entrance.admit(knock) {
+                    visits.spawn(visit(relay.clone(), knock, place));
                 }
             }
         }
@@ -208,112 +224,175 @@ async fn listen(relay: &Arc<Relay>, listener: &Listener) -> Result<(), Failure> 
 ///
 /// What is done once, or rarely, is on the heap while it lasts: nearly all connections are idle nearly
 /// all of the time, and each would keep the room for it.
-async fn visit(relay: Arc<Relay>, knock: Knock) {
-    let remote = knock.remote();
-    let arrival = {
-        let _turn = relay.handshakes.acquire().await;
-        metrics::counter!("farwire_relay_handshakes_total").increment(1);
-        Box::pin(knock.enter()).await
-    };
-    match arrival {
-        Ok(arrival) => receive(&relay, arrival, remote).await,
-        Err(error) => tracing::debug!(%remote, %error, "a connection came to nothing"),
+async fn visit(relay: Arc<Relay>, knock: Knock, place: Place) {
+    // Whoever is let in gives the place up.
+    let entered = Box::pin(place.enter(enter(&relay, knock))).await;
+    if let Some((arrival, who)) = entered {
+        stay(&relay, arrival, who).await;
     }
 }
 
-async fn receive(relay: &Arc<Relay>, mut arrival: Arrival, remote: SocketAddr) {
-    let first = timeout(HELLO, frames::read::<Call>(&mut arrival.recv)).await;
-    let Ok(Ok(call)) = first else {
-        arrival.link.close(Reset::Malformed);
-        return;
+/// Somebody who was let in: as what, the number of the call that HELLO was, and its program.
+struct Entered {
+    who: Admitted,
+    call: u32,
+    build: String,
+}
+
+/// Shakes hands, hears HELLO and checks it. `None` for whoever is not let in.
+async fn enter(relay: &Relay, knock: Knock) -> Option<(Arrival, Entered)> {
+    let remote = knock.remote();
+    metrics::counter!("farwire_relay_handshakes_total").increment(1);
+    let mut arrival = match knock.enter().await {
+        Ok(arrival) => arrival,
+        Err(error) => {
+            tracing::debug!(%remote, %error, "a connection came to nothing");
+            return None;
+        }
     };
-    let hello = (call.verb == Hello::NUMBER).then(|| cbor::decode::<Hello>(&call.body, LIMIT));
-    let Some(Ok(hello)) = hello else {
-        arrival.link.close(Reset::Malformed);
-        return;
+    let first = timeout(HELLO, frames::read_within::<Call>(&mut arrival.recv, HELLO_LIMIT)).await;
+    let hello = match &first {
+        Ok(Ok(call)) if call.verb == Hello::NUMBER => {
+            cbor::decode::<Hello>(&call.body, HELLO_LIMIT).ok().map(|hello| (call.id, hello))
+        }
+        _ => None,
     };
-    match Box::pin(hello::admit(&relay.db, &arrival, &hello)).await {
-        Ok(who) => stay(relay, arrival, (who, call.id), hello.build).await,
+    let Some((call, hello)) = hello else {
+        arrival.link.close(Reset::Malformed);
+        return None;
+    };
+    match hello::admit(&relay.db, &arrival, &hello).await {
+        Ok(who) => Some((arrival, Entered { who, call, build: clean(&hello.build) })),
         Err(failure) => {
             tracing::info!(%remote, kind = %failure.kind, why = failure.message, "not let in");
             metrics::counter!("farwire_relay_refused_hellos_total").increment(1);
-            if control::answer(&mut arrival.send, call.id, Err::<(), _>(failure)).await.is_ok() {
-                arrival.send.finish();
-                // The refusal is read before the connection is closed, or the peer does not care.
-                let _ = timeout(HELLO, arrival.send.stopped()).await;
-            }
-            arrival.link.close(Reset::Closing);
+            refuse(arrival, call, failure).await;
+            None
         }
     }
 }
 
+/// What a program says that it is, as far as it may stand in a log or on a screen.
+fn clean(build: &str) -> String {
+    build.chars().filter(|char| char.is_ascii_graphic() || *char == ' ').take(64).collect()
+}
+
+/// Answers HELLO with a failure, and closes the connection.
+async fn refuse(mut arrival: Arrival, call: u32, failure: Failure) {
+    if control::answer(&mut arrival.send, call, Err::<(), _>(failure)).await.is_ok() {
+        arrival.send.finish();
+        // The refusal is read before the connection is closed, or the peer does not care.
+        let _ = timeout(HELLO, arrival.send.stopped()).await;
+    }
+    arrival.link.close(Reset::Closing);
+}
+
 /// Registers somebody who was let in, and serves until it leaves.
-async fn stay(relay: &Arc<Relay>, arrival: Arrival, (who, call): (Admitted, u32), build: String) {
-    let Arrival { link, mut send, recv, .. } = arrival;
+async fn stay(relay: &Arc<Relay>, arrival: Arrival, entered: Entered) {
+    let Entered { who, call, build } = entered;
     let (notices, told) = mpsc::channel(NOTICES);
-    let (ticket, agent) = match who {
-        Admitted::Device { workspace, .. } => {
-            link.widen();
-            (relay.presence.device_came(workspace, notices), None)
+    let (ticket, device) = match who {
+        Admitted::Device { id, workspace } => {
+            match relay.presence.device_came((id, workspace), notices) {
+                Ok((ticket, device)) => {
+                    arrival.link.trust();
+                    arrival.link.widen();
+                    (ticket, Some(device))
+                }
+                Err(failure) => return refuse(arrival, call, failure).await,
+            }
         }
         Admitted::Enrolling { enrollment } => {
             (relay.presence.enrolling_came(enrollment, notices), None)
         }
         Admitted::Agent { id, instance } => {
-            let build: String = build.chars().filter(|c| !c.is_control()).take(64).collect();
-            let guest = link.clone();
-            let (ticket, duplicate) =
-                relay.presence.agent_came(Arriving { id, instance, guest, notices, build });
-            if duplicate {
-                tracing::warn!(agent = ?id.target(), "two processes hold one agent's identity");
-                Box::pin(relay.db.note_duplicate(id)).await;
-            }
-            (ticket, Some(id))
+            arrival.link.trust();
+            let guest = arrival.link.clone();
+            let arriving = Arriving { id, instance, guest, notices, build };
+            (relay.presence.agent_came(arriving), None)
         }
     };
+    let leaves = Leaves { relay, ticket };
+    let Arrival { link, mut send, recv, .. } = arrival;
     let mail = Box::pin(waiting_mail(relay, who)).await;
     if control::answer(&mut send, call, Ok(control::welcome(link.remote(), mail))).await.is_ok() {
-        let visit = Visit { relay, who, ticket };
+        let visit = Visit { relay, who, ticket, link: &link };
         let streams = TaskTracker::new();
         let reason = tokio::select! {
             served = visit.serve(recv, send, told) => match served {
-                Ok(()) => Reset::Moved,
+                Ok(displaced) => {
+                    note_displaced(relay, who, displaced);
+                    Reset::Moved
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a control conversation ended");
+                    // An agent that hears that another has its place closes with this.
+                    let gave_way = link.close_reason() == Some(Closed::ByPeer(Reset::Moved));
+                    if gave_way && relay.presence.is_displaced(ticket) {
+                        note_displaced(relay, who, Displaced::Living);
+                    }
                     Reset::Closing
                 }
             },
-            () = streams_of(relay, &link, who, &streams) => Reset::Closing,
+            () = streams_of(relay, &link, (who, device), &streams) => Reset::Closing,
         };
         link.close(reason);
     }
-    Box::pin(leave(relay, ticket, agent)).await;
+    drop(leaves);
+}
+
+/// Somebody was displaced by another process. Where both live, two hold one identity.
+fn note_displaced(relay: &Relay, who: Admitted, displaced: Displaced) {
+    if let (Admitted::Agent { id, .. }, Displaced::Living) = (who, displaced) {
+        tracing::warn!(agent = ?id.target(), "two processes hold one agent's identity");
+        relay.presence.duplicate(id);
+    }
+}
+
+/// Gives the place in the directory up, whatever happens.
+struct Leaves<'a> {
+    relay: &'a Relay,
+    ticket: Ticket,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.relay.presence.leave(self.ticket);
+        tracing::debug!(who = self.ticket.name(), "a connection is over");
+    }
 }
 
 async fn waiting_mail(relay: &Relay, who: Admitted) -> bool {
     match who {
-        Admitted::Device { workspace, .. } => {
-            relay.db.requests_of(workspace, None).await.is_ok_and(|mail| !mail.is_empty())
-        }
+        Admitted::Device { workspace, .. } => relay.db.has_mail(workspace).await,
         Admitted::Agent { .. } | Admitted::Enrolling { .. } => false,
     }
 }
 
-async fn leave(relay: &Relay, ticket: Ticket, agent: Option<farwire_protocol::id::Id>) {
-    let build = relay.presence.leave(ticket, agent);
-    if let (Some(agent), Some(build)) = (agent, build) {
-        relay.db.seen(agent, &build).await;
-    }
-}
-
 /// Serves the streams of a device. Nobody else opens any.
-async fn streams_of(relay: &Arc<Relay>, link: &Guest, who: Admitted, streams: &TaskTracker) {
+async fn streams_of(
+    relay: &Arc<Relay>,
+    link: &Guest,
+    (who, device): (Admitted, Option<Arc<Device>>),
+    streams: &TaskTracker,
+) {
     while let Ok((send, mut recv)) = link.accept().await {
-        let Admitted::Device { id, workspace } = who else {
+        let (Admitted::Device { id, workspace }, Some(device)) = (who, &device) else {
             recv.stop(Reset::Malformed);
             continue;
         };
+        let wait = device.pace(std::time::Instant::now());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        let Some(opened) = device.opened() else {
+            splice::refuse((send, recv), Reset::Overloaded);
+            continue;
+        };
         let relay = relay.clone();
-        streams.spawn(async move { splice::serve(&relay, (id, workspace), send, recv).await });
+        streams.spawn(async move {
+            splice::serve(&relay, (id, workspace), send, recv).await;
+            drop(opened);
+        });
     }
 }

@@ -5,13 +5,14 @@
 //! directions. What a stream carries is not known; how urgent it may be stands in its header, and a
 //! half that does not stop talking is lowered until it does.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::mem;
 use std::pin::pin;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farwire_link::outer::opening::{Opening, OpeningError};
@@ -19,11 +20,12 @@ use farwire_link::outer::{RecvHalf, SendHalf, reset_of};
 use farwire_protocol::header::{Class, Header, Reset, Route};
 use farwire_protocol::id::Id;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::db::identities::Workspace;
 use crate::presence::Passage;
 use crate::run::Relay;
+use crate::shares::Turn;
 
 /// How many chunks are moved at once: about 64 packets' worth.
 const CHUNKS: usize = 64;
@@ -38,22 +40,34 @@ const LARGE: usize = 16 << 10;
 /// After so many bytes without a pause a half gives way to others.
 const BACKLOG: usize = 64 << 10;
 
+/// How long a stream may wait for room at its agent. Those who ask wait a little longer.
+const ROOM: Duration = Duration::from_secs(10);
+
+/// How long a handshake may take. Agents give it up sooner.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
 /// Serves one stream that a device has opened.
 pub(crate) async fn serve(
     relay: &Relay,
     device: (Id, Workspace),
-    mut send: SendHalf,
+    send: SendHalf,
     mut recv: RecvHalf,
 ) {
     let refusal = match open(relay, device, &mut recv).await {
         Ok((opening, passage)) => match enter(relay, device.0, &opening, &passage).await {
-            Ok(far) => {
+            Ok((mut far, _turn)) => {
                 let notes = Notes::new(relay.presence.route(device.0), &opening.header);
-                let joined = join(&notes, (send, recv), far);
-                tokio::select! {
-                    () = joined => {}
-                    // Dropping both streams resets them.
-                    () = passage.streams.cancelled() => {}
+                let mut near = (send, recv);
+                let cut = tokio::select! {
+                    () = join(&notes, &mut near, &mut far) => None,
+                    reason = passage.cut() => Some(reason),
+                    () = late(&opening.header) => Some(Reset::Stale),
+                };
+                if let Some(reason) = cut {
+                    for (send, recv) in [&mut near, &mut far] {
+                        send.reset(reason);
+                        recv.stop(reason);
+                    }
                 }
                 notes.write();
                 return;
@@ -62,10 +76,24 @@ pub(crate) async fn serve(
         },
         Err(refusal) => refusal,
     };
-    metrics::counter!("farwire_relay_refused_streams_total", "reason" => format!("{refusal:?}"))
+    refuse((send, recv), refusal);
+}
+
+/// Refuses a stream that a device has opened.
+pub(crate) fn refuse((mut send, mut recv): (SendHalf, RecvHalf), reason: Reset) {
+    metrics::counter!("farwire_relay_refused_streams_total", "reason" => format!("{reason:?}"))
         .increment(1);
-    recv.stop(refusal);
-    send.reset(refusal);
+    recv.stop(reason);
+    send.reset(reason);
+}
+
+/// Waits until a handshake has taken too long; for ever where it is none.
+async fn late(header: &Header) {
+    if header.is_handshake() {
+        sleep(HANDSHAKE).await;
+    } else {
+        pending::<()>().await;
+    }
 }
 
 async fn open(
@@ -81,20 +109,29 @@ async fn open(
     Ok((opening, passage))
 }
 
-/// Opens the stream on the agent's leg, with the route and the header as it came.
+/// Opens the stream on the agent's leg when this device may have one more there, with the route and the
+/// header as it came.
 async fn enter(
     relay: &Relay,
     device: Id,
     opening: &Opening,
     passage: &Passage,
-) -> Result<(SendHalf, RecvHalf), Reset> {
-    let (mut send, recv) = passage.guest.open().await.map_err(|_| Reset::Offline)?;
+) -> Result<((SendHalf, RecvHalf), Turn), Reset> {
+    let opened = async {
+        let turn = passage.queue.clone().enter(device, opening.header.is_handshake()).await;
+        let far = passage.guest.open().await.map_err(|_| Reset::Offline)?;
+        Ok::<_, Reset>((far, turn))
+    };
+    let ((mut send, recv), turn) = tokio::select! {
+        opened = timeout(ROOM, opened) => opened.unwrap_or(Err(Reset::Overloaded))?,
+        reason = passage.cut() => return Err(reason),
+    };
     send.set_priority(priority(opening.header.class, false));
     let mut head = relay.presence.route(device).to_be_bytes().to_vec();
     head.extend_from_slice(&opening.raw);
     head.extend_from_slice(&opening.rest);
     send.write_all(&head).await.map_err(|_| Reset::Offline)?;
-    Ok((send, recv))
+    Ok(((send, recv), turn))
 }
 
 fn priority(class: Class, backlog: bool) -> i32 {
@@ -140,11 +177,13 @@ impl Notes {
     }
 }
 
-async fn join(notes: &Notes, near: (SendHalf, RecvHalf), far: (SendHalf, RecvHalf)) {
+async fn join(
+    notes: &Notes,
+    (near_send, near_recv): &mut (SendHalf, RecvHalf),
+    (far_send, far_recv): &mut (SendHalf, RecvHalf),
+) {
     let class = notes.header.class;
     let _open = Gauge::new();
-    let (near_send, near_recv) = near;
-    let (far_send, far_recv) = far;
     near_send.set_priority(priority(class, false));
     tokio::join!(
         half(class, &notes.forth, near_recv, far_send),
@@ -153,12 +192,13 @@ async fn join(notes: &Notes, near: (SendHalf, RecvHalf), far: (SendHalf, RecvHal
 }
 
 /// Moves one direction until it ends or breaks.
-async fn half(class: Class, moved: &AtomicU64, mut recv: RecvHalf, mut send: SendHalf) {
+async fn half(class: Class, moved: &AtomicU64, recv: &mut RecvHalf, send: &mut SendHalf) {
     let stopped = send.stopped();
     let done = tokio::select! {
-        done = move_all(class, moved, &mut recv, &mut send) => done,
+        done = move_all(class, moved, recv, send) => done,
         Some(reason) = stopped => {
             recv.stop(reason);
+            send.reset(reason);
             return;
         }
     };

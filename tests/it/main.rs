@@ -24,6 +24,7 @@ mod mcp;
 mod pty;
 mod reach;
 mod relay;
+mod relay_strangers;
 mod run;
 mod session;
 mod session_cli;

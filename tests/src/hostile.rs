@@ -109,6 +109,7 @@ impl Hostile {
                     let shared = shared.clone();
                     tokio::spawn(async move {
                         if let Ok(arrival) = knock.enter().await {
+                            arrival.link.trust();
                             visit(&shared, arrival).await;
                         }
                     });
@@ -181,7 +182,9 @@ async fn visit(shared: &Arc<Shared>, arrival: Arrival) {
     while let Ok(call) = control::read::<Call>(&mut recv).await {
         let said = match call.verb {
             Presence::NUMBER => say(&mut send, call.id, &Done {}).await,
-            MailGet::NUMBER => say(&mut send, call.id, &Mail { pieces: Vec::new() }).await,
+            MailGet::NUMBER => {
+                say(&mut send, call.id, &Mail { pieces: Vec::new(), next: None }).await
+            }
             List::NUMBER => {
                 say(&mut send, call.id, &Servers { servers: Vec::new(), next: None }).await
             }

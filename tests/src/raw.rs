@@ -1,6 +1,6 @@
 //! QUIC connections to a relay by a client that keeps to none of our rules.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
@@ -37,6 +37,30 @@ pub enum Shows {
 ///
 /// When the connection is refused, closed or not answered.
 pub async fn connect(port: u16, alpn: &[u8], shows: Shows) -> Result<quinn::Connection, String> {
+    let from = socket(Ipv4Addr::UNSPECIFIED.into())?;
+    connect_from(&from, port, alpn, shows).await
+}
+
+/// A socket for many connections, at this address of ours.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn socket(address: IpAddr) -> Result<quinn::Endpoint, String> {
+    quinn::Endpoint::client(SocketAddr::new(address, 0)).map_err(|error| error.to_string())
+}
+
+/// The same as [`connect`] from a socket that is there.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn connect_from(
+    socket: &quinn::Endpoint,
+    port: u16,
+    alpn: &[u8],
+    shows: Shows,
+) -> Result<quinn::Connection, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -63,10 +87,8 @@ pub async fn connect(port: u16, alpn: &[u8], shows: Shows) -> Result<quinn::Conn
     config.alpn_protocols = vec![alpn.to_vec()];
     config.enable_sni = false;
     let tls = QuicClientConfig::try_from(config).expect("TLS for QUIC");
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let endpoint = quinn::Endpoint::client(any).map_err(|error| error.to_string())?;
     let relay = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    endpoint
+    socket
         .connect_with(quinn::ClientConfig::new(Arc::new(tls)), relay, "farwire")
         .map_err(|error| error.to_string())?
         .await

@@ -8,10 +8,11 @@ use ed25519_dalek::SigningKey;
 use farwire_keystore::Home;
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
-use farwire_protocol::address::Relay;
+use farwire_protocol::address::{Invite, Relay};
 use farwire_protocol::bundle::{self, Bundle};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::genesis::{Genesis, trust_domain};
 use farwire_protocol::id::{Id, Kind, Kn, Kt, Nonce, TrustDomain};
 use farwire_protocol::outer::{MailAnswer, Record, Role, ServerCreate};
 
@@ -31,8 +32,24 @@ pub fn nonce() -> Nonce {
 
 /// Somebody whom the relay has never heard of.
 pub fn stranger(role: Role) -> Identity {
-    let (id, kt) = (SigningKey::from_bytes(&random()), SigningKey::from_bytes(&random()));
-    let bundle = Bundle {
+    stranger_of(role, TrustDomain::NONE)
+}
+
+/// The same, of a workspace: an agent's bundle says whom it has let in.
+pub fn stranger_of(role: Role, trust_domain: TrustDomain) -> Identity {
+    let kt = SigningKey::from_bytes(&random());
+    let id = SigningKey::from_bytes(&random());
+    claiming(role, &id, kt, |bundle| bundle.trust_domain = trust_domain)
+}
+
+/// Somebody with these keys, whose bundle says something else besides.
+pub fn claiming(
+    role: Role,
+    id: &SigningKey,
+    kt: SigningKey,
+    change: impl FnOnce(&mut Bundle),
+) -> Identity {
+    let mut bundle = Bundle {
         version: bundle::VERSION,
         kind: if role == Role::Device { Kind::Device } else { Kind::Agent },
         id: Id(id.verifying_key().to_bytes()),
@@ -44,9 +61,10 @@ pub fn stranger(role: Role) -> Identity {
         handshake: 1,
         trust_domain: TrustDomain::NONE,
     };
+    change(&mut bundle);
     Identity {
         role,
-        bundle: bundle.sign(&id),
+        bundle: bundle.sign(id),
         kt,
         instance: nonce(),
         build: "simulated".to_owned(),
@@ -54,6 +72,16 @@ pub fn stranger(role: Role) -> Identity {
         enrollment: None,
         attended: Attended::default(),
     }
+}
+
+/// A device that makes a workspace with this invite, and the workspace's trust domain.
+pub fn founder(invite: Invite) -> (Identity, TrustDomain) {
+    let id = SigningKey::from_bytes(&random());
+    let mut founder = claiming(Role::Device, &id, SigningKey::from_bytes(&random()), |_| {});
+    let genesis = Genesis::new("simulated", &founder.bundle, 1, random()).sign(&id);
+    let domain = trust_domain(&genesis);
+    founder.found = Some((invite, genesis));
+    (founder, domain)
 }
 
 /// The relay of a world, and the device of one of its homes.
@@ -89,8 +117,12 @@ pub async fn create(device: &Connection, name: &str, enrollment: Nonce) -> Resul
 }
 
 /// Makes a record, and the agent that belongs to it, as its owner does who accepts one.
-pub async fn enroll(device: &Connection, name: &str) -> Result<Identity, Failure> {
-    let (identity, enrollment) = (stranger(Role::Agent), nonce());
+pub async fn enroll(
+    device: &Connection,
+    trust_domain: TrustDomain,
+    name: &str,
+) -> Result<Identity, Failure> {
+    let (identity, enrollment) = (stranger_of(Role::Agent, trust_domain), nonce());
     create(device, name, enrollment).await?;
     let agent = Blob(identity.bundle.encode());
     device.call(&MailAnswer { enrollment, agent, blob: Blob(vec![0; 64]) }).await?;

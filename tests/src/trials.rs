@@ -5,6 +5,7 @@ pub mod files;
 pub mod kills;
 pub mod restarts;
 pub mod shells;
+pub mod strangers;
 
 /// Chance that can be had again: the seed is told wherever something was found with it.
 #[derive(Clone, Copy, Debug)]

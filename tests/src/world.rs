@@ -273,6 +273,16 @@ impl World {
         relay.kill().await.expect("it is killed");
     }
 
+    /// Ends the relay as a service manager does.
+    pub async fn end_relay(&mut self) {
+        let mut relay = self.relay.take().expect("it runs");
+        let pid = relay.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        kill_process(pid.expect("it runs"), Signal::TERM).expect("it is ours");
+        let ended = tokio::time::timeout(PATIENCE, relay.wait()).await;
+        let status = ended.expect("it ends").expect("it can be waited for");
+        assert!(status.success(), "{status}");
+    }
+
     /// The relay's process id.
     pub fn relay_pid(&self) -> u32 {
         self.relay.as_ref().and_then(Child::id).expect("it runs")

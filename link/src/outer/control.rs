@@ -23,14 +23,25 @@ pub async fn read<T>(recv: &mut (impl AsyncRead + Unpin)) -> Result<T, ControlEr
 where
     T: for<'b> Decode<'b, ()>,
 {
+    read_within(recv, LIMIT).await
+}
+
+/// The same of a message of at most `limit` bytes: no memory is taken for a longer one.
+pub async fn read_within<T>(
+    recv: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<T, ControlError>
+where
+    T: for<'b> Decode<'b, ()>,
+{
     let length = recv.read_u32().await?;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if length > LIMIT {
-        return Err(cbor::Error::TooLong { length, limit: LIMIT }.into());
+    if length > limit {
+        return Err(cbor::Error::TooLong { length, limit }.into());
     }
     let mut body = vec![0; length];
     recv.read_exact(&mut body).await?;
-    Ok(peer::decode(&body, LIMIT)?)
+    Ok(peer::decode(&body, limit)?)
 }
 
 /// Writes one message.

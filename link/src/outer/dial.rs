@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use crate::outer::congestion::Attended;
 use crate::outer::halves::{RecvHalf, SendHalf};
+use crate::outer::room::Room;
 use crate::outer::socket::Socket;
 use crate::outer::{Closed, control, tls, transport};
 
@@ -139,6 +140,8 @@ pub struct Connection {
 #[derive(Debug)]
 struct Shared {
     quic: quinn::Connection,
+    /// For the streams that the relay opens.
+    room: Room,
     /// To the one task that writes: a caller that gives up in the middle cuts no message short.
     calls: mpsc::Sender<Call>,
     waiting: Arc<Waiting>,
@@ -206,7 +209,8 @@ pub async fn dial(relay: &Relay, identity: &Identity) -> Result<Connection, Dial
         let more = next.is_some();
         if let Some((name, address)) = next {
             let (relay, kt) = (relay.key, identity.kt.clone());
-            let transport = transport::client(transport::Path::to(address), &identity.attended);
+            let path = transport::Path::to(address);
+            let transport = transport::client(path, identity.role, &identity.attended);
             attempts.spawn(async move { attempt(name, address, relay, kt, transport).await });
         }
         let done = if more {
@@ -298,6 +302,7 @@ async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connectio
     let (calls, asked) = mpsc::channel(CALLS);
     let writer = tokio::spawn(write_calls(send, asked));
     let shared = Shared {
+        room: Room::new(quic.clone()),
         quic,
         calls,
         waiting,
@@ -414,10 +419,11 @@ impl Connection {
         Ok((SendHalf::new(send), RecvHalf::new(recv)))
     }
 
-    /// The next stream that the relay opens.
+    /// The next stream that the relay opens. It opens some to agents only. All of them together have
+    /// little room until [`RecvHalf::authenticated`] is said of them.
     pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.shared.quic.accept_bi().await?;
-        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+        Ok((SendHalf::new(send), RecvHalf::with_room(recv, self.shared.room.clone())))
     }
 
     /// Waits until the connection is over.

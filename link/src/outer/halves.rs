@@ -9,6 +9,8 @@ use farwire_protocol::header::Reset;
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::outer::room::{Room, Share};
+
 /// The peer reset a half of the stream.
 #[derive(Debug, thiserror::Error)]
 #[error("the stream was reset ({0:?})")]
@@ -77,6 +79,13 @@ impl SendHalf {
         async move { stopped.await.ok().flatten().map(reset) }
     }
 
+    /// Waits until the peer has everything, or wants no more. `false` when the connection is lost before:
+    /// nobody has been there to say so.
+    pub fn acknowledged(&self) -> impl Future<Output = bool> + Send + 'static {
+        let stopped = self.stream.stopped();
+        async move { stopped.await.is_ok() }
+    }
+
     /// Higher goes first on this connection.
     pub fn set_priority(&self, priority: i32) {
         // It fails only when the half is over.
@@ -116,11 +125,23 @@ impl AsyncWrite for SendHalf {
 #[derive(Debug)]
 pub struct RecvHalf {
     stream: quinn::RecvStream,
+    /// The connection's, where it depends on who has authenticated.
+    room: Option<Room>,
+    share: Option<Share>,
 }
 
 impl RecvHalf {
     pub(super) fn new(stream: quinn::RecvStream) -> Self {
-        Self { stream }
+        Self { stream, room: None, share: None }
+    }
+
+    pub(super) fn with_room(stream: quinn::RecvStream, room: Room) -> Self {
+        Self { room: Some(room), ..Self::new(stream) }
+    }
+
+    /// Its first frame has authenticated: its sender may have a stream's whole window under way.
+    pub fn authenticated(&mut self) {
+        self.share = self.room.take().map(Share::of);
     }
 
     /// The next bytes without copying them; `None` at the end.

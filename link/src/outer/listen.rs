@@ -19,8 +19,11 @@ use crate::outer::socket::Socket;
 use crate::outer::transport::Path;
 use crate::outer::{Closed, tls, transport};
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take. Programs give an address up after as long.
+const HANDSHAKE: Duration = Duration::from_secs(6);
+
+/// How long the first stream may take after it.
+const FIRST_STREAM: Duration = Duration::from_secs(5);
 
 /// Connections that have not finished their handshake; beyond that, peers must prove their address.
 const MAX_INCOMING: usize = 4096;
@@ -146,19 +149,27 @@ impl Knock {
         None
     }
 
-    /// Sends it away.
-    pub fn refuse(self) {
-        self.incoming.refuse();
+    /// Whether the address is proven.
+    pub fn is_validated(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
+    /// Says nothing to it. A program that is in earnest knocks again.
+    pub fn ignore(self) {
+        self.incoming.ignore();
     }
 
     /// Completes the TLS handshake and waits for the control stream.
     pub async fn enter(self) -> Result<Arrival, Closed> {
-        let arrive = async {
+        let shake = async {
             let connecting = match self.config {
                 Some(config) => self.incoming.accept_with(config)?,
                 None => self.incoming.accept()?,
             };
-            let quic = connecting.await?;
+            Ok(connecting.await?)
+        };
+        let quic = timeout(HANDSHAKE, shake).await.unwrap_or(Err(Closed::Silent))?;
+        let arrive = async {
             let (send, recv) = quic.accept_bi().await?;
             let key = quic
                 .peer_identity()
@@ -167,14 +178,14 @@ impl Knock {
                 .ok_or_else(|| Closed::Transport("no raw public key".to_owned()))?;
             let exporter = exporter(&quic);
             Ok(Arrival {
-                link: Guest { quic },
+                link: Guest { quic: quic.clone() },
                 key,
                 exporter,
                 send: SendHalf::new(send),
                 recv: RecvHalf::new(recv),
             })
         };
-        timeout(HANDSHAKE, arrive).await.unwrap_or(Err(Closed::Silent))
+        timeout(FIRST_STREAM, arrive).await.unwrap_or(Err(Closed::Silent))
     }
 }
 
@@ -200,9 +211,19 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// It has been let in: as much may be under way as all of its streams need.
+    pub fn trust(&self) {
+        self.quic.set_receive_window(transport::CONNECTION_WINDOW.into());
+    }
+
     /// Lets the program have as many streams as a bridge needs.
     pub fn widen(&self) {
         self.quic.set_max_concurrent_bi_streams(transport::STREAMS.into());
+    }
+
+    /// The round trip, as QUIC estimates it.
+    pub fn rtt(&self) -> Duration {
+        self.quic.rtt()
     }
 
     /// Opens a stream towards the program.
@@ -220,6 +241,11 @@ impl Guest {
     /// Waits until the connection is over.
     pub async fn closed(&self) -> Closed {
         self.quic.closed().await.into()
+    }
+
+    /// Why the connection is over, if it is.
+    pub fn close_reason(&self) -> Option<Closed> {
+        self.quic.close_reason().map(Closed::from)
     }
 
     /// Closes it.

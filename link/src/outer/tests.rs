@@ -139,3 +139,69 @@ async fn a_half_that_is_dropped_looks_cut_and_not_ended() {
     let error = forth.read_to_end(&mut all).await.unwrap_err();
     assert_eq!(reset_of(&error), Some(Reset::Cancelled));
 }
+
+#[tokio::test]
+async fn a_relay_opens_streams_towards_agents_and_nobody_else() {
+    for role in [Role::Device, Role::Enrolling, Role::Agent] {
+        let (listener, relay) = listener();
+        let identity = Identity { role, ..identity() };
+        let (connection, arrival) = tokio::join!(dial(&relay, &identity), async {
+            listener.accept().await.unwrap().enter().await
+        });
+        let (connection, mut arrival) = (connection.unwrap(), arrival.unwrap());
+        let guest = arrival.link.clone();
+        // What the program lets the relay do, it has said before this answer has come.
+        let called = async {
+            let call: Call = control::read(&mut arrival.recv).await.unwrap();
+            let failure = farwire_protocol::failure::Kind::RelayDenied;
+            let failure = farwire_protocol::failure::Failure::new(failure, "no");
+            let answer = Answer { id: call.id, failure: Some(failure), body: Vec::new().into() };
+            control::write(&mut arrival.send, &answer).await.unwrap();
+            connection.welcome().await.unwrap_err();
+        };
+        let opened = tokio::select! {
+            biased;
+            opened = guest.open() => opened.is_ok(),
+            () = called => false,
+        };
+        assert_eq!(opened, role == Role::Agent, "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_to_an_agent_is_little_until_its_streams_have_authenticated() {
+    let (listener, relay) = listener();
+    let identity = Identity { role: Role::Agent, ..identity() };
+    let (connection, arrival) = tokio::join!(dial(&relay, &identity), async {
+        listener.accept().await.unwrap().enter().await
+    });
+    let (connection, arrival) = (connection.unwrap(), arrival.unwrap());
+    // A flood on many streams that nobody reads. It ends where the window does.
+    let flood = |streams: usize| {
+        let guest = arrival.link.clone();
+        async move {
+            let (mut sent, mut open) = (0, Vec::new());
+            for _ in 0..streams {
+                let (mut send, recv) = guest.open().await.unwrap();
+                let chunk = [0; 64 << 10];
+                let pause = std::time::Duration::from_millis(300);
+                while tokio::time::timeout(pause, send.write_all(&chunk)).await.is_ok() {
+                    sent += chunk.len();
+                }
+                open.push((send, recv));
+            }
+            (sent, open)
+        }
+    };
+    let (sent, open) = flood(8).await;
+    assert!(sent <= 16 << 20, "{sent} bytes that nobody has asked for");
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let (send, mut recv) = connection.accept().await.unwrap();
+        recv.authenticated();
+        streams.push((send, recv));
+    }
+    let (more, _open) = flood(4).await;
+    assert!(more >= 12 << 20, "{more} bytes: each of them has its window");
+    drop(open);
+}

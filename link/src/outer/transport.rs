@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
+use farwire_protocol::outer::Role;
 use quinn::{
     AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
     MtuDiscoveryConfig, TransportConfig, VarInt,
@@ -25,7 +26,23 @@ const FIRST_STREAMS: u32 = 16;
 
 /// Must not be below streams × stream window: otherwise readers that have stopped freeze every
 /// other stream of the connection. Windows are limits, not allocations.
-const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+pub(super) const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+
+/// How much may come to the relay from somebody whom it has not let in: a HELLO, and what a bridge says
+/// without waiting for the answer.
+const STRANGERS_WINDOW: u32 = 64 << 10;
+
+/// How much may come to an agent on all streams together whose first frame has not authenticated. An honest
+/// relay needs a fraction of it: such a stream is read frame by frame.
+const UNPROVEN_WINDOW: u32 = 16 << 20;
+
+/// The answers of a mailbox are at most 256 KiB, one at a time.
+const MAILBOX_WINDOW: u32 = 512 << 10;
+
+/// The connection's window at an agent while so many streams have authenticated.
+pub(super) fn window(authenticated: u32) -> u32 {
+    UNPROVEN_WINDOW + authenticated.min(STREAMS) * STREAM_WINDOW
+}
 
 /// Unacknowledged data that a connection keeps for all its streams.
 const SEND_WINDOW: u64 = 16 << 20;
@@ -71,17 +88,29 @@ impl Path {
 }
 
 /// The transport of a client, which keeps its NAT mapping alive.
-pub(super) fn client(path: Path, attended: &Attended) -> Arc<TransportConfig> {
+///
+/// Only an agent lets the relay open streams: each costs as much memory as its window.
+pub(super) fn client(path: Path, role: Role, attended: &Attended) -> Arc<TransportConfig> {
+    let (streams, window) = match role {
+        Role::Agent => (STREAMS, UNPROVEN_WINDOW),
+        Role::Device => (0, CONNECTION_WINDOW),
+        Role::Enrolling => (0, MAILBOX_WINDOW),
+    };
     let mut config = config(path);
     config.congestion_controller_factory(Arc::new(Short { attended: attended.clone() }));
-    config.keep_alive_interval(Some(KEEP_ALIVE)).max_concurrent_bidi_streams(STREAMS.into());
+    config
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .receive_window(window.into())
+        .max_concurrent_bidi_streams(streams.into());
     Arc::new(config)
 }
 
-/// The transport of a server.
+/// The transport of a server, towards somebody of whom it knows nothing yet.
 pub(super) fn server(path: Path) -> Arc<TransportConfig> {
     let mut config = config(path);
-    config.max_concurrent_bidi_streams(FIRST_STREAMS.into());
+    config
+        .receive_window(STRANGERS_WINDOW.into())
+        .max_concurrent_bidi_streams(FIRST_STREAMS.into());
     Arc::new(config)
 }
 
@@ -98,7 +127,6 @@ fn config(path: Path) -> TransportConfig {
     config
         .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE))))

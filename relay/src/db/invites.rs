@@ -4,7 +4,7 @@ use farwire_protocol::address::Invite;
 use farwire_protocol::failure::{Failure, Kind};
 use sha2::{Digest as _, Sha256};
 
-use crate::db::{Db, broken, now};
+use crate::db::{Db, broken, commit, now};
 
 /// How long an invite is good, in seconds.
 const LIFETIME: i64 = 3600;
@@ -18,17 +18,19 @@ impl Db {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)
             .map_err(|error| Failure::new(Kind::Io, format!("no random numbers: {error}")))?;
+        let mut tx = self.write().await?;
         sqlx::query("DELETE FROM invites WHERE expires < ?")
             .bind(now() - LIFETIME)
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await
             .map_err(|error| broken(&error))?;
         sqlx::query("INSERT INTO invites (hash, expires) VALUES (?, ?)")
             .bind(hash(&secret))
             .bind(now() + LIFETIME)
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await
             .map_err(|error| broken(&error))?;
+        commit(tx).await?;
         Ok(Invite(secret))
     }
 

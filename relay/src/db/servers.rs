@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::db::identities::Workspace;
-use crate::db::{Db, broken, now, seconds};
+use crate::db::{Db, broken, commit, named, now, seconds};
 
 /// How many servers a workspace may have.
 const SERVERS: i64 = 10_000;
@@ -19,8 +19,21 @@ const SERVERS: i64 = 10_000;
 /// How long a token may be good, in seconds.
 const LIFETIME: u32 = 7 * 24 * 3600;
 
-/// How many records a page of a list has.
+/// How many records are read for one page of a list. Its bytes may be enough sooner.
 const PAGE: i64 = 200;
+
+/// How long a duplicate is shown after it was last seen, in seconds: twice the longest wait of an agent that
+/// was displaced. Where two still live, one has displaced the other by then.
+pub(crate) const DUPLICATE: i64 = 2 * 3600;
+
+/// What was seen of an agent since it was last written down.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Seen {
+    /// When it was last here, and what it said that it is.
+    pub(crate) here: Option<(i64, String)>,
+    /// When two processes were last found to hold its identity.
+    pub(crate) duplicate: Option<i64>,
+}
 
 /// A record as the books have it. Whether its agent is there is not known here.
 #[derive(Clone, Debug)]
@@ -31,7 +44,7 @@ pub(crate) struct Server {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::new(Kind::UnknownServer, format!("the relay has no server called `{name}`"))
+    Failure::new(Kind::UnknownServer, format!("the relay has no server called `{}`", named(name)))
 }
 
 fn invalid(message: impl Into<String>) -> Failure {
@@ -58,9 +71,28 @@ fn read(row: &SqliteRow) -> Result<Server, Failure> {
         created: seconds(row.get("created")),
         seen: row.get::<Option<i64>, _>("seen").map(seconds),
         build: row.get("build"),
-        duplicate: row.get::<Option<i64>, _>("duplicate").map(seconds),
+        duplicate: row.get::<Option<i64>, _>("duplicate").filter(still_duplicate).map(seconds),
     };
     Ok(Server { workspace: row.get("workspace"), record, suspended })
+}
+
+/// Whether a duplicate that was last seen then is still one.
+pub(crate) fn still_duplicate(then: &i64) -> bool {
+    then.saturating_add(DUPLICATE) >= now()
+}
+
+async fn find(
+    connection: &mut SqliteConnection,
+    workspace: Workspace,
+    name: &str,
+) -> Result<Server, Failure> {
+    let row = sqlx::query("SELECT * FROM servers WHERE workspace = ? AND name = ?")
+        .bind(workspace)
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| broken(&error))?;
+    read(&row.ok_or_else(|| unknown(name))?)
 }
 
 fn labels_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
@@ -68,7 +100,7 @@ fn labels_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
         return Err(invalid(format!("{} labels, at most {LABELS} are allowed", labels.len())));
     }
     if let Some((key, _)) = labels.iter().find(|(key, value)| !valid_label(key, value)) {
-        return Err(invalid(format!("the label `{}` is not valid", key.escape_default())));
+        return Err(invalid(format!("the label `{}` is not valid", named(key))));
     }
     serde_json::to_string(labels).map_err(|_| invalid("the labels cannot be written"))
 }
@@ -77,16 +109,17 @@ fn check_name(name: &str) -> Result<(), Failure> {
     if valid_name(name) {
         return Ok(());
     }
-    Err(invalid(format!("`{}` is not a name for a server", name.escape_default())).with_hint(
+    Err(invalid(format!("`{}` is not a name for a server", named(name))).with_hint(
         "use 1 to 64 letters, digits, `-`, `_` or `.`, beginning with a letter or a digit",
     ))
 }
 
 fn taken(error: &sqlx::Error, name: &str) -> Failure {
     match error.as_database_error() {
-        Some(inner) if inner.is_unique_violation() => {
-            Failure::new(Kind::NameTaken, format!("there is a server called `{name}` already"))
-        }
+        Some(inner) if inner.is_unique_violation() => Failure::new(
+            Kind::NameTaken,
+            format!("there is a server called `{}` already", named(name)),
+        ),
         _ => broken(error),
     }
 }
@@ -121,32 +154,28 @@ impl Db {
         rows.iter().map(read).collect()
     }
 
+    /// Records of a workspace by name, from this one on; and whether there are more.
     pub(crate) async fn list(
         &self,
         workspace: Workspace,
-        page: u32,
-    ) -> Result<(Vec<Server>, Option<u32>), Failure> {
+        from: u32,
+    ) -> Result<(Vec<Server>, bool), Failure> {
         let statement = "SELECT * FROM servers WHERE workspace = ? ORDER BY name LIMIT ? OFFSET ?";
         let rows = sqlx::query(statement)
             .bind(workspace)
             .bind(PAGE + 1)
-            .bind(i64::from(page) * PAGE)
+            .bind(i64::from(from))
             .fetch_all(&self.pool)
             .await
             .map_err(|error| broken(&error))?;
-        let page_size = usize::try_from(PAGE).expect("a small number");
-        let more = (rows.len() > page_size).then(|| page.saturating_add(1));
-        Ok((rows.iter().take(page_size).map(read).collect::<Result<_, _>>()?, more))
+        let page = usize::try_from(PAGE).expect("a small number");
+        let servers = rows.iter().take(page).map(read).collect::<Result<_, _>>()?;
+        Ok((servers, rows.len() > page))
     }
 
     pub(crate) async fn server(&self, workspace: Workspace, name: &str) -> Result<Server, Failure> {
-        let row = sqlx::query("SELECT * FROM servers WHERE workspace = ? AND name = ?")
-            .bind(workspace)
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|error| broken(&error))?;
-        read(&row.ok_or_else(|| unknown(name))?)
+        let mut connection = self.pool.acquire().await.map_err(|error| broken(&error))?;
+        find(&mut connection, workspace, name).await
     }
 
     pub(crate) async fn server_of(&self, agent: Id) -> Result<Server, Failure> {
@@ -168,7 +197,7 @@ impl Db {
     ) -> Result<Server, Failure> {
         check_name(&create.name)?;
         let labels = labels_json(&create.labels)?;
-        let mut tx = self.pool.begin().await.map_err(|error| broken(&error))?;
+        let mut tx = self.write().await?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM servers WHERE workspace = ?")
             .bind(workspace)
             .fetch_one(&mut *tx)
@@ -195,7 +224,7 @@ impl Db {
             .await
             .map_err(|error| taken(&error, &create.name))?;
         add_enrollment(&mut tx, create.enrollment, (&id, workspace), create.lifetime).await?;
-        tx.commit().await.map_err(|error| broken(&error))?;
+        commit(tx).await?;
         self.server(workspace, &create.name).await
     }
 
@@ -204,9 +233,12 @@ impl Db {
         workspace: Workspace,
         update: &ServerUpdate,
     ) -> Result<Server, Failure> {
-        let old = self.server(workspace, &update.name).await?;
         let name = update.rename.as_ref().unwrap_or(&update.name);
         check_name(name)?;
+        // Whoever names what is not there does not take the turn of those who write.
+        self.server(workspace, &update.name).await?;
+        let mut tx = self.write().await?;
+        let old = find(&mut tx, workspace, &update.name).await?;
         let mut labels = old.record.labels;
         labels.extend(update.set.clone().unwrap_or_default());
         for key in update.unset.iter().flatten() {
@@ -215,7 +247,6 @@ impl Db {
         let labels = labels_json(&labels)?;
         let suspended = update.suspended.unwrap_or(old.suspended);
         let record = old.record.id.0;
-        let mut tx = self.pool.begin().await.map_err(|error| broken(&error))?;
         sqlx::query("UPDATE servers SET name = ?, labels = ?, suspended = ? WHERE record = ?")
             .bind(name)
             .bind(labels)
@@ -228,36 +259,39 @@ impl Db {
             let lifetime = update.lifetime.unwrap_or(3600);
             add_enrollment(&mut tx, enrollment, (&record, workspace), lifetime).await?;
         }
-        tx.commit().await.map_err(|error| broken(&error))?;
+        commit(tx).await?;
         self.server(workspace, name).await
     }
 
     pub(crate) async fn remove(&self, workspace: Workspace, name: &str) -> Result<Server, Failure> {
-        let server = self.server(workspace, name).await?;
+        self.server(workspace, name).await?;
+        let mut tx = self.write().await?;
+        let server = find(&mut tx, workspace, name).await?;
         sqlx::query("DELETE FROM servers WHERE record = ?")
             .bind(server.record.id.0.to_vec())
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await
             .map_err(|error| broken(&error))?;
+        commit(tx).await?;
         Ok(server)
     }
 
-    /// Notes that the agent was there, and as what.
-    pub(crate) async fn seen(&self, agent: Id, build: &str) {
-        let statement = "UPDATE servers SET seen = ?, build = ? WHERE agent = ?";
-        let done = sqlx::query(statement).bind(now()).bind(build).bind(agent.0.to_vec());
-        if let Err(error) = done.execute(&self.pool).await {
-            tracing::warn!(%error, "when an agent was seen could not be written");
+    /// Writes down what was seen of agents, in one transaction.
+    pub(crate) async fn note(&self, seen: &[(Id, Seen)]) -> Result<(), Failure> {
+        let mut tx = self.write().await?;
+        for (agent, seen) in seen {
+            let (at, build) = seen.here.as_ref().map(|(at, build)| (*at, build)).unzip();
+            let statement = "UPDATE servers SET seen = coalesce(?, seen), build = coalesce(?, build), \
+                             duplicate = coalesce(?, duplicate) WHERE agent = ?";
+            sqlx::query(statement)
+                .bind(at)
+                .bind(build)
+                .bind(seen.duplicate)
+                .bind(agent.0.to_vec())
+                .execute(&mut *tx)
+                .await
+                .map_err(|error| broken(&error))?;
         }
-    }
-
-    /// Notes that two processes hold this agent's identity.
-    pub(crate) async fn note_duplicate(&self, agent: Id) {
-        let done = sqlx::query("UPDATE servers SET duplicate = ? WHERE agent = ?")
-            .bind(now())
-            .bind(agent.0.to_vec());
-        if let Err(error) = done.execute(&self.pool).await {
-            tracing::warn!(%error, "a duplicate agent could not be written down");
-        }
+        commit(tx).await
     }
 }

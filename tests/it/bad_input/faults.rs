@@ -2,6 +2,7 @@
 //! what they should be, a disk that is full. Each is named, and nothing else is lost.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,4 +120,56 @@ async fn one_agent_for_one_state_and_a_bundle_only_where_it_fits() {
     assert!(added.stderr.contains("error[wrong_key_kind]"), "{added:?}");
     let nothing = world.agent_with("web-1", &["device", "add", "x", "--bundle", "-"], b"?").await;
     assert!(nothing.code != 0 && nothing.stderr.contains("error["), "{nothing:?}");
+}
+
+/// Copies what is in a directory into another one.
+fn copy(from: &Path, to: &Path) {
+    let from = format!("{}/.", from.display());
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(done.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_relay_starts_on_a_full_disk_and_serves_what_needs_no_writing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not checked: a file system of its own can only be mounted by root");
+        return;
+    }
+    let mut world = World::with_server("web-1").await;
+    for orderly in [true, false] {
+        if orderly {
+            world.end_relay().await;
+        } else {
+            world.kill_relay().await;
+        }
+        let (data, kept) = (world.path("relay"), world.path("relay-kept"));
+        fs::rename(&data, &kept).unwrap();
+        fs::create_dir(&data).unwrap();
+        let Some(small) = Mount::new(&data) else {
+            eprintln!("not checked: nothing may be mounted here");
+            return;
+        };
+        copy(&kept, &data);
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+        // Until nothing goes any more.
+        let filled = fs::write(data.join("filler"), vec![1; 2 << 20]);
+        assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        world.start_relay(&[]).await;
+        world.wait_for("web-1", "online").await;
+        let done = world.farwire(&["run", "web-1", "--", "echo", "here"]).await;
+        assert_eq!((done.code, done.text().as_str()), (0, "here\n"), "{done:?}");
+        let refused = world.farwire(&["server", "create", "web-2"]).await;
+        assert_ne!(refused.code, 0, "there is no room for it: {refused:?}");
+        // With room it goes on by itself.
+        fs::remove_file(data.join("filler")).unwrap();
+        let made =
+            world.farwire(&["server", "create", if orderly { "web-2" } else { "web-3" }]).await;
+        assert_eq!(made.code, 0, "{made:?}");
+        world.end_relay().await;
+        copy(&data, &kept);
+        drop(small);
+        fs::remove_dir(&data).unwrap();
+        fs::rename(&kept, &data).unwrap();
+        world.start_relay(&[]).await;
+    }
 }

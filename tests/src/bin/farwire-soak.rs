@@ -54,6 +54,18 @@ enum Trial {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Thousands of strangers at the relay: what its owner notices of them, and what they leave
+    Strangers {
+        /// How many connections they begin
+        #[arg(long, default_value_t = 10_000)]
+        count: usize,
+        /// How many runs of the owner at least
+        #[arg(long, default_value_t = 300)]
+        runs: usize,
+        /// The most that the slowest of a hundred runs may take among them, compared with alone
+        #[arg(long, default_value_t = 1.5)]
+        ratio: f64,
+    },
     /// Open thousands of sessions, leave them alone, list them, and have each answer
     Sessions {
         /// How many
@@ -115,6 +127,19 @@ async fn main() -> Result<()> {
             println!(
                 "{clients} clients at once: each got what is its own; the longest took {longest:.1?}"
             );
+        }
+        Trial::Strangers { count, runs, ratio } => {
+            descriptors(4_096).map_err(anyhow::Error::msg)?;
+            let found = trials::strangers::strangers(count, runs).await;
+            let slower = found.during.as_secs_f64() / found.before.as_secs_f64();
+            println!(
+                "{} connections begun by strangers, {} met: p99 of a run {:.1?} alone, {:.1?} among them \
+                 (x {slower:.2}); the relay's directory grew by {} bytes",
+                found.begun, found.met, found.before, found.during, found.grown
+            );
+            if slower > ratio || found.grown > 0 {
+                bail!("more than x {ratio}, or something was written");
+            }
         }
         Trial::Sessions { count, program, each, all } => {
             // The agent has one descriptor for each, the terminal.

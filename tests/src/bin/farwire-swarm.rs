@@ -117,10 +117,11 @@ async fn live(relay: Relay, identity: Identity, gate: Arc<Semaphore>, came: mpsc
 /// Makes the records and the agents.
 async fn enroll(world: &World, agents: usize) -> Result<(Relay, Vec<Identity>)> {
     let (relay, device) = simulated::device(world, "bridge");
+    let domain = device.bundle.trust_domain;
     let device = simulated::arrive(&relay, &device).await.map_err(|f| anyhow!(f.message))?;
     let mut made = Vec::with_capacity(agents);
     for number in 0..agents {
-        let agent = simulated::enroll(&device, &format!("swarm-{number}")).await;
+        let agent = simulated::enroll(&device, domain, &format!("swarm-{number}")).await;
         made.push(agent.map_err(|f| anyhow!(f.message))?);
     }
     device.shut(Reset::Closing).await;

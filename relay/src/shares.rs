@@ -1,0 +1,210 @@
+//! How much of what all devices share one of them may have.
+//!
+//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at most half of
+//! them, and the last quarter is for those who have few: a flood waits for itself. Whoever waits is not
+//! refused but held up, until it has lasted too long.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use farwire_protocol::id::Id;
+use tokio::sync::Notify;
+
+/// How many streams an agent takes.
+const ALL: u32 = 256;
+
+/// How many of them one device may have.
+const MOST: u32 = ALL / 2;
+
+/// When so many are taken, only those get more who have [`FEW`].
+const SCARCE: u32 = ALL - ALL / 4;
+
+/// What every device may have, as long as there are any.
+const FEW: u32 = 16;
+
+/// How many handshakes of one device with one agent may be under way.
+const SHAKING: u32 = 32;
+
+/// How many streams a device may open in a second, and at once: what an agent takes on a link.
+const RATE: f64 = 2_000.0;
+const BURST: f64 = 4_000.0;
+
+/// Who has how many streams to one agent.
+#[derive(Debug, Default)]
+struct Shares {
+    all: u32,
+    open: HashMap<Id, Held>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    streams: u32,
+    shaking: u32,
+}
+
+impl Shares {
+    /// Takes one more for this device, if it may have it now.
+    fn take(&mut self, device: Id, handshake: bool) -> bool {
+        let held = self.open.get(&device).copied().unwrap_or_default();
+        let few = held.streams < FEW && self.all < ALL;
+        let more = held.streams < MOST && self.all < SCARCE;
+        if !(few || more) || (handshake && held.shaking >= SHAKING) {
+            return false;
+        }
+        self.all += 1;
+        let held = self.open.entry(device).or_default();
+        held.streams += 1;
+        held.shaking += u32::from(handshake);
+        true
+    }
+
+    fn give_back(&mut self, device: Id, handshake: bool) {
+        self.all = self.all.saturating_sub(1);
+        if let Some(held) = self.open.get_mut(&device) {
+            held.streams = held.streams.saturating_sub(1);
+            held.shaking = held.shaking.saturating_sub(u32::from(handshake));
+            if held.streams == 0 {
+                self.open.remove(&device);
+            }
+        }
+    }
+}
+
+/// The streams to one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    shares: Mutex<Shares>,
+    freed: Notify,
+}
+
+/// One stream to an agent. Dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    queue: Arc<Queue>,
+    device: Id,
+    handshake: bool,
+}
+
+impl Queue {
+    /// Waits until this device may have one more stream.
+    pub(crate) async fn enter(self: Arc<Self>, device: Id, handshake: bool) -> Turn {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Before looking, so that nothing is missed in between.
+            freed.as_mut().enable();
+            let taken = self.lock().take(device, handshake);
+            if taken {
+                return Turn { queue: self.clone(), device, handshake };
+            }
+            freed.await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shares> {
+        self.shares.lock().expect("nothing panics while it is held")
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.queue.lock().give_back(self.device, self.handshake);
+        self.queue.freed.notify_waiters();
+    }
+}
+
+/// How fast one device opens streams.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { left: BURST, at: now }
+    }
+
+    /// One more stream. Gives how long it must wait, and those after it.
+    pub(crate) fn open(&mut self, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = RATE.mul_add(passed, self.left).min(BURST) - 1.0;
+        self.at = now;
+        Duration::from_secs_f64((-self.left).max(0.0) / RATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(number: u8) -> Id {
+        Id([number; 32])
+    }
+
+    fn take_all(shares: &mut Shares, number: u8) -> u32 {
+        let mut count = 0;
+        while shares.take(device(number), false) {
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn no_device_has_all_of_it_and_each_gets_some() {
+        let mut shares = Shares::default();
+        assert_eq!(take_all(&mut shares, 1), MOST);
+        assert_eq!(take_all(&mut shares, 2), SCARCE - MOST);
+        for late in 3..=6 {
+            assert_eq!(take_all(&mut shares, late), FEW, "device {late}");
+        }
+        assert_eq!(take_all(&mut shares, 7), 0, "there are no more");
+        shares.give_back(device(1), false);
+        assert!(!shares.take(device(1), false) && shares.take(device(7), false));
+    }
+
+    #[test]
+    fn handshakes_that_are_not_finished_are_few() {
+        let mut shares = Shares::default();
+        let count = (0..MOST).filter(|_| shares.take(device(1), true)).count();
+        assert_eq!(count, SHAKING as usize);
+        assert!(shares.take(device(1), false) && shares.take(device(2), true));
+        shares.give_back(device(1), true);
+        assert!(shares.take(device(1), true) && !shares.take(device(1), true));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_devices_that_have_nothing_open() {
+        let mut shares = Shares::default();
+        for number in 0..200 {
+            assert!(shares.take(device(number), number % 2 == 0));
+            shares.give_back(device(number), number % 2 == 0);
+        }
+        assert!(shares.open.is_empty() && shares.all == 0);
+    }
+
+    #[test]
+    fn a_flood_of_opens_is_slowed_down_to_the_rate() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(begun);
+        let waits: Vec<_> = (0..6_000).map(|_| pace.open(begun)).collect();
+        assert!(waits[3_999].is_zero() && waits[4_000] > Duration::ZERO);
+        assert_eq!(waits[5_999].as_millis(), 1_000);
+        assert!(pace.open(begun + Duration::from_secs(60)).is_zero(), "it is forgiven");
+    }
+
+    #[tokio::test]
+    async fn who_waits_goes_on_when_another_has_left() {
+        let queue = Arc::new(Queue::default());
+        let mut turns = Vec::new();
+        for _ in 0..MOST {
+            turns.push(queue.clone().enter(device(1), false).await);
+        }
+        let waiting = tokio::spawn(queue.clone().enter(device(1), false));
+        queue.clone().enter(device(2), false).await;
+        assert!(!waiting.is_finished());
+        turns.pop();
+        waiting.await.unwrap();
+    }
+}
