@@ -109,7 +109,7 @@ async fn a_run_that_waits_for_its_turn_says_so_in_every_answer() {
     assert!(!error && text.starts_with("[run r65 queued"), "{text}");
     let (text, _) = model.call("output", json!({"id": "r65", "wait": 0})).await;
     assert!(text.starts_with("[run r65 queued"), "{text}");
-    let detached = world.farwire(&["run", "web-1", "-d", "--", "true"]).await.text();
+    let detached = world.farwire(&["run", "web-1", "--detach", "--", "true"]).await.text();
     assert_eq!(detached.trim(), "r66");
     let listed = world.farwire(&["status", "web-1"]).await.text();
     assert!(listed.contains("queued"), "{listed}");
