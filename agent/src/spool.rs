@@ -306,7 +306,7 @@ impl Spool {
         Stats {
             start: marks.start,
             end: marks.end,
-            lines: marks.lines + (1 - marks.whole.min(1)),
+            lines: marks.lines + u64::from(marks.end > 0 && marks.whole == 0),
             dropped_lines: marks.start_lines,
             memory: log.memory(),
             memory_only: failed.map(|number| errno::words(Errno::from_raw_os_error(number))),

@@ -187,6 +187,7 @@ fn say(state: &State) {
         }
         None => match &state.failure {
             Some(failure) => note!("farwire: {failure}"),
+            None if state.queued == Some(true) => note!("farwire: it waits for its turn"),
             None => note!("farwire: it is still running"),
         },
     }
