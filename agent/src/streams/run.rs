@@ -532,7 +532,7 @@ async fn send_piece<W: AsyncWrite + Unpin>(
 pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
     if text.len() > PATTERN {
         let text = format!("a regular expression has at most {PATTERN} bytes");
-        return Err(Failure::new(Kind::TooLarge, text));
+        return Err(Failure::new(Kind::InvalidArgument, text));
     }
     RegexBuilder::new(text).size_limit(REGEX).dfa_size_limit(REGEX).build().map_err(|error| {
         let text = error.to_string();
