@@ -196,7 +196,8 @@ async fn what_comes_to_an_agent_is_little_until_its_streams_have_authenticated()
     let (sent, open) = flood(8).await;
     assert!(sent <= 16 << 20, "{sent} bytes that nobody has asked for");
     let mut streams = Vec::new();
-    for _ in 0..8 {
+    // Those that had room to say something. Nothing is known of the others here.
+    for _ in 0..4 {
         let (send, mut recv) = connection.accept().await.unwrap();
         recv.authenticated();
         streams.push((send, recv));
