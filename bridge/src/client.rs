@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use farwire_keystore::{Home, Ids, LinkMade, Pin, PinError, TicketState, Transport, Workspace};
-use farwire_link::inner::bridge::{HANDSHAKE, Link, Me, reset_failure};
-use farwire_link::inner::sealed::{ReadError, Reader, Writer};
+use farwire_link::inner::bridge::{HANDSHAKE, Link, LinkError, Me};
+use farwire_link::inner::sealed::{Reader, Writer};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_link::outer::{RecvHalf, SendHalf};
@@ -26,6 +26,7 @@ use farwire_protocol::surface::Surface;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::conversation::Trouble;
 use crate::mail;
 use crate::slots::{Begun, Slots};
 
@@ -88,10 +89,13 @@ pub struct Client {
     transport: Arc<Transport>,
     instance: Nonce,
     connections: Slots<Kt, Connection>,
-    links: Slots<Target, Arc<Link>>,
+    links: Slots<Target, Verdict>,
     /// When mail was looked after.
     mail: Slots<(), Instant>,
 }
+
+/// The agent's verdict about this device: a link, or why there is none.
+type Verdict = Result<Arc<Link>, Failure>;
 
 /// A stream on a link.
 #[derive(Debug)]
@@ -270,9 +274,9 @@ impl Client {
     }
 
     /// Opens a stream to a server. The first frames are for the caller to seal.
-    pub async fn stream(&self, server: &Server, class: Class) -> Result<Stream, Failure> {
+    pub async fn stream(&self, server: &Server, class: Class) -> Result<Stream, Trouble> {
         let (connection, link) = self.link(server).await?;
-        let (send, recv) = open(&connection).await?;
+        let (send, recv) = open(&connection).await.map_err(Trouble::no_way)?;
         let (writer, reader) = link.stream(class, send, recv);
         Ok(Stream { writer, reader, link })
     }
@@ -285,25 +289,27 @@ impl Client {
 
     /// The version of the handshake that made the link to a server, if there is a link now.
     pub fn link_version(&self, server: &Server) -> Option<u16> {
-        let link = self.links.ready(&server.pin.bundle.id.target())?;
+        let link = self.links.ready(&server.pin.bundle.id.target())?.ok()?;
         (!link.is_stale()).then(|| link.version())
     }
 
     /// The link to a server, and a connection that leads there.
-    async fn link(&self, server: &Server) -> Result<(Connection, Arc<Link>), Failure> {
-        let connection = self.connection(&server.pin.relay).await?;
+    async fn link(&self, server: &Server) -> Result<(Connection, Arc<Link>), Trouble> {
+        let connection = self.connection(&server.pin.relay).await.map_err(Trouble::no_way)?;
         let target = server.pin.bundle.id.target();
-        let usable = |link: &Arc<Link>| !link.is_stale();
+        let usable = |verdict: &Verdict| verdict.as_ref().is_ok_and(|link| !link.is_stale());
         // Each step of it has a deadline of its own, and says which one it was.
         let deadline = OPEN + HANDSHAKE + PATIENCE;
         let begun = self.links.begin(&target, usable, deadline, || {
             let (client, server, connection) = (self.clone(), server.clone(), connection.clone());
-            async move { client.shake(&server, &connection).await.map(Arc::new) }
+            async move { client.shake(&server, &connection).await }
         });
-        Ok((connection, begun.wait().await?))
+        let verdict = begun.wait().await.map_err(Trouble::no_way)?;
+        Ok((connection, verdict.map_err(Trouble::rejected)?))
     }
 
-    async fn shake(&self, server: &Server, connection: &Connection) -> Result<Link, Failure> {
+    /// Fails when there is no verdict.
+    async fn shake(&self, server: &Server, connection: &Connection) -> Result<Verdict, Failure> {
         let (send, recv) = open(connection).await?;
         let surface = self.transport.surface.as_ref();
         let surface =
@@ -320,8 +326,9 @@ impl Client {
             Ok(link) => {
                 self.keep_bundle(server, &link)?;
                 self.note(server, link.version());
-                return Ok(link);
+                return Ok(Ok(Arc::new(link)));
             }
+            Err(LinkError::Rejected(failure)) => return Ok(Err(named(failure, &server.name))),
             Err(error) => Failure::from(error),
         };
         // A refused HELLO explains more than the streams that went with it.
@@ -383,15 +390,14 @@ impl Client {
         }
     }
 
-    /// A stream broke: forgets the link if the agent does not know it any more.
+    /// Forgets a link, which the agent may not know any more: the next stream makes a new one.
     ///
-    /// Anybody on the way can forge that. All that comes of it is one handshake more: streams that are
+    /// Whoever is on the way can bring that about. All that comes of it is one handshake more: streams that are
     /// open on the old link go on, and a link that another caller has made since stays.
-    pub fn broke(&self, server: &Server, link: &Arc<Link>, error: &ReadError) {
-        if matches!(error, ReadError::Reset(Reset::UnknownLink)) {
-            let target = server.pin.bundle.id.target();
-            self.links.remove(&target, |known| Arc::ptr_eq(known, link));
-        }
+    pub fn forget(&self, server: &Server, link: &Arc<Link>) {
+        let target = server.pin.bundle.id.target();
+        self.links
+            .remove(&target, |known| known.as_ref().is_ok_and(|known| Arc::ptr_eq(known, link)));
     }
 
     /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so that
@@ -431,17 +437,8 @@ async fn open(connection: &Connection) -> Result<(SendHalf, RecvHalf), Failure> 
     }
 }
 
-/// What a broken stream means for whoever asked, when nothing was authenticated.
-pub fn broken(error: ReadError, server: &Server) -> Failure {
-    let failure = match error {
-        ReadError::Reset(reset) => reset_failure(reset),
-        other => other.into(),
-    };
-    named(failure, &server.name)
-}
-
 /// The failure with the server's name in front.
-fn named(failure: Failure, server: &str) -> Failure {
+pub(crate) fn named(failure: Failure, server: &str) -> Failure {
     let message = format!("`{server}`: {}", failure.message);
     let hint = failure.hint.or_else(|| {
         let hint = failure.kind.hint();

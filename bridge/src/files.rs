@@ -4,7 +4,7 @@
 //! answer. What was asked has been done if and only if its `Done` came without a failure.
 
 pub mod across;
-mod asked;
+pub(crate) mod asked;
 mod everything;
 mod gathered;
 pub mod landing;
@@ -15,12 +15,13 @@ pub mod sync;
 pub mod transfer;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
-use farwire_link::inner::sealed::{BATCH, Frame, ReadError, Reader, Writer};
+use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{Counts, End, Open, message, read};
+use farwire_protocol::conversation::{Counts, End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
@@ -29,10 +30,16 @@ use farwire_protocol::streams::files::{
     Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
 };
 
+use tokio::time::timeout;
+
 pub use self::gathered::Answer;
 use self::gathered::Gathering;
-use crate::client::{Client, Server, Stream, broken, random_nonce};
+use crate::client::{Client, Server, Stream, random_nonce};
+use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
 use crate::text::neutral::neutral_within;
+
+/// How long it is tried to enter a root, and to come back to one.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One stream to one root.
 #[derive(Debug)]
@@ -83,39 +90,58 @@ fn lost() -> Failure {
 }
 
 impl Files {
-    /// Enters a root of a server. A link that turns out to be gone is made anew, once.
+    /// Enters a root of a server, over other streams while they break.
     pub async fn enter(
         client: &Client,
         server: &Server,
         enter: &Enter,
         class: Class,
     ) -> Result<Self, Failure> {
-        match Box::pin(Self::enter_once(client, server, enter, class)).await {
-            Err(failure) if failure.kind == Kind::LinkLost => {
-                Box::pin(Self::enter_once(client, server, enter, class)).await
-            }
-            entered => entered,
+        let attempts = Attempts::new(Effects::None, Some(PATIENCE));
+        Self::enter_by((client, server), (enter, class), attempts).await
+    }
+
+    /// Enters the same root again, and waits for the server to come back.
+    async fn enter_again(&mut self, client: &Client) -> Result<(), Failure> {
+        let mut attempts = Attempts::new(Effects::None, Some(PATIENCE));
+        // It was there before.
+        attempts.sent();
+        attempts.heard();
+        let (enter, class) = self.entered.clone();
+        *self = Self::enter_by((client, &self.down.server), (&enter, class), attempts).await?;
+        Ok(())
+    }
+
+    async fn enter_by(
+        (client, server): (&Client, &Server),
+        entered: (&Enter, Class),
+        mut attempts: Attempts,
+    ) -> Result<Self, Failure> {
+        loop {
+            let entering = Box::pin(Self::enter_once((client, server), entered, &mut attempts));
+            let trouble = match timeout(PATIENCE, entering).await {
+                Ok(Ok(files)) => return Ok(files),
+                Ok(Err(trouble)) => trouble,
+                Err(_) => return Err(Trouble::silent(server).failure),
+            };
+            attempts.follow((client, server), trouble).await.map_err(NoAnswer::failure)?;
         }
     }
 
     async fn enter_once(
-        client: &Client,
-        server: &Server,
-        enter: &Enter,
-        class: Class,
-    ) -> Result<Self, Failure> {
-        let Stream { mut writer, reader, link } = client.stream(server, class).await?;
-        writer.open(Open {
-            kind: StreamKind::Files.number(),
-            conversation: random_nonce()?,
-            generation: 0,
-            create: Some(Blob(cbor::encode(enter))),
-            have: None,
-            more: None,
-        });
-        writer.flush().await.map_err(|_| lost())?;
+        (client, server): (&Client, &Server),
+        (enter, class): (&Enter, Class),
+        attempts: &mut Attempts,
+    ) -> Result<Self, Trouble> {
+        let stream = client.stream(server, class).await?;
+        attempts.sent();
+        let Stream { mut writer, reader, link } = stream;
+        let conversation = random_nonce().map_err(Trouble::here)?;
+        let create = Some(Blob(cbor::encode(enter)));
+        writer.open(conversation::open(StreamKind::Files, conversation, 0, create));
+        let flushed = writer.flush().await;
+        flushed.map_err(|error| Trouble::unwritten(error, server).on(&link))?;
         let up = Up { writer, counts: Counts::default() };
-        let link_used = link.clone();
         let mut down = Down {
             reader,
             link,
@@ -125,18 +151,15 @@ impl Files {
         };
         match down.receive().await {
             Ok(Said::Message(ToBridge::Entered(root))) => {
-                named(&root)?;
+                named(&root).map_err(Trouble::here)?;
                 Ok(Self { root, up, down, entered: (enter.clone(), class) })
             }
             Ok(Said::Message(ToBridge::Done(done))) => {
-                Err(done.failure.unwrap_or_else(|| violation("an end without a beginning")))
+                let nothing = || Trouble::nonsense("an end without a beginning");
+                Err(done.failure.map_or_else(nothing, Trouble::said))
             }
-            Ok(_) => Err(violation("an answer before the root")),
-            Err(Trouble::Failed(failure)) => Err(failure),
-            Err(Trouble::Carrier(error)) => {
-                client.broke(server, &link_used, &error);
-                Err(broken(error, server))
-            }
+            Ok(_) => Err(Trouble::nonsense("an answer before the root")),
+            Err(trouble) => Err(trouble),
         }
     }
 
@@ -206,32 +229,10 @@ impl Up {
     }
 }
 
-/// Why a stream did not bring what was wanted.
-#[derive(Debug)]
-enum Trouble {
-    Carrier(ReadError),
-    Failed(Failure),
-}
-
-impl Trouble {
-    fn failure(self, server: &Server) -> Failure {
-        match self {
-            Self::Failed(failure) => failure,
-            Self::Carrier(error) => broken(error, server),
-        }
-    }
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
 impl Down {
     /// The next thing that the agent says. Can be dropped in the middle and called again.
     pub async fn next(&mut self) -> Result<Said, Failure> {
-        self.receive().await.map_err(|trouble| trouble.failure(&self.server))
+        self.receive().await.map_err(|trouble| trouble.failure)
     }
 
     /// Puts back what comes next, after all.
@@ -244,16 +245,18 @@ impl Down {
         if let Some(said) = self.back.pop_front() {
             return Ok(Some(said));
         }
-        let frame = self.reader.buffered().map_err(|error| broken(error, &self.server))?;
+        let frame = self.reader.buffered();
+        let frame = frame.map_err(|error| Trouble::broken(error, &self.server).failure)?;
         let said = frame.map(|frame| self.said(frame)).transpose();
-        said.map_err(|trouble| trouble.failure(&self.server))
+        said.map_err(|trouble| trouble.failure)
     }
 
     async fn receive(&mut self) -> Result<Said, Trouble> {
         if let Some(said) = self.back.pop_front() {
             return Ok(said);
         }
-        let frame = self.reader.next().await.map_err(Trouble::Carrier)?;
+        let frame = self.reader.next().await;
+        let frame = frame.map_err(|error| Trouble::broken(error, &self.server).on(&self.link))?;
         self.said(frame)
     }
 
@@ -262,19 +265,21 @@ impl Down {
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == CONTENT => {
                 let counted = self.counts.add(CONTENT, frame.payload.len());
-                counted.ok_or_else(|| violation("too much content"))?;
+                counted.ok_or_else(|| Trouble::nonsense("too much content"))?;
                 Ok(Said::Content(frame.payload))
             }
             (FrameKind::Control, false) => {
                 let said = read(&frame.payload);
-                Ok(Said::Message(said.map_err(|_| violation("a message that makes no sense"))?))
+                let nonsense = |_| Trouble::nonsense("a message that makes no sense");
+                Ok(Said::Message(said.map_err(nonsense)?))
             }
             (FrameKind::Control, true) => {
-                let end: End =
-                    read(&frame.payload).map_err(|_| violation("an end that makes no sense"))?;
-                Err(end.failure.unwrap_or_else(|| violation("it ended without an answer")).into())
+                let nonsense = |_| Trouble::nonsense("an end that makes no sense");
+                let end: End = read(&frame.payload).map_err(nonsense)?;
+                let nothing = || Trouble::nonsense("it ended without an answer");
+                Err(end.failure.map_or_else(nothing, Trouble::ended))
             }
-            _ => Err(violation("an unexpected frame").into()),
+            _ => Err(Trouble::nonsense("an unexpected frame")),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The bridge: beside the person and the model.
 //!
-//! [`client`] reaches servers, [`runs`] talks to them about programs, [`text`] makes what they say
+//! [`client`] reaches servers, [`conversation`] decides what follows when a request breaks off on its way, [`runs`] talks to them about programs, [`text`] makes what they say
 //! fit to read, [`tools`] are what can be asked, and `cli` and [`mcp`] are two ways of asking.
 
 /// Writes a line to standard error, without anything that a terminal obeys: what is formatted into it may be a
@@ -15,6 +15,7 @@ macro_rules! note {
 
 pub mod cli;
 pub mod client;
+pub mod conversation;
 pub mod files;
 pub mod fleet;
 mod harden;

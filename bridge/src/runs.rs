@@ -10,9 +10,8 @@ pub mod slow;
 pub mod stream;
 
 use farwire_keystore::{Class, Job, ShortId};
-use farwire_link::inner::sealed::ReadError;
 use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{Counts, End, Offset, Open};
+use farwire_protocol::conversation::{Counts, End, Offset, Open, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::peer;
@@ -20,6 +19,7 @@ use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT};
 
 use crate::client::{Client, Server, random_nonce, unix_time};
+use crate::conversation::{self, Effects, NoAnswer, Trouble};
 use crate::text::neutral::neutral_within;
 
 /// What is asked and how far it has come.
@@ -27,13 +27,15 @@ use crate::text::neutral::neutral_within;
 pub struct Conversation {
     id: Nonce,
     generation: u32,
-    create: Blob,
-    /// Whether the agent may have seen the request.
-    sent: bool,
+    request: Request,
+    /// The request as it was first sent, and is sent again.
+    create: Option<Blob>,
     /// Bytes of output that have been received.
     have: Counts,
     /// Bytes that must be skipped, because a new conversation repeats them.
     skip: Counts,
+    /// The agent has said that the run waits for its turn, and nothing since.
+    queued: bool,
 }
 
 impl Conversation {
@@ -42,30 +44,32 @@ impl Conversation {
         Ok(Self {
             id: random_nonce()?,
             generation: 0,
-            create: Blob(cbor::encode(request)),
-            sent: false,
+            request: request.clone(),
+            create: None,
             have: Counts::default(),
             skip: Counts::default(),
+            queued: false,
         })
     }
 
-    /// The first message of the next stream: creates the conversation, or takes it up.
-    fn open(&mut self) -> Open {
+    /// The first message of the next stream: creates the conversation, or takes it up. A request that starts
+    /// something names the agent process to which it is first sent, so that no other ever carries it out.
+    fn open(&mut self, instance: Nonce) -> Open {
         let resumed = self.generation > 0;
-        let have = resumed.then(|| {
+        let request = &mut self.request;
+        let create = self.create.get_or_insert_with(|| {
+            if let Request::Start(start) = request {
+                start.instance = instance;
+            }
+            Blob(cbor::encode(request))
+        });
+        let create = (!resumed).then(|| create.clone());
+        let mut open = conversation::open(StreamKind::Run, self.id, self.generation, create);
+        open.have = resumed.then(|| {
             let offset = |channel| Offset { channel, offset: self.have.get(channel) };
             vec![offset(STDOUT), offset(STDERR)]
         });
-        let open = Open {
-            kind: StreamKind::Run.number(),
-            conversation: self.id,
-            generation: self.generation,
-            create: (!resumed).then(|| self.create.clone()),
-            have,
-            more: None,
-        };
         self.generation += 1;
-        self.sent = true;
         open
     }
 
@@ -74,6 +78,7 @@ impl Conversation {
     fn anew(&mut self) -> Result<(), Failure> {
         self.id = random_nonce()?;
         self.generation = 0;
+        self.queued = false;
         // Of the conversation before this one not everything that has come may have come again.
         for channel in [STDOUT, STDERR] {
             let come = self.have.get(channel).max(self.skip.get(channel));
@@ -84,48 +89,51 @@ impl Conversation {
     }
 
     /// Counts bytes of a channel and gives those that are new.
-    fn take<'a>(&mut self, channel: u8, bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
+    fn take<'a>(&mut self, channel: u8, bytes: &'a [u8]) -> Result<&'a [u8], Trouble> {
         let before = self.have.get(channel);
-        self.have.add(channel, bytes.len()).ok_or_else(|| {
-            Failure::new(Kind::ProtocolViolation, "more output than can be counted")
-        })?;
+        self.have
+            .add(channel, bytes.len())
+            .ok_or_else(|| Trouble::nonsense("more output than can be counted"))?;
         let known = self.skip.get(channel).saturating_sub(before);
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
         Ok(bytes.get(known..).unwrap_or_default())
     }
 }
 
-/// What a stream came to.
-#[derive(Debug)]
-enum Outcome<T> {
-    /// The agent said how it ended.
-    Done(T),
-    /// The stream broke; the conversation may be taken up.
-    Carrier(ReadError),
-    /// It is over, and this is why.
-    Failed(Failure),
+/// What a second copy of a request would do.
+fn effects(request: &Request) -> Effects {
+    match request {
+        // The agent starts at most one program for its id.
+        Request::Start(_) => Effects::Once,
+        Request::Take(_) | Request::Read(_) => Effects::None,
+    }
 }
 
 /// Reads the End of a direction: everything that was sent has come, or it is no end.
-fn read_end(end: &End, counts: &Counts) -> Result<Ended, Failure> {
-    if let Some(failure) = &end.failure {
-        return Err(failure.clone());
+fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
+    let nonsense = || Trouble::nonsense("an end that makes no sense");
+    let end: End = read(payload).map_err(|_| nonsense())?;
+    if let Some(failure) = end.failure {
+        return Err(Trouble::said(failure));
     }
-    counts.check(&end.ends).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "the output does not add up", &error)
-    })?;
-    let body = end
-        .body
-        .as_ref()
-        .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an end without a state"))?;
-    peer::decode(body, 64 << 10).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
-    })
+    counts.check(&end.ends).map_err(|_| Trouble::nonsense("the output does not add up"))?;
+    let body = end.body.ok_or_else(nonsense)?;
+    peer::decode(&body, 64 << 10).map_err(|_| nonsense())
 }
 
 /// Gives a job that is about to start its short id, before anything is sent.
 pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
     client.ids.assign(record(Class::Run, server, job))
+}
+
+/// What is said where it is not known what came of a run that was asked for.
+pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
+    no.outcome(
+        &format!("`{id}` has started or ended"),
+        &format!(
+            "it is not run a second time: `output {id}` shows how it is once the server is back"
+        ),
+    )
 }
 
 /// The short id of a job that is there already.
@@ -162,7 +170,7 @@ pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failu
 
 #[cfg(test)]
 mod tests {
-    use farwire_protocol::streams::run::{Delivery, Take};
+    use farwire_protocol::streams::run::{Delivery, Program, Start, Take};
 
     use super::*;
 
@@ -176,5 +184,33 @@ mod tests {
         run.anew().unwrap();
         run.anew().unwrap();
         assert_eq!(run.take(STDOUT, b"one two three").unwrap(), b" three");
+    }
+
+    #[test]
+    fn a_request_names_the_process_to_which_it_is_first_sent_and_stays_the_same() {
+        let start = Start {
+            request: Nonce([1; 16]),
+            instance: Nonce::ZERO,
+            program: Program::Line(Blob(b"true".to_vec())),
+            cwd: None,
+            env: None,
+            user: None,
+            login: None,
+            timeout_ms: None,
+            stdin: None,
+            delivery: Delivery::Nothing,
+            input: None,
+        };
+        let mut run = Conversation::new(&Request::Start(start.clone())).unwrap();
+        let first = run.open(Nonce([7; 16])).create.unwrap();
+        let named = Start { instance: Nonce([7; 16]), ..start };
+        assert_eq!(first.0, cbor::encode(&Request::Start(named)));
+        assert_eq!(run.open(Nonce([8; 16])).create, None, "it is taken up");
+        run.anew().unwrap();
+        assert_eq!(
+            run.open(Nonce([8; 16])).create.unwrap(),
+            first,
+            "another process never runs it"
+        );
     }
 }

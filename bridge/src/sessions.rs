@@ -18,7 +18,6 @@ pub mod window;
 use std::time::Duration;
 
 use farwire_keystore::{Class as IdClass, ShortId};
-use farwire_link::inner::sealed::ReadError;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
@@ -27,11 +26,11 @@ use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
+use farwire_protocol::streams::session::hands::Action;
 use farwire_protocol::streams::session::{Ended, Request, TEXT, ToBridge};
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::client::{Client, Server, Stream, backoff, broken, random_nonce};
-use crate::runs::answer::{NoAnswer, carrier, is_carrier};
+use crate::client::{Client, Server, Stream, random_nonce};
+use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
 use crate::runs::record;
 use crate::text::shown::Piece;
 
@@ -68,102 +67,143 @@ pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failu
 
 /// The first message of a stream about this request.
 fn open(conversation: Nonce, generation: u32, request: &Request) -> Open {
-    Open {
-        kind: StreamKind::Session.number(),
-        conversation,
-        generation,
-        create: Some(Blob(cbor::encode(request))),
-        have: None,
-        more: None,
+    let create = Some(Blob(cbor::encode(request)));
+    conversation::open(StreamKind::Session, conversation, generation, create)
+}
+
+/// A request that starts something or types names the agent process to which it is first sent, so that no other
+/// ever carries it out.
+fn name_instance(request: &mut Request, instance: Nonce) {
+    match request {
+        Request::Open(start) => start.instance = instance,
+        Request::Send(send) => send.instance = instance,
+        _ => {}
+    }
+}
+
+/// What a second copy of a request would do.
+fn effects(request: &Request) -> Effects {
+    match request {
+        // Without input it looks.
+        Request::Send(send) if send.input.is_empty() => Effects::None,
+        // The agent opens and types at most once for their ids.
+        Request::Open(_) | Request::Send(_) => Effects::Once,
+        Request::Control(control) => match control.action {
+            // To set what is set already changes nothing.
+            Action::Attach(_)
+            | Action::Detach
+            | Action::Policy(_)
+            | Action::Resize(_)
+            | Action::Limits(_)
+            | Action::Label(_)
+            | Action::Close => Effects::Once,
+            _ => Effects::Each,
+        },
+        _ => Effects::None,
     }
 }
 
 /// Sends the request until it is answered or `patience` is over.
+///
+/// # Errors
+///
+/// Why there is no answer; `outcome_unknown` with the session's id for a request that may have changed something.
 pub async fn ask(
     client: &Client,
     server: &Server,
     request: &Request,
     patience: Duration,
 ) -> Result<Answer, NoAnswer> {
-    let deadline = Instant::now() + patience;
-    let mut sent = false;
-    let mut attempt = 0;
-    loop {
-        let failure = match timeout_at(deadline, once(client, server, request, &mut sent)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(Trouble::Failed(failure))) if failure.kind != Kind::LinkLost => {
-                return Err(NoAnswer::Failed(failure));
-            }
-            Ok(Err(Trouble::Failed(failure))) => failure,
-            Ok(Err(Trouble::Carrier(ReadError::Bad(bad)))) => {
-                return Err(NoAnswer::Failed(bad.into()));
-            }
-            Ok(Err(Trouble::Carrier(error))) => broken(error, server),
-            Err(_) => {
-                Failure::new(Kind::LinkLost, format!("`{}` did not answer in time", server.name))
-            }
-        };
-        attempt += 1;
-        let wait = backoff(attempt);
-        let over = Instant::now() + wait >= deadline;
-        let refused = matches!(
-            failure.kind,
-            Kind::UnknownServer | Kind::ServerSuspended | Kind::ServerOffline
-        );
-        match sent {
-            true if over => return Err(NoAnswer::Unreachable(failure)),
-            false if over || refused => return Err(NoAnswer::Failed(failure)),
-            _ => sleep(wait).await,
-        }
+    let answer = answer(client, server, request.clone(), patience).await;
+    answer.map_err(|no| {
+        NoAnswer::Failed(match effects(request) {
+            Effects::None => no.failure(),
+            Effects::Once | Effects::Each => outcome((client, server), request, no),
+        })
+    })
+}
+
+/// What is said where an answer to a request that acts is missing.
+fn outcome((client, server): (&Client, &Server), request: &Request, no: NoAnswer) -> Failure {
+    let (session, what) = match request {
+        // The session has the id of the request.
+        Request::Open(start) => (start.request, "was opened"),
+        Request::Send(send) => (send.session, "has got what was typed"),
+        Request::Control(control) => (control.session, "has changed"),
+        _ => return no.failure(),
+    };
+    match id_of(client, server, session) {
+        Ok(id) => no.outcome(
+            &format!("`{id}` {what}"),
+            &format!("look before it is done again: `status` lists `{id}`, `output {id}` shows it"),
+        ),
+        Err(_) => no.outcome(
+            &format!("the session {what}"),
+            "look before it is done again: `status` lists what is open",
+        ),
     }
 }
 
-/// Why a stream did not bring what was wanted.
-#[derive(Debug)]
-enum Trouble {
-    /// It broke, and nobody said anything.
-    Carrier(ReadError),
-    /// Somebody said why.
-    Failed(Failure),
-}
-
-fn violation(text: &str) -> Trouble {
-    Trouble::Failed(Failure::new(Kind::ProtocolViolation, text))
+async fn answer(
+    client: &Client,
+    server: &Server,
+    mut request: Request,
+    patience: Duration,
+) -> Result<Answer, NoAnswer> {
+    let mut attempts = Attempts::new(effects(&request), Some(patience));
+    loop {
+        let opening = client.stream(server, Class::Interactive);
+        let trouble = match attempts.within(opening).await {
+            None => return Err(attempts.late(server)),
+            Some(Err(trouble)) => trouble,
+            Some(Ok(mut stream)) => {
+                if !attempts.was_sent() {
+                    name_instance(&mut request, stream.link.accept().instance);
+                }
+                attempts.sent();
+                let mut heard = false;
+                let asked = attempts.within(once(server, &mut stream, &request, &mut heard)).await;
+                if heard {
+                    attempts.heard();
+                }
+                match asked {
+                    Some(Ok(answer)) => return Ok(answer),
+                    Some(Err(trouble)) => trouble.on(&stream.link),
+                    None => return Err(attempts.late(server)),
+                }
+            }
+        };
+        attempts.follow((client, server), trouble).await?;
+    }
 }
 
 async fn once(
-    client: &Client,
     server: &Server,
+    stream: &mut Stream,
     request: &Request,
-    sent: &mut bool,
+    heard: &mut bool,
 ) -> Result<Answer, Trouble> {
-    let mut stream = match client.stream(server, Class::Interactive).await {
-        Ok(stream) => stream,
-        Err(failure) if *sent && is_carrier(&failure) => {
-            return Err(Trouble::Carrier(ReadError::Truncated));
-        }
-        Err(failure) => return Err(Trouble::Failed(failure)),
-    };
-    let conversation = random_nonce().map_err(Trouble::Failed)?;
+    let conversation = random_nonce().map_err(Trouble::here)?;
     stream.writer.open(open(conversation, 0, request));
     stream.writer.end(&message(&End::default()));
-    *sent = true;
     let written = stream.writer.finish().await;
-    written.map_err(|error| Trouble::Carrier(carrier(error)))?;
-    let answer = receive(&mut stream).await;
-    if let Err(Trouble::Carrier(error)) = &answer {
-        client.broke(server, &stream.link, error);
-    }
-    answer
+    written.map_err(|error| Trouble::unwritten(error, server))?;
+    receive(server, stream, heard).await
 }
 
-async fn receive(stream: &mut Stream) -> Result<Answer, Trouble> {
+async fn receive(
+    server: &Server,
+    stream: &mut Stream,
+    heard: &mut bool,
+) -> Result<Answer, Trouble> {
+    let violation = Trouble::nonsense;
     let mut counts = Counts::default();
     let mut pieces: Vec<Piece> = Vec::new();
     let mut text = Vec::new();
     loop {
-        let frame = stream.reader.next().await.map_err(Trouble::Carrier)?;
+        let frame = stream.reader.next().await.map_err(|error| Trouble::broken(error, server))?;
         stream.link.heard(frame.payload.len());
+        *heard = true;
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == TEXT => {
                 counts.add(TEXT, frame.payload.len()).ok_or_else(|| violation("too much text"))?;
@@ -176,7 +216,7 @@ async fn receive(stream: &mut Stream) -> Result<Answer, Trouble> {
             (FrameKind::Control, true) => {
                 let end: End =
                     read(&frame.payload).map_err(|_| violation("an end that makes no sense"))?;
-                let ended = ended(&end).map_err(Trouble::Failed)?;
+                let ended = ended(&end)?;
                 counts.check(&end.ends).map_err(|_| violation("the text does not add up"))?;
                 return Ok(Answer { ended, pieces, text });
             }
@@ -199,11 +239,11 @@ async fn receive(stream: &mut Stream) -> Result<Answer, Trouble> {
 }
 
 /// What an end says.
-fn ended(end: &End) -> Result<Ended, Failure> {
+fn ended(end: &End) -> Result<Ended, Trouble> {
     if let Some(failure) = &end.failure {
-        return Err(failure.clone());
+        return Err(Trouble::said(failure.clone()));
     }
-    let nonsense = || Failure::new(Kind::ProtocolViolation, "an end that makes no sense");
+    let nonsense = || Trouble::nonsense("an end that makes no sense");
     let body = end.body.as_ref().ok_or_else(nonsense)?;
     peer::decode(body, 64 << 10).map_err(|_| nonsense())
 }

@@ -75,9 +75,9 @@ impl Hand {
     ///
     /// What the agent says no with.
     pub async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
-        sessions::ask(&self.client, &self.server, request, PATIENCE).await.map_err(|no| match no {
-            NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-        })
+        sessions::ask(&self.client, &self.server, request, PATIENCE)
+            .await
+            .map_err(NoAnswer::failure)
     }
 
     /// A session to open with this program, `sh -i` style lines; changed as wanted before it is asked for.

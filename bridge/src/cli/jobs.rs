@@ -91,10 +91,8 @@ pub(crate) fn online<T>(
     })
 }
 
-fn failed(error: NoAnswer) -> Failure {
-    match error {
-        NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-    }
+fn failed(no: NoAnswer) -> Failure {
+    no.failure()
 }
 
 impl Output {
@@ -133,7 +131,7 @@ impl Output {
         };
         let (ended, written) = tokio::join!(running, writing);
         written?;
-        say(&ended?.state);
+        say(&ended.map_err(failed)?.state);
         Ok(())
     }
 

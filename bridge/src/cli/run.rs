@@ -23,7 +23,7 @@ use crate::cli::{code_of, print, print_json, runtime};
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::{NoAnswer, ask};
 use crate::runs::stream::{Event, stream};
-use crate::runs::{assign, control};
+use crate::runs::{assign, control, outcome};
 
 mod sink;
 
@@ -105,7 +105,7 @@ impl Run {
         code
     }
 
-    fn start(&self, instance: Nonce, delivery: Delivery) -> Result<Start, Failure> {
+    fn start(&self, delivery: Delivery) -> Result<Start, Failure> {
         let blob = |text: &OsString| Blob(text.clone().into_vec());
         let program = match &self.line {
             Some(line) => Program::Line(blob(line)),
@@ -119,7 +119,7 @@ impl Run {
         let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         Ok(Start {
             request: random_nonce()?,
-            instance,
+            instance: Nonce::ZERO,
             program,
             cwd: self.cwd.as_ref().map(blob),
             env: (!env.is_empty()).then_some(env),
@@ -138,18 +138,16 @@ impl Run {
 
     async fn detached(&self, client: &Client) -> Result<u8, Failure> {
         let server = client.find(&self.server).await?;
-        let start = self.start(client.instance(&server).await?, Delivery::Nothing)?;
+        let start = self.start(Delivery::Nothing)?;
         let id = assign(client, &server, start.request)?;
         let patience = Duration::from_secs(30);
-        let asked = ask(client, &server, &Request::Start(start), patience, |_| ()).await;
-        asked.map_err(|error| match error {
-            NoAnswer::Failed(failure) => failure,
-            NoAnswer::Unreachable(why) => {
-                let message = format!("the link broke; `{id}` may have started: {}", why.message);
-                Failure::new(Kind::OutcomeUnknown, message)
-                    .with_hint(format!("`farwire output {id}` tells once the server is back"))
+        match ask(client, &server, &Request::Start(start), patience, |_| ()).await {
+            Ok(_) => {}
+            Err(NoAnswer::Queued) => {
+                note!("farwire: the server is busy; `{id}` waits for its turn");
             }
-        })?;
+            Err(no) => return Err(outcome(id, no)),
+        }
         if self.json {
             print_json(&serde_json::json!({"id": id.to_string(), "server": server.name}))?;
         } else {
@@ -161,7 +159,7 @@ impl Run {
     async fn attached(&self, client: &Client) -> Result<u8, Failure> {
         let server = client.find(&self.server).await?;
         let delivery = Delivery::Stream { lossless: true };
-        let start = self.start(client.instance(&server).await?, delivery)?;
+        let start = self.start(delivery)?;
         let job = start.request;
         let id = assign(client, &server, job)?;
         let request = Request::Start(start);
@@ -170,7 +168,9 @@ impl Run {
         let running = stream(client, &server, &request, self.wants_stdin().then(stdin), events);
         let watching = Watcher { client, server: &server, job, sink }.watch(out);
         let ended = tokio::select! {
-            ended = async { tokio::join!(running, watching).0 } => ended?,
+            ended = async { tokio::join!(running, watching).0 } => {
+                ended.map_err(|no| outcome(id, no))?
+            }
             left = interrupts(client, &server, job) => {
                 left?;
                 let message = format!("left; `{id}` goes on on `{}`", server.name);

@@ -63,10 +63,8 @@ impl Which {
     }
 }
 
-fn failed(error: NoAnswer) -> Failure {
-    match error {
-        NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-    }
+fn failed(no: NoAnswer) -> Failure {
+    no.failure()
 }
 
 impl Session {

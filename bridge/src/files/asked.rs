@@ -4,47 +4,20 @@
 //! may have been done. It was not if the agent cannot have had all of it, and it was if the file now holds
 //! exactly what was to be written; otherwise it is `outcome_unknown`, and whoever asked has to look.
 
-use std::time::Duration;
-
 use farwire_link::inner::sealed::BATCH;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Done, How, Part, Read, Write};
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Answer, Files, Gathering, Trouble};
-use crate::client::{Client, backoff};
-
-/// How long a way that broke is looked for again.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Why there is no answer.
-#[derive(Debug)]
-enum Unanswered {
-    /// The agent has answered that it was not done.
-    Refused(Failure),
-    /// The stream ended before the agent can have had all of the question.
-    Unsaid(Trouble),
-    /// It ended when the agent may have had all of it.
-    Unknown(Trouble),
-}
-
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Self {
-        Self::Unsaid(failure.into())
-    }
-}
+use super::{Answer, Files, Gathering, PATIENCE};
+use crate::client::Client;
+use crate::conversation::{Attempts, Effects, NoAnswer, Trouble, is_unknown};
 
 impl Files {
     /// Asks one question that has no content, or this content, and waits for all of the answer. Over this
     /// stream and no other: whoever transfers something knows better how to go on.
     pub async fn ask(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<Answer, Failure> {
-        self.once(ask, content).await.map_err(|unanswered| match unanswered {
-            Unanswered::Refused(failure) => failure,
-            Unanswered::Unsaid(trouble) | Unanswered::Unknown(trouble) => {
-                trouble.failure(&self.down.server)
-            }
-        })
+        self.once(ask, content, || ()).await.map_err(|trouble| trouble.failure)
     }
 
     /// Asks likewise, and again over another stream where that does no harm.
@@ -58,66 +31,56 @@ impl Files {
         ask: Ask,
         content: Option<&[u8]>,
     ) -> Result<Answer, Failure> {
-        let (trouble, unknown) = match self.once(ask.clone(), content).await {
-            Ok(answer) => return Ok(answer),
-            Err(Unanswered::Refused(failure)) => return Err(failure),
-            Err(Unanswered::Unsaid(trouble)) => (trouble, false),
-            Err(Unanswered::Unknown(trouble)) => (trouble, true),
-        };
-        self.forget(client, &trouble);
-        let failure = trouble.failure(&self.down.server);
-        match (&ask, content) {
-            // A second wait would be longer than what was asked for.
-            (Ask::Watch(_), _) => Err(failure),
-            _ if !may_come_back(failure.kind) && !unknown => Err(failure),
-            _ if may_be_repeated(&ask) || !unknown => {
-                self.repeat(client, (&ask, content), failure).await
-            }
-            (Ask::Write(write), Some(content)) => {
-                self.tell(client, (write, content), failure).await
-            }
-            _ => Err(unknown_outcome(&failure)),
+        match self.repeat(client, &ask, content).await {
+            Ok(answer) => Ok(answer),
+            Err(NoAnswer::Unknown(why)) => match (&ask, content) {
+                _ if effects(&ask) == Effects::None => Err(why),
+                (Ask::Write(write), Some(content)) => {
+                    self.look(client, (write, content), why).await
+                }
+                _ => Err(unknown_outcome(&why)),
+            },
+            Err(other) => Err(other.failure()),
         }
     }
 
-    /// Enters again and asks again, until the time is up.
+    /// Asks, over this stream and others, until there is an answer or nothing more may be tried.
     async fn repeat(
         &mut self,
         client: &Client,
-        (ask, content): (&Ask, Option<&[u8]>),
-        mut why: Failure,
-    ) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + PATIENCE;
-        for attempt in 0.. {
-            if !may_come_back(why.kind) {
-                break;
-            }
-            sleep(backoff(attempt)).await;
-            match timeout_at(deadline, self.enter_again(client)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => {
-                    why = failure;
-                    continue;
-                }
-                Err(_) => break,
-            }
-            why = match self.once(ask.clone(), content).await {
+        ask: &Ask,
+        content: Option<&[u8]>,
+    ) -> Result<Answer, NoAnswer> {
+        // The time counts from when the way breaks.
+        let mut attempts = Attempts::new(effects(ask), None);
+        attempts.heard();
+        let mut broke = false;
+        loop {
+            let server = self.down.server.clone();
+            let asked = self.once(ask.clone(), content, || attempts.sent()).await;
+            let trouble = match asked {
                 Ok(answer) => return Ok(answer),
-                Err(Unanswered::Refused(failure)) => return Err(failure),
-                Err(Unanswered::Unknown(trouble)) if !may_be_repeated(ask) => {
-                    return Err(unknown_outcome(&trouble.failure(&self.down.server)));
+                // A second wait would be longer than what was asked for.
+                Err(trouble) if matches!(ask, Ask::Watch(_)) => {
+                    trouble.forget_link(client, &server);
+                    return Err(NoAnswer::Failed(trouble.failure));
                 }
-                Err(Unanswered::Unsaid(trouble) | Unanswered::Unknown(trouble)) => {
-                    self.forget(client, &trouble);
-                    trouble.failure(&self.down.server)
-                }
+                Err(trouble) => trouble,
             };
+            if !std::mem::replace(&mut broke, true) {
+                attempts.end_in(PATIENCE);
+            }
+            attempts.follow((client, &server), trouble).await?;
+            match attempts.within(self.enter_again(client)).await {
+                Some(Ok(())) => {}
+                Some(Err(failure)) => return Err(attempts.give_up(failure)),
+                None => return Err(attempts.give_up(Trouble::silent(&server).failure)),
+            }
         }
-        Err(why)
     }
 
     /// Finds out whether a write whose answer was lost has been done.
-    async fn tell(
+    async fn look(
         &mut self,
         client: &Client,
         (write, content): (&Write, &[u8]),
@@ -130,7 +93,10 @@ impl Files {
         let part = Part::Bytes { offset: 0, length: Some(0) };
         let read =
             Read { path: write.path.clone(), part, revision: None, hash: Some(true), before: None };
-        let Ok(looked) = self.repeat(client, (&Ask::Read(read), None), why).await else {
+        if self.enter_again(client).await.is_err() {
+            return Err(unknown);
+        }
+        let Ok(looked) = self.repeat(client, &Ask::Read(read), None).await else {
             return Err(unknown);
         };
         let entry = looked.entries.into_iter().next();
@@ -146,67 +112,61 @@ impl Files {
         }
     }
 
-    async fn enter_again(&mut self, client: &Client) -> Result<(), Failure> {
-        let (enter, class) = self.entered.clone();
-        *self = Self::enter(client, &self.down.server.clone(), &enter, class).await?;
-        Ok(())
-    }
-
-    /// The agent may not know the link any more.
-    fn forget(&self, client: &Client, trouble: &Trouble) {
-        if let Trouble::Carrier(error) = trouble {
-            client.broke(&self.down.server, &self.down.link, error);
-        }
-    }
-
-    async fn once(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<Answer, Unanswered> {
+    /// Asks over this stream. `sent` is called when the agent may have all of the question.
+    async fn once(
+        &mut self,
+        ask: Ask,
+        content: Option<&[u8]>,
+        sent: impl FnOnce(),
+    ) -> Result<Answer, Trouble> {
         let mut gathering = Gathering::of(&ask);
-        self.up.ask(ask).map_err(Unanswered::Refused)?;
+        self.up.ask(ask).map_err(Trouble::here)?;
         if let Some(content) = content {
             for piece in content.chunks(BATCH) {
                 self.up.content(piece);
-                self.up.flush_full().await?;
+                self.flush(BATCH).await?;
             }
             self.up.whole(content.len() as u64);
         }
-        // From here on the agent may have all of it.
-        let flushed = self.up.flush().await;
-        flushed.map_err(|failure| Unanswered::Unknown(failure.into()))?;
+        sent();
+        self.flush(0).await?;
         loop {
-            let said = self.down.receive().await.map_err(Unanswered::Unknown)?;
+            let said = self.down.receive().await?;
             let taken = gathering.take(said);
-            if let Some(answer) = taken.map_err(|failure| Unanswered::Unknown(failure.into()))? {
-                return answer.map_err(Unanswered::Refused);
+            // What does not belong to the answer breaks a rule.
+            let taken = taken.map_err(|failure| Trouble::nonsense(&failure.message))?;
+            if let Some(answer) = taken {
+                return answer.map_err(Trouble::said);
             }
         }
     }
+
+    /// Sends what has been sealed, if there is as much.
+    async fn flush(&mut self, least: usize) -> Result<(), Trouble> {
+        if self.up.writer.waiting() < least {
+            return Ok(());
+        }
+        let flushed = self.up.writer.flush().await;
+        flushed.map_err(|error| Trouble::unwritten(error, &self.down.server).on(&self.down.link))
+    }
 }
 
-/// Whether the way to the server failed, and not what was asked.
-pub(super) fn may_come_back(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::LinkLost
-            | Kind::StreamTruncated
-            | Kind::StreamStale
-            | Kind::ServerOffline
-            | Kind::RelayUnreachable
-            | Kind::Overloaded
-            | Kind::FileWorkerEnded
-            | Kind::IntegrityFailure
-    )
-}
-
-/// Whether asking twice is asking once. A question of which we do not know that is not.
-fn may_be_repeated(ask: &Ask) -> bool {
-    match ask {
+/// What asking twice would do. A question of which we do not know that acts each time.
+fn effects(ask: &Ask) -> Effects {
+    let harmless = match ask {
         Ask::List(_) | Ask::Stat(_) | Ask::Read(_) | Ask::Search(_) => true,
-        Ask::Arrived(_) | Ask::Changes(_) => true,
+        Ask::Arrived(_) | Ask::Changes(_) | Ask::Watch(_) => true,
         Ask::MakeDirectory(make) => make.parents == Some(true),
         Ask::Edit(edit) => edit.dry == Some(true),
         Ask::Patch(patch) => patch.dry == Some(true),
         _ => false,
-    }
+    };
+    if harmless { Effects::None } else { Effects::Each }
+}
+
+/// What a failure means to whoever has sent all of something that acts, once.
+pub(crate) fn outcome(failure: Failure) -> Failure {
+    if is_unknown(failure.kind) { unknown_outcome(&failure) } else { failure }
 }
 
 fn unknown_outcome(why: &Failure) -> Failure {
@@ -229,7 +189,7 @@ mod tests {
         for harmless in
             [Ask::Stat(path()), Ask::List(List::default()), make(Some(true)), edit(Some(true))]
         {
-            assert!(may_be_repeated(&harmless), "{harmless:?}");
+            assert_eq!(effects(&harmless), Effects::None, "{harmless:?}");
         }
         let remove = Remove { path: path(), recursive: None, revision: None, undo: None };
         for other in [
@@ -239,10 +199,9 @@ mod tests {
             Ask::Remove(remove),
             Ask::Revert(Revert::default()),
         ] {
-            assert!(!may_be_repeated(&other), "{other:?}");
+            assert_eq!(effects(&other), Effects::Each, "{other:?}");
         }
         let unknown = unknown_outcome(&Failure::new(Kind::LinkLost, "the stream broke off"));
         assert_eq!(unknown.kind, Kind::OutcomeUnknown);
-        assert!(!may_come_back(unknown.kind), "it would be asked again");
     }
 }

@@ -19,9 +19,9 @@ use farwire_protocol::streams::files::{Ask, Enter, Entry};
 use tokio::time::sleep;
 
 use super::Files;
-use super::asked::may_come_back;
 use super::place::Place;
 use crate::client::{Client, Server, backoff};
+use crate::conversation::may_come_back;
 
 pub(super) use self::down::is_beneath;
 pub use self::down::{download, fetch_all};

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use farwire_link::inner::sealed::ReadError;
-use farwire_protocol::conversation::{Counts, End, read};
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_link::inner::bridge::Link;
+use farwire_link::inner::sealed::Reader;
+use farwire_link::outer::RecvHalf;
+use farwire_protocol::conversation::{Counts, End, message, read};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::Class;
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Ended, PIECE, Piece as PieceMessage, Request, ToBridge};
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::client::{Client, Server, Stream, backoff, broken};
-use crate::runs::{Conversation, Outcome, read_end};
+use crate::client::{Client, Server};
+pub use crate::conversation::NoAnswer;
+use crate::conversation::{Attempts, Trouble};
+use crate::runs::{Conversation, effects, read_end};
 use crate::text::shown::Piece;
 
 /// No answer of an agent is larger.
@@ -33,20 +36,15 @@ pub enum News {
     Progress(u64, Vec<u8>),
     /// The server is busy; the run waits for its turn.
     Queued,
+    /// The request goes out for the first time, to this agent process.
+    Sent(Nonce),
 }
 
-/// How an answer was not had.
-#[derive(Debug)]
-pub enum NoAnswer {
-    /// The agent, or something here, said no.
-    Failed(Failure),
-    /// The request may have arrived, and the server could not be reached again in time. The run may
-    /// go on.
-    Unreachable(Failure),
-}
-
-/// Sends the request until it is answered or `patience` is over. `effects`: whether it may start
-/// something, so that not knowing is not the same as not having done it.
+/// Sends the request until it is answered or `patience` is over.
+///
+/// # Errors
+///
+/// Why there is no answer; for a request that starts something, whether that is known.
 pub async fn ask(
     client: &Client,
     server: &Server,
@@ -54,133 +52,103 @@ pub async fn ask(
     patience: Duration,
     mut news: impl FnMut(News),
 ) -> Result<Answer, NoAnswer> {
-    let deadline = Instant::now() + patience;
     let mut conversation = Conversation::new(request).map_err(NoAnswer::Failed)?;
-    let mut attempt = 0;
+    let mut attempts = Attempts::new(effects(request), Some(patience));
     loop {
-        let tried = timeout_at(deadline, once(client, server, &mut conversation, &mut news)).await;
-        let failure = match tried {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(Outcome::Failed(failure))) if failure.kind == Kind::ConversationGone => {
-                // A digest begins anew: nothing of it has been shown.
-                conversation = Conversation::new(request).map_err(NoAnswer::Failed)?;
-                conversation.sent = true;
-                attempt += 1;
-                failure
-            }
-            // The agent's half of the carrier broke, and the agent says so: ask again.
-            Ok(Err(Outcome::Failed(failure)))
-                if failure.kind == Kind::LinkLost && conversation.sent =>
-            {
-                conversation.anew().map_err(NoAnswer::Failed)?;
-                attempt += 1;
-                failure
-            }
-            Ok(Err(Outcome::Failed(failure))) => return Err(NoAnswer::Failed(failure)),
-            Ok(Err(Outcome::Carrier(error))) => {
-                if let ReadError::Bad(bad) = error {
-                    return Err(NoAnswer::Failed(bad.into()));
-                }
-                attempt += 1;
-                broken(error, server)
-            }
-            Ok(Err(Outcome::Done(()))) | Err(_) => {
-                Failure::new(Kind::LinkLost, format!("`{}` did not answer in time", server.name))
-            }
+        let state = (&mut conversation, &mut attempts);
+        let trouble = match once((client, server), state, &mut news).await {
+            Some(Ok(answer)) => return Ok(answer),
+            Some(Err(trouble)) => trouble,
+            None if conversation.queued => return Err(NoAnswer::Queued),
+            None => return Err(attempts.late(server)),
         };
-        let over = Instant::now() + backoff(attempt) >= deadline;
-        if over && conversation.sent {
-            return Err(NoAnswer::Unreachable(failure));
-        }
-        let refused_before = !conversation.sent
-            || matches!(
-                failure.kind,
-                Kind::UnknownServer | Kind::ServerSuspended | Kind::ServerOffline
-            ) && attempt <= 1;
-        if over || refused_before {
-            return Err(NoAnswer::Failed(failure));
-        }
-        sleep(backoff(attempt)).await;
+        attempts.follow((client, server), trouble).await?;
+        // A digest begins anew: nothing of it has been shown.
+        conversation.anew().map_err(|failure| attempts.give_up(failure))?;
     }
 }
 
+/// One stream's worth; nothing when the time is up.
 async fn once(
-    client: &Client,
-    server: &Server,
-    conversation: &mut Conversation,
+    (client, server): (&Client, &Server),
+    (conversation, attempts): (&mut Conversation, &mut Attempts),
     news: &mut impl FnMut(News),
-) -> Result<Answer, Outcome<()>> {
-    let stream = client.stream(server, Class::Interactive).await;
-    let mut stream = match stream {
+) -> Option<Result<Answer, Trouble>> {
+    let mut stream = match attempts.within(client.stream(server, Class::Interactive)).await? {
         Ok(stream) => stream,
-        Err(failure) if conversation.sent && is_carrier(&failure) => {
-            return Err(Outcome::Carrier(ReadError::Truncated));
-        }
-        Err(failure) => return Err(Outcome::Failed(failure)),
+        Err(trouble) => return Some(Err(trouble)),
     };
-    // A digest is taken up by asking again: the agent answers the same request with the same run.
-    let open = conversation.open();
-    conversation.generation = 0;
-    stream.writer.open(open);
-    stream.writer.end(&farwire_protocol::conversation::message(&End::default()));
-    if let Err(error) = stream.writer.finish().await {
-        return Err(Outcome::Carrier(carrier(error)));
+    let instance = stream.link.accept().instance;
+    stream.writer.open(conversation.open(instance));
+    if !attempts.was_sent() {
+        news(News::Sent(instance));
     }
-    let link = stream.link.clone();
-    let answered = receive(&mut stream, news).await;
-    if let Err(Outcome::Carrier(error)) = &answered {
-        client.broke(server, &link, error);
-        // The next attempt is a conversation of its own.
-        conversation.anew().map_err(Outcome::Failed)?;
+    stream.writer.end(&message(&End::default()));
+    attempts.sent();
+    let mut heard = false;
+    let answering = async {
+        let written = stream.writer.finish().await;
+        written.map_err(|error| Trouble::unwritten(error, server))?;
+        let mut receiving = Receiving { server, conversation, heard: &mut heard, news };
+        receiving.receive(&mut stream.reader, &stream.link).await
+    };
+    let answered = attempts.within(answering).await;
+    if heard {
+        attempts.heard();
     }
-    answered
+    Some(answered?.map_err(|trouble| trouble.on(&stream.link)))
 }
 
-/// Whether a failure to open a stream says nothing about what was asked.
-pub(crate) fn is_carrier(failure: &Failure) -> bool {
-    matches!(
-        failure.kind,
-        Kind::RelayUnreachable
-            | Kind::LinkLost
-            | Kind::ServerOffline
-            | Kind::Overloaded
-            | Kind::UnknownServer
-    )
+struct Receiving<'a, N> {
+    server: &'a Server,
+    conversation: &'a mut Conversation,
+    heard: &'a mut bool,
+    news: &'a mut N,
 }
 
-pub(crate) fn carrier(error: std::io::Error) -> ReadError {
-    farwire_link::outer::reset_of(&error).map_or(ReadError::Lost(error), ReadError::Reset)
-}
-
-async fn receive(stream: &mut Stream, news: &mut impl FnMut(News)) -> Result<Answer, Outcome<()>> {
-    let violation = |text: &str| Outcome::Failed(Failure::new(Kind::ProtocolViolation, text));
-    let mut counts = Counts::default();
-    let mut pieces: Vec<Piece> = Vec::new();
-    loop {
-        let frame = stream.reader.next().await.map_err(Outcome::Carrier)?;
-        stream.link.heard(frame.payload.len());
-        if frame.kind == FrameKind::Data && frame.channel == PIECE {
-            counts.add(PIECE, frame.payload.len()).ok_or_else(|| violation("too much output"))?;
-            let last = pieces.last_mut().ok_or_else(|| violation("bytes without their piece"))?;
-            last.bytes.extend_from_slice(&frame.payload);
-            if counts.get(PIECE) > LIMIT as u64 {
-                return Err(violation("an answer over its limit"));
+impl<N: FnMut(News)> Receiving<'_, N> {
+    async fn receive(
+        &mut self,
+        reader: &mut Reader<RecvHalf>,
+        link: &Link,
+    ) -> Result<Answer, Trouble> {
+        let mut counts = Counts::default();
+        let mut pieces: Vec<Piece> = Vec::new();
+        loop {
+            let frame = reader.next().await;
+            let frame = frame.map_err(|error| Trouble::broken(error, self.server))?;
+            link.heard(frame.payload.len());
+            *self.heard = true;
+            match (frame.kind, frame.last) {
+                (FrameKind::Data, _) if frame.channel == PIECE => {
+                    let piece = pieces.last_mut();
+                    let piece =
+                        piece.ok_or_else(|| Trouble::nonsense("bytes without their piece"))?;
+                    let counted = counts.add(PIECE, frame.payload.len());
+                    if counted.is_none() || counts.get(PIECE) > LIMIT as u64 {
+                        return Err(Trouble::nonsense("an answer over its limit"));
+                    }
+                    piece.bytes.extend_from_slice(&frame.payload);
+                }
+                (FrameKind::Control, true) => {
+                    let ended = read_end(&frame.payload, &counts)?;
+                    return Ok(Answer { ended, pieces });
+                }
+                (FrameKind::Control, false) => self.message(&frame.payload, &mut pieces),
+                _ => return Err(Trouble::nonsense("an unexpected frame")),
             }
-            continue;
         }
-        if frame.kind != FrameKind::Control {
-            return Err(violation("an unexpected frame"));
-        }
-        if frame.last {
-            let end: End =
-                read(&frame.payload).map_err(|_| violation("an end that makes no sense"))?;
-            let ended = read_end(&end, &counts).map_err(Outcome::Failed)?;
-            return Ok(Answer { ended, pieces });
-        }
-        match read(&frame.payload) {
+    }
+
+    fn message(&mut self, payload: &[u8], pieces: &mut Vec<Piece>) {
+        match read(payload) {
             Ok(ToBridge::Piece(piece)) if pieces.len() < 10_000 => pieces.push(begin(&piece)),
-            Ok(ToBridge::Progress { lines, last }) => news(News::Progress(lines, last.0)),
-            Ok(ToBridge::Queued(_)) => news(News::Queued),
+            Ok(ToBridge::Progress { lines, last }) => (self.news)(News::Progress(lines, last.0)),
+            Ok(ToBridge::Queued(_)) => {
+                self.conversation.queued = true;
+                (self.news)(News::Queued);
+            }
+            Ok(ToBridge::Started(_)) => self.conversation.queued = false,
             Ok(_) => {}
             // A message of a newer agent is skipped.
             Err(_) => tracing::debug!("a message of the agent is not known here"),

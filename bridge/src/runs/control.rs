@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farwire_protocol::conversation::{End, Open, message, read};
+use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
@@ -10,81 +10,81 @@ use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::control::{
     Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
 };
+use tokio::time::timeout;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use crate::client::{Client, Server, Stream, random_nonce};
+use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
 
-use crate::client::{Client, Server, backoff, broken, random_nonce};
-
-/// How long a server may take to answer a question, over however many streams.
+/// How long a question is asked.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// No more jobs of a server are listed: an agent keeps 10,000 sessions and 4,096 others at most.
 const JOBS: usize = 15_000;
 
-/// At most this many times after the first. A server that does not exist any more is not asked for longer.
-const ATTEMPTS: u32 = 5;
+/// A stream on which a question is not answered for so long is taken to be held back.
+const WINDOW: Duration = Duration::from_secs(8);
 
-/// Asks one question. Every question may be repeated, and is when a stream breaks on its way: a server
-/// that is being restarted breaks more than one.
-pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut attempt = 0;
-    loop {
-        let answered = timeout_at(deadline, try_once(client, server, ask.clone())).await;
-        let answered = answered.unwrap_or_else(|_| {
-            let message = format!("`{}` did not answer in time", server.name);
-            Err(Failure::new(Kind::TimedOut, message))
-        });
-        // What turns out to be gone is made anew at once; after that we wait.
-        let wait = if attempt > 0 { backoff(attempt) } else { Duration::ZERO };
-        match answered {
-            Err(failure)
-                if failure.kind == Kind::LinkLost
-                    && attempt < ATTEMPTS
-                    && Instant::now() + wait < deadline =>
-            {
-                sleep(wait).await;
-                attempt += 1;
-            }
-            answer => return answer,
-        }
+/// What a second copy of a question would do. A stop is carried out by the agent for the job or the request that
+/// it names, and may be repeated.
+fn effects(ask: &Ask) -> Effects {
+    match ask {
+        Ask::Stop(_) | Ask::Close => Effects::Once,
+        _ => Effects::None,
     }
 }
 
-async fn try_once(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
-    let mut stream = client.stream(server, Class::Control).await?;
-    stream.writer.open(Open {
-        kind: StreamKind::Control.number(),
-        conversation: random_nonce()?,
-        generation: 0,
-        create: Some(Vec::new().into()),
-        have: None,
-        more: None,
-    });
+/// Asks one question that changes nothing.
+///
+/// # Errors
+///
+/// What the agent says, or why it could not be asked within 20 s.
+pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
+    answer(client, server, ask).await.map_err(NoAnswer::failure)
+}
+
+/// Asks one question, again over other streams while they break.
+async fn answer(client: &Client, server: &Server, ask: Ask) -> Result<Answer, NoAnswer> {
+    let mut attempts = Attempts::new(effects(&ask), Some(PATIENCE));
+    loop {
+        let tried = attempts.within(client.stream(server, Class::Control)).await;
+        let trouble = match tried {
+            None => return Err(attempts.late(server)),
+            Some(Err(trouble)) => trouble,
+            Some(Ok(mut stream)) => {
+                attempts.sent();
+                let asked = timeout(WINDOW, once(&mut stream, server, ask.clone()));
+                match attempts.within(asked).await {
+                    Some(Ok(Ok(answer))) => return Ok(answer),
+                    Some(Ok(Err(trouble))) => trouble.on(&stream.link),
+                    Some(Err(_)) => Trouble::silent(server).on(&stream.link),
+                    None => return Err(attempts.late(server)),
+                }
+            }
+        };
+        attempts.follow((client, server), trouble).await?;
+    }
+}
+
+async fn once(stream: &mut Stream, server: &Server, ask: Ask) -> Result<Answer, Trouble> {
+    let conversation = random_nonce().map_err(Trouble::here)?;
+    let create = Some(Vec::new().into());
+    stream.writer.open(conversation::open(StreamKind::Control, conversation, 0, create));
     stream.writer.message(&message(&Call { id: 1, ask: Some(ask) }));
     stream.writer.end(&message(&End::default()));
-    let lost = |_| Failure::new(Kind::LinkLost, "the stream broke off");
-    stream.writer.finish().await.map_err(lost)?;
-    let frame = match stream.reader.next().await {
-        Ok(frame) => frame,
-        Err(error) => {
-            client.broke(server, &stream.link, &error);
-            return Err(broken(error, server));
-        }
-    };
+    let written = stream.writer.finish().await;
+    written.map_err(|error| Trouble::unwritten(error, server))?;
+    let frame = stream.reader.next().await.map_err(|error| Trouble::broken(error, server))?;
     stream.link.heard(frame.payload.len());
-    let nonsense = |_| Failure::new(Kind::ProtocolViolation, "an answer that makes no sense");
+    let nonsense = |_| Trouble::nonsense("an answer that makes no sense");
     if frame.last {
         let end: End = read(&frame.payload).map_err(nonsense)?;
-        return Err(end
-            .failure
-            .unwrap_or_else(|| Failure::new(Kind::ProtocolViolation, "no answer")));
+        return Err(end.failure.map_or_else(|| Trouble::nonsense("no answer"), Trouble::said));
     }
     let reply: Reply = read(&frame.payload).map_err(nonsense)?;
     match (reply.failure, reply.answer) {
-        (Some(failure), _) => Err(failure),
+        (Some(failure), _) => Err(Trouble::said(failure)),
         (None, Some(answer)) => Ok(answer),
-        (None, None) => Err(Failure::new(Kind::IncompatibleVersion, "an answer of a newer agent")),
+        (None, None) => Err(Trouble::nonsense("an answer of a newer agent")),
     }
 }
 
@@ -116,6 +116,11 @@ pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec
 }
 
 /// Stops a job with a signal, or with INT, TERM and KILL.
+///
+/// # Errors
+///
+/// `outcome_unknown` where no answer has come to a stop that may have arrived; `unknown_id` for a job of which the
+/// agent knows nothing, and that is no request that it has refused for good.
 pub async fn stop(
     client: &Client,
     server: &Server,
@@ -133,20 +138,22 @@ pub async fn stop_sent(
     (job, instance): (Nonce, Option<Nonce>),
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
-    // The job has the id of the request: this also catches one that has not arrived.
-    let stop = Stop { request: Some(job), job: None, signal, instance };
-    let by_request = ask(client, server, Ask::Stop(stop)).await?;
-    match by_request {
-        Answer::Stopped(Stopped::NeverStarted) => {
-            // Not ours by request; it may be somebody else's that we may stop.
-            let stop = Stop { request: None, job: Some(job), signal, instance: None };
-            match ask(client, server, Ask::Stop(stop)).await {
-                Ok(Answer::Stopped(stopped)) => Ok(stopped),
-                Err(failure) if failure.kind == Kind::UnknownId => Ok(Stopped::NeverStarted),
-                Ok(_) => unexpected(),
-                Err(failure) => Err(failure),
-            }
+    // It may be somebody else's that we may stop.
+    let by_job = Stop { request: None, job: Some(job), signal, instance: None };
+    match stopped(client, server, by_job).await {
+        // The job has the id of the request: this also catches one that has not arrived.
+        Err(failure) if failure.kind == Kind::UnknownId => {
+            let by_request = Stop { request: Some(job), job: None, signal, instance };
+            stopped(client, server, by_request).await
         }
+        stopped => stopped,
+    }
+}
+
+async fn stopped(client: &Client, server: &Server, stop: Stop) -> Result<Stopped, Failure> {
+    let answer = answer(client, server, Ask::Stop(stop)).await;
+    let look = "stop it again: that does no harm; `farwire status --all` lists how it is";
+    match answer.map_err(|no| no.outcome("it was stopped", look))? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => unexpected(),
     }

@@ -7,12 +7,9 @@
 //! - Input that may have arrived is sent again only from where the agent says that it is.
 //! - There is an exit only from an authenticated end; until then a lost stream is taken up again.
 
-use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use bytes::Bytes;
-use farwire_link::inner::bridge::Link;
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::conversation::{Counts, End, message, read};
@@ -20,20 +17,14 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::streams::run::{
-    BEAT, Ended, Request, STDERR, STDIN, STDIN_WINDOW, STDOUT, ToBridge,
+    Ended, Request, STDERR, STDIN, STDIN_WINDOW, STDOUT, ToBridge,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::client::{Client, Server, Stream, backoff, broken};
-use crate::runs::answer::{carrier, is_carrier};
-use crate::runs::{Conversation, Outcome, control, read_end};
-
-/// After so much silence the stream is taken to be held back: three beats were missed.
-const SILENCE: Duration = BEAT.saturating_mul(3);
-
-/// How often the server is shown that we are here, on a link that dies of ten minutes' silence.
-const ATTEND: Duration = Duration::from_secs(120);
+use crate::client::{Client, Server, Stream};
+use crate::conversation::{Attempts, Next, NoAnswer, SILENCE, Trouble, Unsent, attend};
+use crate::runs::{Conversation, effects, read_end};
 
 /// What happens, in order.
 #[derive(Clone, Debug)]
@@ -56,81 +47,51 @@ pub enum Event {
 pub type Events = mpsc::Sender<Event>;
 
 /// Standard input that has been read and not yet been acknowledged.
-#[derive(Debug, Default)]
-struct Unsent {
-    /// The offset of the first byte.
-    base: u64,
-    chunks: VecDeque<Bytes>,
+#[derive(Debug)]
+struct Input {
+    unsent: Unsent,
+    /// Where more of it comes from.
+    source: Option<mpsc::Receiver<Bytes>>,
     ended: bool,
 }
 
-impl Unsent {
-    fn end(&self) -> u64 {
-        self.base + self.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>()
-    }
-
-    /// The agent has everything before this offset.
-    fn forget(&mut self, until: u64) {
-        while let Some(front) = self.chunks.front_mut() {
-            let gone = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
-            if gone == 0 {
-                return;
-            }
-            let gone = gone.min(front.len());
-            self.base += gone as u64;
-            drop(front.split_to(gone));
-            if front.is_empty() {
-                self.chunks.pop_front();
-            }
-        }
-    }
-}
-
-/// Runs it to its end. `stdin` ends when its sender is dropped.
+/// Runs it to its end, however long the server cannot be reached. `stdin` ends when its sender is dropped.
+///
+/// # Errors
+///
+/// Why there is no end; for a request that starts something, whether that is known.
 pub async fn stream(
     client: &Client,
     server: &Server,
     request: &Request,
     stdin: Option<mpsc::Receiver<Bytes>>,
     events: Events,
-) -> Result<Ended, Failure> {
+) -> Result<Ended, NoAnswer> {
+    let ended = stdin.is_none();
     let mut run = Run {
-        conversation: Conversation::new(request)?,
-        unsent: Unsent { ended: stdin.is_none(), ..Unsent::default() },
-        stdin,
+        conversation: Conversation::new(request).map_err(NoAnswer::Failed)?,
+        input: Input { unsent: Unsent::default(), source: stdin, ended },
         events,
     };
-    let mut attempt = 0;
+    let mut attempts = Attempts::new(effects(request), None);
     loop {
-        let (outcome, progress) = run.once(client, server).await;
-        if progress {
-            attempt = 0;
-        }
-        let why = match outcome {
-            Outcome::Done(ended) => return Ok(ended),
-            Outcome::Failed(failure) if failure.kind == Kind::ConversationGone => {
-                run.conversation.anew()?;
-                failure
-            }
-            // The agent's half of the carrier broke, and the agent says so: nothing is lost.
-            Outcome::Failed(failure) if failure.kind == Kind::LinkLost => failure,
-            Outcome::Failed(failure) => return Err(failure),
-            // What authenticates and breaks the rules is no carrier's fault.
-            Outcome::Carrier(error) if !error.is_carrier() => return Err(error.into()),
-            Outcome::Carrier(error) => broken(error, server),
+        let (outcome, heard) = run.once((client, server), &mut attempts).await;
+        let trouble = match outcome {
+            Ok(ended) => return Ok(ended),
+            Err(trouble) => trouble,
         };
-        if attempt == 0 && !progress || attempt == 1 {
-            run.tell(Event::Lost(why.message)).await;
+        if attempts.was_sent() && (!heard && attempts.count() == 0 || attempts.count() == 1) {
+            run.tell(Event::Lost(trouble.failure.message.clone())).await;
         }
-        sleep(backoff(attempt)).await;
-        attempt += 1;
+        if attempts.follow((client, server), trouble).await? == Next::NewConversation {
+            run.conversation.anew().map_err(|failure| attempts.give_up(failure))?;
+        }
     }
 }
 
 struct Run {
     conversation: Conversation,
-    unsent: Unsent,
-    stdin: Option<mpsc::Receiver<Bytes>>,
+    input: Input,
     events: Events,
 }
 
@@ -141,101 +102,72 @@ impl Run {
     }
 
     /// One stream's worth, and whether anything authentic came over it.
-    async fn once(&mut self, client: &Client, server: &Server) -> (Outcome<Ended>, bool) {
-        let taking_up = self.conversation.sent;
+    async fn once(
+        &mut self,
+        (client, server): (&Client, &Server),
+        attempts: &mut Attempts,
+    ) -> (Result<Ended, Trouble>, bool) {
+        let taking_up = attempts.was_sent();
         let mut stream = match client.stream(server, Class::Interactive).await {
             Ok(stream) => stream,
-            Err(failure) if taking_up && is_carrier(&failure) => {
-                return (Outcome::Carrier(ReadError::Truncated), false);
-            }
-            Err(failure) => return (Outcome::Failed(failure), false),
+            Err(trouble) => return (Err(trouble), false),
         };
-        let open = self.conversation.open();
-        stream.writer.open(open);
-        let quiet = self.unsent.ended && self.unsent.end() == 0;
+        stream.writer.open(self.conversation.open(stream.link.accept().instance));
+        attempts.sent();
+        let quiet = self.input.ended && self.input.unsent.end() == 0;
         if quiet {
             stream.writer.end(&message(&End::default()));
         }
         if let Err(error) = stream.writer.flush().await {
-            return (Outcome::Carrier(carrier(error)), false);
+            return (Err(Trouble::unwritten(error, server).on(&stream.link)), false);
         }
-        let reached = (client, server);
-        let (outcome, progress) = self.carry(reached, &mut stream, taking_up, quiet).await;
-        if let Outcome::Carrier(error) = &outcome {
-            client.broke(server, &stream.link, error);
-            let refused = !taking_up
-                && !progress
-                && matches!(error, ReadError::Reset(reset) if is_refusal(*reset));
-            if refused {
-                // Nobody but the relay has answered, and there is nothing that we could have started
-                // there: say so instead of waiting for a server that may never come.
-                let failure = match outcome {
-                    Outcome::Carrier(error) => broken(error, server),
-                    _ => return (outcome, progress),
-                };
-                return (Outcome::Failed(failure), false);
-            }
+        let (outcome, heard) = self.carry((client, server), &mut stream, (taking_up, quiet)).await;
+        if heard {
+            attempts.heard();
         }
-        (outcome, progress)
+        (outcome.map_err(|trouble| trouble.on(&stream.link)), heard)
     }
 
     async fn carry(
         &mut self,
         (client, server): (&Client, &Server),
         stream: &mut Stream,
-        taking_up: bool,
-        quiet: bool,
-    ) -> (Outcome<Ended>, bool) {
+        (taking_up, quiet): (bool, bool),
+    ) -> (Result<Ended, Trouble>, bool) {
         let Stream { writer, reader, link } = stream;
         // Where the agent's standard input is; nothing is sent before that is known.
-        let (acked, ack) = watch::channel((!taking_up).then_some(self.unsent.base));
+        let (acked, ack) = watch::channel((!taking_up).then_some(self.input.unsent.base()));
         let mut down = Down {
+            server,
             conversation: &mut self.conversation,
             events: &self.events,
             acked,
             taking_up,
-            progress: false,
+            heard: false,
         };
-        let up = Up { unsent: &mut self.unsent, stdin: &mut self.stdin, ack };
+        let up = Up { input: &mut self.input, ack };
         let outcome = tokio::select! {
             biased;
             outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
-            error = up.send(writer, quiet) => Outcome::Carrier(error),
+            trouble = up.send(writer, quiet) => Err(trouble),
             () = attend(client, server, link) => {
-                down.progress = true;
-                Outcome::Carrier(ReadError::Reset(Reset::Moved))
+                down.heard = true;
+                Err(Trouble::broken(ReadError::Reset(Reset::Moved), server))
             }
         };
-        (outcome, down.progress)
+        (outcome, down.heard)
     }
-}
-
-/// Keeps the link alive while a stream on it may be silent for hours. Comes to an end when the stream
-/// should go on over a new one.
-async fn attend(client: &Client, server: &Server, link: &Link) {
-    loop {
-        sleep(ATTEND).await;
-        if link.is_stale() {
-            return;
-        }
-        // Whether the server can be reached shows at the stream itself.
-        let _ = control::ping(client, server).await;
-    }
-}
-
-/// Whether the relay says by it that it does not know where to carry the stream. Whatever else a
-/// stream is reset with, it may have been cut on its way, and is worth another.
-fn is_refusal(reset: Reset) -> bool {
-    matches!(reset, Reset::UnknownServer | Reset::Offline | Reset::Suspended)
 }
 
 /// The receiving half of a stream.
 struct Down<'a> {
+    server: &'a Server,
     conversation: &'a mut Conversation,
     events: &'a Events,
     acked: watch::Sender<Option<u64>>,
     taking_up: bool,
-    progress: bool,
+    /// Something authentic has come.
+    heard: bool,
 }
 
 impl Down<'_> {
@@ -243,42 +175,28 @@ impl Down<'_> {
         &mut self,
         reader: &mut Reader<RecvHalf>,
         heard: impl Fn(usize),
-    ) -> Outcome<Ended> {
+    ) -> Result<Ended, Trouble> {
         loop {
-            let frame = match timeout(SILENCE, reader.next()).await {
-                Ok(Ok(frame)) => frame,
-                Ok(Err(error)) => return Outcome::Carrier(error),
-                // The agent speaks at least every `BEAT`: somebody holds it back.
-                Err(_) => return Outcome::Carrier(ReadError::Lost(ErrorKind::TimedOut.into())),
-            };
+            // The agent speaks at least every `BEAT`: somebody holds it back.
+            let frame = timeout(SILENCE, reader.next()).await;
+            let frame = frame.map_err(|_| Trouble::silent(self.server))?;
+            let frame = frame.map_err(|error| Trouble::broken(error, self.server))?;
             heard(frame.payload.len());
-            self.progress = true;
-            let handled = match (frame.kind, frame.last) {
-                (FrameKind::Data, _) => self.output(frame.channel, frame.payload).await,
-                (FrameKind::Control, true) => return self.end(&frame.payload),
-                (FrameKind::Control, false) => self.message(&frame.payload).await,
-                (FrameKind::Open, _) => {
-                    Err(Failure::new(Kind::ProtocolViolation, "an unexpected frame"))
+            self.heard = true;
+            match (frame.kind, frame.last) {
+                (FrameKind::Data, _) => self.output(frame.channel, frame.payload).await?,
+                (FrameKind::Control, true) => {
+                    return read_end(&frame.payload, &self.conversation.have);
                 }
-            };
-            if let Err(failure) = handled {
-                return Outcome::Failed(failure);
+                (FrameKind::Control, false) => self.message(&frame.payload).await,
+                (FrameKind::Open, _) => return Err(Trouble::nonsense("an unexpected frame")),
             }
         }
     }
 
-    fn end(&self, payload: &[u8]) -> Outcome<Ended> {
-        let end = read::<End>(payload);
-        let nonsense = |_| Failure::new(Kind::ProtocolViolation, "an end that makes no sense");
-        match end.map_err(nonsense).and_then(|end| read_end(&end, &self.conversation.have)) {
-            Ok(ended) => Outcome::Done(ended),
-            Err(failure) => Outcome::Failed(failure),
-        }
-    }
-
-    async fn output(&mut self, channel: u8, bytes: Bytes) -> Result<(), Failure> {
+    async fn output(&mut self, channel: u8, bytes: Bytes) -> Result<(), Trouble> {
         if channel != STDOUT && channel != STDERR {
-            return Err(Failure::new(Kind::ProtocolViolation, "bytes of an unknown channel"));
+            return Err(Trouble::nonsense("bytes of an unknown channel"));
         }
         let new = self.conversation.take(channel, &bytes)?.len();
         if new > 0 {
@@ -287,9 +205,9 @@ impl Down<'_> {
         Ok(())
     }
 
-    async fn message(&mut self, payload: &[u8]) -> Result<(), Failure> {
+    async fn message(&mut self, payload: &[u8]) {
         // A message of a newer agent is skipped.
-        let Ok(message) = read::<ToBridge>(payload) else { return Ok(()) };
+        let Ok(message) = read::<ToBridge>(payload) else { return };
         match message {
             ToBridge::Started(started) => {
                 if self.taking_up && started.known != Some(true) {
@@ -316,7 +234,6 @@ impl Down<'_> {
             }
             _ => {}
         }
-        Ok(())
     }
 
     async fn tell(&self, event: Event) {
@@ -327,51 +244,61 @@ impl Down<'_> {
 
 /// The sending half of a stream.
 struct Up<'a> {
-    unsent: &'a mut Unsent,
-    stdin: &'a mut Option<mpsc::Receiver<Bytes>>,
+    input: &'a mut Input,
     ack: watch::Receiver<Option<u64>>,
 }
 
 impl Up<'_> {
-    /// Sends standard input from where the agent is. Comes to an end only when the stream breaks.
-    async fn send(mut self, writer: &mut Writer<SendHalf>, quiet: bool) -> ReadError {
+    /// Sends standard input from where the agent is. Ends only when it cannot go on from there.
+    async fn send(mut self, writer: &mut Writer<SendHalf>, quiet: bool) -> Trouble {
         if quiet {
             return std::future::pending().await;
         }
-        match self.try_send(writer).await {
-            Ok(()) => std::future::pending().await,
-            // The agent wants no more, or is gone: the receiving half knows which.
-            Err(_) => std::future::pending().await,
+        let at = self.ack.wait_for(Option::is_some).await.map_or(None, |at| *at);
+        let Some(at) = at else { return std::future::pending().await };
+        if at < self.input.unsent.base() {
+            let message = "the program has had less input than was acknowledged";
+            return Trouble::said(Failure::new(Kind::InputUnknown, message));
         }
+        if at > self.input.unsent.end() {
+            return Trouble::nonsense("the program has had more input than was sent");
+        }
+        // When the agent wants no more, or is gone, the receiving half knows which.
+        let _ = self.send_from(at, writer).await;
+        std::future::pending().await
     }
 
-    async fn try_send(&mut self, writer: &mut Writer<SendHalf>) -> std::io::Result<()> {
+    async fn send_from(
+        &mut self,
+        mut sent: u64,
+        writer: &mut Writer<SendHalf>,
+    ) -> std::io::Result<()> {
         let gone = || std::io::Error::from(ErrorKind::BrokenPipe);
-        let at = *self.ack.wait_for(Option::is_some).await.map_err(|_| gone())?;
-        let mut sent = at.unwrap_or(0);
-        self.unsent.forget(sent);
+        let Input { unsent, source, ended } = &mut *self.input;
+        unsent.forget(sent);
         // What was sent before and has not arrived goes again.
-        let again: Vec<Bytes> = self.unsent.chunks.iter().cloned().collect();
+        let again: Vec<Bytes> = unsent.chunks().cloned().collect();
         for chunk in again {
             sent += chunk.len() as u64;
             writer.data(STDIN, &chunk);
             writer.flush().await?;
         }
-        while !self.unsent.ended {
-            let acked = self.ack.borrow_and_update().unwrap_or(0);
-            self.unsent.forget(acked);
-            if sent >= acked + STDIN_WINDOW {
-                self.ack.changed().await.map_err(|_| gone())?;
-                continue;
+        if let Some(source) = source.as_mut().filter(|_| !*ended) {
+            loop {
+                let acked = self.ack.borrow_and_update().unwrap_or(0);
+                unsent.forget(acked);
+                if sent >= acked.saturating_add(STDIN_WINDOW) {
+                    self.ack.changed().await.map_err(|_| gone())?;
+                    continue;
+                }
+                let Some(chunk) = source.recv().await else { break };
+                unsent.push(chunk.clone());
+                sent += chunk.len() as u64;
+                writer.data(STDIN, &chunk);
+                writer.flush().await?;
             }
-            let Some(stdin) = self.stdin.as_mut() else { break };
-            let Some(chunk) = stdin.recv().await else { break };
-            self.unsent.chunks.push_back(chunk.clone());
-            sent += chunk.len() as u64;
-            writer.data(STDIN, &chunk);
-            writer.flush().await?;
         }
-        self.unsent.ended = true;
+        *ended = true;
         let mut counts = Counts::default();
         counts.set(STDIN, sent);
         writer.end(&message(&End { ends: counts.offsets(), failure: None, body: None }));

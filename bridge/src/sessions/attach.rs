@@ -5,18 +5,16 @@
 //! - A key is typed once: what may have arrived is sent again only from where the agent says that it is.
 //! - Bytes come in the order of the log. Where some were passed over, the screen comes instead.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::conversation::{End, message, read};
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::BEAT;
 use farwire_protocol::streams::session::hands::Hands;
 use farwire_protocol::streams::session::{
     Attach, Attached, Ended, KEYS, KEYS_WINDOW, LIVELY, PULSE, Request, Size, TERMINAL, ToAgent,
@@ -25,16 +23,12 @@ use farwire_protocol::streams::session::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Trouble, ended, open};
-use crate::client::{Client, Server, Stream, backoff, broken, random_nonce};
-use crate::runs::answer::{carrier, is_carrier};
-use crate::runs::control;
+use super::{effects, ended, name_instance, open};
+use crate::client::{Client, Server, Stream, random_nonce};
+use crate::conversation::{Attempts, SILENCE, Trouble, Unsent, attend};
 
-/// After so much silence the stream is taken to be held back.
-const SILENCE: Duration = BEAT.saturating_mul(3);
-
-/// How often the server is shown that we are here.
-const ATTEND: Duration = Duration::from_secs(120);
+/// How long it is tried to get to a session that has not been seen yet.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// That so much more was shown is said at once.
 const SEEN_MUCH: u64 = 64 << 10;
@@ -89,34 +83,6 @@ pub enum Left {
     Detached,
 }
 
-/// Typed, and not yet taken.
-#[derive(Debug, Default)]
-struct Unsent {
-    base: u64,
-    chunks: VecDeque<Bytes>,
-}
-
-impl Unsent {
-    fn end(&self) -> u64 {
-        self.base + self.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>()
-    }
-
-    fn forget(&mut self, until: u64) {
-        while let Some(front) = self.chunks.front_mut() {
-            let gone = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
-            if gone == 0 {
-                return;
-            }
-            let gone = gone.min(front.len());
-            self.base += gone as u64;
-            drop(front.split_to(gone));
-            if front.is_empty() {
-                self.chunks.pop_front();
-            }
-        }
-    }
-}
-
 struct Attachment {
     conversation: Nonce,
     generation: u32,
@@ -128,6 +94,7 @@ struct Attachment {
     size: Option<Size>,
     /// The keyboard was asked for while there was nobody to ask.
     takes: bool,
+    /// Typed, and not yet taken.
     unsent: Unsent,
     todo: mpsc::Receiver<Do>,
     events: mpsc::Sender<Event>,
@@ -171,42 +138,28 @@ pub async fn attach(
         told: 0,
         shown,
     };
-    let mut attempt = 0;
+    let (what, look) = ("it was opened", "`farwire sessions` lists what is open");
+    let mut attempts = Attempts::new(effects(&here.first), Some(PATIENCE));
     loop {
-        let (trouble, progress) = match here.once(client, server).await {
-            (Ok(left), _) => return Ok(left),
-            (Err(trouble), progress) => (trouble, progress),
+        let trouble = match here.once((client, server), &mut attempts).await {
+            Ok(left) => return Ok(left),
+            Err(trouble) => trouble,
         };
-        if progress {
-            attempt = 0;
+        if here.session.is_some() {
+            // It is there, and is waited for until somebody leaves.
+            attempts.done();
         }
-        let why = match trouble {
-            Trouble::Failed(failure)
-                if failure.kind == Kind::LinkLost
-                    || here.session.is_some() && is_carrier(&failure) =>
-            {
-                failure
-            }
-            Trouble::Failed(failure) => return Err(failure),
-            Trouble::Carrier(error) if !error.is_carrier() => return Err(error.into()),
-            Trouble::Carrier(error) => {
-                let failure = broken(error, server);
-                if here.session.is_none() && attempt > 0 {
-                    return Err(failure);
-                }
-                failure
-            }
-        };
-        if attempt == 1 {
+        if attempts.count() == 1 {
             // What is said now is written over what is shown.
             here.offset = None;
-            here.tell(Event::Lost(why.message)).await;
+            here.tell(Event::Lost(trouble.failure.message.clone())).await;
         }
         tokio::select! {
-            () = sleep(backoff(attempt)) => {}
+            next = attempts.follow((client, server), trouble) => {
+                next.map_err(|no| no.outcome(what, look))?;
+            }
             () = here.leave() => return Ok(Left::Detached),
         }
-        attempt += 1;
     }
 }
 
@@ -223,8 +176,8 @@ impl Attachment {
                 None | Some(Do::Detach) => return,
                 Some(Do::Type(bytes)) => {
                     // Typed blindly; a little of it is kept.
-                    if self.unsent.end() - self.unsent.base < 4096 {
-                        self.unsent.chunks.push_back(bytes);
+                    if self.unsent.len() < 4096 {
+                        self.unsent.push(bytes);
                     }
                 }
                 Some(Do::Resize(size)) => self.size = Some(size),
@@ -246,26 +199,31 @@ impl Attachment {
         }
     }
 
-    async fn once(&mut self, client: &Client, server: &Server) -> (Result<Left, Trouble>, bool) {
+    async fn once(
+        &mut self,
+        (client, server): (&Client, &Server),
+        attempts: &mut Attempts,
+    ) -> Result<Left, Trouble> {
         let again = self.generation > 0;
         let opened = tokio::select! {
             opened = client.stream(server, Class::Interactive) => opened,
             // A server that cannot be reached holds nobody back.
-            () = self.leave() => return (Ok(Left::Detached), false),
+            () = self.leave() => return Ok(Left::Detached),
         };
-        let mut stream = match opened {
-            Ok(stream) => stream,
-            Err(failure) => return (Err(Trouble::Failed(failure)), false),
-        };
+        let mut stream = opened?;
+        if !attempts.was_sent() {
+            name_instance(&mut self.first, stream.link.accept().instance);
+        }
         let first = open(self.conversation, self.generation, &self.request());
         stream.writer.open(first);
         self.generation += 1;
-        if let Err(error) = stream.writer.flush().await {
-            return (Err(Trouble::Carrier(carrier(error))), false);
-        }
+        attempts.sent();
+        let flushed = stream.writer.flush().await;
+        flushed.map_err(|error| Trouble::unwritten(error, server).on(&stream.link))?;
         let Stream { writer, reader, link } = &mut stream;
         let (taken, acks) = watch::channel(None);
         let mut down = Down {
+            server,
             session: &mut self.session,
             offset: &mut self.offset,
             events: &self.events,
@@ -282,28 +240,21 @@ impl Attachment {
         let outcome = tokio::select! {
             biased;
             outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
-            left = up.send(writer) => left.map_err(Trouble::Carrier),
-            () = attend(client, server, link) => Err(Trouble::Carrier(ReadError::Reset(Reset::Moved))),
+            left = up.send(writer) => Ok(left),
+            () = attend(client, server, link) => {
+                down.progress = true;
+                Err(Trouble::broken(ReadError::Reset(Reset::Moved), server))
+            }
         };
-        let progress = down.progress;
-        if let Err(Trouble::Carrier(error)) = &outcome {
-            client.broke(server, &stream.link, error);
+        if down.progress {
+            attempts.heard();
         }
-        (outcome, progress)
-    }
-}
-
-async fn attend(client: &Client, server: &Server, link: &farwire_link::inner::bridge::Link) {
-    loop {
-        sleep(ATTEND).await;
-        if link.is_stale() {
-            return;
-        }
-        let _ = control::ping(client, server).await;
+        outcome.map_err(|trouble| trouble.on(&stream.link))
     }
 }
 
 struct Down<'a> {
+    server: &'a Server,
     session: &'a mut Option<Nonce>,
     offset: &'a mut Option<u64>,
     events: &'a mpsc::Sender<Event>,
@@ -324,13 +275,9 @@ impl Down<'_> {
         heard: impl Fn(usize),
     ) -> Result<Left, Trouble> {
         loop {
-            let frame = match timeout(SILENCE, reader.next()).await {
-                Ok(frame) => frame.map_err(Trouble::Carrier)?,
-                Err(_) => {
-                    let error = std::io::ErrorKind::TimedOut.into();
-                    return Err(Trouble::Carrier(ReadError::Lost(error)));
-                }
-            };
+            let frame = timeout(SILENCE, reader.next()).await;
+            let frame = frame.map_err(|_| Trouble::silent(self.server))?;
+            let frame = frame.map_err(|error| Trouble::broken(error, self.server))?;
             heard(frame.payload.len());
             self.progress = true;
             match (frame.kind, frame.last) {
@@ -346,7 +293,7 @@ impl Down<'_> {
                 }
                 (FrameKind::Control, true) => {
                     let end: End = read(&frame.payload).map_err(|_| nonsense())?;
-                    let ended = ended(&end).map_err(Trouble::Failed)?;
+                    let ended = ended(&end)?;
                     let at = end.ends.iter().find(|end| end.channel == TERMINAL);
                     let at = at.map_or(0, |end| end.offset);
                     if self.offset.is_some_and(|offset| offset != at) {
@@ -394,7 +341,7 @@ impl Down<'_> {
 }
 
 fn nonsense() -> Trouble {
-    Trouble::Failed(Failure::new(Kind::ProtocolViolation, "bytes of a terminal that do not add up"))
+    Trouble::nonsense("bytes of a terminal that do not add up")
 }
 
 struct Up<'a> {
@@ -454,9 +401,9 @@ impl Seen {
 impl Up<'_> {
     /// Sends what is typed. Comes to an end when somebody leaves; when the stream breaks the other half
     /// knows why.
-    async fn send(mut self, writer: &mut Writer<SendHalf>) -> Result<Left, ReadError> {
+    async fn send(mut self, writer: &mut Writer<SendHalf>) -> Left {
         match self.try_send(writer).await {
-            Ok(()) => Ok(Left::Detached),
+            Ok(()) => Left::Detached,
             Err(_) => std::future::pending().await,
         }
     }
@@ -466,14 +413,14 @@ impl Up<'_> {
         let at = *self.acks.wait_for(Option::is_some).await.map_err(|_| gone())?;
         let mut sent = at.unwrap_or(0);
         self.unsent.forget(sent);
-        if sent < self.unsent.base {
+        if sent < self.unsent.base() {
             // The agent has less than what it said that it had.
             return Err(gone());
         }
         if std::mem::take(self.takes) {
             writer.message(&message(&ToAgent::Take));
         }
-        for chunk in &self.unsent.chunks {
+        for chunk in self.unsent.chunks() {
             sent += chunk.len() as u64;
             writer.data(KEYS, chunk);
         }
@@ -487,7 +434,7 @@ impl Up<'_> {
             }
             let taken = self.acks.borrow_and_update().unwrap_or(0);
             self.unsent.forget(taken);
-            let full = sent >= taken + KEYS_WINDOW;
+            let full = sent >= taken.saturating_add(KEYS_WINDOW);
             tokio::select! {
                 todo = self.todo.recv(), if !full => match todo {
                     None | Some(Do::Detach) => {
@@ -497,7 +444,7 @@ impl Up<'_> {
                     Some(Do::Type(bytes)) => {
                         sent += bytes.len() as u64;
                         writer.data(KEYS, &bytes);
-                        self.unsent.chunks.push_back(bytes);
+                        self.unsent.push(bytes);
                     }
                     Some(Do::Resize(size)) => {
                         *self.size = Some(size);

@@ -100,15 +100,9 @@ pub async fn reach(client: &Client, id: &str, asked: Option<&str>) -> Result<Fou
     Ok(Found { id, server, session, job })
 }
 
-/// Why there is no answer, where nothing may have been changed by asking.
-pub fn why(error: NoAnswer) -> Failure {
-    match error {
-        NoAnswer::Failed(failure) => failure,
-        NoAnswer::Unreachable(why) => Failure::new(
-            Kind::OutcomeUnknown,
-            format!("the link broke; whether it was done is not known: {}", why.message),
-        ),
-    }
+/// Why there is no answer.
+pub fn why(no: NoAnswer) -> Failure {
+    no.failure()
 }
 
 /// Does something to a session, and says how it is then.

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::hands::act;
 use crate::client::{Client, Server};
+use crate::conversation::may_come_back;
 
 /// How long a lease lasts without being renewed.
 pub const TTL: Duration = Duration::from_secs(30);
@@ -106,7 +107,7 @@ async fn renew(client: Arc<Client>, held: Arc<Mutex<Holders>>) {
 
 /// Whether it may be better at the next time.
 fn is_passing(failure: &Failure) -> bool {
-    crate::runs::answer::is_carrier(failure)
+    may_come_back(failure.kind)
         || matches!(failure.kind, Kind::OutcomeUnknown | Kind::TimedOut | Kind::Busy)
 }
 

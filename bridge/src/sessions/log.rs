@@ -40,9 +40,7 @@ pub async fn read(
         let delivery = Delivery::Digest(digest);
         let request = Request::Take(Take { job: session, delivery });
         let answer = ask(client, server, &request, PATIENCE, |_| ()).await;
-        let answer = answer.map_err(|error| match error {
-            NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-        })?;
+        let answer = answer.map_err(NoAnswer::failure)?;
         let Some(piece) = answer.pieces.first().filter(|piece| !piece.bytes.is_empty()) else {
             return Ok(gone + (part.end - at));
         };

@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Client, Server};
-use crate::runs::assign;
 use crate::runs::stream::{Event, stream};
+use crate::runs::{assign, outcome};
 use crate::text::shown::Piece;
 
 use super::window::Window;
@@ -202,7 +202,7 @@ async fn carry(client: Arc<Client>, pipe: Arc<Pipe>, start: Start, typed: mpsc::
     let running = stream(&client, &pipe.server, &request, Some(typed), events);
     let (ended, ()) = tokio::join!(running, listening);
     locked(&pipe.input).take();
-    pipe.ended.send_replace(Some(ended));
+    pipe.ended.send_replace(Some(ended.map_err(|no| outcome(pipe.id, no))));
     pipe.news.send_replace(());
 }
 

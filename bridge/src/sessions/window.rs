@@ -88,9 +88,7 @@ pub async fn window(
     };
     let request = Request::Take(Take { job, delivery: Delivery::Digest(digest) });
     let answer = ask(client, server, &request, wait + SLACK, |_| ()).await;
-    let answer = answer.map_err(|error| match error {
-        NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-    })?;
+    let answer = answer.map_err(NoAnswer::failure)?;
     let state = answer.ended.state;
     if from > state.bytes {
         let text = format!("the output has {} bytes so far", state.bytes);
@@ -120,7 +118,7 @@ pub async fn end(
     let answer = ask(client, server, &request, wait + SLACK, |_| ()).await;
     match answer {
         Ok(answer) => Ok(answer.ended.state),
-        Err(NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure)) => Err(failure),
+        Err(no) => Err(no.failure()),
     }
 }
 

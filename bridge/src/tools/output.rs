@@ -17,7 +17,7 @@ use crate::runs::find;
 use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
 use crate::text::shown::{Budget, Keep};
-use crate::tools::run::{SLACK, Said, digest, header, output, tell, unreachable};
+use crate::tools::run::{SLACK, Said, digest, header, output, tell, unanswered};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 use crate::tools::{picture, session};
 
@@ -135,8 +135,7 @@ impl Output {
                 let limited = clamped.then_some(desk.settings.max_wait);
                 Ok(Said { id, answer: &answer, keep: Keep::Ends, budget, limited }.to_string())
             }
-            Err(NoAnswer::Failed(failure)) => Err(failure),
-            Err(NoAnswer::Unreachable(why)) => Ok(unreachable(id, &why, begun.elapsed())),
+            Err(no) => unanswered(id, no, begun.elapsed()),
         }
     }
 
@@ -163,9 +162,7 @@ impl Output {
         let raw = u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX);
         let request = Request::Read(Read { job, view, budget: raw });
         let answer = ask(client, server, &request, Duration::from_secs(20), |_| ()).await;
-        let answer = answer.map_err(|error| match error {
-            NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-        })?;
+        let answer = answer.map_err(NoAnswer::failure)?;
         Ok(match &self.pattern {
             Some(pattern) if self.view == Some(Views::Grep) => {
                 found(id, &answer, (pattern, self.context.unwrap_or(0)), budget)

@@ -5,23 +5,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use farwire_keystore::{Class, ShortId};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::control::Stopped;
 use farwire_protocol::streams::run::{
     Delivery, Digest, INPUT_LIMIT, Program, Reason, Request, Start, State, Variable,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::{Answer, News, NoAnswer, ask};
 use crate::runs::slow::is_slow;
-use crate::runs::{assign, control};
+use crate::runs::{assign, control, outcome};
 use crate::text::Word;
 use crate::text::clean::last_line;
 use crate::text::header::{Call, Fate, Header, Key};
@@ -33,9 +35,6 @@ use crate::tools::{Caller, Cancel, Desk, Effect, Tool, budget, fate};
 
 /// How much longer than its wait an answer may take on the way.
 pub(super) const SLACK: Duration = Duration::from_secs(4);
-
-/// Somebody who cannot wait for the command waits so long for a link to the server.
-const LINK: Duration = Duration::from_secs(5);
 
 /// What a call says that was cancelled before anything was sent.
 const UNSENT: &str = "cancelled, and nothing was started";
@@ -101,38 +100,33 @@ impl Tool for Run {
                 .with_hint("name a server, or a session to type it into")
         })?;
         let server = caller.unless_cancelled(UNSENT, client.find(name)).await?;
-        let mut start = self.start(wait, budget, caller.progress.is_some())?;
+        let start = self.start(wait, budget, caller.progress.is_some())?;
         let begun = Instant::now();
-        loop {
-            let instance = instance(client, &server, begun + wait.max(LINK));
-            start.instance = caller.unless_cancelled(UNSENT, instance).await?;
-            let job = start.request;
-            let id = assign(client, &server, job)?;
-            let request = Request::Start(start.clone());
-            let asked = ask(client, &server, &request, wait + SLACK, |news| tell(caller, &news));
-            let answer = tokio::select! {
-                answer = asked => answer,
-                () = caller.cancelled.cancelled() => {
-                    return Err(cancel(client, &server, (job, start.instance)).await);
-                }
-            };
-            match answer {
-                Ok(answer) => {
-                    desk.shown(job, answer.ended.state.bytes);
-                    let limited = clamped.then_some(desk.settings.max_wait);
-                    let said = Said { id, answer: &answer, keep: Keep::Ends, budget, limited };
-                    return Ok(said.to_string());
-                }
-                // The agent was restarted before the request arrived, and says under its own keys
-                // that nothing was started: a new request is safe.
-                Err(NoAnswer::Failed(failure)) if failure.kind == Kind::StreamStale => {
-                    start.request = random_nonce()?;
-                }
-                Err(NoAnswer::Failed(failure)) => return Err(failure),
-                Err(NoAnswer::Unreachable(why)) => {
-                    return Ok(unreachable(id, &why, begun.elapsed()));
-                }
+        let job = start.request;
+        let id = assign(client, &server, job)?;
+        let request = Request::Start(start);
+        // The agent process to which it was first sent.
+        let sent = OnceLock::new();
+        let asked = ask(client, &server, &request, wait + SLACK, |news| match news {
+            // It is sent for the first time once.
+            News::Sent(instance) => {
+                let _ = sent.set(instance);
             }
+            news => tell(caller, &news),
+        });
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = caller.cancelled.cancelled() => {
+                return Err(cancel(client, &server, (id, job), sent.get().copied()).await);
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                desk.shown(job, answer.ended.state.bytes);
+                let limited = clamped.then_some(desk.settings.max_wait);
+                Ok(Said { id, answer: &answer, keep: Keep::Ends, budget, limited }.to_string())
+            }
+            Err(no) => unanswered(id, no, begun.elapsed()),
         }
     }
 }
@@ -215,26 +209,32 @@ pub(super) fn tell(caller: &Caller, news: &News) {
     let (lines, text) = match news {
         News::Progress(lines, last) => (*lines, last_line(last, 80)),
         News::Queued => (0, "waiting for its turn".to_owned()),
+        News::Sent(_) => return,
     };
     // A client that does not read its notifications misses some.
     let _ = progress.try_send((lines, text));
 }
 
-/// The agent process that answers, if one does in time: before that nothing is sent.
-async fn instance(client: &Client, server: &Server, deadline: Instant) -> Result<Nonce, Failure> {
-    let answered = timeout_at(deadline, client.instance(server)).await;
-    answered.unwrap_or_else(|_| {
-        let message = format!("`{}` did not answer in time, and nothing was started", server.name);
-        Err(Failure::new(Kind::TimedOut, message)
-            .with_hint("try again; servers with its name says whether it can be reached"))
-    })
-}
-
-async fn cancel(client: &Client, server: &Server, (job, instance): (Nonce, Nonce)) -> Failure {
-    match control::stop_sent(client, server, (job, Some(instance)), None).await {
-        Ok(_) => Failure::new(Kind::Cancelled, "cancelled, and the command was stopped"),
-        Err(failure) => failure,
-    }
+async fn cancel(
+    client: &Client,
+    server: &Server,
+    (id, job): (ShortId, Nonce),
+    sent: Option<Nonce>,
+) -> Failure {
+    let message = match sent {
+        None => UNSENT,
+        Some(_) => match control::stop_sent(client, server, (job, sent), None).await {
+            Ok(Stopped::NeverStarted) => "cancelled before the command was started",
+            Ok(Stopped::Ended) => "cancelled; the command had ended",
+            Ok(_) => "cancelled, and the command was stopped",
+            Err(failure) => {
+                let message = format!("cancelled; whether `{id}` was stopped: {}", failure.message);
+                return Failure::new(Kind::OutcomeUnknown, message)
+                    .with_hint(format!("`output {id}` shows how it is, `stop {id}` stops it"));
+            }
+        },
+    };
+    Failure::new(Kind::Cancelled, message)
 }
 
 /// An answer: its header, and what is shown of the output.
@@ -323,15 +323,31 @@ pub(super) fn output(id: ShortId) -> Call {
     Call::new(Output::NAME).with("id", id)
 }
 
-/// What is said when the server could not be reached again.
-pub(super) fn unreachable(id: ShortId, why: &Failure, waited: Duration) -> String {
-    let header = Header::ending(Word::Run, &id.to_string(), Fate::Unreachable).time(waited);
-    let why = neutral_within(&why.message, 300);
-    format!(
-        "{}\nThe link to the server is down ({why}). Whether the command has started or ended is not known; \
-         it is not run a second time.\n",
-        header.next(&output(id))
-    )
+/// What is said of a run about which no answer has come in time.
+///
+/// # Errors
+///
+/// The failure, where it is the answer.
+pub(super) fn unanswered(id: ShortId, no: NoAnswer, waited: Duration) -> Result<String, Failure> {
+    let header = |fate| Header::ending(word(id), &id.to_string(), fate).time(waited);
+    match no {
+        NoAnswer::Failed(failure) if failure.kind == Kind::OutcomeUnknown => {
+            Err(outcome(id, NoAnswer::Unknown(failure)))
+        }
+        NoAnswer::Failed(failure) => Err(failure),
+        NoAnswer::Queued => Ok(format!(
+            "{}\nThe server is busy, and the command waits there for its turn.\n",
+            header(Fate::Queued).next(&output(id))
+        )),
+        NoAnswer::Unknown(why) => {
+            let why = neutral_within(&why.message, 300);
+            Ok(format!(
+                "{}\noutcome_unknown: no answer of the server has come ({why}). Whether the command has started or \
+                 ended is not known; it is not run a second time.\n",
+                header(Fate::Unreachable).next(&output(id))
+            ))
+        }
+    }
 }
 
 #[cfg(test)]

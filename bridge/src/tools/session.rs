@@ -294,15 +294,8 @@ pub async fn named(client: &Client, server: &Server, name: &str) -> Result<Nonce
     })
 }
 
-pub(super) fn said(error: NoAnswer) -> Failure {
-    match error {
-        NoAnswer::Failed(failure) => failure,
-        NoAnswer::Unreachable(why) => Failure::new(
-            Kind::OutcomeUnknown,
-            format!("the link broke; whether it was done is not known: {}", why.message),
-        )
-        .with_hint("output with view=screen shows how the session is"),
-    }
+pub(super) fn said(no: NoAnswer) -> Failure {
+    no.failure()
 }
 
 /// The beginning of a session's header: what it is doing, and the exit of the command that ended.

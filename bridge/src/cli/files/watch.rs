@@ -2,7 +2,7 @@
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Entry, Watch as Question};
 use serde_json::json;
@@ -11,6 +11,7 @@ use super::Remote;
 use super::look::entry_json;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
+use crate::conversation::may_come_back;
 use crate::text::neutral::neutral_within;
 
 /// A server is asked again after so many seconds.
@@ -46,7 +47,7 @@ impl Watch {
                 revision: None,
             };
             let answer = match at.ask(client, Ask::Watch(watch)).await {
-                Err(failure) if failure.kind == Kind::LinkLost => {
+                Err(failure) if may_come_back(failure.kind) => {
                     // What happened meanwhile is not known; what happens from now on is.
                     at = self.file.enter(client).await?;
                     continue;

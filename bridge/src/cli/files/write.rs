@@ -14,6 +14,7 @@ use super::{Remote, parse_revision};
 use crate::cli::Json;
 use crate::client::Client;
 use crate::files::Files;
+use crate::files::asked::outcome;
 
 /// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the server, and
 /// what is not longer is sent at once.
@@ -109,14 +110,7 @@ async fn stream(
         answered = &mut answered => answered.map(|answer| answer.done),
         sent = &mut sending => {
             sent?;
-            answered.await.map(|answer| answer.done).map_err(|failure| match failure.kind {
-                Kind::LinkLost | Kind::StreamTruncated | Kind::FileWorkerEnded => {
-                    let text = format!("{}; it is not known whether it was written", failure.message);
-                    Failure::new(Kind::OutcomeUnknown, text)
-                        .with_hint("look at the file before you write it again")
-                }
-                _ => failure,
-            })
+            answered.await.map(|answer| answer.done).map_err(outcome)
         }
     }
 }

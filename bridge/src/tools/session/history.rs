@@ -138,9 +138,7 @@ impl Log<'_> {
         let view = View::Range { first, count };
         let request = Request::Read(Read { job: self.found.session, view, budget });
         let answer = ask(self.client, &self.found.server, &request, PATIENCE, |_| ()).await;
-        let answer = answer.map_err(|error| match error {
-            NoAnswer::Failed(failure) | NoAnswer::Unreachable(failure) => failure,
-        })?;
+        let answer = answer.map_err(NoAnswer::failure)?;
         answer.pieces.into_iter().next().ok_or_else(|| {
             Failure::new(Kind::ProtocolViolation, "a part of a log that is not there")
         })

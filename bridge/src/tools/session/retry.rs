@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Delivery, Exit, Program, Request as RunRequest, Start};
 use farwire_protocol::streams::session::{Input, Request, Send};
 use regex::bytes::Regex;
@@ -15,8 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::connect::server;
 use super::{RAW, SLACK, said, told};
 use crate::client::{Client, Server, random_nonce};
-use crate::runs::answer::{self, NoAnswer};
-use crate::runs::{assign, control};
+use crate::runs::{answer, assign, control, outcome};
 use crate::sessions::ask;
 use crate::sessions::hands::Found;
 use crate::sessions::search::expression;
@@ -233,7 +233,7 @@ impl SessionRetry {
         let budget = Budget::new(5_000);
         let start = Start {
             request: random_nonce()?,
-            instance: caller.unless_cancelled(CANCELLED, client.instance(server)).await?,
+            instance: Nonce::ZERO,
             program: Program::Line(Blob(self.command.clone().into_bytes())),
             cwd: None,
             env: None,
@@ -256,11 +256,8 @@ impl SessionRetry {
                 return Err(cancelled());
             }
         };
-        let answer = answer.map_err(|error| match error {
-            NoAnswer::Failed(failure) => failure,
-            // Whether it ran is not known: it is not tried again.
-            NoAnswer::Unreachable(why) => Failure::new(Kind::OutcomeUnknown, why.message),
-        })?;
+        // Where it is not known whether it ran it is not tried again.
+        let answer = answer.map_err(|no| outcome(id, no))?;
         let state = &answer.ended.state;
         let exit = match state.exit {
             Some(Exit::Code(code)) => Some(code),

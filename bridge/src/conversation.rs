@@ -1,0 +1,371 @@
+//! One way to carry a request: what follows when something goes wrong on its way.
+//!
+//! A request goes out on a stream, and the stream can break in many ways. [`Fault`] says in which, and by whose
+//! word. [`Asked`] says how far the request has come. [`next`] is the one table that decides from both what
+//! follows; every carrier of requests (runs, sessions, questions, files, transfers) asks it, and none decides by
+//! the kind of a failure, which is text for people. [`Attempts`] adds the deadline and the waiting.
+//!
+//! # Invariants
+//!
+//! - Whoever stands between us and the agent can reset, cut, damage and hold back whatever they like, with every
+//!   code. Nothing of that is evidence about a request that may have been sent: it is asked again under the same
+//!   id, or its outcome is unknown.
+//! - Only what the agent has sealed on a stream of the request is an answer. Where several streams have carried
+//!   the request, a refusal on one says nothing about the others, unless the agent keeps it for the request's id.
+//! - A request of which each copy acts is sent once.
+
+mod attempts;
+mod unsent;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_link::inner::bridge::{Link, reset_failure};
+use farwire_link::inner::sealed::ReadError;
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::conversation::Open;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::frame::BadFrame;
+use farwire_protocol::header::Reset;
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::Kind as StreamKind;
+use farwire_protocol::streams::run::BEAT;
+use tokio::time::sleep;
+
+pub use self::attempts::{Attempts, NoAnswer};
+pub(crate) use self::unsent::Unsent;
+use crate::client::{Client, Server, named};
+use crate::runs::control;
+
+/// A stream on which the agent speaks at least every [`BEAT`] is taken to be held back after this silence.
+pub(crate) const SILENCE: Duration = BEAT.saturating_mul(3);
+
+/// How often a link whose streams may be silent for hours is shown to be in use: it dies of ten minutes' silence.
+const ATTEND: Duration = Duration::from_secs(120);
+
+/// What carrying a request out a second time would do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effects {
+    /// The request reads.
+    None,
+    /// The agent carries it out once, however many copies arrive; or a second copy changes nothing.
+    Once,
+    /// Each copy that arrives acts.
+    Each,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asked {
+    /// What a second copy would do.
+    pub effects: Effects,
+    /// How many streams may have carried the request.
+    pub copies: u32,
+    /// Whether the agent has said anything about it, sealed, on any stream.
+    pub heard: bool,
+    /// How many streams in a row broke before this one without a sealed word.
+    pub fruitless: u32,
+}
+
+/// What went wrong, and by whose word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The stream was reset with this code. Nobody authenticates it.
+    Reset(Reset),
+    /// A frame did not authenticate.
+    Damaged,
+    /// The bytes ended without the sealed end.
+    Cut,
+    /// The connection under the stream is gone.
+    Lost,
+    /// Nothing came for longer than the agent is ever silent.
+    Silent,
+    /// No stream was had: the relay was not reached, or refused, or the handshake did not hold.
+    NoWay,
+    /// No stream was had, because a handshake broke off.
+    CutShort,
+    /// The agent authenticated itself, and does not let this device in.
+    Rejected,
+    /// The agent sealed a failure as the answer to the request.
+    Said(Word),
+    /// The agent sealed something that is no answer.
+    Nonsense,
+    /// Something failed on this machine.
+    Here,
+}
+
+/// What a sealed failure of the agent says about the request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Word {
+    /// Its own half of the stream broke.
+    Broken,
+    /// It does not know the conversation.
+    Gone,
+    /// Another process may know of the request, or of a part of it; this one does not.
+    Unsure,
+    /// What worked on the request has died.
+    Died,
+    /// It is kept under the request's id: every copy is answered so.
+    Kept,
+    /// It refuses this copy.
+    Refused,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// The same request, or the same conversation, over another stream.
+    Again,
+    /// The same over a link that is made anew.
+    NewLink,
+    /// The same request under the same id in a new conversation.
+    NewConversation,
+    /// It is over: the failure is the answer.
+    Failed,
+    /// It is over, and nobody knows whether the request was carried out.
+    Unknown,
+}
+
+/// Decides what follows.
+pub const fn next(fault: Fault, asked: Asked) -> Next {
+    match fault {
+        Fault::Reset(reset) => broken(Some(reset), asked),
+        Fault::Damaged | Fault::Cut | Fault::Lost | Fault::Silent => broken(None, asked),
+        // There never was a stream: who has sent nothing may say so.
+        Fault::NoWay if asked.copies == 0 => Next::Failed,
+        // A question is worth another handshake.
+        Fault::CutShort if asked.copies == 0 => match asked.effects {
+            Effects::None if asked.fruitless == 0 => Next::Again,
+            _ => Next::Failed,
+        },
+        Fault::NoWay | Fault::CutShort => again(Next::Again, asked),
+        Fault::Said(Word::Broken) => again(Next::Again, asked),
+        Fault::Said(Word::Gone) => again(Next::NewConversation, asked),
+        Fault::Said(Word::Died) => match asked.effects {
+            Effects::None => Next::Again,
+            Effects::Once | Effects::Each => Next::Unknown,
+        },
+        Fault::Said(Word::Kept) => Next::Failed,
+        // A copy on another stream may have been, or be, carried out.
+        Fault::Said(Word::Refused) if asked.copies > 1 => unknown(asked),
+        Fault::Said(Word::Refused) => Next::Failed,
+        // The link says nothing about what was sent on another.
+        Fault::Said(Word::Unsure) => match asked.effects {
+            Effects::None => Next::Again,
+            Effects::Once | Effects::Each => unknown(asked),
+        },
+        Fault::Rejected | Fault::Nonsense | Fault::Here => unknown(asked),
+    }
+}
+
+/// A stream broke that may have carried the request.
+const fn broken(reset: Option<Reset>, asked: Asked) -> Next {
+    let new_link = asked.fruitless > 0 || matches!(reset, Some(Reset::UnknownLink));
+    match reset {
+        // Nothing can have been done, and nothing was under way: the relay may as well be believed.
+        Some(Reset::UnknownServer | Reset::Offline | Reset::Suspended)
+            if matches!(asked.effects, Effects::None) && !asked.heard =>
+        {
+            Next::Failed
+        }
+        // The agent may have lost the link, and its word about that may have been lost on the way.
+        _ if new_link => again(Next::NewLink, asked),
+        _ => again(Next::Again, asked),
+    }
+}
+
+const fn again(next: Next, asked: Asked) -> Next {
+    match asked.effects {
+        Effects::Each if asked.copies > 0 => Next::Unknown,
+        _ => next,
+    }
+}
+
+const fn unknown(asked: Asked) -> Next {
+    match asked.effects {
+        Effects::Once | Effects::Each if asked.copies > 0 => Next::Unknown,
+        _ => Next::Failed,
+    }
+}
+
+impl Word {
+    /// What a failure says that the agent has sealed as the answer to a request.
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::LinkLost | Kind::StreamTruncated | Kind::IntegrityFailure => Self::Broken,
+            Kind::ConversationGone => Self::Gone,
+            Kind::StreamStale | Kind::InputUnknown => Self::Unsure,
+            Kind::FileWorkerEnded => Self::Died,
+            Kind::OutcomeUnknown | Kind::Cancelled | Kind::Expired => Self::Kept,
+            _ => Self::Refused,
+        }
+    }
+}
+
+impl Fault {
+    /// What went wrong where only the words for it have been passed on.
+    pub const fn of_words(kind: Kind) -> Self {
+        match kind {
+            Kind::ServerOffline => Self::Reset(Reset::Offline),
+            Kind::UnknownServer => Self::Reset(Reset::UnknownServer),
+            Kind::ServerSuspended => Self::Reset(Reset::Suspended),
+            Kind::Overloaded => Self::Reset(Reset::Overloaded),
+            Kind::LinkLost => Self::Lost,
+            Kind::StreamTruncated => Self::Cut,
+            Kind::IntegrityFailure => Self::Damaged,
+            Kind::RelayUnreachable | Kind::RelayDenied | Kind::HandshakeFailed => Self::NoWay,
+            Kind::NotAuthorized => Self::Rejected,
+            Kind::ProtocolViolation => Self::Nonsense,
+            kind => Self::Said(Word::of(kind)),
+        }
+    }
+}
+
+/// Whether somebody who reads may ask again: the way to the server failed, and not what was asked.
+pub const fn may_come_back(kind: Kind) -> bool {
+    let asked = Asked { effects: Effects::None, copies: 1, heard: true, fruitless: 0 };
+    match next(Fault::of_words(kind), asked) {
+        Next::Again | Next::NewLink | Next::NewConversation => true,
+        Next::Failed | Next::Unknown => false,
+    }
+}
+
+/// Whether nobody knows if a request has been carried out that acts and was sent once, and whose answer is this.
+pub const fn is_unknown(kind: Kind) -> bool {
+    let asked = Asked { effects: Effects::Each, copies: 1, heard: true, fruitless: 0 };
+    matches!(next(Fault::of_words(kind), asked), Next::Unknown)
+}
+
+/// What went wrong: the fault that decides, and the failure for people.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What it was.
+    pub fault: Fault,
+    /// What is said about it.
+    pub failure: Failure,
+    /// The link of the stream that it happened on.
+    link: Option<Arc<Link>>,
+}
+
+impl Trouble {
+    fn new(fault: Fault, failure: Failure) -> Self {
+        Self { fault, failure, link: None }
+    }
+
+    /// A stream to this server broke.
+    pub fn broken(error: ReadError, server: &Server) -> Self {
+        let fault = match &error {
+            ReadError::Reset(reset) => Fault::Reset(*reset),
+            ReadError::Truncated => Fault::Cut,
+            ReadError::Lost(_) => Fault::Lost,
+            ReadError::Bad(BadFrame::Violation(_)) => Fault::Nonsense,
+            ReadError::Bad(BadFrame::Length(_) | BadFrame::Tampered) => Fault::Damaged,
+        };
+        let failure = match error {
+            // About a handshake these would say more.
+            ReadError::Reset(Reset::Integrity | Reset::Malformed) => {
+                Failure::new(Kind::LinkLost, "the stream was reset")
+            }
+            ReadError::Reset(reset) => reset_failure(reset),
+            other => other.into(),
+        };
+        Self::new(fault, named(failure, &server.name))
+    }
+
+    /// A stream to this server could not be written to.
+    pub fn unwritten(error: std::io::Error, server: &Server) -> Self {
+        let reset = farwire_link::outer::reset_of(&error);
+        Self::broken(reset.map_or(ReadError::Lost(error), ReadError::Reset), server)
+    }
+
+    /// The server was silent for too long.
+    pub fn silent(server: &Server) -> Self {
+        let message = format!("`{}` did not answer in time", server.name);
+        Self::new(Fault::Silent, Failure::new(Kind::LinkLost, message))
+    }
+
+    /// There is no stream to the server, and whoever said why has not proven who they are.
+    pub fn no_way(failure: Failure) -> Self {
+        let fault = match failure.kind {
+            Kind::LinkLost => Fault::CutShort,
+            _ => Fault::NoWay,
+        };
+        Self::new(fault, failure)
+    }
+
+    /// The agent has sealed that it does not let us in.
+    pub fn rejected(failure: Failure) -> Self {
+        let fault = match failure.kind {
+            // Later it may.
+            Kind::Overloaded | Kind::Busy => Fault::NoWay,
+            _ => Fault::Rejected,
+        };
+        Self::new(fault, failure)
+    }
+
+    /// The agent has sealed this as its answer.
+    pub fn said(failure: Failure) -> Self {
+        Self::new(Fault::Said(Word::of(failure.kind)), failure)
+    }
+
+    /// The agent has ended the stream with this before it had answered everything that was asked on it.
+    pub fn ended(failure: Failure) -> Self {
+        let fault = match Word::of(failure.kind) {
+            // It is no answer to any of the questions.
+            Word::Kept | Word::Refused => Fault::Nonsense,
+            word => Fault::Said(word),
+        };
+        Self::new(fault, failure)
+    }
+
+    /// The agent has sealed something that is no answer.
+    pub fn nonsense(message: &str) -> Self {
+        Self::new(Fault::Nonsense, Failure::new(Kind::ProtocolViolation, message))
+    }
+
+    /// It failed on this machine.
+    pub fn here(failure: Failure) -> Self {
+        Self::new(Fault::Here, failure)
+    }
+
+    /// It happened on a stream of this link.
+    #[must_use]
+    pub fn on(mut self, link: &Arc<Link>) -> Self {
+        self.link = Some(link.clone());
+        self
+    }
+
+    /// Forgets the link that it happened on: the next stream makes a new one.
+    pub(crate) fn forget_link(&self, client: &Client, server: &Server) {
+        if let Some(link) = &self.link {
+            client.forget(server, link);
+        }
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        trouble.failure
+    }
+}
+
+/// The first message of a stream about this request.
+pub fn open(kind: StreamKind, conversation: Nonce, generation: u32, create: Option<Blob>) -> Open {
+    Open { kind: kind.number(), conversation, generation, create, have: None, more: None }
+}
+
+/// Keeps a link alive while a stream on it may be silent for hours. Ends when the stream should go on over a new
+/// link.
+pub(crate) async fn attend(client: &Client, server: &Server, link: &Link) {
+    loop {
+        sleep(ATTEND).await;
+        if link.is_stale() {
+            return;
+        }
+        // Whether the server can be reached shows at the stream itself.
+        let _ = control::ping(client, server).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
