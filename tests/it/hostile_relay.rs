@@ -1,7 +1,8 @@
 //! A relay that holds the real key and does its worst.
 
 use farwire_protocol::header::Reset;
-use farwire_tests::hostile::{Hostile, Mischief, Way};
+use farwire_tests::hostile::{CODES, Hostile, Mischief, Way};
+use farwire_tests::trials::relay::{Bench, Kind};
 use farwire_tests::{Era, World, until};
 use serde_json::json;
 
@@ -73,17 +74,14 @@ async fn whatever_is_done_to_a_stream_no_wrong_byte_and_no_wrong_code_comes_out(
         Mischief::Flip(Way::Forth, 30),
         Mischief::Finish(Way::Back, 0),
         Mischief::Finish(Way::Back, 50_000),
-        Mischief::Reset(Way::Back, 70_000),
+        Mischief::Break(Way::Back, 70_000, Reset::Cancelled),
         Mischief::Swap(Way::Back),
         Mischief::Repeat(Way::Back),
         Mischief::Repeat(Way::Forth),
-        Mischief::Reset(Way::Forth, 20),
-        Mischief::Refuse(Reset::Malformed),
-        Mischief::Refuse(Reset::Stale),
-        Mischief::Refuse(Reset::UnknownLink),
-        Mischief::Refuse(Reset::Other(77)),
+        Mischief::Break(Way::Forth, 20, Reset::Cancelled),
     ]
     .into_iter()
+    .chain(CODES.map(Reset::from_code).map(Mischief::Refuse))
     .enumerate()
     {
         // The first stream of a process is its handshake, the second the run.
@@ -151,4 +149,48 @@ async fn a_handshake_that_is_altered_comes_to_nothing_and_starts_nothing() {
         0,
         "and nothing is broken"
     );
+}
+
+/// In the ordinary suite every so many of the cases; `cargo xtask soak relay` makes all of them.
+const STRIDE: usize = 19;
+
+#[tokio::test]
+async fn nothing_is_done_twice_and_every_answer_is_true_whatever_a_relay_does_to_commands() {
+    let mut bench = Bench::new().await;
+    assert!(bench.try_all(Kind::COMMANDS, (0, STRIDE)).await > 20);
+}
+
+#[tokio::test]
+async fn nothing_is_done_twice_and_every_answer_is_true_whatever_a_relay_does_to_tools() {
+    let mut bench = Bench::new().await;
+    assert!(bench.try_all(&[Kind::McpRun], (0, 1)).await > 40);
+    assert!(bench.try_all(&Kind::TOOLS[1..], (5, STRIDE)).await > 10);
+}
+
+#[tokio::test]
+async fn nothing_is_done_twice_and_every_answer_is_true_whatever_a_relay_does_to_files() {
+    let mut bench = Bench::new().await;
+    assert!(bench.try_all(Kind::FILES, (9, STRIDE)).await > 20);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_disturbed_while_a_request_is_under_way_ends_nothing() {
+    let mut bench = Bench::new().await;
+    bench.try_handshakes(&[Kind::McpRun, Kind::SessionSend], (0, 3)).await;
+    bench.try_handshakes(&[Kind::CliRun], (2, 4)).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_refuses_for_longer_than_there_is_time_leaves_the_outcome_unknown_with_the_id()
+{
+    let mut bench = Bench::new().await;
+    for reason in [Reset::UnknownServer, Reset::Offline, Reset::Integrity] {
+        let (text, times) = bench.refused_throughout(reason).await;
+        assert!(text.contains("state=unreachable") && text.contains("outcome_unknown"), "{text}");
+        assert_eq!(times, 1, "{text}");
+        let id = text.strip_prefix("[run ").and_then(|text| text.split(' ').next()).expect("an id");
+        assert!(text.contains(&format!("next=output(id={id})")), "{text}");
+        let text = bench.call("output", json!({"id": id})).await;
+        assert!(text.contains(&format!("[run {id} exit=0")), "{text}");
+    }
 }

@@ -37,20 +37,29 @@ pub enum Mischief {
     Flip(Way, usize),
     /// Ends this direction after so many bytes, as if it were its end.
     Finish(Way, usize),
-    /// Breaks the stream off after so many bytes of this direction.
-    Reset(Way, usize),
+    /// Flips a bit of the frame or handshake message with this number, from 0.
+    FlipFrame(Way, usize),
+    /// Breaks the stream off for this reason after so many bytes of this direction.
+    Break(Way, usize, Reset),
     /// Exchanges the first two frames of this direction.
     Swap(Way),
     /// Repeats the first frame of this direction.
     Repeat(Way),
     /// Holds everything of this direction back for [`HOLD`], and then lets it go.
     Hold(Way),
+    /// Turns the stream away for this reason: the agent never hears of it.
+    TurnAway(Reset),
     /// Breaks the answer off for this reason before its first byte, and lets the request pass.
     Refuse(Reset),
+    /// Closes the whole connection of the bridge once the request has passed.
+    Close,
 }
 
 /// Longer than a stream may be acted on, and than a silent one is waited for.
 pub const HOLD: Duration = Duration::from_secs(50);
+
+/// Every code of a reset, and two that nobody knows.
+pub const CODES: [u32; 14] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 77, u32::MAX];
 
 /// A stream as it went by.
 #[derive(Clone, Debug)]
@@ -76,6 +85,8 @@ struct Shared {
     streams: Mutex<Vec<Recorded>>,
     opened: AtomicUsize,
     plan: Mutex<Vec<(usize, Mischief)>>,
+    /// What is done to every stream.
+    always: Mutex<Option<Mischief>>,
 }
 
 impl Drop for Hostile {
@@ -101,6 +112,7 @@ impl Hostile {
             streams: Mutex::default(),
             opened: AtomicUsize::new(0),
             plan: Mutex::default(),
+            always: Mutex::default(),
         });
         let task = tokio::spawn({
             let shared = shared.clone();
@@ -130,6 +142,21 @@ impl Hostile {
     pub fn plan(&self, n: usize, mischief: Mischief) {
         let at = self.shared.opened.load(Ordering::SeqCst) + n;
         self.shared.plan.lock().expect("whole").push((at, mischief));
+    }
+
+    /// Does this to every stream from now on, or nothing any more.
+    pub fn always(&self, mischief: Option<Mischief>) {
+        *self.shared.always.lock().expect("whole") = mischief;
+    }
+
+    /// Forgets what was planned and has not come to pass.
+    pub fn forget_plans(&self) {
+        self.shared.plan.lock().expect("whole").clear();
+    }
+
+    /// How many streams have been opened.
+    pub fn opened(&self) -> usize {
+        self.shared.opened.load(Ordering::SeqCst)
     }
 
     /// Everything that went by, in the order of opening.
@@ -174,7 +201,7 @@ async fn visit(shared: &Arc<Shared>, arrival: Arrival) {
             let (shared, link) = (shared.clone(), link.clone());
             tokio::spawn(async move {
                 while let Ok((send, recv)) = link.accept().await {
-                    tokio::spawn(carry(shared.clone(), send, recv));
+                    tokio::spawn(carry(shared.clone(), link.clone(), (send, recv)));
                 }
             });
         }
@@ -204,7 +231,7 @@ async fn say<T: minicbor::Encode<()>>(
     control::write(send, &Answer { id, failure: None, body: Blob(cbor::encode(body)) }).await
 }
 
-async fn carry(shared: Arc<Shared>, mut send: SendHalf, mut recv: RecvHalf) {
+async fn carry(shared: Arc<Shared>, bridge: Guest, (mut send, mut recv): (SendHalf, RecvHalf)) {
     let number = shared.opened.fetch_add(1, Ordering::SeqCst);
     let Ok(opening) = Opening::read(&mut recv).await else { return };
     let head = [opening.raw.as_slice(), &opening.rest].concat();
@@ -216,6 +243,18 @@ async fn carry(shared: Arc<Shared>, mut send: SendHalf, mut recv: RecvHalf) {
         }
         streams[number].head.clone_from(&head);
     }
+    let plan: Vec<Mischief> = {
+        let plan = shared.plan.lock().expect("whole");
+        let planned = plan.iter().filter(|(at, _)| *at == number).map(|(_, what)| what.clone());
+        planned.chain(shared.always.lock().expect("whole").clone()).collect()
+    };
+    if let Some(reason) = plan.iter().find_map(|what| match what {
+        Mischief::TurnAway(reason) => Some(*reason),
+        _ => None,
+    }) {
+        recv.stop(reason);
+        return send.reset(reason);
+    }
     let Some(agent) = shared.agent.borrow().clone() else {
         send.reset(Reset::Offline);
         return;
@@ -225,14 +264,42 @@ async fn carry(shared: Arc<Shared>, mut send: SendHalf, mut recv: RecvHalf) {
     if far_send.write_all(&first).await.is_err() {
         return;
     }
-    let plan: Vec<Mischief> = {
-        let plan = shared.plan.lock().expect("whole");
-        plan.iter().filter(|(at, _)| *at == number).map(|(_, what)| what.clone()).collect()
+    let back = async {
+        if plan.iter().any(|what| matches!(what, Mischief::Close)) {
+            let mut far_recv = far_recv;
+            // The agent answers, so it has been asked.
+            let _ = far_recv.read_chunk(1).await;
+            return bridge.close(Reset::Closing);
+        }
+        half(&shared, number, Way::Back, &plan, (far_recv, send)).await;
     };
-    tokio::join!(
-        half(&shared, number, Way::Forth, &plan, (recv, far_send)),
-        half(&shared, number, Way::Back, &plan, (far_recv, send)),
-    );
+    tokio::join!(half(&shared, number, Way::Forth, &plan, (recv, far_send)), back);
+}
+
+/// Where the frames of a direction begin: each has two bytes of length before it.
+#[derive(Default)]
+struct Frames {
+    number: usize,
+    prefix: Vec<u8>,
+    left: usize,
+}
+
+impl Frames {
+    /// The number of the frame of which this byte is the first after its length, if it is one.
+    fn begins(&mut self, byte: u8) -> Option<usize> {
+        if self.left > 0 {
+            self.left -= 1;
+            return None;
+        }
+        if self.prefix.len() < 2 {
+            self.prefix.push(byte);
+            return None;
+        }
+        self.left = usize::from(u16::from_be_bytes([self.prefix[0], self.prefix[1]])).max(1) - 1;
+        self.prefix.clear();
+        self.number += 1;
+        Some(self.number - 1)
+    }
 }
 
 async fn half(
@@ -243,6 +310,7 @@ async fn half(
     (mut recv, mut send): (RecvHalf, SendHalf),
 ) {
     let mut seen = 0;
+    let mut frames = Frames::default();
     let mut held: Vec<u8> = Vec::new();
     let reorders = plan
         .iter()
@@ -279,6 +347,16 @@ async fn half(
                 None => continue,
             }
         }
+        for byte in &mut bytes {
+            let begins = frames.begins(*byte);
+            let flips = |what: &Mischief| match what {
+                Mischief::FlipFrame(w, at) => *w == way && begins == Some(*at),
+                _ => false,
+            };
+            if plan.iter().any(flips) {
+                *byte ^= 1;
+            }
+        }
         for what in plan {
             match what {
                 Mischief::Flip(w, at) if *w == way && (seen..seen + bytes.len()).contains(at) => {
@@ -289,9 +367,9 @@ async fn half(
                     send.finish();
                     return;
                 }
-                Mischief::Reset(w, at) if *w == way && seen + bytes.len() > *at => {
+                Mischief::Break(w, at, reason) if *w == way && seen + bytes.len() > *at => {
                     let _ = send.write_all(&bytes[..at.saturating_sub(seen)]).await;
-                    send.reset(Reset::Cancelled);
+                    send.reset(*reason);
                     return;
                 }
                 _ => {}

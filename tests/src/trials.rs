@@ -3,6 +3,7 @@
 pub mod crowd;
 pub mod files;
 pub mod kills;
+pub mod relay;
 pub mod restarts;
 pub mod shells;
 pub mod strangers;

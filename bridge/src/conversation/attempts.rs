@@ -49,8 +49,6 @@ pub struct Attempts {
     deadline: Option<Instant>,
     /// Attempts since the agent was heard.
     count: u32,
-    /// Whether the agent was heard on the stream of this attempt.
-    heard_now: bool,
 }
 
 impl Attempts {
@@ -60,7 +58,6 @@ impl Attempts {
             asked: Asked { effects, copies: 0, heard: false, fruitless: 0 },
             deadline: patience.map(|patience| Instant::now() + patience),
             count: 0,
-            heard_now: false,
         }
     }
 
@@ -77,7 +74,8 @@ impl Attempts {
     /// The agent has said something, sealed.
     pub fn heard(&mut self) {
         self.asked.heard = true;
-        self.heard_now = true;
+        self.asked.fruitless = 0;
+        self.count = 0;
     }
 
     /// Whether a stream may have carried the request.
@@ -150,10 +148,6 @@ impl Attempts {
     }
 
     fn decide(&mut self, trouble: &Trouble) -> (Next, Duration) {
-        if std::mem::take(&mut self.heard_now) {
-            self.asked.fruitless = 0;
-            self.count = 0;
-        }
         let next = next(trouble.fault, self.asked);
         // What turns out to be gone is made anew at once; after that we wait.
         let at_once = self.count == 0 && next == Next::NewLink;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Parser;
 use farwire_tests::simulated;
-use farwire_tests::trials::{self, crowd, kills, restarts, shells};
+use farwire_tests::trials::{self, crowd, kills, relay, restarts, shells};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The trials at length
@@ -65,6 +65,12 @@ enum Trial {
         /// The most that the slowest of a hundred runs may take among them, compared with alone
         #[arg(long, default_value_t = 1.5)]
         ratio: f64,
+    },
+    /// Do everything that a relay can do to every stream of every kind of request
+    Relay {
+        /// Only every so many of the cases
+        #[arg(long, default_value_t = 1)]
+        stride: usize,
     },
     /// Open thousands of sessions, leave them alone, list them, and have each answer
     Sessions {
@@ -140,6 +146,15 @@ async fn main() -> Result<()> {
             if slower > ratio || found.grown > 0 {
                 bail!("more than x {ratio}, or something was written");
             }
+        }
+        Trial::Relay { stride } => {
+            let mut tried = 0;
+            for kinds in [relay::Kind::COMMANDS, relay::Kind::TOOLS, relay::Kind::FILES] {
+                let mut bench = relay::Bench::new().await;
+                tried += bench.try_all(kinds, (0, stride)).await;
+                tried += bench.try_handshakes(kinds, (0, stride)).await;
+            }
+            println!("{tried} ways to disturb a request: nothing done twice, every answer true");
         }
         Trial::Sessions { count, program, each, all } => {
             // The agent has one descriptor for each, the terminal.
