@@ -259,6 +259,13 @@ impl SessionRetry {
         // Where it is not known whether it ran it is not tried again.
         let answer = answer.map_err(|no| outcome(id, no))?;
         let state = &answer.ended.state;
+        // Nor where it goes on, or the server has lost it.
+        let lost = state.failure.as_ref().filter(|failure| failure.kind == Kind::OutcomeUnknown);
+        if state.is_open() || lost.is_some() {
+            let going_on = || Failure::new(Kind::TimedOut, "it has not ended in its time");
+            let why = lost.cloned().unwrap_or_else(going_on);
+            return Err(outcome(id, answer::NoAnswer::Unknown(why)));
+        }
         let exit = match state.exit {
             Some(Exit::Code(code)) => Some(code),
             _ => None,
