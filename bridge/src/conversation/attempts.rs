@@ -112,10 +112,10 @@ impl Attempts {
             return NoAnswer::Unknown(Trouble::silent(server).failure);
         }
         let message = format!("`{}` did not answer in time, and nothing was started", server.name);
-        NoAnswer::Failed(
-            Failure::new(Kind::TimedOut, message)
-                .with_hint(format!("try again; `farwire doctor {}` looks at the way there", server.name)),
-        )
+        NoAnswer::Failed(Failure::new(Kind::TimedOut, message).with_hint(format!(
+            "try again; `farwire doctor {}` looks at the way there",
+            server.name
+        )))
     }
 
     /// There is no more time.
