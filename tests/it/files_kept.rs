@@ -1,5 +1,7 @@
 //! What a transfer keeps, what it names, and what it never does by half.
 
+#![expect(clippy::unwrap_used, reason = "its helpers are part of its tests")]
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
