@@ -21,7 +21,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use clap::Subcommand;
-use clap::builder::TypedValueParser as _;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
@@ -173,7 +173,7 @@ impl Remote {
 #[derive(Clone, Debug)]
 struct RemoteParser;
 
-impl clap::builder::TypedValueParser for RemoteParser {
+impl TypedValueParser for RemoteParser {
     type Value = Remote;
 
     fn parse_ref(
@@ -182,8 +182,8 @@ impl clap::builder::TypedValueParser for RemoteParser {
         argument: Option<&clap::Arg>,
         value: &OsStr,
     ) -> Result<Remote, clap::Error> {
-        let read = clap::builder::OsStringValueParser::new();
-        read.try_map(|value| Remote::parse(&value)).parse_ref(command, argument, value)
+        let read = OsStringValueParser::new().try_map(|value| Remote::parse(&value));
+        read.parse_ref(command, argument, value)
     }
 }
 
