@@ -98,7 +98,7 @@ impl Files {
         class: Class,
     ) -> Result<Self, Failure> {
         let attempts = Attempts::new(Effects::None, Some(PATIENCE));
-        Self::enter_by((client, server), (enter, class), attempts).await
+        Box::pin(Self::enter_by((client, server), (enter, class), attempts)).await
     }
 
     /// Enters the same root again, and waits for the server to come back.
