@@ -251,14 +251,14 @@ async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Fai
 }
 
 /// Directories by their paths, each before what is in it; and the files.
+type Sorted = (BTreeMap<Vec<u8>, Entry>, Vec<Entry>);
+
+/// Sorts what was listed. Links, and what is neither file nor directory, are left out and counted.
 ///
 /// # Errors
 ///
 /// `outside_root` for a name that leads elsewhere: one server must not choose where things go on another.
-fn sorted(
-    entries: Vec<Entry>,
-    meter: &Meter,
-) -> Result<(BTreeMap<Vec<u8>, Entry>, Vec<Entry>), Failure> {
+fn sorted(entries: Vec<Entry>, meter: &Meter) -> Result<Sorted, Failure> {
     let (mut directories, mut files) = (BTreeMap::new(), Vec::new());
     for entry in entries {
         beneath(Path::new("/"), &entry.path)?;

@@ -218,9 +218,9 @@ impl Plan {
         self.rights.retain(|one| !stays(&one.path));
     }
 
-    /// What gets its rights and time at the end: what differs, all that is new, and every directory in which
+    /// Takes what gets its rights and time at the end: what differs, all that is new, and every directory in which
     /// something is done.
-    fn to_set(&mut self, removed: bool) -> Vec<Rights> {
+    fn take_rights(&mut self, removed: bool) -> Vec<Rights> {
         let mut touched = std::mem::take(&mut self.differs);
         let above =
             |path: &[u8]| path.iter().rposition(|&byte| byte == b'/').map(|at| path[..at].to_vec());
@@ -262,7 +262,7 @@ pub async fn carry_out(
         true => plan.may_remove(transfer)?,
         false => plan.leave_in_the_way(transfer),
     }
-    let rights = plan.to_set(delete);
+    let rights = plan.take_rights(delete);
     // What is done in a directory may need more rights than it will have.
     let closed = |one: &&Rights| one.mode & 0o300 != 0o300 && plan.both.contains(&one.path);
     let opened: Vec<_> = rights.iter().filter(closed).map(Rights::opened).collect();

@@ -83,7 +83,7 @@ impl Get {
             upward: false,
             meter: &meter,
         };
-        shown(&meter, self.json, download(&transfer)).await
+        shown(&meter, self.json, Box::pin(download(&transfer))).await
     }
 }
 
@@ -109,7 +109,7 @@ impl Put {
             upward: true,
             meter: &meter,
         };
-        shown(&meter, self.json, upload(&transfer)).await
+        shown(&meter, self.json, Box::pin(upload(&transfer))).await
     }
 }
 

@@ -327,13 +327,9 @@ pub(super) async fn many(
                     known().insert(first + at);
                     again.push(first + at);
                 }
-                Pumped::Failed(failure) if failure.kind == Kind::NoSuchFile => {
-                    known().insert(first + at);
-                    copy.meter.remark(&entry.path, "it was removed since the list was made");
-                }
                 Pumped::Failed(failure) => {
                     known().insert(first + at);
-                    copy.meter.or_miss(&entry.path, Err(failure))?;
+                    unread(copy, entry, failure)?;
                 }
             }
             up.flush_full().await?;
@@ -350,10 +346,7 @@ pub(super) async fn many(
                 Err(failure) if failure.kind == Kind::FileExists && at < before => {
                     doubtful.push(at);
                 }
-                Err(failure)
-                    if failure.kind == Kind::FileExists
-                        && Box::pin(arrived_late(copy, &copy.pair(entry))).await? => {}
-                Err(failure) => copy.meter.or_miss(&entry.path, Err(failure))?,
+                Err(failure) => arrived_late_or_missed(copy, entry, failure).await?,
             }
             *done += 1;
         }
@@ -367,6 +360,28 @@ pub(super) async fn many(
             hearing.await
         }
     }
+}
+
+/// Notes a file that could not be read, or that is gone since it was listed.
+fn unread(copy: &Across<'_>, entry: &Entry, failure: Failure) -> Result<(), Failure> {
+    if failure.kind == Kind::NoSuchFile {
+        copy.meter.remark(&entry.path, "it was removed since the list was made");
+        return Ok(());
+    }
+    copy.meter.or_miss(&entry.path, Err(failure))
+}
+
+/// Notes a file that was refused, unless it is there already because it arrived on an earlier stream.
+async fn arrived_late_or_missed(
+    copy: &Across<'_>,
+    entry: &Entry,
+    failure: Failure,
+) -> Result<(), Failure> {
+    let late = failure.kind == Kind::FileExists;
+    if late && Box::pin(arrived_late(copy, &copy.pair(entry))).await? {
+        return Ok(());
+    }
+    copy.meter.or_miss(&entry.path, Err(failure))
 }
 
 /// The id of a transfer: that of the same file in the same state to the same place, in whichever process.

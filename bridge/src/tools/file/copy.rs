@@ -236,10 +236,13 @@ pub(super) fn not_ours(tool: &str, home: &Path, local: &Path) -> Result<(), Fail
     Ok(())
 }
 
+/// A server by its name, and a path there.
+type Named<'a> = (&'a str, &'a [u8]);
+
 /// Copies between servers, or on one.
 async fn between(
     client: &Client,
-    (from, to): ((&str, &[u8]), (&str, &[u8])),
+    (from, to): (Named<'_>, Named<'_>),
     [overwrite, recursive]: [bool; 2],
     meter: &Meter,
 ) -> Result<(u64, u64), Failure> {
