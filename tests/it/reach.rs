@@ -275,23 +275,25 @@ async fn a_long_list_names_the_exact_call_that_goes_on_with_it() {
 }
 
 #[tokio::test]
-async fn a_token_is_in_no_command_that_anybody_is_told_to_run() {
+async fn tokens_and_invites_go_through_standard_input() {
     let world = World::new().await;
     let done = world.farwire(&["server", "create", "web-1"]).await;
-    let token = done.text().trim().to_owned();
-    assert!(token.starts_with("fwe_") && !token.contains(char::is_whitespace), "{done:?}");
-    assert!(done.stderr.contains("farwire-agent enroll --token -"), "{done:?}");
-    assert!(!done.stderr.contains(&token) && !done.stderr.contains("echo"), "{done:?}");
+    let command = done.text();
+    let token = command.strip_prefix(" echo ").and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(token.starts_with("fwe_"), "{done:?}");
+    assert_eq!(command, format!(" echo {token} | sudo farwire-agent enroll --token -\n"));
+    assert!(!done.stderr.contains(token), "{done:?}");
     let done = world.farwire(&["server", "create", "web-2", "--json"]).await.json();
-    assert_eq!(done["command"], "sudo farwire-agent enroll --token -");
-    // An invite on a command line is refused before it is used.
+    let token = done["token"].as_str().unwrap();
+    assert_eq!(done["command"], format!(" echo {token} | sudo farwire-agent enroll --token -"));
+    // An invite on a command line goes on without it.
     let url = world.invite().await;
-    let init = ["init", "--relay", url.trim()];
-    let done = world.device("other", &init, b"").await;
-    assert_eq!(done.code, 64, "{done:?}");
-    assert!(!world.path("other").exists(), "something was written");
-    let done = world.device("other", &["init", "--relay", "-"], url.as_bytes()).await;
-    assert_eq!(done.code, 0, "the invite was not used up: {done:?}");
+    let done = world.device("other", &["init", "--relay", url.trim()], b"").await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let url = world.invite().await;
+    let whole = format!("--relay={}", url.trim());
+    let done = world.device("third", &["init", &whole, "--name", "third"], b"").await;
+    assert!(done.code == 0 && done.text().contains("`third`"), "{done:?}");
 }
 
 /// The kernel gives the files of a process that may not be dumped to root.

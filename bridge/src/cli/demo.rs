@@ -92,7 +92,7 @@ const NEXT: &str = "next, with your own machines:
    on a host that everybody reaches over UDP:  farwire-relay serve --advertise HOST:4433
    here:                                       farwire init --relay -      (paste the URL)
                                                farwire server create web-1
-   on the server:                              sudo farwire-agent enroll --token -   (paste the token)
+   on the server:                              the command that this prints
                                                sudo farwire-agent service install
    then here:                                  farwire run web-1 -- uname -a
                                                farwire setup codex";

@@ -1,7 +1,11 @@
 //! `farwire init`: this device's identity, and its workspace at a relay.
 
-use std::io::{BufRead as _, Read as _};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use clap::Args;
 use farwire_keystore::Home;
@@ -21,8 +25,8 @@ const LIMIT: u64 = 8192;
 
 #[derive(Args, Debug)]
 pub(crate) struct Init {
-    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input. One with an
-    /// invite is only taken there, where other users of this machine cannot see it
+    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input, where other
+    /// users of this machine cannot see the invite in it
     #[arg(long, value_name = "URL")]
     relay: String,
     /// What to call the workspace, and this device on its servers
@@ -80,7 +84,7 @@ impl Init {
         }
         print(&format!(
             "workspace `{name}` is ready; this device is {fingerprint}\n\
-             next: `farwire server create NAME` prints the token that enrolls a server\n"
+             next: `farwire server create NAME` prints the command that enrolls a server\n"
         ))
     }
 
@@ -104,12 +108,33 @@ impl Init {
             )
         })?;
         if given && url.invite.is_some() {
-            let message = "--relay: the invite in this URL is visible to others on a command line";
-            return Err(Failure::new(Kind::InvalidArgument, message).with_hint(
-                "run `farwire init --relay -` and paste the URL; `farwire-relay invite` makes another one if this was seen",
-            ));
+            return Err(self.begin_again(line));
         }
         Ok(url)
+    }
+
+    /// Replaces this process by one that reads the URL from standard input, so that the invite stays on no
+    /// command line while the relay is asked. Returns only if that fails.
+    fn begin_again(&self, url: &str) -> Failure {
+        let begun = || -> std::io::Result<std::convert::Infallible> {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            // An empty pipe holds more than the longest URL.
+            File::from(write).write_all(format!("{url}\n").as_bytes())?;
+            let whole = OsString::from(format!("--relay={}", self.relay));
+            let arguments = std::env::args_os().skip(1).map(|argument| {
+                if argument == whole {
+                    OsString::from("--relay=-")
+                } else if argument == self.relay.as_str() {
+                    OsString::from("-")
+                } else {
+                    argument
+                }
+            });
+            Err(Command::new(std::env::current_exe()?).args(arguments).stdin(read).exec())
+        };
+        let Err(error) = begun();
+        Failure::new(Kind::Io, format!("the invite cannot be taken off the command line: {error}"))
+            .with_hint("run `farwire init --relay -` and paste the URL")
     }
 }
 

@@ -23,7 +23,7 @@ use crate::tools::servers::{self, Selector};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
-    /// Create a server and print the token that enrolls it
+    /// Create a server and print the command that enrolls it
     Create(Create),
     /// List servers
     #[command(visible_alias = "list")]
@@ -45,8 +45,11 @@ pub(crate) enum ServerCommand {
     Accept(Accept),
 }
 
-/// What is run on a server to enroll it. It reads the token from standard input.
-const ENROLL: &str = "sudo farwire-agent enroll --token -";
+/// What is run on a server to enroll it. The token goes through standard input, so that it is in no list of
+/// processes; with a blank before it, the command stays out of the history of shells that are set up as usual.
+fn enrolling(token: &str) -> String {
+    format!(" echo {token} | sudo farwire-agent enroll --token -")
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct Create {
@@ -215,16 +218,12 @@ impl Create {
         }
         if self.json.json {
             return print_json(&serde_json::json!({
-                "server": self.name, "token": *text, "command": ENROLL,
+                "server": self.name, "token": *text, "command": enrolling(&text),
             }));
         }
-        let (name, minutes) = (&self.name, self.expires.as_secs() / 60);
-        note!("server `{name}` is created; its token is good for {minutes} minutes. On it, run");
-        note!("    {ENROLL}");
-        note!(
-            "and paste the token there; so it is in no list of processes and in no shell's history:"
-        );
-        print(&format!("{}\n", *text))
+        let minutes = self.expires.as_secs() / 60;
+        note!("server `{}` is created; run this on it within {minutes} minutes:", self.name);
+        print(&format!("{}\n", enrolling(&text)))
     }
 
     fn mint(&self, client: &Client, labels: BTreeMap<String, String>) -> Result<Ticket, Failure> {
