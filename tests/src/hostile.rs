@@ -302,6 +302,20 @@ impl Frames {
     }
 }
 
+/// Flips a bit at the beginning of each frame that the plan names.
+fn flip_frames(frames: &mut Frames, bytes: &mut [u8], plan: &[Mischief], way: Way) {
+    for byte in bytes {
+        let begins = frames.begins(*byte);
+        let flips = |what: &Mischief| match what {
+            Mischief::FlipFrame(w, at) => *w == way && begins == Some(*at),
+            _ => false,
+        };
+        if plan.iter().any(flips) {
+            *byte ^= 1;
+        }
+    }
+}
+
 async fn half(
     shared: &Shared,
     number: usize,
@@ -347,16 +361,7 @@ async fn half(
                 None => continue,
             }
         }
-        for byte in &mut bytes {
-            let begins = frames.begins(*byte);
-            let flips = |what: &Mischief| match what {
-                Mischief::FlipFrame(w, at) => *w == way && begins == Some(*at),
-                _ => false,
-            };
-            if plan.iter().any(flips) {
-                *byte ^= 1;
-            }
-        }
+        flip_frames(&mut frames, &mut bytes, plan, way);
         for what in plan {
             match what {
                 Mischief::Flip(w, at) if *w == way && (seen..seen + bytes.len()).contains(at) => {

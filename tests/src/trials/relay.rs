@@ -256,7 +256,7 @@ impl Bench {
     }
 
     /// What must be there before the request: gives what it is about.
-    async fn prepare(&mut self, kind: Kind, number: usize) -> String {
+    async fn prepare(&self, kind: Kind, number: usize) -> String {
         match kind {
             Kind::CliStop | Kind::McpStop => {
                 let done =
