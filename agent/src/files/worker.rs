@@ -12,7 +12,7 @@ use farwire_files::worker::message::{Order, Report, Serve, Setup};
 use farwire_files::worker::packet::PACKET;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Enter, Root};
+use farwire_protocol::streams::files::{ASK_LATEST, Enter, Root};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::Mutex;
@@ -89,6 +89,7 @@ impl Worker {
             writable: self.spec.writable,
             excludes: (!self.spec.exclude.is_empty()).then(|| self.spec.exclude.clone()),
             confined: self.confined().clone(),
+            asks: Some(ASK_LATEST),
         }
     }
 

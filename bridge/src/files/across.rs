@@ -190,15 +190,16 @@ async fn make_directories(
         if !is_made {
             continue;
         }
-        if entry.mode & 0o777 != 0o755 {
+        if entry.mode & 0o777 != 0o755 && target.root.sets_attributes() {
             // Nobody sees more of it than will be seen at the end, and we may write to it.
             let mode = Some((entry.mode & 0o777) | 0o700);
             let prepare = Attributes { path, mode, modified: None };
-            if let Err(failure) = target.ask(Ask::Attributes(prepare), None).await
+            let prepared = target.answer(copy.client, Ask::Attributes(prepare), None).await;
+            // It is tried again at the end, and said then.
+            if let Err(failure) = prepared
                 && !is_of_one(failure.kind)
             {
-                // An older agent ends the stream at it.
-                target = copy.enter(&copy.to).await?;
+                return Err(failure);
             }
         }
         there.push(entry);

@@ -215,7 +215,14 @@ mod tests {
 
     fn root(name: &str, path: &str) -> Root {
         let path = Blob(path.as_bytes().to_vec());
-        Root { name: name.to_owned(), path, writable: true, excludes: None, confined: None }
+        Root {
+            name: name.to_owned(),
+            path,
+            writable: true,
+            excludes: None,
+            confined: None,
+            asks: None,
+        }
     }
 
     #[test]

@@ -205,6 +205,7 @@ mod tests {
                 writable: false,
                 excludes: None,
                 confined: None,
+                asks: None,
             }]),
         };
         let longest = "a".repeat(32);

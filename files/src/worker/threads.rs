@@ -289,6 +289,7 @@ mod tests {
                 writable: true,
                 excludes: None,
                 confined: None,
+                asks: None,
             };
             let who = format!("{device}/cli/some");
             let serve = Serve { enter: Enter::default(), root, who };

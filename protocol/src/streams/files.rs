@@ -95,6 +95,23 @@ pub struct Root {
     /// What the kernel enforces besides, such as `landlock 7`.
     #[n(4)]
     pub confined: Option<String>,
+    /// The highest number of a question that the agent knows; absent from agents that know none after
+    /// [`ASK_BEFORE`]. One with a higher number ends the stream.
+    #[n(5)]
+    pub asks: Option<u16>,
+}
+
+/// The highest number of an [`Ask`].
+pub const ASK_LATEST: u16 = 26;
+
+/// The highest number of an [`Ask`] that agents know which do not say.
+pub const ASK_BEFORE: u16 = 25;
+
+impl Root {
+    /// Whether the agent knows [`Ask::Attributes`].
+    pub fn sets_attributes(&self) -> bool {
+        self.asks.unwrap_or(ASK_BEFORE) >= 26
+    }
 }
 
 /// What the bridge says.

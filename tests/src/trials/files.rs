@@ -54,8 +54,14 @@ fn setup() -> Order {
 
 fn serve() -> Order {
     let path = Blob(b"/".to_vec());
-    let root =
-        Root { name: "work".to_owned(), path, writable: true, excludes: None, confined: None };
+    let root = Root {
+        name: "work".to_owned(),
+        path,
+        writable: true,
+        excludes: None,
+        confined: None,
+        asks: None,
+    };
     Order::Serve(Box::new(Serve { enter: Enter::default(), root, who: "trial".to_owned() }))
 }
 

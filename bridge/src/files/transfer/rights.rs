@@ -48,11 +48,6 @@ pub(in crate::files) async fn set_there(
     let mut done = 0;
     let mut patience = Patience::new(transfer.meter);
     while let Err(failure) = many(transfer, &all, &mut done, &mut patience).await {
-        if failure.kind == Kind::ProtocolViolation && done == 0 {
-            let text = "the agent is older, and sets no rights and times of directories";
-            transfer.meter.remark(transfer.server.name.as_bytes(), text);
-            return Ok(());
-        }
         patience.wait(failure).await?;
     }
     Ok(())
@@ -70,6 +65,11 @@ async fn many(
     }
     let mut files = transfer.enter().await?;
     patience.entered();
+    if !files.root.sets_attributes() {
+        let text = "the agent is older, and sets no rights and times of directories";
+        transfer.meter.remark(transfer.server.name.as_bytes(), text);
+        return files.leave().await;
+    }
     for some in rest.chunks(AHEAD) {
         for Rights { path, mode, modified } in some {
             files.up.ask(Ask::Attributes(Attributes {

@@ -202,6 +202,7 @@ async fn many(
     let SoFar { done, sent, doubtful } = so_far;
     let (first, before) = (*done, *sent);
     let all = all.get(first..).unwrap_or_default();
+    let prepares = files.root.sets_attributes();
     let Files { up, down, .. } = &mut files;
     if *done == 0 && !transfer.remote.path.is_empty() {
         up.ask(make(transfer.remote.path.clone()))?;
@@ -214,6 +215,7 @@ async fn many(
         for (at, (step, one)) in (first..).zip(all) {
             match step {
                 Step::Make => up.ask(make(transfer.remote.join(&one.below)))?,
+                Step::Prepare if !prepares => {}
                 Step::Prepare => up.ask(Ask::Attributes(Attributes {
                     path: Blob(transfer.remote.join(&one.below)),
                     mode: Some(one.mode | 0o700),
@@ -233,6 +235,10 @@ async fn many(
     };
     let hearing = async {
         for (at, (step, one)) in (first..).zip(all) {
+            if matches!(step, Step::Prepare) && !prepares {
+                *done += 1;
+                continue;
+            }
             let answer = down.answer().await.map(drop);
             let given_up = unsent.lock().unwrap_or_else(PoisonError::into_inner).contains(&at);
             match answer {

@@ -40,6 +40,7 @@ impl Place {
             writable: true,
             excludes: None,
             confined: None,
+            asks: None,
         };
         let prefix = Some("/work".to_owned());
         let enter = Enter { prefix, ..Enter::default() };

@@ -53,11 +53,12 @@ fn the_bytes_of_entering() {
         writable: true,
         excludes: Some(vec![".env".to_owned()]),
         confined: Some("landlock 7".to_owned()),
+        asks: Some(ASK_LATEST),
     };
     check(
         &ToBridge::Entered(root),
         expect![
-            "820081a50064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b2037"
+            "820081a60064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b203705181a"
         ],
     );
 }
@@ -163,7 +164,7 @@ fn the_bytes_of_further_questions() {
     );
     ask(
         Ask::Attributes(Attributes { path: blob("a"), mode: Some(0o755), modified: Some(7) }),
-        expect!["820081821a81a3004161011901ed0207"],
+        expect!["82008182181a81a3004161011901ed0207"],
     );
     let part = Part::Bytes { offset: 9, length: Some(0) };
     let read = Read { path: blob("a"), part, revision: None, hash: Some(true), before: Some(true) };
