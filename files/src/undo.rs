@@ -115,6 +115,21 @@ pub(crate) struct Record {
     /// In a line of the journal about a record that came before: only this is new, besides whether it is undone.
     #[n(6)]
     pub(crate) turned: Option<Vec<Turned>>,
+    /// When it was undone, if it is.
+    #[n(7)]
+    pub(crate) order: Option<Order>,
+}
+
+/// When a change was undone, among all that happened to a root.
+#[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
+#[cbor(map)]
+pub(crate) struct Order {
+    /// So many changes had been undone until then, with this one.
+    #[n(0)]
+    pub(crate) turn: u64,
+    /// The number that the next change was going to have.
+    #[n(1)]
+    pub(crate) next: u64,
 }
 
 /// What stood in a place when it was undone or done again, where that was not what had been expected.
@@ -131,8 +146,8 @@ pub(crate) struct Turned {
 impl Record {
     /// A line that says no more than that.
     fn line(change: u64, undone: bool, turned: Option<Vec<Turned>>) -> Self {
-        let (verb, who, steps) = Default::default();
-        Self { change, verb, who, time: now(), steps, undone, turned }
+        let (verb, who, steps, order) = Default::default();
+        Self { change, verb, who, time: now(), steps, undone, turned, order }
     }
 
     /// So many bytes were there before.
@@ -247,9 +262,10 @@ impl Undo {
         if !kept.records.contains_key(&change) {
             return Ok(());
         }
-        let line = Record::line(change, undone, Some(turned));
+        let order = undone.then(|| Order { turn: kept.turns + 1, next: kept.next });
+        let line = Record { order, ..Record::line(change, undone, Some(turned)) };
         kept.journal.append(&self.store, &line)?;
-        let freed = kept.turn(change, undone, line.turned.as_deref().unwrap_or_default());
+        let freed = kept.turn(&line);
         self.remove(&mut kept, freed);
         self.tidy(&mut kept);
         Ok(())

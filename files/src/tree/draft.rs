@@ -360,6 +360,11 @@ fn umask() -> u32 {
     })
 }
 
+/// The rights of a file that is new: those that the umask leaves.
+pub(crate) fn mode_of_new(executable: bool) -> u32 {
+    (if executable { 0o777 } else { 0o666 }) & !umask()
+}
+
 /// Looks at the umask, while there is one thread.
 pub fn remember_umask() {
     umask();

@@ -123,8 +123,8 @@ impl<'a> Keeping<'a> {
     pub(crate) fn record(self, verb: &str, who: &str, steps: Vec<Step>) -> Result<u64, Failure> {
         let mut kept = self.undo.kept();
         let (verb, who) = (verb.to_owned(), who.to_owned());
-        let (change, undone, turned) = (kept.next, false, None);
-        let record = Record { change, verb, who, time: now(), steps, undone, turned };
+        let (change, undone, turned, order) = (kept.next, false, None, None);
+        let record = Record { change, verb, who, time: now(), steps, undone, turned, order };
         let length = kept.journal.append(&self.undo.store, &record)?;
         kept.next += 1;
         kept.insert(record, length);

@@ -17,6 +17,8 @@ pub(super) struct Kept {
     pub(super) records: BTreeMap<u64, Entry>,
     /// The number of the next change.
     pub(super) next: u64,
+    /// How many changes were undone, as far as it is known.
+    pub(super) turns: u64,
     /// What is in the store, with its size.
     held: HashMap<Hash, u64>,
     /// How many bytes that are, with those that are being written.
@@ -48,8 +50,8 @@ impl Kept {
     /// Takes in a line of the journal.
     pub(super) fn read(&mut self, line: Record, length: u64) {
         self.next = self.next.max(line.change.saturating_add(1));
-        if let Some(turned) = &line.turned {
-            self.turn(line.change, line.undone, turned);
+        if line.turned.is_some() {
+            self.turn(&line);
         } else if line.steps.is_empty() {
             // It was not made.
             self.forget(line.change);
@@ -61,6 +63,7 @@ impl Kept {
     /// Adds a change, or says how it is now.
     pub(super) fn insert(&mut self, record: Record, length: u64) {
         self.forget(record.change);
+        self.turns = self.turns.max(record.order.map_or(0, |order| order.turn));
         for hash in record.hashes() {
             *self.uses.entry(hash).or_default() += 1;
         }
@@ -82,11 +85,12 @@ impl Kept {
     }
 
     /// A change was undone, or done again; what stood in some places was not what had been expected.
-    pub(super) fn turn(&mut self, change: u64, undone: bool, turned: &[Turned]) -> Vec<Hash> {
+    pub(super) fn turn(&mut self, line: &Record) -> Vec<Hash> {
+        let (change, undone) = (line.change, line.undone);
         let Some(Entry { record, .. }) = self.records.get(&change) else { return Vec::new() };
         let mut record = Record::clone(record);
-        record.undone = undone;
-        for Turned { step, was } in turned {
+        (record.undone, record.order) = (undone, line.order);
+        for Turned { step, was } in line.turned.iter().flatten() {
             let step = usize::try_from(*step).ok().and_then(|step| record.steps.get_mut(step));
             let Some(step) = step else { continue };
             *(if undone { &mut step.after } else { &mut step.before }) = was.clone();

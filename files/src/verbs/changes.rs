@@ -13,6 +13,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Change, Changes, Done, ToBridge};
 
 pub(super) use self::keeper::{Keeper, Planned};
+use self::revert::chosen;
 pub(super) use self::revert::revert;
 use super::gathered::Share;
 use super::{BATCH, Batch, Desk, Stop, edit};
@@ -49,13 +50,13 @@ pub(super) fn changes(
 ) -> Result<Done, Stop> {
     let (undo, mut records) = records(desk)?;
     let limit = changes.limit.map_or(50, |limit| usize::try_from(limit).unwrap_or(1000)).min(1000);
-    let chosen: Vec<_> = match changes.change {
-        Some(number) => records.by_ref().filter(|record| record.change == number).collect(),
-        None => records.by_ref().take(limit).collect(),
+    let one = changes.change.is_some() || changes.next.is_some();
+    let chosen: Vec<_> = match one {
+        true => {
+            vec![chosen(records.by_ref(), changes.change, changes.next.unwrap_or(false))?]
+        }
+        false => records.by_ref().take(limit).collect(),
     };
-    if changes.change.is_some() && chosen.is_empty() {
-        return Err(unknown().into());
-    }
     let mut batch = Batch::new();
     for record in &chosen {
         let paths = told(desk, record);
@@ -76,12 +77,10 @@ pub(super) fn changes(
     if let Some(rest) = batch.rest() {
         peer.say(&ToBridge::Changed(rest))?;
     }
-    if changes.change.is_some()
-        && let [record] = chosen.as_slice()
-    {
+    if one && let [record] = chosen.as_slice() {
         preview(desk, undo, record, peer)?;
     }
-    let more = changes.change.is_none() && records.next().is_some();
+    let more = !one && records.next().is_some();
     Ok(Done { count: Some(chosen.len() as u64), more: Some(more), ..Done::default() })
 }
 
@@ -115,7 +114,7 @@ fn preview(desk: &Desk<'_>, undo: &Undo, record: &Record, peer: &mut dyn Peer) -
             Was::File { hash, .. } => undo.content(hash).map(text).unwrap_or_default(),
             Was::Absent | Was::Directory { .. } | Was::Unknown => Vec::new(),
         };
-        let shown = String::from_utf8_lossy(path.as_bytes()).escape_debug().to_string();
+        let shown = farwire_protocol::quote::quoted(path.as_bytes());
         let diff = edit::diff(&now, &then);
         if !diff.is_empty() {
             peer.data(format!("--- {shown}\n+++ {shown}\n{diff}").as_bytes())?;

@@ -1,5 +1,6 @@
 //! `edit`: exact texts are replaced, all of them or none.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -38,37 +39,66 @@ const WORK: usize = 32 << 20;
 /// All edits of a question go over so many bytes at most.
 const OVER: u64 = 4 << 30;
 
+/// An edit without a revision is made anew so often because others change the file at the same time. Each time one of
+/// them has been done.
+const TRIES: usize = 200;
+
 /// So much of the nearest text is told.
 const TOLD: usize = 1_200;
 
 pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, Stop> {
-    let tree = desk.tree;
     let path = Rel::parse(&edit.path)?;
     let mut share = Share::default();
     let edits = edits(peer, &mut share)?;
-    let (file, stat) = tree.open(&path)?;
+    let mut tries = 0;
+    loop {
+        match once(desk, (edit, &path), &edits, peer) {
+            // Somebody else was faster. What they did need not be in the way.
+            Err(Stop::Failed(failure))
+                if failure.kind == Kind::ChangedMeanwhile
+                    && edit.revision.is_none()
+                    && tries < TRIES =>
+            {
+                desk.listens.visited()?;
+                tries += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Edits the file as it is now.
+fn once(
+    desk: &Desk<'_>,
+    (edit, path): (&Edit, &Rel),
+    edits: &[Replacement],
+    peer: &mut dyn Peer,
+) -> Result<Done, Stop> {
+    let tree = desk.tree;
+    let mut share = Share::default();
+    let (file, stat) = tree.open(path)?;
     if edit.revision.is_some_and(|expected| expected != stat.revision) {
-        return Err(crate::tree::changed(&path).into());
+        return Err(crate::tree::changed(path).into());
     }
     if stat.size > LARGEST {
         return Err(Failure::new(Kind::TooLarge, format!("{path} is larger than 64 MiB")).into());
     }
-    let before = share.read(&path, file, stat.size)?;
-    let Applied { text: after, count, .. } = &apply(&path, &before, &edits, OVER)?;
+    let before = share.read(path, file, stat.size)?;
+    let Applied { text: after, count, .. } = &apply(path, &before, edits, OVER)?;
     let mut entry = stat.entry(path.as_bytes());
     let mut change = None;
     if !edit.dry.unwrap_or(false) {
         // What was read is what is replaced, or nothing is.
         let wanted =
             Wanted { how: How::Replace, revision: Some(stat.revision), ..Wanted::default() };
-        let mut draft = tree.draft(&path, wanted)?;
+        let mut draft = tree.draft(path, wanted)?;
         draft.write(after)?;
         let keeper = Keeper::new(desk, "edit", edit.undo);
         let written = draft.file().try_clone();
         let written =
             written.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
         let stat = draft.commit_with(|before, mode| {
-            change = keeper.replacing(&path, before, (&written, mode))?;
+            change = keeper.replacing(path, before, (&written, mode))?;
             Ok(())
         });
         entry = keeper.settled(change, stat)?.entry(path.as_bytes());
@@ -174,8 +204,9 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<Applied, Fail
             return Err(Failure::new(Kind::NotUnique, text));
         }
     }
+    let new = with_endings_of(text, edit);
     let size = many
-        .checked_mul(edit.new.len())
+        .checked_mul(new.len())
         .and_then(|more| more.checked_add(text.len() - many * edit.old.len()))
         .filter(|size| *size as u64 <= LARGEST)
         .ok_or_else(|| {
@@ -186,11 +217,46 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<Applied, Fail
     let mut from = 0;
     for at in places() {
         next.extend_from_slice(text.get(from..at).unwrap_or_default());
-        next.extend_from_slice(&edit.new);
+        next.extend_from_slice(&new);
         from = at + edit.old.len();
     }
     next.extend_from_slice(text.get(from..).unwrap_or_default());
     Ok(Applied { text: next, count: many as u64, _share: share })
+}
+
+/// The new text, with the ends of lines that the file has: where all of its lines end in CR LF, those that come do,
+/// too, unless one of both texts has a CR.
+fn with_endings_of<'a>(text: &[u8], edit: &'a Replacement) -> Cow<'a, [u8]> {
+    let new = &edit.new.0[..];
+    let cr = |text: &[u8]| memchr::memchr(b'\r', text).is_some();
+    let applies = memchr::memchr(b'\n', new).is_some() && !cr(new) && !cr(&edit.old.0);
+    match applies && ends_in_cr_lf(text) {
+        true => Cow::Owned(in_cr_lf(new)),
+        false => Cow::Borrowed(new),
+    }
+}
+
+/// Whether a text has lines, and all of them end in CR LF.
+fn ends_in_cr_lf(text: &[u8]) -> bool {
+    let mut ends = memchr::memchr_iter(b'\n', text).peekable();
+    ends.peek().is_some() && ends.all(|at| at > 0 && text.get(at - 1) == Some(&b'\r'))
+}
+
+fn in_cr_lf(text: &[u8]) -> Vec<u8> {
+    text.split(|&byte| byte == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..])
+}
+
+fn in_lf(text: &[u8]) -> Vec<u8> {
+    let mut lines = text.split(|&byte| byte == b'\n').peekable();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(line) = lines.next() {
+        let last = lines.peek().is_none();
+        out.extend_from_slice(if last { line } else { line.strip_suffix(b"\r").unwrap_or(line) });
+        if !last {
+            out.push(b'\n');
+        }
+    }
+    out
 }
 
 /// The number of the line that a place is in.
@@ -201,13 +267,23 @@ fn line(text: &[u8], at: usize) -> usize {
 /// What is told of a text that is not there: the lines that are most like it.
 fn missing(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
     let mut message = format!("{which}: the text is not there");
-    if text.len() <= NEAR
+    let there = |other: &[u8]| other != wanted && memchr::memmem::find(text, other).is_some();
+    if there(&in_cr_lf(&in_lf(wanted))) {
+        message.push_str("; only the ends of its lines differ: in the file they are CR LF");
+    } else if there(&in_lf(wanted)) {
+        message.push_str("; only the ends of its lines differ: in the file they are LF");
+    } else if text.len() <= NEAR
         && let Some((first, lines)) =
             nearest(&String::from_utf8_lossy(text), &String::from_utf8_lossy(wanted))
     {
         let last = first + lines.lines().count().max(1) - 1;
         let told: String = lines.chars().take(TOLD).collect();
-        let _ = write!(message, "; nearest are lines {first}-{last}:\n{told}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let why = match words(&lines) == words(&String::from_utf8_lossy(wanted)) {
+            true => "only blanks differ from",
+            false => "nearest are",
+        };
+        let _ = write!(message, "; {why} lines {first}-{last}:\n{told}");
     }
     Failure::new(Kind::NoMatch, message)
 }
@@ -368,6 +444,30 @@ mod tests {
         let edits = [replacement("a", "b", false), replacement("bb", "c", false)];
         assert_eq!(run("ab", &edits).unwrap(), "c");
         assert_eq!(run("x.x.x", &[replacement("x", "yy", true)]).unwrap(), "yy.yy.yy");
+    }
+
+    #[test]
+    fn what_comes_has_the_ends_of_lines_that_the_file_has() {
+        let edit = |old: &str, new: &str| [replacement(old, new, false)];
+        assert_eq!(
+            run("one\r\ntwo\r\n", &edit("one", "one\nnew")).unwrap(),
+            "one\r\nnew\r\ntwo\r\n"
+        );
+        assert_eq!(run("one\ntwo\n", &edit("one", "one\nnew")).unwrap(), "one\nnew\ntwo\n");
+        // Where lines end in one way and in the other, or somebody says how, nothing is guessed.
+        assert_eq!(run("one\r\ntwo\n", &edit("one", "a\nb")).unwrap(), "a\nb\r\ntwo\n");
+        assert_eq!(run("one\r\ntwo\r\n", &edit("one\r\n", "a\n")).unwrap(), "a\ntwo\r\n");
+    }
+
+    #[test]
+    fn a_miss_by_the_ends_of_lines_or_by_blanks_says_so() {
+        let miss =
+            |text: &str, old: &str| run(text, &[replacement(old, "", false)]).unwrap_err().message;
+        assert!(miss("one\r\ntwo\r\n", "one\ntwo").contains("in the file they are CR LF"));
+        assert!(miss("one\ntwo\n", "one\r\ntwo\r\n").contains("in the file they are LF"));
+        assert!(
+            miss("  one\n\ttwo\n", " one\n  two").contains("only blanks differ from lines 1-2")
+        );
     }
 
     #[test]

@@ -1,196 +1,154 @@
-//! `patch`: a unified diff is applied to several files, as a whole or not at all.
+//! `patch`: a diff is applied to several files as `git apply` does it, as a whole or not at all.
 //!
-//! Everything is read and worked out first. Then each file is written beside its place, and only when all of
-//! them are there is the first one put into it. If one of them cannot be, those before it are put back.
+//! ```text
+//!     parse     a text becomes what is to be done to files; name, hunk and misfit are its parts
+//!     outcome   what is to be done becomes what each path will hold, from what is there now
+//!     here      all of that is written beside its place; only then is the first one put into it
+//! ```
+//!
+//! If one of them cannot be put in its place, those before it are put back. All of it is one change.
 
-mod diff;
+mod hunk;
+mod misfit;
+mod name;
+mod outcome;
+mod parse;
 
-use farwire_protocol::cbor::Blob;
+use std::fmt::Write as _;
+
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Done, How, Patch};
 
-use self::diff::{FileDiff, parse};
+use self::outcome::{Did, Outcome, State};
 use super::changes::{Keeper, Planned};
 use super::gathered::{Share, gather};
 use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Draft, Stat, Tree, Wanted};
-
-/// So many bytes of files are patched at once.
-const LARGEST: u64 = 64 << 20;
+use crate::tree::{Draft, Tree, Wanted};
 
 pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let mut share = Share::default();
     let text = gather(peer, &mut share)?;
     let below = Rel::parse(&patch.path)?;
-    let mut budget = LARGEST;
-    let mut results = Vec::new();
-    for file in parse(&text, patch.strip, &mut share)? {
-        results.push(Target::work_out((desk.tree, &below), &file, &mut budget, &mut share)?);
-    }
-    twice(&results)?;
+    let diffs = parse::parse(&text, patch.strip, &mut share)?;
+    let mut outcome = Outcome::new(desk.tree, &below, &diffs)?;
     let mut told = String::new();
-    for result in &results {
-        told.push_str(&result.told());
+    for diff in &diffs {
+        desk.listens.visited()?;
+        let did = outcome.add(diff, &mut share)?;
+        told.push_str(&say(&did, patch.prefix.as_deref().unwrap_or_default()));
     }
-    let hunks = results.iter().map(|result| result.hunks).sum();
-    let mut done =
-        Done { count: Some(hunks), files: Some(results.len() as u64), ..Done::default() };
+    let hunks = diffs.iter().map(|diff| diff.hunks.len() as u64).sum();
+    let mut done = Done { count: Some(hunks), files: Some(diffs.len() as u64), ..Done::default() };
     if !patch.dry.unwrap_or(false) {
-        results.iter().for_each(|result| peer.changes(&result.path));
-        done.change = carry_out(desk, &results, patch.undo)?;
+        let changed = outcome.changed();
+        changed.iter().for_each(|(path, _)| peer.changes(path));
+        done.change = carry_out(desk, &changed, patch.undo)?;
     }
     peer.data(told.as_bytes())?;
     Ok(done)
 }
 
-/// One file as it is and as it will be.
-#[derive(Debug)]
-struct Target {
-    path: Rel,
-    /// What it is now, with its state.
-    before: Option<(Vec<u8>, Stat)>,
-    /// What it will be: gone, if absent.
-    after: Option<Vec<u8>>,
-    mode: Option<u32>,
-    hunks: u64,
-    lines: (usize, usize),
+/// What was done, in a line or two.
+fn say(did: &Did, prefix: &str) -> String {
+    let name = |path: &Rel| {
+        let name = [prefix.as_bytes(), path.as_bytes()].concat();
+        quoted(&name).into_owned()
+    };
+    let mut text = String::new();
+    let (from, to) = (name(&did.from), name(&did.to));
+    let lines = match did.hunks {
+        true => format!(" +{} -{}", did.lines.0, did.lines.1),
+        false => String::new(),
+    };
+    // Writing to a string does not fail.
+    let _ = match did.what {
+        'R' | 'C' => writeln!(text, "{} {from} -> {to}{lines}", did.what),
+        // Where only the mode is changed, there is nothing else to say.
+        'M' if !did.hunks => Ok(()),
+        what => writeln!(text, "{what} {to}{lines}"),
+    };
+    if let Some((before, after)) = did.modes {
+        let _ = writeln!(text, "mode {to} {before:o} -> {after:o}");
+    }
+    text
 }
 
-impl Target {
-    fn work_out(
-        (tree, below): (&Tree, &Rel),
-        file: &FileDiff<'_>,
-        budget: &mut u64,
-        share: &mut Share,
-    ) -> Result<Self, Failure> {
-        let path = below.join(Rel::parse(&file.path)?.as_bytes());
-        let path = Rel::parse(path.as_bytes())?;
-        let before = match tree.open(&path) {
-            Ok((opened, stat)) => {
-                if stat.size > *budget {
-                    return Err(Failure::new(
-                        Kind::TooLarge,
-                        "the files of the patch have more than 64 MiB",
-                    ));
-                }
-                *budget -= stat.size;
-                Some((share.read(&path, opened, stat.size)?, stat))
-            }
-            Err(failure) if failure.kind == Kind::NoSuchFile && file.creates => None,
-            Err(failure) => return Err(failure),
-        };
-        if file.creates && before.is_some() {
-            return Err(Failure::new(
-                Kind::FileExists,
-                format!("{path} is there already, and the patch makes it"),
-            ));
-        }
-        let old = before.as_ref().map_or(&[][..], |(bytes, _)| bytes);
-        let after = file.apply(&path, old, share)?;
-        if file.deletes && !after.is_empty() {
-            let text = format!("{path}: the patch removes it, and does not know all that is in it");
-            return Err(Failure::new(Kind::PatchFailed, text));
-        }
-        Ok(Self {
-            path,
-            before,
-            after: (!file.deletes).then_some(after),
-            mode: file.mode,
-            hunks: file.hunks.len() as u64,
-            lines: file.lines(),
-        })
-    }
-
-    /// What became of it, in a line.
-    fn told(&self) -> String {
-        let what = match (&self.before, &self.after) {
-            (None, _) => "A",
-            (_, None) => "D",
-            _ => "M",
-        };
-        let path = String::from_utf8_lossy(self.path.as_bytes()).escape_debug().to_string();
-        format!("{what} {path} +{} -{}\n", self.lines.0, self.lines.1)
-    }
-
+impl State {
     /// The file beside its place.
-    fn draft<'a>(&self, tree: &'a Tree) -> Result<Option<Draft<'a>>, Failure> {
+    fn draft<'a>(&self, tree: &'a Tree, path: &Rel) -> Result<Option<Draft<'a>>, Failure> {
         let Some(after) = &self.after else {
-            tree.place_to_change(&self.path)?;
+            tree.place_to_change(path)?;
             return Ok(None);
         };
         if self.before.is_none()
-            && let Some((above, _)) = self.path.split()
+            && let Some((above, _)) = path.split()
         {
             tree.make_directories(&above)?;
         }
         let how = if self.before.is_some() { How::Replace } else { How::Create };
         let revision = self.before.as_ref().map(|(_, stat)| stat.revision);
-        let mut draft =
-            tree.draft(&self.path, Wanted { how, revision, mode: self.mode, ..Wanted::default() })?;
+        let wanted = Wanted { how, revision, mode: self.mode, ..Wanted::default() };
+        let mut draft = tree.draft(path, wanted)?;
         draft.write(after)?;
         Ok(Some(draft))
     }
 
+    /// Puts it in its place.
+    fn put(&self, tree: &Tree, path: &Rel, draft: Option<Draft<'_>>) -> Result<(), Failure> {
+        match draft {
+            Some(draft) => draft.commit().map(drop),
+            None => {
+                let revision = self.before.as_ref().map(|(_, stat)| stat.revision);
+                tree.remove(path, false, revision)
+            }
+        }
+    }
+
     /// Puts back what was there.
-    fn put_back(&self, tree: &Tree) -> Result<(), Failure> {
-        let Some((bytes, stat)) = &self.before else { return tree.remove(&self.path, false, None) };
-        let mut draft =
-            tree.draft(&self.path, Wanted { mode: Some(stat.mode), ..Wanted::default() })?;
+    fn put_back(&self, tree: &Tree, path: &Rel) -> Result<(), Failure> {
+        let Some((bytes, stat)) = &self.before else { return tree.remove(path, false, None) };
+        let mut draft = tree.draft(path, Wanted { mode: Some(stat.mode), ..Wanted::default() })?;
         draft.write(bytes)?;
         draft.commit().map(drop)
     }
 }
 
-/// One file is patched once.
-fn twice(results: &[Target]) -> Result<(), Failure> {
-    for (at, result) in results.iter().enumerate() {
-        if results.iter().take(at).any(|other| other.path == result.path) {
-            let text = format!("{} stands in the patch twice", result.path);
-            return Err(Failure::new(Kind::InvalidArgument, text));
-        }
-    }
-    Ok(())
-}
-
 fn carry_out(
     desk: &Desk<'_>,
-    results: &[Target],
+    changed: &[(&Rel, &State)],
     undo: Option<bool>,
 ) -> Result<Option<u64>, Failure> {
-    let drafts: Result<Vec<_>, _> = results.iter().map(|result| result.draft(desk.tree)).collect();
+    let drafts: Result<Vec<_>, _> =
+        changed.iter().map(|(path, state)| state.draft(desk.tree, path)).collect();
     let drafts = drafts?;
-    let planned = results.iter().map(|result| Planned {
-        path: &result.path,
-        after: result.after.as_deref(),
-        mode: result
+    let planned = changed.iter().map(|(path, state)| Planned {
+        path,
+        after: state.after.as_deref(),
+        mode: state
             .mode
-            .or_else(|| result.before.as_ref().map(|(_, stat)| stat.mode & 0o777))
+            .or_else(|| state.before.as_ref().map(|(_, stat)| stat.mode & 0o777))
             .unwrap_or(0o644),
     });
     let keeper = Keeper::new(desk, "patch", undo);
     let change = keeper.planned(planned)?;
-    keeper.settled(change, put_all(desk, results, drafts))?;
+    keeper.settled(change, put_all(desk, changed, drafts))?;
     Ok(change)
 }
 
 /// Puts all files in their places, or back those before one that cannot be.
 fn put_all(
     desk: &Desk<'_>,
-    results: &[Target],
+    changed: &[(&Rel, &State)],
     drafts: Vec<Option<Draft<'_>>>,
 ) -> Result<(), Failure> {
-    for (at, (result, draft)) in results.iter().zip(drafts).enumerate() {
-        let revision = result.before.as_ref().map(|(_, stat)| stat.revision);
-        let put = match draft {
-            Some(draft) => draft.commit().map(drop),
-            None => desk.tree.remove(&result.path, false, revision),
-        };
-        if let Err(failure) = put {
-            let back: Result<(), Failure> =
-                results.iter().take(at).rev().try_for_each(|done| done.put_back(desk.tree));
-            return Err(match back {
+    let tree = desk.tree;
+    for (at, ((path, state), draft)) in changed.iter().zip(drafts).enumerate() {
+        if let Err(failure) = state.put(tree, path, draft) {
+            let mut done = changed.iter().take(at).rev();
+            return Err(match done.try_for_each(|(path, state)| state.put_back(tree, path)) {
                 Ok(()) => failure,
                 Err(worse) => Failure::new(
                     Kind::OutcomeUnknown,
@@ -204,18 +162,5 @@ fn put_all(
     Ok(())
 }
 
-/// What stands before the paths of a diff.
-fn stripped(path: &[u8], strip: Option<u32>) -> Option<Blob> {
-    let path = match strip {
-        None => path.strip_prefix(b"a/").or_else(|| path.strip_prefix(b"b/")).unwrap_or(path),
-        Some(strip) => {
-            let mut rest = path;
-            for _ in 0..strip {
-                let at = rest.iter().position(|&byte| byte == b'/')?;
-                rest = rest.get(at + 1..)?;
-            }
-            rest
-        }
-    };
-    (!path.is_empty()).then(|| Blob(path.to_vec()))
-}
+#[cfg(test)]
+mod tests;

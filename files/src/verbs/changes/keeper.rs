@@ -5,11 +5,11 @@ use std::fs::File;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use farwire_protocol::streams::files::What;
 use sha2::{Digest as _, Sha256};
 
 use crate::path::Rel;
-use crate::tree::{Stat, plain_mode};
+use crate::tree::{EVERYTHING, Stat, plain_mode};
 use crate::undo::{Keeping, LARGEST, Step, Undo, Was};
 use crate::verbs::{Desk, list};
 
@@ -180,7 +180,7 @@ impl<'a> Keeper<'a> {
             return Ok(Some(found));
         }
         let full = || Failure::new(Kind::TooLarge, "more than is kept");
-        let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
+        let walked = tree.walk(path, EVERYTHING, &mut |visited| {
             self.desk.listens.visited()?;
             let stat = visited.listing.stat(&visited.listed.name).ok_or_else(full)?;
             if found.len() >= STEPS || !fits(stat.what, size_of(&stat).unwrap_or(0)) {

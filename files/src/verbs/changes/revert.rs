@@ -8,14 +8,14 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{DEPTH_LIMIT, Done, How, Revert, What};
+use farwire_protocol::streams::files::{Done, How, Revert, What};
 use sha2::{Digest as _, Sha256};
 
 use super::{records, shown, unknown};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Tree, Wanted};
-use crate::undo::{Keeping, Record, Turned, Undo, Was};
+use crate::tree::{EVERYTHING, Tree, Wanted};
+use crate::undo::{Keeping, Order, Record, Turned, Undo, Was};
 use crate::verbs::{Desk, Stop, list};
 
 const LOST: &str = "look at it, and force it if what was done since may be lost";
@@ -50,18 +50,35 @@ pub(in crate::verbs) fn revert(
     Ok(Done { change: Some(record.change), count, ..Done::default() })
 }
 
-fn chosen(
+/// The change with this number, or the one that is next.
+pub(super) fn chosen(
     mut records: impl Iterator<Item = Arc<Record>>,
     change: Option<u64>,
     redo: bool,
 ) -> Result<Arc<Record>, Failure> {
     match change {
         Some(number) => records.find(|record| record.change == number),
-        // The latest that is done is undone first; the earliest that is undone is done again first.
-        None if redo => records.take_while(|record| record.undone).last(),
+        None if redo => last_undone(records),
+        // The latest that is done is undone first.
         None => records.find(|record| !record.undone),
     }
     .ok_or_else(unknown)
+}
+
+/// The change that was undone last. Whoever changes something afterwards has gone another way: what was undone before
+/// that is done again by its number only.
+fn last_undone(records: impl Iterator<Item = Arc<Record>>) -> Option<Arc<Record>> {
+    let (mut latest, mut last) = (0, None::<(Order, Arc<Record>)>);
+    for record in records {
+        latest = latest.max(record.change);
+        let order = record.order.filter(|_| record.undone);
+        if let Some(order) = order
+            && last.as_ref().is_none_or(|(other, _)| order.turn > other.turn)
+        {
+            last = Some((order, record));
+        }
+    }
+    last.filter(|(order, _)| latest < order.next).map(|(_, record)| record)
 }
 
 /// One place that is turned back, or forth again.
@@ -87,6 +104,8 @@ struct Is {
     removable: Option<u64>,
     /// It is a file, and holds what it should hold then.
     right: bool,
+    /// The rights of a file.
+    mode: u32,
 }
 
 /// What was done already, to be taken back.
@@ -163,6 +182,7 @@ impl<'a> Turning<'a> {
         let moved = self.moved_from.is_some();
         for place in &mut self.places {
             place.is = is(self.desk, &place.path, place.target)?;
+            place.is.right &= !place.has_other_rights();
             let expected = match place.expected {
                 // What came with a directory is where that is.
                 Was::Unknown => moved,
@@ -192,7 +212,7 @@ impl<'a> Turning<'a> {
             let text = format!("{path} has been changed since");
             Failure::new(Kind::ChangedMeanwhile, text).with_hint(LOST)
         };
-        let skipped = self.desk.tree.walk(&first.path, DEPTH_LIMIT, &mut |visited| {
+        let skipped = self.desk.tree.walk(&first.path, EVERYTHING, &mut |visited| {
             self.desk.listens.visited()?;
             let path = first.path.join(visited.at.as_bytes());
             match self.places.binary_search_by(|place| place.path.cmp(&path)) {
@@ -313,6 +333,18 @@ impl<'a> Turning<'a> {
     }
 }
 
+impl Place<'_> {
+    /// Whether the change was about rights, too, and they are not yet as they are to be.
+    fn has_other_rights(&self) -> bool {
+        match (self.expected, self.target) {
+            (Was::File { mode: had, .. }, Was::File { mode: will, .. }) => {
+                had != will && self.is.mode != *will
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Is {
     /// Whether it is what it was.
     fn fits(self, was: &Was) -> bool {
@@ -364,7 +396,8 @@ fn is(desk: &Desk<'_>, path: &Rel, was: &Was) -> Result<Is, Failure> {
     };
     let revision = Some(opened.revision);
     let removable = if stat.what == What::Link { own } else { revision };
-    Ok(Is { what: Some(What::File), revision, removable, right })
+    let mode = opened.mode & 0o777;
+    Ok(Is { what: Some(What::File), revision, removable, right, mode })
 }
 
 /// Makes a path what it was.

@@ -27,7 +27,7 @@ impl Place {
     }
 
     /// All that is there: directories end in a slash, files have what they hold.
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         let mut all = Vec::new();
         let mut waiting = vec![String::new()];
         while let Some(at) = waiting.pop() {
@@ -182,7 +182,7 @@ impl Place {
 
     /// The paths of all changes, and the diff of one.
     fn told(&self, change: Option<u64>) -> (Vec<Vec<String>>, String) {
-        let ask = Ask::Changes(Changes { change, limit: None });
+        let ask = Ask::Changes(Changes { change, ..Changes::default() });
         let asker = self.ask(&ask, b"").unwrap().1;
         let text = |path: &Blob| String::from_utf8_lossy(path).into_owned();
         let paths = |one: &Change| one.paths.iter().map(text).collect();
@@ -419,10 +419,104 @@ fn changes_are_listed_and_shown_before_they_are_undone() {
     let (told, asker) = place.ask(&Ask::Changes(Changes::default()), b"").unwrap();
     let listed: Vec<_> = asker.changes.iter().map(|one| (one.change, one.verb.as_str())).collect();
     assert_eq!((listed, told.count), (vec![(2, "edit"), (1, "write")], Some(2)));
-    let one = Changes { change: done.change, limit: None };
+    let one = Changes { change: done.change, ..Changes::default() };
     let (_, asker) = place.ask(&Ask::Changes(one), b"").unwrap();
     let diff = "--- file\n+++ file\n@@ -1 +1 @@\n-two\n+one\n";
     assert_eq!(String::from_utf8(asker.data).unwrap(), diff);
     assert_eq!(asker.changes[0].who, "laptop/ai-local");
     assert_eq!(place.has("file"), Some("two\n".into()));
+}
+
+#[test]
+fn redo_does_again_what_was_undone_last_until_something_else_is_changed() {
+    let place = Place::new();
+    place.write("a", "1").unwrap();
+    place.revert(None, false).unwrap();
+    place.write("b", "2").unwrap();
+    place.revert(None, false).unwrap();
+    place.revert(None, true).unwrap();
+    assert_eq!(place.all(), ["b=2"]);
+    assert_eq!(place.revert(None, true).unwrap_err().kind, Kind::NothingToUndo);
+    place.revert(Some(1), true).unwrap();
+    assert_eq!(place.all(), ["a=1", "b=2"]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Against a model of two stacks: what can be undone, and what can be done again.
+    #[test]
+    fn undo_and_redo_are_two_stacks(moves in proptest::collection::vec(0_u8..4, 1..40)) {
+        let place = Place::new();
+        let (mut done, mut undone) = (Vec::new(), Vec::new());
+        for (at, what) in moves.into_iter().enumerate() {
+            match what {
+                0 | 1 => {
+                    let name = format!("file{}", at % 3);
+                    let before = place.has(&name);
+                    let change = place.write(&name, &at.to_string()).unwrap().change.unwrap();
+                    done.push((change, name, before, at.to_string()));
+                    undone.clear();
+                }
+                2 => match done.pop() {
+                    Some((change, name, before, after)) => {
+                        let reverted = place.revert(None, false).unwrap();
+                        proptest::prop_assert_eq!(reverted.change, Some(change));
+                        proptest::prop_assert_eq!(place.has(&name), before.clone());
+                        undone.push((change, name, before, after));
+                    }
+                    None => proptest::prop_assert!(place.revert(None, false).is_err()),
+                },
+                _ => match undone.pop() {
+                    Some((change, name, before, after)) => {
+                        let reverted = place.revert(None, true).unwrap();
+                        proptest::prop_assert_eq!(reverted.change, Some(change));
+                        proptest::prop_assert_eq!(place.has(&name).as_deref(), Some(&after[..]));
+                        done.push((change, name, before, after));
+                    }
+                    None => proptest::prop_assert!(place.revert(None, true).is_err()),
+                },
+            }
+        }
+    }
+}
+
+#[test]
+fn what_undoing_would_do_is_shown_without_a_number() {
+    let place = Place::new();
+    place.write("f", "old\n").unwrap();
+    place.write("f", "new\n").unwrap();
+    let next = |redo| Ask::Changes(Changes { next: Some(redo), ..Changes::default() });
+    let (_, asker) = place.ask(&next(false), b"").unwrap();
+    assert_eq!(asker.changes.len(), 1);
+    assert!(String::from_utf8(asker.data).unwrap().contains("-new\n+old\n"));
+    assert_eq!(place.ask(&next(true), b"").unwrap_err().kind, Kind::NothingToUndo);
+    place.revert(None, false).unwrap();
+    let (_, asker) = place.ask(&next(true), b"").unwrap();
+    assert!(String::from_utf8(asker.data).unwrap().contains("-old\n+new\n"));
+}
+
+#[test]
+fn edits_of_one_file_at_once_are_all_done() {
+    let place = Place::new();
+    let line = |at: usize| format!("line {at:02} old\n");
+    fs::write(place.at("f"), (0..24).map(line).collect::<String>()).unwrap();
+    let edit = |at: usize| {
+        let (old, new) = (line(at), format!("line {at:02} new\n"));
+        let one = Replacement { old: blob(&old), new: blob(&new), all: None };
+        let edits = cbor::encode(&Edits { edits: vec![one] });
+        let edit = Edit { path: blob("f"), revision: None, dry: None, undo: Some(true) };
+        place.ask(&Ask::Edit(edit), &edits).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..24)
+            .map(|at| {
+                let edit = &edit;
+                scope.spawn(move || edit(at))
+            })
+            .collect();
+        all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+    });
+    let text = place.has("f").unwrap();
+    assert_eq!(text.matches(" new\n").count(), 24, "{text}");
 }

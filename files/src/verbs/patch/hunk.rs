@@ -1,0 +1,247 @@
+//! Hunks: read, and applied to a text where git applies them.
+//!
+//! A hunk fits where all its old lines stand. One whose old text begins in line 1 belongs at the beginning of the
+//! file, and one without lines after its change at the end of it, as in git. Where it does not fit there, the only
+//! other place in the file that has its old lines is good, too.
+
+use farwire_protocol::failure::{Failure, Kind};
+
+use super::misfit;
+use crate::path::Rel;
+use crate::verbs::gathered::Share;
+
+/// No file with more lines is patched.
+pub(super) const LONGEST: usize = 1 << 20;
+
+/// To find the places of all hunks of a file, so many lines are compared at most.
+const COMPARED: usize = 50_000_000;
+
+/// A place in a file, with what is there and what will be.
+#[derive(Debug, Default)]
+pub(super) struct Hunk<'a> {
+    /// The line of the patch that it begins in, from 1.
+    pub(super) line: usize,
+    /// The number of its first line in the old text and in the new one, from 1; 0 where that text is empty.
+    pub(super) start: (usize, usize),
+    pub(super) old: Vec<&'a [u8]>,
+    pub(super) new: Vec<&'a [u8]>,
+    /// How many lines come, and how many go.
+    pub(super) lines: (usize, usize),
+    /// How many lines stand around the change: before its first line and after its last one.
+    around: (usize, usize),
+    /// The sign of the line that was read last.
+    last: u8,
+}
+
+/// The first old and new line, and how many of them there are: `@@ -1,2 +3,4 @@`.
+pub(super) fn heading(line: &[u8]) -> Option<((usize, usize), (usize, usize))> {
+    let text = String::from_utf8_lossy(line.get(..line.len().min(80))?);
+    let mut words = text.split(' ');
+    let numbers = |word: &str, sign: char| {
+        let word = word.strip_prefix(sign)?;
+        let (start, count) = word.split_once(',').unwrap_or((word, "1"));
+        let count: usize = count.parse().ok()?;
+        Some((start.parse::<usize>().ok()?, count)).filter(|_| count <= LONGEST)
+    };
+    if words.next()? != "@@" {
+        return None;
+    }
+    let old = numbers(words.next()?, '-')?;
+    let new = numbers(words.next()?, '+')?;
+    // A line cannot be the first of some without a number.
+    let told = |(start, count): (usize, usize)| start > 0 || count == 0;
+    (words.next()?.starts_with("@@") && told(old) && told(new))
+        .then_some(((old.0, new.0), (old.1, new.1)))
+}
+
+impl<'a> Hunk<'a> {
+    pub(super) fn new(line: usize, start: (usize, usize)) -> Self {
+        Self { line, start, ..Self::default() }
+    }
+
+    /// Adds a line: `None` if it is none of a hunk.
+    pub(super) fn add(&mut self, line: &'a [u8]) -> Option<()> {
+        let (sign, rest) = match line.split_first()? {
+            (b'\\', _) => {
+                self.unended();
+                return Some(());
+            }
+            // Some programs leave out the blank of an empty line.
+            (b'\n', []) => (b' ', &b"\n"[..]),
+            (sign, rest) => (*sign, rest),
+        };
+        if !matches!(sign, b' ' | b'-' | b'+') {
+            return None;
+        }
+        if sign != b'+' {
+            self.old.push(rest);
+        }
+        if sign != b'-' {
+            self.new.push(rest);
+        }
+        match sign {
+            b' ' if self.lines == (0, 0) => self.around.0 += 1,
+            b' ' => self.around.1 += 1,
+            _ => self.around.1 = 0,
+        }
+        self.lines.0 += usize::from(sign == b'+');
+        self.lines.1 += usize::from(sign == b'-');
+        self.last = sign;
+        Some(())
+    }
+
+    /// The line before has no end.
+    pub(super) fn unended(&mut self) {
+        let cut = |lines: &mut Vec<&[u8]>| {
+            if let Some(last) = lines.last_mut() {
+                *last = last.strip_suffix(b"\n").unwrap_or(last);
+            }
+        };
+        if self.last != b'+' {
+            cut(&mut self.old);
+        }
+        if self.last != b'-' {
+            cut(&mut self.new);
+        }
+    }
+}
+
+/// How many lines a text has.
+pub(super) fn counted(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count() + usize::from(!text.ends_with(b"\n"))
+}
+
+/// The text with all hunks applied.
+///
+/// # Errors
+///
+/// `patch_failed` where one of them does not fit; `too_large` and `busy` where it has more lines than can be
+/// held.
+pub(super) fn apply(
+    hunks: &[Hunk<'_>],
+    path: &Rel,
+    text: &[u8],
+    share: &mut Share,
+) -> Result<Vec<u8>, Failure> {
+    let many = counted(text);
+    if many > LONGEST {
+        let text = format!("{path} has more than {LONGEST} lines");
+        return Err(Failure::new(Kind::TooLarge, text));
+    }
+    // They are given back when the text is made.
+    let mut held = Share::default();
+    held.take(many * size_of::<&[u8]>())?;
+    let mut lines: Vec<&[u8]> = Vec::with_capacity(many);
+    lines.extend(text.split_inclusive(|&byte| byte == b'\n'));
+    let added: usize = hunks.iter().flat_map(|hunk| &hunk.new).map(|line| line.len()).sum();
+    let mut result = share.room(text.len() + added)?;
+    let mut search = Search { lines: &lines, from: 0, grown: 0, work: COMPARED };
+    for (number, hunk) in hunks.iter().enumerate() {
+        let from = search.from;
+        let at = match search.place(hunk) {
+            Some(at) => at,
+            None if search.work == 0 => {
+                let number = number + 1;
+                let text = format!("{path}: hunk {number} was looked for in too many places");
+                return Err(Failure::new(Kind::TooLarge, text).with_hint("divide the patch"));
+            }
+            None => {
+                let meant = search.meant(hunk);
+                return Err(misfit::failure((path, number + 1), hunk, (&lines, from, meant)));
+            }
+        };
+        for line in lines.get(from..at).unwrap_or_default().iter().chain(&hunk.new) {
+            result.extend_from_slice(line);
+        }
+        search.from = at + hunk.old.len();
+        search.grown += hunk.new.len().cast_signed() - hunk.old.len().cast_signed();
+    }
+    for line in lines.get(search.from..).unwrap_or_default() {
+        result.extend_from_slice(line);
+    }
+    Ok(result)
+}
+
+/// Looks for the places of hunks, one after the other.
+struct Search<'a> {
+    lines: &'a [&'a [u8]],
+    /// Those before were looked for in the lines above this one.
+    from: usize,
+    /// So many lines were added by those before.
+    grown: isize,
+    /// So many lines may still be compared.
+    work: usize,
+}
+
+impl Search<'_> {
+    /// Where a hunk is by its numbers.
+    fn meant(&self, hunk: &Hunk<'_>) -> usize {
+        let (old, new) = hunk.start;
+        match hunk.old.is_empty() && !hunk.new.is_empty() {
+            // It comes after this line.
+            true => old,
+            false => new.saturating_sub(1).saturating_add_signed(self.grown.saturating_neg()),
+        }
+    }
+
+    fn place(&mut self, hunk: &Hunk<'_>) -> Option<usize> {
+        let last = self.lines.len().checked_sub(hunk.old.len())?;
+        let meant = self.meant(hunk);
+        if hunk.old.is_empty() {
+            // What was empty before is so still; elsewhere nothing tells the place but its number.
+            let empty = hunk.start.0 > 0 || self.lines.is_empty();
+            return Some(meant).filter(|at| empty && (self.from..=last).contains(at));
+        }
+        let (first, end) = (hunk.start.0 <= 1, hunk.around.1 == 0);
+        let bare = hunk.around == (0, 0);
+        if bare && self.fits(hunk, meant) {
+            return Some(meant);
+        }
+        let anchored = match (first, end) {
+            (true, true) => Some(0).filter(|_| last == 0),
+            (true, false) => Some(0),
+            (false, true) => Some(last),
+            (false, false) => return self.nearest(hunk, meant),
+        };
+        anchored.filter(|&at| self.fits(hunk, at)).or_else(|| self.only(hunk))
+    }
+
+    /// The place that is nearest: of two that are as near, the later one.
+    fn nearest(&mut self, hunk: &Hunk<'_>, meant: usize) -> Option<usize> {
+        let meant = meant.min(self.lines.len());
+        (0..=self.lines.len()).find_map(|away| {
+            let after = Some(meant + away).filter(|&at| self.fits(hunk, at));
+            after.or_else(|| meant.checked_sub(away).filter(|&at| self.fits(hunk, at)))
+        })
+    }
+
+    /// The place, if there is one.
+    fn only(&mut self, hunk: &Hunk<'_>) -> Option<usize> {
+        let mut found = None;
+        for at in self.from..=self.lines.len() {
+            if self.fits(hunk, at) && found.replace(at).is_some() {
+                return None;
+            }
+        }
+        found.filter(|_| self.work > 0)
+    }
+
+    fn fits(&mut self, hunk: &Hunk<'_>, at: usize) -> bool {
+        self.work = self.work.saturating_sub(1);
+        if self.work == 0 || at < self.from {
+            return false;
+        }
+        let there = at.checked_add(hunk.old.len()).and_then(|end| self.lines.get(at..end));
+        there.is_some_and(|there| {
+            there.iter().zip(&hunk.old).all(|(a, b)| same(a, b, &mut self.work))
+        })
+    }
+}
+
+/// Whether two lines are the same, as long as there is work left.
+fn same(one: &[u8], other: &[u8], work: &mut usize) -> bool {
+    // Long lines that begin alike take longer.
+    let cost = if one.len() == other.len() { 1 + one.len() / 64 } else { 1 };
+    *work = work.saturating_sub(cost);
+    *work > 0 && one == other
+}

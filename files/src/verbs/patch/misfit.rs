@@ -1,0 +1,124 @@
+//! Why a hunk does not fit: which line differs, and whether only its end or its blanks do.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
+
+use super::hunk::Hunk;
+use crate::path::Rel;
+
+/// So many lines are compared to find where a hunk nearly fits.
+const COMPARED: usize = 2_000_000;
+
+/// So much of a line is told.
+const TOLD: usize = 160;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// The failure of a hunk that fits nowhere in these lines from `from` on, and was meant to be at `meant`.
+pub(super) fn failure(
+    (path, number): (&Rel, usize),
+    hunk: &Hunk<'_>,
+    (lines, from, meant): (&[&[u8]], usize, usize),
+) -> Failure {
+    let line = hunk.line;
+    let why = why(hunk, (lines, from, meant));
+    let text = format!("{path}: hunk {number} (line {line} of the patch) does not fit: {why}");
+    Failure::new(Kind::PatchFailed, text)
+}
+
+fn why(hunk: &Hunk<'_>, (lines, from, meant): (&[&[u8]], usize, usize)) -> String {
+    if hunk.old.is_empty() {
+        return match hunk.start.0 {
+            0 => "it expects an empty file, and the file is not empty".to_owned(),
+            line if line > lines.len() => {
+                format!("it adds lines after line {line}, and the file has {} lines", lines.len())
+            }
+            line => format!("it adds lines after line {line}, which a hunk before it is past"),
+        };
+    }
+    if lines.is_empty() {
+        return "the file is empty".to_owned();
+    }
+    let alike = nearest(hunk, (lines, from, meant));
+    let at = alike.unwrap_or(meant);
+    let place = || lines.get(at..).unwrap_or_default().iter().zip(&hunk.old).enumerate();
+    match place().find(|(_, (is, says))| is != says) {
+        Some((offset, (is, says))) => differing(at + offset + 1, is, says),
+        None if at.saturating_add(hunk.old.len()) > lines.len() => {
+            let missing = hunk.old.get(lines.len().saturating_sub(at)).copied().unwrap_or_default();
+            let told = told(missing);
+            format!("the file ends after line {}, and the patch has {told} there", lines.len())
+        }
+        None => "its lines are there more than once, and not where the patch has them; \
+            give it more lines around the change"
+            .to_owned(),
+    }
+}
+
+/// Where most lines are like those of a hunk, nearest to where it was meant to be.
+fn nearest(hunk: &Hunk<'_>, (lines, from, meant): (&[&[u8]], usize, usize)) -> Option<usize> {
+    let mut work = COMPARED;
+    let mut best: Option<(usize, usize)> = None;
+    let from = from.min(lines.len());
+    for away in 0..=lines.len() {
+        let places = [meant.checked_sub(away), meant.checked_add(away).filter(|_| away > 0)];
+        for at in places.into_iter().flatten().filter(|at| (from..lines.len()).contains(at)) {
+            let there = lines.get(at..).unwrap_or_default().iter().zip(&hunk.old);
+            let score = there.filter(|(is, says)| plain(is) == plain(says)).count();
+            work = work.saturating_sub(hunk.old.len());
+            if score > 0 && best.is_none_or(|(most, _)| score > most) {
+                best = Some((score, at));
+            }
+        }
+        if work == 0 {
+            break;
+        }
+    }
+    best.map(|(_, at)| at)
+}
+
+/// A line without what cannot be seen of it.
+fn plain(line: &[u8]) -> &[u8] {
+    line.strip_prefix(BOM).unwrap_or(line).trim_ascii()
+}
+
+/// How a line of a file differs from that of a patch.
+fn differing(number: usize, is: &[u8], says: &[u8]) -> String {
+    let ended = |line: &[u8]| (line.ends_with(b"\n"), line.ends_with(b"\r\n"));
+    let text = |line: &[u8]| {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line).to_vec()
+    };
+    if text(is) == text(says) {
+        return match (ended(is), ended(says)) {
+            ((false, _), (true, _)) => format!(
+                "line {number}, the last one, has no newline at its end; in the patch it has one \
+                 (`\\ No newline at end of file` must follow it there)"
+            ),
+            ((true, _), (false, _)) => {
+                format!("line {number} has a newline at its end; in the patch it has none")
+            }
+            ((_, true), _) => format!("line {number} ends in CR LF; in the patch it ends in LF"),
+            _ => format!("line {number} ends in LF; in the patch it ends in CR LF"),
+        };
+    }
+    if is.strip_prefix(BOM) == Some(says) {
+        return format!(
+            "line {number} begins with a byte order mark (EF BB BF), which the patch does not have"
+        );
+    }
+    let (one, other) = (told(is), told(says));
+    let what = format!("line {number} is {one}; in the patch it is {other}");
+    match plain(is) == plain(says) {
+        true => format!("{what}: only blanks differ"),
+        false => what,
+    }
+}
+
+/// The beginning of a line, with everything in it visible.
+fn told(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let cut = line.get(..TOLD).unwrap_or(line);
+    let more = if cut.len() < line.len() { "…" } else { "" };
+    format!("`{}{more}`", quoted(cut))
+}

@@ -1,0 +1,488 @@
+//! Reads unified diffs as git, `diff -u` and `diff -urN` write them.
+//!
+//! ```text
+//!     garbage                        messages, headers of mails: passed over, as git does
+//!     diff --git a/old b/new         a file of git: lines about it follow
+//!     rename from, new file mode …   as many as there are
+//!     --- a/old                      names, of git or without git
+//!     +++ b/new
+//!     @@ -1,2 +1,3 @@ …              hunks
+//! ```
+//!
+//! What belongs to one file never leaks to the next: each is read as a whole before the next begins. What says
+//! something that is not done (binary files, links, submodules) is refused, and nothing that says something is
+//! passed over.
+
+use std::borrow::Cow;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
+
+use super::hunk::{Hunk, counted, heading};
+use super::name::{self, Header, Name};
+use crate::verbs::gathered::Share;
+
+/// So many files in one patch.
+const FILES: usize = 1_000;
+
+/// So many lines in one patch: each is held as two places in it at most.
+const LINES: usize = 200_000;
+
+/// What a line of a patch may take: its place, and a hunk, or its place among the old and the new lines, in lists
+/// that grow to twice of what is in them.
+pub(super) const LINE: usize = size_of::<&[u8]>() + 2 * size_of::<Hunk<'_>>();
+
+/// What a diff says of one file.
+#[derive(Debug)]
+pub(super) struct FileDiff<'a> {
+    /// The line of the patch that it begins in, from 1.
+    pub(super) line: usize,
+    pub(super) act: Act,
+    /// The name before; of a file that is made, its name.
+    pub(super) from: Vec<u8>,
+    /// The name after; of a file that is removed, its name.
+    pub(super) to: Vec<u8>,
+    /// Whether it may be executed from now on, where that is said.
+    pub(super) executable: Option<bool>,
+    pub(super) hunks: Vec<Hunk<'a>>,
+}
+
+/// What becomes of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Act {
+    Create,
+    /// It is made if it is not there: `diff` does not say whether it was.
+    CreateOrModify,
+    Modify,
+    Remove,
+    Rename,
+    Copy,
+}
+
+impl FileDiff<'_> {
+    /// How many lines come, and how many go.
+    pub(super) fn lines(&self) -> (usize, usize) {
+        self.hunks.iter().fold((0, 0), |(come, go), hunk| (come + hunk.lines.0, go + hunk.lines.1))
+    }
+}
+
+/// Reads a patch. So many leading components of names are left out; where that is not said, what stands before
+/// both names of a file, such as `a/` and `b/`.
+///
+/// # Errors
+///
+/// `invalid_argument` where it is none; `unsupported` for what is not patched; `too_large` and `busy` where it has
+/// more lines than can be held.
+pub(super) fn parse<'a>(
+    text: &'a [u8],
+    strip: Option<u32>,
+    share: &mut Share,
+) -> Result<Vec<FileDiff<'a>>, Failure> {
+    let many = counted(text);
+    if many > LINES {
+        let text = format!("the patch has more than {LINES} lines");
+        return Err(Failure::new(Kind::TooLarge, text).with_hint("divide it"));
+    }
+    share.take(many * LINE)?;
+    let mut lines: Vec<&[u8]> = Vec::with_capacity(many);
+    lines.extend(text.split_inclusive(|&byte| byte == b'\n'));
+    let strip = strip.map(|strip| usize::try_from(strip).unwrap_or(usize::MAX));
+    let mut reader = Reader { lines, at: 0, strip };
+    let mut files = Vec::new();
+    while let Some(line) = reader.line() {
+        let begins = reader.at + 1;
+        let file = if let Some(names) = line.strip_prefix(b"diff --git ") {
+            reader.of_git(names)?
+        } else if line.starts_with(b"--- ") && reader.after(1).starts_with(b"+++ ") {
+            reader.without_git()?
+        } else if is_binary(line) {
+            return Err(binary(begins, ""));
+        } else if heading(line).is_some() {
+            return Err(reader.bad("a hunk before the names of its file"));
+        } else {
+            reader.at += 1;
+            continue;
+        };
+        files.push(FileDiff { line: begins, ..file });
+        if files.len() > FILES {
+            return Err(reader.bad("more than 1000 files"));
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::new(Kind::InvalidArgument, "the text is not a unified diff")
+            .with_hint("it has lines that begin with ---, +++ and @@"));
+    }
+    Ok(files)
+}
+
+/// The names of a file before and after: none where there is no file.
+type Ends = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// A place in a patch.
+struct Reader<'a> {
+    lines: Vec<&'a [u8]>,
+    at: usize,
+    strip: Option<usize>,
+}
+
+/// What the lines after `diff --git` say.
+#[derive(Debug, Default)]
+struct Head {
+    /// What becomes of the file, where a line says so.
+    act: Option<Act>,
+    old_mode: Option<u32>,
+    new_mode: Option<u32>,
+    /// The names of a rename or a copy.
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    /// The names of `---` and `+++`.
+    names: Option<(Name, Name)>,
+    /// How many lines there were.
+    lines: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// The line without its end.
+    fn line(&self) -> Option<&'a [u8]> {
+        self.lines.get(self.at).map(|line| trimmed(line))
+    }
+
+    /// A line that comes later.
+    fn after(&self, lines: usize) -> &'a [u8] {
+        self.lines.get(self.at + lines).map(|line| trimmed(line)).unwrap_or_default()
+    }
+
+    fn bad(&self, why: &str) -> Failure {
+        bad(self.at + 1, why)
+    }
+
+    /// Reads the names in two lines.
+    fn names(&mut self) -> Result<[(Name, &'a [u8]); 2], Failure> {
+        let unclosed = "the quotes around the name do not end";
+        let mut one = |sign: &[u8]| {
+            let text = self.line().and_then(|line| line.strip_prefix(sign)).unwrap_or_default();
+            let name = name::named(text).ok_or_else(|| self.bad(unclosed))?;
+            self.at += 1;
+            Ok::<_, Failure>(name)
+        };
+        Ok([one(b"--- ")?, one(b"+++ ")?])
+    }
+
+    /// Reads a file that git has written.
+    fn of_git(&mut self, names: &[u8]) -> Result<FileDiff<'a>, Failure> {
+        let begins = self.at + 1;
+        let header = name::header(names, self.strip);
+        self.at += 1;
+        let head = self.head(header.as_ref())?;
+        let hunks = self.hunks()?;
+        if head.lines == 0 && hunks.is_empty() {
+            return Err(bad(begins, "nothing follows that says what becomes of the file"));
+        }
+        let (from, to) =
+            head.resolve(header.as_ref(), self.strip).map_err(|why| bad(begins, why))?;
+        for mode in [head.old_mode, head.new_mode].into_iter().flatten() {
+            regular(begins, mode, to.as_deref().or(from.as_deref()).unwrap_or_default())?;
+        }
+        let act = match (head.act, &from, &to) {
+            (Some(act), ..) => act,
+            (None, None, Some(_)) => Act::Create,
+            (None, Some(_), None) => Act::Remove,
+            (None, Some(from), Some(to)) if from != to => {
+                return Err(bad(begins, "the names differ, and it is neither a rename nor a copy"));
+            }
+            _ => Act::Modify,
+        };
+        let (from, to) = both(from, to).ok_or_else(|| bad(begins, "it names no file"))?;
+        // Of an `index` line, the mode is that before and after.
+        let changed = head.new_mode.filter(|_| act != Act::Remove);
+        let executable = changed.map(|mode| mode & 0o100 != 0);
+        let file = FileDiff { line: begins, act, from, to, executable, hunks };
+        file.makes_sense()?;
+        Ok(file)
+    }
+
+    /// Reads the lines between `diff --git` and the first hunk.
+    fn head(&mut self, header: Option<&Header>) -> Result<Head, Failure> {
+        let mut head = Head::default();
+        while let Some(line) = self.line() {
+            let begins = |prefix: &str| line.strip_prefix(prefix.as_bytes());
+            if line.starts_with(b"--- ") && self.after(1).starts_with(b"+++ ") {
+                let at = self.at;
+                let [(old, _), (new, _)] = self.names()?;
+                if !head.is_about((&old, &new), header) {
+                    // The next file begins here, one without a line of git.
+                    self.at = at;
+                    break;
+                }
+                head.names = Some((old, new));
+                head.lines += 1;
+                break;
+            }
+            if is_binary(line) {
+                let in_header = header.and_then(|header| name::stripped(&header.new, header.strip));
+                let name = head.to.as_deref().or(in_header);
+                return Err(binary(self.at + 1, &quoted(name.unwrap_or_default())));
+            }
+            if let Some(text) = begins("old mode ") {
+                head.old_mode = Some(self.mode(text)?);
+            } else if let Some(text) = begins("new mode ") {
+                head.new_mode = Some(self.mode(text)?);
+            } else if let Some(text) = begins("new file mode ") {
+                head.new_mode = Some(self.mode(text)?);
+                head.is(Act::Create).map_err(|why| self.bad(why))?;
+            } else if let Some(text) = begins("deleted file mode ") {
+                head.old_mode = Some(self.mode(text)?);
+                head.is(Act::Remove).map_err(|why| self.bad(why))?;
+            } else if let Some(text) = begins("rename from ").or_else(|| begins("rename old ")) {
+                head.from = Some(self.whole(text)?);
+                head.is(Act::Rename).map_err(|why| self.bad(why))?;
+            } else if let Some(text) = begins("rename to ").or_else(|| begins("rename new ")) {
+                head.to = Some(self.whole(text)?);
+                head.is(Act::Rename).map_err(|why| self.bad(why))?;
+            } else if let Some(text) = begins("copy from ") {
+                head.from = Some(self.whole(text)?);
+                head.is(Act::Copy).map_err(|why| self.bad(why))?;
+            } else if let Some(text) = begins("copy to ") {
+                head.to = Some(self.whole(text)?);
+                head.is(Act::Copy).map_err(|why| self.bad(why))?;
+            } else if let Some(text) = begins("index ") {
+                let mode = text.split(|&byte| byte == b' ').nth(1);
+                let mode = mode.map(|mode| self.mode(mode)).transpose()?;
+                head.old_mode = head.old_mode.or(mode);
+            } else if begins("similarity index ")
+                .or_else(|| begins("dissimilarity index "))
+                .is_none()
+            {
+                break;
+            }
+            head.lines += 1;
+            self.at += 1;
+        }
+        Ok(head)
+    }
+
+    fn mode(&self, text: &[u8]) -> Result<u32, Failure> {
+        let octal = |text: &str| u32::from_str_radix(text, 8).ok();
+        let mode = std::str::from_utf8(text).ok().filter(|text| text.len() <= 7).and_then(octal);
+        mode.ok_or_else(|| self.bad("a mode that is no octal number"))
+    }
+
+    fn whole(&self, text: &[u8]) -> Result<Vec<u8>, Failure> {
+        name::whole(text)
+            .ok_or_else(|| self.bad("a name that is empty, or whose quotes do not end"))
+    }
+
+    /// Reads a file that `diff` has written.
+    fn without_git(&mut self) -> Result<FileDiff<'a>, Failure> {
+        let line = self.at + 1;
+        let [(old, old_stamp), (new, new_stamp)] = self.names()?;
+        let hunks = self.hunks()?;
+        let Some(first) = hunks.first() else {
+            return Err(self.bad("a file is named, and no hunk with its line numbers follows"));
+        };
+        let strip = match (self.strip, &old, &new) {
+            (Some(strip), ..) => strip,
+            (None, Name::File(old), Name::File(new)) => name::before_both(old, new),
+            (None, Name::File(name), _) | (None, _, Name::File(name)) => name::before_one(name),
+            (None, Name::Nothing, Name::Nothing) => 0,
+        };
+        let act = match (&old, &new) {
+            (Name::Nothing, _) => Act::Create,
+            (_, Name::Nothing) => Act::Remove,
+            _ if name::is_epoch(old_stamp) => Act::Create,
+            _ if name::is_epoch(new_stamp) => Act::Remove,
+            _ if hunks.len() == 1 && first.old.is_empty() && first.start.0 == 0 => {
+                Act::CreateOrModify
+            }
+            _ => Act::Modify,
+        };
+        let of = |name: &Name| Some(name::stripped(name.file()?, strip)?.to_vec());
+        let (old, new) = (of(&old), of(&new));
+        // Of `f` and `f.orig`, or `f~`, the shorter one is meant.
+        let name = match (old, new) {
+            (Some(old), Some(new)) if new.starts_with(&old) => Some(old),
+            (old, new) => new.or(old),
+        };
+        let name = name.ok_or_else(|| bad(line, "it names no file"))?;
+        let (from, to) = (name.clone(), name);
+        let file = FileDiff { line, act, from, to, executable: None, hunks };
+        file.makes_sense()?;
+        Ok(file)
+    }
+
+    /// Reads the hunks that follow.
+    fn hunks(&mut self) -> Result<Vec<Hunk<'a>>, Failure> {
+        let mut hunks = Vec::new();
+        while let Some(line) = self.line().filter(|line| line.starts_with(b"@@")) {
+            let (start, counts) = heading(line).ok_or_else(|| {
+                self.bad("a hunk without its line numbers: it begins like @@ -1,2 +1,3 @@")
+            })?;
+            let mut hunk = Hunk::new(self.at + 1, start);
+            self.at += 1;
+            while (hunk.old.len(), hunk.new.len()) != counts {
+                let other = "the hunk has other lines than its first line counts";
+                let line =
+                    self.lines.get(self.at).ok_or_else(|| self.bad("the hunk breaks off"))?;
+                hunk.add(line).ok_or_else(|| self.bad(other))?;
+                if hunk.old.len() > counts.0 || hunk.new.len() > counts.1 {
+                    return Err(self.bad(other));
+                }
+                self.at += 1;
+            }
+            if self.after(0).starts_with(b"\\ ") {
+                hunk.unended();
+                self.at += 1;
+            }
+            // A mail ends in a line of `-- `.
+            let more = matches!(self.after(0).first(), Some(b' ' | b'+' | b'-'));
+            let next = self.after(0).starts_with(b"--- ") && self.after(1).starts_with(b"+++ ");
+            if more && !next && !matches!(self.after(0), b"-- " | b"--") {
+                return Err(self.bad("the hunk has more lines than its first line counts"));
+            }
+            hunks.push(hunk);
+        }
+        Ok(hunks)
+    }
+}
+
+impl Head {
+    fn is(&mut self, act: Act) -> Result<(), &'static str> {
+        match self.act.replace(act) {
+            Some(before) if before != act => {
+                Err("two lines say that different things become of it")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the names of `---` and `+++` are of the file that the lines before are about.
+    fn is_about(&self, (old, new): (&Name, &Name), header: Option<&Header>) -> bool {
+        let fits = |name: &Name, in_header: Option<&[u8]>, moved: Option<&Vec<u8>>| {
+            let Some(name) = name.file() else { return true };
+            let ends = |moved: &Vec<u8>| {
+                name.strip_suffix(&moved[..])
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
+            };
+            in_header.is_none() && moved.is_none()
+                || in_header == Some(name)
+                || moved.is_some_and(ends)
+        };
+        fits(old, header.map(|header| &header.old[..]), self.from.as_ref())
+            && fits(new, header.map(|header| &header.new[..]), self.to.as_ref())
+    }
+
+    /// The names before and after: none where there is no file.
+    fn resolve(&self, header: Option<&Header>, strip: Option<usize>) -> Result<Ends, &'static str> {
+        let named = self.names.as_ref();
+        let (old, new) = (named.map(|names| &names.0), named.map(|names| &names.1));
+        if old == Some(&Name::Nothing) && self.act.is_some_and(|act| act != Act::Create)
+            || new == Some(&Name::Nothing) && self.act.is_some_and(|act| act != Act::Remove)
+            || self.act == Some(Act::Create) && old.is_some_and(|name| *name != Name::Nothing)
+            || self.act == Some(Act::Remove) && new.is_some_and(|name| *name != Name::Nothing)
+        {
+            return Err("/dev/null is not where the lines before have it");
+        }
+        if matches!(self.act, Some(Act::Rename | Act::Copy)) {
+            return self.moved(strip);
+        }
+        let guessed = match (old.and_then(Name::file), new.and_then(Name::file), header) {
+            (Some(old), Some(new), _) => name::before_both(old, new),
+            (_, _, Some(header)) => header.strip,
+            (Some(name), None, None) | (None, Some(name), None) => name::before_one(name),
+            (None, None, None) => 0,
+        };
+        let strip = strip.unwrap_or(guessed);
+        let of = |name: &[u8]| name::stripped(name, strip).map(<[u8]>::to_vec);
+        let nothing = |act| self.act == Some(act);
+        let one = |name: Option<&Name>, in_header: Option<&[u8]>| match name {
+            Some(Name::Nothing) => None,
+            Some(Name::File(name)) => of(name),
+            None => in_header.and_then(of),
+        };
+        let from = one(old, header.map(|header| &header.old[..])).filter(|_| !nothing(Act::Create));
+        let to = one(new, header.map(|header| &header.new[..])).filter(|_| !nothing(Act::Remove));
+        Ok((from, to))
+    }
+
+    /// The names of a rename or a copy, which git writes with nothing before them.
+    fn moved(&self, strip: Option<usize>) -> Result<Ends, &'static str> {
+        let (Some(from), Some(to)) = (&self.from, &self.to) else {
+            return Err("a rename or a copy that does not say both names");
+        };
+        let of = |name: &[u8]| {
+            let name = name::stripped(name, strip.unwrap_or(0).saturating_sub(1));
+            name.map(<[u8]>::to_vec).ok_or("it names no file")
+        };
+        let (from, to) = (of(from)?, of(to)?);
+        if let Some((old, new)) = &self.names {
+            let fits = |name: &Name, is: &[u8]| {
+                let strips = strip.map_or([0, 1], |strip| [strip, strip]);
+                let name = name.file().unwrap_or_default();
+                strips.into_iter().any(|strip| name::stripped(name, strip) == Some(is))
+            };
+            if !fits(old, &from) || !fits(new, &to) {
+                return Err("the lines --- and +++ have other names than the rename or copy");
+            }
+        }
+        if from == to {
+            return Err("a rename or a copy of a file to itself");
+        }
+        Ok((Some(from), Some(to)))
+    }
+}
+
+impl FileDiff<'_> {
+    /// Refuses a file that is made with old lines in it, or removed with new ones.
+    fn makes_sense(&self) -> Result<(), Failure> {
+        let old = self.hunks.iter().any(|hunk| !hunk.old.is_empty());
+        let new = self.hunks.iter().any(|hunk| !hunk.new.is_empty());
+        match self.act {
+            Act::Create if old => Err(bad(self.line, "a file that is made has no old lines")),
+            Act::Remove if new => Err(bad(self.line, "a file that is removed has no new lines")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Both names, of which one may stand for the other.
+fn both(from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> Option<(Vec<u8>, Vec<u8>)> {
+    match (from, to) {
+        (Some(from), Some(to)) => Some((from, to)),
+        (Some(name), None) | (None, Some(name)) => Some((name.clone(), name)),
+        (None, None) => None,
+    }
+}
+
+fn is_binary(line: &[u8]) -> bool {
+    line.starts_with(b"GIT binary patch")
+        || line.starts_with(b"Binary files ") && line.ends_with(b" differ")
+}
+
+fn binary(line: usize, name: &str) -> Failure {
+    let name = if name.is_empty() { String::new() } else { format!("`{name}`: ") };
+    let text = format!("line {line} of the patch: {name}binary patches are not supported");
+    Failure::new(Kind::Unsupported, text).with_hint("transfer the file itself")
+}
+
+/// Refuses what is no regular file.
+fn regular(line: usize, mode: u32, name: &[u8]) -> Result<(), Failure> {
+    let what: Cow<'_, str> = match mode & 0o170_000 {
+        0 | 0o100_000 => return Ok(()),
+        0o120_000 => "a symbolic link".into(),
+        0o160_000 => "a submodule".into(),
+        _ => format!("of the unknown kind {mode:o}").into(),
+    };
+    let name = quoted(name);
+    let text = format!("line {line} of the patch: `{name}` is {what}; only files are patched");
+    Err(Failure::new(Kind::Unsupported, text))
+}
+
+fn bad(line: usize, why: &str) -> Failure {
+    Failure::new(Kind::InvalidArgument, format!("line {line} of the patch: {why}"))
+}
+
+/// A line without its end.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
