@@ -39,11 +39,12 @@ use rustix::io::Errno;
 
 pub(crate) use self::access::plain_mode;
 pub use self::copy::Copied;
-pub(crate) use self::draft::changed;
 pub use self::draft::{Draft, Wanted, remember_umask};
+pub(crate) use self::draft::{changed, mode_of_new};
 use self::lanes::Order;
 use self::room::Room;
 pub use self::stat::Stat;
+pub(crate) use self::walk::EVERYTHING;
 pub use self::walk::{Handle, Listed, Listing, Visit, Visited, open_in};
 
 use crate::fault::fault;

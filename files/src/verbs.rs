@@ -13,6 +13,8 @@ mod patch;
 mod read;
 mod search;
 mod tidy;
+mod unread;
+mod usage;
 mod watch;
 mod write;
 
@@ -83,6 +85,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, S
         Ask::Changes(asked) => changes::changes(desk, asked, peer),
         Ask::Archive(asked) => archive::archive(desk, asked, peer),
         Ask::Revert(asked) => changes::revert(desk, asked, peer),
+        Ask::Usage(path) => usage::usage(desk, path),
         Ask::Attributes(asked) => attributes(tree, asked),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")
@@ -147,6 +150,7 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
         done.count = Some(copied.files);
         done.bytes = Some(copied.bytes);
         done.skipped = (copied.skipped > 0).then_some(copied.skipped);
+        done.names = (copied.skipped > 0).then(|| unread::fitting(&from, copied.left_out));
     }
     done.entry = Some(tree.stat_link(&to)?.entry(to.as_bytes()));
     Ok(done)

@@ -54,15 +54,8 @@ pub fn unquoted(text: &str) -> Result<Cow<'_, [u8]>, BadQuote> {
 }
 
 /// Whether a character can be seen and does nothing but stand there.
-pub fn is_visible(char: char) -> bool {
-    !matches!(char,
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}'
-        | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}'
-        | '\u{3164}' | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{13430}'..='\u{1345f}'
-        | '\u{16fe4}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..)
-        && u32::from(char) & 0xfffe != 0xfffe
+fn is_visible(char: char) -> bool {
+    crate::chars::shown(char) == Some(char)
 }
 
 fn is_plain(text: &str) -> bool {

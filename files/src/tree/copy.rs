@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::{DEPTH_LIMIT, How, What};
+use farwire_protocol::streams::files::{How, NAMED, What};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -17,8 +17,11 @@ use super::{Listing, Place, Room, Stat, Tree, Wanted};
 use crate::fault::fault;
 use crate::path::Rel;
 
+/// So deep is a tree that is copied at most: each level holds descriptors.
+const DEEP: usize = 400;
+
 /// What a copy came to.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Copied {
     /// Files.
     pub files: u64,
@@ -26,6 +29,17 @@ pub struct Copied {
     pub bytes: u64,
     /// Links, and what is neither file nor directory: left out.
     pub skipped: u64,
+    /// Some of those, by their paths from the directory that was copied.
+    pub left_out: Vec<Vec<u8>>,
+}
+
+impl Copied {
+    fn leave_out(&mut self, at: Option<&[u8]>) {
+        self.skipped += 1;
+        if self.left_out.len() < NAMED {
+            self.left_out.extend(at.map(<[u8]>::to_vec));
+        }
+    }
 }
 
 impl Tree {
@@ -66,7 +80,7 @@ impl Tree {
         let copied = copy_one((&file, &stat), (&aside.dir, &aside.name), (to, &mut room));
         let copied = copied.and_then(|bytes| {
             self.arrive(&aside, &place, (true, &real))?;
-            Ok(Copied { files: 1, bytes, skipped: 0 })
+            Ok(Copied { files: 1, bytes, ..Copied::default() })
         });
         if copied.is_err() {
             self.discard(&aside);
@@ -99,7 +113,7 @@ impl Tree {
         // A file system without attributes has none to copy.
         let _ = copy_attributes(&file, draft.file());
         draft.commit()?;
-        Ok(Copied { files: 1, bytes, skipped: 0 })
+        Ok(Copied { files: 1, bytes, ..Copied::default() })
     }
 
     fn copy_directory(
@@ -150,6 +164,7 @@ impl Tree {
         let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
         hold(held.as_fd());
         let (mut copied, mut room) = (Copied::default(), Room::new(&self.rules, 0));
+        let begin = real.clone();
         let mut waiting = vec![(from, (top, real), mode, 1)];
         while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
             let mut deeper = None;
@@ -169,13 +184,13 @@ impl Tree {
                         }
                         Err(Errno::NOENT) => {}
                         Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::XDEV) => {
-                            copied.skipped += 1;
+                            copied.leave_out(there.beneath(&begin));
                         }
                         Err(error) => return Err(failed(error)),
                     },
-                    What::Directory if depth < DEPTH_LIMIT => {
+                    What::Directory if depth < DEEP => {
                         let Some(next) = from.down(&listed.name).map_err(failed)? else {
-                            copied.skipped += 1;
+                            copied.leave_out(there.beneath(&begin));
                             continue;
                         };
                         rustix::fs::mkdirat(&to, &listed.name[..], Mode::from_raw_mode(0o700))
@@ -186,7 +201,7 @@ impl Tree {
                         break;
                     }
                     What::Directory => return Err(failed(Errno::NAMETOOLONG)),
-                    What::Link | What::Other => copied.skipped += 1,
+                    What::Link | What::Other => copied.leave_out(there.beneath(&begin)),
                 }
             }
             match deeper {
@@ -196,7 +211,7 @@ impl Tree {
                     waiting.push(deeper);
                 }
                 None => {
-                    let mode = Mode::from_raw_mode(from.resemble(&to, mode) | 0o700);
+                    let mode = Mode::from_raw_mode(from.resemble(&to, mode));
                     rustix::fs::fchmod(&to, mode).map_err(failed)?;
                 }
             }

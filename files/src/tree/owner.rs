@@ -1,11 +1,11 @@
 //! What the owner hides or keeps in a directory, when the directory is to be moved, replaced or brought.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use farwire_protocol::streams::files::What;
 use rustix::fs::OFlags;
 
 use super::walk::step;
-use super::{Place, Tree};
+use super::{EVERYTHING, Place, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 use crate::rules::Rules;
@@ -34,17 +34,13 @@ impl Tree {
         let dir = step(place.dir.as_fd(), &place.name, OFlags::RDONLY | OFlags::DIRECTORY, true);
         let dir = dir.map_err(|error| fault(&place.path, error))?;
         let everything = Self::enter(dir, Rules::default())?;
-        let skipped = everything.walk(&Rel::ROOT, DEPTH_LIMIT, &mut |visited| {
+        let skipped = everything.walk(&Rel::ROOT, EVERYTHING, &mut |visited| {
             if self.is_the_owners(&real.join(visited.at.as_bytes())) {
                 return Err(owners(&place.path));
             }
             let what = visited.listed.what;
             let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
-            // What is further down has no path here, and may have one there.
-            match what == Some(What::Directory) {
-                true if visited.level >= DEPTH_LIMIT => Err(unseen(&place.path)),
-                deeper => Ok(deeper),
-            }
+            Ok(what == Some(What::Directory))
         })?;
         if skipped > 0 { Err(unseen(&place.path)) } else { Ok(()) }
     }

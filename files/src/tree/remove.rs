@@ -14,7 +14,7 @@ use crate::fault::fault;
 use crate::path::Rel;
 
 /// So deep is a tree that is removed at most: each level holds a descriptor.
-const DEEP: usize = 128;
+const DEEP: usize = 400;
 
 impl Tree {
     /// Removes a file, a link itself, or a directory: one that is not empty only if `recursive`.
@@ -83,6 +83,8 @@ impl Tree {
         let real = match self.location(&dir) {
             // It may have been moved since.
             Ok(now) if self.has_an_owner() => &now.ok_or(Errno::NOENT)?,
+            // The kernel cannot say a path that is longer: it is where the way down has led.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => real,
             Err(_) if self.has_an_owner() => return Err(Errno::NOENT),
             _ => real,
         };

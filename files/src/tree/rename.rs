@@ -3,12 +3,12 @@
 use std::os::fd::AsFd as _;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use farwire_protocol::streams::files::What;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::draft::{changed, rename, set_aside, temporary};
-use super::{Place, Stat, Tree};
+use super::{EVERYTHING, Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -105,7 +105,7 @@ impl Tree {
             What::Link | What::Other => return Err(lost(path)),
             What::Directory => {}
         }
-        let skipped = self.walk(path, DEPTH_LIMIT, &mut |visited| match visited
+        let skipped = self.walk(path, EVERYTHING, &mut |visited| match visited
             .listing
             .stat(&visited.listed.name)
             .map(|stat| stat.what)

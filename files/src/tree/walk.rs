@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use farwire_protocol::streams::files::{PATH_LIMIT, What};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -16,6 +16,15 @@ use crate::path::{Rel, is_ours};
 
 /// So many directories beside each other are open during a walk.
 const ABREAST: usize = 8;
+
+/// All levels of a walk.
+pub(crate) const EVERYTHING: usize = usize::MAX;
+
+/// No walk goes into a directory whose path from where it began is longer: what is told of it fits a message.
+const DEEPEST: usize = 2 * PATH_LIMIT;
+
+/// So many names of one directory are put in order at once.
+const SORTED: usize = 100_000;
 
 /// A directory that is being read.
 #[derive(Debug)]
@@ -61,23 +70,39 @@ impl Tree {
     /// counted.
     pub fn walk(&self, path: &Rel, depth: usize, visit: &mut Visit<'_>) -> Result<u64, Failure> {
         let mut skipped = 0;
+        self.walk_telling(path, depth, visit, &mut |_| skipped += 1)?;
+        Ok(skipped)
+    }
+
+    /// The same; tells what cannot be read, by its path from where the walk began.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::walk`] has it.
+    pub fn walk_telling(
+        &self,
+        path: &Rel,
+        depth: usize,
+        visit: &mut Visit<'_>,
+        unread: &mut dyn FnMut(&Rel),
+    ) -> Result<(), Failure> {
         let mut waiting = VecDeque::from([(self.list(path)?, Rel::ROOT, 1)]);
         while let Some((listing, below, level)) = waiting.pop_back() {
             let mut listing = listing;
             let mut inner = Vec::new();
             while let Some(listed) = listing.next() {
                 let Ok(listed) = listed else {
-                    skipped += 1;
+                    unread(&below);
                     break;
                 };
                 let at = below.join(&listed.name);
                 let visited =
                     visit(&Visited { at: &at, listed: &listed, listing: &listing, level })?;
-                if visited && level < depth.min(DEPTH_LIMIT) {
-                    match listing.down(&listed.name) {
+                if visited && level < depth {
+                    match listing.further_down(&listed.name, &at) {
                         Ok(Some(next)) => inner.push((next, at, level + 1)),
                         Ok(None) => {}
-                        Err(_) => skipped += 1,
+                        Err(_) => unread(&at),
                     }
                 }
                 // Each holds a descriptor: a directory with many in it is finished in pieces.
@@ -89,7 +114,47 @@ impl Tree {
             }
             waiting.extend(inner);
         }
-        Ok(skipped)
+        Ok(())
+    }
+
+    /// The same in the order of names, all levels: each directory with what is in it where its name belongs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::walk`] has it.
+    pub(crate) fn walk_in_order(
+        &self,
+        path: &Rel,
+        visit: &mut Visit<'_>,
+        unread: &mut dyn FnMut(&Rel),
+    ) -> Result<(), Failure> {
+        let mut waiting = vec![(self.list(path)?, Vec::new(), Rel::ROOT, 1)];
+        while let Some((mut listing, mut names, below, level)) = waiting.pop() {
+            loop {
+                if names.is_empty() {
+                    names = listing.some(SORTED).unwrap_or_else(|_| {
+                        unread(&below);
+                        Vec::new()
+                    });
+                }
+                let Some(listed) = names.pop() else { break };
+                let at = below.join(&listed.name);
+                let visited =
+                    visit(&Visited { at: &at, listed: &listed, listing: &listing, level })?;
+                let next = match visited.then(|| listing.further_down(&listed.name, &at)) {
+                    None | Some(Ok(None)) => continue,
+                    Some(Ok(Some(next))) => next,
+                    Some(Err(_)) => {
+                        unread(&at);
+                        continue;
+                    }
+                };
+                waiting.push((listing, names, below, level));
+                waiting.push((next, Vec::new(), at, level + 1));
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -174,6 +239,22 @@ impl Listing<'_> {
     /// Where it really is, if that can be known.
     pub(super) fn location(&self) -> Option<Rel> {
         self.tree.location(&self.handle.directory).ok().flatten()
+    }
+
+    /// So many of the next names, the first in order at the end.
+    fn some(&mut self, many: usize) -> Result<Vec<Listed>, Failure> {
+        let mut names = Vec::new();
+        while names.len() < many {
+            let Some(listed) = self.next() else { break };
+            names.push(listed?);
+        }
+        names.sort_unstable_by(|one, other| other.name.cmp(&one.name));
+        Ok(names)
+    }
+
+    /// The same as [`Self::down`] during a walk.
+    fn further_down(&self, name: &[u8], at: &Rel) -> Result<Option<Self>, Errno> {
+        if at.as_bytes().len() > DEEPEST { Err(Errno::NAMETOOLONG) } else { self.down(name) }
     }
 
     /// A directory in this one: `None` where the rules end at what is mounted.

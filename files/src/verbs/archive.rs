@@ -4,15 +4,18 @@
 //! of zeros at the end. What does not fit a header stands in a pax header before it. Nothing but files and
 //! directories is put in, without their owners. There is no way back: an archive is not unpacked here.
 
+use std::cell::RefCell;
+
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Archive, DEPTH_LIMIT, Done, What};
+use farwire_protocol::streams::files::{Archive, Done, What};
 
 use super::tidy::Tidy;
+use super::unread::Unread;
 use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::rules::LISTED;
-use crate::tree::{Stat, Visited};
+use crate::tree::{EVERYTHING, Stat, Visited};
 
 /// What everything in an archive is a multiple of.
 const BLOCK: usize = 512;
@@ -28,8 +31,10 @@ pub(super) fn archive(
     let (tree, listens) = (desk.tree, desk.listens);
     let path = Rel::parse(&archive.path)?;
     let mut tidy = archive.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
-    let mut packed = Packed { peer, bytes: 0, files: 0, entries: 0, skipped: 0, broken: false };
-    let walked = tree.walk(&path, DEPTH_LIMIT, &mut |visited| {
+    let unread = RefCell::new(Unread::new(path.clone()));
+    let mut packed =
+        Packed { peer, unread: &unread, bytes: 0, files: 0, entries: 0, links: 0, broken: false };
+    let mut visit = |visited: &Visited<'_>| {
         listens.visited()?;
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)?
@@ -37,27 +42,32 @@ pub(super) fn archive(
             return Ok(false);
         }
         packed.visit(visited)
-    });
-    let skipped = match walked {
-        Err(_) if packed.broken => return Err(Stop::Broken),
-        other => other? + packed.skipped,
     };
+    let walked =
+        tree.walk_telling(&path, EVERYTHING, &mut visit, &mut |at| unread.borrow_mut().add(at));
+    match walked {
+        Err(_) if packed.broken => return Err(Stop::Broken),
+        other => other?,
+    }
     packed.send(&[0; 2 * BLOCK])?;
-    Ok(Done {
-        bytes: Some(packed.bytes),
-        files: Some(packed.files),
-        skipped: (skipped > 0).then_some(skipped),
-        ..Done::default()
-    })
+    let mut done = Done { bytes: Some(packed.bytes), files: Some(packed.files), ..Done::default() };
+    let links = packed.links;
+    let unread = unread.into_inner();
+    let skipped = links + unread.count();
+    done.skipped = (skipped > 0).then_some(skipped);
+    unread.told(&mut done);
+    Ok(done)
 }
 
 /// An archive on its way.
 struct Packed<'a> {
     peer: &'a mut dyn Peer,
+    unread: &'a RefCell<Unread>,
     bytes: u64,
     files: u64,
     entries: usize,
-    skipped: u64,
+    /// Links, and what is neither file nor directory.
+    links: u64,
     broken: bool,
 }
 
@@ -67,8 +77,8 @@ impl Packed<'_> {
         let name = &visited.listed.name;
         let Some(stat) = visited.listing.stat(name) else { return Ok(false) };
         let (path, directory) = (visited.at.as_bytes(), stat.what == What::Directory);
-        if directory && visited.level >= DEPTH_LIMIT || !directory && stat.what != What::File {
-            self.skipped += 1;
+        if !directory && stat.what != What::File {
+            self.links += 1;
             return Ok(false);
         }
         if self.entries >= LISTED {
@@ -78,13 +88,11 @@ impl Packed<'_> {
         let put = if directory {
             self.send(&header(&[path, b"/"].concat(), &stat))
         } else {
-            let Ok(file) = visited.listing.open(name) else {
-                self.skipped += 1;
-                return Ok(false);
-            };
-            // That of what was opened, which is what is sent.
-            let Ok(opened) = rustix::fs::fstat(&file) else {
-                self.skipped += 1;
+            let opened = visited.listing.open(name);
+            // The state of what was opened, which is what is sent.
+            let opened = opened.and_then(|file| rustix::fs::fstat(&file).map(|stat| (file, stat)));
+            let Ok((file, opened)) = opened else {
+                self.unread.borrow_mut().add(visited.at);
                 return Ok(false);
             };
             self.files += 1;

@@ -1,5 +1,6 @@
 //! `list`: what is in a directory, or in all directories beneath one.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::fs::File;
 
@@ -10,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
+use super::unread::Unread;
 use super::{Batch, Desk, Listens, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
@@ -39,7 +41,8 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let hashes = list.hashes.unwrap_or(false).then_some(listens);
     let mut count = 0;
     let (mut more, mut held, mut share) = (false, 0, Share::default());
-    let walked = tree.walk(&path, depth, &mut |visited| {
+    let unread = RefCell::new(Unread::new(path.clone()));
+    let mut visit = |visited: &Visited<'_>| {
         listens.visited()?;
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)?
@@ -56,6 +59,9 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
             return Err(Failure::new(Kind::TooLarge, "enough"));
         }
         let Some(entry) = entry(visited, hashes) else { return Ok(false) };
+        if hashes.is_some() && entry.what == What::File && entry.hash.is_none() {
+            unread.borrow_mut().add(visited.at);
+        }
         count += 1;
         let directory = entry.what == What::Directory;
         match &mut sorted {
@@ -68,13 +74,18 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
             None => sent.push(entry)?,
         }
         Ok(directory)
-    });
-    let skipped = match walked {
-        Ok(skipped) => skipped,
-        Err(_) if sent.broken => return Err(Stop::Broken),
-        Err(failure) if more && failure.kind == Kind::TooLarge => 0,
-        Err(failure) => return Err(failure.into()),
     };
+    let mut skipped = 0;
+    let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| {
+        skipped += 1;
+        unread.borrow_mut().add(at);
+    });
+    match walked {
+        Ok(()) => {}
+        Err(_) if sent.broken => return Err(Stop::Broken),
+        Err(failure) if more && failure.kind == Kind::TooLarge => {}
+        Err(failure) => return Err(failure.into()),
+    }
     if let (Some(mut sorted), Some(order)) = (sorted, list.sort) {
         sorted.sort_by(|one, other| compare(order, one, other));
         more |= sorted.len() > limit;
@@ -85,8 +96,10 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
         }
     }
     sent.finish()?;
-    let skipped = (skipped > 0).then_some(skipped);
-    Ok(Done { count: Some(count as u64), more: Some(more), skipped, ..Done::default() })
+    let skipped = Some(skipped).filter(|skipped| *skipped > 0);
+    let mut done = Done { count: Some(count as u64), more: Some(more), skipped, ..Done::default() };
+    unread.into_inner().told(&mut done);
+    Ok(done)
 }
 
 /// Entries on their way.

@@ -1,26 +1,31 @@
 //! `search`: the lines that match, with ripgrep's own engine, where the files are.
 //!
-//! One thread walks, others open and search what it finds; only matches leave the server.
+//! One thread walks, others open and search what it finds; only matches leave the server, in the order of the
+//! files' names. What could not be read is named.
 
+mod lines;
+mod turns;
+
+use std::cell::Cell;
 use std::fs::File;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{DEPTH_LIMIT, Done, Match, Search, ToBridge, What};
-use grep_matcher::Matcher as _;
+use farwire_protocol::streams::files::{Done, Match, Search, ToBridge, What};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
-use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
+use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 
+use self::lines::{Lines, Text};
+use self::turns::Turns;
 use super::gathered::Share;
 use super::tidy::{Globs, Tidy};
+use super::unread::Unread;
 use super::{Batch, Desk, Listens, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Handle, Tree, open_in};
+use crate::tree::{Handle, Tree, Visited, open_in};
 
 /// No more matches than this are told, whatever is asked for.
 const MATCHES: u64 = 100_000;
@@ -38,13 +43,10 @@ const LEARNED: usize = 1 << 20;
 const HEAP: usize = 4 << 20;
 
 /// What is on its way between threads takes about so much.
-const QUEUED: usize = 2 << 20;
+const QUEUED: usize = 4 << 20;
 
 /// No more threads work on one search.
 const THREADS: usize = 8;
-
-/// So much of a long line is told.
-const LINE: usize = 1_000;
 
 /// So many lines around a match at most.
 const CONTEXT: u32 = 50;
@@ -61,12 +63,12 @@ const HANDFUL: usize = 64;
 /// So many handfuls wait for a thread.
 const WAITING: usize = 16;
 
-/// A file to be searched: its name in a directory, and its path.
+/// A file to be searched: its name in a directory, and its path from where the search began.
 #[derive(Debug)]
 struct Job {
     directory: Arc<Handle>,
     name: Vec<u8>,
-    path: Rel,
+    at: Rel,
 }
 
 pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
@@ -76,28 +78,32 @@ pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> R
     let threads = afford(&mut share)?;
     let matcher = matcher(search)?;
     let globs = Globs::new(search.globs.as_deref().unwrap_or_default())?;
+    let directory = tree.stat(&path)?.what == What::Directory;
     let asked = Asked {
         matcher,
         context: search.context.unwrap_or(0).min(CONTEXT),
         names: search.names.unwrap_or(false),
         limit: search.limit.map_or(MATCHES, |limit| u64::from(limit).min(MATCHES)),
-        found: AtomicU64::new(0),
+        // A file that is named is searched to its end.
+        whole: search.all.unwrap_or(false) || !directory,
         enough: AtomicBool::new(false),
-        unread: AtomicU64::new(0),
+        binary: AtomicU64::new(0),
+        unread: Mutex::new(Unread::new(path.clone())),
+        turns: Turns::default(),
         listens: desk.listens,
     };
-    if tree.stat(&path)?.what != What::Directory {
+    if !directory {
         let (file, _) = tree.open(&path)?;
-        let mut sent = Sent { peer, batch: Batch::new() };
+        let mut sent = Sent::new(peer, &asked);
         let mut told = Ok(());
-        asked.look(&mut asked.searcher(), &file, &path, &mut |group| {
+        asked.look(&mut asked.searcher(), (&file, &path), &mut { u64::MAX }, &mut |group, _| {
             if told.is_ok() {
                 told = sent.group(group);
             }
             asked.enough.fetch_or(told.is_err(), Ordering::Relaxed);
         });
         told?;
-        return sent.finish(&asked, 1);
+        return sent.finish(1);
     }
     let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path)).transpose()?;
     beneath(tree, (&path, globs, tidy), (&asked, threads), peer)
@@ -144,41 +150,39 @@ fn beneath(
     (asked, threads): (&Asked<'_>, usize),
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
-    let (jobs, queue) = sync_channel::<Vec<Job>>(WAITING);
+    let (jobs, queue) = sync_channel::<(u64, Vec<Job>)>(WAITING);
     let queue = Mutex::new(queue);
     let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let (queue, groups) = (&queue, groups.clone());
-            scope.spawn(move || asked.work(queue, &groups));
+            scope.spawn(move || asked.work(path, queue, &groups));
         }
         drop(groups);
         let walker = scope.spawn(move || walk(tree, (path, &globs, tidy), asked, &jobs));
-        let mut sent = Sent { peer, batch: Batch::new() };
+        let mut sent = Sent::new(peer, asked);
         let mut told = Ok(());
         for group in found {
             told = told.and_then(|()| sent.group(group));
             asked.enough.fetch_or(told.is_err(), Ordering::Relaxed);
         }
         told?;
-        let skipped = walker.join().map_err(|_| Failure::new(Kind::Internal, "the walk died"))?;
-        let (files, skipped) = skipped?;
-        asked.unread.fetch_add(skipped, Ordering::Relaxed);
-        sent.finish(asked, files)
+        let files = walker.join().map_err(|_| Failure::new(Kind::Internal, "the walk died"))?;
+        sent.finish(files?)
     })
 }
 
-/// Finds the files. Gives how many, and how much could not be read.
+/// Finds the files, in the order of their names. Gives how many.
 fn walk(
     tree: &Tree,
     (path, globs, mut tidy): (&Rel, &Globs, Option<Tidy>),
     asked: &Asked<'_>,
-    jobs: &SyncSender<Vec<Job>>,
-) -> Result<(u64, u64), Failure> {
+    jobs: &SyncSender<(u64, Vec<Job>)>,
+) -> Result<u64, Failure> {
     let mut files = 0;
     let enough = || Failure::new(Kind::Cancelled, "enough");
-    let mut handful = Vec::with_capacity(HANDFUL);
-    let walked = tree.walk(path, DEPTH_LIMIT, &mut |visited| {
+    let (mut number, mut handful) = (0, Vec::with_capacity(HANDFUL));
+    let mut visit = |visited: &Visited<'_>| {
         if asked.is_over() {
             return Err(enough());
         }
@@ -194,23 +198,23 @@ fn walk(
             Some(What::File) if globs.take(visited.at, false) => {
                 files += 1;
                 let directory = visited.listing.handle();
-                let job =
-                    Job { directory, name: name.clone(), path: path.join(visited.at.as_bytes()) };
-                handful.push(job);
+                handful.push(Job { directory, name: name.clone(), at: visited.at.clone() });
                 if handful.len() >= HANDFUL {
-                    jobs.send(std::mem::take(&mut handful)).map_err(|_| enough())?;
+                    let full = (number, std::mem::take(&mut handful));
+                    number += 1;
+                    jobs.send(full).map_err(|_| enough())?;
                 }
                 Ok(false)
             }
             _ => Ok(false),
         }
-    });
+    };
+    let walked = tree.walk_in_order(path, &mut visit, &mut |at| asked.unread().add(at));
     // Who has enough does not take it.
-    let _ = jobs.send(handful);
+    let _ = jobs.send((number, handful));
     match walked {
-        Ok(skipped) => Ok((files, skipped)),
-        Err(failure) if failure.kind == Kind::Cancelled => Ok((files, 0)),
-        Err(failure) => Err(failure),
+        Err(failure) if failure.kind != Kind::Cancelled => Err(failure),
+        _ => Ok(files),
     }
 }
 
@@ -220,25 +224,38 @@ struct Asked<'a> {
     context: u32,
     names: bool,
     limit: u64,
-    found: AtomicU64,
+    /// What is behind a NUL is searched, too.
+    whole: bool,
     enough: AtomicBool,
-    unread: AtomicU64,
+    binary: AtomicU64,
+    unread: Mutex<Unread>,
+    turns: Turns,
     listens: &'a Listens,
 }
 
 impl Asked<'_> {
+    fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing more is looked for.
     fn is_over(&self) -> bool {
         if self.listens.visited().is_err() {
             self.enough.store(true, Ordering::Relaxed);
         }
-        self.enough.load(Ordering::Relaxed)
+        self.is_enough()
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn searcher(&self) -> Searcher {
         let context = usize::try_from(self.context).unwrap_or(0);
+        // Where a NUL ends the text, none is read.
+        let binary = if self.whole { BinaryDetection::convert(0) } else { BinaryDetection::none() };
         SearcherBuilder::new()
-            .binary_detection(BinaryDetection::quit(0))
+            .binary_detection(binary)
             .line_number(true)
             .before_context(context)
             .after_context(context)
@@ -247,24 +264,39 @@ impl Asked<'_> {
     }
 
     /// Searches one file after the other.
-    fn work(&self, queue: &Mutex<Receiver<Vec<Job>>>, groups: &SyncSender<Vec<Match>>) {
+    fn work(
+        &self,
+        below: &Rel,
+        queue: &Mutex<Receiver<(u64, Vec<Job>)>>,
+        groups: &SyncSender<Vec<Match>>,
+    ) {
         let mut searcher = self.searcher();
         loop {
             let handful = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(handful) = handful else { return };
-            for Job { directory, name, path } in handful {
+            let Ok((number, handful)) = handful else { return };
+            // One more than is told says that there is more.
+            let mut left = self.limit.saturating_add(1);
+            let (mut lines, mut bytes) = (Vec::new(), 0);
+            for Job { directory, name, at } in handful {
                 // When there is enough, the rest is only taken from the queue.
-                if self.is_over() {
+                if self.is_over() || left == 0 {
                     break;
                 }
-                match open_in(&directory, &name) {
-                    Ok(file) => self.look(&mut searcher, &file, &path, &mut |group| {
-                        // Who listens takes all that comes.
-                        let _ = groups.send(group);
-                    }),
-                    Err(_) => _ = self.unread.fetch_add(1, Ordering::Relaxed),
-                }
+                let Ok(file) = open_in(&directory, &name) else {
+                    self.unread().add(&at);
+                    continue;
+                };
+                let path = below.join(at.as_bytes());
+                self.look(&mut searcher, (&file, &path), &mut left, &mut |more, size| {
+                    lines.extend(more);
+                    bytes += size;
+                    if bytes >= GROUP {
+                        self.turns.part(number, std::mem::take(&mut lines), groups);
+                        bytes = 0;
+                    }
+                });
             }
+            self.turns.done(number, (lines, bytes), groups);
         }
     }
 
@@ -272,102 +304,60 @@ impl Asked<'_> {
     fn look(
         &self,
         searcher: &mut Searcher,
-        file: &File,
-        path: &Rel,
-        told: &mut dyn FnMut(Vec<Match>),
+        (file, path): (&File, &Rel),
+        left: &mut u64,
+        told: &mut dyn FnMut(Vec<Match>, usize),
     ) {
-        let mut lines = Lines { asked: self, path, lines: Vec::new(), bytes: 0, told };
-        if searcher.search_reader(&self.matcher, self.listens.reads(file), &mut lines).is_err() {
-            self.unread.fetch_add(1, Ordering::Relaxed);
+        let nul = Cell::new(None);
+        let (asked, nul) = (self, &nul);
+        let (lines, bytes, any) = (Vec::new(), 0, false);
+        let mut lines = Lines { asked, path, nul, left, lines, bytes, any, told };
+        let text = Text::new(self.listens.reads(file), nul, self.whole);
+        let searched = searcher.search_reader(&self.matcher, text, &mut lines);
+        if nul.get().is_some() {
+            self.binary.fetch_add(1, Ordering::Relaxed);
+            let said = lines.lines.last().is_some_and(|line| line.binary.is_some());
+            if lines.any && !said && !self.names {
+                lines.binary(false);
+            }
         }
         lines.flush();
-    }
-}
-
-/// The lines of one file that are told.
-struct Lines<'a> {
-    asked: &'a Asked<'a>,
-    path: &'a Rel,
-    lines: Vec<Match>,
-    bytes: usize,
-    told: &'a mut dyn FnMut(Vec<Match>),
-}
-
-impl Lines<'_> {
-    fn add(&mut self, line: u64, bytes: &[u8], beside: bool) {
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let text = if bytes.len() <= LINE { bytes } else { self.window(bytes) };
-        self.lines.push(Match {
-            path: Blob(self.path.as_bytes().to_vec()),
-            line,
-            text: Blob(text.to_vec()),
-            beside: beside.then_some(true),
-        });
-        self.bytes += text.len() + self.path.as_bytes().len() + OVERHEAD;
-        if self.bytes >= GROUP {
-            self.flush();
+        if searched.is_err() {
+            let mut unread = self.unread();
+            let below = unread.below().clone();
+            let at = path.beneath(&below).and_then(|at| Rel::parse(at).ok());
+            unread.add(&at.unwrap_or_default());
         }
-    }
-
-    fn flush(&mut self) {
-        self.bytes = 0;
-        if !self.lines.is_empty() {
-            (self.told)(std::mem::take(&mut self.lines));
-        }
-    }
-
-    /// The part of a long line that has the match in it.
-    fn window<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
-        let found = self.asked.matcher.find(bytes).ok().flatten();
-        let start = found.map_or(0, |found| found.start()).saturating_sub(LINE / 4);
-        let start = start.min(bytes.len().saturating_sub(LINE));
-        bytes.get(start..start + LINE).unwrap_or(bytes)
-    }
-}
-
-impl Sink for Lines<'_> {
-    type Error = io::Error;
-
-    fn matched(&mut self, _: &Searcher, found: &SinkMatch<'_>) -> Result<bool, io::Error> {
-        if self.asked.enough.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        if self.asked.found.fetch_add(1, Ordering::Relaxed) >= self.asked.limit {
-            self.asked.enough.store(true, Ordering::Relaxed);
-            return Ok(false);
-        }
-        if self.asked.names {
-            self.add(0, b"", false);
-            return Ok(false);
-        }
-        self.add(found.line_number().unwrap_or(0), found.bytes(), false);
-        Ok(true)
-    }
-
-    fn context(&mut self, _: &Searcher, context: &SinkContext<'_>) -> Result<bool, io::Error> {
-        if !self.asked.names {
-            self.add(context.line_number().unwrap_or(0), context.bytes(), true);
-        }
-        Ok(true)
-    }
-
-    fn binary_data(&mut self, _: &Searcher, _: u64) -> Result<bool, io::Error> {
-        Ok(false)
     }
 }
 
 /// Lines on their way.
 struct Sent<'a> {
+    asked: &'a Asked<'a>,
     peer: &'a mut dyn Peer,
     batch: Batch<Match>,
+    found: u64,
+    more: bool,
 }
 
-impl Sent<'_> {
+impl<'a> Sent<'a> {
+    fn new(peer: &'a mut dyn Peer, asked: &'a Asked<'a>) -> Self {
+        Self { asked, peer, batch: Batch::new(), found: 0, more: false }
+    }
+
     fn group(&mut self, lines: Vec<Match>) -> Result<(), Stop> {
         lines.into_iter().try_for_each(|line| self.push(line))
     }
 
     fn push(&mut self, line: Match) -> Result<(), Stop> {
+        if line.beside != Some(true) {
+            self.more |= self.found == self.asked.limit;
+            self.found += u64::from(!self.more);
+        }
+        if self.more {
+            self.asked.enough.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
         let bytes = line.path.len() + line.text.len() + OVERHEAD;
         if let Some(full) = self.batch.push(line, bytes) {
             self.peer.say(&ToBridge::Matches(full))?;
@@ -375,20 +365,24 @@ impl Sent<'_> {
         Ok(())
     }
 
-    fn finish(self, asked: &Asked<'_>, files: u64) -> Result<Done, Stop> {
+    fn finish(self, files: u64) -> Result<Done, Stop> {
+        let asked = self.asked;
         // What was not looked at because nobody listens is not told as if it were all.
         asked.listens.worked(0)?;
         if let Some(rest) = self.batch.rest() {
             self.peer.say(&ToBridge::Matches(rest))?;
         }
-        let found = asked.found.load(Ordering::Relaxed);
-        let unread = asked.unread.load(Ordering::Relaxed);
-        Ok(Done {
-            count: Some(found.min(asked.limit)),
-            more: Some(found > asked.limit),
+        let binary = asked.binary.load(Ordering::Relaxed);
+        let mut done = Done {
+            count: Some(self.found),
+            more: Some(self.more),
             files: Some(files),
-            skipped: (unread > 0).then_some(unread),
+            binary: (binary > 0).then_some(binary),
             ..Done::default()
-        })
+        };
+        let unread = std::mem::replace(&mut *asked.unread(), Unread::new(Rel::ROOT));
+        done.skipped = Some(unread.count()).filter(|unread| *unread > 0);
+        unread.told(&mut done);
+        Ok(done)
     }
 }

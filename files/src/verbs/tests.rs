@@ -8,8 +8,8 @@ use bytes::Bytes;
 use farwire_protocol::cbor;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{
-    Arrived, Change, Changes, Edit, Edits, Entry, How, List, Match, Part, Patch, Read, Replacement,
-    Revert, Search, Sort, ToBridge, Watch, What, Write,
+    Archive, Arrived, Change, Changes, Edit, Edits, Entry, How, List, Match, Part, Patch, Read,
+    Replacement, Revert, Search, Sort, ToBridge, Watch, What, Write,
 };
 
 use super::*;
@@ -170,8 +170,13 @@ fn a_patch_is_applied_as_a_whole_or_not_at_all() {
     let before = (Some("1\n2\n3\n".into()), Some("x\n".into()), None);
     assert_eq!(ask(&bad, false).unwrap_err().kind, Kind::PatchFailed);
     assert_eq!(ask(&late, false).unwrap_err().kind, Kind::NoSuchFile);
-    assert_eq!(ask(&format!("{good}{good}"), false).unwrap_err().kind, Kind::InvalidArgument);
-    assert_eq!(ask("--- a/../../x\n+++ b/../../x\n", false).unwrap_err().kind, Kind::OutsideRoot);
+    assert_eq!(ask(&format!("{good}{good}"), false).unwrap_err().kind, Kind::PatchFailed);
+    for name in ["../../x", "../x", "x/../../../y"] {
+        let out = format!("--- a/{name}\n+++ b/{name}\n@@ -0,0 +1 @@\n+x\n");
+        assert_eq!(ask(&out, false).unwrap_err().kind, Kind::OutsideRoot);
+        let out = format!("diff --git a/d b/d\nrename from d\nrename to {name}\n");
+        assert_eq!(ask(&out, false).unwrap_err().kind, Kind::OutsideRoot);
+    }
     ask(good, true).unwrap();
     assert_eq!(state(), before);
     let (done, asker) = ask(good, false).unwrap();
@@ -258,3 +263,4 @@ mod archive;
 mod bounds;
 mod changes;
 mod looking;
+mod patching;

@@ -1,6 +1,6 @@
 //! `watch`: waits until something changes, without looking again and again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use super::{Batch, Stop};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 use crate::peer::Peer;
-use crate::tree::{Stat, Tree};
+use crate::tree::{EVERYTHING, Stat, Tree};
 
 /// Nobody waits longer at once.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -26,6 +26,9 @@ const TOGETHER: Duration = Duration::from_millis(50);
 
 /// So many wait at once: each holds a thread.
 const WATCHERS: usize = 16;
+
+/// So many directories are watched at once by one question.
+const DIRECTORIES: usize = 4_096;
 
 /// So many names are told.
 const NAMES: usize = 1_000;
@@ -55,50 +58,181 @@ impl Drop for Place {
     }
 }
 
+/// What is looked out for in a directory.
+const CHANGES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF);
+
 pub(super) fn watch(tree: &Tree, watch: &Watch, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let path = Rel::parse(&watch.path)?;
     let _place = Place::take()?;
+    let deadline = Instant::now() + Duration::from_millis(watch.wait_ms).min(LONGEST);
     let failed = |error: Errno| Stop::Failed(fault(&path, error));
-    let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(failed)?;
-    let (found, _) = tree.found(&path)?;
-    let real = tree.real(&found, &path)?;
-    let shown = |name: &[u8]| {
-        !name.starts_with(HIDDEN) && !tree.rules().hidden.fits_itself(real.join(name).as_bytes())
-    };
-    let flags = WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::CLOSE_WRITE
-        | WatchFlags::MODIFY
-        | WatchFlags::ATTRIB
-        | WatchFlags::MOVED_FROM
-        | WatchFlags::MOVED_TO
-        | WatchFlags::DELETE_SELF
-        | WatchFlags::MOVE_SELF;
-    // What was found, and not what may have come in its place.
-    let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
-    inotify::add_watch(&events, handle, flags).map_err(failed)?;
+    if is_missing(tree, &path) {
+        // What was there is another now.
+        let seen = watch.revision.is_some();
+        if seen || appears(tree, &path, (deadline, peer.socket().as_ref()))? {
+            return told(tree, &path, &BTreeSet::new(), peer);
+        }
+        return Ok(Done { count: Some(0), ..Done::default() });
+    }
+    let mut watched = Watched::new(&path)?;
+    watched.add(tree, &Rel::ROOT)?;
+    if watch.deep.unwrap_or(false) {
+        watched.add_all(tree)?;
+    }
     // What changed before it was watched is seen by its state.
     let before = tree.stat(&path)?;
     if watch.revision.is_some_and(|seen| seen != before.revision) {
         return told(tree, &path, &BTreeSet::new(), peer);
     }
-    let deadline = Instant::now() + Duration::from_millis(watch.wait_ms).min(LONGEST);
     let socket = peer.socket();
     let mut names = BTreeSet::new();
     let mut changed = false;
     let mut until = deadline;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        match wait(&events, socket.as_ref(), left).map_err(failed)? {
+        match wait(&watched.events, socket.as_ref(), left).map_err(failed)? {
             Woken::Gone => return Err(Stop::Broken),
             Woken::Late if changed => return told(tree, &path, &names, peer),
             Woken::Late => return Ok(Done { count: Some(0), ..Done::default() }),
             Woken::Events => {}
         }
-        let seen = read(&events, &shown, &mut names).map_err(failed)?;
+        let seen = watched.read(tree, &mut names).map_err(failed)?;
         if seen && !changed {
             changed = true;
             until = deadline.min(Instant::now() + TOGETHER);
+        }
+    }
+}
+
+fn is_missing(tree: &Tree, path: &Rel) -> bool {
+    tree.stat(path)
+        .is_err_and(|failure| matches!(failure.kind, Kind::NoSuchFile | Kind::NotADirectory))
+}
+
+/// Waits until something stands at a path; says whether it does.
+fn appears(
+    tree: &Tree,
+    path: &Rel,
+    (deadline, socket): (Instant, Option<&OwnedFd>),
+) -> Result<bool, Stop> {
+    let failed = |error: Errno| Stop::Failed(fault(path, error));
+    loop {
+        // The next directory above it that is there: what comes does so by way of it.
+        let mut above = path.clone();
+        while is_missing(tree, &above) {
+            above = above.split().map(|(above, _)| above).unwrap_or_default();
+        }
+        let mut watched = Watched::new(&above)?;
+        match watched.add(tree, &Rel::ROOT) {
+            Err(failure) if failure.kind == Kind::NoSuchFile && !above.is_root() => continue,
+            added => added?,
+        }
+        loop {
+            if !is_missing(tree, path) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match wait(&watched.events, socket, left).map_err(failed)? {
+                Woken::Gone => return Err(Stop::Broken),
+                Woken::Late => return Ok(!is_missing(tree, path)),
+                Woken::Events => {}
+            }
+            if watched.read(tree, &mut BTreeSet::new()).map_err(failed)? {
+                break;
+            }
+        }
+    }
+}
+
+/// Directories that are watched, beneath one of them.
+struct Watched {
+    path: Rel,
+    events: OwnedFd,
+    /// Where each is, from the first one, and where it really is.
+    directories: BTreeMap<i32, (Rel, Rel)>,
+}
+
+impl Watched {
+    fn new(path: &Rel) -> Result<Self, Failure> {
+        let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
+        let events = events.map_err(|error| fault(path, error))?;
+        Ok(Self { path: path.clone(), events, directories: BTreeMap::new() })
+    }
+
+    /// Watches one more.
+    fn add(&mut self, tree: &Tree, at: &Rel) -> Result<(), Failure> {
+        let path = self.path.join(at.as_bytes());
+        let (found, _) = tree.found(&path)?;
+        let real = tree.real(&found, &path)?;
+        // What was found, and not what may have come in its place.
+        let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let number = inotify::add_watch(&self.events, handle, CHANGES);
+        let number = number.map_err(|error| fault(&path, error))?;
+        self.directories.insert(number, (at.clone(), real));
+        Ok(())
+    }
+
+    /// Watches all directories beneath it.
+    fn add_all(&mut self, tree: &Tree) -> Result<(), Failure> {
+        let path = self.path.clone();
+        if tree.stat(&path)?.what != What::Directory {
+            return Ok(());
+        }
+        tree.walk(&path, EVERYTHING, &mut |visited| {
+            let what = visited.listed.what;
+            let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
+            if what != Some(What::Directory) {
+                return Ok(false);
+            }
+            if self.directories.len() >= DIRECTORIES {
+                let text = format!("{path} has more than {DIRECTORIES} directories");
+                return Err(Failure::new(Kind::TooLarge, text).with_hint("watch a part of it"));
+            }
+            match self.add(tree, visited.at) {
+                Err(failure) if failure.kind == Kind::NoSuchFile => Ok(false),
+                added => added.map(|()| true),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Reads what happened; says whether that is worth telling. What is hidden changes and nobody wakes.
+    fn read(&self, tree: &Tree, names: &mut BTreeSet<Vec<u8>>) -> Result<bool, Errno> {
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut reader = inotify::Reader::new(&self.events, &mut buffer);
+        let mut worth = false;
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => return Ok(worth),
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(name) = event.file_name().map(|name| name.to_bytes()) else {
+                worth |= !event.events().contains(ReadFlags::IGNORED);
+                continue;
+            };
+            let Some((at, real)) = self.directories.get(&event.wd()) else {
+                // Some events were lost: something has changed.
+                worth = true;
+                continue;
+            };
+            let hidden = &tree.rules().hidden;
+            if name.starts_with(HIDDEN) || hidden.fits_itself(real.join(name).as_bytes()) {
+                continue;
+            }
+            worth = true;
+            if names.len() < NAMES {
+                names.insert(at.join(name).as_bytes().to_vec());
+            }
         }
     }
 }
@@ -124,34 +258,6 @@ fn wait(events: &OwnedFd, socket: Option<&OwnedFd>, left: Duration) -> Result<Wo
     let over = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     let gone = fds.get(1).is_some_and(|socket| socket.revents().intersects(over));
     Ok(if gone { Woken::Gone } else { Woken::Events })
-}
-
-/// Reads what happened; says whether that is worth telling. What is hidden changes and nobody wakes.
-fn read(
-    events: &OwnedFd,
-    shown: &dyn Fn(&[u8]) -> bool,
-    names: &mut BTreeSet<Vec<u8>>,
-) -> Result<bool, Errno> {
-    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
-    let mut reader = inotify::Reader::new(events, &mut buffer);
-    let mut worth = false;
-    loop {
-        match reader.next() {
-            Ok(event) => match event.file_name() {
-                Some(name) if !shown(name.to_bytes()) => {}
-                Some(name) => {
-                    worth = true;
-                    if names.len() < NAMES {
-                        names.insert(name.to_bytes().to_vec());
-                    }
-                }
-                None => worth |= !event.events().contains(ReadFlags::IGNORED),
-            },
-            Err(Errno::AGAIN) => return Ok(worth),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Tells what is there now of what changed. What is gone has the revision 0.

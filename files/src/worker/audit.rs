@@ -122,6 +122,7 @@ fn what(ask: &Ask) -> (String, Vec<&[u8]>) {
         Ask::Revert(revert) if revert.redo == Some(true) => ("redo", Vec::new()),
         Ask::Revert(_) => ("undo", Vec::new()),
         Ask::Attributes(asked) => ("attributes", vec![&asked.path]),
+        Ask::Usage(path) => ("usage", vec![path]),
         Ask::Archive(archive) => ("archive", vec![&archive.path]),
         Ask::Watch(watch) => ("watch", vec![&watch.path]),
         _ => ("unknown", Vec::new()),

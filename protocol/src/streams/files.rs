@@ -38,7 +38,7 @@ pub const PATH_LIMIT: usize = 4_096;
 pub const NAME_LIMIT: usize = 255;
 
 /// A path has at most so many components.
-pub const DEPTH_LIMIT: usize = 64;
+pub const DEPTH_LIMIT: usize = PATH_LIMIT / 2;
 
 /// The name of a root has at most so many bytes: lower-case letters, digits, `-`, `_` and `.`.
 pub const ROOT_NAME_LIMIT: usize = 32;
@@ -51,6 +51,9 @@ pub fn is_root_name(name: &str) -> bool {
     };
     (1..=ROOT_NAME_LIMIT).contains(&name.len()) && name.bytes().all(may) && !name.starts_with('.')
 }
+
+/// So many paths at most say what was left out.
+pub const NAMED: usize = 20;
 
 /// Replacements and patches have at most so many bytes of content.
 pub const TEXT_LIMIT: usize = 8 << 20;
@@ -178,7 +181,7 @@ pub struct Entry {
 }
 
 /// A line that matches, or one beside it.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Match {
     /// The file, from the root.
@@ -193,6 +196,18 @@ pub struct Match {
     /// It only stands beside one that matches.
     #[n(3)]
     pub beside: Option<bool>,
+    /// Where in `text` the match begins, where that is told.
+    #[n(4)]
+    pub at: Option<u32>,
+    /// The line begins before `text`.
+    #[n(5)]
+    pub cut_before: Option<bool>,
+    /// The line goes on after `text`.
+    #[n(6)]
+    pub cut_after: Option<bool>,
+    /// There is a NUL in the file, and this stands for what is at it or behind it.
+    #[n(7)]
+    pub binary: Option<bool>,
 }
 
 /// One header.
@@ -307,6 +322,15 @@ pub struct Done {
     /// So many files were looked at.
     #[cbor(n(10), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub files: Option<u64>,
+    /// So many files and directories should have been read, and could not be.
+    #[cbor(n(11), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
+    pub unread: Option<u64>,
+    /// Some of what was left out or could not be read, from the root: never more than [`NAMED`].
+    #[n(12)]
+    pub names: Option<Vec<Blob>>,
+    /// So many files have a NUL in them.
+    #[cbor(n(13), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
+    pub binary: Option<u64>,
 }
 
 impl Done {

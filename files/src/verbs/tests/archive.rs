@@ -5,8 +5,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use farwire_protocol::streams::files::Archive;
-
 use super::*;
 
 /// Unpacks an archive beside a place, and gives where.

@@ -67,9 +67,12 @@ fn matches_are_lines_with_numbers_and_what_is_beside_them() {
         line("d/a.txt", 2, "two", false),
         line("d/a.txt", 3, "three", true),
         line("d/b.txt", 1, "two\r", false),
+        // Up to the NUL it is searched.
+        line("d/binary", 0, "", false),
     ];
     assert_eq!(lines, expected);
-    assert_eq!((done.count, done.files, done.more), (Some(2), Some(3), Some(false)));
+    assert_eq!((done.count, done.files, done.more), (Some(3), Some(3), Some(false)));
+    assert_eq!(done.binary, Some(1));
     let single = Search {
         path: blob("d/a.txt"),
         pattern: "o".to_owned(),
@@ -81,11 +84,138 @@ fn matches_are_lines_with_numbers_and_what_is_beside_them() {
     let fixed = Search { pattern: "t.o".to_owned(), fixed: Some(true), ..Search::default() };
     assert_eq!(search(fixed).unwrap().0, []);
     let names = Search { pattern: "two".to_owned(), names: Some(true), ..Search::default() };
-    assert_eq!(search(names).unwrap().0.len(), 2);
+    assert_eq!(search(names).unwrap().0.len(), 3);
     let bad = Search { pattern: "(".to_owned(), ..Search::default() };
     assert_eq!(search(bad).unwrap_err().kind, Kind::InvalidArgument);
     let nowhere = Search { path: blob("nowhere"), pattern: "x".to_owned(), ..Search::default() };
     assert_eq!(search(nowhere).unwrap_err().kind, Kind::NoSuchFile);
+}
+
+#[test]
+fn what_stands_before_a_nul_is_found_and_what_is_behind_it_where_all_is_searched() {
+    let place = Place::new();
+    fs::create_dir(place.at("d")).unwrap();
+    fs::write(place.at("d/t.mjs"), "hello TOKEN\nx\0y\nBEHIND\n").unwrap();
+    let search = |path: &str, pattern: &str, all| {
+        let (pattern, all) = (pattern.to_owned(), Some(all));
+        let search = Search { path: blob(path), pattern, all, ..Search::default() };
+        let (done, asker) = place.ask(&Ask::Search(search), b"").unwrap();
+        let lines: Vec<_> = asker.matches.iter().map(|found| (found.line, found.binary)).collect();
+        (done.count.unwrap(), lines)
+    };
+    for path in ["d/t.mjs", "d"] {
+        assert_eq!(search(path, "TOKEN", false), (1, vec![(1, None), (0, Some(true))]), "{path}");
+        assert_eq!(search(path, "BEHIND", true), (1, vec![(0, Some(true))]), "{path}");
+    }
+    assert_eq!(search("d/t.mjs", "BEHIND", false), (1, vec![(0, Some(true))]));
+    assert_eq!(search("d", "BEHIND", false), (0, Vec::new()));
+}
+
+#[test]
+fn matches_come_in_the_same_order_each_time_and_the_first_are_told() {
+    let place = Place::new();
+    for at in 0..400 {
+        fs::create_dir_all(place.at(&format!("{}/d", at % 7))).unwrap();
+        fs::write(place.at(&format!("{}/d/{at:03}", at % 7)), "x\n".repeat(1 + at % 5)).unwrap();
+    }
+    let search = |limit| {
+        let pattern = "x".to_owned();
+        let search = Search { pattern, limit: Some(limit), ..Search::default() };
+        let (done, asker) = place.ask(&Ask::Search(search), b"").unwrap();
+        let line = |found: &Match| (found.path.0.clone(), found.line);
+        (done, asker.matches.iter().map(line).collect::<Vec<_>>())
+    };
+    let (done, all) = search(100_000);
+    assert_eq!((done.count, done.more), (Some(1_200), Some(false)));
+    assert!(all.is_sorted());
+    for limit in [1, 5, 99, 600, 1_199, 1_200] {
+        let (done, some) = search(limit);
+        assert_eq!(some, all[..limit as usize], "{limit}");
+        assert_eq!((done.count, done.more), (Some(limit.into()), Some(limit < 1_200)));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_done() {
+    let place = Place::new();
+    fs::create_dir(place.at("d")).unwrap();
+    fs::write(place.at("d/long"), "x".repeat(5 << 20)).unwrap();
+    fs::write(place.at("d/short"), "x\n").unwrap();
+    let search = Search { path: blob("d"), pattern: "x$".to_owned(), ..Search::default() };
+    let (done, asker) = place.ask(&Ask::Search(search), b"").unwrap();
+    assert_eq!((asker.matches.len(), done.count), (1, Some(1)));
+    assert_eq!((done.unread, done.names), (Some(1), Some(vec![blob("d/long")])));
+}
+
+#[test]
+fn a_tree_is_walked_to_its_end_however_deep_it_is() {
+    let place = Place::new();
+    let deep = "d/".repeat(150);
+    fs::create_dir_all(place.at(&deep)).unwrap();
+    fs::write(place.at(&format!("{deep}file")), "x\n").unwrap();
+    let search = Search { pattern: "x".to_owned(), ..Search::default() };
+    assert_eq!(place.ask(&Ask::Search(search), b"").unwrap().0.count, Some(1));
+    let list = List { depth: Some(u32::MAX), ..List::default() };
+    assert_eq!(place.ask(&Ask::List(list), b"").unwrap().0.count, Some(151));
+    let archive = Ask::Archive(Archive { path: blob(""), tidy: None });
+    let (done, _) = place.ask(&archive, b"").unwrap();
+    assert_eq!((done.files, done.skipped, done.unread), (Some(1), None, None));
+    // What it holds at the end can be named, copied and removed.
+    let file = format!("{deep}file");
+    assert!(place.ask(&Ask::Stat(blob(&file)), b"").is_ok());
+    let copy = Copy {
+        from: blob("d"),
+        to: blob("e"),
+        moved: None,
+        overwrite: None,
+        recursive: Some(true),
+        undo: None,
+    };
+    assert_eq!(place.ask(&Ask::Copy(copy), b"").unwrap().0.count, Some(1));
+    let remove = |path: &str| {
+        let (path, recursive) = (blob(path), Some(true));
+        Ask::Remove(Remove { path, recursive, revision: None, undo: Some(true) })
+    };
+    place.ask(&remove("d"), b"").unwrap();
+    assert!(!place.at("d").exists());
+}
+
+#[test]
+fn a_tree_with_paths_that_are_longer_than_the_kernel_takes_is_listed_and_removed() {
+    use std::os::fd::AsFd as _;
+    let hidden = Patterns::new(&["*.key".to_owned()]).unwrap();
+    let place = Place::with(Rules { writable: true, hidden, ..Rules::default() });
+    let name = "n".repeat(200);
+    let mut at: std::os::fd::OwnedFd = File::open(place.at("")).unwrap().into();
+    for _ in 0..30 {
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(at.as_fd(), &name[..], mode).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, &name[..], flags, rustix::fs::Mode::empty()).unwrap();
+    }
+    let list = List { depth: Some(u32::MAX), ..List::default() };
+    assert_eq!(place.ask(&Ask::List(list), b"").unwrap().0.count, Some(30));
+    let (path, recursive) = (blob(&name), Some(true));
+    let remove = Remove { path, recursive, revision: None, undo: None };
+    place.ask(&Ask::Remove(remove), b"").unwrap();
+    assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_match_in_a_long_line_is_in_what_is_told_of_it() {
+    let place = Place::new();
+    for before in [0, 320, 999, 1_000, 5_000] {
+        let line = format!("{}TOKEN{}\n", "é".repeat(before), "x".repeat(2_000));
+        fs::write(place.at("f"), line).unwrap();
+        let search = Search { pattern: "TOKEN".to_owned(), ..Search::default() };
+        let (_, asker) = place.ask(&Ask::Search(search), b"").unwrap();
+        let found = &asker.matches[0];
+        let at = found.at.unwrap_or(0) as usize;
+        assert!(found.text[at..].starts_with(b"TOKEN"), "{before}");
+        assert_eq!(found.cut_before, (2 * before > 250).then_some(true));
+        assert_eq!(found.cut_after, Some(true));
+        assert!(std::str::from_utf8(&found.text[..at]).is_ok(), "no character is divided");
+    }
 }
 
 /// Somebody who is gone when the first matches are told, and counts what is told to nobody.
@@ -165,8 +295,9 @@ fn a_part_of_a_file_is_read_in_the_state_that_was_seen() {
 fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
     let place = Place::new();
     fs::write(place.at("file"), "x").unwrap();
-    let watch =
-        |path: &str, wait_ms, revision| Ask::Watch(Watch { path: blob(path), wait_ms, revision });
+    let watch = |path: &str, wait_ms, revision| {
+        Ask::Watch(Watch { path: blob(path), wait_ms, revision, deep: None })
+    };
     assert_eq!(place.ask(&watch("", 30, None), b"").unwrap().0.count, Some(0));
     let seen = place.tree.stat(&Rel::parse(b"file").unwrap()).unwrap().revision;
     let told = std::thread::scope(|scope| {
@@ -183,8 +314,43 @@ fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
     fs::write(place.at("file"), "changed").unwrap();
     let (done, _) = place.ask(&watch("file", 60_000, Some(seen)), b"").unwrap();
     assert_eq!(done.entry.unwrap().size, 7);
-    let gone = place.ask(&watch("nothing", 1, None), b"").unwrap_err();
-    assert_eq!(gone.kind, Kind::NoSuchFile);
+    // What is not there yet is waited for.
+    assert_eq!(place.ask(&watch("nothing", 1, None), b"").unwrap().0.count, Some(0));
+    let gone = place.ask(&watch("nothing", 60_000, Some(7)), b"").unwrap().0;
+    assert_eq!(gone.entry.unwrap().revision, 0);
+}
+
+#[test]
+fn what_is_not_there_yet_is_told_when_it_comes() {
+    let place = Place::new();
+    let watch = Ask::Watch(Watch { path: blob("a/b/f"), wait_ms: 60_000, ..Watch::default() });
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
+        fs::write(place.at("other"), "x").unwrap();
+        fs::create_dir_all(place.at("a/b")).unwrap();
+        fs::write(place.at("a/b/other"), "x").unwrap();
+        assert!(!waiting.is_finished());
+        fs::write(place.at("a/b/f"), "new").unwrap();
+        waiting.join().unwrap()
+    });
+    assert_eq!(told.0.entry.unwrap().what, What::File);
+}
+
+#[test]
+fn all_directories_of_a_tree_are_watched_where_that_is_asked_for() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("a/b/c")).unwrap();
+    let deep = Some(true);
+    let watch = Watch { path: blob("a"), wait_ms: 60_000, deep, ..Watch::default() };
+    let told = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| place.ask(&Ask::Watch(watch), b"").unwrap());
+        while !waiting.is_finished() {
+            fs::write(place.at("a/b/c/f"), "y").unwrap();
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert_eq!(names(&told.1.entries), ["b/c/f"]);
 }
 
 #[test]
@@ -194,7 +360,7 @@ fn nobody_wakes_because_of_what_is_hidden() {
     fs::create_dir_all(place.at("docs")).unwrap();
     symlink("docs", place.at("link")).unwrap();
     // Through a link the patterns fit where it really is.
-    let watch = Ask::Watch(Watch { path: blob("link"), wait_ms: 60_000, revision: None });
+    let watch = Ask::Watch(Watch { path: blob("link"), wait_ms: 60_000, ..Watch::default() });
     let told = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
         while !waiting.is_finished() {
@@ -206,7 +372,7 @@ fn nobody_wakes_because_of_what_is_hidden() {
         waiting.join().unwrap()
     });
     assert_eq!(names(&told.1.entries), ["shown"]);
-    let watch = Ask::Watch(Watch { path: blob("docs"), wait_ms: 300, revision: None });
+    let watch = Ask::Watch(Watch { path: blob("docs"), wait_ms: 300, ..Watch::default() });
     let told = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());
         while !waiting.is_finished() {
@@ -216,4 +382,18 @@ fn nobody_wakes_because_of_what_is_hidden() {
         waiting.join().unwrap()
     });
     assert_eq!(told.0.count, Some(0), "it was not woken");
+}
+
+#[test]
+fn what_a_tree_holds_is_summed_up() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("d/e")).unwrap();
+    fs::write(place.at("d/one"), "123").unwrap();
+    fs::write(place.at("d/e/two"), "45").unwrap();
+    symlink("one", place.at("d/link")).unwrap();
+    let usage = |path: &str| place.ask(&Ask::Usage(blob(path)), b"").unwrap().0;
+    let done = usage("d");
+    assert_eq!((done.bytes, done.files, done.count), (Some(5), Some(2), Some(1)));
+    let done = usage("d/one");
+    assert_eq!((done.bytes, done.files, done.count), (Some(3), Some(1), Some(0)));
 }

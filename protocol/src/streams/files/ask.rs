@@ -61,6 +61,9 @@ pub enum Ask {
     /// Have these rights and this time. Answered with the entry.
     #[n(26)]
     Attributes(#[n(0)] Attributes),
+    /// How much is in this, with all beneath it?
+    #[n(27)]
+    Usage(#[n(0)] Blob),
 }
 
 impl Ask {
@@ -419,6 +422,9 @@ pub struct Patch {
     /// Keep what was there before.
     #[n(3)]
     pub undo: Option<bool>,
+    /// What stands before the paths in the answer.
+    #[n(4)]
+    pub prefix: Option<String>,
 }
 
 /// What was changed here?
@@ -431,6 +437,9 @@ pub struct Changes {
     /// No more than so many, the latest first.
     #[n(1)]
     pub limit: Option<u32>,
+    /// Only the one that would be undone next, or done again next if this is true; with a diff as content.
+    #[n(2)]
+    pub next: Option<bool>,
 }
 
 /// Undo a change, or do it again.
@@ -461,6 +470,9 @@ pub struct Watch {
     /// Return at once if it is not in this state any more.
     #[n(2)]
     pub revision: Option<u64>,
+    /// All directories beneath it, too.
+    #[n(3)]
+    pub deep: Option<bool>,
 }
 
 /// What is in a directory, as one tar archive?

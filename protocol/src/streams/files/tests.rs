@@ -149,13 +149,24 @@ fn the_bytes_of_further_questions() {
         Ask::Patch(Patch { strip: Some(1), ..Patch::default() }),
         expect!["820081821581a200400101"],
     );
-    ask(Ask::Changes(Changes { change: Some(3), limit: None }), expect!["820081821681a10003"]);
+    ask(
+        Ask::Changes(Changes { change: Some(3), ..Changes::default() }),
+        expect!["820081821681a10003"],
+    );
+    ask(
+        Ask::Changes(Changes { next: Some(true), ..Changes::default() }),
+        expect!["820081821681a102f5"],
+    );
+    ask(
+        Ask::Patch(Patch { prefix: Some("w/".to_owned()), ..Patch::default() }),
+        expect!["820081821581a200400462772f"],
+    );
     ask(
         Ask::Revert(Revert { change: Some(3), redo: Some(true), force: None }),
         expect!["820081821781a2000301f5"],
     );
     ask(
-        Ask::Watch(Watch { path: blob("a"), wait_ms: 5, revision: None }),
+        Ask::Watch(Watch { path: blob("a"), wait_ms: 5, ..Watch::default() }),
         expect!["82008182181881a20041610105"],
     );
     ask(
@@ -176,13 +187,30 @@ fn the_bytes_of_further_questions() {
 }
 
 #[test]
+fn the_bytes_of_questions_about_trees() {
+    ask(Ask::Usage(blob("a")), expect!["82008182181b814161"]);
+    ask(
+        Ask::Watch(Watch { path: blob("a"), wait_ms: 5, revision: None, deep: Some(true) }),
+        expect!["82008182181881a3004161010503f5"],
+    );
+}
+
+#[test]
 fn the_bytes_of_answers() {
     check(
         &ToBridge::Entries(vec![entry()]),
         expect!["82018181a60043612f6201000205031b17979cfe362a0000041b0000123456789abc051901a4"],
     );
-    let found = Match { path: blob("a"), line: 3, text: blob("x"), beside: None };
-    check(&ToBridge::Matches(vec![found]), expect!["82028181a30041610103024178"]);
+    let found = Match { path: blob("a"), line: 3, text: blob("x"), ..Match::default() };
+    check(&ToBridge::Matches(vec![found.clone()]), expect!["82028181a30041610103024178"]);
+    let found = Match {
+        at: Some(2),
+        cut_before: Some(true),
+        cut_after: Some(true),
+        binary: Some(true),
+        ..found
+    };
+    check(&ToBridge::Matches(vec![found]), expect!["82028181a70041610103024178040205f506f507f5"]);
     let headers = vec![Header { name: "etag".to_owned(), value: blob("\"1\"") }];
     check(
         &ToBridge::Head(Head { status: 207, headers }),
@@ -195,6 +223,9 @@ fn the_bytes_of_answers() {
             "820481a301a60043612f6201000205031b17979cfe362a0000041b0000123456789abc051901a4020203f5"
         ],
     );
+    let unread =
+        Done { unread: Some(2), names: Some(vec![blob("a")]), binary: Some(3), ..Done::default() };
+    check(&ToBridge::Done(Box::new(unread)), expect!["820481a30b020c8141610d03"]);
     let failed = Done::failed(Failure::new(Kind::NoSuchFile, "no"));
     check(&ToBridge::Done(Box::new(failed)), expect!["820481a100a200186501626e6f"]);
     let change = Change {

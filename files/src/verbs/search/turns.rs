@@ -1,0 +1,113 @@
+//! What several threads find, told in the order in which the files were given to them.
+//!
+//! Files are handed out in numbered handfuls. The thread whose handful is next tells what it finds at once. What
+//! others find waits, up to a bound; beyond it they wait themselves. Handfuls are taken in order, so that the next one
+//! is always with a thread that does not wait.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use farwire_protocol::streams::files::Match;
+
+/// What waits for its turn has about so many bytes at most, besides one piece of each thread.
+const WAITING: usize = 2 << 20;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    waiting: BTreeMap<u64, (Vec<Match>, usize)>,
+    bytes: usize,
+}
+
+/// The turns of one search.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is the turn of this handful, or as long as too much waits already.
+    fn wait(&self, handful: u64, to_add: bool) -> MutexGuard<'_, State> {
+        let waits = |state: &mut State| state.next != handful && (!to_add || state.bytes > WAITING);
+        let state = self.changed.wait_while(self.lock(), waits);
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a part of what was found in a handful that is not done yet, when it is its turn.
+    pub(super) fn part(&self, handful: u64, found: Vec<Match>, to: &SyncSender<Vec<Match>>) {
+        let state = self.wait(handful, false);
+        drop(state);
+        // It stays its turn. Who listens takes all that comes.
+        let _ = to.send(found);
+    }
+
+    /// Tells the rest of what was found in a handful, or keeps it until it is its turn.
+    pub(super) fn done(
+        &self,
+        handful: u64,
+        (found, bytes): (Vec<Match>, usize),
+        to: &SyncSender<Vec<Match>>,
+    ) {
+        let mut state = self.wait(handful, true);
+        if state.next != handful {
+            state.bytes += bytes;
+            state.waiting.insert(handful, (found, bytes));
+            return;
+        }
+        let mut found = Some((found, 0));
+        while let Some((lines, bytes)) = found {
+            state.bytes -= bytes;
+            if !lines.is_empty() {
+                let _ = to.send(lines);
+            }
+            state.next += 1;
+            let next = state.next;
+            found = state.waiting.remove(&next);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn what_threads_find_comes_in_the_order_of_the_files() {
+        let (turns, next) = (Turns::default(), AtomicU64::new(0));
+        let (to, from) = sync_channel(2);
+        let lines = std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let (turns, next, to) = (&turns, &next, to.clone());
+                scope.spawn(move || {
+                    loop {
+                        let handful = next.fetch_add(1, Ordering::Relaxed);
+                        if handful >= 200 {
+                            break;
+                        }
+                        let line = |line| Match { line, ..Match::default() };
+                        if handful % 3 == 0 {
+                            turns.part(handful, vec![line(2 * handful)], &to);
+                        }
+                        turns.done(handful, (vec![line(2 * handful + 1)], 64 << 10), &to);
+                    }
+                });
+            }
+            drop(to);
+            from.iter().flatten().map(|found| found.line).collect::<Vec<_>>()
+        });
+        assert!(lines.is_sorted(), "{lines:?}");
+        assert_eq!(lines.len(), 200 + 67);
+    }
+}

@@ -1,0 +1,64 @@
+//! What should have been read, and could not be: counted, and named as far as names fit an answer.
+
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::streams::files::{Done, NAMED};
+
+use crate::path::Rel;
+
+/// All names together have at most so many bytes: they fit a message.
+const BYTES: usize = 8 << 10;
+
+/// Paths beneath a directory, as many as fit an answer.
+pub(super) fn fitting(below: &Rel, at: Vec<Vec<u8>>) -> Vec<Blob> {
+    let mut bytes = 0;
+    let paths = at.iter().map(|at| Blob(below.join(at).as_bytes().to_vec()));
+    let mut fits = |path: &Blob| {
+        bytes += path.len();
+        bytes <= BYTES
+    };
+    paths.take(NAMED).take_while(|path| fits(path)).collect()
+}
+
+/// What could not be read beneath a directory.
+#[derive(Debug)]
+pub(super) struct Unread {
+    below: Rel,
+    count: u64,
+    bytes: usize,
+    names: Vec<Blob>,
+}
+
+impl Unread {
+    pub(super) fn new(below: Rel) -> Self {
+        Self { below, count: 0, bytes: 0, names: Vec::new() }
+    }
+
+    /// Adds one, by its path from the directory.
+    pub(super) fn add(&mut self, at: &Rel) {
+        self.count += 1;
+        let path = self.below.join(at.as_bytes());
+        let bytes = self.bytes + path.as_bytes().len();
+        if self.names.len() < NAMED && bytes <= BYTES {
+            self.bytes = bytes;
+            self.names.push(Blob(path.as_bytes().to_vec()));
+        }
+    }
+
+    /// The directory.
+    pub(super) fn below(&self) -> &Rel {
+        &self.below
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Tells it at the end of an answer.
+    pub(super) fn told(mut self, done: &mut Done) {
+        if self.count > 0 {
+            self.names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+            done.unread = Some(self.count);
+            done.names = Some(self.names);
+        }
+    }
+}
