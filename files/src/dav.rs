@@ -6,7 +6,9 @@
 //!     put         a file is whole before it counts
 //!     change      DELETE, COPY, MOVE
 //!     listing     PROPFIND: live properties, and props, which are only kept
+//!     index       GET of a directory
 //!     delegate    all else, which dav-server answers: fs, opened, props and locks_of are what it asks
+//!     sums        checksums and times, for clients that compare by them
 //!     xml         bodies, looked at before anybody builds something from them
 //!     locks       who may change what, for the time being
 //! ```
@@ -21,6 +23,7 @@ mod delegate;
 mod fields;
 mod filter;
 mod fs;
+mod index;
 mod listing;
 mod live;
 mod locks;
@@ -29,6 +32,7 @@ mod opened;
 mod props;
 mod put;
 mod serving;
+mod sums;
 mod target;
 mod xml;
 

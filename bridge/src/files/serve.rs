@@ -8,6 +8,7 @@ mod body;
 mod carry;
 mod guard;
 mod head;
+mod strict;
 
 use std::convert::Infallible;
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::Enter;
 use http_body_util::{BodyExt as _, Empty, Full, combinators::BoxBody};
 use hyper::body::{Body as _, Incoming};
@@ -27,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 
 pub use self::guard::Guard;
+use self::strict::Strict;
 use super::Files;
 use crate::client::{Client, Server};
 
@@ -102,7 +105,7 @@ async fn connection(served: Arc<Served>, stream: TcpStream, peer: SocketAddr) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Strict::new(stream)), service)
         .await;
     if let Err(error) = http {
         tracing::debug!(%peer, %error, "a connection ended early");
@@ -158,6 +161,8 @@ async fn answer(
             }
             response
         }
+        // It is the client's own request that is not whole.
+        Err(failure) if failure.kind == Kind::InvalidArgument => plain(StatusCode::BAD_REQUEST),
         Err(failure) => {
             tracing::warn!(kind = %failure.kind, why = failure.message, "a request was not answered");
             plain(StatusCode::BAD_GATEWAY)

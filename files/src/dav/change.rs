@@ -4,7 +4,7 @@
 //! until what replaces it is whole.
 
 use farwire_protocol::failure::Kind;
-use farwire_protocol::streams::files::{DEPTH_LIMIT, What};
+use farwire_protocol::streams::files::What;
 
 use super::answer::{Answer, Refusal};
 use super::fields::Depth;
@@ -12,7 +12,7 @@ use super::filter::{Method, Request};
 use super::locks::Touch;
 use super::{Now, Serving};
 use crate::path::Rel;
-use crate::tree::Stat;
+use crate::tree::{EVERYTHING, Stat};
 
 /// So many of those that were left out of a copy are named.
 const NAMED: usize = 100;
@@ -49,7 +49,7 @@ impl Serving<'_> {
     fn copy(&self, request: &Request, to: &Rel) -> Result<Answer, Refusal> {
         let from = &request.target.path;
         let stat = self.tree.stat(from).map_err(|failure| Refusal::from_failure(&failure))?;
-        let before = self.arrives(to, request.overwrite)?;
+        let before = self.arrives(request, to)?;
         if let Some(answer) = self.locked_beneath(to)? {
             return Ok(answer);
         }
@@ -67,7 +67,7 @@ impl Serving<'_> {
     fn rename(&self, request: &Request, now: &Now, to: &Rel) -> Result<Answer, Refusal> {
         let from = &request.target.path;
         let stat = self.whole(request, now)?;
-        let before = self.arrives(to, request.overwrite)?;
+        let before = self.arrives(request, to)?;
         for path in [from, to] {
             if let Some(answer) = self.locked_beneath(path)? {
                 return Ok(answer);
@@ -108,14 +108,20 @@ impl Serving<'_> {
     }
 
     /// What stands where something is to arrive, in a directory that is there.
-    fn arrives(&self, to: &Rel, overwrite: bool) -> Result<Option<Stat>, Refusal> {
+    fn arrives(&self, request: &Request, to: &Rel) -> Result<Option<Stat>, Refusal> {
         self.has_parent(to)?;
         let before = match self.tree.stat_link(to) {
             Ok(stat) => Some(stat),
             Err(failure) if failure.kind == Kind::NoSuchFile => None,
             Err(failure) => return Err(Refusal::from_failure(&failure)),
         };
-        if before.is_some() && !overwrite { Err(Refusal::PRECONDITION) } else { Ok(before) }
+        match &before {
+            Some(_) if !request.overwrite => Err(Refusal::PRECONDITION),
+            None if request.destination.as_ref().is_some_and(|to| to.odd) => {
+                Err(Refusal::MALFORMED)
+            }
+            _ => Ok(before),
+        }
     }
 
     /// Refuses what is locked. What is locked beneath the path is named.
@@ -135,7 +141,7 @@ impl Serving<'_> {
     fn left_out(&self, from: &Rel) -> Vec<(Rel, u16)> {
         let mut parts = Vec::new();
         // What cannot be read was left out, too, and has no name here.
-        let _ = self.tree.walk(from, DEPTH_LIMIT, &mut |visited| {
+        let _ = self.tree.walk(from, EVERYTHING, &mut |visited| {
             let what = visited.listed.what;
             let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
             if matches!(what, Some(What::Link | What::Other)) && parts.len() < NAMED {

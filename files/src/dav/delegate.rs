@@ -82,6 +82,11 @@ impl Serving<'_> {
             [] => Ok(None),
             body => xml::check(body).map(Some),
         };
+        if let (Method::PropPatch, Ok(Some(shape))) = (request.method, &shape)
+            && let Some(answer) = self.set_time(request, now, (shape, &body[..]))
+        {
+            return answer.unwrap_or_else(Answer::from).say(peer);
+        }
         let prepared = shape.and_then(|shape| {
             self.may(request, now, shape.as_ref())?;
             let files = Files::new(self.tree, self.locks);

@@ -102,6 +102,21 @@ pub(super) fn number(value: &[u8], digits: usize) -> Result<u64, Refusal> {
     text.and_then(|text| text.parse().ok()).ok_or(Refusal::MALFORMED)
 }
 
+/// Reads `X-OC-Mtime`: seconds since 1970, with a fraction or without. Gives nanoseconds.
+pub(super) fn moment(value: &[u8]) -> Result<i64, Refusal> {
+    let point = value.iter().position(|&byte| byte == b'.').unwrap_or(value.len());
+    let (seconds, fraction) = value.split_at(point);
+    let seconds = number(seconds, 11)?.cast_signed();
+    let fraction = fraction.strip_prefix(b".").unwrap_or(b"0");
+    if fraction.is_empty() || !fraction.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::MALFORMED);
+    }
+    let digits = fraction.iter().chain(std::iter::repeat(&b'0')).take(9);
+    let nanos = digits.fold(0, |nanos, digit| nanos * 10 + i64::from(digit - b'0'));
+    let all = seconds.checked_mul(1_000_000_000).and_then(|all| all.checked_add(nanos));
+    all.ok_or(Refusal::MALFORMED)
+}
+
 /// Reads `If-Match` or `If-None-Match`.
 pub(super) fn tags(value: &[u8]) -> Result<Tags, Refusal> {
     if value == b"*" {
@@ -237,6 +252,16 @@ mod tests {
         assert_eq!(number(b"0012", 18), Ok(12));
         for bad in [&b"-1"[..], b"+1", b"", b" 1", b"1e3", b"1234567890123456789"] {
             assert!(number(bad, 18).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_a_client_has_seconds_and_perhaps_a_fraction() {
+        assert_eq!(moment(b"1700000000"), Ok(1_700_000_000_000_000_000));
+        assert_eq!(moment(b"1.5"), Ok(1_500_000_000));
+        assert_eq!(moment(b"0.1234567891"), Ok(123_456_789));
+        for bad in [&b""[..], b"-1", b"1.", b".5", b"1e3", b"99999999999", b"1.x"] {
+            assert!(moment(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Everything that decides is read here, once, into values; what is handed on is written anew from them.
 //! Headers that are not known are dropped.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use farwire_protocol::streams::files::Http;
@@ -58,6 +59,8 @@ pub(super) struct Request {
     pub timeout: Option<Duration>,
     /// How many bytes the body will have.
     pub length: Option<u64>,
+    /// When the content of a PUT was changed, in nanoseconds since 1970.
+    pub modified: Option<i64>,
     /// Headers that are handed on.
     pub kept: Vec<(&'static str, Vec<u8>)>,
 }
@@ -78,6 +81,7 @@ const READ: &[&str] = &[
     "host",
     "content-length",
     "content-range",
+    "x-oc-mtime",
     "depth",
     "destination",
     "if",
@@ -199,7 +203,8 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
         unmodified_since: headers.read_with("if-unmodified-since", fields::date)?,
     };
     headers.read_with("if-modified-since", fields::date)?;
-    headers.read_with("range", fields::ranges)?;
+    // A range that makes no sense is as if it were not there (RFC 9110, section 14.2).
+    let has_range = headers.get("range").is_some_and(|range| fields::ranges(range).is_ok());
     headers.read_with("if-range", fields::state_or_date)?;
     let mut request = Request {
         method,
@@ -212,10 +217,12 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
         lock_token: headers.read_with("lock-token", fields::lock_token)?,
         timeout: headers.read_with("timeout", fields::timeout)?,
         length: headers.read_with("content-length", |value| fields::number(value, 18))?,
+        modified: headers.read_with("x-oc-mtime", fields::moment)?,
         kept: Vec::new(),
     };
     request.kept = KEPT
         .iter()
+        .filter(|name| **name != "range" || has_range)
         .filter_map(|name| {
             headers.get(name).map(|value| (*name, request.conditions.anew(name, value)))
         })
@@ -225,7 +232,7 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
 }
 
 fn read_destination(value: &[u8], prefix: &str, host: &[u8]) -> Result<Target, Refusal> {
-    match Target::parse(value, prefix) {
+    match Target::parse(&without_user(value), prefix) {
         Ok((_, Some(authority))) if !authority.eq_ignore_ascii_case(host) => {
             Err(Refusal::status(502))
         }
@@ -236,13 +243,23 @@ fn read_destination(value: &[u8], prefix: &str, host: &[u8]) -> Result<Target, R
     }
 }
 
+/// A URL without the name and password of a user, which some clients repeat from the URL that they were given.
+fn without_user(url: &[u8]) -> Cow<'_, [u8]> {
+    let parts = || {
+        let at = memchr::memmem::find(url, b"://")? + 3;
+        let rest = url.get(at..)?;
+        let authority = rest.get(..memchr::memchr(b'/', rest)?)?;
+        let user = memchr::memrchr(b'@', authority)?;
+        Some([url.get(..at)?, rest.get(user + 1..)?].concat())
+    };
+    let rooted = url.starts_with(b"/");
+    parts().filter(|_| !rooted).map_or(Cow::Borrowed(url), Cow::Owned)
+}
+
 impl Request {
     /// Refuses what makes no sense with this method.
     fn suits_its_method(&self) -> Result<(), Refusal> {
         match self.method {
-            Method::PropFind if !matches!(self.depth, Some(Depth::Zero | Depth::One)) => {
-                Err(Refusal { status: 403, condition: Some("propfind-finite-depth") })
-            }
             Method::Lock if self.depth == Some(Depth::One) => Err(Refusal::MALFORMED),
             Method::Unlock if self.lock_token.is_none() => Err(Refusal::MALFORMED),
             Method::Delete if self.depth == Some(Depth::One) => Err(Refusal::MALFORMED),

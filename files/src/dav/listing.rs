@@ -10,7 +10,7 @@ use super::fields::Depth;
 use super::filter::Request;
 use super::live::{self, LIVE, Live, USUAL};
 use super::props::{ATTRIBUTE, Prop, Props};
-use super::target::{speakable, url};
+use super::target::url;
 use super::xml::{self, DAV, Name, Shape};
 use super::{Now, Serving, delegate};
 use crate::path::Rel;
@@ -126,6 +126,11 @@ impl Serving<'_> {
             let shape = (!body.is_empty()).then(|| xml::check(&body)).transpose()?;
             let asked = Asked::read(shape.as_ref())?;
             let stat = now.stat.ok_or(Refusal::status(404))?;
+            // Of a file there is nothing beneath it; nothing said means all beneath it.
+            if stat.what == What::Directory && matches!(request.depth, None | Some(Depth::Infinity))
+            {
+                return Err(Refusal { status: 403, condition: Some("propfind-finite-depth") });
+            }
             let deep = request.depth == Some(Depth::One) && stat.what == What::Directory;
             let listing = deep.then(|| self.tree.list(path)).transpose();
             let listing = listing.map_err(|failure| Refusal::from_failure(&failure))?;
@@ -174,12 +179,7 @@ impl Listed<'_> {
         while let Some(listed) = listing.next() {
             let listed = listed.map_err(|_| Broken)?;
             // What cannot be asked for is not there.
-            let Some(at) = Rel::parse(path.join(&listed.name).as_bytes())
-                .ok()
-                .filter(|_| speakable(&listed.name))
-            else {
-                continue;
-            };
+            let Ok(at) = Rel::parse(path.join(&listed.name).as_bytes()) else { continue };
             let Some(itself) = listing.stat(&listed.name) else { continue };
             // Nor is what leads out.
             let linked = itself.what == What::Link;

@@ -13,6 +13,7 @@ use xmltree::Element;
 
 use super::Serving;
 use super::locks::Lock;
+use super::sums::OWNCLOUD;
 use super::target::url;
 use super::xml::{DAV, Name};
 use crate::path::Rel;
@@ -41,10 +42,11 @@ pub(super) enum Live {
     WindowsCreated,
     WindowsModified,
     WindowsAttributes,
+    Checksums,
 }
 
 /// What they are called. The first [`USUAL`] are told to whoever wants to see all.
-pub(super) const LIVE: [(Live, &str, &str); 14] = [
+pub(super) const LIVE: [(Live, &str, &str); 15] = [
     (Live::Created, DAV, "creationdate"),
     (Live::Length, DAV, "getcontentlength"),
     (Live::Type, DAV, "getcontenttype"),
@@ -59,6 +61,7 @@ pub(super) const LIVE: [(Live, &str, &str); 14] = [
     (Live::WindowsCreated, MICROSOFT, "Win32CreationTime"),
     (Live::WindowsModified, MICROSOFT, "Win32LastModifiedTime"),
     (Live::WindowsAttributes, MICROSOFT, "Win32FileAttributes"),
+    (Live::Checksums, OWNCLOUD, "checksums"),
 ];
 
 /// Those that RFC 4918 defines.
@@ -76,7 +79,7 @@ impl Live {
     pub(super) fn suits(self, what: What) -> bool {
         match self {
             Self::Length => what != What::Directory,
-            Self::Executable => what == What::File,
+            Self::Executable | Self::Checksums => what == What::File,
             _ => true,
         }
     }
@@ -127,6 +130,11 @@ impl Live {
                 });
             }
             Self::Executable => out.push(if stat.mode & 0o111 == 0 { b'F' } else { b'T' }),
+            Self::Checksums => {
+                return serving.sums(path, stat).is_some_and(|sums| {
+                    say(out, &format_args!("<x:checksum>{sums}</x:checksum>"))
+                });
+            }
             Self::WindowsAttributes => {
                 let dotted = path.split().is_some_and(|(_, name)| name.starts_with(b"."));
                 let attributes = u32::from(dotted) << 1 | if directory { 0x10 } else { 0x20 };

@@ -36,6 +36,10 @@ impl Serving<'_> {
             Ok(stat) => {
                 let mut answer = Answer::status(if now.stat.is_some() { 204 } else { 201 });
                 answer.headers.push(("etag", format!("\"{:012x}\"", stat.revision).into()));
+                if request.modified.is_some() {
+                    // So clients that know the header learn that they need not set the time themselves.
+                    answer.headers.push(("x-oc-mtime", "accepted".into()));
+                }
                 Ok(answer)
             }
             Err(Stop::Refused(refusal)) => Ok(refusal.into()),
@@ -55,12 +59,13 @@ impl Serving<'_> {
             return Err(Refusal::status(413).into());
         }
         // What the conditions were true of has to be there still when it is replaced.
+        let wanted = Wanted { modified: request.modified, ..Wanted::default() };
         let wanted = match (now.conditional, now.stat) {
             (true, Some(stat)) => {
-                Wanted { how: How::Replace, revision: Some(stat.revision), ..Wanted::default() }
+                Wanted { how: How::Replace, revision: Some(stat.revision), ..wanted }
             }
-            (true, None) => Wanted { how: How::Create, ..Wanted::default() },
-            (false, _) => Wanted::default(),
+            (true, None) => Wanted { how: How::Create, ..wanted },
+            (false, _) => wanted,
         };
         let failed = |failure: farwire_protocol::failure::Failure| match failure.kind {
             Kind::NoSuchFile if now.conditional => Stop::Refused(Refusal::PRECONDITION),

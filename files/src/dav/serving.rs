@@ -73,6 +73,9 @@ impl Serving<'_> {
                 Err(_) => Answer::status(415),
             },
             Method::PropFind => return self.list(request, &now, peer),
+            Method::Get | Method::Head if now.is(What::Directory) => {
+                return self.index(request, &now, peer);
+            }
             _ => return self.delegate(request, &now, peer),
         };
         answer.say(peer)
@@ -103,6 +106,9 @@ impl Serving<'_> {
             Err(_) if by_name && self.tree.stat_link(path).is_ok() => None,
             Err(failure) => return Err(Refusal::from_failure(&failure)),
         };
+        if request.target.odd && stat.is_none() && self.tree.stat_link(path).is_err() {
+            return Err(Refusal::MALFORMED);
+        }
         let seen_only = by_name || request.method == Method::PropFind;
         if stat.is_some_and(|stat| stat.what == What::Other) && !seen_only {
             return Err(Refusal::FORBIDDEN);

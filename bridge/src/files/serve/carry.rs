@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Head, Header, Http, ToBridge};
 use futures_util::FutureExt as _;
@@ -94,10 +94,11 @@ async fn once(
                 }
             }
             Some(Err(_)) => {
-                // The client has gone in the middle of it.
+                // The client has gone in the middle of it, or sent less than it said.
                 files.up.give_up();
                 files.up.flush().await?;
-                return Err(lost());
+                let text = "the body of the request broke off";
+                return Err(Failure::new(Kind::InvalidArgument, text));
             }
         }
     }

@@ -32,7 +32,7 @@ const CARRIED: [HeaderName; 13] = [
 ];
 
 /// The same, of which the library has no names.
-const CARRIED_DAV: [&str; 3] = ["lock-token", "ms-author-via", "timeout"];
+const CARRIED_DAV: [&str; 4] = ["lock-token", "ms-author-via", "timeout", "x-oc-mtime"];
 
 /// Nothing of what is shown runs, is sent, or is part of another page.
 const POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";

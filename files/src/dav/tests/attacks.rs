@@ -253,7 +253,23 @@ fn odd_names_do_not_split_an_answer() {
     let listed = world.ask("PROPFIND", "/dav/", &[("Depth", "1")], b"");
     let text = listed.text();
     assert!(text.contains("/dav/%3Cb%3E%26%22%27<") && text.contains("/dav/%FF%FE<"));
-    assert!(!text.contains("slash") && !text.contains("%0D") && !text.contains('\r'));
+    assert!(text.contains("/dav/back%5Cslash<") && text.contains("/dav/a%0D%0Ax%3A%20y<"));
+    assert!(!text.contains('\r') && !text.contains('\\'));
+    for name in ["back%5Cslash", "a%0D%0Ax%3A%20y"] {
+        let got = world.ask("GET", &format!("/dav/{name}"), &[], b"");
+        assert_eq!((got.status, got.text()), (200, "x"), "{name}");
+        let other = format!("/dav/other-{name}");
+        for method in ["PUT", "MKCOL", "LOCK"] {
+            assert_eq!(
+                world.ask(method, &other, &[], body(method)).status,
+                400,
+                "{method} {other}"
+            );
+        }
+        assert_eq!(world.copy("COPY", "/dav/%FF%FE", &other, &[]), 400, "{other}");
+        assert_eq!(world.copy("MOVE", &format!("/dav/{name}"), "/dav/plain", &[]), 201);
+        assert_eq!(world.status("DELETE", "/dav/plain", &[]), 204);
+    }
     assert_eq!(world.status("GET", "/dav/%FF%FE", &[]), 200);
     assert_eq!(world.status("GET", "/dav/%3Cb%3E%26%22%27", &[]), 200);
 }

@@ -61,13 +61,19 @@ fn ranges() {
 }
 
 #[test]
-fn a_directory_has_no_content() {
+fn a_directory_tells_the_names_in_it() {
     let world = World::new();
     world.write("d/a", "");
     let got = world.ask("GET", "/dav/d", &[], b"");
-    assert_eq!((got.status, got.header("location")), (302, Some("/dav/d/")));
-    assert_eq!(world.status("GET", "/dav/d/", &[]), 405);
-    assert_eq!(world.status("GET", "/dav", &[]), 405);
+    assert_eq!((got.status, got.header("content-location")), (200, Some("/dav/d/")));
+    for path in ["/dav/d/", "/dav/d", "/dav"] {
+        let (got, head) = (world.ask("GET", path, &[], b""), world.ask("HEAD", path, &[], b""));
+        assert_eq!((got.status, head.status, head.body.len()), (200, 200, 0), "{path}");
+        assert_eq!(got.headers, head.headers, "{path}");
+        assert!(got.header("etag").is_some() && got.header("last-modified").is_some());
+        assert_eq!(got.header("content-length").unwrap(), got.body.len().to_string());
+    }
+    assert!(world.ask("GET", "/dav", &[], b"").text().lines().any(|name| name == "d/"));
     assert_eq!(world.ask("PUT", "/dav/d", &[], b"x").status, 405);
     assert_eq!(world.ask("PUT", "/dav/d/", &[], b"x").status, 405);
     assert_eq!(world.ask("PUT", "/dav/", &[], b"x").status, 405);

@@ -109,6 +109,10 @@ fn a_listing_tells_what_is_there() {
         assert_eq!(got.text().contains("propfind-finite-depth"), expected == 403);
     }
     assert_eq!(world.status("PROPFIND", "/dav/", &[]), 403);
+    for depth in [&[][..], &[("Depth", "infinity")]] {
+        assert_eq!(world.status("PROPFIND", "/dav/d/a%20b", depth), 207);
+        assert_eq!(world.status("PROPFIND", "/dav/none", depth), 404);
+    }
     let many = format!(
         "<D:propfind xmlns:D=\"DAV:\"><D:prop>{}</D:prop></D:propfind>",
         "<D:x/>".repeat(129)
@@ -283,4 +287,29 @@ fn a_copy_has_what_was_said_of_what_was_copied_and_no_more() {
     assert_eq!(world.copy("COPY", "/dav/a", "/dav/b", &[("Overwrite", "T")]), 204);
     let found = world.find("/dav/b", "<D:allprop/>");
     assert!(found.contains("of a") && !found.contains("of b") && !found.contains("old"), "{found}");
+}
+
+#[test]
+fn clients_that_compare_by_times_and_checksums_have_them() {
+    let world = World::new();
+    let put = world.ask("PUT", "/dav/f", &[("X-OC-Mtime", "1700000000")], b"abc");
+    assert_eq!((put.status, put.header("x-oc-mtime")), (201, Some("accepted")));
+    let asked =
+        "<D:prop><D:getlastmodified/><x:checksums xmlns:x=\"http://owncloud.org/ns\"/></D:prop>";
+    let one = world.find("/dav/f", asked);
+    assert!(one.contains("Tue, 14 Nov 2023 22:13:20 GMT"), "{one}");
+    let sums = "SHA1:a9993e364706816aba3e25717850c26c9cd0d89d MD5:900150983cd24fb0d6963f7d28e17f72";
+    assert!(one.contains(&format!("checksum>{sums}</x:checksum>")), "{one}");
+    // Another content of the same size at the same time is another file for them.
+    world.ask("PUT", "/dav/f", &[("X-OC-Mtime", "1700000000")], b"xyz");
+    let other = world.find("/dav/f", asked);
+    assert!(other.contains("22:13:20") && !other.contains(sums), "{other}");
+    world.write("large", &"x".repeat((256 << 10) + 1));
+    assert!(!world.find("/dav/large", asked).contains("SHA1"));
+    let body = "<D:propertyupdate xmlns:D=\"DAV:\"><D:set><D:prop><lastmodified xmlns=\"DAV:\">\
+                1600000000</lastmodified></D:prop></D:set></D:propertyupdate>";
+    let set = world.ask("PROPPATCH", "/dav/f", &[], body.as_bytes());
+    assert!(set.status == 207 && set.text().contains("200 OK"), "{}", set.text());
+    assert!(world.find("/dav/f", asked).contains("Sun, 13 Sep 2020 12:26:40 GMT"));
+    assert_eq!(world.ask("PROPPATCH", "/dav/none", &[], body.as_bytes()).status, 404);
 }

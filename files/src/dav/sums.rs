@@ -1,0 +1,103 @@
+//! Checksums for clients that know changes by them, and times that such clients set.
+//!
+//! WebDAV has no checksums. rclone and the clients of ownCloud ask for a property of ownCloud's: SHA-1 and MD5 of the
+//! content. A file has it or has it not by its size alone, so that whoever compares what they were told compares the
+//! same things. What was summed up is kept by the state of the file.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use data_encoding::HEXLOWER;
+use farwire_protocol::streams::files::What;
+use md5::Md5;
+use sha1::{Digest as _, Sha1};
+use xmltree::Element;
+
+use super::answer::{Answer, Refusal, XML};
+use super::filter::Request;
+use super::locks::Touch;
+use super::target::url;
+use super::xml::Shape;
+use super::{Now, Serving};
+use crate::path::Rel;
+use crate::tree::Stat;
+
+/// The namespace of ownCloud's properties.
+pub(super) const OWNCLOUD: &str = "http://owncloud.org/ns";
+
+/// Files that are not larger have checksums: a directory of them is listed in a moment.
+const LARGEST: u64 = 256 << 10;
+
+/// The sums of so many files are kept, of all roots together.
+const KEPT: usize = 100_000;
+
+/// Device, inode and revision of a file.
+type State = (u64, u64, u64);
+
+fn kept() -> &'static Mutex<HashMap<State, String>> {
+    static KEPT: OnceLock<Mutex<HashMap<State, String>>> = OnceLock::new();
+    KEPT.get_or_init(Mutex::default)
+}
+
+impl Serving<'_> {
+    /// The checksums of a file: `None` of one that is too large or cannot be read.
+    pub(super) fn sums(&self, path: &Rel, stat: &Stat) -> Option<String> {
+        if stat.what != What::File || stat.size > LARGEST {
+            return None;
+        }
+        let state = (stat.device, stat.inode, stat.revision);
+        let held = || kept().lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sums) = held().get(&state) {
+            return Some(sums.clone());
+        }
+        let (file, opened) = self.tree.open(path).ok()?;
+        let mut content = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut content).ok()?;
+        // What is told is of the state that is told beside it.
+        if opened.revision != stat.revision || content.len() as u64 != stat.size {
+            return None;
+        }
+        let (sha1, md5) = (Sha1::digest(&content), Md5::digest(&content));
+        let sums = format!("SHA1:{} MD5:{}", HEXLOWER.encode(&sha1), HEXLOWER.encode(&md5));
+        let mut held = held();
+        if held.len() >= KEPT {
+            held.clear();
+        }
+        held.insert(state, sums.clone());
+        Some(sums)
+    }
+
+    /// Answers a PROPPATCH that sets the time of a file, as rclone asks for it: `None` if it is about something else.
+    pub(super) fn set_time(
+        &self,
+        request: &Request,
+        now: &Now,
+        (shape, body): (&Shape, &[u8]),
+    ) -> Option<Result<Answer, Refusal>> {
+        // Property in a `prop` in a `set` in it: one, and nothing else.
+        let one = shape.root.is("propertyupdate") && shape.elements == 4;
+        let root = one.then(|| Element::parse(body).ok()).flatten()?;
+        let prop = root.get_child("set")?.get_child("prop")?;
+        let property = prop
+            .get_child("lastmodified")
+            .filter(|one| one.namespace.as_deref() == Some(super::xml::DAV))?;
+        let seconds: i64 = property.get_text()?.trim().parse().ok()?;
+        let modified = seconds.checked_mul(1_000_000_000)?;
+        let path = &request.target.path;
+        let set = || {
+            now.stat.ok_or(Refusal::status(404))?;
+            self.unlocked(path, Touch::default())?;
+            let set = self.tree.set_rights(path, None, Some(modified));
+            set.map_err(|failure| Refusal::from_failure(&failure))?;
+            let href = url(self.prefix, path, now.is(What::Directory));
+            let body = format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">\
+                 <D:response><D:href>{href}</D:href><D:propstat><D:prop><D:lastmodified/></D:prop>\
+                 <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>"
+            );
+            Ok(Answer { status: 207, headers: vec![XML], body })
+        };
+        Some(set())
+    }
+}
