@@ -14,6 +14,7 @@ mod files_kept;
 mod files_mount;
 mod files_moved;
 mod files_tools;
+mod files_truth;
 mod goodbye;
 mod handshakes;
 mod hostile_agent;

@@ -115,6 +115,8 @@ const TRUSTED: &[&str] = &[
     ".lldbinit",
     ".tmux.conf",
     ".screenrc",
+    ".git/config",
+    ".git/hooks",
     ".gitconfig",
     ".git-credentials",
     ".netrc",

@@ -7,6 +7,7 @@ mod archive;
 mod change;
 mod checksum;
 mod copied;
+mod du;
 mod editor;
 mod look;
 mod mount;
@@ -26,7 +27,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{Ask, Enter};
+use farwire_protocol::streams::files::{Ask, Done, Enter};
 
 use crate::cli::jobs::online;
 use crate::client::{Client, Server};
@@ -44,6 +45,7 @@ pub(crate) enum Files {
     Cat(look::Cat),
     Checksum(checksum::Checksum),
     Archive(archive::Archive),
+    Du(du::Du),
     Search(look::Search),
     Watch(watch::Watch),
     Get(moved::Get),
@@ -77,6 +79,7 @@ impl Files {
                 Self::Cat(cat) => cat.carry_out(&client).await,
                 Self::Checksum(checksum) => return checksum.carry_out(&client).await,
                 Self::Archive(archive) => return archive.carry_out(&client).await,
+                Self::Du(du) => du.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
                 Self::Watch(watch) => return watch.carry_out(&client).await,
                 Self::Get(get) => return Box::pin(get.carry_out(&client)).await,
@@ -128,6 +131,7 @@ impl Files {
             Self::Stat(stat) => stat.json.json,
             Self::Checksum(checksum) => checksum.json.json,
             Self::Archive(archive) => archive.json.json,
+            Self::Du(du) => du.json.json,
             Self::Search(search) => search.json.json,
             Self::Watch(watch) => watch.json.json,
             Self::Get(get) => get.json.json,
@@ -269,6 +273,26 @@ fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
         })
     };
     missed.iter().map(one).collect()
+}
+
+/// What a server left out or could not read, as it says so at the end of its answer.
+fn named(place: &Place, done: &Done) -> String {
+    let names: Vec<_> = done.names.iter().flatten().map(|path| place.given(path)).collect();
+    let many = done.unread.or(done.skipped).unwrap_or(0);
+    let more = if many > names.len() as u64 { ", …" } else { "" };
+    if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) }
+}
+
+/// That nothing was left out because it could not be read.
+///
+/// # Errors
+///
+/// `permission_denied` with the names, once the rest has been done.
+fn all_was_read(place: &Place, done: &Done) -> Result<(), Failure> {
+    let Some(unread) = done.unread.filter(|unread| *unread > 0) else { return Ok(()) };
+    let names = named(place, done);
+    let text = format!("{unread} files or directories could not be read{names}");
+    Err(Failure::new(Kind::PermissionDenied, text))
 }
 
 /// A revision, as it is shown and given.

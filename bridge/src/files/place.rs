@@ -21,6 +21,8 @@ pub struct Place {
     pub root_path: Vec<u8>,
     /// The path in it; empty for the root itself.
     pub path: Vec<u8>,
+    /// The server has other roots: a path begins with the name of its root.
+    pub several: bool,
 }
 
 impl Place {
@@ -43,6 +45,16 @@ impl Place {
             [] => root.to_vec(),
             path => [root, b"/", path].concat(),
         }
+    }
+
+    /// What stands before a path in this root for it to be found again.
+    pub fn prefix(&self) -> String {
+        if self.several { format!("{}/", self.root) } else { String::new() }
+    }
+
+    /// A path in this root as text that can be given back.
+    pub fn given(&self, path: &[u8]) -> String {
+        quoted(&[self.prefix().as_bytes(), path].concat()).into_owned()
     }
 
     /// What it is called: of a root, as the root is.
@@ -147,6 +159,7 @@ pub fn resolve(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
         root: root.name.clone(),
         root_path: root.path.0.clone(),
         path: tidy(path),
+        several: roots.len() > 1,
     };
     if roots.is_empty() {
         return Err(Failure::new(Kind::NoRoot, "no directory is open for files"));

@@ -10,6 +10,7 @@ pub mod list;
 pub mod more;
 pub mod read;
 pub mod search;
+pub mod size;
 pub mod sync;
 pub mod write;
 
@@ -18,13 +19,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
-use farwire_protocol::streams::files::{Enter, Entry};
+use farwire_protocol::streams::files::{Done, Enter, Entry};
 
 use crate::client::{Client, Server};
 use crate::files::Files;
 use crate::files::place::{Place, find, path_of};
 use crate::text::header::{Header, Key};
-use crate::text::{chars, human};
+use crate::text::{chars, human, imitation};
 
 /// A line is cut after so many characters.
 const WIDTH: usize = 2_000;
@@ -52,6 +53,18 @@ pub(super) async fn enter_at(client: &Client, server: Server, place: Place) -> R
     };
     let files = Files::enter(client, &server, &enter, Class::Interactive).await?;
     Ok(At { server, place, files })
+}
+
+/// What a server could not read, in a line before the rest of an answer.
+pub(super) fn unread(place: &Place, done: &Done) -> String {
+    let count = done.unread.unwrap_or(0);
+    let names: Vec<_> = done.names.iter().flatten().map(|path| place.given(path)).collect();
+    if count == 0 || names.is_empty() {
+        return String::new();
+    }
+    let more = if count > names.len() as u64 { ", …" } else { "" };
+    let line = format!("could not be read: {}{more}", names.join(", "));
+    format!("{}\n", imitation::marked(&line))
 }
 
 /// A revision, as it is shown and given back.

@@ -64,10 +64,10 @@ impl Archive {
             }
             None => self.fetch(client, &mut put).await?,
         };
-        if let Some(skipped) = done.skipped {
-            note!(
-                "farwire: {skipped} links, special files and files that cannot be read were left out"
-            );
+        let unread = done.unread.unwrap_or(0);
+        let links = done.skipped.unwrap_or(0).saturating_sub(unread);
+        if links > 0 {
+            note!("farwire: {links} links and special files were left out");
         }
         let (bytes, files) = (done.bytes.unwrap_or(0), done.files.unwrap_or(0));
         if self.json.json {
@@ -79,6 +79,10 @@ impl Archive {
             let (bytes, time) = (human::size(bytes), human::duration(begun.elapsed()));
             note!("{files} files, {bytes} in {time}");
         }
+        if unread > 0 {
+            let text = format!("{unread} files or directories could not be read");
+            return Ok(incomplete(&changed, &Failure::new(Kind::PermissionDenied, text)));
+        }
         if changed.is_empty() {
             return Ok(0);
         }
@@ -88,7 +92,8 @@ impl Archive {
         Ok(incomplete(&changed, &failure))
     }
 
-    /// Has the archive written; returns what the server says of it, and the files that changed while they were read.
+    /// Has the archive written; returns what the server says of it, and the files that changed while they were read or
+    /// could not be read.
     async fn fetch(
         &self,
         client: &Client,
@@ -113,6 +118,11 @@ impl Archive {
                         let text = "not all of the archive came";
                         return Err(Failure::new(Kind::StreamTruncated, text));
                     }
+                    let one = |path: &Blob| Missed {
+                        path: path.0.clone(),
+                        why: Failure::new(Kind::PermissionDenied, "it could not be read"),
+                    };
+                    changed.extend(done.names.iter().flatten().map(one));
                     return Ok((*done, changed));
                 }
                 Said::Message(ToBridge::Entries(entries)) => {

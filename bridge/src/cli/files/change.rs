@@ -169,6 +169,7 @@ impl Patch {
             strip: self.strip,
             dry: Some(self.dry_run),
             undo: Some(true),
+            prefix: Some(at.place.prefix()),
         };
         let answer = at.files.answer(client, Ask::Patch(patch), Some(&diff)).await?;
         if !self.json.json {

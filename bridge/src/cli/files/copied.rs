@@ -6,8 +6,8 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{Ask, Copy};
 use serde_json::json;
 
-use super::Remote;
 use super::moved::shown;
+use super::{Remote, named};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::across::{Across, End, across, moved};
@@ -116,7 +116,8 @@ async fn copy(
     };
     let done = at.ask(client, Ask::Copy(copy)).await?.done;
     if let Some(skipped) = done.skipped {
-        note!("farwire: {skipped} links and special files were left out");
+        let names = named(&to.place, &done);
+        note!("farwire: {skipped} links and special files were left out{names}");
     }
     match json.json {
         true => print_json(&json!({

@@ -7,12 +7,12 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{
-    Ask, Entry, List, Part, Read, Root, Search as Question, Sort, ToBridge, What,
+    Ask, Entry, List, Match, Part, Read, Root, Search as Question, Sort, ToBridge, What,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Remote;
+use super::{Remote, all_was_read};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::Said;
@@ -136,7 +136,7 @@ impl Ls {
         let mut at = self.dir.enter(client).await?;
         let list = List {
             path: Blob(at.place.path.clone()),
-            depth: Some(if self.recursive { 64 } else { 1 }),
+            depth: Some(if self.recursive { u32::MAX } else { 1 }),
             globs: (!self.glob.is_empty()).then(|| self.glob.clone()),
             limit: None,
             sort: Some(match self.sort {
@@ -152,7 +152,8 @@ impl Ls {
         if self.json.json {
             let all: Vec<_> =
                 answer.entries.iter().map(|entry| entry_json(entry, &name(entry))).collect();
-            return print_json(&all);
+            print_json(&all)?;
+            return all_was_read(&at.place, &answer.done);
         }
         let mut text = String::new();
         for entry in &answer.entries {
@@ -169,7 +170,8 @@ impl Ls {
         if answer.done.more == Some(true) {
             note!("farwire: there are more; -g narrows it down");
         }
-        print(&text)
+        print(&text)?;
+        all_was_read(&at.place, &answer.done)
     }
 }
 
@@ -303,7 +305,8 @@ fn harmless(bytes: &[u8]) -> String {
 
 /// Search in files of a server, as ripgrep does; only what matches comes over
 ///
-/// Ends with 1 where nothing matches.
+/// Ends with 1 where nothing matches, and with 2 where something could not be read. Of a file with a NUL in it, which is
+/// no text, the lines before the NUL are shown; with --all, and of a file that is named, a match behind it is told, too.
 #[derive(Args, Debug)]
 pub(crate) struct Search {
     /// A regular expression
@@ -349,26 +352,41 @@ impl Search {
             all: Some(self.all),
             names: Some(self.files),
         };
-        let mut answer = at.ask(client, Ask::Search(question)).await?;
-        answer.matches.sort_by(|one, other| (&one.path, one.line).cmp(&(&other.path, other.line)));
+        let answer = at.ask(client, Ask::Search(question)).await?;
+        let path = |found: &Match| at.place.given(&found.path);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if self.json.json {
-            let line = |found: &farwire_protocol::streams::files::Match| json!({"path": quoted(&found.path), "line": found.line, "text": text(&found.text), "context": found.beside.unwrap_or(false)});
+            let line = |found: &Match| {
+                json!({
+                    "path": path(found), "line": found.line, "text": text(&found.text),
+                    "context": found.beside.unwrap_or(false), "binary": found.binary.unwrap_or(false),
+                    "cut": found.cut_before.or(found.cut_after).unwrap_or(false),
+                })
+            };
             let matches: Vec<_> = answer.matches.iter().map(line).collect();
-            print_json(
-                &json!({"matches": matches, "files": answer.done.files, "more": answer.done.more}),
-            )?;
+            let done = &answer.done;
+            print_json(&json!({
+                "matches": matches, "files": done.files, "more": done.more,
+                "binary": done.binary.unwrap_or(0), "unread": done.unread.unwrap_or(0),
+            }))?;
         } else {
             let mut out = String::new();
             for found in &answer.matches {
-                let path = quoted(&found.path);
+                let path = path(found);
                 let sign = if found.beside == Some(true) { '-' } else { ':' };
-                let line = match self.files {
-                    true => format!("{path}\n"),
-                    false => format!(
-                        "{path}{sign}{}{sign}{}\n",
+                let cut = |cut: Option<bool>| if cut == Some(true) { "…" } else { "" };
+                let line = match (self.files, found.binary == Some(true)) {
+                    (true, _) => format!("{path}\n"),
+                    (false, true) if sign == '-' => {
+                        format!("{path}: binary file, searched up to its first NUL\n")
+                    }
+                    (false, true) => format!("{path}: binary file matches\n"),
+                    (false, false) => format!(
+                        "{path}{sign}{}{sign}{}{}{}\n",
                         found.line,
-                        neutral_within(&text(&found.text), 1_000)
+                        cut(found.cut_before),
+                        neutral_within(&text(&found.text), 1_000),
+                        cut(found.cut_after),
                     ),
                 };
                 out.push_str(&line);
@@ -378,7 +396,13 @@ impl Search {
                 note!("farwire: there are more matches; --limit gives more, -g narrows it down");
             }
         }
-        Ok(u8::from(answer.done.count.unwrap_or(0) == 0))
+        match all_was_read(&at.place, &answer.done) {
+            Ok(()) => Ok(u8::from(answer.done.count.unwrap_or(0) == 0)),
+            Err(failure) => {
+                note!("farwire: {}", failure.message);
+                Ok(2)
+            }
+        }
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
     fn what_is_fetched_stays_here_whatever_it_is_called() {
         let named = |root: &str, path: &str| {
             let (root, root_path, path) = (root.to_owned(), b"/srv".to_vec(), path.into());
-            here(&Place { root, root_path, path })
+            here(&Place { root, root_path, path, several: false })
         };
         assert_eq!(named("work", "").unwrap(), Path::new("work"));
         assert_eq!(named("work", "a/b").unwrap(), Path::new("b"));

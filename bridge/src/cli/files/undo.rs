@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
+use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Change, Changes, Revert};
 use serde_json::json;
 
@@ -27,7 +28,7 @@ pub(crate) struct Undo {
     #[arg(short, long, conflicts_with_all = ["change", "redo"])]
     list: bool,
     /// Show what it would do instead, as a diff
-    #[arg(short, long, requires = "change")]
+    #[arg(short, long)]
     preview: bool,
     /// Do it again
     #[arg(long)]
@@ -43,7 +44,8 @@ impl Undo {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let mut at = self.root.enter_root(client).await?;
         if self.list || self.preview {
-            let changes = Changes { change: self.change, limit: None };
+            let next = (self.preview && self.change.is_none()).then_some(self.redo);
+            let changes = Changes { change: self.change, limit: None, next };
             let answer = at.ask(client, Ask::Changes(changes)).await?;
             if self.json.json {
                 let all: Vec<_> = answer.changes.iter().map(change_json).collect();
@@ -65,7 +67,7 @@ impl Undo {
 }
 
 fn paths(change: &Change) -> Vec<String> {
-    change.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    change.paths.iter().map(|path| quoted(path).into_owned()).collect()
 }
 
 fn change_json(change: &Change) -> serde_json::Value {

@@ -12,7 +12,6 @@ use super::look::entry_json;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::conversation::may_come_back;
-use crate::text::neutral::neutral_within;
 
 /// A server is asked again after so many seconds.
 const ROUND: u64 = 300;
@@ -24,6 +23,9 @@ const ROUND: u64 = 300;
 pub(crate) struct Watch {
     /// What: SERVER:PATH
     file: Remote,
+    /// All directories beneath it, too
+    #[arg(short, long)]
+    recursive: bool,
     /// Go on after the first change, until it is ended
     #[arg(short, long)]
     follow: bool,
@@ -44,7 +46,8 @@ impl Watch {
             let watch = Question {
                 path: Blob(at.place.path.clone()),
                 wait_ms: round * 1_000,
-                revision: None,
+                deep: self.recursive.then_some(true),
+                ..Question::default()
             };
             let answer = match at.ask(client, Ask::Watch(watch)).await {
                 Err(failure) if may_come_back(failure.kind) => {
@@ -81,7 +84,7 @@ impl Watch {
                 print_json(&value)?;
             } else {
                 let word = if there { "changed" } else { "gone" };
-                print(&format!("{word}  {}\n", neutral_within(&path, 4_096)))?;
+                print(&format!("{word}  {path}\n"))?;
             }
         }
         Ok(())

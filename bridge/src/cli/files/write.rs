@@ -76,7 +76,12 @@ impl Write {
             (false, true) => How::Put,
             (false, false) => How::Create,
         };
-        Content { revision: self.rev, undo: Some(true), ..Content::new(Blob(path), how) }
+        Content {
+            revision: self.rev,
+            parents: Some(true),
+            undo: Some(true),
+            ..Content::new(Blob(path), how)
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Tool for FileList {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
-        let depth = self.depth.unwrap_or_else(|| if self.glob.is_some() { 64 } else { 1 });
+        let depth = self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 });
         let list = List {
             path: Blob(at.place.path.clone()),
             depth: Some(depth),
@@ -68,7 +68,7 @@ impl Tool for FileList {
             hashes: None,
         };
         let answer = at.files.answer(client, Ask::List(list), None).await?;
-        let mut table = Table::new().limit(2, 300);
+        let mut table = Table::new().limit(2, 5_000);
         for entry in &answer.entries {
             table.row([size(entry), age(entry), name(entry)]);
         }

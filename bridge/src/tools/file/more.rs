@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::checksum::FileChecksum;
 use super::edit::shown;
+use super::size::FileSize;
 use super::sync::FileSync;
 use super::{described, enter, enter_at, parse_revision};
 use crate::files::across::End;
@@ -32,6 +33,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<FileMkdir>(),
     Entry::of::<FileWatch>(),
     Entry::of::<FileChecksum>(),
+    Entry::of::<FileSize>(),
     Entry::of::<FileSync>(),
 ];
 
@@ -83,17 +85,9 @@ impl Tool for FileUndo {
         let action = self.action.unwrap_or(Action::Undo);
         match action {
             Action::List | Action::Preview => {
-                let change = match (action, self.change) {
-                    (Action::List, _) => None,
-                    (_, None) => {
-                        return Err(Failure::new(
-                            Kind::InvalidArgument,
-                            "file_undo: preview needs a change",
-                        ));
-                    }
-                    (_, change) => change,
-                };
-                let asked = Changes { change, limit: Some(50) };
+                let change = self.change.filter(|_| action == Action::Preview);
+                let next = (action == Action::Preview && change.is_none()).then_some(false);
+                let asked = Changes { change, limit: Some(50), next };
                 let answer = at.files.answer(client, Ask::Changes(asked), None).await?;
                 if action == Action::Preview {
                     let (text, hidden) = shown(&answer.content, Budget::default());
@@ -102,11 +96,8 @@ impl Tool for FileUndo {
                 }
                 let mut table = Table::new().limit(4, 200);
                 for change in &answer.changes {
-                    let paths: Vec<_> = change
-                        .paths
-                        .iter()
-                        .map(|path| String::from_utf8_lossy(path).into_owned())
-                        .collect();
+                    let paths: Vec<_> =
+                        change.paths.iter().map(|path| quoted(path).into_owned()).collect();
                     let age = human::duration(Duration::from_millis(change.age_ms));
                     let state = if change.undone == Some(true) { "undone" } else { "done" };
                     table.row([
@@ -159,7 +150,8 @@ impl Tool for FilePatch {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let path = Blob(at.place.path.clone());
-        let patch = Patch { path, strip: self.strip, dry: self.dry_run, undo: Some(true) };
+        let prefix = Some(at.place.prefix());
+        let patch = Patch { path, strip: self.strip, dry: self.dry_run, undo: Some(true), prefix };
         let answer = at.files.answer(client, Ask::Patch(patch), Some(self.diff.as_bytes())).await?;
         let word = if self.dry_run.unwrap_or(false) { "would-patch" } else { "patched" };
         let files = answer.done.files.unwrap_or(0);
@@ -304,6 +296,8 @@ pub struct FileWatch {
     pub wait: Option<f64>,
     /// From file_read: return at once if it is another.
     pub rev: Option<String>,
+    /// All directories beneath it, too.
+    pub recursive: Option<bool>,
 }
 
 impl Tool for FileWatch {
@@ -319,7 +313,8 @@ impl Tool for FileWatch {
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
         let mut at = enter(client, &self.server, &self.path).await?;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let watch = Watch { path: Blob(at.place.path.clone()), wait_ms, revision };
+        let path = Blob(at.place.path.clone());
+        let watch = Watch { path, wait_ms, revision, deep: self.recursive };
         let answer = tokio::select! {
             answer = at.files.answer(client, Ask::Watch(watch), None) => answer?,
             () = caller.cancelled.cancelled() => {
@@ -334,7 +329,7 @@ impl Tool for FileWatch {
         if limited {
             header = header.field(Key::WaitLimit, human::duration(wait));
         }
-        let mut table = Table::new().limit(1, 300);
+        let mut table = Table::new().limit(1, 5_000);
         for entry in &answer.entries {
             let word = if entry.revision == 0 { "gone" } else { "changed" };
             table.row([word, &quoted(&entry.path)]);

@@ -2,12 +2,11 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Match, Search};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{enter, visible};
+use super::{enter, unread, visible};
 use crate::text::header::{Header, Key};
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
@@ -58,13 +57,12 @@ impl Tool for FileSearch {
             all: None,
             names: None,
         };
-        let mut answer = at.files.answer(client, Ask::Search(search), None).await?;
-        answer.matches.sort_by(|one, other| (&one.path, one.line).cmp(&(&other.path, other.line)));
+        let answer = at.files.answer(client, Ask::Search(search), None).await?;
         let mut left = budget(None).characters();
         let (mut text, mut hidden, mut cut) = (String::new(), 0, false);
         let mut before: Option<&Match> = None;
         for found in &answer.matches {
-            let (row, out_of_sight) = row(found, before);
+            let (row, out_of_sight) = row(&at.place.given(&found.path), found, before);
             let cost = row.chars().count();
             if cost > left {
                 cut = true;
@@ -80,22 +78,44 @@ impl Tool for FileSearch {
         if let Some(files) = answer.done.files {
             header = header.field(Key::Searched, files);
         }
+        if let Some(binary) = answer.done.binary.filter(|binary| *binary > 0) {
+            header = header.field(Key::Binary, binary);
+        }
+        let unread = unread(&at.place, &answer.done);
+        if let Some(count) = answer.done.unread.filter(|unread| *unread > 0) {
+            header = header.field(Key::Unread, count);
+        }
         if cut || answer.done.more == Some(true) {
             header = header.field(Key::More, "yes");
         }
-        Ok(format!("{}\n{text}", header.hidden(hidden).end()))
+        Ok(format!("{}\n{unread}{text}", header.hidden(hidden).end()))
     }
 }
 
-/// A line with its place; a mark where lines are left out before one that stands beside a match.
-fn row(found: &Match, before: Option<&Match>) -> (String, u64) {
-    let path = quoted(&found.path);
-    let (text, hidden) = visible(&String::from_utf8_lossy(&found.text));
-    let all = text.trim_end();
-    let mut text: String = all.chars().take(WIDTH).collect();
-    if text.len() < all.len() {
+/// As much of a line as is shown: the match is in it, with something before it.
+fn window(found: &Match) -> String {
+    let at = usize::try_from(found.at.unwrap_or(0)).unwrap_or(usize::MAX);
+    let before = String::from_utf8_lossy(found.text.get(..at).unwrap_or_default());
+    let behind =
+        String::from_utf8_lossy(found.text.get(at.min(found.text.len())..).unwrap_or_default());
+    let (many, lead) = (before.chars().count(), WIDTH / 4);
+    let all = many + behind.trim_end().chars().count();
+    let skip = if all <= WIDTH { 0 } else { many.saturating_sub(lead).min(all - WIDTH) };
+    let mut text = String::new();
+    if skip > 0 || found.cut_before == Some(true) {
         text.push('…');
     }
+    text.extend(before.chars().chain(behind.chars()).skip(skip).take(WIDTH));
+    if skip + WIDTH < all || found.cut_after == Some(true) {
+        text.push('…');
+    }
+    text
+}
+
+/// A line with its place; a mark where lines are left out before one that stands beside a match.
+fn row(path: &str, found: &Match, before: Option<&Match>) -> (String, u64) {
+    let (text, hidden) = visible(&window(found));
+    let text = text.trim_end();
     let beside = found.beside.unwrap_or(false);
     let sign = if beside { '-' } else { ':' };
     let apart = before.is_some_and(|before| {
@@ -103,6 +123,34 @@ fn row(found: &Match, before: Option<&Match>) -> (String, u64) {
             && (beside || before.beside.unwrap_or(false))
     });
     let gap = if apart { "--\n" } else { "" };
-    let line = format!("{path}{sign}{}{sign} {text}", found.line);
+    let line = match found.binary == Some(true) {
+        true if beside => format!("{path}: binary file, searched up to its first NUL"),
+        true => format!("{path}: binary file matches"),
+        false => format!("{path}{sign}{}{sign} {text}", found.line),
+    };
     (format!("{gap}{}\n", imitation::marked(&line)), hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str, at: usize) -> Match {
+        let at = u32::try_from(at).ok();
+        Match { text: Blob(text.as_bytes().to_vec()), at, ..Match::default() }
+    }
+
+    #[test]
+    fn the_match_is_in_what_is_shown_of_a_long_line() {
+        for (length, at) in
+            [(333, 321), (1_000, 0), (1_000, 500), (1_000, 994), (300, 290), (20, 3)]
+        {
+            let line = format!("{}TOKEN{}", "é".repeat(at), "x".repeat(length));
+            let shown = window(&found(&line, 2 * at));
+            assert!(shown.contains("TOKEN"), "{length} {at}: {shown}");
+            assert!(shown.chars().count() <= WIDTH + 2);
+            assert_eq!(shown.starts_with('…'), at > WIDTH / 4 && at + 5 + length > WIDTH);
+        }
+        assert_eq!(window(&found("short\n", 0)).trim_end(), "short");
+    }
 }
