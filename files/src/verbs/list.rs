@@ -40,7 +40,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let mut sorted = list.sort.map(|_| Vec::new());
     let hashes = list.hashes.unwrap_or(false).then_some(listens);
     let mut count = 0;
-    let (mut more, mut held, mut share) = (false, 0, Share::default());
+    let (mut more, mut held, mut skipped, mut share) = (false, 0, 0, Share::default());
     let unread = RefCell::new(Unread::new(path.clone()));
     let mut visit = |visited: &Visited<'_>| {
         listens.visited()?;
@@ -75,7 +75,6 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
         }
         Ok(directory)
     };
-    let mut skipped = 0;
     let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| {
         skipped += 1;
         unread.borrow_mut().add(at);
