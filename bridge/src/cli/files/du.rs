@@ -43,7 +43,7 @@ impl Du {
                     quoted(&path.path),
                 ))?,
             }
-            unread = unread.and(all_was_read(&at.place, &done));
+            unread = unread.and_then(|()| all_was_read(&at.place, &done));
         }
         if self.json.json {
             print_json(&all)?;
