@@ -217,7 +217,8 @@ mod tests {
             let all: String = which.iter().map(|&which| GOOD[which]).collect();
             prop_assert_eq!(passed(all.as_bytes(), size), all.as_bytes());
             let bad = format!("{all}DELETE /x/#y HTTP/1.1\r\n\r\n");
-            prop_assert_eq!(passed(bad.as_bytes(), size), bad.replace("/#y", "/\u{1}y").as_bytes());
+            let refused = bad.replace("/#y", "/\u{1}y").into_bytes();
+            prop_assert_eq!(passed(bad.as_bytes(), size), refused);
         }
     }
 
