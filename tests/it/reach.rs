@@ -223,6 +223,7 @@ async fn mail_after_a_refused_ticket_arrives() {
             response: vec![2; 64],
             at: ticket.created,
             settled: false,
+            reused_by: None,
         };
         let guard = home.lock().unwrap();
         home.tickets().answer(&guard, &ticket.token.enrollment, answered).unwrap();
