@@ -12,7 +12,7 @@ pub(crate) mod shares;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use farwire_keystore::{Device, Enrollment};
+use farwire_keystore::{Device, Enrolled, Enrollment};
 use farwire_link::inner::agent::Ending;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
@@ -62,6 +62,10 @@ fn locked_out(why: &Failure) -> Failure {
 pub(crate) async fn watch(agent: &Agent) -> Failure {
     let mut failed = HashMap::new();
     let mut absent = 0;
+    let begun = match agent.state.enrollments().load() {
+        Ok(Enrollment::Enrolled(begun)) => Some(begun),
+        _ => None,
+    };
     loop {
         let idle = agent.links.is_empty() && agent.jobs.waiting().is_empty();
         tokio::select! {
@@ -71,8 +75,10 @@ pub(crate) async fn watch(agent: &Agent) -> Failure {
         agent.links.end_over();
         look(agent, &mut failed);
         // What is damaged is no leaving: the next start says so.
-        absent = match agent.state.enrollments().load() {
-            Ok(Enrollment::Absent) => absent + 1,
+        absent = match (&begun, agent.state.enrollments().load()) {
+            (_, Ok(Enrollment::Absent)) => absent + 1,
+            // It has left, and asks to come in again or has done so.
+            (Some(begun), Ok(now)) if !is_same(begun, &now) => absent + 1,
             _ => 0,
         };
         if absent >= FAILED_LOOKS {
@@ -80,6 +86,12 @@ pub(crate) async fn watch(agent: &Agent) -> Failure {
             return left();
         }
     }
+}
+
+/// Whether an agent's enrollment is the one that its process began with.
+fn is_same(begun: &Enrolled, now: &Enrollment) -> bool {
+    let Enrollment::Enrolled(now) = now else { return false };
+    (begun.at, begun.inviter, begun.trust_domain) == (now.at, now.inviter, now.trust_domain)
 }
 
 fn left() -> Failure {

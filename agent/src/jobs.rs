@@ -143,6 +143,7 @@ impl Jobs {
                 Err(failure) => tracing::warn!(%failure, "a job could not be taken over"),
             }
         }
+        self.holders.attend_taken();
         adopted.sort_by_key(|job| job.asked());
         if !adopted.is_empty() {
             tracing::info!(jobs = adopted.len(), "taken over from the agent before");
@@ -329,7 +330,10 @@ impl Jobs {
         if let Some(terminal) = job.terminal.as_ref().filter(|_| exit.is_some()) {
             terminal.note(job, None, What::Ended);
         }
-        self.lock().journal.ended(&job.owner, job.id, exit);
+        // Of what is not known nothing is written down: the record of its beginning says so.
+        if exit.is_some() || !job.is_unknown() {
+            self.lock().journal.ended(&job.owner, job.id, exit);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -540,6 +544,9 @@ impl Jobs {
             terminal.may_stop(&who)?;
             let what = stop.signal.map_or(What::Closed, What::Signalled);
             terminal.note(&job, Some(&who), what);
+        }
+        if let Some(failure) = job.state().failure.filter(|_| job.is_unknown()) {
+            return Err(failure);
         }
         Ok(job.stop(stop.signal))
     }

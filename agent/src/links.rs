@@ -96,9 +96,12 @@ impl Links {
         Ok(Entered { _share: share, _stream: held.streams.clone() })
     }
 
-    /// Forgets a link that its bridge has closed.
+    /// Ends a link that its bridge has closed. Leaving the map is the end of a link and of all that is open on it,
+    /// or nobody would look after those streams any more.
     pub(crate) fn close(&self, link: &Link) {
-        self.lock().remove(&link.id());
+        if let Some(held) = self.lock().remove(&link.id()) {
+            held.link.end(Ending::Forgotten);
+        }
     }
 
     /// Ends the links that are over by themselves.

@@ -27,7 +27,7 @@ use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::files::{
-    Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
+    ASK_BEFORE, Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
 };
 
 use tokio::time::timeout;
@@ -59,6 +59,8 @@ pub struct Files {
 pub struct Up {
     writer: Writer<SendHalf>,
     counts: Counts,
+    /// The highest number of a question that the agent knows.
+    latest: u16,
 }
 
 /// What the agent says.
@@ -141,7 +143,7 @@ impl Files {
         writer.open(conversation::open(StreamKind::Files, conversation, 0, create));
         let flushed = writer.flush().await;
         flushed.map_err(|error| Trouble::unwritten(error, server).on(&link))?;
-        let up = Up { writer, counts: Counts::default() };
+        let mut up = Up { writer, counts: Counts::default(), latest: ASK_BEFORE };
         let mut down = Down {
             reader,
             link,
@@ -152,6 +154,7 @@ impl Files {
         match down.receive().await {
             Ok(Said::Message(ToBridge::Entered(root))) => {
                 named(&root).map_err(Trouble::here)?;
+                up.latest = root.latest_ask();
                 Ok(Self { root, up, down, entered: (enter.clone(), class) })
             }
             Ok(Said::Message(ToBridge::Done(done))) => {
@@ -189,8 +192,14 @@ impl Up {
     ///
     /// # Errors
     ///
-    /// `too_large` for one that does not fit a message.
+    /// `too_large` for one that does not fit a message; `incompatible_version` for one that the agent does not
+    /// know, which would end the stream.
     pub fn ask(&mut self, ask: Ask) -> Result<(), Failure> {
+        if ask.number() > self.latest {
+            let text = "the agent on the server is older, and cannot do that";
+            return Err(Failure::new(Kind::IncompatibleVersion, text)
+                .with_hint("update farwire-agent on the server"));
+        }
         let said = cbor::encode(&ToAgent::Ask(Box::new(ask)));
         if said.len() > PAYLOAD {
             let text = format!("the question has more than {PAYLOAD} bytes");

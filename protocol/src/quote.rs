@@ -60,7 +60,9 @@ fn is_visible(char: char) -> bool {
 
 fn is_plain(text: &str) -> bool {
     let blank = |char: char| char.is_whitespace();
+    // Behind a directory, too, `$'` begins a quoted name.
     !text.starts_with("$'")
+        && !text.contains("/$'")
         && !text.starts_with(blank)
         && !text.ends_with(blank)
         && text.chars().all(is_visible)

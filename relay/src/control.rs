@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_link::outer::control::{self, ControlError};
@@ -46,7 +47,7 @@ pub(crate) enum Displaced {
 /// What is known of a connection once it has been let in.
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
-    pub(crate) relay: &'a Relay,
+    pub(crate) relay: &'a Arc<Relay>,
     pub(crate) who: Admitted,
     pub(crate) ticket: Ticket,
     pub(crate) link: &'a Guest,
@@ -219,18 +220,42 @@ impl Visit<'_> {
 
     async fn update(&self, verb: ServerUpdate) -> Result<Record, Failure> {
         let (_, workspace) = self.device()?;
-        let server = self.relay.db.update(workspace, &verb).await?;
-        self.relay.presence.put(&server);
-        Ok(self.filled(server))
+        let relay = self.relay.clone();
+        let server = self.whole(async move {
+            let server = relay.db.update(workspace, &verb).await?;
+            relay.presence.put(&server);
+            Ok(server)
+        });
+        Ok(self.filled(server.await?))
+    }
+
+    /// Makes a change of the books and of who is let through as one: in the order of the changes, and to its end
+    /// whatever becomes of the connection that asked for it.
+    async fn whole<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let relay = self.relay.clone();
+        let changed = tokio::spawn(async move {
+            let _order = relay.changes.lock().await;
+            change.await
+        });
+        changed.await.unwrap_or_else(|error| {
+            Err(Failure::caused(Kind::Internal, "the change broke off", &error))
+        })
     }
 
     async fn remove(&self, verb: ServerRemove) -> Result<Done, Failure> {
         let (_, workspace) = self.device()?;
-        let server = self.relay.db.remove(workspace, &verb.name).await?;
-        if let Some(agent) = server.record.agent {
-            self.relay.presence.remove(agent);
-        }
-        Ok(Done {})
+        let relay = self.relay.clone();
+        self.whole(async move {
+            let server = relay.db.remove(workspace, &verb.name).await?;
+            if let Some(agent) = server.record.agent {
+                relay.presence.remove(agent);
+            }
+            Ok(Done {})
+        })
+        .await
     }
 
     async fn enrollment(&self, verb: EnrollmentState) -> Result<EnrollmentIs, Failure> {
@@ -266,14 +291,18 @@ impl Visit<'_> {
         let agent = SignedBundle::decode_kind(&verb.agent, IdKind::Agent).map_err(|error| {
             Failure::caused(Kind::InvalidArgument, "the agent's bundle", &error)
         })?;
-        let (server, before) = self.relay.db.answer_mail(workspace, &verb, &agent).await?;
-        if let Some(before) = before {
-            // Another agent takes the place of the one that the record had.
-            self.relay.presence.remove(before);
-        }
-        self.relay.presence.accepted(&server);
-        self.relay.presence.tell_enrolling(verb.enrollment, &Notice::Mail);
-        Ok(self.filled(server))
+        let relay = self.relay.clone();
+        let server = self.whole(async move {
+            let (server, before) = relay.db.answer_mail(workspace, &verb, &agent).await?;
+            if let Some(before) = before {
+                // Another agent takes the place of the one that the record had.
+                relay.presence.remove(before);
+            }
+            relay.presence.accepted(&server);
+            relay.presence.tell_enrolling(verb.enrollment, &Notice::Mail);
+            Ok(server)
+        });
+        Ok(self.filled(server.await?))
     }
 
     fn filled(&self, server: Server) -> Record {

@@ -53,6 +53,8 @@ pub(crate) struct Relay {
     pub(crate) presence: Presence,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) draining: AtomicBool,
+    /// Held while a record changes, in the books and in [`Presence`].
+    pub(crate) changes: tokio::sync::Mutex<()>,
 }
 
 /// Serves until it is told to stop.
@@ -97,7 +99,8 @@ async fn start(config: Config) -> Result<(), Failure> {
     data.remember_address(&address);
     let url = url(&db, vec![address], public(&key)).await?;
     let entrance = Arc::new(Entrance::new(Limits::default()));
-    let relay = Arc::new(Relay { db, presence, entrance, draining: AtomicBool::new(false) });
+    let (draining, changes) = (AtomicBool::new(false), tokio::sync::Mutex::default());
+    let relay = Arc::new(Relay { db, presence, entrance, draining, changes });
     let site = tokio::spawn(http::serve(site, relay.clone(), metrics));
     let books = tokio::spawn(keep_books(relay.clone()));
     say_ready(&url);
@@ -264,7 +267,8 @@ async fn enter(relay: &Relay, knock: Knock) -> Option<(Arrival, Entered)> {
     match hello::admit(&relay.db, &arrival, &hello).await {
         Ok(who) => Some((arrival, Entered { who, call, build: clean(&hello.build) })),
         Err(failure) => {
-            tracing::info!(%remote, kind = %failure.kind, why = failure.message, "not let in");
+            // A stranger costs no line in a log that is kept; the counter has them all.
+            tracing::debug!(%remote, kind = %failure.kind, why = failure.message, "not let in");
             metrics::counter!("farwire_relay_refused_hellos_total").increment(1);
             refuse(arrival, call, failure).await;
             None

@@ -1,13 +1,15 @@
 //! How much of what all devices share one of them may have.
 //!
-//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at most half of
-//! them, and the last quarter is for those who have few: a flood waits for itself. Whoever waits is not
-//! refused but held up, until it has lasted too long.
+//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at most
+//! [`MOST`] of them, and the last quarter is for those who have few: a flood waits for itself. The last of what a
+//! device may have, and of all, is for control and handshakes alone, so that whoever has filled it can still stop
+//! what runs. Whoever waits is not refused but held up, until it has lasted too long.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use farwire_protocol::header::{Class, Header};
 use farwire_protocol::id::Id;
 use tokio::sync::Notify;
 
@@ -15,7 +17,10 @@ use tokio::sync::Notify;
 const ALL: u32 = 256;
 
 /// How many of them one device may have.
-const MOST: u32 = ALL / 2;
+const MOST: u32 = ALL - ALL / 4;
+
+/// How many of a device's, and of all, only urgent streams may use.
+const URGENT: u32 = 16;
 
 /// When so many are taken, only those get more who have [`FEW`].
 const SCARCE: u32 = ALL - ALL / 4;
@@ -29,6 +34,28 @@ const SHAKING: u32 = 32;
 /// How many streams a device may open in a second, and at once: what an agent takes on a link.
 const RATE: f64 = 2_000.0;
 const BURST: f64 = 4_000.0;
+
+/// What a stream is for, as far as its share goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Use {
+    /// A handshake.
+    Handshake,
+    /// Questions about jobs, and stops.
+    Control,
+    /// Everything else.
+    Other,
+}
+
+impl Use {
+    /// What a stream with this header is for.
+    pub(crate) fn of(header: &Header) -> Self {
+        match header.class {
+            _ if header.is_handshake() => Self::Handshake,
+            Class::Control => Self::Control,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// Who has how many streams to one agent.
 #[derive(Debug, Default)]
@@ -45,11 +72,13 @@ struct Held {
 
 impl Shares {
     /// Takes one more for this device, if it may have it now.
-    fn take(&mut self, device: Id, handshake: bool) -> bool {
+    fn take(&mut self, device: Id, what: Use) -> bool {
+        let handshake = what == Use::Handshake;
         let held = self.open.get(&device).copied().unwrap_or_default();
-        let few = held.streams < FEW && self.all < ALL;
-        let more = held.streams < MOST && self.all < SCARCE;
-        if !(few || more) || (handshake && held.shaking >= SHAKING) {
+        let urgent = what != Use::Other && held.streams < MOST && self.all < ALL;
+        let few = held.streams < FEW && self.all < ALL - URGENT;
+        let more = held.streams < MOST - URGENT && self.all < SCARCE;
+        if !(urgent || few || more) || (handshake && held.shaking >= SHAKING) {
             return false;
         }
         self.all += 1;
@@ -88,14 +117,15 @@ pub(crate) struct Turn {
 
 impl Queue {
     /// Waits until this device may have one more stream.
-    pub(crate) async fn enter(self: Arc<Self>, device: Id, handshake: bool) -> Turn {
+    pub(crate) async fn enter(self: Arc<Self>, device: Id, what: Use) -> Turn {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             // Before looking, so that nothing is missed in between.
             freed.as_mut().enable();
-            let taken = self.lock().take(device, handshake);
+            let taken = self.lock().take(device, what);
             if taken {
+                let handshake = what == Use::Handshake;
                 return Turn { queue: self.clone(), device, handshake };
             }
             freed.await;
@@ -145,7 +175,7 @@ mod tests {
 
     fn take_all(shares: &mut Shares, number: u8) -> u32 {
         let mut count = 0;
-        while shares.take(device(number), false) {
+        while shares.take(device(number), Use::Other) {
             count += 1;
         }
         count
@@ -154,24 +184,40 @@ mod tests {
     #[test]
     fn no_device_has_all_of_it_and_each_gets_some() {
         let mut shares = Shares::default();
-        assert_eq!(take_all(&mut shares, 1), MOST);
-        assert_eq!(take_all(&mut shares, 2), SCARCE - MOST);
-        for late in 3..=6 {
+        assert_eq!(take_all(&mut shares, 1), MOST - URGENT);
+        assert_eq!(take_all(&mut shares, 2), SCARCE - MOST + URGENT);
+        for late in 3..=5 {
             assert_eq!(take_all(&mut shares, late), FEW, "device {late}");
         }
         assert_eq!(take_all(&mut shares, 7), 0, "there are no more");
         shares.give_back(device(1), false);
-        assert!(!shares.take(device(1), false) && shares.take(device(7), false));
+        let mut take = |number| shares.take(device(number), Use::Other);
+        assert!(!take(1) && take(7));
+    }
+
+    #[test]
+    fn whoever_has_all_that_it_may_have_can_still_stop_what_runs() {
+        let mut shares = Shares::default();
+        for flooding in 1..=5 {
+            take_all(&mut shares, flooding);
+        }
+        for device in [1, 2, 9].map(device) {
+            assert!(shares.take(device, Use::Control) && shares.take(device, Use::Handshake));
+        }
+        let urgent = (0..ALL).filter(|_| shares.take(device(1), Use::Control)).count();
+        assert_eq!(urgent, URGENT as usize - 6, "not without end");
     }
 
     #[test]
     fn handshakes_that_are_not_finished_are_few() {
         let mut shares = Shares::default();
-        let count = (0..MOST).filter(|_| shares.take(device(1), true)).count();
+        let mut take = |number, what| shares.take(device(number), what);
+        let count = (0..MOST).filter(|_| take(1, Use::Handshake)).count();
         assert_eq!(count, SHAKING as usize);
-        assert!(shares.take(device(1), false) && shares.take(device(2), true));
+        assert!(take(1, Use::Other) && take(2, Use::Handshake));
         shares.give_back(device(1), true);
-        assert!(shares.take(device(1), true) && !shares.take(device(1), true));
+        let mut take = |number, what| shares.take(device(number), what);
+        assert!(take(1, Use::Handshake) && !take(1, Use::Handshake));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::db::identities::Workspace;
 use crate::presence::Passage;
 use crate::run::Relay;
-use crate::shares::Turn;
+use crate::shares::{Turn, Use};
 
 /// How many chunks are moved at once: about 64 packets' worth.
 const CHUNKS: usize = 64;
@@ -41,7 +41,7 @@ const LARGE: usize = 16 << 10;
 const BACKLOG: usize = 64 << 10;
 
 /// How long a stream may wait for room at its agent. Those who ask wait a little longer.
-const ROOM: Duration = Duration::from_secs(10);
+const ROOM: Duration = Duration::from_secs(5);
 
 /// How long a handshake may take. Agents give it up sooner.
 const HANDSHAKE: Duration = Duration::from_secs(30);
@@ -118,20 +118,20 @@ async fn enter(
     passage: &Passage,
 ) -> Result<((SendHalf, RecvHalf), Turn), Reset> {
     let opened = async {
-        let turn = passage.queue.clone().enter(device, opening.header.is_handshake()).await;
-        let far = passage.guest.open().await.map_err(|_| Reset::Offline)?;
-        Ok::<_, Reset>((far, turn))
+        let turn = passage.queue.clone().enter(device, Use::of(&opening.header)).await;
+        let (mut send, recv) = passage.guest.open().await.map_err(|_| Reset::Offline)?;
+        send.set_priority(priority(opening.header.class, false));
+        let mut head = relay.presence.route(device).to_be_bytes().to_vec();
+        head.extend_from_slice(&opening.raw);
+        head.extend_from_slice(&opening.rest);
+        // An agent that allows no bytes holds up a device no longer than one that allows no streams.
+        send.write_all(&head).await.map_err(|_| Reset::Offline)?;
+        Ok::<_, Reset>(((send, recv), turn))
     };
-    let ((mut send, recv), turn) = tokio::select! {
-        opened = timeout(ROOM, opened) => opened.unwrap_or(Err(Reset::Overloaded))?,
-        reason = passage.cut() => return Err(reason),
-    };
-    send.set_priority(priority(opening.header.class, false));
-    let mut head = relay.presence.route(device).to_be_bytes().to_vec();
-    head.extend_from_slice(&opening.raw);
-    head.extend_from_slice(&opening.rest);
-    send.write_all(&head).await.map_err(|_| Reset::Offline)?;
-    Ok(((send, recv), turn))
+    tokio::select! {
+        opened = timeout(ROOM, opened) => opened.unwrap_or(Err(Reset::Overloaded)),
+        reason = passage.cut() => Err(reason),
+    }
 }
 
 fn priority(class: Class, backlog: bool) -> i32 {

@@ -512,7 +512,7 @@ async fn one_devices_flood_of_streams_leaves_room_for_others() {
         }
     }
     let mut far = Vec::new();
-    for _ in 0..128 {
+    for _ in 0..176 {
         far.push(timeout(PATIENCE, agent.accept()).await.unwrap().unwrap());
     }
     let other = arrive(&relay, &other).await.unwrap();

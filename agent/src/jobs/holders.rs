@@ -47,6 +47,8 @@ pub(crate) struct Holders {
     directory: OwnedFd,
     launch: Launch,
     all: Mutex<Vec<Arc<Holder>>>,
+    /// Holders of the agent before, which nobody listens to yet.
+    taken: Mutex<Vec<Arc<Holder>>>,
     /// Jobs that are to be written down.
     pub(crate) finished: Arc<Finished>,
 }
@@ -151,7 +153,8 @@ impl Holders {
         let directory = rustix::fs::open(&path, flags, Mode::empty());
         let directory = directory.map_err(|error| failed(error.into()))?;
         let (state, all) = (state.to_path_buf(), Mutex::default());
-        Ok(Self { state, directory, launch, all, finished: Arc::default() })
+        let taken = Mutex::default();
+        Ok(Self { state, directory, launch, all, taken, finished: Arc::default() })
     }
 
     /// The address of a socket here. By way of the open directory: the path itself may be longer than
@@ -210,9 +213,17 @@ impl Holders {
         let told = timeout(PATIENCE, holder.told()).await;
         let found = told.map_err(|_| io::Error::other("it does not answer"))??;
         lock(&self.all).push(holder.clone());
-        let holders = self.clone();
-        tokio::spawn(async move { holders.attend(holder).await });
+        lock(&self.taken).push(holder);
         Ok(found)
+    }
+
+    /// Listens to the holders of the agent before, once their jobs are known here: what a holder says of a job that
+    /// nobody knows is lost, its end too.
+    pub(crate) fn attend_taken(self: &Arc<Self>) {
+        for holder in std::mem::take(&mut *lock(&self.taken)) {
+            let holders = self.clone();
+            tokio::spawn(async move { holders.attend(holder).await });
+        }
     }
 
     /// Makes sure that a holder is ready for a user's first program.

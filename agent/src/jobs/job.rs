@@ -502,6 +502,11 @@ impl Job {
         }
     }
 
+    /// Whether it was begun, and nobody knows what became of it.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.state().failure.is_some_and(|failure| failure.kind == Kind::OutcomeUnknown)
+    }
+
     /// Asks for a stop: with one signal, or with the ladder.
     pub(crate) fn stop(&self, signal: Option<i32>) -> Stopped {
         if self.ended() {

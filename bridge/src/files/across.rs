@@ -80,6 +80,8 @@ pub struct Across<'a> {
     pub overwrite: bool,
     /// Directories, with all that is in them.
     pub recursive: bool,
+    /// The source is removed afterwards: each file is on the target's disk before it counts.
+    pub moved: bool,
     /// How far it is.
     pub meter: &'a Meter,
 }

@@ -155,7 +155,9 @@ impl Files {
 fn effects(ask: &Ask) -> Effects {
     let harmless = match ask {
         Ask::List(_) | Ask::Stat(_) | Ask::Read(_) | Ask::Search(_) => true,
-        Ask::Arrived(_) | Ask::Changes(_) | Ask::Watch(_) => true,
+        Ask::Arrived(_) | Ask::Changes(_) | Ask::Watch(_) | Ask::Usage(_) => true,
+        // The same rights and the same time once more.
+        Ask::Attributes(_) => true,
         Ask::MakeDirectory(make) => make.parents == Some(true),
         Ask::Edit(edit) => edit.dry == Some(true),
         Ask::Patch(patch) => patch.dry == Some(true),

@@ -93,12 +93,17 @@ pub async fn plan(
     let listed = there(transfer, by_content).await?;
     let mut plan = Plan::default();
     let walked = here(transfer, direction, &mut plan)?;
+    // Links here, and what is neither file nor directory: nothing is written through them, nor in their place.
+    let mut odd = BTreeSet::new();
     match direction {
         Direction::Up => {
             plan.left_out = walked.left_out;
             plan.unread = walked.unread;
         }
-        Direction::Down => plan.unread.clone_from(&listed.unread),
+        Direction::Down => {
+            plan.unread.clone_from(&listed.unread);
+            odd.extend(walked.left_out);
+        }
     }
     let there = listed.by_path();
     let mut here: BTreeMap<Vec<u8>, Found> =
@@ -124,7 +129,7 @@ pub async fn plan(
             continue;
         }
         let kept = direction == Direction::Down && !is_plain(entry);
-        if like == Some(Like::Nothing) && !kept {
+        if (like == Some(Like::Nothing) || odd.contains(path)) && !kept {
             plan.in_the_way.push(path.clone());
         }
         match (direction, mine) {

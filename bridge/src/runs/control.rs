@@ -24,10 +24,16 @@ const JOBS: usize = 15_000;
 /// A stream on which a question is not answered for so long is taken to be held back.
 const WINDOW: Duration = Duration::from_secs(8);
 
-/// What a second copy of a question would do. A stop is carried out by the agent for the job or the request that
-/// it names, and may be repeated.
+/// What a second copy of a question would do. The agent carries out a stop without a signal once for the job or the
+/// request that it names, and a second KILL or TERM changes nothing. Of other signals each copy acts: a second INT
+/// makes many programs give up what they were saving.
 fn effects(ask: &Ask) -> Effects {
     match ask {
+        Ask::Stop(Stop { signal: Some(signal), .. })
+            if ![libc::SIGKILL, libc::SIGTERM].contains(signal) =>
+        {
+            Effects::Each
+        }
         Ask::Stop(_) | Ask::Close => Effects::Once,
         _ => Effects::None,
     }
@@ -152,7 +158,7 @@ pub async fn stop_sent(
 
 async fn stopped(client: &Client, server: &Server, stop: Stop) -> Result<Stopped, Failure> {
     let answer = answer(client, server, Ask::Stop(stop)).await;
-    let look = "stop it again: that does no harm; `farwire status --all` lists how it is";
+    let look = "look how it is with `status` before you send the signal again";
     match answer.map_err(|no| no.outcome("it was stopped", look))? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => unexpected(),

@@ -198,9 +198,12 @@ impl Down<'_> {
         if channel != STDOUT && channel != STDERR {
             return Err(Trouble::nonsense("bytes of an unknown channel"));
         }
+        // First a place for it: this may be cut off at any wait, and what was counted by then is never sent again.
+        let place = self.events.reserve().await;
         let new = self.conversation.take(channel, &bytes)?.len();
-        if new > 0 {
-            self.tell(Event::Output(channel, bytes.slice(bytes.len() - new..))).await;
+        // Whoever listened may have gone: the run goes on all the same.
+        if let (1.., Ok(place)) = (new, place) {
+            place.send(Event::Output(channel, bytes.slice(bytes.len() - new..)));
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 //! All servers are asked at once. What the quick ones say is shown after a moment, and those that are
 //! slow or stuck are named: see `fleet`. Only what is shown gets a short id.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::control::Job;
 use farwire_protocol::streams::session::Doing;
 use farwire_protocol::streams::session::hands::{Hands, Policy};
@@ -189,12 +190,14 @@ pub fn table(open: &[Open]) -> Table {
 /// A server and its jobs, newest first.
 pub type Jobs = (Server, Vec<Job>);
 
-/// Asks one server, or all that are there, what is open.
+/// Asks one server, or all that are there, what is open. Of those that the relay lists as away it is not known: what
+/// runs there goes on.
 pub async fn ask<'a>(
     client: &'a Client,
     server: Option<&str>,
     all: bool,
 ) -> Result<Fleet<'a, Jobs>, Failure> {
+    let mut away = HashMap::new();
     let asked: Vec<Server> = match server {
         Some(name) => vec![client.find(name).await?],
         None => {
@@ -202,12 +205,26 @@ pub async fn ask<'a>(
             if let Some(trouble) = trouble {
                 return Err(trouble);
             }
-            let online = known.iter().filter(|known| known.state == "online");
-            online.filter_map(|known| client.server(&known.name).ok()).collect()
+            let enrolled = known.iter().filter(|known| known.state != "pending");
+            enrolled
+                .filter_map(|known| {
+                    if known.state != "online" {
+                        away.insert(known.name.clone(), known.state);
+                    }
+                    client.server(&known.name).ok()
+                })
+                .collect()
         }
     };
-    Ok(Fleet::ask(asked, |server| async move {
-        let jobs = control::jobs(client, &server, !all).await?;
-        Ok((server, jobs))
+    Ok(Fleet::ask(asked, |server| {
+        let away = away.get(&server.name).copied();
+        async move {
+            if let Some(state) = away {
+                let text = format!("`{}` is {state}", server.name);
+                return Err(Failure::new(Kind::ServerOffline, text));
+            }
+            let jobs = control::jobs(client, &server, !all).await?;
+            Ok((server, jobs))
+        }
     }))
 }

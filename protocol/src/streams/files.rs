@@ -105,15 +105,20 @@ pub struct Root {
 }
 
 /// The highest number of an [`Ask`].
-pub const ASK_LATEST: u16 = 26;
+pub const ASK_LATEST: u16 = 27;
 
 /// The highest number of an [`Ask`] that agents know which do not say.
 pub const ASK_BEFORE: u16 = 25;
 
 impl Root {
+    /// The highest number of a question that the agent knows.
+    pub fn latest_ask(&self) -> u16 {
+        self.asks.unwrap_or(ASK_BEFORE)
+    }
+
     /// Whether the agent knows [`Ask::Attributes`].
     pub fn sets_attributes(&self) -> bool {
-        self.asks.unwrap_or(ASK_BEFORE) >= 26
+        self.latest_ask() >= 26
     }
 }
 

@@ -96,7 +96,7 @@ async fn copy(
     let to = End { place: landing.place.clone(), ..to };
     if !from.is_beside(&to) {
         let meter = Meter::default();
-        let copy = Across { client, from, to, overwrite, recursive, meter: &meter };
+        let copy = Across { client, from, to, overwrite, recursive, moved: moves, meter: &meter };
         return match moves {
             true => Box::pin(shown(&meter, json, moved(&copy))).await,
             false => Box::pin(shown(&meter, json, across(&copy))).await,

@@ -315,7 +315,7 @@ pub(super) async fn many(
             }
             asking.flush().await?;
             let mut write = copy.write(&copy.pair(entry).to, entry);
-            write.lazy = Some(true);
+            write.lazy = (!copy.moved).then_some(true);
             up.ask(Ask::Write(write))?;
             let mut counted = 0;
             let mut count = Count { meter: copy.meter, reached: 0, counted: &mut counted };

@@ -186,6 +186,15 @@ async fn arrived_late(transfer: &Transfer<'_>, one: &Found) -> Result<bool, Fail
     Ok(!one.directory && matches!(like, Like::Same | Like::Rights))
 }
 
+/// Gives a directory rights with which it can be filled.
+fn prepare(transfer: &Transfer<'_>, one: &Found) -> Ask {
+    Ask::Attributes(Attributes {
+        path: Blob(transfer.remote.join(&one.below)),
+        mode: Some(one.mode | 0o700),
+        modified: None,
+    })
+}
+
 /// Sends many small files and directories over one stream: what is sent does not wait for what is answered.
 async fn many(
     transfer: &Transfer<'_>,
@@ -202,8 +211,7 @@ async fn many(
     let SoFar { done, sent, doubtful } = so_far;
     let (first, before) = (*done, *sent);
     let all = all.get(first..).unwrap_or_default();
-    let prepares = files.root.sets_attributes();
-    let Files { up, down, .. } = &mut files;
+    let (prepares, Files { up, down, .. }) = (files.root.sets_attributes(), &mut files);
     if *done == 0 && !transfer.remote.path.is_empty() {
         up.ask(make(transfer.remote.path.clone()))?;
         up.flush().await?;
@@ -216,11 +224,7 @@ async fn many(
             match step {
                 Step::Make => up.ask(make(transfer.remote.join(&one.below)))?,
                 Step::Prepare if !prepares => {}
-                Step::Prepare => up.ask(Ask::Attributes(Attributes {
-                    path: Blob(transfer.remote.join(&one.below)),
-                    mode: Some(one.mode | 0o700),
-                    modified: None,
-                }))?,
+                Step::Prepare => up.ask(prepare(transfer, one))?,
                 Step::Send => {
                     if !send_small(transfer, up, one).await? {
                         unsent.lock().unwrap_or_else(PoisonError::into_inner).insert(at);

@@ -255,7 +255,7 @@ async fn between(
     let landing = Box::pin(landing(client, (&from, &to), Onto::FilesInside, recursive)).await?;
     let to = across::End { place: landing.place.clone(), ..to };
     if !from.is_beside(&to) {
-        let copy = Across { client, from, to, overwrite, recursive, meter };
+        let copy = Across { client, from, to, overwrite, recursive, moved: false, meter };
         Box::pin(across::across(&copy)).await?;
         let (bytes, _, files) = meter.read();
         return Ok((files, bytes));

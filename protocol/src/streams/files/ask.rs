@@ -67,6 +67,17 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// Its number; [`ASK_BEFORE`] for all that every agent knows.
+    ///
+    /// [`ASK_BEFORE`]: super::ASK_BEFORE
+    pub const fn number(&self) -> u16 {
+        match self {
+            Self::Attributes(_) => 26,
+            Self::Usage(_) => 27,
+            _ => super::ASK_BEFORE,
+        }
+    }
+
     /// Whether content follows it.
     pub fn has_content(&self) -> bool {
         matches!(self, Self::Write(_) | Self::Edit(_) | Self::Http(_) | Self::Patch(_))

@@ -58,7 +58,7 @@ fn the_bytes_of_entering() {
     check(
         &ToBridge::Entered(root),
         expect![
-            "820081a60064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b203705181a"
+            "820081a60064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b203705181b"
         ],
     );
 }
