@@ -224,7 +224,8 @@ mod tests {
     fn nothing_is_kept_of_devices_that_have_nothing_open() {
         let mut shares = Shares::default();
         for number in 0..200 {
-            assert!(shares.take(device(number), number % 2 == 0));
+            let what = if number % 2 == 0 { Use::Handshake } else { Use::Other };
+            assert!(shares.take(device(number), what));
             shares.give_back(device(number), number % 2 == 0);
         }
         assert!(shares.open.is_empty() && shares.all == 0);
@@ -244,11 +245,11 @@ mod tests {
     async fn who_waits_goes_on_when_another_has_left() {
         let queue = Arc::new(Queue::default());
         let mut turns = Vec::new();
-        for _ in 0..MOST {
-            turns.push(queue.clone().enter(device(1), false).await);
+        for _ in 0..MOST - URGENT {
+            turns.push(queue.clone().enter(device(1), Use::Other).await);
         }
-        let waiting = tokio::spawn(queue.clone().enter(device(1), false));
-        queue.clone().enter(device(2), false).await;
+        let waiting = tokio::spawn(queue.clone().enter(device(1), Use::Other));
+        queue.clone().enter(device(2), Use::Other).await;
         assert!(!waiting.is_finished());
         turns.pop();
         waiting.await.unwrap();
