@@ -1,6 +1,6 @@
 //! The command line of `farwire-agent`.
 
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, BufRead, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -303,6 +303,17 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// Reads the first line that is not blank: terminals and mail put blank ones before it.
+fn first_line(mut input: impl BufRead, text: &mut String) -> io::Result<usize> {
+    loop {
+        text.clear();
+        let length = input.read_line(text)?;
+        if length == 0 || !text.trim().is_empty() {
+            return Ok(length);
+        }
+    }
+}
+
 fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
     let limit = u64::try_from(LIMIT * 2).unwrap_or(u64::MAX);
     let mut text = Zeroizing::new(String::new());
@@ -313,11 +324,10 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
             opened.map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", path.display())))
         }
         // A line and no more: whoever pastes it presses Enter.
-        (None, Some(token)) if token == "-" => io::stdin()
-            .lock()
-            .take(limit)
-            .read_line(&mut text)
-            .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}"))),
+        (None, Some(token)) if token == "-" => {
+            first_line(io::stdin().lock().take(limit), &mut text)
+                .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))
+        }
         (None, token) => {
             let token = Zeroizing::new(token.unwrap_or_default());
             arguments::hide(&token);

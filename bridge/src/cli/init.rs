@@ -94,11 +94,13 @@ impl Init {
         if !given {
             text.clear();
             // A line and no more: whoever pastes it presses Enter.
-            std::io::stdin()
-                .lock()
-                .take(LIMIT)
-                .read_line(&mut text)
-                .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))?;
+            let mut input = std::io::stdin().lock().take(LIMIT);
+            while text.trim().is_empty()
+                && input
+                    .read_line(&mut text)
+                    .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))?
+                    > 0
+            {}
         }
         // The line that the relay prints may be given as it is.
         let line = text.trim().strip_prefix("ready ").unwrap_or_else(|| text.trim()).trim();
