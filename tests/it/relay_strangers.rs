@@ -24,7 +24,7 @@ fn books(world: &World) -> BTreeMap<String, Vec<u8>> {
     // What SQLite shares among processes changes with whoever reads.
     let lasting = files.filter(|name| !name.ends_with("-shm"));
     lasting
-        .map(|name| (name.clone(), std::fs::read(world.path("relay").join(name)).unwrap()))
+        .map(|name| (name.clone(), std::fs::read(world.path("relay").join(name)).expect("a file")))
         .collect()
 }
 
@@ -90,7 +90,7 @@ async fn a_claimed_key_keeps_nobody_out() {
     let claim = |role| {
         let own = SigningKey::from_bytes(&random());
         claiming(role, &SigningKey::from_bytes(&random()), own, |bundle| {
-            bundle.kn = victim.bundle.kn
+            bundle.kn = victim.bundle.kn;
         })
     };
     for role in [Role::Device, Role::Agent] {

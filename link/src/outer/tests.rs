@@ -193,7 +193,7 @@ async fn what_comes_to_an_agent_is_little_until_its_streams_have_authenticated()
             (sent, open)
         }
     };
-    let (sent, open) = flood(8).await;
+    let (sent, open) = Box::pin(flood(8)).await;
     assert!(sent <= 16 << 20, "{sent} bytes that nobody has asked for");
     let mut streams = Vec::new();
     // Those that had room to say something. Nothing is known of the others here.
@@ -202,7 +202,7 @@ async fn what_comes_to_an_agent_is_little_until_its_streams_have_authenticated()
         recv.authenticated();
         streams.push((send, recv));
     }
-    let (more, _open) = flood(4).await;
+    let (more, _open) = Box::pin(flood(4)).await;
     assert!(more >= 12 << 20, "{more} bytes: each of them has its window");
     drop(open);
 }

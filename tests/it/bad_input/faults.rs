@@ -126,7 +126,7 @@ async fn one_agent_for_one_state_and_a_bundle_only_where_it_fits() {
 fn copy(from: &Path, to: &Path) {
     let from = format!("{}/.", from.display());
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(done.unwrap().success());
+    assert!(done.expect("it ended").success());
 }
 
 #[tokio::test]

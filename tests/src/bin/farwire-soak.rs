@@ -134,28 +134,8 @@ async fn main() -> Result<()> {
                 "{clients} clients at once: each got what is its own; the longest took {longest:.1?}"
             );
         }
-        Trial::Strangers { count, runs, ratio } => {
-            descriptors(4_096).map_err(anyhow::Error::msg)?;
-            let found = trials::strangers::strangers(count, runs).await;
-            let slower = found.during.as_secs_f64() / found.before.as_secs_f64();
-            println!(
-                "{} connections begun by strangers, {} met: p99 of a run {:.1?} alone, {:.1?} among them \
-                 (x {slower:.2}); the relay's directory grew by {} bytes",
-                found.begun, found.met, found.before, found.during, found.grown
-            );
-            if slower > ratio || found.grown > 0 {
-                bail!("more than x {ratio}, or something was written");
-            }
-        }
-        Trial::Relay { stride } => {
-            let mut tried = 0;
-            for kinds in [relay::Kind::COMMANDS, relay::Kind::TOOLS, relay::Kind::FILES] {
-                let mut bench = relay::Bench::new().await;
-                tried += bench.try_all(kinds, (0, stride)).await;
-                tried += bench.try_handshakes(kinds, (0, stride)).await;
-            }
-            println!("{tried} ways to disturb a request: nothing done twice, every answer true");
-        }
+        Trial::Strangers { count, runs, ratio } => strangers(count, runs, ratio).await?,
+        Trial::Relay { stride } => disturbed(stride).await,
         Trial::Sessions { count, program, each, all } => {
             // The agent has one descriptor for each, the terminal.
             let room = descriptors(count as u64 + 2_048).and_then(|()| crowd::Room::make(count));
@@ -183,6 +163,31 @@ async fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn strangers(count: usize, runs: usize, ratio: f64) -> Result<()> {
+    descriptors(4_096).map_err(anyhow::Error::msg)?;
+    let found = trials::strangers::strangers(count, runs).await;
+    let slower = found.during.as_secs_f64() / found.before.as_secs_f64();
+    println!(
+        "{} connections begun by strangers, {} met: p99 of a run {:.1?} alone, {:.1?} among them \
+         (x {slower:.2}); the relay's directory grew by {} bytes",
+        found.begun, found.met, found.before, found.during, found.grown
+    );
+    if slower > ratio || found.grown > 0 {
+        bail!("more than x {ratio}, or something was written");
+    }
+    Ok(())
+}
+
+async fn disturbed(stride: usize) {
+    let mut tried = 0;
+    for kinds in [relay::Kind::COMMANDS, relay::Kind::TOOLS, relay::Kind::FILES] {
+        let mut bench = relay::Bench::new().await;
+        tried += bench.try_all(kinds, (0, stride)).await;
+        tried += bench.try_handshakes(kinds, (0, stride)).await;
+    }
+    println!("{tried} ways to disturb a request: nothing done twice, every answer true");
 }
 
 fn seconds(time: Duration) -> String {

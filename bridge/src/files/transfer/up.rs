@@ -195,6 +195,20 @@ fn prepare(transfer: &Transfer<'_>, one: &Found) -> Ask {
     })
 }
 
+/// Whether it may be written; at first, what everything goes into is made.
+async fn ready(transfer: &Transfer<'_>, files: &mut Files, first: bool) -> Result<(), Failure> {
+    if !files.root.writable {
+        let text = format!("{} may only be read", transfer.remote.shown());
+        return Err(Failure::new(Kind::ReadOnly, text));
+    }
+    if first && !transfer.remote.path.is_empty() {
+        files.up.ask(make(transfer.remote.path.clone()))?;
+        files.up.flush().await?;
+        files.down.answer().await?;
+    }
+    Ok(())
+}
+
 /// Sends many small files and directories over one stream: what is sent does not wait for what is answered.
 async fn many(
     transfer: &Transfer<'_>,
@@ -204,19 +218,11 @@ async fn many(
 ) -> Result<(), Failure> {
     let mut files = transfer.enter().await?;
     patience.entered();
-    if !files.root.writable {
-        let text = format!("{} may only be read", transfer.remote.shown());
-        return Err(Failure::new(Kind::ReadOnly, text));
-    }
+    ready(transfer, &mut files, so_far.done == 0).await?;
     let SoFar { done, sent, doubtful } = so_far;
     let (first, before) = (*done, *sent);
     let all = all.get(first..).unwrap_or_default();
     let (prepares, Files { up, down, .. }) = (files.root.sets_attributes(), &mut files);
-    if *done == 0 && !transfer.remote.path.is_empty() {
-        up.ask(make(transfer.remote.path.clone()))?;
-        up.flush().await?;
-        down.answer().await?;
-    }
     // What could not be read here: that it was not written there says nothing new.
     let unsent = Mutex::new(BTreeSet::new());
     let sending = async {
