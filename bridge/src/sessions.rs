@@ -4,6 +4,7 @@
 //! somebody looks. Both may be repeated: the agent opens and types at most once for a request's id.
 
 pub mod attach;
+pub mod commands;
 pub mod danger;
 pub mod hands;
 pub mod leases;

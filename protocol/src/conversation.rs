@@ -21,6 +21,9 @@ pub const CREATE_LIMIT: usize = 128 * 1024;
 /// The part of a long request that goes into the first frame.
 pub const CREATE_FIRST: usize = 8 * 1024;
 
+/// The message and the hint of a failure that ends a direction have at most about so many bytes each.
+pub const FAILURE_TEXT: usize = 4 * 1024;
+
 /// No offset is higher.
 pub const OFFSET_LIMIT: u64 = 1 << 63;
 
@@ -77,20 +80,31 @@ pub struct End {
 
 impl End {
     /// An end because of a failure.
-    pub fn failed(failure: Failure) -> Self {
+    ///
+    /// Its texts are cut to [`FAILURE_TEXT`], so that it fits one frame whatever they quote.
+    pub fn failed(mut failure: Failure) -> Self {
+        cut(&mut failure.message);
+        if let Some(hint) = &mut failure.hint {
+            cut(hint);
+        }
         Self { failure: Some(failure), ..Self::default() }
     }
 }
 
-/// Encodes a message for one frame.
+/// Cuts a text to [`FAILURE_TEXT`], between two characters.
+fn cut(text: &mut String) {
+    if text.len() > FAILURE_TEXT {
+        text.truncate(text.floor_char_boundary(FAILURE_TEXT));
+        text.push('…');
+    }
+}
+
+/// The bytes of a message.
 ///
-/// # Panics
-///
-/// When it is longer than a frame; callers cut lists and texts before.
+/// They may be more than a frame takes, where what a peer or a program has said is part of the message: the
+/// writer of a sealed stream then sends a failure in its place. Whoever makes a list cuts it by bytes.
 pub fn message<T: Encode<()>>(value: &T) -> Vec<u8> {
-    let bytes = cbor::encode(value);
-    assert!(bytes.len() <= frame::PAYLOAD, "a message fits one frame");
-    bytes
+    cbor::encode(value)
 }
 
 /// Reads the message of one frame; its texts are made harmless (see [`peer`]).
@@ -182,6 +196,15 @@ mod tests {
         assert_eq!(counts.check(&[end(1, 10)]), Err(BadEnd::Long(2)));
         assert_eq!(counts.check(&[end(16, 0)]), Err(BadEnd::Long(16)));
         assert_eq!(counts.check(&[end(1, u64::MAX)]), Err(BadEnd::Long(1)));
+    }
+
+    #[test]
+    fn a_failure_fits_one_frame_whatever_it_quotes() {
+        let failure = Failure::new(crate::failure::Kind::Io, "ü".repeat(20_000))
+            .with_hint("x".repeat(20_000));
+        let end = message(&End::failed(failure));
+        assert!(end.len() < frame::PAYLOAD, "{}", end.len());
+        assert!(read::<End>(&end).unwrap().failure.unwrap().message.ends_with("ü…"));
     }
 
     #[test]

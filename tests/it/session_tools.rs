@@ -274,3 +274,28 @@ async fn what_a_program_is_tells_what_the_terminal_does() {
         model.call("session_send", json!({"id": "s1", "text": "echo Password:; sleep 0.3"})).await;
     assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
 }
+
+/// What commands were carried out is more than one frame takes, and each of them is told all the same.
+#[tokio::test]
+async fn long_commands_are_listed_page_by_page() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model_with(&["--scope", "operator"], Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1"})).await;
+    for number in 1..=12 {
+        let line = format!(": {}; (exit {number})", "x".repeat(2_400));
+        let call = json!({"id": "s1", "text": line});
+        let (text, error) = model.call("session_send", call).await;
+        assert!(!error && text.contains(&format!("exit={number} ")), "{text}");
+    }
+    let (text, error) = model.call("session_commands", json!({"session": "s1"})).await;
+    assert!(!error && text.starts_with("[session s1 12 commands]"), "{text}");
+    let listed = world.farwire(&["session", "commands", "s1", "--json"]).await.json();
+    let exits: Vec<_> = listed.as_array().unwrap().iter().map(|one| &one["exit_code"]).collect();
+    assert_eq!(
+        serde_json::to_value(exits).unwrap(),
+        json!([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    );
+    let (text, error) =
+        model.call("session_command_status", json!({"session": "s1", "number": 2})).await;
+    assert!(!error && text.contains("exit=2"), "{text}");
+}

@@ -26,6 +26,9 @@ use crate::os::clock::boottime;
 /// No mark is longer.
 const LONGEST: usize = 8 << 10;
 
+/// No more of the text of a command is kept, in bytes: that and its directory fit one frame of an answer.
+const COMMAND_TEXT: usize = 4 << 10;
+
 /// How long a prompt may take to be drawn after its command has ended.
 pub(crate) const PROMPT: Duration = Duration::from_millis(250);
 
@@ -385,7 +388,9 @@ fn decoded(text: &[u8]) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    text.truncate(text.floor_char_boundary(COMMAND_TEXT));
+    text
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 //! Both halves can be dropped in the middle of a call and used again (they are cancel safe): what has
 //! been read or sealed stays in their buffers. A reader knows the difference between an end and a
 //! cut: only an authenticated FINAL is an end.
+//!
+//! A message is one frame. One that is larger, which what a peer or a program has said may make it, is not
+//! sent: the direction ends with a failure that says so, and the writer's next flush fails.
 
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use farwire_protocol::conversation::{self, CREATE_FIRST, CREATE_LIMIT, Open};
+use farwire_protocol::conversation::{self, CREATE_FIRST, CREATE_LIMIT, End, Open};
 use farwire_protocol::failure::{Failure, Kind as FailureKind};
 use farwire_protocol::frame::{self, BadFrame, Kind, Opener, Plain, Sealer};
 use farwire_protocol::header::Reset;
@@ -198,22 +201,24 @@ pub struct Writer<W> {
     /// Sealed bytes, of which `written` have been taken by `io`.
     sealed: Vec<u8>,
     written: usize,
+    /// A message was larger than a frame, and the direction has ended with a failure.
+    refused: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Seals with `key`. `head` goes out in front of the first frame, as it is.
     pub fn new(io: W, key: RecordKey, head: &[u8]) -> Self {
-        Self { io, sealer: Sealer::new(key), sealed: head.to_vec(), written: 0 }
+        Self { io, sealer: Sealer::new(key), sealed: head.to_vec(), written: 0, refused: false }
     }
 
     /// Seals a message of the conversation. It goes out with the next [`Writer::flush`].
     pub fn message(&mut self, payload: &[u8]) {
-        self.push(Kind::Control, 0, false, payload);
+        self.whole(Kind::Control, false, payload);
     }
 
     /// Seals the end of this direction. It goes out with the next [`Writer::flush`].
     pub fn end(&mut self, payload: &[u8]) {
-        self.push(Kind::Control, 0, true, payload);
+        self.whole(Kind::Control, true, payload);
     }
 
     /// Seals bytes of a channel, in as many frames as it takes. Callers flush once about [`BATCH`]
@@ -233,13 +238,28 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             rest = create.0.split_off(CREATE_FIRST);
             open.more = Some(u32::try_from(rest.len()).expect("a request is below its limit"));
         }
-        self.push(Kind::Open, 0, false, &conversation::message(&open));
+        self.whole(Kind::Open, false, &conversation::message(&open));
         for part in rest.chunks(frame::PAYLOAD) {
             self.push(Kind::Open, 0, false, part);
         }
     }
 
+    /// Seals a message, which is one frame or none.
+    fn whole(&mut self, kind: Kind, last: bool, payload: &[u8]) {
+        if payload.len() <= frame::PAYLOAD {
+            self.push(kind, 0, last, payload);
+        } else if !self.refused {
+            let text = format!("a message of {} bytes does not fit one frame", payload.len());
+            let end = End::failed(Failure::new(FailureKind::Internal, text));
+            self.push(Kind::Control, 0, true, &conversation::message(&end));
+            self.refused = true;
+        }
+    }
+
     fn push(&mut self, kind: Kind, channel: u8, last: bool, payload: &[u8]) {
+        if self.refused {
+            return;
+        }
         self.sealer.seal(Plain { kind, channel, last, payload }, &mut self.sealed);
     }
 
@@ -254,7 +274,21 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Writes all that has been sealed.
+    ///
+    /// Fails as [`io::ErrorKind::InvalidData`], when all is written, if a message was larger than a frame.
     pub async fn flush(&mut self) -> io::Result<()> {
+        self.write_sealed().await?;
+        self.check()
+    }
+
+    /// Writes all that has been sealed, and the transport's own end after it. Fails as [`Self::flush`] does.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.write_sealed().await?;
+        self.io.shutdown().await?;
+        self.check()
+    }
+
+    async fn write_sealed(&mut self) -> io::Result<()> {
         while let Some(waiting) = self.sealed.get(self.written..).filter(|rest| !rest.is_empty()) {
             let taken = self.io.write(waiting).await?;
             if taken == 0 {
@@ -267,10 +301,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(())
     }
 
-    /// Writes all that has been sealed, and the transport's own end after it.
-    pub async fn finish(&mut self) -> io::Result<()> {
-        self.flush().await?;
-        self.io.shutdown().await
+    fn check(&self) -> io::Result<()> {
+        match self.refused {
+            true => Err(io::Error::new(io::ErrorKind::InvalidData, "a message over its limit")),
+            false => Ok(()),
+        }
     }
 
     /// What is written to.

@@ -3,7 +3,7 @@
 use ed25519_dalek::SigningKey;
 use farwire_protocol::bundle::{Bundle, SignedBundle};
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::conversation::{CREATE_LIMIT, Open};
+use farwire_protocol::conversation::{self, CREATE_LIMIT, End, Open};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{self, BadFrame};
 use farwire_protocol::handshake::{Accept, Claim, Peer};
@@ -404,5 +404,34 @@ proptest! {
             prop_assert!(served(&agent, &bytes).await.1.is_err());
             Ok(())
         })?;
+    }
+}
+
+/// What a peer or a program says is part of messages: none of it may end a task, or go out in halves.
+#[tokio::test]
+async fn a_message_over_its_limit_ends_the_direction_with_a_failure() {
+    let (bridge, agent) = link().await;
+    for last in [false, true] {
+        let mut wire = Vec::new();
+        let (mut writer, _) = bridge.stream(Class::Interactive, &mut wire, tokio::io::empty());
+        writer.open(request(b"do it"));
+        writer.message(b"before");
+        let large = vec![0; frame::PAYLOAD + 1];
+        match last {
+            true => writer.end(&large),
+            false => writer.message(&large),
+        }
+        // A handler that has not noticed goes on.
+        writer.message(&large);
+        writer.data(1, b"after");
+        writer.end(b"end");
+        assert!(writer.ended());
+        assert_eq!(writer.flush().await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+        assert_eq!(writer.finish().await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+        drop(writer);
+        let (before, end) = served(&agent, &wire).await;
+        assert_eq!(before, b"before");
+        let end: End = conversation::read(&end.unwrap()).unwrap();
+        assert_eq!(end.failure.unwrap().kind, Kind::Internal);
     }
 }

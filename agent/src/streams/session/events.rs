@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::exchange::LONGEST_WAIT;
-use super::{Who, ended, find, finish, terminal};
+use super::{LARGEST, Who, ended, find, finish, terminal};
 use crate::jobs::job::Job;
 use crate::os::clock::unix_millis;
 use crate::spool::Mode;
@@ -21,9 +21,6 @@ use crate::streams::{Context, lost};
 
 /// So many are told at once.
 const MOST: u32 = 200;
-
-/// The events of one answer have at most so many bytes: it is one frame.
-const LARGEST: usize = 8 << 10;
 
 /// Serves one question.
 pub(super) async fn serve<W: AsyncWrite + Unpin>(

@@ -5,19 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::{Command, Commands as CommandsMessage, Request};
+use farwire_protocol::streams::session::Command;
 
 use super::typed::put;
 use super::{Found, Which, failed};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::sessions::{ask, log};
+use crate::sessions::{commands as page, log};
 use crate::text::human;
 use crate::text::passage::Passage;
 use crate::text::table::Table;
-
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So many are known at most.
 const ALL: u32 = 100;
@@ -60,10 +57,9 @@ async fn commands(
     found: &Found,
     limit: u32,
 ) -> Result<(Vec<Command>, u64), Failure> {
-    let asked = CommandsMessage { session: found.session, limit };
-    let request = Request::Commands(asked);
-    let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
-    Ok((answer.ended.commands.unwrap_or_default(), answer.ended.offset))
+    let (server, session) = (&found.server, found.session);
+    let (commands, ended) = page::latest(client, server, session, limit).await.map_err(failed)?;
+    Ok((commands, ended.offset))
 }
 
 async fn output(client: &Client, found: &Found, number: u64) -> Result<(), Failure> {

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::{Command, Commands, Request, Send};
+use farwire_protocol::streams::session::{Command, Request, Send};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{SLACK, said};
 use crate::client::{Client, Server, random_nonce};
-use crate::sessions::ask;
 use crate::sessions::hands::why;
 use crate::sessions::target::session;
 use crate::sessions::window::window;
+use crate::sessions::{ask, commands as page};
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -26,9 +26,6 @@ const MOST: u32 = 100;
 /// So much of a command's output is shown where nothing else is said.
 const BYTES: u32 = 6_000;
 
-/// How long an agent may take to say which commands there were.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The latest commands of a session, the oldest first.
 async fn commands(
     client: &Client,
@@ -36,9 +33,8 @@ async fn commands(
     session: Nonce,
     limit: u32,
 ) -> Result<Vec<Command>, Failure> {
-    let request = Request::Commands(Commands { session, limit });
-    let answer = ask(client, server, &request, PATIENCE).await.map_err(why)?;
-    Ok(answer.ended.commands.unwrap_or_default())
+    let (commands, _) = page::latest(client, server, session, limit).await.map_err(why)?;
+    Ok(commands)
 }
 
 /// The latest command of a session.
@@ -227,6 +223,7 @@ async fn over(
         from: Some(command.start),
         caller: None,
         at_prompt: None,
+        literal: None,
     };
     ask(client, server, &Request::Send(send), wait + SLACK).await.map(drop).map_err(said)
 }
