@@ -46,6 +46,8 @@ pub mod streams;
 #[cfg(feature = "inner")]
 pub mod surface;
 #[cfg(feature = "inner")]
+pub mod terminal;
+#[cfg(feature = "inner")]
 pub mod token;
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 //! It follows the log when somebody looks, off the way of keys. A screen that nobody has looked at for
 //! a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
 
-mod region;
+mod drawing;
 mod skip;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use farwire_protocol::terminal::Modes;
 use vt100::{Callbacks, Parser};
 
-use self::region::Region;
+use self::drawing::drawing;
 use crate::os::memory;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, Spool};
@@ -39,8 +40,9 @@ pub(crate) struct Screen {
     at: u64,
     grid: Option<Grid>,
     /// What draws the screen anew, when the grid is put away.
-    away: String,
-    region: Region,
+    away: Vec<u8>,
+    /// What was done to the terminal besides drawing.
+    modes: Modes,
     /// What is asked often, and needs no grid to be answered.
     facts: Facts,
     title: Option<String>,
@@ -90,9 +92,9 @@ impl Callbacks for Watcher {
 }
 
 impl Grid {
-    fn new(size: Size, drawn: &str) -> Self {
+    fn new(size: Size, drawn: &[u8]) -> Self {
         let mut parser = Parser::new_with_callbacks(rows(size), cols(size), 0, Watcher::default());
-        parser.process(drawn.as_bytes());
+        parser.process(drawn);
         Self(parser)
     }
 }
@@ -109,8 +111,8 @@ impl Screen {
     /// An empty screen.
     pub(crate) fn new(size: Size) -> Self {
         let looked = Instant::now();
-        let (grid, away, region, facts) = Default::default();
-        Self { size, at: 0, grid, away, region, facts, title: None, looked }
+        let (grid, away, modes, facts) = Default::default();
+        Self { size, at: 0, grid, away, modes, facts, title: None, looked }
     }
 
     /// How far in the log it is.
@@ -142,15 +144,22 @@ impl Screen {
     fn draw(&mut self, bytes: &[u8]) {
         let size = self.size;
         // Within a sequence, or where only some rows scroll, everything counts.
-        let whole = self.region.is_midway() || self.region.rows().is_some();
-        self.region.read(bytes);
-        let whole = whole || self.region.rows().is_some();
+        let whole = self.modes.is_midway() || self.modes.region().is_some();
+        let mut drawn = Vec::new();
+        let plain = self.modes.is_plain(bytes);
+        self.modes.read(bytes, |part| {
+            if !plain {
+                drawn.extend_from_slice(part);
+            }
+        });
+        let bytes = if plain { bytes } else { drawn.as_slice() };
+        let whole = whole || self.modes.region().is_some();
         let mut grid = self.grid.take().unwrap_or_else(|| Grid::new(size, &self.away));
         // Hostile bytes must not take the session down with the screen.
         let drawn = catch_unwind(AssertUnwindSafe(|| {
             match whole {
                 true => grid.0.process(bytes),
-                false => skip::shown(bytes, size.rows, |part| grid.0.process(part)),
+                false => skip::shown(bytes, size, |part| grid.0.process(part)),
             }
             grid
         }));
@@ -170,7 +179,7 @@ impl Screen {
 
     /// Nothing is known of what it shows.
     fn clear(&mut self) {
-        (self.grid, self.facts, self.region) = Default::default();
+        (self.grid, self.facts, self.modes) = Default::default();
         self.away.clear();
     }
 
@@ -193,7 +202,7 @@ impl Screen {
         if self.looked.elapsed() >= KEEP
             && let Some(grid) = self.grid.take()
         {
-            self.away = drawing(grid.0.screen(), &self.region);
+            self.away = drawing(grid.0.screen(), &self.modes, None);
             self.facts = Facts::of(grid.0.screen());
             drop(grid);
             memory::freed(usize::from(self.size.rows) * usize::from(self.size.cols) * CELL);
@@ -204,7 +213,7 @@ impl Screen {
     pub(crate) fn resize(&mut self, size: Size) {
         self.grid();
         if size != self.size {
-            self.region.reset();
+            self.modes.resized();
         }
         self.size = size;
         if let Some(grid) = &mut self.grid {
@@ -215,8 +224,9 @@ impl Screen {
     /// What draws it anew on a terminal of its size.
     pub(crate) fn drawing(&mut self) -> Vec<u8> {
         self.grid();
-        let grid = self.grid.as_ref().map(|grid| drawing(grid.0.screen(), &self.region));
-        grid.unwrap_or_default().into_bytes()
+        let title = self.title.as_deref();
+        let grid = self.grid.as_ref().map(|grid| drawing(grid.0.screen(), &self.modes, title));
+        grid.unwrap_or_default()
     }
 
     /// Its text, row by row, without blanks at the ends.
@@ -259,19 +269,6 @@ impl Screen {
     pub(crate) fn title(&self) -> Option<&str> {
         self.title.as_deref()
     }
-}
-
-/// What draws a screen anew, the region that scrolls included.
-fn drawing(screen: &vt100::Screen, region: &Region) -> String {
-    let mut drawing = screen.state_formatted();
-    if let Some((top, bottom)) = region.rows() {
-        let bottom = if bottom == 0 { screen.size().0.get() } else { bottom };
-        let (row, col) = screen.cursor_position();
-        // To set it moves the cursor.
-        let region = format!("\x1b[{top};{bottom}r\x1b[{};{}H", row + 1, col + 1);
-        drawing += &region;
-    }
-    drawing
 }
 
 #[cfg(test)]

@@ -74,8 +74,8 @@ impl Passage {
         }
         self.state = match (self.state, byte) {
             (Ground, 0x1b) => self.begin(),
-            // ENQ asks, SO and SI change the alphabet under our feet.
-            (Ground, 0x05 | 0x0e | 0x0f) => Ground,
+            // ENQ asks.
+            (Ground, 0x05) => Ground,
             (Ground, 0x80..) => self.char(byte, out),
             (Ground, _) => {
                 out.push(byte);

@@ -2,6 +2,8 @@
 
 use memchr::{memchr, memchr_iter};
 
+use crate::os::pty::Size;
+
 /// So much plain text is worth being looked at for what can be left out.
 const WORTH: usize = 16 << 10;
 
@@ -12,12 +14,12 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e | b'\t' | b'\n' | b'\r' | 0x80..=0xc1 | 0xc3..=0xff)
 }
 
-/// Cuts out what a screen of so many rows, all of which scroll, does not show at the end, whatever it
-/// showed at the beginning: of each long plain stretch the lines before the last ones. Gives what is left
-/// to be drawn, piece by piece.
-pub(super) fn shown(mut bytes: &[u8], rows: u16, mut draw: impl FnMut(&[u8])) {
+/// Cuts out what a screen of this size, all rows of which scroll, does not show at the end, whatever it
+/// showed at the beginning: of each long plain stretch the lines before the last ones, and of a long line the
+/// rows before the last ones. Gives what is left to be drawn, piece by piece.
+pub(super) fn shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
     // Each line feed of the rest goes one row down, or scrolls: so many leave nothing of before.
-    let lines = 2 * usize::from(rows) + 2;
+    let lines = 2 * usize::from(size.rows) + 2;
     while !bytes.is_empty() {
         let plain = bytes.iter().position(|&byte| !is_plain(byte)).unwrap_or(bytes.len());
         let (stretch, rest) = bytes.split_at(plain);
@@ -26,15 +28,45 @@ pub(super) fn shown(mut bytes: &[u8], rows: u16, mut draw: impl FnMut(&[u8])) {
                 draw(head);
                 draw(tail);
             }
+            None if plain >= WORTH => rows(stretch, size, &mut draw),
             None => draw(stretch),
         }
-        let next = rest.iter().position(|&byte| is_plain(byte)).unwrap_or(rest.len());
-        // What is no plain byte begins something that takes plain ones in: up to the next line.
-        let taken = rest.get(next..).and_then(|rest| memchr(b'\n', rest));
-        let end = taken.map_or(rest.len(), |taken| next + taken + 1);
-        let (sequence, after) = rest.split_at(end);
+        let (sequence, after) = rest.split_at(colours(rest).unwrap_or_else(|| taken(rest)));
         draw(sequence);
         bytes = after;
+    }
+}
+
+/// The length of a sequence that changes colours, and nothing else.
+fn colours(bytes: &[u8]) -> Option<usize> {
+    let parameters = bytes.strip_prefix(b"\x1b[")?;
+    let last = parameters.iter().position(|byte| !matches!(byte, b'0'..=b';'))?;
+    (parameters.get(last) == Some(&b'm')).then_some(last + 3)
+}
+
+/// How many bytes something takes in that begins with what is no plain byte: up to the next line.
+fn taken(bytes: &[u8]) -> usize {
+    let next = bytes.iter().position(|&byte| is_plain(byte)).unwrap_or(bytes.len());
+    let taken = bytes.get(next..).and_then(|rest| memchr(b'\n', rest));
+    taken.map_or(bytes.len(), |taken| next + taken + 1)
+}
+
+/// Cuts out whole rows of what goes on without the end of a line. As each character takes one cell, the next one
+/// comes into the same column with a row less, or with many.
+fn rows(mut stretch: &[u8], size: Size, draw: &mut impl FnMut(&[u8])) {
+    let row = usize::from(size.cols);
+    let kept = (2 * usize::from(size.rows) + 2) * row;
+    while !stretch.is_empty() {
+        let one_cell = |byte: &u8| matches!(byte, 0x20..=0x7e);
+        let length = stretch.iter().position(|byte| !one_cell(byte)).unwrap_or(stretch.len());
+        let (run, rest) = stretch.split_at(length);
+        let left_out = run.len().saturating_sub(kept + row) / row * row;
+        draw(run.get(..row.min(run.len())).unwrap_or_default());
+        draw(run.get(row + left_out..).unwrap_or_default());
+        let other = rest.iter().position(one_cell).unwrap_or(rest.len());
+        let (others, after) = rest.split_at(other);
+        draw(others);
+        stretch = after;
     }
 }
 

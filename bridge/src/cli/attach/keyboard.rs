@@ -5,14 +5,16 @@
 //! - It is restored when [`Keyboard`] goes, however that comes about.
 //! - Ctrl-] is seen even when nothing that was typed can be passed on.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Size;
+use farwire_protocol::terminal::Modes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -41,23 +43,29 @@ const READ: usize = 16 << 10;
 /// Who leaves does not wait for longer than this: the server may be far, or gone.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Undoes whatever a program can have done to the terminal: screens, cursor, colours, mouse, pastes,
-/// keys, scrolling region, alphabet.
-const RESET: &[u8] =
-    b"\x1b[?2026l\x1b[?1049l\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l\
-    \x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?69l\x1b[?5l\x1b[?7h\x1b[4l\x1b[?1l\x1b>\x1b[!p\x1b[?25h\x1b[0 q\x1b[m\x1b(B\r\n";
+/// Has the terminal keep its title, where it knows how, and take it back.
+const KEEP_TITLE: &[u8] = b"\x1b[22;2t";
+const TAKE_TITLE: &[u8] = b"\x1b[23;2t";
+
+/// Undoes what is no mode: colours, what is protected from being erased. Then a line of its own.
+const PLAIN: &[u8] = b"\x1b[m\x1b[0\"q\r\n";
+
+/// What was done to our terminal, by whoever writes on it. Never held across a wait.
+pub(super) type Done = Rc<RefCell<Modes>>;
 
 /// Our terminal. Restored when this goes.
-pub(super) struct Keyboard {
+pub(in crate::cli) struct Keyboard {
     pub(super) terminal: OwnedFd,
     pub(super) input: pipe::Receiver,
     pub(super) output: pipe::Sender,
+    /// What is undone at the end.
+    pub(super) done: Done,
     before: Option<Termios>,
 }
 
 impl Keyboard {
     /// Opens it anew, so that the shell that started us keeps its own as it was.
-    pub(super) fn open() -> Result<Self, Failure> {
+    pub(in crate::cli) fn open() -> Result<Self, Failure> {
         let failed = |error: io::Error| {
             Failure::new(Kind::InvalidArgument, format!("attach needs a terminal: {error}"))
                 .with_hint("`farwire session send` and `farwire run` need none")
@@ -67,12 +75,12 @@ impl Keyboard {
             let terminal = rustix::fs::open(c"/dev/tty", flags, Mode::empty())?;
             let input = pipe::Receiver::from_owned_fd_unchecked(terminal.try_clone()?)?;
             let output = pipe::Sender::from_owned_fd_unchecked(terminal.try_clone()?)?;
-            Ok(Self { terminal, input, output, before: None })
+            Ok(Self { terminal, input, output, done: Done::default(), before: None })
         };
         open().map_err(failed)
     }
 
-    pub(super) fn size(&self) -> Size {
+    pub(in crate::cli) fn size(&self) -> Size {
         size(&self.terminal)
     }
 
@@ -87,6 +95,7 @@ impl Keyboard {
         };
         let failed = |error: Errno| Failure::new(Kind::Io, format!("the terminal: {error}"));
         self.before = Some(set().map_err(failed)?);
+        put(&self.terminal, KEEP_TITLE);
         Ok(())
     }
 }
@@ -96,7 +105,8 @@ impl Drop for Keyboard {
         if let Some(before) = self.before.take() {
             // A terminal that is gone, or does not take anything, cannot be restored. What was typed
             // after we left is for nobody.
-            put(&self.terminal, RESET);
+            let undo = self.done.borrow().undo();
+            put(&self.terminal, &[undo.as_bytes(), TAKE_TITLE, PLAIN].concat());
             let _ = tcflush(&self.terminal, QueueSelector::IFlush);
             let _ = tcsetattr(&self.terminal, OptionalActions::Now, &before);
         }

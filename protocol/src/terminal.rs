@@ -1,0 +1,507 @@
+//! What a program has done to a terminal besides drawing: modes, alphabets, the screen that is shown, the region
+//! that scrolls, the saved cursor.
+//!
+//! The agent reads what a session says, so that whoever attaches later gets a terminal that is as the session's;
+//! the bridge reads what it passes on to a person's own terminal, so that this is put back as it was. Both use one
+//! list of [`Change`]s, each with what does it and what undoes it: to come back is the reverse of leaving.
+//!
+//! Pure: bytes in, sequences out. Every sequence is xterm's:
+//! <https://invisible-island.net/xterm/ctlseqs/ctlseqs.html>.
+
+mod alphabet;
+
+use alphabet::Alphabets;
+
+use crate::terminal::alphabet::LINES;
+
+/// No sequence that is not at its end is kept beyond so many bytes.
+const LONGEST: usize = 4 << 10;
+
+const ESC: u8 = 0x1b;
+
+/// Private modes that are kept, with whether they are on at first. Modes of one group exclude each other.
+const MODES: [(u16, bool, Group); 24] = [
+    (1, false, Group::None),
+    (4, false, Group::None),
+    (5, false, Group::None),
+    (7, true, Group::None),
+    (8, true, Group::None),
+    (9, false, Group::Mouse),
+    (12, false, Group::None),
+    (25, true, Group::None),
+    (45, false, Group::None),
+    (66, false, Group::None),
+    (69, false, Group::None),
+    (1000, false, Group::Mouse),
+    (1001, false, Group::Mouse),
+    (1002, false, Group::Mouse),
+    (1003, false, Group::Mouse),
+    (1004, false, Group::None),
+    (1005, false, Group::Report),
+    (1006, false, Group::Report),
+    (1007, false, Group::None),
+    (1015, false, Group::Report),
+    (1016, false, Group::Report),
+    (2004, false, Group::None),
+    (2026, false, Group::None),
+    (2027, false, Group::None),
+];
+
+/// Modes of which the last that was set counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Group {
+    None,
+    /// When the mouse is told of.
+    Mouse,
+    /// And how.
+    Report,
+}
+
+/// What is kept with a saved cursor besides its place and its colours.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Saved {
+    /// Rows were counted from the top of the region.
+    pub origin: bool,
+    alphabets: Alphabets,
+}
+
+impl Saved {
+    /// Switches to the alphabets that were saved, from those that are there at first.
+    pub fn alphabets(&self) -> (String, String) {
+        let all = self.alphabets.changes();
+        let (mut to, mut back) = (String::new(), String::new());
+        all.iter().for_each(|change| to += &change.to);
+        all.iter().rev().for_each(|change| back += &change.back);
+        (to, back)
+    }
+}
+
+/// One thing that is not as it was at first.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// What makes it so, on a terminal that is as at first.
+    pub to: String,
+    /// What undoes that.
+    pub back: String,
+}
+
+impl Change {
+    fn new(to: impl Into<String>, back: impl Into<String>) -> Self {
+        Self { to: to.into(), back: back.into() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum State {
+    #[default]
+    Ground,
+    Escape,
+    Intermediate,
+    Csi,
+    /// A string, and whether BEL ends it, too.
+    Text(bool),
+    TextEscape(bool),
+}
+
+/// What was done to one terminal.
+#[derive(Clone, Debug, Default)]
+pub struct Modes {
+    state: State,
+    /// What has come of a sequence, or of a character, that is not at its end.
+    pending: Vec<u8>,
+    /// The private modes that are not as at first, in the order in which they became so.
+    changed: Vec<u16>,
+    origin: bool,
+    insert: bool,
+    keypad: bool,
+    style: u16,
+    alphabets: Alphabets,
+    /// With which mode the alternate screen was shown, if it is.
+    alternate: Option<u16>,
+    /// Of the usual screen, and of the alternate one.
+    regions: [Option<(u16, u16)>; 2],
+    saved: [Option<Saved>; 2],
+}
+
+impl Modes {
+    /// Reads output. `draw` gets it for something that draws, and that knows neither alphabets nor some sequences
+    /// that have others of the same meaning: in those that every terminal knows.
+    pub fn read(&mut self, mut bytes: &[u8], mut draw: impl FnMut(&[u8])) {
+        loop {
+            if self.state == State::Ground {
+                let special = memchr::memchr3(ESC, 0x0e, 0x0f, bytes);
+                let (plain, rest) = bytes.split_at(special.unwrap_or(bytes.len()));
+                self.plain(plain, &mut draw);
+                bytes = rest;
+            }
+            let Some((&byte, rest)) = bytes.split_first() else { return };
+            bytes = rest;
+            self.step(byte, &mut draw);
+        }
+    }
+
+    /// Text, and controls that change nothing here.
+    fn plain(&mut self, plain: &[u8], draw: &mut impl FnMut(&[u8])) {
+        if plain.is_empty() {
+            return;
+        }
+        match self.alphabets.draws_lines() {
+            true => {
+                let mut drawn = Vec::with_capacity(2 * plain.len());
+                for &byte in plain {
+                    match byte.checked_sub(0x5f).and_then(|at| LINES.get(usize::from(at))) {
+                        Some(line) => drawn.extend_from_slice(line.as_bytes()),
+                        None => drawn.push(byte),
+                    }
+                }
+                draw(&drawn);
+            }
+            false => draw(plain),
+        }
+        self.keep_character(plain);
+    }
+
+    /// Keeps what has come of a character of several bytes whose end is to come.
+    fn keep_character(&mut self, plain: &[u8]) {
+        if plain.len() >= 3 {
+            self.pending.clear();
+        }
+        self.pending.extend_from_slice(plain.get(plain.len().saturating_sub(3)..).unwrap_or(plain));
+        let begun = self.pending.iter().rposition(|byte| *byte >= 0xc0).unwrap_or(usize::MAX);
+        let begun = self.pending.split_off(begun.min(self.pending.len()));
+        let wanted = match begun.first() {
+            Some(0xc2..=0xdf) => 2,
+            Some(0xe0..=0xef) => 3,
+            Some(0xf0..=0xf4) => 4,
+            _ => 0,
+        };
+        let open = begun.len() < wanted && begun.iter().skip(1).all(|byte| *byte >= 0x80);
+        self.pending = if open { begun } else { Vec::new() };
+    }
+
+    fn step(&mut self, byte: u8, draw: &mut impl FnMut(&[u8])) {
+        match (self.state, byte) {
+            (State::Ground, 0x0e) => self.alphabets.shift(1),
+            (State::Ground, 0x0f) => self.alphabets.shift(0),
+            (State::TextEscape(_), b'\\') => {
+                draw(b"\x1b\\");
+                self.end();
+            }
+            (State::Text(bell), ESC) => {
+                self.keep(byte);
+                self.state = State::TextEscape(bell);
+            }
+            // It begins anew, and what it may have broken off is over.
+            (_, ESC) => {
+                self.pending.clear();
+                self.keep(byte);
+                self.state = State::Escape;
+            }
+            (_, 0x18 | 0x1a) => {
+                draw(&[byte]);
+                self.end();
+            }
+            (State::Text(bell), _) => {
+                draw(&[byte]);
+                match bell && byte == 0x07 {
+                    true => self.end(),
+                    false => self.keep(byte),
+                }
+            }
+            (State::TextEscape(_), _) => {
+                // What is no end of the string is another sequence.
+                self.pending.clear();
+                self.keep(ESC);
+                self.state = State::Escape;
+                self.step(byte, draw);
+            }
+            // Controls within a sequence are carried out, and do not end it.
+            (State::Escape | State::Intermediate | State::Csi, 0..=0x1f) => draw(&[byte]),
+            (State::Escape, b'[') => self.goes_on(byte, State::Csi),
+            (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => {
+                self.goes_on(byte, State::Text(byte == b']'));
+                draw(&[ESC, byte]);
+            }
+            (State::Escape | State::Intermediate, 0x20..=0x2f) => {
+                self.goes_on(byte, State::Intermediate);
+            }
+            (State::Csi, 0x20..=0x3f) => self.keep(byte),
+            (State::Escape | State::Intermediate, 0x30..=0x7e) => {
+                self.keep(byte);
+                self.short(draw);
+                self.end();
+            }
+            (State::Csi, 0x40..=0x7e) => {
+                self.keep(byte);
+                self.control(draw);
+                self.end();
+            }
+            _ => {
+                self.keep(byte);
+                draw(&self.pending);
+                self.end();
+            }
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.pending.len() < LONGEST {
+            self.pending.push(byte);
+        }
+    }
+
+    fn goes_on(&mut self, byte: u8, state: State) {
+        self.keep(byte);
+        self.state = state;
+    }
+
+    fn end(&mut self) {
+        self.pending.clear();
+        self.state = State::Ground;
+    }
+
+    /// A sequence of ESC and a few bytes.
+    fn short(&mut self, draw: &mut impl FnMut(&[u8])) {
+        match self.pending.get(1..).unwrap_or_default() {
+            b"7" => self.save(),
+            b"8" => self.restore(),
+            b"=" => self.keypad = true,
+            b">" => self.keypad = false,
+            b"c" => *self = Self { pending: std::mem::take(&mut self.pending), ..Self::default() },
+            b"n" => self.alphabets.shift(2),
+            b"o" => self.alphabets.shift(3),
+            &[slot @ b'('..=b'+', set] => {
+                self.alphabets.designate(slot - b'(', set);
+                return;
+            }
+            _ => {}
+        }
+        draw(&self.pending);
+    }
+
+    /// A control sequence.
+    fn control(&mut self, draw: &mut impl FnMut(&[u8])) {
+        let sequence = std::mem::take(&mut self.pending);
+        let (body, last) = sequence.split_at(sequence.len().saturating_sub(1));
+        let body = std::str::from_utf8(body.get(2..).unwrap_or_default()).unwrap_or_default();
+        let last = last.first().copied().unwrap_or_default();
+        let mut drawn = sequence.clone();
+        match (body, last) {
+            ("", b's') => {
+                self.save();
+                drawn = b"\x1b7".to_vec();
+            }
+            ("", b'u') => {
+                self.restore();
+                drawn = b"\x1b8".to_vec();
+            }
+            ("4", b'h' | b'l') => self.insert = last == b'h',
+            ("!", b'p') => self.soften(&mut drawn),
+            (style, b'q') if style.ends_with(' ') => {
+                self.style = style.trim_end().parse().unwrap_or(0);
+            }
+            (_, b'r') if body.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b';')) => {
+                self.scrolls(body);
+            }
+            (_, b'h' | b'l') if body.starts_with('?') => {
+                drawn.clear();
+                for mode in body.trim_start_matches('?').split(';') {
+                    self.private(mode, last, &mut drawn);
+                }
+            }
+            _ => {}
+        }
+        draw(&drawn);
+        self.pending = sequence;
+    }
+
+    fn private(&mut self, mode: &str, last: u8, drawn: &mut Vec<u8>) {
+        let (on, number) = (last == b'h', mode.parse().unwrap_or(0));
+        let mut drawn_as = number;
+        match number {
+            6 => self.origin = on,
+            47 | 1047 => {
+                // There it is erased when it is left, which nobody sees.
+                drawn_as = 47;
+                self.alternate = on.then_some(number);
+            }
+            1048 => {
+                match on {
+                    true => self.save(),
+                    false => self.restore(),
+                }
+                drawn.extend_from_slice(if on { b"\x1b7" } else { b"\x1b8" });
+                return;
+            }
+            1049 if on => {
+                self.save();
+                self.alternate = Some(1049);
+                // It begins empty.
+                (self.regions[1], self.saved[1], self.origin) = (None, None, false);
+            }
+            1049 => {
+                self.alternate = None;
+                self.restore();
+            }
+            _ => self.mode(number, on),
+        }
+        drawn.extend_from_slice(format!("\x1b[?{drawn_as}{}", char::from(last)).as_bytes());
+    }
+
+    fn mode(&mut self, number: u16, on: bool) {
+        let Some((_, first, group)) = MODES.iter().find(|(known, ..)| *known == number) else {
+            return;
+        };
+        let same = |other: &u16| match group {
+            Group::None => *other == number,
+            group if on => MODES.iter().any(|(of, _, its)| of == other && its == group),
+            _ => *other == number,
+        };
+        self.changed.retain(|other| !same(other));
+        if on != *first {
+            self.changed.push(number);
+        }
+    }
+
+    /// DECSTR puts some of it back, and draws nothing.
+    fn soften(&mut self, drawn: &mut Vec<u8>) {
+        self.changed.retain(|number| !matches!(number, 1 | 7 | 25 | 69));
+        (self.origin, self.insert, self.keypad) = (false, false, false);
+        self.alphabets = Alphabets::default();
+        let screen = self.screen();
+        (self.regions[screen], self.saved[screen]) = (None, None);
+        // The place of the cursor is not to change, and every other way to put the region back changes it.
+        *drawn = b"\x1b[?25h\x1b[?1l\x1b>\x1b[m\x1b[?6l".to_vec();
+    }
+
+    fn scrolls(&mut self, body: &str) {
+        let mut numbers = body.split(';').map(|number| number.parse().unwrap_or(0));
+        let (top, bottom) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let all = top <= 1 && bottom == 0;
+        self.regions[self.screen()] = (!all).then_some((top.max(1), bottom));
+    }
+
+    fn screen(&self) -> usize {
+        usize::from(self.alternate.is_some())
+    }
+
+    fn save(&mut self) {
+        self.saved[self.screen()] = Some(Saved { origin: self.origin, alphabets: self.alphabets });
+    }
+
+    fn restore(&mut self) {
+        let Saved { origin, alphabets } = self.saved[self.screen()].unwrap_or_default();
+        (self.origin, self.alphabets) = (origin, alphabets);
+    }
+
+    /// Whether these bytes are drawn as they are, and change nothing here.
+    pub fn is_plain(&self, bytes: &[u8]) -> bool {
+        self.state == State::Ground
+            && !self.alphabets.draws_lines()
+            && memchr::memchr3(ESC, 0x0e, 0x0f, bytes).is_none()
+    }
+
+    /// Whether a sequence or a character has begun that is not at its end.
+    pub fn is_midway(&self) -> bool {
+        self.state != State::Ground || !self.pending.is_empty()
+    }
+
+    /// What of it has come, so that what follows is read as it was meant. Of a long string as much as makes what
+    /// follows part of one.
+    pub fn pending(&self) -> &[u8] {
+        match self.state {
+            State::Text(true) if self.pending.len() >= LONGEST => b"\x1b]9999;",
+            State::Text(false) if self.pending.len() >= LONGEST => {
+                self.pending.get(..2).unwrap_or_default()
+            }
+            _ => &self.pending,
+        }
+    }
+
+    /// The first and the last row that scroll on the screen that is shown, from 1, where that are not all; 0 is the
+    /// last of all.
+    pub fn region(&self) -> Option<(u16, u16)> {
+        self.regions[self.screen()]
+    }
+
+    /// The same of the usual screen, and what was saved there, while the alternate one is shown.
+    pub fn beneath(&self) -> (Option<(u16, u16)>, Option<Saved>) {
+        (self.regions[0], self.saved[0])
+    }
+
+    /// What was saved with the cursor of the screen that is shown.
+    pub fn saved(&self) -> Option<Saved> {
+        self.saved[self.screen()]
+    }
+
+    /// Whether rows are counted from the top of the region.
+    pub fn origin(&self) -> bool {
+        self.origin
+    }
+
+    /// Whether text is inserted, or wraps at the end of a row, or is drawn in another alphabet: not as usual.
+    pub fn draws_as_usual(&self) -> bool {
+        !self.insert && !self.changed.contains(&7) && self.alphabets == Alphabets::default()
+    }
+
+    /// Which mode has shown the alternate screen, if it is shown.
+    pub fn alternate(&self) -> Option<u16> {
+        self.alternate
+    }
+
+    /// The screen has another size, and no region.
+    pub fn resized(&mut self) {
+        self.regions = [None; 2];
+    }
+
+    /// What is not as at first, but for where things are: screens, regions, and from where rows are counted.
+    pub fn changes(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if self.keypad {
+            changes.push(Change::new("\x1b=", "\x1b>"));
+        }
+        for number in &self.changed {
+            let on = MODES.iter().any(|(known, first, _)| known == number && !first);
+            let [to, back] = if on { ['h', 'l'] } else { ['l', 'h'] };
+            let sequence = |last| format!("\x1b[?{number}{last}");
+            changes.push(Change::new(sequence(to), sequence(back)));
+        }
+        if self.style != 0 {
+            changes.push(Change::new(format!("\x1b[{} q", self.style), "\x1b[0 q"));
+        }
+        if self.insert {
+            changes.push(Change::new("\x1b[4h", "\x1b[4l"));
+        }
+        changes.extend(self.alphabets.changes());
+        changes
+    }
+
+    /// The same with where things are.
+    fn all_changes(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(number) = self.alternate {
+            changes.push(Change::new(format!("\x1b[?{number}h"), format!("\x1b[?{number}l")));
+        }
+        if let Some((top, bottom)) = self.region() {
+            let bottom = if bottom == 0 { String::new() } else { bottom.to_string() };
+            // It takes the cursor to the first row: not so what undoes it.
+            changes.push(Change::new(format!("\x1b[{top};{bottom}r"), "\x1b7\x1b[r\x1b8"));
+        }
+        if self.origin {
+            changes.push(Change::new("\x1b[?6h", "\x1b[?6l"));
+        }
+        changes.extend(self.changes());
+        changes
+    }
+
+    /// What puts a terminal back as it was at first, whatever of a sequence has come.
+    pub fn undo(&self) -> String {
+        // Ends a string, and does nothing anywhere else.
+        let mut undo = String::from("\x1b\\");
+        self.all_changes().iter().rev().for_each(|change| undo += &change.back);
+        undo
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Alphabets: which characters the bytes of text stand for.
+//!
+//! Four can be at hand, G0 to G3, and one of them is used. The one that draws lines matters: all others have letters
+//! where it has them, but for a few of nations.
+
+use super::Change;
+
+/// What the bytes from 0x5f to 0x7e stand for in the alphabet that draws lines.
+pub(super) const LINES: [&str; 32] = [
+    "\u{a0}", "◆", "▒", "␉", "␌", "␍", "␊", "°", "±", "␤", "␋", "┘", "┐", "┌", "└", "┼", "⎺", "⎻",
+    "─", "⎼", "⎽", "├", "┤", "┴", "┬", "│", "≤", "≥", "π", "≠", "£", "·",
+];
+
+/// The usual alphabet.
+const ASCII: u8 = b'B';
+
+/// The alphabets of a terminal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Alphabets {
+    /// Each by the byte that it is chosen with.
+    at_hand: [u8; 4],
+    used: u8,
+}
+
+impl Default for Alphabets {
+    fn default() -> Self {
+        Self { at_hand: [ASCII; 4], used: 0 }
+    }
+}
+
+impl Alphabets {
+    /// Uses another of those that are at hand.
+    pub(super) fn shift(&mut self, to: u8) {
+        self.used = to & 3;
+    }
+
+    /// Has one at hand.
+    pub(super) fn designate(&mut self, slot: u8, alphabet: u8) {
+        if let Some(one) = self.at_hand.get_mut(usize::from(slot)) {
+            *one = alphabet;
+        }
+    }
+
+    pub(super) fn draws_lines(&self) -> bool {
+        self.at_hand.get(usize::from(self.used)) == Some(&b'0')
+    }
+
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (slot, alphabet) in (b'('..).zip(self.at_hand).filter(|(_, one)| *one != ASCII) {
+            let sequence = |one| format!("\x1b{}{}", char::from(slot), char::from(one));
+            changes.push(Change::new(sequence(alphabet), sequence(ASCII)));
+        }
+        match self.used {
+            1 => changes.push(Change::new("\x0e", "\x0f")),
+            2 => changes.push(Change::new("\x1bn", "\x0f")),
+            3 => changes.push(Change::new("\x1bo", "\x0f")),
+            _ => {}
+        }
+        changes
+    }
+}
