@@ -552,3 +552,34 @@ async fn ambiguous_active_session_blocks_default_targeting() {
     let text = ok(&mut model, "session_diagnostics", json!({})).await;
     assert!(text.contains("\nsession: web-1/a\n"), "{text}");
 }
+
+#[tokio::test]
+async fn signals_that_do_not_end_a_program_are_sent_by_no_tool_without_the_group_that_has_them() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model_with(&["--scope", "*"], Era::Discover).await;
+    let line = "trap 'echo caught' USR1; echo ready; while :; do sleep 0.1; done";
+    model.call("session_open", json!({"server": "web-1", "command": line})).await;
+    let run = json!({"server": "web-1", "command": line, "wait": 1.0});
+    let (text, _) = model.call("run", run).await;
+    assert!(text.starts_with("[run r2 running"), "{text}");
+    for id in ["s1", "r2"] {
+        for signal in ["USR1", "SIGSTOP", "10", "WINCH"] {
+            let (text, error) = model.call("stop", json!({"id": id, "signal": signal})).await;
+            assert!(error && text.starts_with("[error not_granted]"), "{signal}: {text}");
+            assert!(text.contains("--enable control"), "{text}");
+        }
+    }
+    let more = ["--scope", "*", "--enable", "control"];
+    let mut trusted = world.model_with(&more, Era::Discover).await;
+    for id in ["s1", "r2"] {
+        let (text, error) = trusted.call("stop", json!({"id": id, "signal": "USR1"})).await;
+        assert!(!error, "{text}");
+        until("the program to hear of it", async || {
+            let (text, _) = trusted.call("output", json!({"id": id, "view": "tail"})).await;
+            text.contains("caught").then_some(())
+        })
+        .await;
+        let (text, error) = model.call("stop", json!({"id": id, "signal": "KILL"})).await;
+        assert!(!error, "{text}");
+    }
+}

@@ -111,6 +111,7 @@ pub struct Offer {
     scope: String,
     listed: Vec<Entry>,
     findable: Vec<Entry>,
+    groups: Vec<Group>,
 }
 
 impl Offer {
@@ -128,12 +129,17 @@ impl Offer {
         }
         findable.retain(|entry| listed.iter().all(|other| other.name != entry.name));
         let scope = if asked.read_only { "read-only " } else { "" }.to_owned() + asked.scope;
-        Ok(Self { scope, listed, findable })
+        Ok(Self { scope, listed, findable, groups: asked.groups.to_vec() })
     }
 
     /// The words that it was made from.
     pub fn scope(&self) -> &str {
         &self.scope
+    }
+
+    /// Whether a group was enabled. A tool outside the group that has an argument for the same act asks, too.
+    pub fn enables(&self, group: Group) -> bool {
+        self.groups.contains(&group)
     }
 
     /// What clients list.

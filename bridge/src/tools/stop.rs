@@ -14,6 +14,7 @@ use crate::text::header::Header;
 use crate::text::neutral::neutral_within;
 use crate::text::signal;
 use crate::tools::run::{header, word};
+use crate::tools::scope::{Group, Offer};
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Longer than INT, TERM and KILL take.
@@ -22,13 +23,16 @@ const LADDER: Duration = Duration::from_secs(12);
 /// A program that handles a single signal is given this long to end.
 const SINGLE: Duration = Duration::from_secs(2);
 
+/// Signals that ask a program to end, or end it.
+const ENDING: [&str; 5] = ["INT", "TERM", "KILL", "HUP", "QUIT"];
+
 /// The arguments of `stop`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {
     /// Run or session id, e.g. r12 or s3.
     pub id: String,
-    /// Only this signal: INT, TERM, KILL, HUP …
+    /// Only this signal: INT, TERM, KILL, HUP or QUIT.
     pub signal: Option<String>,
 }
 
@@ -41,7 +45,8 @@ impl Tool for Stop {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let signal = self.signal.as_deref().map(parse).transpose()?;
+        let may = |text: &str| allowed(&desk.settings.offer, text);
+        let signal = self.signal.as_deref().map(may).transpose()?;
         let (id, server, job) = find(client, &self.id)?;
         let said = |what: &str| Header::new(word(id)).value(&id.to_string()).words(what).end();
         match control::stop(client, &server, job, signal).await? {
@@ -65,6 +70,21 @@ impl Tool for Stop {
             Err(_) => said("signal-sent"),
         })
     }
+}
+
+/// Reads the name of a signal that a model wants to have sent, by whatever tool: those that ask a program to end
+/// are what `stop` is for, and all others act on it directly, and are of the group that has to be enabled.
+pub fn allowed(offer: &Offer, text: &str) -> Result<i32, Failure> {
+    let number = parse(text)?;
+    if ENDING.contains(&signal::name(number).as_str()) || offer.enables(Group::Control) {
+        return Ok(number);
+    }
+    let text = format!(
+        "{} does not end a program, and other signals are not enabled",
+        signal::name(number)
+    );
+    Err(Failure::new(Kind::NotGranted, text)
+        .with_hint("INT, TERM, KILL, HUP and QUIT end one; a user enables all with `mcp serve --enable control`"))
 }
 
 /// Reads the name of a signal.
