@@ -20,6 +20,7 @@ pub struct Person {
     master: OwnedFd,
     input: pipe::Sender,
     screen: Screen,
+    all: Vec<u8>,
 }
 
 struct Screen(vt100::Parser);
@@ -63,6 +64,7 @@ impl Person {
             child,
             input: pipe::Sender::from_owned_fd_unchecked(copy).expect("keys"),
             screen: Screen(vt100::Parser::default()),
+            all: Vec::new(),
             master,
         };
         person.size(80, 24);
@@ -118,7 +120,13 @@ impl Person {
         let length = rustix::io::read(&self.master, &mut *buffer).unwrap_or(0);
         let taken = &buffer[..length];
         self.screen.0.process(taken);
+        self.all.extend_from_slice(taken);
         taken
+    }
+
+    /// All that has come.
+    pub fn everything(&self) -> &[u8] {
+        &self.all
     }
 
     /// Waits until the screen shows this.

@@ -443,6 +443,20 @@ impl Memory {
         }
     }
 
+    /// So many more of them were: written at once after they were passed on.
+    pub(crate) fn took_more(&self, place: Place, bytes: usize) {
+        if let Some(typist) = self.typist(place.0) {
+            typist.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing more of what was begun is passed on: whoever did that has stopped between two writes.
+    pub(crate) fn settle(&self, place: Place) {
+        if let Some(typist) = self.typist(place.0) {
+            typist.begun.store(typist.taken.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// They were, up to here.
     pub(crate) fn took(&self, place: Place, until: u64) {
         if let Some(typist) = self.typist(place.0) {

@@ -7,6 +7,7 @@ mod keyboard;
 mod shown;
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use clap::Args;
@@ -14,8 +15,10 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Attach as AttachMessage, Request, Size, Start};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
-use self::keyboard::{Keyboard, Typing, resizes, told_to_end};
+pub(super) use self::keyboard::Keyboard;
+use self::keyboard::{Typing, resizes, told_to_end};
 use self::shown::Shown;
 use crate::cli::{code_of, runtime};
 use crate::client::{Client, Server, random_nonce};
@@ -26,6 +29,9 @@ use crate::tools::session as tool;
 
 /// Pieces of output that wait for our terminal: with the size of a frame they bound our memory.
 const QUEUE: usize = 32;
+
+/// A terminal that does not take what a program said last is not waited for any longer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Open a session: a terminal that stays when you leave; or come back to it
 ///
@@ -65,38 +71,16 @@ impl Attach {
 
     async fn attach(&self, client: &Client) -> Result<u8, Failure> {
         let (server, target) = self.target(client).await?;
-        let mut keyboard = Keyboard::open()?;
-        let size = keyboard.size();
-        let request = self.request(client, (&server, target), size).await?;
-        let (todo, doing) = mpsc::channel(QUEUE);
-        let (events, happened) = mpsc::channel(QUEUE);
-        let (counting, counted) = watch::channel(0);
-        let talk = Talk { todo: doing, events, shown: counted };
-        if self.take {
-            // The queue is empty: it is the first thing that is done.
-            let _ = todo.try_send(Do::Take);
-        }
-        keyboard.raw()?;
-        let held = Cell::new(false);
-        let mut shown = Shown::new(&held, &todo);
-        let left = {
-            let (read_only, waiting) = (self.read_only, BytesMut::new());
-            let typing = Typing { todo: &todo, read_only, held: &held, waiting, chord: None };
-            tokio::select! {
-                left = attach(client, &server, request, talk) => left,
-                left = typing.read(&keyboard.input) => left,
-                never = shown.write(&mut keyboard.output, happened, counting) => never,
-                never = resizes(&keyboard.terminal, &todo) => never,
-                left = told_to_end(&todo) => Ok(left),
-            }
-        };
-        let (name, session) = (neutral_within(&shown.name, 64), shown.session);
-        drop(keyboard);
-        match left? {
+        let keyboard = Keyboard::open()?;
+        let request = self.request(client, (&server, target), keyboard.size()).await?;
+        let how = How { read_only: self.read_only, take: self.take, clear: true };
+        let sat = sit(client, &server, request, keyboard, how).await?;
+        let name = neutral_within(&sat.name, 64);
+        match sat.left {
             Left::Detached => {
                 let target = format!("{}/{name}", server.name);
                 // It is called by its id from now on. An id that cannot be had is no reason to fail.
-                let id = session.and_then(|session| id_of(client, &server, session).ok());
+                let id = sat.session.and_then(|session| id_of(client, &server, session).ok());
                 let id = id.map_or_else(String::new, |id| format!(" from {id}"));
                 note!("farwire: detached{id}; `farwire attach {target}` comes back to it");
                 Ok(0)
@@ -156,6 +140,68 @@ impl Attach {
         let (server, name) = self.session.split_once('/').unwrap_or((&self.session, MAIN));
         Ok((client.find(server).await?, Target::Name(name.to_owned())))
     }
+}
+
+/// How somebody sits at a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub(super) read_only: bool,
+    /// Nobody else types.
+    pub(super) take: bool,
+    /// A new session begins on an empty screen.
+    pub(super) clear: bool,
+}
+
+/// How that came to its end.
+#[derive(Debug)]
+pub(super) struct Sat {
+    pub(super) left: Left,
+    pub(super) name: String,
+    pub(super) session: Option<Nonce>,
+}
+
+/// Sits at a session until its program ends or whoever sits there leaves. Our terminal is then as it was.
+pub(super) async fn sit(
+    client: &Client,
+    server: &Server,
+    request: Request,
+    mut keyboard: Keyboard,
+    how: How,
+) -> Result<Sat, Failure> {
+    let (todo, doing) = mpsc::channel(QUEUE);
+    let (events, mut happened) = mpsc::channel(QUEUE);
+    let (counting, counted) = watch::channel(0);
+    let talk = Talk { todo: doing, events, shown: counted };
+    if how.take {
+        // The queue is empty: it is the first thing that is done.
+        let _ = todo.try_send(Do::Take);
+    }
+    keyboard.raw()?;
+    let held = Cell::new(false);
+    let mut shown = Shown::new(&held, &todo, keyboard.done.clone());
+    shown.clear = how.clear;
+    let left = {
+        let (read_only, waiting) = (how.read_only, BytesMut::new());
+        let typing = Typing { todo: &todo, read_only, held: &held, waiting, chord: None };
+        tokio::select! {
+            left = attach(client, server, request, talk) => left,
+            left = typing.read(&keyboard.input) => left,
+            never = async {
+                shown.write(&mut keyboard.output, &mut happened, &counting).await;
+                std::future::pending().await
+            } => never,
+            never = resizes(&keyboard.terminal, &todo) => never,
+            left = told_to_end(&todo) => Ok(left),
+        }
+    };
+    if matches!(left, Ok(Left::Ended(_))) {
+        // Everything has been received; now it must be written.
+        let rest = shown.write(&mut keyboard.output, &mut happened, &counting);
+        let _ = timeout(LAST_WORDS, rest).await;
+    }
+    let (name, session) = (shown.name, shown.session);
+    drop(keyboard);
+    Ok(Sat { left: left?, name, session })
 }
 
 /// What a session is called when nobody says.

@@ -26,6 +26,7 @@ use crate::runs::stream::{Event, stream};
 use crate::runs::{assign, control, outcome};
 
 mod sink;
+mod terminal;
 
 use sink::Sink;
 
@@ -66,6 +67,13 @@ pub(crate) struct Run {
     /// Give it no standard input
     #[arg(short = 'n', long = "no-stdin")]
     no_stdin: bool,
+    /// On a terminal of its own, as programs for people need it
+    ///
+    /// The local terminal is passed through: keys, size, what is shown; Ctrl-] leaves, and hangs up on the program.
+    /// Without a local terminal the program has one of 80 by 24: standard input is typed, and its end is Ctrl-D.
+    /// Standard error is part of what the terminal shows.
+    #[arg(short = 't', long = "terminal", conflicts_with_all = ["detach", "json", "login"])]
+    terminal: bool,
     /// Print its id and leave it running
     #[arg(long)]
     detach: bool,
@@ -92,7 +100,9 @@ impl Run {
         }
         let runtime = runtime()?;
         let code = runtime.block_on(async {
-            let done = if self.detach {
+            let done = if self.terminal {
+                Box::pin(self.on_terminal(&client)).await
+            } else if self.detach {
                 self.detached(&client).await
             } else {
                 Box::pin(self.attached(&client)).await
@@ -105,27 +115,36 @@ impl Run {
         code
     }
 
-    fn start(&self, delivery: Delivery) -> Result<Start, Failure> {
-        let blob = |text: &OsString| Blob(text.clone().into_vec());
-        let program = match &self.line {
+    fn program(&self) -> Program {
+        match &self.line {
             Some(line) => Program::Line(blob(line)),
             None => Program::Argv(self.argv.iter().map(blob).collect()),
-        };
+        }
+    }
+
+    fn variables(&self) -> Option<Vec<Variable>> {
         let env: BTreeMap<_, _> = self.env.iter().cloned().collect();
         let env: Vec<Variable> = env
             .into_iter()
             .map(|(name, value)| Variable { name: Blob(name.into()), value: Blob(value.into()) })
             .collect();
-        let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        (!env.is_empty()).then_some(env)
+    }
+
+    fn timeout_ms(&self) -> Option<u64> {
+        self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn start(&self, delivery: Delivery) -> Result<Start, Failure> {
         Ok(Start {
             request: random_nonce()?,
             instance: Nonce::ZERO,
-            program,
+            program: self.program(),
             cwd: self.cwd.as_ref().map(blob),
-            env: (!env.is_empty()).then_some(env),
+            env: self.variables(),
             user: self.user.clone(),
             login: self.login.then_some(true),
-            timeout_ms: self.timeout.map(millis),
+            timeout_ms: self.timeout_ms(),
             stdin: self.wants_stdin().then_some(true),
             delivery,
             input: None,
@@ -185,6 +204,10 @@ impl Run {
         report(&ended);
         Ok(exit_code(&ended))
     }
+}
+
+fn blob(text: &OsString) -> Blob {
+    Blob(text.clone().into_vec())
 }
 
 fn report(ended: &Ended) {

@@ -83,6 +83,14 @@ pub enum Left {
     Detached,
 }
 
+/// How much of what was typed the agent has taken.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    Until(u64),
+    /// It died over a write, and counts from nothing again: what had not been acknowledged may have been typed.
+    Unknown,
+}
+
 struct Attachment {
     conversation: Nonce,
     generation: u32,
@@ -228,7 +236,7 @@ impl Attachment {
             offset: &mut self.offset,
             events: &self.events,
             taken,
-            sent: self.unsent.end(),
+            typed: (self.unsent.base(), self.unsent.end()),
             again,
             screen: 0,
             progress: false,
@@ -240,7 +248,7 @@ impl Attachment {
         let outcome = tokio::select! {
             biased;
             outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
-            left = up.send(writer) => Ok(left),
+            left = up.send(writer) => left,
             () = attend(client, server, link) => {
                 down.progress = true;
                 Err(Trouble::broken(ReadError::Reset(Reset::Moved), server))
@@ -258,9 +266,9 @@ struct Down<'a> {
     session: &'a mut Option<Nonce>,
     offset: &'a mut Option<u64>,
     events: &'a mpsc::Sender<Event>,
-    taken: watch::Sender<Option<u64>>,
-    /// How much had been typed before this stream.
-    sent: u64,
+    taken: watch::Sender<Option<Taken>>,
+    /// How much had been typed before this stream: acknowledged, and altogether.
+    typed: (u64, u64),
     again: bool,
     /// So many bytes of a screen are still to come.
     screen: u64,
@@ -301,22 +309,26 @@ impl Down<'_> {
                     }
                     return Ok(Left::Ended(Box::new(ended)));
                 }
-                (FrameKind::Control, false) => self.message(&frame.payload).await,
+                (FrameKind::Control, false) => self.message(&frame.payload).await?,
                 _ => return Err(nonsense()),
             }
         }
     }
 
-    async fn message(&mut self, payload: &[u8]) {
+    async fn message(&mut self, payload: &[u8]) -> Result<(), Trouble> {
         // A message of a newer agent is skipped.
-        let Ok(message) = read::<ToBridge>(payload) else { return };
+        let Ok(message) = read::<ToBridge>(payload) else { return Ok(()) };
         match message {
             ToBridge::Attached(attached) => {
                 *self.session = Some(attached.session);
-                let keys = attached.keys;
-                // What the agent does not know any more may have been typed, and is not typed twice.
-                let lost = if keys.is_none() { self.sent } else { 0 };
-                self.taken.send_replace(Some(keys.unwrap_or(self.sent)));
+                let (acknowledged, typed) = self.typed;
+                let (taken, lost) = match attached.keys {
+                    Some(keys) if (acknowledged..=typed).contains(&keys) => (Taken::Until(keys), 0),
+                    Some(_) => return Err(nonsense()),
+                    // It may have been typed, and is not typed twice.
+                    None => (Taken::Unknown, typed - acknowledged),
+                };
+                self.taken.send_replace(Some(taken));
                 match self.again {
                     true => self.tell(Event::Back(lost)).await,
                     false => self.tell(Event::Attached(attached)).await,
@@ -328,11 +340,12 @@ impl Down<'_> {
                 self.screen = u64::from(length);
                 self.tell(Event::Screen).await;
             }
-            ToBridge::Ack(keys) => drop(self.taken.send_replace(Some(keys))),
+            ToBridge::Ack(keys) => drop(self.taken.send_replace(Some(Taken::Until(keys)))),
             ToBridge::Refused(failure) => self.tell(Event::Refused(failure)).await,
             ToBridge::Hands(hands) => self.tell(Event::Hands(hands)).await,
             _ => {}
         }
+        Ok(())
     }
 
     async fn tell(&self, event: Event) {
@@ -349,7 +362,7 @@ struct Up<'a> {
     todo: &'a mut mpsc::Receiver<Do>,
     size: &'a mut Option<Size>,
     takes: &'a mut bool,
-    acks: watch::Receiver<Option<u64>>,
+    acks: watch::Receiver<Option<Taken>>,
     seen: Seen,
 }
 
@@ -401,9 +414,10 @@ impl Seen {
 impl Up<'_> {
     /// Sends what is typed. Comes to an end when somebody leaves; when the stream breaks the other half
     /// knows why.
-    async fn send(mut self, writer: &mut Writer<SendHalf>) -> Left {
+    async fn send(mut self, writer: &mut Writer<SendHalf>) -> Result<Left, Trouble> {
         match self.try_send(writer).await {
-            Ok(()) => Left::Detached,
+            Ok(()) => Ok(Left::Detached),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(nonsense()),
             Err(_) => std::future::pending().await,
         }
     }
@@ -411,12 +425,15 @@ impl Up<'_> {
     async fn try_send(&mut self, writer: &mut Writer<SendHalf>) -> std::io::Result<()> {
         let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         let at = *self.acks.wait_for(Option::is_some).await.map_err(|_| gone())?;
-        let mut sent = at.unwrap_or(0);
+        let mut sent = match at {
+            Some(Taken::Until(taken)) => taken,
+            // Both sides count from nothing.
+            Some(Taken::Unknown) | None => {
+                *self.unsent = Unsent::default();
+                0
+            }
+        };
         self.unsent.forget(sent);
-        if sent < self.unsent.base() {
-            // The agent has less than what it said that it had.
-            return Err(gone());
-        }
         if std::mem::take(self.takes) {
             writer.message(&message(&ToAgent::Take));
         }
@@ -432,9 +449,15 @@ impl Up<'_> {
             if std::mem::replace(&mut last, now) != now {
                 lively = Instant::now() + LIVELY;
             }
-            let taken = self.acks.borrow_and_update().unwrap_or(0);
+            let taken = match *self.acks.borrow_and_update() {
+                Some(Taken::Until(taken)) => taken,
+                Some(Taken::Unknown) | None => 0,
+            };
+            if taken > sent {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
             self.unsent.forget(taken);
-            let full = sent >= taken.saturating_add(KEYS_WINDOW);
+            let full = sent - taken >= KEYS_WINDOW;
             tokio::select! {
                 todo = self.todo.recv(), if !full => match todo {
                     None | Some(Do::Detach) => {

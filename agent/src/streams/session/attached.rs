@@ -217,7 +217,8 @@ impl Serving<'_> {
             return;
         };
         memory.begin_taking(*place, until);
-        let keys = Keys { bytes, secret: false };
+        let count = Some((&**memory, *place));
+        let keys = Keys { bytes, secret: false, turn: None, count };
         let typed = self.terminal.types(&self.job, &self.who.actor, keys, None).await;
         if typed.taken > 0 {
             self.attachment.one.typed(boottime());
@@ -404,6 +405,15 @@ impl Serving<'_> {
             writer.flush().await.map_err(|_| lost())?;
         }
         Ok(self.job.spool.reader(offset, Mode::Lossless))
+    }
+}
+
+impl Drop for Serving<'_> {
+    /// A later stream takes the conversation up, perhaps in the middle of a write that waits: from where it is.
+    fn drop(&mut self) {
+        if let Some((memory, place)) = self.typist.as_ref().filter(|_| !self.read_only) {
+            memory.settle(*place);
+        }
     }
 }
 

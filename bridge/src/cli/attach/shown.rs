@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
+use super::keyboard::Done;
 use crate::sessions::attach::{Do, Event};
 use crate::sessions::who::actor;
 use crate::text::neutral::neutral_within;
@@ -33,54 +34,88 @@ pub(super) struct Shown<'a> {
     wants_back: bool,
     /// A refusal was shown, and nothing has changed since.
     refused: bool,
+    /// What was done to our terminal.
+    done: Done,
+    passage: Passage,
+    /// What is written now, of which so much was.
+    out: Vec<u8>,
+    written: usize,
+    /// A new session begins on an empty screen.
+    pub(super) clear: bool,
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn new(held: &'a Cell<bool>, todo: &'a mpsc::Sender<Do>) -> Self {
+    pub(super) fn new(held: &'a Cell<bool>, todo: &'a mpsc::Sender<Do>, done: Done) -> Self {
         let (name, may_type) = (String::new(), true);
         let (session, bytes, wants_back, refused) = (None, 0, false, false);
-        Self { name, session, held, todo, may_type, bytes, wants_back, refused }
+        let (passage, out) = Default::default();
+        Self {
+            name,
+            session,
+            held,
+            todo,
+            may_type,
+            bytes,
+            wants_back,
+            refused,
+            done,
+            passage,
+            out,
+            written: 0,
+            clear: true,
+        }
     }
 
-    /// Writes what happens, and counts the bytes of the terminal that were. Comes to no end.
-    pub(super) async fn write<T>(
+    /// Writes what happens, and counts the bytes of the terminal that were, until nothing more can happen. May be
+    /// dropped at any time and called again: nothing is left out, and nothing is written twice.
+    pub(super) async fn write(
         &mut self,
         output: &mut pipe::Sender,
-        mut events: mpsc::Receiver<Event>,
-        counting: watch::Sender<u64>,
-    ) -> T {
-        let mut passage = Passage::default();
-        let mut out = Vec::new();
-        while let Some(event) = events.recv().await {
-            out.clear();
-            self.show(event, &mut passage, &mut out);
-            while let Ok(event) = events.try_recv() {
-                self.show(event, &mut passage, &mut out);
-                if out.len() > GATHERED {
-                    break;
+        events: &mut mpsc::Receiver<Event>,
+        counting: &watch::Sender<u64>,
+    ) {
+        loop {
+            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match output.write(rest).await {
+                    Ok(written) if written > 0 => self.written += written,
+                    // The terminal is gone, and the reading half notices.
+                    _ => std::future::pending().await,
                 }
             }
-            if output.write_all(&out).await.is_err() {
-                // The terminal is gone, and the reading half notices.
-                break;
-            }
             counting.send_replace(self.bytes);
+            let Some(event) = events.recv().await else { return };
+            let (mut out, mut passage) =
+                (std::mem::take(&mut self.out), std::mem::take(&mut self.passage));
+            out.clear();
+            self.show(event, &mut passage, &mut out);
+            while out.len() <= GATHERED
+                && let Ok(event) = events.try_recv()
+            {
+                self.show(event, &mut passage, &mut out);
+            }
+            (self.out, self.written, self.passage) = (out, 0, passage);
         }
-        std::future::pending().await
     }
 
     fn show(&mut self, event: Event, passage: &mut Passage, out: &mut Vec<u8>) {
         match event {
             Event::Bytes(bytes) => {
                 self.bytes += bytes.len() as u64;
+                let from = out.len();
                 passage.pass(&bytes, out);
+                self.done.borrow_mut().read(out.get(from..).unwrap_or_default(), |_| ());
             }
-            Event::Attached(Attached { name, session, .. }) => {
+            Event::Attached(Attached { name, session, known, .. }) => {
                 (self.name, self.session) = (name, Some(session));
+                if self.clear && known == Some(false) {
+                    out.extend_from_slice(b"\x1b[m\x1b[H\x1b[2J");
+                }
             }
             Event::Screen => {
                 *passage = Passage::default();
-                out.extend_from_slice(b"\x1b[?1049l\x1b[!p\x1b[H\x1b[2J");
+                let done = self.done.take();
+                out.extend_from_slice(done.undo().as_bytes());
+                out.extend_from_slice(b"\x1b[m\x1b[H\x1b[2J");
             }
             Event::Refused(failure) => {
                 // One line for as long as nothing changes, not one for each key.
@@ -196,7 +231,7 @@ mod tests {
     fn said(events: Vec<Event>) -> Vec<String> {
         let held = Cell::new(false);
         let (todo, mut doing) = mpsc::channel(9);
-        let mut shown = Shown::new(&held, &todo);
+        let mut shown = Shown::new(&held, &todo, Done::default());
         let mut passage = Passage::default();
         let mut said = Vec::new();
         for event in events {

@@ -82,6 +82,7 @@ impl Send {
             from: None,
             caller: None,
             at_prompt: self.at_prompt.then_some(true),
+            literal: Some(true),
         };
         let request = Request::Send(send);
         let answer = ask(client, &found.server, &request, wait + SLACK).await.map_err(failed)?;

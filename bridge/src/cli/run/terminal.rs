@@ -1,0 +1,204 @@
+//! `farwire run -t`: a program on a terminal that is there for it alone.
+//!
+//! It is a session that nobody else was told of: it ends with its program, and is forgotten when its exit is
+//! known here. Whoever leaves hangs up, as a terminal that is closed does. When we are killed, the session stays, as a
+//! run does, and is in the lists.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use bytes::Bytes;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::hands::{Action, Caller, Limits};
+use farwire_protocol::streams::session::{Ended, Request, Size, Start};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::{OURS, QUEUE, Run, blob, stdin};
+use crate::cli::attach::{How, Keyboard, sit};
+use crate::cli::code_of;
+use crate::client::{Client, Server, random_nonce};
+use crate::sessions::attach::{Do, Event, Left, Talk, attach};
+use crate::sessions::hands::{act, close};
+use crate::text::neutral::neutral_within;
+use crate::text::passage::Passage;
+
+/// The terminal of a program where we have none.
+const PLAIN: Size = Size { cols: 80, rows: 24 };
+
+/// The key that ends input.
+const END: u8 = 0x04;
+
+/// The key that interrupts.
+const INTERRUPT: &[u8] = b"\x03";
+
+impl Run {
+    /// Runs it on a terminal, and ends as it does.
+    pub(super) async fn on_terminal(&self, client: &Client) -> Result<u8, Failure> {
+        let server = client.find(&self.server).await?;
+        let local = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let keyboard = if local { Some(Keyboard::open()?) } else { None };
+        let size = keyboard.as_ref().map_or(PLAIN, Keyboard::size);
+        let session = random_nonce()?;
+        let request = Request::Open(Start {
+            request: session,
+            instance: Nonce::ZERO,
+            name: None,
+            program: Some(self.program()),
+            cwd: self.cwd.as_ref().map(blob),
+            env: self.variables(),
+            user: self.user.clone(),
+            size,
+            attach: Some(true),
+            new: Some(true),
+            timeout_ms: self.timeout_ms(),
+            caller: None,
+            labels: None,
+            limits: None,
+        });
+        let left = match keyboard {
+            Some(keyboard) => {
+                let how = How { read_only: false, take: false, clear: false };
+                sit(client, &server, request, keyboard, how).await?.left
+            }
+            None => self.piped(client, &server, request).await?,
+        };
+        match left {
+            Left::Ended(ended) => {
+                forget(client, &server, session).await;
+                Ok(code(&ended))
+            }
+            Left::Detached => {
+                close(client, (&server, session), &Caller::default()).await?;
+                forget(client, &server, session).await;
+                note!("farwire: left; the program was hung up on");
+                Ok(OURS)
+            }
+        }
+    }
+
+    /// Without a terminal of ours: standard input is typed, and what is shown goes to standard output.
+    async fn piped(
+        &self,
+        client: &Client,
+        server: &Server,
+        request: Request,
+    ) -> Result<Left, Failure> {
+        let (todo, doing) = mpsc::channel(QUEUE);
+        let (events, happened) = mpsc::channel(QUEUE);
+        let (counting, counted) = watch::channel(0);
+        let talk = Talk { todo: doing, events, shown: counted };
+        let shows = async {
+            let attached = attach(client, server, request, talk);
+            tokio::pin!(attached);
+            let shown = show(happened, &counting);
+            tokio::pin!(shown);
+            tokio::select! {
+                left = &mut attached => {
+                    let left = left?;
+                    // Everything has been received; now it must be written.
+                    shown.await?;
+                    Ok(left)
+                }
+                done = &mut shown => {
+                    done?;
+                    attached.await
+                }
+            }
+        };
+        let wants = self.wants_stdin();
+        tokio::select! {
+            left = shows => left,
+            never = types(&todo, wants) => never,
+            left = interrupts(&todo) => left,
+        }
+    }
+}
+
+/// The program's exit code, or what of ours stands for it.
+fn code(ended: &Ended) -> u8 {
+    if ended.state.reason == Some(farwire_protocol::streams::run::Reason::Timeout) {
+        note!("farwire: killed, its time was up");
+    }
+    ended.state.exit.and_then(code_of).unwrap_or(OURS)
+}
+
+/// Its exit is known: nobody asks for it any more.
+async fn forget(client: &Client, server: &Server, session: Nonce) {
+    let limits = Limits { keep_ms: Some(0), ..Limits::default() };
+    // It is kept as long as any other that has ended, otherwise.
+    let _ = act(client, server, session, &Caller::default(), Action::Limits(limits)).await;
+}
+
+/// Types standard input, and its end. Comes to no end.
+async fn types<T>(todo: &mpsc::Sender<Do>, wants: bool) -> T {
+    if wants {
+        let mut input = stdin();
+        let mut fresh = true;
+        while let Some(bytes) = input.recv().await {
+            fresh = bytes.last() == Some(&b'\n');
+            // Whoever receives has ended.
+            let _ = todo.send(Do::Type(bytes)).await;
+        }
+        // Within a line the first one only passes on what there is of it.
+        let end: &[u8] = if fresh { &[END] } else { &[END, END] };
+        let _ = todo.send(Do::Type(Bytes::copy_from_slice(end))).await;
+    }
+    std::future::pending().await
+}
+
+/// Ctrl-C is typed the first time; the second time we leave.
+async fn interrupts(todo: &mpsc::Sender<Do>) -> Result<Left, Failure> {
+    let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
+    let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    int.recv().await;
+    let _ = todo.try_send(Do::Type(Bytes::from_static(INTERRUPT)));
+    note!("farwire: Ctrl-C was typed; once more to leave");
+    int.recv().await;
+    Ok(Left::Detached)
+}
+
+/// Writes what the terminal says to standard output; on a terminal, only what may go there.
+async fn show(
+    mut events: mpsc::Receiver<Event>,
+    counting: &watch::Sender<u64>,
+) -> Result<(), Failure> {
+    let filtered = io::stdout().is_terminal();
+    let (mut passage, mut out) = (Passage::default(), Vec::new());
+    let mut lost = false;
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Bytes(bytes) => {
+                out.clear();
+                match filtered {
+                    true => passage.pass(&bytes, &mut out),
+                    false => out.extend_from_slice(&bytes),
+                }
+                write(&out)?;
+                counting.send_modify(|count| *count += bytes.len() as u64);
+            }
+            Event::Lost(why) => {
+                lost = true;
+                note!("farwire: {}; trying to come back", neutral_within(&why, 200));
+            }
+            Event::Back(0) if std::mem::take(&mut lost) => note!("farwire: back"),
+            Event::Back(unknown) if unknown > 0 => {
+                note!(
+                    "farwire: back; whether the last {unknown} bytes of input have arrived is not known"
+                );
+            }
+            Event::Refused(failure) => {
+                note!("farwire: not typed: {}", neutral_within(&failure.message, 200));
+            }
+            Event::Attached(_) | Event::Screen | Event::Hands(_) | Event::Back(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| {
+        Failure::new(Kind::Io, format!("the output could not be written: {error}"))
+    })
+}
