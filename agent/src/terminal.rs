@@ -5,7 +5,7 @@
 //!         └─> screen   what a terminal would show
 //!     kernel ─> doing  who is in the foreground, and how input is treated
 //!
-//!     hands ──> typing       who may type, and does
+//!     hands ──> turn, typing  who may type, whose turn it is, and typing
 //!     events, participants   who did what, and who is there
 //! ```
 //!
@@ -21,6 +21,7 @@ pub(crate) mod marks;
 pub(crate) mod participants;
 pub(crate) mod screen;
 pub(crate) mod shell;
+pub(crate) mod turn;
 pub(crate) mod typing;
 
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
-use farwire_protocol::streams::session::{Doing, Size as SizeMessage, Status};
+use farwire_protocol::streams::session::{Because, Doing, Size as SizeMessage, Status};
 use tokio::sync::{Notify, watch};
 
 use self::events::{Events, What, When};
@@ -80,6 +81,8 @@ pub(crate) struct Terminal {
     hands: Mutex<Hands>,
     /// Counts what has changed of the hands.
     hands_changed: watch::Sender<u64>,
+    /// Counts what has changed of the turns.
+    turns_changed: watch::Sender<u64>,
     /// How fast has been typed.
     pace: Mutex<Pace>,
     filed: Mutex<Filed>,
@@ -109,6 +112,8 @@ pub(crate) struct Sent {
     pub(crate) left: u64,
     /// It was one line, and nothing after it: the end of a command is that of all that was typed.
     pub(crate) line: bool,
+    /// Where the log was when it was answered, and why. What comes later is none of it, though it is asked for again.
+    pub(crate) answered: Option<(u64, Because)>,
 }
 
 /// What a terminal begins with.
@@ -143,6 +148,7 @@ impl Terminal {
             resized: watch::Sender::new(size),
             hands: Mutex::new(hands),
             hands_changed: watch::Sender::new(0),
+            turns_changed: watch::Sender::new(0),
             pace: Mutex::default(),
             filed: Mutex::new(filed),
             events: Events::default(),
@@ -342,6 +348,17 @@ impl Terminal {
     /// Tells all who wait for it that somebody else may type now.
     pub(crate) fn tell_hands(&self) {
         self.hands_changed.send_modify(|count| *count += 1);
+        self.tell_turns();
+    }
+
+    /// A way to wait for another turn.
+    pub(crate) fn turns_changed(&self) -> watch::Receiver<u64> {
+        self.turns_changed.subscribe()
+    }
+
+    /// Tells all who wait for their turn, and whoever has it, that something has changed.
+    pub(crate) fn tell_turns(&self) {
+        self.turns_changed.send_modify(|count| *count += 1);
     }
 
     /// Notes what has become of the lease, by an act of `who` or by time.
@@ -444,6 +461,14 @@ impl Terminal {
         let mut all = lock(&self.sent);
         if let Some((_, sent)) = all.iter_mut().rev().find(|(other, _)| *other == request) {
             (sent.typed, sent.left) = (typed, left);
+        }
+    }
+
+    /// An exchange is answered with what there is now. The first time counts.
+    pub(crate) fn answers(&self, request: Nonce, at: u64, because: Because) {
+        let mut all = lock(&self.sent);
+        if let Some((_, sent)) = all.iter_mut().rev().find(|(other, _)| *other == request) {
+            sent.answered.get_or_insert((at, because));
         }
     }
 

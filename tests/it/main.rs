@@ -33,5 +33,6 @@ mod session_faults;
 mod session_hands;
 mod session_kept;
 mod session_tools;
+mod session_turns;
 mod survival;
 mod takeover;

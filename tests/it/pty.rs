@@ -427,7 +427,7 @@ async fn dangerous_commands_need_a_token_that_fits_once() {
     std::fs::create_dir(&victim).unwrap();
     let command = format!("rm -rf {}", victim.display());
     let spawned = |token: Option<&str>| {
-        let mut call = json!({"server": "web-1", "command": command, "scope": "admin"});
+        let mut call = json!({"server": "web-1", "command": command, "scope": "read-write"});
         if let Some(token) = token {
             call["dangerous_confirm_token"] = json!(token);
         }
@@ -439,8 +439,7 @@ async fn dangerous_commands_need_a_token_that_fits_once() {
     let typed =
         json!({"server": "web-1", "command": "sh", "startup_input": format!("{command}\n")});
     refused(&mut model, "pty_spawn", typed, "confirmation_required").await;
-    let confirm =
-        json!({"command": command, "justification": "test", "scope": "admin", "server": "web-1"});
+    let confirm = json!({"command": command, "justification": "test", "scope": "read-write", "server": "web-1"});
     let token = async |model: &mut Model| {
         let text = call(model, "confirm_dangerous_command", confirm.clone()).await;
         assert!(text.contains("\nexpires_at: 20"), "{text}");
@@ -555,4 +554,21 @@ async fn a_write_that_nobody_reads_comes_back_and_says_how_much_it_was() {
     // It is still there, and can be closed.
     let text = call(&mut model, "pty_close", json!({"session_id": id})).await;
     assert!(text.contains("signal="), "{text}");
+}
+
+#[tokio::test]
+async fn a_scope_or_a_size_that_there_is_not_is_refused() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model_with(&["--scope", "pty.*", "--no-owner"], Era::Discover).await;
+    for wrong in [
+        json!({"server": "web-1", "scope": "bogus"}),
+        json!({"server": "web-1", "scope": "Read-Only"}),
+        json!({"server": "web-1", "cols": 10_000, "rows": 0}),
+        json!({"server": "web-1", "rows": 1_001}),
+    ] {
+        let (text, error) = model.call("pty_spawn", wrong.clone()).await;
+        assert!(error && text.starts_with("[error invalid_argument]"), "{wrong}: {text}");
+    }
+    let (text, _) = model.call("pty_list", json!({})).await;
+    assert!(!text.contains("s1"), "nothing was opened: {text}");
 }

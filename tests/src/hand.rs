@@ -138,6 +138,7 @@ impl Hand {
             from: None,
             caller: Some(self.caller.clone()),
             at_prompt: None,
+            literal: None,
         }
     }
 
@@ -200,14 +201,25 @@ impl Hand {
 
     /// Attaches to a session.
     pub async fn attach(&self, session: Nonce, read_only: bool) -> Attachment {
+        let conversation = random_nonce().expect("random numbers");
+        self.attach_again(session, read_only, (conversation, 0)).await
+    }
+
+    /// Attaches to a session in a conversation of this id and generation.
+    pub async fn attach_again(
+        &self,
+        session: Nonce,
+        read_only: bool,
+        (conversation, generation): (Nonce, u32),
+    ) -> Attachment {
         let read_only = Some(read_only);
         let attach = Attach { session, read_only, size: None, from: None };
         let stream = self.client.stream(&self.server, Class::Interactive).await;
         let mut stream = stream.expect("it is online");
         stream.writer.open(Open {
             kind: Kind::Session.number(),
-            conversation: random_nonce().expect("random numbers"),
-            generation: 0,
+            conversation,
+            generation,
             create: Some(Blob(cbor::encode(&Request::Attach(attach)))),
             have: None,
             more: None,
@@ -250,6 +262,13 @@ impl Attachment {
     pub async fn types(&mut self, keys: &str) {
         self.stream.writer.data(KEYS, keys.as_bytes());
         self.stream.writer.flush().await.expect("it takes it");
+    }
+
+    /// Types, whether or not anybody takes it.
+    pub async fn types_in_vain(&mut self, keys: &str) {
+        self.stream.writer.data(KEYS, keys.as_bytes());
+        // Nobody may be there any more.
+        let _ = self.stream.writer.flush().await;
     }
 
     /// Says something.

@@ -25,7 +25,9 @@ use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::hands::Caller;
-use farwire_protocol::streams::session::{Attach, Command, Doing, Ended, Request, TEXT};
+use farwire_protocol::streams::session::{
+    Attach, Command, Commands as Asked, Doing, Ended, Request, TEXT,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
@@ -36,14 +38,18 @@ use crate::jobs::job::Job;
 use crate::jobs::unknown;
 use crate::spool::Mode;
 use crate::streams::{Context, lost};
+use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::filing;
 use crate::terminal::hands::Actor;
+use crate::terminal::marks::{self, Marks};
 use crate::terminal::screen::Screen;
-use crate::terminal::{Terminal, marks};
 
 /// A terminal that has said nothing for so long, and waits, is done.
 const QUIET: Duration = Duration::from_millis(120);
+
+/// A list in an answer has at most so many bytes: with how the session is, it is one frame.
+const LARGEST: usize = 8 << 10;
 
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(
@@ -73,7 +79,9 @@ where
             }
             if start.attach == Some(true) {
                 let size = known.then_some(start.size);
-                let attach = Attach { session: job.id, read_only: None, size, from: None };
+                // Of a new one nothing has been missed.
+                let from = (!known).then_some(0);
+                let attach = Attach { session: job.id, read_only: None, size, from };
                 attached(context, &open, (job, known), attach, (writer, reader)).await
             } else {
                 settled(&job).await;
@@ -102,16 +110,30 @@ where
         Request::Commands(asked) => {
             let who = Who::new(context, None)?;
             let job = find(context, asked.session, &who)?;
-            let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
-            let commands = terminal(&job)?.marks(|marks| {
-                let mut latest: Vec<_> = marks.commands().rev().take(limit).map(show).collect();
-                latest.reverse();
-                latest
-            });
-            let commands = Some(commands);
-            finish(writer, Counts::default(), Ended { commands, ..ended(&job, &who)? }).await
+            let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked));
+            let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
+            finish(writer, Counts::default(), Ended { commands, more, ..ended(&job, &who)? }).await
         }
     }
+}
+
+/// The latest commands of those that are asked for, oldest first, as many as fit one frame; and whether older
+/// ones did not.
+fn latest(marks: &Marks, asked: Asked) -> (Vec<Command>, bool) {
+    let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
+    let before = asked.before.unwrap_or(u64::MAX);
+    let (mut latest, mut size, mut more) = (Vec::new(), 0, false);
+    let older = marks.commands().rev().filter(|command| command.number < before);
+    for command in older.take(limit).map(show) {
+        size += cbor::encode(&command).len();
+        more = size > LARGEST && !latest.is_empty();
+        if more {
+            break;
+        }
+        latest.push(command);
+    }
+    latest.reverse();
+    (latest, more)
 }
 
 /// Who asks, and for whom.
@@ -187,6 +209,8 @@ fn ended(job: &Job, who: &Who) -> Result<Ended, Failure> {
         events: None,
         typed: None,
         left: None,
+        more: None,
+        interrupted: None,
     })
 }
 

@@ -19,6 +19,9 @@ use crate::os::pty::{self, Modes};
 
 const SHELLS: [&str; 9] = ["sh", "dash", "ash", "bash", "zsh", "fish", "ksh", "mksh", "tcsh"];
 
+/// Shells with `quoted-insert` on ctrl-v.
+const QUOTING: [&str; 2] = ["bash", "zsh"];
+
 const PAGERS: [&str; 7] = ["less", "more", "most", "man", "pager", "pg", "journalctl"];
 
 const EDITORS: [&str; 13] = [
@@ -101,6 +104,27 @@ pub(crate) fn reads(master: impl AsFd, shell: u32) -> bool {
     let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
     let reader = group.and_then(|group| process::of_group(group, shell));
     reader.is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
+}
+
+/// Whether the program in the foreground may be reading lines from the terminal at this moment: it is known not
+/// to when it runs, or waits for something that is no input.
+pub(crate) fn may_read(master: impl AsFd, shell: u32) -> bool {
+    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
+    let reader = group.and_then(|group| process::of_group(group, shell));
+    reader.is_none_or(|(pid, _)| process::may_read(pid))
+}
+
+/// Whether what is in the foreground is a shell whose line editor takes what follows ctrl-v as it is.
+pub(crate) fn quotes(master: impl AsFd, shell: u32) -> bool {
+    foreground_name(master, shell).is_some_and(|name| QUOTING.contains(&base(&name)))
+}
+
+/// Whether what is in the foreground is a shell that drops tabs of pastes: fish does, unless it is the shell that was
+/// started here and `taught`.
+pub(crate) fn drops_tabs(master: impl AsFd, shell: u32, taught: bool) -> bool {
+    let group = pty::foreground(&master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
+    let fish = foreground_name(&master, shell).is_some_and(|name| base(&name) == "fish");
+    fish && !(taught && group == Some(shell))
 }
 
 /// Whether a process has nothing to do at this moment. Where nobody says, it is taken to rest.
@@ -191,6 +215,16 @@ mod process {
         file.starts_with("/dev/pts") || file.starts_with("/dev/tty")
     }
 
+    /// Whether it may be in a read, or wait for something to read. Where nobody says, it may.
+    pub(super) fn may_read(pid: u32) -> bool {
+        if state(pid).is_some_and(|state| state != "S") {
+            return false;
+        }
+        let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        let known = !wchan.is_empty() && wchan != "0";
+        !known || ["wait_woken", "poll", "select"].iter().any(|name| wchan.contains(name))
+    }
+
     /// Whether it stands still in a read of a terminal.
     pub(super) fn reads_terminal(pid: u32) -> bool {
         // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a prompt.
@@ -214,6 +248,10 @@ mod process {
 
     pub(super) fn reads_terminal(_: u32) -> bool {
         false
+    }
+
+    pub(super) fn may_read(_: u32) -> bool {
+        true
     }
 }
 

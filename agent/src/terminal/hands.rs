@@ -4,6 +4,7 @@
 //!     read-only?  -- yes --> nobody
 //!     lease?      -- yes --> its holder
 //!     rule        ---------> shared | users | users first | agents
+//!     turn?       -- yes --> its holder, and users
 //! ```
 //!
 //! Times are since boot and come as arguments. What a change of the lease comes to is collected in
@@ -30,8 +31,11 @@ use farwire_protocol::surface::Surface;
 use crate::jobs::owner::Owner;
 
 mod group;
+mod turns;
 
 pub(crate) use self::group::Group;
+pub(crate) use self::turns::Taken;
+use self::turns::Turns;
 
 /// No agent types for so long after a user has, where users come first.
 const QUIET: Duration = Duration::from_secs(2);
@@ -128,6 +132,10 @@ pub(crate) enum Refusal {
     Unnamed,
     /// Nobody has the lease that is given or taken.
     Free,
+    /// Somebody else's exchange has its turn, since then.
+    Turn(Actor, Duration),
+    /// A user has ended the turn.
+    Interrupted(Actor),
 }
 
 impl Refusal {
@@ -157,6 +165,18 @@ impl Refusal {
             }
             Self::Free => Failure::new(Kind::ChangedMeanwhile, "nobody has the lease")
                 .with_hint("attach to it"),
+            Self::Turn(holder, since) => {
+                let text = format!(
+                    "{holder} has typed something and waits for what comes of it, since {} s",
+                    ago(*since)
+                );
+                Failure::new(Kind::TerminalBusy, text)
+                    .with_hint("nothing was typed; wait for it to end, or open another session")
+            }
+            Self::Interrupted(user) => {
+                Failure::new(Kind::InputLocked, format!("{user} has begun to type meanwhile"))
+                    .with_hint("look at the screen before you type again")
+            }
         }
     }
 }
@@ -194,6 +214,8 @@ pub(crate) struct Hands {
     /// What changes by time alone, as it was last told: a user drafts, and agents wait.
     told: (bool, bool),
     news: Vec<Transfer>,
+    /// Whose exchange types now, and whose wait.
+    pub(crate) turns: Turns,
 }
 
 impl Hands {
@@ -209,6 +231,7 @@ impl Hands {
             agent_last: false,
             told: (false, false),
             news: Vec::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -235,6 +258,17 @@ impl Hands {
 
     /// Whether `who` may type now.
     pub(crate) fn may_type(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+        self.may_take_turn(who, now)?;
+        match self.turns.holder() {
+            Some((holder, since)) if holder != who && !who.is_user() => {
+                Err(Refusal::Turn(holder.clone(), since))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `who` may type once it is its turn.
+    pub(crate) fn may_take_turn(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
         if self.read_only {
             return Err(Refusal::ReadOnly);
         }
@@ -339,6 +373,10 @@ impl Hands {
 
     /// The lease goes to somebody, or to nobody.
     fn pass(&mut self, way: Way, to: Option<(&Actor, Until)>, reason: Option<&str>, at: Duration) {
+        if let Some((to, _)) = &to {
+            // Where the log ends does not matter: nothing of theirs was typed yet.
+            self.turns.interrupt(to, u64::MAX);
+        }
         let from = self.lease.take().map(|lease| lease.holder);
         self.lease = to.map(|(holder, until)| Lease { holder: holder.clone(), since: at, until });
         let (to, reason) = (to.map(|(to, _)| to.clone()), reason.map(str::to_owned));
@@ -400,7 +438,8 @@ impl Hands {
 
     /// As `to` is told of it.
     pub(crate) fn show(&mut self, to: &Actor, now: Duration) -> wire::Hands {
-        let may_type = self.may_type(to, now).is_ok();
+        // A turn is soon over, and is not told of.
+        let may_type = self.may_take_turn(to, now).is_ok();
         let lease = self.lease.as_ref().map(|lease| wire::Lease {
             holder: lease.holder.show(Some(to)),
             age_ms: millis(now.saturating_sub(lease.since)),

@@ -11,6 +11,21 @@ pub(crate) struct Wanted {
     pub(crate) bracketed_paste: bool,
 }
 
+/// How a tab in text reaches a program as a character, and is not taken for the key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Takes {
+    /// The program gets pastes marked as such.
+    Pastes,
+    /// The kernel gives the program whole lines, and a tab is a character of them like any other.
+    Lines,
+    /// Its line editor takes what follows ctrl-v as it is.
+    Quoted,
+    /// It takes keys one by one: there is no way.
+    Keys,
+    /// Nobody reads now, and whoever reads next may take it either way.
+    Nobody,
+}
+
 const PASTE: &[u8] = b"\x1b[200~";
 const PASTED: &[u8] = b"\x1b[201~";
 
@@ -130,35 +145,110 @@ fn special(name: &str, modifier: u8, wanted: Wanted) -> Option<Vec<u8>> {
 /// pasted, where the program knows how, so that none is carried out before the last.
 pub(crate) fn text(text: &[u8], wanted: Wanted) -> Vec<u8> {
     let body = text.strip_suffix(b"\n").unwrap_or(text);
-    let several = memchr::memchr(b'\n', body).is_some();
+    match wanted.bracketed_paste && memchr::memchr(b'\n', body).is_some() {
+        true => pasted(text),
+        false => entered(text),
+    }
+}
+
+/// The bytes of text that is data: no character of it but the end of a line is pressed as a key. `takes` says how
+/// tabs are typed, where there are any.
+///
+/// # Errors
+///
+/// `invalid_argument` for other control characters, and for tabs where the program takes keys one by one;
+/// `terminal_busy` for tabs where nobody reads.
+pub(crate) fn literal(
+    text: &[u8],
+    wanted: Wanted,
+    takes: Option<Takes>,
+) -> Result<Vec<u8>, Failure> {
+    if let Some(control) = text.iter().find(|byte| is_control(**byte)) {
+        return Err(refused(format!("text has the control character {}", caret(*control)))
+            .with_hint(
+                "text is typed as it is written; keys such as ctrl-c and escape are given as keys",
+            ));
+    }
+    if !text.contains(&b'\t') {
+        return Ok(self::text(text, wanted));
+    }
+    match takes {
+        Some(Takes::Pastes) => Ok(pasted(text)),
+        Some(Takes::Lines) => Ok(entered(text)),
+        Some(Takes::Quoted) => {
+            let quoted = text.iter().flat_map(|&byte| match byte {
+                b'\t' => [0x16, b'\t'].into_iter().take(2),
+                _ => [byte, 0].into_iter().take(1),
+            });
+            Ok(entered(&quoted.collect::<Vec<u8>>()))
+        }
+        Some(Takes::Nobody) => {
+            let text = "nobody reads the terminal now: a tab in text would be taken for the key";
+            Err(Failure::new(Kind::TerminalBusy, text)
+                .with_hint("wait until the program or the shell reads, or use no tabs"))
+        }
+        Some(Takes::Keys) | None => {
+            let text =
+                "the program takes keys one by one: a tab in text would be taken for the key";
+            Err(refused(text)
+                .with_hint("press tab as a key, or write the text to a file and read that"))
+        }
+    }
+}
+
+/// A secret is typed as it is, where the kernel takes whole lines: control characters would be keys of that.
+pub(crate) fn check_secret(secret: &[u8]) -> Result<(), Failure> {
+    match secret.iter().any(|byte| is_control(*byte) || matches!(byte, b'\r' | b'\n')) {
+        true => Err(refused(
+            "the secret has a line end or another control character, which cannot be typed",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn refused(text: impl Into<String>) -> Failure {
+    Failure::new(Kind::InvalidArgument, text)
+}
+
+/// Whether it is neither text, nor a tab, nor the end of a line.
+fn is_control(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | 0x7f) && !matches!(byte, b'\t' | b'\n' | b'\r')
+}
+
+/// `^C` for 3.
+fn caret(control: u8) -> String {
+    format!("^{}", char::from(control ^ 0x40))
+}
+
+/// Each line feed as the enter key sends it. CR LF is one end of a line.
+fn entered(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 16);
-    let entered = |out: &mut Vec<u8>, bytes: &[u8]| {
-        let mut before = 0;
-        for &byte in bytes {
-            match byte {
-                // CR LF is one end of a line.
-                b'\n' if before == b'\r' => {}
-                b'\n' => out.push(b'\r'),
-                _ => out.push(byte),
-            }
-            before = byte;
+    let mut before = 0;
+    for &byte in text {
+        match byte {
+            b'\n' if before == b'\r' => {}
+            b'\n' => out.push(b'\r'),
+            _ => out.push(byte),
         }
-    };
-    if several && wanted.bracketed_paste {
-        out.extend_from_slice(PASTE);
-        // Nothing in it can end the paste before its time.
-        let mut rest = body;
-        while let Some(at) = memchr::memmem::find(rest, PASTED) {
-            entered(&mut out, rest.get(..at).unwrap_or_default());
-            rest = rest.get(at + PASTED.len()..).unwrap_or_default();
-        }
-        entered(&mut out, rest);
-        out.extend_from_slice(PASTED);
-        if body.len() < text.len() {
-            out.push(b'\r');
-        }
-    } else {
-        entered(&mut out, text);
+        before = byte;
+    }
+    out
+}
+
+/// As one paste, and the end of the last line after it.
+fn pasted(text: &[u8]) -> Vec<u8> {
+    let body = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut out = PASTE.to_vec();
+    // Nothing in it can end the paste before its time.
+    let mut rest = body;
+    while let Some(at) = memchr::memmem::find(rest, PASTED) {
+        out.extend(entered(rest.get(..at).unwrap_or_default()));
+        rest = rest.get(at + PASTED.len()..).unwrap_or_default();
+    }
+    out.extend(entered(rest));
+    out.extend_from_slice(PASTED);
+    if body.len() < text.len() {
+        out.push(b'\r');
     }
     out
 }
@@ -276,5 +366,29 @@ mod tests {
         assert_eq!(text(b"a\nb\n", Wanted::default()), b"a\rb\r");
         let trick = text(b"a\nb\x1b[201~\nrm -rf /\n", knows);
         assert_eq!(trick, b"\x1b[200~a\rb\rrm -rf /\x1b[201~\r");
+    }
+
+    #[test]
+    fn text_is_data_and_no_character_of_it_is_pressed_as_a_key() {
+        let knows = Wanted { bracketed_paste: true, ..Wanted::default() };
+        let plain = Wanted::default();
+        let typed = |text: &[u8], wanted, takes| literal(text, wanted, takes);
+        assert_eq!(typed(b"ls\n", knows, None).unwrap(), b"ls\r");
+        let pastes = Some(Takes::Pastes);
+        assert_eq!(typed(b"a\tb\n", knows, pastes).unwrap(), b"\x1b[200~a\tb\x1b[201~\r");
+        assert_eq!(typed(b"a\tb\n", plain, Some(Takes::Lines)).unwrap(), b"a\tb\r");
+        let quoted = typed(b"a\tb\r\nc\t\n", plain, Some(Takes::Quoted)).unwrap();
+        assert_eq!(quoted, b"a\x16\tb\rc\x16\t\r");
+        for (takes, kind) in
+            [(Takes::Keys, Kind::InvalidArgument), (Takes::Nobody, Kind::TerminalBusy)]
+        {
+            assert_eq!(typed(b"a\tb", plain, Some(takes)).unwrap_err().kind, kind);
+        }
+        for control in (0..=0x1f_u8).chain([0x7f]).filter(|byte| !b"\t\r\n".contains(byte)) {
+            let failure = typed(&[b'a', control], knows, pastes).unwrap_err();
+            assert_eq!(failure.kind, Kind::InvalidArgument, "{control}");
+            assert!(check_secret(&[b'a', control]).is_err(), "{control}");
+        }
+        assert!(check_secret("pass wörd\t".as_bytes()).is_ok() && check_secret(b"a\nb").is_err());
     }
 }

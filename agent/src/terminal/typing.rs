@@ -10,14 +10,17 @@
 use std::io;
 use std::time::Duration;
 
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Doing, Input};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::hands::{Actor, Refusal};
+use super::keys::{Takes, Wanted};
 use super::{Terminal, doing, lock};
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::os::pty;
+use crate::spool::{Memory, Place};
 
 /// What came of typing.
 #[derive(Debug, Default)]
@@ -34,6 +37,10 @@ pub(crate) struct Keys<'a> {
     pub(crate) bytes: &'a [u8],
     /// It is noted nowhere.
     pub(crate) secret: bool,
+    /// The request whose turn it is, where it is typed in one.
+    pub(crate) turn: Option<Nonce>,
+    /// Where it is counted what was passed on, with each write.
+    pub(crate) count: Option<(&'a Memory, Place)>,
 }
 
 /// What one attempt came to.
@@ -126,10 +133,18 @@ impl Terminal {
         let shown = !keys.secret && self.shows(job);
         let now = boottime();
         let mut hands = lock(&self.hands);
-        if let Err(refusal) = hands.may_type(who, now) {
+        let taken = keys.turn.and_then(|turn| hands.turns.taken(turn));
+        let may = match taken {
+            Some(taken) => Err(Refusal::Interrupted(taken.by.clone())),
+            None => hands.may_type(who, now),
+        };
+        if let Err(refusal) = may {
             drop(hands);
             self.settle(job, None);
             return Step::Refused(refusal);
+        }
+        if hands.turns.interrupt(who, job.spool.end()) {
+            self.tell_turns();
         }
         let rate = self.input_rate();
         let room = match rate {
@@ -142,6 +157,9 @@ impl Terminal {
         }
         match master.try_write(bytes) {
             Ok(taken) => {
+                if let Some((memory, place)) = keys.count {
+                    memory.took_more(place, taken);
+                }
                 let bytes = bytes.get(..taken).unwrap_or(bytes);
                 hands.typed(who, bytes, now);
                 drop(hands);
@@ -176,6 +194,21 @@ impl Terminal {
     pub(crate) fn hides(&self, job: &Job) -> bool {
         let modes = job.master().and_then(|master| pty::modes(&*master).ok());
         modes.is_some_and(|modes| modes.canonical && !modes.echo)
+    }
+
+    /// How a tab in text reaches whoever reads now.
+    pub(crate) fn takes(&self, job: &Job, wanted: Wanted) -> Takes {
+        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return Takes::Nobody };
+        match pty::modes(&*master) {
+            Ok(modes) if modes.canonical => match doing::may_read(&*master, shell) {
+                true => Takes::Lines,
+                false => Takes::Nobody,
+            },
+            Ok(_) if doing::drops_tabs(&*master, shell, self.nonce.is_some()) => Takes::Keys,
+            Ok(_) if wanted.bracketed_paste => Takes::Pastes,
+            Ok(_) if doing::quotes(&*master, shell) => Takes::Quoted,
+            _ => Takes::Keys,
+        }
     }
 
     /// Whether a command may be typed: the shell waits for one. Without marks it is believed when it is in

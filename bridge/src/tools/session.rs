@@ -32,6 +32,7 @@ use zeroize::Zeroize as _;
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::NoAnswer;
 use crate::runs::control as jobs;
+use crate::sessions::who::actor;
 use crate::sessions::{Answer, ask, find, id_of};
 use crate::text::Word;
 use crate::text::header::{Call, Fate, Header, Key};
@@ -60,6 +61,9 @@ pub const ALL: &[super::Entry] = &[
 
 /// How much longer than its wait an answer may take on the way.
 const SLACK: Duration = Duration::from_secs(6);
+
+/// A terminal has no more columns, and no more rows.
+const LARGEST: u16 = 1_000;
 
 /// Raw bytes for one character that is shown, at most.
 const RAW: usize = 4;
@@ -186,6 +190,7 @@ impl Tool for SessionSend {
             from: None,
             caller: None,
             at_prompt: None,
+            literal: Some(true),
         };
         let answer = exchange(client, (&server, caller), send, wait).await?;
         desk.shown(session, answer.ended.offset);
@@ -276,10 +281,22 @@ pub(super) async fn run(
         from: None,
         caller: None,
         at_prompt: Some(true),
+        literal: Some(true),
     };
     let answer = exchange(client, (&server, caller), send, wait).await?;
     desk.shown(session, answer.ended.offset);
     Ok(told(id, &answer, budget))
+}
+
+/// A size that a terminal can have: what cannot be is a mistake, and is not brought within bounds in silence.
+pub(super) fn size(cols: u16, rows: u16) -> Result<Size, Failure> {
+    match (1..=LARGEST).contains(&cols) && (1..=LARGEST).contains(&rows) {
+        true => Ok(Size { cols, rows }),
+        false => {
+            let text = format!("{cols}x{rows}: columns and rows are between 1 and {LARGEST}");
+            Err(Failure::new(Kind::InvalidArgument, text))
+        }
+    }
 }
 
 /// The session of this name on a server.
@@ -330,6 +347,9 @@ fn told(id: ShortId, answer: &Answer, budget: Budget) -> String {
     }
     if let Some(duration) = ended.command.as_ref().and_then(|command| command.duration_ms) {
         header = header.time(Duration::from_millis(duration));
+    }
+    if let Some(user) = &ended.interrupted {
+        header = header.field(Key::Reason, format_args!("interrupted by {}", actor(user)));
     }
     match ended.because {
         Some(Because::Matched) => header = header.field(Key::Until, "matched"),
@@ -423,6 +443,7 @@ pub(super) async fn next(
         from: Some(from),
         caller: None,
         at_prompt: None,
+        literal: Some(true),
     };
     let request = Request::Send(send);
     let answer = ask(client, server, &request, wait + SLACK).await.map_err(said)?;

@@ -23,7 +23,9 @@ pub mod hands;
 
 use minicbor::{Decode, Encode};
 
-use self::hands::{Caller, Control, Event, Events, Hands, Labels, Limits, Lost, Participant};
+use self::hands::{
+    Actor, Caller, Control, Event, Events, Hands, Labels, Limits, Lost, Participant,
+};
 use crate::cbor::Blob;
 use crate::failure::Failure;
 use crate::id::Nonce;
@@ -193,6 +195,9 @@ pub struct Send {
     /// Only if the terminal is at a prompt, and `terminal_busy` otherwise.
     #[n(9)]
     pub at_prompt: Option<bool>,
+    /// Text is data: nothing in it is pressed as a key. Older agents pass over it.
+    #[n(10)]
+    pub literal: Option<bool>,
 }
 
 /// Something to type. Its `Debug` leaves secrets out.
@@ -229,6 +234,9 @@ pub struct Commands {
     /// At most so many, the latest.
     #[n(1)]
     pub limit: u32,
+    /// Only those with a lower number. Older agents pass over it.
+    #[n(2)]
+    pub before: Option<u64>,
 }
 
 /// What the bridge says between DATA frames.
@@ -502,6 +510,12 @@ pub struct Ended {
     /// To [`Request::Send`]: so many were not, and will not be: the program does not read them.
     #[cbor(n(9), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub left: Option<u64>,
+    /// There are older commands, which did not fit.
+    #[n(10)]
+    pub more: Option<bool>,
+    /// A user has typed or taken over before anything else came of it: who.
+    #[n(11)]
+    pub interrupted: Option<Actor>,
 }
 
 #[cfg(test)]

@@ -244,7 +244,8 @@ fn signalled(job: &Arc<Job>, who: &Actor, signal: i32) -> Result<(), Failure> {
     let now = boottime();
     {
         let mut hands = terminal.hands();
-        allowed(hands.may_type(who, now))?;
+        // A signal does not wait for the turn of whoever is to be interrupted.
+        allowed(hands.may_take_turn(who, now))?;
         hands.renew(who, now);
     }
     let master = job.master().ok_or_else(|| over(job))?;

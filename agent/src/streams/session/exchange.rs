@@ -7,7 +7,7 @@ use farwire_link::inner::sealed::{BATCH, Writer};
 use farwire_protocol::conversation::{Counts, message};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::Piece as PieceMessage;
+use farwire_protocol::streams::run::{BEAT, Piece as PieceMessage};
 use farwire_protocol::streams::session::{
     Because, Doing, Ended, Input, SEND_LIMIT, Send, TEXT, ToBridge,
 };
@@ -23,7 +23,8 @@ use crate::os::clock::boottime;
 use crate::spool::Mode;
 use crate::streams::run::expression;
 use crate::streams::{Context, lost};
-use crate::terminal::keys::{self, Wanted};
+use crate::terminal::hands::Taken;
+use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::typing::Keys;
 use crate::terminal::{Sent, Terminal};
@@ -50,6 +51,9 @@ const PREAMBLE: usize = 1024;
 const BUDGET: u32 = 4 << 20;
 
 /// Types something and waits for what comes of it.
+///
+/// From before it types until it has its answer it has the session's turn: see `terminal/hands/turns.rs`. So the
+/// next command that begins is its own, whoever else wants to type.
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     context: &Context,
     (job, who): (&Arc<Job>, &Who),
@@ -58,52 +62,134 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let until = send.until.as_deref().map(expression).transpose()?;
+    let wait_for = Duration::from_millis(send.wait_ms).min(LONGEST_WAIT);
+    let deadline = Instant::now() + wait_for;
+    if send.input.is_empty() {
+        let end = job.spool.end();
+        let offset = send.from.unwrap_or(end).min(end);
+        let ended = terminal.marks(Marks::ended);
+        let sent = Sent { offset, ended, typed: 0, left: 0, line: false, answered: None };
+        let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request: None };
+        let outcome = waiting.beating(deadline, writer).await?;
+        return answer((job, who), terminal, (sent, outcome, true), send.budget, writer).await;
+    }
     // What it said before its end can be asked for all the same.
-    if job.ended() && !send.input.is_empty() {
+    if job.ended() {
         return Err(over(job));
     }
-    if !send.input.is_empty() {
-        // Before what the terminal wants is looked at: the prompt switches pastes on.
-        terminal.prompted().await;
-    }
-    terminal.drawn(job).await;
-    let wanted = terminal.screen(job, |screen| Wanted {
-        application_cursor: screen.application_cursor(),
-        bracketed_paste: screen.bracketed_paste(),
-    });
-    let keys = keys_of(&send.input, wanted)?;
-    let looking = keys.is_empty();
-    let (ended, line) = (terminal.marks(Marks::ended), is_line(&keys));
-    let now = Sent { offset: job.spool.end(), ended, typed: 0, left: 0, line };
-    let (before, known) = if looking {
-        let offset = send.from.unwrap_or(now.offset).min(now.offset);
-        (Sent { offset, ..now }, false)
-    } else if send.instance == context.agent.instance {
-        match terminal.exchanged_before(send.request) {
-            Some(before) => (before, true),
-            None => {
-                may_begin(job, terminal, who, send)?;
-                terminal.exchange(send.request, now);
-                (now, false)
-            }
-        }
-    } else {
+    if send.instance != context.agent.instance {
         let text = "the agent was restarted; whether this was typed is not known";
         return Err(Failure::new(Kind::OutcomeUnknown, text)
             .with_hint("look at the screen before typing it again"));
-    };
-    let mut sent = before;
-    if !known && !looking {
-        sent = types(job, terminal, who, (send.request, &keys), before).await?;
     }
-    let wait_for = Duration::from_millis(send.wait_ms).min(LONGEST_WAIT);
-    let because = if sent.left > 0 {
-        // The program does not read: nothing is going to come of it.
-        Because::Time
-    } else {
-        wait(job, terminal, sent, until.as_ref(), Instant::now() + wait_for).await
+    let before = terminal.exchanged_before(send.request);
+    if let Some(sent @ Sent { answered: Some((_, because)), .. }) = before {
+        return answer((job, who), terminal, (sent, (because, None), false), send.budget, writer)
+            .await;
+    }
+    let turn = match joins(terminal, who, send) {
+        true => None,
+        false => {
+            if before.is_none() {
+                refused(job, terminal, who, send)?;
+            }
+            let until = Instant::now() + wait_for.max(TYPING);
+            Some(terminal.turn(job, &who.actor, send.request, until).await?)
+        }
     };
-    answer((job, who), terminal, (sent, because, looking), send.budget, writer).await
+    let sent = match terminal.exchanged_before(send.request) {
+        Some(before) => before,
+        None => begin((job, terminal), who, send, turn.as_ref().map(|_| send.request)).await?,
+    };
+    let request = turn.as_ref().map(|_| send.request);
+    let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request };
+    let outcome = match sent.left {
+        0 => waiting.beating(deadline, writer).await?,
+        // The program does not read: nothing is going to come of it.
+        _ => (Because::Time, None),
+    };
+    terminal.answers(send.request, job.spool.end(), outcome.0);
+    answer((job, who), terminal, (sent, outcome, false), send.budget, writer).await
+}
+
+/// Whether it is keys for what its own sender has typed, and waits for: it shares that turn.
+fn joins(terminal: &Terminal, who: &Who, send: &Send) -> bool {
+    let keys = send.input.iter().all(|input| matches!(input, Input::Key(_)));
+    keys && send.at_prompt != Some(true)
+        && terminal.hands().turns.holder().is_some_and(|(holder, _)| *holder == who.actor)
+}
+
+/// Types it for the first time.
+async fn begin(
+    (job, terminal): (&Arc<Job>, &Arc<Terminal>),
+    who: &Who,
+    send: &Send,
+    turn: Option<Nonce>,
+) -> Result<Sent, Failure> {
+    if job.ended() {
+        return Err(over(job));
+    }
+    // Before what the terminal wants is looked at: the prompt switches pastes on.
+    terminal.prompted().await;
+    terminal.drawn(job).await;
+    let mut wanted = wanted(job, terminal);
+    may_begin(job, terminal, who, send)?;
+    let literal = send.literal == Some(true);
+    let tabs = |input: &Input| matches!(input, Input::Text(text) if text.contains(&b'\t'));
+    let takes = match literal && send.input.iter().any(tabs) {
+        true => Some(takes(job, terminal, &mut wanted).await),
+        false => None,
+    };
+    let keys = keys_of(&send.input, wanted, literal.then_some(takes))?;
+    let ended = terminal.marks(Marks::ended);
+    let now = Sent {
+        offset: job.spool.end(),
+        ended,
+        typed: 0,
+        left: 0,
+        line: is_line(&keys),
+        answered: None,
+    };
+    terminal.exchange(send.request, now);
+    types(job, terminal, (who, turn), (send.request, &keys), now).await
+}
+
+/// How the program wants its keys.
+fn wanted(job: &Job, terminal: &Terminal) -> Wanted {
+    terminal.screen(job, |screen| Wanted {
+        application_cursor: screen.application_cursor(),
+        bracketed_paste: screen.bracketed_paste(),
+    })
+}
+
+/// How a tab reaches the program as a character. Where nobody reads, somebody may in a moment; and a program that
+/// reads keys may switch pastes on in a moment, as fish does after its prompt.
+async fn takes(job: &Job, terminal: &Terminal, wants: &mut Wanted) -> Takes {
+    let begun = Instant::now();
+    loop {
+        *wants = wanted(job, terminal);
+        let takes = terminal.takes(job, *wants);
+        let soon = match takes {
+            Takes::Nobody => HEED,
+            Takes::Keys => PROMPT,
+            _ => Duration::ZERO,
+        };
+        if begun.elapsed() >= soon {
+            return takes;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// What is refused at once, and not only when it is its turn.
+fn refused(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(), Failure> {
+    let now = boottime();
+    let may = terminal.hands().may_take_turn(&who.actor, now);
+    may.map_err(|refusal| {
+        terminal.note_refused(job, &who.actor, &send.input);
+        terminal.settle(job, None);
+        refusal.failure(now)
+    })
 }
 
 /// Whether anything of it may be typed. What is refused here counts as never sent.
@@ -132,7 +218,7 @@ fn may_begin(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(
 async fn types(
     job: &Job,
     terminal: &Terminal,
-    who: &Who,
+    (who, turn): (&Who, Option<Nonce>),
     (request, keys): (Nonce, &[Part]),
     before: Sent,
 ) -> Result<Sent, Failure> {
@@ -144,7 +230,7 @@ async fn types(
         if secret && !terminal.hides(job) {
             break;
         }
-        let keys = Keys { bytes, secret };
+        let keys = Keys { bytes, secret, turn, count: None };
         let typed = terminal.types(job, &who.actor, keys, Some(until)).await;
         taken += typed.taken;
         let done = Sent { typed: taken as u64, left: (all - taken) as u64, ..before };
@@ -167,14 +253,25 @@ struct Part {
     secret: bool,
 }
 
-fn keys_of(input: &[Input], wanted: Wanted) -> Result<Vec<Part>, Failure> {
+/// The bytes of it. `literal` says that text is data, and how tabs reach the program where there are any.
+fn keys_of(
+    input: &[Input],
+    wanted: Wanted,
+    literal: Option<Option<Takes>>,
+) -> Result<Vec<Part>, Failure> {
     let mut parts: Vec<Part> = Vec::new();
     let mut size = 0;
     for one in input {
         let (bytes, secret) = match one {
-            Input::Text(text) => (keys::text(text, wanted), false),
+            Input::Text(text) => match literal {
+                Some(takes) => (keys::literal(text, wanted, takes)?, false),
+                None => (keys::text(text, wanted), false),
+            },
             Input::Key(name) => (keys::key(name, wanted)?, false),
-            Input::Secret(secret) => (secret.to_vec(), true),
+            Input::Secret(secret) => {
+                keys::check_secret(secret)?;
+                (secret.to_vec(), true)
+            }
         };
         size += bytes.len();
         if size > SEND_LIMIT {
@@ -196,14 +293,64 @@ fn is_line(keys: &[Part]) -> bool {
     bytes().filter(|byte| end(byte)).count() == 1 && bytes().next_back().is_some_and(end)
 }
 
-/// Waits for what was typed to come to something.
-async fn wait(
-    job: &Arc<Job>,
-    terminal: &Arc<Terminal>,
+/// How an exchange came to its end, and which user ended it.
+type Outcome = (Because, Option<Taken>);
+
+/// Something was typed, or is waited for.
+#[derive(Clone, Copy)]
+struct Waiting<'a> {
+    job: &'a Arc<Job>,
+    terminal: &'a Arc<Terminal>,
     sent: Sent,
-    until: Option<&Regex>,
-    deadline: Instant,
-) -> Because {
+    until: Option<&'a Regex>,
+    /// Whose turn it is.
+    request: Option<Nonce>,
+}
+
+impl Waiting<'_> {
+    /// Waits for what was typed to come to something, and says now and then that it does: a bridge that is
+    /// gone holds up nobody.
+    async fn beating<W: AsyncWrite + Unpin>(
+        self,
+        deadline: Instant,
+        writer: &mut Writer<W>,
+    ) -> Result<Outcome, Failure> {
+        let over = self.over(deadline);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut over => return Ok(outcome),
+                () = sleep(BEAT) => {
+                    writer.message(&message(&ToBridge::Beat));
+                    writer.flush().await.map_err(|_| lost())?;
+                }
+            }
+        }
+    }
+
+    async fn over(self, deadline: Instant) -> Outcome {
+        let mut turns = self.terminal.turns_changed();
+        let waits = wait(self, deadline);
+        tokio::pin!(waits);
+        loop {
+            turns.mark_unchanged();
+            if let Some(taken) = self.request.and_then(|request| self.terminal.turn_taken(request))
+            {
+                return (Because::Waits, Some(taken));
+            }
+            tokio::select! {
+                biased;
+                // The sender lives as long as the terminal.
+                _ = turns.changed() => {}
+                because = &mut waits => return (because, None),
+            }
+        }
+    }
+}
+
+async fn wait(waiting: Waiting<'_>, deadline: Instant) -> Because {
+    let Waiting { job, terminal, sent, until, .. } = waiting;
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     let mut phase = job.phase();
     let mut marked = terminal.marked();
@@ -227,11 +374,7 @@ async fn wait(
         if job.ended() {
             return Because::Ended;
         }
-        let (through, waiting) = terminal.marks(|marks| {
-            let last = marks.commands().next_back();
-            let over = last.is_some_and(|last| last.end.is_some() && last.number > sent.ended);
-            (over, marks.phase() == marks::Phase::Waiting)
-        });
+        let (through, waiting) = terminal.marks(|marks| through(marks, sent));
         if through && until.is_none() {
             // The prompt follows in a moment, and what else was typed begins after it.
             let since = *ended_at.get_or_insert_with(Instant::now);
@@ -277,21 +420,33 @@ async fn wait(
     }
 }
 
+/// Whether a command has ended since, and the shell waits for the next one.
+fn through(marks: &Marks, sent: Sent) -> (bool, bool) {
+    let last = marks.commands().next_back();
+    let over = last.is_some_and(|last| last.end.is_some() && last.number > sent.ended);
+    (over, marks.phase() == marks::Phase::Waiting)
+}
+
 /// Answers with what came: of commands, their output; otherwise all that was said.
 async fn answer<W: AsyncWrite + Unpin>(
     (job, who): (&Arc<Job>, &Who),
     terminal: &Arc<Terminal>,
-    (before, because, looking): (Sent, Because, bool),
+    (before, (because, taken), looking): (Sent, Outcome, bool),
     budget: u32,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let command = terminal.marks(|marks| {
-        let mut since = marks.commands().filter(|command| command.number > before.ended);
+        // What began after a user had typed is the user's.
+        let until = taken.as_ref().map_or(u64::MAX, |taken| taken.at);
+        let until = before.answered.map_or(until, |(at, _)| at);
+        let mut since = marks
+            .commands()
+            .filter(|command| command.number > before.ended && command.start <= until);
         let first = since.next()?;
         let last = since.next_back().unwrap_or(first);
         Some((last.clone(), first.start.max(before.offset)))
     });
-    let end = job.spool.stats().end;
+    let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
     let (from, to) = match &command {
         // With nothing typed all of it is told, prompts and all.
         Some((last, start)) if !looking => (*start, last.end.unwrap_or(end)),
@@ -321,6 +476,7 @@ async fn answer<W: AsyncWrite + Unpin>(
         omitted: Some(length.saturating_sub(budget)).filter(|&omitted| omitted > 0),
         typed: Some(before.typed).filter(|_| !looking),
         left: Some(before.left).filter(|&left| left > 0),
+        interrupted: taken.map(|taken| taken.by.show(Some(&who.actor))),
         ..ended(job, who)?
     };
     finish(writer, counts, ended).await

@@ -26,4 +26,6 @@ end
 function __farwire_status
     return $argv[1]
 end
+# A tab in a paste is a character, which fish would drop.
+bind -M paste \t 'commandline -i \t'
 __farwire_wrap

@@ -8,7 +8,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{self, Delivery, Program, Variable};
 use farwire_protocol::streams::session::hands::{Labels, Limits};
-use farwire_protocol::streams::session::{Request, Size, Start};
+use farwire_protocol::streams::session::{Request, Start};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,8 +21,9 @@ use crate::sessions::hands::{reach, why};
 use crate::sessions::pipes::KEPT;
 use crate::sessions::{ask, id_of};
 use crate::text::header::{Call, Fate, Header, Key};
+use crate::text::neutral::neutral_within;
 use crate::tools::run::word;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::{Caller, Desk, Effect, Tool, session};
 
 /// How long a session may take to open.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -159,12 +160,23 @@ impl PtySpawn {
 
     fn labels(&self, who: Who<'_>) -> Result<Labels, Failure> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let scope = label("scope", self.scope.as_ref())?;
+        let read_only = match label("scope", self.scope.as_ref())? {
+            None | Some("read-write") => None,
+            Some("read-only") => Some(true),
+            Some(other) => {
+                let shown = neutral_within(other, 40);
+                return Err(Failure::new(
+                    Kind::InvalidArgument,
+                    format!("scope: `{shown}` is none"),
+                )
+                .with_hint("read-write or read-only"));
+            }
+        };
         Ok(Labels {
             owner: owned(who.owner),
             tag: owned(label("tag", self.tag.as_ref())?),
             group: owned(label("tmux_workspace", self.tmux_workspace.as_ref())?),
-            read_only: (scope == Some("read-only")).then_some(true),
+            read_only,
         })
     }
 
@@ -263,7 +275,7 @@ impl PtySpawn {
             cwd: self.cwd(desk),
             env: self.env(),
             user: None,
-            size: Size { cols: self.cols.unwrap_or(120), rows: self.rows.unwrap_or(40) },
+            size: session::size(self.cols.unwrap_or(120), self.rows.unwrap_or(40))?,
             attach: None,
             new: Some(true),
             timeout_ms: self.timeout(desk)?,

@@ -7,7 +7,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::control::Stopped;
 use farwire_protocol::streams::session::hands::Action;
-use farwire_protocol::streams::session::{Input, Request, Send, Size};
+use farwire_protocol::streams::session::{Input, Request, Send};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::sessions::hands::{self, Found, act, why};
 use crate::sessions::window::end;
 use crate::text::header::{Header, Key};
 use crate::tools::run::{header, word};
-use crate::tools::{Caller, Desk, Effect, Tool, fate, stop};
+use crate::tools::{Caller, Desk, Effect, Tool, fate, session, stop};
 
 /// So much is typed in one exchange.
 const PART: usize = 32 << 10;
@@ -62,6 +62,7 @@ pub(super) async fn input(
 async fn typed(desk: &Desk, found: &Found, data: &[u8], who: Who<'_>) -> Result<usize, Failure> {
     let client = desk.client().await?;
     let deadline = Instant::now() + PATIENCE;
+    let literal = is_text(data).then_some(true);
     let mut written = 0;
     for part in data.chunks(PART) {
         let send = Send {
@@ -75,6 +76,7 @@ async fn typed(desk: &Desk, found: &Found, data: &[u8], who: Who<'_>) -> Result<
             from: None,
             caller: Some(who.caller()),
             at_prompt: None,
+            literal,
         };
         match ask(client, &found.server, &Request::Send(send), PATIENCE + SLACK).await.map_err(why)
         {
@@ -96,6 +98,12 @@ async fn typed(desk: &Desk, found: &Found, data: &[u8], who: Who<'_>) -> Result<
     Ok(written)
 }
 
+/// Whether it is text with tabs in it, and not keys: those have other control characters, or end with the tab key.
+fn is_text(data: &[u8]) -> bool {
+    let keys = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
+    data.last() != Some(&b'\t') && data.contains(&b'\t') && !data.iter().any(keys)
+}
+
 /// That not all of it was typed.
 pub(super) fn stuck(written: usize, of: usize) -> Failure {
     let text = format!("the program took {written} of {of} bytes and does not read on");
@@ -108,7 +116,7 @@ pub(super) fn stuck(written: usize, of: usize) -> Failure {
 pub struct PtyWrite {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Typed as is; \n is the enter key, \u0003 is ctrl-c.
+    /// Typed as is; \n is the enter key, \u0003 is ctrl-c, \t at the end is the tab key.
     pub data: String,
     /// For whom you act.
     pub owner: Option<String>,
@@ -189,13 +197,7 @@ impl Tool for PtyResize {
         let place = Place::claim(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
-        if self.cols == 0 || self.rows == 0 {
-            return Err(Failure::new(
-                Kind::InvalidArgument,
-                "a terminal has at least one column and row",
-            ));
-        }
-        let size = Action::Resize(Size { cols: self.cols, rows: self.rows });
+        let size = Action::Resize(session::size(self.cols, self.rows)?);
         let client = desk.client().await?;
         let ended = act(client, &found.server, found.session, &who.caller(), size).await?;
         let size = ended.status.size;
@@ -227,7 +229,7 @@ impl Tool for PtySignal {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let signal = stop::parse(&self.signal)?;
+        let signal = stop::allowed(&desk.settings.offer, &self.signal)?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         place.open()?;
         let client = desk.client().await?;

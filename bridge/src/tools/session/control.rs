@@ -2,7 +2,7 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::hands::{Action, Caller as Hand};
-use farwire_protocol::streams::session::{Input, Request, Send, Size};
+use farwire_protocol::streams::session::{Input, Request, Send};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -55,6 +55,7 @@ impl Tool for SessionControl {
             from: None,
             caller: Some(Hand::default()),
             at_prompt: None,
+            literal: None,
         };
         let request = Request::Send(send);
         let asked = ask(client, &found.server, &request, wait + SLACK);
@@ -91,13 +92,10 @@ impl Tool for SessionResize {
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        if self.cols == 0 || self.rows == 0 {
-            let text = "a terminal has at least one column and row";
-            return Err(Failure::new(Kind::InvalidArgument, text));
-        }
+        let size = super::size(self.cols, self.rows)?;
         let client = desk.client().await?;
         let found = session(client, self.session.as_deref()).await?;
-        let size = Action::Resize(Size { cols: self.cols, rows: self.rows });
+        let size = Action::Resize(size);
         let ended = act(client, &found.server, found.session, &Hand::default(), size).await?;
         let size = ended.status.size;
         let header = super::header(found.id, &ended);

@@ -301,6 +301,7 @@ impl SessionRetry {
             from: None,
             caller: None,
             at_prompt: Some(true),
+            literal: Some(true),
         };
         let request = Request::Send(send);
         let asked = ask(client, &found.server, &request, timeout + SLACK);

@@ -59,7 +59,14 @@ fn requests_have_these_bytes() {
         from: Some(3),
         caller: None,
         at_prompt: None,
+        literal: None,
     };
+    check(
+        &Request::Send(Send { literal: Some(true), input: Vec::new(), ..send.clone() }),
+        expect![
+            "820281a900500505050505050505050505050505050501500505050505050505050505050505050502500505050505050505050505050505050503800401056175060207030af5"
+        ],
+    );
     check(
         &Request::Send(send),
         expect![
@@ -69,8 +76,12 @@ fn requests_have_these_bytes() {
     check(&Request::Look(ID), expect!["8203815005050505050505050505050505050505"]);
     check(&Request::Draw(ID), expect!["8207815005050505050505050505050505050505"]);
     check(
-        &Request::Commands(Commands { session: ID, limit: 4 }),
+        &Request::Commands(Commands { session: ID, limit: 4, before: None }),
         expect!["820481a20050050505050505050505050505050505050104"],
+    );
+    check(
+        &Request::Commands(Commands { session: ID, limit: 4, before: Some(9) }),
+        expect!["820481a300500505050505050505050505050505050501040209"],
     );
     check(&ToAgent::Resize(SIZE), expect!["8200818218501818"]);
 }
@@ -145,7 +156,17 @@ fn the_end_has_these_bytes() {
         events: None,
         typed: None,
         left: None,
+        more: None,
+        interrupted: None,
     };
+    let (command, commands, more) = (None, None, Some(true));
+    let interrupted = Some(actor());
+    check(
+        &Ended { command, commands, more, interrupted, ..ended.clone() },
+        expect![
+            "a700a50200030004000500060001aa00500505050505050505050505050505050501616d020203821850181804f5050106617407616608821850181809f50203050806090af50ba4006164016568756d616e02616303f5"
+        ],
+    );
     check(
         &ended,
         expect![

@@ -1,0 +1,223 @@
+//! Turns: one exchange at a time types into a session and is answered, others wait in a line.
+//!
+//! An exchange has its turn from before it types until it is answered, so that the next command that begins and
+//! ends is its own. Users come before agents, and do not wait for them: when a user types or takes over, the
+//! turn of an agent is over, and its exchange is told who did that.
+//!
+//! # Invariants
+//!
+//! - At most one request has the turn; a request that is sent again shares its own.
+//! - Of those who wait, the first user comes first, and without one the first agent.
+//! - Who has left the line, in whatever way, holds up nobody.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use farwire_protocol::id::Nonce;
+
+use super::Actor;
+
+/// So many wait at once, and so many turns that were taken away are remembered.
+const MOST: usize = 64;
+
+/// The turns of one session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turns {
+    now: Option<Turn>,
+    line: VecDeque<Waiting>,
+    /// Turns that users have ended, and whose exchanges have not been answered.
+    taken: VecDeque<(Nonce, Taken)>,
+    next: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Turn {
+    request: Nonce,
+    holder: Actor,
+    since: Duration,
+    /// A request that is sent again shares the turn.
+    shares: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    number: u64,
+    request: Nonce,
+    who: Actor,
+}
+
+/// A turn that a user has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Taken {
+    /// Who it was.
+    pub(crate) by: Actor,
+    /// Where the log was then: a command that begins after it is not the exchange's.
+    pub(crate) at: u64,
+}
+
+impl Turns {
+    /// Joins the line. Gives the number to ask with, unless the line is full.
+    pub(crate) fn wait(&mut self, request: Nonce, who: &Actor) -> Option<u64> {
+        if self.line.len() >= MOST {
+            return None;
+        }
+        self.next += 1;
+        self.line.push_back(Waiting { number: self.next, request, who: who.clone() });
+        Some(self.next)
+    }
+
+    /// Takes the turn, if it is that of whoever waits with this number. `at` is the end of the log.
+    pub(crate) fn take(&mut self, number: u64, at: u64, now: Duration) -> bool {
+        let Some(place) = self.line.iter().position(|one| one.number == number) else {
+            return false;
+        };
+        let Some(Waiting { request, who, .. }) = self.line.get(place).cloned() else {
+            return false;
+        };
+        if let Some(turn) = self.now.as_mut().filter(|turn| turn.request == request) {
+            turn.shares += 1;
+            self.line.remove(place);
+            return true;
+        }
+        let first = self.line.iter().position(|one| one.who.is_user()).unwrap_or(0);
+        if first != place {
+            return false;
+        }
+        self.interrupt(&who, at);
+        if self.now.is_some() {
+            return false;
+        }
+        self.line.remove(place);
+        self.now = Some(Turn { request, holder: who, since: now, shares: 1 });
+        true
+    }
+
+    /// Leaves the line.
+    pub(crate) fn leave(&mut self, number: u64) {
+        self.line.retain(|one| one.number != number);
+    }
+
+    /// An exchange has been answered, or given up.
+    pub(crate) fn end(&mut self, request: Nonce) {
+        self.taken.retain(|(of, _)| *of != request);
+        if let Some(turn) = self.now.as_mut().filter(|turn| turn.request == request) {
+            turn.shares -= 1;
+            if turn.shares == 0 {
+                self.now = None;
+            }
+        }
+    }
+
+    /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent. Whether one did.
+    pub(crate) fn interrupt(&mut self, who: &Actor, at: u64) -> bool {
+        let agents = |turn: &mut Turn| who.is_user() && !turn.holder.is_user();
+        let Some(turn) = self.now.take_if(agents) else { return false };
+        self.taken.push_back((turn.request, Taken { by: who.clone(), at }));
+        if self.taken.len() > MOST {
+            self.taken.pop_front();
+        }
+        true
+    }
+
+    /// Who has ended the turn of this request, if a user has.
+    pub(crate) fn taken(&self, request: Nonce) -> Option<&Taken> {
+        self.taken.iter().find(|(of, _)| *of == request).map(|(_, taken)| taken)
+    }
+
+    /// Whose turn it is, and since when.
+    pub(crate) fn holder(&self) -> Option<(&Actor, Duration)> {
+        self.now.as_ref().map(|turn| (&turn.holder, turn.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use farwire_protocol::id::Id;
+    use farwire_protocol::surface::Surface;
+
+    use super::*;
+    use crate::jobs::owner::Owner;
+
+    fn actor(surface: Surface, client: &str) -> Actor {
+        let owner = Owner { device: Id([1; 32]), surface, name: "d".to_owned() };
+        Actor { owner: Arc::new(owner), client: Some(client.into()) }
+    }
+
+    fn agent(client: &str) -> Actor {
+        actor(Surface::AiLocal, client)
+    }
+
+    fn user() -> Actor {
+        actor(Surface::Human, "u")
+    }
+
+    fn id(byte: u8) -> Nonce {
+        Nonce([byte; 16])
+    }
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn agents_have_their_turns_in_the_order_in_which_they_came() {
+        let mut turns = Turns::default();
+        let numbers: Vec<_> =
+            (0..4).map(|n| turns.wait(id(n), &agent(&n.to_string())).unwrap()).collect();
+        assert!(!turns.take(numbers[1], 0, NOW), "the first is the first");
+        assert!(turns.take(numbers[0], 0, NOW));
+        assert!(!turns.take(numbers[1], 0, NOW), "one at a time");
+        turns.leave(numbers[1]);
+        turns.end(id(0));
+        assert!(!turns.take(numbers[3], 0, NOW));
+        assert!(turns.take(numbers[2], 0, NOW), "who has left holds up nobody");
+        assert_eq!(turns.holder(), Some((&agent("2"), NOW)));
+        turns.end(id(9));
+        assert!(turns.holder().is_some(), "the end of another");
+        turns.end(id(2));
+        assert!(turns.holder().is_none());
+    }
+
+    #[test]
+    fn a_user_comes_first_and_ends_the_turn_of_an_agent_but_not_that_of_a_user() {
+        let mut turns = Turns::default();
+        let first = turns.wait(id(1), &agent("a")).unwrap();
+        assert!(turns.take(first, 0, NOW));
+        let second = turns.wait(id(2), &agent("b")).unwrap();
+        let person = turns.wait(id(3), &user()).unwrap();
+        assert!(!turns.interrupt(&agent("b"), 7), "agents end nobody's turn");
+        assert!(turns.take(person, 7, NOW));
+        assert_eq!(turns.taken(id(1)), Some(&Taken { by: user(), at: 7 }));
+        assert!(!turns.interrupt(&actor(Surface::Human, "other"), 8));
+        assert!(!turns.take(second, 8, NOW));
+        turns.end(id(1));
+        assert_eq!(turns.taken(id(1)), None);
+        turns.end(id(3));
+        assert!(turns.take(second, 8, NOW));
+        assert!(turns.interrupt(&user(), 9), "so does whoever only types");
+        assert!(turns.holder().is_none() && turns.taken(id(2)).is_some());
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_shares_its_own_turn() {
+        let mut turns = Turns::default();
+        let first = turns.wait(id(1), &agent("a")).unwrap();
+        assert!(turns.take(first, 0, NOW));
+        let other = turns.wait(id(2), &agent("b")).unwrap();
+        let again = turns.wait(id(1), &agent("a")).unwrap();
+        assert!(turns.take(again, 0, NOW));
+        turns.end(id(1));
+        assert!(!turns.take(other, 0, NOW), "one of the two still waits for its answer");
+        turns.end(id(1));
+        assert!(turns.take(other, 0, NOW));
+    }
+
+    #[test]
+    fn the_line_is_bounded() {
+        let mut turns = Turns::default();
+        for _ in 0..MOST {
+            assert!(turns.wait(id(1), &agent("a")).is_some());
+        }
+        assert!(turns.wait(id(1), &agent("a")).is_none());
+    }
+}

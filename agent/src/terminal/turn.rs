@@ -1,0 +1,88 @@
+//! Waiting for the turn of an exchange, and having it.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use tokio::time::{Instant, timeout_at};
+
+use super::Terminal;
+use super::hands::{Actor, Taken};
+use crate::jobs::job::Job;
+use crate::os::clock::boottime;
+
+/// The turn of one exchange: until it is dropped no other exchange types.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    terminal: &'a Terminal,
+    request: Nonce,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.terminal.hands().turns.end(self.request);
+        self.terminal.tell_turns();
+    }
+}
+
+/// A place in the line.
+struct Place<'a> {
+    terminal: &'a Terminal,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // Whoever has its turn has left the line already.
+        self.terminal.hands().turns.leave(self.number);
+        self.terminal.tell_turns();
+    }
+}
+
+impl Terminal {
+    /// Waits for the turn of a request, until a time at most.
+    ///
+    /// # Errors
+    ///
+    /// `terminal_busy`, with who has the turn, when the time is up; and at once when too many wait.
+    pub(crate) async fn turn(
+        &self,
+        job: &Job,
+        who: &Actor,
+        request: Nonce,
+        until: Instant,
+    ) -> Result<Turn<'_>, Failure> {
+        let number = self.hands().turns.wait(request, who).ok_or_else(|| {
+            Failure::new(Kind::TerminalBusy, "too many others wait to type into this session")
+        })?;
+        let place = Place { terminal: self, number };
+        let mut changed = self.turns_changed();
+        loop {
+            changed.mark_unchanged();
+            if self.hands().turns.take(number, job.spool.end(), boottime()) {
+                drop(place);
+                return Ok(Turn { terminal: self, request });
+            }
+            if timeout_at(until, changed.changed()).await.is_err() {
+                return Err(self.busy_with());
+            }
+        }
+    }
+
+    fn busy_with(&self) -> Failure {
+        let text = match self.hands().turns.holder() {
+            Some((holder, since)) => {
+                let ago = boottime().saturating_sub(since).as_secs();
+                format!(
+                    "{holder} has typed something and waits for what comes of it, since {ago} s"
+                )
+            }
+            None => "others wait to type into this session".to_owned(),
+        };
+        Failure::new(Kind::TerminalBusy, text)
+            .with_hint("nothing was typed; wait for it to end, or open another session")
+    }
+
+    /// Who has ended the turn of this request, if a user has.
+    pub(crate) fn turn_taken(&self, request: Nonce) -> Option<Taken> {
+        self.hands().turns.taken(request).cloned()
+    }
+}

@@ -1,0 +1,176 @@
+//! Several hands at one session: whoever types has its turn until the answer, text is data, and an answer is that of
+//! what was typed.
+
+use farwire_tests::person::Person;
+use farwire_tests::{Era, Model, World, until};
+use serde_json::json;
+
+#[tokio::test]
+async fn calls_at_the_same_time_are_each_answered_with_their_own_command() {
+    let world = World::with_server("web-1").await;
+    let mut first = world.model(Era::Discover).await;
+    let mut second = world.model(Era::Discover).await;
+    let mut third = world.model(Era::Discover).await;
+    first.call("session_open", json!({"server": "web-1"})).await;
+    for round in 0..3 {
+        let line = |n: u32| format!("echo A{round}{n}; sleep 0.4; (exit {n})");
+        let typed = |n: u32| json!({"id": "s1", "text": line(n), "wait": 30.0});
+        let run = |n: u32| json!({"session": "s1", "command": line(n), "wait": 30.0});
+        let answers = tokio::join!(
+            first.call("session_send", typed(1)),
+            second.call("run", run(2)),
+            third.call("session_send", typed(3)),
+        );
+        for (n, (text, error)) in [(1, answers.0), (2, answers.1), (3, answers.2)] {
+            assert!(
+                !error && text.starts_with(&format!("[session s1 state=prompt exit={n} ")),
+                "{text}"
+            );
+            assert!(text.ends_with(&format!("]\nA{round}{n}\n")), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_its_turn_in_vain_is_told_who_has_it_and_types_nothing() {
+    let world = World::with_server("web-1").await;
+    let mut first = world.model(Era::Discover).await;
+    let mut second = world.model(Era::Discover).await;
+    first.call("session_open", json!({"server": "web-1"})).await;
+    let (gate, mark) = (world.path("gate"), world.path("mark"));
+    let line = format!("until [ -e {} ]; do sleep 0.05; done; (exit 5)", gate.display());
+    let holds = first.call("session_send", json!({"id": "s1", "text": line, "wait": 50.0}));
+    let waits = async {
+        let touch = format!("touch {}", mark.display());
+        let mut texts = Vec::new();
+        // It may come first, and is through at once then.
+        loop {
+            let call = json!({"id": "s1", "text": touch, "wait": 0.3});
+            let (text, error) = second.call("session_send", call).await;
+            texts.push(text);
+            if error {
+                break;
+            }
+        }
+        let _ = std::fs::remove_file(&mark);
+        let (text, error) =
+            second.call("run", json!({"session": "s1", "command": touch, "wait": 0.3})).await;
+        assert!(error, "{text}");
+        texts.push(text);
+        std::fs::write(&gate, "").unwrap();
+        texts
+    };
+    let ((text, error), refused) = tokio::join!(holds, waits);
+    assert!(!error && text.contains("exit=5"), "{text}");
+    for text in refused.iter().rev().take(2) {
+        assert!(text.starts_with("[error terminal_busy]"), "{text}");
+        assert!(text.contains("ai-local on") && text.contains("nothing was typed"), "{text}");
+    }
+    let (text, _) = first.call("session_send", json!({"id": "s1", "text": "echo $?"})).await;
+    assert!(text.ends_with("]\n5\n"), "nothing came in between: {text}");
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn a_user_ends_the_turn_of_a_model_which_is_told_so() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1", "name": "work"})).await;
+    let mut person = Person::start(&world.farwire_command(&["attach", "web-1/work"]));
+    let call = json!({"id": "s1", "text": "echo go'ing'; sleep 600", "wait": 50.0});
+    let waits = model.call("session_send", call);
+    let takes = async {
+        person.sees("going").await;
+        person.types("\x03").await;
+    };
+    let ((text, error), ()) = tokio::join!(waits, takes);
+    assert!(!error && text.contains("interrupted by"), "{text}");
+    assert!(text.contains("/human"), "{text}");
+    // What the user runs afterwards is none of the model's.
+    person.types("(exit 9)\r").await;
+    assert!(!text.contains("exit=9"), "{text}");
+}
+
+#[tokio::test]
+async fn keys_reach_what_their_own_sender_waits_for() {
+    let world = World::with_server("web-1").await;
+    let mut first = world.model(Era::Discover).await;
+    let mut second = world.model(Era::Discover).await;
+    first.call("session_open", json!({"server": "web-1"})).await;
+    let mark = world.path("mark");
+    let line = format!("touch {}; sleep 600", mark.display());
+    let waits = first.call("session_send", json!({"id": "s1", "text": line, "wait": 50.0}));
+    let stops = async {
+        until("the command to begin", async || mark.exists().then_some(())).await;
+        second.call("session_send", json!({"id": "s1", "keys": ["ctrl-c"]})).await
+    };
+    let ((text, _), (stopped, error)) = tokio::join!(waits, stops);
+    assert!(!error && stopped.contains("exit=130"), "{stopped}");
+    assert!(text.contains("exit=130"), "{text}");
+}
+
+/// Opens a session with this shell, which tabs mean something to, in a directory where they would complete.
+async fn in_shell(world: &World, model: &mut Model, shell: &str) -> String {
+    let directory = world.path("tabs");
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join("unique_name_x"), "").expect("a file");
+    let call = json!({"server": "web-1", "command": shell, "cwd": directory, "name": shell});
+    let (text, error) = model.call("session_open", call).await;
+    assert!(!error, "{text}");
+    text.split_whitespace().nth(1).expect("an id").trim_end_matches(']').to_owned()
+}
+
+#[tokio::test]
+async fn a_tab_in_text_is_a_character_in_every_shell() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    for shell in ["bash", "zsh", "fish", "dash"] {
+        if !["/bin", "/usr/bin"]
+            .iter()
+            .any(|place| std::path::Path::new(place).join(shell).exists())
+        {
+            eprintln!("skipped: no {shell}");
+            continue;
+        }
+        let id = in_shell(&world, &mut model, shell).await;
+        for (text, said) in [
+            ("printf '[%s]\\n' 'a\tb' | cat -A", "[a^Ib]"),
+            ("echo \t\t u", "u"),
+            ("printf '{%s}\\n' '\tx' | cat -A\nprintf '<%s>\\n' 'y\t' | cat -A", "{^Ix}"),
+        ] {
+            let call = json!({"id": id, "text": text});
+            let (answer, error) = model.call("session_send", call).await;
+            assert!(!error, "{shell}: {answer}");
+            assert!(!answer.contains("unique_name_x"), "{shell}: {answer}");
+            let (log, _) =
+                model.call("output", json!({"id": id, "view": "tail", "lines": 30})).await;
+            assert!(log.contains(said), "{shell}, {text:?}: {answer}\n{log}");
+        }
+        let (log, _) = model.call("output", json!({"id": id, "view": "tail", "lines": 30})).await;
+        assert_eq!(log.matches("<y^I>").count(), 1, "{shell}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn text_that_would_be_pressed_as_keys_is_refused() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1"})).await;
+    for text in ["echo a\u{3}b", "\u{1b}[A", "x\u{7f}y", "a\u{4}"] {
+        let (answer, error) = model.call("session_send", json!({"id": "s1", "text": text})).await;
+        assert!(error && answer.starts_with("[error invalid_argument]"), "{text:?}: {answer}");
+        assert!(answer.contains("keys"), "{answer}");
+        let done = world.farwire(&["session", "send", "s1", text]).await;
+        assert!(done.code != 0 && done.stderr.contains("control character"), "{done:?}");
+    }
+    // A program that takes keys one by one, and no pastes.
+    let line = "stty -icanon -echo; cat > /dev/null";
+    let (text, _) =
+        model.call("session_send", json!({"id": "s1", "text": line, "wait": 2.0})).await;
+    assert!(text.contains("program=cat"), "{text}");
+    let (text, error) = model.call("session_send", json!({"id": "s1", "text": "a\tb"})).await;
+    assert!(error && text.contains("one by one"), "{text}");
+    let (text, error) =
+        model.call("session_send", json!({"id": "s1", "text": "ab", "wait": 0.5})).await;
+    assert!(!error, "{text}");
+}
