@@ -126,6 +126,10 @@ pub async fn ask(
 
 /// What is said where an answer to a request that acts is missing.
 fn outcome((client, server): (&Client, &Server), request: &Request, no: NoAnswer) -> Failure {
+    // What was refused is not there, and takes no number.
+    if matches!(&no, NoAnswer::Failed(failure) if failure.kind != Kind::OutcomeUnknown) {
+        return no.failure();
+    }
     let (session, what) = match request {
         // The session has the id of the request.
         Request::Open(start) => (start.request, "was opened"),

@@ -220,10 +220,13 @@ async fn who_comes_back_to_a_full_screen_program_leaves_it_on_the_screen_beneath
     back.types("\r").await;
     let screen = back.sees("ready-2").await;
     assert!(!screen.contains("┌─┐"), "{screen}");
-    let shown = world.farwire(&["session", "screen", "web-1/main"]).await;
     // A row that goes on in the next one is one line here, and two there.
     let words = |text: &str| text.split_whitespace().collect::<String>();
-    assert_eq!(words(&screen), words(&shown.text()), "as the session's own");
+    until("the screen to be as the session's own", async || {
+        let shown = world.farwire(&["session", "screen", "web-1/main"]).await;
+        (words(&back.screen()) == words(&shown.text())).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
