@@ -156,7 +156,7 @@ async fn bounds_are_kept_to_and_outlive_the_agent() {
     let event = a.sees(s, |_, what| matches!(what, What::Closed)).await;
     assert!(event.actor.is_none(), "nobody but time");
     until("it to be forgotten", async || {
-        a.ask(&Request::Look(s)).await.err().filter(|failure| failure.kind == Kind::UnknownId)
+        a.ask(&Request::Look(s)).await.err().filter(|failure| failure.kind == Kind::Expired)
     })
     .await;
     until("its files to be gone", async || {
