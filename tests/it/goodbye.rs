@@ -54,6 +54,8 @@ async fn an_agent_starts_on_a_full_disk_and_serves_what_needs_no_room() {
     let mut filling = std::fs::File::create(state.join("filling")).unwrap();
     let zeros = [0; 4096];
     while std::io::Write::write_all(&mut filling, &zeros).is_ok() {}
+    // As long as it is open, removing it makes no room.
+    drop(filling);
     world.start_agent("web-1").await;
     let listed = world.farwire(&["status", "web-1", "--all"]).await;
     assert_eq!(listed.code, 0, "{listed:?}");
