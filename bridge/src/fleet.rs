@@ -12,6 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::Server;
+use crate::text::neutral::neutral;
 
 /// What is known after this time may be shown while others are waited for.
 pub const MOMENT: Duration = Duration::from_secs(1);
@@ -60,6 +61,27 @@ pub struct Gathered<T> {
     pub known: Vec<T>,
     /// Which servers gave none, and why.
     pub trouble: Vec<(String, Failure)>,
+}
+
+impl<T> Gathered<T> {
+    /// Why a server that was asked for by name gave no answer; nothing when all were asked.
+    ///
+    /// # Errors
+    ///
+    /// That failure.
+    pub fn of_named(self, server: Option<&str>) -> Result<Self, Failure> {
+        match self.trouble.first() {
+            Some((_, failure)) if server.is_some() => Err(failure.clone()),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// Why there is no answer of a server, with its name once.
+pub fn why(name: &str, failure: &Failure) -> String {
+    let named = format!("`{name}`");
+    let text = neutral(&failure.message);
+    if text.starts_with(&named) { text } else { format!("{}: {text}", neutral(&named)) }
 }
 
 impl<'a, T> Fleet<'a, T> {

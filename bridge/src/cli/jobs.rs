@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{Json, code, print, print_json, runtime};
 use crate::client::Client;
+use crate::fleet::why;
 use crate::runs::answer::{NoAnswer, ask};
 use crate::runs::stream::{Event, stream};
 use crate::runs::{control, find};
@@ -241,21 +242,21 @@ impl Status {
     /// Shows what is open. The exit code says whether a server that should have answered did not.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         online(client, async {
-            let mut asked = ask_status(client, self.server.as_deref(), self.all).await?;
+            let (mut asked, away) = ask_status(client, self.server.as_deref(), self.all).await?;
             if !self.json.json && !asked.for_a_moment().await {
                 // What is known does not wait for those that are stuck.
                 print(&table(&rows(client, &asked.take_known())?).text())?;
                 note!("farwire: waiting for {}", neutral(&asked.unanswered().join(", ")));
             }
-            let gathered = asked.all().await;
+            let gathered = asked.all().await.of_named(self.server.as_deref())?;
             let open = rows(client, &gathered.known)?;
             if self.json.json {
                 print_json(&open)?;
             } else {
                 print(&table(&open).text())?;
             }
-            for (name, failure) in &gathered.trouble {
-                note!("warning: `{}`: {}", neutral(name), neutral(&failure.message));
+            for (name, failure) in gathered.trouble.iter().chain(&away) {
+                note!("warning: {}", why(name, failure));
             }
             Ok(gathered.trouble.first().map_or(0, |(_, failure)| code(failure)))
         })

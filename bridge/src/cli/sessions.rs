@@ -6,6 +6,7 @@ use farwire_protocol::failure::Failure;
 use crate::cli::jobs::online;
 use crate::cli::{Json, code, print, print_json};
 use crate::client::Client;
+use crate::fleet::why;
 use crate::sessions::listed::{Listed, ask};
 use crate::text::neutral::neutral;
 use crate::text::table::Table;
@@ -38,10 +39,10 @@ impl Sessions {
                 print(&table(&known).text())?;
                 note!("farwire: waiting for {}", neutral(&asked.unanswered().join(", ")));
             }
-            let gathered = asked.all().await;
+            let gathered = asked.all().await.of_named(self.server.as_deref())?;
             let sessions: Vec<Listed> = gathered.known.into_iter().flatten().collect();
             for (name, failure) in gathered.trouble.iter().chain(&offline) {
-                note!("farwire: `{}`: {}", neutral(name), neutral(&failure.message));
+                note!("farwire: {}", why(name, failure));
             }
             if self.json.json {
                 print_json(&sessions)?;

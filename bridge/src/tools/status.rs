@@ -3,7 +3,6 @@
 //! All servers are asked at once. What the quick ones say is shown after a moment, and those that are
 //! slow or stuck are named: see `fleet`. Only what is shown gets a short id.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
@@ -48,8 +47,9 @@ impl Tool for Status {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let all = self.all.unwrap_or(false);
-        let asked = ask(client, self.server.as_deref(), all).await?;
-        let Gathered { known, trouble } = asked.shortly().await;
+        let (asked, away) = ask(client, self.server.as_deref(), all).await?;
+        let Gathered { known, mut trouble } = asked.shortly().await;
+        trouble.extend(away);
         let sessions = |(_, jobs): &Jobs| jobs.iter().filter(|job| job.session.is_some()).count();
         let sessions: usize = known.iter().map(sessions).sum();
         let total: usize = known.iter().map(|(_, jobs)| jobs.len()).sum();
@@ -190,41 +190,37 @@ pub fn table(open: &[Open]) -> Table {
 /// A server and its jobs, newest first.
 pub type Jobs = (Server, Vec<Job>);
 
-/// Asks one server, or all that are there, what is open. Of those that the relay lists as away it is not known: what
-/// runs there goes on.
+/// Servers that cannot be asked, and why.
+pub type Away = Vec<(String, Failure)>;
+
+/// Asks one server, or all that are there, what is open. Also returns those that the relay lists as away: it is not known
+/// what is open there, and what runs there goes on.
 pub async fn ask<'a>(
     client: &'a Client,
     server: Option<&str>,
     all: bool,
-) -> Result<Fleet<'a, Jobs>, Failure> {
-    let mut away = HashMap::new();
-    let asked: Vec<Server> = match server {
-        Some(name) => vec![client.find(name).await?],
-        None => {
-            let (known, trouble) = servers::list(client).await?;
-            if let Some(trouble) = trouble {
-                return Err(trouble);
-            }
-            let enrolled = known.iter().filter(|known| known.state != "pending");
-            enrolled
-                .filter_map(|known| {
-                    if known.state != "online" {
-                        away.insert(known.name.clone(), known.state);
-                    }
-                    client.server(&known.name).ok()
-                })
-                .collect()
+) -> Result<(Fleet<'a, Jobs>, Away), Failure> {
+    let (mut online, mut away) = (Vec::new(), Vec::new());
+    if let Some(name) = server {
+        online.push(client.find(name).await?);
+    } else {
+        let (known, trouble) = servers::list(client).await?;
+        if let Some(trouble) = trouble {
+            return Err(trouble);
         }
-    };
-    Ok(Fleet::ask(asked, |server| {
-        let away = away.get(&server.name).copied();
-        async move {
-            if let Some(state) = away {
-                let text = format!("`{}` is {state}", server.name);
-                return Err(Failure::new(Kind::ServerOffline, text));
+        for known in known {
+            let Ok(server) = client.server(&known.name) else { continue };
+            if known.state == "online" {
+                online.push(server);
+            } else {
+                let text = format!("it is {}", known.state);
+                away.push((known.name, Failure::new(Kind::ServerOffline, text)));
             }
-            let jobs = control::jobs(client, &server, !all).await?;
-            Ok((server, jobs))
         }
-    }))
+    }
+    let asked = Fleet::ask(online, move |server| async move {
+        let jobs = control::jobs(client, &server, !all).await?;
+        Ok((server, jobs))
+    });
+    Ok((asked, away))
 }
