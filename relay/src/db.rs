@@ -44,6 +44,10 @@ pub(crate) fn broken(error: &sqlx::Error) -> Failure {
         .with_hint("ask whoever runs the relay to look at its log")
 }
 
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Kind::Io, format!("{}: {error}", path.display()))
+}
+
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -55,11 +59,35 @@ pub(crate) fn seconds(time: i64) -> u64 {
 }
 
 impl Db {
-    /// Opens the database, makes it if it is missing, and brings it to this version.
+    /// Opens the database, makes it if it is missing, and brings it to this version. Only for the process that has
+    /// the lock of the data directory: a relay that runs goes on with the tables that it knows.
     pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(Kind::Io, format!("{}: {error}", path.display()))
-        };
+        let db = Self::connect(path).await?;
+        sqlx::migrate!().run(&db.writer).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::VersionMissing(_) => Failure::new(
+                Kind::StateVersion,
+                format!("{} was written by a newer version", path.display()),
+            ),
+            other => failed(path, &other),
+        })?;
+        Ok(db)
+    }
+
+    /// Opens the database of a relay that runs, which must be of this version.
+    pub(crate) async fn join(path: &Path) -> Result<Self, Failure> {
+        let db = Self::connect(path).await?;
+        let version = sqlx::query_scalar::<_, i64>("SELECT max(version) FROM _sqlx_migrations");
+        let version = version.fetch_one(&db.pool).await.map_err(|error| failed(path, &error))?;
+        let ours = sqlx::migrate!().iter().map(|migration| migration.version).max();
+        if ours == Some(version) {
+            return Ok(db);
+        }
+        let text = "the relay that runs with this data is of another version";
+        Err(Failure::new(Kind::StateVersion, text)
+            .with_hint("restart it with this version of farwire-relay first"))
+    }
+
+    async fn connect(path: &Path) -> Result<Self, Failure> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -76,20 +104,13 @@ impl Db {
             .before_acquire(|writer, _| Box::pin(async { Ok(!writer.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
-            .map_err(|error| failed(&error))?;
-        sqlx::migrate!().run(&writer).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::VersionMissing(_) => Failure::new(
-                Kind::StateVersion,
-                format!("{} was written by a newer version", path.display()),
-            ),
-            other => failed(&other),
-        })?;
+            .map_err(|error| failed(path, &error))?;
         let pool = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(TURN)
             .connect_with(options.pragma("query_only", "ON"))
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(path, &error))?;
         Ok(Self { pool, writer })
     }
 

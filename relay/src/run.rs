@@ -187,7 +187,15 @@ pub(crate) fn print_url(data: Option<PathBuf>, invite: bool) -> Result<(), Failu
     let relay = RelayAddress { addresses: vec![data.address()?], key: public(&data.tls_key()?) };
     let url = if invite {
         let database = data.database()?;
-        let made = async { Db::open(&database).await?.make_invite().await };
+        let lock = data.lock();
+        let made = async {
+            let db = match &lock {
+                Ok(_) => Db::open(&database).await?,
+                Err(failure) if failure.kind == Kind::AlreadyRunning => Db::join(&database).await?,
+                Err(failure) => return Err(failure.clone()),
+            };
+            db.make_invite().await
+        };
         RelayUrl { relay, invite: Some(runtime()?.block_on(made)?) }
     } else {
         RelayUrl { relay, invite: None }

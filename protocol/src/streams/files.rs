@@ -166,7 +166,8 @@ pub struct Entry {
     #[n(1)]
     pub what: What,
     /// Its size in bytes, of a file.
-    #[cbor(n(2), decode_with = "crate::peer::count")]
+    // A sparse file may be larger than the limit: it is lowered, so that its neighbours are listed all the same.
+    #[cbor(n(2), decode_with = "crate::peer::clamped")]
     pub size: u64,
     /// When it was changed, in nanoseconds since 1970.
     #[n(3)]

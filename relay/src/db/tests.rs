@@ -332,7 +332,10 @@ async fn a_database_of_before_keeps_those_who_were_let_in_and_nobody_else() {
     .unwrap();
     pool.close().await;
 
+    // Beside a relay of before nothing is changed, and nothing is done.
+    assert_eq!(Db::join(&path).await.unwrap_err().kind, Kind::StateVersion);
     let db = Db::open(&path).await.unwrap();
+    Db::join(&path).await.expect("it is of this version");
     assert_eq!(count(&db, "identities").await, 2);
     assert_eq!(db.device(&owner).await.unwrap(), Some(7));
     assert_eq!(db.device(&stranger).await.unwrap(), None);

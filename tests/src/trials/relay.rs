@@ -136,6 +136,8 @@ pub struct Bench {
     model: Model,
     /// A run that has ended.
     run: String,
+    /// A session that stays.
+    session: String,
     number: usize,
     /// What was answered with a failure, and must never be done.
     failed: Vec<(Kind, usize)>,
@@ -157,8 +159,9 @@ impl Bench {
         let call = json!({"server": "web-1", "name": "typed", "command": "sh"});
         let (text, error) = model.call("session_open", call).await;
         assert!(!error && text.starts_with("[session s"), "{text}");
+        let session = text.split_whitespace().nth(1).expect("an id").to_owned();
         let run = "r1".to_owned();
-        Self { world, hostile, model, run, number: 0, failed: Vec::new() }
+        Self { world, hostile, model, run, session, number: 0, failed: Vec::new() }
     }
 
     /// Tries every `stride`th case of these kinds, from the `first` on, and says how many they were.
@@ -327,7 +330,7 @@ impl Bench {
             }
             Kind::SessionSend => {
                 let until = format!("^{out}");
-                let call = json!({"id": "s1", "text": line, "until": until, "wait": 20});
+                let call = json!({"id": self.session, "text": line, "until": until, "wait": 20});
                 self.tool("session_send", call, &out).await
             }
             Kind::FileRead => self.file("file_read", json!({"path": "fixed.txt"}), "needle").await,
