@@ -124,21 +124,29 @@ fn appears(
     (deadline, socket): (Instant, Option<&OwnedFd>),
 ) -> Result<bool, Stop> {
     let failed = |error: Errno| Stop::Failed(fault(path, error));
-    loop {
-        // The next directory above it that is there: what comes does so by way of it.
+    // The next directory above it that is there: what comes does so by way of it.
+    let nearest = || {
         let mut above = path.clone();
         while is_missing(tree, &above) {
             above = above.split().map(|(above, _)| above).unwrap_or_default();
+        }
+        above
+    };
+    loop {
+        let above = nearest();
+        if above == *path {
+            return Ok(true);
         }
         let mut watched = Watched::new(&above)?;
         match watched.add(tree, &Rel::ROOT) {
             Err(failure) if failure.kind == Kind::NoSuchFile && !above.is_root() => continue,
             added => added?,
         }
+        // What came before it was watched is told by no event.
+        if nearest() != above {
+            continue;
+        }
         loop {
-            if !is_missing(tree, path) {
-                return Ok(true);
-            }
             let left = deadline.saturating_duration_since(Instant::now());
             match wait(&watched.events, socket, left).map_err(failed)? {
                 Woken::Gone => return Err(Stop::Broken),

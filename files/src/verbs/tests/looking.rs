@@ -330,7 +330,11 @@ fn what_is_not_there_yet_is_told_when_it_comes() {
         fs::create_dir_all(place.at("a/b")).unwrap();
         fs::write(place.at("a/b/other"), "x").unwrap();
         assert!(!waiting.is_finished());
-        fs::write(place.at("a/b/f"), "new").unwrap();
+        // Who begins late waits for the next change of what is there.
+        while !waiting.is_finished() {
+            fs::write(place.at("a/b/f"), "new").unwrap();
+            std::thread::yield_now();
+        }
         waiting.join().unwrap()
     });
     assert_eq!(told.0.entry.unwrap().what, What::File);
