@@ -338,16 +338,16 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, entered: Entered) {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a control conversation ended");
-                    // An agent that hears that another has its place closes with this.
-                    let gave_way = link.close_reason() == Some(Closed::ByPeer(Reset::Moved));
-                    if gave_way && relay.presence.is_displaced(ticket) {
-                        note_displaced(relay, who, Displaced::Living);
-                    }
                     Reset::Closing
                 }
             },
             () = streams_of(relay, &link, (who, device), &streams) => Reset::Closing,
         };
+        // An agent that hears that another has its place closes with this.
+        let gave_way = link.close_reason() == Some(Closed::ByPeer(Reset::Moved));
+        if gave_way && relay.presence.is_displaced(ticket) {
+            note_displaced(relay, who, Displaced::Living);
+        }
         link.close(reason);
     }
     drop(leaves);

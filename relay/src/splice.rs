@@ -59,8 +59,10 @@ pub(crate) async fn serve(
                 let notes = Notes::new(relay.presence.route(device.0), &opening.header);
                 let mut near = (send, recv);
                 let cut = tokio::select! {
-                    () = join(&notes, &mut near, &mut far) => None,
+                    // A cut comes first: what is cut breaks at the same moment, and would hide the reason.
+                    biased;
                     reason = passage.cut() => Some(reason),
+                    () = join(&notes, &mut near, &mut far) => None,
                     () = late(&opening.header) => Some(Reset::Stale),
                 };
                 if let Some(reason) = cut {
@@ -129,8 +131,9 @@ async fn enter(
         Ok::<_, Reset>(((send, recv), turn))
     };
     tokio::select! {
-        opened = timeout(ROOM, opened) => opened.unwrap_or(Err(Reset::Overloaded)),
+        biased;
         reason = passage.cut() => Err(reason),
+        opened = timeout(ROOM, opened) => opened.unwrap_or(Err(Reset::Overloaded)),
     }
 }
 
