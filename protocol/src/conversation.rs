@@ -204,7 +204,9 @@ mod tests {
             .with_hint("x".repeat(20_000));
         let end = message(&End::failed(failure));
         assert!(end.len() < frame::PAYLOAD, "{}", end.len());
-        assert!(read::<End>(&end).unwrap().failure.unwrap().message.ends_with("ü…"));
+        let read = read::<End>(&end).unwrap().failure.unwrap();
+        assert!(read.message.contains("ü…") && read.hint.is_none(), "{read:?}");
+        assert!(read.message.len() <= 2 * FAILURE_TEXT + 16, "{}", read.message.len());
     }
 
     #[test]

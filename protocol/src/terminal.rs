@@ -183,10 +183,7 @@ impl Modes {
         match (self.state, byte) {
             (State::Ground, 0x0e) => self.alphabets.shift(1),
             (State::Ground, 0x0f) => self.alphabets.shift(0),
-            (State::TextEscape(_), b'\\') => {
-                draw(b"\x1b\\");
-                self.end();
-            }
+            (State::TextEscape(bell), b'\\') => self.string(bell, draw),
             (State::Text(bell), ESC) => {
                 self.keep(byte);
                 self.state = State::TextEscape(bell);
@@ -201,13 +198,8 @@ impl Modes {
                 draw(&[byte]);
                 self.end();
             }
-            (State::Text(bell), _) => {
-                draw(&[byte]);
-                match bell && byte == 0x07 {
-                    true => self.end(),
-                    false => self.keep(byte),
-                }
-            }
+            (State::Text(true), 0x07) => self.string(true, draw),
+            (State::Text(_), _) => self.keep(byte),
             (State::TextEscape(_), _) => {
                 // What is no end of the string is another sequence.
                 self.pending.clear();
@@ -220,7 +212,6 @@ impl Modes {
             (State::Escape, b'[') => self.goes_on(byte, State::Csi),
             (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => {
                 self.goes_on(byte, State::Text(byte == b']'));
-                draw(&[ESC, byte]);
             }
             (State::Escape | State::Intermediate, 0x20..=0x2f) => {
                 self.goes_on(byte, State::Intermediate);
@@ -258,6 +249,16 @@ impl Modes {
     fn end(&mut self) {
         self.pending.clear();
         self.state = State::Ground;
+    }
+
+    /// A string at its end. Those that name a title or a colour are drawn, unless they are so long that not all of
+    /// one was kept; nobody draws the others.
+    fn string(&mut self, names: bool, draw: &mut impl FnMut(&[u8])) {
+        if names && self.pending.len() < LONGEST {
+            draw(self.pending.strip_suffix(&[ESC]).unwrap_or(&self.pending));
+            draw(b"\x07");
+        }
+        self.end();
     }
 
     /// A sequence of ESC and a few bytes.
@@ -323,7 +324,7 @@ impl Modes {
             47 | 1047 => {
                 // There it is erased when it is left, which nobody sees.
                 drawn_as = 47;
-                self.alternate = on.then_some(number);
+                self.alternate = on.then(|| self.alternate.unwrap_or(number));
             }
             1048 => {
                 match on {
@@ -335,7 +336,8 @@ impl Modes {
             }
             1049 if on => {
                 self.save();
-                self.alternate = Some(1049);
+                // Where it is shown already, nothing was saved of the usual one.
+                self.alternate = self.alternate.or(Some(1049));
                 // It begins empty.
                 (self.regions[1], self.saved[1], self.origin) = (None, None, false);
             }
@@ -411,11 +413,16 @@ impl Modes {
     pub fn pending(&self) -> &[u8] {
         match self.state {
             State::Text(true) if self.pending.len() >= LONGEST => b"\x1b]9999;",
-            State::Text(false) if self.pending.len() >= LONGEST => {
-                self.pending.get(..2).unwrap_or_default()
-            }
+            State::TextEscape(true) if self.pending.len() >= LONGEST => b"\x1b]9999;\x1b",
+            State::Text(false) if self.pending.len() >= LONGEST => b"\x1bP",
+            State::TextEscape(false) if self.pending.len() >= LONGEST => b"\x1bP\x1b",
             _ => &self.pending,
         }
+    }
+
+    /// What has come of a character, which was drawn already: of a sequence nothing is before its end.
+    pub fn begun_character(&self) -> &[u8] {
+        if self.state == State::Ground { &self.pending } else { &[] }
     }
 
     /// The first and the last row that scroll on the screen that is shown, from 1, where that are not all; 0 is the

@@ -203,6 +203,7 @@ impl Screen {
             && let Some(grid) = self.grid.take()
         {
             self.away = drawing(grid.0.screen(), &self.modes, None);
+            self.away.extend_from_slice(self.modes.begun_character());
             self.facts = Facts::of(grid.0.screen());
             drop(grid);
             memory::freed(usize::from(self.size.rows) * usize::from(self.size.cols) * CELL);
@@ -221,12 +222,14 @@ impl Screen {
         }
     }
 
-    /// What draws it anew on a terminal of its size.
+    /// What draws it anew on a terminal of its size, with what has come of a sequence that is not at its end.
     pub(crate) fn drawing(&mut self) -> Vec<u8> {
         self.grid();
         let title = self.title.as_deref();
         let grid = self.grid.as_ref().map(|grid| drawing(grid.0.screen(), &self.modes, title));
-        grid.unwrap_or_default()
+        let mut drawing = grid.unwrap_or_default();
+        drawing.extend_from_slice(self.modes.pending());
+        drawing
     }
 
     /// Its text, row by row, without blanks at the ends.

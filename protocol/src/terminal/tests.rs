@@ -90,7 +90,9 @@ fn what_has_come_of_a_sequence_is_kept() {
     assert_eq!(pending(b"\x1b]0;ti\x07"), b"");
     let long = [b"\x1bP".as_slice(), &[b'q'; 9_000]].concat();
     assert_eq!(pending(&long), b"\x1bP");
-    assert_eq!(pending(&[b"\x1b]0;".as_slice(), &[b'q'; 9_000]].concat()), b"\x1b]9999;");
+    let long = [b"\x1b]0;".as_slice(), &[b'q'; 9_000]].concat();
+    assert_eq!(pending(&long), b"\x1b]9999;");
+    assert_eq!(pending(&[&long, b"\x1b".as_slice()].concat()), b"\x1b]9999;\x1b");
 }
 
 #[test]

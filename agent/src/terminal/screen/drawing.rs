@@ -4,13 +4,13 @@
 //! ```text
 //!     the usual screen, if a program has the alternate one ──> ?1049h
 //!     cells ──> region ──> saved cursor ──> cursor            of the screen that is shown
-//!     modes, alphabets, title ──> a sequence that is not at its end
+//!     modes, alphabets, title
 //! ```
 
 use farwire_protocol::terminal::{Modes, Saved};
 use vt100::{Parser, Screen};
 
-/// What draws it anew.
+/// What draws it anew, up to the end of the last sequence.
 pub(super) fn drawing(screen: &Screen, modes: &Modes, title: Option<&str>) -> Vec<u8> {
     let mut out = String::new();
     if let Some(number) = modes.alternate() {
@@ -37,9 +37,7 @@ pub(super) fn drawing(screen: &Screen, modes: &Modes, title: Option<&str>) -> Ve
     if let Some(title) = title {
         out.extend([format!("\x1b]2;{title}\x07")]);
     }
-    let mut out = out.into_bytes();
-    out.extend_from_slice(modes.pending());
-    out
+    out.into_bytes()
 }
 
 /// Another that shows the same, and can be asked what would be.
