@@ -104,23 +104,7 @@ impl Tool for Run {
         let begun = Instant::now();
         let job = start.request;
         let id = assign(client, &server, job)?;
-        let request = Request::Start(start);
-        // The agent process to which it was first sent.
-        let sent = OnceLock::new();
-        let asked = ask(client, &server, &request, wait + SLACK, |news| match news {
-            // It is sent for the first time once.
-            News::Sent(instance) => {
-                let _ = sent.set(instance);
-            }
-            news => tell(caller, &news),
-        });
-        let answer = tokio::select! {
-            answer = asked => answer,
-            () = caller.cancelled.cancelled() => {
-                return Err(cancel(client, &server, (id, job), sent.get().copied()).await);
-            }
-        };
-        match answer {
+        match ask_or_stop(client, caller, &server, (id, start), wait + SLACK).await? {
             Ok(answer) => {
                 desk.shown(job, answer.ended.state.bytes);
                 let limited = clamped.then_some(desk.settings.max_wait);
@@ -213,6 +197,33 @@ pub(super) fn tell(caller: &Caller, news: &News) {
     };
     // A client that does not read its notifications misses some.
     let _ = progress.try_send((lines, text));
+}
+
+/// Starts a run and waits for its answer. Where the caller cancels, the run is stopped if it was sent.
+pub(super) async fn ask_or_stop(
+    client: &Client,
+    caller: &Caller,
+    server: &Server,
+    (id, start): (ShortId, Start),
+    patience: Duration,
+) -> Result<Result<Answer, NoAnswer>, Failure> {
+    let job = start.request;
+    let request = Request::Start(start);
+    // The agent process to which it was first sent.
+    let sent = OnceLock::new();
+    let asked = ask(client, server, &request, patience, |news| match news {
+        // It is sent for the first time once.
+        News::Sent(instance) => {
+            let _ = sent.set(instance);
+        }
+        news => tell(caller, &news),
+    });
+    tokio::select! {
+        answer = asked => Ok(answer),
+        () = caller.cancelled.cancelled() => {
+            Err(cancel(client, server, (id, job), sent.get().copied()).await)
+        }
+    }
 }
 
 async fn cancel(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::{Delivery, Exit, Program, Request as RunRequest, Start};
+use farwire_protocol::streams::run::{Delivery, Exit, Program, Start};
 use farwire_protocol::streams::session::{Input, Request, Send};
 use regex::bytes::Regex;
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::connect::server;
 use super::{RAW, SLACK, said, told};
 use crate::client::{Client, Server, random_nonce};
-use crate::runs::{answer, assign, control, outcome};
+use crate::runs::{answer, assign, outcome};
 use crate::sessions::ask;
 use crate::sessions::hands::Found;
 use crate::sessions::search::expression;
@@ -24,7 +24,7 @@ use crate::sessions::target::session;
 use crate::text::header::{Header, Key};
 use crate::text::shown::{Budget, Keep};
 use crate::text::{Word, human};
-use crate::tools::run::{Said, digest};
+use crate::tools::run::{Said, ask_or_stop, digest};
 use crate::tools::{Caller, Cancel, Desk, Effect, Tool, fate};
 
 /// No command is tried more often in one call.
@@ -244,18 +244,9 @@ impl SessionRetry {
             delivery: Delivery::Digest(digest(timeout + SLACK, budget, false)),
             input: None,
         };
-        let job = start.request;
-        let id = assign(client, server, job)?;
-        let request = RunRequest::Start(start);
-        let asked = answer::ask(client, server, &request, timeout + SLACK + SLACK, |_| ());
-        let answer = tokio::select! {
-            answer = asked => answer,
-            () = caller.cancelled.cancelled() => {
-                // That it could not be stopped is no news to whoever has gone.
-                let _ = control::stop(client, server, job, None).await;
-                return Err(cancelled());
-            }
-        };
+        let id = assign(client, server, start.request)?;
+        let patience = timeout + SLACK + SLACK;
+        let answer = ask_or_stop(client, caller, server, (id, start), patience).await?;
         // Where it is not known whether it ran it is not tried again.
         let answer = answer.map_err(|no| outcome(id, no))?;
         let state = &answer.ended.state;
