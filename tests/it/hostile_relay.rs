@@ -9,10 +9,7 @@ use serde_json::json;
 /// A world whose relay has been replaced by the enemy.
 async fn betrayed() -> (World, Hostile) {
     let mut world = World::with_server("web-1").await;
-    let key = world.relay_key();
-    world.kill_relay().await;
-    let hostile = Hostile::start(key, world.port);
-    hostile.agent().await;
+    let hostile = Hostile::replace(&mut world, "web-1").await;
     (world, hostile)
 }
 

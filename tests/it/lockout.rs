@@ -115,7 +115,7 @@ async fn a_hundred_open_streams_end_with_a_sealed_refusal_and_a_renamed_device_k
     for one in attached {
         let refusal = one.refusal().await;
         assert_eq!(refusal.kind, Kind::NotAuthorized, "{refusal}");
-        assert!(refusal.hint().contains("goes on"), "{refusal:?}");
+        assert!(refusal.message.contains("goes on"), "{refusal:?}");
     }
     eprintln!("100 streams were cut after {:?}", begun.elapsed());
 }

@@ -124,10 +124,7 @@ async fn status_gives_what_is_known_of_20_servers_3_of_them_stuck() {
 /// A world whose relay has been replaced by an enemy.
 async fn betrayed() -> (World, Hostile) {
     let mut world = World::with_server("web-1").await;
-    let key = world.relay_key();
-    world.kill_relay().await;
-    let hostile = Hostile::start(key, world.port);
-    hostile.agent().await;
+    let hostile = Hostile::replace(&mut world, "web-1").await;
     (world, hostile)
 }
 

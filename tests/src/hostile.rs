@@ -21,6 +21,8 @@ use farwire_protocol::outer::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
+use crate::World;
+
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
@@ -96,8 +98,20 @@ impl Drop for Hostile {
 }
 
 impl Hostile {
+    /// Takes the place of a world's relay. The agent comes at once: it is started anew, so that it does not wait
+    /// until it has noticed that the relay was killed.
+    pub async fn replace(world: &mut World, server: &str) -> Self {
+        let key = world.relay_key();
+        world.end_agent(server).await;
+        world.kill_relay().await;
+        let hostile = Self::start(key, world.port);
+        world.start_agent(server).await;
+        hostile.agent().await;
+        hostile
+    }
+
     /// Takes the place of the relay with this key on this port.
-    pub fn start(key: [u8; 32], port: u16) -> Self {
+    fn start(key: [u8; 32], port: u16) -> Self {
         let listener = Listener::bind(&Options {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             key: SigningKey::from_bytes(&key),

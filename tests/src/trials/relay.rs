@@ -148,10 +148,7 @@ impl Bench {
     pub async fn new() -> Self {
         let mut world = World::with_root("web-1", &[]).await;
         fs::write(world.in_root("fixed.txt"), "needle\n").expect("a file");
-        let key = world.relay_key();
-        world.kill_relay().await;
-        let hostile = Hostile::start(key, world.port);
-        hostile.agent().await;
+        let hostile = Hostile::replace(&mut world, "web-1").await;
         let mut model = world.model(Era::Discover).await;
         let call = json!({"server": "web-1", "command": "echo before"});
         let (text, error) = model.call("run", call).await;
