@@ -168,11 +168,11 @@ async fn main() -> Result<()> {
 async fn strangers(count: usize, runs: usize, ratio: f64) -> Result<()> {
     descriptors(4_096).map_err(anyhow::Error::msg)?;
     let found = trials::strangers::strangers(count, runs).await;
-    let slower = found.during.as_secs_f64() / found.before.as_secs_f64();
+    let slower = found.during.as_secs_f64() / found.alone.as_secs_f64();
     println!(
         "{} connections begun by strangers, {} met: p99 of a run {:.1?} alone, {:.1?} among them \
-         (x {slower:.2}); the relay's directory grew by {} bytes",
-        found.begun, found.met, found.before, found.during, found.grown
+         ({} runs, x {slower:.2}); the relay's directory grew by {} bytes",
+        found.begun, found.met, found.alone, found.during, found.runs, found.grown
     );
     if slower > ratio || found.grown > 0 {
         bail!("more than x {ratio}, or something was written");
