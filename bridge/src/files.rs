@@ -35,11 +35,14 @@ use tokio::time::timeout;
 pub use self::gathered::Answer;
 use self::gathered::Gathering;
 use crate::client::{Client, Server, Stream, random_nonce};
-use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
+use crate::conversation::{self, Attempts, Effects, NoAnswer, SILENCE, Trouble};
 use crate::text::neutral::neutral_within;
 
 /// How long it is tried to enter a root, and to come back to one.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// After so long without room for a piece of content the stream is taken to be held up.
+const STUCK: Duration = Duration::from_secs(120);
 
 /// One stream to one root.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub struct Down {
     server: Server,
     /// What was looked at too early.
     back: VecDeque<Said>,
+    /// The agent says that it is here while it works on a question.
+    beats: bool,
 }
 
 /// One thing that the agent said.
@@ -139,7 +144,7 @@ impl Files {
         attempts.sent();
         let Stream { mut writer, reader, link } = stream;
         let conversation = random_nonce().map_err(Trouble::here)?;
-        let create = Some(Blob(cbor::encode(enter)));
+        let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..enter.clone() })));
         writer.open(conversation::open(StreamKind::Files, conversation, 0, create));
         let flushed = writer.flush().await;
         flushed.map_err(|error| Trouble::unwritten(error, server).on(&link))?;
@@ -150,11 +155,13 @@ impl Files {
             counts: Counts::default(),
             server: server.clone(),
             back: VecDeque::new(),
+            beats: false,
         };
         match down.receive().await {
             Ok(Said::Message(ToBridge::Entered(root))) => {
                 named(&root).map_err(Trouble::here)?;
                 up.latest = root.latest_ask();
+                down.beats = root.beats == Some(true);
                 Ok(Self { root, up, down, entered: (enter.clone(), class) })
             }
             Ok(Said::Message(ToBridge::Done(done))) => {
@@ -234,7 +241,8 @@ impl Up {
 
     /// Sends what has been sealed.
     pub async fn flush(&mut self) -> Result<(), Failure> {
-        self.writer.flush().await.map_err(|_| lost())
+        let flushed = timeout(STUCK, self.writer.flush()).await;
+        flushed.map_err(|_| lost())?.map_err(|_| lost())
     }
 }
 
@@ -254,19 +262,37 @@ impl Down {
         if let Some(said) = self.back.pop_front() {
             return Ok(Some(said));
         }
-        let frame = self.reader.buffered();
-        let frame = frame.map_err(|error| Trouble::broken(error, &self.server).failure)?;
-        let said = frame.map(|frame| self.said(frame)).transpose();
-        said.map_err(|trouble| trouble.failure)
+        loop {
+            let frame = self.reader.buffered();
+            let frame = frame.map_err(|error| Trouble::broken(error, &self.server).failure)?;
+            let Some(frame) = frame else { return Ok(None) };
+            match self.said(frame).map_err(|trouble| trouble.failure)? {
+                Said::Message(ToBridge::Beat) => {}
+                said => return Ok(Some(said)),
+            }
+        }
     }
 
     async fn receive(&mut self) -> Result<Said, Trouble> {
         if let Some(said) = self.back.pop_front() {
             return Ok(said);
         }
-        let frame = self.reader.next().await;
-        let frame = frame.map_err(|error| Trouble::broken(error, &self.server).on(&self.link))?;
-        self.said(frame)
+        loop {
+            let next = self.reader.next();
+            let frame = match self.beats {
+                // It says something more often than that: somebody holds it back.
+                true => match timeout(SILENCE, next).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Err(Trouble::silent(&self.server).on(&self.link)),
+                },
+                false => next.await,
+            };
+            let broken = |error| Trouble::broken(error, &self.server).on(&self.link);
+            match self.said(frame.map_err(broken)?)? {
+                Said::Message(ToBridge::Beat) => {}
+                said => return Ok(said),
+            }
+        }
     }
 
     fn said(&mut self, frame: Frame) -> Result<Said, Trouble> {

@@ -102,6 +102,25 @@ async fn an_answer_that_is_held_back_is_fetched_by_another_stream() {
     held_back(Way::Back).await;
 }
 
+/// The agent says every 15 s that it works on a question: a longer silence is the relay's.
+#[tokio::test]
+async fn the_answer_about_files_that_is_held_back_is_asked_for_again_and_a_long_one_is_waited_for()
+{
+    let mut world = World::with_root("web-1", &[]).await;
+    std::fs::write(world.in_root("here.txt"), "x").expect("a file");
+    let hostile = Hostile::replace(&mut world, "web-1").await;
+    hostile.plan(1, Mischief::HoldRest(Way::Back));
+    let list = async { world.farwire(&["files", "ls", "web-1:"]).await };
+    // On a stream of its own, undisturbed, and for longer than a silent one is waited for.
+    let watch = async {
+        until("the question", async || (hostile.recorded().len() > 1).then_some(())).await;
+        world.farwire(&["files", "watch", "web-1:", "--wait", "50"]).await
+    };
+    let (listed, watched) = tokio::join!(list, watch);
+    assert!(listed.code == 0 && listed.text().contains("here.txt"), "{listed:?}");
+    assert_eq!(watched.code, 124, "nothing changed, and nothing broke: {watched:?}");
+}
+
 /// The bridge notices the silence, as the agent speaks at least every 15 s, and takes the run up on
 /// another stream; what is let go after that is stale.
 async fn held_back(way: Way) {

@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::World;
+use crate::world::program_file;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +50,8 @@ pub enum Mischief {
     Repeat(Way),
     /// Holds everything of this direction back for [`HOLD`], and then lets it go.
     Hold(Way),
+    /// Lets what comes first of this direction pass, and holds the rest back as [`Self::Hold`] does.
+    HoldRest(Way),
     /// Turns the stream away for this reason: the agent never hears of it.
     TurnAway(Reset),
     /// Breaks the answer off for this reason before its first byte, and lets the request pass.
@@ -105,7 +108,7 @@ impl Hostile {
         world.end_agent(server).await;
         world.kill_relay().await;
         let hostile = Self::start(key, world.port);
-        world.start_agent(server).await;
+        world.launch_agent(server, &program_file("farwire-agent"));
         hostile.agent().await;
         hostile
     }
@@ -343,7 +346,7 @@ async fn half(
     let reorders = plan
         .iter()
         .any(|what| matches!(what, Mischief::Swap(w) | Mischief::Repeat(w) if *w == way));
-    let mut reordered = false;
+    let (mut reordered, mut late) = (false, false);
     if plan.iter().any(|what| matches!(what, Mischief::Hold(w) if *w == way)) {
         tokio::time::sleep(HOLD).await;
     }
@@ -393,6 +396,11 @@ async fn half(
                 }
                 _ => {}
             }
+        }
+        let rest = |what: &Mischief| matches!(what, Mischief::HoldRest(w) if *w == way);
+        if seen > 0 && !late && plan.iter().any(rest) {
+            late = true;
+            tokio::time::sleep(HOLD).await;
         }
         seen += bytes.len();
         if let Err(error) = send.write_all(&bytes).await {

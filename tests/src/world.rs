@@ -361,6 +361,12 @@ impl World {
 
     /// The same of this file.
     pub async fn start_agent_from(&mut self, name: &str, file: &Path) {
+        self.launch_agent(name, file);
+        self.wait_for(name, "online").await;
+    }
+
+    /// The same without waiting for it, where the relay is none that could say that it is there.
+    pub fn launch_agent(&mut self, name: &str, file: &Path) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -380,7 +386,6 @@ impl World {
             .spawn()
             .expect("the agent starts");
         self.agents.push((name.to_owned(), child));
-        self.wait_for(name, "online").await;
     }
 
     /// Where the agents' user is at home.

@@ -90,6 +90,7 @@ impl Worker {
             excludes: (!self.spec.exclude.is_empty()).then(|| self.spec.exclude.clone()),
             confined: self.confined().clone(),
             asks: Some(ASK_LATEST),
+            beats: None,
         }
     }
 
@@ -120,7 +121,8 @@ impl Worker {
         let running = self.running().await?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
         let (enter, who) = (enter.clone(), who.to_owned());
-        let order = Order::Serve(Box::new(Serve { enter, root: self.root(), who }));
+        let root = Root { beats: enter.beats, ..self.root() };
+        let order = Order::Serve(Box::new(Serve { enter, root, who }));
         running
             .channel
             .send(cbor::encode(&order), &[theirs.as_fd()])

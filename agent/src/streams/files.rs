@@ -3,11 +3,13 @@
 //!
 //! The messages are in `protocol/src/streams/files.rs`; what a worker does is in the crate `farwire-files`.
 //! Nothing is understood here but the beginning. When the stream goes before its content was whole, the
-//! worker's socket is closed, and nothing is changed.
+//! worker's socket is closed, and nothing is changed. While a question is open and the worker has nothing to say, we
+//! say that we are here, if the bridge has asked for that.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use farwire_files::tree::Stat;
@@ -19,10 +21,12 @@ use farwire_protocol::cbor;
 use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
-use farwire_protocol::streams::files::{CONTENT, Enter, ToBridge, What};
+use farwire_protocol::streams::files::{CONTENT, Enter, ToAgent, ToBridge, What};
+use farwire_protocol::streams::run::BEAT;
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use crate::files::pipe::Pipe;
 use crate::files::waits::{Received, Waits};
@@ -49,9 +53,11 @@ where
         Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
     })?;
     let who = who(context, &enter)?;
+    let beats = enter.beats == Some(true);
     let pipe = context.agent.roots.enter(enter, who).await?;
-    let mut up = pin!(take(context, &pipe, reader));
-    let mut down = pin!(give(&pipe, writer));
+    let open = AtomicU64::new(0);
+    let mut up = pin!(take(context, (&pipe, &open), reader));
+    let mut down = pin!(give((&pipe, beats.then_some(&open)), writer));
     tokio::select! {
         taken = &mut up => taken?,
         given = &mut down => return given,
@@ -73,7 +79,11 @@ fn who(context: &Context, enter: &Enter) -> Result<String, Failure> {
 }
 
 /// Hands on what the bridge says, until it has said all, or the worker does not listen any more.
-async fn take<R>(context: &Context, pipe: &Pipe, mut reader: Reader<R>) -> Result<(), Failure>
+async fn take<R>(
+    context: &Context,
+    (pipe, open): (&Pipe, &AtomicU64),
+    mut reader: Reader<R>,
+) -> Result<(), Failure>
 where
     R: AsyncRead + Unpin + Send,
 {
@@ -84,6 +94,9 @@ where
         context.link.heard();
         // What has come already goes in one packet.
         while let Some(next) = frame.take() {
+            if next.kind == FrameKind::Control && !next.last && ToAgent::is_ask(&next.payload) {
+                open.fetch_add(1, Ordering::Relaxed);
+            }
             let last = part(&next, &mut packet, &mut counts)?;
             if last {
                 // A worker that is gone has said why, or its silence is noticed by who listens to it.
@@ -126,8 +139,12 @@ fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool
     Ok(false)
 }
 
-/// Seals what the worker says, until it has said all.
-async fn give<W>(pipe: &Pipe, writer: &mut Writer<W>) -> Result<(), Failure>
+/// Seals what the worker says, until it has said all. `open` counts the questions without an answer, where the bridge
+/// wants to hear that they are worked on.
+async fn give<W>(
+    (pipe, open): (&Pipe, Option<&AtomicU64>),
+    writer: &mut Writer<W>,
+) -> Result<(), Failure>
 where
     W: AsyncWrite + Unpin + Send,
 {
@@ -137,7 +154,15 @@ where
         let packet = match pipe.received(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 writer.flush().await.map_err(|_| lost())?;
-                pipe.receive(&mut buffer).await.map_err(ended)?
+                match timeout(BEAT, pipe.receive(&mut buffer)).await {
+                    Ok(packet) => packet.map_err(ended)?,
+                    Err(_) => {
+                        if open.is_some_and(|open| open.load(Ordering::Relaxed) > 0) {
+                            writer.message(&message(&ToBridge::Beat));
+                        }
+                        continue;
+                    }
+                }
             }
             other => other.map_err(ended)?,
         };
@@ -147,7 +172,14 @@ where
         while !bytes.is_empty() {
             let (kind, part) = pop(&mut bytes).ok_or_else(gone)?;
             match kind {
-                MESSAGE if part.len() <= PAYLOAD => writer.message(&part),
+                MESSAGE if part.len() <= PAYLOAD => {
+                    if let Some(open) = open.filter(|_| ToBridge::is_done(&part)) {
+                        // A worker answers no more than was asked.
+                        let less = |open: u64| open.checked_sub(1);
+                        let _ = open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                    }
+                    writer.message(&part);
+                }
                 DATA => {
                     writer.data(CONTENT, &part);
                     add(&mut counts, part.len())?;

@@ -8,8 +8,9 @@ use farwire_link::inner::sealed::BATCH;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Done, How, Part, Read, Write};
 use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
 
-use super::{Answer, Files, Gathering, PATIENCE};
+use super::{Answer, Files, Gathering, PATIENCE, STUCK};
 use crate::client::Client;
 use crate::conversation::{Attempts, Effects, NoAnswer, Trouble, is_unknown};
 
@@ -146,7 +147,9 @@ impl Files {
         if self.up.writer.waiting() < least {
             return Ok(());
         }
-        let flushed = self.up.writer.flush().await;
+        let Ok(flushed) = timeout(STUCK, self.up.writer.flush()).await else {
+            return Err(Trouble::silent(&self.down.server).on(&self.down.link));
+        };
         flushed.map_err(|error| Trouble::unwritten(error, &self.down.server).on(&self.down.link))
     }
 }

@@ -235,6 +235,7 @@ mod tests {
             excludes: None,
             confined: None,
             asks: None,
+            beats: None,
         }
     }
 

@@ -212,6 +212,7 @@ mod tests {
                 excludes: None,
                 confined: None,
                 asks: None,
+                beats: None,
             }]),
         };
         let longest = "a".repeat(32);

@@ -53,17 +53,34 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
         Part::Lines { first, count, budget } => {
             share.take(room(&stat, budget))?;
             let wanted = (first.max(1), u64::from(count));
-            let lines =
-                lines(&mut listens.reads(file), &stat, wanted, limit(budget)).map_err(failed)?;
+            let mut reads = listens.reads(file.try_clone().map_err(failed)?);
+            let lines = lines(&mut reads, &stat, wanted, limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
+            changed_meanwhile((&file, &stat), &path, peer)?;
         }
         Part::Tail { count, budget } => {
             share.take(room(&stat, budget))?;
             let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
+            changed_meanwhile((&file, &stat), &path, peer)?;
         }
     }
     Ok(done)
+}
+
+/// Says what a file is now, if it was changed while it was read.
+fn changed_meanwhile(
+    (file, before): (&File, &Stat),
+    path: &Rel,
+    peer: &mut dyn Peer,
+) -> Result<(), Stop> {
+    match rustix::fs::fstat(file).map(|now| Stat::new(&now)) {
+        Ok(now) if now.revision != before.revision => {
+            peer.say(&ToBridge::Entries(vec![now.entry(path.as_bytes())]))?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn limit(budget: u32) -> usize {

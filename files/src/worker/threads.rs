@@ -290,6 +290,7 @@ mod tests {
                 excludes: None,
                 confined: None,
                 asks: None,
+                beats: None,
             };
             let who = format!("{device}/cli/some");
             let serve = Serve { enter: Enter::default(), root, who };

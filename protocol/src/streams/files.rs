@@ -77,6 +77,9 @@ pub struct Enter {
     /// Which client of its surface it is, for the history.
     #[n(4)]
     pub client: Option<String>,
+    /// The agent is to say [`ToBridge::Beat`] while it works on a question and has nothing else to say.
+    #[n(5)]
+    pub beats: Option<bool>,
 }
 
 /// A directory that the owner of a server has opened.
@@ -102,6 +105,9 @@ pub struct Root {
     /// [`ASK_BEFORE`]. One with a higher number ends the stream.
     #[n(5)]
     pub asks: Option<u16>,
+    /// The agent says [`ToBridge::Beat`], as it was asked to.
+    #[n(6)]
+    pub beats: Option<bool>,
 }
 
 /// The highest number of an [`Ask`].
@@ -250,6 +256,23 @@ pub enum ToBridge {
     /// Changes that can be undone, or could.
     #[n(5)]
     Changed(#[n(0)] Vec<Change>),
+    /// It works on the question: said after [`BEAT`](super::run::BEAT) of silence.
+    #[n(6)]
+    Beat,
+}
+
+impl ToAgent {
+    /// Whether an encoded message is a question.
+    pub fn is_ask(message: &[u8]) -> bool {
+        message.starts_with(&[0x82, 0])
+    }
+}
+
+impl ToBridge {
+    /// Whether an encoded message is the end of an answer.
+    pub fn is_done(message: &[u8]) -> bool {
+        message.starts_with(&[0x82, 4])
+    }
 }
 
 /// How the answer to a WebDAV client begins.

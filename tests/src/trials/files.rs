@@ -61,6 +61,7 @@ fn serve() -> Order {
         excludes: None,
         confined: None,
         asks: None,
+        beats: None,
     };
     Order::Serve(Box::new(Serve { enter: Enter::default(), root, who: "trial".to_owned() }))
 }

@@ -41,6 +41,7 @@ impl Place {
             excludes: None,
             confined: None,
             asks: None,
+            beats: None,
         };
         let prefix = Some("/work".to_owned());
         let enter = Enter { prefix, ..Enter::default() };

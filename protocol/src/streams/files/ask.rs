@@ -73,6 +73,9 @@ impl Ask {
     pub const fn number(&self) -> u16 {
         match self {
             Self::Attributes(_) => 26,
+            // Agents before that skip what says so: they would answer another question.
+            Self::Watch(Watch { deep: Some(true), .. })
+            | Self::Changes(Changes { next: Some(_), .. }) => 26,
             Self::Usage(_) => 27,
             _ => super::ASK_BEFORE,
         }

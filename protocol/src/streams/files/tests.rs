@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::cbor;
 use crate::conversation;
 use crate::failure::Kind;
 use crate::id::Nonce;
@@ -45,8 +46,9 @@ fn the_bytes_of_entering() {
         read_only: Some(true),
         prefix: Some("/work".to_owned()),
         client: None,
+        beats: Some(true),
     };
-    check(&enter, expect!["a40064776f726b01416102f503652f776f726b"]);
+    check(&enter, expect!["a50064776f726b01416102f503652f776f726b05f5"]);
     let root = Root {
         name: "work".to_owned(),
         path: blob("/srv/work"),
@@ -54,13 +56,29 @@ fn the_bytes_of_entering() {
         excludes: Some(vec![".env".to_owned()]),
         confined: Some("landlock 7".to_owned()),
         asks: Some(ASK_LATEST),
+        beats: Some(true),
     };
     check(
         &ToBridge::Entered(root),
         expect![
-            "820081a60064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b203705181b"
+            "820081a70064776f726b01492f7372762f776f726b02f50381642e656e76046a6c616e646c6f636b203705181b06f5"
         ],
     );
+}
+
+#[test]
+fn a_question_the_end_of_an_answer_and_a_beat_are_known_by_their_bytes() {
+    check(&ToBridge::Beat, expect!["820680"]);
+    let stat = cbor::encode(&ToAgent::Ask(Box::new(Ask::Stat(blob("a")))));
+    assert!(ToAgent::is_ask(&stat));
+    for other in [ToAgent::Whole(0), ToAgent::GivenUp] {
+        assert!(!ToAgent::is_ask(&cbor::encode(&other)), "{other:?}");
+    }
+    let done = ToBridge::Done(Box::new(Done { count: Some(4), ..Done::default() }));
+    assert!(ToBridge::is_done(&cbor::encode(&done)));
+    for other in [ToBridge::Beat, ToBridge::Entries(Vec::new()), ToBridge::Matches(Vec::new())] {
+        assert!(!ToBridge::is_done(&cbor::encode(&other)), "{other:?}");
+    }
 }
 
 #[test]
@@ -256,7 +274,7 @@ fn any_bytes_are_read_without_a_panic() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let _ = conversation::read::<ToAgent>(bytes);
         let _ = conversation::read::<ToBridge>(bytes);
-        let _ = crate::cbor::decode::<Edits>(bytes, TEXT_LIMIT);
-        let _ = crate::cbor::decode::<Enter>(bytes, conversation::CREATE_LIMIT);
+        let _ = cbor::decode::<Edits>(bytes, TEXT_LIMIT);
+        let _ = cbor::decode::<Enter>(bytes, conversation::CREATE_LIMIT);
     });
 }
