@@ -59,7 +59,15 @@ pub(super) async fn everything(
     doubtful.retain(|path| skipped || deepest(path));
     lists.listed.entries = entries;
     lists.look_into(doubtful).await?;
+    if skipped && lists.listed.unread.is_empty() {
+        lists.listed.unread.push((Vec::new(), unexplained()));
+    }
     Ok(lists.listed)
+}
+
+/// That the server has left something out, and it is not known what.
+fn unexplained() -> Failure {
+    Failure::new(Kind::PermissionDenied, "something in it could not be read")
 }
 
 /// What a listing left out.
@@ -107,7 +115,7 @@ impl Lists<'_> {
     /// Lists these directories, and those in them, each by a question of its own.
     async fn one_by_one(&mut self, mut waiting: Vec<Vec<u8>>) -> Result<(), Failure> {
         while let Some(below) = waiting.pop() {
-            let (entries, Rest { more, .. }) = match self.ask(&below, (1, LISTED)).await {
+            let (entries, Rest { more, skipped }) = match self.ask(&below, (1, LISTED)).await {
                 Err(failure) if is_of_one(failure.kind) && !below.is_empty() => {
                     self.unread(below, failure);
                     continue;
@@ -122,6 +130,9 @@ impl Lists<'_> {
             let directories = entries.iter().filter(|entry| entry.what == What::Directory);
             waiting.extend(directories.map(|entry| entry.path.0.clone()));
             self.listed.entries.extend(entries);
+            if skipped {
+                self.unread(below, unexplained());
+            }
         }
         Ok(())
     }

@@ -17,8 +17,8 @@ use farwire_protocol::streams::files::{Entry, What};
 use self::removal::{remove_here, remove_there};
 use super::everything::{Listed, everything};
 use super::transfer::{
-    Found, Rights, Transfer, Walked, beneath, failed, fetch_all, file_hash, is_beneath, send_all,
-    set_here, set_there, walk,
+    Found, Meter, Rights, Transfer, Walked, beneath, failed, fetch_all, file_hash, is_beneath,
+    send_all, set_here, set_there, walk,
 };
 
 /// Which side is made like the other.
@@ -71,6 +71,11 @@ impl Plan {
     /// The paths of what gets other rights, or of directories another time, and nothing else.
     pub fn set(&self) -> Vec<String> {
         self.differs.iter().map(|path| shown(path, false)).collect()
+    }
+
+    /// Notes as missed what could not be read where it is taken from.
+    pub fn note_unread(&self, meter: &Meter) {
+        self.unread.iter().for_each(|(path, failure)| meter.miss(path, failure.clone()));
     }
 
     /// What is removed, where that is wanted.
@@ -259,10 +264,7 @@ pub async fn carry_out(
     mut plan: Plan,
     delete: bool,
 ) -> Result<(), Failure> {
-    for (path, failure) in std::mem::take(&mut plan.unread) {
-        transfer.meter.miss(&path, failure.clone());
-        plan.unread.push((path, failure));
-    }
+    plan.note_unread(transfer.meter);
     match delete {
         true => plan.may_remove(transfer)?,
         false => plan.leave_in_the_way(transfer),

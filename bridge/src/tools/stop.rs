@@ -49,9 +49,9 @@ impl Tool for Stop {
         let signal = self.signal.as_deref().map(may).transpose()?;
         let (id, server, job) = find(client, &self.id)?;
         let said = |what: &str| Header::new(word(id)).value(&id.to_string()).words(what).end();
-        match control::stop(client, &server, job, signal).await? {
-            Stopped::NeverStarted => return Ok(said("never-started")),
-            Stopped::Signalled | Stopped::Ended => {}
+        let stopped = control::stop(client, &server, job, signal).await?;
+        if stopped == Stopped::NeverStarted {
+            return Ok(said("never-started"));
         }
         let wait = if signal.is_some() { SINGLE } else { LADDER };
         let digest = Digest {
@@ -67,6 +67,7 @@ impl Tool for Stop {
         let answer = ask(client, &server, &request, wait + Duration::from_secs(3), |_| ()).await;
         Ok(match answer {
             Ok(answer) => header(id, &answer.ended.state).end(),
+            Err(_) if stopped == Stopped::Ended => said("ended"),
             Err(_) => said("signal-sent"),
         })
     }

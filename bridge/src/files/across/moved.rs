@@ -9,8 +9,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
 use super::{Across, End, across};
+use crate::conversation::is_unknown;
 use crate::files::everything::everything;
 use crate::files::sums::sum_of;
+use crate::files::transfer::{Patience, SoFar};
 
 /// So many are removed before the first is answered.
 const AHEAD: usize = 64;
@@ -155,27 +157,61 @@ async fn read(copy: &Across<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
     sum_of(copy.client, &mut files, Blob(end.place.path.clone())).await
 }
 
-/// Removes all of it. It is not kept for undo: it is at its new place.
+/// Removes all of it. It is not kept for undo: it is at its new place. Over other streams where one breaks: what was
+/// removed by an answer that was lost is not there any more.
 async fn remove(copy: &Across<'_>, all: &[Gone]) -> Result<(), Failure> {
+    let mut so_far = SoFar::default();
+    let mut patience = Patience::new(copy.meter);
+    while let Err(failure) = remove_on(copy, all, &mut so_far, &mut patience).await {
+        patience
+            .wait(failure)
+            .await
+            .map_err(|failure| left(copy, all.get(so_far.done), failure))?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of it over one stream.
+async fn remove_on(
+    copy: &Across<'_>,
+    all: &[Gone],
+    SoFar { done, sent, .. }: &mut SoFar,
+    patience: &mut Patience<'_>,
+) -> Result<(), Failure> {
     let mut source = copy.enter(&copy.from).await?;
-    for some in all.chunks(AHEAD) {
+    patience.entered();
+    let before = *sent;
+    for some in all.get(*done..).unwrap_or_default().chunks(AHEAD) {
         for Gone { path, revision } in some {
             let (path, revision) = (Blob(path.clone()), *revision);
             let remove = Remove { path, recursive: None, revision, undo: None };
             source.up.ask(Ask::Remove(remove))?;
         }
+        *sent = before.max(*done + some.len());
         source.up.flush().await?;
-        for Gone { path, .. } in some {
-            let removed = source.down.answer().await;
-            removed.map_err(|failure| Failure {
-                message: format!(
-                    "{} was copied and not removed: {}",
-                    copy.from.place.shown_of(path),
-                    failure.message
-                ),
-                ..failure
-            })?;
+        for _ in some {
+            match source.down.answer().await {
+                Err(failure) if failure.kind == Kind::NoSuchFile && *done < before => {}
+                answer => drop(answer?),
+            }
+            *done += 1;
         }
     }
-    source.leave().await
+    // All of it has been answered.
+    let _ = source.leave().await;
+    Ok(())
+}
+
+/// That this one is still there, or may be.
+fn left(copy: &Across<'_>, one: Option<&Gone>, failure: Failure) -> Failure {
+    let place = &copy.from.place;
+    let shown = one.map_or_else(|| place.shown(), |one| place.shown_of(&one.path));
+    if is_unknown(failure.kind) {
+        let text =
+            format!("{shown} was copied; whether it was removed is not known: {}", failure.message);
+        return Failure::new(Kind::OutcomeUnknown, text)
+            .with_hint("look at both places; what is at both may be removed at the first");
+    }
+    let message = format!("{shown} was copied and not removed: {}", failure.message);
+    Failure { message, ..failure }
 }

@@ -6,7 +6,8 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Remove};
 
-use crate::files::transfer::{Transfer, beneath, failed, is_of_one, walk};
+use crate::files::asked::outcome;
+use crate::files::transfer::{Patience, Transfer, beneath, failed, is_of_one, walk};
 
 /// Removes these from the server; with all that is in them, where they are in the way. What cannot be removed is
 /// noted as missed.
@@ -18,8 +19,25 @@ pub(super) async fn remove_there(
     if paths.is_empty() {
         return Ok(());
     }
+    let mut done = 0;
+    let mut patience = Patience::new(transfer.meter);
+    while let Err(failure) = remove_on(transfer, (paths, &mut done), with_all, &mut patience).await
+    {
+        patience.wait(failure).await.map_err(outcome)?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of these over one stream. What was removed by an answer that was lost is not there any more.
+async fn remove_on(
+    transfer: &Transfer<'_>,
+    (paths, done): (&[Vec<u8>], &mut usize),
+    with_all: bool,
+    patience: &mut Patience<'_>,
+) -> Result<(), Failure> {
     let mut files = transfer.enter().await?;
-    for below in paths {
+    patience.entered();
+    for below in paths.get(*done..).unwrap_or_default() {
         let path = Blob(transfer.remote.join(below));
         let recursive = with_all.then_some(true);
         let remove = Remove { path, recursive, revision: None, undo: Some(true) };
@@ -30,8 +48,11 @@ pub(super) async fn remove_there(
             Err(failure) if is_of_one(failure.kind) => transfer.meter.miss(below, failure),
             other => drop(other?),
         }
+        *done += 1;
     }
-    files.leave().await
+    // All of it has been answered.
+    let _ = files.leave().await;
+    Ok(())
 }
 
 /// The same here. Links and special files were never ours to remove, unless they are in the way.

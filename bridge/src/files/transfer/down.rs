@@ -1,6 +1,7 @@
 //! From a server to here.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -267,7 +268,7 @@ pub async fn fetch_all(
     wanted.retain(|(entry, _)| entry.what == What::File && !is_beneath(&closed, &entry.path));
     // A server that leaves a directory out does not get its file put through a link that is here.
     let above: BTreeSet<_> = wanted.iter().flat_map(|(entry, _)| above(&entry.path)).collect();
-    for path in above {
+    for path in above.into_iter().filter(|path| !path.is_empty()) {
         make_directory(&beneath(&transfer.local, path)?)?;
     }
     wanted.iter().for_each(|(entry, _)| transfer.meter.expect(entry.size));
@@ -310,10 +311,10 @@ fn is_like(entry: &Entry, target: &Path) -> bool {
     })
 }
 
-/// All directories that a path is in.
+/// All directories that a path is in, the topmost, whose path is empty, among them.
 fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    slashes.filter_map(|(at, _)| path.get(..at))
+    iter::once(0).chain(slashes.map(|(at, _)| at)).filter_map(|at| path.get(..at))
 }
 
 /// How far many files are.

@@ -15,6 +15,7 @@ use farwire_protocol::streams::files::{
 use self::large::large;
 use super::local::{Found, Walked, failed, file_hash, read_small, walk};
 use super::{LARGE, Patience, Rights, SoFar, Transfer, WITH_ALL, is_of_one, set_there};
+use crate::files::asked::outcome;
 use crate::files::sync::{Like, like, there};
 use crate::files::{Files, Up};
 
@@ -85,7 +86,11 @@ pub async fn send_all(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<(), 
     let mut so_far = SoFar::default();
     let mut patience = Patience::new(transfer.meter);
     while let Err(failure) = many(transfer, &steps, &mut so_far, &mut patience).await {
-        patience.wait(failure).await?;
+        let unanswered = so_far.sent > so_far.done;
+        patience.wait(failure).await.map_err(|failure| match unanswered {
+            true => outcome(failure),
+            false => failure,
+        })?;
     }
     for (_, one) in so_far.doubtful.iter().filter_map(|&at| steps.get(at)) {
         let ours = Box::pin(is_ours(transfer, one)).await;

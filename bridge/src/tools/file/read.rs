@@ -85,6 +85,11 @@ impl Tool for FileRead {
         };
         let header = described(header.field(Key::Lines, shown), entry);
         let header = header.field(Key::Changed, age(entry)).hidden(hidden);
+        // What was read may be of several states: the second is what the file was at the end.
+        let header = match answer.entries.get(1) {
+            Some(_) => header.words("changed-while-read"),
+            None => header,
+        };
         let Some(next) = last.map(|last| last + 1) else {
             return Ok(format!("{}\n{text}", header.end()));
         };

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{arrived_late, is_ours};
 use crate::files::Files;
+use crate::files::asked::outcome;
 use crate::files::transfer::local::{Found, Stamp, digest_of, failed, open, read_small};
 use crate::files::transfer::{LARGE, Patience, READINGS, Transfer, changed};
 
@@ -41,7 +42,10 @@ pub(super) async fn large(transfer: &Transfer<'_>, one: &Found) -> Result<(), Fa
                     return Err(failure);
                 }
             }
-            Err(failure) => patience.wait(failure).await?,
+            Err(failure) => patience.wait(failure).await.map_err(|failure| match sent.whole {
+                true => outcome(failure),
+                false => failure,
+            })?,
         }
     }
     transfer.meter.whole();
