@@ -266,13 +266,27 @@ pub(crate) fn code_of(exit: Exit) -> Option<u8> {
 
 /// Prints an answer. A reader that has gone is no error; a full disk is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are. A reader that has gone is no error; a full disk is.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            READER_GONE.store(true, Ordering::Relaxed);
+            Ok(())
         }
-        _ => Ok(()),
+        Err(error) => Err(Failure::new(Kind::Io, format!("standard output: {error}"))),
+        Ok(()) => Ok(()),
     }
+}
+
+static READER_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody reads what we print any more: a command that prints without an end is over then.
+pub(crate) fn reader_is_gone() -> bool {
+    READER_GONE.load(Ordering::Relaxed)
 }
 
 /// One thread: a command waits more than it computes, and waking another thread costs time.

@@ -7,7 +7,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, State, Take, View};
 use tokio::sync::mpsc;
 
-use crate::cli::{Json, code, print, print_json, runtime};
+use crate::cli::{Json, code, print, print_bytes, print_json, reader_is_gone, runtime};
 use crate::client::Client;
 use crate::fleet::why;
 use crate::runs::answer::{NoAnswer, ask};
@@ -121,17 +121,29 @@ impl Output {
         let writing = async {
             while let Some(event) = out.recv().await {
                 match event {
-                    Event::Output(STDOUT, bytes) => put(&mut std::io::stdout(), &bytes)?,
+                    Event::Output(STDOUT, bytes) => print_bytes(&bytes)?,
                     Event::Output(_, bytes) => put(&mut std::io::stderr(), &bytes)?,
                     Event::Gap(stdout, stderr) => no_longer_kept(stdout.saturating_add(stderr)),
                     Event::Lost(why) => note!("farwire: {why}"),
                     _ => {}
                 }
+                if reader_is_gone() {
+                    return Ok(false);
+                }
             }
-            Ok::<_, Failure>(())
+            Ok::<_, Failure>(true)
         };
-        let (ended, written) = tokio::join!(running, writing);
-        written?;
+        tokio::pin!(running, writing);
+        let ended = tokio::select! {
+            ended = &mut running => {
+                writing.await?;
+                ended
+            }
+            written = &mut writing => match written? {
+                true => running.await,
+                false => return Ok(()),
+            },
+        };
         say(&ended.map_err(failed)?.state);
         Ok(())
     }
@@ -169,7 +181,7 @@ impl Output {
                 "next_line": answer.ended.next, "output": String::from_utf8_lossy(&bytes),
             }));
         }
-        put(&mut std::io::stdout(), &bytes)?;
+        print_bytes(&bytes)?;
         if state.dropped_bytes > 0 {
             no_longer_kept(state.dropped_bytes);
         }

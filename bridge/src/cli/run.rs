@@ -251,22 +251,29 @@ fn stdin() -> mpsc::Receiver<Bytes> {
 async fn interrupts(client: &Client, server: &Server, job: Nonce) -> Result<(), Failure> {
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    // Whether the next one has come while the one before was still being sent.
+    let mut came = false;
     for (number, what) in [(libc::SIGINT, "interrupting"), (libc::SIGKILL, "killing")] {
-        int.recv().await;
+        if !came {
+            int.recv().await;
+        }
         note!(
             "farwire: {what} it; once more to {}",
             if number == libc::SIGINT { "kill it" } else { "leave" }
         );
-        tokio::select! {
+        came = tokio::select! {
             stopped = control::stop(client, server, job, Some(number)) => {
                 if let Err(failure) = stopped {
                     note!("farwire: {}", failure.message);
                 }
+                false
             }
-            _ = int.recv(), if number == libc::SIGKILL => return Ok(()),
-        }
+            _ = int.recv() => true,
+        };
     }
-    int.recv().await;
+    if !came {
+        int.recv().await;
+    }
     Ok(())
 }
 

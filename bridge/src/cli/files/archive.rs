@@ -12,9 +12,8 @@ use farwire_protocol::streams::files::{Archive as Question, Ask, Done, Entry, To
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::look::put;
 use super::{At, Remote, incomplete, missed_json};
-use crate::cli::{Json, print_json};
+use crate::cli::{Json, print_bytes, print_json};
 use crate::client::Client;
 use crate::files::Said;
 use crate::files::transfer::{Missed, failed, there_already};
@@ -62,7 +61,7 @@ impl Archive {
                 )
                 .with_hint("-o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
             }
-            None => self.fetch(client, &mut put).await?,
+            None => self.fetch(client, &mut print_bytes).await?,
         };
         let unread = done.unread.unwrap_or(0);
         let links = done.skipped.unwrap_or(0).saturating_sub(unread);

@@ -1,6 +1,6 @@
 //! `roots`, `ls`, `stat`, `cat` and `search`: looking, without changing anything.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Remote, all_was_read};
-use crate::cli::{Json, print, print_json};
+use crate::cli::{Json, print, print_bytes, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::files::Said;
 use crate::files::place::served;
@@ -261,9 +261,25 @@ impl Cat {
                 before: None,
             }))?;
             at.files.up.flush().await?;
+            let (mut opened, mut printed) = (None, 0_u64);
             loop {
                 match at.files.down.next().await? {
-                    Said::Content(bytes) => put(&bytes)?,
+                    Said::Content(bytes) => {
+                        printed = printed.saturating_add(bytes.len() as u64);
+                        print_bytes(&bytes)?;
+                        if reader_is_gone() {
+                            return Ok(());
+                        }
+                    }
+                    Said::Message(ToBridge::Entries(entries)) => {
+                        match (&opened, entries.into_iter().next()) {
+                            (None, entry) => opened = entry,
+                            (Some(opened), Some(now)) => {
+                                changed_meanwhile(&at.place.shown(), (opened, &now), printed)?;
+                            }
+                            (Some(_), None) => {}
+                        }
+                    }
                     Said::Message(ToBridge::Done(done)) => match done.failure {
                         Some(failure) => return Err(failure),
                         None => break,
@@ -276,22 +292,27 @@ impl Cat {
     }
 }
 
-/// Prints bytes. A reader that has gone is no error; a full disk is.
-pub(super) fn put(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
-        }
-        _ => Ok(()),
+/// What is printed of a file that was changed while it was read may be of several states. One that only grew, as logs
+/// do, was printed as it was.
+fn changed_meanwhile(
+    shown: &str,
+    (opened, now): (&Entry, &Entry),
+    printed: u64,
+) -> Result<(), Failure> {
+    if now.size > opened.size && printed >= opened.size {
+        note!("farwire: {shown} grew while it was read");
+        return Ok(());
     }
+    let text =
+        format!("{shown} was changed while it was read; what was printed may be of several states");
+    Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint("read it again"))
 }
 
 /// Prints text that has lines of a server's files in it: to a terminal without what would command it.
 pub(super) fn put_text(bytes: &[u8]) -> Result<(), Failure> {
     match std::io::stdout().is_terminal() {
-        true => put(harmless(bytes).as_bytes()),
-        false => put(bytes),
+        true => print(&harmless(bytes)),
+        false => print_bytes(bytes),
     }
 }
 

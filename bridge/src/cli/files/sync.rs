@@ -77,10 +77,13 @@ impl Sync {
         };
         let (removed, left_out) = (named(&plan.removed()), named(&plan.left_out));
         let verb = if direction == Direction::Up { "send" } else { "fetch" };
-        if !self.dry_run {
-            watched(&meter, carry_out(&transfer, plan, self.delete)).await?;
-            told(&meter);
+        match self.dry_run {
+            true => plan.note_unread(&meter),
+            false => {
+                watched(&meter, carry_out(&transfer, plan, self.delete)).await?;
+            }
         }
+        told(&meter);
         let removed = if self.delete { removed } else { Vec::new() };
         let (missed, _) = meter.missed();
         if self.json.json {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Remote;
 use super::look::entry_json;
-use crate::cli::{Json, print, print_json};
+use crate::cli::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::conversation::may_come_back;
 
@@ -66,7 +66,7 @@ impl Watch {
             let itself = answer.done.entry.iter().filter(|_| answer.entries.is_empty());
             let changed: Vec<&Entry> = answer.entries.iter().chain(itself).collect();
             self.told(&changed)?;
-            if !self.follow {
+            if !self.follow || reader_is_gone() {
                 return Ok(0);
             }
         }

@@ -8,7 +8,7 @@ use farwire_protocol::streams::session::Request;
 use farwire_protocol::streams::session::hands::{Event, Events, What};
 
 use super::{Found, Which, failed};
-use crate::cli::{Json, print, print_json};
+use crate::cli::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::sessions::{ask, who};
 use crate::text::neutral::neutral_within;
@@ -50,6 +50,9 @@ impl History {
             let ended = events.iter().any(|event| event.what == Some(What::Ended));
             for event in &events {
                 self.print(event)?;
+            }
+            if reader_is_gone() {
+                return Ok(());
             }
             from = last.map_or(from, |last| last.saturating_add(1));
             let more = !events.is_empty() && !self.follow;
