@@ -135,7 +135,7 @@ async fn times(world: &World, runs: usize, going: impl Fn() -> bool) -> Vec<Dura
 /// The slowest of a hundred.
 fn slowest(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
-    times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+    times.get(times.len() * 99 / 100).or_else(|| times.last()).copied().unwrap_or_default()
 }
 
 /// The bytes of all files in a directory.
