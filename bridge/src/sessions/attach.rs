@@ -257,6 +257,10 @@ impl Attachment {
         if down.progress {
             attempts.heard();
         }
+        if down.screen > 0 {
+            // Only a part of the screen has been drawn: it is drawn anew.
+            *down.offset = None;
+        }
         outcome.map_err(|trouble| trouble.on(&stream.link))
     }
 }
@@ -290,6 +294,9 @@ impl Down<'_> {
             self.progress = true;
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == TERMINAL => {
+                    // First a place for it: this may be cut off at any wait, and what was counted by then is never
+                    // sent again.
+                    let place = self.events.reserve().await;
                     let length = frame.payload.len() as u64;
                     let drawn = length.min(self.screen);
                     self.screen -= drawn;
@@ -297,7 +304,9 @@ impl Down<'_> {
                         *offset = offset.saturating_add(length - drawn);
                     }
                     *self.told += length;
-                    self.tell(Event::Bytes(frame.payload)).await;
+                    if let Ok(place) = place {
+                        place.send(Event::Bytes(frame.payload));
+                    }
                 }
                 (FrameKind::Control, true) => {
                     let end: End = read(&frame.payload).map_err(|_| nonsense())?;
