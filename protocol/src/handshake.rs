@@ -20,7 +20,7 @@ use ml_kem::kem::{Decapsulate as _, KeyExport as _};
 use ml_kem::{DecapsulationKey, EncapsulationKey, MlKem768};
 use sha2::{Digest as _, Sha256};
 use snow::HandshakeState;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::bundle::{BundleError, SignedBundle};
 use crate::cbor::{self, Blob};
@@ -164,9 +164,11 @@ fn handshake_hash(state: &HandshakeState) -> [u8; 32] {
 fn finish(mut state: HandshakeState) -> LinkKeys {
     assert!(state.is_handshake_finished(), "all three messages have been processed");
     let hash = handshake_hash(&state);
-    let (k_i, k_r) = state.dangerously_get_raw_split();
-    let (k_i, k_r) = (Zeroizing::new(k_i), Zeroizing::new(k_r));
-    LinkKeys::new(&hash, &k_i, &k_r)
+    // Wiped where it is: a wrapper would be given a copy.
+    let mut split = state.dangerously_get_raw_split();
+    let keys = LinkKeys::new(&hash, &split.0, &split.1);
+    split.zeroize();
+    keys
 }
 
 /// The bridge, after message 1.
