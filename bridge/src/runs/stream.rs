@@ -245,6 +245,9 @@ impl Down<'_> {
     }
 }
 
+/// An agent acknowledges what was never sent.
+const MORE: &str = "the program has had more input than was sent";
+
 /// The sending half of a stream.
 struct Up<'a> {
     input: &'a mut Input,
@@ -264,11 +267,13 @@ impl Up<'_> {
             return Trouble::said(Failure::new(Kind::InputUnknown, message));
         }
         if at > self.input.unsent.end() {
-            return Trouble::nonsense("the program has had more input than was sent");
+            return Trouble::nonsense(MORE);
         }
         // When the agent wants no more, or is gone, the receiving half knows which.
-        let _ = self.send_from(at, writer).await;
-        std::future::pending().await
+        match self.send_from(at, writer).await {
+            Err(error) if error.kind() == ErrorKind::InvalidData => Trouble::nonsense(MORE),
+            _ => std::future::pending().await,
+        }
     }
 
     async fn send_from(
@@ -289,6 +294,9 @@ impl Up<'_> {
         if let Some(source) = source.as_mut().filter(|_| !*ended) {
             loop {
                 let acked = self.ack.borrow_and_update().unwrap_or(0);
+                if acked > sent {
+                    return Err(ErrorKind::InvalidData.into());
+                }
                 unsent.forget(acked);
                 if sent >= acked.saturating_add(STDIN_WINDOW) {
                     self.ack.changed().await.map_err(|_| gone())?;
