@@ -2,7 +2,7 @@
 //!
 //! All streams of all devices come over one connection, which carries a limited number. A device may
 //! have seven eighths of what the others leave: there is always room for one more device. Streams of
-//! the class for control are not limited, so that what runs can be stopped.
+//! the class for control have a number of their own, so that what runs can be stopped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,37 +14,52 @@ use farwire_protocol::id::Id;
 /// So many streams are open at once, as the transport has it.
 pub(crate) const STREAMS: usize = 256;
 
+/// So many streams for control one device has at most. Each of them asks one question.
+const CONTROL: usize = 64;
+
 /// Open streams by device.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shares {
-    open: Arc<Mutex<HashMap<Id, usize>>>,
+    open: Arc<Mutex<HashMap<Id, Open>>>,
+}
+
+/// The open streams of one device.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    all: usize,
+    control: usize,
 }
 
 /// One open stream. It counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     device: Id,
+    control: bool,
     of: Shares,
 }
 
 impl Shares {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Id, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Open>> {
         self.open.lock().expect("nothing panics while it is held")
     }
 
     /// Opens one more stream for a device, or says that it has too many.
     pub(crate) fn take(&self, device: Id, class: Class) -> Result<Share, Failure> {
         let mut open = self.lock();
-        let all: usize = open.values().sum();
-        let own = open.get(&device).copied().unwrap_or(0);
-        let free = STREAMS.saturating_sub(all - own);
-        if class != Class::Control && own >= free - free / 8 {
-            let text = format!("this device has {own} streams open on the server");
+        let all: usize = open.values().map(|one| one.all).sum();
+        let own = open.get(&device).copied().unwrap_or_default();
+        let free = STREAMS.saturating_sub(all - own.all);
+        let control = class == Class::Control;
+        let full = if control { own.control >= CONTROL } else { own.all >= free - free / 8 };
+        if full {
+            let text = format!("this device has {} streams open on the server", own.all);
             return Err(Failure::new(Kind::Overloaded, text)
                 .with_hint("nothing was started; try again when some of them have ended"));
         }
-        *open.entry(device).or_insert(0) += 1;
-        Ok(Share { device, of: self.clone() })
+        let own = open.entry(device).or_default();
+        own.all += 1;
+        own.control += usize::from(control);
+        Ok(Share { device, control, of: self.clone() })
     }
 }
 
@@ -52,8 +67,9 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut open = self.of.lock();
         if let Some(own) = open.get_mut(&self.device) {
-            *own -= 1;
-            if *own == 0 {
+            own.all -= 1;
+            own.control -= usize::from(self.control);
+            if own.all == 0 {
                 open.remove(&self.device);
             }
         }
@@ -66,6 +82,21 @@ mod tests {
 
     fn fill(shares: &Shares, device: u8) -> Vec<Share> {
         std::iter::from_fn(|| shares.take(Id([device; 32]), Class::Interactive).ok()).collect()
+    }
+
+    #[test]
+    fn streams_for_control_are_bounded_for_each_device() {
+        let shares = Shares::default();
+        let control = |device: u8| shares.take(Id([device; 32]), Class::Control).ok();
+        let taken: Vec<_> = std::iter::from_fn(|| control(1)).collect();
+        assert_eq!(taken.len(), CONTROL);
+        assert!(control(2).is_some(), "another device's are its own");
+        assert!(
+            shares.take(Id([1; 32]), Class::Interactive).is_ok(),
+            "nor are they those for work"
+        );
+        drop(taken);
+        assert!(control(1).is_some() && shares.lock().is_empty());
     }
 
     #[test]
