@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::conversations::{About, Conversations};
 use crate::files::Roots;
 use crate::files::spec::Spec;
+use crate::files::waits::Waits;
 use crate::gate;
 use crate::gate::half_open::HalfOpen;
 use crate::gate::shares::STREAMS;
@@ -58,6 +59,8 @@ pub(crate) struct Agent {
     pub(crate) roots: Roots,
     /// Whether somebody is at a terminal.
     pub(crate) attended: Attended,
+    /// Where users are looked up, which may wait for a network.
+    pub(crate) lookups: Waits,
     rates: Rates,
     half_open: HalfOpen,
     streams: TaskTracker,
@@ -93,6 +96,7 @@ impl Agent {
             links: Links::default(),
             roots,
             attended: Attended::default(),
+            lookups: Waits::new(),
             rates: Rates::default(),
             half_open: HalfOpen::default(),
             streams: TaskTracker::new(),

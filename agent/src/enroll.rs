@@ -21,6 +21,7 @@ use farwire_protocol::token::{BadToken, Token};
 use tokio::time::{sleep, timeout};
 
 use crate::agent::{BUILD, unix_time};
+use crate::jobs;
 use crate::os::facts::Facts;
 
 /// How often an answer is asked for when no notice comes.
@@ -97,7 +98,13 @@ fn prepare(state: &State, token: Token, relay: Relay) -> Result<Pending, Failure
     let guard = state.lock()?;
     let identity = match state.identity()? {
         Some(identity) => identity,
-        None => state.create_identity(&guard, token.trust_domain, unix_time())?,
+        None => {
+            let identity = state.create_identity(&guard, token.trust_domain, unix_time())?;
+            if let Err(error) = jobs::prepare(state.path()) {
+                tracing::warn!(%error, "the journal cannot be begun yet");
+            }
+            identity
+        }
     };
     let bundle = identity.set_trust_domain(&guard, token.trust_domain)?;
     let mut nonce = [0; 16];

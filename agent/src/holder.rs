@@ -47,6 +47,9 @@ use crate::spool::{Limits, Memory, SpoolWriter};
 /// How long what has ended is kept for an agent that does not come.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
+/// How long the last orders of an agent may take to be read when the next one has come. A dead one has no more.
+const REST: Duration = Duration::from_millis(100);
+
 /// So many orders for one job wait for their turn.
 const ORDERS: usize = 64;
 
@@ -69,8 +72,8 @@ impl Agent {
     /// Says something to the agent. The next one is told all anyway.
     fn report(&self, report: &Report, descriptors: &[BorrowedFd<'_>]) {
         if let Some(channel) = &*self.channel() {
-            // All that is in a report has its own limit, far below that of a packet.
-            let _ = channel.send(cbor::encode(report), descriptors);
+            // All that is in a report has its own limit, far below that of a packet, and so have their numbers.
+            let _ = channel.report(cbor::encode(report), descriptors);
         }
     }
 }
@@ -104,8 +107,12 @@ pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
             tokio::select! {
                 () = obey(&agent, &channel, &mut jobs) => break,
                 () = channel.flush() => break,
-                // A newer agent: the one before is dead and does not know it.
-                newer = accept(&listener) => channel = newer?,
+                // A newer agent: the one before is dead and does not know it. What it has ordered still counts.
+                newer = accept(&listener) => {
+                    let newer = newer?;
+                    let _ = tokio::time::timeout(REST, obey(&agent, &channel, &mut jobs)).await;
+                    channel = newer;
+                }
             }
         }
         *agent.channel() = None;
@@ -132,19 +139,17 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
     while let Ok(Some(packet)) = channel.receive(&mut buffer).await {
         // An order of a newer agent, which knows our version, does not come.
         let Ok(order) = cbor::decode::<Order>(&packet.bytes, PACKET) else { continue };
-        let tell = |jobs: &Jobs, job: Nonce, told: Told| {
-            if let Some(held) = jobs.get(&job) {
-                // When it has ended there is nobody to tell, nor anything to do. Nothing that it
-                // does takes long: what does not fit is more than anybody means.
-                let _ = held.told.try_send(told);
-            }
-        };
         match order {
             Order::Start(start) => begin(agent, jobs, *start, packet),
-            Order::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)),
-            Order::Bound { job, kept, rate } => tell(jobs, job, Told::Bound { kept, rate }),
-            Order::CloseInput(job) => tell(jobs, job, Told::CloseInput),
-            Order::Unblock(job) => tell(jobs, job, Told::Unblock),
+            Order::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)).await,
+            Order::Bound { job, kept, rate } => tell(jobs, job, Told::Bound { kept, rate }).await,
+            Order::CloseInput(job) => tell(jobs, job, Told::CloseInput).await,
+            Order::Unblock(job) => {
+                if let Some(held) = jobs.get(&job) {
+                    // One that has more to hear looks for room after each.
+                    let _ = held.told.try_send(Told::Unblock);
+                }
+            }
             Order::Note { job, note } => {
                 if let Some(held) = jobs.get(&job) {
                     held.note(note);
@@ -153,6 +158,14 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
             Order::Forget(job) => drop(jobs.remove(&job)),
         }
         wait::collect_abandoned();
+    }
+}
+
+/// Passes on an order to the task of a job, which takes each at once, and waits where it has many already.
+async fn tell(jobs: &Jobs, job: Nonce, told: Told) {
+    if let Some(held) = jobs.get(&job) {
+        // When it has ended there is nobody to tell, nor anything to do.
+        let _ = held.told.send(told).await;
     }
 }
 

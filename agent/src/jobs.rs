@@ -14,6 +14,7 @@ pub(crate) mod journal;
 pub(crate) mod keeper;
 mod lines;
 pub(crate) mod owner;
+mod past;
 mod record;
 mod table;
 pub(crate) mod turns;
@@ -32,17 +33,14 @@ use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::holder::message::Order;
-use crate::jobs::files::Files;
+use crate::files::waits::Waits;
 use crate::jobs::holders::{Holders, Launch};
-use crate::jobs::job::{Job, Phase, Plan};
-use crate::jobs::journal::{Asked, Journal, Past};
-use crate::jobs::keeper::Kept;
+use crate::jobs::job::{Job, Plan, STOPPED};
+use crate::jobs::journal::{Asked, Ending, Journal, Past};
 use crate::jobs::owner::Owner;
-use crate::jobs::record::Record;
 use crate::jobs::table::Table;
 use crate::jobs::turns::Turns;
-use crate::spool::{Memory, Spool};
+use crate::spool::Memory;
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::hands::Actor;
@@ -54,6 +52,9 @@ pub(crate) const CONCURRENT: usize = 64;
 /// So many sessions are open at once at most.
 const SESSIONS: usize = 10_000;
 
+/// The name of the journal in the state directory.
+const JOURNAL: &str = "journal";
+
 /// How long a job is kept after its end, where nothing else is said of it.
 pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
@@ -62,6 +63,11 @@ struct Asking {
     request: Nonce,
     instance: Nonce,
     hash: [u8; 32],
+}
+
+/// Writes down that nobody has asked a new agent for anything, so that this is certain later.
+pub(crate) fn prepare(state: &Path) -> std::io::Result<()> {
+    journal::create(&state.join(JOURNAL))
 }
 
 /// Every job of this agent process.
@@ -87,8 +93,6 @@ impl Jobs {
     /// Opens the journal. Holders are started by `launch`.
     pub(crate) fn open(state: &Path, instance: Nonce, launch: Launch) -> Result<Self, Failure> {
         let directory = state.join("spool");
-        // Whoever was here before has left the directory of its output.
-        let first = !directory.exists();
         let runs = state.join("runs");
         for directory in [&directory, &runs] {
             let mut builder = std::fs::DirBuilder::new();
@@ -101,9 +105,10 @@ impl Jobs {
             jobs: HashMap::new(),
             order: VecDeque::new(),
             tombstones: HashMap::new(),
-            journal: Journal::open(&state.join("journal"), instance, first),
+            journal: Journal::open(&state.join(JOURNAL), instance),
             starts: 0,
             forgotten: Vec::new(),
+            retired: false,
         };
         Ok(Self {
             table: Mutex::new(table),
@@ -148,8 +153,13 @@ impl Jobs {
         if !adopted.is_empty() {
             tracing::info!(jobs = adopted.len(), "taken over from the agent before");
         }
-        let mut past = if found.left_alone { Vec::new() } else { self.past(&adopted) };
-        past.append(&mut self.past_runs(&adopted));
+        let (mut past, mut all) = match found.left_alone {
+            true => (Vec::new(), false),
+            false => self.past(&adopted),
+        };
+        let (mut runs, all_runs) = self.past_runs(&adopted);
+        all &= all_runs;
+        past.append(&mut runs);
         let mut table = self.lock();
         for job in past {
             table.jobs.insert(job.id, job.clone());
@@ -171,7 +181,8 @@ impl Jobs {
         }
         table.forget(Instant::now());
         table.bound_output();
-        if !found.left_alone {
+        // What cannot be read now may be somebody's output for the next agent.
+        if all {
             table.sweep(&self.directory);
         }
         drop(table);
@@ -179,104 +190,6 @@ impl Jobs {
         self.holders.make_ready();
         self.tasks.spawn(keeper::keep(self.clone()));
         conversations
-    }
-
-    /// Sessions that were written down and that nobody holds; those that are held go on counting events.
-    fn past(&self, held: &[Arc<Job>]) -> Vec<Arc<Job>> {
-        let mut past = Vec::new();
-        for entry in std::fs::read_dir(&self.files).into_iter().flatten().flatten() {
-            let Some(id) = record::id_of(&entry.file_name()) else { continue };
-            if held.iter().any(|job| job.id == id) {
-                continue;
-            }
-            match self.recorded(id) {
-                Some((started, job)) if job.ended_for().is_some_and(|ago| ago <= job.keep()) => {
-                    past.push((started, job));
-                }
-                // Too old, or nothing that makes sense.
-                _ => drop(std::fs::remove_dir_all(entry.path())),
-            }
-        }
-        past.sort_by_key(|(started, _)| *started);
-        past.into_iter().map(|(_, job)| job).collect()
-    }
-
-    /// Runs that ended under an earlier agent and that nobody holds, the oldest first.
-    fn past_runs(&self, held: &[Arc<Job>]) -> Vec<Arc<Job>> {
-        let mut past = Vec::new();
-        for entry in std::fs::read_dir(&self.runs).into_iter().flatten().flatten() {
-            let Some(id) = record::id_of(&entry.file_name()) else { continue };
-            if held.iter().any(|job| job.id == id) {
-                continue;
-            }
-            match ended::read(&self.runs, id, &self.directory) {
-                Some(job) => past.push(job),
-                // Damaged. What cannot be removed is looked at again by the next agent.
-                None => drop(std::fs::remove_file(entry.path())),
-            }
-        }
-        past.sort_by_key(|job| job.asked());
-        past
-    }
-
-    /// Writes down runs that have ended, and removes what is written of those that are forgotten, for as long
-    /// as the agent lives. On a thread that may wait for a disk.
-    async fn write_down_runs(self: Arc<Self>) {
-        loop {
-            let finished = self.holders.finished.take().await;
-            let jobs = self.clone();
-            let written = tokio::task::spawn_blocking(move || {
-                for (_, job) in &finished {
-                    if job.terminal.is_some() || job.spool.is_discarded() {
-                        continue;
-                    }
-                    if let Err(error) = ended::write(&jobs.runs, job) {
-                        tracing::warn!(job = %job.id, %error, "a run cannot be written down");
-                    }
-                    if job.spool.is_discarded() {
-                        // Forgotten meanwhile.
-                        jobs.remove_files(std::slice::from_ref(job));
-                    }
-                }
-                finished
-            });
-            // Now they are ours to keep.
-            for (holder, job) in written.await.into_iter().flatten() {
-                if let Some(holder) = holder {
-                    holder.order(&Order::Forget(job.id));
-                }
-            }
-        }
-    }
-
-    fn recorded(&self, id: Nonce) -> Option<(u64, Arc<Job>)> {
-        let directory = self.files_of(id);
-        let record: Record = files::description(&directory)?;
-        let (record, mut past, beginning) = record.past()?;
-        let files = Files::open(directory).ok()?;
-        // That it is lost is known from now on.
-        let _ = files.describe(&record);
-        let (started, owner) = (record.started_ms(), record.owner()?);
-        let files::Said { start, lines, bytes } = files.said();
-        if let Phase::Ended { output_end, .. } = &mut past.phase {
-            *output_end = start + bytes.len() as u64;
-        }
-        let path = self.directory.join(id.to_string());
-        let spool = Spool::recorded((start, lines), bytes, path).ok()?;
-        let terminal = Terminal::new(beginning);
-        terminal.events.recall(lines::read(&files.events()), 0);
-        *terminal.kept() = Kept::Over;
-        Some((started, Job::recorded((id, owner), record.program(), past, Some(terminal), spool)))
-    }
-
-    /// A session goes on under this agent: its events are counted on.
-    fn recall_events(&self, job: &Arc<Job>) {
-        let Some(terminal) = &job.terminal else { return };
-        if let Ok(files) = Files::open(self.files_of(job.id)) {
-            let last = job.spool.memory().map_or(0, |memory| memory.events());
-            terminal.events.recall(lines::read(&files.events()), last);
-        }
-        terminal.note(job, None, What::Recovered);
     }
 
     /// Where what is kept of a session is.
@@ -306,16 +219,6 @@ impl Jobs {
         std::mem::take(&mut table.forgotten)
     }
 
-    /// Removes the files of jobs that were forgotten. What cannot be removed is tried again at the next start.
-    fn remove_files(&self, forgotten: &[Arc<Job>]) {
-        for job in forgotten {
-            let _ = match job.terminal {
-                Some(_) => std::fs::remove_dir_all(self.files_of(job.id)),
-                None => std::fs::remove_file(self.runs.join(job.id.to_string())),
-            };
-        }
-    }
-
     /// Keeps a session's terminal up with what it says.
     fn follow(&self, job: &Arc<Job>) {
         if let Some(terminal) = &job.terminal {
@@ -331,9 +234,29 @@ impl Jobs {
             terminal.note(job, None, What::Ended);
         }
         // Of what is not known nothing is written down: the record of its beginning says so.
-        if exit.is_some() || !job.is_unknown() {
-            self.lock().journal.ended(&job.owner, job.id, exit);
+        let ending = match exit {
+            Some(exit) => Some(Ending::Exit(exit)),
+            None => (!job.is_unknown() && !job.has_started()).then_some(Ending::NotStarted),
+        };
+        if let Some(ending) = ending {
+            self.lock().journal.ended(&job.owner, job.id, ending);
         }
+    }
+
+    /// Gives up what waits for its turn, because the agent is about to end: that it was never started is written
+    /// down, and is certain for the next agent. Nothing is begun any more. Returns whether anything waited.
+    pub(crate) fn retire(&self) -> bool {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        table.retired = true;
+        let mut waited = false;
+        for job in table.jobs.values().filter(|job| job.is_queued()) {
+            if job.cancel("the agent was ended before its turn came; it was not started") {
+                table.journal.ended(&job.owner, job.id, Ending::NotStarted);
+                waited = true;
+            }
+        }
+        waited
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -342,50 +265,48 @@ impl Jobs {
 
     /// Starts what is asked for, unless this request has been seen. Gives the job, and whether it
     /// was there before.
-    pub(crate) fn start(
+    ///
+    /// Users may be looked up over a network: `lookups` waits for that, and whoever drops this before starts
+    /// nothing.
+    pub(crate) async fn start(
         self: &Arc<Self>,
         owner: &Arc<Owner>,
-        start: &Start,
-        hash: [u8; 32],
+        (start, hash): (&Start, [u8; 32]),
+        lookups: &Waits,
     ) -> Result<(Arc<Job>, bool), Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
         if let Some(job) = self.known(&self.lock(), owner, &asked)? {
             return Ok((job, true));
         }
-        // Users may be looked up over a network: nobody waits for that but whoever asks.
-        let plan = Plan::run(start)?;
+        let start = start.clone();
+        let plan = lookups.run(move || Plan::run(&start)).await??;
         self.begin(owner, asked, |_| Ok(plan))
     }
 
-    /// Opens a session, or takes up the one with its name.
-    pub(crate) fn open_session(
+    /// Opens a session, or takes up the one with its name. What is said of `lookups` there holds here.
+    pub(crate) async fn open_session(
         self: &Arc<Self>,
         owner: &Arc<Owner>,
-        start: &session::Start,
-        hash: [u8; 32],
+        (start, hash): (&session::Start, [u8; 32]),
+        lookups: &Waits,
     ) -> Result<(Arc<Job>, bool), Failure> {
         if let Some(name) = &start.name {
             check_name(name)?;
         }
-        let caller = start.caller.as_ref().and_then(|caller| caller.owner.as_deref());
-        let named = self.session(owner, caller, start.name.as_deref().unwrap_or_default());
-        match named {
-            Some(job) if job.id != start.request => {
-                if start.new != Some(true) {
-                    return Ok((job, true));
-                }
-                let message = "a session of this name runs already";
-                return Err(Failure::new(Kind::InvalidArgument, message)
-                    .with_hint("attach to it, or choose another name"));
-            }
-            _ => {}
-        }
-        let asked = Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.known(&self.lock(), owner, &asked)? {
+        let asked = || Asking { request: start.request, instance: start.instance, hash };
+        if let Some(job) = self.named(owner, start)? {
             return Ok((job, true));
         }
-        let user = Plan::user(start.user.as_deref())?;
-        self.begin(owner, asked, |table| {
+        if let Some(job) = self.known(&self.lock(), owner, &asked())? {
+            return Ok((job, true));
+        }
+        let name = start.user.clone();
+        let user = lookups.run(move || Plan::user(name.as_deref())).await??;
+        // Somebody may have opened it meanwhile.
+        if let Some(job) = self.named(owner, start)? {
+            return Ok((job, true));
+        }
+        self.begin(owner, asked(), |table| {
             let open = table.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
             if open.count() >= self.sessions {
                 let text = format!("{} sessions are open on this server", self.sessions);
@@ -394,6 +315,19 @@ impl Jobs {
             let name = start.name.clone().unwrap_or_else(|| table.free_name(owner));
             Plan::session(start, user, (name, &self.shell))
         })
+    }
+
+    /// The session that another request has opened under the name that is asked for, if that is to be taken up.
+    fn named(&self, owner: &Owner, start: &session::Start) -> Result<Option<Arc<Job>>, Failure> {
+        let caller = start.caller.as_ref().and_then(|caller| caller.owner.as_deref());
+        let named = self.session(owner, caller, start.name.as_deref().unwrap_or_default());
+        let named = named.filter(|job| job.id != start.request);
+        if named.is_some() && start.new == Some(true) {
+            let message = "a session of this name runs already";
+            return Err(Failure::new(Kind::InvalidArgument, message)
+                .with_hint("attach to it, or choose another name"));
+        }
+        Ok(named)
     }
 
     /// The session of this name that this owner may see, if one runs.
@@ -455,6 +389,13 @@ impl Jobs {
         table.forget(Instant::now());
         if let Some(job) = self.known(&table, owner, &asked)? {
             return Ok((job, true));
+        }
+        if table.retired {
+            return Err(Failure::new(
+                Kind::ServerOffline,
+                "the agent is ending; nothing was started",
+            )
+            .with_hint("try again when the server is online"));
         }
         let Asking { request: id, hash, .. } = asked;
         let plan = plan(&table)?;
@@ -523,13 +464,9 @@ impl Jobs {
             (None, Some(request)) => {
                 let mut table = self.lock();
                 match table.jobs.get(&request).cloned() {
-                    Some(job) if job.owner == *owner => job,
-                    // Ids are random: it is another owner's run, and no request of this one. Who may
-                    // stop it does so by its id.
-                    Some(job) if owner.may_see(&job.owner) => {
-                        table.bury(owner, request)?;
-                        return Ok(Stopped::NeverStarted);
-                    }
+                    // The id of a request is that of its job. Of somebody else's the same is meant as by its
+                    // id: that it was never started would be untrue.
+                    Some(job) if owner.may_see(&job.owner) => job,
                     _ => return table.stop_unknown(owner, request, stop.instance),
                 }
             }
@@ -548,7 +485,7 @@ impl Jobs {
         if let Some(failure) = job.state().failure.filter(|_| job.is_unknown()) {
             return Err(failure);
         }
-        Ok(job.stop(stop.signal))
+        job.stop(stop.signal)
     }
 
     /// The devices that have asked for something which has not begun.
@@ -567,7 +504,7 @@ impl Jobs {
     pub(crate) fn withdraw(&self, device: &Id) {
         for job in self.lock().jobs.values() {
             if job.owner.device == *device && job.is_queued() {
-                job.stop(None);
+                job.cancel(STOPPED);
             }
         }
     }

@@ -10,7 +10,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
@@ -22,6 +22,9 @@ use crate::{gate, status};
 
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
+
+/// How long those may be told whose runs wait for their turn when the agent ends.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -84,6 +87,13 @@ async fn serve(
         () = &mut dialled => None,
         () = written => None,
     };
+    if agent.jobs.retire() {
+        // Whoever waits for a turn is told, while there still are streams.
+        tokio::select! {
+            () = &mut dialled => return left_for.map_or(Ok(()), Err),
+            () = sleep(LAST_WORDS) => {}
+        }
+    }
     left.cancel();
     dialled.await;
     left_for.map_or(Ok(()), Err)

@@ -127,6 +127,41 @@ async fn a_run_that_waits_for_its_turn_says_so_in_every_answer() {
 }
 
 #[tokio::test]
+async fn what_waits_for_its_turn_when_the_agent_is_stopped_was_never_started_and_is_said_so() {
+    let mut world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    for _ in 0..64 {
+        let call = json!({"server": "web-1", "command": "exec sleep 600", "wait": 0});
+        let (text, _) = model.call("run", call).await;
+        assert!(text.contains(" running "), "{text}");
+    }
+    let mark = world.path("mark");
+    let touch = format!("touch {}", mark.display());
+    let call = json!({"server": "web-1", "command": touch, "wait": 0});
+    let (text, _) = model.call("run", call).await;
+    assert!(text.starts_with("[run r65 queued"), "{text}");
+    let waits = world.farwire_command(&["run", "web-1", "-c", &touch]).spawn().unwrap();
+    until("it to wait", async || {
+        let status = world.farwire(&["status", "web-1"]).await.text();
+        status.contains("r66 ").then_some(())
+    })
+    .await;
+    world.end_agent("web-1").await;
+    let output = waits.wait_with_output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("error[cancelled]") && stderr.contains("not started"), "{stderr}");
+    world.start_agent("web-1").await;
+    let (text, _) = model.call("output", json!({"id": "r65", "view": "tail"})).await;
+    assert!(text.contains("cancelled") && text.contains("started"), "{text}");
+    let (text, _) = model.call("output", json!({"id": "r64", "wait": 0})).await;
+    assert!(text.starts_with("[run r64 running"), "those that had their turn go on: {text}");
+    assert_eq!(world.farwire(&["stop", "r1", "--signal", "KILL"]).await.code, 0);
+    let done = world.farwire(&["run", "web-1", "--", "true"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
 async fn what_a_run_does_while_there_is_no_agent_is_told_by_the_next_one() {
     let mut world = World::with_server("web-1").await;
     let (go, done) = (world.path("go"), world.path("done"));

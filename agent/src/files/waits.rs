@@ -1,4 +1,4 @@
-//! What a file system may never finish: each root has a few threads for it.
+//! What a file system may never finish: each root has a few threads for it, and so have lookups of users.
 //!
 //! A file system whose server is gone keeps whoever touches it. That must be no thread of ours that others need,
 //! and no more of the pool, in which jobs and terminals have theirs, than one root is worth.
@@ -10,7 +10,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// So many threads of one root wait at once. Who wants more waits for one of them.
+/// So many threads of one root, or of lookups, wait at once. Who wants more waits for one of them.
 const THREADS: usize = 16;
 
 /// The threads of one root. Clones share them.
@@ -18,7 +18,7 @@ const THREADS: usize = 16;
 pub(crate) struct Waits(Arc<Semaphore>);
 
 impl Waits {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(THREADS)))
     }
 
@@ -27,7 +27,7 @@ impl Waits {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let broken = || Failure::new(Kind::Internal, "a thread for files has failed");
+        let broken = || Failure::new(Kind::Internal, "a thread that waits has failed");
         let place = self.0.clone().acquire_owned().await.map_err(|_| broken())?;
         let work = move || {
             let done = work();

@@ -17,8 +17,11 @@ use crate::os::watch::watch;
 /// No packet is longer: a command has at most 64 KiB, and its environment as much.
 pub(crate) const PACKET: usize = 192 << 10;
 
-/// So many packets wait for a peer that does not read, before it is given up.
+/// So many packets wait for a peer that does not read; further ones are refused.
 const WAITING: usize = 4_096;
+
+/// So many wait with those of [`Channel::send_once`], of which there are few for each job.
+const ALL_WAITING: usize = 65_536;
 
 /// One end of a connection. Clones share it.
 #[derive(Clone, Debug)]
@@ -64,8 +67,30 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// If it is longer than the other end takes.
+    /// If it is longer than the other end takes; [`io::ErrorKind::WouldBlock`] if too many wait already.
     pub(crate) fn send(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_within(WAITING, bytes, descriptors)
+    }
+
+    /// The same with a packet that must not get lost when others wait. Nothing is sent if its like waits already.
+    pub(crate) fn send_once(&self, bytes: Vec<u8>) -> io::Result<()> {
+        if self.waiting().iter().any(|(other, _)| *other == bytes) {
+            return Ok(());
+        }
+        self.send_within(ALL_WAITING, bytes, &[])
+    }
+
+    /// The same with what a holder has to say, which is a few packets for each of its jobs.
+    pub(crate) fn report(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_within(ALL_WAITING, bytes, descriptors)
+    }
+
+    fn send_within(
+        &self,
+        most: usize,
+        bytes: Vec<u8>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         if bytes.len() > PACKET {
             let text = format!("a packet of {} bytes, over {PACKET}", bytes.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -78,11 +103,13 @@ impl Channel {
                 Ok(()) | Err(_) => return Ok(()),
             }
         }
+        if waiting.len() >= most {
+            let text = format!("{} packets wait for it", waiting.len());
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+        }
         // A descriptor that cannot be copied is missing at the other end, which says so.
         let copies = descriptors.iter().filter_map(|one| one.try_clone_to_owned().ok()).collect();
-        if waiting.len() < WAITING {
-            waiting.push_back((bytes, copies));
-        }
+        waiting.push_back((bytes, copies));
         self.shared.more.notify_one();
         Ok(())
     }
@@ -139,4 +166,42 @@ fn is_too_long(error: &io::Error) -> bool {
 fn is_full(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::NOBUFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_no_room_is_refused_and_not_lost() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let (ours, theirs) = socketpair(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        let (ours, theirs) = (Channel::new(ours).unwrap(), Channel::new(theirs).unwrap());
+        let packet = |number: u32| [&number.to_be_bytes()[..], &[0; 1_000]].concat();
+        let refused = (0..).find(|&number| ours.send(packet(number), &[]).is_err()).unwrap();
+        assert!(refused >= WAITING as u32);
+        let error = ours.send(packet(refused), &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        for _ in 0..3 {
+            ours.send_once(b"once".to_vec()).unwrap();
+        }
+        let (mut buffer, mut came) = (vec![0; PACKET], 0);
+        let read = async {
+            loop {
+                let packet = theirs.receive(&mut buffer).await.unwrap().unwrap();
+                if packet.bytes == b"once" {
+                    return;
+                }
+                assert_eq!(packet.bytes[..4], u32::to_be_bytes(came));
+                came += 1;
+            }
+        };
+        tokio::select! {
+            () = read => {}
+            () = ours.flush() => {}
+        }
+        assert_eq!(came, refused, "all that was not refused");
+        assert!(ours.waiting().is_empty(), "it waited once");
+    }
 }

@@ -190,23 +190,19 @@ impl Held {
 
     fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
         let Work { command, size, input, timeout, writer, rate, told, .. } = work;
-        let failed = |error: io::Error| Failure::new(Kind::ResourceExhausted, error.to_string());
-        let (leader, stdin, stdout, stderr) = match size {
+        let (leader, ends) = match size {
             Some(size) => {
                 let (leader, master) = spawn_on_terminal(&command, size)?;
-                let input = master.try_clone().map_err(failed)?;
-                (leader, Some(input), master, None)
+                (leader, (None, master, None))
             }
             None => {
                 let child = spawn(&command)?;
-                (child.leader, child.stdin, child.stdout, Some(child.stderr))
+                (child.leader, (child.stdin, child.stdout, Some(child.stderr)))
             }
         };
-        // Input that came with the request is ours to write, and the agent gets no way to end it.
-        let (stdin, feed) = match input {
-            Some(bytes) => (None, stdin.map(|pipe| Feed::new(pipe, bytes)).transpose()),
-            None => (stdin, Ok(None)),
-        };
+        // It runs from here on.
+        let ends = Ends::attend(ends, input).map_err(|error| abandoned(&leader, &error))?;
+        let Ends { stdin, feed, stdout, stderr } = ends;
         let mut running = Running {
             held: self,
             agent,
@@ -216,9 +212,9 @@ impl Held {
             told,
             leader: Arc::new(leader),
             terminal: size.is_some(),
-            feed: feed.map_err(failed)?,
-            stdout: Some(output(stdout).map_err(failed)?),
-            stderr: stderr.map(output).transpose().map_err(failed)?,
+            feed,
+            stdout: Some(stdout),
+            stderr,
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             ladder: None,
             all: false,
@@ -237,6 +233,50 @@ impl Held {
         running.feed();
         Ok(running)
     }
+}
+
+/// Our ends of a program's pipes, watched by the runtime.
+struct Ends {
+    /// What the agent writes to.
+    stdin: Option<OwnedFd>,
+    /// Input that came with the request.
+    feed: Option<Feed>,
+    stdout: pipe::Receiver,
+    stderr: Option<pipe::Receiver>,
+}
+
+impl Ends {
+    /// Takes our ends of standard input, output and error: of a terminal only the second, which is all three.
+    fn attend(
+        (stdin, stdout, stderr): (Option<OwnedFd>, OwnedFd, Option<OwnedFd>),
+        input: Option<Vec<u8>>,
+    ) -> io::Result<Self> {
+        let stdin = match &stderr {
+            Some(_) => stdin,
+            None => Some(stdout.try_clone()?),
+        };
+        // Input that came with the request is ours to write, and the agent gets no way to end it.
+        let (stdin, feed) = match input {
+            Some(bytes) => (None, stdin.map(|pipe| Feed::new(pipe, bytes)).transpose()?),
+            None => (stdin, None),
+        };
+        let (stdout, stderr) = (output(stdout)?, stderr.map(output).transpose()?);
+        Ok(Self { stdin, feed, stdout, stderr })
+    }
+}
+
+/// Ends a program that has been started and cannot be attended to. It may have done something: that is said, and
+/// never that it was not started.
+fn abandoned(leader: &Leader, error: &io::Error) -> Failure {
+    let killed = match leader.signal_group(libc::SIGKILL) {
+        Ok(()) => "it was killed",
+        Err(failure) if failure.kind == Kind::AlreadyEnded => "it had ended",
+        Err(_) => "it may go on",
+    };
+    let text =
+        format!("the program was started, and its output could not be read ({error}); {killed}");
+    Failure::new(Kind::OutcomeUnknown, text)
+        .with_hint("look whether it has done something before you run it again")
 }
 
 /// A program that runs, with its pipes.
@@ -565,6 +605,28 @@ fn drain(pipe: Option<&pipe::Receiver>, stream: u8, writer: &mut SpoolWriter) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::spawn::Stdin;
+
+    #[tokio::test]
+    async fn a_program_that_cannot_be_attended_to_is_killed_and_said_to_have_been_started() {
+        let command = Command {
+            argv: ["/bin/sleep", "600"].map(Into::into).into(),
+            cwd: Some("/".into()),
+            env: Vec::new(),
+            user: None,
+            stdin: Stdin::Null,
+            terminal: false,
+            extra: None,
+        };
+        let child = spawn(&command).unwrap();
+        // A file, which no runtime can wait for.
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        let ends = Ends::attend((None, file, Some(child.stderr)), None);
+        let failure = ends.map(drop).map_err(|error| abandoned(&child.leader, &error)).unwrap_err();
+        assert_eq!(failure.kind, Kind::OutcomeUnknown, "{failure}");
+        assert!(failure.message.contains("was started") && failure.message.contains("killed"));
+        assert_eq!(child.leader.exited().await.unwrap(), Exit::Signal(9));
+    }
 
     /// The last line of a program that ended at once after it was missing on a busy machine.
     #[test]

@@ -15,7 +15,9 @@ pub(crate) const VERSION: u32 = 1;
 /// What this build's holder can do. An older holder keeps what it holds, and gets nothing new.
 ///
 /// 1: it passes on the standard input that comes with [`Start`].
-pub(crate) const ABLE: u32 = 1;
+///
+/// 2: what it says to have failed before it was started was never started.
+pub(crate) const ABLE: u32 = 2;
 
 /// What the agent says.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]

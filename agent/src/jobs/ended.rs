@@ -7,7 +7,8 @@
 //!
 //! It is written once, after the last byte of output, and until then the run's holder keeps it: a run that has
 //! ended is known to the next agent, however this one ends. It is not synced. A record that is damaged or cut
-//! short is as if there were none; the journal still knows how the run ended.
+//! short is put aside for one start; the journal still knows how the run ended. One that cannot be read stays
+//! for the next agent.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 use crate::holder::micros;
 use crate::jobs::job::{Job, Past, Phase};
 use crate::jobs::owner::Owner;
+use crate::jobs::record::Recorded;
 use crate::os::clock::{boot_id, unix_millis};
 use crate::spool::{Spool, Written};
 
@@ -147,18 +149,30 @@ pub(crate) fn write(directory: &Path, job: &Job) -> io::Result<()> {
     options.open(directory.join(job.id.to_string()))?.write_all(&bytes)
 }
 
-/// The run that was written down here under this id, unless its record is damaged.
-pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Option<Arc<Job>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(directory.join(id.to_string())).ok()?;
-    file.take(LONGEST as u64).read_to_end(&mut bytes).ok()?;
-    decode(&bytes)?.job(id, spool)
+/// The run that was written down here under this id.
+pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Recorded<Arc<Job>> {
+    let bytes = || {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(directory.join(id.to_string()))?;
+        file.take(LONGEST as u64).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    };
+    let bytes = match bytes() {
+        Ok(bytes) => bytes,
+        Err(error) => return Recorded::Unreadable(error.to_string()),
+    };
+    let Some(record) = checked(&bytes) else { return Recorded::Damaged };
+    // It is what was written, perhaps by a newer agent.
+    match cbor::decode::<Record>(record, LONGEST).ok().and_then(|record| record.job(id, spool)) {
+        Some(job) => Recorded::Whole(job),
+        None => Recorded::Unreadable("this build cannot read it".to_owned()),
+    }
 }
 
-fn decode(bytes: &[u8]) -> Option<Record> {
+/// The bytes before the checksum, if it fits.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (record, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
-    (*Sha256::digest(record) == *check).then_some(())?;
-    cbor::decode(record, LONGEST).ok()
+    (*Sha256::digest(record) == *check).then_some(record)
 }
 
 #[cfg(test)]
@@ -169,7 +183,7 @@ mod tests {
     fn any_bytes_are_a_record_or_none() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let directory = Path::new("/nonexistent");
-            let _ = decode(bytes);
+            let _ = checked(bytes);
             // As if the checksum were right.
             if let Ok(record) = cbor::decode::<Record>(bytes, LONGEST) {
                 let _ = record.job(Nonce([1; 16]), directory);

@@ -219,12 +219,20 @@ fn private() -> OpenOptions {
     options
 }
 
-/// What a directory says of its session.
-pub(crate) fn description<T: for<'a> Deserialize<'a>>(directory: &Path) -> Option<T> {
-    let file = File::open(directory.join("session.json")).ok()?;
+/// What a directory says of its session. None where it says nothing, or what makes no sense.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(crate) fn description<T: for<'a> Deserialize<'a>>(directory: &Path) -> io::Result<Option<T>> {
+    let file = match File::open(directory.join("session.json")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text).ok())
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use farwire_protocol::id::Nonce;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::holder::channel::{Channel, PACKET, Packet};
 use crate::holder::message::{ABLE, Held, Order, Report, Start, VERSION};
@@ -33,6 +34,9 @@ const JOBS: usize = 64;
 
 /// How long a holder of an earlier agent may take to say what it holds.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a holder is tried again to which too many are connected.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The next holder is made ready when the one before has been busy for so long with its first job.
 const SPARE: Duration = Duration::from_millis(100);
@@ -173,13 +177,16 @@ impl Holders {
         Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
     }
 
+    /// Connects, without waiting: [`io::ErrorKind::WouldBlock`] if so many wait for the holder already.
     fn connect(&self, name: &str) -> io::Result<Channel> {
         let socket = Self::socket()?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
         rustix::net::connect(&socket, &self.address(name)?)?;
         Channel::new(socket)
     }
 
-    /// Takes over the holders of an earlier agent, and gives what they hold.
+    /// Takes over the holders of an earlier agent, and gives what they hold. All are asked at once: those that do
+    /// not answer cost one [`PATIENCE`] together.
     pub(crate) async fn adopt(self: &Arc<Self>) -> Adopted {
         let mut found = Adopted::default();
         let entries = rustix::fs::Dir::read_from(&self.directory).into_iter().flatten();
@@ -187,10 +194,16 @@ impl Holders {
             let name = entry.ok()?.file_name().to_str().ok()?.to_owned();
             (!name.starts_with('.')).then_some(name)
         });
+        let mut asked = JoinSet::new();
         for name in names.collect::<Vec<_>>() {
-            match self.take_over(&name).await {
-                Ok(mut held) => found.jobs.append(&mut held),
-                Err(error) => {
+            let holders = self.clone();
+            asked.spawn(async move { (holders.take_over(&name).await, name) });
+        }
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok((Ok(mut held), _)) => found.jobs.append(&mut held),
+                Err(_) => found.left_alone = true,
+                Ok((Err(error), name)) => {
                     tracing::warn!(holder = name, %error, "a holder is left alone");
                     found.left_alone = true;
                 }
@@ -200,7 +213,17 @@ impl Holders {
     }
 
     async fn take_over(self: &Arc<Self>, name: &str) -> io::Result<Vec<Found>> {
-        let channel = match self.connect(name) {
+        let silent = || io::Error::other("it does not answer");
+        let deadline = Instant::now() + PATIENCE;
+        let connected = timeout_at(deadline, async {
+            loop {
+                match self.connect(name) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(LOOK).await,
+                    connected => return connected,
+                }
+            }
+        });
+        let channel = match connected.await.map_err(|_| silent())? {
             Ok(channel) => channel,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 // Its process is gone.
@@ -210,8 +233,8 @@ impl Holders {
             Err(error) => return Err(error),
         };
         let holder = Arc::new(Holder::new(name.to_owned(), channel, (None, &self.finished)));
-        let told = timeout(PATIENCE, holder.told()).await;
-        let found = told.map_err(|_| io::Error::other("it does not answer"))??;
+        let told = timeout_at(deadline, holder.told()).await;
+        let found = told.map_err(|_| silent())??;
         lock(&self.all).push(holder.clone());
         lock(&self.taken).push(holder);
         Ok(found)
@@ -294,12 +317,22 @@ impl Holders {
         if lock(&holder.user).replace(user).is_none() {
             let holders = self.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(SPARE).await;
+                sleep(SPARE).await;
                 holders.make_ready();
             });
         }
         holder.start(job, plan)
     }
+}
+
+/// Why an order has not reached its holder, and never will.
+fn not_sent(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let text = "the process that holds the programs takes no orders; this one was not given";
+        return Failure::new(Kind::Busy, text).with_hint("try again later");
+    }
+    let text = "the command is too long with its environment and input";
+    Failure::caused(Kind::TooLarge, text, error)
 }
 
 impl Holder {
@@ -323,35 +356,42 @@ impl Holder {
     }
 
     /// Sends an order. Whether it is carried out shows in reports.
-    pub(crate) fn order(&self, order: &Order) {
-        if let Err(error) = self.channel.send(cbor::encode(order), &[]) {
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Busy`] if the holder has taken no orders for long, and this one is not given.
+    pub(crate) fn order(&self, order: &Order) -> Result<(), Failure> {
+        let bytes = cbor::encode(order);
+        let sent = match order {
+            // One for each job is enough, and each has to arrive.
+            Order::CloseInput(_) | Order::Unblock(_) | Order::Forget(_) => {
+                self.channel.send_once(bytes)
+            }
+            _ => self.channel.send(bytes, &[]),
+        };
+        sent.map_err(|error| {
             tracing::warn!(%error, "an order could not be given");
-        }
+            not_sent(&error)
+        })
     }
 
     fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &Plan) -> Result<(), Failure> {
         let memory = job.spool.memory().ok_or_else(|| {
             Failure::new(Kind::Internal, "the log of a job that has not begun is finished")
         })?;
-        lock(&self.jobs).insert(job.id, job.clone());
-        if !job.held_by(self) {
-            lock(&self.jobs).remove(&job.id);
-            return Err(Failure::new(Kind::Cancelled, "it was stopped before its turn came"));
-        }
         let path = Blob(job.spool.path().as_os_str().as_bytes().to_vec());
         let start = Start { path, note: job.note(plan.start.user.uid)?, ..plan.start.clone() };
         let order = Order::Start(Box::new(start));
+        job.held_by(self)?;
+        lock(&self.jobs).insert(job.id, job.clone());
         let file = memory.file();
         let descriptors: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
         let sent = self.channel.send(cbor::encode(&order), &descriptors);
         memory.let_go_of_file();
         sent.map_err(|error| {
             lock(&self.jobs).remove(&job.id);
-            Failure::caused(
-                Kind::TooLarge,
-                "the command is too long with its environment and input",
-                &error,
-            )
+            job.let_go();
+            not_sent(&error)
         })
     }
 
@@ -435,7 +475,11 @@ impl Holder {
     /// Nobody writes to a job's log any more: what is kept of it is kept by us, once it is written down.
     pub(crate) fn finished(self: &Arc<Self>, id: Nonce) {
         let job = lock(&self.jobs).remove(&id);
-        let Some(job) = job else { return self.order(&Order::Forget(id)) };
+        let Some(job) = job else {
+            // Where it cannot be given, the next agent does.
+            let _ = self.order(&Order::Forget(id));
+            return;
+        };
         job.spool.finish();
         job.forgotten();
         self.finished.add(Some(self.clone()), job);
@@ -454,10 +498,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn order(&self, order: &Order) {
-        if let Some(holder) = self.holder.upgrade() {
-            holder.order(order);
-        }
+    /// Sends an order about it. If its holder is gone, that is about to be said of the job.
+    pub(crate) fn order(&self, order: &Order) -> Result<(), Failure> {
+        self.holder.upgrade().map_or(Ok(()), |holder| holder.order(order))
     }
 }
 

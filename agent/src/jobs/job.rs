@@ -72,7 +72,7 @@ pub(crate) struct Job {
     place: Arc<Mutex<Place>>,
     /// Its turn has come: it is about to be started, or was.
     has_turn: AtomicBool,
-    /// A stop has come while there was no holder.
+    /// It was cancelled while there was no holder.
     stopped: Notify,
     stdin: Mutex<Feed>,
     /// How much standard input has been passed on, where streams bring it.
@@ -107,8 +107,8 @@ enum Place {
     /// Nobody yet.
     #[default]
     Nowhere,
-    /// Nobody, and nobody will: a stop came first.
-    Cancelled,
+    /// Nobody, and nobody will, for this reason.
+    Cancelled(&'static str),
     Held(Line),
 }
 
@@ -168,7 +168,7 @@ pub(crate) async fn run(
             job.has_turn.store(true, Ordering::Relaxed);
             holders.start(job, &plan)
         }
-        None => Err(Failure::new(Kind::Cancelled, "it was stopped before its turn came")),
+        None => Err(job.cancelled().unwrap_or_else(stopped_first)),
     };
     if let Err(failure) = started {
         job.failed(failure);
@@ -176,6 +176,13 @@ pub(crate) async fn run(
         return None;
     }
     job.exit().await
+}
+
+/// Why a run was never started whose stop came before its turn.
+pub(crate) const STOPPED: &str = "it was stopped before its turn came";
+
+fn stopped_first() -> Failure {
+    Failure::new(Kind::Cancelled, STOPPED)
 }
 
 impl Job {
@@ -347,7 +354,8 @@ impl Job {
             && let Some(uid) = line.holder.upgrade().and_then(|holder| holder.user())
         {
             match self.note(uid) {
-                Ok(note) => line.order(&Order::Note { job: self.id, note }),
+                // Where it cannot be given, the next agent knows a little less.
+                Ok(note) => drop(line.order(&Order::Note { job: self.id, note })),
                 Err(failure) => tracing::warn!(job = %self.id, %failure, "a note is not renewed"),
             }
         }
@@ -441,14 +449,49 @@ impl Job {
         }
     }
 
-    /// Somebody has it from now on; `false` if it must not be started any more.
-    pub(crate) fn held_by(&self, holder: &Arc<Holder>) -> bool {
+    /// Somebody has it from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Cancelled`] if it must not be started any more.
+    pub(crate) fn held_by(&self, holder: &Arc<Holder>) -> Result<(), Failure> {
         let mut place = lock(&self.place);
-        let cancelled = matches!(*place, Place::Cancelled);
-        if !cancelled {
-            *place = Place::Held(Line { holder: Arc::downgrade(holder) });
+        if let Place::Cancelled(why) = *place {
+            return Err(Failure::new(Kind::Cancelled, why));
         }
-        !cancelled
+        *place = Place::Held(Line { holder: Arc::downgrade(holder) });
+        Ok(())
+    }
+
+    /// Nobody has it after all: no order to start it was given.
+    pub(crate) fn let_go(&self) {
+        *lock(&self.place) = Place::Nowhere;
+    }
+
+    /// Why it will not be started, if that is so.
+    fn cancelled(&self) -> Option<Failure> {
+        match *lock(&self.place) {
+            Place::Cancelled(why) => Some(Failure::new(Kind::Cancelled, why)),
+            Place::Nowhere | Place::Held(_) => None,
+        }
+    }
+
+    /// Makes sure that it is never started, if no holder has it. Returns whether that is so.
+    pub(crate) fn cancel(&self, why: &'static str) -> bool {
+        let mut place = lock(&self.place);
+        match *place {
+            Place::Held(_) => return false,
+            Place::Nowhere => *place = Place::Cancelled(why),
+            Place::Cancelled(_) => {}
+        }
+        drop(place);
+        self.stopped.notify_one();
+        true
+    }
+
+    /// Whether its program was started.
+    pub(crate) fn has_started(&self) -> bool {
+        lock(&self.times).started.is_some() || self.past.is_some()
     }
 
     /// Its holder has started it.
@@ -498,7 +541,8 @@ impl Job {
     pub(crate) fn bound(&self, limits: &Limits) {
         if let Place::Held(line) = &*lock(&self.place) {
             let (kept, rate) = (limits.kept, limits.output_rate);
-            line.order(&Order::Bound { job: self.id, kept, rate });
+            // The warning is all that can be done.
+            let _ = line.order(&Order::Bound { job: self.id, kept, rate });
         }
     }
 
@@ -508,9 +552,13 @@ impl Job {
     }
 
     /// Asks for a stop: with one signal, or with the ladder.
-    pub(crate) fn stop(&self, signal: Option<i32>) -> Stopped {
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Busy`] if its holder takes no more orders.
+    pub(crate) fn stop(&self, signal: Option<i32>) -> Result<Stopped, Failure> {
         if self.ended() {
-            return Stopped::Ended;
+            return Ok(Stopped::Ended);
         }
         if let Some(signal) = signal
             && let Some(master) = self.master()
@@ -519,17 +567,14 @@ impl Job {
             if let Err(error) = pty::signal_foreground(master.as_fd(), signal) {
                 tracing::debug!(%error, "nobody was signalled");
             }
-            return Stopped::Signalled;
+            return Ok(Stopped::Signalled);
         }
-        let mut place = lock(&self.place);
-        match &*place {
-            Place::Held(line) => line.order(&Order::Stop { job: self.id, signal }),
-            Place::Nowhere | Place::Cancelled => {
-                *place = Place::Cancelled;
-                self.stopped.notify_one();
-            }
+        if !self.cancel(STOPPED)
+            && let Place::Held(line) = &*lock(&self.place)
+        {
+            line.order(&Order::Stop { job: self.id, signal })?;
         }
-        Stopped::Signalled
+        Ok(Stopped::Signalled)
     }
 
     /// The process that was started, while it runs.
@@ -610,7 +655,8 @@ fn brief(mut failure: Failure) -> Failure {
 fn unblock(job: Nonce, place: Arc<Mutex<Place>>) -> impl Fn() + Send + Sync + 'static {
     move || {
         if let Place::Held(line) = &*lock(&place) {
-            line.order(&Order::Unblock(job));
+            // There is always room for one of each job.
+            let _ = line.order(&Order::Unblock(job));
         }
     }
 }

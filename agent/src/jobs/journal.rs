@@ -15,6 +15,13 @@
 //! a missing file proves nothing: what is not in there is then unknown, and never "not started". The same
 //! holds after a restart of the machine, because the file is not synced.
 //!
+//! That nothing was ever asked is proven by a file, too: [`create`] writes an empty one together with the
+//! agent's identity. What is absent may have been removed.
+//!
+//! A file that cannot be read for want of descriptors or memory is read again before anything is started,
+//! and is replaced by nothing until then. One that cannot be read for another reason is put aside as
+//! `journal.unread`.
+//!
 //! A request for which no record can be written is refused. No clock decides anything here.
 //!
 //! A file that has become long is put aside as `journal.old`, and replaces the one put aside before. What
@@ -30,6 +37,8 @@ use std::path::{Path, PathBuf};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Exit;
+use farwire_protocol::surface::Surface;
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use self::record::{HEAD, Head, Record};
@@ -72,6 +81,8 @@ pub(crate) struct Journal {
     vouched: Vec<Nonce>,
     /// Every request that ever came to this state directory is known.
     complete: bool,
+    /// There are files that could not be read yet.
+    unread: bool,
 }
 
 /// The file that is written.
@@ -119,11 +130,26 @@ pub(crate) enum Past {
     Unknown,
     /// It was begun, and no end was written.
     Reserved,
+    /// It was written down, and then that nothing was started for it.
+    NotStarted,
     /// It ended like this.
     Ended(String),
     /// The id was used for another request.
     Conflict,
 }
+
+/// How a request ended, as the journal has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    /// The program ended like this.
+    Exit(Exit),
+    /// No program was started for it, and none will be.
+    NotStarted,
+}
+
+/// How the file says [`Ending::NotStarted`]. The first agents wrote another text, also for programs that had been
+/// started.
+const NOT_STARTED: &str = "nothing: it was never started";
 
 /// The name of an owner.
 fn name_of(owner: &Owner) -> Hash {
@@ -162,20 +188,34 @@ impl Asker {
     }
 }
 
+/// Writes the journal of a new identity, which nobody has asked for anything. A journal that is there stays.
+///
+/// # Errors
+///
+/// If it cannot be written. Then less is certain later, and nothing is wrong.
+pub(crate) fn create(path: &Path) -> io::Result<()> {
+    create_on(path, &boot_id())
+}
+
+/// The same on a machine whose current start has this id.
+fn create_on(path: &Path, boot: &str) -> io::Result<()> {
+    if path.exists() || before(path).exists() {
+        return Ok(());
+    }
+    let (instance, boot) = (Nonce([0; 16]), boot.to_owned());
+    let head = Head { instance, from: 0, length: HEAD as u64, complete: true, boot };
+    create_file(path)?.write_all_at(&head.line(), 0)
+}
+
 impl Journal {
-    /// Reads what earlier processes have left, and begins the file of this one. `first` says that there
-    /// was no earlier process. A file that cannot be read proves nothing, and one that cannot be written is
-    /// begun when it can.
-    pub(crate) fn open(path: &Path, instance: Nonce, first: bool) -> Self {
-        Self::open_on(path, instance, (first, &boot_id()))
+    /// Reads what earlier processes have left, and begins the file of this one. What cannot be read proves
+    /// nothing, and a file that cannot be written is begun when it can.
+    pub(crate) fn open(path: &Path, instance: Nonce) -> Self {
+        Self::open_on(path, instance, &boot_id())
     }
 
     /// The same on a machine whose current start has this id.
-    fn open_on(path: &Path, instance: Nonce, (first, boot): (bool, &str)) -> Self {
-        let mut found = Found::read(path, boot);
-        found.complete |= first;
-        found.bound(PAST);
-        let Found { past, order, vouched, complete } = found;
+    fn open_on(path: &Path, instance: Nonce, boot: &str) -> Self {
         let mut journal = Self {
             path: path.to_path_buf(),
             instance,
@@ -183,10 +223,11 @@ impl Journal {
             log: None,
             longest: LONGEST,
             asked: HashMap::new(),
-            past,
-            order,
-            vouched,
-            complete,
+            past: HashMap::new(),
+            order: Vec::new(),
+            vouched: Vec::new(),
+            complete: false,
+            unread: true,
         };
         if let Err(error) = journal.begin() {
             tracing::warn!(%error, "the journal cannot be written yet: no run will be started");
@@ -194,8 +235,22 @@ impl Journal {
         journal
     }
 
+    /// Reads what earlier processes have left, unless that is done.
+    fn read(&mut self) -> io::Result<()> {
+        if !self.unread {
+            return Ok(());
+        }
+        let mut found = Found::read(&self.path, &self.boot)?;
+        found.bound(PAST);
+        let Found { past, order, vouched, complete } = found;
+        (self.past, self.order, self.vouched, self.complete) = (past, order, vouched, complete);
+        self.unread = false;
+        Ok(())
+    }
+
     /// Writes the first file of this process, with what is known of those before, in place of theirs.
     fn begin(&mut self) -> io::Result<()> {
+        self.read()?;
         let beside = self.path.with_extension("new");
         let mut text = vec![b' '; HEAD];
         let mut next = 0;
@@ -219,7 +274,7 @@ impl Journal {
             boot: self.boot.clone(),
         };
         text.splice(..HEAD, head.line());
-        let file = create(&beside)?;
+        let file = create_file(&beside)?;
         file.write_all_at(&text, 0)?;
         std::fs::rename(&beside, &self.path)?;
         // What is only in there is in the new file now.
@@ -288,7 +343,7 @@ impl Journal {
             ..log.head.clone()
         };
         let beside = self.path.with_extension("new");
-        let file = create(&beside)?;
+        let file = create_file(&beside)?;
         file.write_all_at(&head.line(), 0)?;
         std::fs::rename(&self.path, before(&self.path))?;
         // If this fails, the next process finds one file and is not sure of this one.
@@ -297,13 +352,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down that a request's program has ended. Where it cannot be written, the next process knows
-    /// only that it was begun.
-    pub(crate) fn ended(&mut self, owner: &Owner, request: Nonce, exit: Option<Exit>) {
-        let end = match exit {
-            Some(Exit::Code(code)) => format!("exit code {code}"),
-            Some(Exit::Signal(signal)) => format!("signal {signal}"),
-            None => "an error before it started".to_owned(),
+    /// Writes down how a request ended. Where it cannot be written, the next process knows only that it was begun.
+    pub(crate) fn ended(&mut self, owner: &Owner, request: Nonce, ending: Ending) {
+        let end = match ending {
+            Ending::Exit(Exit::Code(code)) => format!("exit code {code}"),
+            Ending::Exit(Exit::Signal(signal)) => format!("signal {signal}"),
+            Ending::NotStarted => NOT_STARTED.to_owned(),
         };
         let (name, end) = (name(owner, request), end.into_boxed_str());
         if let Some(entry) = self.past.get_mut(&name) {
@@ -333,17 +387,23 @@ impl Journal {
 
     /// What became of a request of which no job is kept, by its id alone. `instance` is the process that
     /// it was first sent to, where whoever asks knows that.
+    ///
+    /// A device knows the ids of what it has asked for through any of its surfaces: it is looked for under each.
     pub(crate) fn trace(&self, owner: &Owner, request: Nonce, instance: Option<Nonce>) -> Past {
-        let name = name(owner, request);
-        let asker = self.asked.get(&name_of(owner));
-        if asker.is_some_and(|asker| asker.get(&name).is_some()) {
-            // Only jobs that have ended are forgotten.
-            return Past::Ended("an end that is no longer kept".to_owned());
+        let other = |surface| Owner { surface, ..owner.clone() };
+        let owners = [owner.clone(), other(Surface::Human), other(Surface::AiLocal)];
+        for owner in &owners {
+            let name = name(owner, request);
+            if self.asked.get(&name_of(owner)).is_some_and(|asker| asker.get(&name).is_some()) {
+                // Only jobs that have ended are forgotten.
+                return Past::Ended("an end that is no longer kept".to_owned());
+            }
+            if let Some(entry) = self.past.get(&name) {
+                return entry.past();
+            }
         }
-        if let Some(entry) = self.past.get(&name) {
-            return entry.past();
-        }
-        let remembered = !asker.is_some_and(|asker| asker.forgot);
+        let forgot = |owner| self.asked.get(&name_of(owner)).is_some_and(|asker| asker.forgot);
+        let remembered = !owners.iter().any(forgot);
         let known = match instance {
             Some(instance) if instance == self.instance => remembered,
             Some(instance) => self.vouched.contains(&instance),
@@ -355,8 +415,9 @@ impl Journal {
 
 impl Entry {
     fn past(&self) -> Past {
-        match &self.end {
-            Some(end) => Past::Ended(end.to_string()),
+        match self.end.as_deref() {
+            Some(NOT_STARTED) => Past::NotStarted,
+            Some(end) => Past::Ended(end.to_owned()),
             None => Past::Reserved,
         }
     }
@@ -402,16 +463,22 @@ struct Read {
 }
 
 impl Found {
-    fn read(path: &Path, boot: &str) -> Self {
+    /// # Errors
+    ///
+    /// If a file cannot be read now, and perhaps later.
+    fn read(path: &Path, boot: &str) -> io::Result<Self> {
         let read = |path: &Path| match std::fs::read(path) {
-            Ok(bytes) => Some(Read::of(&bytes, boot)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(bytes) => Ok(Some(Read::of(&bytes, boot))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_for_want(&error) => Err(error),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "the journal cannot be read");
-                Some(Read::default())
+                // Where it cannot be put aside, it is replaced all the same: nothing would run any more.
+                let _ = std::fs::rename(path, path.with_extension("unread"));
+                Ok(Some(Read::default()))
             }
         };
-        Self::of(read(&before(path)), read(path))
+        Ok(Self::of(read(&before(path))?, read(path)?))
     }
 
     /// What the file put aside and the current one say together.
@@ -514,12 +581,18 @@ impl Read {
     }
 }
 
+/// Whether a file could not be read for want of something that there may be later.
+fn is_for_want(error: &io::Error) -> bool {
+    let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
+}
+
 /// Where the file before is.
 fn before(path: &Path) -> PathBuf {
     path.with_extension("old")
 }
 
-fn create(path: &Path) -> io::Result<File> {
+fn create_file(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     File::options().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
@@ -559,6 +632,12 @@ impl Past {
                      the command may have run"
                 ),
             ),
+            Self::NotStarted => Failure::new(
+                Kind::Cancelled,
+                "it was never started: the agent ended before its turn came, or it was stopped or could not \
+                 be started",
+            )
+            .with_hint("run it again if it is still wanted"),
             // Reserved requests are in the journal before anything is started for them.
             Self::NeverStarted => Failure::new(
                 Kind::StreamStale,

@@ -24,9 +24,11 @@ pub(crate) enum Kept {
     /// They will be.
     #[default]
     Not,
+    /// They will be, and could not be when that was tried last.
+    Failed,
     /// They are; this is what has been said of the session, so that it is said again when it changes.
     Now(Files, String),
-    /// All that there is to write is written; or the disk does not let us.
+    /// All that there is to write is written.
     Over,
 }
 
@@ -69,7 +71,8 @@ fn tick(job: &Arc<Job>, terminal: &Terminal, now: Duration) {
     let limit = terminal.filed().limits.idle_ms.map(Duration::from_millis);
     if limit.is_some_and(|limit| idle >= limit) && terminal.close_once() {
         terminal.note(job, None, What::Closed);
-        job.stop(None);
+        // The warning is all that can be done.
+        let _ = job.stop(None);
     }
 }
 
@@ -83,9 +86,10 @@ fn write(jobs: &Jobs, job: &Arc<Job>, terminal: &Terminal) {
         let _ = std::fs::remove_dir_all(jobs.files_of(job.id));
         *kept = Kept::Over;
     }
+    let failed = matches!(*kept, Kept::Failed);
     let written = match &mut *kept {
         Kept::Over => return,
-        Kept::Not => Files::open(jobs.files_of(job.id)).map(|files| {
+        Kept::Not | Kept::Failed => Files::open(jobs.files_of(job.id)).map(|files| {
             *kept = Kept::Now(files, String::new());
         }),
         Kept::Now(..) => Ok(()),
@@ -98,8 +102,10 @@ fn write(jobs: &Jobs, job: &Arc<Job>, terminal: &Terminal) {
         Ok(()) if ended => *kept = Kept::Over,
         Ok(()) => {}
         Err(error) => {
-            tracing::warn!(job = %job.id, %error, "a session cannot be written down");
-            *kept = Kept::Over;
+            if !failed {
+                tracing::warn!(job = %job.id, %error, "a session cannot be written down yet");
+            }
+            *kept = Kept::Failed;
         }
     }
 }

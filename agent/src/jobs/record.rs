@@ -17,6 +17,17 @@ use crate::os::clock::{boot_id, boottime, unix_millis};
 use crate::os::pty::Size;
 use crate::terminal::{Beginning, Filed};
 
+/// What is found where something was written down for a later agent.
+#[derive(Debug)]
+pub(crate) enum Recorded<T> {
+    /// What was written.
+    Whole(T),
+    /// It is certainly not what was written.
+    Damaged,
+    /// It cannot be read now, for this reason, and may be whole. It stays where it is.
+    Unreadable(String),
+}
+
 /// What a session is, and how it ended. Times are milliseconds since 1970.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Record {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::control::Stopped;
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ const KEPT_MEMORY: usize = 4 << 20;
 /// How long a stop that overtook its request makes sure that it never starts.
 const TOMBSTONE: Duration = Duration::from_secs(120);
 
-/// So many tombstones one owner may have.
+/// So many tombstones one device may have.
 pub(super) const TOMBSTONES: usize = 1024;
 
 /// Every job that is known, and the requests that must not come to anything.
@@ -40,12 +40,15 @@ pub(super) struct Table {
     pub(super) jobs: HashMap<Nonce, Arc<Job>>,
     /// In the order in which they were asked for.
     pub(super) order: VecDeque<Nonce>,
-    pub(super) tombstones: HashMap<(Arc<Owner>, Nonce), Instant>,
+    /// By device: what one of its surfaces was told will not start is started through no other.
+    pub(super) tombstones: HashMap<(Id, Nonce), Instant>,
     pub(super) journal: Journal,
     /// So many starts since the output was last brought within its bounds.
     pub(super) starts: u32,
     /// Jobs that were forgotten, and may have files.
     pub(super) forgotten: Vec<Arc<Job>>,
+    /// The agent is about to end: nothing more is begun.
+    pub(super) retired: bool,
 }
 
 impl Table {
@@ -86,22 +89,22 @@ impl Table {
     }
 
     /// Makes sure that a request that has not come will not start anything.
-    pub(super) fn bury(&mut self, owner: &Arc<Owner>, request: Nonce) -> Result<(), Failure> {
+    pub(super) fn bury(&mut self, owner: &Owner, request: Nonce) -> Result<(), Failure> {
         self.forget(Instant::now());
-        let own = self.tombstones.keys().filter(|(other, _)| other == owner).count();
+        let own = self.tombstones.keys().filter(|(device, _)| *device == owner.device).count();
         if own >= TOMBSTONES {
             return Err(Failure::new(
                 Kind::Busy,
                 "too many requests were stopped before they came",
             ));
         }
-        self.tombstones.insert((owner.clone(), request), Instant::now());
+        self.tombstones.insert((owner.device, request), Instant::now());
         Ok(())
     }
 
     /// Whether a request was stopped before it came.
-    pub(super) fn is_buried(&self, owner: &Arc<Owner>, request: Nonce, now: Instant) -> bool {
-        let since = self.tombstones.get(&(owner.clone(), request));
+    pub(super) fn is_buried(&self, owner: &Owner, request: Nonce, now: Instant) -> bool {
+        let since = self.tombstones.get(&(owner.device, request));
         since.is_some_and(|since| now.duration_since(*since) < TOMBSTONE)
     }
 
@@ -109,7 +112,7 @@ impl Table {
     /// said only if the journal proves it.
     pub(super) fn stop_unknown(
         &mut self,
-        owner: &Arc<Owner>,
+        owner: &Owner,
         request: Nonce,
         instance: Option<Nonce>,
     ) -> Result<Stopped, Failure> {
@@ -119,7 +122,7 @@ impl Table {
         }
         self.bury(owner, request)?;
         match past {
-            Past::NeverStarted => Ok(Stopped::NeverStarted),
+            Past::NeverStarted | Past::NotStarted => Ok(Stopped::NeverStarted),
             past => Err(past.failure()),
         }
     }
@@ -131,7 +134,7 @@ impl Table {
                 Kind::Expired,
                 format!("it ended with {how}; its output is no longer kept"),
             ),
-            past @ Past::Reserved => past.failure(),
+            past @ (Past::Reserved | Past::NotStarted) => past.failure(),
             Past::NeverStarted | Past::Unknown | Past::Conflict => unknown(),
         }
     }

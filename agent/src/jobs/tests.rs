@@ -10,6 +10,7 @@ use farwire_protocol::surface::Surface;
 use super::table::TOMBSTONES;
 use super::*;
 use crate::jobs::job::Phase;
+use crate::jobs::record::Recorded;
 use crate::os::wait::Leader;
 
 const HERE: Nonce = Nonce([1; 16]);
@@ -36,7 +37,21 @@ fn start(request: u8, line: &str) -> Start {
 }
 
 fn jobs(state: &Path) -> Arc<Jobs> {
+    prepare(state).unwrap();
     Arc::new(Jobs::open(state, HERE, thread).unwrap())
+}
+
+/// As the next agent finds it.
+fn next(state: &Path, number: u8) -> Arc<Jobs> {
+    Arc::new(Jobs::open(state, Nonce([number; 16]), thread).unwrap())
+}
+
+fn of_a_model(device: u8) -> Arc<Owner> {
+    Arc::new(Owner { surface: Surface::AiLocal, ..(*owner(device)).clone() })
+}
+
+fn stop(n: u8) -> Stop {
+    Stop { job: None, request: Some(Nonce([n; 16])), signal: None, instance: None }
 }
 
 /// A holder on a thread of its own: this program is no agent.
@@ -46,6 +61,23 @@ fn thread(_: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
         runtime.block_on(crate::holder::hold(socket)).unwrap();
     });
     Ok(None)
+}
+
+impl Jobs {
+    /// The same on this thread.
+    fn start_here(
+        self: &Arc<Self>,
+        owner: &Arc<Owner>,
+        start: &Start,
+        hash: [u8; 32],
+    ) -> Result<(Arc<Job>, bool), Failure> {
+        let asked = Asking { request: start.request, instance: start.instance, hash };
+        if let Some(job) = self.known(&self.lock(), owner, &asked)? {
+            return Ok((job, true));
+        }
+        let plan = Plan::run(start)?;
+        self.begin(owner, asked, |_| Ok(plan))
+    }
 }
 
 fn kind<T>(result: Result<T, Failure>) -> Option<Kind> {
@@ -63,20 +95,20 @@ async fn a_request_is_carried_out_once_and_only_as_it_was() {
     let jobs = jobs(state.path());
     let mark = state.path().join("mark");
     let request = start(7, &format!("echo x >> {}; exit 3", mark.display()));
-    let (first, known) = jobs.start(&owner(1), &request, [5; 32]).unwrap();
+    let (first, known) = jobs.start_here(&owner(1), &request, [5; 32]).unwrap();
     assert!(!known);
-    let (second, known) = jobs.start(&owner(1), &request, [5; 32]).unwrap();
+    let (second, known) = jobs.start_here(&owner(1), &request, [5; 32]).unwrap();
     assert!(known && Arc::ptr_eq(&first, &second));
-    let other = jobs.start(&owner(1), &request, [6; 32]);
+    let other = jobs.start_here(&owner(1), &request, [6; 32]);
     assert_eq!(kind(other), Some(Kind::RequestIdConflict), "the same id for something else");
-    let other = jobs.start(&owner(2), &request, [5; 32]);
+    let other = jobs.start_here(&owner(2), &request, [5; 32]);
     assert_eq!(kind(other), Some(Kind::RequestIdConflict), "somebody else's id");
     ended(&first).await;
     assert_eq!(first.state().exit, Some(Exit::Code(3)));
-    assert!(jobs.start(&owner(1), &request, [5; 32]).unwrap().1, "also after its end");
+    assert!(jobs.start_here(&owner(1), &request, [5; 32]).unwrap().1, "also after its end");
     // Nor when the job has been thrown away.
     jobs.lock().jobs.clear();
-    assert_eq!(kind(jobs.start(&owner(1), &request, [5; 32])), Some(Kind::Expired));
+    assert_eq!(kind(jobs.start_here(&owner(1), &request, [5; 32])), Some(Kind::Expired));
     assert_eq!(std::fs::read_to_string(mark).unwrap(), "x\n");
 }
 
@@ -84,14 +116,15 @@ async fn a_request_is_carried_out_once_and_only_as_it_was() {
 async fn a_request_for_another_process_is_never_carried_out() {
     let state = tempfile::tempdir().unwrap();
     let before = jobs(state.path());
-    let (job, _) = before.start(&owner(1), &start(7, "exit 3"), [5; 32]).unwrap();
+    let (job, _) = before.start_here(&owner(1), &start(7, "exit 3"), [5; 32]).unwrap();
     ended(&job).await;
-    before.start(&owner(1), &start(8, "sleep 5"), [5; 32]).unwrap();
+    before.start_here(&owner(1), &start(8, "sleep 5"), [5; 32]).unwrap();
     before.tasks.close();
     until_journalled(state.path(), "exit code 3").await;
 
     let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
-    let asked = |request: u8, hash: u8| now.start(&owner(1), &start(request, "exit 3"), [hash; 32]);
+    let asked =
+        |request: u8, hash: u8| now.start_here(&owner(1), &start(request, "exit 3"), [hash; 32]);
     let ended = asked(7, 5).unwrap_err();
     assert_eq!(ended.kind, Kind::OutcomeUnknown);
     assert!(ended.message.contains("exit code 3"), "{ended}");
@@ -106,7 +139,7 @@ async fn a_request_for_another_process_is_never_carried_out() {
     bytes[last] ^= 1;
     std::fs::write(&journal, bytes).unwrap();
     let third = Arc::new(Jobs::open(state.path(), Nonce([3; 16]), thread).unwrap());
-    let asked = |request: u8| third.start(&owner(1), &start(request, "exit 3"), [5; 32]);
+    let asked = |request: u8| third.start_here(&owner(1), &start(request, "exit 3"), [5; 32]);
     for request in [7, 8, 9] {
         assert_eq!(kind(asked(request)), Some(Kind::OutcomeUnknown), "{request}");
     }
@@ -120,7 +153,7 @@ async fn a_request_for_another_process_is_never_carried_out() {
     }
     assert_eq!(stop(10, Some(Nonce([3; 16]))).unwrap(), Stopped::NeverStarted);
     let late = Start { instance: Nonce([3; 16]), ..start(9, "exit 3") };
-    let late = third.start(&owner(1), &late, [5; 32]);
+    let late = third.start_here(&owner(1), &late, [5; 32]);
     assert_eq!(kind(late), Some(Kind::Cancelled), "a stop holds also where the outcome is unknown");
 }
 
@@ -129,14 +162,14 @@ async fn a_request_for_another_process_is_never_carried_out() {
 async fn a_run_that_is_taken_over_is_known_without_the_journal() {
     let state = tempfile::tempdir().unwrap();
     let before = jobs(state.path());
-    let (job, _) = before.start(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
+    let (job, _) = before.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
     job.started().await.unwrap();
     std::fs::remove_file(state.path().join("journal")).unwrap();
     let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
     now.adopt().await;
-    let (again, known) = now.start(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
+    let (again, known) = now.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
     assert!(known && again.id == job.id);
-    let other = now.start(&owner(1), &start(7, "sleep 60"), [6; 32]);
+    let other = now.start_here(&owner(1), &start(7, "sleep 60"), [6; 32]);
     assert_eq!(kind(other), Some(Kind::RequestIdConflict));
     let stop = Stop { job: None, request: Some(job.id), signal: None, instance: None };
     let renamed = Arc::new(Owner { name: "desk".to_owned(), ..(*owner(1)).clone() });
@@ -149,7 +182,7 @@ async fn a_run_that_is_taken_over_is_known_without_the_journal() {
 async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
     let state = tempfile::tempdir().unwrap();
     let before = jobs(state.path());
-    let (job, _) = before.start(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
+    let (job, _) = before.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
     job.started().await.unwrap();
     for number in 0..40 {
         let until = Some("x".repeat(4_096 - number));
@@ -187,16 +220,16 @@ async fn one_devices_waiting_runs_keep_no_other_device_waiting() {
         ..start(0, "exec sleep 600")
     };
     let waiting: Vec<_> =
-        (0..100).map(|n| jobs.start(&owner(1), &request(n), [5; 32]).unwrap().0).collect();
+        (0..100).map(|n| jobs.start_here(&owner(1), &request(n), [5; 32]).unwrap().0).collect();
     for job in &waiting[..CONCURRENT] {
         job.started().await.unwrap();
     }
     assert!(waiting[CONCURRENT..].iter().all(|job| job.state().queued == Some(true)));
-    let (other, _) = jobs.start(&owner(2), &start(7, "exit 3"), [5; 32]).unwrap();
+    let (other, _) = jobs.start_here(&owner(2), &start(7, "exit 3"), [5; 32]).unwrap();
     ended(&other).await;
     assert_eq!(other.state().exit, Some(Exit::Code(3)));
     for job in &waiting {
-        jobs.find(&owner(1), job.id).unwrap().stop(Some(9));
+        jobs.find(&owner(1), job.id).unwrap().stop(Some(9)).unwrap();
     }
     for job in &waiting {
         ended(job).await;
@@ -209,7 +242,7 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
     let first = jobs(state.path());
     first.adopt().await;
     for (n, line) in [(7, "echo out; echo err >&2; exit 3"), (8, "seq 1 100000")] {
-        let (job, _) = first.start(&owner(1), &start(n, line), [5; 32]).unwrap();
+        let (job, _) = first.start_here(&owner(1), &start(n, line), [5; 32]).unwrap();
         ended(&job).await;
     }
     let record = |state: &Path, n: u8| state.join("runs").join(Nonce([n; 16]).to_string());
@@ -232,9 +265,9 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
     assert_eq!(found.state().exit, Some(Exit::Code(3)));
     assert_eq!((found.state().lines, found.state().bytes), (2, 8));
     assert_eq!(found.spool.offset_of(4, 4), Some(8), "what was standard error");
-    let (again, known) = now.start(&owner(1), &start(7, "any"), [5; 32]).unwrap();
+    let (again, known) = now.start_here(&owner(1), &start(7, "any"), [5; 32]).unwrap();
     assert!(known && again.id == found.id);
-    let other = now.start(&owner(1), &start(7, "any"), [6; 32]);
+    let other = now.start_here(&owner(1), &start(7, "any"), [6; 32]);
     assert_eq!(kind(other), Some(Kind::RequestIdConflict));
     let found = now.find(&owner(1), Nonce([8; 16])).unwrap();
     let tail = found.spool.tail(1, 100);
@@ -248,7 +281,8 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
         bytes[at] ^= 1;
         for bytes in [&bytes[..], &whole[..at]] {
             std::fs::write(&path, bytes).unwrap();
-            assert!(ended::read(&runs, Nonce([7; 16]), copy.path()).is_none(), "at {at}");
+            let read = ended::read(&runs, Nonce([7; 16]), copy.path());
+            assert!(matches!(read, Recorded::Damaged), "at {at}");
         }
     }
     let third = next(3);
@@ -277,11 +311,11 @@ async fn nothing_is_started_that_cannot_be_written_down() {
     let blocked = state.path().join("journal.new");
     std::fs::create_dir(&blocked).unwrap();
     jobs.lock().journal.close();
-    let refused = jobs.start(&owner(1), &start(7, "exit 3"), [5; 32]);
+    let refused = jobs.start_here(&owner(1), &start(7, "exit 3"), [5; 32]);
     assert_eq!(kind(refused), Some(Kind::Io));
     assert_eq!(jobs.load().0, 0);
     std::fs::remove_dir(&blocked).unwrap();
-    let (job, known) = jobs.start(&owner(1), &start(7, "exit 3"), [5; 32]).unwrap();
+    let (job, known) = jobs.start_here(&owner(1), &start(7, "exit 3"), [5; 32]).unwrap();
     assert!(!known);
     ended(&job).await;
     assert_eq!(job.state().exit, Some(Exit::Code(3)));
@@ -305,7 +339,7 @@ async fn input_that_may_have_been_written_is_not_taken_again() {
     let before = jobs(state.path());
     let piped = |n: u8| Start { stdin: Some(true), ..start(n, "cat") };
     for n in [7, 8] {
-        let (job, _) = before.start(&owner(1), &piped(n), [5; 32]).unwrap();
+        let (job, _) = before.start_here(&owner(1), &piped(n), [5; 32]).unwrap();
         job.started().await.unwrap();
         let (seat, at) = job.claim_input().unwrap();
         assert_eq!(at, 0);
@@ -327,7 +361,7 @@ async fn a_stream_that_has_lost_the_input_writes_and_ends_nothing() {
     let state = tempfile::tempdir().unwrap();
     let jobs = jobs(state.path());
     let piped = Start { stdin: Some(true), ..start(7, "cat") };
-    let (job, _) = jobs.start(&owner(1), &piped, [5; 32]).unwrap();
+    let (job, _) = jobs.start_here(&owner(1), &piped, [5; 32]).unwrap();
     let (old, _) = job.claim_input().unwrap();
     assert!(job.write_input(old, b"one ").await);
     let (new, at) = job.claim_input().unwrap();
@@ -344,20 +378,18 @@ async fn a_stream_that_has_lost_the_input_writes_and_ends_nothing() {
 async fn a_stop_that_overtakes_its_request_is_obeyed() {
     let state = tempfile::tempdir().unwrap();
     let jobs = jobs(state.path());
-    let stop =
-        |n: u8| Stop { job: None, request: Some(Nonce([n; 16])), signal: None, instance: None };
     assert_eq!(jobs.stop(&owner(1), &stop(7)).unwrap(), Stopped::NeverStarted);
-    let late = jobs.start(&owner(1), &start(7, "sleep 60"), [5; 32]);
+    let late = jobs.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]);
     assert_eq!(kind(late), Some(Kind::Cancelled));
-    // Another owner's stop is for another request.
-    let (job, _) = jobs.start(&owner(1), &start(8, "sleep 60"), [5; 32]).unwrap();
-    assert_eq!(jobs.stop(&owner(2), &stop(8)).unwrap(), Stopped::NeverStarted);
+    // The stop of another owner, for whom it is no job, is for another request.
+    let (job, _) = jobs.start_here(&owner(1), &start(8, "sleep 60"), [5; 32]).unwrap();
+    assert_eq!(jobs.stop(&of_a_model(2), &stop(8)).unwrap(), Stopped::NeverStarted);
     job.started().await.unwrap();
     assert_eq!(jobs.stop(&owner(1), &stop(8)).unwrap(), Stopped::Signalled);
     ended(&job).await;
     assert_eq!(job.state().reason, Some(Reason::Stopped));
     // One that waits for its turn never gets it.
-    let (queued, _) = jobs.start(&owner(1), &start(9, "sleep 60"), [5; 32]).unwrap();
+    let (queued, _) = jobs.start_here(&owner(1), &start(9, "sleep 60"), [5; 32]).unwrap();
     assert_eq!(jobs.stop(&owner(1), &stop(9)).unwrap(), Stopped::Signalled);
     assert_eq!(kind(queued.started().await), Some(Kind::Cancelled));
     assert_eq!(jobs.stop(&owner(1), &stop(8)).unwrap(), Stopped::Ended);
@@ -375,4 +407,204 @@ async fn a_stop_that_overtakes_its_request_is_obeyed() {
             kind(jobs.stop(&owner(3), &Stop { job: None, request, signal: None, instance: None }));
     }
     assert_eq!(refused, Some(Kind::Busy), "graves are counted");
+}
+
+/// Whoever may see a job is never told that it did not start because another surface or device asked for it.
+#[tokio::test]
+async fn a_stop_by_somebody_else_who_sees_the_job_stops_it() {
+    let state = tempfile::tempdir().unwrap();
+    let jobs = jobs(state.path());
+    for (n, by) in [(7, of_a_model(1)), (8, owner(2))] {
+        let (job, _) = jobs.start_here(&owner(1), &start(n, "sleep 60"), [5; 32]).unwrap();
+        job.started().await.unwrap();
+        assert_eq!(jobs.stop(&by, &stop(n)).unwrap(), Stopped::Signalled);
+        ended(&job).await;
+        assert_eq!(job.state().reason, Some(Reason::Stopped));
+    }
+}
+
+#[tokio::test]
+async fn what_one_surface_of_a_device_is_told_holds_for_the_others() {
+    let state = tempfile::tempdir().unwrap();
+    let first = jobs(state.path());
+    assert_eq!(first.stop(&of_a_model(1), &stop(7)).unwrap(), Stopped::NeverStarted);
+    let late = first.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]);
+    assert_eq!(kind(late), Some(Kind::Cancelled), "it was said that it never will");
+    assert!(first.start_here(&owner(2), &start(7, "exit 3"), [5; 32]).is_ok(), "another device's");
+    let (job, _) = first.start_here(&owner(1), &start(8, "exit 3"), [5; 32]).unwrap();
+    ended(&job).await;
+    first.lock().jobs.clear();
+    assert_eq!(first.stop(&of_a_model(1), &stop(8)).unwrap(), Stopped::Ended);
+    until_journalled(state.path(), "exit code 3").await;
+    assert_eq!(next(state.path(), 2).stop(&of_a_model(1), &stop(8)).unwrap(), Stopped::Ended);
+}
+
+/// One device has four turns here: a fifth run waits.
+async fn with_one_that_waits(state: &Path) -> (Arc<Jobs>, Arc<Job>) {
+    prepare(state).unwrap();
+    let mut jobs = Jobs::open(state, HERE, thread).unwrap();
+    jobs.turns = Turns::new(4);
+    let jobs = Arc::new(jobs);
+    for n in 1..=4 {
+        let (job, _) = jobs.start_here(&owner(1), &start(n, "exec sleep 60"), [5; 32]).unwrap();
+        job.started().await.unwrap();
+    }
+    let waits = format!("touch {}", state.join("mark").display());
+    let (waits, _) = jobs.start_here(&owner(1), &start(9, &waits), [5; 32]).unwrap();
+    assert!(waits.is_queued());
+    (jobs, waits)
+}
+
+#[tokio::test]
+async fn a_run_that_waits_when_its_agent_ends_is_known_not_to_have_started() {
+    let state = tempfile::tempdir().unwrap();
+    let (before, waits) = with_one_that_waits(state.path()).await;
+    assert!(before.retire());
+    let told = waits.started().await.unwrap_err();
+    assert!(told.kind == Kind::Cancelled && told.message.contains("not started"), "{told}");
+    let late = before.start_here(&owner(1), &start(10, "exit 3"), [5; 32]);
+    assert_eq!(kind(late), Some(Kind::ServerOffline));
+
+    let now = next(state.path(), 2);
+    let again = now.start_here(&owner(1), &start(9, "any"), [5; 32]).unwrap_err();
+    assert!(again.kind == Kind::Cancelled && again.message.contains("never started"), "{again}");
+    assert_eq!(
+        kind(now.start_here(&owner(1), &start(9, "any"), [6; 32])),
+        Some(Kind::RequestIdConflict)
+    );
+    let found = now.find(&owner(1), Nonce([9; 16])).unwrap_err();
+    assert_eq!(found.kind, Kind::Cancelled, "{found}");
+    assert_eq!(now.stop(&owner(1), &stop(9)).unwrap(), Stopped::NeverStarted);
+    // Those that had their turn go on, and are not known to the journal alone.
+    assert_eq!(
+        kind(now.start_here(&owner(1), &start(1, "any"), [5; 32])),
+        Some(Kind::OutcomeUnknown)
+    );
+    now.adopt().await;
+    for n in 1..=4 {
+        assert_eq!(now.stop(&owner(1), &stop(n)).unwrap(), Stopped::Signalled);
+    }
+    assert!(!state.path().join("mark").exists());
+}
+
+#[tokio::test]
+async fn a_run_that_waits_when_its_agent_is_killed_may_have_started() {
+    let state = tempfile::tempdir().unwrap();
+    let (before, _) = with_one_that_waits(state.path()).await;
+    let now = next(state.path(), 2);
+    for asked in [9, 1] {
+        let again = now.start_here(&owner(1), &start(asked, "any"), [5; 32]);
+        assert_eq!(kind(again), Some(Kind::OutcomeUnknown), "{asked}");
+        assert_eq!(kind(now.stop(&owner(1), &stop(asked))), Some(Kind::OutcomeUnknown), "{asked}");
+    }
+    for n in [9, 1, 2, 3, 4] {
+        let _ = before.stop(&owner(1), &stop(n));
+    }
+}
+
+#[tokio::test]
+async fn what_was_removed_from_the_state_makes_nothing_certain() {
+    for removed in
+        [&["spool"][..], &["spool", "journal"], &["journal"], &["spool", "runs", "journal"]]
+    {
+        let state = tempfile::tempdir().unwrap();
+        let first = jobs(state.path());
+        let (job, _) = first.start_here(&owner(1), &start(7, "exit 3"), [5; 32]).unwrap();
+        ended(&job).await;
+        until_journalled(state.path(), "exit code 3").await;
+        // Damaged besides, so that the journal proves nothing by itself.
+        let path = state.path().join("journal");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        for name in removed {
+            let path = state.path().join(name);
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+        let now = next(state.path(), 2);
+        for n in [8, 9] {
+            assert_eq!(
+                kind(now.stop(&owner(1), &stop(n))),
+                Some(Kind::OutcomeUnknown),
+                "{removed:?}"
+            );
+        }
+        if removed.contains(&"journal") {
+            assert_eq!(
+                kind(now.stop(&owner(1), &stop(7))),
+                Some(Kind::OutcomeUnknown),
+                "{removed:?}"
+            );
+        }
+    }
+}
+
+/// A holder keeps a run that has ended until its agent has written it down.
+#[tokio::test]
+async fn a_run_that_cannot_be_written_down_is_not_forgotten_by_its_holder() {
+    let state = tempfile::tempdir().unwrap();
+    let first = jobs(state.path());
+    first.adopt().await;
+    let record = |n: u8| state.path().join("runs").join(Nonce([n; 16]).to_string());
+    for n in [7, 8] {
+        std::fs::create_dir(record(n)).unwrap();
+        let (job, _) = first.start_here(&owner(1), &start(n, "echo out; exit 3"), [5; 32]).unwrap();
+        ended(&job).await;
+    }
+    let (job, _) = first.start_here(&owner(1), &start(9, "exit 3"), [5; 32]).unwrap();
+    ended(&job).await;
+    until_there(&[record(9)]).await;
+    // It is tried again.
+    std::fs::remove_dir(record(8)).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while !record(8).is_file() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is written");
+    let now = next(state.path(), 2);
+    now.adopt().await;
+    let found = now.find(&owner(1), Nonce([7; 16])).unwrap();
+    assert_eq!((found.state().exit, found.state().bytes), (Some(Exit::Code(3)), 4));
+}
+
+/// For want of descriptors, say: a directory in place of a file stands for what cannot be read.
+#[tokio::test]
+async fn what_cannot_be_read_is_left_for_the_next_agent_with_its_output() {
+    let state = tempfile::tempdir().unwrap();
+    let first = jobs(state.path());
+    first.adopt().await;
+    let (job, _) = first.start_here(&owner(1), &start(7, "seq 1 100000"), [5; 32]).unwrap();
+    ended(&job).await;
+    let id = Nonce([7; 16]).to_string();
+    let (record, output) =
+        (state.path().join("runs").join(&id), state.path().join("spool").join(&id));
+    until_there(&[record.clone(), output.clone()]).await;
+    // As an agent finds it whose holders have gone.
+    let copy = tempfile::tempdir().unwrap();
+    prepare(copy.path()).unwrap();
+    for name in ["runs", "spool", "sessions", "sessions/00"] {
+        std::fs::create_dir(copy.path().join(name)).unwrap();
+    }
+    let (copied, spooled) =
+        (copy.path().join("runs").join(&id), copy.path().join("spool").join(&id));
+    std::fs::copy(&output, &spooled).unwrap();
+    std::fs::create_dir(&copied).unwrap();
+    let session = |n: u8| copy.path().join("sessions").join(Nonce([n; 16]).to_string());
+    std::fs::create_dir_all(session(1).join("session.json")).unwrap();
+    std::fs::create_dir(session(2)).unwrap();
+    std::fs::write(session(2).join("session.json"), "{").unwrap();
+    next(copy.path(), 2).adopt().await;
+    assert!(copied.exists() && spooled.exists() && session(1).exists());
+    let aside = session(2).with_extension("damaged");
+    assert!(aside.exists() && !session(2).exists());
+    // It can be read again.
+    std::fs::remove_dir(&copied).unwrap();
+    std::fs::copy(&record, &copied).unwrap();
+    let now = next(copy.path(), 3);
+    now.adopt().await;
+    let found = now.find(&owner(1), Nonce([7; 16])).unwrap();
+    assert_eq!(found.spool.tail(1, 100).bytes, b"100000\n");
+    assert!(!aside.exists(), "damage is put aside for one start");
 }

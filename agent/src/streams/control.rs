@@ -42,7 +42,7 @@ where
         })?;
         let close = matches!(call.ask, Some(Ask::Close));
         drawn(context, call.ask.as_ref()).await;
-        let reply = match answer(context, call.ask) {
+        let reply = match answer(context, call.ask).await {
             Ok(answer) => Reply { id: call.id, failure: None, answer: Some(answer) },
             Err(failure) => Reply { id: call.id, failure: Some(failure), answer: None },
         };
@@ -86,7 +86,7 @@ fn page(shown: impl Iterator<Item = Job>, more: bool) -> Jobs {
     page
 }
 
-fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
+async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
     let jobs = &context.agent.jobs;
     match ask {
         Some(Ask::Ping | Ask::Close) => Ok(Answer::Done),
@@ -99,15 +99,16 @@ fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
         Some(Ask::Inspect(id)) => {
             Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner, true)))
         }
-        Some(Ask::Facts) => facts_of(context).map(Answer::Facts),
+        Some(Ask::Facts) => facts_of(context).await.map(Answer::Facts),
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")),
     }
 }
 
-fn facts_of(context: &Context) -> Result<Facts, Failure> {
-    let user = User::current()?;
-    let machine = Machine::read();
+async fn facts_of(context: &Context) -> Result<Facts, Failure> {
+    let read = context.agent.lookups.run(|| (User::current(), Machine::read()));
+    let (user, machine) = read.await?;
+    let user = user?;
     let (running, spooled) = context.agent.jobs.load();
     Ok(Facts {
         hostname: machine.hostname,

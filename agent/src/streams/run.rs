@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use zeroize::Zeroizing;
 
 use crate::conversations::{About, Seat};
 use crate::jobs::job::input::Seat as InputSeat;
@@ -60,7 +61,7 @@ const BUDGET: u32 = 4 << 20;
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(
     context: &Context,
-    open: Open,
+    mut open: Open,
     writer: &mut Writer<W>,
     reader: Reader<R>,
 ) -> Result<(), Failure>
@@ -68,10 +69,12 @@ where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
-    let Some(create) = &open.create else {
+    let Some(create) = open.create.take() else {
         return resume(context, &open, writer, reader).await;
     };
-    let request: Request = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
+    // A command, its environment and its input may be secret.
+    let create = Zeroizing::new(create.0);
+    let request: Request = cbor::decode(&create, CREATE_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
     })?;
     // Before anything is started.
@@ -83,8 +86,10 @@ where
     let taken = matches!(request, Request::Take(_));
     let (job, known, delivery) = match request {
         Request::Start(start) => {
-            let hash = Sha256::digest(&create.0).into();
-            let (job, known) = context.agent.jobs.start(&context.owner, &start, hash)?;
+            let hash = Sha256::digest(&create).into();
+            let agent = &context.agent;
+            let started = agent.jobs.start(&context.owner, (&start, hash), &agent.lookups);
+            let (job, known) = started.await?;
             (job, known, start.delivery)
         }
         Request::Take(take) => {
@@ -99,7 +104,13 @@ where
     let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
     job.talked_about(open.conversation, &delivery);
     let since = Instant::now();
-    let Some(pid) = begun(&job, writer, patience(&delivery).map(|wait| since + wait)).await? else {
+    let begun = tokio::select! {
+        biased;
+        // Another stream has taken the conversation up, and waits for this one to let go.
+        () = seat.detached.cancelled() => return Err(lost()),
+        begun = begun(&job, writer, patience(&delivery).map(|wait| since + wait)) => begun?,
+    };
+    let Some(pid) = begun else {
         // The bridge gets an answer in time; the run keeps its place.
         let ended = Ended { state: job.state(), next: None, matched: None };
         return finish(writer, Counts::default(), ended).await;
@@ -294,7 +305,8 @@ impl Serving<'_> {
                     }
                     return std::future::pending().await;
                 }
-                (FrameKind::Control, false) => {} // an Ack: the spool keeps what we would resend
+                // No message is defined here: what a later bridge says is skipped, and counts for nothing.
+                (FrameKind::Control, false) => {}
                 _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
             }
         }

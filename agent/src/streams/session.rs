@@ -31,6 +31,7 @@ use farwire_protocol::streams::session::{
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
 
 use self::attached::attached;
 use self::exchange::exchange;
@@ -54,7 +55,7 @@ const LARGEST: usize = 8 << 10;
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(
     context: &Context,
-    open: Open,
+    mut open: Open,
     writer: &mut Writer<W>,
     reader: Reader<R>,
 ) -> Result<(), Failure>
@@ -62,17 +63,21 @@ where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
-    let create = open.create.as_ref().ok_or_else(|| {
+    let create = open.create.take().ok_or_else(|| {
         Failure::new(Kind::ConversationGone, "sessions are attached to with their request")
     })?;
-    let request: Request = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
+    // What is typed may be secret.
+    let create = Zeroizing::new(create.0);
+    let request: Request = cbor::decode(&create, CREATE_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
     })?;
     match request {
         Request::Open(start) => {
-            let hash = Sha256::digest(&create.0).into();
+            let hash = Sha256::digest(&create).into();
             let who = Who::new(context, start.caller.as_ref())?;
-            let (job, known) = context.agent.jobs.open_session(&context.owner, &start, hash)?;
+            let agent = &context.agent;
+            let opened = agent.jobs.open_session(&context.owner, (&start, hash), &agent.lookups);
+            let (job, known) = opened.await?;
             job.started().await?;
             if !known {
                 terminal(&job)?.note(&job, Some(&who.actor), What::Opened);

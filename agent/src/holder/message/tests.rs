@@ -79,7 +79,7 @@ fn reports_have_these_bytes() {
     let (version, build) = (VERSION, "b".to_owned());
     check(
         &Report::Hello { version, build: build.clone(), able: Some(ABLE) },
-        expect!["82008301616201"],
+        expect!["82008301616202"],
     );
     // As holders said it before they could do more.
     let old = cbor::decode::<Report>(&[0x82, 0, 0x82, 1, 0x61, 0x62], 64).unwrap();

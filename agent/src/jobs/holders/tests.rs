@@ -10,8 +10,12 @@ fn none(_: &Path, _: OwnedFd) -> Result<Option<Leader>, Failure> {
 }
 
 fn listening(holders: &Holders) -> OwnedFd {
+    listening_as(holders, "one")
+}
+
+fn listening_as(holders: &Holders, name: &str) -> OwnedFd {
     let socket = Holders::socket().unwrap();
-    rustix::net::bind(&socket, &holders.address("one").unwrap()).unwrap();
+    rustix::net::bind(&socket, &holders.address(name).unwrap()).unwrap();
     rustix::net::listen(&socket, 1).unwrap();
     socket
 }
@@ -66,4 +70,20 @@ async fn the_socket_of_one_that_has_died_is_removed() {
     let found = holders.adopt().await;
     assert!(!found.left_alone && found.jobs.is_empty());
     assert!(!state.path().join("holders/one").exists());
+}
+
+/// As if they were stopped, some of them already while agents before this one came.
+#[tokio::test(start_paused = true)]
+async fn those_that_do_not_answer_cost_one_wait_together() {
+    let state = tempfile::tempdir().unwrap();
+    let holders = Arc::new(Holders::open(state.path(), none).unwrap());
+    let names: Vec<String> = (0..4).map(|number| format!("holder-{number}")).collect();
+    let _sockets: Vec<_> = names.iter().map(|name| listening_as(&holders, name)).collect();
+    let waiting = (0..8).flat_map(|_| names.iter().map(|name| holders.connect(name)));
+    let waiting: Vec<_> = waiting.filter_map(Result::ok).collect();
+    assert!(waiting.len() < 32, "no more than that can wait");
+    let begun = Instant::now();
+    let found = holders.adopt().await;
+    assert!(found.left_alone && found.jobs.is_empty());
+    assert!(begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
 }

@@ -156,7 +156,8 @@ impl Job {
         if let Stdin::Open(_) = before
             && let Place::Held(line) = &*lock(&self.place)
         {
-            line.order(&Order::CloseInput(self.id));
+            // There is always room for one of each job.
+            let _ = line.order(&Order::CloseInput(self.id));
         }
     }
 }

@@ -65,8 +65,7 @@ fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), 
         Action::Close => {
             allowed(terminal(job)?.hands().may_act(who, boottime()))?;
             terminal(job)?.note(job, Some(who), What::Closed);
-            job.stop(None);
-            Ok(())
+            job.stop(None).map(drop)
         }
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know how to do that")
             .with_hint("update the agent")),
