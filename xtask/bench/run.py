@@ -8,7 +8,7 @@ Everything listens on loopback and ends with the script. Peers need: sshd, ssh, 
 pty-mcp (pip). dropbear takes keys from the user's home only: ours is added there, and removed again."""
 import argparse, hashlib, json, os, pty, pwd, random, select, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
-import far, files
+import before, far, files
 
 TURN = 20
 
@@ -380,10 +380,19 @@ def main():
     ap.add_argument("--agents", type=int, default=1000, help="how many idle agents to simulate; 0 for none")
     ap.add_argument("--only", default=",".join(PARTS), help="of these, with commas between: %(default)s; and loss, rate, rebind")
     ap.add_argument("--link", help="for loss, rate and rebind, where the kernel has no netem: see far.py")
+    ap.add_argument("--before", help="compare with the programs in this directory instead of peers: see before.py")
     ap.add_argument("--out")
     args = ap.parse_args()
     work = tempfile.mkdtemp(prefix="farwire-bench-")
     os.chmod(work, 0o755)
+    if args.before:
+        try:
+            text = before.measure(args, work, sys.modules[__name__])
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        if args.out:
+            open(args.out, "w").write(text)
+        return
     farwire, ssh, rows = Farwire(args.programs, work), Ssh(work, args.user), []
     try:
         measure(args, work, farwire, ssh, rows)
