@@ -135,6 +135,7 @@ impl Jobs {
         let mut conversations = Vec::new();
         let mut adopted = Vec::new();
         let found = self.holders.adopt().await;
+        let mut taken = true;
         for found in found.jobs {
             let path = self.directory.join(found.held.job.to_string());
             match Job::adopt(found, path) {
@@ -145,7 +146,10 @@ impl Jobs {
                     conversations.extend(about);
                     adopted.push(job);
                 }
-                Err(failure) => tracing::warn!(%failure, "a job could not be taken over"),
+                Err(failure) => {
+                    tracing::warn!(%failure, "a job could not be taken over");
+                    taken = false;
+                }
             }
         }
         self.holders.attend_taken();
@@ -181,8 +185,8 @@ impl Jobs {
         }
         table.forget(Instant::now());
         table.bound_output();
-        // What cannot be read now may be somebody's output for the next agent.
-        if all {
+        // The output of what is unknown here may be needed by the next agent.
+        if all && taken {
             table.sweep(&self.directory);
         }
         drop(table);

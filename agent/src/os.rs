@@ -33,6 +33,7 @@ pub(crate) mod pty;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod thread;
 pub(crate) mod user;
 pub(crate) mod wait;
 pub(crate) mod watch;

@@ -28,6 +28,7 @@ use crate::os::group::census::census;
 use crate::os::input::Input;
 use crate::os::pty::Size;
 use crate::os::spawn::{Command, spawn, spawn_on_terminal};
+use crate::os::thread::{Fault, on_thread};
 use crate::os::wait::Leader;
 use crate::pace::Pace;
 use crate::spool::{Memory, SpoolWriter};
@@ -145,7 +146,7 @@ impl Held {
     /// Carries the job out, from its start to the last byte of its output.
     pub(super) async fn run(self: Arc<Self>, agent: Arc<Agent>, work: Work) {
         let mark = work.mark.clone();
-        let mut running = match self.start(&agent, work) {
+        let mut running = match self.start(&agent, work).await {
             Ok(running) => running,
             Err(failure) => return self.failed(&agent, failure),
         };
@@ -188,18 +189,20 @@ impl Held {
         self.finished(agent);
     }
 
-    fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
+    async fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
         let Work { command, size, input, timeout, writer, rate, told, .. } = work;
-        let (leader, ends) = match size {
+        // Its directory or its file may lie where nothing answers: the other programs go on meanwhile.
+        let spawned = on_thread(move || match size {
             Some(size) => {
                 let (leader, master) = spawn_on_terminal(&command, size)?;
-                (leader, (None, master, None))
+                Ok((leader, (None, master, None)))
             }
             None => {
                 let child = spawn(&command)?;
-                (child.leader, (child.stdin, child.stdout, Some(child.stderr)))
+                Ok::<_, Failure>((child.leader, (child.stdin, child.stdout, Some(child.stderr))))
             }
-        };
+        });
+        let (leader, ends) = spawned.await.map_err(not_spawned)??;
         // It runs from here on.
         let ends = Ends::attend(ends, input).map_err(|error| abandoned(&leader, &error))?;
         let Ends { stdin, feed, stdout, stderr } = ends;
@@ -262,6 +265,17 @@ impl Ends {
         };
         let (stdout, stderr) = (output(stdout)?, stderr.map(output).transpose()?);
         Ok(Self { stdin, feed, stdout, stderr })
+    }
+}
+
+/// What is said of a program whose thread is not there.
+fn not_spawned(fault: Fault) -> Failure {
+    match fault {
+        Fault::NoThread(error) => {
+            let text = format!("cannot start another process: no thread can be started: {error}");
+            Failure::new(Kind::ResourceExhausted, text)
+        }
+        Fault::Died => Failure::new(Kind::OutcomeUnknown, "the thread that starts it has died"),
     }
 }
 
@@ -411,7 +425,7 @@ impl Running<'_> {
             // its group goes with it. What has left the group is counted, and told.
             self.send(libc::SIGKILL);
             let (leader, mark) = (self.leader.clone(), mark.to_owned());
-            let counted = tokio::task::spawn_blocking(move || census(&leader, Some(&mark))).await;
+            let counted = on_thread(move || census(&leader, Some(&mark))).await;
             escaped = counted.map_or(0, |census| census.escaped);
         }
         self.leader.reap();

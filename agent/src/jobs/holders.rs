@@ -475,11 +475,8 @@ impl Holder {
     /// Nobody writes to a job's log any more: what is kept of it is kept by us, once it is written down.
     pub(crate) fn finished(self: &Arc<Self>, id: Nonce) {
         let job = lock(&self.jobs).remove(&id);
-        let Some(job) = job else {
-            // Where it cannot be given, the next agent does.
-            let _ = self.order(&Order::Forget(id));
-            return;
-        };
+        // One that we could not take over stays with its holder: the next agent may be able to.
+        let Some(job) = job else { return };
         job.spool.finish();
         job.forgotten();
         self.finished.add(Some(self.clone()), job);

@@ -79,6 +79,7 @@ impl Jobs {
                 true => fresh.await,
                 false => timeout_at(again, fresh).await.unwrap_or_default(),
             };
+            let first = waiting.is_empty();
             if Instant::now() >= again {
                 finished.append(&mut waiting);
                 again = Instant::now() + RETRY;
@@ -86,7 +87,10 @@ impl Jobs {
             let jobs = self.clone();
             let written = tokio::task::spawn_blocking(move || jobs.write_down(finished));
             // It dies only with the agent.
-            let Ok((written, failed)) = written.await else { continue };
+            let Ok((written, failed, error)) = written.await else { continue };
+            if first && let Some(error) = error {
+                tracing::warn!(%error, "runs cannot be written down yet; their holders keep them");
+            }
             waiting.extend(failed);
             // Now they are ours to keep.
             for (holder, job) in written {
@@ -99,8 +103,11 @@ impl Jobs {
         }
     }
 
-    /// Writes down what has ended. Returns what is written, or need not be, and what is not.
-    fn write_down(&self, finished: Vec<ToWrite>) -> (Vec<ToWrite>, Vec<ToWrite>) {
+    /// Writes down what has ended. Returns what is written, or need not be; what is not; and one error of those.
+    fn write_down(
+        &self,
+        finished: Vec<ToWrite>,
+    ) -> (Vec<ToWrite>, Vec<ToWrite>, Option<std::io::Error>) {
         let mut failure = None;
         let (written, failed): (Vec<_>, Vec<_>) = finished.into_iter().partition(|(_, job)| {
             let written = match &job.terminal {
@@ -118,10 +125,7 @@ impl Jobs {
                 false
             })
         });
-        if let Some(error) = failure {
-            tracing::warn!(%error, "runs cannot be written down yet; their holders keep them");
-        }
-        (written, failed)
+        (written, failed, failure)
     }
 
     /// A session that was written down, with when it was asked for; none if it never began.
