@@ -3,9 +3,9 @@
 //! A key is compared whole; a certificate, a chain, another algorithm, early data and resumption do
 //! not exist here. A resumed session would survive the revocation of its key.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ed25519_dalek::SigningKey;
 use farwire_protocol::id::Kt;
 use farwire_protocol::outer::ALPN;
+use rustix::fs::OFlags;
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
@@ -220,14 +221,23 @@ impl ClientCertVerifier for AnyKey {
 struct KeyLog(Mutex<File>);
 
 impl KeyLog {
+    /// A regular file that is for its owner alone. No link is followed: the relay may have more rights than whoever
+    /// put a link there.
     fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new()
+        // Without NONBLOCK, opening a pipe in the file's place would wait for ever.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
-            .open(path)
-            .map(Mutex::new)
-            .map(Self)
+            .custom_flags(i32::try_from(flags.bits()).map_err(io::Error::other)?)
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        // It may have been there, with other rights.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        Ok(Self(Mutex::new(file)))
     }
 }
 
@@ -239,5 +249,34 @@ impl rustls::KeyLog for KeyLog {
             // A key log is a courtesy: a connection does not fail because it cannot be written.
             let _ = file.write_all(line.as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_written_through_no_link_and_for_the_owner_alone() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let directory =
+            std::env::temp_dir().join(format!("farwire-keylog-{}-{now}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let [file, link, pipe] = ["file", "link", "pipe"].map(|name| directory.join(name));
+        fs::write(&file, "before\n").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        symlink(&file, &link).unwrap();
+        assert!(KeyLog::open(&link).is_err() && KeyLog::open(&directory).is_err());
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(KeyLog::open(&pipe).is_err());
+        rustls::KeyLog::log(&KeyLog::open(&file).unwrap(), "LABEL", &[1], &[2]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "before\nLABEL 01 02\n");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_dir_all(&directory).unwrap();
     }
 }
