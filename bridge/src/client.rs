@@ -51,6 +51,9 @@ const MAIL_PATIENCE: Duration = Duration::from_secs(5);
 /// Records come in pages, of a dozen where each is as large as it may be; no workspace has more of them.
 const MOST_PAGES: usize = 1_000;
 
+/// So many servers a workspace may have, and so many are read.
+const MOST_RECORDS: usize = 10_000;
+
 /// Program and version, as others see it.
 pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
 
@@ -251,8 +254,10 @@ impl Client {
         for _ in 0..MOST_PAGES {
             let answer = self.call(&List { page }).await?;
             all.extend(answer.servers);
+            all.truncate(MOST_RECORDS);
             // A relay that does not go on has said all that it says.
             let next = answer.next.filter(|next| page.is_none_or(|page| *next > page));
+            let next = next.filter(|_| all.len() < MOST_RECORDS);
             let Some(next) = next else { break };
             page = Some(next);
         }

@@ -45,6 +45,12 @@ pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-farwire-hello-1";
 /// How many labels a server may have.
 pub const LABELS: usize = 32;
 
+/// No answer has more records.
+pub const RECORDS: usize = 1_024;
+
+/// No answer has more pieces of mail.
+pub const PIECES: usize = 256;
+
 /// One question to the relay.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
@@ -212,8 +218,8 @@ pub struct List {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Servers {
-    /// In the order of their names.
-    #[n(0)]
+    /// In the order of their names, at most [`RECORDS`].
+    #[cbor(n(0), decode_with = "crate::peer::list::<_, _, RECORDS>")]
     pub servers: Vec<Record>,
     /// Where the next page begins, where there is one.
     #[n(1)]
@@ -239,8 +245,8 @@ pub struct Record {
     /// The name that the operator gave it.
     #[n(1)]
     pub name: String,
-    /// The labels that the operator gave it: for display and search, never for authority.
-    #[n(2)]
+    /// The labels that the operator gave it, at most [`LABELS`]: for display and search, never for authority.
+    #[cbor(n(2), decode_with = "crate::peer::map::<_, _, _, LABELS>")]
     pub labels: BTreeMap<String, String>,
     /// How it is.
     #[n(3)]
@@ -416,8 +422,8 @@ pub struct MailGet {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Mail {
-    /// One piece for each blob, as many as fit.
-    #[n(0)]
+    /// One piece for each blob, as many as fit, at most [`PIECES`].
+    #[cbor(n(0), decode_with = "crate::peer::list::<_, _, PIECES>")]
     pub pieces: Vec<MailPiece>,
     /// With what to ask for the rest, where there is more.
     #[n(1)]
@@ -566,6 +572,35 @@ mod tests {
         // What an older relay says, and what an older program asks.
         let older = cbor::decode::<Mail>(&[0xa1, 0x00, 0x80], LIMIT).unwrap();
         assert_eq!(older, Mail { pieces: Vec::new(), next: None });
+    }
+
+    #[test]
+    fn lists_over_their_limits_are_refused() {
+        let record = |labels: usize| Record {
+            id: Nonce([7; 16]),
+            name: "web-1".to_owned(),
+            labels: (0..labels).map(|at| (at.to_string(), String::new())).collect(),
+            state: ServerState::Online,
+            agent: None,
+            created: 1,
+            seen: None,
+            build: None,
+            duplicate: None,
+        };
+        let servers = |count, labels| {
+            let servers = Servers { servers: vec![record(labels); count], next: None };
+            cbor::decode::<Servers>(&cbor::encode(&servers), LIMIT)
+                .is_ok_and(|read| read == servers)
+        };
+        assert!(servers(0, 0) && servers(2, LABELS) && servers(RECORDS, 0));
+        assert!(!servers(RECORDS + 1, 0) && !servers(1, LABELS + 1));
+        let piece =
+            MailPiece { enrollment: Nonce([7; 16]), blob: Blob(vec![]), age: 1, late: None };
+        let mail = |count| {
+            let mail = Mail { pieces: vec![piece.clone(); count], next: None };
+            cbor::decode::<Mail>(&cbor::encode(&mail), LIMIT).is_ok_and(|read| read == mail)
+        };
+        assert!(mail(0) && mail(PIECES) && !mail(PIECES + 1));
     }
 
     #[test]

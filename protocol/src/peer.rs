@@ -6,6 +6,7 @@
 //! (output, paths, contents) stay as they are; whoever shows them cleans them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use minicbor::Decode;
 
@@ -155,6 +156,31 @@ pub(crate) fn absent<T>() -> Option<Option<T>> {
     Some(None)
 }
 
+/// Reads a list of at most `MOST` entries.
+pub(crate) fn list<'b, C, T: Decode<'b, C>, const MOST: usize>(
+    d: &mut minicbor::Decoder<'b>,
+    context: &mut C,
+) -> Result<Vec<T>, minicbor::decode::Error> {
+    let entries = d.array_iter_with(context)?;
+    entries.enumerate().map(|(at, entry)| few::<MOST>(at).and(entry)).collect()
+}
+
+/// Reads a map of at most `MOST` entries.
+pub(crate) fn map<'b, C, K: Decode<'b, C> + Ord, V: Decode<'b, C>, const MOST: usize>(
+    d: &mut minicbor::Decoder<'b>,
+    context: &mut C,
+) -> Result<BTreeMap<K, V>, minicbor::decode::Error> {
+    let entries = d.map_iter_with(context)?;
+    entries.enumerate().map(|(at, entry)| few::<MOST>(at).and(entry)).collect()
+}
+
+fn few<const MOST: usize>(at: usize) -> Result<(), minicbor::decode::Error> {
+    if at < MOST {
+        return Ok(());
+    }
+    Err(minicbor::decode::Error::message("a list over its limit"))
+}
+
 /// Reads the number of a signal, 1 to 127: what `wait` can report.
 #[cfg(feature = "inner")]
 pub(crate) fn signal<'b, C>(
@@ -177,8 +203,6 @@ fn within(number: u64) -> Result<u64, minicbor::decode::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use minicbor::Encode;
     use proptest::prelude::*;
 
