@@ -5,13 +5,13 @@
 //! device may have, and of all, is for control and handshakes alone, so that whoever has filled it can still stop
 //! what runs. Whoever waits is not refused but held up, until it has lasted too long.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use farwire_protocol::header::{Class, Header};
 use farwire_protocol::id::Id;
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
 /// How many streams an agent takes.
 const ALL: u32 = 256;
@@ -100,11 +100,26 @@ impl Shares {
     }
 }
 
-/// The streams to one agent.
+/// The streams to one agent, and those that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    shares: Mutex<Shares>,
-    freed: Notify,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    shares: Shares,
+    /// The one whose turn it is first.
+    lines: VecDeque<Line>,
+    next: u64,
+}
+
+/// Streams of one device for one use that wait, the first to come first. There are none without any.
+#[derive(Debug)]
+struct Line {
+    device: Id,
+    what: Use,
+    waiting: BTreeMap<u64, oneshot::Sender<Turn>>,
 }
 
 /// One stream to an agent. Dropping it makes room.
@@ -115,32 +130,112 @@ pub(crate) struct Turn {
     handshake: bool,
 }
 
+/// A place in a line, given up when it is dropped.
+struct Place<'a> {
+    queue: &'a Queue,
+    device: Id,
+    what: Use,
+    number: u64,
+}
+
 impl Queue {
     /// Waits until this device may have one more stream.
     pub(crate) async fn enter(self: Arc<Self>, device: Id, what: Use) -> Turn {
         loop {
-            let freed = self.freed.notified();
-            tokio::pin!(freed);
-            // Before looking, so that nothing is missed in between.
-            freed.as_mut().enable();
-            let taken = self.lock().take(device, what);
-            if taken {
-                let handshake = what == Use::Handshake;
-                return Turn { queue: self.clone(), device, handshake };
+            let (called, _place) = match self.knock(device, what) {
+                Ok(turn) => return turn,
+                Err(waits) => waits,
+            };
+            // It fails for nobody who has a place.
+            if let Ok(turn) = called.await {
+                return turn;
             }
-            freed.await;
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shares> {
-        self.shares.lock().expect("nothing panics while it is held")
+    /// One more stream, or a place among those that wait.
+    fn knock(
+        self: &Arc<Self>,
+        device: Id,
+        what: Use,
+    ) -> Result<Turn, (oneshot::Receiver<Turn>, Place<'_>)> {
+        let mut inner = self.lock();
+        let line = inner.lines.iter().position(|line| line.is_for(device, what));
+        // Nobody overtakes those of the same line.
+        if line.is_none() && inner.shares.take(device, what) {
+            return Ok(self.turn(device, what));
+        }
+        inner.next += 1;
+        let number = inner.next;
+        let (call, called) = oneshot::channel();
+        match line.and_then(|line| inner.lines.get_mut(line)) {
+            Some(line) => _ = line.waiting.insert(number, call),
+            None => {
+                let waiting = BTreeMap::from([(number, call)]);
+                inner.lines.push_back(Line { device, what, waiting });
+            }
+        }
+        Err((called, Place { queue: self, device, what, number }))
+    }
+
+    fn turn(self: &Arc<Self>, device: Id, what: Use) -> Turn {
+        Turn { queue: self.clone(), device, handshake: what == Use::Handshake }
+    }
+
+    /// Takes what is free for those who wait, a line after the other: a stream that ends wakes who may have its room,
+    /// and nobody else.
+    fn next(self: &Arc<Self>, inner: &mut Inner) -> Vec<(oneshot::Sender<Turn>, Turn)> {
+        let mut called = Vec::new();
+        let mut in_vain = 0;
+        while in_vain < inner.lines.len() {
+            let Some(mut line) = inner.lines.pop_front() else { break };
+            if inner.shares.take(line.device, line.what) {
+                in_vain = 0;
+                let turn = self.turn(line.device, line.what);
+                called.extend(line.waiting.pop_first().map(|(_, call)| (call, turn)));
+            } else {
+                in_vain += 1;
+            }
+            if !line.waiting.is_empty() {
+                inner.lines.push_back(line);
+            }
+        }
+        called
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it is held")
+    }
+}
+
+impl Line {
+    fn is_for(&self, device: Id, what: Use) -> bool {
+        self.device == device && self.what == what
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.queue.lock().give_back(self.device, self.handshake);
-        self.queue.freed.notify_waiters();
+        let mut inner = self.queue.lock();
+        inner.shares.give_back(self.device, self.handshake);
+        let called = self.queue.next(&mut inner);
+        drop(inner);
+        for (call, turn) in called {
+            // Whoever has left in this moment gives it back.
+            let _ = call.send(turn);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.queue.lock();
+        for line in &mut inner.lines {
+            if line.is_for(self.device, self.what) {
+                line.waiting.remove(&self.number);
+            }
+        }
+        inner.lines.retain(|line| !line.waiting.is_empty());
     }
 }
 
@@ -167,7 +262,45 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake};
+
     use super::*;
+
+    /// How often something was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A stream that waits.
+    struct Waiting {
+        entering: Pin<Box<dyn Future<Output = Turn>>>,
+        woken: Arc<Woken>,
+    }
+
+    impl Waiting {
+        fn new(queue: &Arc<Queue>, number: u8, what: Use) -> Self {
+            let entering = Box::pin(queue.clone().enter(device(number), what));
+            let mut waiting = Self { entering, woken: Arc::default() };
+            assert!(waiting.poll().is_pending());
+            waiting
+        }
+
+        fn poll(&mut self) -> Poll<Turn> {
+            let waker = self.woken.clone().into();
+            self.entering.as_mut().poll(&mut Context::from_waker(&waker))
+        }
+
+        fn is_woken(&self) -> bool {
+            self.woken.0.load(Ordering::Relaxed) > 0
+        }
+    }
 
     fn device(number: u8) -> Id {
         Id([number; 32])
@@ -239,6 +372,45 @@ mod tests {
         assert!(waits[3_999].is_zero() && waits[4_000] > Duration::ZERO);
         assert_eq!(waits[5_999].as_millis(), 1_000);
         assert!(pace.open(begun + Duration::from_secs(60)).is_zero(), "it is forgiven");
+    }
+
+    #[test]
+    fn a_stream_that_ends_wakes_the_first_who_may_have_its_room_and_nobody_else() {
+        let queue = Arc::new(Queue::default());
+        let turn = |number| queue.knock(device(number), Use::Other).map_err(drop).unwrap();
+        let mut first: Vec<_> = (0..MOST - URGENT).map(|_| turn(1)).collect();
+        let mut waiting: Vec<_> = (0..50).map(|_| Waiting::new(&queue, 1, Use::Other)).collect();
+        drop(turn(2));
+        assert!(waiting.iter().all(|one| !one.is_woken()), "another device's room is not theirs");
+        first.pop();
+        assert!(waiting[0].is_woken() && waiting[1..].iter().all(|one| !one.is_woken()));
+        // Whoever leaves gives up what they were given, and their place.
+        drop(waiting.remove(0));
+        assert!(waiting[0].is_woken());
+        let second = waiting.remove(0).poll();
+        assert!(second.is_ready() && waiting.iter().all(|one| !one.is_woken()));
+        drop((waiting, first, second));
+        let inner = queue.lock();
+        assert!(inner.lines.is_empty() && inner.shares.all == 0 && inner.shares.open.is_empty());
+    }
+
+    #[test]
+    fn nobody_overtakes_who_came_before_and_devices_take_turns() {
+        let queue = Arc::new(Queue::default());
+        let turn = |number| queue.knock(device(number), Use::Other).map_err(drop).unwrap();
+        let few = |number| (0..FEW).map(move |_| turn(number));
+        let mut all: Vec<_> = (1..=15).flat_map(few).collect();
+        assert_eq!(all.len(), usize::try_from(ALL - URGENT).unwrap());
+        let [mut a, mut b] = [16, 16].map(|number| Waiting::new(&queue, number, Use::Other));
+        let mut c = Waiting::new(&queue, 17, Use::Other);
+        all.pop();
+        let a = a.poll();
+        assert!(a.is_ready() && !b.is_woken() && !c.is_woken());
+        all.pop();
+        assert!(!b.is_woken() && c.is_woken(), "the other device has its turn");
+        let c = c.poll();
+        all.pop();
+        assert!(b.is_woken() && c.is_ready() && b.poll().is_ready());
     }
 
     #[tokio::test]
