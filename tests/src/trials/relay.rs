@@ -274,6 +274,12 @@ impl Bench {
                 fs::write(&path, "here\n").expect("a file");
                 path.display().to_string()
             }
+            // A list begins with the newest.
+            Kind::CliStatus | Kind::McpStatus => {
+                let done = self.world.farwire(&["run", "web-1", "--detach", "--", "true"]).await;
+                assert_eq!(done.code, 0, "{done:?}");
+                done.text().trim().to_owned()
+            }
             _ => self.run.clone(),
         }
     }
