@@ -24,10 +24,11 @@ use tokio::time::timeout;
 use crate::db::identities::Workspace;
 use crate::db::mail::Put;
 use crate::db::servers::Server;
-use crate::db::{now, seconds};
+use crate::db::{TURN, busy, now, seconds};
 use crate::hello::Admitted;
 use crate::presence::Ticket;
 use crate::run::Relay;
+use crate::turns::Turn;
 
 /// How long somebody who is displaced may take to hear of it, at least, and in round trips, and at most. Mostly it
 /// is a process that was killed, and streams to it wait for so long before they go to the one after it.
@@ -127,21 +128,29 @@ impl Visit<'_> {
     }
 
     async fn carry_out(&self, call: &Call) -> Answer {
-        let result = match call.verb {
+        let turn = self.relay.calls.take(Some(self.who.workspace()));
+        let result = match timeout(TURN, turn).await {
+            Ok(turn) => self.answered(call, Arc::new(turn)).await,
+            Err(_) => Err(busy()),
+        };
+        answer_to(call.id, result)
+    }
+
+    async fn answered(&self, call: &Call, turn: Arc<Turn>) -> Result<Vec<u8>, Failure> {
+        match call.verb {
             PresenceVerb::NUMBER => self.with(call, |verb| ready(self.presence(verb))).await,
             List::NUMBER => self.with(call, |verb| self.list(verb)).await,
             Lookup::NUMBER => self.with(call, |verb| self.lookup(verb)).await,
             ServerCreate::NUMBER => self.with(call, |verb| self.create(verb)).await,
-            ServerUpdate::NUMBER => self.with(call, |verb| self.update(verb)).await,
-            ServerRemove::NUMBER => self.with(call, |verb| self.remove(verb)).await,
+            ServerUpdate::NUMBER => self.with(call, |verb| self.update(verb, turn)).await,
+            ServerRemove::NUMBER => self.with(call, |verb| self.remove(verb, turn)).await,
             EnrollmentState::NUMBER => self.with(call, |verb| self.enrollment(verb)).await,
             MailPut::NUMBER => self.with(call, |verb| self.put_mail(verb)).await,
             MailGet::NUMBER => self.with(call, |verb| self.get_mail(verb)).await,
-            MailAnswer::NUMBER => self.with(call, |verb| self.answer_mail(verb)).await,
+            MailAnswer::NUMBER => self.with(call, |verb| self.answer_mail(verb, turn)).await,
             _ => Err(Failure::new(Kind::Unsupported, "the relay does not know this request")
                 .with_hint("update the relay")),
-        };
-        answer_to(call.id, result)
+        }
     }
 
     /// Decodes a verb, carries it out, encodes what it answers.
@@ -164,8 +173,10 @@ impl Visit<'_> {
     }
 
     fn enrolling(&self, enrollment: Nonce) -> Result<(), Failure> {
-        let own = self.who == Admitted::Enrolling { enrollment };
-        if own { Ok(()) } else { Err(not_for_you()) }
+        match self.who {
+            Admitted::Enrolling { enrollment: own, .. } if own == enrollment => Ok(()),
+            _ => Err(not_for_you()),
+        }
     }
 
     fn presence(&self, verb: PresenceVerb) -> Result<Done, Failure> {
@@ -218,10 +229,10 @@ impl Visit<'_> {
         Ok(self.filled(server))
     }
 
-    async fn update(&self, verb: ServerUpdate) -> Result<Record, Failure> {
+    async fn update(&self, verb: ServerUpdate, turn: Arc<Turn>) -> Result<Record, Failure> {
         let (_, workspace) = self.device()?;
         let relay = self.relay.clone();
-        let server = self.whole(async move {
+        let server = self.whole(turn, async move {
             let server = relay.db.update(workspace, &verb).await?;
             relay.presence.put(&server);
             Ok(server)
@@ -230,13 +241,15 @@ impl Visit<'_> {
     }
 
     /// Makes a change of the books and of who is let through as one: in the order of the changes, and to its end
-    /// whatever becomes of the connection that asked for it.
+    /// whatever becomes of the connection that asked for it, which gives its turn up no sooner.
     async fn whole<T: Send + 'static>(
         &self,
+        turn: Arc<Turn>,
         change: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
         let relay = self.relay.clone();
         let changed = tokio::spawn(async move {
+            let _turn = turn;
             let _order = relay.changes.lock().await;
             change.await
         });
@@ -245,10 +258,10 @@ impl Visit<'_> {
         })
     }
 
-    async fn remove(&self, verb: ServerRemove) -> Result<Done, Failure> {
+    async fn remove(&self, verb: ServerRemove, turn: Arc<Turn>) -> Result<Done, Failure> {
         let (_, workspace) = self.device()?;
         let relay = self.relay.clone();
-        self.whole(async move {
+        self.whole(turn, async move {
             let server = relay.db.remove(workspace, &verb.name).await?;
             if let Some(agent) = server.record.agent {
                 relay.presence.remove(agent);
@@ -281,18 +294,18 @@ impl Visit<'_> {
                 let after = verb.after.unwrap_or(0);
                 self.relay.db.requests_of(workspace, verb.enrollment, after).await
             }
-            Admitted::Enrolling { enrollment } => self.relay.db.answer_to(enrollment).await,
+            Admitted::Enrolling { enrollment, .. } => self.relay.db.answer_to(enrollment).await,
             Admitted::Agent { .. } => Err(not_for_you()),
         }
     }
 
-    async fn answer_mail(&self, verb: MailAnswer) -> Result<Record, Failure> {
+    async fn answer_mail(&self, verb: MailAnswer, turn: Arc<Turn>) -> Result<Record, Failure> {
         let (_, workspace) = self.device()?;
         let agent = SignedBundle::decode_kind(&verb.agent, IdKind::Agent).map_err(|error| {
             Failure::caused(Kind::InvalidArgument, "the agent's bundle", &error)
         })?;
         let relay = self.relay.clone();
-        let server = self.whole(async move {
+        let server = self.whole(turn, async move {
             let (server, before) = relay.db.answer_mail(workspace, &verb, &agent).await?;
             if let Some(before) = before {
                 // Another agent takes the place of the one that the record had.

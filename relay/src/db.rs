@@ -3,27 +3,32 @@
 //! Each file below is one book. Times are seconds since 1970 by the relay's clock.
 //!
 //! One connection writes, and whoever wants to write waits for it: SQLite has one writer at a time, and
-//! a transaction that has read and then finds another writing fails at once. The connections that read
-//! cannot write. Those who are not let in never reach the one that does.
+//! a transaction that has read and then finds another writing fails at once. One of each workspace waits there at a
+//! time, and the others behind it. The connections that read cannot write. Those who are not let in never reach the
+//! one that does.
 
 pub(crate) mod identities;
 pub(crate) mod invites;
 pub(crate) mod mail;
 pub(crate) mod servers;
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_protocol::failure::{Failure, Kind};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::time::timeout;
+
+use crate::turns::{Turn, Turns, Whose};
 
 /// How many connections read.
 const READERS: u32 = 4;
 
-/// How long a call waits for the connection that writes: less than programs wait for an answer.
-const TURN: Duration = Duration::from_secs(10);
+/// How long a call waits for its turn at the books: less than programs wait for an answer.
+pub(crate) const TURN: Duration = Duration::from_secs(10);
 
 /// Connections that are never closed: see [`Db::leave`].
 static OPEN: OnceLock<Db> = OnceLock::new();
@@ -35,10 +40,42 @@ pub(crate) struct Db {
     pool: SqlitePool,
     /// The one that writes, for those who have been let in.
     writer: SqlitePool,
+    /// Who waits for it.
+    turns: Arc<Turns>,
+}
+
+/// A transaction that writes, and whose turn it is.
+struct Writing {
+    tx: Transaction<'static, Sqlite>,
+    _turn: Turn,
+}
+
+impl Deref for Writing {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Writing {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+}
+
+/// It was not anybody's turn in time. Nothing has been done.
+pub(crate) fn busy() -> Failure {
+    metrics::counter!("farwire_relay_busy_total").increment(1);
+    Failure::new(Kind::Overloaded, "the relay has too much to write and to look up")
+        .with_hint("ask again in a moment")
 }
 
 /// What no caller can do anything about but say so.
 pub(crate) fn broken(error: &sqlx::Error) -> Failure {
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        return busy();
+    }
     tracing::error!(%error, "the database failed");
     Failure::new(Kind::RelayDenied, "the relay's database failed")
         .with_hint("ask whoever runs the relay to look at its log")
@@ -111,12 +148,17 @@ impl Db {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(|error| failed(path, &error))?;
-        Ok(Self { pool, writer })
+        Ok(Self { pool, writer, turns: Turns::new(1) })
     }
 
-    /// Begins to write, after those who came before.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| broken(&error))
+    /// Begins to write for a workspace, after those of the same one who came before, and one of each other.
+    async fn write(&self, whose: Whose) -> Result<Writing, Failure> {
+        let begun = async {
+            let turn = self.turns.take(whose).await;
+            let tx = self.writer.begin_with("BEGIN IMMEDIATE").await;
+            Ok(Writing { tx: tx.map_err(|error| broken(&error))?, _turn: turn })
+        };
+        timeout(TURN, begun).await.unwrap_or_else(|_| Err(busy()))
     }
 
     /// Whether the books can be read.
@@ -137,8 +179,8 @@ impl Db {
 }
 
 /// Ends a transaction that holds all of what was to be done.
-async fn commit(tx: Transaction<'static, Sqlite>) -> Result<(), Failure> {
-    tx.commit().await.map_err(|error| broken(&error))
+async fn commit(writing: Writing) -> Result<(), Failure> {
+    writing.tx.commit().await.map_err(|error| broken(&error))
 }
 
 /// What a peer has named, for a message to the same peer: as much of it as a name may have.

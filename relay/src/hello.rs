@@ -8,7 +8,7 @@ use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::genesis::Genesis;
 use farwire_protocol::id::{Id, Kind as IdKind, Nonce};
-use farwire_protocol::outer::{Hello, MailState, Role, hello_text};
+use farwire_protocol::outer::{Hello, Role, hello_text};
 
 use crate::db::Db;
 use crate::db::identities::Workspace;
@@ -17,12 +17,23 @@ use crate::db::identities::Workspace;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admitted {
     Device { id: Id, workspace: Workspace },
-    Agent { id: Id, instance: Nonce },
-    Enrolling { enrollment: Nonce },
+    Agent { id: Id, instance: Nonce, workspace: Workspace },
+    Enrolling { enrollment: Nonce, workspace: Workspace },
 }
 
 fn denied(message: impl Into<String>) -> Failure {
     Failure::new(Kind::RelayDenied, message)
+}
+
+impl Admitted {
+    /// To whose account it goes what they do.
+    pub(crate) fn workspace(self) -> Workspace {
+        match self {
+            Self::Device { workspace, .. }
+            | Self::Agent { workspace, .. }
+            | Self::Enrolling { workspace, .. } => workspace,
+        }
+    }
 }
 
 /// Checks a HELLO. What it claims is bound to this connection by the key of its TLS.
@@ -43,17 +54,17 @@ pub(crate) async fn admit(db: &Db, arrival: &Arrival, hello: &Hello) -> Result<A
     match hello.role {
         Role::Device => device(db, &bundle, hello).await,
         Role::Agent => {
-            db.server_of(bundle.id).await?;
-            db.agent(&bundle).await?;
-            Ok(Admitted::Agent { id: bundle.id, instance: hello.instance })
+            let workspace = db.server_of(bundle.id).await?.workspace;
+            db.agent(&bundle, workspace).await?;
+            Ok(Admitted::Agent { id: bundle.id, instance: hello.instance, workspace })
         }
         Role::Enrolling => {
             let enrollment = hello.enrollment.ok_or_else(|| denied("no enrollment is named"))?;
-            if db.mail_state(enrollment).await? == MailState::Unknown {
+            let workspace = db.enrollment_of(enrollment).await?.ok_or_else(|| {
                 let message = "the relay knows no such token, or no longer";
-                return Err(Failure::new(Kind::TokenUnknown, message));
-            }
-            Ok(Admitted::Enrolling { enrollment })
+                Failure::new(Kind::TokenUnknown, message)
+            })?;
+            Ok(Admitted::Enrolling { enrollment, workspace })
         }
     }
 }

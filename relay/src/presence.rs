@@ -4,7 +4,7 @@
 //! changed together with them. What an agent's presence says of devices it admits comes from the
 //! agent: it widens whom the relay lets through, and the agent decides all the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::identities::Workspace;
 use crate::db::servers::{Seen, Server, still_duplicate};
 use crate::db::{now, seconds};
+use crate::rooms::Room;
 use crate::shares::{Pace, Queue};
 
 /// Where notices for one connection go. A connection that does not read them misses some.
@@ -36,6 +37,9 @@ const STREAMS: usize = 8_192;
 /// How many connections may wait for the answer to one enrollment. The oldest goes when there are more.
 const ENROLLING: usize = 8;
 
+/// The same for all enrollments of a workspace.
+const ALL_ENROLLING: usize = 1_024;
+
 /// The directory of one relay process.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
@@ -49,6 +53,8 @@ struct Inner {
     workspaces: HashMap<Workspace, HashMap<u64, Notices>>,
     devices: HashMap<Id, Arc<Device>>,
     enrolling: HashMap<Nonce, Vec<(u64, Notices)>>,
+    /// Which enrollment each of a workspace's waits for, the first to come first.
+    mailboxes: HashMap<Workspace, BTreeMap<u64, Nonce>>,
     routes: HashMap<Id, Route>,
     next: u64,
 }
@@ -91,6 +97,7 @@ pub(crate) struct Arriving {
     pub(crate) id: Id,
     pub(crate) instance: Nonce,
     pub(crate) guest: Guest,
+    pub(crate) room: Arc<Room>,
     pub(crate) notices: Notices,
     pub(crate) build: String,
 }
@@ -159,7 +166,7 @@ pub(crate) struct Ticket {
 enum Seat {
     Device(Id, Workspace),
     Agent(Id),
-    Enrolling(Nonce),
+    Enrolling(Nonce, Workspace),
 }
 
 impl Ticket {
@@ -168,7 +175,7 @@ impl Ticket {
         match self.seat {
             Seat::Device(..) => "device",
             Seat::Agent(_) => "agent",
-            Seat::Enrolling(_) => "enrolling",
+            Seat::Enrolling(..) => "enrolling",
         }
     }
 }
@@ -177,6 +184,7 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) struct Passage {
     pub(crate) guest: Guest,
+    pub(crate) room: Arc<Room>,
     pub(crate) queue: Arc<Queue>,
     cut: Cut,
     /// That the agent still lets in a device of another workspace.
@@ -237,10 +245,15 @@ impl Presence {
         }
     }
 
-    /// An agent is here. The one that was here before is told that it was displaced, unless it is the
-    /// same process. Whether it lives, and two hold one identity, shows when it takes note of that.
-    pub(crate) fn agent_came(&self, who: Arriving) -> Ticket {
+    /// An agent is here, if it has a record: else it is given back. The one that was here before is told that it was
+    /// displaced, unless it is the same process. Whether it lives, and two hold one identity, shows when it takes
+    /// note of that.
+    pub(crate) fn agent_came(&self, who: Arriving) -> Result<Ticket, Arriving> {
         let mut inner = self.lock();
+        // Its record may have been removed since its HELLO was checked, and then nobody shows it out any more.
+        if !inner.servers.contains_key(&who.id.target()) {
+            return Err(who);
+        }
         let (number, id, instance) = (inner.number(), who.id, who.instance);
         let agent = Agent { ticket: number, admits: HashMap::new(), who };
         if let Some(old) = inner.agents.insert(id.target(), agent) {
@@ -251,7 +264,7 @@ impl Presence {
                 let _ = old.who.notices.try_send(Notice::Superseded);
             }
         }
-        Ticket { number, seat: Seat::Agent(id) }
+        Ok(Ticket { number, seat: Seat::Agent(id) })
     }
 
     /// An agent was accepted for a record: what was seen of it before is over.
@@ -320,16 +333,27 @@ impl Presence {
     }
 
     /// An agent waits for the answer to its enrollment.
-    pub(crate) fn enrolling_came(&self, enrollment: Nonce, notices: Notices) -> Ticket {
+    pub(crate) fn enrolling_came(
+        &self,
+        (enrollment, workspace): (Nonce, Workspace),
+        notices: Notices,
+    ) -> Ticket {
         let mut inner = self.lock();
         let number = inner.number();
         let waiting = inner.enrolling.entry(enrollment).or_default();
-        if waiting.len() >= ENROLLING {
-            // Its connection ends with its notices.
-            waiting.remove(0);
-        }
+        let oldest =
+            waiting.first().map(|(number, _)| *number).filter(|_| waiting.len() >= ENROLLING);
         waiting.push((number, notices));
-        Ticket { number, seat: Seat::Enrolling(enrollment) }
+        let mailboxes = inner.mailboxes.entry(workspace).or_default();
+        let first = mailboxes.first_key_value().filter(|_| mailboxes.len() >= ALL_ENROLLING);
+        let leaves = oldest.map(|oldest| (oldest, enrollment));
+        let leaves = leaves.or_else(|| first.map(|(number, enrollment)| (*number, *enrollment)));
+        mailboxes.insert(number, enrollment);
+        if let Some((number, enrollment)) = leaves {
+            // Its connection ends with its notices.
+            inner.enrolling_left(number, enrollment, workspace);
+        }
+        Ticket { number, seat: Seat::Enrolling(enrollment, workspace) }
     }
 
     /// Somebody has left.
@@ -338,13 +362,8 @@ impl Presence {
         match ticket.seat {
             Seat::Device(id, workspace) => inner.device_left(ticket.number, id, workspace),
             Seat::Agent(id) => inner.agent_left(ticket.number, id),
-            Seat::Enrolling(enrollment) => {
-                if let Some(waiting) = inner.enrolling.get_mut(&enrollment) {
-                    waiting.retain(|(number, _)| *number != ticket.number);
-                    if waiting.is_empty() {
-                        inner.enrolling.remove(&enrollment);
-                    }
-                }
+            Seat::Enrolling(enrollment, workspace) => {
+                inner.enrolling_left(ticket.number, enrollment, workspace);
             }
         }
     }
@@ -368,8 +387,9 @@ impl Presence {
         if entry.suspended {
             return Err(Reset::Suspended);
         }
-        let guest = agent.ok_or(Reset::Offline)?.who.guest.clone();
-        Ok(Passage { guest, queue: entry.queue.clone(), cut: entry.cut.clone(), admission })
+        let agent = agent.ok_or(Reset::Offline)?;
+        let (guest, room) = (agent.who.guest.clone(), agent.who.room.clone());
+        Ok(Passage { guest, room, queue: entry.queue.clone(), cut: entry.cut.clone(), admission })
     }
 
     /// Whether this device may look at the record of this agent.
@@ -483,6 +503,21 @@ impl Inner {
         drop(counts);
         if gone {
             self.devices.remove(&id);
+        }
+    }
+
+    fn enrolling_left(&mut self, number: u64, enrollment: Nonce, workspace: Workspace) {
+        if let Some(waiting) = self.enrolling.get_mut(&enrollment) {
+            waiting.retain(|(other, _)| *other != number);
+            if waiting.is_empty() {
+                self.enrolling.remove(&enrollment);
+            }
+        }
+        if let Some(mailboxes) = self.mailboxes.get_mut(&workspace) {
+            mailboxes.remove(&number);
+            if mailboxes.is_empty() {
+                self.mailboxes.remove(&workspace);
+            }
         }
     }
 

@@ -29,6 +29,8 @@ use crate::door::Limits;
 use crate::entrance::{Entrance, Place};
 use crate::hello::{self, Admitted};
 use crate::presence::{Arriving, Device, NOTICES, Presence, Ticket};
+use crate::rooms::{Room, Rooms};
+use crate::turns::Turns;
 use crate::{http, splice};
 
 /// Program and version, as others see it.
@@ -36,6 +38,9 @@ pub(crate) const BUILD: &str = concat!("farwire-relay ", env!("CARGO_PKG_VERSION
 
 /// How long HELLO may take after the TLS handshake.
 const HELLO: Duration = Duration::from_secs(5);
+
+/// How many calls of one workspace are carried out at a time.
+const CALLS: usize = 4;
 
 /// How long after the notice that it ends the relay waits before it does.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -55,6 +60,9 @@ pub(crate) struct Relay {
     pub(crate) draining: AtomicBool,
     /// Held while a record changes, in the books and in [`Presence`].
     pub(crate) changes: tokio::sync::Mutex<()>,
+    /// Who may ask something.
+    pub(crate) calls: Arc<Turns>,
+    pub(crate) rooms: Arc<Rooms>,
 }
 
 /// Serves until it is told to stop.
@@ -100,7 +108,8 @@ async fn start(config: Config) -> Result<(), Failure> {
     let url = url(&db, vec![address], public(&key)).await?;
     let entrance = Arc::new(Entrance::new(Limits::default()));
     let (draining, changes) = (AtomicBool::new(false), tokio::sync::Mutex::default());
-    let relay = Arc::new(Relay { db, presence, entrance, draining, changes });
+    let (calls, rooms) = (Turns::new(CALLS), Arc::new(Rooms::of_this_machine()));
+    let relay = Arc::new(Relay { db, presence, entrance, draining, changes, calls, rooms });
     let site = tokio::spawn(http::serve(site, relay.clone(), metrics));
     let books = tokio::spawn(keep_books(relay.clone()));
     say_ready(&url);
@@ -303,26 +312,27 @@ async fn refuse(mut arrival: Arrival, call: u32, failure: Failure) {
 async fn stay(relay: &Arc<Relay>, arrival: Arrival, entered: Entered) {
     let Entered { who, call, build } = entered;
     let (notices, told) = mpsc::channel(NOTICES);
-    let (ticket, device) = match who {
+    let room = Room::new(relay.rooms.clone(), arrival.link.clone(), who.workspace());
+    let came = match who {
         Admitted::Device { id, workspace } => {
-            match relay.presence.device_came((id, workspace), notices) {
-                Ok((ticket, device)) => {
-                    arrival.link.trust();
-                    arrival.link.widen();
-                    (ticket, Some(device))
-                }
-                Err(failure) => return refuse(arrival, call, failure).await,
-            }
+            let came = relay.presence.device_came((id, workspace), notices);
+            came.map(|(ticket, device)| {
+                arrival.link.widen();
+                (ticket, Some(device))
+            })
         }
-        Admitted::Enrolling { enrollment } => {
-            (relay.presence.enrolling_came(enrollment, notices), None)
+        Admitted::Enrolling { enrollment, workspace } => {
+            Ok((relay.presence.enrolling_came((enrollment, workspace), notices), None))
         }
-        Admitted::Agent { id, instance } => {
-            arrival.link.trust();
-            let guest = arrival.link.clone();
-            let arriving = Arriving { id, instance, guest, notices, build };
-            (relay.presence.agent_came(arriving), None)
+        Admitted::Agent { id, instance, .. } => {
+            let (guest, room) = (arrival.link.clone(), room.clone());
+            let arriving = Arriving { id, instance, guest, room, notices, build };
+            agent_came(relay, arriving).await.map(|ticket| (ticket, None))
         }
+    };
+    let (ticket, device) = match came {
+        Ok(came) => came,
+        Err(failure) => return refuse(arrival, call, failure).await,
     };
     let leaves = Leaves { relay, ticket };
     let Arrival { link, mut send, recv, .. } = arrival;
@@ -341,7 +351,7 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, entered: Entered) {
                     Reset::Closing
                 }
             },
-            () = streams_of(relay, &link, (who, device), &streams) => Reset::Closing,
+            () = streams_of(relay, (&link, &room), (who, device), &streams) => Reset::Closing,
         };
         // An agent that hears that another has its place closes with this.
         let gave_way = link.close_reason() == Some(Closed::ByPeer(Reset::Moved));
@@ -351,6 +361,19 @@ async fn stay(relay: &Arc<Relay>, arrival: Arrival, entered: Entered) {
         link.close(reason);
     }
     drop(leaves);
+}
+
+/// Registers an agent. Its record may have changed since its HELLO was checked; one that has just been made is in the
+/// books before it is in [`Presence`].
+async fn agent_came(relay: &Relay, arriving: Arriving) -> Result<Ticket, Failure> {
+    let arriving = match relay.presence.agent_came(arriving) {
+        Ok(ticket) => return Ok(ticket),
+        Err(arriving) => arriving,
+    };
+    let _order = relay.changes.lock().await;
+    relay.db.server_of(arriving.id).await?;
+    let came = relay.presence.agent_came(arriving);
+    came.map_err(|_| Failure::new(Kind::Internal, "the relay has lost the record of this agent"))
 }
 
 /// Somebody was displaced by another process. Where both live, two hold one identity.
@@ -384,7 +407,7 @@ async fn waiting_mail(relay: &Relay, who: Admitted) -> bool {
 /// Serves the streams of a device. Nobody else opens any.
 async fn streams_of(
     relay: &Arc<Relay>,
-    link: &Guest,
+    (link, room): (&Guest, &Arc<Room>),
     (who, device): (Admitted, Option<Arc<Device>>),
     streams: &TaskTracker,
 ) {
@@ -401,9 +424,9 @@ async fn streams_of(
             splice::refuse((send, recv), Reset::Overloaded);
             continue;
         };
-        let relay = relay.clone();
+        let (relay, room) = (relay.clone(), room.clone());
         streams.spawn(async move {
-            splice::serve(&relay, (id, workspace), send, recv).await;
+            splice::serve(&relay, (id, workspace), &room, (send, recv)).await;
             drop(opened);
         });
     }

@@ -9,8 +9,8 @@ use std::future::{pending, poll_fn};
 use std::io;
 use std::mem;
 use std::pin::pin;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::db::identities::Workspace;
 use crate::presence::Passage;
+use crate::rooms::Room;
 use crate::run::Relay;
 use crate::shares::{Turn, Use};
 
@@ -50,12 +51,13 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 pub(crate) async fn serve(
     relay: &Relay,
     device: (Id, Workspace),
-    send: SendHalf,
-    mut recv: RecvHalf,
+    room: &Arc<Room>,
+    (send, mut recv): (SendHalf, RecvHalf),
 ) {
     let refusal = match open(relay, device, &mut recv).await {
         Ok((opening, passage)) => match enter(relay, device.0, &opening, &passage).await {
             Ok((mut far, _turn)) => {
+                let _shares = [room.open(), passage.room.open()];
                 let notes = Notes::new(relay.presence.route(device.0), &opening.header);
                 let mut near = (send, recv);
                 let cut = tokio::select! {

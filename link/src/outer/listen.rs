@@ -211,9 +211,21 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// It has been let in: as much may be under way as all of its streams need.
+    /// Lets as much be under way as so many streams need, in both directions. Calls must not ask for less than one
+    /// before: quinn takes a smaller window back from what is read later.
+    pub fn make_room(&self, streams: u32) {
+        self.quic.set_receive_window(transport::relay_window(streams).into());
+        self.quic.set_send_window(transport::relay_send_window(streams));
+    }
+
+    /// As much as for all streams that it can have.
     pub fn trust(&self) {
-        self.quic.set_receive_window(transport::CONNECTION_WINDOW.into());
+        self.make_room(transport::STREAMS);
+    }
+
+    /// The most bytes that are held for a program that has room for so many streams.
+    pub fn room(streams: u32) -> u64 {
+        u64::from(transport::relay_window(streams)) + transport::relay_send_window(streams)
     }
 
     /// Lets the program have as many streams as a bridge needs.

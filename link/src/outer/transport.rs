@@ -28,9 +28,12 @@ const FIRST_STREAMS: u32 = 16;
 /// other stream of the connection. Windows are limits, not allocations.
 pub(super) const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
-/// How much may come to the relay from somebody whom it has not let in: a HELLO, and what a bridge says
-/// without waiting for the answer.
-const STRANGERS_WINDOW: u32 = 64 << 10;
+/// How much may come to the relay on a connection without streams: a HELLO, what a bridge says without waiting for
+/// the answer, and calls, which are read as they come.
+const FIRST_WINDOW: u32 = 64 << 10;
+
+/// How much the relay keeps for a connection without streams until it is acknowledged: one answer.
+const FIRST_SEND_WINDOW: u32 = 256 << 10;
 
 /// How much may come to an agent on all streams together whose first frame has not authenticated. An honest
 /// relay needs a fraction of it: such a stream is read frame by frame.
@@ -46,6 +49,18 @@ pub(super) fn window(authenticated: u32) -> u32 {
 
 /// Unacknowledged data that a connection keeps for all its streams.
 const SEND_WINDOW: u64 = 16 << 20;
+
+/// How much may come to the relay on a connection with so many streams, whether it is read or not: less, and readers
+/// that have stopped would freeze the others.
+pub(super) fn relay_window(streams: u32) -> u32 {
+    FIRST_WINDOW + streams.min(STREAMS) * STREAM_WINDOW
+}
+
+/// How much the relay keeps for a connection with so many streams until it is acknowledged.
+pub(super) fn relay_send_window(streams: u32) -> u64 {
+    let all = u64::from(streams.min(STREAMS)) * u64::from(STREAM_WINDOW);
+    (u64::from(FIRST_SEND_WINDOW) + all).min(SEND_WINDOW)
+}
 
 /// NAT mappings live for 30 s at least. An idle agent learns with its next packet that its relay was
 /// restarted: with the rush of the return, everybody is back within ten seconds.
@@ -105,11 +120,12 @@ pub(super) fn client(path: Path, role: Role, attended: &Attended) -> Arc<Transpo
     Arc::new(config)
 }
 
-/// The transport of a server, towards somebody of whom it knows nothing yet.
+/// The transport of a server, towards somebody of whom it knows nothing yet and who has no stream.
 pub(super) fn server(path: Path) -> Arc<TransportConfig> {
     let mut config = config(path);
     config
-        .receive_window(STRANGERS_WINDOW.into())
+        .receive_window(relay_window(0).into())
+        .send_window(relay_send_window(0))
         .max_concurrent_bidi_streams(FIRST_STREAMS.into());
     Arc::new(config)
 }

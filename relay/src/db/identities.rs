@@ -43,16 +43,20 @@ impl Db {
         let Some(workspace) = known.as_ref().and_then(|known| known.workspace) else {
             return Ok(None);
         };
-        self.keep_proven(bundle, known).await?;
+        self.keep_proven(bundle, known, workspace).await?;
         Ok(Some(workspace))
     }
 
-    /// Keeps the bundle of an agent that has connected and has a record.
-    pub(crate) async fn agent(&self, bundle: &SignedBundle) -> Result<(), Failure> {
+    /// Keeps the bundle of an agent that has connected and has a record in this workspace.
+    pub(crate) async fn agent(
+        &self,
+        bundle: &SignedBundle,
+        workspace: Workspace,
+    ) -> Result<(), Failure> {
         let mut connection = self.pool.acquire().await.map_err(|error| broken(&error))?;
         let known = known(&mut connection, bundle.id).await?;
         drop(connection);
-        self.keep_proven(bundle, known).await
+        self.keep_proven(bundle, known, workspace).await
     }
 
     /// Writes only what is news.
@@ -60,11 +64,12 @@ impl Db {
         &self,
         bundle: &SignedBundle,
         known: Option<Known>,
+        workspace: Workspace,
     ) -> Result<(), Failure> {
         if known.is_some_and(|known| known.proven && known.bundle == bundle.encode()) {
             return Ok(());
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write(Some(workspace)).await?;
         keep(&mut tx, bundle, Source::Proven).await?;
         commit(tx).await
     }
@@ -106,7 +111,7 @@ impl Db {
         Self::check_invite(&mut connection, invite, bundle).await?;
         drop(connection);
         let kt = bundle.kt.0.to_vec();
-        let mut tx = self.write().await?;
+        let mut tx = self.write(None).await?;
         if let Some(workspace) = Self::check_invite(&mut tx, invite, bundle).await? {
             return Ok(workspace);
         }

@@ -18,7 +18,7 @@ impl Db {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)
             .map_err(|error| Failure::new(Kind::Io, format!("no random numbers: {error}")))?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write(None).await?;
         sqlx::query("DELETE FROM invites WHERE expires < ?")
             .bind(now() - LIFETIME)
             .execute(&mut *tx)

@@ -89,6 +89,12 @@ async fn kept(
 }
 
 impl Db {
+    /// The workspace that an enrollment is for, if there is such an enrollment.
+    pub(crate) async fn enrollment_of(&self, id: Nonce) -> Result<Option<Workspace>, Failure> {
+        let mut connection = self.pool.acquire().await.map_err(|error| broken(&error))?;
+        Ok(enrollment(&mut connection, id).await?.map(|row| row.get("workspace")))
+    }
+
     /// How an enrollment stands.
     pub(crate) async fn mail_state(&self, id: Nonce) -> Result<MailState, Failure> {
         let mut connection = self.pool.acquire().await.map_err(|error| broken(&error))?;
@@ -109,8 +115,9 @@ impl Db {
         if let Some(put) = Self::may_put(&mut connection, id, &hash).await? {
             return Ok(put);
         }
+        let row = enrollment(&mut connection, id).await?.ok_or_else(unknown)?;
         drop(connection);
-        let mut tx = self.write().await?;
+        let mut tx = self.write(Some(row.get("workspace"))).await?;
         if let Some(put) = Self::may_put(&mut tx, id, &hash).await? {
             return Ok(put);
         }
@@ -217,7 +224,7 @@ impl Db {
         if answer.blob.len() > MAIL_LIMIT {
             return Err(Failure::new(Kind::TooLarge, "an enrollment answer is at most 16 KiB"));
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write(Some(workspace)).await?;
         let row = enrollment(&mut tx, answer.enrollment).await?.ok_or_else(unknown)?;
         if row.get::<i64, _>("workspace") != workspace {
             return Err(unknown());
@@ -264,7 +271,7 @@ impl Db {
 
     /// Throws away what nobody will ask for any more.
     pub(crate) async fn sweep_mail(&self) -> Result<(), Failure> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(None).await?;
         sqlx::query("DELETE FROM enrollments WHERE expires < ? AND coalesce(answered, 0) < ?")
             .bind(now() - KEEP)
             .bind(now() - KEEP)

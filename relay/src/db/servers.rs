@@ -16,6 +16,9 @@ use crate::db::{Db, broken, commit, named, now, seconds};
 /// How many servers a workspace may have.
 const SERVERS: i64 = 10_000;
 
+/// How many enrollments of a workspace are kept. Each may have 64 KiB of mail.
+pub(super) const ENROLLMENTS: i64 = 20_000;
+
 /// How long a token may be good, in seconds.
 const LIFETIME: u32 = 7 * 24 * 3600;
 
@@ -133,6 +136,16 @@ async fn add_enrollment(
     if lifetime == 0 || lifetime > LIFETIME {
         return Err(invalid("a token is good for 1 second to 7 days"));
     }
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM enrollments WHERE workspace = ?")
+        .bind(server.1)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|error| broken(&error))?;
+    if count >= ENROLLMENTS {
+        let message = format!("a workspace has at most {ENROLLMENTS} tokens");
+        return Err(Failure::new(Kind::TooLarge, message)
+            .with_hint("they are forgotten a week after their time, or with their server"));
+    }
     sqlx::query("INSERT INTO enrollments (id, record, workspace, expires) VALUES (?, ?, ?, ?)")
         .bind(enrollment.0.to_vec())
         .bind(server.0)
@@ -197,7 +210,7 @@ impl Db {
     ) -> Result<Server, Failure> {
         check_name(&create.name)?;
         let labels = labels_json(&create.labels)?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write(Some(workspace)).await?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM servers WHERE workspace = ?")
             .bind(workspace)
             .fetch_one(&mut *tx)
@@ -237,7 +250,7 @@ impl Db {
         check_name(name)?;
         // Whoever names what is not there does not take the turn of those who write.
         self.server(workspace, &update.name).await?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write(Some(workspace)).await?;
         let old = find(&mut tx, workspace, &update.name).await?;
         let mut labels = old.record.labels;
         labels.extend(update.set.clone().unwrap_or_default());
@@ -265,7 +278,7 @@ impl Db {
 
     pub(crate) async fn remove(&self, workspace: Workspace, name: &str) -> Result<Server, Failure> {
         self.server(workspace, name).await?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write(Some(workspace)).await?;
         let server = find(&mut tx, workspace, name).await?;
         sqlx::query("DELETE FROM servers WHERE record = ?")
             .bind(server.record.id.0.to_vec())
@@ -278,7 +291,7 @@ impl Db {
 
     /// Writes down what was seen of agents, in one transaction.
     pub(crate) async fn note(&self, seen: &[(Id, Seen)]) -> Result<(), Failure> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(None).await?;
         for (agent, seen) in seen {
             let (at, build) = seen.here.as_ref().map(|(at, build)| (*at, build)).unzip();
             let statement = "UPDATE servers SET seen = coalesce(?, seen), build = coalesce(?, build), \

@@ -126,7 +126,7 @@ async fn a_key_that_somebody_claims_keeps_nobody_out() {
     let mine = db.found(&victim, &invite.0, &[2]).await.unwrap();
     assert_eq!(db.device(&victim).await.unwrap(), Some(mine));
     // Whoever claims it cannot prove it, and would be refused if they could: its owner has.
-    assert_eq!(db.agent(&claims).await.unwrap_err().kind, Kind::RelayDenied);
+    assert_eq!(db.agent(&claims, workspace).await.unwrap_err().kind, Kind::RelayDenied);
     assert_eq!(db.device(&victim).await.unwrap(), Some(mine));
     // The same KN is nothing to the relay.
     let same = changed(4, IdKind::Device, |bundle| bundle.kn = victim.kn);
@@ -341,7 +341,7 @@ async fn a_database_of_before_keeps_those_who_were_let_in_and_nobody_else() {
     assert_eq!(count(&db, "identities").await, 2);
     assert_eq!(db.device(&owner).await.unwrap(), Some(7));
     assert_eq!(db.device(&stranger).await.unwrap(), None);
-    db.agent(&agent).await.unwrap();
+    db.agent(&agent, 7).await.unwrap();
     assert_eq!(db.server_of(agent.id).await.unwrap().record.name, "web-1");
     // Whom the stranger had kept out comes in.
     let victim = changed(4, IdKind::Device, |bundle| bundle.kn = stranger.kn);
@@ -362,4 +362,69 @@ async fn what_sqlite_keeps_beside_the_database_is_there_for_the_next_start() {
     }
     let again = Db::open(&path).await.unwrap();
     assert!(again.device(&device(1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn whoever_floods_the_books_waits_for_itself() {
+    let Books { _temp, db, .. } = books().await;
+    let (_, flooding, _) = founded(&db, 1).await;
+    let (_, other, _) = founded(&db, 2).await;
+    let writes = db.write(None).await.unwrap();
+    let mut flood = JoinSet::new();
+    for number in 0..100 {
+        let db = db.clone();
+        flood.spawn(async move { create(&db, flooding, &format!("web-{number}"), number).await });
+    }
+    // Each comes as far as it can before somebody else does.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let mut asked = JoinSet::new();
+    asked.spawn({
+        let db = db.clone();
+        async move { create(&db, other, "web-1", 200).await }
+    });
+    drop(writes);
+    asked.join_next().await.unwrap().unwrap().unwrap();
+    let mut done = 0;
+    while flood.try_join_next().is_some() {
+        done += 1;
+    }
+    assert!(done < 50, "{done} of the flood came before somebody else's first call");
+    while let Some(created) = flood.join_next().await {
+        created.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_has_waited_too_long_may_ask_again() {
+    let failure = broken(&sqlx::Error::PoolTimedOut);
+    assert_eq!(failure.kind, Kind::Overloaded);
+    assert!(!failure.message.contains("failed") && !failure.hint().is_empty());
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_workspace_are_counted() {
+    let Books { _temp, db, .. } = books().await;
+    let (_, workspace, _) = founded(&db, 1).await;
+    create(&db, workspace, "web-1", 1).await.unwrap();
+    let statement = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?) \
+                     INSERT INTO enrollments (id, record, workspace, expires) \
+                     SELECT randomblob(16), record, workspace, 1 FROM number, servers";
+    let many = sqlx::query(statement).bind(servers::ENROLLMENTS - 2);
+    many.execute(&db.writer).await.unwrap();
+    let again = |enrollment: u8| ServerUpdate {
+        name: "web-1".to_owned(),
+        enrollment: Some(Nonce([enrollment; 16])),
+        ..ServerUpdate::default()
+    };
+    db.update(workspace, &again(2)).await.unwrap();
+    assert_eq!(db.update(workspace, &again(3)).await.unwrap_err().kind, Kind::TooLarge);
+    assert_eq!(create(&db, workspace, "web-2", 4).await.unwrap_err().kind, Kind::TooLarge);
+    assert!(db.server(workspace, "web-2").await.is_err(), "all of it or nothing");
+    // With their server they go, and those of others are others'.
+    let (_, other, _) = founded(&db, 2).await;
+    create(&db, other, "web-1", 5).await.unwrap();
+    db.remove(workspace, "web-1").await.unwrap();
+    create(&db, workspace, "web-2", 6).await.unwrap();
 }

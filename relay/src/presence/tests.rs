@@ -14,6 +14,7 @@ use farwire_protocol::outer::Role;
 use tokio::time::timeout;
 
 use super::*;
+use crate::rooms::Rooms;
 
 const OWNER: (Id, Workspace) = (Id([1; 32]), 1);
 const GUEST: (Id, Workspace) = (Id([2; 32]), 2);
@@ -81,7 +82,8 @@ fn record(suspended: bool) -> Server {
 fn arriving(guest: &Guest, instance: u8) -> (Arriving, mpsc::Receiver<Notice>) {
     let (notices, told) = mpsc::channel(NOTICES);
     let (guest, build) = (guest.clone(), format!("agent {instance}"));
-    (Arriving { id: AGENT, instance: Nonce([instance; 16]), guest, notices, build }, told)
+    let room = Room::new(Arc::new(Rooms::new(1 << 30)), guest.clone(), OWNER.1);
+    (Arriving { id: AGENT, instance: Nonce([instance; 16]), guest, room, notices, build }, told)
 }
 
 async fn reason(passage: &Passage) -> Reset {
@@ -100,7 +102,7 @@ async fn suspending_and_removing_cut_what_is_open_and_say_so() {
     presence.put(&record(false));
     let passage = |presence: &Presence| presence.passage(OWNER.0, OWNER.1, AGENT.target());
     assert_eq!(passage(&presence).unwrap_err(), Reset::Offline);
-    presence.agent_came(arriving(&guest, 1).0);
+    presence.agent_came(arriving(&guest, 1).0).unwrap();
     let open = passage(&presence).unwrap();
     presence.put(&record(false));
     assert!(is_open(&open), "a change of its name cuts nothing");
@@ -113,6 +115,7 @@ async fn suspending_and_removing_cut_what_is_open_and_say_so() {
     presence.remove(AGENT);
     assert_eq!(reason(&open).await, Reset::UnknownServer);
     assert_eq!(passage(&presence).unwrap_err(), Reset::UnknownServer);
+    assert!(presence.agent_came(arriving(&guest, 1).0).is_err(), "nobody would show it out");
     timeout(Duration::from_secs(20), program.closed()).await.expect("its agent is shown out");
 }
 
@@ -121,7 +124,7 @@ async fn a_device_that_an_agent_lets_in_no_more_is_cut_and_others_are_not() {
     let (guest, _program, _listener) = connection().await;
     let presence = Presence::default();
     presence.put(&record(false));
-    let ticket = presence.agent_came(arriving(&guest, 1).0);
+    let ticket = presence.agent_came(arriving(&guest, 1).0).unwrap();
     let foreign = |presence: &Presence| presence.passage(GUEST.0, GUEST.1, AGENT.target());
     assert_eq!(foreign(&presence).unwrap_err(), Reset::UnknownServer);
     assert!(!presence.may_see(GUEST.0, GUEST.1, AGENT));
@@ -142,9 +145,9 @@ async fn another_process_displaces_and_the_same_one_returns() {
     let presence = Presence::default();
     presence.put(&record(false));
     let (first, mut told) = arriving(&guest, 1);
-    let first = presence.agent_came(first);
+    let first = presence.agent_came(first).unwrap();
     let (second, mut heard) = arriving(&guest, 2);
-    let second = presence.agent_came(second);
+    let second = presence.agent_came(second).unwrap();
     assert_eq!(told.recv().await, Some(Notice::Superseded));
     assert_eq!(told.recv().await, None, "and that was the last");
     assert!(presence.is_displaced(first) && !presence.is_displaced(second));
@@ -158,7 +161,7 @@ async fn another_process_displaces_and_the_same_one_returns() {
     // What it says of itself counts for nothing any more.
     presence.admits(AGENT, first, vec![GUEST.0]);
     assert!(!presence.may_see(GUEST.0, GUEST.1, AGENT));
-    presence.agent_came(arriving(&guest, 2).0);
+    presence.agent_came(arriving(&guest, 2).0).unwrap();
     assert_eq!(heard.recv().await, None, "the same process is not told that it was displaced");
     timeout(Duration::from_secs(20), program.closed()).await.expect("its old connection ends");
     presence.leave(second);
@@ -170,7 +173,7 @@ async fn what_was_seen_is_shown_at_once_and_told_once() {
     let (guest, _program, _listener) = connection().await;
     let presence = Presence::default();
     presence.put(&record(false));
-    let ticket = presence.agent_came(arriving(&guest, 1).0);
+    let ticket = presence.agent_came(arriving(&guest, 1).0).unwrap();
     assert_eq!(presence.news(), []);
     presence.leave(ticket);
     let shown = presence.fill(record(false).record);
@@ -208,7 +211,7 @@ async fn notices_go_to_their_workspace_and_enrollment() {
     let mut waiting: Vec<_> = (0..=ENROLLING)
         .map(|_| {
             let (notices, told) = mpsc::channel(NOTICES);
-            (presence.enrolling_came(enrollment, notices), told)
+            (presence.enrolling_came((enrollment, OWNER.1), notices), told)
         })
         .collect();
     let (oldest, mut pushed_out) = waiting.remove(0);
@@ -222,7 +225,27 @@ async fn notices_go_to_their_workspace_and_enrollment() {
         assert_eq!(told.try_recv().ok(), Some(Notice::Mail));
         presence.leave(ticket);
     }
-    assert!(presence.lock().enrolling.is_empty());
+    let is_empty = || presence.lock().enrolling.is_empty() && presence.lock().mailboxes.is_empty();
+    assert!(is_empty());
+    // Those of a workspace are counted together, and those of others apart.
+    let mut told = Vec::new();
+    for number in 0..=ALL_ENROLLING {
+        let mut enrollment = Nonce([0; 16]);
+        enrollment.0[..8].copy_from_slice(&number.to_be_bytes());
+        let (notices, heard) = mpsc::channel(NOTICES);
+        let workspace = if number == 1 { GUEST.1 } else { OWNER.1 };
+        told.push((presence.enrolling_came((enrollment, workspace), notices), heard));
+    }
+    let is_out = |heard: &mut mpsc::Receiver<Notice>| {
+        heard.try_recv() == Err(mpsc::error::TryRecvError::Disconnected)
+    };
+    assert!(!told.iter_mut().any(|(_, heard)| is_out(heard)), "as many as there may be");
+    let (notices, last) = mpsc::channel(NOTICES);
+    told.push((presence.enrolling_came((enrollment, OWNER.1), notices), last));
+    let out = told.iter_mut().map(|(_, heard)| is_out(heard)).collect::<Vec<_>>();
+    assert!(out[0] && out[1..].iter().all(|out| !out), "the one of theirs that came first");
+    told.iter().for_each(|(ticket, _)| presence.leave(*ticket));
+    assert!(is_empty());
     // A device's streams are counted over all of its connections.
     let open: Vec<_> = (0..STREAMS).map(|_| device.opened().unwrap()).collect();
     assert!(device.opened().is_none());
