@@ -1,9 +1,10 @@
 //! The relay sees sizes and times. The test holds everything that it has, its memory included.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use farwire_tests::{Era, World};
+use farwire_tests::person::Person;
+use farwire_tests::{Era, World, until};
 use serde_json::json;
 
 /// Every file below a directory.
@@ -42,13 +43,37 @@ fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-#[tokio::test]
-async fn no_canary_is_found_in_anything_that_the_relay_has() {
-    let mut world = World::with_server("web-1").await;
+/// A relay that writes its TLS secrets down, too. Gives the file.
+async fn with_keylog(world: &mut World) -> PathBuf {
     world.kill_relay().await;
     let keylog = world.path("relay/keys.log");
     world.start_relay(&["--keylog", &keylog.display().to_string()]).await;
     world.wait_for("web-1", "online").await;
+    keylog
+}
+
+/// None of these is in the relay's files, log or memory.
+fn assert_blind(world: &World, canaries: &[&String]) {
+    let mut held = files(&world.path("relay"));
+    held.push(("log".to_owned(), fs::read(world.path("relay.log")).expect("its log")));
+    match memory(world.relay_pid()) {
+        Some(memory) => {
+            assert!(contains(&memory, "web-1"), "its memory was really read");
+            held.push(("memory".to_owned(), memory));
+        }
+        None => eprintln!("skipped: the relay's memory may not be read here"),
+    }
+    for (place, bytes) in &held {
+        for canary in canaries {
+            assert!(!contains(bytes, canary), "{canary} is in {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_canary_is_found_in_anything_that_the_relay_has() {
+    let mut world = World::with_server("web-1").await;
+    let keylog = with_keylog(&mut world).await;
     // Assembled here, so that they stand nowhere whole but where they are used.
     let canary = |place: &str| format!("canary-{place}-{}", "5f1d9c".repeat(3));
     let [argv, env, input, output] = ["argv", "env", "input", "output"].map(canary);
@@ -68,20 +93,7 @@ async fn no_canary_is_found_in_anything_that_the_relay_has() {
     assert!(text.contains(&argv));
 
     assert!(fs::metadata(&keylog).unwrap().len() > 0, "the relay's TLS secrets were logged");
-    let mut held = files(&world.path("relay"));
-    held.push(("log".to_owned(), fs::read(world.path("relay.log")).unwrap()));
-    match memory(world.relay_pid()) {
-        Some(memory) => {
-            assert!(contains(&memory, "web-1"), "its memory was really read");
-            held.push(("memory".to_owned(), memory));
-        }
-        None => eprintln!("skipped: the relay's memory may not be read here"),
-    }
-    for (place, bytes) in &held {
-        for canary in [&argv, &env, &input, &output] {
-            assert!(!contains(bytes, canary), "{canary} in {place}");
-        }
-    }
+    assert_blind(&world, &[&argv, &env, &input, &output]);
     // And the canaries are found where they must be, by the same means.
     assert!(contains(done.text().as_bytes(), &output));
 }
@@ -90,7 +102,7 @@ async fn no_canary_is_found_in_anything_that_the_relay_has() {
 async fn its_own_notes_of_a_stream_hold_header_sizes_and_times() {
     let world = World::with_server("web-1").await;
     assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
-    let log = farwire_tests::until("the relay's notes", async || {
+    let log = until("the relay's notes", async || {
         let log = fs::read_to_string(world.path("relay.log")).unwrap();
         log.contains("stream ended").then_some(log)
     })
@@ -107,10 +119,7 @@ async fn its_own_notes_of_a_stream_hold_header_sizes_and_times() {
 #[tokio::test]
 async fn no_canary_of_a_file_is_found_in_anything_that_the_relay_has() {
     let mut world = World::with_root("web-1", &[]).await;
-    world.kill_relay().await;
-    let keylog = world.path("relay/keys.log");
-    world.start_relay(&["--keylog", &keylog.display().to_string()]).await;
-    world.wait_for("web-1", "online").await;
+    with_keylog(&mut world).await;
     let canary = |place: &str| format!("canary-{place}-{}", "7ae41b".repeat(3));
     let [directory, name, content, found] = ["directory", "name", "content", "found"].map(canary);
     fs::create_dir(world.in_root(&directory)).unwrap();
@@ -124,14 +133,7 @@ async fn no_canary_of_a_file_is_found_in_anything_that_the_relay_has() {
     let dav = farwire_tests::dav::Dav::start(&world, "web-1", &[]).await;
     let reply = dav.ask("GET", &format!("/{directory}/{name}"), &[], b"").await;
     assert_eq!(reply.text(), content);
-    let mut held = files(&world.path("relay"));
-    held.push(("log".to_owned(), fs::read(world.path("relay.log")).unwrap()));
-    held.extend(memory(world.relay_pid()).map(|memory| ("memory".to_owned(), memory)));
-    for (place, bytes) in &held {
-        for canary in [&directory, &name, &content, &found] {
-            assert!(!contains(bytes, canary), "{canary} is in {place}");
-        }
-    }
+    assert_blind(&world, &[&directory, &name, &content, &found]);
     // The server's owner finds a line for each of them.
     let path = world.path("web-1/files.audit");
     let read = || fs::read_to_string(&path).unwrap_or_default();
@@ -150,4 +152,78 @@ async fn no_canary_of_a_file_is_found_in_anything_that_the_relay_has() {
         !audit.contains(&content)
             && audit.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
     );
+}
+
+#[tokio::test]
+async fn no_canary_of_a_terminal_or_a_job_is_found_in_anything_that_the_relay_has() {
+    let mut world = World::with_server("web-1").await;
+    with_keylog(&mut world).await;
+    let canary = |place: &str| format!("canary-{place}-{}", "c83f20".repeat(3));
+    let [named, typed, keyed, detached, pty] =
+        ["named", "typed", "keyed", "detached", "pty"].map(canary);
+    let mut model = world.model(Era::Discover).await;
+    let open = json!({"server": "web-1", "name": named, "command": "sh"});
+    let (text, error) = model.call("session_open", open).await;
+    assert!(!error, "{text}");
+    let id = text.split_whitespace().nth(1).expect("an id").to_owned();
+    let send = json!({"id": id, "text": format!("echo {typed}"), "until": format!("^{typed}")});
+    let (text, error) = model.call("session_send", send).await;
+    assert!(!error && text.contains(&typed), "{text}");
+    let mut person = Person::start(&world.farwire_command(&["attach", &id]));
+    person.types(&format!("echo {keyed}\r")).await;
+    until("what was typed", async || (person.screen().matches(&keyed).count() > 1).then_some(()))
+        .await;
+    person.kill().await;
+    let line = format!("echo {detached}");
+    let done = world.farwire(&["run", "web-1", "--detach", "-c", &line]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let job = done.text().trim().to_owned();
+    until("its output", async || {
+        world.farwire(&["output", &job]).await.text().contains(&detached).then_some(())
+    })
+    .await;
+    assert!(world.farwire(&["status", "web-1", "--all"]).await.text().contains(&detached));
+    let done = world.farwire(&["run", "web-1", "-t", "-c", &format!("echo {pty}")]).await;
+    assert!(done.text().contains(&pty), "{done:?}");
+    assert_blind(&world, &[&named, &typed, &keyed, &detached, &pty]);
+}
+
+#[tokio::test]
+async fn no_canary_of_a_tree_or_a_change_is_found_in_anything_that_the_relay_has() {
+    let mut world = World::with_root("web-1", &[]).await;
+    with_keylog(&mut world).await;
+    let canary = |place: &str| format!("canary-{place}-{}", "90bd6e".repeat(3));
+    let [tree, inside, moved, added, old, new] =
+        ["tree", "inside", "moved", "added", "old", "new"].map(canary);
+    let here = world.path("here");
+    fs::create_dir_all(here.join(&inside)).unwrap();
+    fs::write(here.join(&inside).join("file"), format!("{old}\n")).unwrap();
+    let (here, there) = (here.display().to_string(), format!("web-1:{tree}"));
+    let (file, away) = (format!("{there}/{inside}/file"), format!("{there}/{moved}"));
+    let back = world.path("back").display().to_string();
+    let patch =
+        format!("--- a/{moved}\n+++ b/{moved}\n@@ -1,2 +1,2 @@\n-{old}\n+{new}\n {added}\n");
+    let asked: [(&[&str], &str); 12] = [
+        (&["put", "--recursive", &here, &there], ""),
+        (&["sync", &here, &there], ""),
+        (&["get", "--recursive", &there, &back], ""),
+        (&["ls", &there], ""),
+        (&["write", "--append", &file], &format!("{added}\n")),
+        (&["mv", &file, &away], ""),
+        (&["patch", &there], &patch),
+        (&["edit", &away, "--old", &new, "--new", &old], ""),
+        (&["undo", "web-1"], ""),
+        (&["checksum", &away], ""),
+        (&["cp", &away, &format!("{away}-2")], ""),
+        (&["rm", &away], ""),
+    ];
+    for (arguments, input) in asked {
+        let done = world.farwire_with(&[&["files"], arguments].concat(), input.as_bytes()).await;
+        assert_eq!(done.code, 0, "{arguments:?}: {done:?}");
+    }
+    let held = fs::read_to_string(world.in_root(&format!("{tree}/{moved}-2"))).unwrap();
+    assert_eq!(held, format!("{new}\n{added}\n"), "all of it was done");
+    let list = world.farwire(&["files", "undo", "web-1", "--list"]).await;
+    assert!(list.text().contains(&moved), "{list:?}");
+    assert_blind(&world, &[&tree, &inside, &moved, &added, &old, &new]);
 }
