@@ -190,6 +190,13 @@ async fn nothing_is_done_twice_and_every_answer_is_true_whatever_a_relay_does_to
 }
 
 #[tokio::test]
+async fn nothing_is_done_twice_and_every_answer_is_true_whatever_a_relay_does_to_changes_of_trees()
+{
+    let mut bench = Bench::new().await;
+    assert!(bench.try_all(Kind::CHANGES, (4, 2 * STRIDE)).await > 20);
+}
+
+#[tokio::test]
 async fn a_handshake_that_is_disturbed_while_a_request_is_under_way_ends_nothing() {
     let mut bench = Bench::new().await;
     bench.try_handshakes(&[Kind::McpRun, Kind::SessionSend], (0, 3)).await;

@@ -3,11 +3,12 @@
 //! A trial that finds something ends with a panic that says what. Those that the machine does not let us
 //! make are skipped by name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Parser;
 use farwire_tests::simulated;
+use farwire_tests::trials::relay::Kind;
 use farwire_tests::trials::{self, crowd, kills, relay, restarts, shells};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -181,13 +182,26 @@ async fn strangers(count: usize, runs: usize, ratio: f64) -> Result<()> {
 }
 
 async fn disturbed(stride: usize) {
-    let mut tried = 0;
-    for kinds in [relay::Kind::COMMANDS, relay::Kind::TOOLS, relay::Kind::FILES] {
+    let begun = Instant::now();
+    let (mut tried, mut all) = (0, relay::Counts::default());
+    for kinds in [Kind::COMMANDS, Kind::TOOLS, Kind::FILES, Kind::CHANGES] {
         let mut bench = relay::Bench::new().await;
         tried += bench.try_all(kinds, (0, stride)).await;
         tried += bench.try_handshakes(kinds, (0, stride)).await;
+        let counts = bench.counts();
+        all.right += counts.right;
+        all.unknown += counts.unknown;
+        all.failed += counts.failed;
+        eprintln!("{tried} cases after {}, up to {kinds:?}", seconds(begun.elapsed()));
     }
-    println!("{tried} ways to disturb a request: nothing done twice, every answer true");
+    println!(
+        "{tried} ways to disturb a request, in {}: {} answers with what was asked for, {} `outcome_unknown`, {} \
+         failures; 0 things done twice, 0 false answers",
+        seconds(begun.elapsed()),
+        all.right,
+        all.unknown,
+        all.failed
+    );
 }
 
 fn seconds(time: Duration) -> String {

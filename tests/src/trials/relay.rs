@@ -5,6 +5,8 @@
 //! `outcome_unknown` with the id of what may have been done, or a failure, and then nothing has been done and
 //! nothing ever will be.
 
+mod changes;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -39,6 +41,15 @@ pub enum Kind {
     FileCopy,
     Put,
     Get,
+    PutTree,
+    GetTree,
+    Sync,
+    Append,
+    Mkdir,
+    Move,
+    Remove,
+    Patch,
+    Undo,
 }
 
 impl Kind {
@@ -71,6 +82,18 @@ impl Kind {
         Self::Put,
         Self::Get,
     ];
+    /// Files and trees by the command line.
+    pub const CHANGES: &[Self] = &[
+        Self::PutTree,
+        Self::GetTree,
+        Self::Sync,
+        Self::Append,
+        Self::Mkdir,
+        Self::Move,
+        Self::Remove,
+        Self::Patch,
+        Self::Undo,
+    ];
 
     /// Whether it changes something, of which we can see how often it was done.
     fn acts(self) -> bool {
@@ -86,12 +109,18 @@ impl Kind {
                 | Self::FileEdit
                 | Self::FileCopy
                 | Self::Put
-        )
+        ) || self.is_change()
+    }
+
+    /// Whether it is one of `changes`.
+    fn is_change(self) -> bool {
+        Self::CHANGES.contains(&self) && self != Self::GetTree
     }
 
     /// Whether each copy of the request would act: then the outcome may be unknown after one stream has broken.
     fn is_sent_once(self) -> bool {
         matches!(self, Self::FileWrite | Self::FileEdit | Self::FileCopy | Self::Put)
+            || self.is_change()
     }
 
     /// Whether it is about something that has a short id.
@@ -100,7 +129,9 @@ impl Kind {
     }
 
     fn is_command(self) -> bool {
-        Self::COMMANDS.contains(&self) || matches!(self, Self::Put | Self::Get)
+        Self::COMMANDS.contains(&self)
+            || Self::CHANGES.contains(&self)
+            || matches!(self, Self::Put | Self::Get)
     }
 }
 
@@ -141,6 +172,18 @@ pub struct Bench {
     number: usize,
     /// What was answered with a failure, and must never be done.
     failed: Vec<(Kind, usize)>,
+    counts: Counts,
+}
+
+/// How many requests were answered how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// With what was asked for, which was done once.
+    pub right: usize,
+    /// With `outcome_unknown`: it was done at most once.
+    pub unknown: usize,
+    /// With a failure: it was not done.
+    pub failed: usize,
 }
 
 impl Bench {
@@ -148,6 +191,7 @@ impl Bench {
     pub async fn new() -> Self {
         let mut world = World::with_root("web-1", &[]).await;
         fs::write(world.in_root("fixed.txt"), "needle\n").expect("a file");
+        changes::plant(&world.in_root("tree"));
         let hostile = Hostile::replace(&mut world, "web-1").await;
         let mut model = world.model(Era::Discover).await;
         let call = json!({"server": "web-1", "command": "echo before"});
@@ -158,7 +202,8 @@ impl Bench {
         assert!(!error && text.starts_with("[session s"), "{text}");
         let session = text.split_whitespace().nth(1).expect("an id").to_owned();
         let run = "r1".to_owned();
-        Self { world, hostile, model, run, session, number: 0, failed: Vec::new() }
+        let (failed, counts) = (Vec::new(), Counts::default());
+        Self { world, hostile, model, run, session, number: 0, failed, counts }
     }
 
     /// Tries every `stride`th case of these kinds, from the `first` on, and says how many they were.
@@ -170,9 +215,7 @@ impl Bench {
         let mischiefs = mischiefs();
         let (mut case, mut tried) = (0, 0);
         for &kind in kinds {
-            let before = self.hostile.opened();
-            self.try_one(kind, &[]).await;
-            let streams = self.hostile.opened() - before;
+            let streams = self.try_one(kind, &[]).await;
             for stream in 0..streams {
                 for mischief in &mischiefs {
                     if case % stride == first % stride {
@@ -216,6 +259,11 @@ impl Bench {
         tried
     }
 
+    /// How the requests so far were answered, those that nothing was done to included.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// What was answered with a failure has not been done since.
     fn settle(&self) {
         for &(kind, number) in &self.failed {
@@ -223,7 +271,8 @@ impl Bench {
         }
     }
 
-    async fn try_one(&mut self, kind: Kind, plan: &[(usize, Mischief)]) {
+    /// Tries one case, and says how many streams the request has opened.
+    async fn try_one(&mut self, kind: Kind, plan: &[(usize, Mischief)]) -> usize {
         self.number += 1;
         let number = self.number;
         let about = self.prepare(kind, number).await;
@@ -231,9 +280,17 @@ impl Bench {
         for (stream, mischief) in plan {
             self.hostile.plan(*stream, mischief.clone());
         }
+        let before = self.hostile.opened();
         let (answered, text) = self.ask(kind, number, &about).await;
         self.hostile.forget_plans();
+        let streams = self.hostile.opened() - before;
         let case = format!("{kind:?} {plan:?}: {text}");
+        let counts = &mut self.counts;
+        match answered {
+            Answered::Right => counts.right += 1,
+            Answered::Unknown => counts.unknown += 1,
+            Answered::Failed => counts.failed += 1,
+        }
         match answered {
             Answered::Right if kind.acts() => {
                 // What was left to run may not have got so far yet.
@@ -253,6 +310,7 @@ impl Bench {
                 self.failed.extend(kind.acts().then_some((kind, number)));
             }
         }
+        streams
     }
 
     /// What must be there before the request: gives what it is about.
@@ -274,6 +332,7 @@ impl Bench {
                 fs::write(&path, "here\n").expect("a file");
                 path.display().to_string()
             }
+            _ if kind.is_change() => self.lay_out(kind, number).await,
             // A list begins with the newest.
             Kind::CliStatus | Kind::McpStatus => {
                 let done = self.world.farwire(&["run", "web-1", "--detach", "--", "true"]).await;
@@ -299,6 +358,7 @@ impl Bench {
             Kind::FileEdit => holds(format!("edit-{number}"), "two\n"),
             Kind::FileCopy => holds(format!("copy-{number}"), "needle\n"),
             Kind::Put => holds(format!("put-{number}"), "here\n"),
+            _ if kind.is_change() => self.changed(kind, number),
             _ => fs::read_to_string(self.mark(number)).unwrap_or_default().lines().count(),
         }
     }
@@ -366,11 +426,22 @@ impl Bench {
                 assert_eq!(got.0 == Answered::Right, whole, "{}", got.1);
                 got
             }
+            Kind::GetTree => self.get_tree(number).await,
+            _ => self.change(kind, number, about).await,
         }
     }
 
     async fn command(&self, arguments: &[&str], right: &str) -> (Answered, String) {
-        let done = self.world.farwire(arguments).await;
+        self.command_with(arguments, b"", right).await
+    }
+
+    async fn command_with(
+        &self,
+        arguments: &[&str],
+        input: &[u8],
+        right: &str,
+    ) -> (Answered, String) {
+        let done = self.world.farwire_with(arguments, input).await;
         let text = format!("{}{}", done.text(), done.stderr);
         let answered = match done.code {
             0 if done.text().contains(right) => Answered::Right,
