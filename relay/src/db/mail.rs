@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::db::identities::{Source, Workspace, keep};
-use crate::db::servers::Server;
+use crate::db::servers::{Server, find_agent};
 use crate::db::{Db, broken, commit, now, seconds};
 
 /// How long mail is kept after its time, in seconds.
@@ -265,8 +265,9 @@ impl Db {
             .execute(&mut *tx)
             .await
             .map_err(|error| broken(&error))?;
+        let server = find_agent(&mut tx, agent.id).await?;
         commit(tx).await?;
-        Ok((self.server_of(agent.id).await?, before.filter(|before| *before != agent.id)))
+        Ok((server, before.filter(|before| *before != agent.id)))
     }
 
     /// Throws away what nobody will ask for any more.

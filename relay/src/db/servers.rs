@@ -98,6 +98,22 @@ async fn find(
     read(&row.ok_or_else(|| unknown(name))?)
 }
 
+/// The record of an agent.
+pub(super) async fn find_agent(
+    connection: &mut SqliteConnection,
+    agent: Id,
+) -> Result<Server, Failure> {
+    let row = sqlx::query("SELECT * FROM servers WHERE agent = ?")
+        .bind(agent.0.to_vec())
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| broken(&error))?;
+    read(&row.ok_or_else(|| {
+        Failure::new(Kind::RelayDenied, "the relay has no record of this agent")
+            .with_hint("it was removed: `farwire-agent leave`, then enroll it with a new token")
+    })?)
+}
+
 fn labels_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
     if labels.len() > LABELS {
         return Err(invalid(format!("{} labels, at most {LABELS} are allowed", labels.len())));
@@ -192,15 +208,8 @@ impl Db {
     }
 
     pub(crate) async fn server_of(&self, agent: Id) -> Result<Server, Failure> {
-        let row = sqlx::query("SELECT * FROM servers WHERE agent = ?")
-            .bind(agent.0.to_vec())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|error| broken(&error))?;
-        read(&row.ok_or_else(|| {
-            Failure::new(Kind::RelayDenied, "the relay has no record of this agent")
-                .with_hint("it was removed: `farwire-agent leave`, then enroll it with a new token")
-        })?)
+        let mut connection = self.pool.acquire().await.map_err(|error| broken(&error))?;
+        find_agent(&mut connection, agent).await
     }
 
     pub(crate) async fn create(
@@ -237,8 +246,10 @@ impl Db {
             .await
             .map_err(|error| taken(&error, &create.name))?;
         add_enrollment(&mut tx, create.enrollment, (&id, workspace), create.lifetime).await?;
+        // Before the end: whoever is told that it failed is to be right.
+        let server = find(&mut tx, workspace, &create.name).await?;
         commit(tx).await?;
-        self.server(workspace, &create.name).await
+        Ok(server)
     }
 
     pub(crate) async fn update(
@@ -272,8 +283,9 @@ impl Db {
             let lifetime = update.lifetime.unwrap_or(3600);
             add_enrollment(&mut tx, enrollment, (&record, workspace), lifetime).await?;
         }
+        let server = find(&mut tx, workspace, name).await?;
         commit(tx).await?;
-        self.server(workspace, name).await
+        Ok(server)
     }
 
     pub(crate) async fn remove(&self, workspace: Workspace, name: &str) -> Result<Server, Failure> {

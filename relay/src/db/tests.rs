@@ -428,3 +428,19 @@ async fn the_tokens_of_a_workspace_are_counted() {
     db.remove(workspace, "web-1").await.unwrap();
     create(&db, workspace, "web-2", 6).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_done_is_answered_as_done_however_busy_those_who_read_are() {
+    let Books { _temp, db, .. } = books().await;
+    let (_, workspace, domain) = founded(&db, 1).await;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(db.pool.acquire().await.unwrap());
+    }
+    // Nobody who reads has a turn any more.
+    let done = timeout(TURN / 2, async {
+        create(&db, workspace, "web-1", 1).await.unwrap();
+        accept(&db, workspace, 1, &of(domain, 2)).await.unwrap();
+    });
+    done.await.expect("it does not wait for those who read");
+}
