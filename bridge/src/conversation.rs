@@ -22,14 +22,15 @@ use std::time::Duration;
 
 use farwire_link::inner::bridge::{Link, reset_failure};
 use farwire_link::inner::sealed::ReadError;
-use farwire_protocol::cbor::Blob;
-use farwire_protocol::conversation::Open;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::conversation::{CREATE_LIMIT, Open};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::BadFrame;
 use farwire_protocol::header::Reset;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::run::BEAT;
+use minicbor::Encode;
 use tokio::time::sleep;
 
 pub use self::attempts::{Attempts, NoAnswer};
@@ -213,7 +214,26 @@ impl Fault {
             Kind::LinkLost => Self::Lost,
             Kind::StreamTruncated => Self::Cut,
             Kind::IntegrityFailure => Self::Damaged,
-            Kind::RelayUnreachable | Kind::RelayDenied | Kind::HandshakeFailed => Self::NoWay,
+            // Whatever is said of the way, of who asks, or of what is kept here, is no word about a request.
+            Kind::RelayUnreachable
+            | Kind::RelayDenied
+            | Kind::RelayKeyMismatch
+            | Kind::ServerKeyChanged
+            | Kind::ServerPending
+            | Kind::HandshakeFailed
+            | Kind::InviteUsed
+            | Kind::TokenMalformed
+            | Kind::TokenUsed
+            | Kind::TokenExpired
+            | Kind::TokenUnknown
+            | Kind::AlreadyEnrolled
+            | Kind::EnrollmentRejected
+            | Kind::NotInitialized
+            | Kind::KeystoreCorrupt
+            | Kind::KeystorePermissions
+            | Kind::KeystoreLocked
+            | Kind::StateVersion
+            | Kind::Configuration => Self::NoWay,
             Kind::NotAuthorized => Self::Rejected,
             Kind::ProtocolViolation => Self::Nonsense,
             kind => Self::Said(Word::of(kind)),
@@ -347,6 +367,22 @@ impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         trouble.failure
     }
+}
+
+/// Whether an agent takes a request of this length: one that is longer would be broken off like any that meets trouble on
+/// the way, and be asked again without end.
+///
+/// # Errors
+///
+/// `too_large`; nothing has been sent.
+pub fn fits<T: Encode<()>>(request: &T) -> Result<(), Failure> {
+    let length = cbor::encode(request).len();
+    if length <= CREATE_LIMIT {
+        return Ok(());
+    }
+    let text = format!("the request has {length} bytes, and a server takes at most {CREATE_LIMIT}");
+    Err(Failure::new(Kind::TooLarge, text)
+        .with_hint("nothing was started; write what is long to a file on the server, and use that"))
 }
 
 /// The first message of a stream about this request.

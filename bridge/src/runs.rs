@@ -41,6 +41,7 @@ pub struct Conversation {
 impl Conversation {
     /// A conversation about this request.
     pub fn new(request: &Request) -> Result<Self, Failure> {
+        conversation::fits(request)?;
         Ok(Self {
             id: random_nonce()?,
             generation: 0,

@@ -155,6 +155,7 @@ async fn answer(
     mut request: Request,
     patience: Duration,
 ) -> Result<Answer, NoAnswer> {
+    conversation::fits(&request).map_err(NoAnswer::Failed)?;
     let mut attempts = Attempts::new(effects(&request), Some(patience));
     loop {
         let opening = client.stream(server, Class::Interactive);

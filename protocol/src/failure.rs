@@ -226,6 +226,46 @@ kinds! {
         => "each of them is named with its reason";
 }
 
+impl Kind {
+    /// Whether a relay may give this as its reason not to let somebody in: it is about who asks, or about the relay, and
+    /// about nothing that an agent was asked.
+    pub const fn is_of_hello(self) -> bool {
+        matches!(
+            self,
+            Self::RelayDenied
+                | Self::Overloaded
+                | Self::TokenMalformed
+                | Self::TokenUsed
+                | Self::TokenExpired
+                | Self::TokenUnknown
+                | Self::AlreadyEnrolled
+                | Self::EnrollmentRejected
+                | Self::InviteUsed
+        )
+    }
+
+    /// Whether a relay may answer so what it was asked itself.
+    pub const fn is_of_relay(self) -> bool {
+        self.is_of_hello()
+            || matches!(
+                self,
+                Self::InvalidArgument
+                    | Self::UnknownServer
+                    | Self::AmbiguousServer
+                    | Self::ServerOffline
+                    | Self::ServerSuspended
+                    | Self::ServerPending
+                    | Self::NameTaken
+                    | Self::Io
+                    | Self::ProtocolViolation
+                    | Self::TooLarge
+                    | Self::ResourceExhausted
+                    | Self::Unsupported
+                    | Self::Internal
+            )
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

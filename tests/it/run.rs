@@ -1,7 +1,8 @@
 //! `run`, from the command line to a real process and back.
 
 use farwire_tests::world::{children, resident_kib, running};
-use farwire_tests::{World, is_root_or_skips, until};
+use farwire_tests::{Era, World, is_root_or_skips, until};
+use serde_json::json;
 
 #[tokio::test]
 async fn streams_exit_code_and_signals_come_back_as_they_are() {
@@ -175,7 +176,7 @@ async fn a_run_survives_the_death_and_the_return_of_the_relay() {
 #[tokio::test]
 async fn ten_thousand_short_runs_in_a_row_leave_nothing_behind() {
     let world = World::with_server("web-1").await;
-    let mut model = world.model(farwire_tests::Era::Discover).await;
+    let mut model = world.model(Era::Discover).await;
     let programs = [world.agent_pid("web-1"), world.relay_pid(), model.pid()];
     // Only root sees the descriptors of a process that is not to be looked into.
     let looks = is_root_or_skips("to count the descriptors of an agent");
@@ -206,4 +207,24 @@ async fn ten_thousand_short_runs_in_a_row_leave_nothing_behind() {
     left.retain(|pid| !holders.contains(pid));
     left.extend(holders.into_iter().flat_map(children));
     assert!(left.is_empty(), "no zombie is left: {left:?}");
+}
+
+/// More than an agent takes is refused here, and is not taken for trouble on the way.
+#[tokio::test]
+async fn a_request_that_is_too_long_is_refused_before_anything_is_sent() {
+    let world = World::with_server("web-1").await;
+    let long = "x".repeat(150_000);
+    let (one, other) = ("y".repeat(100_000), "z".repeat(100_000));
+    let done = world.farwire(&["run", "web-1", "-n", "--", "echo", &one, &other]).await;
+    assert!(done.code == 255 && done.stderr.contains("error[too_large]"), "{done:?}");
+    let mut model = world.model(Era::Discover).await;
+    for (tool, arguments) in [
+        ("run", json!({"server": "web-1", "command": long})),
+        ("session_open", json!({"server": "web-1", "command": long})),
+    ] {
+        let (text, error) = model.call(tool, arguments).await;
+        assert!(error && text.contains("too_large"), "{tool}: {}", &text[..text.len().min(300)]);
+    }
+    let status = world.farwire(&["status", "web-1", "--all"]).await.text();
+    assert!(!status.contains("yyyy"), "{}", status.len());
 }

@@ -119,3 +119,19 @@ fn every_kind_of_failure_has_one_meaning_when_it_is_sealed() {
     assert_eq!(Word::of(Kind::Unknown(60_000)), Word::Refused);
     assert_eq!(Word::of(Kind::StreamStale), Word::Unsure);
 }
+
+#[test]
+fn no_kind_in_which_a_relay_refuses_is_taken_for_the_word_of_an_agent() {
+    for &kind in Kind::ALL.iter().filter(|kind| kind.is_of_hello()) {
+        let fault = Fault::of_words(kind);
+        assert!(matches!(fault, Fault::NoWay | Fault::Reset(_)), "{kind}: {fault:?}");
+        assert!(is_unknown(kind), "{kind}");
+    }
+    for kind in [Kind::ServerKeyChanged, Kind::RelayKeyMismatch, Kind::KeystorePermissions] {
+        assert!(is_unknown(kind), "{kind}");
+    }
+    // And of files it cannot say anything at all.
+    for kind in Kind::ALL.iter().filter(|kind| kind.number() >= 100) {
+        assert!(!kind.is_of_relay(), "{kind}");
+    }
+}

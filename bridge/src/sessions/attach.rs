@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{effects, ended, name_instance, open};
 use crate::client::{Client, Server, Stream, random_nonce};
-use crate::conversation::{Attempts, SILENCE, Trouble, Unsent, attend};
+use crate::conversation::{Attempts, SILENCE, Trouble, Unsent, attend, fits};
 
 /// How long it is tried to get to a session that has not been seen yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -130,6 +130,7 @@ pub async fn attach(
     first: Request,
     Talk { todo, events, shown }: Talk,
 ) -> Result<Left, Failure> {
+    fits(&first)?;
     let read_only = matches!(&first, Request::Attach(Attach { read_only: Some(true), .. }));
     let mut here = Attachment {
         conversation: random_nonce()?,

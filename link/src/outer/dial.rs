@@ -351,7 +351,16 @@ async fn listen(
                 }
             }
             1 => {
-                welcomed.send_replace(Some(read_answer::<Hello>(&answer)));
+                // The first one counts. What is refused afterwards says nothing about streams.
+                let answer =
+                    read_answer::<Hello>(&answer).map_err(|failure| of(failure, Kind::is_of_hello));
+                welcomed.send_if_modified(|welcome| {
+                    let first = welcome.is_none();
+                    if first {
+                        *welcome = Some(answer);
+                    }
+                    first
+                });
             }
             id => {
                 if let Some(caller) = waiting.lock().remove(&id) {
@@ -364,9 +373,17 @@ async fn listen(
     waiting.lock().clear();
 }
 
+/// A failure that the relay may say. Any other kind would be taken for the word of an agent.
+fn of(failure: Failure, may_be: impl Fn(Kind) -> bool) -> Failure {
+    match may_be(failure.kind) {
+        true => failure,
+        false => Failure { kind: Kind::RelayDenied, ..failure },
+    }
+}
+
 fn read_answer<V: Verb>(answer: &Answer) -> Result<V::Answer, Failure> {
     if let Some(failure) = &answer.failure {
-        return Err(failure.clone());
+        return Err(of(failure.clone(), Kind::is_of_relay));
     }
     peer::decode(&answer.body, LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "the relay's answer makes no sense", &error)
