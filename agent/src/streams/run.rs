@@ -100,6 +100,12 @@ where
             return look(job, wanted, writer).await;
         }
     };
+    let counts_from = open.have.iter().flatten().find(|have| have.channel == STDIN);
+    if known && !taken && counts_from.is_some() {
+        // Its input was counted for a program that had had none, and another stream has been there since.
+        let text = "the request has come on another stream, which passes its input on";
+        return Err(Failure::new(Kind::StreamStale, text));
+    }
     let about = About { job: job.id, delivery: delivery.clone(), taken };
     let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
     job.talked_about(open.conversation, &delivery);

@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use bytes::Bytes;
 use farwire_link::inner::sealed::{ReadError, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
-use farwire_protocol::conversation::{Counts, End, message, read};
+use farwire_protocol::conversation::{Counts, End, Offset, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::{Class, Reset};
@@ -112,9 +112,15 @@ impl Run {
             Ok(stream) => stream,
             Err(trouble) => return (Err(trouble), false),
         };
-        stream.writer.open(self.conversation.open(stream.link.accept().instance));
-        attempts.sent();
         let quiet = self.input.ended && self.input.unsent.end() == 0;
+        let mut open = self.conversation.open(stream.link.accept().instance);
+        if !taking_up && !quiet {
+            // Input follows at once. Should this be held back and come after another stream has carried the request, the
+            // agent must not pass it on.
+            open.have = Some(vec![Offset { channel: STDIN, offset: self.input.unsent.base() }]);
+        }
+        stream.writer.open(open);
+        attempts.sent();
         if quiet {
             stream.writer.end(&message(&End::default()));
         }
