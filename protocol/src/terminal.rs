@@ -255,8 +255,8 @@ impl Modes {
     /// one was kept; nobody draws the others.
     fn string(&mut self, names: bool, draw: &mut impl FnMut(&[u8])) {
         if names && self.pending.len() < LONGEST {
-            draw(self.pending.strip_suffix(&[ESC]).unwrap_or(&self.pending));
-            draw(b"\x07");
+            let string = self.pending.strip_suffix(&[ESC]).unwrap_or(&self.pending);
+            draw(&[string, b"\x07"].concat());
         }
         self.end();
     }

@@ -23,8 +23,12 @@ pub(super) const KEEP: Duration = Duration::from_secs(5);
 /// How much is drawn in one go.
 const CHUNK: usize = 64 << 10;
 
-/// And of a flood, most of which is scrolled away by its end.
+/// Who is further behind passes over what comes before the end. Drawing takes a second for some 20 MB, and whoever looks
+/// while a program says more than that would see nothing before the program ended.
 const FLOOD: usize = 1 << 20;
+
+/// So much before the end is drawn, or eight bytes for each cell.
+const TAIL: usize = 256 << 10;
 
 /// What a cell takes, once for each of two screens.
 const CELL: usize = 2 * 32;
@@ -125,9 +129,15 @@ impl Screen {
         self.looked = Instant::now();
         let mut log = spool.reader(self.at, Mode::Lagging);
         let behind = spool.stats().end.saturating_sub(self.at);
-        let more = match log.next(if behind > FLOOD as u64 { FLOOD } else { CHUNK }) {
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+        let kept = TAIL.max(8 * usize::from(self.size.rows) * usize::from(self.size.cols));
+        let unseen = if behind > FLOOD { behind.saturating_sub(kept).min(FLOOD) } else { 0 };
+        let more = match log.next(if unseen > 0 { unseen } else { CHUNK }) {
             Item::Data(_, bytes) => {
-                self.draw(&bytes);
+                match unseen {
+                    0 => self.draw(&bytes),
+                    _ => self.pass_over(&bytes),
+                }
                 true
             }
             // What was dropped has drawn something that nobody knows.
@@ -142,7 +152,6 @@ impl Screen {
     }
 
     fn draw(&mut self, bytes: &[u8]) {
-        let size = self.size;
         // Within a sequence, or where only some rows scroll, everything counts.
         let whole = self.modes.is_midway() || self.modes.region().is_some();
         let mut drawn = Vec::new();
@@ -154,6 +163,12 @@ impl Screen {
         });
         let bytes = if plain { bytes } else { drawn.as_slice() };
         let whole = whole || self.modes.region().is_some();
+        self.show(bytes, whole);
+    }
+
+    /// Draws this, all of it or what of it is seen at the end.
+    fn show(&mut self, bytes: &[u8], whole: bool) {
+        let size = self.size;
         let mut grid = self.grid.take().unwrap_or_else(|| Grid::new(size, &self.away));
         // Hostile bytes must not take the session down with the screen.
         let drawn = catch_unwind(AssertUnwindSafe(|| {
@@ -174,6 +189,21 @@ impl Screen {
                 tracing::warn!("the screen could not draw something, and begins anew");
                 self.clear();
             }
+        }
+    }
+
+    /// Passes over output that is scrolled or drawn away by what follows it: only what switches something is drawn.
+    fn pass_over(&mut self, bytes: &[u8]) {
+        let mut switches = Vec::new();
+        self.modes.read(bytes, |part| {
+            let switch =
+                matches!(part.last(), Some(b'h' | b'l' | b'r' | b'c' | b'p' | b'=' | b'>'));
+            if part.starts_with(b"\x1b]") || part.starts_with(b"\x1b") && switch {
+                switches.extend_from_slice(part);
+            }
+        });
+        if !switches.is_empty() {
+            self.show(&switches, true);
         }
     }
 
