@@ -54,6 +54,8 @@ pub(crate) struct Agent {
     pub(crate) started: Instant,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) conversations: Conversations,
+    /// Those of files.
+    pub(crate) file_conversations: Conversations<()>,
     pub(crate) links: Links,
     /// The directories that the owner has opened.
     pub(crate) roots: Roots,
@@ -93,6 +95,7 @@ impl Agent {
             started: Instant::now(),
             jobs,
             conversations,
+            file_conversations: Conversations::default(),
             links: Links::default(),
             roots,
             attended: Attended::default(),

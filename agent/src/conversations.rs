@@ -1,4 +1,5 @@
-//! Conversations of runs: what a stream is about, kept while streams come and go.
+//! Conversations: what a stream is about, kept while streams come and go. Those of runs can be taken up; those of files
+//! begin anew on each stream, once the stream before has let go.
 //!
 //! One stream serves a conversation at a time. Taking it up in a new stream first detaches the old
 //! one and waits until it has let go; only then are offsets read.
@@ -23,22 +24,28 @@ const LOOKS: usize = 16;
 type Key = (Arc<Owner>, Nonce);
 
 /// All conversations of this agent process.
-#[derive(Debug, Default)]
-pub(crate) struct Conversations {
-    inner: Mutex<Inner>,
+#[derive(Debug)]
+pub(crate) struct Conversations<A = About> {
+    inner: Mutex<Inner<A>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    all: HashMap<Key, Conversation>,
+impl<A> Default for Conversations<A> {
+    fn default() -> Self {
+        Self { inner: Mutex::new(Inner { all: HashMap::new(), order: VecDeque::new() }) }
+    }
+}
+
+#[derive(Debug)]
+struct Inner<A> {
+    all: HashMap<Key, Conversation<A>>,
     /// In the order in which they are looked at when there are too many.
     order: VecDeque<Key>,
 }
 
 #[derive(Debug)]
-struct Conversation {
+struct Conversation<A> {
     generation: u32,
-    about: About,
+    about: A,
     detach: CancellationToken,
     seat: Arc<tokio::sync::Mutex<()>>,
 }
@@ -59,35 +66,42 @@ pub(crate) struct Seat {
     _seat: OwnedMutexGuard<()>,
 }
 
-impl Conversations {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+impl<A: Clone> Conversations<A> {
+    fn lock(&self) -> MutexGuard<'_, Inner<A>> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
     /// Makes a conversation. One that exists is refused: it must be taken up.
-    pub(crate) fn create(
-        &self,
-        owner: &Arc<Owner>,
-        id: Nonce,
-        about: About,
-    ) -> Result<Seat, Failure> {
+    pub(crate) fn create(&self, owner: &Arc<Owner>, id: Nonce, about: A) -> Result<Seat, Failure> {
         let mut inner = self.lock();
         let key = (owner.clone(), id);
         if inner.all.contains_key(&key) {
             return Err(Failure::new(Kind::ProtocolViolation, "the conversation exists already"));
         }
-        inner.make_room();
-        let seat = Arc::new(tokio::sync::Mutex::new(()));
-        let detach = CancellationToken::new();
-        let taken = seat.clone().try_lock_owned().expect("nobody else knows it");
-        let conversation = Conversation { generation: 0, about, detach: detach.clone(), seat };
-        inner.all.insert(key.clone(), conversation);
-        inner.order.push_back(key);
-        Ok(Seat { detached: detach, _seat: taken })
+        Ok(inner.insert(key, 0, about))
+    }
+
+    /// Makes a conversation, or takes it up where it exists: its request comes on each stream. What an earlier stream
+    /// asked for has been done, or will not be, by then. A stream of an earlier generation, which was held back, is
+    /// refused.
+    pub(crate) async fn enter(
+        &self,
+        (owner, id): (&Arc<Owner>, Nonce),
+        generation: u32,
+        about: A,
+    ) -> Result<Seat, Failure> {
+        let key = (owner.clone(), id);
+        {
+            let mut inner = self.lock();
+            if !inner.all.contains_key(&key) {
+                return Ok(inner.insert(key, generation, about));
+            }
+        }
+        self.resume(owner, id, generation).await.map(|(seat, _)| seat)
     }
 
     /// Remembers a conversation with an earlier agent process: it has no stream, and may be taken up.
-    pub(crate) fn recall(&self, owner: &Arc<Owner>, id: Nonce, about: About) {
+    pub(crate) fn recall(&self, owner: &Arc<Owner>, id: Nonce, about: A) {
         // One that is there already is newer.
         let _ = self.create(owner, id, about);
     }
@@ -98,7 +112,7 @@ impl Conversations {
         owner: &Arc<Owner>,
         id: Nonce,
         generation: u32,
-    ) -> Result<(Seat, About), Failure> {
+    ) -> Result<(Seat, A), Failure> {
         let (detach, seat, about) = {
             let mut inner = self.lock();
             let gone =
@@ -121,7 +135,18 @@ impl Conversations {
     }
 }
 
-impl Inner {
+impl<A> Inner<A> {
+    fn insert(&mut self, key: Key, generation: u32, about: A) -> Seat {
+        self.make_room();
+        let seat = Arc::new(tokio::sync::Mutex::new(()));
+        let detach = CancellationToken::new();
+        let taken = seat.clone().try_lock_owned().expect("nobody else knows it");
+        let conversation = Conversation { generation, about, detach: detach.clone(), seat };
+        self.all.insert(key.clone(), conversation);
+        self.order.push_back(key);
+        Seat { detached: detach, _seat: taken }
+    }
+
     /// Forgets one that has no stream, if there are too many. Those that have one are looked at again
     /// when all others have been.
     fn make_room(&mut self) {
@@ -157,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_stream_has_the_seat_and_the_old_one_is_told() {
-        let all = Conversations::default();
+        let all = Conversations::<About>::default();
         let id = Nonce([2; 16]);
         let first = all.create(&owner(1), id, about()).unwrap();
         assert!(all.create(&owner(1), id, about()).is_err(), "it exists");
@@ -174,8 +199,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_that_was_held_back_does_not_enter_after_a_later_one() {
+        let all = Conversations::<()>::default();
+        let id = Nonce([2; 16]);
+        let second = all.enter((&owner(1), id), 1, ()).await.unwrap();
+        let first = all.enter((&owner(1), id), 0, ()).await.unwrap_err();
+        assert_eq!(first.kind, Kind::ProtocolViolation);
+        assert!(!second.detached.is_cancelled());
+        let detached = second.detached.clone();
+        let letting_go = tokio::spawn(async move {
+            second.detached.cancelled().await;
+            drop(second);
+        });
+        all.enter((&owner(1), id), 2, ()).await.unwrap();
+        assert!(detached.is_cancelled());
+        letting_go.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn anothers_conversation_is_like_one_that_never_was() {
-        let all = Conversations::default();
+        let all = Conversations::<About>::default();
         let id = Nonce([2; 16]);
         drop(all.create(&owner(1), id, about()).unwrap());
         for (owner, id) in [(owner(2), id), (owner(1), Nonce([3; 16]))] {
@@ -185,7 +228,7 @@ mod tests {
 
     #[test]
     fn many_conversations_are_bounded_and_those_with_a_stream_stay() {
-        let all = Conversations::default();
+        let all = Conversations::<About>::default();
         let owner = owner(1);
         let number = |n: u32| Nonce(u128::from(n).to_be_bytes());
         let held = all.create(&owner, number(0), about()).unwrap();

@@ -15,6 +15,8 @@ pub mod sync;
 pub mod transfer;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use farwire_protocol::conversation::{Counts, End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::files::{
     ASK_BEFORE, Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
@@ -54,7 +57,28 @@ pub struct Files {
     /// From the agent.
     pub down: Down,
     /// How it was entered, so that it can be entered again.
-    entered: (Enter, Class),
+    entered: (Enter, Class, Arc<Line>),
+}
+
+/// A conversation about files over several streams: a later one is let in once nothing that was asked on an earlier one
+/// can be done any more, however long somebody holds that back.
+#[derive(Debug, Default)]
+pub struct Line {
+    conversation: OnceLock<Nonce>,
+    generation: AtomicU32,
+}
+
+impl Line {
+    fn next(&self) -> Result<(Nonce, u32), Failure> {
+        let conversation = match self.conversation.get() {
+            Some(conversation) => *conversation,
+            None => {
+                let new = random_nonce()?;
+                *self.conversation.get_or_init(|| new)
+            }
+        };
+        Ok((conversation, self.generation.fetch_add(1, Ordering::Relaxed)))
+    }
 }
 
 /// What is said to the agent.
@@ -70,7 +94,7 @@ pub struct Up {
 #[derive(Debug)]
 pub struct Down {
     reader: Reader<RecvHalf>,
-    link: std::sync::Arc<farwire_link::inner::bridge::Link>,
+    link: Arc<farwire_link::inner::bridge::Link>,
     counts: Counts,
     server: Server,
     /// What was looked at too early.
@@ -104,8 +128,18 @@ impl Files {
         enter: &Enter,
         class: Class,
     ) -> Result<Self, Failure> {
+        Self::enter_on((client, server), enter, class, Arc::default()).await
+    }
+
+    /// The same, as the next stream of a conversation.
+    pub async fn enter_on(
+        (client, server): (&Client, &Server),
+        enter: &Enter,
+        class: Class,
+        line: Arc<Line>,
+    ) -> Result<Self, Failure> {
         let attempts = Attempts::new(Effects::None, Some(PATIENCE));
-        Box::pin(Self::enter_by((client, server), (enter, class), attempts)).await
+        Box::pin(Self::enter_by((client, server), (enter, class, &line), attempts)).await
     }
 
     /// Enters the same root again, and waits for the server to come back.
@@ -114,14 +148,15 @@ impl Files {
         // It was there before.
         attempts.sent();
         attempts.heard();
-        let (enter, class) = self.entered.clone();
-        *self = Self::enter_by((client, &self.down.server), (&enter, class), attempts).await?;
+        let (enter, class, line) = self.entered.clone();
+        let way = (client, &self.down.server);
+        *self = Self::enter_by(way, (&enter, class, &line), attempts).await?;
         Ok(())
     }
 
     async fn enter_by(
         (client, server): (&Client, &Server),
-        entered: (&Enter, Class),
+        entered: (&Enter, Class, &Arc<Line>),
         mut attempts: Attempts,
     ) -> Result<Self, Failure> {
         loop {
@@ -137,15 +172,15 @@ impl Files {
 
     async fn enter_once(
         (client, server): (&Client, &Server),
-        (enter, class): (&Enter, Class),
+        (enter, class, line): (&Enter, Class, &Arc<Line>),
         attempts: &mut Attempts,
     ) -> Result<Self, Trouble> {
         let stream = client.stream(server, class).await?;
         attempts.sent();
         let Stream { mut writer, reader, link } = stream;
-        let conversation = random_nonce().map_err(Trouble::here)?;
+        let (conversation, generation) = line.next().map_err(Trouble::here)?;
         let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..enter.clone() })));
-        writer.open(conversation::open(StreamKind::Files, conversation, 0, create));
+        writer.open(conversation::open(StreamKind::Files, conversation, generation, create));
         let flushed = writer.flush().await;
         flushed.map_err(|error| Trouble::unwritten(error, server).on(&link))?;
         let mut up = Up { writer, counts: Counts::default(), latest: ASK_BEFORE };
@@ -162,7 +197,7 @@ impl Files {
                 named(&root).map_err(Trouble::here)?;
                 up.latest = root.latest_ask();
                 down.beats = root.beats == Some(true);
-                Ok(Self { root, up, down, entered: (enter.clone(), class) })
+                Ok(Self { root, up, down, entered: (enter.clone(), class, line.clone()) })
             }
             Ok(Said::Message(ToBridge::Done(done))) => {
                 let nothing = || Trouble::nonsense("an end without a beginning");

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use farwire_files::worker::packet::{self, Packet};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -51,6 +51,14 @@ impl Pipe {
     /// The next packet, if it is there.
     pub(crate) fn received(&self, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
         packet::receive_with(self.socket.get_ref().as_fd(), buffer, RecvFlags::DONTWAIT)
+    }
+
+    /// Asks nothing more, and waits until the worker has let go: what it has begun is done by then, and what it has not
+    /// begun will not be.
+    pub(crate) async fn let_go(self) {
+        let _ = rustix::net::shutdown(self.socket.get_ref().as_fd(), Shutdown::Write);
+        let mut buffer = vec![0; packet::PACKET];
+        while let Ok(Some(_)) = self.receive(&mut buffer).await {}
     }
 
     /// Sends a packet, once there is room.

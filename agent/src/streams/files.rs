@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farwire_files::tree::Stat;
@@ -35,6 +36,9 @@ use crate::streams::{Context, lost};
 /// So much of a file that is not in memory is read at once.
 const AHEAD: usize = 1 << 20;
 
+/// So long a stream waits for the one before it in its conversation.
+const LET_GO: Duration = Duration::from_secs(10);
+
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(
     context: &Context,
@@ -54,16 +58,37 @@ where
     })?;
     let who = who(context, &enter)?;
     let beats = enter.beats == Some(true);
+    let about = (&context.owner, open.conversation);
+    let entered = context.agent.file_conversations.enter(about, open.generation, ());
+    // The bridge comes again: the worker may be at something that takes long.
+    let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
     let pipe = context.agent.roots.enter(enter, who).await?;
-    let open = AtomicU64::new(0);
-    let mut up = pin!(take(context, (&pipe, &open), reader));
-    let mut down = pin!(give((&pipe, beats.then_some(&open)), writer));
-    tokio::select! {
-        taken = &mut up => taken?,
-        given = &mut down => return given,
+    let questions = AtomicU64::new(0);
+    let served = {
+        let mut up = pin!(take(context, (&pipe, &questions), reader));
+        let mut down = pin!(give((&pipe, beats.then_some(&questions)), writer));
+        let both = async {
+            tokio::select! {
+                taken = &mut up => taken?,
+                given = &mut down => return given,
+            }
+            // The bridge has said all; the worker has not.
+            down.await
+        };
+        tokio::select! {
+            biased;
+            () = seat.detached.cancelled() => Err(lost()),
+            served = both => served,
+        }
+    };
+    if served.is_err() {
+        // A later stream of this conversation is let in once nothing of this one can be done any more.
+        tokio::spawn(async move {
+            pipe.let_go().await;
+            drop(seat);
+        });
     }
-    // The bridge has said all; the worker has not.
-    down.await
+    served
 }
 
 /// Who asks, in a line.

@@ -9,6 +9,7 @@ mod one;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -18,12 +19,12 @@ use farwire_protocol::streams::files::{
 };
 
 pub use self::moved::moved;
-use super::Files;
 use super::everything::everything;
 use super::place::Place;
 use super::transfer::{
     LARGE, Meter, Patience, Rights, Transfer, WITH_ALL, beneath, is_of_one, set_there,
 };
+use super::{Files, Line};
 use crate::client::{Client, Server};
 
 /// One end of a copy.
@@ -44,9 +45,14 @@ impl End {
 
     /// A stream there.
     async fn enter(&self, client: &Client) -> Result<Files, Failure> {
+        self.enter_on(client, Arc::default()).await
+    }
+
+    /// The next stream there of a conversation.
+    async fn enter_on(&self, client: &Client, line: Arc<Line>) -> Result<Files, Failure> {
         let root = Some(self.place.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
-        Files::enter(client, &self.server, &enter, Class::Bulk).await
+        Files::enter_on((client, &self.server), &enter, Class::Bulk, line).await
     }
 
     /// What is there.
@@ -118,6 +124,13 @@ pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
 impl Across<'_> {
     async fn enter(&self, end: &End) -> Result<Files, Failure> {
         end.enter(self.client).await
+    }
+
+    /// The next stream of something that is done at this end over several.
+    async fn enter_on(&self, end: &End, patience: &mut Patience<'_>) -> Result<Files, Failure> {
+        let files = end.enter_on(self.client, patience.line.clone()).await?;
+        patience.entered();
+        Ok(files)
     }
 
     fn pair(&self, entry: &Entry) -> Pair {

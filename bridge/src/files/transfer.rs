@@ -11,6 +11,7 @@ mod rights;
 mod up;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -18,8 +19,8 @@ use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Entry};
 use tokio::time::sleep;
 
-use super::Files;
 use super::place::Place;
+use super::{Files, Line};
 use crate::client::{Client, Server, backoff};
 use crate::conversation::may_come_back;
 
@@ -71,6 +72,16 @@ impl Transfer<'_> {
         let root = Some(self.remote.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
         Files::enter(self.client, self.server, &enter, Class::Bulk).await
+    }
+
+    /// The same, as the next stream of something that is done over several.
+    pub(super) async fn enter_on(&self, patience: &mut Patience<'_>) -> Result<Files, Failure> {
+        let root = Some(self.remote.root.clone());
+        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
+        let way = (self.client, self.server);
+        let files = Files::enter_on(way, &enter, Class::Bulk, patience.line.clone()).await?;
+        patience.begun = true;
+        Ok(files)
     }
 
     /// Whether there is anything at the path on the server.
@@ -126,11 +137,13 @@ pub(super) struct Patience<'a> {
     attempt: u32,
     reached: u64,
     begun: bool,
+    /// The streams over which something is asked for that acts.
+    pub(super) line: Arc<Line>,
 }
 
 impl<'a> Patience<'a> {
     pub(super) fn new(meter: &'a Meter) -> Self {
-        Self { meter, attempt: 0, reached: meter.read().0, begun: false }
+        Self { meter, attempt: 0, reached: meter.read().0, begun: false, line: Arc::default() }
     }
 
     /// A stream was there.

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::access::plain_mode;
-use super::draft::copy_attributes;
+use super::draft::{changed, copy_attributes};
 use super::{Room, Stat};
 use crate::fault::fault;
 use crate::path::Rel;
@@ -39,7 +39,7 @@ pub(super) fn copy_one(
 ///
 /// # Errors
 ///
-/// `changed_meanwhile` if some of them are gone. What was added is no error: a log is copied as far as it was.
+/// `changed_meanwhile` if some of them are gone or were written over. What was added is no error: a log is copied as far as it was.
 pub(super) fn copy_content(
     (from, stat): (&File, &Stat),
     to: &File,
@@ -68,8 +68,15 @@ pub(super) fn copy_content(
     rustix::fs::ftruncate(to, size).map_err(failed)?;
     room.begin(size);
     // A hole at the end and an end that came nearer look the same until here.
-    let now = rustix::fs::fstat(from).map_err(failed)?;
-    if u64::try_from(now.st_size).unwrap_or(0) < size { Err(cut_off(path)) } else { Ok(size) }
+    let now = Stat::new(&rustix::fs::fstat(from).map_err(failed)?);
+    if now.size < size {
+        return Err(cut_off(path));
+    }
+    // It was written over: the copy would be of several states.
+    if now.size == size && now.revision != stat.revision {
+        return Err(changed(path));
+    }
+    Ok(size)
 }
 
 /// Copies the bytes from one place to another; gives where it ended.

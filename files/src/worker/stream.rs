@@ -192,6 +192,10 @@ impl Stream {
             Self::refuse(&self.socket, failure);
             return Next::Over;
         };
+        // What was asked before the agent closed, as it does when a device is removed, is not begun.
+        if self.is_left() {
+            return Next::Over;
+        }
         self.found = Found::default();
         self.content = if ask.has_content() { Content::Coming(0) } else { Content::Whole };
         // What a question breaks is its own answer, and nobody else's.
@@ -268,6 +272,15 @@ impl Stream {
             self.came = Bytes::from(received.bytes);
         }
         packet::pop(&mut self.came)
+    }
+
+    /// Whether the agent listens no more.
+    fn is_left(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let over = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))).is_err()
+            || fds.iter().any(|socket| socket.revents().intersects(over))
     }
 
     /// Waits for content, but not for ever.

@@ -178,8 +178,7 @@ async fn remove_on(
     SoFar { done, sent, .. }: &mut SoFar,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
-    let mut source = copy.enter(&copy.from).await?;
-    patience.entered();
+    let mut source = copy.enter_on(&copy.from, patience).await?;
     let before = *sent;
     for some in all.get(*done..).unwrap_or_default().chunks(AHEAD) {
         for Gone { path, revision } in some {

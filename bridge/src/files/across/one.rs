@@ -90,8 +90,7 @@ async fn attempt(
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
     let mut source = copy.enter(&copy.from).await?;
-    let mut target = copy.enter(&copy.to).await?;
-    patience.entered();
+    let mut target = copy.enter_on(&copy.to, patience).await?;
     let answer = source.ask(Ask::Stat(Blob(pair.from.clone())), None).await?;
     let now = answer.done.entry.ok_or_else(|| incomplete("an entry"))?;
     // What became shorter is another file; what grew may still begin as it did.
@@ -300,8 +299,7 @@ pub(super) async fn many(
         return Ok(());
     }
     let mut source = copy.enter(&copy.from).await?;
-    let mut target = copy.enter(&copy.to).await?;
-    patience.entered();
+    let mut target = copy.enter_on(&copy.to, patience).await?;
     let Files { up: asking, down: coming, .. } = &mut source;
     let Files { up, down, .. } = &mut target;
     let sending = async {

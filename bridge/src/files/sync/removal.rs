@@ -35,16 +35,13 @@ async fn remove_on(
     with_all: bool,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
-    let mut files = transfer.enter().await?;
-    patience.entered();
+    let mut files = transfer.enter_on(patience).await?;
     for below in paths.get(*done..).unwrap_or_default() {
         let path = Blob(transfer.remote.join(below));
         let recursive = with_all.then_some(true);
         let remove = Remove { path, recursive, revision: None, undo: Some(true) };
         match files.ask(Ask::Remove(remove), None).await {
             Err(failure) if failure.kind == Kind::NoSuchFile => {}
-            // What is left out, or could not be removed, is in it.
-            Err(failure) if failure.kind == Kind::DirectoryNotEmpty => {}
             Err(failure) if is_of_one(failure.kind) => transfer.meter.miss(below, failure),
             other => drop(other?),
         }
@@ -68,10 +65,7 @@ pub(super) fn remove_here(
                 // Only what was looked at goes: files and directories.
                 empty(&path).and_then(|()| std::fs::remove_dir(&path))
             }
-            Ok(is) if is.is_dir() => match std::fs::remove_dir(&path) {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-                other => other,
-            },
+            Ok(is) if is.is_dir() => std::fs::remove_dir(&path),
             Ok(_) => std::fs::remove_file(&path),
             Err(error) => Err(error),
         };

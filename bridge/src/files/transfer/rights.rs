@@ -63,8 +63,7 @@ async fn many(
     if rest.is_empty() {
         return Ok(());
     }
-    let mut files = transfer.enter().await?;
-    patience.entered();
+    let mut files = transfer.enter_on(patience).await?;
     if !files.root.sets_attributes() {
         let text = "the agent is older, and sets no rights and times of directories";
         transfer.meter.remark(transfer.server.name.as_bytes(), text);

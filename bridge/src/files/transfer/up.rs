@@ -221,8 +221,7 @@ async fn many(
     so_far: &mut SoFar,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
-    let mut files = transfer.enter().await?;
-    patience.entered();
+    let mut files = transfer.enter_on(patience).await?;
     ready(transfer, &mut files, so_far.done == 0).await?;
     let SoFar { done, sent, doubtful } = so_far;
     let (first, before) = (*done, *sent);

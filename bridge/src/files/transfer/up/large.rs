@@ -71,8 +71,7 @@ async fn attempt(
     sent: &mut Sent,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
-    let mut files = transfer.enter().await?;
-    patience.entered();
+    let mut files = transfer.enter_on(patience).await?;
     let now = Stamp::new(&open(&one.path)?.1);
     if now.size <= LARGE {
         return alone(transfer, &mut files, one, sent).await;
