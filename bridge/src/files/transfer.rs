@@ -99,6 +99,7 @@ impl Transfer<'_> {
         loop {
             let asked = async {
                 let mut files = self.enter().await?;
+                patience.entered();
                 let answer = files.ask(Ask::Stat(path.clone()), None).await?;
                 let nothing =
                     || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
