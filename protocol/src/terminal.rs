@@ -17,6 +17,9 @@ use crate::terminal::alphabet::LINES;
 /// No sequence that is not at its end is kept beyond so many bytes.
 const LONGEST: usize = 4 << 10;
 
+/// The beginning of a string that nobody draws, and that BEL ends.
+const UNDRAWN: &[u8] = b"\x1b]9999;";
+
 const ESC: u8 = 0x1b;
 
 /// Private modes that are kept, with whether they are on at first. Modes of one group exclude each other.
@@ -411,11 +414,14 @@ impl Modes {
     /// What of it has come, so that what follows is read as it was meant. Of a long string as much as makes what
     /// follows part of one.
     pub fn pending(&self) -> &[u8] {
+        // One that stands for a long string goes on standing for it, whatever has come of it since.
+        let stands = self.pending.len() >= LONGEST || self.pending.starts_with(UNDRAWN);
         match self.state {
-            State::Text(true) if self.pending.len() >= LONGEST => b"\x1b]9999;",
-            State::TextEscape(true) if self.pending.len() >= LONGEST => b"\x1b]9999;\x1b",
-            State::Text(false) if self.pending.len() >= LONGEST => b"\x1bP",
-            State::TextEscape(false) if self.pending.len() >= LONGEST => b"\x1bP\x1b",
+            State::Text(true) if stands => UNDRAWN,
+            State::TextEscape(true) if stands => b"\x1b]9999;\x1b",
+            // Nobody draws these.
+            State::Text(false) => b"\x1bP",
+            State::TextEscape(false) => b"\x1bP\x1b",
             _ => &self.pending,
         }
     }

@@ -93,6 +93,15 @@ fn what_has_come_of_a_sequence_is_kept() {
     let long = [b"\x1b]0;".as_slice(), &[b'q'; 9_000]].concat();
     assert_eq!(pending(&long), b"\x1b]9999;");
     assert_eq!(pending(&[&long, b"\x1b".as_slice()].concat()), b"\x1b]9999;\x1b");
+    // Who has come in between, and goes on from what was told then, tells the next one the same.
+    for begun in [b"\x1b]9999;".as_slice(), b"\x1b]9999;\x1b", b"\x1bP", b"\x1b_x", b"\x1bP\x1b"] {
+        let told = pending(begun);
+        for more in [b"\x0e".as_slice(), b"more", b"\x1b"] {
+            let [first, late] = [begun, &told].map(|begun| pending(&[begun, more].concat()));
+            assert_eq!(first, late, "{begun:?} {more:?}");
+        }
+    }
+    assert_eq!(pending(b"\x1b]9999;\x0e"), b"\x1b]9999;");
 }
 
 #[test]
