@@ -195,7 +195,7 @@ impl Screen {
     /// Passes over output that is scrolled or drawn away by what follows it: only what switches something is drawn.
     fn pass_over(&mut self, bytes: &[u8]) {
         let mut switches = Vec::new();
-        self.modes.read(bytes, |part| {
+        self.modes.read(&skip::without_drawing(bytes), |part| {
             let switch =
                 matches!(part.last(), Some(b'h' | b'l' | b'r' | b'c' | b'p' | b'=' | b'>'));
             if part.starts_with(b"\x1b]") || part.starts_with(b"\x1b") && switch {

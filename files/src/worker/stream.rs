@@ -194,6 +194,7 @@ impl Stream {
         };
         // What was asked before the agent closed, as it does when a device is removed, is not begun.
         if self.is_left() {
+            self.note(Line { failure: Some(Kind::Cancelled), ..Line::of(&ask) });
             return Next::Over;
         }
         self.found = Found::default();

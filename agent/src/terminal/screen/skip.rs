@@ -37,6 +37,32 @@ pub(super) fn shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
     }
 }
 
+/// Leaves out the control sequences that only draw: colours, places of the cursor, what is erased. A flood may be made
+/// of them, and each that is read as what it is takes as long as many bytes of text.
+pub(super) fn without_drawing(mut bytes: &[u8]) -> Vec<u8> {
+    let mut left = Vec::with_capacity(bytes.len());
+    while let Some(at) = memchr(0x1b, bytes) {
+        let (before, sequence) = bytes.split_at(at);
+        left.extend_from_slice(before);
+        let length = drawing(sequence).unwrap_or(1);
+        let (sequence, rest) = sequence.split_at(length);
+        if length == 1 {
+            left.extend_from_slice(sequence);
+        }
+        bytes = rest;
+    }
+    left.extend_from_slice(bytes);
+    left
+}
+
+/// The length of a sequence that draws, and switches nothing.
+fn drawing(bytes: &[u8]) -> Option<usize> {
+    let parameters = bytes.strip_prefix(b"\x1b[")?;
+    let last = parameters.iter().position(|byte| !matches!(byte, b'0'..=b';'))?;
+    let draws = matches!(parameters.get(last)?, b'@'..=b'H' | b'J'..=b'M' | b'P' | b'S' | b'T' | b'X' | b'd' | b'm');
+    draws.then_some(last + 3)
+}
+
 /// The length of a sequence that changes colours, and nothing else.
 fn colours(bytes: &[u8]) -> Option<usize> {
     let parameters = bytes.strip_prefix(b"\x1b[")?;

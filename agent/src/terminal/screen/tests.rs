@@ -97,6 +97,20 @@ fn a_flood_is_hardly_drawn() {
 }
 
 #[test]
+fn what_is_passed_over_leaves_what_it_switched() {
+    let flood = b"\x1b[?2004h\x1b[31mred\x1b[2K\x1b[1;1H\xc3\xa9\r\x1b[?1h\x1b[0;1m".repeat(1_000);
+    assert!(skip::without_drawing(&flood).len() < flood.len() * 2 / 3);
+    let mut screen = screen(&[b"$ \x1b[?1049h"]);
+    screen.pass_over(&[&flood[..], b"\x1b]2;title\x07\x1b[?10"].concat());
+    screen.draw(b"02h\x1b[H\x1b[Jseen");
+    assert!(screen.alternate() && screen.bracketed_paste() && screen.application_cursor());
+    assert_eq!(screen.title(), Some("title"));
+    assert_eq!(screen.text(), "seen\n");
+    let modes = String::from_utf8(screen.drawing()).unwrap();
+    assert!(modes.contains("\x1b[?1002h"), "{modes:?}");
+}
+
+#[test]
 fn who_joins_late_has_the_region_that_scrolls() {
     let before = b"\x1b[2;4r\x1b[3;1Hx".as_slice();
     let after = b"\r\n1\r\n2\r\n3\r\n4".as_slice();
