@@ -235,7 +235,7 @@ pub struct Commands {
     #[n(1)]
     pub limit: u32,
     /// Only those with a lower number. Older agents pass over it.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub before: Option<u64>,
 }
 
