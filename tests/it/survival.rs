@@ -207,6 +207,11 @@ async fn a_stop_and_a_timeout_reach_a_run_of_the_agent_before() {
         text.contains("up").then_some(())
     })
     .await;
+    until("both to run", async || {
+        let status = world.farwire(&["status", "web-1"]).await.text();
+        (status.matches("running").count() >= 2).then_some(())
+    })
+    .await;
     world.kill_agent("web-1").await;
     world.start_agent("web-1").await;
     let (text, error) = model.call("stop", json!({"id": id})).await;
