@@ -360,35 +360,3 @@ async fn sessions_with_the_longest_titles_are_all_listed() {
     let open = world.farwire(&["status", "--json"]).await;
     assert_eq!(open.json().as_array().map(Vec::len), Some(40), "{}", open.stderr);
 }
-
-/// Of ASCII, of other characters, or of frames of progress: a call is answered in its time, the program is reached, and nobody else waits.
-#[tokio::test]
-async fn a_flood_without_the_end_of_a_line_holds_up_no_call() {
-    let world = World::with_server("web-1").await;
-    let mut model = world.model(Era::Discover).await;
-    for (number, flood) in [
-        "yes 0123456789 | tr -d '\\n'",
-        "yes \u{e9}\u{e9}\u{e9}\u{e9} | tr -d '\\n'",
-        "yes 50% | tr '\\n' '\\r'",
-    ]
-    .iter()
-    .enumerate()
-    {
-        let name = format!("flood{number}");
-        let open = json!({"server": "web-1", "name": name, "command": "sh"});
-        let (text, error) = model.call("session_open", open).await;
-        assert!(!error, "{text}");
-        let id = text.split_whitespace().nth(1).expect("an id").to_owned();
-        let (text, error) =
-            model.call("session_send", json!({"id": id, "text": flood, "wait": 2})).await;
-        assert!(!error && !text.contains("outcome_unknown"), "{flood}: {text:.300}");
-        let (text, error) =
-            model.call("session_send", json!({"id": id, "keys": ["ctrl-c"], "wait": 2})).await;
-        assert!(!error && !text.contains("outcome_unknown"), "{flood}: {text:.300}");
-        let (text, error) =
-            model.call("run", json!({"server": "web-1", "command": "echo x"})).await;
-        assert!(!error && text.contains("exit=0"), "{flood}: {text}");
-        let (text, error) = model.call("stop", json!({"id": id})).await;
-        assert!(!error, "{text}");
-    }
-}
