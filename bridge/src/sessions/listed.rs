@@ -259,27 +259,10 @@ pub async fn ask<'a>(
     client: &'a Client,
     server: Option<&str>,
     all: bool,
-) -> Result<(Fleet<'a, Vec<Listed>>, Vec<(String, Failure)>), Failure> {
-    let (mut online, mut offline) = (Vec::new(), Vec::new());
-    if let Some(name) = server {
-        online.push(client.find(name).await?);
-    } else {
-        let (known, failure) = servers::list(client).await?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        for known in known {
-            let Ok(server) = client.server(&known.name) else { continue };
-            if known.state == "online" {
-                online.push(server);
-            } else {
-                let text = format!("it is {}", known.state);
-                offline.push((known.name, Failure::new(Kind::ServerOffline, text)));
-            }
-        }
-    }
+) -> Result<(Fleet<'a, Vec<Listed>>, servers::Away), Failure> {
+    let (online, away) = servers::reachable(client, server).await?;
     let ask = move |server: Server| async move { of_server(client, &server, all).await };
-    Ok((Fleet::ask(online, ask), offline))
+    Ok((Fleet::ask(online, ask), away))
 }
 
 /// The session that somebody means: by its id, `s3`, or by its place, `SERVER/NAME`.

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::client::{Client, unix_time};
+use crate::client::{Client, Server, unix_time};
 use crate::fleet::MOMENT;
 use crate::runs::control;
 use crate::text::header::{Call, Header, Key};
@@ -126,6 +126,38 @@ impl Known {
         let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
         labels.collect::<Vec<_>>().join(",")
     }
+}
+
+/// Servers that cannot be asked, and why.
+pub type Away = Vec<(String, Failure)>;
+
+/// The server of this name, or all that are online; and those that the relay lists as away.
+///
+/// # Errors
+///
+/// `unknown_server`, and those of the relay, without whose list nobody knows which are online.
+pub async fn reachable(
+    client: &Client,
+    name: Option<&str>,
+) -> Result<(Vec<Server>, Away), Failure> {
+    if let Some(name) = name {
+        return Ok((vec![client.find(name).await?], Away::new()));
+    }
+    let (known, trouble) = list(client).await?;
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    let (mut online, mut away) = (Vec::new(), Away::new());
+    for known in known {
+        let Ok(server) = client.server(&known.name) else { continue };
+        if known.state == "online" {
+            online.push(server);
+        } else {
+            let text = format!("it is {}", known.state);
+            away.push((known.name, Failure::new(Kind::ServerOffline, text)));
+        }
+    }
+    Ok((online, away))
 }
 
 /// All servers: those that are pinned, and those that are being enrolled. When the relay does not

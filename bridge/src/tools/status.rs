@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::control::Job;
 use farwire_protocol::streams::session::Doing;
 use farwire_protocol::streams::session::hands::{Hands, Policy};
@@ -190,34 +190,14 @@ pub fn table(open: &[Open]) -> Table {
 /// A server and its jobs, newest first.
 pub type Jobs = (Server, Vec<Job>);
 
-/// Servers that cannot be asked, and why.
-pub type Away = Vec<(String, Failure)>;
-
 /// Asks one server, or all that are there, what is open. Also returns those that the relay lists as away: it is not known
 /// what is open there, and what runs there goes on.
 pub async fn ask<'a>(
     client: &'a Client,
     server: Option<&str>,
     all: bool,
-) -> Result<(Fleet<'a, Jobs>, Away), Failure> {
-    let (mut online, mut away) = (Vec::new(), Vec::new());
-    if let Some(name) = server {
-        online.push(client.find(name).await?);
-    } else {
-        let (known, trouble) = servers::list(client).await?;
-        if let Some(trouble) = trouble {
-            return Err(trouble);
-        }
-        for known in known {
-            let Ok(server) = client.server(&known.name) else { continue };
-            if known.state == "online" {
-                online.push(server);
-            } else {
-                let text = format!("it is {}", known.state);
-                away.push((known.name, Failure::new(Kind::ServerOffline, text)));
-            }
-        }
-    }
+) -> Result<(Fleet<'a, Jobs>, servers::Away), Failure> {
+    let (online, away) = servers::reachable(client, server).await?;
     let asked = Fleet::ask(online, move |server| async move {
         let jobs = control::jobs(client, &server, !all).await?;
         Ok((server, jobs))
