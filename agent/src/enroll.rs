@@ -15,7 +15,7 @@ use farwire_protocol::bundle::{self, Bundle, SignedBundle};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::enroll::{Answer, BadMail, Request};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::{Id, Kind as IdKind, Kn, Kt, Nonce, TrustDomain};
+use farwire_protocol::id::{Id, Kind as IdKind, Kn, Kt, Nonce};
 use farwire_protocol::outer::{EnrollmentState, MailGet, MailPut, MailState, Notice, Role};
 use farwire_protocol::token::{BadToken, Token};
 use tokio::time::{sleep, timeout};
@@ -61,10 +61,16 @@ pub(crate) async fn enroll(
         relay.addresses = vec![address];
     }
     // A throwaway identity asks: our own is not made before the token is known to be good.
-    let connection = greet(&relay, &throwaway(token.enrollment)?).await?;
+    let throwaway = throwaway(&token)?;
+    let connection = greet(&relay, &throwaway).await?;
     let known = connection.call(&EnrollmentState { enrollment: token.enrollment }).await?;
     let pending_here =
         matches!(state.enrollments().load()?, Enrollment::Pending(p) if p.token == token);
+    if known.state == MailState::Answered && !pending_here {
+        // The inviter should know that somebody else has the token. The relay refuses this, and passes it on.
+        let (enrollment, blob) = (token.enrollment, Blob(request(&token, &throwaway.bundle)?));
+        let _ = connection.call(&MailPut { enrollment, blob }).await;
+    }
     check(known.state, known.time, &token, pending_here)?;
     drop(connection);
     let pending = prepare(state, token, relay)?;
@@ -107,6 +113,13 @@ fn prepare(state: &State, token: Token, relay: Relay) -> Result<Pending, Failure
         }
     };
     let bundle = identity.set_trust_domain(&guard, token.trust_domain)?;
+    let sealed = request(&token, &bundle)?;
+    let pending = Pending { token, relay, request: sealed, started: unix_time() };
+    state.enrollments().begin(&guard, pending)
+}
+
+/// What asks whoever minted the token to let this agent in, sealed for nobody else.
+fn request(token: &Token, bundle: &SignedBundle) -> Result<Vec<u8>, Failure> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(|error| {
         Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
@@ -119,14 +132,11 @@ fn prepare(state: &State, token: Token, relay: Relay) -> Result<Pending, Failure
         os: format!("{}, {}", facts.system, facts.arch),
         nonce: Nonce(nonce),
     };
-    let sealed =
-        request.seal(&token).map_err(|error| Failure::new(Kind::Internal, error.to_string()))?;
-    let pending = Pending { token, relay, request: sealed, started: unix_time() };
-    state.enrollments().begin(&guard, pending)
+    request.seal(token).map_err(|error| Failure::new(Kind::Internal, error.to_string()))
 }
 
 /// An identity that lives as long as one question.
-fn throwaway(enrollment: Nonce) -> Result<Identity, Failure> {
+fn throwaway(token: &Token) -> Result<Identity, Failure> {
     let random = || {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map(|()| bytes).map_err(|error| {
@@ -145,7 +155,7 @@ fn throwaway(enrollment: Nonce) -> Result<Identity, Failure> {
         seq: 1,
         not_before: 0,
         handshake: 1,
-        trust_domain: TrustDomain::NONE,
+        trust_domain: token.trust_domain,
     };
     Ok(Identity {
         role: Role::Enrolling,
@@ -154,7 +164,7 @@ fn throwaway(enrollment: Nonce) -> Result<Identity, Failure> {
         instance: Nonce::ZERO,
         build: BUILD.to_owned(),
         found: None,
-        enrollment: Some(enrollment),
+        enrollment: Some(token.enrollment),
         attended: Attended::default(),
     })
 }
@@ -313,6 +323,8 @@ pub(crate) fn fingerprint(state: &State) -> Result<String, Failure> {
 mod tests {
     use farwire_protocol::enroll::{AnswerDelegation, blob_hash};
     use farwire_protocol::id::Surf;
+
+    use farwire_protocol::id::TrustDomain;
 
     use super::*;
 

@@ -129,6 +129,12 @@ impl Ticket {
         now >= self.token.expires
     }
 
+    /// Whether another agent has asked with it after it had let this one in.
+    pub fn was_stolen_from(&self, agent: &Id) -> bool {
+        let TicketState::Answered(answered) = &self.state else { return false };
+        answered.agent.id == *agent && answered.reused_by.is_some()
+    }
+
     /// When it is removed.
     fn ends(&self) -> u64 {
         let last = match &self.state {

@@ -58,6 +58,43 @@ async fn a_used_token_is_refused_to_a_second_agent() {
     assert!(second.code != 0 && second.stderr.contains("error[token_used]"), "{second:?}");
     assert!(!world.path("thief").exists());
     assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
+    // Whoever looks after the mail, it is known to all from then on.
+    let servers = world.farwire(&["servers"]).await;
+    assert!(servers.text().contains("another agent used its token"), "{servers:?}");
+    let mut model = Model::start(world.farwire_command(&["mcp", "serve"]), Era::Discover).await;
+    let (listed, _) = model.call("servers", json!({})).await;
+    assert!(listed.contains("another agent used its token"), "{listed}");
+    let doctor = world.farwire(&["doctor"]).await;
+    assert!(doctor.code == 69 && doctor.text().contains("BAD  token of web-1"), "{doctor:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_seen_after_the_tokens_time_waits_for_a_person() {
+    let mut world = World::new().await;
+    let token = world.create("web-1", &["--expires", "8s"]).await;
+    let created = std::time::Instant::now();
+    let asked = world
+        .agent_with("web-1", &["enroll", "--token", "-", "--wait", "1"], token.as_bytes())
+        .await;
+    assert!(asked.code == 0 && asked.text().contains("pending"), "{asked:?}");
+    let over = created + std::time::Duration::from_millis(9_100);
+    until("the token's time to pass", async || (std::time::Instant::now() > over).then_some(()))
+        .await;
+    let servers = world.farwire(&["servers"]).await;
+    assert!(servers.stderr.contains("came after its time"), "{servers:?}");
+    let refused = world.farwire(&["run", "web-1", "--", "true"]).await;
+    assert!(refused.code == 255 && refused.stderr.contains("error[server_pending]"), "{refused:?}");
+    let shown = world.farwire(&["server", "accept", "web-1"]).await;
+    let fingerprint = shown.text().split_whitespace().last().expect("a fingerprint").to_owned();
+    let own = world.agent_with("web-1", &["fingerprint"], b"").await;
+    assert!(own.text().contains(&fingerprint), "{own:?} is not {fingerprint}");
+    let other = format!("{}x", &fingerprint[..fingerprint.len() - 1]);
+    let wrong = world.farwire(&["server", "accept", "web-1", "--fingerprint", &other]).await;
+    assert!(wrong.code != 0 && wrong.stderr.contains("another fingerprint"), "{wrong:?}");
+    let right = world.farwire(&["server", "accept", "web-1", "--fingerprint", &fingerprint]).await;
+    assert_eq!(right.code, 0, "{right:?}");
+    world.start_agent("web-1").await;
+    assert_eq!(world.farwire(&["run", "web-1", "--", "true"]).await.code, 0);
 }
 
 #[tokio::test]

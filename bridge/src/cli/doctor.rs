@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use farwire_keystore::Home;
+use farwire_keystore::{Home, Ticket, TicketState};
 use farwire_link::outer::dial::blocked;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Kind as IdKind;
 use farwire_protocol::streams::control::Facts;
 use farwire_protocol::streams::files::Root;
 use farwire_protocol::surface::Surface;
@@ -201,6 +202,10 @@ fn files(client: &Client, findings: &mut Findings) {
     match client.home.tickets().list() {
         Ok(tickets) => {
             tickets.warnings.iter().for_each(|warning| findings.bad("tickets", &warning.failure));
+            let entries = tickets.entries.iter();
+            entries.filter_map(|(_, ticket)| told(ticket)).for_each(|(name, failure)| {
+                findings.bad(&name, &failure);
+            });
         }
         Err(failure) => findings.bad("tickets", &failure),
     }
@@ -216,6 +221,31 @@ fn files(client: &Client, findings: &mut Findings) {
     if findings.0.len() == before {
         findings.good("keys", format!("{} is private and whole", client.home.path().display()));
     }
+}
+
+/// What a person should know of a token that was used more than once.
+fn told(ticket: &Ticket) -> Option<(String, Failure)> {
+    let name = format!("token of {}", neutral_within(&ticket.name, 64));
+    let failure = |text: String| Failure::new(Kind::TokenUsed, text);
+    let failure = match &ticket.state {
+        TicketState::Answered(answered) => {
+            let thief = answered.reused_by?.fingerprint(IdKind::Agent);
+            failure(format!("after its server had enrolled, another agent used it: {thief}; that one was refused"))
+                .with_hint(format!(
+                    "find out who has the token and how; if the pinned key, {}, is not the server's own, remove the server",
+                    answered.agent.id.fingerprint(IdKind::Agent)
+                ))
+        }
+        TicketState::Alarmed { agents, .. } => failure(format!(
+            "{} different agents used it; all were refused",
+            agents.len()
+        ))
+        .with_hint(
+            "find out who has the token; then `farwire server rm`, and create the server again",
+        ),
+        TicketState::Open | TicketState::Late(_) => return None,
+    };
+    Some((name, failure))
 }
 
 fn open(place: &Path) -> Result<Client, Failure> {

@@ -188,6 +188,7 @@ pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Fail
         }
     });
     let looked_up = join_all(lookups).await;
+    let tickets = client.home.tickets().list()?.entries;
     let mut all: Vec<Known> = Vec::new();
     for ((name, pin), record) in pins.entries.iter().zip(looked_up) {
         let record = record.unwrap_or_else(|failure| {
@@ -200,6 +201,10 @@ pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Fail
         let mut known = known(name, Some(pin), record.as_ref(), trouble.is_some());
         if replaced.is_some_and(|record| record.agent.is_some()) {
             known.warning = Some("the relay names another key for it".to_owned());
+        }
+        if tickets.iter().any(|(_, ticket)| ticket.was_stolen_from(&pin.bundle.id)) {
+            known.warning =
+                Some("another agent used its token too: see `farwire doctor`".to_owned());
         }
         all.push(known);
     }
