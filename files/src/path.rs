@@ -125,7 +125,8 @@ fn check_name(name: &[u8]) -> Result<(), Failure> {
         _ if is_ours(name) => Err(Failure::new(
             Kind::NoSuchFile,
             "names that begin with `.farwire-` are not to be had",
-        )),
+        )
+        .with_hint("they are of files that are being written; choose another name")),
         _ => Ok(()),
     }
 }

@@ -80,7 +80,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, S
         Ask::MakeDirectory(make) => make_directory(tree, make),
         Ask::Remove(remove) => remove_one(desk, remove),
         Ask::Copy(copy) => copy_one(desk, copy),
-        Ask::Watch(asked) => watch::watch(tree, asked, peer),
+        Ask::Watch(asked) => watch::watch(desk, asked, peer),
         Ask::Patch(asked) => patch::patch(desk, asked, peer),
         Ask::Changes(asked) => changes::changes(desk, asked, peer),
         Ask::Archive(asked) => archive::archive(desk, asked, peer),

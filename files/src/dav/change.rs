@@ -142,8 +142,7 @@ impl Serving<'_> {
         let mut parts = Vec::new();
         // What cannot be read was left out, too, and has no name here.
         let _ = self.tree.walk(from, EVERYTHING, &mut |visited| {
-            let what = visited.listed.what;
-            let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
+            let what = visited.what().ok().flatten();
             if matches!(what, Some(What::Link | What::Other)) && parts.len() < NAMED {
                 parts.push((from.join(visited.at.as_bytes()), 403));
             }

@@ -180,7 +180,7 @@ impl Listed<'_> {
             let listed = listed.map_err(|_| Broken)?;
             // What cannot be asked for is not there.
             let Ok(at) = Rel::parse(path.join(&listed.name).as_bytes()) else { continue };
-            let Some(itself) = listing.stat(&listed.name) else { continue };
+            let Some(itself) = listing.stat(&listed.name).map_err(|_| Broken)? else { continue };
             // Nor is what leads out.
             let linked = itself.what == What::Link;
             let Some(stat) = (if linked { tree.stat(&at).ok() } else { Some(itself) }) else {

@@ -174,7 +174,14 @@ impl Tree {
                 if self.is_the_owners(&there) {
                     return Err(owners(&aside.path));
                 }
-                let Some(stat) = from.stat(&listed.name) else { continue };
+                let stat = match from.stat(&listed.name) {
+                    Ok(Some(stat)) => stat,
+                    Ok(None) => continue,
+                    Err(_) => {
+                        copied.leave_out(there.beneath(&begin));
+                        continue;
+                    }
+                };
                 match stat.what {
                     What::File => match from.open(&listed.name) {
                         Ok(file) => {

@@ -38,9 +38,7 @@ impl Tree {
             if self.is_the_owners(&real.join(visited.at.as_bytes())) {
                 return Err(owners(&place.path));
             }
-            let what = visited.listed.what;
-            let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
-            Ok(what == Some(What::Directory))
+            Ok(visited.what().map_err(|_| unseen(&place.path))? == Some(What::Directory))
         })?;
         if skipped > 0 { Err(unseen(&place.path)) } else { Ok(()) }
     }

@@ -59,11 +59,23 @@ impl Tree {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
                 // What is left of files that never became whole is nobody's.
                 self.sweep_all(place).map_err(failed)?;
-                rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR).map_err(
-                    |error| failed(if error == Errno::EXIST { Errno::NOTEMPTY } else { error }),
-                )
+                match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
+                    Err(Errno::NOTEMPTY | Errno::EXIST) => Err(self.not_empty(place)),
+                    other => other.map_err(failed),
+                }
             }
             other => other.map_err(failed),
+        }
+    }
+
+    /// Why a directory is not removed that is not empty, be it only for what nobody sees.
+    fn not_empty(&self, place: &Place) -> Failure {
+        let failure = fault(&place.path, Errno::NOTEMPTY);
+        match self.shows_nothing(place) {
+            Ok(true) => failure.with_hint(
+                "all that is in it is left of transfers that were broken off, and is removed after a day; remove it with all that is in it if they are not to go on",
+            ),
+            _ => failure,
         }
     }
 

@@ -106,13 +106,12 @@ impl Tree {
             What::Directory => {}
         }
         let skipped = self.walk(path, EVERYTHING, &mut |visited| match visited
-            .listing
-            .stat(&visited.listed.name)
-            .map(|stat| stat.what)
+            .stat()
+            .map(|stat| stat.map(|stat| stat.what))
         {
-            Some(What::Directory) => Ok(true),
-            Some(What::File) => Ok(false),
-            Some(What::Link | What::Other) | None => Err(lost(path)),
+            Ok(Some(What::Directory)) => Ok(true),
+            Ok(Some(What::File)) => Ok(false),
+            Ok(Some(What::Link | What::Other) | None) | Err(_) => Err(lost(path)),
         })?;
         if skipped > 0 { Err(lost(path)) } else { Ok(()) }
     }

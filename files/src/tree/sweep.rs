@@ -51,6 +51,19 @@ impl Tree {
         rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 
+    /// Whether there is nothing in a directory that anybody sees.
+    pub(super) fn shows_nothing(&self, place: &Place) -> Result<bool, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let names = Dir::new(step(place.dir.as_fd(), &place.name, flags, true)?)?;
+        for entry in names {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." && !name.starts_with(HIDDEN) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Removes what is unfinished and old from a directory.
     pub(super) fn sweep_all(&self, place: &Place) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;

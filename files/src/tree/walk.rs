@@ -171,6 +171,21 @@ pub struct Visited<'a> {
     pub level: usize,
 }
 
+impl Visited<'_> {
+    /// How it is: `None` if it is gone again.
+    pub fn stat(&self) -> Result<Option<Stat>, Errno> {
+        self.listing.stat(&self.listed.name)
+    }
+
+    /// What it is: `None` if it is gone again. Some file systems do not say so in a listing.
+    pub fn what(&self) -> Result<Option<What>, Errno> {
+        match self.listed.what {
+            None => Ok(self.stat()?.map(|stat| stat.what)),
+            what => Ok(what),
+        }
+    }
+}
+
 /// Sees what a walk comes to; says whether to go into it, if it is a directory.
 pub type Visit<'a> = dyn FnMut(&Visited<'_>) -> Result<bool, Failure> + 'a;
 
@@ -208,10 +223,14 @@ impl Listing<'_> {
         }
     }
 
-    /// What stands under a name of this directory: of a link, the link.
-    pub fn stat(&self, name: &[u8]) -> Option<Stat> {
-        let stat = rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        stat.ok().map(|stat| Stat::new(&stat))
+    /// What stands under a name of this directory: of a link, the link. `None` if nothing does any more; an error does
+    /// not mean that.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
+        match rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Stat::new(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a regular file of this directory, and no link.

@@ -1,12 +1,13 @@
 //! `list`: what is in a directory, or in all directories beneath one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::fs::File;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::gathered::Share;
@@ -40,8 +41,8 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let mut sorted = list.sort.map(|_| Vec::new());
     let hashes = list.hashes.unwrap_or(false).then_some(listens);
     let mut count = 0;
-    let (mut more, mut held, mut skipped, mut share) = (false, 0, 0, Share::default());
-    let unread = RefCell::new(Unread::new(path.clone()));
+    let (mut more, mut held, mut share) = (false, 0, Share::default());
+    let left = LeftOut::new(path.clone());
     let mut visit = |visited: &Visited<'_>| {
         listens.visited()?;
         if let Some(tidy) = &mut tidy
@@ -58,9 +59,11 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
             more = true;
             return Err(Failure::new(Kind::TooLarge, "enough"));
         }
-        let Some(entry) = entry(visited, hashes) else { return Ok(false) };
+        let Some(entry) = entry(visited, hashes).unwrap_or_else(|_| left.skip(visited.at)) else {
+            return Ok(false);
+        };
         if hashes.is_some() && entry.what == What::File && entry.hash.is_none() {
-            unread.borrow_mut().add(visited.at);
+            left.unread(visited.at);
         }
         count += 1;
         let directory = entry.what == What::Directory;
@@ -75,10 +78,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
         }
         Ok(directory)
     };
-    let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| {
-        skipped += 1;
-        unread.borrow_mut().add(at);
-    });
+    let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| drop(left.skip(at)));
     match walked {
         Ok(()) => {}
         Err(_) if sent.broken => return Err(Stop::Broken),
@@ -88,17 +88,46 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     if let (Some(mut sorted), Some(order)) = (sorted, list.sort) {
         sorted.sort_by(|one, other| compare(order, one, other));
         more |= sorted.len() > limit;
-        sorted.truncate(limit);
-        count = sorted.len();
-        for entry in sorted {
-            sent.push(entry).map_err(|_| Stop::Broken)?;
-        }
+        count = sorted.len().min(limit);
+        sorted
+            .into_iter()
+            .take(limit)
+            .try_for_each(|entry| sent.push(entry))
+            .map_err(|_| Stop::Broken)?;
     }
     sent.finish()?;
-    let skipped = Some(skipped).filter(|skipped| *skipped > 0);
-    let mut done = Done { count: Some(count as u64), more: Some(more), skipped, ..Done::default() };
-    unread.into_inner().told(&mut done);
+    let mut done = Done { count: Some(count as u64), more: Some(more), ..Done::default() };
+    left.told(&mut done);
     Ok(done)
+}
+
+/// What a list does not tell, or not all of.
+struct LeftOut {
+    names: RefCell<Unread>,
+    skipped: Cell<u64>,
+}
+
+impl LeftOut {
+    fn new(below: Rel) -> Self {
+        Self { names: RefCell::new(Unread::new(below)), skipped: Cell::new(0) }
+    }
+
+    /// The content could not be read.
+    fn unread(&self, at: &Rel) {
+        self.names.borrow_mut().add(at);
+    }
+
+    /// It could not be looked at: there is no entry.
+    fn skip(&self, at: &Rel) -> Option<Entry> {
+        self.skipped.update(|skipped| skipped + 1);
+        self.unread(at);
+        None
+    }
+
+    fn told(self, done: &mut Done) {
+        done.skipped = Some(self.skipped.get()).filter(|skipped| *skipped > 0);
+        self.names.into_inner().told(done);
+    }
 }
 
 /// Entries on their way.
@@ -129,15 +158,16 @@ impl Sent<'_> {
 }
 
 /// The entry of what a walk came to: `None` if it is gone again.
-fn entry(visited: &Visited<'_>, hashes: Option<&Listens>) -> Option<Entry> {
-    let mut entry = visited.listing.stat(&visited.listed.name)?.entry(visited.at.as_bytes());
+fn entry(visited: &Visited<'_>, hashes: Option<&Listens>) -> Result<Option<Entry>, Errno> {
+    let Some(stat) = visited.stat()? else { return Ok(None) };
+    let mut entry = stat.entry(visited.at.as_bytes());
     if let Some(listens) = hashes
         && entry.what == What::File
     {
         let file = visited.listing.open(&visited.listed.name).ok();
         entry.hash = file.and_then(|file| digest(file, listens).ok()).map(Blob);
     }
-    Some(entry)
+    Ok(Some(entry))
 }
 
 /// SHA-256 of what a file holds, as long as somebody listens.

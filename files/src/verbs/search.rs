@@ -192,8 +192,10 @@ fn walk(
             return Ok(false);
         }
         let name = &visited.listed.name;
-        let what = visited.listed.what.or_else(|| visited.listing.stat(name).map(|stat| stat.what));
-        match what {
+        match visited.what().unwrap_or_else(|_| {
+            asked.unread().add(visited.at);
+            None
+        }) {
             Some(What::Directory) => Ok(!globs.refuse(visited.at)),
             Some(What::File) if globs.take(visited.at, false) => {
                 files += 1;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::{Failure, Kind};
@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::{Batch, Stop};
+use super::{Batch, Desk, Stop};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 use crate::peer::Peer;
@@ -25,7 +25,10 @@ const LONGEST: Duration = Duration::from_secs(600);
 const TOGETHER: Duration = Duration::from_millis(50);
 
 /// So many wait at once: each holds a thread.
-const WATCHERS: usize = 16;
+const WATCHERS: usize = 48;
+
+/// So many of them are of one device, which has threads left for its other questions.
+const OF_ONE: usize = 12;
 
 /// So many directories are watched at once by one question.
 const DIRECTORIES: usize = 4_096;
@@ -36,25 +39,55 @@ const NAMES: usize = 1_000;
 /// What an entry takes in a message besides its path.
 const OVERHEAD: usize = 96;
 
-/// One of those who may wait.
-struct Place;
+/// Who waits, by device.
+static WAITING: Mutex<Waiting> = Mutex::new(Waiting(BTreeMap::new()));
 
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+#[derive(Debug, Default)]
+struct Waiting(BTreeMap<String, usize>);
 
-impl Place {
-    fn take() -> Result<Self, Failure> {
-        if WAITING.fetch_add(1, Ordering::Relaxed) >= WATCHERS {
-            WAITING.fetch_sub(1, Ordering::Relaxed);
-            let text = format!("{WATCHERS} others wait for changes of this root already");
-            return Err(Failure::new(Kind::Busy, text));
+impl Waiting {
+    fn take(&mut self, device: &str) -> Result<(), Failure> {
+        let own = self.0.get(device).copied().unwrap_or_default();
+        let busy = |text: String| Err(Failure::new(Kind::Busy, text));
+        if own >= OF_ONE {
+            return busy(format!(
+                "this device waits {OF_ONE} times for changes of this root already"
+            ));
         }
-        Ok(Self)
+        if self.0.values().sum::<usize>() >= WATCHERS {
+            return busy(format!("{WATCHERS} others wait for changes of this root already"));
+        }
+        self.0.insert(device.to_owned(), own + 1);
+        Ok(())
+    }
+
+    fn leave(&mut self, device: &str) {
+        match self.0.get_mut(device) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(self.0.remove(device)),
+        }
     }
 }
 
-impl Drop for Place {
+fn waiting() -> MutexGuard<'static, Waiting> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of those who may wait. It counts until it is dropped.
+struct Place<'a>(&'a str);
+
+impl<'a> Place<'a> {
+    /// A place for a device; `who` asks in its name.
+    fn take(who: &'a str) -> Result<Self, Failure> {
+        let device = who.split('/').next().unwrap_or_default();
+        waiting().take(device)?;
+        Ok(Self(device))
+    }
+}
+
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::Relaxed);
+        waiting().leave(self.0);
     }
 }
 
@@ -69,9 +102,10 @@ const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF);
 
-pub(super) fn watch(tree: &Tree, watch: &Watch, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn watch(desk: &Desk<'_>, watch: &Watch, peer: &mut dyn Peer) -> Result<Done, Stop> {
+    let tree = desk.tree;
     let path = Rel::parse(&watch.path)?;
-    let _place = Place::take()?;
+    let _place = Place::take(desk.who)?;
     let deadline = Instant::now() + Duration::from_millis(watch.wait_ms).min(LONGEST);
     let failed = |error: Errno| Stop::Failed(fault(&path, error));
     if is_missing(tree, &path) {
@@ -195,8 +229,7 @@ impl Watched {
             return Ok(());
         }
         tree.walk(&path, EVERYTHING, &mut |visited| {
-            let what = visited.listed.what;
-            let what = what.or_else(|| visited.listing.stat(&visited.listed.name).map(|s| s.what));
+            let what = visited.what().map_err(|error| fault(&path, error))?;
             if what != Some(What::Directory) {
                 return Ok(false);
             }
@@ -300,4 +333,25 @@ fn gone(path: &[u8]) -> Entry {
     let path = farwire_protocol::cbor::Blob(path.to_vec());
     let what = What::Other;
     Entry { path, what, size: 0, modified: 0, revision: 0, mode: 0, hash: None, target: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_device_waits_so_often_and_leaves_room_for_others() {
+        let mut waiting = Waiting::default();
+        for _ in 0..OF_ONE {
+            waiting.take("a").unwrap();
+        }
+        assert_eq!(waiting.take("a").unwrap_err().kind, Kind::Busy);
+        let others = (0..).take_while(|n| waiting.take(&format!("b{n}")).is_ok()).count();
+        assert_eq!(others, WATCHERS - OF_ONE);
+        waiting.leave("a");
+        waiting.take("a").unwrap();
+        (0..OF_ONE).for_each(|_| waiting.leave("a"));
+        (0..others).for_each(|n| waiting.leave(&format!("b{n}")));
+        assert!(waiting.0.is_empty());
+    }
 }

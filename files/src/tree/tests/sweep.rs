@@ -48,3 +48,17 @@ fn what_is_unfinished_and_old_is_swept_up_with_all_that_is_in_it() {
     assert_eq!(sweep(25), [".farwire-was-3"]);
     assert!(place.at("file").exists() && place.at(".farwire-was-3/deep/file").exists());
 }
+
+#[test]
+fn a_directory_that_only_looks_empty_says_why_it_stays() {
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir(place.at("dir")).unwrap();
+    fs::write(place.at("dir/.farwire-part-4"), "x").unwrap();
+    let kept = tree.remove(&rel("dir"), false, None).unwrap_err();
+    assert!(kept.hint().contains("broken off"), "{kept:?}");
+    fs::write(place.at("dir/file"), "x").unwrap();
+    let kept = tree.remove(&rel("dir"), false, None).unwrap_err();
+    assert!(!kept.hint().contains("broken off"), "{kept:?}");
+    tree.remove(&rel("dir"), true, None).unwrap();
+}

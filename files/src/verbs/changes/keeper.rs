@@ -182,7 +182,7 @@ impl<'a> Keeper<'a> {
         let full = || Failure::new(Kind::TooLarge, "more than is kept");
         let walked = tree.walk(path, EVERYTHING, &mut |visited| {
             self.desk.listens.visited()?;
-            let stat = visited.listing.stat(&visited.listed.name).ok_or_else(full)?;
+            let stat = visited.stat().ok().flatten().ok_or_else(full)?;
             if found.len() >= STEPS || !fits(stat.what, size_of(&stat).unwrap_or(0)) {
                 return Err(full());
             }

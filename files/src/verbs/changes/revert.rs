@@ -12,6 +12,7 @@ use farwire_protocol::streams::files::{Done, How, Revert, What};
 use sha2::{Digest as _, Sha256};
 
 use super::{records, shown, unknown};
+use crate::fault::fault;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{EVERYTHING, Tree, Wanted};
@@ -212,17 +213,16 @@ impl<'a> Turning<'a> {
             let text = format!("{path} has been changed since");
             Failure::new(Kind::ChangedMeanwhile, text).with_hint(LOST)
         };
-        let skipped = self.desk.tree.walk(&first.path, EVERYTHING, &mut |visited| {
-            self.desk.listens.visited()?;
-            let path = first.path.join(visited.at.as_bytes());
-            match self.places.binary_search_by(|place| place.path.cmp(&path)) {
-                Ok(_) => {
-                    let stat = || visited.listing.stat(&visited.listed.name).map(|stat| stat.what);
-                    Ok(visited.listed.what.or_else(stat) == Some(What::Directory))
+        let skipped =
+            self.desk.tree.walk(&first.path, EVERYTHING, &mut |visited| {
+                self.desk.listens.visited()?;
+                let path = first.path.join(visited.at.as_bytes());
+                match self.places.binary_search_by(|place| place.path.cmp(&path)) {
+                    Ok(_) => Ok(visited.what().map_err(|error| fault(&path, error))?
+                        == Some(What::Directory)),
+                    Err(_) => Err(changed(&path)),
                 }
-                Err(_) => Err(changed(&path)),
-            }
-        })?;
+            })?;
         if skipped > 0 { Err(changed(&first.path)) } else { Ok(()) }
     }
 
