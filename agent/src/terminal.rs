@@ -20,11 +20,11 @@ pub(crate) mod keys;
 pub(crate) mod marks;
 pub(crate) mod participants;
 pub(crate) mod screen;
+mod sent;
 pub(crate) mod shell;
 pub(crate) mod turn;
 pub(crate) mod typing;
 
-use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -42,15 +42,14 @@ use self::hands::{Actor, Hands, Transfer};
 use self::marks::{Marks, Query};
 use self::participants::Participants;
 use self::screen::Screen;
+use self::sent::Exchanges;
+pub(crate) use self::sent::Sent;
 use crate::jobs::job::Job;
 use crate::jobs::keeper::Kept;
 use crate::os::clock::{boottime, unix_millis};
 use crate::os::pty::{self, Size};
 use crate::pace::Pace;
 use crate::spool::{Item, Mode};
-
-/// So many exchanges of one session are remembered.
-const REMEMBERED: usize = 256;
 
 /// How much of the log is looked at in one go.
 const CHUNK: usize = 64 << 10;
@@ -97,23 +96,7 @@ pub(crate) struct Terminal {
     /// Its files. For whoever writes them.
     kept: Mutex<Kept>,
     /// Exchanges that were typed.
-    sent: Mutex<VecDeque<(Nonce, Sent)>>,
-}
-
-/// An exchange that was typed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Sent {
-    /// Where the log was before.
-    pub(crate) offset: u64,
-    /// How many commands had ended before.
-    pub(crate) ended: u64,
-    /// So many bytes were typed, and so many were not.
-    pub(crate) typed: u64,
-    pub(crate) left: u64,
-    /// It was one line, and nothing after it: the end of a command is that of all that was typed.
-    pub(crate) line: bool,
-    /// Where the log was when it was answered, and why. What comes later is none of it, though it is asked for again.
-    pub(crate) answered: Option<(u64, Because)>,
+    sent: Mutex<Exchanges>,
 }
 
 /// What a terminal begins with.
@@ -207,6 +190,7 @@ impl Terminal {
                     self.drawn(&job).await;
                 }
                 if job.ended() && looked == 0 {
+                    lock(&self.marks).over(log.offset());
                     return;
                 }
             }
@@ -418,12 +402,8 @@ impl Terminal {
     }
 
     /// Something is typed now, under this id.
-    pub(crate) fn exchange(&self, request: Nonce, now: Sent) {
-        let mut all = lock(&self.sent);
-        all.push_back((request, now));
-        if all.len() > REMEMBERED {
-            all.pop_front();
-        }
+    pub(crate) fn exchange(&self, request: Nonce, now: Sent) -> Result<(), Failure> {
+        lock(&self.sent).begin(request, now, boottime())
     }
 
     /// What it is doing.
@@ -452,22 +432,19 @@ impl Terminal {
 
     /// The exchange with this id, if it was typed.
     pub(crate) fn exchanged_before(&self, request: Nonce) -> Option<Sent> {
-        let all = lock(&self.sent);
-        all.iter().find(|(other, _)| *other == request).map(|(_, sent)| *sent)
+        lock(&self.sent).get(&request)
     }
 
     /// What came of typing an exchange.
     pub(crate) fn exchanged(&self, request: Nonce, typed: u64, left: u64) {
-        let mut all = lock(&self.sent);
-        if let Some((_, sent)) = all.iter_mut().rev().find(|(other, _)| *other == request) {
+        if let Some(sent) = lock(&self.sent).get_mut(&request) {
             (sent.typed, sent.left) = (typed, left);
         }
     }
 
     /// An exchange is answered with what there is now. The first time counts.
     pub(crate) fn answers(&self, request: Nonce, at: u64, because: Because) {
-        let mut all = lock(&self.sent);
-        if let Some((_, sent)) = all.iter_mut().rev().find(|(other, _)| *other == request) {
+        if let Some(sent) = lock(&self.sent).get_mut(&request) {
             sent.answered.get_or_insert((at, because));
         }
     }

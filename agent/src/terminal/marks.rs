@@ -329,6 +329,15 @@ impl Marks {
         self.phase = Phase::Prompting;
     }
 
+    /// The terminal has ended, and its log at this offset: with it what was carried out, nobody knows how.
+    pub(crate) fn over(&mut self, offset: u64) {
+        let now = self.time(offset);
+        if let Some(last) = self.commands.back_mut().filter(|last| last.end.is_none()) {
+            (last.end, last.ended) = (Some(offset), now);
+        }
+        self.phase = Phase::Unknown;
+    }
+
     fn name(&mut self, text: &[u8]) {
         let text = Some(decoded(text)).filter(|text| !text.is_empty());
         match (self.phase, self.commands.back_mut()) {

@@ -150,7 +150,7 @@ async fn begin(
         line: is_line(&keys),
         answered: None,
     };
-    terminal.exchange(send.request, now);
+    terminal.exchange(send.request, now)?;
     types(job, terminal, (who, turn), (send.request, &keys), now).await
 }
 

@@ -70,6 +70,18 @@ fn a_recording_of_the_session_itself_ends_nothing() {
 }
 
 #[test]
+fn what_runs_when_the_terminal_ends_has_ended_nobody_knows_how() {
+    let mut marks = Marks::new(Some("n"));
+    let text = [mark("C;n"), mark("D;n;0"), mark("C;n"), "half".into()].concat();
+    read(&mut marks, &text);
+    marks.over(text.len() as u64);
+    let ends: Vec<_> = marks.commands().map(|command| (command.exit, command.end)).collect();
+    assert_eq!(ends[0].0, Some(0));
+    assert_eq!(ends[1], (None, Some(text.len() as u64)));
+    assert_eq!((marks.phase(), marks.ended()), (Phase::Unknown, 2));
+}
+
+#[test]
 fn a_line_of_several_commands_is_one() {
     let mut marks = Marks::new(Some("n"));
     let text = [mark("C;n"), "a".into(), mark("C;n"), "b".into(), mark("D;n;3")].concat();
