@@ -101,6 +101,9 @@ impl Conversation {
     }
 }
 
+/// Who has asked for a run that was only seen here, in the list of ids.
+const OTHERS: &str = "others";
+
 /// What a second copy of a request would do.
 fn effects(request: &Request) -> Effects {
     match request {
@@ -139,7 +142,13 @@ pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
 
 /// The short id of a job that is there already.
 pub fn id_of(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record(Class::Run, server, job))
+    let owner = OTHERS.to_owned();
+    client.ids.id_of(Job { owner, ..record(Class::Run, server, job) })
+}
+
+/// Whether a run was not asked for here: its id was given when it was seen on its server.
+pub fn is_of_others(client: &Client, id: ShortId) -> Result<bool, Failure> {
+    Ok(client.ids.find(id)?.is_some_and(|job| job.owner == OTHERS))
 }
 
 /// What a short id means.

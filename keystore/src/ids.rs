@@ -157,7 +157,8 @@ impl Ids {
             return self.give(&guard, &mut log, job);
         };
         if log.is_fading(id.number) {
-            let job = Job { class: id.class, ..job };
+            let owner = log.job(id.number).map_or(job.owner, |known| known.owner.clone());
+            let job = Job { class: id.class, owner, ..job };
             log.append(&self.home, &guard, id.number, job)?;
         }
         Ok(id)

@@ -232,8 +232,8 @@ impl Stop {
     pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let signal = self.signal.as_deref().map(parse).transpose()?;
         let stopped = online(client, async {
-            let (_, server, job) = find(client, &self.id)?;
-            control::stop(client, &server, job, signal).await
+            let (id, server, job) = find(client, &self.id)?;
+            control::stop_known(client, &server, (id, job), signal).await
         })?;
         let word = match stopped {
             farwire_protocol::streams::control::Stopped::Signalled => "signalled",

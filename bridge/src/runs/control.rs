@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farwire_keystore::ShortId;
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::client::{Client, Server, Stream, random_nonce};
 use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
+use crate::runs::is_of_others;
 
 /// How long a question is asked.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -144,15 +146,45 @@ pub async fn stop_sent(
     (job, instance): (Nonce, Option<Nonce>),
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
-    // It may be somebody else's that we may stop.
-    let by_job = Stop { request: None, job: Some(job), signal, instance: None };
-    match stopped(client, server, by_job).await {
+    match stop_job(client, server, job, signal).await {
         // The job has the id of the request: this also catches one that has not arrived.
         Err(failure) if failure.kind == Kind::UnknownId => {
             let by_request = Stop { request: Some(job), job: None, signal, instance };
             stopped(client, server, by_request).await
         }
         stopped => stopped,
+    }
+}
+
+/// The same for a job that others have started: nothing is known of the request for it.
+///
+/// # Errors
+///
+/// As [`stop`].
+pub async fn stop_job(
+    client: &Client,
+    server: &Server,
+    job: Nonce,
+    signal: Option<i32>,
+) -> Result<Stopped, Failure> {
+    let by_job = Stop { request: None, job: Some(job), signal, instance: None };
+    stopped(client, server, by_job).await
+}
+
+/// The same for a job by its short id.
+///
+/// # Errors
+///
+/// As [`stop`].
+pub async fn stop_known(
+    client: &Client,
+    server: &Server,
+    (id, job): (ShortId, Nonce),
+    signal: Option<i32>,
+) -> Result<Stopped, Failure> {
+    match is_of_others(client, id)? {
+        true => stop_job(client, server, job, signal).await,
+        false => stop(client, server, job, signal).await,
     }
 }
 

@@ -49,7 +49,7 @@ impl Tool for Stop {
         let signal = self.signal.as_deref().map(may).transpose()?;
         let (id, server, job) = find(client, &self.id)?;
         let said = |what: &str| Header::new(word(id)).value(&id.to_string()).words(what).end();
-        let stopped = control::stop(client, &server, job, signal).await?;
+        let stopped = control::stop_known(client, &server, (id, job), signal).await?;
         if stopped == Stopped::NeverStarted {
             return Ok(said("never-started"));
         }
