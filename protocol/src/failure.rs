@@ -135,7 +135,7 @@ kinds! {
     42 IntegrityFailure "integrity_failure": "Bytes were altered on the way."
         => "the relay or the network may be tampering";
     43 StreamTruncated "stream_truncated": "The stream ended without its authenticated end."
-        => "read the rest by its id";
+        => "try again; what is left of a run or a session is read by its id";
     44 StreamStale "stream_stale": "The request arrived too late to be carried out."
         => "try again";
     45 ProtocolViolation "protocol_violation": "The other program broke a rule of the protocol."
@@ -143,7 +143,7 @@ kinds! {
     46 ConversationGone "conversation_gone": "The agent no longer knows this conversation."
         => "read the run by its id";
     47 LinkLost "link_lost": "The link to the server is down."
-        => "what was started goes on there; read it by its id once the link is back";
+        => "try again once it is back; a run or a session that was started goes on there, and is read by its id";
     60 ExecFailed "exec_failed": "The program could not be started."
         => "check that it exists and may be executed";
     61 CwdNotFound "cwd_not_found": "The working directory does not exist or cannot be entered."
@@ -211,7 +211,7 @@ kinds! {
     108 PermissionDenied "permission_denied": "The agent's user may not do that there."
         => "its rights on the server decide";
     109 DiskFull "disk_full": "There is no room, or the quota is used up."
-        => "make room on the server; what was there before is unchanged";
+        => "make room where the file was to be; what was there before is unchanged";
     110 NoMatch "no_match": "The text that is to be replaced is not there."
         => "read the file again, and copy the text exactly";
     111 NotUnique "not_unique": "The text that is to be replaced is there more than once."

@@ -3,6 +3,7 @@
 use farwire_tests::world::{children, resident_kib, running};
 use farwire_tests::{Era, World, is_root_or_skips, until};
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 #[tokio::test]
 async fn streams_exit_code_and_signals_come_back_as_they_are() {
@@ -101,6 +102,23 @@ async fn a_child_left_in_the_background_does_not_hold_the_answer() {
     assert_eq!((done.code, done.text().as_str()), (0, "now\n"));
     // It goes on, and does not die of writing to a pipe that nobody reads.
     until("the background child's mark", async || mark.exists().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_program_that_takes_no_heed_of_a_reader_that_is_gone_is_named() {
+    let world = World::with_server("web-1").await;
+    let script = "trap '' PIPE; while :; do echo line; sleep 0.05; done";
+    let mut child = world.farwire_command(&["run", "web-1", "-n", "-c", script]).spawn().unwrap();
+    let mut line = [0; 5];
+    let mut output = child.stdout.take().expect("a pipe");
+    output.read_exact(&mut line).await.expect("a line");
+    drop(output);
+    let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let told = said.next_line().await.expect("its output").expect("a line");
+    assert!(told.contains("nobody reads the output") && told.contains("farwire stop r1"), "{told}");
+    let pid = rustix::process::Pid::from_raw(child.id().expect("it runs").cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert_eq!(child.wait().await.expect("it ended").code(), Some(130));
 }
 
 #[tokio::test]

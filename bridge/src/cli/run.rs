@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
@@ -38,6 +38,9 @@ const READ: usize = 64 << 10;
 
 /// Pieces of input and output that wait: together they bound our memory.
 const QUEUE: usize = 8;
+
+/// A program that goes on so long after SIGPIPE takes no heed of it.
+const HEED: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub(crate) struct Run {
@@ -185,7 +188,8 @@ impl Run {
         let (events, out) = mpsc::channel(QUEUE);
         let (sink, written) = Sink::new();
         let running = stream(client, &server, &request, self.wants_stdin().then(stdin), events);
-        let watching = Watcher { client, server: &server, job, sink }.watch(out);
+        let watching =
+            Watcher { client, server: &server, job, id: id.to_string(), sink }.watch(out);
         let ended = tokio::select! {
             ended = async { tokio::join!(running, watching).0 } => {
                 ended.map_err(|no| outcome(id, no))?
@@ -282,17 +286,27 @@ struct Watcher<'a> {
     client: &'a Client,
     server: &'a Server,
     job: Nonce,
+    /// What the run is called here.
+    id: String,
     sink: Sink,
 }
 
 impl Watcher<'_> {
     async fn watch(mut self, mut events: mpsc::Receiver<Event>) {
         let mut lost = false;
+        let mut told: Option<Instant> = None;
         while let Some(event) = events.recv().await {
             match event {
                 Event::Output(channel, bytes) => {
                     if !self.sink.write(channel == STDOUT, bytes).await {
                         self.reader_gone().await;
+                        told = Some(Instant::now());
+                    } else if told.is_some_and(|at| at.elapsed() >= HEED) {
+                        told = None;
+                        note!(
+                            "farwire: nobody reads the output, and the program goes on all the same; Ctrl-C interrupts it, `farwire stop {}` ends it",
+                            self.id
+                        );
                     }
                 }
                 Event::Gap(stdout, stderr) => {
