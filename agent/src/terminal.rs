@@ -28,7 +28,7 @@ pub(crate) mod typing;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
@@ -60,6 +60,10 @@ const BEHIND: u64 = 256 << 10;
 /// The screen follows the log at the latest when it is so much behind. To draw a flood that nobody looks at
 /// costs as much as to make it; to draw what is left of it when somebody does takes a second.
 const LAZY: u64 = 64 << 20;
+
+/// Drawing takes no longer beside other work, and while others wait: a program may say nothing but what takes long.
+const ASIDE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// What the agent has of a session besides the job.
 #[derive(Debug)]
@@ -230,15 +234,19 @@ impl Terminal {
         if behind > BEHIND {
             let (terminal, job) = (self.clone(), job.clone());
             // Dies only if the agent does.
-            let _ = tokio::task::spawn_blocking(move || terminal.draw(&job)).await;
+            let _ = tokio::task::spawn_blocking(move || terminal.draw(&job, ASIDE)).await;
         }
     }
 
-    /// Draws what the log has now. Others may look in between.
-    fn draw(&self, job: &Job) {
-        let end = job.spool.stats().end;
+    /// Draws what the log has now, or the end of it where that takes longer than there is patience for. Others may
+    /// look in between.
+    fn draw(&self, job: &Job, patience: Duration) {
+        let (end, begun) = (job.spool.stats().end, Instant::now());
         loop {
             let mut screen = lock(&self.screen);
+            if screen.offset() < end && begun.elapsed() > patience {
+                screen.jump(end);
+            }
             if screen.offset() >= end || !screen.follow(&job.spool) {
                 return;
             }
@@ -247,7 +255,7 @@ impl Terminal {
 
     /// Looks at the screen as it is now: see [`Self::drawn`].
     pub(crate) fn screen<T>(&self, job: &Job, look: impl FnOnce(&mut Screen) -> T) -> T {
-        self.draw(job);
+        self.draw(job, AT_ONCE);
         let mut screen = lock(&self.screen);
         let seen = look(&mut screen);
         if screen.is_drawn() {

@@ -249,6 +249,11 @@ impl Modes {
         self.state = state;
     }
 
+    /// What follows is not read as a part of a sequence that has begun.
+    pub fn break_off(&mut self) {
+        self.end();
+    }
+
     fn end(&mut self) {
         self.pending.clear();
         self.state = State::Ground;

@@ -177,16 +177,19 @@ def files(args, work, bench, builds):
 def line(args, work, bench, build):
     """What a call costs beside a flood in its session, of lines and of one line without an end."""
     mcp, took = bench.Mcp(build.argv("mcp", "serve")), {}
-    floods = {"lines": "yes 0123456789abcdef", "no ends of lines": "yes 0123456789abcdef | tr -d '\\n'"}
+    coloured = "yes $(printf '\\033[31mred\\033[m')"
+    floods = {"lines": "yes 0123456789abcdef", "no ends of lines": "yes 0123456789abcdef | tr -d '\\n'",
+              "coloured lines": coloured, "coloured, no ends of lines": f"{coloured} | tr -d '\\n'"}
     for what, flood in floods.items():
         times = []
         for n in range(5):
-            id = session(mcp, f"{what.split()[0]}{n}")
+            id = session(mcp, f"line{len(took)}-{n}")
             times.append(clocked(lambda: send(mcp, id, text=flood, wait=3), 1))
             times.append(clocked(lambda: send(mcp, id, keys=["ctrl-c"], wait=3), 1))
         took[what] = [statistics.median(times[0::2]), statistics.median(times[1::2])]
     mcp.child.kill()
-    rows = [f"| {act} of a flood | with lines {with_lines:.2f} s | without {without:.2f} s | {without / with_lines:.2f} |"
-            for act, with_lines, without in zip(("3 s", "Ctrl-C"), *took.values())]
+    pairs = [("plain", "lines", "no ends of lines"), ("coloured", "coloured lines", "coloured, no ends of lines")]
+    rows = [f"| {act} of a {kind} flood | with lines {took[one][n]:.2f} s | without {took[other][n]:.2f} s | {took[other][n] / took[one][n]:.2f} |"
+            for kind, one, other in pairs for n, act in enumerate(("3 s", "Ctrl-C"))]
     print("\n".join(rows), flush=True)
     return rows

@@ -196,6 +196,10 @@ impl Marks {
                 let rest = bytes.get(at..).unwrap_or_default();
                 let Some(escape) = memchr::memchr(0x1b, rest) else { break };
                 at += escape;
+                if let Some(length) = bytes.get(at..).and_then(silent) {
+                    at += length;
+                    continue;
+                }
                 self.began = offset + at as u64;
                 self.state = State::Escape;
                 at += 1;
@@ -360,6 +364,25 @@ impl Command {
     /// How long ago it began, if that is known.
     pub(crate) fn age(&self) -> Option<Duration> {
         Some(boottime().saturating_sub(self.began?))
+    }
+}
+
+/// The length of a sequence that is there as a whole, and that neither says nor asks anything: a flood may be made of
+/// them.
+fn silent(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [0x1b, b'[', rest @ ..] => {
+            let last = rest.iter().take(64).position(|byte| !matches!(byte, 0x20..=0x3f))?;
+            let says =
+                matches!(rest.get(last)?, 0x40..=0x7e) && !matches!(rest.get(last)?, b'c' | b'n');
+            says.then_some(last + 3)
+        }
+        [0x1b, b']', rest @ ..] if !rest.starts_with(b"133;") => {
+            let ends = |byte: &u8| matches!(byte, 0x07 | 0x18 | 0x1a | 0x1b);
+            let last = rest.iter().take(LONGEST).position(ends)?;
+            (rest.get(last) == Some(&0x07)).then_some(last + 3)
+        }
+        _ => None,
     }
 }
 

@@ -30,6 +30,12 @@ const FLOOD: usize = 1 << 20;
 /// So much before the end is drawn, or eight bytes for each cell.
 const TAIL: usize = 256 << 10;
 
+/// So much before the end is drawn where even passing over takes too long.
+const LAST: u64 = 4 << 10;
+
+/// Breaks off any sequence.
+const CANCEL: &[u8] = b"\x18";
+
 /// What a cell takes, once for each of two screens.
 const CELL: usize = 2 * 32;
 
@@ -194,17 +200,27 @@ impl Screen {
 
     /// Passes over output that is scrolled or drawn away by what follows it: only what switches something is drawn.
     fn pass_over(&mut self, bytes: &[u8]) {
+        let rest = skip::without_drawing(bytes, self.modes.is_midway());
         let mut switches = Vec::new();
-        self.modes.read(&skip::without_drawing(bytes), |part| {
+        self.modes.read(&rest.bytes, |part| {
             let switch =
                 matches!(part.last(), Some(b'h' | b'l' | b'r' | b'c' | b'p' | b'=' | b'>'));
             if part.starts_with(b"\x1b]") || part.starts_with(b"\x1b") && switch {
                 switches.extend_from_slice(part);
             }
         });
+        switches.extend_from_slice(rest.title.unwrap_or_default());
         if !switches.is_empty() {
             self.show(&switches, true);
         }
+    }
+
+    /// Leaves out what it has not drawn before this offset, but for the last of it. What was switched there is not
+    /// known.
+    pub(crate) fn jump(&mut self, end: u64) {
+        self.modes.break_off();
+        self.show(CANCEL, true);
+        self.at = self.at.max(end.saturating_sub(LAST));
     }
 
     /// Nothing is known of what it shows.

@@ -128,6 +128,26 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_comes_at_once_is_read_as_what_comes_byte_by_byte(
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "\x1b[31m", "\x1b[6n", "\x1b[>c", "\x1b[?25h", "\x1b[", "\x1b]0;x\x07", "\x1b]133;C;n\x07", "\x1b]133;D;n;1\x07",
+            "\x1b]133", "\x1b]", ";", "\x07", "\x18", "\x1b", "\\", "P", "text", "\x1b]8;;\x1b\\", "\x1b[3 q", "\n",
+        ]), 0..24),
+    ) {
+        let text = pieces.concat();
+        let (mut whole, mut parts) = (Marks::new(Some("n")), Marks::new(Some("n")));
+        let at_once = read(&mut whole, &text).queries;
+        let each = text.bytes().enumerate();
+        let one_by_one: Vec<_> = each.flat_map(|(at, byte)| parts.read(at as u64, &[byte], 0).queries).collect();
+        prop_assert_eq!(at_once, one_by_one);
+        prop_assert_eq!(whole.phase(), parts.phase());
+        let ends = |marks: &Marks| -> Vec<_> { marks.commands().map(|one| (one.start, one.end, one.exit)).collect() };
+        prop_assert_eq!(ends(&whole), ends(&parts));
+    }
+}
+
 #[test]
 fn any_bytes_are_read() {
     bolero::check!().for_each(|bytes: &[u8]| {

@@ -1,11 +1,14 @@
 //! What of a flood need not be drawn, because what follows scrolls it away.
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::os::pty::Size;
 
 /// So much plain text is worth being looked at for what can be left out.
 const WORTH: usize = 16 << 10;
+
+/// No string is left out that has more bytes.
+const STRING: usize = 1 << 10;
 
 /// Whether a byte does nothing on a screen but show itself, go to the left, or down a line.
 ///
@@ -37,30 +40,90 @@ pub(super) fn shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
     }
 }
 
-/// Leaves out the control sequences that only draw: colours, places of the cursor, what is erased. A flood may be made
-/// of them, and each that is read as what it is takes as long as many bytes of text.
-pub(super) fn without_drawing(mut bytes: &[u8]) -> Vec<u8> {
-    let mut left = Vec::with_capacity(bytes.len());
-    while let Some(at) = memchr(0x1b, bytes) {
-        let (before, sequence) = bytes.split_at(at);
-        left.extend_from_slice(before);
-        let length = drawing(sequence).unwrap_or(1);
-        let (sequence, rest) = sequence.split_at(length);
-        if length == 1 {
-            left.extend_from_slice(sequence);
-        }
-        bytes = rest;
-    }
-    left.extend_from_slice(bytes);
-    left
+/// What is left of output that is passed over.
+#[derive(Debug, Default)]
+pub(super) struct Rest<'a> {
+    /// Text, and the sequences that switch something.
+    pub(super) bytes: Vec<u8>,
+    /// The last sequence that names a title.
+    pub(super) title: Option<&'a [u8]>,
 }
 
-/// The length of a sequence that draws, and switches nothing.
-fn drawing(bytes: &[u8]) -> Option<usize> {
-    let parameters = bytes.strip_prefix(b"\x1b[")?;
-    let last = parameters.iter().position(|byte| !matches!(byte, b'0'..=b';'))?;
-    let draws = matches!(parameters.get(last)?, b'@'..=b'H' | b'J'..=b'M' | b'P' | b'S' | b'T' | b'X' | b'd' | b'm');
-    draws.then_some(last + 3)
+/// Leaves out the sequences that only draw (colours, places of the cursor, what is erased), strings, and what switches
+/// once more what was switched last. A flood may be made of them, and each that is read as what it is takes as long as
+/// many bytes of text. `midway` says that a sequence has begun before: what follows may be a part of it, or end it.
+pub(super) fn without_drawing(mut bytes: &[u8], midway: bool) -> Rest<'_> {
+    let mut rest = Rest { bytes: Vec::with_capacity(bytes.len()), title: None };
+    let (mut last, mut whole): (&[u8], _) = (&[], !midway);
+    while let Some(at) = memchr(0x1b, bytes) {
+        let (before, after) = bytes.split_at(at);
+        rest.bytes.extend_from_slice(before);
+        if memchr2(0x0e, 0x0f, before).is_some() {
+            last = &[];
+        }
+        let known = sequence(after);
+        let (length, taken) = match known.filter(|_| whole) {
+            Some((length, Does::Draws)) => (length, false),
+            Some((length, Does::Names)) => {
+                rest.title = after.get(..length);
+                (length, false)
+            }
+            Some((length, Does::Switches)) if after.get(..length) == Some(last) => (length, false),
+            Some((length, Does::Switches)) => {
+                last = after.get(..length).unwrap_or_default();
+                (length, true)
+            }
+            None => {
+                last = &[];
+                (1, true)
+            }
+        };
+        // What is not known here may have begun something, which the next one ends.
+        whole = known.is_some();
+        let (sequence, after) = after.split_at(length);
+        if taken {
+            rest.bytes.extend_from_slice(sequence);
+        }
+        bytes = after;
+    }
+    rest.bytes.extend_from_slice(bytes);
+    rest
+}
+
+/// What a sequence does to a screen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Does {
+    Draws,
+    /// Names a title.
+    Names,
+    /// Twice does what once does.
+    Switches,
+}
+
+/// The length of a sequence at the beginning that is there as a whole, and what it does, where that is known.
+fn sequence(bytes: &[u8]) -> Option<(usize, Does)> {
+    match bytes {
+        [0x1b, b'[', rest @ ..] => {
+            let last = rest.iter().position(|byte| !matches!(byte, b'0'..=b'?'))?;
+            let plain = rest.iter().take(last).all(|byte| matches!(byte, b'0'..=b';'));
+            let does = match rest.get(last)? {
+                b'@'..=b'H' | b'J'..=b'M' | b'P' | b'S' | b'T' | b'X' | b'd' | b'm' if plain => {
+                    Does::Draws
+                }
+                b'h' | b'l' | b'r' => Does::Switches,
+                _ => return None,
+            };
+            Some((last + 3, does))
+        }
+        [0x1b, b']', rest @ ..] => {
+            let ends = |byte: &u8| matches!(byte, 0x07 | 0x18 | 0x1a | 0x1b);
+            let last = rest.iter().take(STRING).position(ends)?;
+            let names = matches!(rest, [b'0' | b'2', b';', ..]);
+            let does = if names { Does::Names } else { Does::Draws };
+            (rest.get(last) == Some(&0x07)).then_some((last + 3, does))
+        }
+        _ => None,
+    }
 }
 
 /// The length of a sequence that changes colours, and nothing else.
