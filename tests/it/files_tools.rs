@@ -112,3 +112,45 @@ async fn a_model_makes_directories_alike_and_compares_them() {
     assert!(!error && text.contains(&format!("{sum}  site/a\n")), "{text}");
     assert!(text.contains("  site/deep/b\n"), "{text}");
 }
+
+/// The arguments of the call that an answer names.
+fn following(text: &str, tool: &str) -> Option<serde_json::Value> {
+    let header = text.lines().next()?;
+    let call = header.split(&format!("next={tool}(")).nth(1)?.strip_suffix(")]")?;
+    let arguments = call.split(',').map(|argument| argument.split_once('=').expect("an argument"));
+    let value =
+        |text: &str| text.parse::<u32>().map_or_else(|_| json!(text), |number| json!(number));
+    Some(arguments.map(|(name, text)| (name.to_owned(), value(text))).collect())
+}
+
+#[tokio::test]
+async fn long_lists_and_many_matches_are_gone_on_with_to_their_end() {
+    let world = World::with_root("web-1", &[]).await;
+    fs::create_dir(world.in_root("many")).unwrap();
+    for number in 0..450 {
+        fs::write(world.in_root(&format!("many/{number:03}")), format!("needle {number:03}\n"))
+            .unwrap();
+    }
+    let mut model = world.model(Era::Discover).await;
+    for (tool, arguments) in [
+        ("file_list", json!({"server": "web-1", "path": "many", "sort": "name"})),
+        (
+            "file_search",
+            json!({"server": "web-1", "path": "many", "pattern": "needle", "context": 1}),
+        ),
+    ] {
+        let (mut arguments, mut seen) = (Some(arguments), Vec::new());
+        while let Some(asked) = arguments {
+            let (text, error) = model.call(tool, asked).await;
+            assert!(!error && text.chars().count() < 8_000, "{text}");
+            seen.extend(
+                text.lines()
+                    .skip(1)
+                    .map(|line| line.trim_end()[line.trim_end().len() - 3..].to_owned()),
+            );
+            arguments = following(&text, tool);
+        }
+        let wanted: Vec<_> = (0..450).map(|number| format!("{number:03}")).collect();
+        assert_eq!(seen, wanted, "{tool}");
+    }
+}

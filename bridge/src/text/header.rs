@@ -262,6 +262,15 @@ impl Call {
         push(&mut self.arguments, format_args!("{comma}{name}={}", Value(&value).of_call()));
         self
     }
+
+    /// Adds an argument, if it was given.
+    #[must_use]
+    pub fn with_some(self, name: &'static str, value: Option<impl Display>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
 }
 
 impl Display for Call {

@@ -55,6 +55,11 @@ pub(super) async fn enter_at(client: &Client, server: Server, place: Place) -> R
     Ok(At { server, place, files })
 }
 
+/// A number of entries, as a place in a list.
+pub(super) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 /// What a server could not read, in a line before the rest of an answer.
 pub(super) fn unread(place: &Place, done: &Done) -> String {
     let count = done.unread.unwrap_or(0);

@@ -2,19 +2,22 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
 use rustix::fs::{AtFlags, Dir, OFlags};
 use rustix::io::Errno;
 
-use super::draft::changed;
+use super::draft::{changed, temporary};
 use super::walk::step;
 use super::{Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 
-/// So deep is a tree that is removed at most: each level holds a descriptor.
+/// So many levels are gone down at once: each holds a descriptor. What is deeper is moved up first.
 const DEEP: usize = 400;
+
+/// What is deeper may not be moved up: the rules would not find what they keep in it.
+const TOO_DEEP: Errno = Errno::OVERFLOW;
 
 impl Tree {
     /// Removes a file, a link itself, or a directory: one that is not empty only if `recursive`.
@@ -53,7 +56,13 @@ impl Tree {
         }
         if recursive {
             let real = self.real_of(place)?;
-            self.empty(place.dir.as_fd(), &place.name, &real).map_err(failed)?;
+            self.empty(place.dir.as_fd(), &place.name, &real).map_err(|error| match error {
+                TOO_DEEP => {
+                    let text = format!("{} has more than {DEEP} levels", place.path);
+                    Failure::new(Kind::TooLarge, text).with_hint("remove what is deep in it first")
+                }
+                error => failed(error),
+            })?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
@@ -87,9 +96,16 @@ impl Tree {
         name: &[u8],
         real: &Rel,
     ) -> Result<(), Errno> {
-        if real.names().count() > DEEP {
-            return Err(Errno::NAMETOOLONG);
-        }
+        self.empty_below(above, name, (real, None, 0))
+    }
+
+    /// The same so many levels down from a directory.
+    fn empty_below(
+        &self,
+        above: BorrowedFd<'_>,
+        name: &[u8],
+        (real, top, level): (&Rel, Option<BorrowedFd<'_>>, usize),
+    ) -> Result<(), Errno> {
         let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false);
         let dir = dir.map_err(|error| if error == Errno::XDEV { Errno::NODEV } else { error })?;
         let real = match self.location(&dir) {
@@ -102,14 +118,30 @@ impl Tree {
         };
         let mut names = Dir::new(dir)?;
         // What is removed while it is read may have a file system pass over something else.
-        while self.pass(&mut names, real)? {
+        while self.pass(&mut names, (real, top, level))? {
             names.rewind();
         }
         Ok(())
     }
 
+    /// Moves a directory to the top of what is removed, where the next pass finds it.
+    fn move_up(&self, dir: BorrowedFd<'_>, name: &[u8], top: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.has_an_owner() {
+            return Err(TOO_DEEP);
+        }
+        let up = temporary().map_err(|_| Errno::IO)?;
+        rustix::fs::renameat(dir, name, top, &up[..]).map_err(|error| match error {
+            Errno::XDEV | Errno::BUSY => Errno::NODEV,
+            error => error,
+        })
+    }
+
     /// Reads a directory through once, and removes what it finds. Says whether there was something.
-    fn pass(&self, names: &mut Dir, real: &Rel) -> Result<bool, Errno> {
+    fn pass(
+        &self,
+        names: &mut Dir,
+        (real, top, level): (&Rel, Option<BorrowedFd<'_>>, usize),
+    ) -> Result<bool, Errno> {
         let mut removed = false;
         while let Some(entry) = names.next() {
             let entry = entry?;
@@ -130,7 +162,13 @@ impl Tree {
                 Err(Errno::BUSY) => return Err(Errno::NODEV),
                 Err(error) => return Err(error),
             }
-            self.empty(dir, name, &real)?;
+            let top = top.unwrap_or(dir);
+            if level >= DEEP {
+                self.move_up(dir, name, top)?;
+                removed = true;
+                continue;
+            }
+            self.empty_below(dir, name, (&real, Some(top), level + 1))?;
             match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) => removed = true,
                 Err(Errno::NOENT) => {}

@@ -7,7 +7,7 @@ use farwire_protocol::streams::files::{Ask, Entry, List, Sort, What};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{age, enter};
+use super::{age, enter, index};
 use crate::text::header::{Call, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
@@ -29,7 +29,12 @@ pub struct FileList {
     pub sort: Option<Order>,
     /// Entries (default 100).
     pub limit: Option<u32>,
+    /// Entries to pass over, as `next` says.
+    pub skip: Option<u32>,
 }
+
+/// A list goes on for so many entries. Servers put no more in order.
+const LISTED: u32 = 100_000;
 
 /// In which order.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
@@ -52,6 +57,7 @@ impl Tool for FileList {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
+        let skip = self.skip.unwrap_or(0).min(LISTED);
         let depth = self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 });
         let list = List {
             path: Blob(at.place.path.clone()),
@@ -59,7 +65,7 @@ impl Tool for FileList {
             // A search for names goes past what people do not mean.
             tidy: self.glob.as_ref().map(|_| true),
             globs: self.glob.clone().map(|glob| vec![glob]),
-            limit: Some(limit),
+            limit: Some(skip.saturating_add(limit)),
             sort: Some(match self.sort.unwrap_or(Order::Name) {
                 Order::Name => Sort::Name,
                 Order::Size => Sort::Size,
@@ -69,25 +75,40 @@ impl Tool for FileList {
         };
         let answer = at.files.answer(client, Ask::List(list), None).await?;
         let mut table = Table::new().limit(2, 5_000);
-        for entry in &answer.entries {
+        let entries = answer.entries.get(index(skip)..).unwrap_or_default();
+        for entry in entries {
             table.row([size(entry), age(entry), name(entry)]);
         }
         let (text, shown) = table.within(budget(None));
         let mut header = Header::new(Word::File).value(&at.place.shown());
         header = header.field(Key::Entries, shown);
-        if answer.done.more == Some(true) || shown < answer.entries.len() {
-            let call =
-                Call::new(Self::NAME).with("server", &self.server).with("path", at.place.shown());
-            let call = match &self.glob {
-                Some(glob) => call.with("glob", glob),
-                None => call.with("glob", "*.EXT"),
-            };
-            return Ok(format!(
-                "{}\n{text}",
-                header.field(Key::More, "yes").next(&call.with("limit", 2_000))
-            ));
+        if answer.done.more != Some(true) && shown == entries.len() {
+            return Ok(format!("{}\n{text}", header.end()));
         }
-        Ok(format!("{}\n{text}", header.end()))
+        let skip = skip.saturating_add(u32::try_from(shown).unwrap_or(u32::MAX));
+        let header = header.field(Key::More, "yes");
+        if skip >= LISTED || shown == 0 {
+            let text = format!(
+                "A list goes on for {LISTED} entries: name a directory in it, or a glob.\n{text}"
+            );
+            return Ok(format!("{}\n{text}", header.end()));
+        }
+        let call =
+            Call::new(Self::NAME).with("server", &self.server).with("path", at.place.shown());
+        let call = call.with_some("glob", self.glob.as_ref()).with_some("depth", self.depth);
+        let call =
+            call.with_some("sort", self.sort.map(Order::name)).with_some("limit", self.limit);
+        Ok(format!("{}\n{text}", header.next(&call.with("skip", skip))))
+    }
+}
+
+impl Order {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Size => "size",
+            Self::Time => "time",
+        }
     }
 }
 

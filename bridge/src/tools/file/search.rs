@@ -6,8 +6,8 @@ use farwire_protocol::streams::files::{Ask, Match, Search};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{enter, unread, visible};
-use crate::text::header::{Header, Key};
+use super::{enter, index, unread, visible};
+use crate::text::header::{Call, Header, Key};
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 
@@ -34,7 +34,12 @@ pub struct FileSearch {
     pub ignore_case: Option<bool>,
     /// The pattern is plain text.
     pub fixed: Option<bool>,
+    /// Matches to pass over, as `next` says.
+    pub skip: Option<u32>,
 }
+
+/// A search goes on for so many matches. Servers look for no more.
+const MATCHES: u32 = 100_000;
 
 impl Tool for FileSearch {
     const NAME: &'static str = "file_search";
@@ -46,14 +51,16 @@ impl Tool for FileSearch {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let limit = self.limit.unwrap_or(50).clamp(1, 2_000);
+        let skip = self.skip.unwrap_or(0).min(MATCHES);
         let search = Search {
             path: Blob(at.place.path.clone()),
-            pattern: self.pattern,
+            pattern: self.pattern.clone(),
             fixed: self.fixed,
             ignore_case: self.ignore_case,
-            globs: self.glob.map(|glob| vec![glob]),
+            globs: self.glob.clone().map(|glob| vec![glob]),
             context: self.context,
-            limit: Some(self.limit.unwrap_or(50).clamp(1, 2_000)),
+            limit: Some(skip.saturating_add(limit)),
             all: None,
             names: None,
         };
@@ -61,7 +68,8 @@ impl Tool for FileSearch {
         let mut left = budget(None).characters();
         let (mut text, mut hidden, mut cut) = (String::new(), 0, false);
         let mut before: Option<&Match> = None;
-        for found in &answer.matches {
+        let mut shown = 0;
+        for found in behind(&answer.matches, skip) {
             let (row, out_of_sight) = row(&at.place.given(&found.path), found, before);
             let cost = row.chars().count();
             if cost > left {
@@ -71,6 +79,7 @@ impl Tool for FileSearch {
             left -= cost;
             hidden += out_of_sight;
             text.push_str(&row);
+            shown += u32::from(found.beside != Some(true));
             before = Some(found);
         }
         let header = Header::new(Word::File).value(&at.place.shown());
@@ -85,11 +94,32 @@ impl Tool for FileSearch {
         if let Some(count) = answer.done.unread.filter(|unread| *unread > 0) {
             header = header.field(Key::Unread, count);
         }
-        if cut || answer.done.more == Some(true) {
-            header = header.field(Key::More, "yes");
+        header = header.hidden(hidden);
+        if !cut && answer.done.more != Some(true) {
+            return Ok(format!("{}\n{unread}{text}", header.end()));
         }
-        Ok(format!("{}\n{unread}{text}", header.hidden(hidden).end()))
+        let (skip, header) = (skip.saturating_add(shown), header.field(Key::More, "yes"));
+        if skip >= MATCHES || shown == 0 {
+            let text = format!(
+                "A search goes on for {MATCHES} matches: name a directory, or a glob.\n{unread}{text}"
+            );
+            return Ok(format!("{}\n{text}", header.end()));
+        }
+        let call =
+            Call::new(Self::NAME).with("server", &self.server).with("pattern", &self.pattern);
+        let call = call.with("path", at.place.shown()).with_some("glob", self.glob.as_ref());
+        let call = call.with_some("context", self.context).with_some("limit", self.limit);
+        let call = call.with_some("ignore_case", self.ignore_case).with_some("fixed", self.fixed);
+        Ok(format!("{}\n{unread}{text}", header.next(&call.with("skip", skip))))
     }
+}
+
+/// What comes behind so many matches: not what stands beside the last of them.
+fn behind(matches: &[Match], skip: u32) -> &[Match] {
+    let is_match = |found: &(usize, &Match)| found.1.beside != Some(true);
+    let Some(last) = index(skip).checked_sub(1) else { return matches };
+    let last = matches.iter().enumerate().filter(is_match).nth(last);
+    last.and_then(|(at, _)| matches.get(at + 1..)).unwrap_or_default()
 }
 
 /// As much of a line as is shown: the match is in it, with something before it.

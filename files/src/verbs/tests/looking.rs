@@ -181,18 +181,41 @@ fn a_tree_is_walked_to_its_end_however_deep_it_is() {
 }
 
 #[test]
-fn a_tree_with_paths_that_are_longer_than_the_kernel_takes_is_listed_and_removed() {
+fn a_tree_of_any_depth_is_removed_but_not_past_what_the_owner_keeps() {
+    let place = Place::new();
+    nest(&place, "d", 1_500);
+    fs::write(place.at("d/file"), "x").unwrap();
+    let remove = || Remove { path: blob("d"), recursive: Some(true), revision: None, undo: None };
+    place.ask(&Ask::Remove(remove()), b"").unwrap();
+    assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 0);
+
+    let hidden = Patterns::new(&["*.key".to_owned()]).unwrap();
+    let kept = Place::with(Rules { writable: true, hidden, ..Rules::default() });
+    nest(&kept, "d", 500);
+    let failure = kept.ask(&Ask::Remove(remove()), b"").unwrap_err();
+    assert_eq!(failure.kind, Kind::TooLarge);
+    assert!(failure.message.contains("more than 400 levels"), "{failure:?}");
+    fs::remove_dir_all(kept.at("d")).unwrap();
+}
+
+/// Makes so many directories of this name, each in the one before.
+fn nest(place: &Place, name: &str, levels: usize) {
     use std::os::fd::AsFd as _;
+    let mut at: std::os::fd::OwnedFd = File::open(place.at("")).unwrap().into();
+    for _ in 0..levels {
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(at.as_fd(), name, mode).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, name, flags, rustix::fs::Mode::empty()).unwrap();
+    }
+}
+
+#[test]
+fn a_tree_with_paths_that_are_longer_than_the_kernel_takes_is_listed_and_removed() {
     let hidden = Patterns::new(&["*.key".to_owned()]).unwrap();
     let place = Place::with(Rules { writable: true, hidden, ..Rules::default() });
     let name = "n".repeat(200);
-    let mut at: std::os::fd::OwnedFd = File::open(place.at("")).unwrap().into();
-    for _ in 0..30 {
-        let mode = rustix::fs::Mode::from_raw_mode(0o755);
-        rustix::fs::mkdirat(at.as_fd(), &name[..], mode).unwrap();
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-        at = rustix::fs::openat(&at, &name[..], flags, rustix::fs::Mode::empty()).unwrap();
-    }
+    nest(&place, &name, 30);
     let list = List { depth: Some(u32::MAX), ..List::default() };
     assert_eq!(place.ask(&Ask::List(list), b"").unwrap().0.count, Some(30));
     let (path, recursive) = (blob(&name), Some(true));
