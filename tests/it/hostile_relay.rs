@@ -1,10 +1,13 @@
 //! A relay that holds the real key and does its worst.
 
+use std::process::Stdio;
+
 use farwire_protocol::header::Reset;
 use farwire_tests::hostile::{CODES, Hostile, Mischief, Way};
 use farwire_tests::trials::relay::{Bench, Kind};
 use farwire_tests::{Era, World, until};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 /// A world whose relay has been replaced by the enemy.
 async fn betrayed() -> (World, Hostile) {
@@ -95,6 +98,26 @@ async fn whatever_is_done_to_a_stream_no_wrong_byte_and_no_wrong_code_comes_out(
 #[tokio::test]
 async fn a_request_that_is_held_and_released_late_is_not_carried_out_twice() {
     held_back(Way::Forth).await;
+}
+
+/// A request with input is kept from the agent and taken up again by the bridge; then it is let go, too.
+#[tokio::test]
+async fn input_that_is_kept_from_the_agent_and_let_go_later_reaches_the_program_once() {
+    let (world, hostile) = betrayed().await;
+    hostile.plan(1, Mischief::Detain(100, Reset::Overloaded));
+    let mark = world.path("mark");
+    let script = format!("cat >> {}", mark.display());
+    let mut command = world.farwire_command(&["run", "web-1", "-c", &script]);
+    let mut run = command.stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut input = run.stdin.take().expect("a pipe");
+    input.write_all(b"one\n").await.expect("it is read");
+    let read = || std::fs::read_to_string(&mark).unwrap_or_default();
+    until("the input", async || (read() == "one\n").then_some(())).await;
+    hostile.let_go().await;
+    input.write_all(b"two\n").await.expect("it is read");
+    drop(input);
+    let ended = until("its end", async || run.try_wait().expect("it is ours")).await;
+    assert_eq!((ended.code(), read().as_str()), (Some(0), "one\ntwo\n"));
 }
 
 #[tokio::test]

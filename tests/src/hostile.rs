@@ -58,6 +58,9 @@ pub enum Mischief {
     Refuse(Reset),
     /// Closes the whole connection of the bridge once the request has passed.
     Close,
+    /// Breaks the stream off towards the bridge for this reason once so many bytes of the request have come, and keeps
+    /// them from the agent until [`Hostile::let_go`].
+    Detain(usize, Reset),
 }
 
 /// Longer than a stream may be acted on, and than a silent one is waited for.
@@ -92,6 +95,10 @@ struct Shared {
     plan: Mutex<Vec<(usize, Mischief)>>,
     /// What is done to every stream.
     always: Mutex<Option<Mischief>>,
+    /// What is detained may go on.
+    let_go: watch::Sender<bool>,
+    /// So many streams that were detained have been answered, or turned away.
+    answered: watch::Sender<usize>,
 }
 
 impl Drop for Hostile {
@@ -130,6 +137,8 @@ impl Hostile {
             opened: AtomicUsize::new(0),
             plan: Mutex::default(),
             always: Mutex::default(),
+            let_go: watch::Sender::new(false),
+            answered: watch::Sender::new(0),
         });
         let task = tokio::spawn({
             let shared = shared.clone();
@@ -164,6 +173,13 @@ impl Hostile {
     /// Does this to every stream from now on, or nothing any more.
     pub fn always(&self, mischief: Option<Mischief>) {
         *self.shared.always.lock().expect("whole") = mischief;
+    }
+
+    /// Passes on what was detained, and waits until the agent has answered it, or turned it away.
+    pub async fn let_go(&self) {
+        let mut answered = self.shared.answered.subscribe();
+        self.shared.let_go.send_replace(true);
+        answered.wait_for(|answered| *answered > 0).await.expect("it lives");
     }
 
     /// Forgets what was planned and has not come to pass.
@@ -276,6 +292,12 @@ async fn carry(shared: Arc<Shared>, bridge: Guest, (mut send, mut recv): (SendHa
         send.reset(Reset::Offline);
         return;
     };
+    if let Some((bytes, reason)) = plan.iter().find_map(|what| match what {
+        Mischief::Detain(bytes, reason) => Some((*bytes, *reason)),
+        _ => None,
+    }) {
+        return detain(&shared, &agent, (head, bytes, reason), (send, recv)).await;
+    }
     let Ok((mut far_send, far_recv)) = agent.open().await else { return };
     let first = [1_u32.to_be_bytes().as_slice(), &head].concat();
     if far_send.write_all(&first).await.is_err() {
@@ -291,6 +313,33 @@ async fn carry(shared: Arc<Shared>, bridge: Guest, (mut send, mut recv): (SendHa
         half(&shared, number, Way::Back, &plan, (far_recv, send)).await;
     };
     tokio::join!(half(&shared, number, Way::Forth, &plan, (recv, far_send)), back);
+}
+
+/// See [`Mischief::Detain`].
+async fn detain(
+    shared: &Shared,
+    agent: &Guest,
+    (head, wanted, reason): (Vec<u8>, usize, Reset),
+    (mut send, mut recv): (SendHalf, RecvHalf),
+) {
+    let mut detained = [1_u32.to_be_bytes().as_slice(), &head].concat();
+    let all = detained.len() + wanted;
+    while detained.len() < all {
+        let Ok(Some(chunk)) = recv.read_chunk(64 << 10).await else { break };
+        detained.extend_from_slice(&chunk);
+    }
+    send.reset(reason);
+    recv.stop(reason);
+    let mut let_go = shared.let_go.subscribe();
+    if let_go.wait_for(|gone| *gone).await.is_err() {
+        return;
+    }
+    let Ok((mut send, mut recv)) = agent.open().await else { return };
+    let _ = send.write_all(&detained).await;
+    // It answers, or turns the stream away.
+    let _ = recv.read_chunk(1).await;
+    shared.answered.send_modify(|answered| *answered += 1);
+    let _ = recv.read_to_end(&mut Vec::new()).await;
 }
 
 /// Where the frames of a direction begin: each has two bytes of length before it.
