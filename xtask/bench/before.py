@@ -2,39 +2,61 @@
 
     cargo xtask bench --before DIRECTORY [--only PARTS] [--rounds 60]
 
-DIRECTORY has the three built programs. Each round measures both, in turn first; the ratio is that of the medians. `line`
-is of this build alone: a command in a session beside a flood with and without ends of lines."""
-import hashlib, os, random, select, statistics, time
+DIRECTORY has the three built programs. Each round measures both, in turn first. All of it is done six times, with fresh
+copies of the programs and worlds that are started in turn first: one copy of the same program is up to a tenth slower
+than another. The ratio is the median of those of the six. `line` is of this build alone: a command in a session beside a
+flood with and without ends of lines."""
+import hashlib, os, random, select, shutil, statistics, time
+
+TIMES = 6
+PROGRAMS = ("farwire", "farwire-agent", "farwire-relay")
+
+
+def copy(source, place):
+    os.makedirs(place)
+    for name in PROGRAMS:
+        shutil.copy(f"{source}/{name}", place)
+    return place
 
 
 def measure(args, work, bench):
-    builds = {"before": bench.Farwire(args.before, f"{work}/a"), "now": bench.Farwire(args.programs, f"{work}/b")}
     parts = {"warm": warm, "cold": cold, "mcp": first_answer, "bulk": bulk, "terminal": terminal, "echo": echo,
              "shell": shell, "files": files}
     wanted = args.only.split(",") if args.only != ",".join(bench.PARTS) else [*parts, "line"]
+    times = {}
+    for n in range(TIMES):
+        order = ("before", "now") if n % 2 == 0 else ("now", "before")
+        places = {name: f"{work}/{n}{name}" for name in order}
+        sources = {"before": args.before, "now": args.programs}
+        programs = {name: copy(sources[name], f"{places[name]}-programs") for name in order}
+        builds = {name: bench.Farwire(programs[name], places[name]) for name in order}
+        try:
+            for name in wanted:
+                if name != "line":
+                    for what, unit, act in parts[name](args, places["before"], bench, builds):
+                        times.setdefault((what, unit), []).append(compare(act, args.rounds / TIMES))
+                elif n == 0:
+                    flood = line(args, work, bench, builds["now"])
+        finally:
+            for build in builds.values():
+                build.end()
     lines = ["| what | before, p50 | now, p50 | now / before |", "|---|---|---|---|"]
-    try:
-        for name in wanted:
-            if name == "line":
-                lines += line(args, work, bench, builds["now"])
-                continue
-            for what, unit, act in parts[name](args, work, bench, builds):
-                lines.append(compare(what, unit, act, args.rounds))
-                print(lines[-1], flush=True)
-    finally:
-        for build in builds.values():
-            build.end()
+    for (what, unit), pairs in times.items():
+        before, now = (statistics.median(values) for values in zip(*pairs))
+        ratio = statistics.median(now / before for before, now in pairs)
+        lines.append(f"| {what} | {before:.2f} {unit} | {now:.2f} {unit} | {ratio:.2f} |")
+    lines += flood if "line" in wanted else []
+    print("\n".join(lines), flush=True)
     return "\n".join(lines) + "\n"
 
 
-def compare(what, unit, act, rounds):
+def compare(act, rounds):
     count, act = act
     times = {"before": [], "now": []}
     for n in range(max(3, int(rounds * count))):
         for name in (times if n % 2 == 0 else reversed(times)):
             times[name].append(act(name))
-    before, now = (statistics.median(values) for values in times.values())
-    return f"| {what} | {before:.2f} {unit} | {now:.2f} {unit} | {now / before:.2f} |"
+    return statistics.median(times["before"]), statistics.median(times["now"])
 
 
 def clocked(act, scale=1000):
@@ -191,5 +213,4 @@ def line(args, work, bench, build):
     pairs = [("plain", "lines", "no ends of lines"), ("coloured", "coloured lines", "coloured, no ends of lines")]
     rows = [f"| {act} of a {kind} flood | with lines {took[one][n]:.2f} s | without {took[other][n]:.2f} s | {took[other][n] / took[one][n]:.2f} |"
             for kind, one, other in pairs for n, act in enumerate(("3 s", "Ctrl-C"))]
-    print("\n".join(rows), flush=True)
     return rows
