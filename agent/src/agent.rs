@@ -23,11 +23,11 @@ use zeroize::Zeroizing;
 use crate::conversations::{About, Conversations};
 use crate::files::Roots;
 use crate::files::spec::Spec;
-use crate::files::waits::Waits;
 use crate::gate;
 use crate::gate::half_open::HalfOpen;
 use crate::gate::shares::STREAMS;
 use crate::jobs::owner::Owner;
+use crate::jobs::users::Users;
 use crate::jobs::{CONCURRENT, Jobs, holders};
 use crate::links::Links;
 use crate::rates::Rates;
@@ -62,7 +62,7 @@ pub(crate) struct Agent {
     /// Whether somebody is at a terminal.
     pub(crate) attended: Attended,
     /// Where users are looked up, which may wait for a network.
-    pub(crate) lookups: Waits,
+    pub(crate) users: Users,
     rates: Rates,
     half_open: HalfOpen,
     streams: TaskTracker,
@@ -99,7 +99,7 @@ impl Agent {
             links: Links::default(),
             roots,
             attended: Attended::default(),
-            lookups: Waits::new(),
+            users: Users::new(),
             rates: Rates::default(),
             half_open: HalfOpen::default(),
             streams: TaskTracker::new(),

@@ -18,6 +18,7 @@ mod past;
 mod record;
 mod table;
 pub(crate) mod turns;
+pub(crate) mod users;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -33,13 +34,13 @@ use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::files::waits::Waits;
 use crate::jobs::holders::{Holders, Launch};
 use crate::jobs::job::{Job, Plan, STOPPED};
 use crate::jobs::journal::{Asked, Ending, Journal, Past};
 use crate::jobs::owner::Owner;
 use crate::jobs::table::Table;
 use crate::jobs::turns::Turns;
+use crate::jobs::users::Users;
 use crate::spool::Memory;
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
@@ -270,29 +271,29 @@ impl Jobs {
     /// Starts what is asked for, unless this request has been seen. Gives the job, and whether it
     /// was there before.
     ///
-    /// Users may be looked up over a network: `lookups` waits for that, and whoever drops this before starts
+    /// Users may be looked up over a network: `users` waits for that, and whoever drops this before starts
     /// nothing.
     pub(crate) async fn start(
         self: &Arc<Self>,
         owner: &Arc<Owner>,
         (start, hash): (&Start, [u8; 32]),
-        lookups: &Waits,
+        users: &Users,
     ) -> Result<(Arc<Job>, bool), Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
         if let Some(job) = self.known(&self.lock(), owner, &asked)? {
             return Ok((job, true));
         }
-        let start = start.clone();
-        let plan = lookups.run(move || Plan::run(&start)).await??;
+        let (start, name) = (start.clone(), start.user.as_deref());
+        let plan = users.with(name, move |user| Plan::run(&start, user)).await?;
         self.begin(owner, asked, |_| Ok(plan))
     }
 
-    /// Opens a session, or takes up the one with its name. What is said of `lookups` there holds here.
+    /// Opens a session, or takes up the one with its name. What is said of `users` there holds here.
     pub(crate) async fn open_session(
         self: &Arc<Self>,
         owner: &Arc<Owner>,
         (start, hash): (&session::Start, [u8; 32]),
-        lookups: &Waits,
+        users: &Users,
     ) -> Result<(Arc<Job>, bool), Failure> {
         if let Some(name) = &start.name {
             check_name(name)?;
@@ -304,8 +305,7 @@ impl Jobs {
         if let Some(job) = self.known(&self.lock(), owner, &asked())? {
             return Ok((job, true));
         }
-        let name = start.user.clone();
-        let user = lookups.run(move || Plan::user(name.as_deref())).await??;
+        let user = users.with(start.user.as_deref(), Ok).await?;
         // Somebody may have opened it meanwhile.
         if let Some(job) = self.named(owner, start)? {
             return Ok((job, true));

@@ -65,6 +65,9 @@ pub(crate) struct Finished {
     more: Notify,
 }
 
+/// So long a job that has ended is left with its holder.
+const GATHERED: Duration = Duration::from_millis(50);
+
 /// A job that is to be written down, with the holder that keeps it until then.
 pub(crate) type ToWrite = (Option<Arc<Holder>>, Arc<Job>);
 
@@ -75,10 +78,11 @@ impl Finished {
         self.more.notify_one();
     }
 
-    /// Waits for some, and takes them.
+    /// Waits for some, and takes them. They are answered first, and what ends soon after is taken with them.
     pub(crate) async fn take(&self) -> Vec<ToWrite> {
         loop {
             self.more.notified().await;
+            sleep(GATHERED).await;
             let all = std::mem::take(&mut *lock(&self.all));
             if !all.is_empty() {
                 return all;

@@ -75,7 +75,7 @@ impl Jobs {
         if let Some(job) = self.known(&self.lock(), owner, &asked)? {
             return Ok((job, true));
         }
-        let plan = Plan::run(start)?;
+        let plan = Plan::run(start, crate::os::user::User::current()?)?;
         self.begin(owner, asked, |_| Ok(plan))
     }
 }

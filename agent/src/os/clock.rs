@@ -3,6 +3,7 @@
 //! It is what ages and deadlines are measured by that must survive a suspend.
 
 use core::time::Duration;
+use std::sync::OnceLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,8 +23,12 @@ pub(crate) fn unix_millis() -> u64 {
 
 /// Which start of the machine this is; empty where that cannot be learnt.
 pub(crate) fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+    static ID: OnceLock<String> = OnceLock::new();
+    let read = || {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    };
+    ID.get_or_init(read).clone()
 }
 
 #[cfg(target_os = "linux")]

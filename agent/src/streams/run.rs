@@ -88,7 +88,7 @@ where
         Request::Start(start) => {
             let hash = Sha256::digest(&create).into();
             let agent = &context.agent;
-            let started = agent.jobs.start(&context.owner, (&start, hash), &agent.lookups);
+            let started = agent.jobs.start(&context.owner, (&start, hash), &agent.users);
             let (job, known) = started.await?;
             (job, known, start.delivery)
         }

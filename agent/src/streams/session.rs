@@ -76,7 +76,7 @@ where
             let hash = Sha256::digest(&create).into();
             let who = Who::new(context, start.caller.as_ref())?;
             let agent = &context.agent;
-            let opened = agent.jobs.open_session(&context.owner, (&start, hash), &agent.lookups);
+            let opened = agent.jobs.open_session(&context.owner, (&start, hash), &agent.users);
             let (job, known) = opened.await?;
             job.started().await?;
             if !known {

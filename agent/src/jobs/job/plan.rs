@@ -47,12 +47,11 @@ struct Asked<'a> {
 
 impl Plan {
     /// Checks what can be checked of a run without starting anything.
-    pub(crate) fn run(asked: &run::Start) -> Result<Self, Failure> {
+    pub(crate) fn run(asked: &run::Start, user: User) -> Result<Self, Failure> {
         let input = asked.input.clone();
         if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
             return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
         }
-        let user = Self::user(asked.user.as_deref())?;
         let login = asked.login.unwrap_or(false);
         let (argv, shown) = program(&asked.program, &user, login)?;
         let common = Asked {
@@ -66,11 +65,6 @@ impl Plan {
         plan.start.piped = input.is_some() || asked.stdin.unwrap_or(false);
         plan.start.input = input;
         Ok(plan)
-    }
-
-    /// The user of this name, or the agent's own. Looking it up may wait for a network.
-    pub(crate) fn user(name: Option<&str>) -> Result<User, Failure> {
-        name.map_or_else(User::current, User::find)
     }
 
     /// The same of a session of this user. `files` is where shells find their marks.
