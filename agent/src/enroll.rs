@@ -16,7 +16,9 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::enroll::{Answer, BadMail, Request};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Id, Kind as IdKind, Kn, Kt, Nonce};
-use farwire_protocol::outer::{EnrollmentState, MailGet, MailPut, MailState, Notice, Role};
+use farwire_protocol::outer::{
+    EnrollmentState, MailGet, MailPiece, MailPut, MailState, Notice, Role,
+};
 use farwire_protocol::token::{BadToken, Token};
 use tokio::time::{sleep, timeout};
 
@@ -67,14 +69,33 @@ pub(crate) async fn enroll(
     let pending_here =
         matches!(state.enrollments().load()?, Enrollment::Pending(p) if p.token == token);
     if known.state == MailState::Answered && !pending_here {
-        // The inviter should know that somebody else has the token. The relay refuses this, and passes it on.
-        let (enrollment, blob) = (token.enrollment, Blob(request(&token, &throwaway.bundle)?));
-        let _ = connection.call(&MailPut { enrollment, blob }).await;
+        // The token is refused in any case.
+        let _ = tell_inviter(&connection, &token, &throwaway).await;
     }
     check(known.state, known.time, &token, pending_here)?;
     drop(connection);
     let pending = prepare(state, token, relay)?;
     answer(state, &pending, patience).await
+}
+
+/// Has whoever minted a token know that somebody else has it, too. Only they themselves can say that it was used: of a
+/// token that nobody has used, this would be the first request. The relay refuses ours, and passes it on.
+async fn tell_inviter(
+    connection: &Connection,
+    token: &Token,
+    throwaway: &Identity,
+) -> Result<(), Failure> {
+    let enrollment = token.enrollment;
+    let request = request(token, &throwaway.bundle)?;
+    let mail = connection.call(&MailGet { enrollment: Some(enrollment), after: None }).await?;
+    let of_another = |piece: &MailPiece| {
+        let opened = Answer::open(token, &piece.blob, &request, &throwaway.bundle.id);
+        matches!(opened, Err(BadMail::AnotherRequest))
+    };
+    if mail.pieces.iter().any(of_another) {
+        connection.call(&MailPut { enrollment, blob: Blob(request) }).await?;
+    }
+    Ok(())
 }
 
 fn check(

@@ -241,10 +241,12 @@ impl Terminal {
     /// Draws what the log has now, or the end of it where that takes longer than there is patience for. Others may
     /// look in between.
     fn draw(&self, job: &Job, patience: Duration) {
-        let (end, begun) = (job.spool.stats().end, Instant::now());
+        let (end, mut begun) = (job.spool.stats().end, None);
         loop {
             let mut screen = lock(&self.screen);
-            if screen.offset() < end && begun.elapsed() > patience {
+            // Not the time in which somebody else draws.
+            let begun = *begun.get_or_insert_with(Instant::now);
+            if begun.elapsed() > patience {
                 screen.jump(end);
             }
             if screen.offset() >= end || !screen.follow(&job.spool) {
@@ -409,9 +411,9 @@ impl Terminal {
         self.editing.load(Ordering::Relaxed)
     }
 
-    /// Something is typed now, under this id.
-    pub(crate) fn exchange(&self, request: Nonce, now: Sent) -> Result<(), Failure> {
-        lock(&self.sent).begin(request, now, boottime())
+    /// Something is about to be typed under this id; or has been, and then that is what counts.
+    pub(crate) fn exchange(&self, request: Nonce, who: &Actor, now: Sent) -> Option<Sent> {
+        lock(&self.sent).begin((request, who.owner.device), now, boottime())
     }
 
     /// What it is doing.
@@ -441,6 +443,13 @@ impl Terminal {
     /// The exchange with this id, if it was typed.
     pub(crate) fn exchanged_before(&self, request: Nonce) -> Option<Sent> {
         lock(&self.sent).get(&request)
+    }
+
+    /// Nothing more of an exchange is typed.
+    pub(crate) fn was_typed(&self, request: Nonce) {
+        if let Some(sent) = lock(&self.sent).get_mut(&request) {
+            sent.typing = false;
+        }
     }
 
     /// What came of typing an exchange.

@@ -81,7 +81,10 @@ impl Finished {
     /// Waits for some, and takes them. They are answered first, and what ends soon after is taken with them.
     pub(crate) async fn take(&self) -> Vec<ToWrite> {
         loop {
-            self.more.notified().await;
+            // Whoever has dropped this before has left some.
+            if lock(&self.all).is_empty() {
+                self.more.notified().await;
+            }
             sleep(GATHERED).await;
             let all = std::mem::take(&mut *lock(&self.all));
             if !all.is_empty() {

@@ -14,7 +14,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::{Failure, Kind};
 
@@ -68,11 +70,41 @@ impl Shell {
     /// Whether `path` is this shell, and there.
     fn is(&self, path: &Path) -> bool {
         // Should it vanish before it is started, that is told as it happens.
-        path.is_absolute()
-            && path.file_name() == Some(OsStr::new(self.name))
-            && path.is_file()
-            && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+        path.is_absolute() && path.file_name() == Some(OsStr::new(self.name)) && is_there(path)
     }
+}
+
+/// So long a shell that was there is taken to be there: who has just looked need not look again, and wait.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// So many are remembered.
+const REMEMBERED: usize = 16;
+
+/// Those that were there a moment ago.
+static SEEN: Mutex<Vec<(PathBuf, Instant)>> = Mutex::new(Vec::new());
+
+fn seen() -> MutexGuard<'static, Vec<(PathBuf, Instant)>> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has shells looked for again, whenever that was done last.
+pub(crate) fn look_again() {
+    seen().clear();
+}
+
+/// Whether a program is there. It may lie on a file system whose server is gone: call it where waiting is allowed, or
+/// right after that.
+fn is_there(path: &Path) -> bool {
+    if seen().iter().any(|(other, at)| other == path && at.elapsed() < FRESH) {
+        return true;
+    }
+    let there = path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    let mut seen = seen();
+    seen.retain(|(other, at)| other != path && at.elapsed() < FRESH);
+    if there && seen.len() < REMEMBERED {
+        seen.push((path.to_owned(), Instant::now()));
+    }
+    there
 }
 
 /// Understands every line that a user without a shell of the list may send.

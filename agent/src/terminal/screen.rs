@@ -215,9 +215,12 @@ impl Screen {
         }
     }
 
-    /// Leaves out what it has not drawn before this offset, but for the last of it. What was switched there is not
-    /// known.
+    /// Leaves out what it has not drawn before this offset, but for the last of it, if that is more than is ever drawn
+    /// of a flood. What was switched there is not known.
     pub(crate) fn jump(&mut self, end: u64) {
+        if end.saturating_sub(self.at) <= FLOOD as u64 {
+            return;
+        }
         self.modes.break_off();
         self.show(CANCEL, true);
         self.at = self.at.max(end.saturating_sub(LAST));

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::session::Because;
 
 /// No exchange is forgotten before so many others have followed it, and this time has passed: a bridge asks again for
@@ -12,8 +11,8 @@ use farwire_protocol::streams::session::Because;
 const FOLLOWERS: usize = 1_024;
 const KEEP: Duration = Duration::from_secs(70 * 60);
 
-/// So many are remembered. That is fifteen a second, of 100 bytes each.
-const MOST: usize = 1 << 16;
+/// So many are remembered, of some 150 bytes each. Whoever has typed most of them loses the first of them.
+const MOST: usize = 1 << 14;
 
 /// An exchange that was typed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +24,8 @@ pub(crate) struct Sent {
     /// So many bytes were typed, and so many were not.
     pub(crate) typed: u64,
     pub(crate) left: u64,
+    /// It is still being typed.
+    pub(crate) typing: bool,
     /// It was one line, and nothing after it: the end of a command is that of all that was typed.
     pub(crate) line: bool,
     /// Where the log was when it was answered, and why. What comes later is none of it, though it is asked for again.
@@ -35,32 +36,54 @@ pub(crate) struct Sent {
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     known: HashMap<Nonce, Sent>,
-    /// Those that are known, in the order in which they were typed, and when, since boot.
-    order: VecDeque<(Duration, Nonce)>,
+    /// Those that are known, in the order in which they were typed.
+    order: VecDeque<Typed>,
+    /// How many of them are of each device.
+    counts: HashMap<Id, usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Typed {
+    /// Since boot.
+    at: Duration,
+    by: Id,
+    id: Nonce,
 }
 
 impl Exchanges {
-    /// Something is typed now, under this id.
-    ///
-    /// # Errors
-    ///
-    /// `busy` when none of those that are known may be forgotten: then nothing may be typed.
-    pub(super) fn begin(&mut self, id: Nonce, sent: Sent, now: Duration) -> Result<(), Failure> {
-        let old = |(typed, _): &(Duration, Nonce)| now.saturating_sub(*typed) > KEEP;
+    /// Something is about to be typed by a device, under this id; or has been, and then that is what counts: nothing
+    /// is to be typed.
+    pub(super) fn begin(
+        &mut self,
+        (id, by): (Nonce, Id),
+        sent: Sent,
+        now: Duration,
+    ) -> Option<Sent> {
+        if let Some(known) = self.known.get(&id) {
+            return Some(*known);
+        }
+        let old = |typed: &Typed| now.saturating_sub(typed.at) > KEEP;
         while self.order.len() >= FOLLOWERS && self.order.front().is_some_and(old) {
-            let forgotten = self.order.pop_front();
-            forgotten.and_then(|(_, id)| self.known.remove(&id));
+            self.forget(0);
         }
         if self.order.len() >= MOST {
-            let text =
-                format!("{MOST} lines were typed into this session in a little more than an hour");
-            return Err(Failure::new(Kind::Busy, text)
-                .with_hint("nothing was typed; wait, or open another session"));
+            let busiest = self.counts.iter().max_by_key(|(_, count)| **count).map(|(by, _)| *by);
+            let first = self.order.iter().position(|typed| Some(typed.by) == busiest);
+            self.forget(first.unwrap_or(0));
         }
-        if self.known.insert(id, sent).is_none() {
-            self.order.push_back((now, id));
+        self.known.insert(id, sent);
+        self.order.push_back(Typed { at: now, by, id });
+        *self.counts.entry(by).or_default() += 1;
+        None
+    }
+
+    fn forget(&mut self, at: usize) {
+        let Some(Typed { by, id, .. }) = self.order.remove(at) else { return };
+        self.known.remove(&id);
+        match self.counts.get_mut(&by) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.counts.remove(&by)),
         }
-        Ok(())
     }
 
     /// The exchange with this id, if it was typed.
@@ -78,8 +101,11 @@ impl Exchanges {
 mod tests {
     use super::*;
 
+    const HERE: Id = Id([1; 32]);
+    const THERE: Id = Id([2; 32]);
+
     fn sent(offset: u64) -> Sent {
-        Sent { offset, ended: 0, typed: 1, left: 0, line: true, answered: None }
+        Sent { offset, ended: 0, typed: 1, left: 0, typing: false, line: true, answered: None }
     }
 
     fn id(number: usize) -> Nonce {
@@ -89,26 +115,37 @@ mod tests {
     }
 
     #[test]
-    fn none_is_forgotten_within_the_time_in_which_it_may_be_asked_for_again() {
+    fn what_is_known_is_not_begun_again() {
         let mut all = Exchanges::default();
-        for number in 0..MOST {
-            all.begin(id(number), sent(number as u64), KEEP).unwrap();
-        }
-        assert_eq!(all.begin(id(MOST), sent(0), KEEP + KEEP).unwrap_err().kind, Kind::Busy);
-        assert_eq!(all.get(&id(0)), Some(sent(0)));
-        assert_eq!(all.get(&id(MOST)), None);
+        assert_eq!(all.begin((id(1), HERE), sent(5), KEEP), None);
+        assert_eq!(all.begin((id(1), HERE), sent(9), KEEP), Some(sent(5)));
+        assert_eq!((all.get(&id(1)), all.order.len()), (Some(sent(5)), 1));
     }
 
     #[test]
-    fn none_is_forgotten_before_many_others_have_followed() {
+    fn a_device_that_types_very_much_loses_what_it_typed_itself() {
+        let mut all = Exchanges::default();
+        all.begin((id(0), THERE), sent(0), KEEP);
+        for number in 1..=MOST {
+            all.begin((id(number), HERE), sent(0), KEEP);
+        }
+        assert!(all.get(&id(0)).is_some() && all.get(&id(2)).is_some());
+        assert!(all.get(&id(1)).is_none(), "the first of its own");
+        assert_eq!((all.order.len(), all.known.len()), (MOST, MOST));
+        assert_eq!(all.counts.values().sum::<usize>(), MOST);
+    }
+
+    #[test]
+    fn none_is_forgotten_before_its_time_and_before_many_others_have_followed() {
         let mut all = Exchanges::default();
         for number in 0..FOLLOWERS {
-            all.begin(id(number), sent(0), Duration::ZERO).unwrap();
+            all.begin((id(number), HERE), sent(0), Duration::ZERO);
         }
-        let later = KEEP * 100;
         assert!(all.get(&id(0)).is_some());
-        all.begin(id(FOLLOWERS), sent(0), later).unwrap();
-        assert!(all.get(&id(0)).is_none() && all.get(&id(1)).is_some());
+        all.begin((id(FOLLOWERS), HERE), sent(0), KEEP);
+        assert!(all.get(&id(0)).is_some());
+        all.begin((id(FOLLOWERS + 1), HERE), sent(0), KEEP * 100);
+        assert!(all.get(&id(1)).is_none() && all.get(&id(2)).is_some());
         assert_eq!((all.order.len(), all.known.len()), (FOLLOWERS, FOLLOWERS));
     }
 }

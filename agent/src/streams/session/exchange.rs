@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{BEAT, Piece as PieceMessage};
 use farwire_protocol::streams::session::{
-    Because, Doing, Ended, Input, SEND_LIMIT, Send, TEXT, ToBridge,
+    Because, Command, Doing, Ended, Input, SEND_LIMIT, Send, TEXT, ToBridge,
 };
 use regex::bytes::Regex;
 use tokio::io::AsyncWrite;
@@ -23,7 +23,7 @@ use crate::os::clock::boottime;
 use crate::spool::Mode;
 use crate::streams::run::expression;
 use crate::streams::{Context, lost};
-use crate::terminal::hands::Taken;
+use crate::terminal::hands::{Actor, Taken};
 use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::typing::Keys;
@@ -68,7 +68,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let end = job.spool.end();
         let offset = send.from.unwrap_or(end).min(end);
         let ended = terminal.marks(Marks::ended);
-        let sent = Sent { offset, ended, typed: 0, left: 0, line: false, answered: None };
+        let sent =
+            Sent { offset, ended, typed: 0, left: 0, typing: false, line: false, answered: None };
         let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request: None };
         let outcome = waiting.beating(deadline, writer).await?;
         return answer((job, who), terminal, (sent, outcome, true), send.budget, writer).await;
@@ -98,7 +99,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         }
     };
     let sent = match terminal.exchanged_before(send.request) {
-        Some(before) => before,
+        Some(before) => typed(terminal, send.request, before).await,
         None => begin((job, terminal), who, send, turn.as_ref().map(|_| send.request)).await?,
     };
     let request = turn.as_ref().map(|_| send.request);
@@ -142,16 +143,39 @@ async fn begin(
     };
     let keys = keys_of(&send.input, wanted, literal.then_some(takes))?;
     let ended = terminal.marks(Marks::ended);
+    let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
     let now = Sent {
         offset: job.spool.end(),
         ended,
         typed: 0,
-        left: 0,
+        left: all as u64,
+        typing: true,
         line: is_line(&keys),
         answered: None,
     };
-    terminal.exchange(send.request, now)?;
-    types(job, terminal, (who, turn), (send.request, &keys), now).await
+    // Another copy of the request may have come as far meanwhile: one of them types.
+    if let Some(known) = terminal.exchange(send.request, &who.actor, now) {
+        return Ok(typed(terminal, send.request, known).await);
+    }
+    // What has been begun is done, whatever becomes of this stream: what came of it is known to the next one.
+    let (job, terminal, actor) = (job.clone(), terminal.clone(), who.actor.clone());
+    let request = send.request;
+    let typing = tokio::spawn(async move {
+        let done = types(&job, &terminal, (&actor, turn), (request, &keys), now).await;
+        terminal.was_typed(request);
+        done
+    });
+    typing.await.map_err(|_| Failure::new(Kind::Internal, "a task that types has died"))?
+}
+
+/// What came of an exchange that another copy of its request has begun, once nothing more of it is typed.
+async fn typed(terminal: &Terminal, request: Nonce, known: Sent) -> Sent {
+    let mut sent = known;
+    while sent.typing {
+        sleep(LOOK).await;
+        sent = terminal.exchanged_before(request).unwrap_or(Sent { typing: false, ..sent });
+    }
+    sent
 }
 
 /// How the program wants its keys.
@@ -218,7 +242,7 @@ fn may_begin(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(
 async fn types(
     job: &Job,
     terminal: &Terminal,
-    (who, turn): (&Who, Option<Nonce>),
+    (who, turn): (&Actor, Option<Nonce>),
     (request, keys): (Nonce, &[Part]),
     before: Sent,
 ) -> Result<Sent, Failure> {
@@ -231,9 +255,10 @@ async fn types(
             break;
         }
         let keys = Keys { bytes, secret, turn, count: None };
-        let typed = terminal.types(job, &who.actor, keys, Some(until)).await;
+        let typed = terminal.types(job, who, keys, Some(until)).await;
         taken += typed.taken;
-        let done = Sent { typed: taken as u64, left: (all - taken) as u64, ..before };
+        let done =
+            Sent { typed: taken as u64, left: (all - taken) as u64, typing: false, ..before };
         terminal.exchanged(request, done.typed, done.left);
         if let Some(refusal) = typed.refused {
             let mut failure = refusal.failure(boottime());
@@ -244,7 +269,7 @@ async fn types(
             break;
         }
     }
-    Ok(Sent { typed: taken as u64, left: (all - taken) as u64, ..before })
+    Ok(Sent { typed: taken as u64, left: (all - taken) as u64, typing: false, ..before })
 }
 
 /// Bytes to type; a secret is noted nowhere, and wiped.
@@ -471,7 +496,11 @@ async fn answer<W: AsyncWrite + Unpin>(
     terminal.drawn(job).await;
     let ended = Ended {
         because: Some(because),
-        command: command.as_ref().map(|(last, _)| show(last)),
+        // With its terminal ends what was carried out there.
+        command: command.as_ref().map(|(last, _)| show(last)).map(|command| match job.ended() {
+            true => Command { end: command.end.or(Some(end)), ..command },
+            false => command,
+        }),
         offset: to.max(end),
         omitted: Some(length.saturating_sub(budget)).filter(|&omitted| omitted > 0),
         typed: Some(before.typed).filter(|_| !looking),

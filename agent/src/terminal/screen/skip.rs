@@ -75,6 +75,9 @@ pub(super) fn without_drawing(mut bytes: &[u8], midway: bool) -> Rest<'_> {
             }
             None => {
                 last = &[];
+                // It may be a later title.
+                let title = rest.title.take_if(|_| after.starts_with(b"\x1b]"));
+                rest.bytes.extend_from_slice(title.unwrap_or_default());
                 (1, true)
             }
         };

@@ -104,6 +104,7 @@ fn sequence() -> impl Strategy<Value = Vec<u8>> {
         "\x1b=",
         "\x1b[4h",
         "\x1b[31m",
+        "\x1b]2;y\x1b\\",
         "\x1b[2J",
         "\x1b[5;5H",
         "\x1b]0;x\x07",
@@ -137,14 +138,19 @@ proptest! {
         prop_assert_eq!(passed.modes.beneath(), modes.beneath());
         prop_assert_eq!(passed.modes.saved(), modes.saved());
         prop_assert_eq!(passed.modes.is_midway(), modes.is_midway());
+        let mut drawn = Screen::new(SIZE);
+        drawn.draw(&text);
+        prop_assert_eq!(passed.title(), drawn.title());
     }
 }
 
 #[test]
 fn who_jumps_to_the_end_shows_it_and_keeps_what_was_switched_before() {
     let mut screen = screen(&[b"\x1b[?2004h$ \x1b]0;half"]);
-    screen.jump(1 << 20);
-    assert_eq!(screen.offset(), (1 << 20) - LAST);
+    screen.jump(1 << 19);
+    assert_eq!(screen.offset(), 0, "that is drawn");
+    screen.jump(1 << 21);
+    assert_eq!(screen.offset(), (1 << 21) - LAST);
     screen.draw(b"\x1b[H\x1b[Jseen");
     assert!(screen.bracketed_paste());
     assert_eq!(screen.text(), "seen\n");
