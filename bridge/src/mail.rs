@@ -40,8 +40,9 @@ pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Fai
     let now = unix_time();
     let (waiting, mut settled): (Vec<Ticket>, Vec<Ticket>) =
         tickets.entries.into_iter().map(|(_, ticket)| ticket).partition(open);
+    let over = settled.iter().any(|ticket| ticket.is_over(now));
     settled.retain(|ticket| may_be_reused(ticket, now));
-    if waiting.is_empty() && settled.is_empty() {
+    if waiting.is_empty() && settled.is_empty() && !over {
         return Ok(());
     }
     let Some(_lock) = client.home.mail_lock()? else { return Ok(()) };

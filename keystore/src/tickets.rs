@@ -135,6 +135,11 @@ impl Ticket {
         answered.agent.id == *agent && answered.reused_by.is_some()
     }
 
+    /// Whether it is to be removed by now.
+    pub fn is_over(&self, now: u64) -> bool {
+        now >= self.ends()
+    }
+
     /// When it is removed.
     fn ends(&self) -> u64 {
         let last = match &self.state {
@@ -327,7 +332,7 @@ impl Tickets {
     /// Removes the tickets that ended more than 7 days ago.
     pub fn sweep(&self, guard: &Guard, now: u64) -> Result<(), Failure> {
         for (_, ticket) in self.list()?.entries {
-            if now >= ticket.ends() {
+            if ticket.is_over(now) {
                 self.remove(guard, &ticket.token.enrollment)?;
             }
         }

@@ -230,11 +230,13 @@ fn told(ticket: &Ticket) -> Option<(String, Failure)> {
     let failure = match &ticket.state {
         TicketState::Answered(answered) => {
             let thief = answered.reused_by?.fingerprint(IdKind::Agent);
-            failure(format!("after its server had enrolled, another agent used it: {thief}; that one was refused"))
-                .with_hint(format!(
-                    "find out who has the token and how; if the pinned key, {}, is not the server's own, remove the server",
-                    answered.agent.id.fingerprint(IdKind::Agent)
-                ))
+            failure(format!(
+                "after its server had enrolled, another agent used it: {thief}; that one was refused"
+            ))
+            .with_hint(format!(
+                "if that was no second try of yours, somebody else has the token; if {} is not the server's own key, remove the server",
+                answered.agent.id.fingerprint(IdKind::Agent)
+            ))
         }
         TicketState::Alarmed { agents, .. } => failure(format!(
             "{} different agents used it; all were refused",

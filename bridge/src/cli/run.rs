@@ -303,6 +303,9 @@ impl Watcher<'_> {
                         told = Some(Instant::now());
                     } else if told.is_some_and(|at| at.elapsed() >= HEED) {
                         told = None;
+                        if !self.goes_on().await {
+                            continue;
+                        }
                         note!(
                             "farwire: nobody reads the output, and the program goes on all the same; Ctrl-C interrupts it, `farwire stop {}` ends it",
                             self.id
@@ -325,6 +328,12 @@ impl Watcher<'_> {
                 Event::Lost(_) | Event::Back | Event::Started => {}
             }
         }
+    }
+
+    /// Whether the program runs, as far as can be learnt.
+    async fn goes_on(&self) -> bool {
+        let job = control::inspect(self.client, self.server, self.job).await;
+        job.is_ok_and(|job| job.state.exit.is_none() && job.state.failure.is_none())
     }
 
     /// Nobody reads our output any more: the program is told as it would be here.

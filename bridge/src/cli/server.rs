@@ -353,12 +353,17 @@ fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
     done(options.json, &options.name, "removed")
 }
 
-/// Removes the tickets of a server that nobody was let in with.
+/// Removes the tickets of a server that nobody was let in with, and those that somebody else has used, too: whoever
+/// removes the server has seen to that.
 fn forget(client: &Client, name: &str) -> Result<(), Failure> {
     let tickets = client.home.tickets();
     let guard = client.home.lock()?;
     for (_, ticket) in tickets.list()?.entries {
-        if ticket.name == name && !matches!(ticket.state, TicketState::Answered(_)) {
+        let stays = match &ticket.state {
+            TicketState::Answered(answered) => answered.reused_by.is_none(),
+            _ => false,
+        };
+        if ticket.name == name && !stays {
             tickets.remove(&guard, &ticket.token.enrollment)?;
         }
     }

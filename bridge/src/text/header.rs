@@ -263,6 +263,11 @@ impl Call {
         self
     }
 
+    /// Whether a value stands in a call as it is, and not cut.
+    pub fn is_whole(value: &str) -> bool {
+        Value(value).is_whole()
+    }
+
     /// Adds an argument, if it was given.
     #[must_use]
     pub fn with_some(self, name: &'static str, value: Option<impl Display>) -> Self {

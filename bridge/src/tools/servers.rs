@@ -203,8 +203,11 @@ pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Fail
             known.warning = Some("the relay names another key for it".to_owned());
         }
         if tickets.iter().any(|(_, ticket)| ticket.was_stolen_from(&pin.bundle.id)) {
-            known.warning =
-                Some("another agent used its token too: see `farwire doctor`".to_owned());
+            let text = "another agent used its token too: see `farwire doctor`";
+            known.warning = Some(match known.warning {
+                Some(warning) => format!("{warning}; {text}"),
+                None => text.to_owned(),
+            });
         }
         all.push(known);
     }

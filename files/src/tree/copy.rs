@@ -177,10 +177,11 @@ impl Tree {
                 let stat = match from.stat(&listed.name) {
                     Ok(Some(stat)) => stat,
                     Ok(None) => continue,
-                    Err(_) => {
+                    Err(Errno::ACCESS | Errno::XDEV) => {
                         copied.leave_out(there.beneath(&begin));
                         continue;
                     }
+                    Err(error) => return Err(failed(error)),
                 };
                 match stat.what {
                     What::File => match from.open(&listed.name) {

@@ -17,7 +17,8 @@ use crate::path::Rel;
 const DEEP: usize = 400;
 
 /// What is deeper may not be moved up: the rules would not find what they keep in it.
-const TOO_DEEP: Errno = Errno::OVERFLOW;
+/// No call that removes gives this error.
+const TOO_DEEP: Errno = Errno::HWPOISON;
 
 impl Tree {
     /// Removes a file, a link itself, or a directory: one that is not empty only if `recursive`.
@@ -126,6 +127,10 @@ impl Tree {
 
     /// Moves a directory to the top of what is removed, where the next pass finds it.
     fn move_up(&self, dir: BorrowedFd<'_>, name: &[u8], top: BorrowedFd<'_>) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            done => return done,
+        }
         if self.has_an_owner() {
             return Err(TOO_DEEP);
         }

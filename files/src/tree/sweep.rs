@@ -51,13 +51,14 @@ impl Tree {
         rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 
-    /// Whether there is nothing in a directory that anybody sees.
+    /// Whether there is nothing in a directory but what is left of transfers. What stepped aside is more than that.
     pub(super) fn shows_nothing(&self, place: &Place) -> Result<bool, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let names = Dir::new(step(place.dir.as_fd(), &place.name, flags, true)?)?;
         for entry in names {
             let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." && !name.starts_with(HIDDEN) {
+            let left = name.strip_prefix(HIDDEN).is_some_and(|kind| !kind.starts_with(b"was-"));
+            if name != b"." && name != b".." && !left {
                 return Ok(false);
             }
         }

@@ -229,7 +229,11 @@ impl Listing<'_> {
         match rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stat::new(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error),
+            // Where mounts are no part of the root, what is mounted there may do as it likes.
+            Err(error) => match self.handle.open(name, OFlags::PATH) {
+                Err(Errno::XDEV) => Ok(None),
+                _ => Err(error),
+            },
         }
     }
 

@@ -21,6 +21,11 @@ pub struct Value<'a>(pub &'a str);
 pub struct Argument<'a>(&'a str);
 
 impl<'a> Value<'a> {
+    /// Whether all of it is shown.
+    pub fn is_whole(self) -> bool {
+        self.0.chars().map(|char| Escaped(char).length()).sum::<usize>() <= LIMIT
+    }
+
     /// The same as an argument of a call.
     pub fn of_call(self) -> Argument<'a> {
         Argument(self.0)

@@ -7,7 +7,7 @@ use farwire_protocol::streams::files::{Ask, Entry, List, Sort, What};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{age, enter, index};
+use super::{age, enter, index, unread};
 use crate::text::header::{Call, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
@@ -82,6 +82,10 @@ impl Tool for FileList {
         let (text, shown) = table.within(budget(None));
         let mut header = Header::new(Word::File).value(&at.place.shown());
         header = header.field(Key::Entries, shown);
+        if let Some(count) = answer.done.unread.filter(|count| *count > 0) {
+            header = header.field(Key::Unread, count);
+        }
+        let text = format!("{}{text}", unread(&at.place, &answer.done));
         if answer.done.more != Some(true) && shown == entries.len() {
             return Ok(format!("{}\n{text}", header.end()));
         }
@@ -93,8 +97,13 @@ impl Tool for FileList {
             );
             return Ok(format!("{}\n{text}", header.end()));
         }
-        let call =
-            Call::new(Self::NAME).with("server", &self.server).with("path", at.place.shown());
+        let place = at.place.shown();
+        let given = [Some(place.as_str()), self.glob.as_deref()];
+        if given.into_iter().flatten().any(|given| !Call::is_whole(given)) {
+            let text = format!("The same call with skip={skip} goes on.\n{text}");
+            return Ok(format!("{}\n{text}", header.end()));
+        }
+        let call = Call::new(Self::NAME).with("server", &self.server).with("path", &place);
         let call = call.with_some("glob", self.glob.as_ref()).with_some("depth", self.depth);
         let call =
             call.with_some("sort", self.sort.map(Order::name)).with_some("limit", self.limit);

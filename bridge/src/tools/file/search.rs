@@ -99,22 +99,38 @@ impl Tool for FileSearch {
             return Ok(format!("{}\n{unread}{text}", header.end()));
         }
         let (skip, header) = (skip.saturating_add(shown), header.field(Key::More, "yes"));
-        if skip >= MATCHES || shown == 0 {
-            let text = format!(
-                "A search goes on for {MATCHES} matches: name a directory, or a glob.\n{unread}{text}"
-            );
-            return Ok(format!("{}\n{text}", header.end()));
+        let place = at.place.shown();
+        if let Some(advice) = self.advice(&place, (skip, shown)) {
+            return Ok(format!("{}\n{advice}\n{unread}{text}", header.end()));
         }
         let call =
             Call::new(Self::NAME).with("server", &self.server).with("pattern", &self.pattern);
-        let call = call.with("path", at.place.shown()).with_some("glob", self.glob.as_ref());
+        let call = call.with("path", &place).with_some("glob", self.glob.as_ref());
         let call = call.with_some("context", self.context).with_some("limit", self.limit);
         let call = call.with_some("ignore_case", self.ignore_case).with_some("fixed", self.fixed);
         Ok(format!("{}\n{unread}{text}", header.next(&call.with("skip", skip))))
     }
 }
 
-/// What comes behind so many matches: not what stands beside the last of them.
+impl FileSearch {
+    /// How to go on where no call does.
+    fn advice(&self, place: &str, (skip, shown): (u32, u32)) -> Option<String> {
+        let given = [Some(self.pattern.as_str()), Some(place), self.glob.as_deref()];
+        let whole = given.into_iter().flatten().all(Call::is_whole);
+        match shown {
+            _ if skip >= MATCHES => Some(format!(
+                "A search goes on for {MATCHES} matches: name a directory, or a glob."
+            )),
+            0 => Some(
+                "There is no room for a match beside so much context: ask for less.".to_owned(),
+            ),
+            _ if !whole => Some(format!("The same call with skip={skip} goes on.")),
+            _ => None,
+        }
+    }
+}
+
+/// What comes behind so many matches, with what stands beside the last of them: it may stand before the next.
 fn behind(matches: &[Match], skip: u32) -> &[Match] {
     let is_match = |found: &(usize, &Match)| found.1.beside != Some(true);
     let Some(last) = index(skip).checked_sub(1) else { return matches };

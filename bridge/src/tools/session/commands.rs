@@ -156,7 +156,8 @@ impl Tool for SessionCommandStatus {
         }
         let fate = match (command.exit, command.end) {
             (Some(code), _) => Fate::Exit(code),
-            (None, _) => Fate::Running,
+            (None, Some(_)) => Fate::Failed(Kind::OutcomeUnknown),
+            (None, None) => Fate::Running,
         };
         let mut header = Header::ending(Word::Session, &found.id.to_string(), fate);
         header = header.field(Key::Command, command.number);
