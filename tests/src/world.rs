@@ -110,8 +110,12 @@ fn holders(state: &Path) -> Vec<u32> {
 
 /// The processes that this one has started and that it has not collected.
 pub fn children(pid: u32) -> Vec<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    text.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    // Each is a child of the thread that has started it.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children =
+        |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children"));
+    let texts: String = threads.filter_map(|thread| children(thread).ok()).collect();
+    texts.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// The processes that were started with exactly these words.

@@ -88,11 +88,15 @@ mod tests {
         let users = Users::new();
         let here = thread::current().id();
         let elsewhere = || users.with(None, move |_| Ok(thread::current().id() != here));
+        let found = |at: Instant| {
+            users.found.lock().unwrap().values_mut().for_each(|found| found.0 = at);
+        };
         assert!(elsewhere().await.unwrap());
+        found(Instant::now());
         assert!(!elsewhere().await.unwrap());
         let nobody = users.with(Some("no-such-user"), |_| Ok(())).await;
         assert!(nobody.is_err() && users.fresh(Some("no-such-user")).is_none());
-        users.found.lock().unwrap().values_mut().for_each(|(at, _)| *at -= FRESH);
+        found(Instant::now().checked_sub(FRESH).unwrap());
         assert!(elsewhere().await.unwrap(), "and no longer");
     }
 }
