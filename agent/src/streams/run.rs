@@ -568,20 +568,22 @@ async fn look<W: AsyncWrite + Unpin>(
     wanted: Read,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
-    let looked = job.clone();
     let look = move || {
-        let over = looked.ended();
-        let found = parts(&looked, &wanted);
+        let over = job.ended();
+        let found = parts(&job, &wanted);
+        let state = job.state();
         // How it ended is told with all that it said before that.
-        if looked.ended() && !over { parts(&looked, &wanted) } else { found }
+        let found = if job.ended() && !over { parts(&job, &wanted) } else { found };
+        found.map(|found| (found, state))
     };
     let found = tokio::task::spawn_blocking(look).await;
-    let (pieces, next) = found.map_err(|_| Failure::new(Kind::Internal, "the look died"))??;
+    let found = found.map_err(|_| Failure::new(Kind::Internal, "the look died"))??;
+    let ((pieces, next), state) = found;
     let mut counts = Counts::default();
     for piece in pieces {
         send_piece(writer, &mut counts, piece).await?;
     }
-    finish(writer, counts, Ended { state: job.state(), next, matched: None }).await
+    finish(writer, counts, Ended { state, next, matched: None }).await
 }
 
 fn parts(job: &Job, wanted: &Read) -> Result<(Vec<Piece>, Option<u64>), Failure> {
