@@ -407,7 +407,8 @@ impl Bench {
             }
             Kind::FileList => self.file("file_list", json!({"glob": "fixed*"}), "fixed.txt").await,
             Kind::FileSearch => {
-                self.file("file_search", json!({"pattern": "need.e"}), "fixed.txt").await
+                let search = json!({"pattern": "need.e", "glob": "fixed*"});
+                self.file("file_search", search, "fixed.txt").await
             }
             Kind::FileCopy => {
                 let to = format!("web-1:{}", path("copy"));
