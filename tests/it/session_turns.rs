@@ -1,6 +1,11 @@
 //! Several hands at one session: whoever types has its turn until the answer, text is data, and an answer is that of
 //! what was typed.
 
+use std::time::Duration;
+
+use farwire_protocol::streams::session::Request;
+use farwire_protocol::streams::session::hands::{Limits, What};
+use farwire_tests::hand::{agent, text};
 use farwire_tests::person::Person;
 use farwire_tests::{Era, Model, World, until};
 use serde_json::json;
@@ -107,6 +112,29 @@ async fn keys_reach_what_their_own_sender_waits_for() {
     let ((text, _), (stopped, error)) = tokio::join!(waits, stops);
     assert!(!error && stopped.contains("exit=130"), "{stopped}");
     assert!(text.contains("exit=130"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_being_typed_keeps_its_turn_though_its_sender_is_gone() {
+    let world = World::with_server("web-1").await;
+    let (one, other) = (agent(&world, "one"), agent(&world, "other"));
+    let mut start = one.start("slow", "stty raw -echo; echo ready; exec cat").await;
+    start.limits = Some(Limits { input_rate: Some(100), ..Limits::default() });
+    let session = one.ask(&Request::Open(start)).await.unwrap().ended.status.session;
+    let shown = async || other.screen(session).await.replace('\n', "");
+    until("it to read", async || shown().await.contains("ready").then_some(())).await;
+    let typed = vec![text(&"a".repeat(500))];
+    let send = Request::Send(one.sending(session, typed, Duration::from_secs(1)).await);
+    tokio::select! {
+        answer = one.ask(&send) => panic!("it types for two seconds: {answer:?}"),
+        _ = other.sees(session, |_, what| matches!(what, What::Typed { .. })) => {}
+    }
+    other.send(session, vec![text("b")], Duration::from_secs(5)).await.unwrap();
+    // That is answered once nothing more of it is typed.
+    one.ask(&send).await.unwrap();
+    let said =
+        until("the last", async || Some(shown().await).filter(|all| all.contains('b'))).await;
+    assert!(said.trim_end().ends_with("ab"), "{said}");
 }
 
 /// Opens a session with this shell, which tabs mean something to, in a directory where they would complete.

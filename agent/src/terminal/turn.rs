@@ -1,5 +1,7 @@
 //! Waiting for the turn of an exchange, and having it.
 
+use std::sync::Arc;
+
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use tokio::time::{Instant, timeout_at};
@@ -11,12 +13,12 @@ use crate::os::clock::boottime;
 
 /// The turn of one exchange: until it is dropped no other exchange types.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    terminal: &'a Terminal,
-    request: Nonce,
+pub(crate) struct Turn {
+    terminal: Arc<Terminal>,
+    pub(crate) request: Nonce,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.terminal.hands().turns.end(self.request);
         self.terminal.tell_turns();
@@ -44,12 +46,12 @@ impl Terminal {
     ///
     /// `terminal_busy`, with who has the turn, when the time is up; and at once when too many wait.
     pub(crate) async fn turn(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
         who: &Actor,
         request: Nonce,
         until: Instant,
-    ) -> Result<Turn<'_>, Failure> {
+    ) -> Result<Turn, Failure> {
         let number = self.hands().turns.wait(request, who).ok_or_else(|| {
             Failure::new(Kind::TerminalBusy, "too many others wait to type into this session")
         })?;
@@ -59,7 +61,7 @@ impl Terminal {
             changed.mark_unchanged();
             if self.hands().turns.take(number, job.spool.end(), boottime()) {
                 drop(place);
-                return Ok(Turn { terminal: self, request });
+                return Ok(Turn { terminal: self.clone(), request });
             }
             if timeout_at(until, changed.changed()).await.is_err() {
                 return Err(self.busy_with());

@@ -26,6 +26,7 @@ use crate::streams::{Context, lost};
 use crate::terminal::hands::{Actor, Taken};
 use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{self, Marks, PROMPT};
+use crate::terminal::turn::Turn;
 use crate::terminal::typing::Keys;
 use crate::terminal::{Sent, Terminal};
 
@@ -95,14 +96,14 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
                 refused(job, terminal, who, send)?;
             }
             let until = Instant::now() + wait_for.max(TYPING);
-            Some(terminal.turn(job, &who.actor, send.request, until).await?)
+            Some(Arc::new(terminal.turn(job, &who.actor, send.request, until).await?))
         }
     };
     let sent = match terminal.exchanged_before(send.request) {
         Some(before) => typed(terminal, send.request, before).await,
-        None => begin((job, terminal), who, send, turn.as_ref().map(|_| send.request)).await?,
+        None => begin((job, terminal), who, send, turn.clone()).await?,
     };
-    let request = turn.as_ref().map(|_| send.request);
+    let request = turn.as_ref().map(|turn| turn.request);
     let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request };
     let outcome = match sent.left {
         0 => waiting.beating(deadline, writer).await?,
@@ -120,12 +121,12 @@ fn joins(terminal: &Terminal, who: &Who, send: &Send) -> bool {
         && terminal.hands().turns.holder().is_some_and(|(holder, _)| *holder == who.actor)
 }
 
-/// Types it for the first time.
+/// Types it for the first time. Nobody else has the turn before all is typed.
 async fn begin(
     (job, terminal): (&Arc<Job>, &Arc<Terminal>),
     who: &Who,
     send: &Send,
-    turn: Option<Nonce>,
+    turn: Option<Arc<Turn>>,
 ) -> Result<Sent, Failure> {
     if job.ended() {
         return Err(over(job));
@@ -158,14 +159,25 @@ async fn begin(
         return Ok(typed(terminal, send.request, known).await);
     }
     // What has been begun is done, whatever becomes of this stream: what came of it is known to the next one.
-    let (job, terminal, actor) = (job.clone(), terminal.clone(), who.actor.clone());
-    let request = send.request;
+    let typing = Typing { terminal: terminal.clone(), request: send.request };
+    let (job, actor) = (job.clone(), who.actor.clone());
     let typing = tokio::spawn(async move {
-        let done = types(&job, &terminal, (&actor, turn), (request, &keys), now).await;
-        terminal.was_typed(request);
-        done
+        let turn = turn.as_ref().map(|turn| turn.request);
+        types(&job, &typing, (&actor, turn), &keys, now).await
     });
     typing.await.map_err(|_| Failure::new(Kind::Internal, "a task that types has died"))?
+}
+
+/// Something is being typed, until this is dropped.
+struct Typing {
+    terminal: Arc<Terminal>,
+    request: Nonce,
+}
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        self.terminal.was_typed(self.request);
+    }
 }
 
 /// What came of an exchange that another copy of its request has begun, once nothing more of it is typed.
@@ -241,9 +253,9 @@ fn may_begin(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(
 /// Types all of it, or as much as the program reads within [`TYPING`].
 async fn types(
     job: &Job,
-    terminal: &Terminal,
+    Typing { terminal, request }: &Typing,
     (who, turn): (&Actor, Option<Nonce>),
-    (request, keys): (Nonce, &[Part]),
+    keys: &[Part],
     before: Sent,
 ) -> Result<Sent, Failure> {
     let until = Instant::now() + TYPING;
@@ -259,7 +271,7 @@ async fn types(
         taken += typed.taken;
         let done =
             Sent { typed: taken as u64, left: (all - taken) as u64, typing: false, ..before };
-        terminal.exchanged(request, done.typed, done.left);
+        terminal.exchanged(*request, done.typed, done.left);
         if let Some(refusal) = typed.refused {
             let mut failure = refusal.failure(boottime());
             failure.message = format!("{}; {taken} of {all} bytes were typed", failure.message);
