@@ -306,6 +306,10 @@ impl Jobs {
             return Ok((job, true));
         }
         let user = users.with(start.user.as_deref(), Ok).await?;
+        let shell = match start.clone() {
+            session::Start { program: None, .. } => None,
+            start => users.run(move || Plan::named_shell(&start)).await?,
+        };
         // Somebody may have opened it meanwhile.
         if let Some(job) = self.named(owner, start)? {
             return Ok((job, true));
@@ -317,7 +321,7 @@ impl Jobs {
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
             let name = start.name.clone().unwrap_or_else(|| table.free_name(owner));
-            Plan::session(start, user, (name, &self.shell))
+            Plan::session(start, (user, shell), (name, &self.shell))
         })
     }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use farwire_protocol::failure::Failure;
 
 use crate::files::waits::Waits;
-use crate::os::shell;
 use crate::os::user::User;
 
 /// So long what was found is believed.
@@ -45,7 +44,6 @@ impl Users {
         let asked = name.map(str::to_owned);
         let (user, done) = self
             .run(move || {
-                shell::look_again();
                 let user = asked.as_deref().map_or_else(User::current, User::find)?;
                 Ok::<_, Failure>((user.clone(), act(user)?))
             })

@@ -15,26 +15,33 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::user::User;
+/// A login shell, or what is used instead of one that is not there. It may lie on a file system whose server is gone:
+/// call it where waiting is allowed.
+pub(crate) fn usable(shell: PathBuf) -> PathBuf {
+    if shell.is_absolute() && is_program(&shell) { shell } else { FALLBACK.into() }
+}
 
-/// The program and the arguments that carry out `line` as `user`.
+/// Whether a program is there. It may have to wait, as [`usable`].
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// The program and the arguments that carry out `line` for a user with this login shell, which is [`usable`].
 pub(crate) fn command_line(
     line: &OsStr,
-    user: &User,
+    shell: &Path,
     login: bool,
 ) -> Result<Vec<OsString>, Failure> {
     if line.as_bytes().iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::new(Kind::EmptyCommand, "the command line is empty"));
     }
-    let known = SHELLS.iter().find(|known| known.is(&user.shell));
+    let known = SHELLS.iter().find(|known| shell.file_name() == Some(OsStr::new(known.name)));
     let (program, options) = match known {
-        Some(known) if login => (user.shell.as_os_str(), known.login),
-        Some(known) if !known.plain.is_empty() => (user.shell.as_os_str(), known.plain),
+        Some(known) if login => (shell.as_os_str(), known.login),
+        Some(known) if !known.plain.is_empty() => (shell.as_os_str(), known.plain),
         _ if login => (OsStr::new(FALLBACK), "-l"),
         _ => (OsStr::new(FALLBACK), ""),
     };
@@ -64,47 +71,6 @@ struct Shell {
     plain: &'static str,
     /// What makes it a login shell.
     login: &'static str,
-}
-
-impl Shell {
-    /// Whether `path` is this shell, and there.
-    fn is(&self, path: &Path) -> bool {
-        // Should it vanish before it is started, that is told as it happens.
-        path.is_absolute() && path.file_name() == Some(OsStr::new(self.name)) && is_there(path)
-    }
-}
-
-/// So long a shell that was there is taken to be there: who has just looked need not look again, and wait.
-const FRESH: Duration = Duration::from_secs(2);
-
-/// So many are remembered.
-const REMEMBERED: usize = 16;
-
-/// Those that were there a moment ago.
-static SEEN: Mutex<Vec<(PathBuf, Instant)>> = Mutex::new(Vec::new());
-
-fn seen() -> MutexGuard<'static, Vec<(PathBuf, Instant)>> {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Has shells looked for again, whenever that was done last.
-pub(crate) fn look_again() {
-    seen().clear();
-}
-
-/// Whether a program is there. It may lie on a file system whose server is gone: call it where waiting is allowed, or
-/// right after that.
-fn is_there(path: &Path) -> bool {
-    if seen().iter().any(|(other, at)| other == path && at.elapsed() < FRESH) {
-        return true;
-    }
-    let there = path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
-    let mut seen = seen();
-    seen.retain(|(other, at)| other != path && at.elapsed() < FRESH);
-    if there && seen.len() < REMEMBERED {
-        seen.push((path.to_owned(), Instant::now()));
-    }
-    there
 }
 
 /// Understands every line that a user without a shell of the list may send.
@@ -156,15 +122,19 @@ mod tests {
         let missing = directory.path().join("fish");
         let unusable = [directory.path().join("bash"), directory.path().join("zsh"), missing];
         for shell in unusable.into_iter().chain(["bash".into(), "".into()]) {
-            let argv = command_line(OsStr::new("x"), &user(&shell), false).unwrap();
-            assert_eq!(argv, ["/bin/sh", "-c", "x"], "{}", shell.display());
+            assert_eq!(usable(shell.clone()), Path::new("/bin/sh"), "{}", shell.display());
         }
+        assert_eq!(usable("/bin/sh".into()), Path::new("/bin/sh"));
+        let there = directory.path().join("ksh");
+        std::fs::write(&there, "").unwrap();
+        std::fs::set_permissions(&there, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(usable(there.clone()), there);
     }
 
     #[test]
     fn nothing_but_blanks_is_no_command() {
         for line in ["", " ", "\n\t "] {
-            let failure = command_line(OsStr::new(line), &user("/bin/sh".as_ref()), false);
+            let failure = command_line(OsStr::new(line), Path::new("/bin/sh"), false);
             assert_eq!(failure.unwrap_err().kind, Kind::EmptyCommand);
         }
     }
@@ -173,7 +143,7 @@ mod tests {
     fn a_line_that_looks_like_an_option_is_still_a_line() {
         for shell in ["/bin/bash", "/bin/sh"] {
             for line in ["-x", "+x", "--version", "-c"] {
-                let argv = command_line(OsStr::new(line), &user(shell.as_ref()), false).unwrap();
+                let argv = command_line(OsStr::new(line), Path::new(shell), false).unwrap();
                 let output = Command::new(&argv[0]).args(&argv[1..]).output().unwrap();
                 let said = String::from_utf8_lossy(&output.stderr);
                 assert_eq!(output.status.code(), Some(127), "{shell} {line}: {said}");
@@ -183,24 +153,8 @@ mod tests {
     }
 
     fn check(name: &str, login: bool, expected: &[&str]) {
-        let directory = tempfile::tempdir().unwrap();
-        let shell = directory.path().join(name);
-        std::fs::write(&shell, "").unwrap();
-        std::fs::set_permissions(&shell, PermissionsExt::from_mode(0o755)).unwrap();
-        let argv = command_line(OsStr::new("echo hi"), &user(&shell), login).unwrap();
-        let at = directory.path().to_str().unwrap();
-        let argv: Vec<_> = argv.iter().map(|a| a.to_str().unwrap().replace(at, "DIR")).collect();
+        let shell = Path::new("DIR").join(name);
+        let argv = command_line(OsStr::new("echo hi"), &shell, login).unwrap();
         assert_eq!(argv, expected);
-    }
-
-    fn user(shell: &Path) -> User {
-        User {
-            name: "ann".into(),
-            uid: 1000,
-            gid: 1000,
-            home: "/home/ann".into(),
-            shell: shell.into(),
-            groups: vec![1000],
-        }
     }
 }

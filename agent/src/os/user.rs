@@ -1,7 +1,7 @@
 //! Users of this machine: whose rights a program gets.
 //!
-//! They are looked up with the C library, so that directories behind it (LDAP, SSSD) count too. That
-//! may wait for a network: call it where waiting is allowed.
+//! They are looked up with the C library, so that directories behind it (LDAP, SSSD) count too. That, and whether
+//! their shells are there, may wait for a network: call it where waiting is allowed.
 //!
 //! Changing to another user is in `spawn/child.rs`.
 
@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::io::Errno;
 
-use super::errno;
 use super::quote::quoted;
+use super::{errno, shell};
 
 /// A user of this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,7 +29,7 @@ pub(crate) struct User {
     pub(crate) gid: u32,
     /// The home directory, which need not exist.
     pub(crate) home: PathBuf,
-    /// The login shell, which need not exist, nor be a shell.
+    /// The login shell, or what is used instead of one that is not there. It need not be a shell.
     pub(crate) shell: PathBuf,
     /// All groups, the first one among them.
     pub(crate) groups: Vec<u32>,
@@ -169,7 +169,7 @@ unsafe fn from_entry(entry: &libc::passwd) -> Result<User, Errno> {
         uid: entry.pw_uid,
         gid: entry.pw_gid,
         home: text(entry.pw_dir).into(),
-        shell: text(entry.pw_shell).into(),
+        shell: shell::usable(text(entry.pw_shell).into()),
         groups,
     })
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use farwire_protocol::failure::{Failure, Kind};
 
 use crate::os::environment::{self, Variable};
-use crate::os::user::User;
+use crate::os::shell::is_program;
 
 /// The variable with the nonce.
 const NONCE: &str = "FARWIRE_MARKS";
@@ -85,7 +85,8 @@ fn is_as_it_should_be(path: &Path, text: &str) -> bool {
     mode == (true, 0o644) && fs::read(path).is_ok_and(|there| there == text.as_bytes())
 }
 
-/// The shell that is called so, if it is one that can make marks and is there.
+/// The shell that is called so, if it is one that can make marks and is there. It may lie on a file system whose server
+/// is gone: call it where waiting is allowed.
 pub(crate) fn named(word: &OsStr) -> Option<PathBuf> {
     let path = Path::new(word);
     let name = path.file_name()?.to_str()?;
@@ -99,17 +100,11 @@ pub(crate) fn named(word: &OsStr) -> Option<PathBuf> {
         }
         false => Vec::new(),
     };
-    places.into_iter().find(|path| {
-        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-    })
+    places.into_iter().find(|path| is_program(path))
 }
 
-/// The login shell of a user, with marks of this nonce if it can make any.
-pub(crate) fn login(user: &User, files: &Path, nonce: &str) -> Login {
-    let usable = user.shell.is_absolute()
-        && user.shell.is_file()
-        && rustix::fs::access(&user.shell, rustix::fs::Access::EXEC_OK).is_ok();
-    let shell = if usable { user.shell.as_path() } else { Path::new("/bin/sh") };
+/// A login shell, with marks of this nonce if it can make any.
+pub(crate) fn login(shell: &Path, files: &Path, nonce: &str) -> Login {
     let name = shell.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let with = |arguments: &[&str]| {
         let rest = arguments.iter().map(OsString::from);

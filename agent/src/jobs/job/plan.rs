@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
@@ -67,10 +67,17 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The same of a session of this user. `files` is where shells find their marks.
+    /// The shell that a session's program names: it becomes a login shell, and not a program within another. It may have
+    /// to wait, as [`shell::named`].
+    pub(crate) fn named_shell(asked: &session::Start) -> Option<PathBuf> {
+        asked.program.as_ref().and_then(|program| shell::named(&line_of(program)?))
+    }
+
+    /// The same of a session of this user, whose program is a shell if it is [named](Self::named_shell). `files` is where
+    /// shells find their marks.
     pub(crate) fn session(
         asked: &session::Start,
-        user: User,
+        (user, named): (User, Option<PathBuf>),
         (name, files): (String, &Path),
     ) -> Result<Self, Failure> {
         let mut nonce = [0; 16];
@@ -78,17 +85,16 @@ impl Plan {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
         })?;
         let nonce = HEXLOWER.encode(&nonce);
-        // A shell by its name is that shell as a login shell, and not a program within another.
-        let named = asked.program.as_ref().and_then(|program| shell::named(&line_of(program)?));
-        let user = User { shell: named.clone().unwrap_or(user.shell), ..user };
+        let is_program = named.is_none();
+        let user = User { shell: named.unwrap_or(user.shell), ..user };
         let (shell, shown) = match &asked.program {
-            Some(given) if named.is_none() => {
+            Some(given) if is_program => {
                 let (argv, shown) = program(given, &user, false)?;
                 let (env, directory, marks) = (Vec::new(), None, false);
                 (Login { argv, env, directory, marks }, shown)
             }
             _ => {
-                let shell = shell::login(&user, files, &nonce);
+                let shell = shell::login(&user.shell, files, &nonce);
                 let shown = shell.argv.first().map(|shell| shell.to_string_lossy().into_owned());
                 (shell, shown.unwrap_or_default())
             }
@@ -197,7 +203,7 @@ fn program(
             Ok((argv.iter().map(text).collect(), shown.join(" ")))
         }
         Program::Line(given) => {
-            let argv = line::command_line(&text(given), user, login)?;
+            let argv = line::command_line(&text(given), &user.shell, login)?;
             Ok((argv, String::from_utf8_lossy(given).into_owned()))
         }
     }
