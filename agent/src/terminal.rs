@@ -28,7 +28,7 @@ pub(crate) mod typing;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
@@ -41,7 +41,7 @@ pub(crate) use self::filing::Filed;
 use self::hands::{Actor, Hands, Transfer};
 use self::marks::{Marks, Query};
 use self::participants::Participants;
-use self::screen::Screen;
+use self::screen::{Effort, Screen};
 use self::sent::Exchanges;
 pub(crate) use self::sent::Sent;
 use crate::jobs::job::Job;
@@ -61,9 +61,11 @@ const BEHIND: u64 = 256 << 10;
 /// costs as much as to make it; to draw what is left of it when somebody does takes a second.
 const LAZY: u64 = 64 << 20;
 
-/// Drawing takes no longer beside other work, and while others wait: a program may say nothing but what takes long.
-const ASIDE: Duration = Duration::from_secs(1);
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// Drawing takes no longer beside other work, and while others wait, before the rest is left out but for its end, which is
+/// drawn for as long at most: a program may say nothing but what takes long. The second is for a terminal that has just
+/// taken so long.
+const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)];
+const AT_ONCE: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(20)];
 
 /// What the agent has of a session besides the job.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ pub(crate) struct Terminal {
     pub(crate) nonce: Option<String>,
     marks: Mutex<Marks>,
     screen: Mutex<Screen>,
+    /// What it said last took too long to draw.
+    slow: AtomicBool,
     /// Somebody has had the grid drawn that was put away.
     drawn: Notify,
     /// Counts what the marks have said.
@@ -130,6 +134,7 @@ impl Terminal {
             editing: AtomicBool::new(nonce.is_none()),
             nonce,
             screen: Mutex::new(Screen::new(size)),
+            slow: AtomicBool::new(false),
             drawn: Notify::new(),
             marked: watch::Sender::new(0),
             resized: watch::Sender::new(size),
@@ -231,25 +236,26 @@ impl Terminal {
     /// Draws what the log has now, where that takes a while.
     pub(crate) async fn drawn(self: &Arc<Self>, job: &Arc<Job>) {
         let behind = job.spool.stats().end.saturating_sub(lock(&self.screen).offset());
-        if behind > BEHIND {
+        if behind > BEHIND || behind > 0 && self.slow.load(Ordering::Relaxed) {
             let (terminal, job) = (self.clone(), job.clone());
             // Dies only if the agent does.
             let _ = tokio::task::spawn_blocking(move || terminal.draw(&job, ASIDE)).await;
         }
     }
 
-    /// Draws what the log has now, or the end of it where that takes longer than there is patience for. Others may
-    /// look in between.
-    fn draw(&self, job: &Job, patience: Duration) {
-        let (end, mut begun) = (job.spool.stats().end, None);
+    /// Draws what the log has now, or the end of it where that takes too long. Others may look in between.
+    fn draw(&self, job: &Job, [most, again]: [Duration; 2]) {
+        let end = job.spool.stats().end;
+        let most = if self.slow.load(Ordering::Relaxed) { again } else { most };
+        let (mut effort, mut slow) = (Effort::new(most), false);
         loop {
             let mut screen = lock(&self.screen);
-            // Not the time in which somebody else draws.
-            let begun = *begun.get_or_insert_with(Instant::now);
-            if begun.elapsed() > patience {
+            if !slow && effort.is_spent() {
                 screen.jump(end);
+                (effort, slow) = (Effort::new(most), true);
             }
-            if screen.offset() >= end || !screen.follow(&job.spool) {
+            if screen.offset() >= end || !screen.follow(&job.spool, &effort) {
+                self.slow.store(slow, Ordering::Relaxed);
                 return;
             }
         }

@@ -431,11 +431,6 @@ impl Modes {
         }
     }
 
-    /// What has come of a character, which was drawn already: of a sequence nothing is before its end.
-    pub fn begun_character(&self) -> &[u8] {
-        if self.state == State::Ground { &self.pending } else { &[] }
-    }
-
     /// The first and the last row that scroll on the screen that is shown, from 1, where that are not all; 0 is the
     /// last of all.
     pub fn region(&self) -> Option<(u16, u16)> {

@@ -183,6 +183,31 @@ async fn one_line_of_many_megabytes_is_bounded_and_what_follows_is_seen() {
 }
 
 #[tokio::test]
+async fn a_flood_of_what_takes_long_to_draw_holds_up_nobody() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    let (text, _) = model.call("session_open", json!({"server": "web-1", "name": "other"})).await;
+    let other = text.split(' ').nth(1).unwrap().to_owned();
+    let file = world.path("flood");
+    // Lines that are put in, a character that is repeated, all begun anew.
+    for one in ["\x1b[H\x1b[999L", "x\x1b[65535b", "\x1bcx"] {
+        std::fs::write(&file, one.repeat(100_000)).unwrap();
+        let line = format!("while cat {}; do :; done", file.display());
+        let call = json!({"server": "web-1", "command": line, "cols": 1000, "rows": 1000});
+        let (text, error) = model.call("session_open", call).await;
+        assert!(!error, "{one:?}: {text}");
+        let id = text.split(' ').nth(1).unwrap().to_owned();
+        let (text, error) = model.call("output", json!({"id": id, "view": "screen"})).await;
+        assert!(!error && text.contains("state=running"), "{one:?}: {text}");
+        let (text, error) =
+            model.call("session_send", json!({"id": other, "text": "echo he'r'e"})).await;
+        assert!(!error && text.ends_with("]\nhere\n"), "{one:?}: {text}");
+        let (text, error) = model.call("stop", json!({"id": id})).await;
+        assert!(!error, "{one:?}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn somebody_who_reads_a_byte_a_second_holds_up_nobody() {
     let world = World::with_server("web-1").await;
     let mut model = world.model(Era::Discover).await;

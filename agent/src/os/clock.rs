@@ -1,6 +1,5 @@
-//! The time since boot, which goes on while the machine sleeps and never steps.
-//!
-//! It is what ages and deadlines are measured by that must survive a suspend.
+//! Clocks. The time since boot, which goes on while the machine sleeps and never steps, is what ages and deadlines are
+//! measured by that must survive a suspend.
 
 use core::time::Duration;
 use std::sync::OnceLock;
@@ -9,7 +8,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// How long the machine has been up, with the time that it slept.
 pub(crate) fn boottime() -> Duration {
-    let now = clock_gettime(CLOCK);
+    now(CLOCK)
+}
+
+/// For how long this thread has had a processor.
+pub(crate) fn worked() -> Duration {
+    now(ClockId::ThreadCPUTime)
+}
+
+fn now(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanos)

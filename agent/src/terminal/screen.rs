@@ -4,6 +4,7 @@
 //! a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
 
 mod drawing;
+mod effort;
 mod skip;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,7 @@ use farwire_protocol::terminal::Modes;
 use vt100::{Callbacks, Parser};
 
 use self::drawing::drawing;
+pub(super) use self::effort::Effort;
 use crate::os::memory;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, Spool};
@@ -20,8 +22,10 @@ use crate::spool::{Item, Mode, Spool};
 /// How long a grid is kept that nobody looks at.
 pub(super) const KEEP: Duration = Duration::from_secs(5);
 
-/// How much is drawn in one go.
+/// How much is drawn in one go, and how much between two looks at the clock: a few bytes may take milliseconds, as those
+/// that clear a very large screen, or repeat a character.
 const CHUNK: usize = 64 << 10;
+const PIECE: usize = 64;
 
 /// Who is further behind passes over what comes before the end. Drawing takes a second for some 20 MB, and whoever looks
 /// while a program says more than that would see nothing before the program ended.
@@ -30,7 +34,7 @@ const FLOOD: usize = 1 << 20;
 /// So much before the end is drawn, or eight bytes for each cell.
 const TAIL: usize = 256 << 10;
 
-/// So much before the end is drawn where even passing over takes too long.
+/// So much before the end is drawn where all that comes before it takes too long.
 const LAST: u64 = 4 << 10;
 
 /// Breaks off any sequence.
@@ -80,7 +84,13 @@ impl Facts {
     }
 }
 
-struct Grid(Parser<Watcher>);
+/// The cells, and what draws them.
+struct Grid {
+    parser: Parser<Watcher>,
+    /// What has come of a character of several bytes. The crate that draws loses the next character after one that it
+    /// gets in pieces (vte 0.15, alacritty/vte#159).
+    begun: Vec<u8>,
+}
 
 impl std::fmt::Debug for Grid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,10 +113,51 @@ impl Callbacks for Watcher {
 
 impl Grid {
     fn new(size: Size, drawn: &[u8]) -> Self {
-        let mut parser = Parser::new_with_callbacks(rows(size), cols(size), 0, Watcher::default());
-        parser.process(drawn);
-        Self(parser)
+        let parser = Parser::new_with_callbacks(rows(size), cols(size), 0, Watcher::default());
+        let mut grid = Self { parser, begun: Vec::new() };
+        grid.draw(drawn, &Effort::new(Duration::MAX));
+        grid
     }
+
+    /// Draws this, as far as the effort goes. Whether that was all of it.
+    fn draw(&mut self, bytes: &[u8], effort: &Effort) -> bool {
+        let joined = (!self.begun.is_empty()).then(|| [&self.begun, bytes].concat());
+        let mut rest = joined.as_deref().unwrap_or(bytes);
+        loop {
+            let piece = rest.get(..PIECE).unwrap_or(rest);
+            let (piece, _) = piece.split_at(whole(piece));
+            if piece.is_empty() {
+                self.begun = rest.to_vec();
+                return true;
+            }
+            if effort.is_spent() {
+                return false;
+            }
+            self.parser.process(piece);
+            rest = rest.get(piece.len()..).unwrap_or_default();
+        }
+    }
+
+    /// Breaks off whatever has begun.
+    fn cancel(&mut self) {
+        self.begun.clear();
+        self.parser.process(CANCEL);
+    }
+
+    fn screen(&self) -> &vt100::Screen {
+        self.parser.screen()
+    }
+}
+
+/// The length of it without a character at its end that is not whole.
+fn whole(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(3);
+    let last = bytes.iter().skip(tail).rposition(|byte| *byte >= 0xc0).map(|at| tail + at);
+    let begun = |at: &usize| {
+        let character = bytes.get(*at..).map(std::str::from_utf8);
+        character.is_some_and(|is| is.is_err_and(|error| error.error_len().is_none()))
+    };
+    last.filter(begun).unwrap_or(bytes.len())
 }
 
 fn rows(size: Size) -> std::num::NonZeroU16 {
@@ -130,19 +181,24 @@ impl Screen {
         self.at
     }
 
-    /// Draws some of what the log has got since. Whether there was something.
-    pub(crate) fn follow(&mut self, spool: &Spool) -> bool {
+    /// Draws some of what the log has got since, as far as the effort goes. Whether there was something.
+    pub(crate) fn follow(&mut self, spool: &Spool, effort: &Effort) -> bool {
         self.looked = Instant::now();
         let mut log = spool.reader(self.at, Mode::Lagging);
         let behind = spool.stats().end.saturating_sub(self.at);
+        // The last of it is drawn by itself, as whoever has to leave out the rest draws it.
+        let chunk = match behind.saturating_sub(LAST) {
+            0 => CHUNK,
+            before => usize::try_from(before).unwrap_or(CHUNK).min(CHUNK),
+        };
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
         let kept = TAIL.max(8 * usize::from(self.size.rows) * usize::from(self.size.cols));
         let unseen = if behind > FLOOD { behind.saturating_sub(kept).min(FLOOD) } else { 0 };
-        let more = match log.next(if unseen > 0 { unseen } else { CHUNK }) {
+        let more = match log.next(if unseen > 0 { unseen } else { chunk }) {
             Item::Data(_, bytes) => {
                 match unseen {
-                    0 => self.draw(&bytes),
-                    _ => self.pass_over(&bytes),
+                    0 => self.draw(&bytes, effort),
+                    _ => self.pass_over(&bytes, effort),
                 }
                 true
             }
@@ -157,7 +213,7 @@ impl Screen {
         more
     }
 
-    fn draw(&mut self, bytes: &[u8]) {
+    fn draw(&mut self, bytes: &[u8], effort: &Effort) {
         // Within a sequence, or where only some rows scroll, everything counts.
         let whole = self.modes.is_midway() || self.modes.region().is_some();
         let mut drawn = Vec::new();
@@ -169,24 +225,32 @@ impl Screen {
         });
         let bytes = if plain { bytes } else { drawn.as_slice() };
         let whole = whole || self.modes.region().is_some();
-        self.show(bytes, whole);
+        self.show(bytes, whole, effort);
     }
 
-    /// Draws this, all of it or what of it is seen at the end.
-    fn show(&mut self, bytes: &[u8], whole: bool) {
+    /// Draws this, all of it or what of it is seen at the end, as far as the effort goes.
+    fn show(&mut self, bytes: &[u8], whole: bool, effort: &Effort) {
         let size = self.size;
         let mut grid = self.grid.take().unwrap_or_else(|| Grid::new(size, &self.away));
         // Hostile bytes must not take the session down with the screen.
         let drawn = catch_unwind(AssertUnwindSafe(|| {
+            let mut all = true;
+            let mut draw = |part: &[u8]| all = all && grid.draw(part, effort);
             match whole {
-                true => grid.0.process(bytes),
-                false => skip::shown(bytes, size, |part| grid.0.process(part)),
+                true => draw(bytes),
+                false => skip::shown(bytes, size, draw),
             }
-            grid
+            if !all {
+                grid.cancel();
+            }
+            (grid, all)
         }));
         match drawn {
-            Ok(mut grid) => {
-                if let Some(title) = grid.0.callbacks_mut().title.take() {
+            Ok((mut grid, all)) => {
+                if !all {
+                    self.modes.break_off();
+                }
+                if let Some(title) = grid.parser.callbacks_mut().title.take() {
                     self.title = Some(title);
                 }
                 self.grid = Some(grid);
@@ -199,7 +263,7 @@ impl Screen {
     }
 
     /// Passes over output that is scrolled or drawn away by what follows it: only what switches something is drawn.
-    fn pass_over(&mut self, bytes: &[u8]) {
+    fn pass_over(&mut self, bytes: &[u8], effort: &Effort) {
         let rest = skip::without_drawing(bytes, self.modes.is_midway());
         let mut switches = Vec::new();
         self.modes.read(&rest.bytes, |part| {
@@ -211,19 +275,18 @@ impl Screen {
         });
         switches.extend_from_slice(rest.title.unwrap_or_default());
         if !switches.is_empty() {
-            self.show(&switches, true);
+            self.show(&switches, true, effort);
         }
     }
 
-    /// Leaves out what it has not drawn before this offset, but for the last of it, if that is more than is ever drawn
-    /// of a flood. What was switched there is not known.
+    /// Leaves out what it has not drawn before this offset, but for the last of it. What was switched there is not known.
     pub(crate) fn jump(&mut self, end: u64) {
-        if end.saturating_sub(self.at) <= FLOOD as u64 {
-            return;
+        let last = end.saturating_sub(LAST);
+        if self.at < last {
+            self.at = last;
+            self.modes.break_off();
+            self.grid().cancel();
         }
-        self.modes.break_off();
-        self.show(CANCEL, true);
-        self.at = self.at.max(end.saturating_sub(LAST));
     }
 
     /// Nothing is known of what it shows.
@@ -233,12 +296,12 @@ impl Screen {
     }
 
     fn facts(&self) -> Facts {
-        self.grid.as_ref().map_or(self.facts, |grid| Facts::of(grid.0.screen()))
+        self.grid.as_ref().map_or(self.facts, |grid| Facts::of(grid.screen()))
     }
 
-    fn grid(&mut self) -> &vt100::Screen {
+    fn grid(&mut self) -> &mut Grid {
         let (size, away) = (self.size, &self.away);
-        self.grid.get_or_insert_with(|| Grid::new(size, away)).0.screen()
+        self.grid.get_or_insert_with(|| Grid::new(size, away))
     }
 
     /// Whether there is a grid.
@@ -251,9 +314,9 @@ impl Screen {
         if self.looked.elapsed() >= KEEP
             && let Some(grid) = self.grid.take()
         {
-            self.away = drawing(grid.0.screen(), &self.modes, None);
-            self.away.extend_from_slice(self.modes.begun_character());
-            self.facts = Facts::of(grid.0.screen());
+            self.away = drawing(grid.screen(), &self.modes, None);
+            self.away.extend_from_slice(&grid.begun);
+            self.facts = Facts::of(grid.screen());
             drop(grid);
             memory::freed(usize::from(self.size.rows) * usize::from(self.size.cols) * CELL);
         }
@@ -261,21 +324,18 @@ impl Screen {
 
     /// Gives it another size.
     pub(crate) fn resize(&mut self, size: Size) {
-        self.grid();
+        self.grid().parser.set_size(rows(size), cols(size));
         if size != self.size {
             self.modes.resized();
         }
         self.size = size;
-        if let Some(grid) = &mut self.grid {
-            grid.0.set_size(rows(size), cols(size));
-        }
     }
 
     /// What draws it anew on a terminal of its size, with what has come of a sequence that is not at its end.
     pub(crate) fn drawing(&mut self) -> Vec<u8> {
         self.grid();
         let title = self.title.as_deref();
-        let grid = self.grid.as_ref().map(|grid| drawing(grid.0.screen(), &self.modes, title));
+        let grid = self.grid.as_ref().map(|grid| drawing(grid.screen(), &self.modes, title));
         let mut drawing = grid.unwrap_or_default();
         drawing.extend_from_slice(self.modes.pending());
         drawing
@@ -284,7 +344,7 @@ impl Screen {
     /// Its text, row by row, without blanks at the ends.
     pub(crate) fn text(&mut self) -> String {
         let size = self.size;
-        let grid = self.grid();
+        let grid = self.grid().screen();
         let rows: Vec<String> =
             grid.rows(0, size.cols).map(|row| row.trim_end().to_owned()).collect();
         let used = rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);

@@ -6,9 +6,13 @@ use super::*;
 
 const SIZE: Size = Size { cols: 30, rows: 5 };
 
+fn all() -> Effort {
+    Effort::new(Duration::MAX)
+}
+
 fn screen(pieces: &[&[u8]]) -> Screen {
     let mut screen = Screen::new(SIZE);
-    pieces.iter().for_each(|piece| screen.draw(piece));
+    pieces.iter().for_each(|piece| screen.draw(piece, &all()));
     screen
 }
 
@@ -72,10 +76,10 @@ proptest! {
         let (mut short, mut modes) = (Screen::new(SIZE), Modes::default());
         let mut long = Parser::new_with_callbacks(rows(SIZE), cols(SIZE), 0, Watcher::default());
         for piece in &pieces {
-            short.draw(piece);
+            short.draw(piece, &all());
             modes.read(piece, |part| long.process(part));
         }
-        prop_assert_eq!(short.grid().state_formatted(), long.screen().state_formatted());
+        prop_assert_eq!(short.grid().screen().state_formatted(), long.screen().state_formatted());
     }
 }
 
@@ -132,14 +136,14 @@ proptest! {
         modes.read(&text, |_| {});
         let (first, rest) = text.split_at(cut.min(text.len()));
         let mut passed = Screen::new(SIZE);
-        passed.pass_over(first);
-        passed.pass_over(rest);
+        passed.pass_over(first, &all());
+        passed.pass_over(rest, &all());
         prop_assert_eq!(passed.modes.undo(), modes.undo());
         prop_assert_eq!(passed.modes.beneath(), modes.beneath());
         prop_assert_eq!(passed.modes.saved(), modes.saved());
         prop_assert_eq!(passed.modes.is_midway(), modes.is_midway());
         let mut drawn = Screen::new(SIZE);
-        drawn.draw(&text);
+        drawn.draw(&text, &all());
         prop_assert_eq!(passed.title(), drawn.title());
     }
 }
@@ -147,13 +151,22 @@ proptest! {
 #[test]
 fn who_jumps_to_the_end_shows_it_and_keeps_what_was_switched_before() {
     let mut screen = screen(&[b"\x1b[?2004h$ \x1b]0;half"]);
-    screen.jump(1 << 19);
+    screen.jump(LAST);
     assert_eq!(screen.offset(), 0, "that is drawn");
-    screen.jump(1 << 21);
-    assert_eq!(screen.offset(), (1 << 21) - LAST);
-    screen.draw(b"\x1b[H\x1b[Jseen");
+    screen.jump(2 * LAST);
+    assert_eq!(screen.offset(), LAST);
+    screen.draw(b"\x1b[H\x1b[Jseen", &all());
     assert!(screen.bracketed_paste());
     assert_eq!(screen.text(), "seen\n");
+}
+
+#[test]
+fn what_takes_too_long_is_left_out_and_what_follows_is_drawn_as_what_it_is() {
+    let mut screen = screen(&[b"\x1b[?2004hbefore", b"\x1b["]);
+    screen.draw(b"5;5Hleft out\x1b]0;half", &Effort::new(Duration::ZERO));
+    screen.draw(b" and\x1b[1mafter", &all());
+    assert_eq!(screen.text(), "before andafter\n");
+    assert!(screen.bracketed_paste() && !screen.modes.is_midway());
 }
 
 #[test]
@@ -187,8 +200,8 @@ fn what_is_passed_over_leaves_what_it_switched() {
     let flood = b"\x1b[?2004h\x1b[31mred\x1b[2K\x1b[1;1H\xc3\xa9\r\x1b[?1h\x1b[0;1m".repeat(1_000);
     assert!(skip::without_drawing(&flood, false).bytes.len() < flood.len() * 2 / 3);
     let mut screen = screen(&[b"$ \x1b[?1049h"]);
-    screen.pass_over(&[&flood[..], b"\x1b]2;title\x07\x1b[?10"].concat());
-    screen.draw(b"02h\x1b[H\x1b[Jseen");
+    screen.pass_over(&[&flood[..], b"\x1b]2;title\x07\x1b[?10"].concat(), &all());
+    screen.draw(b"02h\x1b[H\x1b[Jseen", &all());
     assert!(screen.alternate() && screen.bracketed_paste() && screen.application_cursor());
     assert_eq!(screen.title(), Some("title"));
     assert_eq!(screen.text(), "seen\n");
@@ -202,8 +215,8 @@ fn who_joins_late_has_the_region_that_scrolls() {
     let after = b"\r\n1\r\n2\r\n3\r\n4".as_slice();
     let mut first = screen(&[before]);
     let mut late = screen(&[&first.drawing()]);
-    first.draw(after);
-    late.draw(after);
+    first.draw(after, &all());
+    late.draw(after, &all());
     assert_eq!(first.text(), late.text());
     assert_eq!(first.drawing(), late.drawing());
 }
@@ -224,7 +237,7 @@ proptest! {
         rested in any::<bool>(),
     ) {
         let mut first = Screen::new(SIZE);
-        before.iter().for_each(|piece| first.draw(piece));
+        before.iter().for_each(|piece| first.draw(piece, &all()));
         // What an alternate screen has that is not shown is told to nobody, and mode 47 shows it again.
         let has = |pieces: &[Vec<u8>], mode: &[u8]| memchr::memmem::find(&pieces.concat(), mode).is_some();
         let drawn = has(&before, b"[?47h") || has(&before, b"[?1049h");
@@ -236,13 +249,30 @@ proptest! {
         }
         prop_assert_eq!(first.text(), late.text());
         for piece in after {
-            first.draw(&piece);
-            late.draw(&piece);
+            first.draw(&piece, &all());
+            late.draw(&piece, &all());
         }
         prop_assert_eq!(first.text(), late.text());
         let [first, late] = [first.drawing(), late.drawing()];
         prop_assert_eq!(String::from_utf8_lossy(&first), String::from_utf8_lossy(&late));
     }
+}
+
+#[test]
+fn a_character_that_comes_in_pieces_takes_none_away_with_it() {
+    let text = "é漢B\u{301}C─𝄞\u{301}é";
+    for cut in 0..=text.len() {
+        let (first, rest) = text.as_bytes().split_at(cut);
+        let mut screen = screen(&[first]);
+        if cut % 2 == 0 {
+            screen.looked = Instant::now().checked_sub(KEEP).unwrap();
+            screen.rest();
+        }
+        rest.chunks(1).for_each(|byte| screen.draw(byte, &all()));
+        assert_eq!(screen.text(), format!("{text}\n"), "{cut}");
+    }
+    let (at_once, in_pieces) = (b"\xc3\x1b[1m\xe6\xbcx", [&b"\xc3"[..], b"\x1b[1m\xe6\xbc", b"x"]);
+    assert_eq!(screen(&in_pieces).drawing(), screen(&[at_once]).drawing());
 }
 
 #[test]
@@ -256,8 +286,8 @@ fn who_joins_within_a_full_screen_program_finds_the_other_screen_beneath() {
     let mut first = screen(&[b"$ vim f\r\n", b"\x1b[?1049h\x1b[?1h\x1b=\x1b[Hpicture"]);
     let mut late = screen(&[&first.drawing()]);
     assert_eq!(late.text(), "picture\n");
-    first.draw(b"\x1b[?1l\x1b>\x1b[?1049l$ ");
-    late.draw(b"\x1b[?1l\x1b>\x1b[?1049l$ ");
+    first.draw(b"\x1b[?1l\x1b>\x1b[?1049l$ ", &all());
+    late.draw(b"\x1b[?1l\x1b>\x1b[?1049l$ ", &all());
     assert_eq!(late.text(), "$ vim f\n$\n");
     assert_eq!(first.drawing(), late.drawing());
 }
