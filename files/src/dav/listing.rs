@@ -3,6 +3,7 @@
 //! We write it ourselves. A directory has many entries, and of each it is told what it has and what it lacks.
 
 use farwire_protocol::streams::files::{Head, ToBridge, What};
+use rustix::io::Errno;
 use xmltree::Element;
 
 use super::answer::{Answer, Refusal, XML, header};
@@ -180,7 +181,11 @@ impl Listed<'_> {
             let listed = listed.map_err(|_| Broken)?;
             // What cannot be asked for is not there.
             let Ok(at) = Rel::parse(path.join(&listed.name).as_bytes()) else { continue };
-            let Some(itself) = listing.stat(&listed.name).map_err(|_| Broken)? else { continue };
+            let itself = match listing.stat(&listed.name) {
+                Ok(Some(itself)) => itself,
+                Ok(None) | Err(Errno::XDEV) => continue,
+                Err(_) => return Err(Broken),
+            };
             // Nor is what leads out.
             let linked = itself.what == What::Link;
             let Some(stat) = (if linked { tree.stat(&at).ok() } else { Some(itself) }) else {

@@ -129,6 +129,8 @@ impl Tree {
     fn move_up(&self, dir: BorrowedFd<'_>, name: &[u8], top: BorrowedFd<'_>) -> Result<(), Errno> {
         match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            // Something is mounted there.
+            Err(Errno::BUSY) => return Err(Errno::NODEV),
             done => return done,
         }
         if self.has_an_owner() {

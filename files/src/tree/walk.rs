@@ -172,9 +172,12 @@ pub struct Visited<'a> {
 }
 
 impl Visited<'_> {
-    /// How it is: `None` if it is gone again.
+    /// How it is: `None` if it is gone again, or no part of the root.
     pub fn stat(&self) -> Result<Option<Stat>, Errno> {
-        self.listing.stat(&self.listed.name)
+        match self.listing.stat(&self.listed.name) {
+            Err(Errno::XDEV) => Ok(None),
+            stat => stat,
+        }
     }
 
     /// What it is: `None` if it is gone again. Some file systems do not say so in a listing.
@@ -223,15 +226,17 @@ impl Listing<'_> {
         }
     }
 
-    /// What stands under a name of this directory: of a link, the link. `None` if nothing does any more; an error does
-    /// not mean that.
+    /// What stands under a name of this directory: of a link, the link. `None` if nothing does any more.
+    ///
+    /// # Errors
+    ///
+    /// `XDEV` for what is mounted there, cannot be looked at, and is no part of the root.
     pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
         match rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stat::new(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            // Where mounts are no part of the root, what is mounted there may do as it likes.
             Err(error) => match self.handle.open(name, OFlags::PATH) {
-                Err(Errno::XDEV) => Ok(None),
+                Err(Errno::XDEV) => Err(Errno::XDEV),
                 _ => Err(error),
             },
         }

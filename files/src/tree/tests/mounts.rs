@@ -83,6 +83,43 @@ fn what_is_mounted_is_left_out_though_it_has_the_same_device() {
     assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 0);
 }
 
+/// Mounts a file system whose server is gone. Whether that can be done here.
+fn broken(at: &Path) -> bool {
+    let Ok(device) = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") else {
+        return false;
+    };
+    let options = "fd=0,rootmode=40000,user_id=0,group_id=0";
+    let mut mount = Command::new("mount");
+    mount.args(["-i", "-t", "fuse", "-o", options, "broken"]).arg(at).stdin(device);
+    mount.status().unwrap().success()
+}
+
+#[test]
+fn what_is_mounted_and_broken_is_named_where_it_is_left_out() {
+    if !alone("mounts::what_is_mounted_and_broken_is_named_where_it_is_left_out") {
+        return;
+    }
+    let place = Place::new();
+    fs::create_dir_all(place.at("dir/broken")).unwrap();
+    fs::write(place.at("dir/file"), "x").unwrap();
+    if !broken(&place.at("dir/broken")) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: there is no /dev/fuse");
+        return;
+    }
+    let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
+    let copied = tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    assert_eq!((copied.files, copied.left_out), (1, vec![b"broken".to_vec()]));
+    let mut seen = Vec::new();
+    tree.walk(&rel("dir"), 9, &mut |visited| {
+        seen.push((visited.at.clone(), visited.stat().unwrap().is_some()));
+        Ok(true)
+    })
+    .unwrap();
+    seen.sort();
+    assert_eq!(seen, [(rel("broken"), false), (rel("file"), true)]);
+    assert_eq!(kind(tree.remove(&rel("dir"), true, None)), Kind::OutsideRoot);
+}
+
 #[test]
 fn what_is_mounted_is_not_removed_with_what_is_around_it() {
     if !alone("mounts::what_is_mounted_is_not_removed_with_what_is_around_it") {
