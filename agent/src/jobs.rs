@@ -283,8 +283,8 @@ impl Jobs {
         if let Some(job) = self.known(&self.lock(), owner, &asked)? {
             return Ok((job, true));
         }
-        let (start, name) = (start.clone(), start.user.as_deref());
-        let plan = users.with(name, move |user| Plan::run(&start, user)).await?;
+        let user = users.find(start.user.as_deref()).await?;
+        let plan = Plan::run(start, user)?;
         self.begin(owner, asked, |_| Ok(plan))
     }
 
@@ -305,7 +305,7 @@ impl Jobs {
         if let Some(job) = self.known(&self.lock(), owner, &asked())? {
             return Ok((job, true));
         }
-        let user = users.with(start.user.as_deref(), Ok).await?;
+        let user = users.find(start.user.as_deref()).await?;
         let shell = match start.clone() {
             session::Start { program: None, .. } => None,
             start => users.run(move || Plan::named_shell(&start)).await?,

@@ -31,25 +31,16 @@ impl Users {
         Self { waits: Waits::new(), found: Mutex::default() }
     }
 
-    /// Does something with the user of this name, or the agent's own; at once if it was found a moment ago, and
-    /// otherwise on a thread that may wait. Whoever drops this does not stop it.
-    pub(crate) async fn with<T: Send + 'static>(
-        &self,
-        name: Option<&str>,
-        act: impl FnOnce(User) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+    /// The user of this name, or the agent's own.
+    pub(crate) async fn find(&self, name: Option<&str>) -> Result<User, Failure> {
         if let Some(user) = self.fresh(name) {
-            return act(user);
+            return Ok(user);
         }
         let asked = name.map(str::to_owned);
-        let (user, done) = self
-            .run(move || {
-                let user = asked.as_deref().map_or_else(User::current, User::find)?;
-                Ok::<_, Failure>((user.clone(), act(user)?))
-            })
-            .await??;
-        self.keep(name, user);
-        Ok(done)
+        let user = self.run(move || asked.as_deref().map_or_else(User::current, User::find));
+        let user = user.await??;
+        self.keep(name, user.clone());
+        Ok(user)
     }
 
     /// Does something that may have to wait as lookups do.
@@ -77,24 +68,21 @@ impl Users {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     #[tokio::test]
-    async fn a_user_is_looked_up_elsewhere_and_known_for_a_moment() {
+    async fn a_user_is_known_for_a_moment() {
         let users = Users::new();
-        let here = thread::current().id();
-        let elsewhere = || users.with(None, move |_| Ok(thread::current().id() != here));
         let found = |at: Instant| {
             users.found.lock().unwrap().values_mut().for_each(|found| found.0 = at);
         };
-        assert!(elsewhere().await.unwrap());
+        let user = users.find(None).await.unwrap();
+        assert_eq!(user, User::current().unwrap());
         found(Instant::now());
-        assert!(!elsewhere().await.unwrap());
-        let nobody = users.with(Some("no-such-user"), |_| Ok(())).await;
-        assert!(nobody.is_err() && users.fresh(Some("no-such-user")).is_none());
+        assert_eq!(users.fresh(None), Some(user));
+        assert!(users.find(Some("no-such-user")).await.is_err());
+        assert_eq!(users.fresh(Some("no-such-user")), None);
         found(Instant::now().checked_sub(FRESH).unwrap());
-        assert!(elsewhere().await.unwrap(), "and no longer");
+        assert_eq!(users.fresh(None), None, "and no longer");
     }
 }

@@ -269,9 +269,7 @@ async fn types(
         let keys = Keys { bytes, secret, turn, count: None };
         let typed = terminal.types(job, who, keys, Some(until)).await;
         taken += typed.taken;
-        let done =
-            Sent { typed: taken as u64, left: (all - taken) as u64, typing: false, ..before };
-        terminal.exchanged(*request, done.typed, done.left);
+        terminal.exchanged(*request, taken as u64, (all - taken) as u64);
         if let Some(refusal) = typed.refused {
             let mut failure = refusal.failure(boottime());
             failure.message = format!("{}; {taken} of {all} bytes were typed", failure.message);
