@@ -9,7 +9,7 @@ pub mod control;
 pub mod slow;
 pub mod stream;
 
-use farwire_keystore::{Class, Job, ShortId};
+use farwire_keystore::{Asked, Class, Job, ShortId};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Offset, Open, read};
 use farwire_protocol::failure::{Failure, Kind};
@@ -101,9 +101,6 @@ impl Conversation {
     }
 }
 
-/// Who has asked for a run that was only seen here, in the list of ids.
-const OTHERS: &str = "others";
-
 /// What a second copy of a request would do.
 fn effects(request: &Request) -> Effects {
     match request {
@@ -127,7 +124,7 @@ fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
 
 /// Gives a job that is about to start its short id, before anything is sent.
 pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.assign(record(Class::Run, server, job))
+    client.ids.assign(record((Class::Run, Asked::Here), server, job))
 }
 
 /// What is said where it is not known what came of a run that was asked for.
@@ -142,23 +139,17 @@ pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
 
 /// The short id of a job that is there already.
 pub fn id_of(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    let owner = OTHERS.to_owned();
-    client.ids.id_of(Job { owner, ..record(Class::Run, server, job) })
-}
-
-/// Whether a run was not asked for here: its id was given when it was seen on its server.
-pub fn is_of_others(client: &Client, id: ShortId) -> Result<bool, Failure> {
-    Ok(client.ids.find(id)?.is_some_and(|job| job.owner == OTHERS))
+    client.ids.id_of(record((Class::Run, Asked::Elsewhere), server, job))
 }
 
 /// What a short id means.
-pub(crate) fn record(class: Class, server: &Server, job: Nonce) -> Job {
+pub(crate) fn record((class, asked): (Class, Asked), server: &Server, job: Nonce) -> Job {
     Job {
         class,
         agent: server.pin.bundle.id,
         server: server.name.clone(),
         job,
-        owner: String::new(),
+        asked,
         started: unix_time(),
     }
 }

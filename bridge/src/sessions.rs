@@ -18,7 +18,7 @@ pub mod window;
 
 use std::time::Duration;
 
-use farwire_keystore::{Class as IdClass, ShortId};
+use farwire_keystore::{Asked, Class as IdClass, ShortId};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
@@ -28,7 +28,7 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::session::hands::Action;
-use farwire_protocol::streams::session::{Ended, Request, TEXT, ToBridge};
+use farwire_protocol::streams::session::{Command, Ended, Request, TEXT, ToBridge};
 
 use crate::client::{Client, Server, Stream, random_nonce};
 use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
@@ -52,9 +52,18 @@ pub struct Answer {
     pub text: Vec<u8>,
 }
 
-/// Gives a session its short id.
+/// The short id of a session that is there already.
 pub fn id_of(client: &Client, server: &Server, session: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record(IdClass::Session, server, session))
+    client.ids.id_of(record((IdClass::Session, Asked::Elsewhere), server, session))
+}
+
+/// How a command has ended: `exit=3`, `ended` where the shell did not say how, or `running`.
+pub fn exit(command: &Command) -> String {
+    match (command.exit, command.end) {
+        (Some(code), _) => format!("exit={code}"),
+        (None, Some(_)) => "ended".to_owned(),
+        (None, None) => "running".to_owned(),
+    }
 }
 
 /// The session that a short id stands for, and the server that has it.
@@ -130,14 +139,14 @@ fn outcome((client, server): (&Client, &Server), request: &Request, no: NoAnswer
     if matches!(&no, NoAnswer::Failed(failure) if failure.kind != Kind::OutcomeUnknown) {
         return no.failure();
     }
-    let (session, what) = match request {
-        // The session has the id of the request.
-        Request::Open(start) => (start.request, "was opened"),
-        Request::Send(send) => (send.session, "has got what was typed"),
-        Request::Control(control) => (control.session, "has changed"),
+    let (session, asked, what) = match request {
+        // The session has the id of the request, which may still come.
+        Request::Open(start) => (start.request, Asked::Here, "was opened"),
+        Request::Send(send) => (send.session, Asked::Elsewhere, "has got what was typed"),
+        Request::Control(control) => (control.session, Asked::Elsewhere, "has changed"),
         _ => return no.failure(),
     };
-    match id_of(client, server, session) {
+    match client.ids.id_of(record((IdClass::Session, asked), server, session)) {
         Ok(id) => no.outcome(
             &format!("`{id}` {what}"),
             &format!("look before it is done again: `status` lists `{id}`, `output {id}` shows it"),

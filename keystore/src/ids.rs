@@ -27,9 +27,6 @@ use log::Log;
 /// The lock of numbers and log. The state's own lock is held for longer, and a command waits here.
 const LOCK: &str = "ids.lock";
 
-/// No hint about an owner is longer.
-const HINT: usize = 128;
-
 /// What an id stands for.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, PartialEq)]
 #[cbor(index_only)]
@@ -98,6 +95,15 @@ impl FromStr for ShortId {
     }
 }
 
+/// Where a job was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// With these keys, by the request that is its id.
+    Here,
+    /// By somebody else, or not known: it was seen on its server.
+    Elsewhere,
+}
+
 /// What an id means.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Job {
@@ -109,8 +115,8 @@ pub struct Job {
     pub server: String,
     /// The job's own id, which the agent knows.
     pub job: Nonce,
-    /// Who started it, as far as we know, for people.
-    pub owner: String,
+    /// Where it was asked for.
+    pub asked: Asked,
     /// When it was started, or first seen, in seconds since 1970.
     pub started: u64,
 }
@@ -157,8 +163,8 @@ impl Ids {
             return self.give(&guard, &mut log, job);
         };
         if log.is_fading(id.number) {
-            let owner = log.job(id.number).map_or(job.owner, |known| known.owner.clone());
-            let job = Job { class: id.class, owner, ..job };
+            let asked = log.job(id.number).map_or(job.asked, |known| known.asked);
+            let job = Job { class: id.class, asked, ..job };
             log.append(&self.home, &guard, id.number, job)?;
         }
         Ok(id)
@@ -196,11 +202,10 @@ impl Ids {
 }
 
 fn check(job: &Job) -> Result<(), Failure> {
-    let hint_fits = job.owner.len() <= HINT && !job.owner.chars().any(char::is_control);
-    if valid_name(&job.server) && hint_fits {
-        return Ok(());
+    match valid_name(&job.server) {
+        true => Ok(()),
+        false => Err(Failure::new(Kind::InvalidArgument, "the job's server is no name")),
     }
-    Err(Failure::new(Kind::InvalidArgument, "the job's server or owner is no name"))
 }
 
 #[cfg(test)]

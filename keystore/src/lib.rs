@@ -39,7 +39,7 @@ pub use enrollment::{Enrolled, Enrollment, Enrollments, Pending};
 pub use fault::{Listing, Warning};
 pub use home::{Env, Home, MailLock, RunLock, State};
 pub use identity::{Identity, SurfaceKey, Transport};
-pub use ids::{Class, Ids, Job, NotAnId, ShortId};
+pub use ids::{Asked, Class, Ids, Job, NotAnId, ShortId};
 pub use lock::Guard;
 pub use phrases::Phrases;
 pub use pins::{LinkMade, Pin, PinError, Pins};

@@ -121,7 +121,7 @@ async fn what_is_being_typed_keeps_its_turn_though_its_sender_is_gone() {
     let mut start = one.start("slow", "stty raw -echo; echo ready; exec cat").await;
     start.limits = Some(Limits { input_rate: Some(100), ..Limits::default() });
     let session = one.ask(&Request::Open(start)).await.unwrap().ended.status.session;
-    let shown = async || other.screen(session).await.replace('\n', "");
+    let shown = async || other.screen(session).await.replace(['\n', ' '], "");
     until("it to read", async || shown().await.contains("ready").then_some(())).await;
     let typed = vec![text(&"a".repeat(500))];
     let send = Request::Send(one.sending(session, typed, Duration::from_secs(1)).await);
@@ -129,12 +129,17 @@ async fn what_is_being_typed_keeps_its_turn_though_its_sender_is_gone() {
         answer = one.ask(&send) => panic!("it types for two seconds: {answer:?}"),
         _ = other.sees(session, |_, what| matches!(what, What::Typed { .. })) => {}
     }
-    other.send(session, vec![text("b")], Duration::from_secs(5)).await.unwrap();
-    // That is answered once nothing more of it is typed.
-    one.ask(&send).await.unwrap();
+    // This is answered once nothing more of it is typed.
+    let again = async { one.ask(&send).await.unwrap().ended };
+    let (again, after) =
+        tokio::join!(again, other.send(session, vec![text("b")], Duration::from_secs(5)));
+    after.unwrap();
+    let (typed, left) = (again.typed.unwrap(), again.left.unwrap_or(0));
+    assert_eq!(typed + left, 500);
     let said =
         until("the last", async || Some(shown().await).filter(|all| all.contains('b'))).await;
-    assert!(said.trim_end().ends_with("ab"), "{said}");
+    let all = "a".repeat(usize::try_from(typed).unwrap());
+    assert_eq!(said, format!("ready{all}b"));
 }
 
 /// Opens a session with this shell, which tabs mean something to, in a directory where they would complete.

@@ -115,7 +115,8 @@ where
         Request::Commands(asked) => {
             let who = Who::new(context, None)?;
             let job = find(context, asked.session, &who)?;
-            let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked));
+            let over = over_at(&job);
+            let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
             finish(writer, Counts::default(), Ended { commands, more, ..ended(&job, &who)? }).await
         }
@@ -124,12 +125,12 @@ where
 
 /// The latest commands of those that are asked for, oldest first, as many as fit one frame; and whether older
 /// ones did not.
-fn latest(marks: &Marks, asked: Asked) -> (Vec<Command>, bool) {
+fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool) {
     let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
     let before = asked.before.unwrap_or(u64::MAX);
     let (mut latest, mut size, mut more) = (Vec::new(), 0, false);
     let older = marks.commands().rev().filter(|command| command.number < before);
-    for command in older.take(limit).map(show) {
+    for command in older.take(limit).map(|command| show(command, over)) {
         size += cbor::encode(&command).len();
         more = size > LARGEST && !latest.is_empty();
         if more {
@@ -250,7 +251,13 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>>>(
     finish(writer, counts, ended).await
 }
 
-fn show(command: &marks::Command) -> Command {
+/// Where the log of a session that has ended ends.
+fn over_at(job: &Job) -> Option<u64> {
+    job.ended().then(|| job.spool.stats().end)
+}
+
+/// A command as it is told. `over` is where the log ends, if the terminal has ended: what ran there ended with it.
+fn show(command: &marks::Command, over: Option<u64>) -> Command {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Command {
         number: command.number,
@@ -259,7 +266,7 @@ fn show(command: &marks::Command) -> Command {
         age_ms: command.age().map(millis),
         exit: command.exit,
         start: command.start,
-        end: command.end,
+        end: command.end.or(over),
         cwd: command.cwd.as_ref().map(|cwd| Blob(cwd.as_os_str().as_bytes().to_vec())),
     }
 }

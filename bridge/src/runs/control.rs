@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farwire_keystore::ShortId;
+use farwire_keystore::{Asked, ShortId};
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use crate::client::{Client, Server, Stream, random_nonce};
 use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
-use crate::runs::is_of_others;
 
 /// How long a question is asked.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -138,15 +137,15 @@ pub async fn stop(
     stop_sent(client, server, (job, None), signal).await
 }
 
-/// The same for a run whose request was first sent to a known agent process: if the request has not
-/// arrived, the agent can say that it never will.
+/// Stops a run whose request was first sent to a known agent process: if the request has not arrived, the agent can say
+/// that it never will.
 pub async fn stop_sent(
     client: &Client,
     server: &Server,
     (job, instance): (Nonce, Option<Nonce>),
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
-    match stop_job(client, server, job, signal).await {
+    match stop_seen(client, server, job, signal).await {
         // The job has the id of the request: this also catches one that has not arrived.
         Err(failure) if failure.kind == Kind::UnknownId => {
             let by_request = Stop { request: Some(job), job: None, signal, instance };
@@ -156,22 +155,7 @@ pub async fn stop_sent(
     }
 }
 
-/// The same for a job that others have started: nothing is known of the request for it.
-///
-/// # Errors
-///
-/// As [`stop`].
-pub async fn stop_job(
-    client: &Client,
-    server: &Server,
-    job: Nonce,
-    signal: Option<i32>,
-) -> Result<Stopped, Failure> {
-    let by_job = Stop { request: None, job: Some(job), signal, instance: None };
-    stopped(client, server, by_job).await
-}
-
-/// The same for a job by its short id.
+/// Stops what a short id means. Only of what was asked for here can an agent say that it never starts.
 ///
 /// # Errors
 ///
@@ -182,10 +166,21 @@ pub async fn stop_known(
     (id, job): (ShortId, Nonce),
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
-    match is_of_others(client, id)? {
-        true => stop_job(client, server, job, signal).await,
-        false => stop(client, server, job, signal).await,
+    match client.ids.find(id)?.map(|known| known.asked) {
+        Some(Asked::Here) => stop(client, server, job, signal).await,
+        Some(Asked::Elsewhere) | None => stop_seen(client, server, job, signal).await,
     }
+}
+
+/// Stops a job that was seen on its server.
+async fn stop_seen(
+    client: &Client,
+    server: &Server,
+    job: Nonce,
+    signal: Option<i32>,
+) -> Result<Stopped, Failure> {
+    let by_job = Stop { request: None, job: Some(job), signal, instance: None };
+    stopped(client, server, by_job).await
 }
 
 async fn stopped(client: &Client, server: &Server, stop: Stop) -> Result<Stopped, Failure> {

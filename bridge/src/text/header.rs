@@ -228,10 +228,21 @@ impl Header {
         self.field(Key::Dropped, format_args!("{lines}lines/{}", human::size(bytes)))
     }
 
-    /// Adds the exact next call, and ends the header with it.
+    /// Adds the exact next call, and ends the header with it. Where an argument is too long to be shown, a line of its own
+    /// says instead how to go on.
     pub fn next(mut self, call: &Call) -> String {
-        push(&mut self.0, format_args!(" {}={call}", Key::Next.name()));
-        self.end()
+        if call.whole {
+            push(&mut self.0, format_args!(" {}={call}", Key::Next.name()));
+        }
+        let mut line = self.end();
+        if let Some(last) = call.last.as_ref().filter(|_| !call.whole) {
+            let tool = call.tool;
+            push(
+                &mut line,
+                format_args!("\nTo go on, call {tool} with the same arguments and {last}."),
+            );
+        }
+        line
     }
 
     /// The line, without LF.
@@ -246,26 +257,29 @@ impl Header {
 pub struct Call {
     tool: &'static str,
     arguments: String,
+    /// Whether all arguments stand there as they are, and not cut.
+    whole: bool,
+    /// The last of them, if it does.
+    last: Option<String>,
 }
 
 impl Call {
     /// A call without arguments.
     pub fn new(tool: &'static str) -> Self {
-        Self { tool, arguments: String::new() }
+        Self { tool, arguments: String::new(), whole: true, last: None }
     }
 
-    /// Adds an argument.
+    /// Adds an argument. The last one is that in which the next call differs.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Display) -> Self {
         let comma = if self.arguments.is_empty() { "" } else { "," };
         let value = value.to_string();
-        push(&mut self.arguments, format_args!("{comma}{name}={}", Value(&value).of_call()));
+        let argument = format!("{name}={}", Value(&value).of_call());
+        push(&mut self.arguments, format_args!("{comma}{argument}"));
+        let whole = Value(&value).is_whole();
+        self.last = whole.then_some(argument);
+        self.whole &= whole;
         self
-    }
-
-    /// Whether a value stands in a call as it is, and not cut.
-    pub fn is_whole(value: &str) -> bool {
-        Value(value).is_whole()
     }
 
     /// Adds an argument, if it was given.

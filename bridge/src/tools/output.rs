@@ -184,8 +184,8 @@ fn found(id: ShortId, answer: &Answer, (pattern, context): (&str, u32), budget: 
     let line = match shown.next.or(answer.ended.next) {
         Some(line) => {
             let call = output(id).with("view", "grep").with("pattern", pattern);
-            let call = call.with("offset", line);
-            header.next(&if context > 0 { call.with("context", context) } else { call })
+            let call = call.with_some("context", Some(context).filter(|lines| *lines > 0));
+            header.next(&call.with("offset", line))
         }
         None if state.is_open() => header.next(&output(id)),
         None => header.end(),

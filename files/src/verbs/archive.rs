@@ -75,14 +75,8 @@ impl Packed<'_> {
     /// Puts in what a walk came to. Says whether to go into it.
     fn visit(&mut self, visited: &Visited<'_>) -> Result<bool, Failure> {
         let name = &visited.listed.name;
-        let stat = match visited.stat() {
-            Ok(Some(stat)) => stat,
-            Ok(None) => return Ok(false),
-            Err(_) => {
-                self.unread.borrow_mut().add(visited.at);
-                return Ok(false);
-            }
-        };
+        let looked = self.unread.borrow_mut().looked(visited.at, visited.stat());
+        let Some(stat) = looked else { return Ok(false) };
         let (path, directory) = (visited.at.as_bytes(), stat.what == What::Directory);
         if !directory && stat.what != What::File {
             self.links += 1;

@@ -59,9 +59,11 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
             more = true;
             return Err(Failure::new(Kind::TooLarge, "enough"));
         }
-        let Some(entry) = entry(visited, hashes).unwrap_or_else(|_| left.skip(visited.at)) else {
-            return Ok(false);
-        };
+        let entry = entry(visited, hashes).unwrap_or_else(|_| {
+            left.skip(visited.at);
+            None
+        });
+        let Some(entry) = entry else { return Ok(false) };
         if hashes.is_some() && entry.what == What::File && entry.hash.is_none() {
             left.unread(visited.at);
         }
@@ -78,7 +80,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
         }
         Ok(directory)
     };
-    let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| drop(left.skip(at)));
+    let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| left.skip(at));
     match walked {
         Ok(()) => {}
         Err(_) if sent.broken => return Err(Stop::Broken),
@@ -118,10 +120,9 @@ impl LeftOut {
     }
 
     /// It could not be looked at: there is no entry.
-    fn skip(&self, at: &Rel) -> Option<Entry> {
+    fn skip(&self, at: &Rel) {
         self.skipped.update(|skipped| skipped + 1);
         self.unread(at);
-        None
     }
 
     fn told(self, done: &mut Done) {

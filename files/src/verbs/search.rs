@@ -192,10 +192,7 @@ fn walk(
             return Ok(false);
         }
         let name = &visited.listed.name;
-        match visited.what().unwrap_or_else(|_| {
-            asked.unread().add(visited.at);
-            None
-        }) {
+        match asked.unread().looked(visited.at, visited.what()) {
             Some(What::Directory) => Ok(!globs.refuse(visited.at)),
             Some(What::File) if globs.take(visited.at, false) => {
                 files += 1;

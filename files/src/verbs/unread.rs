@@ -2,6 +2,7 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::files::{Done, NAMED};
+use rustix::io::Errno;
 
 use crate::path::Rel;
 
@@ -42,6 +43,14 @@ impl Unread {
             self.bytes = bytes;
             self.names.push(Blob(path.as_bytes().to_vec()));
         }
+    }
+
+    /// What was found there, unless it could not be looked at: then it is added.
+    pub(super) fn looked<T>(&mut self, at: &Rel, found: Result<Option<T>, Errno>) -> Option<T> {
+        found.unwrap_or_else(|_| {
+            self.add(at);
+            None
+        })
     }
 
     /// The directory.

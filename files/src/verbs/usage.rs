@@ -21,14 +21,8 @@ pub(super) fn usage(desk: &Desk<'_>, path: &Blob) -> Result<Done, Stop> {
     let unread = RefCell::new(Unread::new(path.clone()));
     let mut visit = |visited: &Visited<'_>| {
         desk.listens.visited()?;
-        let stat = match visited.stat() {
-            Ok(Some(stat)) => stat,
-            Ok(None) => return Ok(false),
-            Err(_) => {
-                unread.borrow_mut().add(visited.at);
-                return Ok(false);
-            }
-        };
+        let looked = unread.borrow_mut().looked(visited.at, visited.stat());
+        let Some(stat) = looked else { return Ok(false) };
         match stat.what {
             What::Directory => directories += 1,
             What::File => {

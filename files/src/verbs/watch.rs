@@ -229,7 +229,8 @@ impl Watched {
             return Ok(());
         }
         tree.walk(&path, EVERYTHING, &mut |visited| {
-            let what = visited.what().map_err(|error| fault(&path, error))?;
+            let failed = |error| fault(&path.join(visited.at.as_bytes()), error);
+            let what = visited.what().map_err(failed)?;
             if what != Some(What::Directory) {
                 return Ok(false);
             }

@@ -22,7 +22,7 @@ use minicbor::{Decode, Encode};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::{Class, Job, ShortId};
+use super::{Asked, Class, Job, ShortId};
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
 use crate::lock::Guard;
@@ -237,15 +237,23 @@ struct Entry {
     server: String,
     #[n(4)]
     job: Nonce,
+    /// [`ELSEWHERE`] or, for what was asked for here, anything else.
     #[n(5)]
-    owner: String,
+    asked: String,
     #[n(6)]
     started: u64,
 }
 
+/// How an entry says that others have asked for a job.
+const ELSEWHERE: &str = "others";
+
 fn line(number: u64, job: Job) -> Vec<u8> {
-    let Job { class, agent, server, job, owner, started } = job;
-    let entry = Entry { number, class, agent, server, job, owner, started };
+    let Job { class, agent, server, job, asked, started } = job;
+    let asked = match asked {
+        Asked::Here => String::new(),
+        Asked::Elsewhere => ELSEWHERE.to_owned(),
+    };
+    let entry = Entry { number, class, agent, server, job, asked, started };
     let text = BASE64URL_NOPAD.encode(&cbor::encode(&entry));
     format!("{} {text}\n\n", checksum(text.as_bytes())).into_bytes()
 }
@@ -260,9 +268,10 @@ fn entry(line: &[u8]) -> Option<(u64, Job)> {
         return None;
     }
     let bytes = BASE64URL_NOPAD.decode(text).ok()?;
-    let Entry { number, class, agent, server, job, owner, started } =
+    let Entry { number, class, agent, server, job, asked, started } =
         cbor::decode(&bytes, LINE).ok()?;
-    let job = Job { class, agent, server, job, owner, started };
+    let asked = if asked == ELSEWHERE { Asked::Elsewhere } else { Asked::Here };
+    let job = Job { class, agent, server, job, asked, started };
     super::check(&job).ok()?;
     Some((number, job))
 }

@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{BEAT, Piece as PieceMessage};
 use farwire_protocol::streams::session::{
-    Because, Command, Doing, Ended, Input, SEND_LIMIT, Send, TEXT, ToBridge,
+    Because, Doing, Ended, Input, SEND_LIMIT, Send, TEXT, ToBridge,
 };
 use regex::bytes::Regex;
 use tokio::io::AsyncWrite;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use zeroize::Zeroizing;
 
 use super::control::over;
-use super::{QUIET, Who, ended, finish, show, terminal};
+use super::{QUIET, Who, ended, finish, over_at, show, terminal};
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::spool::Mode;
@@ -506,11 +506,7 @@ async fn answer<W: AsyncWrite + Unpin>(
     terminal.drawn(job).await;
     let ended = Ended {
         because: Some(because),
-        // With its terminal ends what was carried out there.
-        command: command.as_ref().map(|(last, _)| show(last)).map(|command| match job.ended() {
-            true => Command { end: command.end.or(Some(end)), ..command },
-            false => command,
-        }),
+        command: command.as_ref().map(|(last, _)| show(last, over_at(job))),
         offset: to.max(end),
         omitted: Some(length.saturating_sub(budget)).filter(|&omitted| omitted > 0),
         typed: Some(before.typed).filter(|_| !looking),

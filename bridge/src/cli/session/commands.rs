@@ -11,7 +11,7 @@ use super::typed::put;
 use super::{Found, Which, failed};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::sessions::{commands as page, log};
+use crate::sessions::{commands as page, exit, log};
 use crate::text::human;
 use crate::text::passage::Passage;
 use crate::text::table::Table;
@@ -94,16 +94,17 @@ async fn output(client: &Client, found: &Found, number: u64) -> Result<(), Failu
 fn table(commands: &[Command]) -> Table {
     let mut table = Table::new().limit(3, 60).limit(4, 200);
     for command in commands {
-        let exit = match (command.exit, command.end) {
-            (Some(exit), _) => format!("exit={exit}"),
-            (None, Some(_)) => "ended".to_owned(),
-            (None, None) => "running".to_owned(),
-        };
         let time = |millis| human::duration(Duration::from_millis(millis));
         let took = command.duration_ms.map(time).unwrap_or_default();
         let cwd = command.cwd.as_ref().map(|cwd| String::from_utf8_lossy(cwd).into_owned());
         let text = command.text.as_deref().unwrap_or_default();
-        table.row([&command.number.to_string(), &exit, &took, &cwd.unwrap_or_default(), text]);
+        table.row([
+            &command.number.to_string(),
+            &exit(command),
+            &took,
+            &cwd.unwrap_or_default(),
+            text,
+        ]);
     }
     table
 }

@@ -119,3 +119,16 @@ fn any_bytes_stay_within_their_value() {
         assert!(line.chars().count() < 300 && line.chars().all(chars::is_text));
     });
 }
+
+#[test]
+fn a_call_that_is_too_long_to_be_shown_is_told_in_words() {
+    let long = "x".repeat(5_000);
+    let call = Call::new("file_list").with("path", &long).with("skip", 350);
+    assert_eq!(
+        Header::new(Word::File).next(&call),
+        "[file]\nTo go on, call file_list with the same arguments and skip=350."
+    );
+    let call = Call::new("pty_spawn").with("command", &long);
+    assert_eq!(Header::new(Word::File).next(&call), "[file]");
+    assert_eq!(Header::new(Word::File).next(&call.with("wait", 1)).lines().count(), 2);
+}

@@ -29,11 +29,11 @@ pub struct FileList {
     pub sort: Option<Order>,
     /// Entries (default 100).
     pub limit: Option<u32>,
-    /// Entries to pass over, as `next` says.
+    /// Entries to skip; take the number from `next`.
     pub skip: Option<u32>,
 }
 
-/// A list goes on for so many entries. Servers put no more in order.
+/// A list ends after so many entries. Servers put no more in order.
 const LISTED: u32 = 100_000;
 
 /// In which order.
@@ -93,17 +93,12 @@ impl Tool for FileList {
         let header = header.field(Key::More, "yes");
         if skip >= LISTED || shown == 0 {
             let text = format!(
-                "A list goes on for {LISTED} entries: name a directory in it, or a glob.\n{text}"
+                "A list ends after {LISTED} entries: list a directory in it, or use a glob.\n{text}"
             );
             return Ok(format!("{}\n{text}", header.end()));
         }
-        let place = at.place.shown();
-        let given = [Some(place.as_str()), self.glob.as_deref()];
-        if given.into_iter().flatten().any(|given| !Call::is_whole(given)) {
-            let text = format!("The same call with skip={skip} goes on.\n{text}");
-            return Ok(format!("{}\n{text}", header.end()));
-        }
-        let call = Call::new(Self::NAME).with("server", &self.server).with("path", &place);
+        let call =
+            Call::new(Self::NAME).with("server", &self.server).with("path", at.place.shown());
         let call = call.with_some("glob", self.glob.as_ref()).with_some("depth", self.depth);
         let call =
             call.with_some("sort", self.sort.map(Order::name)).with_some("limit", self.limit);

@@ -34,11 +34,11 @@ pub struct FileSearch {
     pub ignore_case: Option<bool>,
     /// The pattern is plain text.
     pub fixed: Option<bool>,
-    /// Matches to pass over, as `next` says.
+    /// Matches to skip; take the number from `next`.
     pub skip: Option<u32>,
 }
 
-/// A search goes on for so many matches. Servers look for no more.
+/// A search ends after so many matches. Servers look for no more.
 const MATCHES: u32 = 100_000;
 
 impl Tool for FileSearch {
@@ -99,34 +99,22 @@ impl Tool for FileSearch {
             return Ok(format!("{}\n{unread}{text}", header.end()));
         }
         let (skip, header) = (skip.saturating_add(shown), header.field(Key::More, "yes"));
-        let place = at.place.shown();
-        if let Some(advice) = self.advice(&place, (skip, shown)) {
+        if skip >= MATCHES {
+            let text = format!(
+                "A search ends after {MATCHES} matches: search a directory, or use a glob.\n{unread}{text}"
+            );
+            return Ok(format!("{}\n{text}", header.end()));
+        }
+        if shown == 0 {
+            let advice = "No match fits with this much context: ask for fewer lines around it.";
             return Ok(format!("{}\n{advice}\n{unread}{text}", header.end()));
         }
         let call =
             Call::new(Self::NAME).with("server", &self.server).with("pattern", &self.pattern);
-        let call = call.with("path", &place).with_some("glob", self.glob.as_ref());
+        let call = call.with("path", at.place.shown()).with_some("glob", self.glob.as_ref());
         let call = call.with_some("context", self.context).with_some("limit", self.limit);
         let call = call.with_some("ignore_case", self.ignore_case).with_some("fixed", self.fixed);
         Ok(format!("{}\n{unread}{text}", header.next(&call.with("skip", skip))))
-    }
-}
-
-impl FileSearch {
-    /// How to go on where no call does.
-    fn advice(&self, place: &str, (skip, shown): (u32, u32)) -> Option<String> {
-        let given = [Some(self.pattern.as_str()), Some(place), self.glob.as_deref()];
-        let whole = given.into_iter().flatten().all(Call::is_whole);
-        match shown {
-            _ if skip >= MATCHES => Some(format!(
-                "A search goes on for {MATCHES} matches: name a directory, or a glob."
-            )),
-            0 => Some(
-                "There is no room for a match beside so much context: ask for less.".to_owned(),
-            ),
-            _ if !whole => Some(format!("The same call with skip={skip} goes on.")),
-            _ => None,
-        }
     }
 }
 

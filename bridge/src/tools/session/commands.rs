@@ -13,7 +13,7 @@ use crate::client::{Client, Server, random_nonce};
 use crate::sessions::hands::why;
 use crate::sessions::target::session;
 use crate::sessions::window::window;
-use crate::sessions::{ask, commands as page};
+use crate::sessions::{ask, commands as page, exit};
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -95,14 +95,6 @@ impl Tool for SessionCommands {
         }
         let (text, _) = table.within(Budget::default());
         Ok(format!("{}\n{text}", header.end()))
-    }
-}
-
-fn exit(command: &Command) -> String {
-    match (command.exit, command.end) {
-        (Some(code), _) => format!("exit={code}"),
-        (None, Some(_)) => "ended".to_owned(),
-        (None, None) => "running".to_owned(),
     }
 }
 
