@@ -24,48 +24,40 @@ mod sent;
 pub(crate) mod shell;
 pub(crate) mod turn;
 pub(crate) mod typing;
+mod view;
 
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use farwire_protocol::streams::session::{Because, Doing, Size as SizeMessage, Status};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, watch};
 
 use self::events::{Events, What, When};
 pub(crate) use self::filing::Filed;
 use self::hands::{Actor, Hands, Transfer};
 use self::marks::{Marks, Query};
 use self::participants::Participants;
-use self::screen::{Effort, Screen};
+use self::screen::Seen;
 use self::sent::Exchanges;
 pub(crate) use self::sent::Sent;
+use self::view::View;
 use crate::jobs::job::Job;
 use crate::jobs::keeper::Kept;
 use crate::os::clock::{boottime, unix_millis};
-use crate::os::pty::{self, Size};
+use crate::os::pty::Size;
 use crate::pace::Pace;
 use crate::spool::{Item, Mode};
 
 /// How much of the log is looked at in one go.
 const CHUNK: usize = 64 << 10;
 
-/// More than that is not drawn while others wait: it takes some milliseconds.
-const BEHIND: u64 = 256 << 10;
-
-/// The screen follows the log at the latest when it is so much behind. To draw a flood that nobody looks at
-/// costs as much as to make it; to draw what is left of it when somebody does takes a second.
-const LAZY: u64 = 64 << 20;
-
-/// Drawing takes no longer beside other work, and while others wait, before the rest is left out but for its end, which is
-/// drawn for as long at most: a program may say nothing but what takes long. The second is for a terminal that has just
-/// taken so long.
-const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)];
-const AT_ONCE: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(20)];
+/// So many questions wait for their answers at once: whoever asks more gets none.
+const QUESTIONS: usize = 32;
 
 /// What the agent has of a session besides the job.
 #[derive(Debug)]
@@ -75,11 +67,7 @@ pub(crate) struct Terminal {
     /// Whether its shell was given our marks.
     pub(crate) nonce: Option<String>,
     marks: Mutex<Marks>,
-    screen: Mutex<Screen>,
-    /// What it said last took too long to draw.
-    slow: AtomicBool,
-    /// Somebody has had the grid drawn that was put away.
-    drawn: Notify,
+    view: View,
     /// Counts what the marks have said.
     marked: watch::Sender<u64>,
     /// The shell edits a line, as its marks say; or has no marks.
@@ -105,6 +93,14 @@ pub(crate) struct Terminal {
     kept: Mutex<Kept>,
     /// Exchanges that were typed.
     sent: Mutex<Exchanges>,
+}
+
+/// What whoever reads marks leaves to others.
+enum Wanted {
+    /// A program asks its terminal something.
+    Answer(Query),
+    /// Much was said since the screen was drawn.
+    Drawing,
 }
 
 /// What a terminal begins with.
@@ -133,9 +129,7 @@ impl Terminal {
             marks: Mutex::new(Marks::new(nonce.as_deref())),
             editing: AtomicBool::new(nonce.is_none()),
             nonce,
-            screen: Mutex::new(Screen::new(size)),
-            slow: AtomicBool::new(false),
-            drawn: Notify::new(),
+            view: View::new(size),
             marked: watch::Sender::new(0),
             resized: watch::Sender::new(size),
             hands: Mutex::new(hands),
@@ -155,6 +149,13 @@ impl Terminal {
 
     /// Follows the log until it is finished: reads marks, answers what programs ask a terminal.
     pub(crate) async fn follow(self: Arc<Self>, job: Weak<Job>) {
+        let (asks, asked) = mpsc::channel(QUESTIONS);
+        tokio::join!(self.reads_marks(job.clone(), asks), self.does(job, asked));
+    }
+
+    /// Reads marks, which wait for nothing else.
+    async fn reads_marks(self: &Arc<Self>, job: Weak<Job>, asks: mpsc::Sender<Wanted>) {
+        let mut unseen = None;
         let Some(mut log) = job.upgrade().map(|job| job.spool.reader(0, Mode::Lagging)) else {
             return;
         };
@@ -186,7 +187,7 @@ impl Terminal {
                                 self.marked.send_modify(|count| *count += 1);
                             }
                             for (_, query) in found.queries.iter().filter(|(at, _)| *at > seen) {
-                                self.answer(&job, *query).await;
+                                let _ = asks.try_send(Wanted::Answer(*query));
                             }
                         }
                         Item::Gap { .. } => lock(&self.marks).gap(),
@@ -195,8 +196,8 @@ impl Terminal {
                     // Keys of others come first.
                     tokio::task::yield_now().await;
                 }
-                if job.spool.stats().end.saturating_sub(lock(&self.screen).offset()) > LAZY {
-                    self.drawn(&job).await;
+                if self.is_behind(&job, unseen) && asks.try_send(Wanted::Drawing).is_ok() {
+                    unseen = Some(Instant::now());
                 }
                 if job.ended() && looked == 0 {
                     lock(&self.marks).over(log.offset());
@@ -206,11 +207,9 @@ impl Terminal {
             // A grid that nobody looks at is put away; after that there is nothing to wake up for until
             // somebody does, or more is said.
             loop {
-                let drawn = lock(&self.screen).is_drawn();
                 tokio::select! {
                     () = log.wait() => break,
-                    () = self.drawn.notified(), if !drawn => {}
-                    () = tokio::time::sleep(screen::KEEP), if drawn => lock(&self.screen).rest(),
+                    () = self.view.rests() => self.put_away().await,
                 }
             }
             // What was said is passed on to those who are attached before it is looked at.
@@ -218,58 +217,31 @@ impl Terminal {
         }
     }
 
-    async fn answer(&self, job: &Job, query: Query) {
+    /// Does what is wanted of whoever reads marks, and may take a while.
+    async fn does(self: &Arc<Self>, job: Weak<Job>, mut wanted: mpsc::Receiver<Wanted>) {
+        while let Some(wanted) = wanted.recv().await {
+            let Some(job) = job.upgrade() else { return };
+            match wanted {
+                Wanted::Answer(query) => self.answer(&job, query).await,
+                Wanted::Drawing => self.drawn(&job).await,
+            }
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, job: &Arc<Job>, query: Query) {
         let answer = match query {
             Query::Attributes => "\x1b[?62;22c".to_owned(),
             Query::MoreAttributes => "\x1b[>1;10;0c".to_owned(),
             Query::Status => "\x1b[0n".to_owned(),
             Query::Cursor => {
-                let (row, col) = self.screen(job, |screen| screen.cursor());
+                self.drawn(job).await;
+                let (row, col) = self.seen(job).facts.cursor();
                 format!("\x1b[{row};{col}R")
             }
         };
         // A program that asks and does not read is its own enemy.
         let _ =
             tokio::time::timeout(Duration::from_millis(100), job.write(answer.as_bytes())).await;
-    }
-
-    /// Draws what the log has now, where that takes a while.
-    pub(crate) async fn drawn(self: &Arc<Self>, job: &Arc<Job>) {
-        let behind = job.spool.stats().end.saturating_sub(lock(&self.screen).offset());
-        if behind > BEHIND || behind > 0 && self.slow.load(Ordering::Relaxed) {
-            let (terminal, job) = (self.clone(), job.clone());
-            // Dies only if the agent does.
-            let _ = tokio::task::spawn_blocking(move || terminal.draw(&job, ASIDE)).await;
-        }
-    }
-
-    /// Draws what the log has now, or the end of it where that takes too long. Others may look in between.
-    fn draw(&self, job: &Job, [most, again]: [Duration; 2]) {
-        let end = job.spool.stats().end;
-        let most = if self.slow.load(Ordering::Relaxed) { again } else { most };
-        let (mut effort, mut slow) = (Effort::new(most), false);
-        loop {
-            let mut screen = lock(&self.screen);
-            if !slow && effort.is_spent() {
-                screen.jump(end);
-                (effort, slow) = (Effort::new(most), true);
-            }
-            if screen.offset() >= end || !screen.follow(&job.spool, &effort) {
-                self.slow.store(slow, Ordering::Relaxed);
-                return;
-            }
-        }
-    }
-
-    /// Looks at the screen as it is now: see [`Self::drawn`].
-    pub(crate) fn screen<T>(&self, job: &Job, look: impl FnOnce(&mut Screen) -> T) -> T {
-        self.draw(job, AT_ONCE);
-        let mut screen = lock(&self.screen);
-        let seen = look(&mut screen);
-        if screen.is_drawn() {
-            self.drawn.notify_one();
-        }
-        seen
     }
 
     /// Looks at what the shell has said of its commands.
@@ -290,19 +262,6 @@ impl Terminal {
     /// Its size.
     pub(crate) fn size(&self) -> Size {
         *self.resized.borrow()
-    }
-
-    /// Gives it another size. Whether it had that already.
-    pub(crate) fn resize(&self, job: &Job, size: Size) -> bool {
-        let Some(master) = job.master() else { return false };
-        // The screen has what was drawn for the old size first.
-        self.screen(job, |screen| {
-            // A terminal that is gone keeps its size.
-            if pty::resize(master.as_fd(), size).is_ok() {
-                screen.resize(size);
-            }
-        });
-        self.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
     }
 
     /// What it is filed under.
@@ -428,7 +387,7 @@ impl Terminal {
             return Doing::Exited;
         }
         let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return Doing::Running };
-        let alternate = self.screen(job, |screen| screen.alternate());
+        let alternate = self.seen(job).facts.alternate;
         let phase = self.marks(|marks| match marks.is_about_to_wait() {
             true => marks::Phase::Waiting,
             false => marks.phase(),
@@ -489,8 +448,8 @@ impl Terminal {
         let doing = self.doing(job);
         let foreground =
             job.master().and_then(|master| doing::foreground_name(master.as_fd(), job.pid()?));
-        let (title, (row, col)) =
-            self.screen(job, |screen| (screen.title().map(str::to_owned), screen.cursor()));
+        let Seen { facts, title, .. } = self.seen(job);
+        let (row, col) = facts.cursor();
         let size = self.size();
         let Filed { labels, limits, recovered_ms, lost } = lock(&self.filed).clone();
         let attached = self.participants.count();

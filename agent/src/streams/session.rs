@@ -184,6 +184,7 @@ async fn settled(job: &Arc<Job>) {
     let mut marked = terminal.marked();
     let mut phase = job.phase();
     while !job.ended() && Instant::now() < deadline {
+        terminal.drawn(job).await;
         let doing = terminal.doing(job);
         // Without marks a prompt is believed once nothing more comes.
         let marks = terminal.nonce.is_some();
@@ -231,15 +232,14 @@ async fn finish<W: AsyncWrite + Unpin>(
 }
 
 /// Answers with the screen, as text or as what draws it.
-async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>>>(
+async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     job: &Arc<Job>,
     who: &Who,
-    (known, shown): (bool, impl Fn(&mut Screen) -> T),
+    (known, shown): (bool, fn(&mut Screen) -> T),
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let terminal = terminal(job)?;
-    terminal.drawn(job).await;
-    let text: Vec<u8> = terminal.screen(job, shown).into();
+    let text: Vec<u8> = terminal.look_at(job, shown).await.into();
     let mut counts = Counts::default();
     for piece in text.chunks(BATCH) {
         writer.data(TEXT, piece);

@@ -22,14 +22,13 @@ use crate::spool::{Item, Mode, Spool};
 /// How long a grid is kept that nobody looks at.
 pub(super) const KEEP: Duration = Duration::from_secs(5);
 
-/// How much is drawn in one go, and how much between two looks at the clock: a few bytes may take milliseconds, as those
-/// that clear a very large screen, or repeat a character.
-const CHUNK: usize = 64 << 10;
+/// How much is drawn between two looks at the clock: a few bytes may take milliseconds, as those that clear a very large
+/// screen.
 const PIECE: usize = 64;
 
 /// Who is further behind passes over what comes before the end. Drawing takes a second for some 20 MB, and whoever looks
 /// while a program says more than that would see nothing before the program ended.
-const FLOOD: usize = 1 << 20;
+pub(super) const FLOOD: usize = 1 << 20;
 
 /// So much before the end is drawn, or eight bytes for each cell.
 const TAIL: usize = 256 << 10;
@@ -42,6 +41,9 @@ const CANCEL: &[u8] = b"\x18";
 
 /// What a cell takes, once for each of two screens.
 const CELL: usize = 2 * 32;
+
+/// No grid that was put away takes longer to draw anew than one of so many bytes where that is to be done at once.
+const NEAR: usize = 16 << 10;
 
 /// No title is longer, in characters.
 const TITLE: usize = 200;
@@ -65,12 +67,28 @@ pub(crate) struct Screen {
 
 /// What is known of a screen without its cells.
 #[derive(Clone, Copy, Debug, Default)]
-struct Facts {
+pub(crate) struct Facts {
     /// Row and column, from 0.
     cursor: (u16, u16),
-    alternate: bool,
-    application_cursor: bool,
-    bracketed_paste: bool,
+    /// Whether a program has the screen to itself.
+    pub(crate) alternate: bool,
+    /// Whether arrow keys are to be sent as applications want them.
+    pub(crate) application_cursor: bool,
+    /// Whether what is pasted is to be marked as such.
+    pub(crate) bracketed_paste: bool,
+}
+
+/// What was seen of a screen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Everything before this offset of the log had been drawn.
+    pub(crate) offset: u64,
+    /// Whether there were cells.
+    pub(crate) drawn: bool,
+    /// What was known of it.
+    pub(crate) facts: Facts,
+    /// What the terminal called itself.
+    pub(crate) title: Option<String>,
 }
 
 impl Facts {
@@ -81,6 +99,12 @@ impl Facts {
             application_cursor: screen.application_cursor(),
             bracketed_paste: screen.bracketed_paste(),
         }
+    }
+
+    /// Where the cursor is, from 1: row and column.
+    pub(crate) const fn cursor(self) -> (u16, u16) {
+        let (row, col) = self.cursor;
+        (row + 1, col + 1)
     }
 }
 
@@ -149,6 +173,15 @@ impl Grid {
     }
 }
 
+/// How often a sequence repeats a character, if it does that and says so.
+fn repeats(sequence: &[u8]) -> Option<usize> {
+    let count = sequence.strip_prefix(b"\x1b[")?.strip_suffix(b"b")?;
+    let count = Some(count).filter(|count| !count.is_empty())?;
+    let count = std::str::from_utf8(count).ok()?;
+    // What is too long for a number is more than any.
+    count.bytes().all(|byte| byte.is_ascii_digit()).then(|| count.parse().unwrap_or(usize::MAX))
+}
+
 /// The length of it without a character at its end that is not whole.
 fn whole(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
@@ -181,18 +214,29 @@ impl Screen {
         self.at
     }
 
-    /// Draws some of what the log has got since, as far as the effort goes. Whether there was something.
-    pub(crate) fn follow(&mut self, spool: &Spool, effort: &Effort) -> bool {
+    /// How many cells it has.
+    pub(crate) fn cells(&self) -> usize {
+        usize::from(self.size.rows) * usize::from(self.size.cols)
+    }
+
+    /// Whether it takes but an instant until there are cells.
+    pub(crate) fn is_near(&self) -> bool {
+        self.grid.is_some() || self.away.len() <= NEAR
+    }
+
+    /// Draws some of what the log has got since, at most so many bytes, as far as the effort goes. Whether there was
+    /// something.
+    pub(crate) fn follow(&mut self, spool: &Spool, most: usize, effort: &Effort) -> bool {
         self.looked = Instant::now();
         let mut log = spool.reader(self.at, Mode::Lagging);
         let behind = spool.stats().end.saturating_sub(self.at);
         // The last of it is drawn by itself, as whoever has to leave out the rest draws it.
         let chunk = match behind.saturating_sub(LAST) {
-            0 => CHUNK,
-            before => usize::try_from(before).unwrap_or(CHUNK).min(CHUNK),
+            0 => most,
+            before => usize::try_from(before).unwrap_or(most).min(most),
         };
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
-        let kept = TAIL.max(8 * usize::from(self.size.rows) * usize::from(self.size.cols));
+        let kept = TAIL.max(8 * self.cells());
         let unseen = if behind > FLOOD { behind.saturating_sub(kept).min(FLOOD) } else { 0 };
         let more = match log.next(if unseen > 0 { unseen } else { chunk }) {
             Item::Data(_, bytes) => {
@@ -217,10 +261,13 @@ impl Screen {
         // Within a sequence, or where only some rows scroll, everything counts.
         let whole = self.modes.is_midway() || self.modes.region().is_some();
         let mut drawn = Vec::new();
-        let plain = self.modes.is_plain(bytes);
+        let (plain, cells) = (self.modes.is_plain(bytes), self.cells());
         self.modes.read(bytes, |part| {
             if !plain {
-                drawn.extend_from_slice(part);
+                match repeats(part).filter(|count| *count > cells) {
+                    Some(_) => drawn.extend_from_slice(format!("\x1b[{cells}b").as_bytes()),
+                    None => drawn.extend_from_slice(part),
+                }
             }
         });
         let bytes = if plain { bytes } else { drawn.as_slice() };
@@ -240,20 +287,17 @@ impl Screen {
                 true => draw(bytes),
                 false => skip::shown(bytes, size, draw),
             }
-            if !all {
-                grid.cancel();
-            }
             (grid, all)
         }));
         match drawn {
             Ok((mut grid, all)) => {
-                if !all {
-                    self.modes.break_off();
-                }
                 if let Some(title) = grid.parser.callbacks_mut().title.take() {
                     self.title = Some(title);
                 }
                 self.grid = Some(grid);
+                if !all {
+                    self.settle();
+                }
             }
             Err(_) => {
                 tracing::warn!("the screen could not draw something, and begins anew");
@@ -279,14 +323,48 @@ impl Screen {
         }
     }
 
-    /// Leaves out what it has not drawn before this offset, but for the last of it. What was switched there is not known.
-    pub(crate) fn jump(&mut self, end: u64) {
+    /// Leaves out what it has not drawn before this offset, but for the last of it. What was switched there is read, as far
+    /// as a flood reaches.
+    pub(crate) fn jump(&mut self, spool: &Spool, end: u64) {
         let last = end.saturating_sub(LAST);
-        if self.at < last {
-            self.at = last;
-            self.modes.break_off();
-            self.grid().cancel();
+        if self.at >= last {
+            return;
         }
+        let from = self.at.max(last.saturating_sub(FLOOD as u64));
+        if from > self.at {
+            self.modes.break_off();
+        }
+        let mut log = spool.reader(from, Mode::Lagging);
+        while log.offset() < last {
+            let most = usize::try_from(last - log.offset()).unwrap_or(FLOOD);
+            match log.next(most) {
+                Item::Data(_, bytes) => self.modes.read(&bytes, |_| {}),
+                Item::Gap { .. } => self.modes.break_off(),
+                Item::UpToDate { .. } => break,
+            }
+        }
+        self.at = log.offset();
+        self.settle();
+    }
+
+    /// Something was not drawn: what it switched is as if it had been.
+    fn settle(&mut self) {
+        let alternate = self.modes.alternate().is_some();
+        let mut to = match (alternate, self.facts().alternate) {
+            (true, false) => String::from("\x1b[?1049h"),
+            (false, true) => String::from("\x1b[?1049l"),
+            _ => String::new(),
+        };
+        let region = match self.modes.region() {
+            Some((top, 0)) => format!("{top}"),
+            Some((top, bottom)) => format!("{top};{bottom}"),
+            None => String::new(),
+        };
+        to += &format!("\x1b7\x1b[{region}r\x1b8\x1b[?1l\x1b[?2004l");
+        self.modes.changes().iter().for_each(|change| to += &change.to);
+        let grid = self.grid();
+        grid.cancel();
+        grid.parser.process(to.as_bytes());
     }
 
     /// Nothing is known of what it shows.
@@ -304,9 +382,14 @@ impl Screen {
         self.grid.get_or_insert_with(|| Grid::new(size, away))
     }
 
-    /// Whether there is a grid.
-    pub(crate) fn is_drawn(&self) -> bool {
-        self.grid.is_some()
+    /// What is seen of it without its cells.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen {
+            offset: self.at,
+            drawn: self.grid.is_some(),
+            facts: self.facts(),
+            title: self.title.clone(),
+        }
     }
 
     /// Puts the grid away, if nobody has looked at it for a while.
@@ -318,7 +401,7 @@ impl Screen {
             self.away.extend_from_slice(&grid.begun);
             self.facts = Facts::of(grid.screen());
             drop(grid);
-            memory::freed(usize::from(self.size.rows) * usize::from(self.size.cols) * CELL);
+            memory::freed(self.cells() * CELL);
         }
     }
 
@@ -354,32 +437,6 @@ impl Screen {
             text.push('\n');
         }
         text
-    }
-
-    /// Where the cursor is, from 1: row and column.
-    pub(crate) fn cursor(&self) -> (u16, u16) {
-        let (row, col) = self.facts().cursor;
-        (row + 1, col + 1)
-    }
-
-    /// Whether a program has the screen to itself.
-    pub(crate) fn alternate(&self) -> bool {
-        self.facts().alternate
-    }
-
-    /// Whether arrow keys are to be sent as applications want them.
-    pub(crate) fn application_cursor(&self) -> bool {
-        self.facts().application_cursor
-    }
-
-    /// Whether what is pasted is to be marked as such.
-    pub(crate) fn bracketed_paste(&self) -> bool {
-        self.facts().bracketed_paste
-    }
-
-    /// What the terminal calls itself.
-    pub(crate) fn title(&self) -> Option<&str> {
-        self.title.as_deref()
     }
 }
 

@@ -66,9 +66,8 @@ where
     let read_only = attach.read_only == Some(true);
     let attachment = Attachment::new(context, &job, &terminal, &who.actor, read_only);
     if let Some(size) = attach.size.filter(|_| !read_only) {
-        terminal.drawn(&job).await;
         // Somebody else may have the lease, and with it the say of how large it is.
-        let _ = control::resize(&job, &who.actor, size);
+        let _ = control::resize(&job, &who.actor, size).await;
     }
     let memory = job.spool.memory();
     let place = memory.as_ref().map(|memory| memory.seat(open.conversation.0));
@@ -192,9 +191,8 @@ impl Serving<'_> {
             ToAgent::Resize(_) if self.read_only => Ok(()),
             _ if self.read_only => Err(looks_only()),
             ToAgent::Resize(size) => {
-                self.terminal.drawn(&self.job).await;
                 // It stays as large as whoever has the lease wants it.
-                let _ = control::resize(&self.job, &self.who.actor, size);
+                let _ = control::resize(&self.job, &self.who.actor, size).await;
                 Ok(())
             }
             ToAgent::Take => {
@@ -393,9 +391,8 @@ impl Serving<'_> {
         from: u64,
         writer: &mut Writer<W>,
     ) -> Result<SpoolReader, Failure> {
-        self.terminal.drawn(&self.job).await;
-        let (drawing, offset) =
-            self.terminal.screen(&self.job, |screen| (screen.drawing(), screen.offset()));
+        let look = self.terminal.look_at(&self.job, |screen| (screen.drawing(), screen.offset()));
+        let (drawing, offset) = look.await;
         let length = u32::try_from(drawing.len()).unwrap_or(u32::MAX);
         let missed = offset.saturating_sub(from);
         self.pace().sent(drawing.len() as u64, Instant::now());

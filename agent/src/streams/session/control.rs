@@ -30,11 +30,11 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let who = Who::new(context, control.caller.as_ref())?;
     let job = find(context, control.session, &who)?;
-    act(&context.agent.jobs, &job, &who.actor, &control.action)?;
+    act(&context.agent.jobs, &job, &who.actor, &control.action).await?;
     finish(writer, Counts::default(), ended(&job, &who)?).await
 }
 
-fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {
+async fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {
     if job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
         return Err(over(job));
     }
@@ -58,7 +58,7 @@ fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), 
             clear(jobs, job, who)
         }
         Action::Policy(policy) => rule(job, who, *policy),
-        Action::Resize(size) => resize(job, who, *size),
+        Action::Resize(size) => resize(job, who, *size).await,
         Action::Signal(signal) => signalled(job, who, *signal),
         Action::Limits(limits) => bound(job, who, *limits),
         Action::Label(labels) => label(jobs, job, who, labels),
@@ -216,7 +216,7 @@ fn rule(job: &Arc<Job>, who: &Actor, policy: Policy) -> Result<(), Failure> {
 }
 
 /// Gives the terminal a size, if that is not for somebody else to decide.
-pub(super) fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(), Failure> {
+pub(super) async fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let now = boottime();
     {
@@ -225,7 +225,7 @@ pub(super) fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(
         hands.renew(who, now);
     }
     let size = Size::new(size.cols, size.rows);
-    if terminal.resize(job, size) {
+    if terminal.resize(job, size).await {
         let size = SizeMessage { cols: size.cols, rows: size.rows };
         terminal.note(job, Some(who), What::Resized(size));
     }

@@ -192,17 +192,16 @@ async fn typed(terminal: &Terminal, request: Nonce, known: Sent) -> Sent {
 
 /// How the program wants its keys.
 fn wanted(job: &Job, terminal: &Terminal) -> Wanted {
-    terminal.screen(job, |screen| Wanted {
-        application_cursor: screen.application_cursor(),
-        bracketed_paste: screen.bracketed_paste(),
-    })
+    let facts = terminal.seen(job).facts;
+    Wanted { application_cursor: facts.application_cursor, bracketed_paste: facts.bracketed_paste }
 }
 
 /// How a tab reaches the program as a character. Where nobody reads, somebody may in a moment; and a program that
 /// reads keys may switch pastes on in a moment, as fish does after its prompt.
-async fn takes(job: &Job, terminal: &Terminal, wants: &mut Wanted) -> Takes {
+async fn takes(job: &Arc<Job>, terminal: &Arc<Terminal>, wants: &mut Wanted) -> Takes {
     let begun = Instant::now();
     loop {
+        terminal.drawn(job).await;
         *wants = wanted(job, terminal);
         let takes = terminal.takes(job, *wants);
         let soon = match takes {
@@ -421,6 +420,7 @@ async fn wait(waiting: Waiting<'_>, deadline: Instant) -> Because {
         }
         let quiet = said.elapsed();
         if until.is_none() && !through && quiet >= QUIET {
+            terminal.drawn(job).await;
             let doing = terminal.doing(job);
             let marks = terminal.marks(Marks::seen);
             let taken_up =

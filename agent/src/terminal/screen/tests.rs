@@ -144,29 +144,42 @@ proptest! {
         prop_assert_eq!(passed.modes.is_midway(), modes.is_midway());
         let mut drawn = Screen::new(SIZE);
         drawn.draw(&text, &all());
-        prop_assert_eq!(passed.title(), drawn.title());
+        prop_assert_eq!(passed.seen().title, drawn.seen().title);
     }
 }
 
 #[test]
-fn who_jumps_to_the_end_shows_it_and_keeps_what_was_switched_before() {
+fn what_is_left_out_switches_all_the_same() {
     let mut screen = screen(&[b"\x1b[?2004h$ \x1b]0;half"]);
-    screen.jump(LAST);
-    assert_eq!(screen.offset(), 0, "that is drawn");
-    screen.jump(2 * LAST);
-    assert_eq!(screen.offset(), LAST);
-    screen.draw(b"\x1b[H\x1b[Jseen", &all());
-    assert!(screen.bracketed_paste());
-    assert_eq!(screen.text(), "seen\n");
+    screen.modes.read(b"title\x07\x1b[2;4rx\x1b[?1049hx\x1b[?2004l\x1b[?1h", |_| {});
+    screen.settle();
+    let facts = screen.seen().facts;
+    assert!(facts.alternate && facts.application_cursor && !facts.bracketed_paste);
+    screen.draw(b"\x1b[H\x1b[Jseen\x1b[?1049l", &all());
+    assert_eq!(screen.text(), "$\n");
 }
 
 #[test]
 fn what_takes_too_long_is_left_out_and_what_follows_is_drawn_as_what_it_is() {
     let mut screen = screen(&[b"\x1b[?2004hbefore", b"\x1b["]);
-    screen.draw(b"5;5Hleft out\x1b]0;half", &Effort::new(Duration::ZERO));
-    screen.draw(b" and\x1b[1mafter", &all());
-    assert_eq!(screen.text(), "before andafter\n");
-    assert!(screen.bracketed_paste() && !screen.modes.is_midway());
+    screen.draw(b"5;5Hleft out\x1b[?1h\x1b]0;half", &Effort::new(Duration::ZERO));
+    screen.draw(b" title\x07\x1b[1mafter", &all());
+    assert_eq!(screen.text(), "beforeafter\n");
+    let Seen { facts, title, .. } = screen.seen();
+    assert!(facts.bracketed_paste && facts.application_cursor);
+    assert_eq!(title.as_deref(), Some("half title"));
+}
+
+#[test]
+fn a_character_is_repeated_as_often_as_there_are_cells() {
+    let size = Size { cols: 3, rows: 2 };
+    for (count, drawn) in [("", 2), ("3", 4), ("65535", 7), ("99999999", 7)] {
+        let mut screen = Screen::new(size);
+        screen.draw(format!("x\x1b[{count}b").as_bytes(), &all());
+        let mut long = Screen::new(size);
+        long.draw("x".repeat(drawn).as_bytes(), &all());
+        assert_eq!(screen.drawing(), long.drawing(), "{count}");
+    }
 }
 
 #[test]
@@ -202,8 +215,12 @@ fn what_is_passed_over_leaves_what_it_switched() {
     let mut screen = screen(&[b"$ \x1b[?1049h"]);
     screen.pass_over(&[&flood[..], b"\x1b]2;title\x07\x1b[?10"].concat(), &all());
     screen.draw(b"02h\x1b[H\x1b[Jseen", &all());
-    assert!(screen.alternate() && screen.bracketed_paste() && screen.application_cursor());
-    assert_eq!(screen.title(), Some("title"));
+    assert!(
+        screen.seen().facts.alternate
+            && screen.seen().facts.bracketed_paste
+            && screen.seen().facts.application_cursor
+    );
+    assert_eq!(screen.seen().title.as_deref(), Some("title"));
     assert_eq!(screen.text(), "seen\n");
     let modes = String::from_utf8(screen.drawing()).unwrap();
     assert!(modes.contains("\x1b[?1002h"), "{modes:?}");
@@ -241,7 +258,7 @@ proptest! {
         // What an alternate screen has that is not shown is told to nobody, and mode 47 shows it again.
         let has = |pieces: &[Vec<u8>], mode: &[u8]| memchr::memmem::find(&pieces.concat(), mode).is_some();
         let drawn = has(&before, b"[?47h") || has(&before, b"[?1049h");
-        prop_assume!(first.alternate() || !drawn || !has(&after, b"[?47h"));
+        prop_assume!(first.seen().facts.alternate || !drawn || !has(&after, b"[?47h"));
         let mut late = screen(&[&first.drawing()]);
         if rested {
             first.looked = Instant::now().checked_sub(KEEP).unwrap();

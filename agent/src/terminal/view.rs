@@ -1,0 +1,189 @@
+//! Looking at the screen of a session.
+//!
+//! Whoever looks has it drawn up to the end of the log first. What may take longer than an instant is done on a thread
+//! that may take its time, one for each terminal at most; the agent's own waits for no screen. What is asked often is
+//! told from what was seen last.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::screen::{Effort, FLOOD, KEEP, Screen, Seen};
+use super::{Terminal, lock};
+use crate::jobs::job::Job;
+use crate::os::pty::{self, Size};
+use crate::spool::Spool;
+
+/// So much is drawn at once, of a screen of so many cells at most, that takes no longer than this, so many bytes between
+/// two looks at the clock. All else is drawn aside.
+const LITTLE: u64 = 16 << 10;
+const CELLS: usize = 32 << 10;
+const INSTANT: Duration = Duration::from_millis(5);
+const BITE: usize = 256;
+
+/// How much is drawn aside in one go.
+const CHUNK: usize = 64 << 10;
+
+/// How long drawing may take before the rest is left out; its end is then drawn for as long again at most. The second is
+/// for a terminal that has just taken too long: a program may say nothing but what takes long.
+const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)];
+
+/// A screen that nobody looks at is drawn so often at most: what falls further behind meanwhile is a flood.
+const UNSEEN: Duration = Duration::from_secs(1);
+
+/// The screen of a terminal, and what was seen of it last.
+#[derive(Debug)]
+pub(super) struct View {
+    screen: Mutex<Screen>,
+    seen: Mutex<Seen>,
+    /// What was said last took too long to draw.
+    slow: AtomicBool,
+    /// Whoever draws aside has this.
+    aside: tokio::sync::Mutex<()>,
+    /// There are cells that may be put away again.
+    drawn: Notify,
+}
+
+impl View {
+    pub(super) fn new(size: Size) -> Self {
+        Self {
+            screen: Mutex::new(Screen::new(size)),
+            seen: Mutex::default(),
+            slow: AtomicBool::new(false),
+            aside: tokio::sync::Mutex::default(),
+            drawn: Notify::new(),
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, screen: &Screen) {
+        let seen = screen.seen();
+        if seen.drawn {
+            self.drawn.notify_one();
+        }
+        *lock(&self.seen) = seen;
+    }
+
+    /// Draws what there is, if that is little. Whether all is drawn.
+    fn at_once(&self, spool: &Spool) -> bool {
+        let end = spool.stats().end;
+        if lock(&self.seen).offset >= end {
+            return true;
+        }
+        // Who draws aside is not waited for.
+        let Some(mut screen) = self.screen.try_lock().ok().filter(|_| !self.is_slow()) else {
+            return false;
+        };
+        let behind = end.saturating_sub(screen.offset());
+        if behind > LITTLE || screen.cells() > CELLS || !screen.is_near() {
+            return false;
+        }
+        let (effort, all) = (Effort::new(INSTANT), Effort::new(Duration::MAX));
+        while screen.offset() < end && !effort.is_spent() && screen.follow(spool, BITE, &all) {}
+        self.tell(&screen);
+        let drawn = screen.offset() >= end;
+        self.slow.store(!drawn, Ordering::Relaxed);
+        drawn
+    }
+
+    /// Draws what there is, or the end of it where that takes too long, and looks at it.
+    fn look<T>(&self, spool: &Spool, look: impl FnOnce(&mut Screen) -> T) -> T {
+        let [most, again] = ASIDE;
+        let most = if self.is_slow() { again } else { most };
+        let end = spool.stats().end;
+        let mut screen = lock(&self.screen);
+        let (mut effort, mut slow) = (Effort::new(most), false);
+        loop {
+            if !slow && effort.is_spent() {
+                screen.jump(spool, end);
+                (effort, slow) = (Effort::new(most), true);
+            }
+            if screen.offset() >= end || !screen.follow(spool, CHUNK, &effort) {
+                break;
+            }
+        }
+        self.slow.store(slow, Ordering::Relaxed);
+        let seen = look(&mut screen);
+        self.tell(&screen);
+        seen
+    }
+
+    /// Waits until the cells can be put away, or there are some that may be in a while.
+    pub(super) async fn rests(&self) {
+        let drawn = lock(&self.seen).drawn;
+        tokio::select! {
+            () = self.drawn.notified(), if !drawn => {}
+            () = tokio::time::sleep(KEEP), if drawn => {}
+        }
+    }
+}
+
+impl Terminal {
+    /// Draws what the log has now.
+    pub(crate) async fn drawn(self: &Arc<Self>, job: &Arc<Job>) {
+        if !self.view.at_once(&job.spool) {
+            self.look_at(job, |_| ()).await;
+        }
+    }
+
+    /// Draws what the log has now and looks at the screen, or changes it.
+    pub(crate) async fn look_at<T: Send + 'static>(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        look: impl FnOnce(&mut Screen) -> T + Send + 'static,
+    ) -> T {
+        let _turn = self.view.aside.lock().await;
+        let (terminal, job) = (self.clone(), job.clone());
+        let looked = tokio::task::spawn_blocking(move || terminal.view.look(&job.spool, look));
+        looked.await.expect("a look at a screen does not panic")
+    }
+
+    /// What is known of the screen without waiting for it: as it is now if little was said since, and otherwise as it was
+    /// seen last. Whoever can wait has it [drawn](Self::drawn) before.
+    pub(crate) fn seen(&self, job: &Job) -> Seen {
+        self.view.at_once(&job.spool);
+        lock(&self.view.seen).clone()
+    }
+
+    /// Puts cells away that nobody has looked at for a while.
+    pub(super) async fn put_away(self: &Arc<Self>) {
+        if lock(&self.view.seen).drawn {
+            let _turn = self.view.aside.lock().await;
+            let terminal = self.clone();
+            let away = move || {
+                let mut screen = lock(&terminal.view.screen);
+                screen.rest();
+                *lock(&terminal.view.seen) = screen.seen();
+            };
+            // Dies only if the agent does.
+            let _ = tokio::task::spawn_blocking(away).await;
+        }
+    }
+
+    /// Whether so much was said since the screen was drawn that it is drawn though nobody looks: what a program does not
+    /// draw again is there to be seen. `last` is when that was done last.
+    pub(super) fn is_behind(&self, job: &Job, last: Option<Instant>) -> bool {
+        let behind = job.spool.stats().end.saturating_sub(lock(&self.view.seen).offset);
+        let early = last.is_some_and(|last| last.elapsed() < UNSEEN);
+        behind > FLOOD as u64 / 2 && !early && !self.view.is_slow()
+    }
+
+    /// Gives it another size. Whether it had that already.
+    pub(crate) async fn resize(self: &Arc<Self>, job: &Arc<Job>, size: Size) -> bool {
+        let Some(master) = job.master() else { return false };
+        // The screen has what was drawn for the old size first.
+        let resize = move |screen: &mut Screen| {
+            // A terminal that is gone keeps its size.
+            if pty::resize(&*master, size).is_ok() {
+                screen.resize(size);
+            }
+        };
+        self.look_at(job, resize).await;
+        self.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
+    }
+}
