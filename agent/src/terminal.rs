@@ -376,9 +376,15 @@ impl Terminal {
         self.editing.load(Ordering::Relaxed)
     }
 
-    /// Something is about to be typed under this id; or has been, and then that is what counts.
-    pub(crate) fn exchange(&self, request: Nonce, who: &Actor, now: Sent) -> Option<Sent> {
-        lock(&self.sent).begin((request, who.owner.device), now, boottime())
+    /// Something is about to be typed under this id; or has been, and then that is what counts. `joins` says that it is a
+    /// part of what another one comes to.
+    pub(crate) fn exchange(
+        &self,
+        (request, joins): (Nonce, bool),
+        who: &Actor,
+        now: Sent,
+    ) -> Option<Sent> {
+        lock(&self.sent).begin((request, who.owner.device), (now, joins), boottime())
     }
 
     /// What it is doing.
@@ -426,9 +432,7 @@ impl Terminal {
 
     /// An exchange is answered with what there is now. The first time counts.
     pub(crate) fn answers(&self, request: Nonce, at: u64, because: Because) {
-        if let Some(sent) = lock(&self.sent).get_mut(&request) {
-            sent.answered.get_or_insert((at, because));
-        }
+        lock(&self.sent).answer(&request, at, because);
     }
 
     /// Whether what is in the foreground waits for somebody to type.

@@ -142,6 +142,36 @@ async fn what_is_being_typed_keeps_its_turn_though_its_sender_is_gone() {
     assert_eq!(said, format!("ready{all}b"));
 }
 
+#[tokio::test]
+async fn who_asks_again_is_not_answered_with_what_others_typed_meanwhile() {
+    let world = World::with_server("web-1").await;
+    let (one, other) = (agent(&world, "one"), agent(&world, "other"));
+    let start = one.start("shared", "bash").await;
+    let session = one.ask(&Request::Open(start)).await.unwrap().ended.status.session;
+    let gate = world.path("gate");
+    let line = format!("until [ -e {} ]; do sleep 0.05; done; (exit 7)\r", gate.display());
+    let wait = Duration::from_secs(20);
+    let send = Request::Send(one.sending(session, vec![text(&line)], wait).await);
+    tokio::select! {
+        answer = one.ask(&send) => panic!("it waits: {answer:?}"),
+        _ = other.sees(session, |_, what| matches!(what, What::Typed { .. })) => {}
+    }
+    let line = format!("touch {}; (exit 3)\r", world.path("mark").display());
+    let theirs = other.send(session, vec![text(&line)], wait);
+    let opens = async {
+        let theirs = |text: &[u8]| text.starts_with(b"touch");
+        let typed =
+            |what: &What| matches!(what, What::Typed { text: Some(text), .. } if theirs(text));
+        other.sees(session, |_, what| typed(what)).await;
+        std::fs::write(&gate, "").unwrap();
+    };
+    let (theirs, ()) = tokio::join!(theirs, opens);
+    theirs.unwrap();
+    until("the second to end", async || world.path("mark").exists().then_some(())).await;
+    let again = one.ask(&send).await.unwrap().ended;
+    assert_eq!(again.command.and_then(|command| command.exit), Some(7));
+}
+
 /// Opens a session with this shell, which tabs mean something to, in a directory where they would complete.
 async fn in_shell(world: &World, model: &mut Model, shell: &str) -> String {
     let directory = world.path("tabs");

@@ -360,7 +360,7 @@ impl Screen {
             Some((top, bottom)) => format!("{top};{bottom}"),
             None => String::new(),
         };
-        to += &format!("\x1b7\x1b[{region}r\x1b8\x1b[?1l\x1b[?2004l");
+        to.extend([format!("\x1b7\x1b[{region}r\x1b8\x1b[?1l\x1b[?2004l")]);
         self.modes.changes().iter().for_each(|change| to += &change.to);
         let grid = self.grid();
         grid.cancel();

@@ -28,14 +28,26 @@ pub(crate) struct Sent {
     pub(crate) typing: bool,
     /// It was one line, and nothing after it: the end of a command is that of all that was typed.
     pub(crate) line: bool,
+    /// Where the log was when somebody else typed something before it was answered: what begins later is theirs.
+    pub(crate) until: Option<u64>,
     /// Where the log was when it was answered, and why. What comes later is none of it, though it is asked for again.
     pub(crate) answered: Option<(u64, Because)>,
+}
+
+impl Sent {
+    /// Where the log is before anything is typed, when so many commands have ended.
+    pub(crate) const fn at(offset: u64, ended: u64) -> Self {
+        let (typed, left, typing, line) = (0, 0, false, false);
+        Self { offset, ended, typed, left, typing, line, until: None, answered: None }
+    }
 }
 
 /// The exchanges of one session.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     known: HashMap<Nonce, Sent>,
+    /// Those that have not been answered, and after which nobody else has typed.
+    open: Vec<Nonce>,
     /// Those that are known, in the order in which they were typed.
     order: VecDeque<Typed>,
     /// How many of them are of each device.
@@ -52,16 +64,20 @@ struct Typed {
 
 impl Exchanges {
     /// Something is about to be typed by a device, under this id; or has been, and then that is what counts: nothing
-    /// is to be typed.
+    /// is to be typed. `joins` says that it is a part of what another one comes to.
     pub(super) fn begin(
         &mut self,
         (id, by): (Nonce, Id),
-        sent: Sent,
+        (sent, joins): (Sent, bool),
         now: Duration,
     ) -> Option<Sent> {
         if let Some(known) = self.known.get(&id) {
             return Some(*known);
         }
+        if !joins {
+            self.cut(sent.offset);
+        }
+        self.open.push(id);
         let old = |typed: &Typed| now.saturating_sub(typed.at) > KEEP;
         while self.order.len() >= FOLLOWERS && self.order.front().is_some_and(old) {
             self.forget(0);
@@ -77,9 +93,27 @@ impl Exchanges {
         None
     }
 
+    /// Somebody types something else when the log is there.
+    pub(super) fn cut(&mut self, at: u64) {
+        for id in self.open.drain(..) {
+            if let Some(sent) = self.known.get_mut(&id) {
+                sent.until = Some(at);
+            }
+        }
+    }
+
+    /// It is answered with what there is now. The first time counts.
+    pub(super) fn answer(&mut self, id: &Nonce, at: u64, because: Because) {
+        self.open.retain(|open| open != id);
+        if let Some(sent) = self.known.get_mut(id) {
+            sent.answered.get_or_insert((at, because));
+        }
+    }
+
     fn forget(&mut self, at: usize) {
         let Some(Typed { by, id, .. }) = self.order.remove(at) else { return };
         self.known.remove(&id);
+        self.open.retain(|open| *open != id);
         match self.counts.get_mut(&by) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(self.counts.remove(&by)),
@@ -105,7 +139,7 @@ mod tests {
     const THERE: Id = Id([2; 32]);
 
     fn sent(offset: u64) -> Sent {
-        Sent { offset, ended: 0, typed: 1, left: 0, typing: false, line: true, answered: None }
+        Sent { typed: 1, line: true, ..Sent::at(offset, 0) }
     }
 
     fn id(number: usize) -> Nonce {
@@ -117,17 +151,17 @@ mod tests {
     #[test]
     fn what_is_known_is_not_begun_again() {
         let mut all = Exchanges::default();
-        assert_eq!(all.begin((id(1), HERE), sent(5), KEEP), None);
-        assert_eq!(all.begin((id(1), HERE), sent(9), KEEP), Some(sent(5)));
+        assert_eq!(all.begin((id(1), HERE), (sent(5), false), KEEP), None);
+        assert_eq!(all.begin((id(1), HERE), (sent(9), false), KEEP), Some(sent(5)));
         assert_eq!((all.get(&id(1)), all.order.len()), (Some(sent(5)), 1));
     }
 
     #[test]
     fn a_device_that_types_very_much_loses_what_it_typed_itself() {
         let mut all = Exchanges::default();
-        all.begin((id(0), THERE), sent(0), KEEP);
+        all.begin((id(0), THERE), (sent(0), false), KEEP);
         for number in 1..=MOST {
-            all.begin((id(number), HERE), sent(0), KEEP);
+            all.begin((id(number), HERE), (sent(0), false), KEEP);
         }
         assert!(all.get(&id(0)).is_some() && all.get(&id(2)).is_some());
         assert!(all.get(&id(1)).is_none(), "the first of its own");
@@ -139,13 +173,27 @@ mod tests {
     fn none_is_forgotten_before_its_time_and_before_many_others_have_followed() {
         let mut all = Exchanges::default();
         for number in 0..FOLLOWERS {
-            all.begin((id(number), HERE), sent(0), Duration::ZERO);
+            all.begin((id(number), HERE), (sent(0), false), Duration::ZERO);
         }
         assert!(all.get(&id(0)).is_some());
-        all.begin((id(FOLLOWERS), HERE), sent(0), KEEP);
+        all.begin((id(FOLLOWERS), HERE), (sent(0), false), KEEP);
         assert!(all.get(&id(0)).is_some());
-        all.begin((id(FOLLOWERS + 1), HERE), sent(0), KEEP * 100);
+        all.begin((id(FOLLOWERS + 1), HERE), (sent(0), false), KEEP * 100);
         assert!(all.get(&id(1)).is_none() && all.get(&id(2)).is_some());
         assert_eq!((all.order.len(), all.known.len()), (FOLLOWERS, FOLLOWERS));
+    }
+
+    #[test]
+    fn what_others_type_bounds_what_was_not_answered() {
+        let mut all = Exchanges::default();
+        let until = |all: &Exchanges, number| all.get(&id(number)).unwrap().until;
+        all.begin((id(1), HERE), (sent(5), false), KEEP);
+        all.begin((id(2), HERE), (sent(7), true), KEEP);
+        assert_eq!((until(&all, 1), until(&all, 2)), (None, None), "keys for the first");
+        all.answer(&id(2), 8, Because::Time);
+        all.begin((id(3), THERE), (sent(9), false), KEEP);
+        all.cut(11);
+        assert_eq!([until(&all, 1), until(&all, 2), until(&all, 3)], [Some(9), None, Some(11)]);
+        assert_eq!(all.get(&id(2)).unwrap().answered, Some((8, Because::Time)));
     }
 }

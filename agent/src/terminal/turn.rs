@@ -16,11 +16,12 @@ use crate::os::clock::boottime;
 pub(crate) struct Turn {
     terminal: Arc<Terminal>,
     pub(crate) request: Nonce,
+    number: u64,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.terminal.hands().turns.end(self.request);
+        self.terminal.hands().turns.end(self.request, self.number);
         self.terminal.tell_turns();
     }
 }
@@ -61,7 +62,7 @@ impl Terminal {
             changed.mark_unchanged();
             if self.hands().turns.take(number, job.spool.end(), boottime()) {
                 drop(place);
-                return Ok(Turn { terminal: self.clone(), request });
+                return Ok(Turn { terminal: self.clone(), request, number });
             }
             if timeout_at(until, changed.changed()).await.is_err() {
                 return Err(self.busy_with());

@@ -155,6 +155,7 @@ impl Terminal {
         if bytes.is_empty() {
             return Step::Early(lock(&self.pace).next());
         }
+        let before = job.spool.end();
         match master.try_write(bytes) {
             Ok(taken) => {
                 if let Some((memory, place)) = keys.count {
@@ -165,6 +166,9 @@ impl Terminal {
                 drop(hands);
                 if let Some(rate) = rate {
                     lock(&self.pace).went(rate, taken, now);
+                }
+                if keys.count.is_some() {
+                    lock(&self.sent).cut(before);
                 }
                 job.passed(taken);
                 self.busy(now);

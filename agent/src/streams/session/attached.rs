@@ -61,6 +61,8 @@ where
 {
     let terminal = terminal(&job)?.clone();
     let seat = seat(context, open, &job).await?;
+    // Before that there is nobody who could be typed to; one that never starts has ended.
+    let _ = job.started().await;
     let _attendance = context.agent.attended.begin();
     let who = Who::new(context, None)?;
     let read_only = attach.read_only == Some(true);

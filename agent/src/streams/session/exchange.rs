@@ -42,6 +42,9 @@ const HEED: Duration = Duration::from_secs(1);
 /// How often the kernel is asked what the terminal is doing.
 const LOOK: Duration = Duration::from_millis(40);
 
+/// Whoever waits for its turn is told so as often: of one that is gone nothing is typed later.
+const IN_LINE: Duration = Duration::from_secs(1);
+
 /// No wait is longer.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -69,10 +72,9 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let end = job.spool.end();
         let offset = send.from.unwrap_or(end).min(end);
         let ended = terminal.marks(Marks::ended);
-        let sent =
-            Sent { offset, ended, typed: 0, left: 0, typing: false, line: false, answered: None };
+        let sent = Sent::at(offset, ended);
         let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request: None };
-        let outcome = waiting.beating(deadline, writer).await?;
+        let outcome = beating(writer, BEAT, waiting.over(deadline)).await?;
         return answer((job, who), terminal, (sent, outcome, true), send.budget, writer).await;
     }
     // What it said before its end can be asked for all the same.
@@ -96,7 +98,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
                 refused(job, terminal, who, send)?;
             }
             let until = Instant::now() + wait_for.max(TYPING);
-            Some(Arc::new(terminal.turn(job, &who.actor, send.request, until).await?))
+            let turn = terminal.turn(job, &who.actor, send.request, until);
+            Some(Arc::new(beating(writer, IN_LINE, turn).await??))
         }
     };
     let sent = match terminal.exchanged_before(send.request) {
@@ -106,9 +109,12 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     let request = turn.as_ref().map(|turn| turn.request);
     let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request };
     let outcome = match sent.left {
-        0 => waiting.beating(deadline, writer).await?,
-        // The program does not read: nothing is going to come of it.
-        _ => (Because::Time, None),
+        0 => beating(writer, BEAT, waiting.over(deadline)).await?,
+        // The program does not read, or somebody else types: nothing is going to come of it.
+        _ => match request.and_then(|request| terminal.turn_taken(request)) {
+            Some(taken) => (Because::Waits, Some(taken)),
+            None => (Because::Time, None),
+        },
     };
     terminal.answers(send.request, job.spool.end(), outcome.0);
     answer((job, who), terminal, (sent, outcome, false), send.budget, writer).await
@@ -128,6 +134,7 @@ async fn begin(
     send: &Send,
     turn: Option<Arc<Turn>>,
 ) -> Result<Sent, Failure> {
+    job.started().await?;
     if job.ended() {
         return Err(over(job));
     }
@@ -146,16 +153,13 @@ async fn begin(
     let ended = terminal.marks(Marks::ended);
     let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
     let now = Sent {
-        offset: job.spool.end(),
-        ended,
-        typed: 0,
         left: all as u64,
         typing: true,
         line: is_line(&keys),
-        answered: None,
+        ..Sent::at(job.spool.end(), ended)
     };
     // Another copy of the request may have come as far meanwhile: one of them types.
-    if let Some(known) = terminal.exchange(send.request, &who.actor, now) {
+    if let Some(known) = terminal.exchange((send.request, turn.is_none()), &who.actor, now) {
         return Ok(typed(terminal, send.request, known).await);
     }
     // What has been begun is done, whatever becomes of this stream: what came of it is known to the next one.
@@ -269,10 +273,9 @@ async fn types(
         let typed = terminal.types(job, who, keys, Some(until)).await;
         taken += typed.taken;
         terminal.exchanged(*request, taken as u64, (all - taken) as u64);
-        if let Some(refusal) = typed.refused {
-            let mut failure = refusal.failure(boottime());
-            failure.message = format!("{}; {taken} of {all} bytes were typed", failure.message);
-            return Err(failure);
+        // A refusal says that nothing was typed.
+        if let Some(refusal) = typed.refused.filter(|_| taken == 0) {
+            return Err(refusal.failure(boottime()));
         }
         if typed.taken < bytes.len() {
             break;
@@ -342,27 +345,7 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits for what was typed to come to something, and says now and then that it does: a bridge that is
-    /// gone holds up nobody.
-    async fn beating<W: AsyncWrite + Unpin>(
-        self,
-        deadline: Instant,
-        writer: &mut Writer<W>,
-    ) -> Result<Outcome, Failure> {
-        let over = self.over(deadline);
-        tokio::pin!(over);
-        loop {
-            tokio::select! {
-                biased;
-                outcome = &mut over => return Ok(outcome),
-                () = sleep(BEAT) => {
-                    writer.message(&message(&ToBridge::Beat));
-                    writer.flush().await.map_err(|_| lost())?;
-                }
-            }
-        }
-    }
-
+    /// Waits for what was typed to come to something.
     async fn over(self, deadline: Instant) -> Outcome {
         let mut turns = self.terminal.turns_changed();
         let waits = wait(self, deadline);
@@ -378,6 +361,25 @@ impl Waiting<'_> {
                 // The sender lives as long as the terminal.
                 _ = turns.changed() => {}
                 because = &mut waits => return (because, None),
+            }
+        }
+    }
+}
+
+/// Does something for whoever asks, and says so now and then: a bridge that is gone holds up nobody.
+async fn beating<W: AsyncWrite + Unpin, T>(
+    writer: &mut Writer<W>,
+    every: Duration,
+    done: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    tokio::pin!(done);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut done => return Ok(done),
+            () = sleep(every) => {
+                writer.message(&message(&ToBridge::Beat));
+                writer.flush().await.map_err(|_| lost())?;
             }
         }
     }
@@ -457,7 +459,8 @@ async fn wait(waiting: Waiting<'_>, deadline: Instant) -> Because {
 
 /// Whether a command has ended since, and the shell waits for the next one.
 fn through(marks: &Marks, sent: Sent) -> (bool, bool) {
-    let last = marks.commands().next_back();
+    let until = sent.until.unwrap_or(u64::MAX);
+    let last = marks.commands().rfind(|command| command.start <= until);
     let over = last.is_some_and(|last| last.end.is_some() && last.number > sent.ended);
     (over, marks.phase() == marks::Phase::Waiting)
 }
@@ -471,9 +474,10 @@ async fn answer<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let command = terminal.marks(|marks| {
-        // What began after a user had typed is the user's.
+        // What began after somebody else had typed is theirs.
         let until = taken.as_ref().map_or(u64::MAX, |taken| taken.at);
-        let until = before.answered.map_or(until, |(at, _)| at);
+        let until = before.until.map_or(until, |at| at.min(until));
+        let until = before.answered.map_or(until, |(at, _)| at.min(until));
         let mut since = marks
             .commands()
             .filter(|command| command.number > before.ended && command.start <= until);
@@ -485,8 +489,7 @@ async fn answer<W: AsyncWrite + Unpin>(
     let (from, to) = match &command {
         // With nothing typed all of it is told, prompts and all.
         Some((last, start)) if !looking => (*start, last.end.unwrap_or(end)),
-        Some(_) => (before.offset, end),
-        None => (before.offset, end),
+        _ => (before.offset, before.until.map_or(end, |at| at.min(end))),
     };
     let mut from = from.max(job.spool.stats().start);
     if command.is_some() && !looking {

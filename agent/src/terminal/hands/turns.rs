@@ -17,7 +17,7 @@ use farwire_protocol::id::Nonce;
 
 use super::Actor;
 
-/// So many wait at once, and so many turns that were taken away are remembered.
+/// So many users wait at once, and so many agents; and so many turns that were taken away are remembered.
 const MOST: usize = 64;
 
 /// The turns of one session.
@@ -35,8 +35,8 @@ struct Turn {
     request: Nonce,
     holder: Actor,
     since: Duration,
-    /// A request that is sent again shares the turn.
-    shares: u32,
+    /// By which numbers it was taken: a request that is sent again shares the turn.
+    shares: Vec<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +58,8 @@ pub(crate) struct Taken {
 impl Turns {
     /// Joins the line. Gives the number to ask with, unless the line is full.
     pub(crate) fn wait(&mut self, request: Nonce, who: &Actor) -> Option<u64> {
-        if self.line.len() >= MOST {
+        let alike = |one: &&Waiting| one.who.is_user() == who.is_user();
+        if self.line.iter().filter(alike).count() >= MOST {
             return None;
         }
         self.next += 1;
@@ -75,7 +76,7 @@ impl Turns {
             return false;
         };
         if let Some(turn) = self.now.as_mut().filter(|turn| turn.request == request) {
-            turn.shares += 1;
+            turn.shares.push(number);
             self.line.remove(place);
             return true;
         }
@@ -88,7 +89,7 @@ impl Turns {
             return false;
         }
         self.line.remove(place);
-        self.now = Some(Turn { request, holder: who, since: now, shares: 1 });
+        self.now = Some(Turn { request, holder: who, since: now, shares: vec![number] });
         true
     }
 
@@ -97,14 +98,12 @@ impl Turns {
         self.line.retain(|one| one.number != number);
     }
 
-    /// An exchange has been answered, or given up.
-    pub(crate) fn end(&mut self, request: Nonce) {
+    /// An exchange that has taken its turn by this number has been answered, or given up.
+    pub(crate) fn end(&mut self, request: Nonce, number: u64) {
         self.taken.retain(|(of, _)| *of != request);
-        if let Some(turn) = self.now.as_mut().filter(|turn| turn.request == request) {
-            turn.shares -= 1;
-            if turn.shares == 0 {
-                self.now = None;
-            }
+        if let Some(turn) = &mut self.now {
+            turn.shares.retain(|share| *share != number);
+            self.now.take_if(|turn| turn.shares.is_empty());
         }
     }
 
@@ -168,13 +167,13 @@ mod tests {
         assert!(turns.take(numbers[0], 0, NOW));
         assert!(!turns.take(numbers[1], 0, NOW), "one at a time");
         turns.leave(numbers[1]);
-        turns.end(id(0));
+        turns.end(id(0), numbers[0]);
         assert!(!turns.take(numbers[3], 0, NOW));
         assert!(turns.take(numbers[2], 0, NOW), "who has left holds up nobody");
         assert_eq!(turns.holder(), Some((&agent("2"), NOW)));
-        turns.end(id(9));
+        turns.end(id(9), 9);
         assert!(turns.holder().is_some(), "the end of another");
-        turns.end(id(2));
+        turns.end(id(2), numbers[2]);
         assert!(turns.holder().is_none());
     }
 
@@ -190,9 +189,9 @@ mod tests {
         assert_eq!(turns.taken(id(1)), Some(&Taken { by: user(), at: 7 }));
         assert!(!turns.interrupt(&actor(Surface::Human, "other"), 8));
         assert!(!turns.take(second, 8, NOW));
-        turns.end(id(1));
+        turns.end(id(1), first);
         assert_eq!(turns.taken(id(1)), None);
-        turns.end(id(3));
+        turns.end(id(3), person);
         assert!(turns.take(second, 8, NOW));
         assert!(turns.interrupt(&user(), 9), "so does whoever only types");
         assert!(turns.holder().is_none() && turns.taken(id(2)).is_some());
@@ -206,9 +205,10 @@ mod tests {
         let other = turns.wait(id(2), &agent("b")).unwrap();
         let again = turns.wait(id(1), &agent("a")).unwrap();
         assert!(turns.take(again, 0, NOW));
-        turns.end(id(1));
+        turns.end(id(1), first);
+        turns.end(id(1), first);
         assert!(!turns.take(other, 0, NOW), "one of the two still waits for its answer");
-        turns.end(id(1));
+        turns.end(id(1), again);
         assert!(turns.take(other, 0, NOW));
     }
 
@@ -219,5 +219,6 @@ mod tests {
             assert!(turns.wait(id(1), &agent("a")).is_some());
         }
         assert!(turns.wait(id(1), &agent("a")).is_none());
+        assert!(turns.wait(id(2), &user()).is_some(), "users have places of their own");
     }
 }
