@@ -33,6 +33,22 @@ pub struct Copied {
     pub left_out: Vec<Vec<u8>>,
 }
 
+/// Whether something cannot be looked at or opened because of what it is itself: the rest can be copied.
+const fn is_of_its_own(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::LOOP
+            | Errno::NXIO
+            | Errno::ACCESS
+            | Errno::XDEV
+            | Errno::IO
+            | Errno::NOTCONN
+            | Errno::STALE
+            | Errno::HOSTDOWN
+            | Errno::TIMEDOUT
+    )
+}
+
 impl Copied {
     fn leave_out(&mut self, at: Option<&[u8]>) {
         self.skipped += 1;
@@ -177,7 +193,7 @@ impl Tree {
                 let stat = match from.stat(&listed.name) {
                     Ok(Some(stat)) => stat,
                     Ok(None) => continue,
-                    Err(Errno::ACCESS | Errno::XDEV) => {
+                    Err(error) if is_of_its_own(error) => {
                         copied.leave_out(there.beneath(&begin));
                         continue;
                     }
@@ -191,7 +207,7 @@ impl Tree {
                             copied.files += 1;
                         }
                         Err(Errno::NOENT) => {}
-                        Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::XDEV) => {
+                        Err(error) if is_of_its_own(error) => {
                             copied.leave_out(there.beneath(&begin));
                         }
                         Err(error) => return Err(failed(error)),

@@ -54,9 +54,14 @@ impl Tree {
     /// No directory moves while this is held. Refuses a place that has moved since it was found to where
     /// nothing may be changed.
     pub(super) fn settled(&self, places: &[&Place]) -> Result<RwLockReadGuard<'_, ()>, Failure> {
-        let guard = self.order.moving.read().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.nothing_moves();
         places.iter().try_for_each(|place| self.still(place))?;
         Ok(guard)
+    }
+
+    /// No directory moves while this is held.
+    pub(super) fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
+        self.order.moving.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for who moves a directory: while this is held, nobody puts anything into one.

@@ -1,6 +1,7 @@
 //! Removing: one name, or a directory with all that is in it.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::RwLockReadGuard;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
@@ -16,9 +17,64 @@ use crate::path::Rel;
 /// So many levels are gone down at once: each holds a descriptor. What is deeper is moved up first.
 const DEEP: usize = 400;
 
-/// What is deeper may not be moved up: the rules would not find what they keep in it.
-/// No call that removes gives this error.
-const TOO_DEEP: Errno = Errno::HWPOISON;
+/// Why a removal has stopped, and where: by its path from the directory that is emptied.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    at: Vec<u8>,
+    why: Why,
+    /// Something has been removed before.
+    partly: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Failed(Errno),
+    /// Something is mounted there.
+    Mounted,
+    /// It is not where the way down has led any more.
+    Moved,
+    /// It may not be moved up: the rules would not find what they keep in it.
+    TooDeep,
+}
+
+impl From<Errno> for Why {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::BUSY | Errno::XDEV => Self::Mounted,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+impl Stopped {
+    fn failure(self, path: &Rel) -> Failure {
+        let at = path.join(&self.at);
+        let mut failure = match self.why {
+            Why::Failed(error) => fault(&at, error),
+            Why::Mounted => fault(&at, Errno::NODEV),
+            Why::Moved => {
+                let text = format!("{at} was moved while what is in it was removed");
+                Failure::new(Kind::ChangedMeanwhile, text)
+            }
+            Why::TooDeep => {
+                let text = format!("{path} has more than {DEEP} levels");
+                Failure::new(Kind::TooLarge, text).with_hint("remove what is deep in it first")
+            }
+        };
+        if self.partly {
+            failure.message.push_str("; some of what is beside it has been removed");
+        }
+        failure
+    }
+
+    /// The same where nobody is told.
+    pub(super) const fn errno(&self) -> Errno {
+        match self.why {
+            Why::Failed(error) => error,
+            Why::Mounted | Why::Moved | Why::TooDeep => Errno::BUSY,
+        }
+    }
+}
 
 impl Tree {
     /// Removes a file, a link itself, or a directory: one that is not empty only if `recursive`.
@@ -57,13 +113,8 @@ impl Tree {
         }
         if recursive {
             let real = self.real_of(place)?;
-            self.empty(place.dir.as_fd(), &place.name, &real).map_err(|error| match error {
-                TOO_DEEP => {
-                    let text = format!("{} has more than {DEEP} levels", place.path);
-                    Failure::new(Kind::TooLarge, text).with_hint("remove what is deep in it first")
-                }
-                error => failed(error),
-            })?;
+            self.empty(place.dir.as_fd(), &place.name, (&real, true))
+                .map_err(|stopped| stopped.failure(&place.path))?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
@@ -91,97 +142,161 @@ impl Tree {
 
     /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
     /// around it. Goes down by handles, follows no link and enters nothing that is mounted.
+    ///
+    /// `shared` says that others know it by a name: then nothing is removed of what they move out of it meanwhile.
     pub(super) fn empty(
         &self,
         above: BorrowedFd<'_>,
         name: &[u8],
-        real: &Rel,
-    ) -> Result<(), Errno> {
-        self.empty_below(above, name, (real, None, 0))
+        (real, shared): (&Rel, bool),
+    ) -> Result<(), Stopped> {
+        let mut emptying = Emptying { tree: self, shared, partly: false };
+        let begun = Below { real: real.clone(), at: Vec::new(), top: None, level: 0 };
+        emptying.directory(above, name, begun).map_err(|(at, why)| Stopped {
+            at,
+            why,
+            partly: emptying.partly,
+        })
     }
+}
 
-    /// The same so many levels down from a directory.
-    fn empty_below(
-        &self,
+/// A directory that is being emptied.
+struct Emptying<'a> {
+    tree: &'a Tree,
+    shared: bool,
+    partly: bool,
+}
+
+/// A directory in it.
+struct Below<'a> {
+    /// Where it really is.
+    real: Rel,
+    /// Its path from the one that is emptied.
+    at: Vec<u8>,
+    /// What is too deep is moved there.
+    top: Option<BorrowedFd<'a>>,
+    level: usize,
+}
+
+impl Below<'_> {
+    fn path(&self, name: &[u8]) -> Vec<u8> {
+        let slash: &[u8] = if self.at.is_empty() { b"" } else { b"/" };
+        [&self.at, slash, name].concat()
+    }
+}
+
+/// Where it was, and why.
+type No = (Vec<u8>, Why);
+
+impl<'a> Emptying<'a> {
+    fn directory(
+        &mut self,
         above: BorrowedFd<'_>,
         name: &[u8],
-        (real, top, level): (&Rel, Option<BorrowedFd<'_>>, usize),
-    ) -> Result<(), Errno> {
-        let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false);
-        let dir = dir.map_err(|error| if error == Errno::XDEV { Errno::NODEV } else { error })?;
-        let real = match self.location(&dir) {
-            // It may have been moved since.
-            Ok(now) if self.has_an_owner() => &now.ok_or(Errno::NOENT)?,
+        mut below: Below<'_>,
+    ) -> Result<(), No> {
+        let no = |why: Errno| (below.at.clone(), Why::from(why));
+        let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false).map_err(no)?;
+        let found = self.tree.location(&dir);
+        let held = dir.try_clone().map_err(|_| no(Errno::MFILE))?;
+        let mut names = Dir::new(dir).map_err(no)?;
+        match found {
+            Ok(Some(now)) if below.level == 0 || !self.shared || now == below.real => {
+                below.real = now;
+            }
+            Ok(_) => return Err((below.at, Why::Moved)),
             // The kernel cannot say a path that is longer: it is where the way down has led.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => real,
-            Err(_) if self.has_an_owner() => return Err(Errno::NOENT),
-            _ => real,
-        };
-        let mut names = Dir::new(dir)?;
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {}
+            Err(_) if self.tree.has_an_owner() => return Err(no(Errno::NOENT)),
+            Err(_) => {}
+        }
         // What is removed while it is read may have a file system pass over something else.
-        while self.pass(&mut names, (real, top, level))? {
+        while self.pass(&mut names, &held, &below)? {
             names.rewind();
         }
         Ok(())
     }
 
+    /// Nothing of ours moves a directory while this is held, and it is where it was.
+    fn settled(&self, held: &OwnedFd, real: &Rel) -> Result<Option<RwLockReadGuard<'a, ()>>, Why> {
+        if !self.shared {
+            return Ok(None);
+        }
+        let guard = self.tree.nothing_moves();
+        match self.tree.location(held) {
+            Ok(now) if now.as_ref() != Some(real) => Err(Why::Moved),
+            _ => Ok(Some(guard)),
+        }
+    }
+
     /// Moves a directory to the top of what is removed, where the next pass finds it.
-    fn move_up(&self, dir: BorrowedFd<'_>, name: &[u8], top: BorrowedFd<'_>) -> Result<(), Errno> {
+    fn move_up(&self, dir: BorrowedFd<'_>, name: &[u8], top: BorrowedFd<'_>) -> Result<(), Why> {
         match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            // Something is mounted there.
-            Err(Errno::BUSY) => return Err(Errno::NODEV),
-            done => return done,
+            done => return Ok(done?),
         }
-        if self.has_an_owner() {
-            return Err(TOO_DEEP);
+        if self.tree.has_an_owner() {
+            return Err(Why::TooDeep);
         }
         let up = temporary().map_err(|_| Errno::IO)?;
-        rustix::fs::renameat(dir, name, top, &up[..]).map_err(|error| match error {
-            Errno::XDEV | Errno::BUSY => Errno::NODEV,
-            error => error,
-        })
+        Ok(rustix::fs::renameat(dir, name, top, &up[..])?)
     }
 
     /// Reads a directory through once, and removes what it finds. Says whether there was something.
-    fn pass(
-        &self,
-        names: &mut Dir,
-        (real, top, level): (&Rel, Option<BorrowedFd<'_>>, usize),
-    ) -> Result<bool, Errno> {
+    fn pass(&mut self, names: &mut Dir, held: &OwnedFd, below: &Below<'_>) -> Result<bool, No> {
         let mut removed = false;
         while let Some(entry) = names.next() {
-            let entry = entry?;
+            let entry = entry.map_err(|error| (below.at.clone(), Why::from(error)))?;
             let name = entry.file_name().to_bytes();
-            let real = real.join(name);
-            if name == b"." || name == b".." || self.is_the_owners(&real) {
+            let real = below.real.join(name);
+            if name == b"." || name == b".." || self.tree.is_the_owners(&real) {
                 continue;
             }
-            let dir = names.fd()?;
-            match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-                Ok(()) => {
+            let no = |why: Why| (below.path(name), why);
+            let (dir, top) = (held.as_fd(), below.top.unwrap_or(held.as_fd()));
+            {
+                let _settled = self.settled(held, &below.real).map_err(no)?;
+                match remove_one(dir, name) {
+                    Ok(true) => {
+                        (removed, self.partly) = (true, true);
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(no(error.into())),
+                }
+                if below.level >= DEEP {
+                    self.move_up(dir, name, top).map_err(no)?;
                     removed = true;
                     continue;
                 }
-                Err(Errno::NOENT) => continue,
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                // Something is mounted there.
-                Err(Errno::BUSY) => return Err(Errno::NODEV),
-                Err(error) => return Err(error),
             }
-            let top = top.unwrap_or(dir);
-            if level >= DEEP {
-                self.move_up(dir, name, top)?;
-                removed = true;
-                continue;
-            }
-            self.empty_below(dir, name, (&real, Some(top), level + 1))?;
+            let (at, level) = (below.path(name), below.level + 1);
+            self.directory(dir, name, Below { real, at, top: Some(top), level })?;
+            let _settled = self.settled(held, &below.real).map_err(no)?;
             match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-                Ok(()) => removed = true,
+                Ok(()) => (removed, self.partly) = (true, true),
                 Err(Errno::NOENT) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(no(error.into())),
             }
         }
         Ok(removed)
+    }
+}
+
+/// Removes what is no directory. Whether it was that.
+fn remove_one(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::ISDIR) => Ok(false),
+        // Some systems say so of a directory, and all of what may not be removed.
+        Err(Errno::PERM) => {
+            let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            match Stat::new(&stat).what {
+                What::Directory => Ok(false),
+                _ => Err(Errno::PERM),
+            }
+        }
+        Err(error) => Err(error),
     }
 }

@@ -47,7 +47,7 @@ impl Tree {
     ) -> Result<(), Errno> {
         let directory = step(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, false)?;
         rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
-        self.empty(dir, name, &above.join(name))?;
+        self.empty(dir, name, (&above.join(name), false)).map_err(|stopped| stopped.errno())?;
         rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 

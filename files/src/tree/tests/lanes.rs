@@ -151,3 +151,33 @@ fn what_is_said_of_a_file_that_is_being_replaced_goes_with_its_name() {
     });
     assert_eq!(tree.attribute(&rel("file"), NAME).unwrap().unwrap(), b"after");
 }
+
+#[test]
+fn what_is_moved_out_of_a_directory_is_not_removed_with_it() {
+    let place = Place::new();
+    let tree = place.writable();
+    fs::create_dir(place.at("keep")).unwrap();
+    let mut moved = 0;
+    for round in 0..200 {
+        if moved >= 5 {
+            break;
+        }
+        fs::create_dir_all(place.at("dir/sub/deep")).unwrap();
+        (0..500).for_each(|n| fs::write(place.at(&format!("dir/sub/deep/{n}")), "x").unwrap());
+        let (deep, kept) = (rel("dir/sub/deep"), rel(&format!("keep/{round}")));
+        let precious = place.at(&format!("keep/{round}/precious"));
+        std::thread::scope(|scope| {
+            let removes = scope.spawn(|| tree.remove(&rel("dir"), true, None));
+            // Once it is under way.
+            while fs::read_dir(place.at("dir/sub/deep")).is_ok_and(|dir| dir.count() == 500) {}
+            if tree.rename(&deep, &kept, false).is_ok() {
+                fs::write(&precious, "x").unwrap();
+                moved += 1;
+                let _ = removes.join().unwrap();
+                assert!(precious.exists());
+            }
+        });
+        let _ = fs::remove_dir_all(place.at("dir"));
+    }
+    assert!(moved > 0, "it was too late each time");
+}
