@@ -306,9 +306,9 @@ impl Jobs {
             return Ok((job, true));
         }
         let user = users.find(start.user.as_deref()).await?;
-        let shell = match start.clone() {
-            session::Start { program: None, .. } => None,
-            start => users.run(move || Plan::named_shell(&start)).await?,
+        let shell = match Plan::shell_word(start) {
+            Some(word) => users.program(move || shell::named(&word)).await?,
+            None => None,
         };
         // Somebody may have opened it meanwhile.
         if let Some(job) = self.named(owner, start)? {

@@ -4,10 +4,12 @@
 //! second: programs that are started one after the other need no other thread.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
+use tokio::time::timeout;
 
 use crate::files::waits::Waits;
 use crate::os::user::User;
@@ -18,37 +20,86 @@ const FRESH: Duration = Duration::from_secs(1);
 /// So many users are remembered, that of the agent among them.
 const REMEMBERED: usize = 64;
 
+/// Nobody waits longer for what is looked up: the next one may have more luck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Looks users up, and remembers them for a moment.
 #[derive(Debug)]
 pub(crate) struct Users {
-    waits: Waits,
+    /// The threads that look up the agent's own user, and those for other users, and for programs: whoever asks for one
+    /// that is never found keeps nobody else.
+    own: Waits,
+    named: Waits,
+    programs: Waits,
     /// By the name that was asked for; the agent's own has none.
     found: Mutex<HashMap<Option<String>, (Instant, User)>>,
+    /// Which of them is being looked up: one thread is enough.
+    sought: Mutex<HashMap<Option<String>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Users {
     pub(crate) fn new() -> Self {
-        Self { waits: Waits::new(), found: Mutex::default() }
+        Self {
+            own: Waits::new(),
+            named: Waits::new(),
+            programs: Waits::new(),
+            found: Mutex::default(),
+            sought: Mutex::default(),
+        }
     }
 
     /// The user of this name, or the agent's own.
+    ///
+    /// # Errors
+    ///
+    /// `busy` if that takes longer than ten seconds.
     pub(crate) async fn find(&self, name: Option<&str>) -> Result<User, Failure> {
         if let Some(user) = self.fresh(name) {
             return Ok(user);
         }
+        let waits = if name.is_some() { &self.named } else { &self.own };
         let asked = name.map(str::to_owned);
-        let user = self.run(move || asked.as_deref().map_or_else(User::current, User::find));
-        let user = user.await??;
-        self.keep(name, user.clone());
-        Ok(user)
+        patiently(async {
+            let seeking = self.seeking(name).lock_owned().await;
+            if let Some(user) = self.fresh(name) {
+                return Ok(user);
+            }
+            let find = move || {
+                let user = asked.as_deref().map_or_else(User::current, User::find);
+                drop(seeking);
+                user
+            };
+            let user = waits.run(find).await??;
+            self.keep(name, user.clone());
+            Ok(user)
+        })
+        .await
     }
 
-    /// Does something that may have to wait as lookups do.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Looks for a program.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::find`].
+    pub(crate) async fn program(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        look: impl FnOnce() -> Option<PathBuf> + Send + 'static,
+    ) -> Result<Option<PathBuf>, Failure> {
+        patiently(self.programs.run(look)).await
+    }
+
+    /// Learns something about the machine and the agent's own user, which may have to wait as lookups do.
+    pub(crate) async fn own<T: Send + 'static>(
+        &self,
+        learn: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        self.waits.run(work).await
+        patiently(self.own.run(learn)).await
+    }
+
+    fn seeking(&self, name: Option<&str>) -> Arc<tokio::sync::Mutex<()>> {
+        let mut sought = self.sought.lock().unwrap_or_else(PoisonError::into_inner);
+        sought.retain(|_, seeking| Arc::strong_count(seeking) > 1);
+        sought.entry(name.map(str::to_owned)).or_default().clone()
     }
 
     fn fresh(&self, name: Option<&str>) -> Option<User> {
@@ -66,9 +117,27 @@ impl Users {
     }
 }
 
+async fn patiently<T>(found: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout(PATIENCE, found).await.unwrap_or_else(|_| {
+        let text = "what the server looks users and programs up in does not answer";
+        Err(Failure::new(Kind::Busy, text).with_hint("nothing was started; try again later"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_found_is_given_up_and_keeps_nobody_else() {
+        let users = Users::new();
+        let held = users.seeking(Some("slow")).lock_owned().await;
+        let slow = users.find(Some("slow")).await.unwrap_err();
+        assert_eq!(slow.kind, Kind::Busy);
+        assert!(users.find(None).await.is_ok());
+        drop(held);
+        assert_eq!(users.find(Some("slow")).await.unwrap_err().kind, Kind::UserNotFound);
+    }
 
     #[tokio::test]
     async fn a_user_is_known_for_a_moment() {

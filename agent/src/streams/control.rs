@@ -106,7 +106,7 @@ async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> 
 }
 
 async fn facts_of(context: &Context) -> Result<Facts, Failure> {
-    let read = context.agent.users.run(|| (User::current(), Machine::read()));
+    let read = context.agent.users.own(|| (User::current(), Machine::read()));
     let (user, machine) = read.await?;
     let user = user?;
     let (running, spooled) = context.agent.jobs.load();

@@ -85,14 +85,17 @@ fn is_as_it_should_be(path: &Path, text: &str) -> bool {
     mode == (true, 0o644) && fs::read(path).is_ok_and(|there| there == text.as_bytes())
 }
 
+/// Whether a shell that can make marks is called so, wherever it is.
+pub(crate) fn is_name(word: &OsStr) -> bool {
+    let name = Path::new(word).file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| ["bash", "zsh", "fish"].contains(&name))
+}
+
 /// The shell that is called so, if it is one that can make marks and is there. It may lie on a file system whose server
 /// is gone: call it where waiting is allowed.
 pub(crate) fn named(word: &OsStr) -> Option<PathBuf> {
     let path = Path::new(word);
-    let name = path.file_name()?.to_str()?;
-    if !["bash", "zsh", "fish"].contains(&name) {
-        return None;
-    }
+    let name = path.file_name().filter(|_| is_name(word))?;
     let places = match path.is_absolute() {
         true => vec![path.to_path_buf()],
         false if path == Path::new(name) => {

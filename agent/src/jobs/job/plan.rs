@@ -67,13 +67,13 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The shell that a session's program names: it becomes a login shell, and not a program within another. It may have
-    /// to wait, as [`shell::named`].
-    pub(crate) fn named_shell(asked: &session::Start) -> Option<PathBuf> {
-        asked.program.as_ref().and_then(|program| shell::named(&line_of(program)?))
+    /// The word by which a session's program may [name a shell](shell::named): that becomes a login shell, and not a
+    /// program within another.
+    pub(crate) fn shell_word(asked: &session::Start) -> Option<OsString> {
+        line_of(asked.program.as_ref()?).filter(|word| shell::is_name(word))
     }
 
-    /// The same of a session of this user, whose program is a shell if it is [named](Self::named_shell). `files` is where
+    /// The same of a session of this user, whose program is a shell if one was [named](Self::shell_word). `files` is where
     /// shells find their marks.
     pub(crate) fn session(
         asked: &session::Start,
