@@ -245,7 +245,7 @@ impl<'a> Emptying<'a> {
     /// Reads a directory through once, and removes what it finds. Says whether there was something.
     fn pass(&mut self, names: &mut Dir, held: &OwnedFd, below: &Below<'_>) -> Result<bool, No> {
         let mut removed = false;
-        while let Some(entry) = names.next() {
+        for entry in names.by_ref() {
             let entry = entry.map_err(|error| (below.at.clone(), Why::from(error)))?;
             let name = entry.file_name().to_bytes();
             let real = below.real.join(name);
@@ -253,7 +253,7 @@ impl<'a> Emptying<'a> {
                 continue;
             }
             let no = |why: Why| (below.path(name), why);
-            let (dir, top) = (held.as_fd(), below.top.unwrap_or(held.as_fd()));
+            let (dir, top) = (held.as_fd(), below.top.unwrap_or_else(|| held.as_fd()));
             {
                 let _settled = self.settled(held, &below.real).map_err(no)?;
                 match remove_one(dir, name) {
