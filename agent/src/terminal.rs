@@ -101,6 +101,8 @@ enum Wanted {
     Answer(Query),
     /// Much was said since the screen was drawn.
     Drawing,
+    /// Nobody has looked at the screen for a while.
+    PutAway,
 }
 
 /// What a terminal begins with.
@@ -209,7 +211,9 @@ impl Terminal {
             loop {
                 tokio::select! {
                     () = log.wait() => break,
-                    () = self.view.rests() => self.put_away().await,
+                    () = self.view.rests() => {
+                        let _ = asks.try_send(Wanted::PutAway);
+                    }
                 }
             }
             // What was said is passed on to those who are attached before it is looked at.
@@ -224,6 +228,7 @@ impl Terminal {
             match wanted {
                 Wanted::Answer(query) => self.answer(&job, query).await,
                 Wanted::Drawing => self.drawn(&job).await,
+                Wanted::PutAway => self.put_away().await,
             }
         }
     }

@@ -23,6 +23,8 @@ const REMEMBERED: usize = 64;
 /// Nobody waits longer for what is looked up: the next one may have more luck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+type Found = Mutex<HashMap<Option<String>, (Instant, User)>>;
+
 /// Looks users up, and remembers them for a moment.
 #[derive(Debug)]
 pub(crate) struct Users {
@@ -32,7 +34,7 @@ pub(crate) struct Users {
     named: Waits,
     programs: Waits,
     /// By the name that was asked for; the agent's own has none.
-    found: Mutex<HashMap<Option<String>, (Instant, User)>>,
+    found: Arc<Found>,
     /// Which of them is being looked up: one thread is enough.
     sought: Mutex<HashMap<Option<String>, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -43,7 +45,7 @@ impl Users {
             own: Waits::new(),
             named: Waits::new(),
             programs: Waits::new(),
-            found: Mutex::default(),
+            found: Arc::default(),
             sought: Mutex::default(),
         }
     }
@@ -58,20 +60,20 @@ impl Users {
             return Ok(user);
         }
         let waits = if name.is_some() { &self.named } else { &self.own };
-        let asked = name.map(str::to_owned);
+        let (asked, found) = (name.map(str::to_owned), self.found.clone());
         patiently(async {
             let seeking = self.seeking(name).lock_owned().await;
             if let Some(user) = self.fresh(name) {
                 return Ok(user);
             }
+            // It is known to the next one though nobody waits for it any more.
             let find = move || {
-                let user = asked.as_deref().map_or_else(User::current, User::find);
+                let user = asked.as_deref().map_or_else(User::current, User::find)?;
+                keep(&found, asked, user.clone());
                 drop(seeking);
-                user
+                Ok(user)
             };
-            let user = waits.run(find).await??;
-            self.keep(name, user.clone());
-            Ok(user)
+            waits.run(find).await?
         })
         .await
     }
@@ -107,13 +109,13 @@ impl Users {
         let (at, user) = found.get(&name.map(str::to_owned))?;
         (at.elapsed() < FRESH).then(|| user.clone())
     }
+}
 
-    fn keep(&self, name: Option<&str>, user: User) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.retain(|_, (at, _)| at.elapsed() < FRESH);
-        if found.len() < REMEMBERED {
-            found.insert(name.map(str::to_owned), (Instant::now(), user));
-        }
+fn keep(found: &Found, name: Option<String>, user: User) {
+    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    found.retain(|_, (at, _)| at.elapsed() < FRESH);
+    if found.len() < REMEMBERED {
+        found.insert(name, (Instant::now(), user));
     }
 }
 

@@ -118,7 +118,8 @@ where
             let over = over_at(&job);
             let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
-            finish(writer, Counts::default(), Ended { commands, more, ..ended(&job, &who)? }).await
+            finish(writer, Counts::default(), Ended { commands, more, ..ended(&job, &who).await? })
+                .await
         }
     }
 }
@@ -204,10 +205,13 @@ async fn settled(job: &Arc<Job>) {
     }
 }
 
-fn ended(job: &Job, who: &Who) -> Result<Ended, Failure> {
+/// How a session is now.
+async fn ended(job: &Arc<Job>, who: &Who) -> Result<Ended, Failure> {
+    let terminal = terminal(job)?;
+    terminal.drawn(job).await;
     Ok(Ended {
         state: job.state(),
-        status: terminal(job)?.status(job, &who.actor, true),
+        status: terminal.status(job, &who.actor, true),
         because: None,
         command: None,
         commands: None,
@@ -246,7 +250,7 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
         counts.add(TEXT, piece.len()).expect("a screen is small");
         writer.flush().await.map_err(|_| lost())?;
     }
-    let mut ended = ended(job, who)?;
+    let mut ended = ended(job, who).await?;
     ended.status.known = Some(known);
     finish(writer, counts, ended).await
 }

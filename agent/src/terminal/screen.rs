@@ -176,8 +176,8 @@ impl Grid {
 /// How often a sequence repeats a character, if it does that and says so.
 fn repeats(sequence: &[u8]) -> Option<usize> {
     let count = sequence.strip_prefix(b"\x1b[")?.strip_suffix(b"b")?;
-    let count = Some(count).filter(|count| !count.is_empty())?;
-    let count = std::str::from_utf8(count).ok()?;
+    let count =
+        std::str::from_utf8(count).ok()?.split(';').next().filter(|count| !count.is_empty())?;
     // What is too long for a number is more than any.
     count.bytes().all(|byte| byte.is_ascii_digit()).then(|| count.parse().unwrap_or(usize::MAX))
 }
@@ -335,16 +335,22 @@ impl Screen {
             self.modes.break_off();
         }
         let mut log = spool.reader(from, Mode::Lagging);
+        let mut title = Vec::new();
         while log.offset() < last {
             let most = usize::try_from(last - log.offset()).unwrap_or(FLOOD);
             match log.next(most) {
-                Item::Data(_, bytes) => self.modes.read(&bytes, |_| {}),
+                Item::Data(_, bytes) => self.modes.read(&bytes, |part| {
+                    if part.starts_with(b"\x1b]") {
+                        title = part.to_vec();
+                    }
+                }),
                 Item::Gap { .. } => self.modes.break_off(),
                 Item::UpToDate { .. } => break,
             }
         }
         self.at = log.offset();
         self.settle();
+        self.show(&title, true, &Effort::new(Duration::MAX));
     }
 
     /// Something was not drawn: what it switched is as if it had been.
@@ -360,7 +366,7 @@ impl Screen {
             Some((top, bottom)) => format!("{top};{bottom}"),
             None => String::new(),
         };
-        to.extend([format!("\x1b7\x1b[{region}r\x1b8\x1b[?1l\x1b[?2004l")]);
+        to.extend([format!("\x1b7\x1b[{region}r\x1b8\x1b[?1l\x1b[?25h\x1b[?2004l")]);
         self.modes.changes().iter().for_each(|change| to += &change.to);
         let grid = self.grid();
         grid.cancel();

@@ -21,7 +21,7 @@ use crate::spool::Spool;
 const LITTLE: u64 = 16 << 10;
 const CELLS: usize = 32 << 10;
 const INSTANT: Duration = Duration::from_millis(5);
-const BITE: usize = 256;
+const BITE: usize = 64;
 
 /// How much is drawn aside in one go.
 const CHUNK: usize = 64 << 10;
@@ -30,7 +30,8 @@ const CHUNK: usize = 64 << 10;
 /// for a terminal that has just taken too long: a program may say nothing but what takes long.
 const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)];
 
-/// A screen that nobody looks at is drawn so often at most: what falls further behind meanwhile is a flood.
+/// A screen that nobody looks at is drawn so often at most, and a slow one ten times less: what falls further behind
+/// meanwhile is a flood.
 const UNSEEN: Duration = Duration::from_secs(1);
 
 /// The screen of a terminal, and what was seen of it last.
@@ -41,7 +42,7 @@ pub(super) struct View {
     /// What was said last took too long to draw.
     slow: AtomicBool,
     /// Whoever draws aside has this.
-    aside: tokio::sync::Mutex<()>,
+    aside: Arc<tokio::sync::Mutex<()>>,
     /// There are cells that may be put away again.
     drawn: Notify,
 }
@@ -52,7 +53,7 @@ impl View {
             screen: Mutex::new(Screen::new(size)),
             seen: Mutex::default(),
             slow: AtomicBool::new(false),
-            aside: tokio::sync::Mutex::default(),
+            aside: Arc::default(),
             drawn: Notify::new(),
         }
     }
@@ -63,10 +64,11 @@ impl View {
 
     fn tell(&self, screen: &Screen) {
         let seen = screen.seen();
-        if seen.drawn {
+        let drawn = seen.drawn;
+        *lock(&self.seen) = seen;
+        if drawn {
             self.drawn.notify_one();
         }
-        *lock(&self.seen) = seen;
     }
 
     /// Draws what there is, if that is little. Whether all is drawn.
@@ -131,15 +133,20 @@ impl Terminal {
         }
     }
 
-    /// Draws what the log has now and looks at the screen, or changes it.
+    /// Draws what the log has now and looks at the screen, or changes it. Whoever drops this does not stop it.
     pub(crate) async fn look_at<T: Send + 'static>(
         self: &Arc<Self>,
         job: &Arc<Job>,
         look: impl FnOnce(&mut Screen) -> T + Send + 'static,
     ) -> T {
-        let _turn = self.view.aside.lock().await;
+        let turn = self.view.aside.clone().lock_owned().await;
         let (terminal, job) = (self.clone(), job.clone());
-        let looked = tokio::task::spawn_blocking(move || terminal.view.look(&job.spool, look));
+        let look = move || {
+            let seen = terminal.view.look(&job.spool, look);
+            drop(turn);
+            seen
+        };
+        let looked = tokio::task::spawn_blocking(look);
         looked.await.expect("a look at a screen does not panic")
     }
 
@@ -153,9 +160,10 @@ impl Terminal {
     /// Puts cells away that nobody has looked at for a while.
     pub(super) async fn put_away(self: &Arc<Self>) {
         if lock(&self.view.seen).drawn {
-            let _turn = self.view.aside.lock().await;
+            let turn = self.view.aside.clone().lock_owned().await;
             let terminal = self.clone();
             let away = move || {
+                let _turn = turn;
                 let mut screen = lock(&terminal.view.screen);
                 screen.rest();
                 *lock(&terminal.view.seen) = screen.seen();
@@ -169,21 +177,23 @@ impl Terminal {
     /// draw again is there to be seen. `last` is when that was done last.
     pub(super) fn is_behind(&self, job: &Job, last: Option<Instant>) -> bool {
         let behind = job.spool.stats().end.saturating_sub(lock(&self.view.seen).offset);
-        let early = last.is_some_and(|last| last.elapsed() < UNSEEN);
-        behind > FLOOD as u64 / 2 && !early && !self.view.is_slow()
+        let every = if self.view.is_slow() { 10 * UNSEEN } else { UNSEEN };
+        let early = last.is_some_and(|last| last.elapsed() < every);
+        behind > FLOOD as u64 / 2 && !early
     }
 
     /// Gives it another size. Whether it had that already.
     pub(crate) async fn resize(self: &Arc<Self>, job: &Arc<Job>, size: Size) -> bool {
         let Some(master) = job.master() else { return false };
+        let terminal = self.clone();
         // The screen has what was drawn for the old size first.
         let resize = move |screen: &mut Screen| {
             // A terminal that is gone keeps its size.
             if pty::resize(&*master, size).is_ok() {
                 screen.resize(size);
             }
+            terminal.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
         };
-        self.look_at(job, resize).await;
-        self.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
+        self.look_at(job, resize).await
     }
 }

@@ -33,6 +33,8 @@ enum Why {
     Mounted,
     /// It is not where the way down has led any more.
     Moved,
+    /// It is there no more, and nothing is left to be done.
+    Gone,
     /// It may not be moved up: the rules would not find what they keep in it.
     TooDeep,
 }
@@ -52,7 +54,7 @@ impl Stopped {
         let mut failure = match self.why {
             Why::Failed(error) => fault(&at, error),
             Why::Mounted => fault(&at, Errno::NODEV),
-            Why::Moved => {
+            Why::Moved | Why::Gone => {
                 let text = format!("{at} was moved while what is in it was removed");
                 Failure::new(Kind::ChangedMeanwhile, text)
             }
@@ -71,7 +73,7 @@ impl Stopped {
     pub(super) const fn errno(&self) -> Errno {
         match self.why {
             Why::Failed(error) => error,
-            Why::Mounted | Why::Moved | Why::TooDeep => Errno::BUSY,
+            Why::Mounted | Why::Moved | Why::Gone | Why::TooDeep => Errno::BUSY,
         }
     }
 }
@@ -196,14 +198,23 @@ impl<'a> Emptying<'a> {
         mut below: Below<'_>,
     ) -> Result<(), No> {
         let no = |why: Errno| (below.at.clone(), Why::from(why));
-        let dir = step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false).map_err(no)?;
+        let dir = match step(above, name, OFlags::RDONLY | OFlags::DIRECTORY, false) {
+            Err(Errno::NOENT) if below.level > 0 => return Ok(()),
+            dir => dir.map_err(no)?,
+        };
         let found = self.tree.location(&dir);
         let held = dir.try_clone().map_err(|_| no(Errno::MFILE))?;
         let mut names = Dir::new(dir).map_err(no)?;
         match found {
-            Ok(Some(now)) if below.level == 0 || !self.shared || now == below.real => {
+            Ok(Some(now))
+                if below.level == 0
+                    || !self.shared
+                    || now == below.real
+                    || is_alias((above, name), &held, (&now, &below.real)) =>
+            {
                 below.real = now;
             }
+            Ok(_) if below.level > 0 && is_gone(&held) => return Ok(()),
             Ok(_) => return Err((below.at, Why::Moved)),
             // The kernel cannot say a path that is longer: it is where the way down has led.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {}
@@ -211,10 +222,14 @@ impl<'a> Emptying<'a> {
             Err(_) => {}
         }
         // What is removed while it is read may have a file system pass over something else.
-        while self.pass(&mut names, &held, &below)? {
-            names.rewind();
+        loop {
+            match self.pass(&mut names, &held, &below) {
+                Ok(true) => names.rewind(),
+                Ok(false) => return Ok(()),
+                Err((_, Why::Gone)) if below.level > 0 => return Ok(()),
+                Err(no) => return Err(no),
+            }
         }
-        Ok(())
     }
 
     /// Nothing of ours moves a directory while this is held, and it is where it was.
@@ -224,8 +239,10 @@ impl<'a> Emptying<'a> {
         }
         let guard = self.tree.nothing_moves();
         match self.tree.location(held) {
-            Ok(now) if now.as_ref() != Some(real) => Err(Why::Moved),
-            _ => Ok(Some(guard)),
+            Ok(now) if now.as_ref() == Some(real) => Ok(Some(guard)),
+            Ok(_) if is_gone(held) => Err(Why::Gone),
+            Ok(_) => Err(Why::Moved),
+            Err(_) => Ok(Some(guard)),
         }
     }
 
@@ -282,6 +299,22 @@ impl<'a> Emptying<'a> {
         }
         Ok(removed)
     }
+}
+
+/// Whether somebody else has removed a directory.
+fn is_gone(held: &OwnedFd) -> bool {
+    rustix::fs::fstat(held).is_ok_and(|stat| stat.st_nlink == 0)
+}
+
+/// Whether the kernel knows a directory by another spelling of its name, as where case makes no difference.
+fn is_alias((above, name): (BorrowedFd<'_>, &[u8]), held: &OwnedFd, at: (&Rel, &Rel)) -> bool {
+    let beside = at.0.split().map(|(above, _)| above) == at.1.split().map(|(above, _)| above);
+    let there = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW);
+    let same = |found: rustix::fs::Stat| {
+        let is = rustix::fs::fstat(held);
+        is.is_ok_and(|is| (is.st_dev, is.st_ino) == (found.st_dev, found.st_ino))
+    };
+    beside && there.is_ok_and(same)
 }
 
 /// Removes what is no directory. Whether it was that.

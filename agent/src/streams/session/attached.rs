@@ -62,7 +62,11 @@ where
     let terminal = terminal(&job)?.clone();
     let seat = seat(context, open, &job).await?;
     // Before that there is nobody who could be typed to; one that never starts has ended.
-    let _ = job.started().await;
+    tokio::select! {
+        biased;
+        () = seat.detached.cancelled() => return Err(lost()),
+        _ = job.started() => {}
+    }
     let _attendance = context.agent.attended.begin();
     let who = Who::new(context, None)?;
     let read_only = attach.read_only == Some(true);
@@ -238,14 +242,13 @@ impl Serving<'_> {
         mut hands: watch::Receiver<u64>,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
+        let mut resized = self.terminal.resized();
         let mut log = self.begin(from, writer).await?;
         // What a viewer writes of it is written over what it was shown first.
         self.tell_hands(writer);
         let mut phase = self.job.phase();
         let mut taken = self.taken.subscribe();
         let mut refused = self.refused.subscribe();
-        let mut resized = self.terminal.resized();
-        resized.mark_unchanged();
         let mut acked = *taken.borrow();
         let mut ack_at = None;
         let (mut spoke, mut lively) = (Instant::now(), Instant::now() + LIVELY);
@@ -319,7 +322,7 @@ impl Serving<'_> {
         }
         let mut counts = Counts::default();
         counts.set(TERMINAL, offset);
-        finish(writer, counts, ended(&self.job, &self.who)?).await
+        finish(writer, counts, ended(&self.job, &self.who).await?).await
     }
 
     /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.

@@ -31,7 +31,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     let who = Who::new(context, control.caller.as_ref())?;
     let job = find(context, control.session, &who)?;
     act(&context.agent.jobs, &job, &who.actor, &control.action).await?;
-    finish(writer, Counts::default(), ended(&job, &who)?).await
+    finish(writer, Counts::default(), ended(&job, &who).await?).await
 }
 
 async fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {

@@ -73,7 +73,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let offset = send.from.unwrap_or(end).min(end);
         let ended = terminal.marks(Marks::ended);
         let sent = Sent::at(offset, ended);
-        let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request: None };
+        let waiting =
+            Waiting { job, terminal, sent, until: until.as_ref(), request: None, id: None };
         let outcome = beating(writer, BEAT, waiting.over(deadline)).await?;
         return answer((job, who), terminal, (sent, outcome, true), send.budget, writer).await;
     }
@@ -91,6 +92,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         return answer((job, who), terminal, (sent, (because, None), false), send.budget, writer)
             .await;
     }
+    beating(writer, BEAT, job.started()).await??;
     let turn = match joins(terminal, who, send) {
         true => None,
         false => {
@@ -107,7 +109,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         None => begin((job, terminal), who, send, turn.clone()).await?,
     };
     let request = turn.as_ref().map(|turn| turn.request);
-    let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request };
+    let id = Some(send.request);
+    let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request, id };
     let outcome = match sent.left {
         0 => beating(writer, BEAT, waiting.over(deadline)).await?,
         // The program does not read, or somebody else types: nothing is going to come of it.
@@ -116,6 +119,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
             None => (Because::Time, None),
         },
     };
+    let sent = waiting.now();
     terminal.answers(send.request, job.spool.end(), outcome.0);
     answer((job, who), terminal, (sent, outcome, false), send.budget, writer).await
 }
@@ -134,7 +138,6 @@ async fn begin(
     send: &Send,
     turn: Option<Arc<Turn>>,
 ) -> Result<Sent, Failure> {
-    job.started().await?;
     if job.ended() {
         return Err(over(job));
     }
@@ -342,9 +345,17 @@ struct Waiting<'a> {
     until: Option<&'a Regex>,
     /// Whose turn it is.
     request: Option<Nonce>,
+    /// What was typed is known by this.
+    id: Option<Nonce>,
 }
 
 impl Waiting<'_> {
+    /// What is known of what was typed now: somebody else may have typed since.
+    fn now(&self) -> Sent {
+        let known = self.id.and_then(|id| self.terminal.exchanged_before(id));
+        Sent { until: known.and_then(|known| known.until), ..self.sent }
+    }
+
     /// Waits for what was typed to come to something.
     async fn over(self, deadline: Instant) -> Outcome {
         let mut turns = self.terminal.turns_changed();
@@ -410,7 +421,7 @@ async fn wait(waiting: Waiting<'_>, deadline: Instant) -> Because {
         if job.ended() {
             return Because::Ended;
         }
-        let (through, waiting) = terminal.marks(|marks| through(marks, sent));
+        let (through, waiting) = terminal.marks(|marks| through(marks, waiting.now()));
         if through && until.is_none() {
             // The prompt follows in a moment, and what else was typed begins after it.
             let since = *ended_at.get_or_insert_with(Instant::now);
@@ -486,10 +497,12 @@ async fn answer<W: AsyncWrite + Unpin>(
         Some((last.clone(), first.start.max(before.offset)))
     });
     let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
+    // What was said after somebody else had typed may be theirs.
+    let theirs = before.until.map_or(end, |until| end.min(until));
     let (from, to) = match &command {
         // With nothing typed all of it is told, prompts and all.
-        Some((last, start)) if !looking => (*start, last.end.unwrap_or(end)),
-        _ => (before.offset, before.until.map_or(end, |at| at.min(end))),
+        Some((last, start)) if !looking => (*start, last.end.unwrap_or(theirs)),
+        _ => (before.offset, theirs),
     };
     let mut from = from.max(job.spool.stats().start);
     if command.is_some() && !looking {
@@ -515,7 +528,7 @@ async fn answer<W: AsyncWrite + Unpin>(
         typed: Some(before.typed).filter(|_| !looking),
         left: Some(before.left).filter(|&left| left > 0),
         interrupted: taken.map(|taken| taken.by.show(Some(&who.actor))),
-        ..ended(job, who)?
+        ..ended(job, who).await?
     };
     finish(writer, counts, ended).await
 }
