@@ -277,6 +277,9 @@ impl Modes {
             b"=" => self.keypad = true,
             b">" => self.keypad = false,
             b"c" => *self = Self { pending: std::mem::take(&mut self.pending), ..Self::default() },
+            // The next line, and one line down: as every terminal knows them.
+            b"E" => return draw(b"\r\n"),
+            b"D" => return draw(b"\n"),
             b"n" => self.alphabets.shift(2),
             b"o" => self.alphabets.shift(3),
             &[slot @ b'('..=b'+', set] => {

@@ -293,6 +293,11 @@ fn a_character_that_comes_in_pieces_takes_none_away_with_it() {
 }
 
 #[test]
+fn the_next_line_and_one_line_down_are_lines() {
+    assert_eq!(screen(&[b"abc\x1bEdef\x1bDg"]).text(), "abc\ndef\n   g\n");
+}
+
+#[test]
 fn lines_are_shown_as_lines() {
     let mut screen = screen(&[b"\x1b(0lqqk\r\nx  x\r\nmqqj\x1b(B\r\nq"]);
     assert_eq!(screen.text(), "┌──┐\n│  │\n└──┘\nq\n");
