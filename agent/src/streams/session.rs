@@ -30,7 +30,7 @@ use farwire_protocol::streams::session::{
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use self::attached::attached;
@@ -51,6 +51,9 @@ const QUIET: Duration = Duration::from_millis(120);
 
 /// A list in an answer has at most so many bytes: with how the session is, it is one frame.
 const LARGEST: usize = 8 << 10;
+
+/// Nobody waits longer for how a screen is now, who does not ask for it.
+const DRAWN: Duration = Duration::from_millis(250);
 
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(
@@ -115,11 +118,11 @@ where
         Request::Commands(asked) => {
             let who = Who::new(context, None)?;
             let job = find(context, asked.session, &who)?;
+            let now = ended(&job, &who).await?;
             let over = over_at(&job);
             let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
-            finish(writer, Counts::default(), Ended { commands, more, ..ended(&job, &who).await? })
-                .await
+            finish(writer, Counts::default(), Ended { commands, more, ..now }).await
         }
     }
 }
@@ -208,7 +211,8 @@ async fn settled(job: &Arc<Job>) {
 /// How a session is now.
 async fn ended(job: &Arc<Job>, who: &Who) -> Result<Ended, Failure> {
     let terminal = terminal(job)?;
-    terminal.drawn(job).await;
+    // What takes long to draw is told as it was seen last.
+    let _ = timeout(DRAWN, terminal.drawn(job)).await;
     Ok(Ended {
         state: job.state(),
         status: terminal.status(job, &who.actor, true),

@@ -340,7 +340,7 @@ impl Screen {
             let most = usize::try_from(last - log.offset()).unwrap_or(FLOOD);
             match log.next(most) {
                 Item::Data(_, bytes) => self.modes.read(&bytes, |part| {
-                    if part.starts_with(b"\x1b]") {
+                    if part.starts_with(b"\x1b]0;") || part.starts_with(b"\x1b]2;") {
                         title = part.to_vec();
                     }
                 }),

@@ -210,7 +210,9 @@ impl<'a> Emptying<'a> {
                 if below.level == 0
                     || !self.shared
                     || now == below.real
-                    || is_alias((above, name), &held, (&now, &below.real)) =>
+                    // What the rules name is named as it is listed.
+                    || !self.tree.has_an_owner()
+                        && is_alias((above, name), &held, (&now, &below.real)) =>
             {
                 below.real = now;
             }

@@ -40,8 +40,10 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
         let events = collect(&job, asked, &who)?;
         let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
         if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
-            let ended = Ended { events: Some(events), ..ended(&job, &who).await? };
-            return finish(writer, Counts::default(), ended).await;
+            let now = ended(&job, &who).await?;
+            // What happened meanwhile is counted there.
+            let events = Some(collect(&job, asked, &who)?);
+            return finish(writer, Counts::default(), Ended { events, ..now }).await;
         }
         tokio::select! {
             biased;

@@ -76,7 +76,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let waiting =
             Waiting { job, terminal, sent, until: until.as_ref(), request: None, id: None };
         let outcome = beating(writer, BEAT, waiting.over(deadline)).await?;
-        return answer((job, who), terminal, (sent, outcome, true), send.budget, writer).await;
+        return answer((job, who), terminal, (sent, outcome, Told::Looking), send.budget, writer)
+            .await;
     }
     // What it said before its end can be asked for all the same.
     if job.ended() {
@@ -89,8 +90,14 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     }
     let before = terminal.exchanged_before(send.request);
     if let Some(sent @ Sent { answered: Some((_, because)), .. }) = before {
-        return answer((job, who), terminal, (sent, (because, None), false), send.budget, writer)
-            .await;
+        return answer(
+            (job, who),
+            terminal,
+            (sent, (because, None), Told::Again),
+            send.budget,
+            writer,
+        )
+        .await;
     }
     beating(writer, BEAT, job.started()).await??;
     let turn = match joins(terminal, who, send) {
@@ -121,7 +128,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     };
     let sent = waiting.now();
     terminal.answers(send.request, job.spool.end(), outcome.0);
-    answer((job, who), terminal, (sent, outcome, false), send.budget, writer).await
+    let told = if before.is_some() { Told::Again } else { Told::First };
+    answer((job, who), terminal, (sent, outcome, told), send.budget, writer).await
 }
 
 /// Whether it is keys for what its own sender has typed, and waits for: it shares that turn.
@@ -336,6 +344,16 @@ fn is_line(keys: &[Part]) -> bool {
 /// How an exchange came to its end, and which user ended it.
 type Outcome = (Because, Option<Taken>);
 
+/// How often an exchange is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    /// Nothing was typed.
+    Looking,
+    First,
+    /// Its first answer was not heard.
+    Again,
+}
+
 /// Something was typed, or is waited for.
 #[derive(Clone, Copy)]
 struct Waiting<'a> {
@@ -353,7 +371,7 @@ impl Waiting<'_> {
     /// What is known of what was typed now: somebody else may have typed since.
     fn now(&self) -> Sent {
         let known = self.id.and_then(|id| self.terminal.exchanged_before(id));
-        Sent { until: known.and_then(|known| known.until), ..self.sent }
+        Sent { until: known.and_then(|known| known.until).or(self.sent.until), ..self.sent }
     }
 
     /// Waits for what was typed to come to something.
@@ -480,7 +498,7 @@ fn through(marks: &Marks, sent: Sent) -> (bool, bool) {
 async fn answer<W: AsyncWrite + Unpin>(
     (job, who): (&Arc<Job>, &Who),
     terminal: &Arc<Terminal>,
-    (before, (because, taken), looking): (Sent, Outcome, bool),
+    (before, (because, taken), told): (Sent, Outcome, Told),
     budget: u32,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
@@ -497,8 +515,9 @@ async fn answer<W: AsyncWrite + Unpin>(
         Some((last.clone(), first.start.max(before.offset)))
     });
     let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
-    // What was said after somebody else had typed may be theirs.
-    let theirs = before.until.map_or(end, |until| end.min(until));
+    // What was said after somebody else had typed, and nobody has waited for it, may be theirs.
+    let theirs = before.until.filter(|_| told == Told::Again).map_or(end, |until| end.min(until));
+    let looking = told == Told::Looking;
     let (from, to) = match &command {
         // With nothing typed all of it is told, prompts and all.
         Some((last, start)) if !looking => (*start, last.end.unwrap_or(theirs)),
@@ -519,7 +538,6 @@ async fn answer<W: AsyncWrite + Unpin>(
         piece(job, from, head, &mut counts, writer).await?;
         piece(job, to - (budget - head), budget - head, &mut counts, writer).await?;
     }
-    terminal.drawn(job).await;
     let ended = Ended {
         because: Some(because),
         command: command.as_ref().map(|(last, _)| show(last, over_at(job))),
