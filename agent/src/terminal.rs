@@ -96,7 +96,7 @@ pub(crate) struct Terminal {
 }
 
 /// What whoever reads marks leaves to others.
-enum Wanted {
+enum Errand {
     /// A program asks its terminal something.
     Answer(Query),
     /// Much was said since the screen was drawn.
@@ -156,7 +156,7 @@ impl Terminal {
     }
 
     /// Reads marks, which wait for nothing else.
-    async fn reads_marks(self: &Arc<Self>, job: Weak<Job>, asks: mpsc::Sender<Wanted>) {
+    async fn reads_marks(self: &Arc<Self>, job: Weak<Job>, asks: mpsc::Sender<Errand>) {
         let mut unseen = None;
         let Some(mut log) = job.upgrade().map(|job| job.spool.reader(0, Mode::Lagging)) else {
             return;
@@ -189,7 +189,7 @@ impl Terminal {
                                 self.marked.send_modify(|count| *count += 1);
                             }
                             for (_, query) in found.queries.iter().filter(|(at, _)| *at > seen) {
-                                let _ = asks.try_send(Wanted::Answer(*query));
+                                let _ = asks.try_send(Errand::Answer(*query));
                             }
                         }
                         Item::Gap { .. } => lock(&self.marks).gap(),
@@ -198,7 +198,7 @@ impl Terminal {
                     // Keys of others come first.
                     tokio::task::yield_now().await;
                 }
-                if self.is_behind(&job, unseen) && asks.try_send(Wanted::Drawing).is_ok() {
+                if self.is_behind(&job, unseen) && asks.try_send(Errand::Drawing).is_ok() {
                     unseen = Some(Instant::now());
                 }
                 if job.ended() && looked == 0 {
@@ -212,7 +212,7 @@ impl Terminal {
                 tokio::select! {
                     () = log.wait() => break,
                     () = self.view.rests() => {
-                        let _ = asks.try_send(Wanted::PutAway);
+                        let _ = asks.try_send(Errand::PutAway);
                     }
                 }
             }
@@ -222,13 +222,13 @@ impl Terminal {
     }
 
     /// Does what is wanted of whoever reads marks, and may take a while.
-    async fn does(self: &Arc<Self>, job: Weak<Job>, mut wanted: mpsc::Receiver<Wanted>) {
+    async fn does(self: &Arc<Self>, job: Weak<Job>, mut wanted: mpsc::Receiver<Errand>) {
         while let Some(wanted) = wanted.recv().await {
             let Some(job) = job.upgrade() else { return };
             match wanted {
-                Wanted::Answer(query) => self.answer(&job, query).await,
-                Wanted::Drawing => self.drawn(&job).await,
-                Wanted::PutAway => self.put_away().await,
+                Errand::Answer(query) => self.answer(&job, query).await,
+                Errand::Drawing => self.drawn(&job).await,
+                Errand::PutAway => self.put_away().await,
             }
         }
     }

@@ -28,7 +28,7 @@ mod sweep;
 mod walk;
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
 
@@ -210,12 +210,12 @@ impl Tree {
     }
 
     /// Where something is beneath the root that the rules were written for: `None` if it is not.
-    fn location(&self, found: &OwnedFd) -> std::io::Result<Option<Rel>> {
-        let place = |fd: &OwnedFd| {
+    fn location(&self, found: &impl AsFd) -> std::io::Result<Option<Rel>> {
+        let place = |fd: BorrowedFd<'_>| {
             let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
             std::fs::read_link(link).map(|path| path.into_os_string().into_vec())
         };
-        let (root, at) = (place(&self.root)?, place(found)?);
+        let (root, at) = (place(self.root.as_fd())?, place(found.as_fd())?);
         let root = if root == b"/" { &[][..] } else { &root[..] };
         let real = match at.strip_prefix(root) {
             Some([]) => return Ok(Some(self.base.clone())),
@@ -228,7 +228,7 @@ impl Tree {
     }
 
     /// Whether this is what stands at a path.
-    fn stands_at(&self, path: &[u8], found: &OwnedFd) -> bool {
+    fn stands_at(&self, path: &[u8], found: &impl AsFd) -> bool {
         let Ok(there) = self.open_raw(path, OFlags::PATH | OFlags::NOFOLLOW) else { return false };
         match (rustix::fs::fstat(&there), rustix::fs::fstat(found)) {
             (Ok(there), Ok(found)) => (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino),

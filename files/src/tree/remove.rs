@@ -1,6 +1,6 @@
 //! Removing: one name, or a directory with all that is in it.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::RwLockReadGuard;
 
 use farwire_protocol::failure::{Failure, Kind};
@@ -203,8 +203,6 @@ impl<'a> Emptying<'a> {
             dir => dir.map_err(no)?,
         };
         let found = self.tree.location(&dir);
-        let held = dir.try_clone().map_err(|_| no(Errno::MFILE))?;
-        let mut names = Dir::new(dir).map_err(no)?;
         match found {
             Ok(Some(now))
                 if below.level == 0
@@ -212,20 +210,21 @@ impl<'a> Emptying<'a> {
                     || now == below.real
                     // What the rules name is named as it is listed.
                     || !self.tree.has_an_owner()
-                        && is_alias((above, name), &held, (&now, &below.real)) =>
+                        && is_alias((above, name), &dir, (&now, &below.real)) =>
             {
                 below.real = now;
             }
-            Ok(_) if below.level > 0 && is_gone(&held) => return Ok(()),
+            Ok(_) if below.level > 0 && is_gone(&dir) => return Ok(()),
             Ok(_) => return Err((below.at, Why::Moved)),
             // The kernel cannot say a path that is longer: it is where the way down has led.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {}
             Err(_) if self.tree.has_an_owner() => return Err(no(Errno::NOENT)),
             Err(_) => {}
         }
+        let mut names = Dir::new(dir).map_err(no)?;
         // What is removed while it is read may have a file system pass over something else.
         loop {
-            match self.pass(&mut names, &held, &below) {
+            match self.pass(&mut names, &below) {
                 Ok(true) => names.rewind(),
                 Ok(false) => return Ok(()),
                 Err((_, Why::Gone)) if below.level > 0 => return Ok(()),
@@ -235,14 +234,18 @@ impl<'a> Emptying<'a> {
     }
 
     /// Nothing of ours moves a directory while this is held, and it is where it was.
-    fn settled(&self, held: &OwnedFd, real: &Rel) -> Result<Option<RwLockReadGuard<'a, ()>>, Why> {
+    fn settled(
+        &self,
+        held: BorrowedFd<'_>,
+        real: &Rel,
+    ) -> Result<Option<RwLockReadGuard<'a, ()>>, Why> {
         if !self.shared {
             return Ok(None);
         }
         let guard = self.tree.nothing_moves();
-        match self.tree.location(held) {
+        match self.tree.location(&held) {
             Ok(now) if now.as_ref() == Some(real) => Ok(Some(guard)),
-            Ok(_) if is_gone(held) => Err(Why::Gone),
+            Ok(_) if is_gone(&held) => Err(Why::Gone),
             Ok(_) => Err(Why::Moved),
             Err(_) => Ok(Some(guard)),
         }
@@ -262,9 +265,9 @@ impl<'a> Emptying<'a> {
     }
 
     /// Reads a directory through once, and removes what it finds. Says whether there was something.
-    fn pass(&mut self, names: &mut Dir, held: &OwnedFd, below: &Below<'_>) -> Result<bool, No> {
+    fn pass(&mut self, names: &mut Dir, below: &Below<'_>) -> Result<bool, No> {
         let mut removed = false;
-        for entry in names.by_ref() {
+        while let Some(entry) = names.next() {
             let entry = entry.map_err(|error| (below.at.clone(), Why::from(error)))?;
             let name = entry.file_name().to_bytes();
             let real = below.real.join(name);
@@ -272,7 +275,8 @@ impl<'a> Emptying<'a> {
                 continue;
             }
             let no = |why: Why| (below.path(name), why);
-            let (dir, top) = (held.as_fd(), below.top.unwrap_or_else(|| held.as_fd()));
+            let held = names.fd().map_err(|error| no(error.into()))?;
+            let (dir, top) = (held, below.top.unwrap_or(held));
             {
                 let _settled = self.settled(held, &below.real).map_err(no)?;
                 match remove_one(dir, name) {
@@ -304,12 +308,12 @@ impl<'a> Emptying<'a> {
 }
 
 /// Whether somebody else has removed a directory.
-fn is_gone(held: &OwnedFd) -> bool {
+fn is_gone(held: &impl AsFd) -> bool {
     rustix::fs::fstat(held).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
 /// Whether the kernel knows a directory by another spelling of its name, as where case makes no difference.
-fn is_alias((above, name): (BorrowedFd<'_>, &[u8]), held: &OwnedFd, at: (&Rel, &Rel)) -> bool {
+fn is_alias((above, name): (BorrowedFd<'_>, &[u8]), held: &impl AsFd, at: (&Rel, &Rel)) -> bool {
     let beside = at.0.split().map(|(above, _)| above) == at.1.split().map(|(above, _)| above);
     let there = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW);
     let same = |found: rustix::fs::Stat| {
