@@ -28,11 +28,16 @@ pub(crate) fn fault(path: &Rel, error: Errno) -> Failure {
             (Kind::ResourceExhausted, "met a limit of the system")
         }
         Errno::AGAIN => (Kind::Busy, "was being moved all the time"),
-        Errno::NODEV => (Kind::OutsideRoot, "is on another file system"),
+        Errno::BUSY => (Kind::OutsideRoot, "is in use, or something is mounted there"),
         other => {
             let text = format!("{path}: {}", std::io::Error::from(other));
             return Failure::new(Kind::Io, text).with_hint("look at the disk of the server");
         }
     };
-    Failure::new(kind, format!("{path} {what}"))
+    let failure = Failure::new(kind, format!("{path} {what}"));
+    match error {
+        Errno::ROFS => failure.with_hint("the server has it mounted read-only"),
+        Errno::BUSY => failure.with_hint("unmount it on the server, or end what has it open"),
+        _ => failure,
+    }
 }

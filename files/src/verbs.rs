@@ -27,7 +27,7 @@ pub use self::listens::Listens;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::transfers::Transfers;
-use crate::tree::Tree;
+use crate::tree::{Copied, Tree};
 use crate::undo::Undo;
 
 /// Why a question was not answered.
@@ -149,8 +149,11 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
         let copied = keeper.settled(change, copied)?;
         done.count = Some(copied.files);
         done.bytes = Some(copied.bytes);
-        done.skipped = (copied.skipped > 0).then_some(copied.skipped);
-        done.names = (copied.skipped > 0).then(|| unread::fitting(&from, copied.left_out));
+        let Copied { links, unread, .. } = copied;
+        done.skipped = Some(links.count + unread.count).filter(|count| *count > 0);
+        done.unread = Some(unread.count).filter(|count| *count > 0);
+        let names = if unread.count > 0 { unread.names } else { links.names };
+        done.names = done.skipped.map(|_| unread::fitting(&from, names));
     }
     done.entry = Some(tree.stat_link(&to)?.entry(to.as_bytes()));
     Ok(done)

@@ -54,13 +54,13 @@ impl Serving<'_> {
             return Ok(answer);
         }
         let copied = if stat.what == What::Directory && request.depth == Some(Depth::Zero) {
-            self.tree.copy_shallow((from, to), request.overwrite).map(|()| 0)
+            self.tree.copy_shallow((from, to), request.overwrite).map(|()| false)
         } else {
-            self.tree.copy_over((from, to), request.overwrite).map(|copied| copied.skipped)
+            self.tree.copy_over((from, to), request.overwrite).map(|copied| copied.is_in_part())
         };
         match copied.map_err(|failure| Refusal::from_failure(&failure))? {
-            0 => Ok(arrived(before)),
-            _ => Ok(Answer::several(self.prefix, &self.left_out(from))),
+            false => Ok(arrived(before)),
+            true => Ok(Answer::several(self.prefix, &self.left_out(from))),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Copying. What is replaced stays until what replaces it is whole.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{How, NAMED, What};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::access::plain_mode;
@@ -20,6 +20,9 @@ use crate::path::Rel;
 /// So deep is a tree that is copied at most: each level holds descriptors.
 const DEEP: usize = 400;
 
+/// A file that changes while it is read is read so often.
+const TRIES: usize = 3;
+
 /// What a copy came to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Copied {
@@ -28,9 +31,18 @@ pub struct Copied {
     /// Their bytes.
     pub bytes: u64,
     /// Links, and what is neither file nor directory: left out.
-    pub skipped: u64,
-    /// Some of those, by their paths from the directory that was copied.
-    pub left_out: Vec<Vec<u8>>,
+    pub links: LeftOut,
+    /// What could not be read, or changed all the time: left out.
+    pub unread: LeftOut,
+}
+
+/// What was left out of a copy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LeftOut {
+    /// How many.
+    pub count: u64,
+    /// Some of them, by their paths from the directory that was copied.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// Whether something cannot be looked at or opened because of what it is itself: the rest can be copied.
@@ -49,12 +61,19 @@ const fn is_of_its_own(error: Errno) -> bool {
     )
 }
 
-impl Copied {
-    fn leave_out(&mut self, at: Option<&[u8]>) {
-        self.skipped += 1;
-        if self.left_out.len() < NAMED {
-            self.left_out.extend(at.map(<[u8]>::to_vec));
+impl LeftOut {
+    fn add(&mut self, at: &[u8]) {
+        self.count += 1;
+        if self.names.len() < NAMED {
+            self.names.push(at.to_vec());
         }
+    }
+}
+
+impl Copied {
+    /// Whether something was left out.
+    pub const fn is_in_part(&self) -> bool {
+        self.links.count > 0 || self.unread.count > 0
     }
 }
 
@@ -153,9 +172,9 @@ impl Tree {
         let aside = self.beside(&place)?;
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
             .map_err(failed)?;
-        let built = self
-            .stat(from)
-            .and_then(|stat| self.build(listing, (&aside, real.clone()), stat.mode, content));
+        let built = self.stat(from).and_then(|stat| {
+            self.build((listing, from), (&aside, real.clone()), (stat.mode, content))
+        });
         let built = built
             .and_then(|copied| self.arrive(&aside, &place, (overwrite, &real)).map(|()| copied));
         if built.is_err() {
@@ -167,10 +186,9 @@ impl Tree {
     /// Copies the content of a directory, or only what was said of it, into a new one that will be at `real`.
     fn build(
         &self,
-        from: Listing<'_>,
+        (from, source): (Listing<'_>, &Rel),
         (aside, real): (&Place, Rel),
-        mode: u32,
-        content: bool,
+        (mode, content): (u32, bool),
     ) -> Result<Copied, Failure> {
         let failed = |error| fault(&aside.path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -179,7 +197,8 @@ impl Tree {
         // A second descriptor of it, as it is let go of when it is full.
         let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
         hold(held.as_fd());
-        let (mut copied, mut room) = (Copied::default(), Room::new(&self.rules, 0));
+        let mut build =
+            Build { source, copied: Copied::default(), room: Room::new(&self.rules, 0) };
         let begin = real.clone();
         let mut waiting = vec![(from, (top, real), mode, 1)];
         while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
@@ -190,43 +209,18 @@ impl Tree {
                 if self.is_the_owners(&there) {
                     return Err(owners(&aside.path));
                 }
-                let stat = match from.stat(&listed.name) {
-                    Ok(Some(stat)) => stat,
-                    Ok(None) => continue,
-                    Err(error) if is_of_its_own(error) => {
-                        copied.leave_out(there.beneath(&begin));
-                        continue;
-                    }
-                    Err(error) => return Err(failed(error)),
+                let at = there.beneath(&begin).unwrap_or_default();
+                let Some((next, mode)) = build.entry((&from, &listed.name), &to, at)? else {
+                    continue;
                 };
-                match stat.what {
-                    What::File => match from.open(&listed.name) {
-                        Ok(file) => {
-                            let bounds = (&aside.path, &mut room);
-                            copied.bytes += copy_one((&file, &stat), (&to, &listed.name), bounds)?;
-                            copied.files += 1;
-                        }
-                        Err(Errno::NOENT) => {}
-                        Err(error) if is_of_its_own(error) => {
-                            copied.leave_out(there.beneath(&begin));
-                        }
-                        Err(error) => return Err(failed(error)),
-                    },
-                    What::Directory if depth < DEEP => {
-                        let Some(next) = from.down(&listed.name).map_err(failed)? else {
-                            copied.leave_out(there.beneath(&begin));
-                            continue;
-                        };
-                        rustix::fs::mkdirat(&to, &listed.name[..], Mode::from_raw_mode(0o700))
-                            .map_err(failed)?;
-                        let made = rustix::fs::openat(&to, &listed.name[..], flags, Mode::empty());
-                        let made = (made.map_err(failed)?, there);
-                        deeper = Some((next, made, stat.mode, depth + 1));
-                        break;
-                    }
-                    What::Directory => return Err(failed(Errno::NAMETOOLONG)),
-                    What::Link | What::Other => copied.leave_out(there.beneath(&begin)),
+                if depth >= DEEP {
+                    return Err(too_deep(source));
                 }
+                rustix::fs::mkdirat(&to, &listed.name[..], Mode::from_raw_mode(0o700))
+                    .map_err(failed)?;
+                let made = rustix::fs::openat(&to, &listed.name[..], flags, Mode::empty());
+                deeper = Some((next, (made.map_err(failed)?, there), mode, depth + 1));
+                break;
             }
             match deeper {
                 // One way down is open at a time: as many descriptors as levels.
@@ -240,7 +234,7 @@ impl Tree {
                 }
             }
         }
-        Ok(copied)
+        Ok(build.copied)
     }
 
     /// Puts what was built aside for `real` into its place. What was there is removed.
@@ -268,4 +262,92 @@ impl Tree {
         old.iter().for_each(|old| self.discard(old));
         Ok(())
     }
+}
+
+/// A copy of a directory that is being made.
+struct Build<'a> {
+    source: &'a Rel,
+    copied: Copied,
+    room: Room<'a>,
+}
+
+impl Build<'_> {
+    /// Copies what stands under a name, unless it is a directory: that is returned, opened, with its rights. `at` is its path
+    /// from the directory that is copied.
+    fn entry<'t>(
+        &mut self,
+        (from, name): (&Listing<'t>, &[u8]),
+        to: &impl AsFd,
+        at: &[u8],
+    ) -> Result<Option<(Listing<'t>, u32)>, Failure> {
+        let stat = match from.stat(name) {
+            Ok(Some(stat)) => stat,
+            Ok(None) => return Ok(None),
+            Err(error) => return self.unread(at, error).map(|()| None),
+        };
+        match stat.what {
+            What::File => self.file((from, &stat), (to, name), at).map(|()| None),
+            What::Directory => match from.down(name) {
+                Ok(Some(next)) => Ok(Some((next, stat.mode))),
+                Ok(None) => {
+                    self.copied.links.add(at);
+                    Ok(None)
+                }
+                Err(error) => self.unread(at, error).map(|()| None),
+            },
+            What::Link | What::Other => {
+                self.copied.links.add(at);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Copies a file. One that cannot be read, or changes all the time, is left out.
+    fn file(
+        &mut self,
+        (from, stat): (&Listing<'_>, &Stat),
+        (to, name): (&impl AsFd, &[u8]),
+        at: &[u8],
+    ) -> Result<(), Failure> {
+        let (path, mut stat) = (self.source.join(at), *stat);
+        for _ in 0..TRIES {
+            let file = match from.open(name) {
+                Ok(file) => file,
+                // It is there no more.
+                Err(Errno::NOENT) => return Ok(()),
+                Err(error) => return self.unread(at, error),
+            };
+            match copy_one((&file, &stat), (to, name), (&path, &mut self.room)) {
+                Ok(bytes) => {
+                    self.copied.bytes += bytes;
+                    self.copied.files += 1;
+                    return Ok(());
+                }
+                Err(failure) if matches!(failure.kind, Kind::ChangedMeanwhile | Kind::Io) => {}
+                Err(failure) => return Err(failure),
+            }
+            // Nothing of it is there where it could not even be begun.
+            let _ = rustix::fs::unlinkat(to, name, AtFlags::empty());
+            match rustix::fs::fstat(&file) {
+                Ok(now) => stat = Stat::new(&now),
+                Err(_) => break,
+            }
+        }
+        self.copied.unread.add(at);
+        Ok(())
+    }
+
+    /// What cannot be read because of what it is itself is left out.
+    fn unread(&mut self, at: &[u8], error: Errno) -> Result<(), Failure> {
+        if is_of_its_own(error) {
+            self.copied.unread.add(at);
+            return Ok(());
+        }
+        Err(fault(&self.source.join(at), error))
+    }
+}
+
+fn too_deep(source: &Rel) -> Failure {
+    let text = format!("{source} has more than {DEEP} levels");
+    Failure::new(Kind::TooLarge, text).with_hint("copy what is deep in it by itself")
 }

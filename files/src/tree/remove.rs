@@ -29,7 +29,7 @@ pub(super) struct Stopped {
 #[derive(Clone, Copy, Debug)]
 enum Why {
     Failed(Errno),
-    /// Something is mounted there.
+    /// Something is mounted there, or has it open.
     Mounted,
     /// It is not where the way down has led any more.
     Moved,
@@ -53,7 +53,7 @@ impl Stopped {
         let at = path.join(&self.at);
         let mut failure = match self.why {
             Why::Failed(error) => fault(&at, error),
-            Why::Mounted => fault(&at, Errno::NODEV),
+            Why::Mounted => fault(&at, Errno::BUSY),
             Why::Moved | Why::Gone => {
                 let text = format!("{at} was moved while what is in it was removed");
                 Failure::new(Kind::ChangedMeanwhile, text)
@@ -87,14 +87,15 @@ impl Tree {
         revision: Option<u64>,
     ) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
-        let _lane = self.lane(&place);
+        let lane = self.lane(&place);
         let stat = place.stat().map_err(|error| fault(path, error))?;
         let stat = stat.ok_or_else(|| fault(path, Errno::NOENT))?;
         if revision.is_some_and(|expected| expected != stat.revision) {
             return Err(changed(path));
         }
         if stat.what == What::Directory && recursive {
-            // Where it is, is looked at on each level: much may be beneath it.
+            // Where it is, is looked at on each level. Much may be beneath it, and others go on meanwhile.
+            drop(lane);
             return self.remove_at(&place, &stat, true);
         }
         let _settled = self.settled(&[&place])?;
@@ -113,9 +114,11 @@ impl Tree {
             return rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::empty())
                 .map_err(failed);
         }
+        let mut partly = false;
         if recursive {
             let real = self.real_of(place)?;
-            self.empty(place.dir.as_fd(), &place.name, (&real, true))
+            partly = self
+                .empty(place.dir.as_fd(), &place.name, (&real, true))
                 .map_err(|stopped| stopped.failure(&place.path))?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
@@ -126,6 +129,13 @@ impl Tree {
                     Err(Errno::NOTEMPTY | Errno::EXIST) => Err(self.not_empty(place)),
                     other => other.map_err(failed),
                 }
+            }
+            Err(error @ (Errno::NOTEMPTY | Errno::EXIST)) => {
+                let mut failure = failed(error);
+                if partly {
+                    failure.message.push_str("; what could be removed of it has been");
+                }
+                Err(failure.with_hint("the rest is the owner's, or has come meanwhile: list it"))
             }
             other => other.map_err(failed),
         }
@@ -145,20 +155,20 @@ impl Tree {
     /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
     /// around it. Goes down by handles, follows no link and enters nothing that is mounted.
     ///
-    /// `shared` says that others know it by a name: then nothing is removed of what they move out of it meanwhile.
+    /// `shared` says that others know it by a name: then nothing is removed of what they move out of it meanwhile. Returns
+    /// whether something was removed.
     pub(super) fn empty(
         &self,
         above: BorrowedFd<'_>,
         name: &[u8],
         (real, shared): (&Rel, bool),
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         let mut emptying = Emptying { tree: self, shared, partly: false };
         let begun = Below { real: real.clone(), at: Vec::new(), top: None, level: 0 };
-        emptying.directory(above, name, begun).map_err(|(at, why)| Stopped {
-            at,
-            why,
-            partly: emptying.partly,
-        })
+        match emptying.directory(above, name, begun) {
+            Ok(()) => Ok(emptying.partly),
+            Err((at, why)) => Err(Stopped { at, why, partly: emptying.partly }),
+        }
     }
 }
 

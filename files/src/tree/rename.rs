@@ -87,14 +87,16 @@ impl Tree {
         let from = &source.path;
         self.survives_copying(from, stat)?;
         let copied = self.copy_over((from, to), overwrite)?;
-        if copied.skipped > 0 {
+        if copied.is_in_part() {
             return Err(lost(from));
         }
-        let _lane = self.lane(source);
+        let lane = self.lane(source);
         let now = source.stat().map_err(|error| fault(from, error))?;
         if now.is_none_or(|now| now.revision != stat.revision) {
             return Err(changed(from).with_hint("it was copied, and is where it was, too"));
         }
+        // Much may be beneath it, and others go on meanwhile.
+        drop(lane);
         self.remove_at(source, stat, true)
     }
 

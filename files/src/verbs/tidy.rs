@@ -176,7 +176,8 @@ impl Level {
         (above, share): (Option<Arc<Self>>, &mut Share),
     ) -> Result<Arc<Self>, Failure> {
         let within = above.as_ref().is_some_and(|level| level.repository);
-        let repository = within || listing.stat(b".git").is_ok_and(|stat| stat.is_some());
+        // One that cannot be looked at is there.
+        let repository = within || !matches!(listing.stat(b".git"), Ok(None));
         let git = if repository { patterns(listing, path, (b".gitignore", share))? } else { None };
         let own = patterns(listing, path, (b".ignore", share))?;
         let says = git.is_some() || own.is_some();

@@ -2,17 +2,17 @@
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Copy};
 use serde_json::json;
 
 use super::moved::shown;
-use super::{Remote, named};
+use super::{Remote, incomplete, missed_json, named};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::across::{Across, End, across, moved};
 use crate::files::landing::{Onto, landing};
-use crate::files::transfer::Meter;
+use crate::files::transfer::{Meter, Missed};
 
 /// Copy on a server, or from one to another
 ///
@@ -102,6 +102,7 @@ async fn copy(
             false => Box::pin(shown(&meter, json, across(&copy))).await,
         };
     }
+    let place = from.place.clone();
     let mut at = Remote::enter_at(client, &from.server, from.place.clone()).await?;
     if overwrite {
         landing.make_room(client, &mut at.files, (&from.place, moves)).await?;
@@ -115,16 +116,22 @@ async fn copy(
         undo: Some(true),
     };
     let done = at.ask(client, Ask::Copy(copy)).await?.done;
-    if let Some(skipped) = done.skipped {
-        let names = named(&to.place, &done);
-        note!("farwire: {skipped} links and special files were left out{names}");
+    let unread = done.unread.unwrap_or(0);
+    let links = done.skipped.unwrap_or(0).saturating_sub(unread);
+    if links > 0 {
+        let names = if unread > 0 { String::new() } else { named(&place, &done) };
+        note!("farwire: {links} links and special files were left out{names}");
     }
-    match json.json {
-        true => print_json(&json!({
+    let missed = Missed::from_copy(&done);
+    if json.json {
+        print_json(&json!({
             "path": to.place.shown(), "files": done.count, "bytes": done.bytes, "skipped": done.skipped,
-            "change": done.change,
-        })),
-        false => Ok(()),
+            "change": done.change, "failed": missed_json(&missed),
+        }))?;
     }
-    .map(|()| 0)
+    if unread > 0 {
+        let text = format!("{unread} files or directories were not copied");
+        return Ok(incomplete(&missed, &Failure::new(Kind::Incomplete, text)));
+    }
+    Ok(0)
 }

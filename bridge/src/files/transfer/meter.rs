@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
+use farwire_protocol::streams::files::Done;
 
 /// At most this many names are kept of each sort. Of the others only the number is known.
 const NAMED: usize = 10_000;
@@ -68,6 +70,14 @@ pub struct Missed {
 }
 
 impl Missed {
+    /// What a server has left out of a copy because it could not be read, as far as it names it.
+    pub fn from_copy(done: &Done) -> Vec<Self> {
+        let text = "it could not be read, or changed while it was";
+        let one = |path: &Blob| Self { path: path.0.clone(), why: Failure::new(Kind::Io, text) };
+        let unread = done.unread.is_some_and(|unread| unread > 0);
+        done.names.iter().flatten().filter(|_| unread).map(one).collect()
+    }
+
     /// Its path and why, in one line.
     pub fn shown(&self) -> String {
         match &self.path[..] {
@@ -168,6 +178,18 @@ impl Meter {
     /// This could not be transferred.
     pub(in crate::files) fn miss(&self, path: &[u8], why: Failure) {
         self.notes().missed.push(Missed { path: path.to_vec(), why });
+    }
+
+    /// A server has copied by itself, and says what came of it.
+    pub fn copied(&self, done: &Done) {
+        let unread = done.unread.unwrap_or(0);
+        self.files.fetch_add(done.count.unwrap_or(0), Ordering::Relaxed);
+        self.came(done.bytes.unwrap_or(0));
+        self.skip(done.skipped.unwrap_or(0).saturating_sub(unread));
+        let missed = Missed::from_copy(done);
+        let unnamed = unread.saturating_sub(missed.len() as u64);
+        missed.into_iter().for_each(|one| self.miss(&one.path, one.why));
+        self.notes().missed.count += unnamed;
     }
 
     /// This is to be said of a file.

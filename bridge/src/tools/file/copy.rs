@@ -274,7 +274,7 @@ async fn between(
         undo: Some(true),
     };
     let done = at.files.answer(client, Ask::Copy(copy), None).await?.done;
-    meter.skip(done.skipped.unwrap_or(0));
+    meter.copied(&done);
     Ok((done.count.unwrap_or(0), done.bytes.unwrap_or(0)))
 }
 

@@ -32,6 +32,14 @@ pub(crate) struct Keeper<'a> {
     verb: &'static str,
 }
 
+/// Whether a file cannot be read because of what it is itself, so that a copy of what is around it leaves it out.
+const fn is_of_its_own(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::PermissionDenied | Kind::OutsideRoot | Kind::NotAFile | Kind::NoSuchFile | Kind::Io
+    )
+}
+
 /// What is in a directory, with itself, by path; the size of files. `None` for what cannot be kept as a whole.
 type Found = Option<BTreeMap<Rel, Option<u64>>>;
 
@@ -182,7 +190,7 @@ impl<'a> Keeper<'a> {
         let full = || Failure::new(Kind::TooLarge, "more than is kept");
         let walked = tree.walk(path, EVERYTHING, &mut |visited| {
             self.desk.listens.visited()?;
-            let stat = visited.stat().ok().flatten().ok_or_else(full)?;
+            let Some(stat) = visited.stat().map_err(|_| full())? else { return Ok(false) };
             if found.len() >= STEPS || !fits(stat.what, size_of(&stat).unwrap_or(0)) {
                 return Err(full());
             }
@@ -232,8 +240,13 @@ impl<'a> Keeper<'a> {
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
                     let below = path.beneath(from).unwrap_or_default();
-                    let will =
-                        if size.is_some() { self.file(&path)? } else { self.directory(&path) };
+                    let will = match size.map(|_| self.file(&path)) {
+                        None => self.directory(&path),
+                        Some(Ok(will)) => will,
+                        // A copy leaves it out.
+                        Some(Err(failure)) if is_of_its_own(failure.kind) => continue,
+                        Some(Err(failure)) => return Err(failure),
+                    };
                     after.insert(to.join(below), will);
                 }
                 return Ok(Some(after));
