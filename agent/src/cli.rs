@@ -250,9 +250,7 @@ fn address(text: &str) -> Result<String, String> {
 
 impl Helper {
     fn carry_out(self) -> Result<(), Failure> {
-        if matches!(self, Self::Holder) {
-            limits::raise_files();
-        }
+        limits::raise_files();
         harden::harden()?;
         match self {
             Self::Holder => holder::main(),

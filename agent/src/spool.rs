@@ -12,7 +12,7 @@
 //! are dropped when there are too many, by punching holes, and are counted in bytes and in lines.
 //! When the disk fails, the log goes on in memory.
 //!
-//! Reading never consumes: see `reader`. Head, tail, ranges and grep are in `view`.
+//! Reading never consumes: see `reader`. Head, tail, ranges and grep are in `view`; `search` waits for a line.
 //!
 //! # Invariants
 //!
@@ -22,6 +22,7 @@
 mod log;
 mod memory;
 mod reader;
+mod search;
 mod view;
 mod writer;
 
@@ -38,6 +39,7 @@ use self::log::Log;
 pub(crate) use self::log::Written;
 pub(crate) use self::memory::{Memory, Place};
 pub(crate) use self::reader::{Item, Mode, SpoolReader};
+pub(crate) use self::search::{Search, Step};
 pub(crate) use self::view::Piece;
 pub(crate) use self::writer::SpoolWriter;
 use crate::os::errno;

@@ -5,6 +5,7 @@
 
 pub(crate) mod control;
 pub(crate) mod files;
+mod pattern;
 pub(crate) mod run;
 pub(crate) mod session;
 

@@ -24,6 +24,7 @@ mod sent;
 pub(crate) mod shell;
 pub(crate) mod turn;
 pub(crate) mod typing;
+pub(crate) mod typist;
 mod view;
 
 use std::os::fd::AsFd as _;
@@ -70,6 +71,8 @@ pub(crate) struct Terminal {
     view: View,
     /// Counts what the marks have said.
     marked: watch::Sender<u64>,
+    /// The command line of the program that says them.
+    marked_by: Mutex<Option<Arc<[u8]>>>,
     /// The shell edits a line, as its marks say; or has no marks.
     editing: AtomicBool,
     resized: watch::Sender<Size>,
@@ -93,16 +96,8 @@ pub(crate) struct Terminal {
     kept: Mutex<Kept>,
     /// Exchanges that were typed.
     sent: Mutex<Exchanges>,
-}
-
-/// What whoever reads marks leaves to others.
-enum Errand {
-    /// A program asks its terminal something.
-    Answer(Query),
-    /// Much was said since the screen was drawn.
-    Drawing,
-    /// Nobody has looked at the screen for a while.
-    PutAway,
+    /// A bit for each place of somebody who is attached and types.
+    typists: Mutex<u64>,
 }
 
 /// What a terminal begins with.
@@ -133,6 +128,7 @@ impl Terminal {
             nonce,
             view: View::new(size),
             marked: watch::Sender::new(0),
+            marked_by: Mutex::default(),
             resized: watch::Sender::new(size),
             hands: Mutex::new(hands),
             hands_changed: watch::Sender::new(0),
@@ -146,17 +142,29 @@ impl Terminal {
             closed: AtomicBool::new(false),
             kept: Mutex::default(),
             sent: Mutex::default(),
+            typists: Mutex::default(),
         })
     }
 
-    /// Follows the log until it is finished: reads marks, answers what programs ask a terminal.
+    /// Follows the log until it is finished: reads marks, answers what programs ask a terminal, and draws what is far
+    /// behind.
     pub(crate) async fn follow(self: Arc<Self>, job: Weak<Job>) {
         let (asks, asked) = mpsc::channel(QUESTIONS);
-        tokio::join!(self.reads_marks(job.clone(), asks), self.does(job, asked));
+        let (draw, drawn) = mpsc::channel(1);
+        tokio::join!(
+            self.reads_marks(job.clone(), asks, draw),
+            self.answers_questions(job.clone(), asked),
+            self.draws(job, drawn)
+        );
     }
 
     /// Reads marks, which wait for nothing else.
-    async fn reads_marks(self: &Arc<Self>, job: Weak<Job>, asks: mpsc::Sender<Errand>) {
+    async fn reads_marks(
+        self: &Arc<Self>,
+        job: Weak<Job>,
+        asks: mpsc::Sender<Query>,
+        draw: mpsc::Sender<()>,
+    ) {
         let mut unseen = None;
         let Some(mut log) = job.upgrade().map(|job| job.spool.reader(0, Mode::Lagging)) else {
             return;
@@ -185,11 +193,14 @@ impl Terminal {
                                 if let Some(shell) = job.pid().filter(|_| waits) {
                                     let cwd = std::fs::read_link(format!("/proc/{shell}/cwd")).ok();
                                     lock(&self.marks).is_at(cwd);
+                                    let by = || doing::command_line(shell).map(Arc::from);
+                                    let mut marked_by = lock(&self.marked_by);
+                                    *marked_by = marked_by.take().or_else(by);
                                 }
                                 self.marked.send_modify(|count| *count += 1);
                             }
                             for (_, query) in found.queries.iter().filter(|(at, _)| *at > seen) {
-                                let _ = asks.try_send(Errand::Answer(*query));
+                                let _ = asks.try_send(*query);
                             }
                         }
                         Item::Gap { .. } => lock(&self.marks).gap(),
@@ -198,7 +209,7 @@ impl Terminal {
                     // Keys of others come first.
                     tokio::task::yield_now().await;
                 }
-                if self.is_behind(&job, unseen) && asks.try_send(Errand::Drawing).is_ok() {
+                if self.is_behind(&job, unseen) && draw.try_send(()).is_ok() {
                     unseen = Some(Instant::now());
                 }
                 if job.ended() && looked == 0 {
@@ -206,30 +217,25 @@ impl Terminal {
                     return;
                 }
             }
-            // A grid that nobody looks at is put away; after that there is nothing to wake up for until
-            // somebody does, or more is said.
-            loop {
-                tokio::select! {
-                    () = log.wait() => break,
-                    () = self.view.rests() => {
-                        let _ = asks.try_send(Errand::PutAway);
-                    }
-                }
-            }
+            log.wait().await;
             // What was said is passed on to those who are attached before it is looked at.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Does what is wanted of whoever reads marks, and may take a while.
-    async fn does(self: &Arc<Self>, job: Weak<Job>, mut wanted: mpsc::Receiver<Errand>) {
-        while let Some(wanted) = wanted.recv().await {
+    /// Answers questions, each after the one before it.
+    async fn answers_questions(self: &Arc<Self>, job: Weak<Job>, mut asked: mpsc::Receiver<Query>) {
+        while let Some(query) = asked.recv().await {
             let Some(job) = job.upgrade() else { return };
-            match wanted {
-                Errand::Answer(query) => self.answer(&job, query).await,
-                Errand::Drawing => self.drawn(&job).await,
-                Errand::PutAway => self.put_away().await,
-            }
+            self.answer(&job, query).await;
+        }
+    }
+
+    /// Draws what is far behind.
+    async fn draws(self: &Arc<Self>, job: Weak<Job>, mut wanted: mpsc::Receiver<()>) {
+        while wanted.recv().await.is_some() {
+            let Some(job) = job.upgrade() else { return };
+            self.drawn(&job).await;
         }
     }
 
@@ -403,7 +409,8 @@ impl Terminal {
             true => marks::Phase::Waiting,
             false => marks.phase(),
         });
-        doing::doing(master.as_fd(), shell, phase, alternate)
+        let marked = lock(&self.marked_by).clone();
+        doing::doing(master.as_fd(), (shell, marked.as_deref()), phase, alternate)
     }
 
     /// Waits for the prompt that follows a command, so that what is typed next is shown after it.
@@ -444,6 +451,12 @@ impl Terminal {
     pub(crate) fn reads(&self, job: &Job) -> bool {
         let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
         doing::reads(master.as_fd(), shell)
+    }
+
+    /// Whether what is in the foreground takes keys, and waits for something.
+    pub(crate) fn polls(&self, job: &Job) -> bool {
+        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+        doing::polls(master.as_fd(), shell)
     }
 
     /// Whether what was started on it has nothing to do at this moment.

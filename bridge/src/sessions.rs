@@ -66,6 +66,15 @@ pub fn exit(command: &Command) -> String {
     }
 }
 
+/// That not all of it was typed, if that is so.
+pub fn untyped(ended: &Ended) -> Option<String> {
+    let left = ended.left.filter(|left| *left > 0)?;
+    Some(match ended.typed.unwrap_or(0) {
+        0 => "nothing was typed".to_owned(),
+        typed => format!("only {typed} of {} bytes were typed", typed.saturating_add(left)),
+    })
+}
+
 /// The session that a short id stands for, and the server that has it.
 pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failure> {
     let found = crate::runs::find(client, id)?;

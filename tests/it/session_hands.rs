@@ -61,6 +61,25 @@ async fn two_agents_share_a_session_by_lease_and_hand_over() {
     assert_eq!(a.does(s, take).await.unwrap_err().kind, Kind::ChangedMeanwhile);
 }
 
+/// Nobody has typed what a terminal says by itself.
+#[tokio::test]
+async fn a_window_that_gets_the_focus_locks_no_agent_out() {
+    let world = World::with_server("web-1").await;
+    let (a, person) = (agent(&world, "a"), user(&world));
+    let s = a.open("w", "bash").await;
+    person.does(s, Action::Policy(Policy::UserPriority)).await.unwrap();
+    let mut at = person.attach(s, false).await;
+    let reports = "\x1b[I\x1b[<35;10;2M\x1b[O";
+    at.types(reports).await;
+    at.until("it to be taken", |at| at.acked == reports.len() as u64).await;
+    let answer = a.send(s, vec![Input::Key("ctrl-c".to_owned())], LONG).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    at.types("x").await;
+    at.until("it to be taken", |at| at.acked == reports.len() as u64 + 1).await;
+    let locked = a.send(s, vec![text("y")], LONG).await.unwrap_err();
+    assert_eq!(locked.kind, Kind::InputLocked, "{locked}");
+}
+
 #[tokio::test]
 async fn a_person_takes_over_and_what_agents_had_typed_is_gone() {
     let world = World::with_server("web-1").await;

@@ -255,6 +255,9 @@ async fn what_a_program_is_tells_what_the_terminal_does() {
         ("vim", "vim -u NONE", "editor", ":q!\n"),
         ("nano", "nano", "editor", "\u{18}"),
         ("less", "seq 1000 | less", "pager", "q"),
+        // Whoever has started the pager lives on beside it, as git does.
+        ("less", "yes | less", "pager", "q"),
+        ("bash", "bash -c 'seq 1000 | less; true'", "pager", "q"),
         ("python3", "python3 -q", "repl", "exit()\n"),
     ] {
         if !there(program) {
@@ -273,6 +276,44 @@ async fn what_a_program_is_tells_what_the_terminal_does() {
     let (text, _) =
         model.call("session_send", json!({"id": "s1", "text": "echo Password:; sleep 0.3"})).await;
     assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
+}
+
+/// The shell that says marks is gone, and who has taken its place says none.
+#[tokio::test]
+async fn a_shell_in_the_place_of_the_first_one_is_at_its_prompt() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1", "command": "bash"})).await;
+    let first = json!({"id": "s1", "text": "echo first", "wait": 20.0});
+    let (text, _) = model.call("session_send", first).await;
+    assert!(text.starts_with("[session s1 state=prompt exit=0"), "{text}");
+    let exec = json!({"id": "s1", "text": "exec bash --norc", "wait": 20.0});
+    let (text, _) = model.call("session_send", exec).await;
+    assert!(text.starts_with("[session s1 state=prompt"), "{text}");
+    assert!(!text.contains("wait-over"), "{text}");
+    let run = json!({"session": "s1", "command": "echo by-$((1 + 1))", "wait": 20.0});
+    let (text, error) = model.call("run", run).await;
+    assert!(!error && text.contains("by-2") && !text.contains("wait-over"), "{text}");
+}
+
+/// A program that does not read takes as much as a terminal holds, and the model hears of the rest.
+#[tokio::test]
+async fn what_could_not_be_typed_is_told() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1"})).await;
+    let blocks = "stty raw; echo raw-$((1 + 1)); sleep 1000";
+    let call = json!({"id": "s1", "text": blocks, "until": "raw-2", "wait": 20.0});
+    let (text, _) = model.call("session_send", call).await;
+    assert!(text.contains("until=matched"), "{text}");
+    let lines = "0123456789\n".repeat(2_700);
+    let call = json!({"id": "s1", "text": lines, "wait": 20.0});
+    let (text, _) = model.call("session_send", call).await;
+    assert!(text.contains(" bytes were typed") && !text.contains("wait-over"), "{text}");
+    assert!(text.contains("next=output(id=s1,view=screen)"), "{text}");
+    let sent = world.farwire(&["session", "send", "s1", &lines]).await;
+    assert_eq!(sent.code, 124, "{sent:?}");
+    assert!(sent.stderr.contains("nothing was typed"), "{sent:?}");
 }
 
 /// What commands were carried out is more than one frame takes, and each of them is told all the same.

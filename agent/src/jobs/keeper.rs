@@ -1,4 +1,4 @@
-//! Looks after sessions once a second: what only time changes, and what is written down.
+//! Looks after sessions once a second: what only time changes, what is written down, and screens that nobody looks at.
 //!
 //! Nobody who types or reads waits for it. What is written is written by a thread that may wait for a disk.
 
@@ -47,6 +47,7 @@ pub(crate) async fn keep(jobs: Arc<Jobs>) {
         let jobs = jobs.clone();
         let written = tokio::task::spawn_blocking(move || {
             for (job, terminal) in &sessions {
+                terminal.put_away();
                 write(&jobs, job, terminal);
             }
             jobs.remove_files(&forgotten);

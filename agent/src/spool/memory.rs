@@ -148,7 +148,7 @@ struct Head {
 }
 
 /// So many who type into a terminal are remembered.
-const TYPISTS: usize = 64;
+const TYPISTS: usize = u64::BITS as usize;
 
 /// Somebody who types into a terminal. For the agent alone.
 #[repr(C)]
@@ -381,8 +381,15 @@ impl Memory {
 const _: () = assert!(size_of::<Head>() <= HEAD, "a head is at most a page");
 
 /// Somebody who types, by the number of a place in the memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Place(usize);
+
+impl Place {
+    /// Its bit, of one for each place.
+    pub(crate) const fn bit(self) -> u64 {
+        1 << (self.0 % TYPISTS)
+    }
+}
 
 impl Memory {
     /// How far an agent has looked.
@@ -409,24 +416,26 @@ impl Memory {
         self.head().typists.get(place % TYPISTS)
     }
 
-    /// The place of somebody who types.
-    pub(crate) fn seat(&self, id: [u8; 16]) -> Place {
+    /// The place of somebody who types: their own from before, or the next one that nobody has now. `None` if there is none;
+    /// `taken` has a bit for each place.
+    pub(crate) fn seat(&self, id: [u8; 16], taken: u64) -> Option<Place> {
         let number = u128::from_ne_bytes(id);
         let id = [number as u64, (number >> 64) as u64];
         let known =
             self.head().typists.iter().position(|typist| {
                 typist.id.each_ref().map(|part| part.load(Ordering::Relaxed)) == id
             });
-        Place(known.unwrap_or_else(|| {
-            let next = self.head().next_typist.fetch_add(1, Ordering::Relaxed);
-            let place = usize::try_from(next).unwrap_or(0) % TYPISTS;
-            if let Some(typist) = self.typist(place) {
-                typist.begun.store(0, Ordering::Relaxed);
-                typist.taken.store(0, Ordering::Relaxed);
-                typist.id.iter().zip(id).for_each(|(part, id)| part.store(id, Ordering::Relaxed));
-            }
-            place
-        }))
+        if known.is_some() {
+            return known.map(Place);
+        }
+        let next = || self.head().next_typist.fetch_add(1, Ordering::Relaxed);
+        let places = std::iter::repeat_with(|| usize::try_from(next()).unwrap_or(0) % TYPISTS);
+        let place = places.take(TYPISTS).map(Place).find(|place| taken & place.bit() == 0)?;
+        let typist = self.typist(place.0)?;
+        typist.begun.store(0, Ordering::Relaxed);
+        typist.taken.store(0, Ordering::Relaxed);
+        typist.id.iter().zip(id).for_each(|(part, id)| part.store(id, Ordering::Relaxed));
+        Some(place)
     }
 
     /// How much of what somebody typed has been taken; none where an agent died over it.

@@ -321,11 +321,30 @@ fn one_endless_line_is_searched_by_its_beginning() {
     }
     let (matches, _) = spool.grep(&Regex::new("^needle").unwrap(), 1, 10, 9999);
     assert!(matches.len() == 1 && matches[0].cut && matches[0].bytes.len() == SHOWN_LINE);
-    assert!(spool.matches_after(&Regex::new("needle").unwrap(), 0));
-    assert!(!spool.matches_after(&Regex::new("needle").unwrap(), 1));
+    let found = |from| {
+        let mut search = Search::new(&spool, Regex::new("needle").unwrap(), from);
+        std::iter::repeat_with(|| search.step()).find(|step| *step != Step::More).unwrap()
+    };
+    assert_eq!((found(0), found(1)), (Step::Matched, Step::UpToDate));
 }
 
 const SHOWN_LINE: usize = 2 << 10;
+
+#[test]
+fn a_search_takes_the_middle_of_no_line_for_its_beginning() {
+    let (_directory, mut spool) = spool(Limits::default());
+    let mut search = Search::new(&spool, Regex::new("^[0-9]+ passed").unwrap(), 0);
+    let mut goes_on = |bytes: &[u8]| {
+        spool.append(1, Bytes::copy_from_slice(bytes));
+        std::iter::repeat_with(|| search.step()).find(|step| *step != Step::More).unwrap()
+    };
+    assert_eq!(goes_on(&[b'.'; 10_000]), Step::UpToDate);
+    for byte in b"  12 passed, of 40\nrest of it: " {
+        assert_eq!(goes_on(&[*byte]), Step::UpToDate);
+    }
+    assert_eq!(goes_on(b"12 passed\n40 pass"), Step::UpToDate);
+    assert_eq!(goes_on(b"ed"), Step::Matched, "also before its end has come");
+}
 
 #[test]
 fn the_file_stays_until_nobody_will_ask_for_it() {
@@ -386,4 +405,17 @@ fn a_reader_that_was_cut_is_told_what_it_missed_and_nothing_else() {
 fn memory_of_another_size_is_refused() {
     let file = File::open("/dev/null").unwrap();
     assert!(Memory::open(file.into()).is_err());
+}
+
+#[test]
+fn the_place_of_whoever_types_is_given_to_nobody_else_while_they_do() {
+    let memory = Memory::new().unwrap();
+    let id = |n: u8| [n; 16];
+    let first = memory.seat(id(0), 0).unwrap();
+    memory.took(first, 7);
+    let mut others = (1..=200).map(|n| memory.seat(id(n), first.bit()).unwrap());
+    assert!(others.all(|place| place != first));
+    assert_eq!(memory.seat(id(0), first.bit()), Some(first), "it is still theirs");
+    assert_eq!(memory.taken(first), Some(7));
+    assert_eq!(memory.seat(id(201), u64::MAX), None, "there is none");
 }

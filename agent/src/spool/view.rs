@@ -239,42 +239,19 @@ impl Spool {
         }
         (lines, next)
     }
-
-    /// Whether a line at or after `offset` matches.
-    pub(crate) fn matches_after(&self, pattern: &Regex, offset: u64) -> bool {
-        let mut reader = self.reader(offset, Mode::Lagging);
-        let mut line = Line::default();
-        loop {
-            match reader.next(CHUNK) {
-                Item::Data(_, bytes) => {
-                    for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-                        line.extend(0, part.strip_suffix(b"\n").unwrap_or(part));
-                        if part.ends_with(b"\n") {
-                            if pattern.is_match(&line.bytes) {
-                                return true;
-                            }
-                            line.clear();
-                        }
-                    }
-                }
-                Item::Gap { .. } => {}
-                Item::UpToDate { .. } => return line.started && pattern.is_match(&line.bytes),
-            }
-        }
-    }
 }
 
 /// The first bytes of a line.
-#[derive(Default)]
-struct Line {
+#[derive(Debug, Default)]
+pub(super) struct Line {
     offset: u64,
-    started: bool,
-    bytes: Vec<u8>,
+    pub(super) started: bool,
+    pub(super) bytes: Vec<u8>,
     cut: bool,
 }
 
 impl Line {
-    fn extend(&mut self, at: u64, bytes: &[u8]) {
+    pub(super) fn extend(&mut self, at: u64, bytes: &[u8]) {
         if !self.started {
             self.offset = at;
             self.started = true;
@@ -284,7 +261,7 @@ impl Line {
         self.bytes.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.started = false;
         self.cut = false;

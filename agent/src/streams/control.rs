@@ -6,9 +6,11 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Job, Jobs, List, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
+use crate::streams::session::DRAWN;
 use crate::streams::{Context, lost};
 
 /// So many jobs are listed on a page at most.
@@ -54,7 +56,8 @@ where
     }
 }
 
-/// Draws the screens that an answer tells of, where that takes a while: others go on meanwhile.
+/// Draws the screens that an answer tells of, as far as that takes no longer than an answer may: others go on meanwhile,
+/// and what takes longer is told as it was seen last.
 async fn drawn(context: &Context, ask: Option<&Ask>) {
     let jobs = &context.agent.jobs;
     let found = match ask {
@@ -64,11 +67,14 @@ async fn drawn(context: &Context, ask: Option<&Ask>) {
         Some(Ask::Inspect(id)) => jobs.find(&context.owner, *id).into_iter().collect(),
         _ => Vec::new(),
     };
-    for job in &found {
-        if let Some(terminal) = &job.terminal {
-            terminal.drawn(job).await;
+    let all = async {
+        for job in &found {
+            if let Some(terminal) = &job.terminal {
+                terminal.drawn(job).await;
+            }
         }
-    }
+    };
+    let _ = timeout(DRAWN, all).await;
 }
 
 /// As many as fit, and whether there are more.

@@ -20,7 +20,6 @@ use farwire_protocol::streams::run::{
     BEAT, Delivery, Digest, Ended, PIECE, Piece as PieceMessage, Read, Request, STDERR, STDIN,
     STDOUT, Start, Started, Take, ToBridge, View,
 };
-use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -31,6 +30,7 @@ use crate::conversations::{About, Seat};
 use crate::jobs::job::input::Seat as InputSeat;
 use crate::jobs::job::{Job, Phase};
 use crate::spool::{Item, Mode, Piece, SpoolReader};
+use crate::streams::pattern::{Awaited, expression};
 use crate::streams::{Context, lost};
 
 /// A program that ends at once is answered in one packet: what is said at the start waits so long
@@ -42,12 +42,6 @@ const ACK_STEP: u64 = 256 << 10;
 
 /// A reader that waits for a line looks at most this often.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// A regular expression takes at most so much memory.
-const REGEX: usize = 1 << 20;
-
-/// A regular expression has at most so many bytes: what a conversation asks for is kept with it.
-const PATTERN: usize = 4_096;
 
 /// A run that has not begun for so long is said to wait.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -427,27 +421,24 @@ impl Serving<'_> {
         writer: &mut Writer<W>,
     ) -> Result<Option<bool>, Failure> {
         let until = digest.until.as_deref().map(expression).transpose()?;
+        let mut until = until.map(|until| Awaited::new(&self.job.spool, until, from));
         let deadline = self.since + wait_of(digest);
         let mut phase = self.job.phase();
         let mut log = self.job.spool.reader(u64::MAX, Mode::Lagging);
-        let mut looked = from;
         let mut progress = Instant::now() + Duration::from_secs(1);
         let watching = until.is_some() || digest.until_new == Some(true);
         loop {
-            let end = self.job.spool.stats().end;
-            if let Some(until) = &until
-                && end > looked
+            // What it said before its end has come by then.
+            let over = end_of_output(&phase, &self.job).is_some();
+            if let Some(until) = &mut until
+                && until.has_come(deadline).await
             {
-                // A line may have been half there: look again from a little before.
-                if self.job.spool.matches_after(until, looked.saturating_sub(4096).max(from)) {
-                    return Ok(Some(true));
-                }
-                looked = end;
+                return Ok(Some(true));
             }
-            if digest.until_new == Some(true) && end > from {
+            if digest.until_new == Some(true) && self.job.spool.stats().end > from {
                 return Ok(None);
             }
-            if end_of_output(&phase, &self.job).is_some() {
+            if over {
                 return Ok(until.map(|_| false));
             }
             tokio::select! {
@@ -544,19 +535,6 @@ async fn send_piece<W: AsyncWrite + Unpin>(
         writer.flush().await.map_err(|_| lost())?;
     }
     Ok(())
-}
-
-/// A regular expression of a stranger: linear in time, bounded in memory.
-pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
-    if text.len() > PATTERN {
-        let text = format!("a regular expression has at most {PATTERN} bytes");
-        return Err(Failure::new(Kind::InvalidArgument, text));
-    }
-    RegexBuilder::new(text).size_limit(REGEX).dfa_size_limit(REGEX).build().map_err(|error| {
-        let text = error.to_string();
-        let first = text.lines().last().unwrap_or_default().trim().trim_end_matches('.');
-        Failure::new(Kind::InvalidArgument, format!("the regular expression is not valid: {first}"))
-    })
 }
 
 /// So many lines around a match are shown at most.

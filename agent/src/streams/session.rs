@@ -53,7 +53,7 @@ const QUIET: Duration = Duration::from_millis(120);
 const LARGEST: usize = 8 << 10;
 
 /// Nobody waits longer for how a screen is now, who does not ask for it.
-const DRAWN: Duration = Duration::from_millis(250);
+pub(super) const DRAWN: Duration = Duration::from_millis(250);
 
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(

@@ -65,26 +65,37 @@ const REPLS: [&str; 22] = [
     "bc",
 ];
 
-/// What it is doing. `shell` is the process that was started on it.
-pub(crate) fn doing(master: BorrowedFd<'_>, shell: u32, phase: Phase, alternate: bool) -> Doing {
+/// What it is doing. `shell` is the process that was started on it, and `marked` the command line of the one that says
+/// marks: another program has taken its place, as by `exec`, if that is not its own any more.
+pub(crate) fn doing(
+    master: BorrowedFd<'_>,
+    (shell, marked): (u32, Option<&[u8]>),
+    phase: Phase,
+    alternate: bool,
+) -> Doing {
     let Ok(Modes { echo, canonical }) = pty::modes(master) else { return Doing::Running };
     if canonical && !echo {
         return Doing::Password;
     }
-    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
+    let group = foreground(master);
     let own = group == Some(shell);
     match phase {
         Phase::Waiting if own => return Doing::Prompt,
         // It edits a line, whatever has become of its marks.
         Phase::Prompting if own && !canonical => return Doing::Prompt,
-        Phase::Running | Phase::Prompting if own => return Doing::Running,
+        Phase::Running | Phase::Prompting if own && is_still(shell, marked) => {
+            return Doing::Running;
+        }
         _ => {}
     }
     let Some(group) = group else { return Doing::Running };
-    let (group, name) = process::of_group(group, shell).unwrap_or_default();
+    let (group, name) = reader((group, canonical), shell).unwrap_or_default();
     let is = |names: &[&str]| names.contains(&base(&name));
     // A program that edits lines itself reads them while the terminal does not, and at no other time.
-    let waits = || !canonical || process::reads_terminal(group);
+    let waits = || match canonical {
+        true => process::reads_terminal(group),
+        false => process::may_read(group),
+    };
     if is(&PAGERS) && !canonical {
         Doing::Pager
     } else if is(&EDITORS) || (alternate && !canonical) {
@@ -99,19 +110,62 @@ pub(crate) fn doing(master: BorrowedFd<'_>, shell: u32, phase: Phase, alternate:
     }
 }
 
-/// Whether the program in the foreground waits for somebody to type.
+/// The group in the foreground.
+fn foreground(master: impl AsFd) -> Option<u32> {
+    pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// Whether a shell is the program that says marks. Where nobody says, it is.
+fn is_still(shell: u32, marked: Option<&[u8]>) -> bool {
+    let now = command_line(shell);
+    now.is_none() || marked.is_none() || now.as_deref() == marked
+}
+
+/// How a process was started, as the kernel has it.
+pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())
+}
+
+/// The process of a group that whoever types has to do with, and its name: the one that the group is known by, or a pager
+/// or an editor that it has started and that takes keys.
+fn reader((group, canonical): (u32, bool), shell: u32) -> Option<(u32, String)> {
+    let known = process::of_group(group, shell);
+    let is = |names: &[&str], name: &str| names.contains(&base(name));
+    let takes_keys = |name: &str| is(&PAGERS, name) || is(&EDITORS, name);
+    let takes_lines = |name: &str| is(&SHELLS, name) || is(&REPLS, name);
+    // One that waits for what it has started reads nothing.
+    let reads = |(pid, name): &(u32, String)| {
+        takes_keys(name) || takes_lines(name) && process::may_read(*pid)
+    };
+    if canonical || known.as_ref().is_some_and(reads) {
+        return known;
+    }
+    let member = |of| process::children(of, group).into_iter().find(|(_, name)| takes_keys(name));
+    member(group).or_else(|| member(shell)).or(known)
+}
+
+/// The process in the foreground that whoever types has to do with, and its name.
+fn in_front(master: impl AsFd, shell: u32) -> Option<(u32, String)> {
+    let canonical = pty::modes(&master).is_ok_and(|modes| modes.canonical);
+    reader((foreground(master)?, canonical), shell)
+}
+
+/// Whether the program in the foreground waits for somebody to type: it stands still in a read of the terminal.
 pub(crate) fn reads(master: impl AsFd, shell: u32) -> bool {
-    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
-    let reader = group.and_then(|group| process::of_group(group, shell));
-    reader.is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
+    in_front(master, shell)
+        .is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
+}
+
+/// Whether the program in the foreground takes keys one by one and waits for something, which may be one.
+pub(crate) fn polls(master: impl AsFd, shell: u32) -> bool {
+    let raw = pty::modes(&master).is_ok_and(|modes| !modes.canonical);
+    raw && in_front(master, shell).is_some_and(|(pid, _)| pid != shell && process::polls(pid))
 }
 
 /// Whether the program in the foreground may be reading lines from the terminal at this moment: it is known not
 /// to when it runs, or waits for something that is no input.
 pub(crate) fn may_read(master: impl AsFd, shell: u32) -> bool {
-    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
-    let reader = group.and_then(|group| process::of_group(group, shell));
-    reader.is_none_or(|(pid, _)| process::may_read(pid))
+    in_front(master, shell).is_none_or(|(pid, _)| process::may_read(pid))
 }
 
 /// Whether what is in the foreground is a shell whose line editor takes what follows ctrl-v as it is.
@@ -122,9 +176,8 @@ pub(crate) fn quotes(master: impl AsFd, shell: u32) -> bool {
 /// Whether what is in the foreground is a shell that drops tabs of pastes: fish does, unless it is the shell that was
 /// started here and `taught`.
 pub(crate) fn drops_tabs(master: impl AsFd, shell: u32, taught: bool) -> bool {
-    let group = pty::foreground(&master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
     let fish = foreground_name(&master, shell).is_some_and(|name| base(&name) == "fish");
-    fish && !(taught && group == Some(shell))
+    fish && !(taught && foreground(&master) == Some(shell))
 }
 
 /// Whether a process has nothing to do at this moment. Where nobody says, it is taken to rest.
@@ -134,14 +187,12 @@ pub(crate) fn rests(pid: u32) -> bool {
 
 /// The program in the foreground.
 pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
-    let group = pty::foreground(master)?.as_raw_nonzero().get().unsigned_abs();
-    process::of_group(group, shell).map(|(_, name)| name)
+    in_front(master, shell).map(|(_, name)| name)
 }
 
 /// Whether the program that was started on it is a shell and in the foreground itself.
 pub(crate) fn is_shell(master: impl AsFd, shell: u32) -> bool {
-    let group = pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs());
-    group == Some(shell)
+    foreground(master) == Some(shell)
         && process::of_group(shell, shell).is_some_and(|(_, name)| SHELLS.contains(&base(&name)))
 }
 
@@ -163,14 +214,16 @@ mod process {
         if let Some((_, name)) = leader {
             return Some((group, name));
         }
-        let children =
-            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
-        children
-            .split_whitespace()
-            .rev()
-            .take(64)
-            .filter_map(|pid| pid.parse().ok())
-            .find_map(|pid| alive(pid).filter(|(of, _)| *of == group).map(|(_, name)| (pid, name)))
+        children(shell, group).into_iter().next()
+    }
+
+    /// The last children of a process that are in a group, the youngest first, and their names.
+    pub(super) fn children(of: u32, group: u32) -> Vec<(u32, String)> {
+        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+        let children = children.unwrap_or_default();
+        let pids = children.split_whitespace().rev().take(64).filter_map(|pid| pid.parse().ok());
+        let named = |pid| Some((pid, alive(pid).filter(|(of, _)| *of == group)?.1));
+        pids.filter_map(named).collect()
     }
 
     /// The group and the name of a process that is no zombie.
@@ -225,6 +278,12 @@ mod process {
         !known || ["wait_woken", "poll", "select"].iter().any(|name| wchan.contains(name))
     }
 
+    /// Whether it is known to wait for whatever comes first.
+    pub(super) fn polls(pid: u32) -> bool {
+        let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        ["poll", "select"].iter().any(|name| wchan.contains(name))
+    }
+
     /// Whether it stands still in a read of a terminal.
     pub(super) fn reads_terminal(pid: u32) -> bool {
         // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a prompt.
@@ -240,6 +299,14 @@ mod process {
 
     pub(super) fn of_group(_: u32, _: u32) -> Option<(u32, String)> {
         None
+    }
+
+    pub(super) fn children(_: u32, _: u32) -> Vec<(u32, String)> {
+        Vec::new()
+    }
+
+    pub(super) fn polls(_: u32) -> bool {
+        false
     }
 
     pub(super) fn state(_: u32) -> Option<String> {

@@ -29,6 +29,32 @@ pub(crate) enum Takes {
 const PASTE: &[u8] = b"\x1b[200~";
 const PASTED: &[u8] = b"\x1b[201~";
 
+/// Whether these bytes are what a terminal reports by itself, and nobody has typed: that it has the focus or has lost it,
+/// and where the mouse is.
+pub(crate) fn is_report(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(length) = report(rest) {
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    rest.is_empty() && !bytes.is_empty()
+}
+
+/// The length of the report at the beginning of these bytes, if there is one.
+fn report(bytes: &[u8]) -> Option<usize> {
+    let rest = bytes.strip_prefix(b"\x1b[")?;
+    match rest {
+        [b'I' | b'O', ..] => Some(3),
+        [b'M', _, _, _, ..] => Some(6),
+        [b'<', mouse @ ..] => {
+            let end = mouse.iter().position(|byte| matches!(byte, b'M' | b'm'))?;
+            let numbers = mouse.get(..end)?;
+            let fits = numbers.iter().all(|byte| byte.is_ascii_digit() || *byte == b';');
+            fits.then_some(end + 4)
+        }
+        _ => None,
+    }
+}
+
 /// The bytes of a key: `enter`, `ctrl-c`, `alt-x`, `shift-tab`, `ctrl-left`, `f5`.
 pub(crate) fn key(name: &str, wanted: Wanted) -> Result<Vec<u8>, Failure> {
     let lower = name.trim().to_ascii_lowercase().replace(['_', '+'], "-");
@@ -259,6 +285,30 @@ mod tests {
 
     fn sent(name: &str) -> Vec<u8> {
         key(name, Wanted::default()).unwrap()
+    }
+
+    #[test]
+    fn what_a_terminal_reports_by_itself_is_told_from_keys() {
+        for report in
+            ["\x1b[I", "\x1b[O", "\x1b[O\x1b[I", "\x1b[M !!", "\x1b[<0;12;40M\x1b[<0;12;40m"]
+        {
+            assert!(is_report(report.as_bytes()), "{report:?}");
+        }
+        for keys in [
+            "",
+            "I",
+            "\x1b",
+            "\x1b[",
+            "\x1bOA",
+            "\x1b[A",
+            "\x1b[Ox",
+            "x\x1b[O",
+            "\x1b[M !",
+            "\x1b[<0;x",
+            "\x1b[<0xM",
+        ] {
+            assert!(!is_report(keys.as_bytes()), "{keys:?}");
+        }
     }
 
     #[test]

@@ -224,17 +224,26 @@ impl Screen {
         self.grid.is_some() || self.away.len() <= NEAR
     }
 
-    /// Draws some of what the log has got since, at most so many bytes, as far as the effort goes. Whether there was
+    /// Draws some of what the log has up to an offset, at most so many bytes, as far as the effort goes. Whether there was
     /// something.
-    pub(crate) fn follow(&mut self, spool: &Spool, most: usize, effort: &Effort) -> bool {
+    pub(crate) fn follow(
+        &mut self,
+        spool: &Spool,
+        until: u64,
+        (most, effort): (usize, &Effort),
+    ) -> bool {
         self.looked = Instant::now();
         let mut log = spool.reader(self.at, Mode::Lagging);
-        let behind = spool.stats().end.saturating_sub(self.at);
+        let behind = until.saturating_sub(self.at);
+        if behind == 0 {
+            return false;
+        }
         // The last of it is drawn by itself, as whoever has to leave out the rest draws it.
         let chunk = match behind.saturating_sub(LAST) {
-            0 => most,
-            before => usize::try_from(before).unwrap_or(most).min(most),
+            0 => behind,
+            before => before,
         };
+        let chunk = usize::try_from(chunk).unwrap_or(most).min(most);
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
         let kept = TAIL.max(8 * self.cells());
         let unseen = if behind > FLOOD { behind.saturating_sub(kept).min(FLOOD) } else { 0 };

@@ -15,7 +15,7 @@ use farwire_protocol::streams::session::{Doing, Input};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::hands::{Actor, Refusal};
-use super::keys::{Takes, Wanted};
+use super::keys::{Takes, Wanted, is_report};
 use super::{Terminal, doing, lock};
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
@@ -132,6 +132,8 @@ impl Terminal {
         let Some(master) = job.master() else { return Step::Gone };
         let shown = !keys.secret && self.shows(job);
         let now = boottime();
+        // Nobody has typed what a terminal says by itself: it ends no turn, and begins no line.
+        let report = keys.count.is_some() && is_report(keys.bytes);
         let mut hands = lock(&self.hands);
         let taken = keys.turn.and_then(|turn| hands.turns.taken(turn));
         let may = match taken {
@@ -140,10 +142,13 @@ impl Terminal {
         };
         if let Err(refusal) = may {
             drop(hands);
+            if report {
+                return Step::Took(keys.bytes.len());
+            }
             self.settle(job, None);
             return Step::Refused(refusal);
         }
-        if hands.turns.interrupt(who, job.spool.end()) {
+        if !report && hands.turns.interrupt(who, job.spool.end()) {
             self.tell_turns();
         }
         let rate = self.input_rate();
@@ -162,12 +167,14 @@ impl Terminal {
                     memory.took_more(place, taken);
                 }
                 let bytes = bytes.get(..taken).unwrap_or(bytes);
-                hands.typed(who, bytes, now);
+                if !report {
+                    hands.typed(who, bytes, now);
+                }
                 drop(hands);
                 if let Some(rate) = rate {
                     lock(&self.pace).went(rate, taken, now);
                 }
-                if keys.count.is_some() {
+                if keys.count.is_some() && !report {
                     lock(&self.sent).cut(before);
                 }
                 job.passed(taken);
@@ -198,6 +205,11 @@ impl Terminal {
     pub(crate) fn hides(&self, job: &Job) -> bool {
         let modes = job.master().and_then(|master| pty::modes(&*master).ok());
         modes.is_some_and(|modes| modes.canonical && !modes.echo)
+    }
+
+    /// Whether a program reads lines, or nobody reads and the terminal gathers them.
+    pub(crate) fn reads_lines(&self, job: &Job) -> bool {
+        job.master().is_some_and(|master| pty::modes(&*master).is_ok_and(|modes| modes.canonical))
     }
 
     /// How a tab in text reaches whoever reads now.

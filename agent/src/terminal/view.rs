@@ -4,13 +4,12 @@
 //! that may take its time, one for each terminal at most; the agent's own waits for no screen. What is asked often is
 //! told from what was seen last.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
-use super::screen::{Effort, FLOOD, KEEP, Screen, Seen};
+use super::screen::{Effort, FLOOD, Screen, Seen};
 use super::{Terminal, lock};
 use crate::jobs::job::Job;
 use crate::os::pty::{self, Size};
@@ -34,6 +33,9 @@ const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)
 /// meanwhile is a flood.
 const UNSEEN: Duration = Duration::from_secs(1);
 
+/// So many sizes wait to be drawn at most: of more the last one counts.
+const SIZES: usize = 16;
+
 /// The screen of a terminal, and what was seen of it last.
 #[derive(Debug)]
 pub(super) struct View {
@@ -41,10 +43,11 @@ pub(super) struct View {
     seen: Mutex<Seen>,
     /// What was said last took too long to draw.
     slow: AtomicBool,
+    /// Sizes that the terminal was given, and where the log ended then. Whoever draws so far gives them to the screen:
+    /// nobody who changes the size waits for a screen.
+    sizes: Mutex<VecDeque<(u64, Size)>>,
     /// Whoever draws aside has this.
     aside: Arc<tokio::sync::Mutex<()>>,
-    /// There are cells that may be put away again.
-    drawn: Notify,
 }
 
 impl View {
@@ -53,8 +56,8 @@ impl View {
             screen: Mutex::new(Screen::new(size)),
             seen: Mutex::default(),
             slow: AtomicBool::new(false),
+            sizes: Mutex::default(),
             aside: Arc::default(),
-            drawn: Notify::new(),
         }
     }
 
@@ -63,18 +66,46 @@ impl View {
     }
 
     fn tell(&self, screen: &Screen) {
-        let seen = screen.seen();
-        let drawn = seen.drawn;
-        *lock(&self.seen) = seen;
-        if drawn {
-            self.drawn.notify_one();
+        *lock(&self.seen) = screen.seen();
+    }
+
+    /// The terminal has another size from this offset of the log on.
+    fn resize(&self, at: u64, size: Size) {
+        let mut sizes = lock(&self.sizes);
+        if sizes.len() >= SIZES {
+            sizes.pop_back();
+        }
+        sizes.push_back((at, size));
+    }
+
+    /// Whether the screen has a size of at most so many cells, now and by what is to be drawn.
+    fn is_small(&self, screen: &Screen) -> bool {
+        let cells = |size: &Size| usize::from(size.rows) * usize::from(size.cols);
+        screen.cells() <= CELLS && lock(&self.sizes).iter().all(|(_, size)| cells(size) <= CELLS)
+    }
+
+    /// Gives the screen the size that the terminal had when it said what comes next. Returns how far it had that, up to
+    /// `end`.
+    fn sized(&self, screen: &mut Screen, end: u64) -> u64 {
+        loop {
+            let next = {
+                let mut sizes = lock(&self.sizes);
+                match sizes.front().copied() {
+                    Some((at, size)) if at <= screen.offset() => {
+                        sizes.pop_front();
+                        size
+                    }
+                    next => return next.map_or(end, |(at, _)| end.min(at)),
+                }
+            };
+            screen.resize(next);
         }
     }
 
     /// Draws what there is, if that is little. Whether all is drawn.
     fn at_once(&self, spool: &Spool) -> bool {
         let end = spool.stats().end;
-        if lock(&self.seen).offset >= end {
+        if lock(&self.seen).offset >= end && lock(&self.sizes).is_empty() {
             return true;
         }
         // Who draws aside is not waited for.
@@ -82,11 +113,19 @@ impl View {
             return false;
         };
         let behind = end.saturating_sub(screen.offset());
-        if behind > LITTLE || screen.cells() > CELLS || !screen.is_near() {
+        if behind > LITTLE || !self.is_small(&screen) || !screen.is_near() {
             return false;
         }
         let (effort, all) = (Effort::new(INSTANT), Effort::new(Duration::MAX));
-        while screen.offset() < end && !effort.is_spent() && screen.follow(spool, BITE, &all) {}
+        loop {
+            let until = self.sized(&mut screen, end);
+            if screen.offset() >= end
+                || effort.is_spent()
+                || !screen.follow(spool, until, (BITE, &all))
+            {
+                break;
+            }
+        }
         self.tell(&screen);
         let drawn = screen.offset() >= end;
         self.slow.store(!drawn, Ordering::Relaxed);
@@ -105,7 +144,8 @@ impl View {
                 screen.jump(spool, end);
                 (effort, slow) = (Effort::new(most), true);
             }
-            if screen.offset() >= end || !screen.follow(spool, CHUNK, &effort) {
+            let until = self.sized(&mut screen, end);
+            if screen.offset() >= end || !screen.follow(spool, until, (CHUNK, &effort)) {
                 break;
             }
         }
@@ -113,15 +153,6 @@ impl View {
         let seen = look(&mut screen);
         self.tell(&screen);
         seen
-    }
-
-    /// Waits until the cells can be put away, or there are some that may be in a while.
-    pub(super) async fn rests(&self) {
-        let drawn = lock(&self.seen).drawn;
-        tokio::select! {
-            () = self.drawn.notified(), if !drawn => {}
-            () = tokio::time::sleep(KEEP), if drawn => {}
-        }
     }
 }
 
@@ -157,19 +188,14 @@ impl Terminal {
         lock(&self.view.seen).clone()
     }
 
-    /// Puts cells away that nobody has looked at for a while.
-    pub(super) async fn put_away(self: &Arc<Self>) {
-        if lock(&self.view.seen).drawn {
-            let turn = self.view.aside.clone().lock_owned().await;
-            let terminal = self.clone();
-            let away = move || {
-                let _turn = turn;
-                let mut screen = lock(&terminal.view.screen);
-                screen.rest();
-                *lock(&terminal.view.seen) = screen.seen();
-            };
-            // Dies only if the agent does.
-            let _ = tokio::task::spawn_blocking(away).await;
+    /// Puts cells away that nobody has looked at for a while: call it where blocking is allowed.
+    pub(crate) fn put_away(&self) {
+        if lock(&self.view.seen).drawn
+            && let Ok(_turn) = self.view.aside.try_lock()
+        {
+            let mut screen = lock(&self.view.screen);
+            screen.rest();
+            self.view.tell(&screen);
         }
     }
 
@@ -182,18 +208,15 @@ impl Terminal {
         behind > FLOOD as u64 / 2 && !early
     }
 
-    /// Gives it another size. Whether it had that already.
-    pub(crate) async fn resize(self: &Arc<Self>, job: &Arc<Job>, size: Size) -> bool {
+    /// Gives it another size. Whether it had another one before; a terminal that is gone keeps its own.
+    pub(crate) fn resize(&self, job: &Job, size: Size) -> bool {
+        // What comes after this is drawn for the new size.
+        let end = job.spool.end();
         let Some(master) = job.master() else { return false };
-        let terminal = self.clone();
-        // The screen has what was drawn for the old size first.
-        let resize = move |screen: &mut Screen| {
-            // A terminal that is gone keeps its size.
-            if pty::resize(&*master, size).is_ok() {
-                screen.resize(size);
-            }
-            terminal.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
-        };
-        self.look_at(job, resize).await
+        if pty::resize(&*master, size).is_err() {
+            return false;
+        }
+        self.view.resize(end, size);
+        self.resized.send_if_modified(|now| std::mem::replace(now, size) != size)
     }
 }

@@ -33,7 +33,7 @@ use crate::client::{Client, Server, random_nonce};
 use crate::runs::answer::NoAnswer;
 use crate::runs::control as jobs;
 use crate::sessions::who::actor;
-use crate::sessions::{Answer, ask, find, id_of};
+use crate::sessions::{Answer, ask, find, id_of, untyped};
 use crate::text::Word;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::neutral::neutral_within;
@@ -348,14 +348,21 @@ fn told(id: ShortId, answer: &Answer, budget: Budget) -> String {
     if let Some(duration) = ended.command.as_ref().and_then(|command| command.duration_ms) {
         header = header.time(Duration::from_millis(duration));
     }
-    if let Some(user) = &ended.interrupted {
-        header = header.field(Key::Reason, format_args!("interrupted by {}", actor(user)));
+    let left = untyped(ended);
+    let user = ended.interrupted.as_ref().map(|user| format!("interrupted by {}", actor(user)));
+    let reason = match (ended.because, &left, user) {
+        (_, Some(left), Some(user)) => Some(format!("{user}; {left}")),
+        (_, Some(left), None) => Some(left.clone()),
+        (_, None, Some(user)) => Some(user),
+        (Some(Because::Silence), ..) => Some("silence".to_owned()),
+        (Some(Because::Time), ..) => Some("wait-over".to_owned()),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        header = header.field(Key::Reason, reason);
     }
-    match ended.because {
-        Some(Because::Matched) => header = header.field(Key::Until, "matched"),
-        Some(Because::Silence) => header = header.field(Key::Reason, "silence"),
-        Some(Because::Time) => header = header.field(Key::Reason, "wait-over"),
-        _ => {}
+    if ended.because == Some(Because::Matched) {
+        header = header.field(Key::Until, "matched");
     }
     let lines: u64 = answer.pieces.iter().map(|piece| lines(&piece.bytes)).sum();
     let first = answer.pieces.first().map_or(1, |piece| piece.first_line);
@@ -376,6 +383,8 @@ fn told(id: ShortId, answer: &Answer, budget: Budget) -> String {
     header = header.hidden(shown.removed.hidden());
     let line = match ended.status.doing {
         Doing::Editor | Doing::Pager => header.next(&screen(id)),
+        Doing::Exited => header.end(),
+        _ if left.is_some() => header.next(&screen(id)),
         Doing::Running if ended.because == Some(Because::Time) => header.next(&new(id)),
         _ => header.end(),
     };

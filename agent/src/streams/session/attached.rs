@@ -23,13 +23,14 @@ use crate::jobs::Jobs;
 use crate::jobs::job::{Job, Phase};
 use crate::os::clock::boottime;
 use crate::os::pty::Size;
-use crate::spool::{Item, Memory, Mode, Place, SpoolReader};
+use crate::spool::{Item, Mode, SpoolReader};
 use crate::streams::{Context, lost};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::hands::Actor;
 use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
+use crate::terminal::typist::Typist;
 
 /// Somebody who comes back within so many bytes gets them, and otherwise the screen.
 const NEAR: u64 = 256 << 10;
@@ -73,11 +74,14 @@ where
     let attachment = Attachment::new(context, &job, &terminal, &who.actor, read_only);
     if let Some(size) = attach.size.filter(|_| !read_only) {
         // Somebody else may have the lease, and with it the say of how large it is.
-        let _ = control::resize(&job, &who.actor, size).await;
+        let _ = control::resize(&job, &who.actor, size);
     }
-    let memory = job.spool.memory();
-    let place = memory.as_ref().map(|memory| memory.seat(open.conversation.0));
-    let keys = memory.as_ref().zip(place).and_then(|(memory, place)| memory.taken(place));
+    // A viewer types nothing.
+    let typist = match job.spool.memory().filter(|_| !read_only) {
+        Some(memory) => Some(terminal.typist(memory, open.conversation)?),
+        None => None,
+    };
+    let keys = typist.as_ref().map_or(Some(0), Typist::taken);
     let size = terminal.size();
     let attached = Attached {
         session: job.id,
@@ -92,7 +96,7 @@ where
     let serving = Serving {
         context,
         terminal,
-        typist: memory.zip(place),
+        typist,
         read_only,
         attachment,
         who,
@@ -137,8 +141,8 @@ struct Serving<'a> {
     context: &'a Context,
     job: Arc<Job>,
     terminal: Arc<Terminal>,
-    /// Where it is written down how much of what is typed was taken.
-    typist: Option<(Arc<Memory>, Place)>,
+    /// Where it is written down how much of what is typed was taken. A viewer has none.
+    typist: Option<Typist>,
     read_only: bool,
     attachment: Attachment,
     who: Who,
@@ -178,7 +182,7 @@ impl Serving<'_> {
                             }
                             self.seen.notify_one();
                         }
-                        Ok(said) => self.told(said).await,
+                        Ok(said) => self.told(said),
                         Err(_) => {}
                     }
                 }
@@ -191,14 +195,14 @@ impl Serving<'_> {
         self.pace.lock().expect("nothing panics while it is held")
     }
 
-    async fn told(&self, said: ToAgent) {
+    fn told(&self, said: ToAgent) {
         let jobs = &self.context.agent.jobs;
         let done = match said {
             ToAgent::Resize(_) if self.read_only => Ok(()),
             _ if self.read_only => Err(looks_only()),
             ToAgent::Resize(size) => {
                 // It stays as large as whoever has the lease wants it.
-                let _ = control::resize(&self.job, &self.who.actor, size).await;
+                let _ = control::resize(&self.job, &self.who.actor, size);
                 Ok(())
             }
             ToAgent::Take => {
@@ -215,13 +219,13 @@ impl Serving<'_> {
 
     async fn typed(&self, bytes: &[u8]) {
         let until = *self.taken.borrow() + bytes.len() as u64;
-        let Some((memory, place)) = self.typist.as_ref().filter(|_| !self.read_only) else {
+        let Some(typist) = &self.typist else {
             self.refused.send_replace(Some(looks_only()));
             self.taken.send_replace(until);
             return;
         };
-        memory.begin_taking(*place, until);
-        let count = Some((&**memory, *place));
+        typist.begins(until);
+        let count = Some(typist.count());
         let keys = Keys { bytes, secret: false, turn: None, count };
         let typed = self.terminal.types(&self.job, &self.who.actor, keys, None).await;
         if typed.taken > 0 {
@@ -231,7 +235,7 @@ impl Serving<'_> {
             self.refused.send_replace(Some(refusal.failure(boottime())));
         }
         // What was refused is taken too: it is never typed late.
-        memory.took(*place, until);
+        typist.took(until);
         self.taken.send_replace(until);
     }
 
@@ -407,15 +411,6 @@ impl Serving<'_> {
             writer.flush().await.map_err(|_| lost())?;
         }
         Ok(self.job.spool.reader(offset, Mode::Lossless))
-    }
-}
-
-impl Drop for Serving<'_> {
-    /// A later stream takes the conversation up, perhaps in the middle of a write that waits: from where it is.
-    fn drop(&mut self) {
-        if let Some((memory, place)) = self.typist.as_ref().filter(|_| !self.read_only) {
-            memory.settle(*place);
-        }
     }
 }
 

@@ -30,11 +30,11 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let who = Who::new(context, control.caller.as_ref())?;
     let job = find(context, control.session, &who)?;
-    act(&context.agent.jobs, &job, &who.actor, &control.action).await?;
+    act(&context.agent.jobs, &job, &who.actor, &control.action)?;
     finish(writer, Counts::default(), ended(&job, &who).await?).await
 }
 
-async fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {
+fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {
     if job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
         return Err(over(job));
     }
@@ -58,7 +58,7 @@ async fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Resul
             clear(jobs, job, who)
         }
         Action::Policy(policy) => rule(job, who, *policy),
-        Action::Resize(size) => resize(job, who, *size).await,
+        Action::Resize(size) => resize(job, who, *size),
         Action::Signal(signal) => signalled(job, who, *signal),
         Action::Limits(limits) => bound(job, who, *limits),
         Action::Label(labels) => label(jobs, job, who, labels),
@@ -216,16 +216,18 @@ fn rule(job: &Arc<Job>, who: &Actor, policy: Policy) -> Result<(), Failure> {
 }
 
 /// Gives the terminal a size, if that is not for somebody else to decide.
-pub(super) async fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(), Failure> {
+pub(super) fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let now = boottime();
-    {
+    let size = Size::new(size.cols, size.rows);
+    let changed = {
         let mut hands = terminal.hands();
         allowed(hands.may_act(who, now))?;
         hands.renew(who, now);
-    }
-    let size = Size::new(size.cols, size.rows);
-    if terminal.resize(job, size).await {
+        // From when on somebody else decides, the size is theirs.
+        terminal.resize(job, size)
+    };
+    if changed {
         let size = SizeMessage { cols: size.cols, rows: size.rows };
         terminal.note(job, Some(who), What::Resized(size));
     }

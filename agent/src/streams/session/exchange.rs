@@ -21,7 +21,7 @@ use super::{QUIET, Who, ended, finish, over_at, show, terminal};
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::spool::Mode;
-use crate::streams::run::expression;
+use crate::streams::pattern::{Awaited, expression};
 use crate::streams::{Context, lost};
 use crate::terminal::hands::{Actor, Taken};
 use crate::terminal::keys::{self, Takes, Wanted};
@@ -38,6 +38,12 @@ const SILENCE: Duration = Duration::from_millis(400);
 
 /// A shell at its prompt that says nothing of what was typed for so long is not going to.
 const HEED: Duration = Duration::from_secs(1);
+
+/// A program that takes keys and waits for something, and has said nothing for so long, is done.
+const FAR: Duration = Duration::from_secs(2);
+
+/// Of a line that is read whole the kernel keeps so many bytes, and its end (`N_TTY_BUF_SIZE`; POSIX has `MAX_CANON`).
+const LINE: usize = 4_095;
 
 /// How often the kernel is asked what the terminal is doing.
 const LOOK: Duration = Duration::from_millis(40);
@@ -73,9 +79,9 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let offset = send.from.unwrap_or(end).min(end);
         let ended = terminal.marks(Marks::ended);
         let sent = Sent::at(offset, ended);
-        let waiting =
-            Waiting { job, terminal, sent, until: until.as_ref(), request: None, id: None };
-        let outcome = beating(writer, BEAT, waiting.over(deadline)).await?;
+        let until = until.map(|until| Awaited::new(&job.spool, until, offset));
+        let waiting = Waiting { job, terminal, sent, request: None, id: None };
+        let outcome = beating(writer, BEAT, waiting.over(until, deadline)).await?;
         return answer((job, who), terminal, (sent, outcome, Told::Looking), send.budget, writer)
             .await;
     }
@@ -117,9 +123,10 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     };
     let request = turn.as_ref().map(|turn| turn.request);
     let id = Some(send.request);
-    let waiting = Waiting { job, terminal, sent, until: until.as_ref(), request, id };
+    let until = until.map(|until| Awaited::new(&job.spool, until, sent.offset));
+    let waiting = Waiting { job, terminal, sent, request, id };
     let outcome = match sent.left {
-        0 => beating(writer, BEAT, waiting.over(deadline)).await?,
+        0 => beating(writer, BEAT, waiting.over(until, deadline)).await?,
         // The program does not read, or somebody else types: nothing is going to come of it.
         _ => match request.and_then(|request| terminal.turn_taken(request)) {
             Some(taken) => (Because::Waits, Some(taken)),
@@ -161,6 +168,9 @@ async fn begin(
         false => None,
     };
     let keys = keys_of(&send.input, wanted, literal.then_some(takes))?;
+    if terminal.reads_lines(job) {
+        check_lines(&keys)?;
+    }
     let ended = terminal.marks(Marks::ended);
     let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
     let now = Sent {
@@ -334,6 +344,23 @@ fn keys_of(
     Ok(parts)
 }
 
+/// Refuses a line of which the kernel would keep the beginning alone.
+fn check_lines(keys: &[Part]) -> Result<(), Failure> {
+    let lengths = keys.iter().flat_map(|part| part.bytes.iter()).scan(0, |length, byte| {
+        *length = if matches!(byte, b'\r' | b'\n') { 0 } else { *length + 1 };
+        Some(*length)
+    });
+    let longest = lengths.max().unwrap_or(0);
+    if longest > LINE {
+        let text = format!(
+            "a line has {longest} bytes, and the terminal gives the program at most {LINE} of one"
+        );
+        return Err(Failure::new(Kind::TooLarge, text)
+            .with_hint("write it to a file, as with `run` and its stdin, and have that read"));
+    }
+    Ok(())
+}
+
 /// Whether it is one line, with its end.
 fn is_line(keys: &[Part]) -> bool {
     let end = |byte: &u8| matches!(byte, b'\r' | b'\n');
@@ -360,7 +387,6 @@ struct Waiting<'a> {
     job: &'a Arc<Job>,
     terminal: &'a Arc<Terminal>,
     sent: Sent,
-    until: Option<&'a Regex>,
     /// Whose turn it is.
     request: Option<Nonce>,
     /// What was typed is known by this.
@@ -374,10 +400,10 @@ impl Waiting<'_> {
         Sent { until: known.and_then(|known| known.until).or(self.sent.until), ..self.sent }
     }
 
-    /// Waits for what was typed to come to something.
-    async fn over(self, deadline: Instant) -> Outcome {
+    /// Waits for what was typed to come to something, or for a line.
+    async fn over(self, until: Option<Awaited>, deadline: Instant) -> Outcome {
         let mut turns = self.terminal.turns_changed();
-        let waits = wait(self, deadline);
+        let waits = wait(self, until, deadline);
         tokio::pin!(waits);
         loop {
             turns.mark_unchanged();
@@ -414,29 +440,27 @@ async fn beating<W: AsyncWrite + Unpin, T>(
     }
 }
 
-async fn wait(waiting: Waiting<'_>, deadline: Instant) -> Because {
-    let Waiting { job, terminal, sent, until, .. } = waiting;
+async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instant) -> Because {
+    let Waiting { job, terminal, sent, .. } = waiting;
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     let mut phase = job.phase();
     let mut marked = terminal.marked();
     let mut said = Instant::now();
     let mut end = job.spool.stats().end;
-    let mut looked = sent.offset;
     let mut ended_at: Option<Instant> = None;
     loop {
         let now = job.spool.stats().end;
         if now > end {
             (end, said) = (now, Instant::now());
         }
-        if let Some(until) = until
-            && end > looked
+        // What it said before its end has come by then.
+        let over = job.ended();
+        if let Some(until) = &mut until
+            && until.has_come(deadline).await
         {
-            if job.spool.matches_after(until, looked.saturating_sub(4096).max(sent.offset)) {
-                return Because::Matched;
-            }
-            looked = end;
+            return Because::Matched;
         }
-        if job.ended() {
+        if over {
             return Because::Ended;
         }
         let (through, waiting) = terminal.marks(|marks| through(marks, waiting.now()));
@@ -469,6 +493,8 @@ async fn wait(waiting: Waiting<'_>, deadline: Instant) -> Because {
                 Doing::Running if quiet >= SILENCE && terminal.reads(job) => {
                     return Because::Silence;
                 }
+                // Or one that has a terminal of its own somewhere else, as ssh has.
+                Doing::Running if quiet >= FAR && terminal.polls(job) => return Because::Silence,
                 _ => {}
             }
         }
@@ -515,13 +541,15 @@ async fn answer<W: AsyncWrite + Unpin>(
         Some((last.clone(), first.start.max(before.offset)))
     });
     let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
-    // What was said after somebody else had typed, and nobody has waited for it, may be theirs.
-    let theirs = before.until.filter(|_| told == Told::Again).map_or(end, |until| end.min(until));
+    // What was said after somebody else had typed may be theirs, where nobody has waited for it or they have ended the wait.
+    let theirs = before.until.filter(|_| told == Told::Again);
+    let theirs = taken.as_ref().map(|taken| taken.at).into_iter().chain(theirs).min();
+    let end = theirs.map_or(end, |at| end.min(at));
     let looking = told == Told::Looking;
     let (from, to) = match &command {
         // With nothing typed all of it is told, prompts and all.
-        Some((last, start)) if !looking => (*start, last.end.unwrap_or(theirs)),
-        _ => (before.offset, theirs),
+        Some((last, start)) if !looking => (*start, last.end.unwrap_or(end)),
+        _ => (before.offset, end),
     };
     let mut from = from.max(job.spool.stats().start);
     if command.is_some() && !looking {

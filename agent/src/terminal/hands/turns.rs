@@ -26,7 +26,7 @@ pub(crate) struct Turns {
     now: Option<Turn>,
     line: VecDeque<Waiting>,
     /// Turns that users have ended, and whose exchanges have not been answered.
-    taken: VecDeque<(Nonce, Taken)>,
+    taken: VecDeque<(Turn, Taken)>,
     next: u64,
 }
 
@@ -100,18 +100,19 @@ impl Turns {
 
     /// An exchange that has taken its turn by this number has been answered, or given up.
     pub(crate) fn end(&mut self, request: Nonce, number: u64) {
-        self.taken.retain(|(of, _)| *of != request);
-        if let Some(turn) = &mut self.now {
-            turn.shares.retain(|share| *share != number);
-            self.now.take_if(|turn| turn.shares.is_empty());
-        }
+        let gives_back = |turn: &mut Turn| {
+            turn.shares.retain(|share| *share != number || turn.request != request);
+            turn.shares.is_empty()
+        };
+        self.taken.retain_mut(|(turn, _)| !gives_back(turn));
+        self.now.take_if(gives_back);
     }
 
     /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent. Whether one did.
     pub(crate) fn interrupt(&mut self, who: &Actor, at: u64) -> bool {
         let agents = |turn: &mut Turn| who.is_user() && !turn.holder.is_user();
         let Some(turn) = self.now.take_if(agents) else { return false };
-        self.taken.push_back((turn.request, Taken { by: who.clone(), at }));
+        self.taken.push_back((turn, Taken { by: who.clone(), at }));
         if self.taken.len() > MOST {
             self.taken.pop_front();
         }
@@ -120,7 +121,7 @@ impl Turns {
 
     /// Who has ended the turn of this request, if a user has.
     pub(crate) fn taken(&self, request: Nonce) -> Option<&Taken> {
-        self.taken.iter().find(|(of, _)| *of == request).map(|(_, taken)| taken)
+        self.taken.iter().find(|(turn, _)| turn.request == request).map(|(_, taken)| taken)
     }
 
     /// Whose turn it is, and since when.
@@ -175,6 +176,18 @@ mod tests {
         assert!(turns.holder().is_some(), "the end of another");
         turns.end(id(2), numbers[2]);
         assert!(turns.holder().is_none());
+    }
+
+    #[test]
+    fn who_ended_a_turn_is_known_until_all_who_shared_it_have_been_told() {
+        let mut turns = Turns::default();
+        let [first, copy] = [1, 1].map(|n| turns.wait(id(n), &agent("a")).unwrap());
+        assert!(turns.take(first, 0, NOW) && turns.take(copy, 0, NOW));
+        assert!(turns.interrupt(&user(), 5));
+        turns.end(id(1), first);
+        assert!(turns.taken(id(1)).is_some(), "the other copy has not been told");
+        turns.end(id(1), copy);
+        assert!(turns.taken(id(1)).is_none());
     }
 
     #[test]

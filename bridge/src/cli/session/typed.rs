@@ -13,7 +13,7 @@ use farwire_protocol::streams::session::{
 use super::{Which, failed};
 use crate::cli::{Json, code_of, print_json};
 use crate::client::{Client, random_nonce};
-use crate::sessions::{Answer, ask};
+use crate::sessions::{Answer, ask, untyped};
 use crate::text::human;
 use crate::text::passage::Passage;
 
@@ -23,14 +23,15 @@ const SLACK: Duration = Duration::from_secs(6);
 /// Of what comes, so many bytes are printed.
 const BUDGET: u32 = 4 << 20;
 
-/// The exit code when the time was up, as that of `timeout`.
+/// The exit code when the time was up, or not all was typed in time, as that of `timeout`.
 const TIME_UP: u8 = 124;
 
 /// Type into it, and print what comes of it
 ///
 /// The text is typed and Enter pressed after it, then the keys are. The answer comes when the command has
 /// ended, when the program waits for more, or when the time is up. The exit code is that of the command,
-/// where its shell tells, or of the session, if that ended; 124 when the time was up; and 0 otherwise.
+/// where its shell tells, or of the session, if that ended; 124 when the time was up or not all of it could be typed;
+/// and 0 otherwise.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     #[command(flatten)]
@@ -131,6 +132,9 @@ impl Send {
 /// The exit code of the command that ended, or of the session, or what else came of it.
 fn code(ended: &Ended, until: bool) -> u8 {
     let exit = ended.command.as_ref().and_then(|command| command.exit);
+    if untyped(ended).is_some() {
+        return TIME_UP;
+    }
     match (ended.because, exit) {
         (Some(Because::Time), _) if until || exit.is_none() => TIME_UP,
         (_, Some(exit)) => u8::try_from(exit & 0xff).unwrap_or(1),
@@ -141,6 +145,10 @@ fn code(ended: &Ended, until: bool) -> u8 {
 /// What is said where the output alone would not tell.
 fn say(ended: &Ended, id: &str) {
     let doing = ended.status.doing;
+    if let Some(untyped) = untyped(ended) {
+        note!("farwire: {untyped}; look with `farwire session screen {id}`");
+        return;
+    }
     match (ended.because, doing) {
         (Some(Because::Time), _) => note!("farwire: the time was up; it is {}", doing.name()),
         (_, Doing::Exited) => note!("farwire: the session has ended"),
@@ -191,7 +199,8 @@ fn json(id: &str, answer: &Answer) -> serde_json::Value {
     let output: Vec<u8> = answer.pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
     serde_json::json!({
         "id": id, "state": ended.status.doing.name(), "program": ended.status.foreground,
-        "because": because, "command": ended.command.as_ref().map(super::commands::json),
+        "because": because, "typed_bytes": ended.typed, "untyped_bytes": ended.left.unwrap_or(0),
+        "command": ended.command.as_ref().map(super::commands::json),
         "omitted_bytes": ended.omitted.unwrap_or(0), "output": String::from_utf8_lossy(&output),
     })
 }

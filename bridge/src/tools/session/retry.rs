@@ -17,10 +17,10 @@ use super::connect::server;
 use super::{RAW, SLACK, said, told};
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::{answer, assign, outcome};
-use crate::sessions::ask;
 use crate::sessions::hands::Found;
 use crate::sessions::search::expression;
 use crate::sessions::target::session;
+use crate::sessions::{ask, untyped};
 use crate::text::header::{Header, Key};
 use crate::text::shown::{Budget, Keep};
 use crate::text::{Word, human};
@@ -300,6 +300,11 @@ impl SessionRetry {
             answer = asked => answer.map_err(said)?,
             () = caller.cancelled.cancelled() => return Err(cancelled()),
         };
+        // What is left of it in the line would become part of the next attempt.
+        if let Some(untyped) = untyped(&answer.ended) {
+            let hint = "look at its screen before anything else is typed there";
+            return Err(Failure::new(Kind::Busy, untyped).with_hint(hint));
+        }
         let exit = answer.ended.command.as_ref().and_then(|command| command.exit);
         let end =
             Ended(exit, answer.ended.command.as_ref().and_then(|command| command.duration_ms));

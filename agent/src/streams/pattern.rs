@@ -1,0 +1,69 @@
+//! Regular expressions of strangers: bounded in size, and looked for where they hold up nobody.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use regex::bytes::{Regex, RegexBuilder};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use crate::spool::{Search, Spool, Step};
+
+/// A regular expression takes at most so much memory.
+const SIZE: usize = 1 << 20;
+
+/// A regular expression has at most so many bytes: what a conversation asks for is kept with it.
+const LONGEST: usize = 4_096;
+
+/// So long after its time was up a search still looks through what there was before that.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Linear in time, bounded in memory.
+pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
+    if text.len() > LONGEST {
+        let text = format!("a regular expression has at most {LONGEST} bytes");
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
+    RegexBuilder::new(text).size_limit(SIZE).dfa_size_limit(SIZE).build().map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().last().unwrap_or_default().trim().trim_end_matches('.');
+        Failure::new(Kind::InvalidArgument, format!("the regular expression is not valid: {first}"))
+    })
+}
+
+/// A line that is waited for.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    spool: Spool,
+    search: Arc<Mutex<Search>>,
+    /// What is before this offset has been looked at.
+    looked: u64,
+}
+
+impl Awaited {
+    /// Waits for a line that matches, from an offset of the log on.
+    pub(super) fn new(spool: &Spool, pattern: Regex, from: u64) -> Self {
+        let search = Arc::new(Mutex::new(Search::new(spool, pattern, from)));
+        Self { spool: spool.clone(), search, looked: from }
+    }
+
+    /// Whether it has come. Where there is much to look through that ends a while after `deadline`.
+    pub(super) async fn has_come(&mut self, deadline: Instant) -> bool {
+        let end = self.spool.stats().end;
+        while end > self.looked {
+            let search = self.search.clone();
+            let looked = spawn_blocking(move || {
+                search.lock().expect("nothing panics while it is held").step()
+            });
+            match looked.await {
+                Ok(Step::Matched) => return true,
+                Ok(Step::More) if Instant::now() < deadline + LATE => {}
+                Ok(Step::More) => return false,
+                // It dies only with the agent.
+                Ok(Step::UpToDate) | Err(_) => self.looked = end,
+            }
+        }
+        false
+    }
+}
