@@ -258,6 +258,8 @@ async fn what_a_program_is_tells_what_the_terminal_does() {
         // Whoever has started the pager lives on beside it, as git does.
         ("less", "yes | less", "pager", "q"),
         ("bash", "bash -c 'seq 1000 | less; true'", "pager", "q"),
+        // What a script asks for is no command.
+        ("bash", "bash -c 'read -rp sure? x; true'", "running", "y\n"),
         ("python3", "python3 -q", "repl", "exit()\n"),
     ] {
         if !there(program) {
@@ -313,7 +315,7 @@ async fn what_could_not_be_typed_is_told() {
     assert!(text.contains("next=output(id=s1,view=screen)"), "{text}");
     let sent = world.farwire(&["session", "send", "s1", &lines]).await;
     assert_eq!(sent.code, 124, "{sent:?}");
-    assert!(sent.stderr.contains("nothing was typed"), "{sent:?}");
+    assert!(sent.stderr.contains(" typed; look with "), "{sent:?}");
 }
 
 /// What commands were carried out is more than one frame takes, and each of them is told all the same.

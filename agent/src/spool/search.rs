@@ -3,11 +3,14 @@
 use regex::bytes::Regex;
 
 use super::reader::{Item, SpoolReader};
-use super::view::Line;
+use super::view::LINE;
 use super::{Mode, Spool};
 
 /// How much is looked at in one step. A regular expression of a stranger may take long over it.
 const STEP: usize = 256 << 10;
+
+/// Of a line that is longer than [`LINE`] so much of what has been looked at is looked at again, with what follows.
+const AGAIN: usize = 4 << 10;
 
 /// Looks at each line once, as far as there are any. The last one, which may become longer, is looked at again whenever
 /// there is more of it.
@@ -15,8 +18,9 @@ const STEP: usize = 256 << 10;
 pub(crate) struct Search {
     pattern: Regex,
     log: SpoolReader,
-    /// The last line, and whether there is more of it than was looked at.
-    line: Line,
+    /// The last line, or the end of it, whether that is all that there is of it, and whether it was not looked at yet.
+    line: Vec<u8>,
+    cut: bool,
     grown: bool,
 }
 
@@ -34,12 +38,8 @@ pub(crate) enum Step {
 impl Search {
     /// A search from an offset on, which begins a line.
     pub(crate) fn new(spool: &Spool, pattern: Regex, from: u64) -> Self {
-        Self {
-            pattern,
-            log: spool.reader(from, Mode::Lagging),
-            line: Line::default(),
-            grown: false,
-        }
+        let log = spool.reader(from, Mode::Lagging);
+        Self { pattern, log, line: Vec::new(), cut: false, grown: false }
     }
 
     /// Looks at some of what has come. May read a file, and take as long as the regular expression takes: call it where
@@ -54,10 +54,9 @@ impl Search {
                         return Step::Matched;
                     }
                 }
-                Item::Gap { .. } => self.line.clear(),
+                Item::Gap { .. } => self.begin(),
                 Item::UpToDate { .. } => {
-                    let begun = self.line.started && std::mem::take(&mut self.grown);
-                    let matched = begun && self.pattern.is_match(&self.line.bytes);
+                    let matched = std::mem::take(&mut self.grown) && self.is_match();
                     return if matched { Step::Matched } else { Step::UpToDate };
                 }
             }
@@ -65,18 +64,35 @@ impl Search {
         Step::More
     }
 
-    /// Whether a line ends in these bytes that matches.
+    /// Whether a line matches that ends in these bytes, or is too long to be kept.
     fn matches(&mut self, bytes: &[u8]) -> bool {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            self.line.extend(0, part.strip_suffix(b"\n").unwrap_or(part));
+            self.line.extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
             self.grown = true;
-            if part.ends_with(b"\n") {
-                if self.pattern.is_match(&self.line.bytes) {
+            let ends = part.ends_with(b"\n");
+            if ends || self.line.len() > LINE {
+                if self.is_match() {
                     return true;
                 }
-                self.line.clear();
+                if ends { self.begin() } else { self.shorten() }
             }
         }
         false
+    }
+
+    fn is_match(&self) -> bool {
+        // Where its beginning is gone, what is there begins no line.
+        self.pattern.is_match_at(&self.line, usize::from(self.cut))
+    }
+
+    fn begin(&mut self) {
+        self.line.clear();
+        (self.cut, self.grown) = (false, false);
+    }
+
+    fn shorten(&mut self) {
+        let before = self.line.len().saturating_sub(AGAIN);
+        self.line.drain(..before);
+        (self.cut, self.grown) = (true, false);
     }
 }

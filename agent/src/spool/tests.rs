@@ -347,6 +347,24 @@ fn a_search_takes_the_middle_of_no_line_for_its_beginning() {
 }
 
 #[test]
+fn a_search_goes_on_in_a_line_without_an_end() {
+    let (_directory, mut spool) = spool(Limits::default());
+    let searches = ["^100%", "100%"].map(|text| Regex::new(text).unwrap());
+    let mut searches = searches.map(|pattern| Search::new(&spool, pattern, 0));
+    let mut goes_on = |bytes: &[u8]| {
+        spool.append(1, Bytes::copy_from_slice(bytes));
+        searches.each_mut().map(|search| {
+            std::iter::repeat_with(|| search.step()).find(|step| *step != Step::More).unwrap()
+        })
+    };
+    for _ in 0..4_000 {
+        assert_eq!(goes_on(b" 99% of 20 files, some time is left\r"), [Step::UpToDate; 2]);
+    }
+    assert_eq!(goes_on(b"10"), [Step::UpToDate; 2]);
+    assert_eq!(goes_on(b"0%"), [Step::UpToDate, Step::Matched]);
+}
+
+#[test]
 fn the_file_stays_until_nobody_will_ask_for_it() {
     let count = |directory: &tempfile::TempDir| std::fs::read_dir(directory).unwrap().count();
     let (directory, mut log) = spool(tiny());

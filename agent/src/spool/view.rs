@@ -242,16 +242,16 @@ impl Spool {
 }
 
 /// The first bytes of a line.
-#[derive(Debug, Default)]
-pub(super) struct Line {
+#[derive(Default)]
+struct Line {
     offset: u64,
-    pub(super) started: bool,
-    pub(super) bytes: Vec<u8>,
+    started: bool,
+    bytes: Vec<u8>,
     cut: bool,
 }
 
 impl Line {
-    pub(super) fn extend(&mut self, at: u64, bytes: &[u8]) {
+    fn extend(&mut self, at: u64, bytes: &[u8]) {
         if !self.started {
             self.offset = at;
             self.started = true;
@@ -261,7 +261,7 @@ impl Line {
         self.bytes.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.bytes.clear();
         self.started = false;
         self.cut = false;

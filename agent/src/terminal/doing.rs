@@ -100,7 +100,7 @@ pub(crate) fn doing(
         Doing::Pager
     } else if is(&EDITORS) || (alternate && !canonical) {
         Doing::Editor
-    } else if is(&SHELLS) && waits() {
+    } else if is(&SHELLS) && waits() && is_interactive(group) {
         // Another shell within the shell, or one without marks.
         Doing::Prompt
     } else if is(&REPLS) && waits() {
@@ -190,10 +190,33 @@ pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     in_front(master, shell).map(|(_, name)| name)
 }
 
+/// Whether a shell reads its commands from whoever types, and no script: what a script asks for is no command.
+fn is_interactive(shell: u32) -> bool {
+    command_line(shell).is_none_or(|line| takes_commands(&line)) && process::is_typed_to(shell)
+}
+
+/// Whether a shell that was started with these words is given commands by its standard input.
+fn takes_commands(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    while let Some(word) = words.next() {
+        match word {
+            b"" | b"-" | b"--" => {}
+            b"--rcfile" | b"--init-file" | b"--init-command" | b"-o" | b"+o" | b"-O" | b"+O"
+            | b"-C" => drop(words.next()),
+            [b'-', b'-', ..] => {}
+            [b'-', options @ ..] if options.contains(&b'c') => return false,
+            [b'-' | b'+', ..] => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// Whether the program that was started on it is a shell and in the foreground itself.
 pub(crate) fn is_shell(master: impl AsFd, shell: u32) -> bool {
     foreground(master) == Some(shell)
         && process::of_group(shell, shell).is_some_and(|(_, name)| SHELLS.contains(&base(&name)))
+        && is_interactive(shell)
 }
 
 /// `python3.11` is `python3`, and `-bash` is `bash`.
@@ -265,7 +288,7 @@ mod process {
         let file = file.and_then(|file| u32::from_str_radix(file, 16).ok());
         let Some(file) = file.filter(|_| number == Some(libc::SYS_read)) else { return false };
         let file = std::fs::read_link(format!("/proc/{pid}/fd/{file}")).unwrap_or_default();
-        file.starts_with("/dev/pts") || file.starts_with("/dev/tty")
+        is_terminal(&file)
     }
 
     /// Whether it may be in a read, or wait for something to read. Where nobody says, it may.
@@ -276,6 +299,17 @@ mod process {
         let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
         let known = !wchan.is_empty() && wchan != "0";
         !known || ["wait_woken", "poll", "select"].iter().any(|name| wchan.contains(name))
+    }
+
+    /// Whether its standard input is a terminal. Where nobody says, it is.
+    pub(super) fn is_typed_to(pid: u32) -> bool {
+        std::fs::read_link(format!("/proc/{pid}/fd/0")).map_or(true, |file| is_terminal(&file))
+    }
+
+    fn is_terminal(file: &std::path::Path) -> bool {
+        ["/dev/pts", "/dev/tty", "/dev/console"]
+            .iter()
+            .any(|name| file.to_str().is_some_and(|file| file.starts_with(name)))
     }
 
     /// Whether it is known to wait for whatever comes first.
@@ -305,6 +339,10 @@ mod process {
         Vec::new()
     }
 
+    pub(super) fn is_typed_to(_: u32) -> bool {
+        true
+    }
+
     pub(super) fn polls(_: u32) -> bool {
         false
     }
@@ -325,6 +363,24 @@ mod process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_with_a_script_takes_no_commands_from_whoever_types() {
+        for line in
+            ["bash", "-bash", "bash\0--norc", "bash\0--rcfile\0/x\0-i", "zsh\0-o\0vi", "sh\0-il"]
+        {
+            assert!(takes_commands(format!("{line}\0").as_bytes()), "{line:?}");
+        }
+        for line in [
+            "bash\0install.sh",
+            "sh\0-c\0read x",
+            "bash\0-lc\0x",
+            "bash\0--norc\0x",
+            "bash\0-x\0/x",
+        ] {
+            assert!(!takes_commands(format!("{line}\0").as_bytes()), "{line:?}");
+        }
+    }
 
     #[test]
     fn versions_and_login_shells_are_known_by_their_names() {

@@ -15,7 +15,7 @@ use farwire_protocol::streams::session::{Doing, Input};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::hands::{Actor, Refusal};
-use super::keys::{Takes, Wanted, is_report};
+use super::keys::{Takes, Wanted};
 use super::{Terminal, doing, lock};
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
@@ -39,6 +39,8 @@ pub(crate) struct Keys<'a> {
     pub(crate) secret: bool,
     /// The request whose turn it is, where it is typed in one.
     pub(crate) turn: Option<Nonce>,
+    /// A terminal says it by itself, and nobody has typed it: it ends no turn, begins no line, and is noted nowhere.
+    pub(crate) report: bool,
     /// Where it is counted what was passed on, with each write.
     pub(crate) count: Option<(&'a Memory, Place)>,
 }
@@ -132,8 +134,6 @@ impl Terminal {
         let Some(master) = job.master() else { return Step::Gone };
         let shown = !keys.secret && self.shows(job);
         let now = boottime();
-        // Nobody has typed what a terminal says by itself: it ends no turn, and begins no line.
-        let report = keys.count.is_some() && is_report(keys.bytes);
         let mut hands = lock(&self.hands);
         let taken = keys.turn.and_then(|turn| hands.turns.taken(turn));
         let may = match taken {
@@ -142,13 +142,13 @@ impl Terminal {
         };
         if let Err(refusal) = may {
             drop(hands);
-            if report {
+            if keys.report {
                 return Step::Took(keys.bytes.len());
             }
             self.settle(job, None);
             return Step::Refused(refusal);
         }
-        if !report && hands.turns.interrupt(who, job.spool.end()) {
+        if !keys.report && hands.turns.interrupt(who, job.spool.end()) {
             self.tell_turns();
         }
         let rate = self.input_rate();
@@ -167,19 +167,21 @@ impl Terminal {
                     memory.took_more(place, taken);
                 }
                 let bytes = bytes.get(..taken).unwrap_or(bytes);
-                if !report {
+                if !keys.report {
                     hands.typed(who, bytes, now);
                 }
                 drop(hands);
                 if let Some(rate) = rate {
                     lock(&self.pace).went(rate, taken, now);
                 }
-                if keys.count.is_some() && !report {
+                if keys.count.is_some() && !keys.report {
                     lock(&self.sent).cut(before);
                 }
                 job.passed(taken);
-                self.busy(now);
-                self.events.typed(self.when(job), who, bytes, shown);
+                if !keys.report {
+                    self.busy(now);
+                    self.events.typed(self.when(job), who, bytes, shown);
+                }
                 Step::Took(taken)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Full,

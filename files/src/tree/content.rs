@@ -17,13 +17,34 @@ use crate::path::Rel;
 /// Where copies go, as it was asked for, and how much of them there may be.
 pub(super) type Bounds<'a, 'r> = (&'a Rel, &'a mut Room<'r>);
 
+/// Why a file was not copied.
+#[derive(Debug)]
+pub(super) enum NotCopied {
+    /// It cannot be read.
+    Unread(Errno),
+    /// It became shorter, or was written over.
+    Changed(Failure),
+    /// The copy cannot be written.
+    Unwritten(Failure),
+}
+
+impl NotCopied {
+    /// The same for whoever copies this file alone. `path` is where it was to go.
+    pub(super) fn failure(self, path: &Rel) -> Failure {
+        match self {
+            Self::Unread(error) => fault(path, error),
+            Self::Changed(failure) | Self::Unwritten(failure) => failure,
+        }
+    }
+}
+
 /// Copies a file into a new directory that nobody else sees.
 pub(super) fn copy_one(
     from: (&File, &Stat),
     (to, name): (&impl AsFd, &[u8]),
     (path, room): Bounds<'_, '_>,
-) -> Result<u64, Failure> {
-    let failed = |error| fault(path, error);
+) -> Result<u64, NotCopied> {
+    let failed = |error| NotCopied::Unwritten(fault(path, error));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600));
     let copy: File = copy.map_err(failed)?.into();
@@ -39,16 +60,17 @@ pub(super) fn copy_one(
 ///
 /// # Errors
 ///
-/// `changed_meanwhile` if some of them are gone or were written over. What was added is no error: a log is copied as far as it was.
+/// [`NotCopied::Changed`] if some of them are gone or were written over. What was added is no error: a log is copied as far
+/// as it was.
 pub(super) fn copy_content(
     (from, stat): (&File, &Stat),
     to: &File,
     (path, room): Bounds<'_, '_>,
-) -> Result<u64, Failure> {
-    let failed = |error| fault(path, error);
+) -> Result<u64, NotCopied> {
+    let failed = |error| NotCopied::Unwritten(fault(path, error));
     let size = stat.size;
     room.begin(0);
-    room.admits(path, size)?;
+    room.admits(path, size).map_err(NotCopied::Unwritten)?;
     let mut at = 0;
     while at < size {
         let end = match rustix::fs::seek(from, SeekFrom::Data(at)) {
@@ -68,13 +90,13 @@ pub(super) fn copy_content(
     rustix::fs::ftruncate(to, size).map_err(failed)?;
     room.begin(size);
     // A hole at the end and an end that came nearer look the same until here.
-    let now = Stat::new(&rustix::fs::fstat(from).map_err(failed)?);
+    let now = Stat::new(&rustix::fs::fstat(from).map_err(NotCopied::Unread)?);
     if now.size < size {
-        return Err(cut_off(path));
+        return Err(NotCopied::Changed(cut_off(path)));
     }
     // It was written over: the copy would be of several states.
     if now.size == size && now.revision != stat.revision {
-        return Err(changed(path));
+        return Err(NotCopied::Changed(changed(path)));
     }
     Ok(size)
 }
@@ -85,13 +107,12 @@ fn copy_part(
     to: &File,
     (mut at, end): (u64, u64),
     (path, room): Bounds<'_, '_>,
-) -> Result<u64, Failure> {
-    let failed = |error| fault(path, error);
-    let io = |error: std::io::Error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+) -> Result<u64, NotCopied> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let mut buffer = Vec::new();
     while at < end {
         let most = (end - at).min(room.piece());
-        room.take(path, to, most)?;
+        room.take(path, to, most).map_err(NotCopied::Unwritten)?;
         let most = usize::try_from(most).unwrap_or(1 << 30);
         if buffer.is_empty() {
             let (mut read, mut written) = (at, at);
@@ -101,23 +122,23 @@ fn copy_part(
                     room.give_back((most - bytes) as u64);
                     continue;
                 }
-                // Some file systems say 0 for what they cannot do.
-                Ok(_) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    buffer = vec![0; 128 << 10];
-                }
                 Err(Errno::INTR) => {
                     room.give_back(most as u64);
                     continue;
                 }
-                Err(error) => return Err(failed(error)),
+                // Some file systems say 0 for what they cannot do. Of an error it is not known whether reading or writing
+                // has failed.
+                Ok(_) | Err(_) => buffer = vec![0; 128 << 10],
             }
         }
         let length = buffer.len().min(most);
-        let length = from.read_at(buffer.get_mut(..length).unwrap_or_default(), at).map_err(io)?;
+        let length = from.read_at(buffer.get_mut(..length).unwrap_or_default(), at);
+        let length = length.map_err(|error| NotCopied::Unread(errno(error)))?;
         if length == 0 {
-            return Err(cut_off(path));
+            return Err(NotCopied::Changed(cut_off(path)));
         }
-        to.write_all_at(buffer.get(..length).unwrap_or_default(), at).map_err(io)?;
+        let written = to.write_all_at(buffer.get(..length).unwrap_or_default(), at);
+        written.map_err(|error| NotCopied::Unwritten(fault(path, errno(error))))?;
         room.give_back((most - length) as u64);
         at += length as u64;
     }

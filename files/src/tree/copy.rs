@@ -8,10 +8,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::access::plain_mode;
-use super::content::copy_one;
+use super::content::{NotCopied, copy_one};
 use super::draft::{changed, copy_attributes};
 use super::owner::owners;
-use super::rename::{apart, put};
+use super::rename::{apart, lost, put};
 use super::sweep::hold;
 use super::{Listing, Place, Room, Stat, Tree, Wanted};
 use crate::fault::fault;
@@ -22,6 +22,17 @@ const DEEP: usize = 400;
 
 /// A file that changes while it is read is read so often.
 const TRIES: usize = 3;
+
+/// What of a directory is copied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Content {
+    /// Nothing that is in it.
+    Nothing,
+    /// All that can be.
+    Readable,
+    /// All of it, or it is not copied.
+    All,
+}
 
 /// What a copy came to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -75,6 +86,18 @@ impl Copied {
     pub const fn is_in_part(&self) -> bool {
         self.links.count > 0 || self.unread.count > 0
     }
+
+    /// That nothing was left out because it could not be read.
+    fn has_read_all(&self, source: &Rel) -> Result<(), Failure> {
+        match self.unread.names.first() {
+            Some(at) => {
+                let at = source.join(at);
+                let text = format!("{at} could not be read, or changed while it was");
+                Err(Failure::new(Kind::Incomplete, text).with_hint("nothing was changed"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Tree {
@@ -86,25 +109,53 @@ impl Tree {
         recursive: bool,
     ) -> Result<Copied, Failure> {
         apart(from, to)?;
-        let stat = self.stat(from)?;
-        match stat.what {
+        if !recursive && self.stat(from)?.what == What::Directory {
+            return Err(fault(from, Errno::ISDIR)
+                .with_hint("say that it is to be copied with all that is in it"));
+        }
+        self.copy_any((from, to), overwrite, Content::Readable)
+    }
+
+    fn copy_any(
+        &self,
+        (from, to): (&Rel, &Rel),
+        overwrite: bool,
+        content: Content,
+    ) -> Result<Copied, Failure> {
+        match self.stat(from)?.what {
             What::File => self.copy_file(from, to, overwrite),
-            What::Directory if recursive => self.copy_directory((from, to), overwrite, true),
-            What::Directory => Err(fault(from, Errno::ISDIR)
-                .with_hint("say that it is to be copied with all that is in it")),
+            What::Directory => self.copy_directory((from, to), overwrite, content),
             What::Link | What::Other => Err(fault(from, Errno::NXIO)),
         }
     }
 
-    /// The same, but a file may replace a directory.
-    pub fn copy_over(&self, (from, to): (&Rel, &Rel), overwrite: bool) -> Result<Copied, Failure> {
+    /// The same as [`Self::copy`] with all that is in it, but a file may replace a directory.
+    pub fn copy_over(&self, paths: (&Rel, &Rel), overwrite: bool) -> Result<Copied, Failure> {
+        self.over(paths, overwrite, Content::Readable)
+    }
+
+    /// The same where nothing may be left out: then nothing is copied.
+    pub(super) fn copy_whole(
+        &self,
+        paths: (&Rel, &Rel),
+        overwrite: bool,
+    ) -> Result<Copied, Failure> {
+        self.over(paths, overwrite, Content::All)
+    }
+
+    fn over(
+        &self,
+        (from, to): (&Rel, &Rel),
+        overwrite: bool,
+        content: Content,
+    ) -> Result<Copied, Failure> {
         apart(from, to)?;
         let in_the_way = |stat: Option<Stat>| stat.is_some_and(|stat| stat.what == What::Directory);
         let place = self.place_to_change(to)?;
         let before = place.stat().map_err(|error| fault(to, error))?;
         let stat = self.stat(from)?;
         if !overwrite || stat.what != What::File || !in_the_way(before) {
-            return self.copy((from, to), overwrite, true);
+            return self.copy_any((from, to), overwrite, content);
         }
         self.holds_nothing_hidden(&place)?;
         let (found, _) = self.found(from)?;
@@ -113,6 +164,7 @@ impl Tree {
         let (real, aside) = (self.real_of(&place)?, self.beside(&place)?);
         let mut room = Room::new(&self.rules, 0);
         let copied = copy_one((&file, &stat), (&aside.dir, &aside.name), (to, &mut room));
+        let copied = copied.map_err(|not| not.failure(to));
         let copied = copied.and_then(|bytes| {
             self.arrive(&aside, &place, (true, &real))?;
             Ok(Copied { files: 1, bytes, ..Copied::default() })
@@ -126,7 +178,7 @@ impl Tree {
     /// Copies a directory itself, with what was said of it and nothing that is in it.
     pub fn copy_shallow(&self, (from, to): (&Rel, &Rel), overwrite: bool) -> Result<(), Failure> {
         apart(from, to)?;
-        self.copy_directory((from, to), overwrite, false).map(|_| ())
+        self.copy_directory((from, to), overwrite, Content::Nothing).map(|_| ())
     }
 
     fn copy_file(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
@@ -155,7 +207,7 @@ impl Tree {
         &self,
         (from, to): (&Rel, &Rel),
         overwrite: bool,
-        content: bool,
+        content: Content,
     ) -> Result<Copied, Failure> {
         let place = self.place_to_change(to)?;
         let failed = |error| fault(to, error);
@@ -175,8 +227,17 @@ impl Tree {
         let built = self.stat(from).and_then(|stat| {
             self.build((listing, from), (&aside, real.clone()), (stat.mode, content))
         });
-        let built = built
-            .and_then(|copied| self.arrive(&aside, &place, (overwrite, &real)).map(|()| copied));
+        let replaces = before.is_some_and(|stat| stat.what == What::Directory);
+        let built = built.and_then(|copied| {
+            // What is whole is not replaced by a part.
+            if replaces || content == Content::All {
+                copied.has_read_all(from)?;
+            }
+            if content == Content::All && copied.links.count > 0 {
+                return Err(lost(from));
+            }
+            self.arrive(&aside, &place, (overwrite, &real)).map(|()| copied)
+        });
         if built.is_err() {
             self.discard(&aside);
         }
@@ -188,7 +249,7 @@ impl Tree {
         &self,
         (from, source): (Listing<'_>, &Rel),
         (aside, real): (&Place, Rel),
-        (mode, content): (u32, bool),
+        (mode, content): (u32, Content),
     ) -> Result<Copied, Failure> {
         let failed = |error| fault(&aside.path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -197,8 +258,9 @@ impl Tree {
         // A second descriptor of it, as it is let go of when it is full.
         let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
         hold(held.as_fd());
-        let mut build =
-            Build { source, copied: Copied::default(), room: Room::new(&self.rules, 0) };
+        let (copied, room) = (Copied::default(), Room::new(&self.rules, 0));
+        let mut build = Build { source, to: &aside.path, copied, room };
+        let content = content != Content::Nothing;
         let begin = real.clone();
         let mut waiting = vec![(from, (top, real), mode, 1)];
         while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
@@ -267,6 +329,8 @@ impl Tree {
 /// A copy of a directory that is being made.
 struct Build<'a> {
     source: &'a Rel,
+    /// Where it will be, as it was asked for.
+    to: &'a Rel,
     copied: Copied,
     room: Room<'a>,
 }
@@ -286,7 +350,7 @@ impl Build<'_> {
             Err(error) => return self.unread(at, error).map(|()| None),
         };
         match stat.what {
-            What::File => self.file((from, &stat), (to, name), at).map(|()| None),
+            What::File => self.file(from, (to, name), at).map(|()| None),
             What::Directory => match from.down(name) {
                 Ok(Some(next)) => Ok(Some((next, stat.mode))),
                 Ok(None) => {
@@ -305,16 +369,21 @@ impl Build<'_> {
     /// Copies a file. One that cannot be read, or changes all the time, is left out.
     fn file(
         &mut self,
-        (from, stat): (&Listing<'_>, &Stat),
+        from: &Listing<'_>,
         (to, name): (&impl AsFd, &[u8]),
         at: &[u8],
     ) -> Result<(), Failure> {
-        let (path, mut stat) = (self.source.join(at), *stat);
+        let path = self.to.join(at);
         for _ in 0..TRIES {
             let file = match from.open(name) {
                 Ok(file) => file,
                 // It is there no more.
                 Err(Errno::NOENT) => return Ok(()),
+                Err(error) => return self.unread(at, error),
+            };
+            // The name may stand for another file each time.
+            let stat = match rustix::fs::fstat(&file) {
+                Ok(stat) => Stat::new(&stat),
                 Err(error) => return self.unread(at, error),
             };
             match copy_one((&file, &stat), (to, name), (&path, &mut self.room)) {
@@ -323,15 +392,11 @@ impl Build<'_> {
                     self.copied.files += 1;
                     return Ok(());
                 }
-                Err(failure) if matches!(failure.kind, Kind::ChangedMeanwhile | Kind::Io) => {}
-                Err(failure) => return Err(failure),
+                Err(NotCopied::Unwritten(failure)) => return Err(failure),
+                Err(NotCopied::Unread(_) | NotCopied::Changed(_)) => {}
             }
-            // Nothing of it is there where it could not even be begun.
-            let _ = rustix::fs::unlinkat(to, name, AtFlags::empty());
-            match rustix::fs::fstat(&file) {
-                Ok(now) => stat = Stat::new(&now),
-                Err(_) => break,
-            }
+            let gone = rustix::fs::unlinkat(to, name, AtFlags::empty());
+            gone.map_err(|error| fault(&path, error))?;
         }
         self.copied.unread.add(at);
         Ok(())

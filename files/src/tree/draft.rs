@@ -163,7 +163,8 @@ impl Draft<'_> {
     /// Makes its content that of another file, as that was when it was opened.
     pub(super) fn copy(&mut self, from: &File, stat: &Stat) -> Result<u64, Failure> {
         self.copied = true;
-        copy_content((from, stat), &self.file, (&self.place.path, &mut self.room))
+        let copied = copy_content((from, stat), &self.file, (&self.place.path, &mut self.room));
+        copied.map_err(|not| not.failure(&self.place.path))
     }
 
     fn fault(&self, error: &std::io::Error) -> Failure {

@@ -86,17 +86,14 @@ impl Tree {
     ) -> Result<(), Failure> {
         let from = &source.path;
         self.survives_copying(from, stat)?;
-        let copied = self.copy_over((from, to), overwrite)?;
-        if copied.is_in_part() {
-            return Err(lost(from));
-        }
+        self.copy_whole((from, to), overwrite)?;
         let lane = self.lane(source);
         let now = source.stat().map_err(|error| fault(from, error))?;
         if now.is_none_or(|now| now.revision != stat.revision) {
             return Err(changed(from).with_hint("it was copied, and is where it was, too"));
         }
-        // Much may be beneath it, and others go on meanwhile.
-        drop(lane);
+        // Much may be beneath a directory, and others go on meanwhile.
+        let _lane = (stat.what != What::Directory).then_some(lane);
         self.remove_at(source, stat, true)
     }
 
@@ -211,7 +208,7 @@ pub(super) fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
     Ok(())
 }
 
-fn lost(path: &Rel) -> Failure {
+pub(super) fn lost(path: &Rel) -> Failure {
     let text = format!("{path} is or holds what cannot be moved to another file system");
     Failure::new(Kind::Unsupported, text)
         .with_hint("links, and what is neither file nor directory, stay where they are")

@@ -28,6 +28,7 @@ use crate::streams::{Context, lost};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::hands::Actor;
+use crate::terminal::keys::is_report;
 use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
 use crate::terminal::typist::Typist;
@@ -226,9 +227,10 @@ impl Serving<'_> {
         };
         typist.begins(until);
         let count = Some(typist.count());
-        let keys = Keys { bytes, secret: false, turn: None, count };
+        let report = is_report(bytes);
+        let keys = Keys { bytes, secret: false, turn: None, report, count };
         let typed = self.terminal.types(&self.job, &self.who.actor, keys, None).await;
-        if typed.taken > 0 {
+        if typed.taken > 0 && !report {
             self.attachment.one.typed(boottime());
         }
         if let Some(refusal) = typed.refused {

@@ -290,7 +290,7 @@ async fn types(
         if secret && !terminal.hides(job) {
             break;
         }
-        let keys = Keys { bytes, secret, turn, count: None };
+        let keys = Keys { bytes, secret, turn, report: false, count: None };
         let typed = terminal.types(job, who, keys, Some(until)).await;
         taken += typed.taken;
         terminal.exchanged(*request, taken as u64, (all - taken) as u64);

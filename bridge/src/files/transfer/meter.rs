@@ -127,7 +127,10 @@ impl Meter {
     /// `incomplete` if something was not, or the kind of failure that all of it has.
     pub fn outcome(&self) -> Result<(), Failure> {
         let (missed, count) = self.missed();
-        let Some(first) = missed.first() else { return Ok(()) };
+        let Some(first) = missed.first() else {
+            let text = format!("{count} not transferred");
+            return if count == 0 { Ok(()) } else { Err(Failure::new(Kind::Incomplete, text)) };
+        };
         let same = missed.iter().all(|one| one.why.kind == first.why.kind);
         let kind = if same { first.why.kind } else { Kind::Incomplete };
         let mut text: Vec<_> = missed.iter().take(SHOWN).map(Missed::shown).collect();

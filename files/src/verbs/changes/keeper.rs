@@ -239,6 +239,7 @@ impl<'a> Keeper<'a> {
                 let Some(found) = self.found(from)? else { return Ok(None) };
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
+                    self.desk.listens.visited()?;
                     let below = path.beneath(from).unwrap_or_default();
                     let will = match size.map(|_| self.file(&path)) {
                         None => self.directory(&path),
