@@ -470,6 +470,12 @@ impl Modes {
         self.regions = [None; 2];
     }
 
+    /// Whether a private mode was switched on that is off at first, and is one of those that are kept.
+    pub fn is_on(&self, mode: u16) -> bool {
+        MODES.iter().any(|(known, first, _)| *known == mode && !first)
+            && self.changed.contains(&mode)
+    }
+
     /// What is not as at first, but for where things are: screens, regions, and from where rows are counted.
     pub fn changes(&self) -> Vec<Change> {
         let mut changes = Vec::new();

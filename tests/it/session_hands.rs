@@ -68,6 +68,8 @@ async fn a_window_that_gets_the_focus_locks_no_agent_out() {
     let (a, person) = (agent(&world, "a"), user(&world));
     let s = a.open("w", "bash").await;
     person.does(s, Action::Policy(Policy::UserPriority)).await.unwrap();
+    let wanted = "printf '\\033[?1004h\\033[?1003h'\n";
+    a.send(s, vec![text(wanted)], LONG).await.unwrap();
     let mut at = person.attach(s, false).await;
     let reports = "\x1b[I\x1b[<35;10;2M\x1b[O";
     at.types(reports).await;

@@ -260,6 +260,7 @@ async fn what_a_program_is_tells_what_the_terminal_does() {
         ("bash", "bash -c 'seq 1000 | less; true'", "pager", "q"),
         // What a script asks for is no command.
         ("bash", "bash -c 'read -rp sure? x; true'", "running", "y\n"),
+        ("bash", "(read -rp sure? x)", "running", "y\n"),
         ("python3", "python3 -q", "repl", "exit()\n"),
     ] {
         if !there(program) {

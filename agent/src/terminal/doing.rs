@@ -190,22 +190,43 @@ pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     in_front(master, shell).map(|(_, name)| name)
 }
 
-/// Whether a shell reads its commands from whoever types, and no script: what a script asks for is no command.
+/// Whether a shell reads its commands from whoever types, and is no script nor a part of one: what those ask for is no
+/// command.
 fn is_interactive(shell: u32) -> bool {
-    command_line(shell).is_none_or(|line| takes_commands(&line)) && process::is_typed_to(shell)
+    command_line(shell).is_none_or(|line| takes_commands(&line))
+        && process::is_typed_to(shell)
+        && !process::is_forked(shell)
 }
 
 /// Whether a shell that was started with these words is given commands by its standard input.
 fn takes_commands(line: &[u8]) -> bool {
-    let mut words = line.split(|byte| *byte == 0).skip(1);
-    while let Some(word) = words.next() {
+    let mut words = line.split(|byte| *byte == 0);
+    let name = words.next().unwrap_or_default();
+    let fish = base(&String::from_utf8_lossy(name)).ends_with("fish");
+    let mut skip = false;
+    for word in words {
+        // It belongs to the option before it.
+        if std::mem::take(&mut skip) {
+            continue;
+        }
         match word {
             b"" | b"-" | b"--" => {}
-            b"--rcfile" | b"--init-file" | b"--init-command" | b"-o" | b"+o" | b"-O" | b"+O"
-            | b"-C" => drop(words.next()),
-            [b'-', b'-', ..] => {}
-            [b'-', options @ ..] if options.contains(&b'c') => return false,
-            [b'-' | b'+', ..] => {}
+            b"--rcfile" | b"--init-file" | b"--init-command" | b"--emulate" | b"-rcfile"
+            | b"-init-file" => skip = true,
+            b"-C" if fish => skip = true,
+            b"--command" => return false,
+            [b'-', b'-', long @ ..] if long.starts_with(b"command=") => return false,
+            // Bash takes these with one dash, too.
+            b"-norc" | b"-noprofile" | b"-login" | b"-posix" | [b'-', b'-', ..] => {}
+            [b'-' | b'+', options @ ..] => {
+                if options.contains(&b'c') {
+                    return false;
+                }
+                if options.contains(&b's') {
+                    return true;
+                }
+                skip = options.ends_with(b"o") || options.ends_with(b"O");
+            }
             _ => return false,
         }
     }
@@ -260,10 +281,17 @@ mod process {
         Stat::of(pid).map(|stat| stat.state)
     }
 
+    /// Whether it is what another program has split off of itself, as a shell does for what is in brackets.
+    pub(super) fn is_forked(pid: u32) -> bool {
+        // `PF_FORKNOEXEC`, of `include/linux/sched.h`.
+        Stat::of(pid).is_some_and(|stat| stat.flags & 0x40 != 0)
+    }
+
     struct Stat {
         name: String,
         state: String,
         group: u32,
+        flags: u64,
     }
 
     impl Stat {
@@ -274,8 +302,9 @@ mod process {
             let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
             let mut fields = rest.split_whitespace();
             let (state, group) = (fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?);
+            let flags = fields.nth(3)?.parse().ok()?;
             let name = name.chars().filter(|c| !c.is_control()).collect();
-            Some(Self { name, state, group })
+            Some(Self { name, state, group, flags })
         }
     }
 
@@ -343,6 +372,10 @@ mod process {
         true
     }
 
+    pub(super) fn is_forked(_: u32) -> bool {
+        false
+    }
+
     pub(super) fn polls(_: u32) -> bool {
         false
     }
@@ -366,9 +399,18 @@ mod tests {
 
     #[test]
     fn a_shell_with_a_script_takes_no_commands_from_whoever_types() {
-        for line in
-            ["bash", "-bash", "bash\0--norc", "bash\0--rcfile\0/x\0-i", "zsh\0-o\0vi", "sh\0-il"]
-        {
+        for line in [
+            "bash",
+            "-bash",
+            "bash\0--norc",
+            "bash\0--rcfile\0/x\0-i",
+            "zsh\0-o\0vi",
+            "sh\0-il",
+            "bash\0-norc",
+            "bash\0-eo\0pipefail",
+            "bash\0-s\0x",
+            "fish\0-l\0-i\0-C\0source /x",
+        ] {
             assert!(takes_commands(format!("{line}\0").as_bytes()), "{line:?}");
         }
         for line in [
@@ -377,6 +419,8 @@ mod tests {
             "bash\0-lc\0x",
             "bash\0--norc\0x",
             "bash\0-x\0/x",
+            "bash\0-C\0/x",
+            "fish\0--command=read x",
         ] {
             assert!(!takes_commands(format!("{line}\0").as_bytes()), "{line:?}");
         }

@@ -29,29 +29,42 @@ pub(crate) enum Takes {
 const PASTE: &[u8] = b"\x1b[200~";
 const PASTED: &[u8] = b"\x1b[201~";
 
-/// Whether these bytes are what a terminal reports by itself, and nobody has typed: that it has the focus or has lost it,
-/// and where the mouse is.
-pub(crate) fn is_report(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    while let Some(length) = report(rest) {
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    rest.is_empty() && !bytes.is_empty()
+/// What a program has asked the terminal to report by itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Reports {
+    /// That it has the focus, or has lost it.
+    pub(crate) focus: bool,
+    /// Where the mouse is.
+    pub(crate) mouse: bool,
 }
 
-/// The length of the report at the beginning of these bytes, if there is one.
-fn report(bytes: &[u8]) -> Option<usize> {
-    let rest = bytes.strip_prefix(b"\x1b[")?;
-    match rest {
-        [b'I' | b'O', ..] => Some(3),
-        [b'M', _, _, _, ..] => Some(6),
-        [b'<', mouse @ ..] => {
-            let end = mouse.iter().position(|byte| matches!(byte, b'M' | b'm'))?;
-            let numbers = mouse.get(..end)?;
-            let fits = numbers.iter().all(|byte| byte.is_ascii_digit() || *byte == b';');
-            fits.then_some(end + 4)
+impl Reports {
+    /// Whether these bytes are reports that were asked for, and nobody has typed them.
+    pub(crate) fn has(self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        while let Some(length) = self.first(rest) {
+            rest = rest.get(length..).unwrap_or_default();
         }
-        _ => None,
+        rest.is_empty() && !bytes.is_empty()
+    }
+
+    /// The length of the report at the beginning of these bytes, if there is one.
+    fn first(self, bytes: &[u8]) -> Option<usize> {
+        let rest = bytes.strip_prefix(b"\x1b[")?;
+        match rest {
+            [b'I' | b'O', ..] if self.focus => Some(3),
+            [b'M', at @ ..] if self.mouse => {
+                let at = at.get(..3)?;
+                at.iter().all(|byte| *byte >= b' ').then_some(6)
+            }
+            [b'<', mouse @ ..] if self.mouse => {
+                let end = mouse.iter().position(|byte| matches!(byte, b'M' | b'm'))?;
+                let numbers = mouse.get(..end)?;
+                let fits = numbers.iter().all(|byte| byte.is_ascii_digit() || *byte == b';');
+                fits.then_some(end + 4)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -289,12 +302,9 @@ mod tests {
 
     #[test]
     fn what_a_terminal_reports_by_itself_is_told_from_keys() {
-        for report in
-            ["\x1b[I", "\x1b[O", "\x1b[O\x1b[I", "\x1b[M !!", "\x1b[<0;12;40M\x1b[<0;12;40m"]
-        {
-            assert!(is_report(report.as_bytes()), "{report:?}");
-        }
-        for keys in [
+        let (focus, mouse) =
+            (["\x1b[I", "\x1b[O", "\x1b[O\x1b[I"], ["\x1b[M !!", "\x1b[<0;12;40M\x1b[<0;12;40m"]);
+        let keys = [
             "",
             "I",
             "\x1b",
@@ -306,8 +316,15 @@ mod tests {
             "\x1b[M !",
             "\x1b[<0;x",
             "\x1b[<0xM",
-        ] {
-            assert!(!is_report(keys.as_bytes()), "{keys:?}");
+            "\x1b[Mid\r",
+            "\x1b[M\x03\x03\x03",
+        ];
+        for (of_focus, of_mouse) in [(false, false), (true, false), (false, true), (true, true)] {
+            let reports = Reports { focus: of_focus, mouse: of_mouse };
+            let has = |text: &str| reports.has(text.as_bytes());
+            assert!(focus.iter().all(|text| has(text) == of_focus), "{reports:?}");
+            assert!(mouse.iter().all(|text| has(text) == of_mouse), "{reports:?}");
+            assert!(!keys.iter().any(|text| has(text)), "{reports:?}");
         }
     }
 

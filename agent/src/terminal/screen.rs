@@ -15,6 +15,7 @@ use vt100::{Callbacks, Parser};
 
 use self::drawing::drawing;
 pub(super) use self::effort::Effort;
+use super::keys::Reports;
 use crate::os::memory;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, Spool};
@@ -89,6 +90,8 @@ pub(crate) struct Seen {
     pub(crate) facts: Facts,
     /// What the terminal called itself.
     pub(crate) title: Option<String>,
+    /// What a program wants the terminal to report by itself.
+    pub(crate) reports: Reports,
 }
 
 impl Facts {
@@ -404,6 +407,10 @@ impl Screen {
             drawn: self.grid.is_some(),
             facts: self.facts(),
             title: self.title.clone(),
+            reports: Reports {
+                focus: self.modes.is_on(1004),
+                mouse: [9, 1000, 1001, 1002, 1003].iter().any(|mode| self.modes.is_on(*mode)),
+            },
         }
     }
 

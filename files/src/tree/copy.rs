@@ -93,7 +93,7 @@ impl Copied {
             Some(at) => {
                 let at = source.join(at);
                 let text = format!("{at} could not be read, or changed while it was");
-                Err(Failure::new(Kind::Incomplete, text).with_hint("nothing was changed"))
+                Err(Failure::new(Kind::Io, text).with_hint("nothing was changed"))
             }
             None => Ok(()),
         }
@@ -170,7 +170,7 @@ impl Tree {
             Ok(Copied { files: 1, bytes, ..Copied::default() })
         });
         if copied.is_err() {
-            self.discard(&aside);
+            self.discard_draft(&aside);
         }
         copied
     }
@@ -227,19 +227,19 @@ impl Tree {
         let built = self.stat(from).and_then(|stat| {
             self.build((listing, from), (&aside, real.clone()), (stat.mode, content))
         });
-        let replaces = before.is_some_and(|stat| stat.what == What::Directory);
         let built = built.and_then(|copied| {
-            // What is whole is not replaced by a part.
-            if replaces || content == Content::All {
+            // What is whole is not replaced by a part, also if it has come meanwhile.
+            if before.is_some() || content == Content::All {
                 copied.has_read_all(from)?;
             }
+            let overwrite = overwrite && copied.unread.count == 0;
             if content == Content::All && copied.links.count > 0 {
                 return Err(lost(from));
             }
             self.arrive(&aside, &place, (overwrite, &real)).map(|()| copied)
         });
         if built.is_err() {
-            self.discard(&aside);
+            self.discard_draft(&aside);
         }
         built
     }

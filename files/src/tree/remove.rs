@@ -5,7 +5,7 @@ use std::sync::RwLockReadGuard;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
-use rustix::fs::{AtFlags, Dir, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::draft::{changed, temporary};
@@ -230,6 +230,10 @@ impl<'a> Emptying<'a> {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {}
             Err(_) if self.tree.has_an_owner() => return Err(no(Errno::NOENT)),
             Err(_) => {}
+        }
+        if !self.shared {
+            // Some were given no right to change what is in them. Where it cannot be had the removal says so.
+            let _ = rustix::fs::fchmod(&dir, Mode::RWXU);
         }
         let mut names = Dir::new(dir).map_err(no)?;
         // What is removed while it is read may have a file system pass over something else.

@@ -1,5 +1,6 @@
 //! Moving: one name for another. A name that is replaced always has the old or the new behind it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd as _;
 
 use farwire_protocol::failure::{Failure, Kind};
@@ -85,34 +86,61 @@ impl Tree {
         overwrite: bool,
     ) -> Result<(), Failure> {
         let from = &source.path;
-        self.survives_copying(from, stat)?;
+        let state = RandomState::new();
+        let before = self.survives_copying(from, stat, &state)?;
         self.copy_whole((from, to), overwrite)?;
+        let removed = self.remove_copied((source, stat), before, &state);
+        // What stood there is gone, and the copy has come.
+        removed.map_err(|failure| {
+            let text =
+                format!("{from} was copied to {to}, and is or may be where it was, too: {failure}");
+            Failure::new(Kind::OutcomeUnknown, text).with_hint("look at both before you go on")
+        })
+    }
+
+    /// Removes what was copied if it is still as it was before.
+    fn remove_copied(
+        &self,
+        (source, stat): (&Place, &Stat),
+        before: u64,
+        state: &RandomState,
+    ) -> Result<(), Failure> {
+        let from = &source.path;
         let lane = self.lane(source);
         let now = source.stat().map_err(|error| fault(from, error))?;
-        if now.is_none_or(|now| now.revision != stat.revision) {
-            return Err(changed(from).with_hint("it was copied, and is where it was, too"));
+        let same = now.is_some_and(|now| now.revision == stat.revision);
+        if !same || self.survives_copying(from, stat, state)? != before {
+            return Err(changed(from));
         }
         // Much may be beneath a directory, and others go on meanwhile.
         let _lane = (stat.what != What::Directory).then_some(lane);
         self.remove_at(source, stat, true)
     }
 
-    /// Refuses to move by copying what a copy would leave a part of behind: it would be gone.
-    pub(super) fn survives_copying(&self, path: &Rel, stat: &Stat) -> Result<(), Failure> {
+    /// Refuses to move by copying what a copy would leave a part of behind: it would be gone. Returns a number that is
+    /// another one once something beneath it has changed.
+    pub(super) fn survives_copying(
+        &self,
+        path: &Rel,
+        stat: &Stat,
+        state: &RandomState,
+    ) -> Result<u64, Failure> {
         match stat.what {
-            What::File => return Ok(()),
+            What::File => return Ok(stat.revision),
             What::Link | What::Other => return Err(lost(path)),
             What::Directory => {}
         }
-        let skipped = self.walk(path, EVERYTHING, &mut |visited| match visited
-            .stat()
-            .map(|stat| stat.map(|stat| stat.what))
-        {
-            Ok(Some(What::Directory)) => Ok(true),
-            Ok(Some(What::File)) => Ok(false),
-            Ok(Some(What::Link | What::Other) | None) | Err(_) => Err(lost(path)),
+        let mut all = 0_u64;
+        let skipped = self.walk(path, EVERYTHING, &mut |visited| {
+            let stat = visited.stat().ok().flatten().ok_or_else(|| lost(path))?;
+            all = all.wrapping_add(state.hash_one((visited.at.as_bytes(), stat.revision)));
+            match stat.what {
+                What::Directory => Ok(true),
+                What::File => Ok(false),
+                What::Link | What::Other => Err(lost(path)),
+            }
         })?;
-        if skipped > 0 { Err(lost(path)) } else { Ok(()) }
+        if skipped > 0 { Err(lost(path)) } else { Ok(all) }
     }
 
     /// A place beside this one that nobody sees.
@@ -126,6 +154,15 @@ impl Tree {
         if let Ok(Some(stat)) = place.stat() {
             let _ = self.remove_at(place, &stat, true);
         }
+    }
+
+    /// The same of what has never had a name: it is removed whatever rights it was given.
+    pub(super) fn discard_draft(&self, place: &Place) {
+        if let Ok(real) = self.real_of(place) {
+            // No directory has nothing in it.
+            let _ = self.empty(place.dir.as_fd(), &place.name, (&real, false));
+        }
+        self.discard(place);
     }
 
     /// Refuses a destination that is the source, in it or around it by way of a link.

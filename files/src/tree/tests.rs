@@ -400,9 +400,17 @@ fn what_a_copy_leaves_out_is_not_moved_by_one() {
     fs::write(place.at("plain/deep/file"), "x").unwrap();
     fs::create_dir_all(place.at("links/deep")).unwrap();
     symlink("file", place.at("links/deep/link")).unwrap();
-    let survives =
-        |path: &str| tree.survives_copying(&rel(path), &tree.stat_link(&rel(path)).unwrap());
-    assert!(survives("plain").is_ok() && survives("plain/deep/file").is_ok());
+    let state = std::hash::RandomState::new();
+    let survives = |path: &str| {
+        tree.survives_copying(&rel(path), &tree.stat_link(&rel(path)).unwrap(), &state)
+    };
+    assert!(survives("plain/deep/file").is_ok());
+    let before = survives("plain").unwrap();
+    assert_eq!(survives("plain").unwrap(), before, "nothing has changed");
+    fs::write(place.at("plain/deep/file"), "y, and more").unwrap();
+    let changed = survives("plain").unwrap();
+    fs::write(place.at("plain/deep/new"), "").unwrap();
+    assert!(changed != before && survives("plain").unwrap() != changed, "also deep in it");
     assert_eq!(kind(survives("links")), Kind::Unsupported);
     assert_eq!(kind(survives("links/deep/link")), Kind::Unsupported);
 }

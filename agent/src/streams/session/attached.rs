@@ -28,7 +28,6 @@ use crate::streams::{Context, lost};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::hands::Actor;
-use crate::terminal::keys::is_report;
 use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
 use crate::terminal::typist::Typist;
@@ -227,7 +226,8 @@ impl Serving<'_> {
         };
         typist.begins(until);
         let count = Some(typist.count());
-        let report = is_report(bytes);
+        let begins = bytes.starts_with(b"\x1b[");
+        let report = begins && self.terminal.seen(&self.job).reports.has(bytes);
         let keys = Keys { bytes, secret: false, turn: None, report, count };
         let typed = self.terminal.types(&self.job, &self.who.actor, keys, None).await;
         if typed.taken > 0 && !report {
