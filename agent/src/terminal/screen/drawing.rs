@@ -68,8 +68,12 @@ fn place(out: &mut String, screen: &Screen, (region, saved, origin): Where) {
         there.process(b"\x1b8");
         let (to, back) = saved.alphabets();
         let (on, off) = if saved.origin { ("\x1b[?6h", "\x1b[?6l") } else { ("", "") };
-        let (place, colours) =
-            (cursor(there.screen(), saved.origin), there.screen().attributes_formatted());
+        // In front of the next row, where a full one leaves it, it gets by what is drawn last.
+        let place = match saved.origin {
+            true => cursor(there.screen(), true),
+            false => there.screen().cursor_state_formatted(),
+        };
+        let colours = there.screen().attributes_formatted();
         out.extend([format!("{on}{place}{colours}{to}\x1b7{back}{off}")]);
     }
     if origin {

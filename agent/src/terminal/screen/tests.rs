@@ -238,6 +238,19 @@ fn who_joins_late_has_the_region_that_scrolls() {
     assert_eq!(first.drawing(), late.drawing());
 }
 
+#[test]
+fn who_joins_late_has_the_cursor_that_was_saved_at_the_end_of_a_full_row() {
+    let full = "x".repeat(SIZE.cols.into());
+    for save in ["\x1b7", "\x1b[s"] {
+        let mut first = screen(&[full.as_bytes(), save.as_bytes(), b"\x1b[H"]);
+        let mut late = screen(&[&first.drawing()]);
+        first.draw(b"\x1b8y", &all());
+        late.draw(b"\x1b8y", &all());
+        assert_eq!(first.text(), format!("{full}\ny\n"), "{save:?}");
+        assert_eq!(first.text(), late.text(), "{save:?}");
+    }
+}
+
 /// Pieces after which a late terminal is as an early one. Where the crate that draws has one of a thing for each
 /// screen, as whether rows are counted from the region, and terminals have one for both, it would tell us wrong.
 fn before() -> impl Strategy<Value = Vec<Vec<u8>>> {
