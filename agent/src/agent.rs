@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_keystore::{State, Transport};
-use farwire_link::inner::agent::{Ending, Link, Me, Turned};
+use farwire_link::inner::agent::{Link, Me, Turned};
 use farwire_link::inner::sealed::Writer;
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::opening::{Opening, OpeningError};
@@ -23,13 +23,15 @@ use zeroize::Zeroizing;
 use crate::conversations::{About, Conversations};
 use crate::files::Roots;
 use crate::files::spec::Spec;
-use crate::gate;
-use crate::gate::half_open::HalfOpen;
-use crate::gate::shares::STREAMS;
-use crate::jobs::owner::Owner;
+use crate::gate::demand::Demand;
+use crate::gate::principal::Principal;
+use crate::gate::reason::Denied;
+use crate::gate::{Asker, admission};
 use crate::jobs::users::Users;
 use crate::jobs::{CONCURRENT, Jobs, holders};
 use crate::links::Links;
+use crate::links::half_open::HalfOpen;
+use crate::links::shares::STREAMS;
 use crate::rates::Rates;
 use crate::streams::{self, Context};
 
@@ -133,7 +135,7 @@ impl Agent {
 
     async fn admit(
         self: Arc<Self>,
-        (link, owner): (Arc<Link>, Arc<Owner>),
+        (link, asker): (Arc<Link>, Asker),
         opening: &Opening,
         send: SendHalf,
         recv: RecvHalf,
@@ -142,21 +144,29 @@ impl Agent {
             Ok((open, mut writer, mut reader)) => {
                 let entered = match self.links.enter(&link, opening.header.class) {
                     Ok(entered) => entered,
-                    Err(failure) => return last_word(writer, failure).await,
+                    Err(failure) => {
+                        let denied = asker.may(&Demand::Stay).err();
+                        let failure = denied.map_or(failure, Denied::failure);
+                        return last_word(writer, failure).await;
+                    }
                 };
                 reader.io().authenticated();
-                let context = Context { agent: self, link: link.clone(), owner };
-                let ending = tokio::select! {
+                let context = Context { agent: self, link: link.clone(), asker: asker.clone() };
+                let cut = tokio::select! {
                     biased;
-                    ending = link.ended() => Some(ending),
+                    denied = asker.denied() => Some(Cut::Denied(denied)),
+                    () = link.ended() => Some(Cut::Forgotten),
                     () = streams::serve(context, open, &mut writer, reader) => None,
                 };
                 drop(entered);
-                match ending {
+                match cut {
                     None => {}
-                    Some(Ending::Refused(failure)) => last_word(writer, failure).await,
-                    // The stream is cut, and its run goes on: the bridge takes it up on a new link.
-                    Some(Ending::Forgotten) => writer.io().reset(Reset::UnknownLink),
+                    Some(Cut::Denied(denied)) => last_word(writer, denied.failure()).await,
+                    // Rights go before the link does: whoever has lost them is told.
+                    Some(Cut::Forgotten) => match asker.may(&Demand::Stay) {
+                        Err(denied) => last_word(writer, denied.failure()).await,
+                        Ok(()) => writer.io().reset(Reset::UnknownLink),
+                    },
                 }
             }
             Err((turned, mut send, mut recv)) => {
@@ -190,9 +200,9 @@ impl Agent {
             return;
         };
         match answered {
-            Ok((link, (owner, bundle))) => {
+            Ok((link, (who, bundle))) => {
                 self.renew(&bundle).await;
-                if !self.links.insert(Arc::new(link), Arc::new(owner), bundle) {
+                if !self.links.insert(Arc::new(link), Arc::new(who), bundle) {
                     tracing::warn!("a link's id was taken");
                 }
             }
@@ -211,8 +221,9 @@ impl Agent {
         &self,
         claim: &Claim,
         route: Route,
-    ) -> Result<(Accept, (Owner, SignedBundle)), Failure> {
-        let device = gate::decide(self.state.devices().lookup(&claim.bundle.id), &claim.bundle)?;
+    ) -> Result<(Accept, (Principal, SignedBundle)), Failure> {
+        let device =
+            admission::admit(self.state.devices().lookup(&claim.bundle.id), &claim.bundle)?;
         if !self.rates.complete(route, device.bundle.id) {
             return Err(Failure::new(Kind::Overloaded, "this device connects too often")
                 .with_hint("keep one process, as `farwire mcp serve` does, or wait a moment"));
@@ -242,8 +253,8 @@ impl Agent {
             build: BUILD.to_owned(),
             time: unix_time(),
         };
-        let owner = Owner { device: device.bundle.id, surface, name: device.name };
-        Ok((accept, (owner, claim.bundle.clone())))
+        let who = Principal::new(device.bundle.id, surface, device.name);
+        Ok((accept, (who, claim.bundle.clone())))
     }
 
     /// Writes down a newer bundle of a device, so that the older one is refused from now on, also by the
@@ -263,6 +274,14 @@ impl Agent {
             Err(why) => tracing::warn!(%why, "a newer bundle of a device was not kept"),
         }
     }
+}
+
+/// Why a stream is cut while it is served.
+enum Cut {
+    /// Its device may not be here any more.
+    Denied(Denied),
+    /// Its link is forgotten. Its run goes on, and the bridge takes it up on a new link.
+    Forgotten,
 }
 
 /// Ends a stream with a sealed refusal: whoever is in between cannot make one up.

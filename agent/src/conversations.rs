@@ -13,7 +13,7 @@ use farwire_protocol::streams::run::Delivery;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::owner::Owner;
+use crate::gate::principal::Principal;
 
 /// So many are remembered without a stream; the oldest go first.
 const KEPT: usize = 1_024;
@@ -21,7 +21,7 @@ const KEPT: usize = 1_024;
 /// So many are looked at for one that can go.
 const LOOKS: usize = 16;
 
-type Key = (Arc<Owner>, Nonce);
+type Key = (Arc<Principal>, Nonce);
 
 /// All conversations of this agent process.
 #[derive(Debug)]
@@ -72,7 +72,12 @@ impl<A: Clone> Conversations<A> {
     }
 
     /// Makes a conversation. One that exists is refused: it must be taken up.
-    pub(crate) fn create(&self, owner: &Arc<Owner>, id: Nonce, about: A) -> Result<Seat, Failure> {
+    pub(crate) fn create(
+        &self,
+        owner: &Arc<Principal>,
+        id: Nonce,
+        about: A,
+    ) -> Result<Seat, Failure> {
         let mut inner = self.lock();
         let key = (owner.clone(), id);
         if inner.all.contains_key(&key) {
@@ -86,7 +91,7 @@ impl<A: Clone> Conversations<A> {
     /// refused.
     pub(crate) async fn enter(
         &self,
-        (owner, id): (&Arc<Owner>, Nonce),
+        (owner, id): (&Arc<Principal>, Nonce),
         generation: u32,
         about: A,
     ) -> Result<Seat, Failure> {
@@ -101,7 +106,7 @@ impl<A: Clone> Conversations<A> {
     }
 
     /// Remembers a conversation with an earlier agent process: it has no stream, and may be taken up.
-    pub(crate) fn recall(&self, owner: &Arc<Owner>, id: Nonce, about: A) {
+    pub(crate) fn recall(&self, owner: &Arc<Principal>, id: Nonce, about: A) {
         // One that is there already is newer.
         let _ = self.create(owner, id, about);
     }
@@ -109,7 +114,7 @@ impl<A: Clone> Conversations<A> {
     /// Takes a conversation up in a new stream, with a generation above all before.
     pub(crate) async fn resume(
         &self,
-        owner: &Arc<Owner>,
+        owner: &Arc<Principal>,
         id: Nonce,
         generation: u32,
     ) -> Result<(Seat, A), Failure> {
@@ -171,9 +176,8 @@ mod tests {
 
     use super::*;
 
-    fn owner(device: u8) -> Arc<Owner> {
-        let name = String::new();
-        Arc::new(Owner { device: Id([device; 32]), surface: Surface::Human, name })
+    fn owner(device: u8) -> Arc<Principal> {
+        Arc::new(Principal::new(Id([device; 32]), Surface::Human, ""))
     }
 
     fn about() -> About {

@@ -30,6 +30,8 @@ use self::audit::Audit;
 use self::pipe::Pipe;
 use self::spec::Spec;
 use self::worker::Worker;
+use crate::gate::Allowed;
+use crate::gate::principal::Principal;
 
 /// So many bytes of patterns are told of all roots at once: an answer is one message.
 const TOLD: usize = 8 << 10;
@@ -106,13 +108,17 @@ impl Roots {
     }
 
     /// A way to a root, for one stream on behalf of `who`.
-    pub(crate) async fn enter(&self, enter: Enter, who: String) -> Result<Pipe, Failure> {
+    pub(crate) async fn enter(
+        &self,
+        enter: Allowed<Enter>,
+        who: &Principal,
+    ) -> Result<Pipe, Failure> {
         let entered = match self.find(enter.root.as_deref()) {
-            Ok(root) => root.enter(&enter, &who).await,
+            Ok(root) => root.enter(&enter, who).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &entered {
-            self.audit.refused(&enter, &who, failure).await;
+            self.audit.refused(&enter, &who.line(), failure).await;
         }
         entered
     }

@@ -1,187 +1,233 @@
-//! Who may be here now: one decision, which a handshake asks for and a live link asks for again and again.
+//! Whether somebody may do something: the one place that says no to whoever asks.
 //!
-//! The devices are files that other processes change: `farwire-agent device rm`, `leave`, an editor, a
-//! damaged disk. They are read again every [`LOOK`] while somebody is connected, and not only when a
-//! handshake comes. What cannot be read lets nobody in, and nobody stay. A link that may not stay ends
-//! with every stream on it; what its device has asked for and what has not begun is given up; programs
-//! that run go on.
+//! ```text
+//!     admission   who may be here: the devices that the owner of the server has let in
+//!     principal   who asks
+//!     demand      what they want to do, and to what
+//!     rights      what their device may do at all, now
+//!     reason      why not
+//! ```
+//!
+//! [`decide`] is pure, and is asked before a handler is called. What a handler gets is [`Allowed`], which only this module
+//! makes, so that none is reached around it. When the rights of a device change, its open streams ask whether they may
+//! stay, see [`Asker::denied`].
+//!
+//! Not here: who types into a session at this moment, and who says who does. That is decided together with each write, by
+//! `terminal/hands.rs`. What a worker can reach is bounded by the kernel, see `files/worker.rs`.
 
-pub(crate) mod half_open;
-pub(crate) mod shares;
+pub(crate) mod admission;
+pub(crate) mod demand;
+pub(crate) mod principal;
+pub(crate) mod reason;
+pub(crate) mod rights;
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use farwire_keystore::{Device, Enrolled, Enrollment};
-use farwire_link::inner::agent::Ending;
-use farwire_protocol::bundle::SignedBundle;
-use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::{Id, Kind as IdKind};
-use tokio::time::sleep;
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::session::hands::Caller;
+use tokio::sync::watch;
 
-use crate::agent::Agent;
+use self::demand::{Demand, JobFacts};
+use self::principal::Principal;
+use self::reason::Denied;
+use self::rights::Rights;
 
-/// How often the files are read while a device is connected or has something waiting.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// How often whether this agent has left is looked at otherwise.
-const IDLE_LOOK: Duration = Duration::from_secs(5);
-
-/// So many looks in a row must fail before what cannot be read ends a link: one may fail because the
-/// process is out of descriptors for a moment. A handshake is refused at the first.
-const FAILED_LOOKS: u32 = 2;
-
-/// Whether who holds `bundle` may be here, given what the agent's files say of that device.
-pub(crate) fn decide(
-    known: Result<Option<Device>, Failure>,
-    bundle: &SignedBundle,
-) -> Result<Device, Failure> {
-    let device = known?.ok_or_else(|| {
-        let device = bundle.id.fingerprint(IdKind::Device);
-        Failure::new(Kind::NotAuthorized, format!("device {device} is not authorised here"))
-    })?;
-    if !bundle.succeeds(&device.bundle) {
-        return Err(Failure::new(Kind::NotAuthorized, "a newer bundle of this device is known"));
+/// Whether `who`, whose device has these rights, may do this.
+pub(crate) fn decide(who: &Principal, demand: &Demand<'_>, rights: &Rights) -> Result<(), Denied> {
+    if let Rights::Nothing(why) = rights {
+        return Err(Denied::LockedOut(why.clone()));
     }
-    Ok(device)
-}
-
-/// What a stream is told that ends because its device may not stay.
-fn locked_out(why: &Failure) -> Failure {
-    let message = match why.kind {
-        Kind::NotAuthorized => "this device was locked out of the server".to_owned(),
-        _ => format!("the server cannot tell whether this device may stay: {}", why.message),
-    };
-    Failure::new(Kind::NotAuthorized, message).with_hint(
-        "what it started there goes on; `farwire-agent device add` on the server lets it in again",
-    )
-}
-
-/// Ends links whose devices may not stay, and those that are over. Returns once the agent has left its
-/// workspace.
-pub(crate) async fn watch(agent: &Agent) -> Failure {
-    let mut failed = HashMap::new();
-    let mut absent = 0;
-    let begun = match agent.state.enrollments().load() {
-        Ok(Enrollment::Enrolled(begun)) => Some(begun),
-        _ => None,
-    };
-    loop {
-        let idle = agent.links.is_empty() && agent.jobs.waiting().is_empty();
-        tokio::select! {
-            () = sleep(if idle { IDLE_LOOK } else { LOOK }) => {}
-            () = agent.links.came(), if idle => continue,
+    match demand {
+        Demand::Stay | Demand::Facts | Demand::Run | Demand::OpenSession | Demand::EnterRoot => {
+            Ok(())
         }
-        agent.links.end_over();
-        look(agent, &mut failed);
-        // What is damaged is no leaving: the next start says so.
-        absent = match (&begun, agent.state.enrollments().load()) {
-            (_, Ok(Enrollment::Absent)) => absent + 1,
-            // It has left, and asks to come in again or has done so.
-            (Some(begun), Ok(now)) if !is_same(begun, &now) => absent + 1,
-            _ => 0,
-        };
-        if absent >= FAILED_LOOKS {
-            agent.links.end_all(&locked_out(&left()));
-            return left();
+        Demand::Use(job) => sees(who, job),
+        Demand::Stop(job, lease) => {
+            sees(who, job)?;
+            match lease.filter(|(typist, _)| !typist.is_on_surface_of(who) && !who.is_user()) {
+                Some((typist, age)) => Err(Denied::Held(typist.clone(), *age)),
+                None => Ok(()),
+            }
+        }
+        Demand::SetReadOnly(job) => {
+            sees(who, job)?;
+            let own = who.is_user() || who.is_on_surface_of(job.opener);
+            if own { Ok(()) } else { Err(Denied::NotOpener) }
         }
     }
 }
 
-/// Whether an agent's enrollment is the one that its process began with.
-fn is_same(begun: &Enrolled, now: &Enrollment) -> bool {
-    let Enrollment::Enrolled(now) = now else { return false };
-    (begun.at, begun.inviter, begun.trust_domain) == (now.at, now.inviter, now.trust_domain)
+/// A device's own jobs, and every job when a person asks; of sessions that are filed for somebody those of whom the client
+/// acts for, if it says so. Until there are grants, whoever is let in at all is trusted with the machine; this keeps a
+/// model on one device from the jobs of another.
+pub(crate) fn sees(who: &Principal, job: &JobFacts<'_>) -> Result<(), Denied> {
+    let own = who.device == job.opener.device || who.is_user();
+    let filed = match (job.filed_for.as_deref(), who.on_behalf.as_deref()) {
+        (Some(filed), Some(acting)) => filed == acting,
+        _ => true,
+    };
+    if own && filed { Ok(()) } else { Err(Denied::Unseen) }
 }
 
-fn left() -> Failure {
-    Failure::new(Kind::NotEnrolled, "this agent has left its workspace")
+/// Something that the gate has let somebody have.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowed<T>(T);
+
+impl<T> Allowed<T> {
+    /// What it is.
+    pub(crate) fn into_inner(self) -> T {
+        self.0
+    }
 }
 
-/// Reads what the files say of each device that is connected or waits, and ends what may not stay.
-fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
-    let connected = agent.links.bundles();
-    let waiting = agent.jobs.waiting();
-    let ids: Vec<Id> = connected.iter().map(|bundle| bundle.id).chain(waiting).collect();
-    failed.retain(|id, _| ids.contains(id));
-    for id in ids {
-        let known = agent.state.devices().lookup(&id);
-        match &known {
-            Ok(_) => drop(failed.remove(&id)),
-            Err(failure) => {
-                let times = failed.entry(id).or_insert(0);
-                *times += 1;
-                if *times < FAILED_LOOKS {
-                    continue;
-                }
-                if *times == FAILED_LOOKS {
-                    tracing::error!(%failure, "devices cannot be read; nobody may stay");
-                }
+impl<T> Deref for Allowed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Somebody who asks on an open stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) who: Arc<Principal>,
+    rights: watch::Receiver<Rights>,
+}
+
+impl Asker {
+    pub(crate) fn new(who: Arc<Principal>, rights: watch::Receiver<Rights>) -> Self {
+        Self { who, rights }
+    }
+
+    /// The same with what the client says of itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Principal::calling_itself`].
+    pub(crate) fn calling_itself(&self, caller: Option<&Caller>) -> Result<Self, Failure> {
+        let who = Arc::new(self.who.calling_itself(caller)?);
+        Ok(Self { who, rights: self.rights.clone() })
+    }
+
+    /// The same without what the client says of itself.
+    pub(crate) fn as_surface(&self) -> Self {
+        Self { who: Arc::new(self.who.as_surface()), rights: self.rights.clone() }
+    }
+
+    /// Whether they may do this now.
+    pub(crate) fn may(&self, demand: &Demand<'_>) -> Result<(), Denied> {
+        decide(&self.who, demand, &self.rights.borrow())
+    }
+
+    /// What is asked for, if they may have it now.
+    ///
+    /// # Errors
+    ///
+    /// Why they may not.
+    pub(crate) fn allowed<T>(&self, demand: &Demand<'_>, what: T) -> Result<Allowed<T>, Denied> {
+        self.may(demand).map(|()| Allowed(what))
+    }
+
+    /// Waits until they may not be here any more, and returns why.
+    pub(crate) async fn denied(&self) -> Denied {
+        let mut rights = self.rights.clone();
+        loop {
+            if let Err(denied) = decide(&self.who, &Demand::Stay, &rights.borrow_and_update()) {
+                return denied;
             }
-        }
-        let gone = !matches!(known, Ok(Some(_)));
-        for bundle in connected.iter().filter(|bundle| bundle.id == id) {
-            if let Err(why) = decide(known.clone(), bundle) {
-                let device = id.fingerprint(IdKind::Device);
-                tracing::info!(device, why = why.message, "a link ends");
-                let why = Ending::Refused(locked_out(&why));
-                agent.links.end(|_, held| held == bundle, &why);
+            if rights.changed().await.is_err() {
+                // Their link is gone, and ends the stream by itself.
+                std::future::pending::<()>().await;
             }
-        }
-        if gone {
-            agent.jobs.withdraw(&id);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::SigningKey;
-    use farwire_keystore::How;
-    use farwire_protocol::bundle::Bundle;
-    use farwire_protocol::id::{Kn, Kt, TrustDomain};
+    use std::time::Duration;
+
+    use farwire_protocol::failure::Kind;
+    use farwire_protocol::id::Id;
+    use farwire_protocol::surface::Surface;
 
     use super::*;
 
-    fn bundle(seq: u64) -> SignedBundle {
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let bundle = Bundle {
-            version: farwire_protocol::bundle::VERSION,
-            kind: IdKind::Device,
-            id: Id(key.verifying_key().to_bytes()),
-            kn: Kn([9; 32]),
-            kt: Kt(SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes()),
-            kd: None,
-            seq,
-            not_before: 0,
-            handshake: 1,
-            trust_domain: TrustDomain::NONE,
-        };
-        bundle.sign(&key)
+    const AGE: Duration = Duration::from_secs(3);
+
+    fn principal(device: u8, surface: Surface) -> Principal {
+        Principal::new(Id([device; 32]), surface, format!("d{device}"))
     }
 
-    fn device(name: &str, seq: u64) -> Device {
-        Device { name: name.to_owned(), bundle: bundle(seq), added: 0, how: How::ByHand }
+    fn acting_for(who: &Principal, owner: &str) -> Principal {
+        Principal { on_behalf: Some(owner.into()), ..who.clone() }
     }
 
     #[test]
-    fn only_a_device_whose_file_is_there_and_not_newer_may_be_here() {
-        let kind = |known, seq| decide(known, &bundle(seq)).map_err(|failure| failure.kind);
-        assert!(kind(Ok(Some(device("laptop", 2))), 2).is_ok());
-        assert!(kind(Ok(Some(device("renamed", 2))), 2).is_ok(), "a name decides nothing");
-        assert!(kind(Ok(Some(device("laptop", 2))), 3).is_ok(), "a newer bundle");
-        assert_eq!(kind(Ok(Some(device("laptop", 3))), 2).unwrap_err(), Kind::NotAuthorized);
-        assert_eq!(kind(Ok(None), 2).unwrap_err(), Kind::NotAuthorized);
-        let damaged = Failure::new(Kind::KeystoreCorrupt, "damaged");
-        assert_eq!(kind(Err(damaged), 2).unwrap_err(), Kind::KeystoreCorrupt, "fails closed");
-    }
-
-    #[test]
-    fn who_is_locked_out_is_told_so_and_that_programs_go_on() {
-        for kind in [Kind::NotAuthorized, Kind::KeystoreCorrupt, Kind::Io] {
-            let told = locked_out(&Failure::new(kind, "some reason"));
-            assert_eq!(told.kind, Kind::NotAuthorized);
-            assert!(told.hint().contains("goes on"), "{told}");
+    fn who_may_do_what() {
+        let (model, other) = (principal(1, Surface::AiLocal), principal(2, Surface::AiLocal));
+        let (person, stranger) = (principal(1, Surface::Human), principal(2, Surface::Human));
+        let plain = || JobFacts { opener: &model, filed_for: None };
+        let filed = || JobFacts { opener: &model, filed_for: Some("ann".to_owned()) };
+        let (ann, bob) = (acting_for(&model, "ann"), acting_for(&model, "bob"));
+        let client = Principal { client: Some("c".into()), ..model.clone() };
+        let unseen = Err(Denied::Unseen);
+        let (by_client, by_person) = ((client.clone(), AGE), (person.clone(), AGE));
+        for (who, demand, expected) in [
+            (&other, Demand::Run, Ok(())),
+            (&other, Demand::OpenSession, Ok(())),
+            (&other, Demand::EnterRoot, Ok(())),
+            (&other, Demand::Facts, Ok(())),
+            (&model, Demand::Use(plain()), Ok(())),
+            (&person, Demand::Use(plain()), Ok(())),
+            (&stranger, Demand::Use(plain()), Ok(())),
+            (&other, Demand::Use(plain()), unseen.clone()),
+            (&other, Demand::Stop(plain(), None), unseen.clone()),
+            (&other, Demand::SetReadOnly(plain()), unseen.clone()),
+            (&model, Demand::Use(filed()), Ok(())),
+            (&ann, Demand::Use(filed()), Ok(())),
+            (&bob, Demand::Use(filed()), unseen.clone()),
+            (&bob, Demand::Use(plain()), Ok(())),
+            (&bob, Demand::Stop(filed(), None), unseen),
+            (&model, Demand::Stop(plain(), None), Ok(())),
+            (&model, Demand::Stop(plain(), Some(&by_client)), Ok(())),
+            (
+                &model,
+                Demand::Stop(plain(), Some(&by_person)),
+                Err(Denied::Held(person.clone(), AGE)),
+            ),
+            (&stranger, Demand::Stop(plain(), Some(&by_client)), Ok(())),
+            (&client, Demand::SetReadOnly(plain()), Ok(())),
+            (&stranger, Demand::SetReadOnly(plain()), Ok(())),
+            (
+                &model,
+                Demand::SetReadOnly(JobFacts { opener: &person, filed_for: None }),
+                Err(Denied::NotOpener),
+            ),
+        ] {
+            assert_eq!(decide(who, &demand, &Rights::All), expected, "{who}: {demand:?}");
+            let gone = Rights::Nothing(Failure::new(Kind::NotAuthorized, "removed"));
+            let denied = decide(who, &demand, &gone).unwrap_err();
+            assert!(matches!(denied, Denied::LockedOut(_)), "{who}: {demand:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_here_is_told_when_their_rights_are_gone() {
+        let (changes, rights) = watch::channel(Rights::All);
+        let asker = Asker::new(Arc::new(principal(1, Surface::Human)), rights);
+        assert!(asker.allowed(&Demand::Run, ()).is_ok());
+        let denied = asker.denied();
+        tokio::pin!(denied);
+        tokio::select! {
+            biased;
+            _ = &mut denied => panic!("nothing has changed"),
+            () = std::future::ready(()) => {}
+        }
+        changes.send_replace(Rights::Nothing(Failure::new(Kind::NotAuthorized, "removed")));
+        assert!(matches!(denied.await, Denied::LockedOut(_)));
+        assert!(asker.allowed(&Demand::Run, ()).is_err());
     }
 }

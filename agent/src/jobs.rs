@@ -13,7 +13,6 @@ pub(crate) mod job;
 pub(crate) mod journal;
 pub(crate) mod keeper;
 mod lines;
-pub(crate) mod owner;
 mod past;
 mod record;
 mod table;
@@ -34,17 +33,20 @@ use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::gate::demand::Demand;
+use crate::gate::principal::Principal;
+use crate::gate::reason::Denied;
+use crate::gate::{Allowed, Asker};
 use crate::jobs::holders::{Holders, Launch};
 use crate::jobs::job::{Job, Plan, STOPPED};
 use crate::jobs::journal::{Asked, Ending, Journal, Past};
-use crate::jobs::owner::Owner;
 use crate::jobs::table::Table;
 use crate::jobs::turns::Turns;
 use crate::jobs::users::Users;
+use crate::os::clock::boottime;
 use crate::spool::Memory;
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
-use crate::terminal::hands::Actor;
 use crate::terminal::shell;
 
 /// So many runs of one device go at once; further ones queue.
@@ -132,7 +134,7 @@ impl Jobs {
 
     /// Takes over the jobs of the agent before this one, and throws away the output of those that
     /// nobody holds. Gives the conversations about them. To be done before anything is asked.
-    pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<(Arc<Owner>, Nonce, Nonce, Delivery)> {
+    pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<(Arc<Principal>, Nonce, Nonce, Delivery)> {
         let mut conversations = Vec::new();
         let mut adopted = Vec::new();
         let found = self.holders.adopt().await;
@@ -275,8 +277,8 @@ impl Jobs {
     /// nothing.
     pub(crate) async fn start(
         self: &Arc<Self>,
-        owner: &Arc<Owner>,
-        (start, hash): (&Start, [u8; 32]),
+        owner: &Arc<Principal>,
+        (start, hash): (Allowed<&Start>, [u8; 32]),
         users: &Users,
     ) -> Result<(Arc<Job>, bool), Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
@@ -284,25 +286,26 @@ impl Jobs {
             return Ok((job, true));
         }
         let user = users.find(start.user.as_deref()).await?;
-        let plan = Plan::run(start, user)?;
+        let plan = Plan::run(&start, user)?;
         self.begin(owner, asked, |_| Ok(plan))
     }
 
     /// Opens a session, or takes up the one with its name. What is said of `users` there holds here.
     pub(crate) async fn open_session(
         self: &Arc<Self>,
-        owner: &Arc<Owner>,
-        (start, hash): (&session::Start, [u8; 32]),
+        asker: &Asker,
+        (start, hash): (Allowed<&session::Start>, [u8; 32]),
         users: &Users,
     ) -> Result<(Arc<Job>, bool), Failure> {
+        let (owner, start) = (Arc::new(asker.who.as_surface()), start.into_inner());
         if let Some(name) = &start.name {
             check_name(name)?;
         }
         let asked = || Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.named(owner, start)? {
+        if let Some(job) = self.named(asker, start)? {
             return Ok((job, true));
         }
-        if let Some(job) = self.known(&self.lock(), owner, &asked())? {
+        if let Some(job) = self.known(&self.lock(), &owner, &asked())? {
             return Ok((job, true));
         }
         let user = users.find(start.user.as_deref()).await?;
@@ -311,24 +314,23 @@ impl Jobs {
             None => None,
         };
         // Somebody may have opened it meanwhile.
-        if let Some(job) = self.named(owner, start)? {
+        if let Some(job) = self.named(asker, start)? {
             return Ok((job, true));
         }
-        self.begin(owner, asked(), |table| {
+        self.begin(&owner, asked(), |table| {
             let open = table.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
             if open.count() >= self.sessions {
                 let text = format!("{} sessions are open on this server", self.sessions);
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
-            let name = start.name.clone().unwrap_or_else(|| table.free_name(owner));
+            let name = start.name.clone().unwrap_or_else(|| table.free_name(asker));
             Plan::session(start, (user, shell), (name, &self.shell))
         })
     }
 
     /// The session that another request has opened under the name that is asked for, if that is to be taken up.
-    fn named(&self, owner: &Owner, start: &session::Start) -> Result<Option<Arc<Job>>, Failure> {
-        let caller = start.caller.as_ref().and_then(|caller| caller.owner.as_deref());
-        let named = self.session(owner, caller, start.name.as_deref().unwrap_or_default());
+    fn named(&self, asker: &Asker, start: &session::Start) -> Result<Option<Arc<Job>>, Failure> {
+        let named = self.lock().session(asker, start.name.as_deref().unwrap_or_default()).cloned();
         let named = named.filter(|job| job.id != start.request);
         if named.is_some() && start.new == Some(true) {
             let message = "a session of this name runs already";
@@ -336,11 +338,6 @@ impl Jobs {
                 .with_hint("attach to it, or choose another name"));
         }
         Ok(named)
-    }
-
-    /// The session of this name that this owner may see, if one runs.
-    fn session(&self, owner: &Owner, caller: Option<&str>, name: &str) -> Option<Arc<Job>> {
-        self.lock().session(owner, caller, name).cloned()
     }
 
     /// A session, and those others that are filed in the group of these labels: open ones of the same
@@ -365,7 +362,7 @@ impl Jobs {
     fn known(
         &self,
         table: &Table,
-        owner: &Arc<Owner>,
+        owner: &Arc<Principal>,
         &Asking { request: id, instance, ref hash }: &Asking,
     ) -> Result<Option<Arc<Job>>, Failure> {
         if table.is_buried(owner, id, Instant::now()) {
@@ -388,7 +385,7 @@ impl Jobs {
 
     fn begin(
         self: &Arc<Self>,
-        owner: &Arc<Owner>,
+        owner: &Arc<Principal>,
         asked: Asking,
         plan: impl FnOnce(&Table) -> Result<Plan, Failure>,
     ) -> Result<(Arc<Job>, bool), Failure> {
@@ -431,17 +428,18 @@ impl Jobs {
         Ok((job, false))
     }
 
-    /// A job that this owner may see.
-    pub(crate) fn find(&self, owner: &Owner, id: Nonce) -> Result<Arc<Job>, Failure> {
+    /// A job that this one may see: for all others it is one that never was.
+    pub(crate) fn find(&self, asker: &Asker, id: Nonce) -> Result<Allowed<Arc<Job>>, Failure> {
         let table = self.lock();
-        let job = table.jobs.get(&id).filter(|job| owner.may_see(&job.owner)).cloned();
-        job.ok_or_else(|| table.gone(owner, id))
+        let job = table.jobs.get(&id).ok_or_else(|| table.gone(&asker.who, id))?;
+        let demand = Demand::Use(job.facts());
+        asker.allowed(&demand, job.clone()).map_err(Denied::failure)
     }
 
-    /// The jobs that this owner may see, newest first, at most `limit` after `after`.
+    /// The jobs that this one may see, newest first, at most `limit` after `after`.
     pub(crate) fn list(
         &self,
-        owner: &Owner,
+        asker: &Asker,
         after: Option<Nonce>,
         running: bool,
         limit: usize,
@@ -456,39 +454,39 @@ impl Jobs {
             .rev()
             .skip(skip)
             .filter_map(|id| table.jobs.get(id))
-            .filter(|job| owner.may_see(&job.owner) && !(running && job.ended()));
+            .filter(|job| job.is_seen_by(asker) && !(running && job.ended()));
         let jobs: Vec<_> = found.by_ref().take(limit).cloned().collect();
         let more = found.next().is_some();
         (jobs, more)
     }
 
     /// Stops a job, by its id or by the request that started it or will.
-    pub(crate) fn stop(&self, owner: &Arc<Owner>, stop: &Stop) -> Result<Stopped, Failure> {
+    pub(crate) fn stop(&self, asker: &Asker, stop: &Stop) -> Result<Stopped, Failure> {
+        let who = &*asker.who;
         if let Some(signal) = stop.signal.filter(|signal| !(1..=31).contains(signal)) {
             return Err(Failure::new(Kind::InvalidArgument, format!("{signal} is not a signal")));
         }
         let job = match (stop.job, stop.request) {
-            (Some(id), _) => self.find(owner, id)?,
+            (Some(id), _) => self.find(asker, id)?.into_inner(),
             (None, Some(request)) => {
                 let mut table = self.lock();
                 match table.jobs.get(&request).cloned() {
                     // The id of a request is that of its job. Of somebody else's the same is meant as by its
                     // id: that it was never started would be untrue.
-                    Some(job) if owner.may_see(&job.owner) => job,
-                    _ => return table.stop_unknown(owner, request, stop.instance),
+                    Some(job) if job.is_seen_by(asker) => job,
+                    _ => return table.stop_unknown(who, request, stop.instance),
                 }
             }
             (None, None) => {
                 return Err(Failure::new(Kind::InvalidArgument, "nothing to stop is named"));
             }
         };
-        if let Some(terminal) = &job.terminal
-            && !job.ended()
-        {
-            let who = Actor { owner: owner.clone(), client: None };
-            terminal.may_stop(&who)?;
+        let terminal = job.terminal.as_ref().filter(|_| !job.ended());
+        let lease = terminal.and_then(|terminal| terminal.hands().lease(boottime()));
+        asker.may(&Demand::Stop(job.facts(), lease.as_ref()))?;
+        if let Some(terminal) = terminal {
             let what = stop.signal.map_or(What::Closed, What::Signalled);
-            terminal.note(&job, Some(&who), what);
+            terminal.note(&job, Some(who), what);
         }
         if let Some(failure) = job.state().failure.filter(|_| job.is_unknown()) {
             return Err(failure);
@@ -529,9 +527,9 @@ impl Jobs {
     }
 }
 
-/// There is no such job, or it is none of theirs who ask.
-pub(crate) fn unknown() -> Failure {
-    Failure::new(Kind::UnknownId, "the server has no such run or session")
+/// There is no such job.
+fn unknown() -> Failure {
+    Denied::Unseen.failure()
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

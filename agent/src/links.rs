@@ -2,18 +2,23 @@
 //!
 //! A link that goes from here has been ended: every stream on it is cut, however long it has been open.
 
+pub(crate) mod half_open;
+pub(crate) mod shares;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use farwire_link::inner::agent::{Ending, Link};
+use farwire_link::inner::agent::Link;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::gate::shares::{Share, Shares};
-use crate::jobs::owner::Owner;
+use crate::gate::Asker;
+use crate::gate::principal::Principal;
+use crate::gate::rights::Rights;
+use crate::links::shares::{Share, Shares};
 use crate::rates::{Bucket, OPENS};
 
 /// A device has as many links as processes, and each of the runs that go on at once may be one of these.
@@ -31,7 +36,9 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Held {
     link: Arc<Link>,
-    owner: Arc<Owner>,
+    who: Arc<Principal>,
+    /// What they may do, as those who ask on its streams hear.
+    rights: watch::Sender<Rights>,
     /// What the device showed of itself in the handshake.
     bundle: SignedBundle,
     opens: Bucket,
@@ -53,34 +60,39 @@ impl Links {
 
     /// Keeps a new link of whoever showed this bundle. `false` when its id is taken: then it must not be
     /// used.
-    pub(crate) fn insert(&self, link: Arc<Link>, owner: Arc<Owner>, bundle: SignedBundle) -> bool {
+    pub(crate) fn insert(
+        &self,
+        link: Arc<Link>,
+        who: Arc<Principal>,
+        bundle: SignedBundle,
+    ) -> bool {
         self.end_over();
         let mut all = self.lock();
         if all.contains_key(&link.id()) {
             return false;
         }
-        let own = all.iter().filter(|(_, held)| held.owner.device == owner.device);
+        let own = all.iter().filter(|(_, held)| held.who.device == who.device);
         if own.clone().count() >= PER_DEVICE {
             let goes = own.max_by_key(|(_, held)| {
                 (Arc::strong_count(&held.streams) == 1, held.link.silence())
             });
             let goes = goes.map(|(id, _)| *id);
             if let Some(held) = goes.and_then(|id| all.remove(&id)) {
-                held.link.end(Ending::Forgotten);
+                held.link.end();
             }
         }
-        let opens = Bucket::new(OPENS, Instant::now());
-        all.insert(link.id(), Held { link, owner, bundle, opens, streams: Arc::default() });
+        let (opens, rights) = (Bucket::new(OPENS, Instant::now()), watch::Sender::default());
+        all.insert(link.id(), Held { link, who, rights, bundle, opens, streams: Arc::default() });
         drop(all);
         self.came.notify_one();
         true
     }
 
-    /// The link with this id.
-    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<(Arc<Link>, Arc<Owner>)> {
+    /// The link with this id, and whoever asks on it.
+    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<(Arc<Link>, Asker)> {
         let all = self.lock();
         let held = all.get(id).filter(|held| !held.link.is_over())?;
-        Some((held.link.clone(), held.owner.clone()))
+        Some((held.link.clone(), Asker::new(held.who.clone(), held.rights.subscribe())))
     }
 
     /// Lets one more stream be served on this link, unless it or its device has too many.
@@ -92,7 +104,7 @@ impl Links {
             let text = "this program opens streams too fast";
             return Err(Failure::new(Kind::Overloaded, text));
         }
-        let share = self.shares.take(held.owner.device, class)?;
+        let share = self.shares.take(held.who.device, class)?;
         Ok(Entered { _share: share, _stream: held.streams.clone() })
     }
 
@@ -100,26 +112,29 @@ impl Links {
     /// or nobody would look after those streams any more.
     pub(crate) fn close(&self, link: &Link) {
         if let Some(held) = self.lock().remove(&link.id()) {
-            held.link.end(Ending::Forgotten);
+            held.link.end();
         }
     }
 
     /// Ends the links that are over by themselves.
     pub(crate) fn end_over(&self) {
-        self.end(|link, _| link.is_over(), &Ending::Forgotten);
-    }
-
-    /// Ends every link.
-    pub(crate) fn end_all(&self, why: &Failure) {
-        self.end(|_, _| true, &Ending::Refused(why.clone()));
-    }
-
-    /// Ends the links for which `goes` returns true, and every stream on them.
-    pub(crate) fn end(&self, goes: impl Fn(&Link, &SignedBundle) -> bool, why: &Ending) {
         self.lock().retain(|_, held| {
-            let goes = goes(&held.link, &held.bundle);
+            let over = held.link.is_over();
+            if over {
+                held.link.end();
+            }
+            !over
+        });
+    }
+
+    /// Takes all rights from those whose bundle is one for which `of` returns true, and ends their links: whoever asks
+    /// on them is told why.
+    pub(crate) fn lock_out(&self, of: impl Fn(&SignedBundle) -> bool, why: &Failure) {
+        self.lock().retain(|_, held| {
+            let goes = of(&held.bundle);
             if goes {
-                held.link.end(why.clone());
+                held.rights.send_replace(Rights::Nothing(why.clone()));
+                held.link.end();
             }
             !goes
         });

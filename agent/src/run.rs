@@ -18,7 +18,8 @@ use crate::config::Config;
 use crate::dial::{self, Standing};
 use crate::enroll::{self, Outcome};
 use crate::files::spec::Spec;
-use crate::{gate, status};
+use crate::gate::admission;
+use crate::status;
 
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
@@ -83,7 +84,7 @@ async fn serve(
     let mut dialled = pin!(dial::keep(agent.clone(), relay, standing, &left));
     let left_for = tokio::select! {
         () = stop.cancelled() => None,
-        why = gate::watch(&agent) => Some(why),
+        why = admission::watch(&agent) => Some(why),
         () = &mut dialled => None,
         () = written => None,
     };

@@ -13,20 +13,29 @@ use std::sync::Arc;
 
 use farwire_link::inner::agent::Link;
 use farwire_link::inner::sealed::{Reader, Writer};
-use farwire_protocol::conversation::{End, Open, message};
+use farwire_protocol::cbor;
+use farwire_protocol::conversation::{CREATE_LIMIT, End, Open, message};
 use farwire_protocol::failure::{Failure, Kind as FailureKind};
 use farwire_protocol::streams::Kind;
+use minicbor::Decode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::agent::Agent;
-use crate::jobs::owner::Owner;
+use crate::gate::Asker;
 
 /// On whose behalf a stream acts, and on what.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) agent: Arc<Agent>,
     pub(crate) link: Arc<Link>,
-    pub(crate) owner: Arc<Owner>,
+    pub(crate) asker: Asker,
+}
+
+/// The request in a stream's OPEN. Where it may be secret, its bytes are wiped by whoever takes them.
+pub(crate) fn request<'b, T: Decode<'b, ()>>(create: &'b [u8]) -> Result<T, Failure> {
+    cbor::decode(create, CREATE_LIMIT).map_err(|error| {
+        Failure::caused(FailureKind::ProtocolViolation, "a request that makes no sense", &error)
+    })
 }
 
 /// Serves a stream that has been admitted.

@@ -32,7 +32,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use farwire_protocol::streams::session::{Because, Doing, Size as SizeMessage, Status};
@@ -40,13 +39,14 @@ use tokio::sync::{mpsc, watch};
 
 use self::events::{Events, What, When};
 pub(crate) use self::filing::Filed;
-use self::hands::{Actor, Hands, Transfer};
+use self::hands::{Hands, Transfer};
 use self::marks::{Marks, Query};
 use self::participants::Participants;
 use self::screen::Seen;
 use self::sent::Exchanges;
 pub(crate) use self::sent::Sent;
 use self::view::View;
+use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::jobs::keeper::Kept;
 use crate::os::clock::{boottime, unix_millis};
@@ -285,21 +285,6 @@ impl Terminal {
         lock(&self.hands)
     }
 
-    /// Whether `who` may stop it, which does not say which client it is: not while somebody has the lease who
-    /// acts through another surface, unless it is a user.
-    pub(crate) fn may_stop(&self, who: &Actor) -> Result<(), Failure> {
-        let now = boottime();
-        let mut hands = self.hands();
-        let holder = hands.holder(now).cloned();
-        match holder {
-            Some(holder) if !who.is_user() => {
-                let same = Actor { client: None, ..holder } == *who;
-                if same { Ok(()) } else { hands.may_act(who, now).map_err(|no| no.failure(now)) }
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Its files.
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         lock(&self.kept)
@@ -332,7 +317,7 @@ impl Terminal {
     }
 
     /// Notes what has become of the lease, by an act of `who` or by time.
-    pub(crate) fn settle(&self, job: &Job, who: Option<&Actor>) {
+    pub(crate) fn settle(&self, job: &Job, who: Option<&Principal>) {
         let news = lock(&self.hands).news();
         if news.is_empty() {
             return;
@@ -351,7 +336,7 @@ impl Terminal {
     }
 
     /// Something happened.
-    pub(crate) fn note(&self, job: &Job, who: Option<&Actor>, what: What) {
+    pub(crate) fn note(&self, job: &Job, who: Option<&Principal>, what: What) {
         self.events.note(self.when(job), who.cloned(), what);
         self.count_events(job);
     }
@@ -392,10 +377,10 @@ impl Terminal {
     pub(crate) fn exchange(
         &self,
         (request, joins): (Nonce, bool),
-        who: &Actor,
+        who: &Principal,
         now: Sent,
     ) -> Option<Sent> {
-        lock(&self.sent).begin((request, who.owner.device), (now, joins), boottime())
+        lock(&self.sent).begin((request, who.device), (now, joins), boottime())
     }
 
     /// What it is doing.
@@ -465,7 +450,7 @@ impl Terminal {
     }
 
     /// How it is, as `to` is told. Who is attached is told where there is room for it.
-    pub(crate) fn status(&self, job: &Job, to: &Actor, room: bool) -> Status {
+    pub(crate) fn status(&self, job: &Job, to: &Principal, room: bool) -> Status {
         let now = boottime();
         let doing = self.doing(job);
         let foreground =

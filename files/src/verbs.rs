@@ -20,6 +20,7 @@ mod write;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Ask, Attributes, Copy, Done, MakeDirectory, Remove};
 
 use self::changes::Keeper;
@@ -60,8 +61,10 @@ pub struct Desk<'a> {
     pub undo: Option<&'a Undo>,
     /// Transfers that are under way.
     pub transfers: &'a Transfers,
-    /// Who asks: device, surface and client.
+    /// Who asks, for people: device, surface and client.
     pub who: &'a str,
+    /// Which device that is.
+    pub device: Id,
     /// Whether they still wait for the answer.
     pub listens: &'a Listens,
 }

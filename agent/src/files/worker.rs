@@ -23,6 +23,7 @@ use super::pipe::Pipe;
 use super::sensitive::{self, Kept};
 use super::spec::Spec;
 use super::waits::{Received, Waits};
+use crate::gate::principal::Principal;
 use crate::holder::channel::Channel;
 use crate::os::spawn::{Command, Stdin, spawn_with};
 use crate::os::wait::Leader;
@@ -117,12 +118,12 @@ impl Worker {
     }
 
     /// A way to the process for one stream.
-    pub(super) async fn enter(&self, enter: &Enter, who: &str) -> Result<Pipe, Failure> {
+    pub(super) async fn enter(&self, enter: &Enter, who: &Principal) -> Result<Pipe, Failure> {
         let running = self.running().await?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
-        let (enter, who) = (enter.clone(), who.to_owned());
+        let (enter, device, who) = (enter.clone(), who.device, who.line());
         let root = Root { beats: enter.beats, ..self.root() };
-        let order = Order::Serve(Box::new(Serve { enter, root, who }));
+        let order = Order::Serve(Box::new(Serve { enter, root, device, who }));
         running
             .channel
             .send(cbor::encode(&order), &[theirs.as_fd()])

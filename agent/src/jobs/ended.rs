@@ -23,9 +23,9 @@ use farwire_protocol::streams::run::{Exit, Reason};
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
+use crate::gate::principal::PrincipalNote;
 use crate::holder::micros;
 use crate::jobs::job::{Job, Past, Phase};
-use crate::jobs::owner::Owner;
 use crate::jobs::record::Recorded;
 use crate::os::clock::{boot_id, unix_millis};
 use crate::spool::{Spool, Written};
@@ -42,7 +42,7 @@ const CHECK: usize = 32;
 #[cbor(map)]
 struct Record {
     #[n(0)]
-    owner: Owner,
+    owner: PrincipalNote,
     #[n(1)]
     command: String,
     #[n(2)]
@@ -88,7 +88,7 @@ impl Record {
             Phase::Queued | Phase::Running(_) => return None,
         };
         Some(Self {
-            owner: (*job.owner).clone(),
+            owner: PrincipalNote::from(&*job.owner),
             command: job.command().to_owned(),
             user: job.user().to_owned(),
             body: job.body.map(|body| Blob(body.to_vec())),
@@ -130,7 +130,7 @@ impl Record {
             body: self.body.and_then(|body| body.0.try_into().ok()),
         };
         let spool = Spool::from_written(self.log, spool.join(id.to_string()))?;
-        let owner = Arc::new(self.owner);
+        let owner = Arc::new(self.owner.into());
         Some(Job::recorded((id, owner), (self.command, self.user), past, None, spool))
     }
 }

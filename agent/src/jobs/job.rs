@@ -16,18 +16,19 @@ use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
 use farwire_protocol::streams::session::hands::{Limits, Lost};
 use tokio::sync::{Notify, watch};
 
+use crate::gate::demand::JobFacts;
+use crate::gate::principal::{Principal, PrincipalNote};
+use crate::gate::{self, Asker};
 use crate::holder::message::{End, Order};
 use crate::holder::micros;
 use crate::jobs::KEEP;
 use crate::jobs::holders::{Found, Holder, Holders, Line};
-use crate::jobs::owner::Owner;
 use crate::jobs::turns;
 use crate::os::clock::{boottime, unix_millis};
 use crate::os::input::Input;
 use crate::os::pty::{self, Size};
 use crate::spool::{Memory, Spool};
 use crate::terminal::Terminal;
-use crate::terminal::hands::Actor;
 
 pub(crate) mod input;
 mod note;
@@ -59,7 +60,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: Nonce,
-    pub(crate) owner: Arc<Owner>,
+    pub(crate) owner: Arc<Principal>,
     pub(crate) spool: Spool,
     /// The hash of the request, where that is known.
     pub(crate) body: Option<[u8; 32]>,
@@ -187,7 +188,7 @@ fn stopped_first() -> Failure {
 
 impl Job {
     pub(crate) fn new(
-        owner: Arc<Owner>,
+        owner: Arc<Principal>,
         plan: &Plan,
         memory: Arc<Memory>,
         (path, body): (std::path::PathBuf, [u8; 32]),
@@ -219,7 +220,7 @@ impl Job {
 
     /// A run or a session that an earlier agent has written down, and that nobody holds.
     pub(crate) fn recorded(
-        (id, owner): (Nonce, Arc<Owner>),
+        (id, owner): (Nonce, Arc<Principal>),
         (command, user): (String, String),
         past: Past,
         terminal: Option<Arc<Terminal>>,
@@ -267,7 +268,7 @@ impl Job {
         });
         let job = Arc::new(Self {
             id: held.job,
-            owner: Arc::new(note.owner),
+            owner: Arc::new(note.owner.into()),
             spool: Spool::new(memory, path, unblock(held.job, place.clone())),
             body: note.body.and_then(|body| body.0.try_into().ok()),
             command: note.command,
@@ -308,7 +309,7 @@ impl Job {
     /// [`Kind::TooLarge`] if it is too long without any of them.
     pub(crate) fn note(&self, uid: u32) -> Result<Blob, Failure> {
         let mut note = Note {
-            owner: (*self.owner).clone(),
+            owner: PrincipalNote::from(&*self.owner),
             command: self.command.clone(),
             user: self.user.clone(),
             uid,
@@ -617,23 +618,34 @@ impl Job {
         state
     }
 
+    /// What the gate has to know of it.
+    pub(crate) fn facts(&self) -> JobFacts<'_> {
+        let terminal = self.terminal.as_ref();
+        let filed_for = terminal.and_then(|terminal| terminal.filed().labels.owner.clone());
+        JobFacts { opener: &self.owner, filed_for }
+    }
+
+    /// Whether this one is told that it is there.
+    pub(crate) fn is_seen_by(&self, asker: &Asker) -> bool {
+        gate::sees(&asker.who, &self.facts()).is_ok()
+    }
+
     /// The same with what people want to know besides.
-    pub(crate) fn show(&self, to: &Arc<Owner>, room: bool) -> Shown {
-        let actor = Actor { owner: to.clone(), client: None };
+    pub(crate) fn show(&self, to: &Principal, room: bool) -> Shown {
         Shown {
             job: self.id,
             command: self.command.clone(),
             user: self.user.clone(),
-            device: self.owner.name.clone(),
+            device: self.owner.name.to_string(),
             surface: self.owner.surface.to_string(),
             age_ms: micros(self.age()) / 1000,
             state: self.state(),
-            mine: self.owner == *to,
+            mine: self.owner.is_on_surface_of(to),
             pid: self.pid(),
             session: self
                 .terminal
                 .as_ref()
-                .map(|terminal| Box::new(terminal.status(self, &actor, room))),
+                .map(|terminal| Box::new(terminal.status(self, to, room))),
         }
     }
 }

@@ -42,7 +42,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use self::record::{HEAD, Head, Record};
-use crate::jobs::owner::Owner;
+use crate::gate::principal::Principal;
 use crate::os::clock::boot_id;
 
 mod record;
@@ -152,13 +152,13 @@ pub(crate) enum Ending {
 const NOT_STARTED: &str = "nothing: it was never started";
 
 /// The name of an owner.
-fn name_of(owner: &Owner) -> Hash {
+fn name_of(owner: &Principal) -> Hash {
     let hash = Sha256::new().chain_update(owner.device.0).chain_update(owner.surface.to_string());
     half(&hash.finalize().into())
 }
 
 /// One name for a request of an owner.
-fn name(owner: &Owner, request: Nonce) -> Hash {
+fn name(owner: &Principal, request: Nonce) -> Hash {
     let hash = Sha256::new()
         .chain_update(owner.device.0)
         .chain_update(request.0)
@@ -290,7 +290,7 @@ impl Journal {
     }
 
     /// Whether this process was asked this before.
-    pub(crate) fn asked(&self, owner: &Owner, request: Nonce, body: &[u8; 32]) -> Asked {
+    pub(crate) fn asked(&self, owner: &Principal, request: Nonce, body: &[u8; 32]) -> Asked {
         let known = self.asked.get(&name_of(owner)).and_then(|all| all.get(&name(owner, request)));
         match known {
             None => Asked::No,
@@ -306,7 +306,7 @@ impl Journal {
     /// [`Kind::DiskFull`] or [`Kind::Io`] if it cannot be written: then nothing may be started at all.
     pub(crate) fn reserve(
         &mut self,
-        owner: &Owner,
+        owner: &Principal,
         request: Nonce,
         body: &[u8; 32],
     ) -> Result<(), Failure> {
@@ -353,7 +353,7 @@ impl Journal {
     }
 
     /// Writes down how a request ended. Where it cannot be written, the next process knows only that it was begun.
-    pub(crate) fn ended(&mut self, owner: &Owner, request: Nonce, ending: Ending) {
+    pub(crate) fn ended(&mut self, owner: &Principal, request: Nonce, ending: Ending) {
         let end = match ending {
             Ending::Exit(Exit::Code(code)) => format!("exit code {code}"),
             Ending::Exit(Exit::Signal(signal)) => format!("signal {signal}"),
@@ -373,7 +373,7 @@ impl Journal {
     /// What an earlier process did with a request that was first sent to `instance`.
     pub(crate) fn past(
         &self,
-        owner: &Owner,
+        owner: &Principal,
         request: Nonce,
         (instance, body): (Nonce, &[u8; 32]),
     ) -> Past {
@@ -389,8 +389,8 @@ impl Journal {
     /// it was first sent to, where whoever asks knows that.
     ///
     /// A device knows the ids of what it has asked for through any of its surfaces: it is looked for under each.
-    pub(crate) fn trace(&self, owner: &Owner, request: Nonce, instance: Option<Nonce>) -> Past {
-        let other = |surface| Owner { surface, ..owner.clone() };
+    pub(crate) fn trace(&self, owner: &Principal, request: Nonce, instance: Option<Nonce>) -> Past {
+        let other = |surface| Principal { surface, ..owner.clone() };
         let owners = [owner.clone(), other(Surface::Human), other(Surface::AiLocal)];
         for owner in &owners {
             let name = name(owner, request);

@@ -9,9 +9,9 @@ use farwire_protocol::streams::session::Size;
 use farwire_protocol::streams::session::hands::{Policy, Way};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::owner::Owner;
+use crate::gate::principal::Principal;
 use crate::terminal::events::{Event, TEXT, What};
-use crate::terminal::hands::{Actor, Transfer};
+use crate::terminal::hands::Transfer;
 
 /// One event.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -59,20 +59,20 @@ struct Who {
 }
 
 impl Who {
-    fn of(actor: &Actor) -> Self {
+    fn of(actor: &Principal) -> Self {
         Self {
-            id: HEXLOWER.encode(&actor.owner.device.0),
-            device: actor.owner.name.clone(),
-            surface: actor.owner.surface.to_string(),
+            id: HEXLOWER.encode(&actor.device.0),
+            device: actor.name.to_string(),
+            surface: actor.surface.to_string(),
             client: actor.client.as_deref().map(str::to_owned),
         }
     }
 
-    fn actor(self) -> Option<Actor> {
+    fn actor(self) -> Option<Principal> {
         let device = HEXLOWER.decode(self.id.as_bytes()).ok()?.try_into().ok()?;
         let surface = self.surface.parse().ok()?;
-        let owner = Arc::new(Owner { device: Id(device), surface, name: self.device });
-        Some(Actor { owner, client: self.client.map(Arc::from) })
+        let client = self.client.map(Arc::from);
+        Some(Principal { client, ..Principal::new(Id(device), surface, self.device) })
     }
 }
 
@@ -93,7 +93,7 @@ fn line(event: &Event) -> Line {
         n: event.number,
         at_ms: event.at_ms,
         offset: event.offset,
-        actor: event.actor.as_ref().map(Who::of),
+        actor: event.actor.as_deref().map(Who::of),
         ..Line::default()
     };
     line.what = match &event.what {
@@ -197,7 +197,7 @@ fn event(line: Line) -> Option<Event> {
         "ended" => What::Ended,
         _ => return None,
     };
-    let actor = line.actor.and_then(Who::actor);
+    let actor = line.actor.and_then(Who::actor).map(Arc::new);
     Some(Event { number: line.n, at_ms: line.at_ms, offset: line.offset, actor, what })
 }
 
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn every_event_is_read_as_it_was_written() {
-        let owner = Owner { device: Id([7; 32]), surface: Surface::AiLocal, name: "d".to_owned() };
-        let actor = Actor { owner: Arc::new(owner), client: Some("c".into()) };
+        let device = Principal::new(Id([7; 32]), Surface::AiLocal, "d");
+        let actor = Principal { client: Some("c".into()), ..device };
         let transfer = Transfer {
             way: Way::TakenOver,
             from: Some(actor.clone()),
@@ -241,7 +241,7 @@ mod tests {
                 number,
                 at_ms: number * 10,
                 offset: number * 100,
-                actor: Some(actor.clone()).filter(|_| number % 2 == 0),
+                actor: Some(Arc::new(actor.clone())).filter(|_| number % 2 == 0),
                 what,
             })
             .collect();

@@ -10,9 +10,9 @@ use farwire_protocol::streams::run::{Exit, Reason};
 use farwire_protocol::streams::session::hands::{Labels, Limits, Lost, Policy};
 use serde::{Deserialize, Serialize};
 
+use crate::gate::principal::Principal;
 use crate::holder::micros;
 use crate::jobs::job::{Job, Past, Phase};
-use crate::jobs::owner::Owner;
 use crate::os::clock::{boot_id, boottime, unix_millis};
 use crate::os::pty::Size;
 use crate::terminal::{Beginning, Filed};
@@ -103,7 +103,7 @@ impl Record {
             command: job.command().to_owned(),
             user: job.user().to_owned(),
             device: HEXLOWER.encode(&job.owner.device.0),
-            device_name: job.owner.name.clone(),
+            device_name: job.owner.name.to_string(),
             surface: job.owner.surface.to_string(),
             owner: labels.owner,
             tag: labels.tag,
@@ -206,10 +206,10 @@ impl Record {
     }
 
     /// Whose it was.
-    pub(crate) fn owner(&self) -> Option<Arc<Owner>> {
+    pub(crate) fn owner(&self) -> Option<Arc<Principal>> {
         let device = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
         let surface = self.surface.parse().ok()?;
-        Some(Arc::new(Owner { device: Id(device), surface, name: self.device_name.clone() }))
+        Some(Arc::new(Principal::new(Id(device), surface, &*self.device_name)))
     }
 
     /// What it ran, and as whom.

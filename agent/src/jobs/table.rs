@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use super::job::Job;
 use super::journal::{Journal, Past};
-use super::owner::Owner;
 use super::unknown;
+use crate::gate::Asker;
+use crate::gate::principal::Principal;
 
 /// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
 const KEPT: usize = 4_096;
@@ -63,24 +64,17 @@ impl Table {
         }
     }
 
-    pub(super) fn session(
-        &self,
-        owner: &Owner,
-        caller: Option<&str>,
-        name: &str,
-    ) -> Option<&Arc<Job>> {
+    pub(super) fn session(&self, asker: &Asker, name: &str) -> Option<&Arc<Job>> {
         self.jobs.values().find(|job| {
-            let named = job
-                .terminal
-                .as_ref()
-                .is_some_and(|terminal| terminal.name == name && terminal.filed().is_for(caller));
-            named && !job.ended() && owner.may_see(&job.owner)
+            let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
+            named && !job.ended() && job.is_seen_by(asker)
         })
     }
 
-    /// The first number that no session of this owner is called by.
-    pub(super) fn free_name(&self, owner: &Owner) -> String {
-        let seen = |job: &&Arc<Job>| !job.ended() && owner.may_see(&job.owner);
+    /// The first number that is not the name of a session this one may see, whomever it is filed for.
+    pub(super) fn free_name(&self, asker: &Asker) -> String {
+        let asker = asker.as_surface();
+        let seen = |job: &&Arc<Job>| !job.ended() && job.is_seen_by(&asker);
         let sessions = self.jobs.values().filter(seen).filter_map(|job| job.terminal.as_ref());
         let taken: HashSet<u64> =
             sessions.filter_map(|terminal| terminal.name.parse().ok()).collect();
@@ -89,7 +83,7 @@ impl Table {
     }
 
     /// Makes sure that a request that has not come will not start anything.
-    pub(super) fn bury(&mut self, owner: &Owner, request: Nonce) -> Result<(), Failure> {
+    pub(super) fn bury(&mut self, owner: &Principal, request: Nonce) -> Result<(), Failure> {
         self.forget(Instant::now());
         let own = self.tombstones.keys().filter(|(device, _)| *device == owner.device).count();
         if own >= TOMBSTONES {
@@ -103,7 +97,7 @@ impl Table {
     }
 
     /// Whether a request was stopped before it came.
-    pub(super) fn is_buried(&self, owner: &Owner, request: Nonce, now: Instant) -> bool {
+    pub(super) fn is_buried(&self, owner: &Principal, request: Nonce, now: Instant) -> bool {
         let since = self.tombstones.get(&(owner.device, request));
         since.is_some_and(|since| now.duration_since(*since) < TOMBSTONE)
     }
@@ -112,7 +106,7 @@ impl Table {
     /// said only if the journal proves it.
     pub(super) fn stop_unknown(
         &mut self,
-        owner: &Owner,
+        owner: &Principal,
         request: Nonce,
         instance: Option<Nonce>,
     ) -> Result<Stopped, Failure> {
@@ -128,7 +122,7 @@ impl Table {
     }
 
     /// Why there is no such job.
-    pub(super) fn gone(&self, owner: &Owner, id: Nonce) -> Failure {
+    pub(super) fn gone(&self, owner: &Principal, id: Nonce) -> Failure {
         match self.journal.trace(owner, id, None) {
             Past::Ended(how) => Failure::new(
                 Kind::Expired,

@@ -6,18 +6,24 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::id::Id;
 use farwire_protocol::streams::run::{Delivery, Digest, Exit, Program, Reason};
 use farwire_protocol::surface::Surface;
+use tokio::sync::watch;
 
 use super::table::TOMBSTONES;
 use super::*;
+use crate::gate::principal::Principal;
 use crate::jobs::job::Phase;
 use crate::jobs::record::Recorded;
 use crate::os::wait::Leader;
 
 const HERE: Nonce = Nonce([1; 16]);
 
-fn owner(device: u8) -> Arc<Owner> {
-    let name = "laptop".to_owned();
-    Arc::new(Owner { device: Id([device; 32]), surface: Surface::Human, name })
+fn owner(device: u8) -> Arc<Principal> {
+    Arc::new(Principal::new(Id([device; 32]), Surface::Human, "laptop"))
+}
+
+/// Asks on behalf of this one.
+fn asker(who: &Arc<Principal>) -> Asker {
+    Asker::new(who.clone(), watch::Sender::default().subscribe())
 }
 
 fn start(request: u8, line: &str) -> Start {
@@ -46,8 +52,8 @@ fn next(state: &Path, number: u8) -> Arc<Jobs> {
     Arc::new(Jobs::open(state, Nonce([number; 16]), thread).unwrap())
 }
 
-fn of_a_model(device: u8) -> Arc<Owner> {
-    Arc::new(Owner { surface: Surface::AiLocal, ..(*owner(device)).clone() })
+fn of_a_model(device: u8) -> Arc<Principal> {
+    Arc::new(Principal { surface: Surface::AiLocal, ..(*owner(device)).clone() })
 }
 
 fn stop(n: u8) -> Stop {
@@ -67,7 +73,7 @@ impl Jobs {
     /// The same on this thread.
     fn start_here(
         self: &Arc<Self>,
-        owner: &Arc<Owner>,
+        owner: &Arc<Principal>,
         start: &Start,
         hash: [u8; 32],
     ) -> Result<(Arc<Job>, bool), Failure> {
@@ -145,7 +151,7 @@ async fn a_request_for_another_process_is_never_carried_out() {
     }
     let stop = |request: u8, instance: Option<Nonce>| {
         let request = Some(Nonce([request; 16]));
-        third.stop(&owner(1), &Stop { job: None, request, signal: None, instance })
+        third.stop(&asker(&owner(1)), &Stop { job: None, request, signal: None, instance })
     };
     assert_eq!(stop(7, None).unwrap(), Stopped::Ended);
     for request in [8, 9] {
@@ -172,8 +178,8 @@ async fn a_run_that_is_taken_over_is_known_without_the_journal() {
     let other = now.start_here(&owner(1), &start(7, "sleep 60"), [6; 32]);
     assert_eq!(kind(other), Some(Kind::RequestIdConflict));
     let stop = Stop { job: None, request: Some(job.id), signal: None, instance: None };
-    let renamed = Arc::new(Owner { name: "desk".to_owned(), ..(*owner(1)).clone() });
-    assert_eq!(now.stop(&renamed, &stop).unwrap(), Stopped::Signalled);
+    let renamed = Arc::new(Principal { name: "desk".into(), ..(*owner(1)).clone() });
+    assert_eq!(now.stop(&asker(&renamed), &stop).unwrap(), Stopped::Signalled);
     ended(&again).await;
 }
 
@@ -208,7 +214,7 @@ async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
         }
     }
     let stop = Stop { job: None, request: Some(job.id), signal: None, instance: None };
-    assert_eq!(now.stop(&owner(1), &stop).unwrap(), Stopped::Signalled);
+    assert_eq!(now.stop(&asker(&owner(1)), &stop).unwrap(), Stopped::Signalled);
 }
 
 #[tokio::test]
@@ -229,7 +235,7 @@ async fn one_devices_waiting_runs_keep_no_other_device_waiting() {
     ended(&other).await;
     assert_eq!(other.state().exit, Some(Exit::Code(3)));
     for job in &waiting {
-        jobs.find(&owner(1), job.id).unwrap().stop(Some(9)).unwrap();
+        jobs.find(&asker(&owner(1)), job.id).unwrap().stop(Some(9)).unwrap();
     }
     for job in &waiting {
         ended(job).await;
@@ -261,7 +267,7 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
     let next = |n: u8| Arc::new(Jobs::open(copy.path(), Nonce([n; 16]), thread).unwrap());
     let now = next(2);
     now.adopt().await;
-    let found = now.find(&owner(1), Nonce([7; 16])).unwrap();
+    let found = now.find(&asker(&owner(1)), Nonce([7; 16])).unwrap();
     assert_eq!(found.state().exit, Some(Exit::Code(3)));
     assert_eq!((found.state().lines, found.state().bytes), (2, 8));
     assert_eq!(found.spool.offset_of(4, 4), Some(8), "what was standard error");
@@ -269,7 +275,7 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
     assert!(known && again.id == found.id);
     let other = now.start_here(&owner(1), &start(7, "any"), [6; 32]);
     assert_eq!(kind(other), Some(Kind::RequestIdConflict));
-    let found = now.find(&owner(1), Nonce([8; 16])).unwrap();
+    let found = now.find(&asker(&owner(1)), Nonce([8; 16])).unwrap();
     let tail = found.spool.tail(1, 100);
     assert_eq!((tail.first_line, &tail.bytes[..]), (100_000, &b"100000\n"[..]));
     assert!(now.load().1 > 500_000, "it counts as kept");
@@ -287,10 +293,10 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
     }
     let third = next(3);
     third.adopt().await;
-    let gone = third.find(&owner(1), Nonce([7; 16])).unwrap_err();
+    let gone = third.find(&asker(&owner(1)), Nonce([7; 16])).unwrap_err();
     assert_eq!(gone.kind, Kind::Expired);
     assert!(gone.message.contains("exit code 3"), "{gone}");
-    assert_eq!(kind(third.find(&owner(1), Nonce([77; 16]))), Some(Kind::UnknownId));
+    assert_eq!(kind(third.find(&asker(&owner(1)), Nonce([77; 16]))), Some(Kind::UnknownId));
 }
 
 async fn until_there(paths: &[PathBuf]) {
@@ -350,7 +356,7 @@ async fn input_that_may_have_been_written_is_not_taken_again() {
     }
     let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
     now.adopt().await;
-    let found = |n: u8| now.find(&owner(1), Nonce([n; 16])).unwrap();
+    let found = |n: u8| now.find(&asker(&owner(1)), Nonce([n; 16])).unwrap();
     let (_, at) = found(7).claim_input().unwrap();
     assert_eq!(at, 3, "what was written and counted");
     assert_eq!(kind(found(8).claim_input()), Some(Kind::InputUnknown));
@@ -378,33 +384,36 @@ async fn a_stream_that_has_lost_the_input_writes_and_ends_nothing() {
 async fn a_stop_that_overtakes_its_request_is_obeyed() {
     let state = tempfile::tempdir().unwrap();
     let jobs = jobs(state.path());
-    assert_eq!(jobs.stop(&owner(1), &stop(7)).unwrap(), Stopped::NeverStarted);
+    assert_eq!(jobs.stop(&asker(&owner(1)), &stop(7)).unwrap(), Stopped::NeverStarted);
     let late = jobs.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]);
     assert_eq!(kind(late), Some(Kind::Cancelled));
     // The stop of another owner, for whom it is no job, is for another request.
     let (job, _) = jobs.start_here(&owner(1), &start(8, "sleep 60"), [5; 32]).unwrap();
-    assert_eq!(jobs.stop(&of_a_model(2), &stop(8)).unwrap(), Stopped::NeverStarted);
+    assert_eq!(jobs.stop(&asker(&of_a_model(2)), &stop(8)).unwrap(), Stopped::NeverStarted);
     job.started().await.unwrap();
-    assert_eq!(jobs.stop(&owner(1), &stop(8)).unwrap(), Stopped::Signalled);
+    assert_eq!(jobs.stop(&asker(&owner(1)), &stop(8)).unwrap(), Stopped::Signalled);
     ended(&job).await;
     assert_eq!(job.state().reason, Some(Reason::Stopped));
     // One that waits for its turn never gets it.
     let (queued, _) = jobs.start_here(&owner(1), &start(9, "sleep 60"), [5; 32]).unwrap();
-    assert_eq!(jobs.stop(&owner(1), &stop(9)).unwrap(), Stopped::Signalled);
+    assert_eq!(jobs.stop(&asker(&owner(1)), &stop(9)).unwrap(), Stopped::Signalled);
     assert_eq!(kind(queued.started().await), Some(Kind::Cancelled));
-    assert_eq!(jobs.stop(&owner(1), &stop(8)).unwrap(), Stopped::Ended);
+    assert_eq!(jobs.stop(&asker(&owner(1)), &stop(8)).unwrap(), Stopped::Ended);
     jobs.lock().jobs.clear();
-    assert_eq!(jobs.stop(&owner(1), &stop(8)).unwrap(), Stopped::Ended, "it is remembered");
+    assert_eq!(jobs.stop(&asker(&owner(1)), &stop(8)).unwrap(), Stopped::Ended, "it is remembered");
     for n in 0..=255 {
         let none =
             Stop { job: Some(Nonce([n; 16])), request: None, signal: Some(64), instance: None };
-        assert_eq!(kind(jobs.stop(&owner(1), &none)), Some(Kind::InvalidArgument));
+        assert_eq!(kind(jobs.stop(&asker(&owner(1)), &none)), Some(Kind::InvalidArgument));
     }
     let mut refused = None;
     for n in 0..=TOMBSTONES {
         let request = Some(Nonce((1_u128 << 64 | n as u128).to_be_bytes()));
         refused =
-            kind(jobs.stop(&owner(3), &Stop { job: None, request, signal: None, instance: None }));
+            kind(jobs.stop(
+                &asker(&owner(3)),
+                &Stop { job: None, request, signal: None, instance: None },
+            ));
     }
     assert_eq!(refused, Some(Kind::Busy), "graves are counted");
 }
@@ -417,7 +426,7 @@ async fn a_stop_by_somebody_else_who_sees_the_job_stops_it() {
     for (n, by) in [(7, of_a_model(1)), (8, owner(2))] {
         let (job, _) = jobs.start_here(&owner(1), &start(n, "sleep 60"), [5; 32]).unwrap();
         job.started().await.unwrap();
-        assert_eq!(jobs.stop(&by, &stop(n)).unwrap(), Stopped::Signalled);
+        assert_eq!(jobs.stop(&asker(&by), &stop(n)).unwrap(), Stopped::Signalled);
         ended(&job).await;
         assert_eq!(job.state().reason, Some(Reason::Stopped));
     }
@@ -427,16 +436,19 @@ async fn a_stop_by_somebody_else_who_sees_the_job_stops_it() {
 async fn what_one_surface_of_a_device_is_told_holds_for_the_others() {
     let state = tempfile::tempdir().unwrap();
     let first = jobs(state.path());
-    assert_eq!(first.stop(&of_a_model(1), &stop(7)).unwrap(), Stopped::NeverStarted);
+    assert_eq!(first.stop(&asker(&of_a_model(1)), &stop(7)).unwrap(), Stopped::NeverStarted);
     let late = first.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]);
     assert_eq!(kind(late), Some(Kind::Cancelled), "it was said that it never will");
     assert!(first.start_here(&owner(2), &start(7, "exit 3"), [5; 32]).is_ok(), "another device's");
     let (job, _) = first.start_here(&owner(1), &start(8, "exit 3"), [5; 32]).unwrap();
     ended(&job).await;
     first.lock().jobs.clear();
-    assert_eq!(first.stop(&of_a_model(1), &stop(8)).unwrap(), Stopped::Ended);
+    assert_eq!(first.stop(&asker(&of_a_model(1)), &stop(8)).unwrap(), Stopped::Ended);
     until_journalled(state.path(), "exit code 3").await;
-    assert_eq!(next(state.path(), 2).stop(&of_a_model(1), &stop(8)).unwrap(), Stopped::Ended);
+    assert_eq!(
+        next(state.path(), 2).stop(&asker(&of_a_model(1)), &stop(8)).unwrap(),
+        Stopped::Ended
+    );
 }
 
 /// One device has four turns here: a fifth run waits.
@@ -472,9 +484,9 @@ async fn a_run_that_waits_when_its_agent_ends_is_known_not_to_have_started() {
         kind(now.start_here(&owner(1), &start(9, "any"), [6; 32])),
         Some(Kind::RequestIdConflict)
     );
-    let found = now.find(&owner(1), Nonce([9; 16])).unwrap_err();
+    let found = now.find(&asker(&owner(1)), Nonce([9; 16])).unwrap_err();
     assert_eq!(found.kind, Kind::Cancelled, "{found}");
-    assert_eq!(now.stop(&owner(1), &stop(9)).unwrap(), Stopped::NeverStarted);
+    assert_eq!(now.stop(&asker(&owner(1)), &stop(9)).unwrap(), Stopped::NeverStarted);
     // Those that had their turn go on, and are not known to the journal alone.
     assert_eq!(
         kind(now.start_here(&owner(1), &start(1, "any"), [5; 32])),
@@ -482,7 +494,7 @@ async fn a_run_that_waits_when_its_agent_ends_is_known_not_to_have_started() {
     );
     now.adopt().await;
     for n in 1..=4 {
-        assert_eq!(now.stop(&owner(1), &stop(n)).unwrap(), Stopped::Signalled);
+        assert_eq!(now.stop(&asker(&owner(1)), &stop(n)).unwrap(), Stopped::Signalled);
     }
     assert!(!state.path().join("mark").exists());
 }
@@ -495,10 +507,14 @@ async fn a_run_that_waits_when_its_agent_is_killed_may_have_started() {
     for asked in [9, 1] {
         let again = now.start_here(&owner(1), &start(asked, "any"), [5; 32]);
         assert_eq!(kind(again), Some(Kind::OutcomeUnknown), "{asked}");
-        assert_eq!(kind(now.stop(&owner(1), &stop(asked))), Some(Kind::OutcomeUnknown), "{asked}");
+        assert_eq!(
+            kind(now.stop(&asker(&owner(1)), &stop(asked))),
+            Some(Kind::OutcomeUnknown),
+            "{asked}"
+        );
     }
     for n in [9, 1, 2, 3, 4] {
-        let _ = before.stop(&owner(1), &stop(n));
+        let _ = before.stop(&asker(&owner(1)), &stop(n));
     }
 }
 
@@ -524,14 +540,14 @@ async fn what_was_removed_from_the_state_makes_nothing_certain() {
         let now = next(state.path(), 2);
         for n in [8, 9] {
             assert_eq!(
-                kind(now.stop(&owner(1), &stop(n))),
+                kind(now.stop(&asker(&owner(1)), &stop(n))),
                 Some(Kind::OutcomeUnknown),
                 "{removed:?}"
             );
         }
         if removed.contains(&"journal") {
             assert_eq!(
-                kind(now.stop(&owner(1), &stop(7))),
+                kind(now.stop(&asker(&owner(1)), &stop(7))),
                 Some(Kind::OutcomeUnknown),
                 "{removed:?}"
             );
@@ -565,7 +581,7 @@ async fn a_run_that_cannot_be_written_down_is_not_forgotten_by_its_holder() {
     .expect("it is written");
     let now = next(state.path(), 2);
     now.adopt().await;
-    let found = now.find(&owner(1), Nonce([7; 16])).unwrap();
+    let found = now.find(&asker(&owner(1)), Nonce([7; 16])).unwrap();
     assert_eq!((found.state().exit, found.state().bytes), (Some(Exit::Code(3)), 4));
 }
 
@@ -604,7 +620,7 @@ async fn what_cannot_be_read_is_left_for_the_next_agent_with_its_output() {
     std::fs::copy(&record, &copied).unwrap();
     let now = next(copy.path(), 3);
     now.adopt().await;
-    let found = now.find(&owner(1), Nonce([7; 16])).unwrap();
+    let found = now.find(&asker(&owner(1)), Nonce([7; 16])).unwrap();
     assert_eq!(found.spool.tail(1, 100).bytes, b"100000\n");
     assert!(!aside.exists(), "damage is put aside for one start");
 }

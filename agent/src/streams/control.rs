@@ -8,6 +8,8 @@ use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Job, Jobs, Li
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::gate::Allowed;
+use crate::gate::demand::Demand;
 use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
 use crate::streams::session::DRAWN;
@@ -62,9 +64,11 @@ async fn drawn(context: &Context, ask: Option<&Ask>) {
     let jobs = &context.agent.jobs;
     let found = match ask {
         Some(Ask::List(List { after, running })) => {
-            jobs.list(&context.owner, *after, running.unwrap_or(false), PAGE).0
+            jobs.list(&context.asker, *after, running.unwrap_or(false), PAGE).0
         }
-        Some(Ask::Inspect(id)) => jobs.find(&context.owner, *id).into_iter().collect(),
+        Some(Ask::Inspect(id)) => {
+            jobs.find(&context.asker, *id).into_iter().map(Allowed::into_inner).collect()
+        }
         _ => Vec::new(),
     };
     let all = async {
@@ -96,16 +100,19 @@ async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> 
     let jobs = &context.agent.jobs;
     match ask {
         Some(Ask::Ping | Ask::Close) => Ok(Answer::Done),
-        Some(Ask::Stop(stop)) => jobs.stop(&context.owner, &stop).map(Answer::Stopped),
+        Some(Ask::Stop(stop)) => jobs.stop(&context.asker, &stop).map(Answer::Stopped),
         Some(Ask::List(List { after, running })) => {
-            let (found, more) = jobs.list(&context.owner, after, running.unwrap_or(false), PAGE);
-            let shown = found.iter().map(|job| job.show(&context.owner, false));
+            let (found, more) = jobs.list(&context.asker, after, running.unwrap_or(false), PAGE);
+            let shown = found.iter().map(|job| job.show(&context.asker.who, false));
             Ok(Answer::Jobs(page(shown, more)))
         }
         Some(Ask::Inspect(id)) => {
-            Ok(Answer::Job(jobs.find(&context.owner, id)?.show(&context.owner, true)))
+            Ok(Answer::Job(jobs.find(&context.asker, id)?.show(&context.asker.who, true)))
         }
-        Some(Ask::Facts) => facts_of(context).await.map(Answer::Facts),
+        Some(Ask::Facts) => {
+            context.asker.may(&Demand::Facts)?;
+            facts_of(context).await.map(Answer::Facts)
+        }
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
             .with_hint("update the agent")),
     }

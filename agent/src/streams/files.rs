@@ -18,12 +18,12 @@ use farwire_files::worker::packet::{
     DATA, END, FILE, FilePart, MESSAGE, PACKET, PART, Packet, pop, push,
 };
 use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
-use farwire_protocol::cbor;
-use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message, read};
+use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::streams::files::{CONTENT, Enter, ToAgent, ToBridge, What};
 use farwire_protocol::streams::run::BEAT;
+use farwire_protocol::streams::session::hands::Caller;
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,7 +31,8 @@ use tokio::time::timeout;
 
 use crate::files::pipe::Pipe;
 use crate::files::waits::{Received, Waits};
-use crate::streams::{Context, lost};
+use crate::gate::demand::Demand;
+use crate::streams::{Context, lost, request};
 
 /// So much of a file that is not in memory is read at once.
 const AHEAD: usize = 1 << 20;
@@ -53,16 +54,16 @@ where
     let create = open.create.as_ref().ok_or_else(|| {
         Failure::new(Kind::ConversationGone, "files are entered anew on each stream")
     })?;
-    let enter: Enter = cbor::decode(create, CREATE_LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
-    })?;
-    let who = who(context, &enter)?;
+    let enter: Enter = request(create)?;
+    let caller = Caller { client: enter.client.clone(), owner: None };
+    let who = context.asker.who.calling_itself(Some(&caller))?;
     let beats = enter.beats == Some(true);
-    let about = (&context.owner, open.conversation);
+    let about = (&context.asker.who, open.conversation);
     let entered = context.agent.file_conversations.enter(about, open.generation, ());
     // The bridge comes again: the worker may be at something that takes long.
     let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
-    let pipe = context.agent.roots.enter(enter, who).await?;
+    let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
+    let pipe = context.agent.roots.enter(enter, &who).await?;
     let questions = AtomicU64::new(0);
     let served = {
         let mut up = pin!(take(context, (&pipe, &questions), reader));
@@ -89,18 +90,6 @@ where
         });
     }
     served
-}
-
-/// Who asks, in a line.
-fn who(context: &Context, enter: &Enter) -> Result<String, Failure> {
-    let client = enter.client.as_deref().unwrap_or_default();
-    crate::terminal::filing::check_label("the name of a client", client)?;
-    let owner = &context.owner;
-    let mut who = format!("{}/{}", owner.name, owner.surface);
-    if !client.is_empty() {
-        who = format!("{who}/{client}");
-    }
-    Ok(who)
 }
 
 /// Hands on what the bridge says, until it has said all, or the worker does not listen any more.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_link::inner::sealed::{BATCH, ReadError, Reader, Writer};
-use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Offset, Open, message, read};
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::conversation::{Counts, End, Offset, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::streams::run::{
@@ -27,11 +27,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::conversations::{About, Seat};
+use crate::gate::Allowed;
+use crate::gate::demand::Demand;
 use crate::jobs::job::input::Seat as InputSeat;
 use crate::jobs::job::{Job, Phase};
 use crate::spool::{Item, Mode, Piece, SpoolReader};
 use crate::streams::pattern::{Awaited, expression};
-use crate::streams::{Context, lost};
+use crate::streams::{Context, lost, request};
 
 /// A program that ends at once is answered in one packet: what is said at the start waits so long
 /// for company.
@@ -68,9 +70,7 @@ where
     };
     // A command, its environment and its input may be secret.
     let create = Zeroizing::new(create.0);
-    let request: Request = cbor::decode(&create, CREATE_LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
-    })?;
+    let request: Request = request(&create)?;
     // Before anything is started.
     if let Request::Start(Start { delivery, .. }) | Request::Take(Take { delivery, .. }) = &request
         && let Delivery::Digest(Digest { until: Some(until), .. }) = delivery
@@ -82,15 +82,17 @@ where
         Request::Start(start) => {
             let hash = Sha256::digest(&create).into();
             let agent = &context.agent;
-            let started = agent.jobs.start(&context.owner, (&start, hash), &agent.users);
-            let (job, known) = started.await?;
+            let wanted = context.asker.allowed(&Demand::Run, &start)?;
+            let who = &context.asker.who;
+            let (job, known) = agent.jobs.start(who, (wanted, hash), &agent.users).await?;
             (job, known, start.delivery)
         }
         Request::Take(take) => {
-            (context.agent.jobs.find(&context.owner, take.job)?, true, take.delivery)
+            let job = context.agent.jobs.find(&context.asker, take.job)?;
+            (job.into_inner(), true, take.delivery)
         }
         Request::Read(wanted) => {
-            let job = context.agent.jobs.find(&context.owner, wanted.job)?;
+            let job = context.agent.jobs.find(&context.asker, wanted.job)?;
             return look(job, wanted, writer).await;
         }
     };
@@ -101,7 +103,7 @@ where
         return Err(Failure::new(Kind::StreamStale, text));
     }
     let about = About { job: job.id, delivery: delivery.clone(), taken };
-    let seat = context.agent.conversations.create(&context.owner, open.conversation, about)?;
+    let seat = context.agent.conversations.create(&context.asker.who, open.conversation, about)?;
     job.talked_about(open.conversation, &delivery);
     let since = Instant::now();
     let begun = tokio::select! {
@@ -180,8 +182,8 @@ where
 {
     let conversations = &context.agent.conversations;
     let (seat, about) =
-        conversations.resume(&context.owner, open.conversation, open.generation).await?;
-    let job = context.agent.jobs.find(&context.owner, about.job)?;
+        conversations.resume(&context.asker.who, open.conversation, open.generation).await?;
+    let job = context.agent.jobs.find(&context.asker, about.job)?.into_inner();
     let mut counts = Counts::default();
     for offset in open.have.iter().flatten() {
         counts.set(offset.channel, offset.offset);
@@ -542,7 +544,7 @@ const CONTEXT: u32 = 50;
 
 /// Answers one look at a part of a log.
 async fn look<W: AsyncWrite + Unpin>(
-    job: Arc<Job>,
+    job: Allowed<Arc<Job>>,
     wanted: Read,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {

@@ -21,10 +21,9 @@ use std::time::Duration;
 
 use farwire_link::inner::sealed::{BATCH, Reader, Writer};
 use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, Open, message};
+use farwire_protocol::conversation::{Counts, End, Open, message};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::hands::Caller;
 use farwire_protocol::streams::session::{
     Attach, Command, Commands as Asked, Doing, Ended, Request, TEXT,
 };
@@ -35,14 +34,14 @@ use zeroize::Zeroizing;
 
 use self::attached::attached;
 use self::exchange::exchange;
+use crate::gate::demand::Demand;
+use crate::gate::principal::Principal;
+use crate::gate::{Allowed, Asker};
 use crate::jobs::job::Job;
-use crate::jobs::unknown;
 use crate::spool::Mode;
-use crate::streams::{Context, lost};
+use crate::streams::{Context, lost, request};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
-use crate::terminal::filing;
-use crate::terminal::hands::Actor;
 use crate::terminal::marks::{self, Marks};
 use crate::terminal::screen::Screen;
 
@@ -71,20 +70,20 @@ where
     })?;
     // What is typed may be secret.
     let create = Zeroizing::new(create.0);
-    let request: Request = cbor::decode(&create, CREATE_LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
-    })?;
+    let request: Request = request(&create)?;
     match request {
         Request::Open(start) => {
             let hash = Sha256::digest(&create).into();
-            let who = Who::new(context, start.caller.as_ref())?;
+            let asker = context.asker.calling_itself(start.caller.as_ref())?;
             let agent = &context.agent;
-            let opened = agent.jobs.open_session(&context.owner, (&start, hash), &agent.users);
+            let wanted = asker.allowed(&Demand::OpenSession, &start)?;
+            let opened = agent.jobs.open_session(&asker, (wanted, hash), &agent.users);
             let (job, known) = opened.await?;
             job.started().await?;
             if !known {
-                terminal(&job)?.note(&job, Some(&who.actor), What::Opened);
+                terminal(&job)?.note(&job, Some(&asker.who), What::Opened);
             }
+            let job = asker.allowed(&Demand::Use(job.facts()), job.clone())?;
             if start.attach == Some(true) {
                 let size = known.then_some(start.size);
                 // Of a new one nothing has been missed.
@@ -93,32 +92,31 @@ where
                 attached(context, &open, (job, known), attach, (writer, reader)).await
             } else {
                 settled(&job).await;
-                look(&job, &who, (known, Screen::text), writer).await
+                look(&job, &asker.who, (known, Screen::text), writer).await
             }
         }
         Request::Attach(attach) => {
-            let job = find(context, attach.session, &Who::new(context, None)?)?;
+            let job = find(context, attach.session, &context.asker)?;
             attached(context, &open, (job, true), attach, (writer, reader)).await
         }
         Request::Send(send) => {
-            let who = Who::new(context, send.caller.as_ref())?;
-            let job = find(context, send.session, &who)?;
-            exchange(context, (&job, &who), &send, writer).await
+            let asker = context.asker.calling_itself(send.caller.as_ref())?;
+            let job = find(context, send.session, &asker)?;
+            exchange(context, (&job, &*asker.who), &send, writer).await
         }
         Request::Control(control) => control::serve(context, &control, writer).await,
         Request::Events(events) => events::serve(context, &events, writer).await,
         Request::Look(session) => {
-            let who = Who::new(context, None)?;
-            look(&find(context, session, &who)?, &who, (true, Screen::text), writer).await
+            let job = find(context, session, &context.asker)?;
+            look(&job, &context.asker.who, (true, Screen::text), writer).await
         }
         Request::Draw(session) => {
-            let who = Who::new(context, None)?;
-            look(&find(context, session, &who)?, &who, (true, Screen::drawing), writer).await
+            let job = find(context, session, &context.asker)?;
+            look(&job, &context.asker.who, (true, Screen::drawing), writer).await
         }
         Request::Commands(asked) => {
-            let who = Who::new(context, None)?;
-            let job = find(context, asked.session, &who)?;
-            let now = ended(&job, &who).await?;
+            let job = find(context, asked.session, &context.asker)?;
+            let now = ended(&job, &context.asker.who).await?;
             let over = over_at(&job);
             let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
@@ -146,31 +144,10 @@ fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool
     (latest, more)
 }
 
-/// Who asks, and for whom.
-#[derive(Debug)]
-struct Who {
-    actor: Actor,
-    owner: Option<String>,
-}
-
-impl Who {
-    /// The device and its surface are the link's; the rest is what the opener says of itself.
-    fn new(context: &Context, caller: Option<&Caller>) -> Result<Self, Failure> {
-        let Caller { client, owner } = caller.cloned().unwrap_or_default();
-        filing::check_label("the name of a client", client.as_deref().unwrap_or_default())?;
-        filing::check_label("the name of an owner", owner.as_deref().unwrap_or_default())?;
-        let client = client.filter(|client| !client.is_empty()).map(Arc::from);
-        let owner = owner.filter(|owner| !owner.is_empty());
-        Ok(Self { actor: Actor { owner: context.owner.clone(), client }, owner })
-    }
-}
-
 /// A session that this one may know of: for all others it is one that never was.
-fn find(context: &Context, session: Nonce, who: &Who) -> Result<Arc<Job>, Failure> {
-    let job = context.agent.jobs.find(&context.owner, session)?;
-    if !terminal(&job)?.filed().is_for(who.owner.as_deref()) {
-        return Err(unknown());
-    }
+fn find(context: &Context, session: Nonce, asker: &Asker) -> Result<Allowed<Arc<Job>>, Failure> {
+    let job = context.agent.jobs.find(asker, session)?;
+    terminal(&job)?;
     Ok(job)
 }
 
@@ -209,13 +186,13 @@ async fn settled(job: &Arc<Job>) {
 }
 
 /// How a session is now.
-async fn ended(job: &Arc<Job>, who: &Who) -> Result<Ended, Failure> {
+async fn ended(job: &Arc<Job>, who: &Principal) -> Result<Ended, Failure> {
     let terminal = terminal(job)?;
     // What takes long to draw is told as it was seen last.
     let _ = timeout(DRAWN, terminal.drawn(job)).await;
     Ok(Ended {
         state: job.state(),
-        status: terminal.status(job, &who.actor, true),
+        status: terminal.status(job, who, true),
         because: None,
         command: None,
         commands: None,
@@ -241,8 +218,8 @@ async fn finish<W: AsyncWrite + Unpin>(
 
 /// Answers with the screen, as text or as what draws it.
 async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
-    job: &Arc<Job>,
-    who: &Who,
+    job: &Allowed<Arc<Job>>,
+    who: &Principal,
     (known, shown): (bool, fn(&mut Screen) -> T),
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 //! The newest events are kept in memory; `jobs/files.rs` writes them down, off the way of keys.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
@@ -12,7 +12,8 @@ use farwire_protocol::streams::session::Size;
 use farwire_protocol::streams::session::hands::{self as wire, Policy};
 use tokio::sync::watch;
 
-use super::hands::{Actor, Transfer};
+use super::hands::Transfer;
+use crate::gate::principal::Principal;
 
 /// So many are kept.
 const KEPT: usize = 10_000;
@@ -26,6 +27,9 @@ pub(crate) const TEXT: usize = 4 << 10;
 /// What somebody types within so long is one event.
 const OPEN: Duration = Duration::from_secs(1);
 
+/// Among so many of the last events somebody is looked for who has done something else.
+const SHARED: usize = 8;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
@@ -34,7 +38,7 @@ pub(crate) struct Event {
     pub(crate) at_ms: u64,
     /// The end of the log then.
     pub(crate) offset: u64,
-    pub(crate) actor: Option<Actor>,
+    pub(crate) actor: Option<Arc<Principal>>,
     pub(crate) what: What,
 }
 
@@ -65,7 +69,7 @@ impl Event {
     }
 
     /// As `to` is told of it; `now_ms` is since 1970.
-    pub(crate) fn show(&self, to: &Actor, now_ms: u64) -> wire::Event {
+    pub(crate) fn show(&self, to: &Principal, now_ms: u64) -> wire::Event {
         let what = match &self.what {
             What::Opened => wire::What::Opened,
             What::Typed { text, length } => {
@@ -153,7 +157,7 @@ impl Events {
     }
 
     /// Something happened.
-    pub(crate) fn note(&self, when: When, actor: Option<Actor>, what: What) {
+    pub(crate) fn note(&self, when: When, actor: Option<Principal>, what: What) {
         let mut inner = self.lock();
         inner.close();
         let event = inner.event(when, actor, what);
@@ -162,11 +166,11 @@ impl Events {
     }
 
     /// Somebody has typed this, and the terminal showed it, or did not.
-    pub(crate) fn typed(&self, when: When, actor: &Actor, bytes: &[u8], shown: bool) {
+    pub(crate) fn typed(&self, when: When, actor: &Principal, bytes: &[u8], shown: bool) {
         let mut inner = self.lock();
         if let Some((Event { actor: Some(who), what: What::Typed { text, length }, .. }, begun)) =
             &mut inner.open
-            && who == actor
+            && **who == *actor
             && text.is_some() == shown
             && when.now < *begun + OPEN
             && *length < TEXT as u64
@@ -184,11 +188,11 @@ impl Events {
     }
 
     /// So many bytes of somebody's were not typed.
-    pub(crate) fn refused(&self, when: When, actor: &Actor, bytes: usize) {
+    pub(crate) fn refused(&self, when: When, actor: &Principal, bytes: usize) {
         let mut inner = self.lock();
         if let Some((Event { actor: Some(who), what: What::Refused(length), .. }, begun)) =
             &mut inner.open
-            && who == actor
+            && **who == *actor
             && when.now < *begun + OPEN
         {
             *length += bytes as u64;
@@ -249,12 +253,20 @@ impl Events {
 }
 
 impl Inner {
-    fn event(&mut self, when: When, actor: Option<Actor>, what: What) -> Event {
+    fn event(&mut self, when: When, actor: Option<Principal>, what: What) -> Event {
         self.last += 1;
+        let actor = actor.map(|actor| self.shared(actor));
         Event { number: self.last, at_ms: when.at_ms, offset: when.offset, actor, what }
     }
 
-    fn open(&mut self, when: When, actor: &Actor, what: What) {
+    /// The same principal as in one of the last events, where it is.
+    fn shared(&self, who: Principal) -> Arc<Principal> {
+        let mut last = self.kept.iter().rev().take(SHARED).filter_map(|event| event.actor.as_ref());
+        let same = last.find(|actor| ***actor == who && actor.name == who.name);
+        same.cloned().unwrap_or_else(|| Arc::new(who))
+    }
+
+    fn open(&mut self, when: When, actor: &Principal, what: What) {
         self.close();
         let event = self.event(when, Some(actor.clone()), what);
         self.open = Some((event, when.now));
@@ -278,18 +290,14 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use farwire_protocol::id::Id;
     use farwire_protocol::surface::Surface;
 
     use super::*;
-    use crate::jobs::owner::Owner;
 
-    fn actor(client: &str) -> Actor {
-        let (device, name) = (Id([1; 32]), "d".to_owned());
-        let owner = Arc::new(Owner { device, surface: Surface::AiLocal, name });
-        Actor { owner, client: Some(client.into()) }
+    fn actor(client: &str) -> Principal {
+        let client = Some(client.into());
+        Principal { client, ..Principal::new(Id([1; 32]), Surface::AiLocal, "d") }
     }
 
     fn when(millis: u64) -> When {

@@ -1,7 +1,9 @@
 //! What a session is filed under, and its bounds.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::{LABEL_LIMIT, Labels, Limits, Lost};
+use farwire_protocol::streams::session::hands::{Labels, Limits, Lost};
+
+use crate::gate::principal::check_label;
 
 /// No session is kept for longer after its end, nor bounded by a longer time, in milliseconds: a year.
 const LONGEST_MS: u64 = 366 * 24 * 3_600_000;
@@ -21,25 +23,6 @@ pub(crate) struct Filed {
     pub(crate) recovered_ms: Option<u64>,
     /// Why it has no program any more without having ended.
     pub(crate) lost: Option<Lost>,
-}
-
-impl Filed {
-    /// Whether somebody who acts for `owner` may know of it. Whoever names nobody acts as their surface.
-    pub(crate) fn is_for(&self, owner: Option<&str>) -> bool {
-        match (self.labels.owner.as_deref(), owner) {
-            (Some(own), Some(owner)) => own == owner,
-            _ => true,
-        }
-    }
-}
-
-/// Whether a label can be one: a few printable characters.
-pub(crate) fn check_label(what: &str, label: &str) -> Result<(), Failure> {
-    if label.len() > LABEL_LIMIT || label.chars().any(char::is_control) {
-        let text = format!("{what} has at most {LABEL_LIMIT} bytes, and no control characters");
-        return Err(Failure::new(Kind::InvalidArgument, text));
-    }
-    Ok(())
 }
 
 /// Whether they can be kept to.
@@ -98,16 +81,6 @@ pub(crate) fn changed_limits(now: Limits, change: Limits) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whoever_names_another_owner_knows_nothing_of_it() {
-        let filed = |owner: Option<&str>| Filed {
-            labels: Labels { owner: owner.map(str::to_owned), ..Labels::default() },
-            ..Filed::default()
-        };
-        assert!(filed(Some("a")).is_for(Some("a")) && filed(Some("a")).is_for(None));
-        assert!(filed(None).is_for(Some("a")) && !filed(Some("a")).is_for(Some("b")));
-    }
 
     #[test]
     fn labels_and_bounds_that_cannot_be_kept_to_are_refused() {

@@ -18,17 +18,14 @@
 //!   rule unless a user hands it over.
 //! - Where sessions are in a group, those of them that are leased are leased to the same actor.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::hands::{
     self as wire, LEASE_LIMIT_MS, Policy, Transfer as Shown, Way,
 };
-use farwire_protocol::surface::Surface;
 
-use crate::jobs::owner::Owner;
+use crate::gate::principal::Principal;
 
 mod group;
 mod turns;
@@ -50,59 +47,19 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// heir may have to hear of it first.
 const HANDED: Duration = Duration::from_secs(300);
 
-/// Somebody who acts on a session.
-#[derive(Clone, Debug)]
-pub(crate) struct Actor {
-    pub(crate) owner: Arc<Owner>,
-    pub(crate) client: Option<Arc<str>>,
-}
-
-impl PartialEq for Actor {
-    fn eq(&self, other: &Self) -> bool {
-        self.owner == other.owner && self.client == other.client
-    }
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.owner.surface, self.owner.name)?;
-        match &self.client {
-            Some(client) => write!(f, ", client `{client}`"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Actor {
-    /// Whether it is a person, and no agent.
-    pub(crate) fn is_user(&self) -> bool {
-        self.owner.surface == Surface::Human
-    }
-
-    /// As `to` is told of it.
-    pub(crate) fn show(&self, to: Option<&Self>) -> wire::Actor {
-        wire::Actor {
-            device: self.owner.name.clone(),
-            surface: self.owner.surface.to_string(),
-            client: self.client.as_deref().map(str::to_owned),
-            mine: to.map(|to| to == self),
-        }
-    }
-}
-
 /// How a lease came or went, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transfer {
     pub(crate) way: Way,
-    pub(crate) from: Option<Actor>,
-    pub(crate) to: Option<Actor>,
+    pub(crate) from: Option<Principal>,
+    pub(crate) to: Option<Principal>,
     pub(crate) reason: Option<String>,
     pub(crate) at: Duration,
 }
 
 impl Transfer {
     /// As `to` is told of it.
-    pub(crate) fn show(&self, to: Option<&Actor>, now: Duration) -> Shown {
+    pub(crate) fn show(&self, to: Option<&Principal>, now: Duration) -> Shown {
         Shown {
             way: self.way,
             from: self.from.as_ref().map(|actor| actor.show(to)),
@@ -119,13 +76,13 @@ pub(crate) enum Refusal {
     /// Nobody types into this session.
     ReadOnly,
     /// Somebody else has the lease, since then.
-    Leased(Actor, Duration),
+    Leased(Principal, Duration),
     /// The rule has only users type.
     UserOnly,
     /// The rule has only agents type.
     AgentOnly,
     /// A user types, and has typed last then.
-    UserTypes(Actor, Duration),
+    UserTypes(Principal, Duration),
     /// That is for users.
     NoUser,
     /// An agent has to say from whom it takes a lease.
@@ -133,9 +90,9 @@ pub(crate) enum Refusal {
     /// Nobody has the lease that is given or taken.
     Free,
     /// Somebody else's exchange has its turn, since then.
-    Turn(Actor, Duration),
+    Turn(Principal, Duration),
     /// A user has ended the turn.
-    Interrupted(Actor),
+    Interrupted(Principal),
 }
 
 impl Refusal {
@@ -192,7 +149,7 @@ enum Until {
 
 #[derive(Clone, Debug)]
 struct Lease {
-    holder: Actor,
+    holder: Principal,
     since: Duration,
     until: Until,
 }
@@ -205,7 +162,7 @@ pub(crate) struct Hands {
     lease: Option<Lease>,
     transfer: Option<Transfer>,
     /// Which user typed last, and when.
-    user: Option<(Actor, Duration)>,
+    user: Option<(Principal, Duration)>,
     /// The line that is being typed has something of a user's in it; and of an agent's.
     user_line: bool,
     agent_line: bool,
@@ -251,13 +208,20 @@ impl Hands {
     }
 
     /// Who has the lease.
-    pub(crate) fn holder(&mut self, now: Duration) -> Option<&Actor> {
+    pub(crate) fn holder(&mut self, now: Duration) -> Option<&Principal> {
         self.expire(now);
         self.lease.as_ref().map(|lease| &lease.holder)
     }
 
+    /// Who has the lease, and for how long.
+    pub(crate) fn lease(&mut self, now: Duration) -> Option<(Principal, Duration)> {
+        self.expire(now);
+        let lease = self.lease.as_ref()?;
+        Some((lease.holder.clone(), now.saturating_sub(lease.since)))
+    }
+
     /// Whether `who` may type now.
-    pub(crate) fn may_type(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+    pub(crate) fn may_type(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         self.may_take_turn(who, now)?;
         match self.turns.holder() {
             Some((holder, since)) if holder != who && !who.is_user() => {
@@ -268,7 +232,7 @@ impl Hands {
     }
 
     /// Whether `who` may type once it is its turn.
-    pub(crate) fn may_take_turn(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+    pub(crate) fn may_take_turn(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         if self.read_only {
             return Err(Refusal::ReadOnly);
         }
@@ -277,7 +241,7 @@ impl Hands {
     }
 
     /// Whether `who` may do what changes a session but types nothing: nobody else has the lease.
-    pub(crate) fn may_act(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+    pub(crate) fn may_act(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         self.expire(now);
         match &self.lease {
             Some(lease) if lease.holder != *who => {
@@ -287,7 +251,7 @@ impl Hands {
         }
     }
 
-    fn rule_allows(&self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+    fn rule_allows(&self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         match (self.policy, who.is_user()) {
             (Policy::Shared, _) | (Policy::UserOnly | Policy::UserPriority, true) => Ok(()),
             (Policy::AgentOnly, user) => {
@@ -308,7 +272,7 @@ impl Hands {
     }
 
     /// The user whose line is unfinished.
-    fn drafting(&self, now: Duration) -> Option<&Actor> {
+    fn drafting(&self, now: Duration) -> Option<&Principal> {
         let (user, last) = self.user.as_ref()?;
         (self.user_line && now < *last + DRAFT).then_some(user)
     }
@@ -320,7 +284,7 @@ impl Hands {
     }
 
     /// `who` has typed this.
-    pub(crate) fn typed(&mut self, who: &Actor, bytes: &[u8], now: Duration) {
+    pub(crate) fn typed(&mut self, who: &Principal, bytes: &[u8], now: Duration) {
         self.renew(who, now);
         let ends = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0x03 | 0x15);
         let rest = match bytes.iter().rposition(ends) {
@@ -344,7 +308,7 @@ impl Hands {
     }
 
     /// `who` was heard of.
-    pub(crate) fn renew(&mut self, who: &Actor, now: Duration) {
+    pub(crate) fn renew(&mut self, who: &Principal, now: Duration) {
         self.expire(now);
         if let Some(Lease { holder, until: Until::Unheard { ttl, at }, .. }) = &mut self.lease
             && holder == who
@@ -372,7 +336,13 @@ impl Hands {
     }
 
     /// The lease goes to somebody, or to nobody.
-    fn pass(&mut self, way: Way, to: Option<(&Actor, Until)>, reason: Option<&str>, at: Duration) {
+    fn pass(
+        &mut self,
+        way: Way,
+        to: Option<(&Principal, Until)>,
+        reason: Option<&str>,
+        at: Duration,
+    ) {
         if let Some((to, _)) = &to {
             // Where the log ends does not matter: nothing of theirs was typed yet.
             self.turns.interrupt(to, u64::MAX);
@@ -386,7 +356,7 @@ impl Hands {
     }
 
     /// Gives the lease to `who`, whoever had it; only until when changes if it is theirs already.
-    fn give(&mut self, who: &Actor, until: Until, reason: Option<&str>, now: Duration) {
+    fn give(&mut self, who: &Principal, until: Until, reason: Option<&str>, now: Duration) {
         match &mut self.lease {
             Some(lease) if lease.holder == *who => lease.until = until,
             Some(_) => self.pass(Way::TakenOver, Some((who, until)), reason, now),
@@ -395,7 +365,7 @@ impl Hands {
     }
 
     /// `who` lets go of the lease. It is no error if nobody has it.
-    pub(crate) fn detach(&mut self, who: &Actor, now: Duration) -> Result<(), Refusal> {
+    pub(crate) fn detach(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         self.may_act(who, now)?;
         if self.lease.is_some() {
             self.pass(Way::Detached, None, None, now);
@@ -411,7 +381,12 @@ impl Hands {
     }
 
     /// `who` makes another rule. Where only users may type no agent keeps a lease.
-    pub(crate) fn rule(&mut self, who: &Actor, rule: Policy, now: Duration) -> Result<(), Refusal> {
+    pub(crate) fn rule(
+        &mut self,
+        who: &Principal,
+        rule: Policy,
+        now: Duration,
+    ) -> Result<(), Refusal> {
         if !who.is_user() {
             return Err(Refusal::NoUser);
         }
@@ -437,7 +412,7 @@ impl Hands {
     }
 
     /// As `to` is told of it.
-    pub(crate) fn show(&mut self, to: &Actor, now: Duration) -> wire::Hands {
+    pub(crate) fn show(&mut self, to: &Principal, now: Duration) -> wire::Hands {
         // A turn is soon over, and is not told of.
         let may_type = self.may_take_turn(to, now).is_ok();
         let lease = self.lease.as_ref().map(|lease| wire::Lease {

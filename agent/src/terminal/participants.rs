@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use farwire_protocol::streams::session::hands::Participant as Shown;
 
-use super::hands::Actor;
+use crate::gate::principal::Principal;
 
 /// So many are told of.
 const SHOWN: usize = 16;
@@ -25,7 +25,7 @@ pub(crate) struct Participants {
 pub(crate) struct Participant {
     /// The number of the stream.
     pub(crate) stream: u64,
-    pub(crate) actor: Actor,
+    pub(crate) actor: Principal,
     pub(crate) read_only: bool,
     since: Duration,
     /// When they typed last, in milliseconds since boot; 0 if never.
@@ -45,7 +45,12 @@ impl Participants {
     }
 
     /// Somebody attaches.
-    pub(crate) fn join(&self, actor: Actor, read_only: bool, now: Duration) -> Arc<Participant> {
+    pub(crate) fn join(
+        &self,
+        actor: Principal,
+        read_only: bool,
+        now: Duration,
+    ) -> Arc<Participant> {
         let stream = NEXT.fetch_add(1, Ordering::Relaxed);
         let typed = AtomicU64::new(0);
         let one = Arc::new(Participant { stream, actor, read_only, since: now, typed });
@@ -64,7 +69,7 @@ impl Participants {
     }
 
     /// As `to` is told of them, those first who are here longest.
-    pub(crate) fn show(&self, to: &Actor, now: Duration) -> Vec<Shown> {
+    pub(crate) fn show(&self, to: &Principal, now: Duration) -> Vec<Shown> {
         let show = |one: &Arc<Participant>| Shown {
             actor: one.actor.show(Some(to)),
             read_only: one.read_only,

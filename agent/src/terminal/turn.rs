@@ -7,7 +7,8 @@ use farwire_protocol::id::Nonce;
 use tokio::time::{Instant, timeout_at};
 
 use super::Terminal;
-use super::hands::{Actor, Taken};
+use super::hands::Taken;
+use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 
@@ -49,7 +50,7 @@ impl Terminal {
     pub(crate) async fn turn(
         self: &Arc<Self>,
         job: &Job,
-        who: &Actor,
+        who: &Principal,
         request: Nonce,
         until: Instant,
     ) -> Result<Turn, Failure> {

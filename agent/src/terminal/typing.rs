@@ -14,9 +14,10 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Doing, Input};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::hands::{Actor, Refusal};
+use super::hands::Refusal;
 use super::keys::{Takes, Wanted};
 use super::{Terminal, doing, lock};
+use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::os::pty;
@@ -62,7 +63,7 @@ impl Terminal {
     pub(crate) async fn types(
         &self,
         job: &Job,
-        who: &Actor,
+        who: &Principal,
         keys: Keys<'_>,
         until: Option<Instant>,
     ) -> Typed {
@@ -122,7 +123,7 @@ impl Terminal {
     }
 
     /// What was to be typed was refused as a whole.
-    pub(crate) fn note_refused(&self, job: &Job, who: &Actor, input: &[Input]) {
+    pub(crate) fn note_refused(&self, job: &Job, who: &Principal, input: &[Input]) {
         let length = |input: &Input| match input {
             Input::Text(bytes) | Input::Secret(bytes) => bytes.len(),
             Input::Key(_) => 1,
@@ -130,7 +131,7 @@ impl Terminal {
         self.events.refused(self.when(job), who, input.iter().map(length).sum());
     }
 
-    fn step(&self, job: &Job, who: &Actor, keys: Keys<'_>) -> Step {
+    fn step(&self, job: &Job, who: &Principal, keys: Keys<'_>) -> Step {
         let Some(master) = job.master() else { return Step::Gone };
         let shown = !keys.secret && self.shows(job);
         let now = boottime();
@@ -244,7 +245,7 @@ impl Terminal {
 
     /// Throws away what agents have typed and nobody has read, now that a user has taken over: what is on
     /// its way to the program, and a line that is half typed at a prompt.
-    pub(crate) fn clear_agents(&self, job: &Job, user: &Actor) {
+    pub(crate) fn clear_agents(&self, job: &Job, user: &Principal) {
         let (line, last) = lock(&self.hands).of_agent();
         let Some(master) = job.master() else { return };
         if last {

@@ -1,5 +1,6 @@
 //! Questions and their answers, over real directories.
 
+use farwire_protocol::id::Id;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, symlink};
@@ -91,7 +92,8 @@ impl Place {
     fn ask_as(&self, asker: &mut Asker, ask: &Ask) -> Result<Done, Failure> {
         let (tree, undo, transfers) = (&self.tree, Some(&self.undo), &self.transfers);
         let listens = &Listens::default();
-        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local", listens };
+        let desk =
+            Desk { tree, undo, transfers, who: "laptop/ai-local", device: Id([1; 32]), listens };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
             Err(Stop::Failed(failure)) => Err(failure),

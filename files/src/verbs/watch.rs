@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Done, Entry, ToBridge, Watch, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -43,11 +44,11 @@ const OVERHEAD: usize = 96;
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting(BTreeMap::new()));
 
 #[derive(Debug, Default)]
-struct Waiting(BTreeMap<String, usize>);
+struct Waiting(BTreeMap<Id, usize>);
 
 impl Waiting {
-    fn take(&mut self, device: &str) -> Result<(), Failure> {
-        let own = self.0.get(device).copied().unwrap_or_default();
+    fn take(&mut self, device: Id) -> Result<(), Failure> {
+        let own = self.0.get(&device).copied().unwrap_or_default();
         let busy = |text: String| Err(Failure::new(Kind::Busy, text));
         if own >= OF_ONE {
             return busy(format!(
@@ -57,14 +58,14 @@ impl Waiting {
         if self.0.values().sum::<usize>() >= WATCHERS {
             return busy(format!("{WATCHERS} others wait for changes of this root already"));
         }
-        self.0.insert(device.to_owned(), own + 1);
+        self.0.insert(device, own + 1);
         Ok(())
     }
 
-    fn leave(&mut self, device: &str) {
-        match self.0.get_mut(device) {
+    fn leave(&mut self, device: Id) {
+        match self.0.get_mut(&device) {
             Some(own) if *own > 1 => *own -= 1,
-            _ => drop(self.0.remove(device)),
+            _ => drop(self.0.remove(&device)),
         }
     }
 }
@@ -74,18 +75,17 @@ fn waiting() -> MutexGuard<'static, Waiting> {
 }
 
 /// One of those who may wait. It counts until it is dropped.
-struct Place<'a>(&'a str);
+struct Place(Id);
 
-impl<'a> Place<'a> {
-    /// A place for a device; `who` asks in its name.
-    fn take(who: &'a str) -> Result<Self, Failure> {
-        let device = who.split('/').next().unwrap_or_default();
+impl Place {
+    /// A place for a device.
+    fn take(device: Id) -> Result<Self, Failure> {
         waiting().take(device)?;
         Ok(Self(device))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         waiting().leave(self.0);
     }
@@ -105,7 +105,7 @@ const CHANGES: WatchFlags = WatchFlags::CREATE
 pub(super) fn watch(desk: &Desk<'_>, watch: &Watch, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let tree = desk.tree;
     let path = Rel::parse(&watch.path)?;
-    let _place = Place::take(desk.who)?;
+    let _place = Place::take(desk.device)?;
     let deadline = Instant::now() + Duration::from_millis(watch.wait_ms).min(LONGEST);
     let failed = |error: Errno| Stop::Failed(fault(&path, error));
     if is_missing(tree, &path) {
@@ -343,16 +343,17 @@ mod tests {
     #[test]
     fn one_device_waits_so_often_and_leaves_room_for_others() {
         let mut waiting = Waiting::default();
+        let (a, b) = (Id([0; 32]), |n: u8| Id([n; 32]));
         for _ in 0..OF_ONE {
-            waiting.take("a").unwrap();
+            waiting.take(a).unwrap();
         }
-        assert_eq!(waiting.take("a").unwrap_err().kind, Kind::Busy);
-        let others = (0..).take_while(|n| waiting.take(&format!("b{n}")).is_ok()).count();
+        assert_eq!(waiting.take(a).unwrap_err().kind, Kind::Busy);
+        let others = (1..=u8::MAX).take_while(|n| waiting.take(b(*n)).is_ok()).count();
         assert_eq!(others, WATCHERS - OF_ONE);
-        waiting.leave("a");
-        waiting.take("a").unwrap();
-        (0..OF_ONE).for_each(|_| waiting.leave("a"));
-        (0..others).for_each(|n| waiting.leave(&format!("b{n}")));
+        waiting.leave(a);
+        waiting.take(a).unwrap();
+        (0..OF_ONE).for_each(|_| waiting.leave(a));
+        (1..=u8::MAX).take(others).for_each(|n| waiting.leave(b(n)));
         assert!(waiting.0.is_empty());
     }
 }

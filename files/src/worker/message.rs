@@ -1,6 +1,7 @@
 //! What the agent says to a worker, and the worker to the agent. Both are of one build.
 
 use farwire_protocol::failure::Failure;
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Enter, Root};
 use minicbor::{Decode, Encode};
 
@@ -55,9 +56,12 @@ pub struct Serve {
     /// What is said of the root first.
     #[n(1)]
     pub root: Root,
-    /// Who asks: device, surface and client.
+    /// Who asks, for people: device, surface and client.
     #[n(2)]
     pub who: String,
+    /// Which device that is.
+    #[n(3)]
+    pub device: Id,
 }
 
 /// What a worker says.

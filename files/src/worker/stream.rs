@@ -11,6 +11,7 @@ use bytes::Bytes;
 use farwire_protocol::conversation::{message, read_exact};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::PAYLOAD;
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -43,8 +44,7 @@ pub(super) struct Stream {
     transfers: Arc<Transfers>,
     audit: Option<Arc<Audit>>,
     who: String,
-    /// The device that asks, whatever it calls its clients.
-    device: Arc<str>,
+    device: Id,
     greeting: Option<ToBridge>,
     /// What packets are received in: that of the thread, while it works on a question.
     buffer: Vec<u8>,
@@ -104,7 +104,7 @@ impl Stream {
         let _ = set_socket_timeout(&socket, Timeout::Send, Some(STALLED));
         let buffer = Vec::new();
         let (undo, who) = (shared.undo.clone(), serve.who.clone());
-        let device = Arc::from(who.split('/').next().unwrap_or_default());
+        let device = serve.device;
         let (transfers, audit) = (shared.transfers.clone(), shared.audit.clone());
         let content = Content::Whole;
         let (came, said) = (Bytes::new(), Vec::new());
@@ -140,8 +140,8 @@ impl Stream {
         &self.socket
     }
 
-    pub(super) fn device(&self) -> &Arc<str> {
-        &self.device
+    pub(super) fn device(&self) -> Id {
+        self.device
     }
 
     /// Keeps no memory while it waits: there may be thousands of them.
@@ -252,6 +252,7 @@ impl Stream {
                 undo: undo.as_deref(),
                 transfers: &transfers,
                 who: &who,
+                device: self.device,
                 listens: &listens,
             };
             return verbs::answer(&desk, ask, self);

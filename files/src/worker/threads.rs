@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Id;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -53,8 +54,8 @@ struct State {
     waiting: HashMap<u64, Stream>,
     /// Streams that have one.
     ready: VecDeque<Stream>,
-    /// What each device has, by name.
-    devices: HashMap<Arc<str>, Device>,
+    /// What each device has.
+    devices: HashMap<Id, Device>,
     next: u64,
     threads: usize,
     idle: usize,
@@ -69,15 +70,15 @@ struct Device {
 }
 
 impl State {
-    fn device(&mut self, name: &Arc<str>) -> &mut Device {
-        self.devices.entry(name.clone()).or_default()
+    fn device(&mut self, id: Id) -> &mut Device {
+        self.devices.entry(id).or_default()
     }
 
     /// The stream that has waited longest for a thread, of those whose device may have one.
     fn take(&mut self) -> Option<Stream> {
         let devices = &self.devices;
         let may = |stream: &Stream| {
-            devices.get(stream.device()).is_none_or(|device| device.busy < OF_ONE)
+            devices.get(&stream.device()).is_none_or(|device| device.busy < OF_ONE)
         };
         let stream = self.ready.iter().position(may).and_then(|at| self.ready.remove(at))?;
         self.device(stream.device()).busy += 1;
@@ -85,11 +86,11 @@ impl State {
     }
 
     /// A stream of this device is over.
-    fn leave(&mut self, name: &Arc<str>) {
-        let device = self.device(name);
+    fn leave(&mut self, id: Id) {
+        let device = self.device(id);
         device.streams = device.streams.saturating_sub(1);
         if device.streams == 0 {
-            self.devices.remove(name);
+            self.devices.remove(&id);
         }
     }
 }
@@ -182,13 +183,13 @@ impl Threads {
     fn work(&self) {
         let mut buffer = vec![0; PACKET];
         while let Some(mut stream) = self.take() {
-            let device = stream.device().clone();
+            let device = stream.device();
             let next = self.work_for(&mut stream, &mut buffer);
             let mut state = self.state();
-            let had = state.device(&device);
+            let had = state.device(device);
             had.busy = had.busy.saturating_sub(1);
             if next == Next::Over {
-                state.leave(&device);
+                state.leave(device);
             }
             drop(state);
             // Another of this device may have waited for this.
@@ -276,7 +277,7 @@ mod tests {
         }
 
         /// A stream of a device, which has been greeted, or refused.
-        fn stream(&self, device: &str) -> (OwnedFd, ToBridge) {
+        fn stream(&self, device: Id) -> (OwnedFd, ToBridge) {
             let flags = SocketFlags::CLOEXEC;
             let (near, far) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
@@ -292,8 +293,9 @@ mod tests {
                 asks: None,
                 beats: None,
             };
-            let who = format!("{device}/cli/some");
-            let serve = Serve { enter: Enter::default(), root, who };
+            // Names of devices may be the same.
+            let who = "laptop/cli/some".to_owned();
+            let serve = Serve { enter: Enter::default(), root, who, device };
             let tree = self.common.tree.share().unwrap();
             self.threads.add(Stream::new(far, tree, (&self.common, &serve))).unwrap();
             let said = said(&near);
@@ -317,7 +319,7 @@ mod tests {
     #[test]
     fn a_device_that_sends_nothing_keeps_no_other_waiting() {
         let crowd = Crowd::new();
-        let slow: Vec<_> = (0..THREADS + 8).map(|_| crowd.stream("slow").0).collect();
+        let slow: Vec<_> = (0..THREADS + 8).map(|_| crowd.stream(Id([1; 32])).0).collect();
         for (number, stream) in slow.iter().enumerate() {
             // Its content never comes.
             ask(
@@ -325,12 +327,12 @@ mod tests {
                 Ask::Write(Write::new(Blob(format!("file-{number}").into_bytes()), How::Create)),
             );
         }
-        let (other, _) = crowd.stream("other");
+        let (other, _) = crowd.stream(Id([2; 32]));
         ask(&other, Ask::Stat(Blob::default()));
         assert!(matches!(said(&other), ToBridge::Done(done) if done.failure.is_none()));
         // Those that waited have their turn when others give up.
         drop(slow);
-        let (again, _) = crowd.stream("slow");
+        let (again, _) = crowd.stream(Id([1; 32]));
         ask(&again, Ask::Stat(Blob::default()));
         assert!(matches!(said(&again), ToBridge::Done(done) if done.failure.is_none()));
     }
@@ -339,10 +341,10 @@ mod tests {
     fn a_device_has_so_many_streams_and_no_more() {
         let crowd = Crowd::new();
         // As if they were there: so many descriptors are not to be had everywhere.
-        crowd.threads.state().device(&Arc::from("many")).streams = STREAMS;
-        let (_, refused) = crowd.stream("many");
+        crowd.threads.state().device(Id([1; 32])).streams = STREAMS;
+        let (_, refused) = crowd.stream(Id([1; 32]));
         let ToBridge::Done(done) = refused else { panic!("{refused:?}") };
         assert_eq!(done.failure.unwrap().kind, Kind::Overloaded);
-        assert!(matches!(crowd.stream("other").1, ToBridge::Entered(_)));
+        assert!(matches!(crowd.stream(Id([2; 32])).1, ToBridge::Entered(_)));
     }
 }

@@ -86,15 +86,6 @@ impl Turned {
     }
 }
 
-/// Why a link is over while streams are open on it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Ending {
-    /// The device may not be here any more. Each stream ends with this, sealed.
-    Refused(Failure),
-    /// The link is forgotten: the bridge takes its conversations up on another one.
-    Forgotten,
-}
-
 /// One handshake's worth of keys with one device.
 #[derive(Debug)]
 pub struct Link {
@@ -102,7 +93,8 @@ pub struct Link {
     clock: LinkClock,
     sids: Mutex<Sids>,
     heard: Mutex<Duration>,
-    ending: watch::Sender<Option<Ending>>,
+    /// Whether it was ended.
+    ended: watch::Sender<bool>,
 }
 
 fn hash(opening: &Opening) -> [u8; 32] {
@@ -129,7 +121,7 @@ impl Link {
         let sent = timeout(HANDSHAKE, writer.finish()).await.map_err(|_| Turned::Slow)?;
         sent.map_err(|error| Turned::Handshake(LinkError::Cut(error)))?;
         let (sids, heard) = (Mutex::default(), Mutex::new(boottime()));
-        let link = Self { keys, clock, sids, heard, ending: watch::Sender::default() };
+        let link = Self { keys, clock, sids, heard, ended: watch::Sender::default() };
         admitted.map(|admitted| (link, admitted)).map_err(Turned::Rejected)
     }
 
@@ -187,33 +179,21 @@ impl Link {
         boottime().saturating_sub(*self.heard.lock().expect("nothing panics while it is held"))
     }
 
-    /// Ends the link and every stream on it. The first reason stands, but a refusal goes before it.
-    pub fn end(&self, why: Ending) {
-        self.ending.send_if_modified(|ending| {
-            let stands = match ending {
-                None => false,
-                Some(Ending::Forgotten) => why == Ending::Forgotten,
-                Some(Ending::Refused(_)) => true,
-            };
-            if !stands {
-                *ending = Some(why);
-            }
-            !stands
-        });
+    /// Ends the link, and with it every stream on it.
+    pub fn end(&self) {
+        self.ended.send_replace(true);
     }
 
-    /// Waits until the link was ended by [`Link::end`], and returns why.
-    pub async fn ended(&self) -> Ending {
-        let mut ending = self.ending.subscribe();
-        let ended = ending.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+    /// Waits until the link was ended by [`Link::end`].
+    pub async fn ended(&self) {
         // The sender lives as long as the link that is waited for.
-        ended.unwrap_or(Ending::Forgotten)
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     /// Whether the link takes nothing any more: it was ended, is too old, was silent for too long, or the
     /// wall clock was stepped.
     pub fn is_over(&self) -> bool {
-        self.ending.borrow().is_some()
+        *self.ended.borrow()
             || self.silence() > SILENCE
             || self.clock.elapsed() > OPENS_END + OPENS_END / 2
             || self.clock.wall_stepped()

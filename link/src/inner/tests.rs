@@ -15,7 +15,7 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex, split};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::agent::{self, Ending, Turned};
+use super::agent::{self, Turned};
 use super::bridge::{self, LinkError, reset_failure};
 use super::clock::step_wall_clock;
 use super::sealed::{OpenError, ReadError};
@@ -344,16 +344,13 @@ async fn of_two_streams_at_once_with_one_number_exactly_one_is_served() {
 }
 
 #[tokio::test]
-async fn a_link_that_was_ended_takes_no_stream_and_a_refusal_goes_before_forgetting() {
+async fn a_link_that_was_ended_takes_no_stream() {
     let (bridge, agent) = link().await;
     let waiting = agent.ended();
     assert!(!agent.is_over());
-    let no = Failure::new(Kind::NotAuthorized, "locked out");
-    agent.end(Ending::Forgotten);
-    agent.end(Ending::Refused(no.clone()));
-    agent.end(Ending::Forgotten);
-    agent.end(Ending::Refused(Failure::new(Kind::Internal, "a later one")));
-    assert_eq!(waiting.await, Ending::Refused(no));
+    agent.end();
+    agent.end();
+    waiting.await;
     assert!(agent.is_over());
     let wire = recorded(&bridge, b"late").await;
     let (data, end) = served(&agent, &wire).await;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use farwire_files::worker::message::{Order, Serve, Setup};
 use farwire_files::worker::packet::{self, DATA, MESSAGE};
 use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Ask, Enter, How, Root, ToAgent, Write};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use sha2::{Digest as _, Sha256};
@@ -63,7 +64,8 @@ fn serve() -> Order {
         asks: None,
         beats: None,
     };
-    Order::Serve(Box::new(Serve { enter: Enter::default(), root, who: "trial".to_owned() }))
+    let (enter, who, device) = (Enter::default(), "trial".to_owned(), Id([1; 32]));
+    Order::Serve(Box::new(Serve { enter, root, who, device }))
 }
 
 fn write() -> ToAgent {

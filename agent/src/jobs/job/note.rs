@@ -8,11 +8,11 @@ use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use minicbor::{Decode, Encode};
 
 use super::Conversations;
+use crate::gate::principal::{Principal, PrincipalNote};
 use crate::holder::micros;
-use crate::jobs::owner::Owner;
 use crate::os::clock::unix_millis;
 use crate::os::pty::Size;
-use crate::terminal::hands::{Actor, Transfer};
+use crate::terminal::hands::Transfer;
 use crate::terminal::{Beginning, Filed, Terminal};
 
 /// No note is longer, in bytes: not when it is written, and not when it is read.
@@ -23,7 +23,7 @@ pub(super) const NOTE: usize = 16 << 10;
 #[cbor(map)]
 pub(super) struct Note {
     #[n(0)]
-    pub(super) owner: Owner,
+    pub(super) owner: PrincipalNote,
     #[n(1)]
     pub(super) command: String,
     #[n(2)]
@@ -81,21 +81,21 @@ struct TransferNote {
 #[cbor(map)]
 struct ActorNote {
     #[n(0)]
-    owner: Owner,
+    owner: PrincipalNote,
     #[n(1)]
     client: Option<String>,
 }
 
-impl From<&Actor> for ActorNote {
-    fn from(actor: &Actor) -> Self {
+impl From<&Principal> for ActorNote {
+    fn from(actor: &Principal) -> Self {
         let client = actor.client.as_deref().map(str::to_owned);
-        Self { owner: (*actor.owner).clone(), client }
+        Self { owner: PrincipalNote::from(actor), client }
     }
 }
 
-impl From<ActorNote> for Actor {
+impl From<ActorNote> for Principal {
     fn from(note: ActorNote) -> Self {
-        Self { owner: Arc::new(note.owner), client: note.client.map(Arc::from) }
+        Self { client: note.client.map(Arc::from), ..note.owner.into() }
     }
 }
 
@@ -115,8 +115,8 @@ impl From<TransferNote> for Transfer {
     fn from(note: TransferNote) -> Self {
         Self {
             way: note.way,
-            from: note.from.map(Actor::from),
-            to: note.to.map(Actor::from),
+            from: note.from.map(Principal::from),
+            to: note.to.map(Principal::from),
             reason: note.reason,
             at: Duration::from_micros(note.at),
         }

@@ -4,12 +4,13 @@ use farwire_protocol::id::Id;
 use farwire_protocol::surface::Surface;
 
 use super::*;
+use crate::gate::principal::Principal;
 
 const BOOT: &str = "0f8b3a5e-5d3c-4c9b-9d6c-0a7c1de1f1c2";
 const BODY: [u8; 32] = [5; 32];
 
-fn owner(device: u8) -> Owner {
-    Owner { device: Id([device; 32]), surface: Surface::Human, name: "laptop".to_owned() }
+fn owner(device: u8) -> Principal {
+    Principal::new(Id([device; 32]), Surface::Human, "laptop")
 }
 
 fn process(number: u8) -> Nonce {

@@ -17,8 +17,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::pace::Pace;
-use super::{Who, control, ended, finish, terminal};
+use super::{control, ended, finish, terminal};
 use crate::conversations::{About, Seat};
+use crate::gate::Allowed;
+use crate::gate::principal::Principal;
 use crate::jobs::Jobs;
 use crate::jobs::job::{Job, Phase};
 use crate::os::clock::boottime;
@@ -27,7 +29,6 @@ use crate::spool::{Item, Mode, SpoolReader};
 use crate::streams::{Context, lost};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
-use crate::terminal::hands::Actor;
 use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
 use crate::terminal::typist::Typist;
@@ -52,7 +53,7 @@ const ACK_AFTER: Duration = Duration::from_millis(250);
 pub(super) async fn attached<W, R>(
     context: &Context,
     open: &Open,
-    (job, known): (Arc<Job>, bool),
+    (job, known): (Allowed<Arc<Job>>, bool),
     attach: Attach,
     (writer, reader): (&mut Writer<W>, Reader<R>),
 ) -> Result<(), Failure>
@@ -60,6 +61,7 @@ where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
+    let job = job.into_inner();
     let terminal = terminal(&job)?.clone();
     let seat = seat(context, open, &job).await?;
     // Before that there is nobody who could be typed to; one that never starts has ended.
@@ -69,12 +71,12 @@ where
         _ = job.started() => {}
     }
     let _attendance = context.agent.attended.begin();
-    let who = Who::new(context, None)?;
+    let who = context.asker.who.clone();
     let read_only = attach.read_only == Some(true);
-    let attachment = Attachment::new(context, &job, &terminal, &who.actor, read_only);
+    let attachment = Attachment::new(context, &job, &terminal, &who, read_only);
     if let Some(size) = attach.size.filter(|_| !read_only) {
         // Somebody else may have the lease, and with it the say of how large it is.
-        let _ = control::resize(&job, &who.actor, size);
+        let _ = control::resize(&job, &who, size);
     }
     // A viewer types nothing.
     let typist = match job.spool.memory().filter(|_| !read_only) {
@@ -124,7 +126,7 @@ where
 async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure> {
     let all = &context.agent.conversations;
     if open.generation > 0 {
-        match all.resume(&context.owner, open.conversation, open.generation).await {
+        match all.resume(&context.asker.who, open.conversation, open.generation).await {
             Ok((seat, about)) if about.job == job.id => return Ok(seat),
             Ok(_) => return Err(Failure::new(Kind::ProtocolViolation, "another conversation")),
             // The agent was restarted: the session was not.
@@ -133,7 +135,7 @@ async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure
         }
     }
     let about = About { job: job.id, delivery: Delivery::Nothing, taken: false };
-    all.create(&context.owner, open.conversation, about)
+    all.create(&context.asker.who, open.conversation, about)
 }
 
 /// Somebody who is attached.
@@ -145,7 +147,7 @@ struct Serving<'a> {
     typist: Option<Typist>,
     read_only: bool,
     attachment: Attachment,
-    who: Who,
+    who: Arc<Principal>,
     /// How many bytes of what is typed were taken.
     taken: watch::Sender<u64>,
     refused: watch::Sender<Option<Failure>>,
@@ -202,14 +204,14 @@ impl Serving<'_> {
             _ if self.read_only => Err(looks_only()),
             ToAgent::Resize(size) => {
                 // It stays as large as whoever has the lease wants it.
-                let _ = control::resize(&self.job, &self.who.actor, size);
+                let _ = control::resize(&self.job, &self.who, size);
                 Ok(())
             }
             ToAgent::Take => {
                 let stream = self.attachment.one.stream;
-                control::take(jobs, &self.job, &self.who.actor, stream)
+                control::take(jobs, &self.job, &self.who, stream)
             }
-            ToAgent::Release => control::release(&self.job, &self.who.actor),
+            ToAgent::Release => control::release(&self.job, &self.who),
             _ => Ok(()),
         };
         if let Err(failure) = done {
@@ -229,7 +231,7 @@ impl Serving<'_> {
         let begins = bytes.starts_with(b"\x1b[");
         let report = begins && self.terminal.seen(&self.job).reports.has(bytes);
         let keys = Keys { bytes, secret: false, turn: None, report, count };
-        let typed = self.terminal.types(&self.job, &self.who.actor, keys, None).await;
+        let typed = self.terminal.types(&self.job, &self.who, keys, None).await;
         if typed.taken > 0 && !report {
             self.attachment.one.typed(boottime());
         }
@@ -373,7 +375,7 @@ impl Serving<'_> {
     }
 
     fn tell_hands<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) {
-        let mut hands = self.terminal.hands().show(&self.who.actor, boottime());
+        let mut hands = self.terminal.hands().show(&self.who, boottime());
         hands.may_type &= !self.read_only;
         writer.message(&message(&ToBridge::Hands(Box::new(hands))));
     }
@@ -428,7 +430,7 @@ impl Attachment {
         context: &Context,
         job: &Arc<Job>,
         terminal: &Terminal,
-        who: &Actor,
+        who: &Principal,
         read_only: bool,
     ) -> Self {
         let one = terminal.participants.join(who.clone(), read_only, boottime());

@@ -7,20 +7,22 @@ use farwire_protocol::conversation::Counts;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Size as SizeMessage;
 use farwire_protocol::streams::session::hands::{
-    Action, Control, Heir, Labels, Limits, Policy, REASON_LIMIT,
+    Action, Caller, Control, Heir, Labels, Limits, Policy, REASON_LIMIT,
 };
 use tokio::io::AsyncWrite;
 
-use super::{Who, ended, find, finish, terminal};
+use super::{ended, find, finish, terminal};
+use crate::gate::demand::Demand;
+use crate::gate::principal::Principal;
+use crate::gate::{Allowed, Asker};
 use crate::jobs::Jobs;
 use crate::jobs::job::Job;
-use crate::jobs::owner::Owner;
 use crate::os::clock::boottime;
 use crate::os::pty::{self, Size};
 use crate::streams::Context;
 use crate::terminal::events::What;
 use crate::terminal::filing::{self, changed_labels, changed_limits};
-use crate::terminal::hands::{Actor, Group, Hands, Refusal};
+use crate::terminal::hands::{Group, Hands, Refusal};
 
 /// Does it, and answers with how the session is then.
 pub(super) async fn serve<W: AsyncWrite + Unpin>(
@@ -28,13 +30,19 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     control: &Control,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
-    let who = Who::new(context, control.caller.as_ref())?;
-    let job = find(context, control.session, &who)?;
-    act(&context.agent.jobs, &job, &who.actor, &control.action)?;
-    finish(writer, Counts::default(), ended(&job, &who).await?).await
+    let asker = context.asker.calling_itself(control.caller.as_ref())?;
+    let job = find(context, control.session, &asker)?;
+    act(&context.agent.jobs, &job, &asker, &control.action)?;
+    finish(writer, Counts::default(), ended(&job, &asker.who).await?).await
 }
 
-fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), Failure> {
+fn act(
+    jobs: &Jobs,
+    job: &Allowed<Arc<Job>>,
+    asker: &Asker,
+    action: &Action,
+) -> Result<(), Failure> {
+    let who = &*asker.who;
     if job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
         return Err(over(job));
     }
@@ -61,7 +69,7 @@ fn act(jobs: &Jobs, job: &Arc<Job>, who: &Actor, action: &Action) -> Result<(), 
         Action::Resize(size) => resize(job, who, *size),
         Action::Signal(signal) => signalled(job, who, *signal),
         Action::Limits(limits) => bound(job, who, *limits),
-        Action::Label(labels) => label(jobs, job, who, labels),
+        Action::Label(labels) => label(jobs, job, asker, labels),
         Action::Close => {
             allowed(terminal(job)?.hands().may_act(who, boottime()))?;
             terminal(job)?.note(job, Some(who), What::Closed);
@@ -89,7 +97,7 @@ fn allowed(done: Result<(), Refusal>) -> Result<(), Failure> {
 }
 
 /// Notes what has come of an act of `who`.
-fn settled(job: &Arc<Job>, who: &Actor, done: Result<(), Refusal>) -> Result<(), Failure> {
+fn settled(job: &Arc<Job>, who: &Principal, done: Result<(), Refusal>) -> Result<(), Failure> {
     terminal(job)?.settle(job, Some(who));
     allowed(done)
 }
@@ -100,7 +108,7 @@ type Members<'a, 'b> = Group<'a, MutexGuard<'b, Hands>>;
 fn together(
     jobs: &Jobs,
     job: &Arc<Job>,
-    who: &Actor,
+    who: &Principal,
     act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
 ) -> Result<(), Failure> {
     let labels = terminal(job)?.filed().labels.clone();
@@ -109,7 +117,7 @@ fn together(
 
 fn among(
     members: &[Arc<Job>],
-    who: &Actor,
+    who: &Principal,
     act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
 ) -> Result<(), Failure> {
     let done = {
@@ -129,7 +137,12 @@ fn among(
 }
 
 /// A user takes the lease for as long as a stream lives.
-pub(super) fn take(jobs: &Jobs, job: &Arc<Job>, who: &Actor, stream: u64) -> Result<(), Failure> {
+pub(super) fn take(
+    jobs: &Jobs,
+    job: &Arc<Job>,
+    who: &Principal,
+    stream: u64,
+) -> Result<(), Failure> {
     if job.ended() {
         return Err(over(job));
     }
@@ -138,13 +151,13 @@ pub(super) fn take(jobs: &Jobs, job: &Arc<Job>, who: &Actor, stream: u64) -> Res
 }
 
 /// `who` lets go of the lease.
-pub(super) fn release(job: &Arc<Job>, who: &Actor) -> Result<(), Failure> {
+pub(super) fn release(job: &Arc<Job>, who: &Principal) -> Result<(), Failure> {
     let done = terminal(job)?.hands().detach(who, boottime());
     settled(job, who, done)
 }
 
 /// A stream is gone: what lived as long goes with it, in all of the group.
-pub(super) fn gone(jobs: &Jobs, job: &Arc<Job>, who: &Actor, stream: u64) {
+pub(super) fn gone(jobs: &Jobs, job: &Arc<Job>, who: &Principal, stream: u64) {
     let Some(labels) = job.terminal.as_ref().map(|terminal| terminal.filed().labels.clone()) else {
         return;
     };
@@ -157,7 +170,7 @@ pub(super) fn gone(jobs: &Jobs, job: &Arc<Job>, who: &Actor, stream: u64) {
 }
 
 /// What agents had typed and nobody has read goes, where a user has taken over.
-fn clear(jobs: &Jobs, job: &Arc<Job>, who: &Actor) -> Result<(), Failure> {
+fn clear(jobs: &Jobs, job: &Arc<Job>, who: &Principal) -> Result<(), Failure> {
     if who.is_user() {
         let labels = terminal(job)?.filed().labels.clone();
         for member in jobs.group(job, &labels) {
@@ -173,20 +186,15 @@ fn clear(jobs: &Jobs, job: &Arc<Job>, who: &Actor) -> Result<(), Failure> {
 }
 
 /// Another client, or another surface, of the same device.
-fn heir(who: &Actor, to: &Heir) -> Result<Actor, Failure> {
-    filing::check_label("the name of a client", to.client.as_deref().unwrap_or_default())?;
-    let client = to.client.as_deref().filter(|client| !client.is_empty()).map(Arc::from);
-    let owner = match &to.surface {
-        None => who.owner.clone(),
-        Some(surface) => {
-            let surface = surface.parse().map_err(|_| {
-                Failure::new(Kind::InvalidArgument, format!("`{surface}` is no surface"))
-                    .with_hint("`human`, `ai-local` or `publish:ID`")
-            })?;
-            Arc::new(Owner { surface, ..(*who.owner).clone() })
-        }
-    };
-    Ok(Actor { owner, client })
+fn heir(who: &Principal, to: &Heir) -> Result<Principal, Failure> {
+    let caller = Caller { client: to.client.clone(), owner: None };
+    let heir = who.calling_itself(Some(&caller))?;
+    let Some(surface) = &to.surface else { return Ok(heir) };
+    let surface = surface.parse().map_err(|_| {
+        Failure::new(Kind::InvalidArgument, format!("`{surface}` is no surface"))
+            .with_hint("`human`, `ai-local` or `publish:ID`")
+    })?;
+    Ok(Principal { surface, ..heir })
 }
 
 fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Failure> {
@@ -200,7 +208,7 @@ fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Failure> {
     }
 }
 
-fn rule(job: &Arc<Job>, who: &Actor, policy: Policy) -> Result<(), Failure> {
+fn rule(job: &Arc<Job>, who: &Principal, policy: Policy) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let (done, changed) = {
         let mut hands = terminal.hands();
@@ -216,7 +224,7 @@ fn rule(job: &Arc<Job>, who: &Actor, policy: Policy) -> Result<(), Failure> {
 }
 
 /// Gives the terminal a size, if that is not for somebody else to decide.
-pub(super) fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(), Failure> {
+pub(super) fn resize(job: &Arc<Job>, who: &Principal, size: SizeMessage) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let now = boottime();
     let size = Size::new(size.cols, size.rows);
@@ -235,7 +243,7 @@ pub(super) fn resize(job: &Arc<Job>, who: &Actor, size: SizeMessage) -> Result<(
 }
 
 /// Signals whoever is in the foreground, as a key would.
-fn signalled(job: &Arc<Job>, who: &Actor, signal: i32) -> Result<(), Failure> {
+fn signalled(job: &Arc<Job>, who: &Principal, signal: i32) -> Result<(), Failure> {
     use std::os::fd::AsFd as _;
 
     if !(1..=31).contains(&signal) {
@@ -257,7 +265,7 @@ fn signalled(job: &Arc<Job>, who: &Actor, signal: i32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn bound(job: &Arc<Job>, who: &Actor, change: Limits) -> Result<(), Failure> {
+fn bound(job: &Arc<Job>, who: &Principal, change: Limits) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     filing::check(&Labels::default(), &change)?;
     allowed(terminal.hands().may_act(who, boottime()))?;
@@ -272,7 +280,8 @@ fn bound(job: &Arc<Job>, who: &Actor, change: Limits) -> Result<(), Failure> {
     Ok(())
 }
 
-fn label(jobs: &Jobs, job: &Arc<Job>, who: &Actor, change: &Labels) -> Result<(), Failure> {
+fn label(jobs: &Jobs, job: &Arc<Job>, asker: &Asker, change: &Labels) -> Result<(), Failure> {
+    let who = &*asker.who;
     let terminal = terminal(job)?;
     filing::check(change, &Limits::default())?;
     let before = terminal.filed().labels.clone();
@@ -280,10 +289,8 @@ fn label(jobs: &Jobs, job: &Arc<Job>, who: &Actor, change: &Labels) -> Result<()
     if change.owner.as_deref().is_some_and(|owner| before.owner.as_deref() != Some(owner)) {
         return Err(Failure::new(Kind::InvalidArgument, "the owner of a session does not change"));
     }
-    let opener = who.owner.device == job.owner.device && who.owner.surface == job.owner.surface;
-    if labels.read_only != before.read_only && !(who.is_user() || opener) {
-        let text = "whether a session is read-only is up to users and to whoever opened it";
-        return Err(Failure::new(Kind::NotGranted, text));
+    if labels.read_only != before.read_only {
+        asker.may(&Demand::SetReadOnly(job.facts()))?;
     }
     // It must bring no second holder into a group.
     among(&jobs.group(job, &labels), who, |group| {

@@ -13,7 +13,8 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::exchange::LONGEST_WAIT;
-use super::{LARGEST, Who, ended, find, finish, terminal};
+use super::{LARGEST, ended, find, finish, terminal};
+use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::os::clock::unix_millis;
 use crate::spool::Mode;
@@ -28,8 +29,9 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     asked: &Asked,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
-    let who = Who::new(context, asked.caller.as_ref())?;
-    let job = find(context, asked.session, &who)?;
+    let asker = context.asker.calling_itself(asked.caller.as_ref())?;
+    let job = find(context, asked.session, &asker)?;
+    let who = &asker.who;
     let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
     let deadline = Instant::now() + wait;
     let mut count = terminal(&job)?.events.count();
@@ -37,12 +39,12 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     loop {
         count.mark_unchanged();
-        let events = collect(&job, asked, &who)?;
+        let events = collect(&job, asked, who)?;
         let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
         if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
-            let now = ended(&job, &who).await?;
+            let now = ended(&job, who).await?;
             // What happened meanwhile is counted there.
-            let events = Some(collect(&job, asked, &who)?);
+            let events = Some(collect(&job, asked, who)?);
             return finish(writer, Counts::default(), Ended { events, ..now }).await;
         }
         tokio::select! {
@@ -59,13 +61,13 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     }
 }
 
-fn collect(job: &Job, asked: &Asked, who: &Who) -> Result<Vec<Event>, Failure> {
+fn collect(job: &Job, asked: &Asked, who: &Principal) -> Result<Vec<Event>, Failure> {
     let most = usize::try_from(asked.limit.min(MOST)).unwrap_or_default();
     let (mut events, mut size) = (Vec::new(), 0);
     let now = unix_millis();
     let terminal = terminal(job)?;
     terminal.events.from(asked.from, |event| {
-        let event = event.show(&who.actor, now);
+        let event = event.show(who, now);
         size += cbor::encode(&event).len();
         let fits = events.len() < most && (events.is_empty() || size <= LARGEST);
         if fits {

@@ -17,13 +17,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use zeroize::Zeroizing;
 
 use super::control::over;
-use super::{QUIET, Who, ended, finish, over_at, show, terminal};
+use super::{QUIET, ended, finish, over_at, show, terminal};
+use crate::gate::Allowed;
+use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::spool::Mode;
 use crate::streams::pattern::{Awaited, expression};
 use crate::streams::{Context, lost};
-use crate::terminal::hands::{Actor, Taken};
+use crate::terminal::hands::Taken;
 use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::turn::Turn;
@@ -66,7 +68,7 @@ const BUDGET: u32 = 4 << 20;
 /// next command that begins is its own, whoever else wants to type.
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     context: &Context,
-    (job, who): (&Arc<Job>, &Who),
+    (job, who): (&Allowed<Arc<Job>>, &Principal),
     send: &Send,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
@@ -113,7 +115,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
                 refused(job, terminal, who, send)?;
             }
             let until = Instant::now() + wait_for.max(TYPING);
-            let turn = terminal.turn(job, &who.actor, send.request, until);
+            let turn = terminal.turn(job, who, send.request, until);
             Some(Arc::new(beating(writer, IN_LINE, turn).await??))
         }
     };
@@ -140,16 +142,16 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
 }
 
 /// Whether it is keys for what its own sender has typed, and waits for: it shares that turn.
-fn joins(terminal: &Terminal, who: &Who, send: &Send) -> bool {
+fn joins(terminal: &Terminal, who: &Principal, send: &Send) -> bool {
     let keys = send.input.iter().all(|input| matches!(input, Input::Key(_)));
     keys && send.at_prompt != Some(true)
-        && terminal.hands().turns.holder().is_some_and(|(holder, _)| *holder == who.actor)
+        && terminal.hands().turns.holder().is_some_and(|(holder, _)| holder == who)
 }
 
 /// Types it for the first time. Nobody else has the turn before all is typed.
 async fn begin(
     (job, terminal): (&Arc<Job>, &Arc<Terminal>),
-    who: &Who,
+    who: &Principal,
     send: &Send,
     turn: Option<Arc<Turn>>,
 ) -> Result<Sent, Failure> {
@@ -180,12 +182,12 @@ async fn begin(
         ..Sent::at(job.spool.end(), ended)
     };
     // Another copy of the request may have come as far meanwhile: one of them types.
-    if let Some(known) = terminal.exchange((send.request, turn.is_none()), &who.actor, now) {
+    if let Some(known) = terminal.exchange((send.request, turn.is_none()), who, now) {
         return Ok(typed(terminal, send.request, known).await);
     }
     // What has been begun is done, whatever becomes of this stream: what came of it is known to the next one.
     let typing = Typing { terminal: terminal.clone(), request: send.request };
-    let (job, actor) = (job.clone(), who.actor.clone());
+    let (job, actor) = (job.clone(), who.clone());
     let typing = tokio::spawn(async move {
         let turn = turn.as_ref().map(|turn| turn.request);
         types(&job, &typing, (&actor, turn), &keys, now).await
@@ -242,22 +244,22 @@ async fn takes(job: &Arc<Job>, terminal: &Arc<Terminal>, wants: &mut Wanted) -> 
 }
 
 /// What is refused at once, and not only when it is its turn.
-fn refused(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(), Failure> {
+fn refused(job: &Job, terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Failure> {
     let now = boottime();
-    let may = terminal.hands().may_take_turn(&who.actor, now);
+    let may = terminal.hands().may_take_turn(who, now);
     may.map_err(|refusal| {
-        terminal.note_refused(job, &who.actor, &send.input);
+        terminal.note_refused(job, who, &send.input);
         terminal.settle(job, None);
         refusal.failure(now)
     })
 }
 
 /// Whether anything of it may be typed. What is refused here counts as never sent.
-fn may_begin(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(), Failure> {
+fn may_begin(job: &Job, terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Failure> {
     let now = boottime();
-    let may = terminal.hands().may_type(&who.actor, now);
+    let may = terminal.hands().may_type(who, now);
     if let Err(refusal) = may {
-        terminal.note_refused(job, &who.actor, &send.input);
+        terminal.note_refused(job, who, &send.input);
         terminal.settle(job, None);
         return Err(refusal.failure(now));
     }
@@ -278,7 +280,7 @@ fn may_begin(job: &Job, terminal: &Terminal, who: &Who, send: &Send) -> Result<(
 async fn types(
     job: &Job,
     Typing { terminal, request }: &Typing,
-    (who, turn): (&Actor, Option<Nonce>),
+    (who, turn): (&Principal, Option<Nonce>),
     keys: &[Part],
     before: Sent,
 ) -> Result<Sent, Failure> {
@@ -522,7 +524,7 @@ fn through(marks: &Marks, sent: Sent) -> (bool, bool) {
 
 /// Answers with what came: of commands, their output; otherwise all that was said.
 async fn answer<W: AsyncWrite + Unpin>(
-    (job, who): (&Arc<Job>, &Who),
+    (job, who): (&Arc<Job>, &Principal),
     terminal: &Arc<Terminal>,
     (before, (because, taken), told): (Sent, Outcome, Told),
     budget: u32,
@@ -573,7 +575,7 @@ async fn answer<W: AsyncWrite + Unpin>(
         omitted: Some(length.saturating_sub(budget)).filter(|&omitted| omitted > 0),
         typed: Some(before.typed).filter(|_| !looking),
         left: Some(before.left).filter(|&left| left > 0),
-        interrupted: taken.map(|taken| taken.by.show(Some(&who.actor))),
+        interrupted: taken.map(|taken| taken.by.show(Some(who))),
         ..ended(job, who).await?
     };
     finish(writer, counts, ended).await

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use farwire_protocol::streams::session::hands::{Policy, Way};
 
-use super::{Actor, HANDED, Hands, Refusal, Until, lifetime};
+use super::{HANDED, Hands, Refusal, Until, lifetime};
+use crate::gate::principal::Principal;
 
 /// The hands of a session that something is done to, and of the others of its group.
 pub(crate) struct Group<'a, H> {
@@ -38,7 +39,7 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
     }
 
     /// `who` takes the lease if nobody else has one here, or renews it.
-    pub(crate) fn attach(&mut self, who: &Actor, for_ms: u32) -> Result<(), Refusal> {
+    pub(crate) fn attach(&mut self, who: &Principal, for_ms: u32) -> Result<(), Refusal> {
         let now = self.now;
         self.check(|hands| hands.may_act(who, now))?;
         let Some(hands) = self.meant() else { return Ok(()) };
@@ -55,8 +56,8 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
     /// `who` gives what it has to `heir`.
     pub(crate) fn hand_over(
         &mut self,
-        who: &Actor,
-        heir: &Actor,
+        who: &Principal,
+        heir: &Principal,
         reason: Option<&str>,
     ) -> Result<(), Refusal> {
         let now = self.now;
@@ -81,7 +82,7 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
     /// `who` takes the lease from whoever has it. An agent says from which client, and leaves users theirs.
     pub(crate) fn take_over(
         &mut self,
-        who: &Actor,
+        who: &Principal,
         from: Option<&str>,
         reason: Option<&str>,
         for_ms: u32,
@@ -99,7 +100,7 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
     }
 
     /// A user takes the lease for as long as a stream lives.
-    pub(crate) fn take(&mut self, who: &Actor, stream: u64) -> Result<(), Refusal> {
+    pub(crate) fn take(&mut self, who: &Principal, stream: u64) -> Result<(), Refusal> {
         let now = self.now;
         if !who.is_user() {
             return Err(Refusal::NoUser);
@@ -109,7 +110,7 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
     }
 
     /// The first joins the others: `who` may do that if it brings no second holder among them.
-    pub(crate) fn join(&mut self, who: &Actor) -> Result<(), Refusal> {
+    pub(crate) fn join(&mut self, who: &Principal) -> Result<(), Refusal> {
         let now = self.now;
         self.check(|hands| hands.may_act(who, now))
     }
@@ -117,7 +118,7 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
 
 fn agent_may_take(
     hands: &Hands,
-    who: &Actor,
+    who: &Principal,
     from: Option<&str>,
     now: Duration,
 ) -> Result<(), Refusal> {

@@ -1,21 +1,25 @@
 //! Each rule by itself; all of them together are compared with a model.
 
+use std::sync::Arc;
+
 use farwire_protocol::id::Id;
+use farwire_protocol::surface::Surface;
 
 use super::*;
+use crate::gate::principal::Principal;
 
 mod model;
 
-fn actor(device: u8, surface: Surface, client: Option<&str>) -> Actor {
-    let owner = Owner { device: Id([device; 32]), surface, name: format!("d{device}") };
-    Actor { owner: Arc::new(owner), client: client.map(Arc::from) }
+fn actor(device: u8, surface: Surface, client: Option<&str>) -> Principal {
+    let client = client.map(Arc::from);
+    Principal { client, ..Principal::new(Id([device; 32]), surface, format!("d{device}")) }
 }
 
-fn user() -> Actor {
+fn user() -> Principal {
     actor(1, Surface::Human, None)
 }
 
-fn agent(client: &str) -> Actor {
+fn agent(client: &str) -> Principal {
     actor(1, Surface::AiLocal, Some(client))
 }
 
@@ -132,7 +136,7 @@ fn it_is_handed_over_by_its_holder_only() {
 fn a_user_takes_from_anybody_and_an_agent_from_the_agent_that_it_names() {
     let (a, b) = (agent("a"), agent("b"));
     let mut hands = hands();
-    let take = |hands: &mut Hands, who: &Actor, from: Option<&str>| {
+    let take = |hands: &mut Hands, who: &Principal, from: Option<&str>| {
         one(hands, 1, |one| one.take_over(who, from, None, 10_000))
     };
     assert_eq!(take(&mut hands, &b, Some("a")), Err(Refusal::Free));

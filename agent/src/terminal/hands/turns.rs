@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use farwire_protocol::id::Nonce;
 
-use super::Actor;
+use crate::gate::principal::Principal;
 
 /// So many users wait at once, and so many agents; and so many turns that were taken away are remembered.
 const MOST: usize = 64;
@@ -33,7 +33,7 @@ pub(crate) struct Turns {
 #[derive(Clone, Debug)]
 struct Turn {
     request: Nonce,
-    holder: Actor,
+    holder: Principal,
     since: Duration,
     /// By which numbers it was taken: a request that is sent again shares the turn.
     shares: Vec<u64>,
@@ -43,21 +43,21 @@ struct Turn {
 struct Waiting {
     number: u64,
     request: Nonce,
-    who: Actor,
+    who: Principal,
 }
 
 /// A turn that a user has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Taken {
     /// Who it was.
-    pub(crate) by: Actor,
+    pub(crate) by: Principal,
     /// Where the log was then: a command that begins after it is not the exchange's.
     pub(crate) at: u64,
 }
 
 impl Turns {
     /// Joins the line. Gives the number to ask with, unless the line is full.
-    pub(crate) fn wait(&mut self, request: Nonce, who: &Actor) -> Option<u64> {
+    pub(crate) fn wait(&mut self, request: Nonce, who: &Principal) -> Option<u64> {
         let alike = |one: &&Waiting| one.who.is_user() == who.is_user();
         if self.line.iter().filter(alike).count() >= MOST {
             return None;
@@ -109,7 +109,7 @@ impl Turns {
     }
 
     /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent. Whether one did.
-    pub(crate) fn interrupt(&mut self, who: &Actor, at: u64) -> bool {
+    pub(crate) fn interrupt(&mut self, who: &Principal, at: u64) -> bool {
         let agents = |turn: &mut Turn| who.is_user() && !turn.holder.is_user();
         let Some(turn) = self.now.take_if(agents) else { return false };
         self.taken.push_back((turn, Taken { by: who.clone(), at }));
@@ -125,31 +125,29 @@ impl Turns {
     }
 
     /// Whose turn it is, and since when.
-    pub(crate) fn holder(&self) -> Option<(&Actor, Duration)> {
+    pub(crate) fn holder(&self) -> Option<(&Principal, Duration)> {
         self.now.as_ref().map(|turn| (&turn.holder, turn.since))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use farwire_protocol::id::Id;
     use farwire_protocol::surface::Surface;
 
     use super::*;
-    use crate::jobs::owner::Owner;
+    use crate::gate::principal::Principal;
 
-    fn actor(surface: Surface, client: &str) -> Actor {
-        let owner = Owner { device: Id([1; 32]), surface, name: "d".to_owned() };
-        Actor { owner: Arc::new(owner), client: Some(client.into()) }
+    fn actor(surface: Surface, client: &str) -> Principal {
+        let client = Some(client.into());
+        Principal { client, ..Principal::new(Id([1; 32]), surface, "d") }
     }
 
-    fn agent(client: &str) -> Actor {
+    fn agent(client: &str) -> Principal {
         actor(Surface::AiLocal, client)
     }
 
-    fn user() -> Actor {
+    fn user() -> Principal {
         actor(Surface::Human, "u")
     }
 

@@ -1,6 +1,7 @@
 //! What a question may take, and for whom.
 
 use super::*;
+use farwire_protocol::id::Id;
 
 #[test]
 fn what_holds_memory_is_refused_while_others_hold_it() {
@@ -60,7 +61,7 @@ fn work_for_nobody_is_not_done() {
         let listens = &Listens::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
         let (tree, transfers) = (&place.tree, &place.transfers);
         answer(
-            &Desk { tree, undo: None, transfers, who: "me", listens },
+            &Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]), listens },
             ask,
             &mut Asker::default(),
         )

@@ -45,7 +45,7 @@ impl Place {
         };
         let prefix = Some("/work".to_owned());
         let enter = Enter { prefix, ..Enter::default() };
-        let serve = Serve { enter, root, who: "ann".to_owned() };
+        let serve = Serve { enter, root, who: "ann".to_owned(), device: Id([1; 32]) };
         let tree = self.shared.tree.share().unwrap();
         let mut stream = Stream::new(far, tree, (&self.shared, &serve));
         let mut said = Vec::new();

@@ -1,13 +1,16 @@
 //! A million acts of several actors, against a model that keeps no more than a table and has no structure in
 //! common with the real thing.
 
+use farwire_protocol::surface::Surface;
+
 use super::*;
+use crate::gate::principal::Principal;
 
 /// So many sessions, all of one group or each alone.
 const SESSIONS: usize = 3;
 
 /// Two users, and three agents of two surfaces.
-fn cast() -> [Actor; 5] {
+fn cast() -> [Principal; 5] {
     [
         user(),
         actor(2, Surface::Human, None),
@@ -139,7 +142,7 @@ impl Model {
 struct Both {
     real: [Hands; SESSIONS],
     model: Model,
-    cast: [Actor; 5],
+    cast: [Principal; 5],
 }
 
 /// Whether something was allowed: really, and by the model.
@@ -149,7 +152,7 @@ impl Both {
     fn real<T>(
         &mut self,
         session: usize,
-        act: impl FnOnce(&mut Group<'_, &mut Hands>, &[Actor; 5]) -> T,
+        act: impl FnOnce(&mut Group<'_, &mut Hands>, &[Principal; 5]) -> T,
     ) -> T {
         let grouped = self.model.grouped;
         let mut members: Vec<_> = self.real.iter_mut().collect();
@@ -213,7 +216,7 @@ impl Both {
     }
 
     fn hands_over(&mut self, session: usize, who: usize, heir: usize) -> Allowed {
-        let give = |group: &mut Group<'_, &mut Hands>, cast: &[Actor; 5]| {
+        let give = |group: &mut Group<'_, &mut Hands>, cast: &[Principal; 5]| {
             group.hand_over(&cast[who], &cast[heir], None)
         };
         let done = self.real(session, give).is_ok();
@@ -229,7 +232,7 @@ impl Both {
     }
 
     fn takes_over(&mut self, session: usize, who: usize, from: Option<&str>) -> Allowed {
-        let take = |group: &mut Group<'_, &mut Hands>, cast: &[Actor; 5]| {
+        let take = |group: &mut Group<'_, &mut Hands>, cast: &[Principal; 5]| {
             group.take_over(&cast[who], from, None, 10_000)
         };
         let done = self.real(session, take).is_ok();

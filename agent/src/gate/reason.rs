@@ -1,0 +1,44 @@
+//! Why somebody may not.
+
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+
+use super::principal::Principal;
+
+/// Why a demand was denied: by which rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Denied {
+    /// The device was locked out.
+    LockedOut(Failure),
+    /// It is for others, and they are not told that it is there.
+    Unseen,
+    /// Somebody who acts through another surface has the right to type, for so long.
+    Held(Principal, Duration),
+    /// That is for users and for whoever opened the session.
+    NotOpener,
+}
+
+impl Denied {
+    /// As whoever asked is told.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Self::LockedOut(failure) => failure,
+            Self::Unseen => Failure::new(Kind::UnknownId, "the server has no such run or session"),
+            Self::Held(typist, age) => {
+                let text = format!("{typist} has the right to type, since {} s", age.as_secs());
+                Failure::new(Kind::InputLocked, text)
+            }
+            Self::NotOpener => {
+                let text = "whether a session is read-only is up to users and to whoever opened it";
+                Failure::new(Kind::NotGranted, text)
+            }
+        }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        denied.failure()
+    }
+}
