@@ -2,6 +2,7 @@
 //!
 //! Looks at every source and document of the repository; `files.rs` says which those are.
 
+mod dependencies;
 mod links;
 
 use std::fs;
@@ -38,6 +39,7 @@ pub(crate) fn check() -> Result<()> {
             format!("{}:{line} links to `{link}`, which is not there", files::shown(&path))
         }));
     }
+    wrong.extend(dependencies::unused()?);
     if wrong.is_empty() {
         return Ok(());
     }
