@@ -1,4 +1,4 @@
-//! The relay's books, in SQLite through sqlx: the same queries will do for PostgreSQL.
+//! The relay's books, in SQLite through sqlx.
 //!
 //! Each file below is one book. Times are seconds since 1970 by the relay's clock.
 //!

@@ -16,10 +16,10 @@ use clap::builder::PossibleValuesParser;
 use crate::cargo::{cargo, run};
 use crate::{reference, test};
 
-/// A name, and what must succeed.
 /// These are programs: their documentation is for whoever works on them, private parts included.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 
+/// A name, and what must succeed.
 type Step = (&'static str, fn() -> Result<()>);
 
 /// Roughly in the order in which they fail fastest.
