@@ -480,8 +480,12 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
             terminal.drawn(job).await;
             let doing = terminal.doing(job);
             let marks = terminal.marks(Marks::seen);
-            let taken_up =
-                || sent.typed == 0 || quiet >= HEED || end > sent.offset && terminal.rests(job);
+            // What the shell says of it may have come and not been read.
+            let read = job.spool.memory().is_none_or(|memory| memory.seen() >= end);
+            let taken_up = || {
+                let said = end > sent.offset && read && terminal.rests(job);
+                sent.typed == 0 || quiet >= HEED || said
+            };
             match doing {
                 Doing::Password | Doing::Pager | Doing::Editor | Doing::Repl => {
                     return Because::Waits;
