@@ -69,9 +69,11 @@ pub fn exit(command: &Command) -> String {
 /// That not all of it was typed, if that is so.
 pub fn untyped(ended: &Ended) -> Option<String> {
     let left = ended.left.filter(|left| *left > 0)?;
-    Some(match ended.typed.unwrap_or(0) {
-        0 => "nothing was typed".to_owned(),
-        typed => format!("only {typed} of {} bytes were typed", typed.saturating_add(left)),
+    Some(match ended.typed {
+        Some(0) => "nothing was typed".to_owned(),
+        Some(typed) => format!("only {typed} of {} bytes were typed", typed.saturating_add(left)),
+        // How much was is not said.
+        None => format!("{left} bytes were not typed"),
     })
 }
 

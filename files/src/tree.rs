@@ -38,6 +38,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub(crate) use self::access::plain_mode;
+pub(crate) use self::copy::is_left_out;
 pub use self::copy::{Copied, LeftOut};
 pub use self::draft::{Draft, Wanted, remember_umask};
 pub(crate) use self::draft::{changed, mode_of_new};

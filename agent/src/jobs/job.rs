@@ -625,7 +625,8 @@ impl Job {
         JobFacts { opener: &self.owner, filed_for }
     }
 
-    /// Whether this one is told that it is there.
+    /// Whether this one is told that it is there. Rights are not looked at: whoever has none is to hear that, and not that
+    /// there is nothing.
     pub(crate) fn is_seen_by(&self, asker: &Asker) -> bool {
         gate::sees(&asker.who, &self.facts()).is_ok()
     }

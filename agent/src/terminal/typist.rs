@@ -29,7 +29,7 @@ impl Terminal {
     ) -> Result<Typist, Failure> {
         let mut typists = lock(&self.typists);
         let place = memory.seat(conversation.0, *typists).ok_or_else(|| {
-            let text = "as many are attached to this session as can type into it";
+            let text = "no more clients that may type can attach to this session";
             Failure::new(Kind::Busy, text).with_hint("attach with --read-only to look at it")
         })?;
         *typists |= place.bit();

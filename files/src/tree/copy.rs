@@ -57,19 +57,8 @@ pub struct LeftOut {
 }
 
 /// Whether something cannot be looked at or opened because of what it is itself: the rest can be copied.
-const fn is_of_its_own(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::LOOP
-            | Errno::NXIO
-            | Errno::ACCESS
-            | Errno::XDEV
-            | Errno::IO
-            | Errno::NOTCONN
-            | Errno::STALE
-            | Errno::HOSTDOWN
-            | Errno::TIMEDOUT
-    )
+pub(crate) const fn is_left_out(kind: Kind) -> bool {
+    matches!(kind, Kind::PermissionDenied | Kind::OutsideRoot | Kind::NotAFile | Kind::Io)
 }
 
 impl LeftOut {
@@ -92,7 +81,7 @@ impl Copied {
         match self.unread.names.first() {
             Some(at) => {
                 let at = source.join(at);
-                let text = format!("{at} could not be read, or changed while it was");
+                let text = format!("{at} could not be read, or changed while it was being read");
                 Err(Failure::new(Kind::Io, text).with_hint("nothing was changed"))
             }
             None => Ok(()),
@@ -404,11 +393,12 @@ impl Build<'_> {
 
     /// What cannot be read because of what it is itself is left out.
     fn unread(&mut self, at: &[u8], error: Errno) -> Result<(), Failure> {
-        if is_of_its_own(error) {
+        let failure = fault(&self.source.join(at), error);
+        if is_left_out(failure.kind) {
             self.copied.unread.add(at);
             return Ok(());
         }
-        Err(fault(&self.source.join(at), error))
+        Err(failure)
     }
 }
 

@@ -135,7 +135,9 @@ impl Tree {
                 if partly {
                     failure.message.push_str("; what could be removed of it has been");
                 }
-                Err(failure.with_hint("the rest is the owner's, or has come meanwhile: list it"))
+                Err(failure.with_hint(
+                    "what remains is hidden or kept by the server's owner, or was added meanwhile",
+                ))
             }
             other => other.map_err(failed),
         }

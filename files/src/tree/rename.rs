@@ -93,7 +93,7 @@ impl Tree {
         // What stood there is gone, and the copy has come.
         removed.map_err(|failure| {
             let text =
-                format!("{from} was copied to {to}, and is or may be where it was, too: {failure}");
+                format!("{from} was copied to {to}, and may not have been removed: {failure}");
             Failure::new(Kind::OutcomeUnknown, text).with_hint("look at both before you go on")
         })
     }

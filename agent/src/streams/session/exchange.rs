@@ -355,7 +355,7 @@ fn check_lines(keys: &[Part]) -> Result<(), Failure> {
     let longest = lengths.max().unwrap_or(0);
     if longest > LINE {
         let text = format!(
-            "a line has {longest} bytes, and the terminal gives the program at most {LINE} of one"
+            "a line of {longest} bytes is too long: the terminal passes on at most {LINE} bytes of one"
         );
         return Err(Failure::new(Kind::TooLarge, text)
             .with_hint("write it to a file, as with `run` and its stdin, and have that read"));

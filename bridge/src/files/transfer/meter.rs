@@ -72,7 +72,7 @@ pub struct Missed {
 impl Missed {
     /// What a server has left out of a copy because it could not be read, as far as it names it.
     pub fn from_copy(done: &Done) -> Vec<Self> {
-        let text = "it could not be read, or changed while it was";
+        let text = "it could not be read, or changed while it was being read";
         let one = |path: &Blob| Self { path: path.0.clone(), why: Failure::new(Kind::Io, text) };
         let unread = done.unread.is_some_and(|unread| unread > 0);
         done.names.iter().flatten().filter(|_| unread).map(one).collect()

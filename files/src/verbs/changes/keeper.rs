@@ -9,7 +9,7 @@ use farwire_protocol::streams::files::What;
 use sha2::{Digest as _, Sha256};
 
 use crate::path::Rel;
-use crate::tree::{EVERYTHING, Stat, plain_mode};
+use crate::tree::{EVERYTHING, Stat, is_left_out, plain_mode};
 use crate::undo::{Keeping, LARGEST, Step, Undo, Was};
 use crate::verbs::{Desk, list};
 
@@ -30,14 +30,6 @@ pub(crate) struct Keeper<'a> {
     desk: &'a Desk<'a>,
     undo: Option<&'a Undo>,
     verb: &'static str,
-}
-
-/// Whether a file cannot be read because of what it is itself, so that a copy of what is around it leaves it out.
-const fn is_of_its_own(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::PermissionDenied | Kind::OutsideRoot | Kind::NotAFile | Kind::NoSuchFile | Kind::Io
-    )
 }
 
 /// What is in a directory, with itself, by path; the size of files. `None` for what cannot be kept as a whole.
@@ -245,7 +237,11 @@ impl<'a> Keeper<'a> {
                         None => self.directory(&path),
                         Some(Ok(will)) => will,
                         // A copy leaves it out.
-                        Some(Err(failure)) if is_of_its_own(failure.kind) => continue,
+                        Some(Err(failure))
+                            if failure.kind == Kind::NoSuchFile || is_left_out(failure.kind) =>
+                        {
+                            continue;
+                        }
                         Some(Err(failure)) => return Err(failure),
                     };
                     after.insert(to.join(below), will);
