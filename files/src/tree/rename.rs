@@ -109,11 +109,11 @@ impl Tree {
         let lane = self.lane(source);
         let now = source.stat().map_err(|error| fault(from, error))?;
         let same = now.is_some_and(|now| now.revision == stat.revision);
+        // Much may be beneath a directory, and others go on meanwhile.
+        let _lane = (stat.what != What::Directory).then_some(lane);
         if !same || self.survives_copying(from, stat, state)? != before {
             return Err(changed(from));
         }
-        // Much may be beneath a directory, and others go on meanwhile.
-        let _lane = (stat.what != What::Directory).then_some(lane);
         self.remove_at(source, stat, true)
     }
 

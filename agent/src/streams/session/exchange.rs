@@ -478,10 +478,11 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
         let quiet = said.elapsed();
         if until.is_none() && !through && quiet >= QUIET {
             terminal.drawn(job).await;
+            // What the shell says of it may have come and not been read: that is asked before what it comes to.
+            let now = job.spool.stats().end;
+            let read = job.spool.memory().is_none_or(|memory| memory.seen() >= now);
             let doing = terminal.doing(job);
             let marks = terminal.marks(Marks::seen);
-            // What the shell says of it may have come and not been read.
-            let read = job.spool.memory().is_none_or(|memory| memory.seen() >= end);
             let taken_up = || {
                 let said = end > sent.offset && read && terminal.rests(job);
                 sent.typed == 0 || quiet >= HEED || said

@@ -69,9 +69,9 @@ fn place(out: &mut String, screen: &Screen, (region, saved, origin): Where) {
         let (to, back) = saved.alphabets();
         let (on, off) = if saved.origin { ("\x1b[?6h", "\x1b[?6l") } else { ("", "") };
         // In front of the next row, where a full one leaves it, it gets by what is drawn last.
-        let place = match saved.origin {
-            true => cursor(there.screen(), true),
-            false => there.screen().cursor_state_formatted(),
+        let place = match !saved.origin && is_behind_a_full_row(there.screen()) {
+            true => there.screen().cursor_state_formatted(),
+            false => cursor(there.screen(), saved.origin),
         };
         let colours = there.screen().attributes_formatted();
         out.extend([format!("{on}{place}{colours}{to}\x1b7{back}{off}")]);
@@ -83,4 +83,12 @@ fn place(out: &mut String, screen: &Screen, (region, saved, origin): Where) {
         *out += &screen.cursor_state_formatted();
         *out += &screen.attributes_formatted();
     }
+}
+
+/// Whether the cursor is behind the last column, and something is in that: drawn again it takes the cursor there.
+fn is_behind_a_full_row(screen: &Screen) -> bool {
+    let (row, col) = screen.cursor_position();
+    let last = screen.size().1.get() - 1;
+    let full = || screen.cell(row, last).is_some_and(|cell| cell.has_contents());
+    col > last && full()
 }
