@@ -25,7 +25,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::session::hands::Caller;
+use farwire_protocol::streams::session::Caller;
 use tokio::sync::watch;
 
 use self::demand::{Demand, JobFacts};

@@ -28,7 +28,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::control::{Stop, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Start};
-use farwire_protocol::streams::session::hands::Labels;
+use farwire_protocol::streams::session::Labels;
 use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;

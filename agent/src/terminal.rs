@@ -33,8 +33,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
 use farwire_protocol::streams::session::{Because, Doing, Size as SizeMessage, Status};
+use farwire_protocol::streams::session::{Labels, LeaseChange, Limits, TypingRule};
 use tokio::sync::{mpsc, watch};
 
 use self::events::{Events, What, When};
@@ -107,7 +107,7 @@ pub(crate) struct Beginning {
     pub(crate) nonce: Option<String>,
     pub(crate) size: Size,
     pub(crate) filed: Filed,
-    pub(crate) policy: Policy,
+    pub(crate) policy: TypingRule,
     /// The last change of the lease, under an earlier agent.
     pub(crate) transfer: Option<Transfer>,
 }
@@ -323,7 +323,7 @@ impl Terminal {
             return;
         }
         for transfer in news {
-            let who = who.filter(|_| transfer.way != Way::Expired);
+            let who = who.filter(|_| transfer.way != LeaseChange::Expired);
             self.note(job, who, What::Leased(Box::new(transfer)));
         }
         self.tell_hands();
@@ -471,7 +471,7 @@ impl Terminal {
             foreground,
             cursor: Some(SizeMessage { cols: col, rows: row }),
             known: None,
-            hands: Some(lock(&self.hands).show(to, now)),
+            typing: Some(lock(&self.hands).show(to, now)),
             labels: Some(labels).filter(|labels| *labels != Labels::default()),
             limits: Some(limits).filter(|limits| *limits != Limits::default()),
             events: Some(self.events.last()),

@@ -5,8 +5,8 @@
 
 pub mod attach;
 pub mod commands;
+pub mod control;
 pub mod danger;
-pub mod hands;
 pub mod leases;
 pub mod listed;
 pub mod log;
@@ -27,7 +27,7 @@ use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
-use farwire_protocol::streams::session::hands::Action;
+use farwire_protocol::streams::session::Action;
 use farwire_protocol::streams::session::{Command, Ended, Request, TEXT, ToBridge};
 
 use crate::client::{Client, Server, Stream, random_nonce};
@@ -113,7 +113,7 @@ fn effects(request: &Request) -> Effects {
             // To set what is set already changes nothing.
             Action::Attach(_)
             | Action::Detach
-            | Action::Policy(_)
+            | Action::Rule(_)
             | Action::Resize(_)
             | Action::Limits(_)
             | Action::Label(_)

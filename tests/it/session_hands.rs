@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::Kind;
-use farwire_protocol::streams::session::hands::{Action, Heir, Labels, Policy, Way, What};
+use farwire_protocol::streams::session::{Action, Heir, Labels, LeaseChange, TypingRule, What};
 use farwire_protocol::streams::session::{Input, Request, Size, ToAgent};
 use farwire_tests::hand::{agent, text, user};
 use farwire_tests::{World, until};
@@ -22,8 +22,8 @@ async fn two_agents_share_a_session_by_lease_and_hand_over() {
     let s = a.open("w", "bash").await;
     for _ in 0..2 {
         let status = a.does(s, Action::Attach(60_000)).await.unwrap();
-        let hands = status.hands.unwrap();
-        assert!(hands.may_type && hands.lease.unwrap().holder.client.as_deref() == Some("a"));
+        let rights = status.typing.unwrap();
+        assert!(rights.may_type && rights.lease.unwrap().holder.client.as_deref() == Some("a"));
     }
     for refused in [
         b.does(s, Action::Attach(60_000)).await.map(drop),
@@ -43,7 +43,7 @@ async fn two_agents_share_a_session_by_lease_and_hand_over() {
         );
     }
     // To look is nobody's privilege.
-    assert!(!b.look(s).await.status.hands.unwrap().may_type);
+    assert!(!b.look(s).await.status.typing.unwrap().may_type);
     let to = Heir { surface: None, client: Some("b".to_owned()) };
     let reason = Some("lunch".to_owned());
     a.does(s, Action::HandOver { to, reason }).await.unwrap();
@@ -53,8 +53,11 @@ async fn two_agents_share_a_session_by_lease_and_hand_over() {
     let locked = a.send(s, vec![text("x")], LONG).await.unwrap_err();
     assert_eq!(locked.kind, Kind::InputLocked);
     let status = a.look(s).await.status;
-    let transfer = status.hands.unwrap().transfer.unwrap();
-    assert_eq!((transfer.way, transfer.reason.as_deref()), (Way::HandedOver, Some("lunch")));
+    let transfer = status.typing.unwrap().transfer.unwrap();
+    assert_eq!(
+        (transfer.way, transfer.reason.as_deref()),
+        (LeaseChange::HandedOver, Some("lunch"))
+    );
     assert_eq!(transfer.to.unwrap().client.as_deref(), Some("b"));
     b.does(s, Action::Detach).await.unwrap();
     let take = Action::TakeOver { from: Some("b".to_owned()), reason: None, for_ms: 1_000 };
@@ -67,7 +70,7 @@ async fn a_window_that_gets_the_focus_locks_no_agent_out() {
     let world = World::with_server("web-1").await;
     let (a, person) = (agent(&world, "a"), user(&world));
     let s = a.open("w", "bash").await;
-    person.does(s, Action::Policy(Policy::UserPriority)).await.unwrap();
+    person.does(s, Action::Rule(TypingRule::UserPriority)).await.unwrap();
     let wanted = "printf '\\033[?1004h\\033[?1003h'\n";
     a.send(s, vec![text(wanted)], LONG).await.unwrap();
     let mut at = person.attach(s, false).await;
@@ -145,7 +148,7 @@ async fn a_person_takes_over_and_what_agents_had_typed_is_gone() {
     drop(at);
     a.sees(s, |_, what| matches!(what, What::Left)).await;
     until("it to be free", async || {
-        a.look(s).await.status.hands.unwrap().lease.is_none().then_some(())
+        a.look(s).await.status.typing.unwrap().lease.is_none().then_some(())
     })
     .await;
 }
@@ -171,10 +174,10 @@ async fn agents_wait_while_a_person_types_and_the_rule_is_a_persons() {
     })
     .await;
     assert_eq!(answer.pieces[0].bytes, b"hi\r\n");
-    let denied = a.does(s, Action::Policy(Policy::Shared)).await.unwrap_err();
+    let denied = a.does(s, Action::Rule(TypingRule::Shared)).await.unwrap_err();
     assert_eq!(denied.kind, Kind::NotGranted);
     a.does(s, Action::Attach(60_000)).await.unwrap();
-    person.does(s, Action::Policy(Policy::UserOnly)).await.unwrap();
+    person.does(s, Action::Rule(TypingRule::UserOnly)).await.unwrap();
     for refused in [
         a.send(s, vec![text("x")], LONG).await.map(drop),
         a.does(s, Action::Attach(60_000)).await.map(drop),
@@ -182,7 +185,7 @@ async fn agents_wait_while_a_person_types_and_the_rule_is_a_persons() {
         let failure = refused.unwrap_err();
         assert!(failure.message.contains("user-only"), "{failure}");
     }
-    person.does(s, Action::Policy(Policy::AgentOnly)).await.unwrap();
+    person.does(s, Action::Rule(TypingRule::AgentOnly)).await.unwrap();
     at.refused = None;
     at.types("y").await;
     at.until("a refusal", |at| at.refused.is_some()).await;
@@ -232,7 +235,7 @@ async fn the_sessions_of_a_group_are_handed_over_together() {
     a.does(sessions[0], Action::HandOver { to, reason: None }).await.unwrap();
     let mut holders = Vec::new();
     for session in &sessions {
-        let lease = a.look(*session).await.status.hands.unwrap().lease;
+        let lease = a.look(*session).await.status.typing.unwrap().lease;
         holders.push(lease.and_then(|lease| lease.holder.client));
     }
     assert_eq!(holders, [Some("b".to_owned()), Some("b".to_owned()), None]);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use farwire_protocol::failure::Kind;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Exit;
-use farwire_protocol::streams::session::hands::{
-    Action, Event, Labels, Limits, Lost, Policy, Way, What,
+use farwire_protocol::streams::session::{
+    Action, Event, Labels, LeaseChange, Limits, Lost, TypingRule, What,
 };
 use farwire_protocol::streams::session::{Request, Size};
 use farwire_tests::hand::{agent, text, user};
@@ -25,7 +25,7 @@ fn told(event: &Event) -> (&str, String) {
         Some(What::Joined(read_only)) => format!("joined {read_only}"),
         Some(What::Left) => "left".to_owned(),
         Some(What::Leased(transfer)) => transfer.way.name().to_owned(),
-        Some(What::Policy(policy)) => policy.name().to_owned(),
+        Some(What::Rule(policy)) => policy.name().to_owned(),
         Some(What::Signalled(signal)) => format!("signal {signal}"),
         Some(What::Refused(length)) => format!("refused {length}"),
         Some(What::Changed) => "changed".to_owned(),
@@ -47,7 +47,7 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     a.sees(s, |_, what| matches!(what, What::Left)).await;
     let refused = person.send(s, vec![text("no")], LONG).await.unwrap_err();
     assert_eq!(refused.kind, Kind::InputLocked);
-    person.does(s, Action::Policy(Policy::Shared)).await.unwrap();
+    person.does(s, Action::Rule(TypingRule::Shared)).await.unwrap();
     a.does(s, Action::Label(Labels { tag: Some("t".into()), ..Labels::default() })).await.unwrap();
     a.does(s, Action::Signal(28)).await.unwrap();
     a.does(s, Action::Detach).await.unwrap();
@@ -79,7 +79,7 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     let (next, ()) = tokio::join!(waiting, typing);
     let next = next.unwrap();
     assert!(matches!(next[0].what, Some(What::Typed { length: 9, .. })), "{next:?}");
-    person.does(s, Action::Policy(Policy::AgentOnly)).await.unwrap();
+    person.does(s, Action::Rule(TypingRule::AgentOnly)).await.unwrap();
     a.does(s, Action::Attach(60_000)).await.unwrap();
     // Written down within a moment, and not later than that by those who wait for a file.
     let file = world.path(&format!("web-1/sessions/{s}/events.jsonl"));
@@ -96,9 +96,9 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     let all = a.events(s, 1, Duration::ZERO).await.unwrap();
     assert!(all.iter().zip(1..).all(|(event, number)| event.number == number), "{all:?}");
     let status = a.look(s).await.status;
-    let hands = status.hands.unwrap();
-    assert!(hands.lease.is_none() && hands.policy == Policy::AgentOnly, "{hands:?}");
-    assert_eq!(hands.transfer.unwrap().way, Way::Attached, "for the record");
+    let rights = status.typing.unwrap();
+    assert!(rights.lease.is_none() && rights.rule == TypingRule::AgentOnly, "{rights:?}");
+    assert_eq!(rights.transfer.unwrap().way, LeaseChange::Attached, "for the record");
     assert_eq!(status.labels.unwrap().tag.as_deref(), Some("t"));
     assert!(status.recovered_ms.is_some());
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use farwire_protocol::streams::session::Request;
-use farwire_protocol::streams::session::hands::{Limits, What};
+use farwire_protocol::streams::session::{Limits, What};
 use farwire_tests::hand::{agent, text};
 use farwire_tests::person::Person;
 use farwire_tests::{Era, Model, World, until};

@@ -16,8 +16,8 @@ use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind;
 use farwire_protocol::streams::run::Program;
-use farwire_protocol::streams::session::hands::{
-    Action, Caller, Control, Event, Events, Hands, What,
+use farwire_protocol::streams::session::{
+    Action, Caller, Control, Event, Events, TypingRights, What,
 };
 use farwire_protocol::streams::session::{
     Attach, Attached, Ended, Input, KEYS, Request, Send, Size, Start, Status, TERMINAL, ToAgent,
@@ -246,7 +246,7 @@ pub struct Attachment {
     /// The first that was said.
     pub attached: Option<Attached>,
     /// Who may type.
-    pub hands: Option<Hands>,
+    pub hands: Option<TypingRights>,
     /// Why something was not done.
     pub refused: Option<Failure>,
     /// So much of what was typed was taken.
@@ -329,7 +329,7 @@ impl Attachment {
             (FrameKind::Data, _) if frame.channel == TERMINAL => self.said.extend(frame.payload),
             (FrameKind::Control, false) => match read(&frame.payload).expect("it makes sense") {
                 ToBridge::Attached(attached) => self.attached = Some(attached),
-                ToBridge::Hands(hands) => {
+                ToBridge::Typing(hands) => {
                     assert!(self.attached.is_some(), "that comes first");
                     self.hands = Some(*hands);
                 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Id;
-use farwire_protocol::streams::session::hands::{self as wire, Caller, LABEL_LIMIT};
+use farwire_protocol::streams::session::{self as wire, Caller, LABEL_LIMIT};
 use farwire_protocol::surface::Surface;
 use minicbor::{Decode, Encode};
 

@@ -13,7 +13,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
-use farwire_protocol::streams::session::hands::{Limits, Lost};
+use farwire_protocol::streams::session::{Limits, Lost};
 use tokio::sync::{Notify, watch};
 
 use crate::gate::demand::JobFacts;

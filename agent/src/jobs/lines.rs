@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_encoding::{BASE64, HEXLOWER};
 use farwire_protocol::id::Id;
 use farwire_protocol::streams::session::Size;
-use farwire_protocol::streams::session::hands::{Policy, Way};
+use farwire_protocol::streams::session::{LeaseChange, TypingRule};
 use serde::{Deserialize, Serialize};
 
 use crate::gate::principal::Principal;
@@ -123,7 +123,7 @@ fn line(event: &Event) -> Line {
             line.reason = transfer.reason.clone();
             "leased"
         }
-        What::Policy(policy) => {
+        What::Rule(policy) => {
             line.policy = Some(policy.name().to_owned());
             "policy"
         }
@@ -178,8 +178,13 @@ fn event(line: Line) -> Option<Event> {
         "left" => What::Left,
         "leased" => {
             let name = line.way?;
-            let ways =
-                [Way::Attached, Way::Detached, Way::HandedOver, Way::TakenOver, Way::Expired];
+            let ways = [
+                LeaseChange::Attached,
+                LeaseChange::Detached,
+                LeaseChange::HandedOver,
+                LeaseChange::TakenOver,
+                LeaseChange::Expired,
+            ];
             What::Leased(Box::new(Transfer {
                 way: ways.into_iter().find(|way| way.name() == name)?,
                 from: line.from.and_then(Who::actor),
@@ -188,7 +193,7 @@ fn event(line: Line) -> Option<Event> {
                 at: Duration::ZERO,
             }))
         }
-        "policy" => What::Policy(Policy::named(&line.policy?)?),
+        "policy" => What::Rule(TypingRule::named(&line.policy?)?),
         "signalled" => What::Signalled(line.signal?),
         "refused" => What::Refused(line.length?),
         "recovered" => What::Recovered,
@@ -212,7 +217,7 @@ mod tests {
         let device = Principal::new(Id([7; 32]), Surface::AiLocal, "d");
         let actor = Principal { client: Some("c".into()), ..device };
         let transfer = Transfer {
-            way: Way::TakenOver,
+            way: LeaseChange::TakenOver,
             from: Some(actor.clone()),
             to: None,
             reason: Some("why \"quoted\"".to_owned()),
@@ -227,7 +232,7 @@ mod tests {
             What::Joined { read_only: true },
             What::Left,
             What::Leased(Box::new(transfer)),
-            What::Policy(Policy::AgentOnly),
+            What::Rule(TypingRule::AgentOnly),
             What::Signalled(15),
             What::Refused(3),
             What::Recovered,

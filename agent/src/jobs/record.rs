@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::run::{Exit, Reason};
-use farwire_protocol::streams::session::hands::{Labels, Limits, Lost, Policy};
+use farwire_protocol::streams::session::{Labels, Limits, Lost, TypingRule};
 use serde::{Deserialize, Serialize};
 
 use crate::gate::principal::Principal;
@@ -199,7 +199,7 @@ impl Record {
             nonce: None,
             size: Size::new(self.cols, self.rows),
             filed: Filed { labels, limits, recovered_ms: None, lost },
-            policy: Policy::named(&self.policy).unwrap_or(Policy::UserPriority),
+            policy: TypingRule::named(&self.policy).unwrap_or(TypingRule::UserPriority),
             transfer: None,
         };
         Some((self, past, beginning))

@@ -23,7 +23,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::streams::files::{CONTENT, Enter, ToAgent, ToBridge, What};
 use farwire_protocol::streams::run::BEAT;
-use farwire_protocol::streams::session::hands::Caller;
+use farwire_protocol::streams::session::Caller;
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};

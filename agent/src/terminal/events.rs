@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::session::Size;
-use farwire_protocol::streams::session::hands::{self as wire, Policy};
+use farwire_protocol::streams::session::{self as wire, TypingRule};
 use tokio::sync::watch;
 
 use super::hands::Transfer;
@@ -51,7 +51,7 @@ pub(crate) enum What {
     Joined { read_only: bool },
     Left,
     Leased(Box<Transfer>),
-    Policy(Policy),
+    Rule(TypingRule),
     Signalled(i32),
     Refused(u64),
     Recovered,
@@ -83,7 +83,7 @@ impl Event {
                 shown.age_ms = now_ms.saturating_sub(self.at_ms);
                 wire::What::Leased(shown)
             }
-            What::Policy(policy) => wire::What::Policy(*policy),
+            What::Rule(policy) => wire::What::Rule(*policy),
             What::Signalled(signal) => wire::What::Signalled(*signal),
             What::Refused(length) => wire::What::Refused(*length),
             What::Recovered => wire::What::Recovered,

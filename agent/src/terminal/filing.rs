@@ -1,7 +1,7 @@
 //! What a session is filed under, and its bounds.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::{Labels, Limits, Lost};
+use farwire_protocol::streams::session::{Labels, Limits, Lost};
 
 use crate::gate::principal::check_label;
 

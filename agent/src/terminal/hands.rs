@@ -21,8 +21,8 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::{
-    self as wire, LEASE_LIMIT_MS, Policy, Transfer as Shown, Way,
+use farwire_protocol::streams::session::{
+    self as wire, LEASE_LIMIT_MS, LeaseChange, Transfer as Shown, TypingRule,
 };
 
 use crate::gate::principal::Principal;
@@ -50,7 +50,7 @@ const HANDED: Duration = Duration::from_secs(300);
 /// How a lease came or went, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transfer {
-    pub(crate) way: Way,
+    pub(crate) way: LeaseChange,
     pub(crate) from: Option<Principal>,
     pub(crate) to: Option<Principal>,
     pub(crate) reason: Option<String>,
@@ -157,7 +157,7 @@ struct Lease {
 /// Who may type into one session.
 #[derive(Clone, Debug)]
 pub(crate) struct Hands {
-    policy: Policy,
+    policy: TypingRule,
     read_only: bool,
     lease: Option<Lease>,
     transfer: Option<Transfer>,
@@ -176,7 +176,7 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    pub(crate) fn new(policy: Policy, transfer: Option<Transfer>) -> Self {
+    pub(crate) fn new(policy: TypingRule, transfer: Option<Transfer>) -> Self {
         Self {
             policy,
             read_only: false,
@@ -193,7 +193,7 @@ impl Hands {
     }
 
     /// The rule.
-    pub(crate) fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> TypingRule {
         self.policy
     }
 
@@ -253,16 +253,18 @@ impl Hands {
 
     fn rule_allows(&self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         match (self.policy, who.is_user()) {
-            (Policy::Shared, _) | (Policy::UserOnly | Policy::UserPriority, true) => Ok(()),
-            (Policy::AgentOnly, user) => {
+            (TypingRule::Shared, _) | (TypingRule::UserOnly | TypingRule::UserPriority, true) => {
+                Ok(())
+            }
+            (TypingRule::AgentOnly, user) => {
                 if user {
                     Err(Refusal::AgentOnly)
                 } else {
                     Ok(())
                 }
             }
-            (Policy::UserOnly, false) => Err(Refusal::UserOnly),
-            (Policy::UserPriority, false) => match &self.user {
+            (TypingRule::UserOnly, false) => Err(Refusal::UserOnly),
+            (TypingRule::UserPriority, false) => match &self.user {
                 Some((user, last)) if self.waits(now) => {
                     Err(Refusal::UserTypes(user.clone(), *last))
                 }
@@ -323,14 +325,15 @@ impl Hands {
             && now >= *at
         {
             let at = *at;
-            self.pass(Way::Expired, None, None, at);
+            self.pass(LeaseChange::Expired, None, None, at);
         }
     }
 
     /// Lets what changes by time alone happen. Gives whether there is something to tell.
     pub(crate) fn tick(&mut self, now: Duration) -> bool {
         self.expire(now);
-        let waits = self.policy == Policy::UserPriority && self.lease.is_none() && self.waits(now);
+        let waits =
+            self.policy == TypingRule::UserPriority && self.lease.is_none() && self.waits(now);
         let state = (self.drafting(now).is_some(), waits);
         std::mem::replace(&mut self.told, state) != state || !self.news.is_empty()
     }
@@ -338,7 +341,7 @@ impl Hands {
     /// The lease goes to somebody, or to nobody.
     fn pass(
         &mut self,
-        way: Way,
+        way: LeaseChange,
         to: Option<(&Principal, Until)>,
         reason: Option<&str>,
         at: Duration,
@@ -359,8 +362,8 @@ impl Hands {
     fn give(&mut self, who: &Principal, until: Until, reason: Option<&str>, now: Duration) {
         match &mut self.lease {
             Some(lease) if lease.holder == *who => lease.until = until,
-            Some(_) => self.pass(Way::TakenOver, Some((who, until)), reason, now),
-            None => self.pass(Way::Attached, Some((who, until)), reason, now),
+            Some(_) => self.pass(LeaseChange::TakenOver, Some((who, until)), reason, now),
+            None => self.pass(LeaseChange::Attached, Some((who, until)), reason, now),
         }
     }
 
@@ -368,7 +371,7 @@ impl Hands {
     pub(crate) fn detach(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         self.may_act(who, now)?;
         if self.lease.is_some() {
-            self.pass(Way::Detached, None, None, now);
+            self.pass(LeaseChange::Detached, None, None, now);
         }
         Ok(())
     }
@@ -376,7 +379,7 @@ impl Hands {
     /// A stream is gone, and with it the lease that lived as long.
     pub(crate) fn gone(&mut self, stream: u64, now: Duration) {
         if matches!(&self.lease, Some(lease) if lease.until == Until::Gone(stream)) {
-            self.pass(Way::Detached, None, None, now);
+            self.pass(LeaseChange::Detached, None, None, now);
         }
     }
 
@@ -384,7 +387,7 @@ impl Hands {
     pub(crate) fn rule(
         &mut self,
         who: &Principal,
-        rule: Policy,
+        rule: TypingRule,
         now: Duration,
     ) -> Result<(), Refusal> {
         if !who.is_user() {
@@ -392,10 +395,10 @@ impl Hands {
         }
         self.expire(now);
         self.policy = rule;
-        if rule == Policy::UserOnly
+        if rule == TypingRule::UserOnly
             && self.lease.as_ref().is_some_and(|lease| !lease.holder.is_user())
         {
-            self.pass(Way::Detached, None, Some("only users may type now"), now);
+            self.pass(LeaseChange::Detached, None, Some("only users may type now"), now);
         }
         Ok(())
     }
@@ -412,7 +415,7 @@ impl Hands {
     }
 
     /// As `to` is told of it.
-    pub(crate) fn show(&mut self, to: &Principal, now: Duration) -> wire::Hands {
+    pub(crate) fn show(&mut self, to: &Principal, now: Duration) -> wire::TypingRights {
         // A turn is soon over, and is not told of.
         let may_type = self.may_take_turn(to, now).is_ok();
         let lease = self.lease.as_ref().map(|lease| wire::Lease {
@@ -423,8 +426,8 @@ impl Hands {
                 Until::Gone(_) => None,
             },
         });
-        wire::Hands {
-            policy: self.policy,
+        wire::TypingRights {
+            rule: self.policy,
             lease,
             may_type,
             transfer: self.transfer.as_ref().map(|transfer| transfer.show(Some(to), now)),

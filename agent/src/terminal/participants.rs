@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use farwire_protocol::streams::session::hands::Participant as Shown;
+use farwire_protocol::streams::session::Participant as Shown;
 
 use crate::gate::principal::Principal;
 

@@ -1,11 +1,11 @@
 //! `farwire session …`: one terminal, looked at, typed into and put in order without attaching to it.
 
 mod commands;
-mod hands;
 mod history;
 mod shape;
 mod shown;
 mod typed;
+mod typing;
 
 use clap::{Args, Subcommand};
 use farwire_keystore::ShortId;
@@ -30,11 +30,11 @@ pub(crate) enum Session {
     Resize(shape::Resize),
     /// Send a signal to the program in its foreground
     Signal(shape::Signal),
-    Take(hands::Take),
+    Take(typing::Take),
     /// Release the keyboard
-    Release(hands::Release),
-    Handoff(hands::Handoff),
-    Policy(hands::SetPolicy),
+    Release(typing::Release),
+    Handoff(typing::Handoff),
+    Policy(typing::SetPolicy),
     /// File it under a tag or a group, or let nobody type
     Label(shape::Label),
     Limits(shape::SetLimits),

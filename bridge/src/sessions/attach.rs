@@ -15,7 +15,7 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::{Class, Reset};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::hands::Hands;
+use farwire_protocol::streams::session::TypingRights;
 use farwire_protocol::streams::session::{
     Attach, Attached, Ended, KEYS, KEYS_WINDOW, LIVELY, PULSE, Request, Size, TERMINAL, ToAgent,
     ToBridge,
@@ -67,7 +67,7 @@ pub enum Event {
     /// What was typed was not passed on.
     Refused(Failure),
     /// Who may type now.
-    Hands(Box<Hands>),
+    Typing(Box<TypingRights>),
     /// The server cannot be reached; we try until it can.
     Lost(String),
     /// It can be reached again; so many typed bytes may be lost.
@@ -352,7 +352,7 @@ impl Down<'_> {
             }
             ToBridge::Ack(keys) => drop(self.taken.send_replace(Some(Taken::Until(keys)))),
             ToBridge::Refused(failure) => self.tell(Event::Refused(failure)).await,
-            ToBridge::Hands(hands) => self.tell(Event::Hands(hands)).await,
+            ToBridge::Typing(rights) => self.tell(Event::Typing(rights)).await,
             _ => {}
         }
         Ok(())

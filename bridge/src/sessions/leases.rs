@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::hands::{Action, Caller};
+use farwire_protocol::streams::session::{Action, Caller};
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::hands::act;
+use super::control::act;
 use crate::client::{Client, Server};
 use crate::conversation::may_come_back;
 

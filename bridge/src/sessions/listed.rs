@@ -7,7 +7,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::Job;
 use farwire_protocol::streams::run::Exit;
-use farwire_protocol::streams::session::hands::{Actor, Hands, Limits, Transfer};
+use farwire_protocol::streams::session::{Actor, Limits, Transfer, TypingRights};
 use farwire_protocol::streams::session::{Doing, Size, Status};
 use serde::{Serialize, Serializer};
 
@@ -42,8 +42,8 @@ pub struct Listed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Who may type.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hands")]
-    pub typing: Option<Hands>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "typing")]
+    pub typing: Option<TypingRights>,
     /// How many are attached.
     pub attached: u32,
     /// Who they are.
@@ -109,12 +109,12 @@ pub struct Attendant {
 }
 
 #[expect(clippy::ref_option, reason = "this is how serde calls it")]
-fn hands<S: Serializer>(hands: &Option<Hands>, serializer: S) -> Result<S::Ok, S::Error> {
-    hands.as_ref().map(hands_json).serialize(serializer)
+fn typing<S: Serializer>(rights: &Option<TypingRights>, serializer: S) -> Result<S::Ok, S::Error> {
+    rights.as_ref().map(typing_json).serialize(serializer)
 }
 
 /// Who may type, as `--json` shows it.
-pub fn hands_json(hands: &Hands) -> serde_json::Value {
+pub fn typing_json(rights: &TypingRights) -> serde_json::Value {
     let somebody = |actor: &Actor| {
         serde_json::json!({
             "device": actor.device, "surface": actor.surface, "client": actor.client,
@@ -128,13 +128,13 @@ pub fn hands_json(hands: &Hands) -> serde_json::Value {
         })
     };
     serde_json::json!({
-        "policy": hands.policy.name(),
-        "may_type": hands.may_type,
-        "lease": hands.lease.as_ref().map(|lease| serde_json::json!({
+        "policy": rights.rule.name(),
+        "may_type": rights.may_type,
+        "lease": rights.lease.as_ref().map(|lease| serde_json::json!({
             "holder": somebody(&lease.holder), "age_ms": lease.age_ms, "left_ms": lease.left_ms,
         })),
-        "last_lease": hands.transfer.as_ref().map(change),
-        "drafting": hands.drafting.as_ref().map(somebody),
+        "last_lease": rights.transfer.as_ref().map(change),
+        "drafting": rights.drafting.as_ref().map(somebody),
     })
 }
 
@@ -161,14 +161,13 @@ impl Listed {
         };
         let failed = job.state.failure.as_ref().map(|failure| failure.kind.name().to_owned());
         let attendants = status.participants.as_ref().map(|all| {
-            let attendant =
-                |one: &farwire_protocol::streams::session::hands::Participant| Attendant {
-                    who: actor(&one.actor),
-                    you: one.actor.mine == Some(true),
-                    read_only: one.read_only,
-                    attached_ms: one.age_ms,
-                    typed_ms: one.typed_ms,
-                };
+            let attendant = |one: &farwire_protocol::streams::session::Participant| Attendant {
+                who: actor(&one.actor),
+                you: one.actor.mine == Some(true),
+                read_only: one.read_only,
+                attached_ms: one.age_ms,
+                typed_ms: one.typed_ms,
+            };
             all.iter().map(attendant).collect()
         });
         Self {
@@ -179,7 +178,7 @@ impl Listed {
             exit_code,
             signal,
             error: status.lost.map(|lost| lost.name().to_owned()).or(failed),
-            typing: status.hands.clone(),
+            typing: status.typing.clone(),
             attached: status.attached,
             participants: attendants,
             program: status.foreground.clone().filter(|_| status.doing != Doing::Exited),

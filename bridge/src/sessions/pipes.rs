@@ -12,7 +12,7 @@ use farwire_keystore::ShortId;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT, Start, State};
-use farwire_protocol::streams::session::hands::Labels;
+use farwire_protocol::streams::session::Labels;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use farwire_keystore::{Class, Home, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::hands::{Found, known_to, reach, status};
+use super::control::{Found, known_to, reach, status};
 use super::id_of;
 use crate::client::{Client, Server};
 use crate::fleet::{Fleet, Gathered};

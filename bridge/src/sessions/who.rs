@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use farwire_protocol::streams::session::hands::{
-    Actor, Event, Hands, Lease, Participant, Transfer, What,
+use farwire_protocol::streams::session::{
+    Actor, Event, Lease, Participant, Transfer, TypingRights, What,
 };
 
 use crate::text::neutral::neutral_within;
@@ -33,11 +33,11 @@ pub fn actor_or_you(one: &Actor) -> String {
 }
 
 /// Who may type, in a word or two: the holder of the lease, or the policy.
-pub fn who(hands: Option<&Hands>) -> String {
-    match hands {
+pub fn who(rights: Option<&TypingRights>) -> String {
+    match rights {
         None => String::new(),
-        Some(Hands { lease: Some(lease), .. }) => actor_or_you(&lease.holder),
-        Some(hands) => hands.policy.name().to_owned(),
+        Some(TypingRights { lease: Some(lease), .. }) => actor_or_you(&lease.holder),
+        Some(rights) => rights.rule.name().to_owned(),
     }
 }
 
@@ -101,7 +101,7 @@ pub fn event(event: &Event) -> String {
         Some(What::Joined(false)) => "attached".to_owned(),
         Some(What::Left) => "left".to_owned(),
         Some(What::Leased(change)) => format!("keyboard: {}", transfer(change)),
-        Some(What::Policy(policy)) => format!("policy {}", policy.name()),
+        Some(What::Rule(policy)) => format!("policy {}", policy.name()),
         Some(What::Signalled(number)) => format!("signal {}", signal::name(*number)),
         Some(What::Refused(bytes)) => format!("refused: {bytes} bytes were not typed"),
         Some(What::Recovered) => "taken over by another agent process".to_owned(),
@@ -124,7 +124,7 @@ fn time(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use farwire_protocol::cbor::Blob;
-    use farwire_protocol::streams::session::hands::{Policy, Way};
+    use farwire_protocol::streams::session::{LeaseChange, TypingRule};
 
     use super::*;
 
@@ -135,19 +135,19 @@ mod tests {
 
     #[test]
     fn who_types_is_the_holder_or_the_rule() {
-        let mut hands = Hands {
-            policy: Policy::UserPriority,
+        let mut rights = TypingRights {
+            rule: TypingRule::UserPriority,
             lease: None,
             may_type: true,
             transfer: None,
             drafting: None,
         };
         assert_eq!(who(None), "");
-        assert_eq!(who(Some(&hands)), "user-priority");
+        assert_eq!(who(Some(&rights)), "user-priority");
         let holder = somebody("ai-local", Some("codex\n"), false);
-        hands.lease = Some(Lease { holder, age_ms: 61_000, left_ms: None });
-        assert_eq!(who(Some(&hands)), "laptop/ai-local codex ");
-        let held = hands.lease.as_ref().unwrap();
+        rights.lease = Some(Lease { holder, age_ms: 61_000, left_ms: None });
+        assert_eq!(who(Some(&rights)), "laptop/ai-local codex ");
+        let held = rights.lease.as_ref().unwrap();
         assert_eq!(lease(held), "laptop/ai-local codex  since 1m01s ago, while attached");
         let holder = somebody("human", None, true);
         let held = Lease { holder, age_ms: 0, left_ms: Some(30_000) };
@@ -165,7 +165,7 @@ mod tests {
         assert!(said.starts_with("typed 99 bytes: ls ") && !said.contains('\x1b'), "{said}");
         assert_eq!(told(Some(What::Typed { text: None, length: 7 })), "typed 7 bytes, unseen");
         let change = Transfer {
-            way: Way::TakenOver,
+            way: LeaseChange::TakenOver,
             from: Some(somebody("ai-local", None, false)),
             to: Some(somebody("human", None, true)),
             reason: Some("mine now".to_owned()),

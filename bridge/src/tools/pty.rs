@@ -30,12 +30,12 @@ use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::State;
-use farwire_protocol::streams::session::hands::{self as wire, LABEL_LIMIT};
+use farwire_protocol::streams::session::{self as wire, LABEL_LIMIT};
 
 pub(super) use self::look::{lease, person};
 pub use self::notes::Notes;
 use crate::client::Client;
-use crate::sessions::hands::{Found, reach, status};
+use crate::sessions::control::{Found, reach, status};
 use crate::sessions::pipes::{Pipe, Side};
 use crate::sessions::window::{Window, window};
 use crate::text::header::Call;
@@ -148,7 +148,7 @@ impl Place {
         if let Self::Terminal(found) = &place {
             found.free_for(who.client)?;
             let leased =
-                status(&found.job).and_then(|status| status.hands.as_ref()?.lease.as_ref());
+                status(&found.job).and_then(|status| status.typing.as_ref()?.lease.as_ref());
             if leased.is_some() {
                 // A client that was given the lease acts through us now: we keep it for it.
                 let client = desk.shared_client().await?;

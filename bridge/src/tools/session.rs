@@ -21,7 +21,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Program, Variable};
-use farwire_protocol::streams::session::hands::Limits;
+use farwire_protocol::streams::session::Limits;
 use farwire_protocol::streams::session::{
     Because, Doing, Ended, Input, Request, SEND_LIMIT, Send, Size, Start,
 };

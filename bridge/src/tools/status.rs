@@ -8,7 +8,7 @@ use std::time::Duration;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::control::Job;
 use farwire_protocol::streams::session::Doing;
-use farwire_protocol::streams::session::hands::{Hands, Policy};
+use farwire_protocol::streams::session::{TypingRights, TypingRule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -154,11 +154,12 @@ impl Open {
             Some(doing) if doing != Doing::Exited => Fate::Doing(doing, None),
             _ => fate(&job.state),
         };
-        let everybody = |hands: &&Hands| hands.lease.is_none() && hands.policy == Policy::Shared;
-        let hands = session.and_then(|session| session.hands.as_ref());
+        let everybody =
+            |rights: &&TypingRights| rights.lease.is_none() && rights.rule == TypingRule::Shared;
+        let rights = session.and_then(|session| session.typing.as_ref());
         Ok(Self {
             id: id.to_string(),
-            typing: hands.filter(|hands| !everybody(hands)).map(|hands| who(Some(hands))),
+            typing: rights.filter(|rights| !everybody(rights)).map(|rights| who(Some(rights))),
             server: server.name.clone(),
             state: fate.to_string(),
             duration_ms: job.state.duration_ms,

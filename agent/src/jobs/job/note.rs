@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::streams::session::hands::{Labels, Limits, Policy, Way};
+use farwire_protocol::streams::session::{Labels, LeaseChange, Limits, TypingRule};
 use minicbor::{Decode, Encode};
 
 use super::Conversations;
@@ -56,7 +56,7 @@ pub(super) struct TerminalNote {
     #[n(3)]
     limits: Option<Limits>,
     #[n(4)]
-    policy: Option<Policy>,
+    policy: Option<TypingRule>,
     #[n(5)]
     transfer: Option<TransferNote>,
 }
@@ -66,7 +66,7 @@ pub(super) struct TerminalNote {
 #[cbor(map)]
 struct TransferNote {
     #[n(0)]
-    way: Way,
+    way: LeaseChange,
     #[n(1)]
     from: Option<ActorNote>,
     #[n(2)]
@@ -150,7 +150,7 @@ impl TerminalNote {
             nonce: self.nonce,
             size,
             filed,
-            policy: self.policy.unwrap_or(Policy::UserPriority),
+            policy: self.policy.unwrap_or(TypingRule::UserPriority),
             transfer: self.transfer.map(Transfer::from),
         }
     }

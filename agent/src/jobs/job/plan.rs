@@ -10,7 +10,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{self, INPUT_LIMIT, Program};
-use farwire_protocol::streams::session::{self, hands::Policy};
+use farwire_protocol::streams::session::{self, TypingRule};
 
 use crate::holder::message::{self as holder, Start};
 use crate::os::environment::{self, Run, Variable};
@@ -119,7 +119,7 @@ impl Plan {
             nonce: shell.marks.then_some(nonce),
             size,
             filed,
-            policy: Policy::UserPriority,
+            policy: TypingRule::UserPriority,
             transfer: None,
         }));
         Ok(plan)

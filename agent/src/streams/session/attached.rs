@@ -377,7 +377,7 @@ impl Serving<'_> {
     fn tell_hands<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) {
         let mut hands = self.terminal.hands().show(&self.who, boottime());
         hands.may_type &= !self.read_only;
-        writer.message(&message(&ToBridge::Hands(Box::new(hands))));
+        writer.message(&message(&ToBridge::Typing(Box::new(hands))));
     }
 
     /// Where to begin: from the offset that the reader has, if that is near, or with the screen.

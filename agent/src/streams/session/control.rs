@@ -6,8 +6,8 @@ use farwire_link::inner::sealed::Writer;
 use farwire_protocol::conversation::Counts;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Size as SizeMessage;
-use farwire_protocol::streams::session::hands::{
-    Action, Caller, Control, Heir, Labels, Limits, Policy, REASON_LIMIT,
+use farwire_protocol::streams::session::{
+    Action, Caller, Control, Heir, Labels, Limits, REASON_LIMIT, TypingRule,
 };
 use tokio::io::AsyncWrite;
 
@@ -65,7 +65,7 @@ fn act(
             together(jobs, job, who, take)?;
             clear(jobs, job, who)
         }
-        Action::Policy(policy) => rule(job, who, *policy),
+        Action::Rule(policy) => rule(job, who, *policy),
         Action::Resize(size) => resize(job, who, *size),
         Action::Signal(signal) => signalled(job, who, *signal),
         Action::Limits(limits) => bound(job, who, *limits),
@@ -208,7 +208,7 @@ fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Failure> {
     }
 }
 
-fn rule(job: &Arc<Job>, who: &Principal, policy: Policy) -> Result<(), Failure> {
+fn rule(job: &Arc<Job>, who: &Principal, policy: TypingRule) -> Result<(), Failure> {
     let terminal = terminal(job)?;
     let (done, changed) = {
         let mut hands = terminal.hands();
@@ -216,7 +216,7 @@ fn rule(job: &Arc<Job>, who: &Principal, policy: Policy) -> Result<(), Failure> 
         (hands.rule(who, policy, boottime()), before != hands.policy())
     };
     if changed {
-        terminal.note(job, Some(who), What::Policy(policy));
+        terminal.note(job, Some(who), What::Rule(policy));
         terminal.tell_hands();
         job.remember();
     }

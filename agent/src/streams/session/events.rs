@@ -7,8 +7,8 @@ use farwire_protocol::cbor;
 use farwire_protocol::conversation::{Counts, message};
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::run::BEAT;
-use farwire_protocol::streams::session::hands::{Event, Events as Asked};
 use farwire_protocol::streams::session::{Ended, ToBridge};
+use farwire_protocol::streams::session::{Event, Events as Asked};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 

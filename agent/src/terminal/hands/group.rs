@@ -5,7 +5,7 @@
 use std::ops::DerefMut;
 use std::time::Duration;
 
-use farwire_protocol::streams::session::hands::{Policy, Way};
+use farwire_protocol::streams::session::{LeaseChange, TypingRule};
 
 use super::{HANDED, Hands, Refusal, Until, lifetime};
 use crate::gate::principal::Principal;
@@ -74,7 +74,7 @@ impl<'a, H: DerefMut<Target = Hands>> Group<'a, H> {
                 _ => HANDED,
             };
             let until = Until::Unheard { ttl, at: now + ttl };
-            hands.pass(Way::HandedOver, Some((heir, until)), reason, now);
+            hands.pass(LeaseChange::HandedOver, Some((heir, until)), reason, now);
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ fn agent_may_take(
         return Err(Refusal::Leased(lease.holder.clone(), lease.since));
     }
     let from = from.ok_or(Refusal::Unnamed)?;
-    if hands.policy == Policy::UserOnly {
+    if hands.policy == TypingRule::UserOnly {
         return Err(Refusal::UserOnly);
     }
     if lease.holder.client.as_deref() != Some(from) {

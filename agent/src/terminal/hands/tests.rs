@@ -28,7 +28,7 @@ fn at(millis: u64) -> Duration {
 }
 
 fn hands() -> Hands {
-    Hands::new(Policy::UserPriority, None)
+    Hands::new(TypingRule::UserPriority, None)
 }
 
 fn one<T>(hands: &mut Hands, now: u64, act: impl FnOnce(&mut Group<'_, &mut Hands>) -> T) -> T {
@@ -36,7 +36,7 @@ fn one<T>(hands: &mut Hands, now: u64, act: impl FnOnce(&mut Group<'_, &mut Hand
     act(&mut Group::new(&mut members, at(now)))
 }
 
-fn ways(hands: &mut Hands) -> Vec<Way> {
+fn ways(hands: &mut Hands) -> Vec<LeaseChange> {
     hands.news().iter().map(|transfer| transfer.way).collect()
 }
 
@@ -64,10 +64,10 @@ fn agents_wait_while_a_user_types_and_while_a_line_is_unfinished() {
 #[test]
 fn each_rule_says_who_types_where_nobody_has_a_lease() {
     for (rule, user_may, agent_may) in [
-        (Policy::Shared, Ok(()), Ok(())),
-        (Policy::UserOnly, Ok(()), Err(Refusal::UserOnly)),
-        (Policy::UserPriority, Ok(()), Ok(())),
-        (Policy::AgentOnly, Err(Refusal::AgentOnly), Ok(())),
+        (TypingRule::Shared, Ok(()), Ok(())),
+        (TypingRule::UserOnly, Ok(()), Err(Refusal::UserOnly)),
+        (TypingRule::UserPriority, Ok(()), Ok(())),
+        (TypingRule::AgentOnly, Err(Refusal::AgentOnly), Ok(())),
     ] {
         let mut hands = hands();
         assert_eq!(hands.rule(&agent("a"), rule, at(0)), Err(Refusal::NoUser));
@@ -87,7 +87,7 @@ fn a_lease_is_one_actors_goes_before_the_rule_and_ends_unheard() {
     for now in [0, 500] {
         assert_eq!(one(&mut hands, now, |one| one.attach(&a, 10_000)), Ok(()));
     }
-    assert_eq!(ways(&mut hands), [Way::Attached], "again is no news");
+    assert_eq!(ways(&mut hands), [LeaseChange::Attached], "again is no news");
     let refused = Err(Refusal::Leased(a.clone(), at(0)));
     assert_eq!(one(&mut hands, 600, |one| one.attach(&b, 10_000)), refused);
     for other in
@@ -100,7 +100,7 @@ fn a_lease_is_one_actors_goes_before_the_rule_and_ends_unheard() {
     hands.typed(&a, b"x", at(10_000));
     assert_eq!(hands.may_type(&a, at(19_999)), Ok(()), "typing renews it");
     assert_eq!(hands.may_type(&b, at(20_000)), Ok(()));
-    assert_eq!(ways(&mut hands), [Way::Expired]);
+    assert_eq!(ways(&mut hands), [LeaseChange::Expired]);
     let transfer = hands.transfer().unwrap();
     assert_eq!((&transfer.from, &transfer.to, transfer.at), (&Some(a.clone()), &None, at(20_000)));
     assert_eq!(hands.detach(&b, at(21_000)), Ok(()), "nobody has it");
@@ -125,7 +125,7 @@ fn it_is_handed_over_by_its_holder_only() {
     let refused = Err(Refusal::Leased(a.clone(), at(0)));
     assert_eq!(one(&mut hands, 1, |one| one.hand_over(&b, &b, None)), refused);
     assert_eq!(one(&mut hands, 2, |one| one.hand_over(&a, &b, Some("why"))), Ok(()));
-    assert_eq!(ways(&mut hands), [Way::Attached, Way::HandedOver]);
+    assert_eq!(ways(&mut hands), [LeaseChange::Attached, LeaseChange::HandedOver]);
     let Transfer { from, to, reason, .. } = hands.transfer().unwrap();
     assert_eq!((from.as_ref(), to.as_ref(), reason.as_deref()), (Some(&a), Some(&b), Some("why")));
     assert!(hands.may_type(&a, at(3)).is_err() && hands.may_type(&b, at(3)).is_ok());
@@ -149,13 +149,21 @@ fn a_user_takes_from_anybody_and_an_agent_from_the_agent_that_it_names() {
     assert_eq!(take(&mut hands, &b, Some("")), Err(Refusal::Leased(user(), at(1))));
     let other = actor(2, Surface::Human, None);
     assert_eq!(take(&mut hands, &other, None), Ok(()), "another user");
-    assert_eq!(ways(&mut hands), [Way::Attached, Way::TakenOver, Way::TakenOver, Way::TakenOver]);
-    hands.rule(&other, Policy::UserOnly, at(2)).unwrap();
+    assert_eq!(
+        ways(&mut hands),
+        [
+            LeaseChange::Attached,
+            LeaseChange::TakenOver,
+            LeaseChange::TakenOver,
+            LeaseChange::TakenOver
+        ]
+    );
+    hands.rule(&other, TypingRule::UserOnly, at(2)).unwrap();
     assert_eq!(hands.holder(at(2)), Some(&other), "a user keeps it");
     one(&mut hands, 2, |one| one.hand_over(&other, &a, None)).unwrap();
     assert_eq!(hands.may_type(&a, at(3)), Ok(()), "a user may hand over where only users type");
     assert_eq!(take(&mut hands, &b, Some("a")), Err(Refusal::UserOnly));
-    hands.rule(&user(), Policy::UserOnly, at(4)).unwrap();
+    hands.rule(&user(), TypingRule::UserOnly, at(4)).unwrap();
     assert_eq!(hands.holder(at(4)), None, "said again, no agent keeps it");
 }
 
@@ -170,7 +178,10 @@ fn what_a_stream_has_taken_lives_as_long_as_the_stream() {
     assert_eq!(hands.holder(at(1)), Some(&user()), "it was another stream");
     hands.gone(7, at(2));
     assert_eq!(hands.holder(at(2)), None);
-    assert_eq!(ways(&mut hands), [Way::Attached, Way::TakenOver, Way::Detached]);
+    assert_eq!(
+        ways(&mut hands),
+        [LeaseChange::Attached, LeaseChange::TakenOver, LeaseChange::Detached]
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::Attached;
-use farwire_protocol::streams::session::hands::{Hands, Policy};
+use farwire_protocol::streams::session::{TypingRights, TypingRule};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
@@ -124,8 +124,8 @@ impl<'a> Shown<'a> {
                     say(&refusal(&failure), passage, out);
                 }
             }
-            Event::Hands(hands) => {
-                if let Some(text) = self.hands(&hands) {
+            Event::Typing(rights) => {
+                if let Some(text) = self.typing(&rights) {
                     say(&text, passage, out);
                 }
             }
@@ -149,11 +149,11 @@ impl<'a> Shown<'a> {
     }
 
     /// What is said of a change, if it matters to whoever sits here.
-    fn hands(&mut self, hands: &Hands) -> Option<String> {
-        let holder = hands.lease.as_ref().map(|lease| &lease.holder);
+    fn typing(&mut self, rights: &TypingRights) -> Option<String> {
+        let holder = rights.lease.as_ref().map(|lease| &lease.holder);
         let mine = holder.is_some_and(|holder| holder.mine == Some(true));
         let (held, could) = (self.held.replace(mine), self.may_type);
-        self.may_type = hands.may_type;
+        self.may_type = rights.may_type;
         if mine {
             self.wants_back = false;
         }
@@ -170,21 +170,23 @@ impl<'a> Shown<'a> {
             (true, false, Some(other)) => {
                 format!("{} took the keyboard; Ctrl-^ takes it back", actor(other))
             }
-            (true, false, None) if hands.may_type => "you let go of the keyboard".to_owned(),
-            (_, false, Some(other)) if could && !hands.may_type => {
+            (true, false, None) if rights.may_type => "you let go of the keyboard".to_owned(),
+            (_, false, Some(other)) if could && !rights.may_type => {
                 format!("{} has the keyboard; Ctrl-^ takes it", actor(other))
             }
-            (_, false, None) if could && !hands.may_type => rule(hands),
-            (false, false, _) if !could && hands.may_type => "you may type again".to_owned(),
+            (_, false, None) if could && !rights.may_type => rule(rights),
+            (false, false, _) if !could && rights.may_type => "you may type again".to_owned(),
             _ => return None,
         };
         Some(format!("farwire: {text}"))
     }
 }
 
-fn rule(hands: &Hands) -> String {
-    match (hands.policy, &hands.drafting) {
-        (Policy::AgentOnly, _) => "only agents may type here; Ctrl-^ takes the keyboard".to_owned(),
+fn rule(rights: &TypingRights) -> String {
+    match (rights.rule, &rights.drafting) {
+        (TypingRule::AgentOnly, _) => {
+            "only agents may type here; Ctrl-^ takes the keyboard".to_owned()
+        }
         (_, Some(other)) => format!("{} is typing", actor(other)),
         _ => "you may not type here now".to_owned(),
     }
@@ -206,11 +208,11 @@ fn say(text: &str, passage: &Passage, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use farwire_protocol::failure::Kind;
-    use farwire_protocol::streams::session::hands::{Actor, Lease};
+    use farwire_protocol::streams::session::{Actor, Lease};
 
     use super::*;
 
-    fn hands(holder: Option<bool>, may_type: bool) -> Event {
+    fn typing(holder: Option<bool>, may_type: bool) -> Event {
         let actor = |mine| Actor {
             device: "laptop".to_owned(),
             surface: if mine { "human" } else { "ai-local" }.to_owned(),
@@ -218,8 +220,8 @@ mod tests {
             mine: Some(mine),
         };
         let lease = |mine| Lease { holder: actor(mine), age_ms: 0, left_ms: None };
-        Event::Hands(Box::new(Hands {
-            policy: Policy::Shared,
+        Event::Typing(Box::new(TypingRights {
+            rule: TypingRule::Shared,
             lease: holder.map(lease),
             may_type,
             transfer: None,
@@ -247,14 +249,14 @@ mod tests {
 
     #[test]
     fn a_line_is_said_only_when_it_matters() {
-        assert_eq!(said(vec![hands(None, true), hands(None, true)]), ["", ""]);
+        assert_eq!(said(vec![typing(None, true), typing(None, true)]), ["", ""]);
         let all = said(vec![
-            hands(None, true),
-            hands(Some(false), false),
-            hands(Some(true), true),
-            hands(Some(true), true),
-            hands(Some(false), false),
-            hands(None, true),
+            typing(None, true),
+            typing(Some(false), false),
+            typing(Some(true), true),
+            typing(Some(true), true),
+            typing(Some(false), false),
+            typing(None, true),
         ]);
         assert_eq!(
             all,
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn many_refused_keys_are_one_line() {
         let refused = || Event::Refused(Failure::new(Kind::InputLocked, "it is locked\x1b[2J"));
-        let all = said(vec![refused(), refused(), hands(Some(true), true), refused()]);
+        let all = said(vec![refused(), refused(), typing(Some(true), true), refused()]);
         assert!(all[0].starts_with("[farwire: not typed: it is locked"), "{all:?}");
         assert!(!all[0].contains("\x1b[2J") && all[1].is_empty() && !all[3].is_empty(), "{all:?}");
     }
@@ -280,10 +282,14 @@ mod tests {
     #[test]
     fn a_keyboard_that_went_with_the_link_is_taken_back_if_nobody_has_it() {
         let lost = || Event::Lost("gone".to_owned());
-        let all = said(vec![hands(Some(true), true), lost(), Event::Back(0), hands(None, true)]);
+        let all = said(vec![typing(Some(true), true), lost(), Event::Back(0), typing(None, true)]);
         assert_eq!(all.last().unwrap(), "take");
-        let all =
-            said(vec![hands(Some(true), true), lost(), Event::Back(0), hands(Some(false), false)]);
+        let all = said(vec![
+            typing(Some(true), true),
+            lost(),
+            Event::Back(0),
+            typing(Some(false), false),
+        ]);
         assert!(all.last().unwrap().contains("took the keyboard"), "{all:?}");
     }
 
@@ -291,9 +297,9 @@ mod tests {
     fn within_a_full_screen_program_the_line_is_the_last_row() {
         let all = said(vec![
             Event::Bytes(bytes::Bytes::from_static(b"\x1b[?1049h")),
-            hands(Some(true), true),
+            typing(Some(true), true),
             Event::Bytes(bytes::Bytes::from_static(b"\x1b[?1049l")),
-            hands(None, true),
+            typing(None, true),
         ]);
         assert!(all[1].starts_with("\x1b7\x1b[999;1H") && all[1].ends_with("\x1b8"), "{all:?}");
         assert_eq!(all[3], "[farwire: you let go of the keyboard]");

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use bytes::Bytes;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::hands::{Action, Caller, Limits};
+use farwire_protocol::streams::session::{Action, Caller, Limits};
 use farwire_protocol::streams::session::{Ended, Request, Size, Start};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -19,7 +19,7 @@ use crate::cli::attach::{How, Keyboard, sit};
 use crate::cli::code_of;
 use crate::client::{Client, Server, random_nonce};
 use crate::sessions::attach::{Do, Event, Left, Talk, attach};
-use crate::sessions::hands::{act, close};
+use crate::sessions::control::{act, close};
 use crate::text::neutral::neutral_within;
 use crate::text::passage::Passage;
 
@@ -190,7 +190,7 @@ async fn show(
             Event::Refused(failure) => {
                 note!("farwire: not typed: {}", neutral_within(&failure.message, 200));
             }
-            Event::Attached(_) | Event::Screen | Event::Hands(_) | Event::Back(_) => {}
+            Event::Attached(_) | Event::Screen | Event::Typing(_) | Event::Back(_) => {}
         }
     }
     Ok(())

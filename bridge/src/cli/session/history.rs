@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::Request;
-use farwire_protocol::streams::session::hands::{Event, Events, What};
+use farwire_protocol::streams::session::{Event, Events, What};
 
 use super::{Found, Which, failed};
 use crate::cli::{Json, print, print_json, reader_is_gone};
@@ -128,7 +128,7 @@ fn kind(event: &Event) -> &'static str {
         Some(What::Joined(_)) => "joined",
         Some(What::Left) => "left",
         Some(What::Leased(_)) => "leased",
-        Some(What::Policy(_)) => "policy",
+        Some(What::Rule(_)) => "policy",
         Some(What::Signalled(_)) => "signalled",
         Some(What::Refused(_)) => "refused",
         Some(What::Recovered) => "recovered",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::{Action, Caller, LABEL_LIMIT, Labels, Limits};
+use farwire_protocol::streams::session::{Action, Caller, LABEL_LIMIT, Labels, Limits};
 use farwire_protocol::streams::session::{Request, Size, Status};
 
 use super::shown::{limits, listed};
@@ -13,7 +13,7 @@ use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::sessions::ask;
-use crate::sessions::hands;
+use crate::sessions::control;
 use crate::text::neutral::neutral;
 use crate::tools::stop::parse;
 
@@ -137,7 +137,7 @@ async fn act(
 ) -> Result<(), Failure> {
     let found = which.find(client).await?;
     let ended =
-        hands::act(client, &found.server, found.session, &Caller::default(), action).await?;
+        control::act(client, &found.server, found.session, &Caller::default(), action).await?;
     if json.json {
         return print_json(&listed(client, &found, &ended).await?);
     }
@@ -220,7 +220,7 @@ impl Close {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let found = self.which.find(client).await?;
         let target = (&found.server, found.session);
-        hands::close(client, target, &Caller::default()).await?;
+        control::close(client, target, &Caller::default()).await?;
         if self.json.json {
             let id = found.id.to_string();
             return print_json(&serde_json::json!({"id": id, "close": "closing"}));

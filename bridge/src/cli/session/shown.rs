@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::session::hands::{Hands, Limits};
 use farwire_protocol::streams::session::{Ended, Request};
+use farwire_protocol::streams::session::{Limits, TypingRights};
 
 use super::{Found, Which, failed};
 use crate::cli::{Json, print, print_json};
@@ -91,11 +91,11 @@ fn text(one: &Listed, ended: &Ended) -> String {
     line("exit codes", if one.marked { "known" } else { "not known: its shell marks nothing" });
     if one.read_only {
         line("typing", "nobody: it is read-only");
-    } else if let Some(hands) = &status.hands {
-        line("typing", &typing(hands));
-        line("keyboard", &hands.lease.as_ref().map(lease).unwrap_or_default());
-        line("drafting", &hands.drafting.as_ref().map(actor_or_you).unwrap_or_default());
-        line("last", &hands.transfer.as_ref().map(transfer).unwrap_or_default());
+    } else if let Some(rights) = &status.typing {
+        line("typing", &typing(rights));
+        line("keyboard", &rights.lease.as_ref().map(lease).unwrap_or_default());
+        line("drafting", &rights.drafting.as_ref().map(actor_or_you).unwrap_or_default());
+        line("last", &rights.transfer.as_ref().map(transfer).unwrap_or_default());
     }
     for one in status.participants.iter().flatten() {
         line("attached", &participant(one));
@@ -110,9 +110,9 @@ fn text(one: &Listed, ended: &Ended) -> String {
     text
 }
 
-fn typing(hands: &Hands) -> String {
-    let may = if hands.may_type { "you may type" } else { "you may not type" };
-    format!("{}; {may}", hands.policy.name())
+fn typing(rights: &TypingRights) -> String {
+    let may = if rights.may_type { "you may type" } else { "you may not type" };
+    format!("{}; {may}", rights.rule.name())
 }
 
 /// Bounds in a line; empty if there are none.

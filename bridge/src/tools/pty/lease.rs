@@ -5,13 +5,13 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Ended;
-use farwire_protocol::streams::session::hands::{Action, Heir, REASON_LIMIT};
+use farwire_protocol::streams::session::{Action, Heir, REASON_LIMIT};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::look::lease;
 use super::{Place, Who, label};
-use crate::sessions::hands::{Found, act};
+use crate::sessions::control::{Found, act};
 use crate::sessions::leases::TTL_MS;
 use crate::text::header::{Header, Key};
 use crate::tools::run::word;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::State;
 use farwire_protocol::streams::session::Status;
-use farwire_protocol::streams::session::hands::{Actor, Transfer};
+use farwire_protocol::streams::session::{Actor, Transfer};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::said::{Format, json};
 use super::{Place, Who, millis};
 use crate::client::unix_time;
-use crate::sessions::hands::{Found, look, status};
+use crate::sessions::control::{Found, look, status};
 use crate::sessions::pipes::Pipe;
 use crate::sessions::target::{named, sessions};
 use crate::sessions::window::end;
@@ -105,9 +105,9 @@ fn of_terminal(desk: &Desk, found: &Found) -> Result<Map<String, Value>, Failure
     facts.put("scope", if labels.read_only == Some(true) { "read-only" } else { "read-write" });
     facts.put("attached_client_id", holder(status).unwrap_or_else(|| "none".to_owned()));
     facts.some("lease", lease(status));
-    if let Some(hands) = &status.hands {
-        facts.put("policy", hands.policy.name());
-        if let Some(transfer) = &hands.transfer {
+    if let Some(rights) = &status.typing {
+        facts.put("policy", rights.rule.name());
+        if let Some(transfer) = &rights.transfer {
             facts.transfer(transfer);
         }
     }
@@ -189,12 +189,12 @@ pub(in crate::tools) fn person(actor: &Actor) -> String {
 }
 
 fn holder(status: &Status) -> Option<String> {
-    Some(person(&status.hands.as_ref()?.lease.as_ref()?.holder))
+    Some(person(&status.typing.as_ref()?.lease.as_ref()?.holder))
 }
 
 /// Who has the lease, and for how long still.
 pub(in crate::tools) fn lease(status: &Status) -> Option<String> {
-    let lease = status.hands.as_ref()?.lease.as_ref()?;
+    let lease = status.typing.as_ref()?.lease.as_ref()?;
     let who = person(&lease.holder);
     Some(match lease.left_ms {
         Some(left) => format!("{who} left={}", human::duration(Duration::from_millis(left))),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::control::Stopped;
-use farwire_protocol::streams::session::hands::Action;
+use farwire_protocol::streams::session::Action;
 use farwire_protocol::streams::session::{Input, Request, Send};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::{Place, Who};
 use crate::client::random_nonce;
 use crate::runs::control;
 use crate::sessions::ask;
-use crate::sessions::hands::{self, Found, act, why};
+use crate::sessions::control::{self as controlling, Found, act, why};
 use crate::sessions::window::end;
 use crate::text::header::{Header, Key};
 use crate::tools::run::{header, word};
@@ -281,7 +281,7 @@ pub(super) async fn close(desk: &Desk, place: &Place, who: Who<'_>) -> Result<St
     let state = match place {
         Place::Terminal(found) => {
             let target = (&found.server, found.session);
-            hands::close(client, target, &who.caller()).await?;
+            controlling::close(client, target, &who.caller()).await?;
             end(client, target, LADDER).await?
         }
         Place::Pipe(pipe) => {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{SLACK, said};
 use crate::client::{Client, Server, random_nonce};
-use crate::sessions::hands::why;
+use crate::sessions::control::why;
 use crate::sessions::target::session;
 use crate::sessions::window::window;
 use crate::sessions::{ask, commands as page, exit};

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::Caller as Hand;
+use farwire_protocol::streams::session::Caller as Hand;
 use farwire_protocol::streams::session::{Request, Size, Start};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{header, screen_text};
 use crate::client::{Client, Server, random_nonce};
-use crate::sessions::hands::{Found, close, why};
+use crate::sessions::control::{Found, close, why};
 use crate::sessions::target::{Target, session, sessions};
 use crate::sessions::window::end;
 use crate::sessions::{ask, id_of};

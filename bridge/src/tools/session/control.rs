@@ -1,7 +1,7 @@
 //! `session_control` and `session_resize`: keys by their names, and the size of a terminal.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::{Action, Caller as Hand};
+use farwire_protocol::streams::session::{Action, Caller as Hand};
 use farwire_protocol::streams::session::{Input, Request, Send};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{RAW, SLACK, said, told};
 use crate::client::random_nonce;
 use crate::sessions::ask;
-use crate::sessions::hands::act;
+use crate::sessions::control::act;
 use crate::sessions::target::session;
 use crate::text::header::Key;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};

@@ -1,15 +1,15 @@
 //! `session_diagnostics`: why a session does not do what somebody expects of it.
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::session::hands::{Labels, Policy};
 use farwire_protocol::streams::session::{Doing, Status};
+use farwire_protocol::streams::session::{Labels, TypingRule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
 use super::commands::latest;
 use super::header;
-use crate::sessions::hands::{Found, look};
+use crate::sessions::control::{Found, look};
 use crate::sessions::target::session;
 use crate::text::human;
 use crate::text::neutral::neutral;
@@ -46,18 +46,18 @@ impl Tool for SessionDiagnostics {
             if status.marked { "exit codes are known" } else { "no: exit codes are not known" }
                 .to_owned(),
         );
-        if let Some(hands) = &status.hands {
-            put("may type", if hands.may_type { "yes" } else { "no" }.to_owned());
-            put("policy", hands.policy.name().to_owned());
+        if let Some(rights) = &status.typing {
+            put("may type", if rights.may_type { "yes" } else { "no" }.to_owned());
+            put("policy", rights.rule.name().to_owned());
             put("lease", lease(status).unwrap_or_else(|| "none".to_owned()));
-            if let Some(last) = &hands.transfer {
+            if let Some(last) = &rights.transfer {
                 let who = last.to.as_ref().or(last.from.as_ref()).map(person).unwrap_or_default();
                 let age = human::duration(Duration::from_millis(last.age_ms));
                 let reason =
                     last.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 put("last lease change", format!("{} by {who} {age} ago{reason}", last.way.name()));
             }
-            if let Some(drafting) = &hands.drafting {
+            if let Some(drafting) = &rights.drafting {
                 put("drafting", person(drafting));
             }
         }
@@ -106,11 +106,11 @@ fn warnings(found: &Found, status: &Status) -> Vec<String> {
         }
         Doing::Prompt | Doing::Running | Doing::Exited => {}
     }
-    if let Some(hands) = &status.hands {
-        if !hands.may_type {
+    if let Some(rights) = &status.typing {
+        if !rights.may_type {
             all.push("you may not type now: ask for a handoff, or wait".to_owned());
         }
-        if hands.policy == Policy::UserOnly {
+        if rights.rule == TypingRule::UserOnly {
             all.push("only people may type, until one changes the policy".to_owned());
         }
     }

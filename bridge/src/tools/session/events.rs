@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use farwire_protocol::streams::session::hands::{Actor, Event, What};
+use farwire_protocol::streams::session::{Actor, Event, What};
 use jiff::Timestamp;
 
 use crate::text::neutral::neutral_within;
@@ -48,7 +48,7 @@ pub(super) fn told(event: &Event) -> String {
             }
             text
         }
-        Some(What::Policy(policy)) => format!("set who may type to {}", policy.name()),
+        Some(What::Rule(policy)) => format!("set who may type to {}", policy.name()),
         Some(What::Signalled(number)) => format!("sent {}", signal::name(*number)),
         Some(What::Refused(bytes)) => format!("was refused {bytes} bytes"),
         Some(What::Recovered) => "another agent process took it over".to_owned(),

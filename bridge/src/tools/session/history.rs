@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{Read, Request, View};
-use farwire_protocol::streams::session::hands::{Caller as Hand, Event};
+use farwire_protocol::streams::session::{Caller as Hand, Event};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::events::{is_input, time, told};
 use crate::client::Client;
 use crate::runs::answer::{NoAnswer, ask};
-use crate::sessions::hands::{Found, history};
+use crate::sessions::control::{Found, history};
 use crate::sessions::target::session;
 use crate::text::Word;
 use crate::text::clean::clean;
@@ -192,7 +192,7 @@ fn merged(piece: &Piece, events: &[Event], lines: u64, (first, max): (u64, u64))
 
 #[cfg(test)]
 mod tests {
-    use farwire_protocol::streams::session::hands::What;
+    use farwire_protocol::streams::session::What;
 
     use super::*;
 

@@ -17,7 +17,7 @@ use super::connect::server;
 use super::{RAW, SLACK, said, told};
 use crate::client::{Client, Server, random_nonce};
 use crate::runs::{answer, assign, outcome};
-use crate::sessions::hands::Found;
+use crate::sessions::control::Found;
 use crate::sessions::search::expression;
 use crate::sessions::target::session;
 use crate::sessions::{ask, untyped};

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::Events;
+use farwire_protocol::streams::session::Events;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::events::{time, told};
 use super::header;
-use crate::sessions::hands::events;
+use crate::sessions::control::events;
 use crate::sessions::target::session;
 use crate::sessions::window::window;
 use crate::text::header::{Call, Key};

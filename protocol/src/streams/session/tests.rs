@@ -2,10 +2,11 @@
 
 use expect_test::{Expect, expect};
 
-use super::hands::{Action, Actor, Heir, Lease, Policy, Transfer, Way, What};
 use super::*;
+use super::{Action, Actor, Heir, Lease, LeaseChange, Transfer, TypingRule, What};
 use crate::cbor;
 use crate::failure::Kind;
+use crate::streams::run::State;
 
 fn check<T>(value: &T, expected: Expect)
 where
@@ -126,7 +127,7 @@ fn the_end_has_these_bytes() {
         foreground: Some("f".to_owned()),
         cursor: Some(SIZE),
         known: Some(true),
-        hands: None,
+        typing: None,
         labels: None,
         limits: None,
         events: None,
@@ -182,12 +183,12 @@ fn actor() -> Actor {
 
 fn transfer() -> Transfer {
     let reason = Some("r".to_owned());
-    Transfer { way: Way::HandedOver, from: Some(actor()), to: None, reason, age_ms: 1 }
+    Transfer { way: LeaseChange::HandedOver, from: Some(actor()), to: None, reason, age_ms: 1 }
 }
 
-fn hands() -> Hands {
-    Hands {
-        policy: Policy::UserPriority,
+fn typing_rights() -> TypingRights {
+    TypingRights {
+        rule: TypingRule::UserPriority,
         lease: Some(Lease { holder: actor(), age_ms: 1, left_ms: Some(2) }),
         may_type: true,
         transfer: Some(transfer()),
@@ -218,7 +219,7 @@ fn what_is_done_to_a_session_has_these_bytes() {
         Action::Detach,
         Action::HandOver { to: heir, reason: reason() },
         Action::TakeOver { from: Some("f".to_owned()), reason: reason(), for_ms: 1 },
-        Action::Policy(Policy::AgentOnly),
+        Action::Rule(TypingRule::AgentOnly),
         Action::Resize(SIZE),
         Action::Signal(2),
         Action::Limits(LIMITS),
@@ -271,7 +272,7 @@ fn what_happened_to_a_session_has_these_bytes() {
         What::Joined(true),
         What::Left,
         What::Leased(transfer()),
-        What::Policy(Policy::UserOnly),
+        What::Rule(TypingRule::UserOnly),
         What::Signalled(2),
         What::Refused(3),
         What::Recovered,
@@ -301,7 +302,7 @@ fn what_happened_to_a_session_has_these_bytes() {
         Event { number: 1, at_ms: 2, offset: 3, actor: Some(actor()), what: Some(What::Left) };
     check(&event, expect!["a500010102020303a4006164016568756d616e02616303f504820480"]);
     check(
-        &ToBridge::Hands(Box::new(hands())),
+        &ToBridge::Typing(Box::new(typing_rights())),
         expect![
             "820881a5000201a300a4006164016568756d616e02616303f50101020202f503a4000201a4006164016568756d616e02616303f5036172040104a4006164016568756d616e02616303f5"
         ],

@@ -43,7 +43,7 @@ impl Random {
 /// by which stream.
 #[derive(Clone, Copy)]
 struct Row {
-    rule: Policy,
+    rule: TypingRule,
     read_only: bool,
     holder: Option<usize>,
     ends: u64,
@@ -71,10 +71,10 @@ impl Model {
             .typed
             .is_some_and(|then| self.now < then + 2_000 || (row.line && self.now < then + 30_000));
         match row.rule {
-            Policy::Shared => true,
-            Policy::UserOnly => who < USERS,
-            Policy::AgentOnly => who >= USERS,
-            Policy::UserPriority => who < USERS || !typing,
+            TypingRule::Shared => true,
+            TypingRule::UserOnly => who < USERS,
+            TypingRule::AgentOnly => who >= USERS,
+            TypingRule::UserPriority => who < USERS || !typing,
         }
     }
 
@@ -129,7 +129,7 @@ impl Model {
                 holder >= USERS
                     && from.is_some()
                     && from == CLIENTS[holder]
-                    && self.rows[one].rule != Policy::UserOnly
+                    && self.rows[one].rule != TypingRule::UserOnly
             }
         };
         let circle = self.circle(session);
@@ -170,7 +170,7 @@ impl Both {
             8 => self.takes_over(session, who, [None, Some("a"), Some("b")][random.index(3)]),
             9 if random.below(2) == 0 => self.takes(session, who, random.below(3)),
             9 => self.goes(random.below(3)),
-            10 => self.rules(session, who, Policy::ALL[random.index(4)]),
+            10 => self.rules(session, who, TypingRule::ALL[random.index(4)]),
             _ => {
                 let read_only = random.below(8) == 0;
                 self.real[session].set_read_only(read_only);
@@ -265,13 +265,13 @@ impl Both {
         (true, true)
     }
 
-    fn rules(&mut self, session: usize, who: usize, rule: Policy) -> Allowed {
+    fn rules(&mut self, session: usize, who: usize, rule: TypingRule) -> Allowed {
         let now = at(self.model.now);
         let done = self.real[session].rule(&self.cast[who], rule, now).is_ok();
         if who < USERS {
             self.model.rows[session].rule = rule;
             let agents = self.model.held(session).is_some_and(|holder| holder >= USERS);
-            if rule == Policy::UserOnly && agents {
+            if rule == TypingRule::UserOnly && agents {
                 self.model.free(session);
             }
         }
@@ -282,7 +282,7 @@ impl Both {
 fn play(seed: u64, acts: u32) {
     let mut random = Random(seed);
     let row = Row {
-        rule: Policy::UserPriority,
+        rule: TypingRule::UserPriority,
         read_only: false,
         holder: None,
         ends: 0,

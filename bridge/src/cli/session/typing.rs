@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::hands::{
-    Action, Caller, Hands, Heir, LEASE_LIMIT_MS, Policy, REASON_LIMIT,
+use farwire_protocol::streams::session::{
+    Action, Caller, Heir, LEASE_LIMIT_MS, REASON_LIMIT, TypingRights, TypingRule,
 };
 
 use super::Which;
 use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::sessions::hands;
-use crate::sessions::listed::hands_json;
+use crate::sessions::control;
+use crate::sessions::listed::typing_json;
 use crate::sessions::who::lease;
 
 /// Take the keyboard: nobody else types until you release it
@@ -106,12 +106,12 @@ impl Handoff {
 
 impl SetPolicy {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        match self.policy.as_deref().and_then(Policy::named) {
-            Some(policy) => act(client, &self.which, Action::Policy(policy), self.json).await,
+        match self.policy.as_deref().and_then(TypingRule::named) {
+            Some(policy) => act(client, &self.which, Action::Rule(policy), self.json).await,
             None => {
                 let found = self.which.find(client).await?;
-                let hands = super::shape::status(client, &found).await?.hands;
-                say(&found.id.to_string(), hands.as_ref(), self.json)
+                let rights = super::shape::status(client, &found).await?.typing;
+                say(&found.id.to_string(), rights.as_ref(), self.json)
             }
         }
     }
@@ -128,20 +128,20 @@ fn reason(reason: Option<&String>) -> Result<Option<String>, Failure> {
 async fn act(client: &Client, which: &Which, action: Action, json: Json) -> Result<(), Failure> {
     let found = which.find(client).await?;
     let ended =
-        hands::act(client, &found.server, found.session, &Caller::default(), action).await?;
-    say(&found.id.to_string(), ended.status.hands.as_ref(), json)
+        control::act(client, &found.server, found.session, &Caller::default(), action).await?;
+    say(&found.id.to_string(), ended.status.typing.as_ref(), json)
 }
 
 /// Who types from now on.
-fn say(id: &str, hands: Option<&Hands>, json: Json) -> Result<(), Failure> {
+fn say(id: &str, rights: Option<&TypingRights>, json: Json) -> Result<(), Failure> {
     if json.json {
-        return print_json(&serde_json::json!({"id": id, "typing": hands.map(hands_json)}));
+        return print_json(&serde_json::json!({"id": id, "typing": rights.map(typing_json)}));
     }
-    let text = match hands {
-        Some(Hands { lease: Some(held), policy, .. }) => {
-            format!("{id}: the keyboard is with {} (policy {})", lease(held), policy.name())
+    let text = match rights {
+        Some(TypingRights { lease: Some(held), rule, .. }) => {
+            format!("{id}: the keyboard is with {} (policy {})", lease(held), rule.name())
         }
-        Some(hands) => format!("{id}: nobody holds the keyboard (policy {})", hands.policy.name()),
+        Some(rights) => format!("{id}: nobody holds the keyboard (policy {})", rights.rule.name()),
         None => format!("{id}: everybody may type"),
     };
     print(&format!("{text}\n"))

@@ -9,7 +9,7 @@ use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::Job;
-use farwire_protocol::streams::session::hands::{Action, Caller, Control, Event, Events};
+use farwire_protocol::streams::session::{Action, Caller, Control, Event, Events};
 use farwire_protocol::streams::session::{Ended, Request, Status};
 
 use super::{Answer, ask};
@@ -54,7 +54,7 @@ impl Found {
 
     /// Whether a client may do what changes something: nobody else has the lease.
     pub fn free_for(&self, client: Option<&str>) -> Result<(), Failure> {
-        let lease = status(&self.job).and_then(|status| status.hands.as_ref()?.lease.as_ref());
+        let lease = status(&self.job).and_then(|status| status.typing.as_ref()?.lease.as_ref());
         let Some(lease) = lease else { return Ok(()) };
         let holder = &lease.holder;
         if holder.client.is_some() && holder.client.as_deref() == client {
