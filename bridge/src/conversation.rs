@@ -2,8 +2,10 @@
 //!
 //! A request goes out on a stream, and the stream can break in many ways. [`Fault`] says in which, and by whose
 //! word. [`Asked`] says how far the request has come. [`next`] is the one table that decides from both what
-//! follows; every carrier of requests (runs, sessions, questions, files, transfers) asks it, and none decides by
-//! the kind of a failure, which is text for people. [`Attempts`] adds the deadline and the waiting.
+//! follows. [`carry()`] is the one loop that acts on it: runs, sessions, questions and files say how they travel over
+//! one stream ([`Carried`]) and leave the rest to it. [`Attempts`] has the deadline and the waiting. A transfer, which
+//! is many requests, goes on as its [`Persistence`] says. Nobody decides by the kind of a failure, which is text for
+//! people.
 //!
 //! # Invariants
 //!
@@ -15,9 +17,10 @@
 //! - A request of which each copy acts is sent once.
 
 mod attempts;
+mod carry;
+mod persistence;
 mod unsent;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_link::inner::bridge::{Link, reset_failure};
@@ -34,8 +37,11 @@ use minicbor::Encode;
 use tokio::time::sleep;
 
 pub use self::attempts::{Attempts, NoAnswer};
+pub use self::carry::Remote;
+pub(crate) use self::carry::{Carried, Carrier, Incoming, carry};
+pub(crate) use self::persistence::Persistence;
 pub(crate) use self::unsent::Unsent;
-use crate::client::{Client, Server, named};
+use crate::client::{Server, named};
 use crate::runs::control;
 
 /// A stream on which the agent speaks at least every [`BEAT`] is taken to be held back after this silence.
@@ -263,13 +269,11 @@ pub struct Trouble {
     pub fault: Fault,
     /// What is said about it.
     pub failure: Failure,
-    /// The link of the stream that it happened on.
-    link: Option<Arc<Link>>,
 }
 
 impl Trouble {
     fn new(fault: Fault, failure: Failure) -> Self {
-        Self { fault, failure, link: None }
+        Self { fault, failure }
     }
 
     /// A stream to this server broke.
@@ -296,6 +300,11 @@ impl Trouble {
     pub fn unwritten(error: std::io::Error, server: &Server) -> Self {
         let reset = farwire_link::outer::reset_of(&error);
         Self::broken(reset.map_or(ReadError::Lost(error), ReadError::Reset), server)
+    }
+
+    /// The stream should go on over a new link.
+    fn moved(server: &Server) -> Self {
+        Self::broken(ReadError::Reset(Reset::Moved), server)
     }
 
     /// The server was silent for too long.
@@ -347,20 +356,6 @@ impl Trouble {
     pub fn here(failure: Failure) -> Self {
         Self::new(Fault::Here, failure)
     }
-
-    /// It happened on a stream of this link.
-    #[must_use]
-    pub fn on(mut self, link: &Arc<Link>) -> Self {
-        self.link = Some(link.clone());
-        self
-    }
-
-    /// Forgets the link that it happened on: the next stream makes a new one.
-    pub(crate) fn forget_link(&self, client: &Client, server: &Server) {
-        if let Some(link) = &self.link {
-            client.forget(server, link);
-        }
-    }
 }
 
 impl From<Trouble> for Failure {
@@ -392,14 +387,14 @@ pub fn open(kind: StreamKind, conversation: Nonce, generation: u32, create: Opti
 
 /// Keeps a link alive while a stream on it may be silent for hours. Ends when the stream should go on over a new
 /// link.
-pub(crate) async fn attend(client: &Client, server: &Server, link: &Link) {
+pub(crate) async fn attend(remote: Remote<'_>, link: &Link) {
     loop {
         sleep(ATTEND).await;
         if link.is_stale() {
             return;
         }
         // Whether the server can be reached shows at the stream itself.
-        let _ = control::ping(client, server).await;
+        let _ = control::ping(remote.client, remote.server).await;
     }
 }
 

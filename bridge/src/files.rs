@@ -38,7 +38,9 @@ use tokio::time::timeout;
 pub use self::gathered::Answer;
 use self::gathered::Gathering;
 use crate::client::{Client, Server, Stream, random_nonce};
-use crate::conversation::{self, Attempts, Effects, NoAnswer, SILENCE, Trouble};
+use crate::conversation::{
+    self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, SILENCE, Trouble, carry,
+};
 use crate::text::neutral::neutral_within;
 
 /// How long it is tried to enter a root, and to come back to one.
@@ -57,7 +59,7 @@ pub struct Files {
     /// From the agent.
     pub down: Down,
     /// How it was entered, so that it can be entered again.
-    entered: (Enter, Class, Arc<Line>),
+    entrance: Entrance,
 }
 
 /// A conversation about files over several streams: a later one is let in once nothing that was asked on an earlier one
@@ -78,6 +80,63 @@ impl Line {
             }
         };
         Ok((conversation, self.generation.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// How a root is entered.
+#[derive(Clone, Debug)]
+struct Entrance {
+    enter: Enter,
+    class: Class,
+    line: Arc<Line>,
+}
+
+impl Entrance {
+    async fn enter(mut self, remote: Remote<'_>, attempts: Attempts) -> Result<Files, Failure> {
+        Box::pin(carry(remote, attempts, &mut self)).await.map_err(NoAnswer::failure)
+    }
+}
+
+impl Carried for Entrance {
+    type Answer = Files;
+
+    async fn attempt(
+        &mut self,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Files, Trouble> {
+        let mut carrier = Carrier::open(remote, self.class, attempts).await?;
+        let (conversation, generation) = self.line.next().map_err(Trouble::here)?;
+        let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..self.enter.clone() })));
+        carrier.begin(conversation::open(StreamKind::Files, conversation, generation, create));
+        carrier.flush().await?;
+        let Stream { writer, reader, link } = carrier.into_stream();
+        let mut up = Up { writer, counts: Counts::default(), latest: ASK_BEFORE };
+        let mut down = Down {
+            reader,
+            link,
+            counts: Counts::default(),
+            server: remote.server.clone(),
+            back: VecDeque::new(),
+            beats: false,
+        };
+        match down.receive().await? {
+            Said::Message(ToBridge::Entered(root)) => {
+                named(&root).map_err(Trouble::here)?;
+                up.latest = root.latest_ask();
+                down.beats = root.beats == Some(true);
+                Ok(Files { root, up, down, entrance: self.clone() })
+            }
+            Said::Message(ToBridge::Done(done)) => {
+                let nothing = || Trouble::nonsense("an end without a beginning");
+                Err(done.failure.map_or_else(nothing, Trouble::said))
+            }
+            _ => Err(Trouble::nonsense("an answer before the root")),
+        }
+    }
+
+    fn late(&self, remote: Remote<'_>, _: &Attempts) -> NoAnswer {
+        NoAnswer::Failed(Trouble::silent(remote.server).failure)
     }
 }
 
@@ -128,18 +187,18 @@ impl Files {
         enter: &Enter,
         class: Class,
     ) -> Result<Self, Failure> {
-        Self::enter_on((client, server), enter, class, Arc::default()).await
+        Self::enter_on(Remote::new(client, server), enter, class, Arc::default()).await
     }
 
-    /// The same, as the next stream of a conversation.
+    /// Enters a root likewise, as the next stream of a conversation.
     pub async fn enter_on(
-        (client, server): (&Client, &Server),
+        remote: Remote<'_>,
         enter: &Enter,
         class: Class,
         line: Arc<Line>,
     ) -> Result<Self, Failure> {
         let attempts = Attempts::new(Effects::None, Some(PATIENCE));
-        Box::pin(Self::enter_by((client, server), (enter, class, &line), attempts)).await
+        Entrance { enter: enter.clone(), class, line }.enter(remote, attempts).await
     }
 
     /// Enters the same root again, and waits for the server to come back.
@@ -148,64 +207,9 @@ impl Files {
         // It was there before.
         attempts.sent();
         attempts.heard();
-        let (enter, class, line) = self.entered.clone();
-        let way = (client, &self.down.server);
-        *self = Self::enter_by(way, (&enter, class, &line), attempts).await?;
+        let remote = Remote::new(client, &self.down.server);
+        *self = self.entrance.clone().enter(remote, attempts).await?;
         Ok(())
-    }
-
-    async fn enter_by(
-        (client, server): (&Client, &Server),
-        entered: (&Enter, Class, &Arc<Line>),
-        mut attempts: Attempts,
-    ) -> Result<Self, Failure> {
-        loop {
-            let entering = Box::pin(Self::enter_once((client, server), entered, &mut attempts));
-            let trouble = match timeout(PATIENCE, entering).await {
-                Ok(Ok(files)) => return Ok(files),
-                Ok(Err(trouble)) => trouble,
-                Err(_) => return Err(Trouble::silent(server).failure),
-            };
-            attempts.follow((client, server), trouble).await.map_err(NoAnswer::failure)?;
-        }
-    }
-
-    async fn enter_once(
-        (client, server): (&Client, &Server),
-        (enter, class, line): (&Enter, Class, &Arc<Line>),
-        attempts: &mut Attempts,
-    ) -> Result<Self, Trouble> {
-        let stream = client.stream(server, class).await?;
-        attempts.sent();
-        let Stream { mut writer, reader, link } = stream;
-        let (conversation, generation) = line.next().map_err(Trouble::here)?;
-        let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..enter.clone() })));
-        writer.open(conversation::open(StreamKind::Files, conversation, generation, create));
-        let flushed = writer.flush().await;
-        flushed.map_err(|error| Trouble::unwritten(error, server).on(&link))?;
-        let mut up = Up { writer, counts: Counts::default(), latest: ASK_BEFORE };
-        let mut down = Down {
-            reader,
-            link,
-            counts: Counts::default(),
-            server: server.clone(),
-            back: VecDeque::new(),
-            beats: false,
-        };
-        match down.receive().await {
-            Ok(Said::Message(ToBridge::Entered(root))) => {
-                named(&root).map_err(Trouble::here)?;
-                up.latest = root.latest_ask();
-                down.beats = root.beats == Some(true);
-                Ok(Self { root, up, down, entered: (enter.clone(), class, line.clone()) })
-            }
-            Ok(Said::Message(ToBridge::Done(done))) => {
-                let nothing = || Trouble::nonsense("an end without a beginning");
-                Err(done.failure.map_or_else(nothing, Trouble::said))
-            }
-            Ok(_) => Err(Trouble::nonsense("an answer before the root")),
-            Err(trouble) => Err(trouble),
-        }
     }
 
     /// Ends the stream, when all questions have been answered.
@@ -318,11 +322,11 @@ impl Down {
                 // It says something more often than that: somebody holds it back.
                 true => match timeout(SILENCE, next).await {
                     Ok(frame) => frame,
-                    Err(_) => return Err(Trouble::silent(&self.server).on(&self.link)),
+                    Err(_) => return Err(Trouble::silent(&self.server)),
                 },
                 false => next.await,
             };
-            let broken = |error| Trouble::broken(error, &self.server).on(&self.link);
+            let broken = |error| Trouble::broken(error, &self.server);
             match self.said(frame.map_err(broken)?)? {
                 Said::Message(ToBridge::Beat) => {}
                 said => return Ok(said),

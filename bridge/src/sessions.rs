@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use farwire_keystore::{Asked, Class as IdClass, ShortId};
 use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{Counts, End, Open, message, read};
+use farwire_protocol::conversation::{Counts, End, Open, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::Class;
@@ -30,8 +30,10 @@ use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::session::Action;
 use farwire_protocol::streams::session::{Command, Ended, Request, TEXT, ToBridge};
 
-use crate::client::{Client, Server, Stream, random_nonce};
-use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
+use crate::client::{Client, Server, random_nonce};
+use crate::conversation::{
+    self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, Trouble, carry,
+};
 use crate::runs::record;
 use crate::text::shown::Piece;
 
@@ -139,13 +141,13 @@ pub async fn ask(
     answer.map_err(|no| {
         NoAnswer::Failed(match effects(request) {
             Effects::None => no.failure(),
-            Effects::Once | Effects::Each => outcome((client, server), request, no),
+            Effects::Once | Effects::Each => outcome(Remote::new(client, server), request, no),
         })
     })
 }
 
 /// What is said where an answer to a request that acts is missing.
-fn outcome((client, server): (&Client, &Server), request: &Request, no: NoAnswer) -> Failure {
+fn outcome(remote: Remote<'_>, request: &Request, no: NoAnswer) -> Failure {
     // What was refused is not there, and takes no number.
     if matches!(&no, NoAnswer::Failed(failure) if failure.kind != Kind::OutcomeUnknown) {
         return no.failure();
@@ -157,6 +159,7 @@ fn outcome((client, server): (&Client, &Server), request: &Request, no: NoAnswer
         Request::Control(control) => (control.session, Asked::Elsewhere, "has changed"),
         _ => return no.failure(),
     };
+    let Remote { client, server } = remote;
     match client.ids.id_of(record((IdClass::Session, asked), server, session)) {
         Ok(id) => no.outcome(
             &format!("`{id}` {what}"),
@@ -172,64 +175,42 @@ fn outcome((client, server): (&Client, &Server), request: &Request, no: NoAnswer
 async fn answer(
     client: &Client,
     server: &Server,
-    mut request: Request,
+    request: Request,
     patience: Duration,
 ) -> Result<Answer, NoAnswer> {
     conversation::fits(&request).map_err(NoAnswer::Failed)?;
-    let mut attempts = Attempts::new(effects(&request), Some(patience));
-    loop {
-        let opening = client.stream(server, Class::Interactive);
-        let trouble = match attempts.within(opening).await {
-            None => return Err(attempts.late(server)),
-            Some(Err(trouble)) => trouble,
-            Some(Ok(mut stream)) => {
-                if !attempts.was_sent() {
-                    name_instance(&mut request, stream.link.accept().instance);
-                }
-                attempts.sent();
-                let mut heard = false;
-                let asked = attempts.within(once(server, &mut stream, &request, &mut heard)).await;
-                if heard {
-                    attempts.heard();
-                }
-                match asked {
-                    Some(Ok(answer)) => return Ok(answer),
-                    Some(Err(trouble)) => trouble.on(&stream.link),
-                    None => return Err(attempts.late(server)),
-                }
-            }
-        };
-        attempts.follow((client, server), trouble).await?;
+    let attempts = Attempts::new(effects(&request), Some(patience));
+    carry(Remote::new(client, server), attempts, &mut Asking(request)).await
+}
+
+struct Asking(Request);
+
+impl Carried for Asking {
+    type Answer = Answer;
+
+    async fn attempt(
+        &mut self,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Answer, Trouble> {
+        let mut carrier = Carrier::open(remote, Class::Interactive, attempts).await?;
+        if carrier.is_first() {
+            name_instance(&mut self.0, carrier.instance());
+        }
+        let conversation = random_nonce().map_err(Trouble::here)?;
+        carrier.begin(open(conversation, 0, &self.0));
+        carrier.finish().await?;
+        receive(&mut carrier).await
     }
 }
 
-async fn once(
-    server: &Server,
-    stream: &mut Stream,
-    request: &Request,
-    heard: &mut bool,
-) -> Result<Answer, Trouble> {
-    let conversation = random_nonce().map_err(Trouble::here)?;
-    stream.writer.open(open(conversation, 0, request));
-    stream.writer.end(&message(&End::default()));
-    let written = stream.writer.finish().await;
-    written.map_err(|error| Trouble::unwritten(error, server))?;
-    receive(server, stream, heard).await
-}
-
-async fn receive(
-    server: &Server,
-    stream: &mut Stream,
-    heard: &mut bool,
-) -> Result<Answer, Trouble> {
+async fn receive(carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
     let violation = Trouble::nonsense;
     let mut counts = Counts::default();
     let mut pieces: Vec<Piece> = Vec::new();
     let mut text = Vec::new();
     loop {
-        let frame = stream.reader.next().await.map_err(|error| Trouble::broken(error, server))?;
-        stream.link.heard(frame.payload.len());
-        *heard = true;
+        let frame = carrier.next().await?;
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == TEXT => {
                 counts.add(TEXT, frame.payload.len()).ok_or_else(|| violation("too much text"))?;

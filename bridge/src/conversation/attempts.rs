@@ -1,12 +1,14 @@
 //! The attempts of one request: how far it has come, how long there is, and how long to wait in between.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use farwire_link::inner::bridge::Link;
 use farwire_protocol::failure::{Failure, Kind};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Asked, Effects, Next, Trouble, next};
-use crate::client::{Client, Server, backoff};
+use super::{Asked, Effects, Next, Remote, Trouble, next};
+use crate::client::{Server, backoff};
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -49,6 +51,24 @@ pub struct Attempts {
     deadline: Option<Instant>,
     /// Attempts since the agent was heard.
     count: u32,
+    /// The agent was heard in the latest attempt.
+    answered: bool,
+    /// The link of the latest attempt's stream.
+    link: Option<Arc<Link>>,
+}
+
+/// Until when an attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// Waits for the attempt, and no longer than there is time: `None` when it is up.
+    pub(crate) async fn within<T>(self, attempt: impl Future<Output = T>) -> Option<T> {
+        match self.0 {
+            Some(deadline) => timeout_at(deadline, attempt).await.ok(),
+            None => Some(attempt.await),
+        }
+    }
 }
 
 impl Attempts {
@@ -58,7 +78,25 @@ impl Attempts {
             asked: Asked { effects, copies: 0, heard: false, fruitless: 0 },
             deadline: patience.map(|patience| Instant::now() + patience),
             count: 0,
+            answered: false,
+            link: None,
         }
+    }
+
+    /// Until when there may be attempts.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline(self.deadline)
+    }
+
+    /// Another attempt begins. Returns until when it may take.
+    pub(crate) fn begin(&mut self, bounded: bool) -> Deadline {
+        (self.answered, self.link) = (false, None);
+        Deadline(self.deadline.filter(|_| bounded))
+    }
+
+    /// The attempt goes over a stream of this link.
+    pub fn goes_over(&mut self, link: &Arc<Link>) {
+        self.link = Some(link.clone());
     }
 
     /// The deadline is this long from now.
@@ -76,6 +114,12 @@ impl Attempts {
         self.asked.heard = true;
         self.asked.fruitless = 0;
         self.count = 0;
+        self.answered = true;
+    }
+
+    /// Whether the agent was heard in the latest attempt.
+    pub fn was_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether a stream may have carried the request.
@@ -92,18 +136,6 @@ impl Attempts {
     /// How many attempts in a row have failed without a sealed word of the agent, counting from 0.
     pub fn count(&self) -> u32 {
         self.count
-    }
-
-    /// Waits for the attempt, and no longer than there is time.
-    ///
-    /// # Errors
-    ///
-    /// `None` when the time is up.
-    pub async fn within<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
-        match self.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, attempt).await.ok(),
-            None => Some(attempt.await),
-        }
     }
 
     /// Nothing has come in time.
@@ -128,16 +160,12 @@ impl Attempts {
     /// # Errors
     ///
     /// Why there is no answer, when nothing more may be tried or the time is up.
-    pub async fn follow(
-        &mut self,
-        (client, server): (&Client, &Server),
-        trouble: Trouble,
-    ) -> Result<Next, NoAnswer> {
+    pub async fn follow(&mut self, remote: Remote<'_>, trouble: Trouble) -> Result<Next, NoAnswer> {
         let (next, wait) = self.decide(&trouble);
         match next {
             Next::Failed => return Err(NoAnswer::Failed(trouble.failure)),
             Next::Unknown => return Err(NoAnswer::Unknown(trouble.failure)),
-            Next::NewLink => trouble.forget_link(client, server),
+            Next::NewLink => self.forget_link(remote),
             Next::Again | Next::NewConversation => {}
         }
         if self.deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
@@ -145,6 +173,13 @@ impl Attempts {
         }
         sleep(wait).await;
         Ok(next)
+    }
+
+    /// Forgets the link of the latest attempt: the next stream makes a new one.
+    pub fn forget_link(&self, remote: Remote<'_>) {
+        if let Some(link) = &self.link {
+            remote.client.forget(remote.server, link);
+        }
     }
 
     fn decide(&mut self, trouble: &Trouble) -> (Next, Duration) {

@@ -26,6 +26,7 @@ use super::transfer::{
 };
 use super::{Files, Line};
 use crate::client::{Client, Server};
+use crate::conversation::Remote;
 
 /// One end of a copy.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl End {
     async fn enter_on(&self, client: &Client, line: Arc<Line>) -> Result<Files, Failure> {
         let root = Some(self.place.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
-        Files::enter_on((client, &self.server), &enter, Class::Bulk, line).await
+        Files::enter_on(Remote::new(client, &self.server), &enter, Class::Bulk, line).await
     }
 
     /// What is there.

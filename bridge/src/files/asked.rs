@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use super::{Answer, Files, Gathering, PATIENCE, STUCK};
 use crate::client::Client;
-use crate::conversation::{Attempts, Effects, NoAnswer, Trouble, is_unknown};
+use crate::conversation::{
+    Attempts, Carried, Effects, NoAnswer, Remote, Trouble, carry, is_unknown,
+};
 
 impl Files {
     /// Asks one question that has no content, or this content, and waits for all of the answer. Over this
@@ -53,31 +55,10 @@ impl Files {
         content: Option<&[u8]>,
     ) -> Result<Answer, NoAnswer> {
         // The time counts from when the way breaks.
-        let mut attempts = Attempts::new(effects(ask), None);
-        attempts.heard();
-        let mut broke = false;
-        loop {
-            let server = self.down.server.clone();
-            let asked = self.once(ask.clone(), content, || attempts.sent()).await;
-            let trouble = match asked {
-                Ok(answer) => return Ok(answer),
-                // A second wait would be longer than what was asked for.
-                Err(trouble) if matches!(ask, Ask::Watch(_)) => {
-                    trouble.forget_link(client, &server);
-                    return Err(NoAnswer::Failed(trouble.failure));
-                }
-                Err(trouble) => trouble,
-            };
-            if !std::mem::replace(&mut broke, true) {
-                attempts.end_in(PATIENCE);
-            }
-            attempts.follow((client, &server), trouble).await?;
-            match attempts.within(self.enter_again(client)).await {
-                Some(Ok(())) => {}
-                Some(Err(failure)) => return Err(attempts.give_up(failure)),
-                None => return Err(attempts.give_up(Trouble::silent(&server).failure)),
-            }
-        }
+        let attempts = Attempts::new(effects(ask), None);
+        let server = self.down.server.clone();
+        let mut question = Question { files: self, ask, content, broke: false };
+        carry(Remote::new(client, &server), attempts, &mut question).await
     }
 
     /// Finds out whether a write whose answer was lost has been done.
@@ -142,15 +123,65 @@ impl Files {
         }
     }
 
-    /// Sends what has been sealed, if there is as much.
+    /// Sends what has been sealed, if there is at least as much.
     async fn flush(&mut self, least: usize) -> Result<(), Trouble> {
         if self.up.writer.waiting() < least {
             return Ok(());
         }
         let Ok(flushed) = timeout(STUCK, self.up.writer.flush()).await else {
-            return Err(Trouble::silent(&self.down.server).on(&self.down.link));
+            return Err(Trouble::silent(&self.down.server));
         };
-        flushed.map_err(|error| Trouble::unwritten(error, &self.down.server).on(&self.down.link))
+        flushed.map_err(|error| Trouble::unwritten(error, &self.down.server))
+    }
+}
+
+/// A question that goes out over a stream that is there, and over new ones once that breaks.
+struct Question<'a> {
+    files: &'a mut Files,
+    ask: &'a Ask,
+    content: Option<&'a [u8]>,
+    /// The stream that was there is no more.
+    broke: bool,
+}
+
+impl Carried for Question<'_> {
+    type Answer = Answer;
+    /// A question may take long: only coming back to the root is bounded.
+    const BOUNDED: bool = false;
+
+    async fn attempt(
+        &mut self,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Answer, Trouble> {
+        if self.broke {
+            let entered = attempts.deadline().within(self.files.enter_again(remote.client)).await;
+            entered
+                .unwrap_or_else(|| Err(Trouble::silent(remote.server).failure))
+                .map_err(Trouble::here)?;
+        } else {
+            // It was, when the root was entered.
+            attempts.heard();
+        }
+        attempts.goes_over(&self.files.down.link);
+        self.files.once(self.ask.clone(), self.content, || attempts.sent()).await
+    }
+
+    async fn on_fault(
+        &mut self,
+        remote: Remote<'_>,
+        trouble: &Trouble,
+        attempts: &mut Attempts,
+    ) -> Result<(), NoAnswer> {
+        if matches!(self.ask, Ask::Watch(_)) {
+            // A second wait would be longer than what was asked for.
+            attempts.forget_link(remote);
+            return Err(NoAnswer::Failed(trouble.failure.clone()));
+        }
+        if !std::mem::replace(&mut self.broke, true) {
+            attempts.end_in(PATIENCE);
+        }
+        Ok(())
     }
 }
 

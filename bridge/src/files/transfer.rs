@@ -21,8 +21,8 @@ use tokio::time::sleep;
 
 use super::place::Place;
 use super::{Files, Line};
-use crate::client::{Client, Server, backoff};
-use crate::conversation::may_come_back;
+use crate::client::{Client, Server};
+use crate::conversation::{Persistence, Remote};
 
 pub(super) use self::down::is_beneath;
 pub use self::down::{download, fetch_all};
@@ -33,9 +33,6 @@ pub(super) use self::meter::is_of_one;
 pub use self::meter::{Meter, Missed};
 pub(super) use self::rights::{Rights, set_here, set_there};
 pub use self::up::{send_all, upload};
-
-/// How often in a row a transfer that makes no progress is taken up again.
-const ATTEMPTS: u32 = 8;
 
 /// So often a file that changes while it is read is read again.
 pub(super) const READINGS: u32 = 3;
@@ -78,9 +75,9 @@ impl Transfer<'_> {
     pub(super) async fn enter_on(&self, patience: &mut Patience<'_>) -> Result<Files, Failure> {
         let root = Some(self.remote.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
-        let way = (self.client, self.server);
-        let files = Files::enter_on(way, &enter, Class::Bulk, patience.line.clone()).await?;
-        patience.begun = true;
+        let remote = Remote::new(self.client, self.server);
+        let files = Files::enter_on(remote, &enter, Class::Bulk, patience.line.clone()).await?;
+        patience.entered();
         Ok(files)
     }
 
@@ -131,25 +128,23 @@ pub(super) fn changed(shown: &str) -> Failure {
         .with_hint("try again when nobody writes to it, or copy it aside first")
 }
 
-/// What decides whether a transfer that broke off is taken up again: as long as it gets on.
+/// A transfer over several streams, which goes on as long as it makes progress.
 #[derive(Debug)]
 pub(super) struct Patience<'a> {
     meter: &'a Meter,
-    attempt: u32,
-    reached: u64,
-    begun: bool,
+    persistence: Persistence,
     /// The streams over which something is asked for that acts.
     pub(super) line: Arc<Line>,
 }
 
 impl<'a> Patience<'a> {
     pub(super) fn new(meter: &'a Meter) -> Self {
-        Self { meter, attempt: 0, reached: meter.read().0, begun: false, line: Arc::default() }
+        Self { meter, persistence: Persistence::new(meter.read().0), line: Arc::default() }
     }
 
     /// A stream was there.
     pub(super) fn entered(&mut self) {
-        self.begun = true;
+        self.persistence.begun();
     }
 
     /// Waits until it may be tried again.
@@ -158,15 +153,11 @@ impl<'a> Patience<'a> {
     ///
     /// The failure, if trying again would not help.
     pub(super) async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
-        let now = self.meter.read().0;
-        self.attempt = if now > self.reached { 1 } else { self.attempt + 1 };
-        self.reached = self.reached.max(now);
-        let hopeless = !self.begun && now == 0;
-        if hopeless || !may_come_back(failure.kind) || self.attempt > ATTEMPTS {
+        let Some(wait) = self.persistence.after(failure.kind, self.meter.read().0) else {
             return Err(failure);
-        }
+        };
         tracing::info!(why = failure.message, "the transfer broke off and is taken up again");
-        sleep(backoff(self.attempt)).await;
+        sleep(wait).await;
         Ok(())
     }
 }

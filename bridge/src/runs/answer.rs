@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use farwire_link::inner::bridge::Link;
-use farwire_link::inner::sealed::Reader;
-use farwire_link::outer::RecvHalf;
-use farwire_protocol::conversation::{Counts, End, message, read};
+use farwire_protocol::conversation::{Counts, read};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::frame::Kind as FrameKind;
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
@@ -13,7 +11,7 @@ use farwire_protocol::streams::run::{Ended, PIECE, Piece as PieceMessage, Reques
 
 use crate::client::{Client, Server};
 pub use crate::conversation::NoAnswer;
-use crate::conversation::{Attempts, Trouble};
+use crate::conversation::{Attempts, Carried, Carrier, Next, Remote, Trouble, carry};
 use crate::runs::{Conversation, effects, read_end};
 use crate::text::shown::Piece;
 
@@ -50,75 +48,52 @@ pub async fn ask(
     server: &Server,
     request: &Request,
     patience: Duration,
-    mut news: impl FnMut(News),
+    news: impl FnMut(News) + Send,
 ) -> Result<Answer, NoAnswer> {
-    let mut conversation = Conversation::new(request).map_err(NoAnswer::Failed)?;
-    let mut attempts = Attempts::new(effects(request), Some(patience));
-    loop {
-        let state = (&mut conversation, &mut attempts);
-        let trouble = match once((client, server), state, &mut news).await {
-            Some(Ok(answer)) => return Ok(answer),
-            Some(Err(trouble)) => trouble,
-            None if conversation.queued => return Err(NoAnswer::Queued),
-            None => return Err(attempts.late(server)),
-        };
-        attempts.follow((client, server), trouble).await?;
-        // A digest begins anew: nothing of it has been shown.
-        conversation.anew().map_err(|failure| attempts.give_up(failure))?;
-    }
+    let conversation = Conversation::new(request).map_err(NoAnswer::Failed)?;
+    let attempts = Attempts::new(effects(request), Some(patience));
+    carry(Remote::new(client, server), attempts, &mut Asking { conversation, news }).await
 }
 
-/// One stream's worth; nothing when the time is up.
-async fn once(
-    (client, server): (&Client, &Server),
-    (conversation, attempts): (&mut Conversation, &mut Attempts),
-    news: &mut impl FnMut(News),
-) -> Option<Result<Answer, Trouble>> {
-    let mut stream = match attempts.within(client.stream(server, Class::Interactive)).await? {
-        Ok(stream) => stream,
-        Err(trouble) => return Some(Err(trouble)),
-    };
-    let instance = stream.link.accept().instance;
-    stream.writer.open(conversation.open(instance));
-    if !attempts.was_sent() {
-        news(News::Sent(instance));
-    }
-    stream.writer.end(&message(&End::default()));
-    attempts.sent();
-    let mut heard = false;
-    let answering = async {
-        let written = stream.writer.finish().await;
-        written.map_err(|error| Trouble::unwritten(error, server))?;
-        let mut receiving = Receiving { server, conversation, heard: &mut heard, news };
-        receiving.receive(&mut stream.reader, &stream.link).await
-    };
-    let answered = attempts.within(answering).await;
-    if heard {
-        attempts.heard();
-    }
-    Some(answered?.map_err(|trouble| trouble.on(&stream.link)))
+struct Asking<N> {
+    conversation: Conversation,
+    news: N,
 }
 
-struct Receiving<'a, N> {
-    server: &'a Server,
-    conversation: &'a mut Conversation,
-    heard: &'a mut bool,
-    news: &'a mut N,
-}
+impl<N: FnMut(News) + Send> Carried for Asking<N> {
+    type Answer = Answer;
 
-impl<N: FnMut(News)> Receiving<'_, N> {
-    async fn receive(
+    async fn attempt(
         &mut self,
-        reader: &mut Reader<RecvHalf>,
-        link: &Link,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
     ) -> Result<Answer, Trouble> {
+        let mut carrier = Carrier::open(remote, Class::Interactive, attempts).await?;
+        let instance = carrier.instance();
+        if carrier.is_first() {
+            (self.news)(News::Sent(instance));
+        }
+        carrier.begin(self.conversation.open(instance));
+        carrier.finish().await?;
+        self.receive(&mut carrier).await
+    }
+
+    fn again(&mut self, _: Next) -> Result<(), Failure> {
+        // A digest begins anew: nothing of it has been shown.
+        self.conversation.anew()
+    }
+
+    fn late(&self, remote: Remote<'_>, attempts: &Attempts) -> NoAnswer {
+        if self.conversation.queued { NoAnswer::Queued } else { attempts.late(remote.server) }
+    }
+}
+
+impl<N: FnMut(News)> Asking<N> {
+    async fn receive(&mut self, carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
         let mut counts = Counts::default();
         let mut pieces: Vec<Piece> = Vec::new();
         loop {
-            let frame = reader.next().await;
-            let frame = frame.map_err(|error| Trouble::broken(error, self.server))?;
-            link.heard(frame.payload.len());
-            *self.heard = true;
+            let frame = carrier.next().await?;
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == PIECE => {
                     let piece = pieces.last_mut();

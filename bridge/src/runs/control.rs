@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farwire_keystore::{Asked, ShortId};
-use farwire_protocol::conversation::{End, message, read};
+use farwire_protocol::conversation::{End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
@@ -13,8 +13,10 @@ use farwire_protocol::streams::control::{
 };
 use tokio::time::timeout;
 
-use crate::client::{Client, Server, Stream, random_nonce};
-use crate::conversation::{self, Attempts, Effects, NoAnswer, Trouble};
+use crate::client::{Client, Server, random_nonce};
+use crate::conversation::{
+    self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, Trouble, carry,
+};
 
 /// How long a question is asked.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,47 +53,46 @@ pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, F
 
 /// Asks one question, again over other streams while they break.
 async fn answer(client: &Client, server: &Server, ask: Ask) -> Result<Answer, NoAnswer> {
-    let mut attempts = Attempts::new(effects(&ask), Some(PATIENCE));
-    loop {
-        let tried = attempts.within(client.stream(server, Class::Control)).await;
-        let trouble = match tried {
-            None => return Err(attempts.late(server)),
-            Some(Err(trouble)) => trouble,
-            Some(Ok(mut stream)) => {
-                attempts.sent();
-                let asked = timeout(WINDOW, once(&mut stream, server, ask.clone()));
-                match attempts.within(asked).await {
-                    Some(Ok(Ok(answer))) => return Ok(answer),
-                    Some(Ok(Err(trouble))) => trouble.on(&stream.link),
-                    Some(Err(_)) => Trouble::silent(server).on(&stream.link),
-                    None => return Err(attempts.late(server)),
-                }
-            }
-        };
-        attempts.follow((client, server), trouble).await?;
+    let attempts = Attempts::new(effects(&ask), Some(PATIENCE));
+    carry(Remote::new(client, server), attempts, &mut Question(ask)).await
+}
+
+struct Question(Ask);
+
+impl Carried for Question {
+    type Answer = Answer;
+
+    async fn attempt(
+        &mut self,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Answer, Trouble> {
+        let mut carrier = Carrier::open(remote, Class::Control, attempts).await?;
+        let conversation = random_nonce().map_err(Trouble::here)?;
+        let create = Some(Vec::new().into());
+        let open = conversation::open(StreamKind::Control, conversation, 0, create);
+        let answered = timeout(WINDOW, self.over(&mut carrier, open)).await;
+        answered.unwrap_or_else(|_| Err(Trouble::silent(remote.server)))
     }
 }
 
-async fn once(stream: &mut Stream, server: &Server, ask: Ask) -> Result<Answer, Trouble> {
-    let conversation = random_nonce().map_err(Trouble::here)?;
-    let create = Some(Vec::new().into());
-    stream.writer.open(conversation::open(StreamKind::Control, conversation, 0, create));
-    stream.writer.message(&message(&Call { id: 1, ask: Some(ask) }));
-    stream.writer.end(&message(&End::default()));
-    let written = stream.writer.finish().await;
-    written.map_err(|error| Trouble::unwritten(error, server))?;
-    let frame = stream.reader.next().await.map_err(|error| Trouble::broken(error, server))?;
-    stream.link.heard(frame.payload.len());
-    let nonsense = |_| Trouble::nonsense("an answer that makes no sense");
-    if frame.last {
-        let end: End = read(&frame.payload).map_err(nonsense)?;
-        return Err(end.failure.map_or_else(|| Trouble::nonsense("no answer"), Trouble::said));
-    }
-    let reply: Reply = read(&frame.payload).map_err(nonsense)?;
-    match (reply.failure, reply.answer) {
-        (Some(failure), _) => Err(Trouble::said(failure)),
-        (None, Some(answer)) => Ok(answer),
-        (None, None) => Err(Trouble::nonsense("an answer of a newer agent")),
+impl Question {
+    async fn over(&self, carrier: &mut Carrier<'_>, open: Open) -> Result<Answer, Trouble> {
+        carrier.begin(open);
+        carrier.message(&message(&Call { id: 1, ask: Some(self.0.clone()) }));
+        carrier.finish().await?;
+        let frame = carrier.next().await?;
+        let nonsense = |_| Trouble::nonsense("an answer that makes no sense");
+        if frame.last {
+            let end: End = read(&frame.payload).map_err(nonsense)?;
+            return Err(end.failure.map_or_else(|| Trouble::nonsense("no answer"), Trouble::said));
+        }
+        let reply: Reply = read(&frame.payload).map_err(nonsense)?;
+        match (reply.failure, reply.answer) {
+            (Some(failure), _) => Err(Trouble::said(failure)),
+            (None, Some(answer)) => Ok(answer),
+            (None, None) => Err(Trouble::nonsense("an answer of a newer agent")),
+        }
     }
 }
 

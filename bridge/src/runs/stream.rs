@@ -10,20 +10,21 @@
 use std::io::ErrorKind;
 
 use bytes::Bytes;
-use farwire_link::inner::sealed::{ReadError, Reader, Writer};
-use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_link::inner::sealed::Writer;
+use farwire_link::outer::SendHalf;
 use farwire_protocol::conversation::{Counts, End, Offset, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
-use farwire_protocol::header::{Class, Reset};
+use farwire_protocol::header::Class;
 use farwire_protocol::streams::run::{
     Ended, Request, STDERR, STDIN, STDIN_WINDOW, STDOUT, ToBridge,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 
-use crate::client::{Client, Server, Stream};
-use crate::conversation::{Attempts, Next, NoAnswer, SILENCE, Trouble, Unsent, attend};
+use crate::client::{Client, Server};
+use crate::conversation::{
+    Attempts, Carried, Carrier, Incoming, Next, NoAnswer, Remote, Trouble, Unsent, attend, carry,
+};
 use crate::runs::{Conversation, effects, read_end};
 
 /// What happens, in order.
@@ -73,20 +74,8 @@ pub async fn stream(
         input: Input { unsent: Unsent::default(), source: stdin, ended },
         events,
     };
-    let mut attempts = Attempts::new(effects(request), None);
-    loop {
-        let (outcome, heard) = run.once((client, server), &mut attempts).await;
-        let trouble = match outcome {
-            Ok(ended) => return Ok(ended),
-            Err(trouble) => trouble,
-        };
-        if attempts.was_sent() && (!heard && attempts.count() == 0 || attempts.count() == 1) {
-            run.tell(Event::Lost(trouble.failure.message.clone())).await;
-        }
-        if attempts.follow((client, server), trouble).await? == Next::NewConversation {
-            run.conversation.anew().map_err(|failure| attempts.give_up(failure))?;
-        }
-    }
+    let attempts = Attempts::new(effects(request), None);
+    carry(Remote::new(client, server), attempts, &mut run).await
 }
 
 struct Run {
@@ -95,100 +84,110 @@ struct Run {
     events: Events,
 }
 
+/// What follows the first message of a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Follows {
+    /// The end of our direction: there is no more input.
+    End,
+    /// Input, at once.
+    Input,
+    /// Input, once the agent has said how much of it has arrived.
+    InputOnceKnown,
+}
+
+impl Carried for Run {
+    type Answer = Ended;
+
+    async fn attempt(
+        &mut self,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Ended, Trouble> {
+        let mut carrier = Carrier::open(remote, Class::Interactive, attempts).await?;
+        let follows = match carrier.is_first() {
+            _ if self.input.ended && self.input.unsent.end() == 0 => Follows::End,
+            true => Follows::Input,
+            false => Follows::InputOnceKnown,
+        };
+        let mut open = self.conversation.open(carrier.instance());
+        if follows == Follows::Input {
+            // Should this be held back and come after another stream has carried the request, the agent must not pass
+            // the input on.
+            open.have = Some(vec![Offset { channel: STDIN, offset: self.input.unsent.base() }]);
+        }
+        carrier.begin(open);
+        if follows == Follows::End {
+            carrier.end();
+        }
+        carrier.flush().await?;
+        self.exchange(&mut carrier, follows).await
+    }
+
+    async fn on_fault(
+        &mut self,
+        _: Remote<'_>,
+        trouble: &Trouble,
+        attempts: &mut Attempts,
+    ) -> Result<(), NoAnswer> {
+        let unheard = !attempts.was_answered() && attempts.count() == 0;
+        if attempts.was_sent() && (unheard || attempts.count() == 1) {
+            self.tell(Event::Lost(trouble.failure.message.clone())).await;
+        }
+        Ok(())
+    }
+
+    fn again(&mut self, next: Next) -> Result<(), Failure> {
+        if next == Next::NewConversation { self.conversation.anew() } else { Ok(()) }
+    }
+}
+
 impl Run {
     async fn tell(&self, event: Event) {
         // Whoever listened has gone: the run goes on all the same.
         let _ = self.events.send(event).await;
     }
 
-    /// One stream's worth, and whether anything authentic came over it.
-    async fn once(
+    /// Carries input and output until the program or the stream ends.
+    async fn exchange(
         &mut self,
-        (client, server): (&Client, &Server),
-        attempts: &mut Attempts,
-    ) -> (Result<Ended, Trouble>, bool) {
-        let taking_up = attempts.was_sent();
-        let mut stream = match client.stream(server, Class::Interactive).await {
-            Ok(stream) => stream,
-            Err(trouble) => return (Err(trouble), false),
-        };
-        let quiet = self.input.ended && self.input.unsent.end() == 0;
-        let mut open = self.conversation.open(stream.link.accept().instance);
-        if !taking_up && !quiet {
-            // Input follows at once. Should this be held back and come after another stream has carried the request, the
-            // agent must not pass it on.
-            open.have = Some(vec![Offset { channel: STDIN, offset: self.input.unsent.base() }]);
-        }
-        stream.writer.open(open);
-        attempts.sent();
-        if quiet {
-            stream.writer.end(&message(&End::default()));
-        }
-        if let Err(error) = stream.writer.flush().await {
-            return (Err(Trouble::unwritten(error, server).on(&stream.link)), false);
-        }
-        let (outcome, heard) = self.carry((client, server), &mut stream, (taking_up, quiet)).await;
-        if heard {
-            attempts.heard();
-        }
-        (outcome.map_err(|trouble| trouble.on(&stream.link)), heard)
-    }
-
-    async fn carry(
-        &mut self,
-        (client, server): (&Client, &Server),
-        stream: &mut Stream,
-        (taking_up, quiet): (bool, bool),
-    ) -> (Result<Ended, Trouble>, bool) {
-        let Stream { writer, reader, link } = stream;
+        carrier: &mut Carrier<'_>,
+        follows: Follows,
+    ) -> Result<Ended, Trouble> {
+        let remote = carrier.remote;
+        let (writer, incoming, link) = carrier.split();
         // Where the agent's standard input is; nothing is sent before that is known.
-        let (acked, ack) = watch::channel((!taking_up).then_some(self.input.unsent.base()));
+        let known = (follows == Follows::Input).then_some(self.input.unsent.base());
+        let (acked, ack) = watch::channel(known);
         let mut down = Down {
-            server,
+            incoming,
             conversation: &mut self.conversation,
             events: &self.events,
             acked,
-            taking_up,
-            heard: false,
+            taking_up: follows == Follows::InputOnceKnown,
         };
         let up = Up { input: &mut self.input, ack };
-        let outcome = tokio::select! {
+        tokio::select! {
             biased;
-            outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
-            trouble = up.send(writer, quiet) => Err(trouble),
-            () = attend(client, server, link) => {
-                down.heard = true;
-                Err(Trouble::broken(ReadError::Reset(Reset::Moved), server))
-            }
-        };
-        (outcome, down.heard)
+            outcome = down.receive() => outcome,
+            trouble = up.send(writer, follows) => Err(trouble),
+            () = attend(remote, &link) => Err(down.incoming.moved()),
+        }
     }
 }
 
 /// The receiving half of a stream.
 struct Down<'a> {
-    server: &'a Server,
+    incoming: Incoming<'a>,
     conversation: &'a mut Conversation,
     events: &'a Events,
     acked: watch::Sender<Option<u64>>,
     taking_up: bool,
-    /// Something authentic has come.
-    heard: bool,
 }
 
 impl Down<'_> {
-    async fn receive(
-        &mut self,
-        reader: &mut Reader<RecvHalf>,
-        heard: impl Fn(usize),
-    ) -> Result<Ended, Trouble> {
+    async fn receive(&mut self) -> Result<Ended, Trouble> {
         loop {
-            // The agent speaks at least every `BEAT`: somebody holds it back.
-            let frame = timeout(SILENCE, reader.next()).await;
-            let frame = frame.map_err(|_| Trouble::silent(self.server))?;
-            let frame = frame.map_err(|error| Trouble::broken(error, self.server))?;
-            heard(frame.payload.len());
-            self.heard = true;
+            let frame = self.incoming.next().await?;
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) => self.output(frame.channel, frame.payload).await?,
                 (FrameKind::Control, true) => {
@@ -262,8 +261,8 @@ struct Up<'a> {
 
 impl Up<'_> {
     /// Sends standard input from where the agent is. Ends only when it cannot go on from there.
-    async fn send(mut self, writer: &mut Writer<SendHalf>, quiet: bool) -> Trouble {
-        if quiet {
+    async fn send(mut self, writer: &mut Writer<SendHalf>, follows: Follows) -> Trouble {
+        if follows == Follows::End {
             return std::future::pending().await;
         }
         let at = self.ack.wait_for(Option::is_some).await.map_or(None, |at| *at);

@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use farwire_link::inner::sealed::{ReadError, Reader, Writer};
-use farwire_link::outer::{RecvHalf, SendHalf};
+use farwire_link::inner::sealed::Writer;
+use farwire_link::outer::SendHalf;
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::Failure;
 use farwire_protocol::frame::Kind as FrameKind;
-use farwire_protocol::header::{Class, Reset};
+use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::TypingRights;
 use farwire_protocol::streams::session::{
@@ -21,11 +21,13 @@ use farwire_protocol::streams::session::{
     ToBridge,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{effects, ended, name_instance, open};
-use crate::client::{Client, Server, Stream, random_nonce};
-use crate::conversation::{Attempts, SILENCE, Trouble, Unsent, attend, fits};
+use crate::client::{Client, Server, random_nonce};
+use crate::conversation::{
+    Attempts, Carried, Carrier, Incoming, NoAnswer, Remote, Trouble, Unsent, attend, carry, fits,
+};
 
 /// How long it is tried to get to a session that has not been seen yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -147,28 +149,57 @@ pub async fn attach(
         told: 0,
         shown,
     };
-    let (what, look) = ("it was opened", "`farwire sessions` lists what is open");
-    let mut attempts = Attempts::new(effects(&here.first), Some(PATIENCE));
-    loop {
-        let trouble = match here.once((client, server), &mut attempts).await {
-            Ok(left) => return Ok(left),
-            Err(trouble) => trouble,
+    let attempts = Attempts::new(effects(&here.first), Some(PATIENCE));
+    let left = carry(Remote::new(client, server), attempts, &mut here).await;
+    left.map_err(|no| no.outcome("it was opened", "`farwire sessions` lists what is open"))
+}
+
+impl Carried for Attachment {
+    type Answer = Left;
+    const BOUNDED: bool = false;
+
+    async fn attempt(
+        &mut self,
+        remote: Remote<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Left, Trouble> {
+        let opened = tokio::select! {
+            opened = remote.client.stream(remote.server, Class::Interactive) => opened,
+            // A server that cannot be reached holds nobody back.
+            () = self.leave() => return Ok(Left::Detached),
         };
-        if here.session.is_some() {
+        let mut carrier = Carrier::on(opened?, remote, attempts);
+        if carrier.is_first() {
+            name_instance(&mut self.first, carrier.instance());
+        }
+        carrier.begin(open(self.conversation, self.generation, &self.request()));
+        let again = self.generation > 0;
+        self.generation += 1;
+        carrier.flush().await?;
+        self.exchange(&mut carrier, again).await
+    }
+
+    async fn on_fault(
+        &mut self,
+        _: Remote<'_>,
+        trouble: &Trouble,
+        attempts: &mut Attempts,
+    ) -> Result<(), NoAnswer> {
+        if self.session.is_some() {
             // It is there, and is waited for until somebody leaves.
             attempts.done();
         }
         if attempts.count() == 1 {
             // What is said now is written over what is shown.
-            here.offset = None;
-            here.tell(Event::Lost(trouble.failure.message.clone())).await;
+            self.offset = None;
+            self.tell(Event::Lost(trouble.failure.message.clone())).await;
         }
-        tokio::select! {
-            next = attempts.follow((client, server), trouble) => {
-                next.map_err(|no| no.outcome(what, look))?;
-            }
-            () = here.leave() => return Ok(Left::Detached),
-        }
+        Ok(())
+    }
+
+    async fn abandoned(&mut self) -> Left {
+        self.leave().await;
+        Left::Detached
     }
 }
 
@@ -208,31 +239,13 @@ impl Attachment {
         }
     }
 
-    async fn once(
-        &mut self,
-        (client, server): (&Client, &Server),
-        attempts: &mut Attempts,
-    ) -> Result<Left, Trouble> {
-        let again = self.generation > 0;
-        let opened = tokio::select! {
-            opened = client.stream(server, Class::Interactive) => opened,
-            // A server that cannot be reached holds nobody back.
-            () = self.leave() => return Ok(Left::Detached),
-        };
-        let mut stream = opened?;
-        if !attempts.was_sent() {
-            name_instance(&mut self.first, stream.link.accept().instance);
-        }
-        let first = open(self.conversation, self.generation, &self.request());
-        stream.writer.open(first);
-        self.generation += 1;
-        attempts.sent();
-        let flushed = stream.writer.flush().await;
-        flushed.map_err(|error| Trouble::unwritten(error, server).on(&stream.link))?;
-        let Stream { writer, reader, link } = &mut stream;
+    /// Carries keys and bytes until the program or the stream ends, or somebody leaves.
+    async fn exchange(&mut self, carrier: &mut Carrier<'_>, again: bool) -> Result<Left, Trouble> {
+        let remote = carrier.remote;
+        let (writer, incoming, link) = carrier.split();
         let (taken, acks) = watch::channel(None);
         let mut down = Down {
-            server,
+            incoming,
             session: &mut self.session,
             offset: &mut self.offset,
             events: &self.events,
@@ -240,7 +253,6 @@ impl Attachment {
             typed: (self.unsent.base(), self.unsent.end()),
             again,
             screen: 0,
-            progress: false,
             told: &mut self.told,
         };
         let seen = Seen::new(self.shown.clone(), *down.told);
@@ -248,26 +260,20 @@ impl Attachment {
         let up = Up { unsent, todo, size, takes: &mut self.takes, acks, seen };
         let outcome = tokio::select! {
             biased;
-            outcome = down.receive(reader, |bytes| link.heard(bytes)) => outcome,
+            outcome = down.receive() => outcome,
             left = up.send(writer) => left,
-            () = attend(client, server, link) => {
-                down.progress = true;
-                Err(Trouble::broken(ReadError::Reset(Reset::Moved), server))
-            }
+            () = attend(remote, &link) => Err(down.incoming.moved()),
         };
-        if down.progress {
-            attempts.heard();
-        }
         if down.screen > 0 {
             // Only a part of the screen has been drawn: it is drawn anew.
             *down.offset = None;
         }
-        outcome.map_err(|trouble| trouble.on(&stream.link))
+        outcome
     }
 }
 
 struct Down<'a> {
-    server: &'a Server,
+    incoming: Incoming<'a>,
     session: &'a mut Option<Nonce>,
     offset: &'a mut Option<u64>,
     events: &'a mpsc::Sender<Event>,
@@ -277,22 +283,13 @@ struct Down<'a> {
     again: bool,
     /// So many bytes of a screen are still to come.
     screen: u64,
-    progress: bool,
     told: &'a mut u64,
 }
 
 impl Down<'_> {
-    async fn receive(
-        &mut self,
-        reader: &mut Reader<RecvHalf>,
-        heard: impl Fn(usize),
-    ) -> Result<Left, Trouble> {
+    async fn receive(&mut self) -> Result<Left, Trouble> {
         loop {
-            let frame = timeout(SILENCE, reader.next()).await;
-            let frame = frame.map_err(|_| Trouble::silent(self.server))?;
-            let frame = frame.map_err(|error| Trouble::broken(error, self.server))?;
-            heard(frame.payload.len());
-            self.progress = true;
+            let frame = self.incoming.next().await?;
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == TERMINAL => {
                     // First a place for it: this may be cut off at any wait, and what was counted by then is never
