@@ -194,7 +194,7 @@ fn identity(state: &State, enrollment: Nonce) -> Result<Identity, Failure> {
     let identity = state.identity()?;
     let identity =
         identity.ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity"))?;
-    let transport = identity.open_transport(None)?;
+    let transport = identity.open_transport()?;
     Ok(Identity {
         role: Role::Enrolling,
         bundle: transport.bundle,

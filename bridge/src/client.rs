@@ -1,75 +1,33 @@
-//! The bridge on the network: connections to relays, links to servers, and streams on them.
+//! A surface's client: links to servers, and streams on them.
 //!
-//! Nothing is dialled before it is needed. A connection or a link that broke is made anew by whoever
-//! needs it next; several who need the same one wait for one attempt, and nobody waits for another's: see
-//! `slots`. Every dial, handshake and question has a deadline.
-//!
-//! Mail that waits for us (agents that want to enroll) is looked after whenever a relay is reached, on a
-//! task of its own: see `mail`.
+//! A link that broke is made anew by whoever needs it next; several who need the same one wait for one attempt, and
+//! nobody waits for another's: see `slots`. Every handshake has a deadline. The connections beneath belong to the
+//! process, and other surfaces share them: see `network`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use farwire_keystore::{Home, Ids, LinkMade, Pin, PinError, TicketState, Transport, Workspace};
+use farwire_keystore::{Home, Ids, LinkMade, Pin, PinError, SurfaceKey, TicketState};
 use farwire_link::inner::bridge::{HANDSHAKE, Link, LinkError, Me};
 use farwire_link::inner::sealed::{Reader, Writer};
-use farwire_link::outer::congestion::Attended;
-use farwire_link::outer::dial::{self, Connection, Identity};
+use farwire_link::outer::dial::Connection;
 use farwire_link::outer::{RecvHalf, SendHalf};
-use farwire_protocol::address::Relay;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::header::{Class, Reset};
-use farwire_protocol::id::{Kind as IdKind, Kt, Nonce, Target};
-use farwire_protocol::outer::{List, Record, Role, Verb, Welcome};
+use farwire_protocol::header::Class;
+use farwire_protocol::id::{Kind as IdKind, Nonce, Target};
 use farwire_protocol::surface::Surface;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::BUILD;
 use crate::conversation::Trouble;
-use crate::mail;
-use crate::slots::{Begun, Slots};
+pub(crate) use crate::machine::{random_nonce, unix_time};
+use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
+use crate::slots::Slots;
 
 /// How long the relay may take to tell more about a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The longest that reaching a relay takes, by all of its addresses.
-const DIAL: Duration = Duration::from_secs(15);
-
-/// How long the relay may take to let us open a stream.
-const OPEN: Duration = Duration::from_secs(10);
-
-/// The longest that mail is looked after at once.
-const MAIL: Duration = Duration::from_secs(60);
-
-/// Mail is not looked after again within this time.
-const MAIL_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the end of a command waits for mail that is being looked after.
-const MAIL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Records come in pages, of a dozen where each is as large as it may be; no workspace has more of them.
-const MOST_PAGES: usize = 1_000;
-
-/// So many servers a workspace may have, and so many are read.
-const MOST_RECORDS: usize = 10_000;
-
-/// Program and version, as others see it.
-pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
-
-/// Seconds since 1970.
-pub fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// 16 random bytes.
-pub fn random_nonce() -> Result<Nonce, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
-    })?;
-    Ok(Nonce(bytes))
-}
 
 /// A server by its local name.
 #[derive(Clone, Debug)]
@@ -80,21 +38,17 @@ pub struct Server {
     pub pin: Pin,
 }
 
-/// One process's way to its servers. Clones share everything.
+/// A surface's way to its servers. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// The connections, which other surfaces of this process share.
+    pub network: Network,
     /// The files.
     pub home: Home,
-    /// The workspace.
-    pub workspace: Arc<Workspace>,
     /// Short ids of jobs.
     pub ids: Arc<Ids>,
-    transport: Arc<Transport>,
-    instance: Nonce,
-    connections: Slots<Kt, Connection>,
+    surface: Arc<SurfaceKey>,
     links: Slots<Target, Verdict>,
-    /// When mail was looked after.
-    mail: Slots<(), Instant>,
 }
 
 /// The agent's verdict about this device: a link, or why there is none.
@@ -113,19 +67,29 @@ pub struct Stream {
 
 impl Client {
     /// Opens the files. No network, and no key but those of connections and of this surface.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::open`] and [`Client::on`].
     pub fn open(home: Home, surface: &Surface) -> Result<Self, Failure> {
+        Self::on(Network::open(home)?, surface)
+    }
+
+    /// A client that acts through this surface over these connections.
+    ///
+    /// # Errors
+    ///
+    /// Those of the files: the surface may have no key here.
+    pub fn on(network: Network, surface: &Surface) -> Result<Self, Failure> {
+        let home = network.home.clone();
         let none = || Failure::new(Kind::NotInitialized, "this installation has no identity yet");
-        let transport = home.identity()?.ok_or_else(none)?.open_transport(Some(surface))?;
-        let workspace = home.workspace()?.ok_or_else(none)?;
+        let surface = home.identity()?.ok_or_else(none)?.open_surface(surface)?;
         Ok(Self {
             ids: Arc::new(home.ids()),
             home,
-            workspace: Arc::new(workspace),
-            transport: Arc::new(transport),
-            instance: random_nonce()?,
-            connections: Slots::default(),
+            network,
+            surface: Arc::new(surface),
             links: Slots::default(),
-            mail: Slots::default(),
         })
     }
 
@@ -142,7 +106,7 @@ impl Client {
             known => return known,
         };
         // The name is unknown whatever the relay says.
-        let _ = self.look_after_mail(MAIL_PATIENCE).await;
+        let _ = self.network.look_after_mail(MAIL_PATIENCE).await;
         if let Ok(server) = self.server(query) {
             return Ok(server);
         }
@@ -179,95 +143,10 @@ impl Client {
         }
     }
 
-    fn identity(&self) -> Identity {
-        Identity {
-            role: Role::Device,
-            bundle: self.transport.bundle.clone(),
-            kt: self.transport.kt.clone(),
-            instance: self.instance,
-            build: BUILD.to_owned(),
-            found: None,
-            enrollment: None,
-            attended: Attended::default(),
-        }
-    }
-
-    /// The connection to the workspace's relay. Mail that waits there is looked after meanwhile.
-    pub async fn relay(&self) -> Result<Connection, Failure> {
-        let connection = self.connection(&self.workspace.relay).await?;
-        self.begin_mail(&connection);
-        Ok(connection)
-    }
-
-    /// Looks after mail, waiting for it at most `patience`. Fails only if the relay cannot be reached.
-    pub async fn look_after_mail(&self, patience: Duration) -> Result<(), Failure> {
-        let looked = timeout(patience, async {
-            let connection = self.connection(&self.workspace.relay).await?;
-            self.begin_mail(&connection).wait().await
-        });
-        // What takes longer goes on.
-        looked.await.map_or(Ok(()), |looked| looked.map(drop))
-    }
-
-    fn begin_mail(&self, connection: &Connection) -> Begun<Instant> {
-        let fresh = |looked: &Instant| looked.elapsed() < MAIL_EVERY;
-        self.mail.begin(&(), fresh, MAIL, || {
-            let (client, connection) = (self.clone(), connection.clone());
-            async move {
-                if let Err(failure) = mail::collect(&client, &connection).await {
-                    tracing::warn!(kind = %failure.kind, why = failure.message, "mail could not be looked after");
-                }
-                Ok(Instant::now())
-            }
-        })
-    }
-
-    async fn connection(&self, relay: &Relay) -> Result<Connection, Failure> {
-        let usable = |open: &Connection| open.close_reason().is_none();
-        let begun = self.connections.begin(&relay.key, usable, DIAL, || {
-            let (relay, identity) = (relay.clone(), self.identity());
-            async move { Ok(dial::dial(&relay, &identity).await?) }
-        });
-        begun.wait().await.map_err(|failure| match failure.kind {
-            Kind::TimedOut => {
-                let all = relay.addresses.join(", ");
-                Failure::new(Kind::RelayUnreachable, format!("the relay at {all} does not answer"))
-            }
-            _ => failure,
-        })
-    }
-
-    /// Asks the workspace's relay.
-    pub async fn call<V: Verb>(&self, verb: &V) -> Result<V::Answer, Failure> {
-        self.relay().await?.call(verb).await
-    }
-
-    /// What the workspace's relay says of itself.
-    pub async fn welcome(&self) -> Result<Welcome, Failure> {
-        self.relay().await?.welcome().await
-    }
-
-    /// What the workspace's relay has in its records.
-    pub async fn records(&self) -> Result<Vec<Record>, Failure> {
-        let mut all = Vec::new();
-        let mut page = None;
-        for _ in 0..MOST_PAGES {
-            let answer = self.call(&List { page }).await?;
-            all.extend(answer.servers);
-            all.truncate(MOST_RECORDS);
-            // A relay that does not go on has said all that it says.
-            let next = answer.next.filter(|next| page.is_none_or(|page| *next > page));
-            let next = next.filter(|_| all.len() < MOST_RECORDS);
-            let Some(next) = next else { break };
-            page = Some(next);
-        }
-        Ok(all)
-    }
-
     /// Why the pinned agent cannot be reached: the relay has another one by this name. Only a person
     /// can say which of them is right.
     async fn replaced(&self, server: &Server) -> Option<Failure> {
-        let records = timeout(PATIENCE, self.records()).await.ok()?.ok()?;
+        let records = timeout(PATIENCE, self.network.records()).await.ok()?.ok()?;
         let record = records.iter().find(|record| record.name == server.name)?;
         let other = record.agent.filter(|agent| *agent != server.pin.bundle.id)?;
         let message = format!(
@@ -281,7 +160,7 @@ impl Client {
     /// Opens a stream to a server. The first frames are for the caller to seal.
     pub async fn stream(&self, server: &Server, class: Class) -> Result<Stream, Trouble> {
         let (connection, link) = self.link(server).await?;
-        let (send, recv) = open(&connection).await.map_err(Trouble::no_way)?;
+        let (send, recv) = open_stream(&connection).await.map_err(Trouble::no_way)?;
         let (writer, reader) = link.stream(class, send, recv);
         Ok(Stream { writer, reader, link })
     }
@@ -300,7 +179,8 @@ impl Client {
 
     /// The link to a server, and a connection that leads there.
     async fn link(&self, server: &Server) -> Result<(Connection, Arc<Link>), Trouble> {
-        let connection = self.connection(&server.pin.relay).await.map_err(Trouble::no_way)?;
+        let connection =
+            self.network.connection(&server.pin.relay).await.map_err(Trouble::no_way)?;
         let target = server.pin.bundle.id.target();
         let usable = |verdict: &Verdict| verdict.as_ref().is_ok_and(|link| !link.is_stale());
         // Each step of it has a deadline of its own, and says which one it was.
@@ -315,16 +195,14 @@ impl Client {
 
     /// Fails when there is no verdict.
     async fn shake(&self, server: &Server, connection: &Connection) -> Result<Verdict, Failure> {
-        let (send, recv) = open(connection).await?;
-        let surface = self.transport.surface.as_ref();
-        let surface =
-            surface.ok_or_else(|| Failure::new(Kind::Internal, "no surface was opened"))?;
+        let (send, recv) = open_stream(connection).await?;
+        let (transport, surface) = (&self.network.transport, &self.surface);
         let me = Me {
-            kn: Zeroizing::new(*self.transport.kn.as_bytes()),
-            bundle: self.transport.bundle.clone(),
+            kn: Zeroizing::new(*transport.kn.as_bytes()),
+            bundle: transport.bundle.clone(),
             delegation: surface.delegation.clone(),
             surface: surface.key.clone(),
-            instance: self.instance,
+            instance: self.network.instance,
             build: BUILD.to_owned(),
         };
         let mut error = match Link::establish(&me, &server.pin.peer(), send, recv).await {
@@ -405,40 +283,17 @@ impl Client {
             .remove(&target, |known| known.as_ref().is_ok_and(|known| Arc::ptr_eq(known, link)));
     }
 
-    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so that
-    /// relay and agents do not wait for us.
+    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so that relay and agents
+    /// do not wait for us.
     pub async fn close(&self) {
-        if let Some(looking) = self.mail.attempt(&()) {
-            // Whoever connects next goes on with it.
-            let _ = timeout(MAIL_PATIENCE, looking.wait()).await;
-        }
-        self.leave().await;
-    }
-
-    /// Says goodbye at once.
-    pub async fn leave(&self) {
-        self.mail.clear();
         self.links.clear();
-        for connection in self.connections.clear() {
-            connection.shut(Reset::Closing).await;
-        }
+        self.network.close().await;
     }
-}
 
-/// Opens a stream on a connection, which waits while the relay allows no more of them.
-async fn open(connection: &Connection) -> Result<(SendHalf, RecvHalf), Failure> {
-    match timeout(OPEN, connection.open()).await {
-        Ok(Ok(halves)) => Ok(halves),
-        Ok(Err(closed)) => Err(Failure::caused(
-            Kind::RelayUnreachable,
-            "the connection to the relay broke",
-            &closed,
-        )),
-        Err(_) => {
-            let message =
-                format!("the relay allowed no further stream within {} s", OPEN.as_secs());
-            Err(Failure::new(Kind::Overloaded, message))
-        }
+    /// Forgets all links, and says goodbye to relays at once.
+    pub async fn leave(&self) {
+        self.links.clear();
+        self.network.leave().await;
     }
 }
 

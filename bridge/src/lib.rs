@@ -1,7 +1,8 @@
 //! The bridge: beside the person and the model.
 //!
-//! [`client`] reaches servers, [`conversation`] decides what follows when a request breaks off on its way, [`runs`] talks to them about programs, [`text`] makes what they say
-//! fit to read, [`tools`] are what can be asked, and `cli` and [`mcp`] are two ways of asking.
+//! [`network`] has the connections of a process, [`client`] the links of a surface, and [`conversation`] carries requests
+//! over streams that break. [`runs`], [`sessions`] and [`files`] know what servers are asked, [`text`] makes what they
+//! say fit to read, [`tools`] are what can be asked, and `cli` and [`mcp`] are two ways of asking.
 
 /// Writes a line to standard error, without anything that a terminal obeys: what is formatted into it may be a
 /// peer's. Standard error may be closed or full: that is no reason to end.
@@ -13,14 +14,19 @@ macro_rules! note {
     }};
 }
 
+/// Program and version, as others see it.
+pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
+
 pub mod cli;
 pub mod client;
 pub mod conversation;
 pub mod files;
 pub mod fleet;
 mod harden;
+pub mod machine;
 pub mod mail;
 pub mod mcp;
+pub mod network;
 pub mod runs;
 pub mod sessions;
 pub mod setup;

@@ -17,7 +17,8 @@ use farwire_protocol::id::{Kind as IdKind, Nonce};
 use farwire_protocol::outer::{MailAnswer, MailGet, MailPiece};
 use futures_util::stream::{self, StreamExt as _};
 
-use crate::client::{Client, unix_time};
+use crate::machine::unix_time;
+use crate::network::Network;
 
 /// How long after its time a token that was used is watched for a second use, in seconds.
 const WATCHED: u64 = 24 * 3600;
@@ -30,8 +31,8 @@ const AT_ONCE: usize = 8;
 
 /// Looks after all mail that waits, if there is any. What goes wrong with a ticket is logged, and tried
 /// again the next time.
-pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Failure> {
-    let tickets = client.home.tickets().list()?;
+pub async fn collect(network: &Network, connection: &Connection) -> Result<(), Failure> {
+    let tickets = network.home.tickets().list()?;
     let open = |ticket: &Ticket| match &ticket.state {
         TicketState::Answered(answered) => !answered.settled,
         TicketState::Alarmed { .. } => false,
@@ -45,19 +46,19 @@ pub async fn collect(client: &Client, connection: &Connection) -> Result<(), Fai
     if waiting.is_empty() && settled.is_empty() && !over {
         return Ok(());
     }
-    let Some(_lock) = client.home.mail_lock()? else { return Ok(()) };
-    if let Err(failure) = watch_settled(client, connection, &settled).await {
+    let Some(_lock) = network.home.mail_lock()? else { return Ok(()) };
+    if let Err(failure) = watch_settled(network, connection, &settled).await {
         tracing::warn!(why = failure.message, "whether tokens were used again is not known");
     }
     let all = stream::iter(&waiting).for_each_concurrent(AT_ONCE, async |ticket| {
-        if let Err(failure) = look_after(client, connection, ticket).await {
+        if let Err(failure) = look_after(network, connection, ticket).await {
             let (server, kind) = (&ticket.name, failure.kind);
             tracing::warn!(server, %kind, why = failure.message, "an enrollment could not be completed");
         }
     });
     all.await;
-    let guard = client.home.lock()?;
-    client.home.tickets().sweep(&guard, unix_time())
+    let guard = network.home.lock()?;
+    network.home.tickets().sweep(&guard, unix_time())
 }
 
 /// Whether a token that let an agent in is still watched. The relay refuses requests after its time.
@@ -68,7 +69,7 @@ fn may_be_reused(ticket: &Ticket, now: u64) -> bool {
 
 /// Warns of tokens with which somebody has asked after they had let an agent in: somebody else has them.
 async fn watch_settled(
-    client: &Client,
+    network: &Network,
     connection: &Connection,
     settled: &[Ticket],
 ) -> Result<(), Failure> {
@@ -80,8 +81,8 @@ async fn watch_settled(
         let enrollment = &ticket.token.enrollment;
         let own = pieces.iter().filter(|piece| piece.enrollment == *enrollment);
         for (_, agent) in own.filter_map(|piece| Request::open(&ticket.token, &piece.blob).ok()) {
-            let guard = client.home.lock()?;
-            if client.home.tickets().reused(&guard, enrollment, &agent.id)? {
+            let guard = network.home.lock()?;
+            if network.home.tickets().reused(&guard, enrollment, &agent.id)? {
                 note!(
                     "warning: after `{}` had enrolled, another agent used its token: {}; it was refused, and somebody else has the token",
                     ticket.name,
@@ -109,7 +110,7 @@ async fn all_pieces(connection: &Connection) -> Result<Vec<MailPiece>, Failure> 
 
 /// Judges the mail of one ticket, and answers it.
 async fn look_after(
-    client: &Client,
+    network: &Network,
     connection: &Connection,
     ticket: &Ticket,
 ) -> Result<(), Failure> {
@@ -120,18 +121,18 @@ async fn look_after(
             let mail =
                 connection.call(&MailGet { enrollment: Some(enrollment), after: None }).await?;
             let pieces = mail.pieces.iter().filter(|piece| piece.enrollment == enrollment);
-            judge(client, ticket, &pieces.map(|piece| piece.blob.0.as_slice()).collect())?
+            judge(network, ticket, &pieces.map(|piece| piece.blob.0.as_slice()).collect())?
         }
     };
     match answered {
-        Some(answered) => settle(client, connection, enrollment, &answered).await,
+        Some(answered) => settle(network, connection, enrollment, &answered).await,
         None => Ok(()),
     }
 }
 
 /// What is to be done about a ticket's mail: an answer to post, or nothing.
 fn judge(
-    client: &Client,
+    network: &Network,
     ticket: &Ticket,
     blobs: &HashSet<&[u8]>,
 ) -> Result<Option<Answered>, Failure> {
@@ -139,8 +140,8 @@ fn judge(
         .iter()
         .filter_map(|blob| Some((*blob, Request::open(&ticket.token, blob).ok()?.1)))
         .collect();
-    let tickets = client.home.tickets();
-    let guard = client.home.lock()?;
+    let tickets = network.home.tickets();
+    let guard = network.home.lock()?;
     match valid.as_slice() {
         [] => Ok(None),
         [(request, agent)] if ticket.is_late(unix_time()) || ticket.answer_key().is_none() => {
@@ -153,7 +154,7 @@ fn judge(
             Ok(None)
         }
         [(request, agent)] => {
-            let answered = answer(client, ticket, request, agent)?;
+            let answered = answer(network, ticket, request, agent)?;
             Ok(Some(tickets.answer(&guard, &ticket.token.enrollment, answered)?))
         }
         several => {
@@ -171,7 +172,7 @@ fn judge(
 
 /// Seals the answer that accepts this agent.
 pub fn answer(
-    client: &Client,
+    network: &Network,
     ticket: &Ticket,
     request: &[u8],
     agent: &SignedBundle,
@@ -179,7 +180,7 @@ pub fn answer(
     let key = ticket
         .answer_key()
         .ok_or_else(|| Failure::new(Kind::TokenUsed, "the token has been used"))?;
-    let identity = client.home.identity()?;
+    let identity = network.home.identity()?;
     let device =
         identity.ok_or_else(|| Failure::new(Kind::NotInitialized, "no identity"))?.open_public()?;
     let answer = Answer {
@@ -187,7 +188,7 @@ pub fn answer(
         agent: agent.id,
         device: Blob(device.encode()),
         name: ticket.name.clone(),
-        device_name: client.workspace.name.clone(),
+        device_name: network.workspace.name.clone(),
     };
     let response = answer
         .seal(&ticket.token, &ticket.delegation, &key)
@@ -204,7 +205,7 @@ pub fn answer(
 
 /// Posts an answer that has been burned, and pins the server.
 pub async fn settle(
-    client: &Client,
+    network: &Network,
     connection: &Connection,
     enrollment: Nonce,
     answered: &Answered,
@@ -216,9 +217,9 @@ pub async fn settle(
             blob: Blob(answered.response.clone()),
         })
         .await?;
-    let ticket = client.home.tickets().load(&enrollment)?;
-    let guard = client.home.lock()?;
-    let pins = client.home.pins();
+    let ticket = network.home.tickets().load(&enrollment)?;
+    let guard = network.home.lock()?;
+    let pins = network.home.pins();
     let pin =
         Pin::new(answered.agent.clone(), ticket.token.relay.clone(), Some(record.id), unix_time());
     match pins.load(&ticket.name) {
@@ -226,7 +227,7 @@ pub async fn settle(
         Ok(old) => pins.replace(&guard, &ticket.name, &old.bundle.id, &pin)?,
         Err(_) => pins.add(&guard, &ticket.name, &pin)?,
     }
-    client.home.tickets().settle(&guard, &enrollment)?;
+    network.home.tickets().settle(&guard, &enrollment)?;
     tracing::info!(server = ticket.name, "enrolled");
     Ok(())
 }

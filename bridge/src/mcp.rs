@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::BUILD;
+use crate::BUILD;
 use crate::text::error;
 use crate::text::neutral::neutral_within;
 use crate::tools::scope::Offer;

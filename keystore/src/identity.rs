@@ -51,8 +51,6 @@ pub struct Transport {
     pub kn: Secret,
     /// The TLS key.
     pub kt: SigningKey,
-    /// The surface through which we act, where one was asked for.
-    pub surface: Option<SurfaceKey>,
 }
 
 /// The key of a surface, and the device's word that it is.
@@ -93,13 +91,22 @@ impl Identity {
         Ok(bundle.ok_or_else(|| FileError::damaged(self.dir.file_path(BUNDLE), Damage::Missing))?)
     }
 
-    /// The keys of connections and handshakes, and that of one surface. Does not open `ID`.
-    pub fn open_transport(&self, surface: Option<&Surface>) -> Result<Transport, Failure> {
+    /// The keys of connections and handshakes. Does not open `ID`.
+    pub fn open_transport(&self) -> Result<Transport, Failure> {
         let bundle = self.open_public()?;
         let kn = self.key(&KeyFile::Kn, &bundle)?;
         let kt = self.key(&KeyFile::Kt, &bundle)?.signing();
-        let surface = surface.map(|surface| self.surface(surface, &bundle)).transpose()?;
-        Ok(Transport { bundle, kn, kt, surface })
+        Ok(Transport { bundle, kn, kt })
+    }
+
+    /// The key of one surface, with the delegation that says whose it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the files; a surface that has no key here.
+    pub fn open_surface(&self, surface: &Surface) -> Result<SurfaceKey, Failure> {
+        let bundle = self.open_public()?;
+        Ok(self.surface(surface, &bundle)?)
     }
 
     /// `ID` itself: signs bundles, delegations, events and grants.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use farwire::client::random_nonce;
+use farwire::machine::random_nonce;
 use farwire_tests::person::Person;
 use farwire_tests::{World, hand, until};
 use rustix::process::{Pid, Signal, kill_process};

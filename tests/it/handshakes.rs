@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use farwire::client::random_nonce;
+use farwire::machine::random_nonce;
 use farwire::{client::Client, client::Server};
-use farwire_keystore::{Home, Transport};
+use farwire_keystore::{Home, SurfaceKey, Transport};
 use farwire_link::inner::sealed::Reader;
 use farwire_link::outer::dial::Connection;
 use farwire_link::outer::{RecvHalf, SendHalf};
@@ -30,7 +30,12 @@ type Proof<'a> = dyn Fn([u8; 32]) -> Option<SurfaceProof> + 'a;
 
 fn keys(world: &World, home: &str) -> Transport {
     let home = Home::open(&world.path(home)).unwrap();
-    home.identity().unwrap().unwrap().open_transport(Some(&Surface::Human)).unwrap()
+    home.identity().unwrap().unwrap().open_transport().unwrap()
+}
+
+fn surface(world: &World, home: &str) -> SurfaceKey {
+    let home = Home::open(&world.path(home)).unwrap();
+    home.identity().unwrap().unwrap().open_surface(&Surface::Human).unwrap()
 }
 
 fn server(world: &World) -> Server {
@@ -97,7 +102,7 @@ async fn a_link_without_a_surface_or_with_a_proof_that_does_not_hold_is_refused_
     let (keys, server) = (keys(&world, "bridge"), server(&world));
     let (relay, identity) = device(&world, "bridge");
     let connection = arrive(&relay, &identity).await.unwrap();
-    let surface = keys.surface.as_ref().unwrap();
+    let surface = surface(&world, "bridge");
     let kn = keys.bundle.kn;
     let shake = async |proof: &dyn Fn([u8; 32]) -> Option<SurfaceProof>| {
         let begun = begin(&connection, &server, &keys).await;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use farwire::client::{Client, Server, Stream, random_nonce};
+use farwire::client::{Client, Server, Stream};
+use farwire::machine::random_nonce;
 use farwire::runs::answer::NoAnswer;
 use farwire::sessions::{self, Answer};
 use farwire_keystore::Home;

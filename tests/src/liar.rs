@@ -63,7 +63,7 @@ impl Liar {
         else {
             panic!("{server} is not enrolled")
         };
-        let transport = identity.open_transport(None).expect("its keys");
+        let transport = identity.open_transport().expect("its keys");
         let lies = Arc::new(Lies {
             transport,
             instance: nonce(),

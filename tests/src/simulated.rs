@@ -89,7 +89,7 @@ pub fn device(world: &World, home: &str) -> (Relay, Identity) {
     let home = Home::open(&world.path(home)).expect("a home");
     let workspace = home.workspace().expect("it can be read").expect("there is one");
     let identity = home.identity().expect("it can be read").expect("there is one");
-    let transport = identity.open_transport(None).expect("its keys");
+    let transport = identity.open_transport().expect("its keys");
     let identity = Identity {
         role: Role::Device,
         bundle: transport.bundle.clone(),

@@ -102,8 +102,8 @@ impl Doctor {
     }
 
     async fn network(&self, client: &Client, findings: &mut Findings) {
-        let relay = &client.workspace.relay;
-        let welcome = timeout(PATIENCE, client.welcome()).await;
+        let relay = &client.network.workspace.relay;
+        let welcome = timeout(PATIENCE, client.network.welcome()).await;
         let silent = || {
             let all = relay.addresses.join(", ");
             Failure::new(Kind::RelayUnreachable, format!("the relay at {all} does not answer"))
@@ -191,8 +191,9 @@ fn files(client: &Client, findings: &mut Findings) {
     let keys = client.home.identity().and_then(|identity| {
         let Some(identity) = identity else { return Ok(()) };
         identity.open_signing()?;
+        identity.open_transport()?;
         for surface in [Surface::Human, Surface::AiLocal] {
-            identity.open_transport(Some(&surface))?;
+            identity.open_surface(&surface)?;
         }
         client.home.genesis().map(drop)
     });

@@ -17,8 +17,9 @@ use farwire_protocol::header::Reset;
 use farwire_protocol::id::Kind as IdKind;
 use farwire_protocol::outer::Role;
 
+use crate::BUILD;
 use crate::cli::{Json, print, print_json, runtime};
-use crate::client::{BUILD, random_nonce, unix_time};
+use crate::machine::{random_nonce, unix_time};
 
 /// No URL is longer.
 const LIMIT: u64 = 8192;
@@ -58,7 +59,7 @@ impl Init {
         let genesis = home.genesis()?.ok_or_else(|| {
             Failure::new(Kind::KeystoreCorrupt, "the workspace's first event is missing")
         })?;
-        let transport = identity.open_transport(None)?;
+        let transport = identity.open_transport()?;
         let fingerprint = transport.bundle.id.fingerprint(IdKind::Device);
         let hello = Identity {
             role: Role::Device,

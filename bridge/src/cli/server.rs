@@ -209,6 +209,7 @@ impl Create {
         client.home.tickets().create(&client.home.lock()?, &ticket)?;
         let created = online(client, async {
             client
+                .network
                 .call(&ServerCreate { name: self.name.clone(), labels, enrollment, lifetime })
                 .await
         });
@@ -234,8 +235,8 @@ impl Create {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
         })?;
         let token = Token {
-            relay: client.workspace.relay.clone(),
-            trust_domain: client.workspace.trust_domain,
+            relay: client.network.workspace.relay.clone(),
+            trust_domain: client.network.workspace.trust_domain,
             inviter: identity.open_public()?.id,
             enrollment: random_nonce()?,
             secret,
@@ -314,7 +315,7 @@ impl Update {
             enrollment: None,
             lifetime: None,
         };
-        online(client, async { client.call(&update).await })?;
+        online(client, async { client.network.call(&update).await })?;
         if let Some(new) = &self.rename
             && client.home.pins().load(&self.name).is_ok()
         {
@@ -330,13 +331,13 @@ fn suspend(client: &Client, options: &Named) -> Result<(), Failure> {
         suspended: Some(true),
         ..ServerUpdate::default()
     };
-    online(client, async { client.call(&update).await })?;
+    online(client, async { client.network.call(&update).await })?;
     done(options.json, &options.name, "suspended")
 }
 
 fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
     let remove = ServerRemove { name: options.name.clone() };
-    let at_relay = online(client, async { client.call(&remove).await });
+    let at_relay = online(client, async { client.network.call(&remove).await });
     let here = client
         .home
         .lock()
@@ -388,7 +389,7 @@ impl AddServer {
     }
 
     fn add(&self, client: &Client) -> Result<(), Failure> {
-        let pin = Pin::new(self.read()?, client.workspace.relay.clone(), None, unix_time());
+        let pin = Pin::new(self.read()?, client.network.workspace.relay.clone(), None, unix_time());
         client.home.pins().add(&client.home.lock()?, &self.name, &pin)?;
         done(self.json, &self.name, &format!("pinned, {}", pin.fingerprint()))
     }
@@ -433,12 +434,12 @@ impl Accept {
         }
         let (_, agent) = Request::open(&ticket.token, &late.request)
             .map_err(|error| Failure::caused(Kind::EnrollmentRejected, "the request", &error))?;
-        let answered = mail::answer(client, ticket, &late.request, &agent)?;
+        let answered = mail::answer(&client.network, ticket, &late.request, &agent)?;
         let enrollment = ticket.token.enrollment;
         let answered = client.home.tickets().answer(&client.home.lock()?, &enrollment, answered)?;
         online(client, async {
-            let connection = client.relay().await?;
-            mail::settle(client, &connection, enrollment, &answered).await
+            let connection = client.network.relay().await?;
+            mail::settle(&client.network, &connection, enrollment, &answered).await
         })?;
         done(self.json, &self.name, "accepted")
     }

@@ -165,8 +165,8 @@ pub async fn reachable(
 pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Failure> {
     let deadline = Instant::now() + PATIENCE;
     // An agent that waits to be let in may be one of them in a moment.
-    let mail = client.look_after_mail(MOMENT);
-    let (answer, _) = tokio::join!(timeout_at(deadline, client.records()), mail);
+    let mail = client.network.look_after_mail(MOMENT);
+    let (answer, _) = tokio::join!(timeout_at(deadline, client.network.records()), mail);
     let silent = || Failure::new(Kind::RelayUnreachable, "the relay does not answer");
     let (records, mut trouble) = match answer.unwrap_or_else(|_| Err(silent())) {
         Ok(records) => (records, None),
@@ -222,7 +222,7 @@ pub async fn list(client: &Client) -> Result<(Vec<Known>, Option<Failure>), Fail
 
 /// A server that was added by hand is in another workspace's records, or in none.
 async fn lookup(client: &Client, agent: Id) -> Result<Option<Record>, Failure> {
-    match client.call(&Lookup { agent }).await {
+    match client.network.call(&Lookup { agent }).await {
         Ok(record) => Ok(Some(record)),
         Err(failure) if failure.kind == Kind::RelayUnreachable => Err(failure),
         Err(_) => Ok(None),

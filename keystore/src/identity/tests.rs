@@ -26,9 +26,14 @@ fn agent() -> (tempfile::TempDir, State, Identity) {
     (temp, state, identity)
 }
 
+/// What a connection through this surface needs.
+fn opened(identity: &Identity, surface: &Surface) -> Result<(Transport, SurfaceKey), Failure> {
+    Ok((identity.open_transport()?, identity.open_surface(surface)?))
+}
+
 fn whole(identity: &Identity) {
     for surface in [Surface::Human, Surface::AiLocal] {
-        identity.open_transport(Some(&surface)).unwrap();
+        opened(identity, &surface).unwrap();
     }
     identity.open_signing().unwrap();
 }
@@ -50,11 +55,10 @@ fn a_device_belongs_to_the_workspace_that_it_founds() {
 fn the_keys_that_are_opened_are_those_that_the_bundle_names() {
     let (_temp, _home, identity) = device();
     let bundle = identity.open_public().unwrap();
-    let transport = identity.open_transport(Some(&Surface::AiLocal)).unwrap();
+    let (transport, surface) = opened(&identity, &Surface::AiLocal).unwrap();
     assert_eq!(transport.kt.verifying_key().to_bytes(), bundle.kt.0);
     assert_eq!(x25519(&transport.kn), bundle.kn.0);
     assert_eq!(identity.open_signing().unwrap().verifying_key().to_bytes(), bundle.id.0);
-    let surface = transport.surface.unwrap();
     let proof = SurfaceProof::new(&surface.delegation, &surface.key, &[4; 32], &bundle.kn);
     let proven = proof.verify(&bundle.id, &bundle.kn, &[4; 32]).unwrap();
     assert_eq!((proven.surface, proven.expires), (Surface::AiLocal, None));
@@ -66,7 +70,7 @@ fn a_process_that_serves_a_model_needs_no_other_key_than_its_own() {
     let keys = home.path().join("keys");
     fs::remove_file(keys.join("id")).unwrap();
     fs::remove_file(keys.join("surface-human")).unwrap();
-    identity.open_transport(Some(&Surface::AiLocal)).unwrap();
+    opened(&identity, &Surface::AiLocal).unwrap();
     assert_eq!(identity.open_signing().unwrap_err().kind, FailureKind::KeystoreCorrupt);
     fs::remove_dir_all(keys).unwrap();
     identity.open_public().unwrap();
@@ -128,7 +132,7 @@ fn damage_to_any_file_is_noticed() {
     let file = |name: &str| home.path().join(name);
     check_damage(&file("bundle"), || identity.open_public().map(drop));
     check_damage(&file("keys/id"), || identity.open_signing().map(drop));
-    let open = |surface| identity.open_transport(Some(surface)).map(drop);
+    let open = |surface| opened(&identity, surface).map(drop);
     check_damage(&file("keys/kn"), || open(&Surface::Human));
     check_damage(&file("keys/kt"), || open(&Surface::Human));
     check_damage(&file("keys/surface-human"), || open(&Surface::Human));
@@ -141,7 +145,7 @@ fn a_missing_file_is_damage_too() {
     for name in ["keys/kn", "keys/kt", "keys/surface-human", "surface-human.delegation", "keys"] {
         let (_temp, home, identity) = device();
         fs::rename(home.path().join(name), home.path().join("away")).unwrap();
-        let failure = identity.open_transport(Some(&Surface::Human)).unwrap_err();
+        let failure = opened(&identity, &Surface::Human).unwrap_err();
         assert_eq!(failure.kind, FailureKind::KeystoreCorrupt, "{name}");
         assert!(failure.message.contains(name), "{failure}");
     }
@@ -163,8 +167,7 @@ fn files_of_another_identity_or_use_are_not_taken_for_ours() {
         let to = one.path().join(to);
         let good = fs::read(&to).unwrap();
         fs::copy(&from, &to).unwrap();
-        let opened =
-            identity.open_transport(Some(&Surface::AiLocal)).and_then(|_| identity.open_signing());
+        let opened = opened(&identity, &Surface::AiLocal).and_then(|_| identity.open_signing());
         assert_eq!(opened.unwrap_err().kind, FailureKind::KeystoreCorrupt, "{from:?}");
         fs::write(&to, good).unwrap();
     }
@@ -176,8 +179,8 @@ fn an_agent_has_no_surfaces_and_changes_its_trust_domain_under_a_higher_number()
     let (_temp, state, identity) = agent();
     let first = identity.open_public().unwrap();
     assert_eq!((first.kind, first.seq), (Kind::Agent, 1));
-    identity.open_transport(None).unwrap();
-    identity.open_transport(Some(&Surface::Human)).unwrap_err();
+    identity.open_transport().unwrap();
+    identity.open_surface(&Surface::Human).unwrap_err();
     let guard = state.lock().unwrap();
     let second = identity.set_trust_domain(&guard, TrustDomain([3; 32])).unwrap();
     assert!(second.succeeds(&first) && second.trust_domain == TrustDomain([3; 32]));
@@ -202,7 +205,7 @@ fn no_secret_is_printed() {
     let (_temp, home, identity) = device();
     let shown = format!(
         "{identity:?} {:?} {:?}",
-        identity.open_transport(Some(&Surface::Human)).unwrap(),
+        opened(&identity, &Surface::Human).unwrap(),
         identity.open_signing().unwrap(),
     );
     for name in ["id", "kn", "kt", "surface-human"] {

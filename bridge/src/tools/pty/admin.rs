@@ -249,7 +249,7 @@ impl Tool for PtyHealth {
             let begun = Instant::now();
             control::ping(client, &server).await.map(|()| (server.name, begun.elapsed()))
         });
-        let (relay, pinged) = tokio::join!(timeout(DEADLINE, client.relay()), pinged.all());
+        let (relay, pinged) = tokio::join!(timeout(DEADLINE, client.network.relay()), pinged.all());
         let silent = || Failure::new(Kind::RelayUnreachable, "no answer in 4 s");
         tell("relay", relay.map_or_else(|_| Some(silent()), Result::err), begun.elapsed());
         for (name, time) in pinged.known {
