@@ -16,6 +16,7 @@ mod sessions;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -29,10 +30,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::client::Client;
 use crate::harden;
+use crate::process::Process;
 use crate::sessions::danger::Patterns;
 use crate::setup::{self, SetupArgs};
 use crate::text::neutral::neutral_within;
-use crate::tools::{self, Desk, Settings, scope};
+use crate::tools::{self, Group, Seat, Settings, scope};
 use crate::{mcp, tools::servers};
 
 /// Work on machines behind NAT, end-to-end encrypted
@@ -377,8 +379,8 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
         _ => 50,
     };
     let group = |name: &GroupName| match name {
-        GroupName::Control => scope::Group::Control,
-        GroupName::Admin => scope::Group::Admin,
+        GroupName::Control => Group::Control,
+        GroupName::Admin => Group::Admin,
     };
     let groups: Vec<_> = serve.enable.iter().map(group).collect();
     let asked = scope::Asked {
@@ -387,7 +389,7 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
         groups: &groups,
         read_only: serve.read_only,
     };
-    let offer = scope::Offer::new(asked)?;
+    let offer = scope::offer(asked)?;
     let banner = mcp::banner(serve.client.as_deref(), &offer);
     let settings = Settings {
         max_wait: std::time::Duration::from_secs(seconds),
@@ -398,9 +400,10 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
             besides: serve.more_dangerous_patterns.clone(),
         },
     };
-    let desk = Desk::new(Home::create(place)?, Surface::AiLocal, settings)?;
+    let process = Arc::new(Process::new(Home::create(place)?));
+    let seat = Seat::new(process, Surface::AiLocal, settings)?;
     let runtime = runtime()?;
-    let served = runtime.block_on(mcp::serve(desk, &banner));
+    let served = runtime.block_on(mcp::stdio::serve(seat, &banner));
     // A read of standard input may still block a thread: it is not waited for.
     runtime.shutdown_background();
     served

@@ -27,6 +27,7 @@ pub mod machine;
 pub mod mail;
 pub mod mcp;
 pub mod network;
+pub mod process;
 pub mod runs;
 pub mod sessions;
 pub mod setup;

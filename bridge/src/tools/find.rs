@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::text::neutral::neutral_within;
-use crate::tools::{CATALOGUE, Caller, Cancel, Desk, Effect, Entry, Tool};
+use crate::tools::{CATALOGUE, Caller, Cancel, Desk, Effect, Entry, Tool, offer};
 
 /// So many tools are told of in full at once.
 const FULL: usize = 6;
@@ -26,7 +26,7 @@ pub struct ToolFind {
 }
 
 impl Tool for ToolFind {
-    const NAME: &'static str = "tool_find";
+    const NAME: &'static str = offer::FIND;
     const TITLE: &'static str = "Find more tools";
     const ABOUT: &'static str = "Find tools that are not listed: shared terminals and leases (pty), history, watch, \
         retry, wait for several jobs (session). Gives names and parameters; call them with tool_call.";
@@ -94,7 +94,7 @@ pub struct ToolCall {
 }
 
 impl Tool for ToolCall {
-    const NAME: &'static str = "tool_call";
+    const NAME: &'static str = offer::CALL;
     const TITLE: &'static str = "Call a found tool";
     const ABOUT: &'static str =
         "Call a tool that tool_find has found, with its arguments. The result is that tool's.";
@@ -201,11 +201,11 @@ fn score(entry: &Entry, query: &str, words: &[&str]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::scope::{Asked, Offer};
+    use crate::tools::scope::{Asked, offer};
 
     #[test]
     fn what_somebody_wants_to_do_leads_to_its_tool() {
-        let offer = Offer::new(Asked::default()).unwrap();
+        let offer = offer(Asked::default()).unwrap();
         for (query, tool) in [
             ("pty_read_at", "pty_read_at"),
             ("wait until pattern appears in terminal", "pty_read_until"),
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_tool_is_told_of_with_all_that_it_takes() {
-        let offer = Offer::new(Asked::default()).unwrap();
+        let offer = offer(Asked::default()).unwrap();
         for entry in offer.findable() {
             let text = told(entry);
             assert!(text.len() < 2_600, "{}: {} bytes", entry.name, text.len());

@@ -28,8 +28,8 @@ pub(super) async fn draw(
     let answer = ask(client, server, &request, PATIENCE).await.map_err(said)?;
     let status = &answer.ended.status;
     let (cols, rows) = (status.size.cols, status.size.rows);
-    let drawing = desk.masks.blot(answer.text);
-    let masks = desk.masks.clone();
+    let drawing = desk.process.masks.blot(answer.text);
+    let masks = desk.process.masks.clone();
     let drawn = tokio::task::spawn_blocking(move || {
         let grid = Grid::draw(&drawing, cols, rows)?;
         if masks.shows(&grid.text()) {

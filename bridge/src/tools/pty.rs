@@ -40,7 +40,7 @@ use crate::sessions::pipes::{Pipe, Side};
 use crate::sessions::window::{Window, window};
 use crate::text::header::Call;
 use crate::text::neutral::neutral_within;
-use crate::tools::scope::Group;
+use crate::tools::Group;
 use crate::tools::{Desk, Entry};
 
 /// The tools, in the order in which clients list them.

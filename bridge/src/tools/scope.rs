@@ -12,7 +12,8 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::{CATALOGUE, Category, Entry};
+use super::offer::{FIND, LEADERS, Offer};
+use super::{CATALOGUE, Category, Entry, Group};
 use crate::text::neutral::neutral_within;
 
 /// What is listed where nothing else is said.
@@ -20,28 +21,6 @@ pub const SCOPE: &str = "core";
 
 /// What can be found where nothing else is said.
 pub const CATALOG: &str = "files.*,pty.*,session.*";
-
-/// Tools that are only there where somebody has asked for them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Group {
-    /// They act on a program directly.
-    Control,
-    /// They act on all sessions, or on the process itself.
-    Admin,
-}
-
-impl Group {
-    /// All of them.
-    pub const ALL: &[Self] = &[Self::Control, Self::Admin];
-
-    /// As it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Control => "control",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// A scope with a name.
 #[derive(Clone, Copy, Debug)]
@@ -105,67 +84,26 @@ impl Default for Asked<'_> {
     }
 }
 
-/// What one process offers.
-#[derive(Clone, Debug)]
-pub struct Offer {
-    scope: String,
-    listed: Vec<Entry>,
-    findable: Vec<Entry>,
-    groups: Vec<Group>,
+/// Reads the words of a scope and of a catalogue.
+///
+/// # Errors
+///
+/// `invalid_argument` for words that mean nothing.
+pub fn offer(asked: Asked<'_>) -> Result<Offer, Failure> {
+    let mut listed = tools(asked.scope, asked.groups)?;
+    let mut findable = tools(asked.catalog, asked.groups)?;
+    if asked.read_only {
+        listed.retain(|entry| entry.effect.read_only && entry.name != FIND);
+        findable.clear();
+    }
+    // Nothing is found by a client that cannot look, nor called by one that can only look.
+    if !LEADERS.iter().all(|name| listed.iter().any(|entry| entry.name == *name)) {
+        findable.clear();
+    }
+    findable.retain(|entry| listed.iter().all(|other| other.name != entry.name));
+    let scope = if asked.read_only { "read-only " } else { "" }.to_owned() + asked.scope;
+    Ok(Offer { scope, listed, findable, groups: asked.groups.to_vec() })
 }
-
-impl Offer {
-    /// Reads the words of a scope and of a catalogue.
-    pub fn new(asked: Asked<'_>) -> Result<Self, Failure> {
-        let mut listed = tools(asked.scope, asked.groups)?;
-        let mut findable = tools(asked.catalog, asked.groups)?;
-        if asked.read_only {
-            listed.retain(|entry| entry.effect.read_only && entry.name != FIND);
-            findable.clear();
-        }
-        // Nothing is found by whoever cannot look, nor called by whoever can only look.
-        if ![FIND, CALL].iter().all(|name| listed.iter().any(|entry| entry.name == *name)) {
-            findable.clear();
-        }
-        findable.retain(|entry| listed.iter().all(|other| other.name != entry.name));
-        let scope = if asked.read_only { "read-only " } else { "" }.to_owned() + asked.scope;
-        Ok(Self { scope, listed, findable, groups: asked.groups.to_vec() })
-    }
-
-    /// The words that it was made from.
-    pub fn scope(&self) -> &str {
-        &self.scope
-    }
-
-    /// Whether a group was enabled. A tool outside the group that has an argument for the same act asks, too.
-    pub fn enables(&self, group: Group) -> bool {
-        self.groups.contains(&group)
-    }
-
-    /// What clients list.
-    pub fn listed(&self) -> &[Entry] {
-        &self.listed
-    }
-
-    /// What can be found and called besides.
-    pub fn findable(&self) -> &[Entry] {
-        &self.findable
-    }
-
-    /// A tool that is listed.
-    pub fn tool(&self, name: &str) -> Option<Entry> {
-        self.listed.iter().find(|entry| entry.name == name).copied()
-    }
-
-    /// A tool that another tool may call: any but those two that lead to others.
-    pub fn reachable(&self, name: &str) -> Option<Entry> {
-        let mut all = self.listed.iter().chain(&self.findable);
-        all.find(|entry| entry.name == name && ![FIND, CALL].contains(&entry.name)).copied()
-    }
-}
-
-const FIND: &str = <super::find::ToolFind as super::Tool>::NAME;
-const CALL: &str = <super::find::ToolCall as super::Tool>::NAME;
 
 /// The tools that a list of words means, in the order of the catalogue.
 fn tools(scope: &str, groups: &[Group]) -> Result<Vec<Entry>, Failure> {
@@ -290,21 +228,22 @@ mod tests {
 
     #[test]
     fn what_is_in_neither_scope_nor_catalogue_does_not_exist() {
-        let offer = Offer::new(Asked::default()).unwrap();
+        let of = |asked| offer(asked).unwrap();
+        let offer = of(Asked::default());
         assert!(offer.tool("run").is_some() && offer.tool("pty_read").is_none());
         assert!(offer.reachable("pty_read").is_some() && offer.reachable("run").is_some());
         assert!(offer.reachable("pty_signal").is_none() && offer.reachable("tool_call").is_none());
-        let offer = Offer::new(Asked { catalog: "pty.pty_list", ..Asked::default() }).unwrap();
+        let offer = of(Asked { catalog: "pty.pty_list", ..Asked::default() });
         assert_eq!(offer.findable().len(), 1);
         assert!(offer.reachable("pty_read").is_none());
-        let offer = Offer::new(Asked { scope: "core.run", ..Asked::default() }).unwrap();
+        let offer = of(Asked { scope: "core.run", ..Asked::default() });
         assert!(offer.findable().is_empty() && offer.reachable("pty_read").is_none());
     }
 
     #[test]
     fn read_only_leaves_nothing_that_changes_something() {
         let asked = Asked { scope: "*", groups: Group::ALL, read_only: true, ..Asked::default() };
-        let offer = Offer::new(asked).unwrap();
+        let offer = offer(asked).unwrap();
         assert!(offer.listed().iter().all(|entry| entry.effect.read_only));
         assert!(offer.tool("run").is_none() && offer.tool("pty_read_at").is_some());
         assert!(offer.findable().is_empty() && offer.reachable("run").is_none());

@@ -176,7 +176,7 @@ impl Tool for SessionSend {
         let budget = budget(self.max_output);
         let mut input = self.input()?;
         if let Some(name) = &self.secret {
-            let value = desk.secret(name).await?;
+            let value = desk.process.secret(name).await?;
             input.insert(0, Input::Secret(Blob(value.to_vec())));
         }
         let send = Send {

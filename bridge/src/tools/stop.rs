@@ -13,8 +13,9 @@ use crate::runs::{control, find};
 use crate::text::header::Header;
 use crate::text::neutral::neutral_within;
 use crate::text::signal;
+use crate::tools::Group;
+use crate::tools::offer::Offer;
 use crate::tools::run::{header, word};
-use crate::tools::scope::{Group, Offer};
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Longer than INT, TERM and KILL take.

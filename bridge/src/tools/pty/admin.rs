@@ -205,13 +205,13 @@ impl Tool for PtyMetrics {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let rows = [
-            ("calls", desk.counts.calls.load(Ordering::Relaxed)),
-            ("failures", desk.counts.failures.load(Ordering::Relaxed)),
+            ("calls", desk.process.counts.calls.load(Ordering::Relaxed)),
+            ("failures", desk.process.counts.failures.load(Ordering::Relaxed)),
             ("sessions_spawned", desk.notes.spawned.load(Ordering::Relaxed)),
             ("sessions_open", desk.notes.opened().len() as u64),
             ("bytes_read", desk.notes.read.load(Ordering::Relaxed)),
             ("bytes_typed", desk.notes.written.load(Ordering::Relaxed)),
-            ("uptime_sec", desk.since.elapsed().as_secs()),
+            ("uptime_sec", desk.process.since.elapsed().as_secs()),
         ];
         let mut text = format!("{}\n", Header::new(Word::Status).end());
         rows.iter().for_each(|(name, value)| text.extend([format!("{name}: {value}\n")]));

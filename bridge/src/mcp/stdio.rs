@@ -1,0 +1,87 @@
+//! MCP on standard input and output, in both eras of the protocol: the life of a process that serves one client.
+//!
+//! It answers before anything is opened or dialled, never writes anything but its answers to standard output, and ends
+//! within a second when standard input does, or whoever started it.
+
+use std::io::{self, Write as _};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use rmcp::ServiceExt as _;
+use rmcp::transport::{StdioReader, stdio_pipes};
+use tokio::io::AsyncRead;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::handler::Handler;
+use super::parent;
+use crate::tools::Seat;
+
+/// After standard input has ended, calls that are under way are given so long, and goodbyes as long
+/// again. Clients kill who takes longer.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// Serves one client until its standard input ends.
+pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
+    // Not being able to say it is no reason not to serve.
+    let _ = writeln!(io::stderr(), "{banner}");
+    let seat = Arc::new(seat);
+    let broken = |error: &dyn std::fmt::Display| {
+        Failure::new(Kind::Io, format!("standard input or output broke: {error}"))
+    };
+    let left = CancellationToken::new();
+    let (input, output) = stdio_pipes();
+    let input = Input { input, left: left.clone() };
+    let leaving = CancellationToken::new();
+    let handler = Handler::new(seat.clone(), leaving.clone());
+    let mut gone = pin!(parent::gone());
+    let met = tokio::select! {
+        met = handler.serve((input, output)) => met,
+        () = &mut gone => return Ok(()),
+    };
+    let running = match met {
+        Ok(running) => running,
+        // A client that leaves before it has said anything is no error.
+        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+        Err(error) => return Err(broken(&error)),
+    };
+    let mut waiting = pin!(running.waiting());
+    let ended = tokio::select! {
+        ended = &mut waiting => ended.map(drop).map_err(|error| broken(&error)),
+        // What answers calls would wait for them for longer.
+        () = async { left.cancelled().await; sleep(FAREWELL).await } => Ok(()),
+        () = &mut gone => Ok(()),
+    };
+    // Runs go on; only the connections are said goodbye to.
+    leaving.cancel();
+    let goodbye = async {
+        seat.close().await;
+        seat.process.leave().await;
+    };
+    let _ = timeout(FAREWELL, goodbye).await;
+    ended
+}
+
+/// Standard input, which tells of its end.
+struct Input {
+    input: StdioReader,
+    left: CancellationToken,
+}
+
+impl AsyncRead for Input {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining();
+        let read = ready!(Pin::new(&mut self.input).poll_read(context, buffer));
+        if read.is_err() || (room > 0 && buffer.remaining() == room) {
+            self.left.cancel();
+        }
+        Poll::Ready(read)
+    }
+}
