@@ -21,13 +21,11 @@ use minicbor::Encode;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
-use crate::db::identities::Workspace;
-use crate::db::mail::Put;
-use crate::db::servers::Server;
-use crate::db::{TURN, busy, now, seconds};
+use crate::clock::{now, seconds};
 use crate::hello::Admitted;
 use crate::presence::Ticket;
 use crate::run::Relay;
+use crate::store::{Acceptance, Server, ServerPage, StoredRequest, WorkspaceId};
 use crate::turns::Turn;
 
 /// How long somebody who is displaced may take to hear of it, at least, and in round trips, and at most. Mostly it
@@ -128,10 +126,9 @@ impl Visit<'_> {
     }
 
     async fn carry_out(&self, call: &Call) -> Answer {
-        let turn = self.relay.calls.take(Some(self.who.workspace()));
-        let result = match timeout(TURN, turn).await {
+        let result = match self.relay.calls.take_in_time(Some(self.who.workspace())).await {
             Ok(turn) => self.answered(call, Arc::new(turn)).await,
-            Err(_) => Err(busy()),
+            Err(failure) => Err(failure),
         };
         answer_to(call.id, result)
     }
@@ -165,7 +162,7 @@ impl Visit<'_> {
         Ok(cbor::encode(&serve(verb).await?))
     }
 
-    fn device(&self) -> Result<(Id, Workspace), Failure> {
+    fn device(&self) -> Result<(Id, WorkspaceId), Failure> {
         match self.who {
             Admitted::Device { id, workspace } => Ok((id, workspace)),
             _ => Err(not_for_you()),
@@ -195,7 +192,8 @@ impl Visit<'_> {
         let (_, workspace) = self.device()?;
         // What programs hand back is where the page begins.
         let from = verb.page.unwrap_or(0);
-        let (found, mut more) = self.relay.db.list(workspace, from).await?;
+        let ServerPage { servers: found, mut more } =
+            self.relay.store.list_servers(workspace, from).await?;
         let all = found.len();
         let servers = page(found.into_iter().map(|server| self.filled(server)).collect());
         more |= servers.len() < all;
@@ -212,7 +210,7 @@ impl Visit<'_> {
                 "the relay has no such server for this device",
             ));
         }
-        let server = self.relay.db.server_of(verb.agent).await?;
+        let server = self.relay.store.server_of_agent(verb.agent).await?;
         let own = server.workspace == workspace;
         let mut record = self.filled(server);
         if !own {
@@ -225,7 +223,7 @@ impl Visit<'_> {
 
     async fn create(&self, verb: ServerCreate) -> Result<Record, Failure> {
         let (_, workspace) = self.device()?;
-        let server = self.relay.db.create(workspace, &verb).await?;
+        let server = self.relay.store.create_server(workspace, &verb).await?;
         Ok(self.filled(server))
     }
 
@@ -233,7 +231,7 @@ impl Visit<'_> {
         let (_, workspace) = self.device()?;
         let relay = self.relay.clone();
         let server = self.whole(turn, async move {
-            let server = relay.db.update(workspace, &verb).await?;
+            let server = relay.store.update_server(workspace, &verb).await?;
             relay.presence.put(&server);
             Ok(server)
         });
@@ -262,7 +260,7 @@ impl Visit<'_> {
         let (_, workspace) = self.device()?;
         let relay = self.relay.clone();
         self.whole(turn, async move {
-            let server = relay.db.remove(workspace, &verb.name).await?;
+            let server = relay.store.remove_server(workspace, &verb.name).await?;
             if let Some(agent) = server.record.agent {
                 relay.presence.remove(agent);
             }
@@ -273,28 +271,30 @@ impl Visit<'_> {
 
     async fn enrollment(&self, verb: EnrollmentState) -> Result<EnrollmentIs, Failure> {
         self.enrolling(verb.enrollment)?;
-        let state = self.relay.db.mail_state(verb.enrollment).await?;
+        let state = self.relay.store.enrollment_state(verb.enrollment).await?;
         Ok(EnrollmentIs { state, time: seconds(now()) })
     }
 
     async fn put_mail(&self, verb: MailPut) -> Result<Done, Failure> {
         self.enrolling(verb.enrollment)?;
-        let put = self.relay.db.put_mail(verb.enrollment, &verb.blob).await?;
-        let (Put::Waiting(workspace) | Put::Late(workspace)) = put;
+        let StoredRequest { workspace, late } =
+            self.relay.store.put_request(verb.enrollment, &verb.blob).await?;
         self.relay.presence.tell_devices(workspace, &Notice::Mail);
-        match put {
-            Put::Waiting(_) => Ok(Done {}),
-            Put::Late(_) => Err(Failure::new(Kind::TokenUsed, "the token has been used")),
+        if late {
+            return Err(Failure::new(Kind::TokenUsed, "the token has been used"));
         }
+        Ok(Done {})
     }
 
     async fn get_mail(&self, verb: MailGet) -> Result<Mail, Failure> {
         match self.who {
             Admitted::Device { workspace, .. } => {
                 let after = verb.after.unwrap_or(0);
-                self.relay.db.requests_of(workspace, verb.enrollment, after).await
+                self.relay.store.list_requests(workspace, verb.enrollment, after).await
             }
-            Admitted::Enrolling { enrollment, .. } => self.relay.db.answer_to(enrollment).await,
+            Admitted::Enrolling { enrollment, .. } => {
+                self.relay.store.enrollment_answer(enrollment).await
+            }
             Admitted::Agent { .. } => Err(not_for_you()),
         }
     }
@@ -306,8 +306,9 @@ impl Visit<'_> {
         })?;
         let relay = self.relay.clone();
         let server = self.whole(turn, async move {
-            let (server, before) = relay.db.answer_mail(workspace, &verb, &agent).await?;
-            if let Some(before) = before {
+            let Acceptance { server, replaced } =
+                relay.store.accept_agent(workspace, &verb, &agent).await?;
+            if let Some(before) = replaced {
                 // Another agent takes the place of the one that the record had.
                 relay.presence.remove(before);
             }

@@ -10,15 +10,14 @@ use farwire_protocol::genesis::Genesis;
 use farwire_protocol::id::{Id, Kind as IdKind, Nonce};
 use farwire_protocol::outer::{Hello, Role, hello_text};
 
-use crate::db::Db;
-use crate::db::identities::Workspace;
+use crate::store::{Founding, Store, WorkspaceId};
 
 /// As what somebody has been let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admitted {
-    Device { id: Id, workspace: Workspace },
-    Agent { id: Id, instance: Nonce, workspace: Workspace },
-    Enrolling { enrollment: Nonce, workspace: Workspace },
+    Device { id: Id, workspace: WorkspaceId },
+    Agent { id: Id, instance: Nonce, workspace: WorkspaceId },
+    Enrolling { enrollment: Nonce, workspace: WorkspaceId },
 }
 
 fn denied(message: impl Into<String>) -> Failure {
@@ -27,7 +26,7 @@ fn denied(message: impl Into<String>) -> Failure {
 
 impl Admitted {
     /// To whose account it goes what they do.
-    pub(crate) fn workspace(self) -> Workspace {
+    pub(crate) fn workspace(self) -> WorkspaceId {
         match self {
             Self::Device { workspace, .. }
             | Self::Agent { workspace, .. }
@@ -37,7 +36,11 @@ impl Admitted {
 }
 
 /// Checks a HELLO. What it claims is bound to this connection by the key of its TLS.
-pub(crate) async fn admit(db: &Db, arrival: &Arrival, hello: &Hello) -> Result<Admitted, Failure> {
+pub(crate) async fn admit(
+    store: &dyn Store,
+    arrival: &Arrival,
+    hello: &Hello,
+) -> Result<Admitted, Failure> {
     let wanted = match hello.role {
         Role::Device => IdKind::Device,
         Role::Agent | Role::Enrolling => IdKind::Agent,
@@ -52,15 +55,15 @@ pub(crate) async fn admit(db: &Db, arrival: &Arrival, hello: &Hello) -> Result<A
     key.verify_strict(&hello_text(&arrival.exporter), &proof)
         .map_err(|_| denied("the proof is not for this connection"))?;
     match hello.role {
-        Role::Device => device(db, &bundle, hello).await,
+        Role::Device => device(store, &bundle, hello).await,
         Role::Agent => {
-            let workspace = db.server_of(bundle.id).await?.workspace;
-            db.agent(&bundle, workspace).await?;
+            let workspace = store.server_of_agent(bundle.id).await?.workspace;
+            store.admit_agent(&bundle, workspace).await?;
             Ok(Admitted::Agent { id: bundle.id, instance: hello.instance, workspace })
         }
         Role::Enrolling => {
             let enrollment = hello.enrollment.ok_or_else(|| denied("no enrollment is named"))?;
-            let workspace = db.enrollment_of(enrollment).await?.ok_or_else(|| {
+            let workspace = store.enrollment_workspace(enrollment).await?.ok_or_else(|| {
                 let message = "the relay knows no such token, or no longer";
                 Failure::new(Kind::TokenUnknown, message)
             })?;
@@ -69,10 +72,14 @@ pub(crate) async fn admit(db: &Db, arrival: &Arrival, hello: &Hello) -> Result<A
     }
 }
 
-async fn device(db: &Db, bundle: &SignedBundle, hello: &Hello) -> Result<Admitted, Failure> {
+async fn device(
+    store: &dyn Store,
+    bundle: &SignedBundle,
+    hello: &Hello,
+) -> Result<Admitted, Failure> {
     let id = bundle.id;
     let (Some(invite), Some(genesis)) = (&hello.invite, &hello.genesis) else {
-        let workspace = db.device(bundle).await?;
+        let workspace = store.admit_device(bundle).await?;
         let workspace = workspace.ok_or_else(|| {
             denied("the relay does not know this device")
                 .with_hint("`farwire init --relay -` with an invite makes a workspace for it")
@@ -84,5 +91,8 @@ async fn device(db: &Db, bundle: &SignedBundle, hello: &Hello) -> Result<Admitte
     if founder.id != id {
         return Err(denied("the genesis is another device's"));
     }
-    Ok(Admitted::Device { id, workspace: db.found(bundle, invite, genesis).await? })
+    Ok(Admitted::Device {
+        id,
+        workspace: store.found_workspace(Founding { device: bundle, invite, genesis }).await?,
+    })
 }

@@ -44,7 +44,7 @@ async fn ready(State(site): State<Site>) -> (StatusCode, &'static str) {
     if site.relay.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
-    if !site.relay.db.ready().await {
+    if site.relay.store.check().await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n");
     }
     (StatusCode::OK, "ready\n")

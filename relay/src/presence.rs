@@ -16,11 +16,10 @@ use farwire_protocol::outer::{Notice, Record, ServerState};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::identities::Workspace;
-use crate::db::servers::{Seen, Server, still_duplicate};
-use crate::db::{now, seconds};
+use crate::clock::{now, seconds};
 use crate::rooms::Room;
 use crate::shares::{Pace, Queue};
+use crate::store::{Departure, Server, Sighting, WorkspaceId, is_duplicate};
 
 /// Where notices for one connection go. A connection that does not read them misses some.
 pub(crate) type Notices = mpsc::Sender<Notice>;
@@ -50,25 +49,24 @@ pub(crate) struct Presence {
 struct Inner {
     servers: HashMap<Target, Entry>,
     agents: HashMap<Target, Agent>,
-    workspaces: HashMap<Workspace, HashMap<u64, Notices>>,
+    workspaces: HashMap<WorkspaceId, HashMap<u64, Notices>>,
     devices: HashMap<Id, Arc<Device>>,
     enrolling: HashMap<Nonce, Vec<(u64, Notices)>>,
     /// Which enrollment each of a workspace's waits for, the first to come first.
-    mailboxes: HashMap<Workspace, BTreeMap<u64, Nonce>>,
+    mailboxes: HashMap<WorkspaceId, BTreeMap<u64, Nonce>>,
     routes: HashMap<Id, Route>,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    agent: Id,
-    workspace: Workspace,
+    workspace: WorkspaceId,
     suspended: bool,
     /// Cuts the streams to this server.
     cut: Cut,
     queue: Arc<Queue>,
     /// What the books do not have yet.
-    seen: Seen,
+    seen: Sighting,
     /// Whether they are to be told.
     news: bool,
 }
@@ -164,9 +162,9 @@ pub(crate) struct Ticket {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Seat {
-    Device(Id, Workspace),
+    Device(Id, WorkspaceId),
     Agent(Id),
-    Enrolling(Nonce, Workspace),
+    Enrolling(Nonce, WorkspaceId),
 }
 
 impl Ticket {
@@ -218,12 +216,11 @@ impl Presence {
         let mut inner = self.lock();
         let target = agent.target();
         let entry = inner.servers.entry(target).or_insert_with(|| Entry {
-            agent,
             workspace: server.workspace,
             suspended: false,
             cut: Cut::default(),
             queue: Arc::default(),
-            seen: Seen::default(),
+            seen: Sighting { agent, left: None, duplicate: None },
             news: false,
         });
         if server.suspended && !entry.suspended {
@@ -272,7 +269,7 @@ impl Presence {
         if let Some(agent) = server.record.agent
             && let Some(entry) = self.lock().servers.get_mut(&agent.target())
         {
-            entry.seen = Seen::default();
+            entry.seen = Sighting { agent, left: None, duplicate: None };
             entry.news = false;
         }
         self.put(server);
@@ -310,7 +307,7 @@ impl Presence {
     /// A device is here.
     pub(crate) fn device_came(
         &self,
-        (id, workspace): (Id, Workspace),
+        (id, workspace): (Id, WorkspaceId),
         notices: Notices,
     ) -> Result<(Ticket, Arc<Device>), Failure> {
         let mut inner = self.lock();
@@ -335,7 +332,7 @@ impl Presence {
     /// An agent waits for the answer to its enrollment.
     pub(crate) fn enrolling_came(
         &self,
-        (enrollment, workspace): (Nonce, Workspace),
+        (enrollment, workspace): (Nonce, WorkspaceId),
         notices: Notices,
     ) -> Ticket {
         let mut inner = self.lock();
@@ -372,7 +369,7 @@ impl Presence {
     pub(crate) fn passage(
         &self,
         device: Id,
-        workspace: Workspace,
+        workspace: WorkspaceId,
         target: Target,
     ) -> Result<Passage, Reset> {
         let inner = self.lock();
@@ -393,7 +390,7 @@ impl Presence {
     }
 
     /// Whether this device may look at the record of this agent.
-    pub(crate) fn may_see(&self, device: Id, workspace: Workspace, agent: Id) -> bool {
+    pub(crate) fn may_see(&self, device: Id, workspace: WorkspaceId, agent: Id) -> bool {
         let inner = self.lock();
         let target = agent.target();
         inner.servers.get(&target).is_some_and(|entry| entry.workspace == workspace)
@@ -405,11 +402,11 @@ impl Presence {
         let Some(agent) = record.agent else { return record };
         let inner = self.lock();
         if let Some(entry) = inner.servers.get(&agent.target()) {
-            if let Some((at, build)) = &entry.seen.here {
+            if let Some(Departure { at, build }) = &entry.seen.left {
                 record.seen = Some(seconds(*at));
                 record.build = Some(build.clone());
             }
-            let duplicate = entry.seen.duplicate.filter(still_duplicate).map(seconds);
+            let duplicate = entry.seen.duplicate.filter(|at| is_duplicate(*at, now())).map(seconds);
             record.duplicate = record.duplicate.max(duplicate);
         }
         if record.state == ServerState::Offline
@@ -422,20 +419,20 @@ impl Presence {
     }
 
     /// What the books are to be told, once.
-    pub(crate) fn news(&self) -> Vec<(Id, Seen)> {
+    pub(crate) fn news(&self) -> Vec<Sighting> {
         let mut inner = self.lock();
         let told = inner.servers.values_mut().filter(|entry| entry.news);
         told.map(|entry| {
             entry.news = false;
-            (entry.agent, entry.seen.clone())
+            entry.seen.clone()
         })
         .collect()
     }
 
     /// The books could not be told.
-    pub(crate) fn untold(&self, news: &[(Id, Seen)]) {
+    pub(crate) fn untold(&self, news: &[Sighting]) {
         let mut inner = self.lock();
-        for (agent, _) in news {
+        for Sighting { agent, .. } in news {
             if let Some(entry) = inner.servers.get_mut(&agent.target()) {
                 entry.news = true;
             }
@@ -450,7 +447,7 @@ impl Presence {
     }
 
     /// Tells every device of a workspace.
-    pub(crate) fn tell_devices(&self, workspace: Workspace, notice: &Notice) {
+    pub(crate) fn tell_devices(&self, workspace: WorkspaceId, notice: &Notice) {
         for notices in self.lock().workspaces.get(&workspace).into_iter().flat_map(HashMap::values)
         {
             // A device that does not read its notices asks when it needs to know.
@@ -489,7 +486,7 @@ impl Inner {
         self.next
     }
 
-    fn device_left(&mut self, number: u64, id: Id, workspace: Workspace) {
+    fn device_left(&mut self, number: u64, id: Id, workspace: WorkspaceId) {
         if let Some(here) = self.workspaces.get_mut(&workspace) {
             here.remove(&number);
             if here.is_empty() {
@@ -506,7 +503,7 @@ impl Inner {
         }
     }
 
-    fn enrolling_left(&mut self, number: u64, enrollment: Nonce, workspace: Workspace) {
+    fn enrolling_left(&mut self, number: u64, enrollment: Nonce, workspace: WorkspaceId) {
         if let Some(waiting) = self.enrolling.get_mut(&enrollment) {
             waiting.retain(|(other, _)| *other != number);
             if waiting.is_empty() {
@@ -530,7 +527,7 @@ impl Inner {
         if let Some(agent) = self.agents.remove(&target)
             && let Some(entry) = self.servers.get_mut(&target)
         {
-            entry.seen.here = Some((now(), agent.who.build));
+            entry.seen.left = Some(Departure { at: now(), build: agent.who.build });
             entry.news = true;
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_link::outer::listen::Guest;
 
-use crate::db::identities::Workspace;
+use crate::store::WorkspaceId;
 
 /// Half of the memory of this machine, within these bounds.
 const LEAST: u64 = 256 << 20;
@@ -26,12 +26,12 @@ pub(crate) struct Rooms {
 #[derive(Debug)]
 struct Sums {
     free: u64,
-    held: HashMap<Workspace, u64>,
+    held: HashMap<WorkspaceId, u64>,
 }
 
 impl Sums {
     /// Takes so many bytes more, if this workspace may have them.
-    fn take(&mut self, workspace: Workspace, bytes: u64) -> bool {
+    fn take(&mut self, workspace: WorkspaceId, bytes: u64) -> bool {
         let held = self.held.get(&workspace).copied().unwrap_or(0).saturating_add(bytes);
         let Some(free) = self.free.checked_sub(bytes).filter(|free| held <= *free) else {
             return false;
@@ -41,7 +41,7 @@ impl Sums {
         true
     }
 
-    fn give_back(&mut self, workspace: Workspace, bytes: u64) {
+    fn give_back(&mut self, workspace: WorkspaceId, bytes: u64) {
         self.free = self.free.saturating_add(bytes);
         if let Some(held) = self.held.get_mut(&workspace) {
             *held = held.saturating_sub(bytes);
@@ -75,7 +75,7 @@ impl Rooms {
 pub(crate) struct Room {
     rooms: Arc<Rooms>,
     guest: Guest,
-    workspace: Workspace,
+    workspace: WorkspaceId,
     streams: Mutex<Streams>,
 }
 
@@ -91,7 +91,7 @@ struct Streams {
 pub(crate) struct Share(Arc<Room>);
 
 impl Room {
-    pub(crate) fn new(rooms: Arc<Rooms>, guest: Guest, workspace: Workspace) -> Arc<Self> {
+    pub(crate) fn new(rooms: Arc<Rooms>, guest: Guest, workspace: WorkspaceId) -> Arc<Self> {
         Arc::new(Self { rooms, guest, workspace, streams: Mutex::default() })
     }
 
@@ -138,7 +138,7 @@ impl Drop for Room {
 mod tests {
     use super::*;
 
-    fn take_all(sums: &mut Sums, workspace: Workspace) -> u64 {
+    fn take_all(sums: &mut Sums, workspace: WorkspaceId) -> u64 {
         let mut taken = 0;
         while sums.take(workspace, 4) {
             taken += 4;
@@ -149,12 +149,12 @@ mod tests {
     #[test]
     fn no_workspace_takes_what_others_need_and_each_that_comes_gets_some() {
         let mut sums = Sums { free: 4_096, held: HashMap::new() };
-        assert_eq!(take_all(&mut sums, 1), 2_048, "half of all");
-        assert_eq!(take_all(&mut sums, 2), 1_024, "half of what is left");
+        assert_eq!(take_all(&mut sums, WorkspaceId(1)), 2_048, "half of all");
+        assert_eq!(take_all(&mut sums, WorkspaceId(2)), 1_024, "half of what is left");
         for late in 3..9 {
-            assert!(take_all(&mut sums, late) > 0, "workspace {late}");
+            assert!(take_all(&mut sums, WorkspaceId(late)) > 0, "workspace {late}");
         }
-        assert!(!sums.take(1, 4));
+        assert!(!sums.take(WorkspaceId(1), 4));
         let held = sums.held.clone();
         for (workspace, bytes) in held {
             sums.give_back(workspace, bytes);
@@ -168,6 +168,7 @@ mod tests {
             |steps: &Vec<(i64, u16, bool)>| {
                 let mut sums = Sums { free: 1 << 16, held: HashMap::new() };
                 for (workspace, bytes, back) in steps {
+                    let workspace = &WorkspaceId(*workspace);
                     let held = sums.held.get(workspace).copied().unwrap_or(0);
                     let bytes = u64::from(*bytes);
                     match back {

@@ -24,12 +24,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config};
 use crate::control::{self, Displaced, Visit};
 use crate::data::{Data, public};
-use crate::db::Db;
 use crate::door::Limits;
 use crate::entrance::{Entrance, Place};
 use crate::hello::{self, Admitted};
 use crate::presence::{Arriving, Device, NOTICES, Presence, Ticket};
 use crate::rooms::{Room, Rooms};
+use crate::store::{self, Store};
 use crate::turns::Turns;
 use crate::{http, splice};
 
@@ -54,7 +54,7 @@ const WRITE_DOWN: Duration = Duration::from_secs(2);
 /// What every connection needs.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    pub(crate) db: Db,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) presence: Presence,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) draining: AtomicBool,
@@ -85,9 +85,9 @@ async fn start(config: Config) -> Result<(), Failure> {
     let data = Data::open(config.data.clone())?;
     let _lock = data.lock()?;
     let key = data.tls_key()?;
-    let db = Db::open(&data.database()?).await?;
+    let store = store::open(&data.database()?).await?;
     let presence = Presence::default();
-    for server in db.enrolled().await? {
+    for server in store.enrolled_servers().await? {
         presence.put(&server);
     }
     let metrics = PrometheusBuilder::new()
@@ -105,11 +105,11 @@ async fn start(config: Config) -> Result<(), Failure> {
     .map_err(|error| Failure::caused(Kind::Io, "the relay cannot start", &error))?;
     let address = advertised(&config, &listener)?;
     data.remember_address(&address);
-    let url = url(&db, vec![address], public(&key)).await?;
+    let url = url(&*store, vec![address], public(&key)).await?;
     let entrance = Arc::new(Entrance::new(Limits::default()));
     let (draining, changes) = (AtomicBool::new(false), tokio::sync::Mutex::default());
     let (calls, rooms) = (Turns::new(CALLS), Arc::new(Rooms::of_this_machine()));
-    let relay = Arc::new(Relay { db, presence, entrance, draining, changes, calls, rooms });
+    let relay = Arc::new(Relay { store, presence, entrance, draining, changes, calls, rooms });
     let site = tokio::spawn(http::serve(site, relay.clone(), metrics));
     let books = tokio::spawn(keep_books(relay.clone()));
     say_ready(&url);
@@ -122,7 +122,8 @@ async fn start(config: Config) -> Result<(), Failure> {
     site.abort();
     books.abort();
     write_down(&relay).await;
-    relay.db.leave().await;
+    // It has been logged, and the next start goes on with what is there.
+    let _ = relay.store.close().await;
     served
 }
 
@@ -136,7 +137,7 @@ async fn keep_books(relay: Arc<Relay>) {
             biased;
             _ = sweep.tick() => {
                 // It has been logged, and the next sweep takes more.
-                let _ = relay.db.sweep_mail().await;
+                let _ = relay.store.sweep_mail().await;
             }
             _ = seen.tick() => write_down(&relay).await,
         }
@@ -145,7 +146,7 @@ async fn keep_books(relay: Arc<Relay>) {
 
 async fn write_down(relay: &Relay) {
     let news = relay.presence.news();
-    if !news.is_empty() && relay.db.note(&news).await.is_err() {
+    if !news.is_empty() && relay.store.note_sightings(&news).await.is_err() {
         // It has been logged, and is tried again.
         relay.presence.untold(&news);
     }
@@ -181,12 +182,12 @@ fn primary_address() -> IpAddr {
 }
 
 async fn url(
-    db: &Db,
+    store: &dyn Store,
     addresses: Vec<String>,
     key: farwire_protocol::id::Kt,
 ) -> Result<RelayUrl, Failure> {
     // Without room for an invite the relay serves those who have a workspace all the same.
-    let invite = if db.has_workspace().await? { None } else { db.make_invite().await.ok() };
+    let invite = if store.has_workspace().await? { None } else { store.make_invite().await.ok() };
     Ok(RelayUrl { relay: RelayAddress { addresses, key }, invite })
 }
 
@@ -198,12 +199,14 @@ pub(crate) fn print_url(data: Option<PathBuf>, invite: bool) -> Result<(), Failu
         let database = data.database()?;
         let lock = data.lock();
         let made = async {
-            let db = match &lock {
-                Ok(_) => Db::open(&database).await?,
-                Err(failure) if failure.kind == Kind::AlreadyRunning => Db::join(&database).await?,
+            let store = match &lock {
+                Ok(_) => store::open(&database).await?,
+                Err(failure) if failure.kind == Kind::AlreadyRunning => {
+                    store::join(&database).await?
+                }
                 Err(failure) => return Err(failure.clone()),
             };
-            db.make_invite().await
+            store.make_invite().await
         };
         RelayUrl { relay, invite: Some(runtime()?.block_on(made)?) }
     } else {
@@ -281,7 +284,7 @@ async fn enter(relay: &Relay, knock: Knock) -> Option<(Arrival, Entered)> {
         arrival.link.close(Reset::Malformed);
         return None;
     };
-    match hello::admit(&relay.db, &arrival, &hello).await {
+    match hello::admit(&*relay.store, &arrival, &hello).await {
         Ok(who) => Some((arrival, Entered { who, call, build: clean(&hello.build) })),
         Err(failure) => {
             // A stranger costs no line in a log that is kept; the counter has them all.
@@ -371,7 +374,7 @@ async fn agent_came(relay: &Relay, arriving: Arriving) -> Result<Ticket, Failure
         Err(arriving) => arriving,
     };
     let _order = relay.changes.lock().await;
-    relay.db.server_of(arriving.id).await?;
+    relay.store.server_of_agent(arriving.id).await?;
     let came = relay.presence.agent_came(arriving);
     came.map_err(|_| Failure::new(Kind::Internal, "the relay has lost the record of this agent"))
 }
@@ -399,7 +402,9 @@ impl Drop for Leaves<'_> {
 
 async fn waiting_mail(relay: &Relay, who: Admitted) -> bool {
     match who {
-        Admitted::Device { workspace, .. } => relay.db.has_mail(workspace).await,
+        Admitted::Device { workspace, .. } => {
+            relay.store.has_requests(workspace).await.unwrap_or(false)
+        }
         Admitted::Agent { .. } | Admitted::Enrolling { .. } => false,
     }
 }

@@ -22,11 +22,11 @@ use farwire_protocol::id::Id;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::db::identities::Workspace;
 use crate::presence::Passage;
 use crate::rooms::Room;
 use crate::run::Relay;
 use crate::shares::{Turn, Use};
+use crate::store::WorkspaceId;
 
 /// How many chunks are moved at once: about 64 packets' worth.
 const CHUNKS: usize = 64;
@@ -50,7 +50,7 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Serves one stream that a device has opened.
 pub(crate) async fn serve(
     relay: &Relay,
-    device: (Id, Workspace),
+    device: (Id, WorkspaceId),
     room: &Arc<Room>,
     (send, mut recv): (SendHalf, RecvHalf),
 ) {
@@ -102,7 +102,7 @@ async fn late(header: &Header) {
 
 async fn open(
     relay: &Relay,
-    (device, workspace): (Id, Workspace),
+    (device, workspace): (Id, WorkspaceId),
     recv: &mut RecvHalf,
 ) -> Result<(Opening, Passage), Reset> {
     let opening = Opening::read(recv).await.map_err(|error| match error {

@@ -1,32 +1,35 @@
-//! Who may ask the books now: each workspace waits in a line of its own.
+//! Turns at a limited resource, such as the store: each workspace waits in a line of its own.
 //!
-//! A few connections read the books and one writes, for everybody, the first to come first. Of each workspace only so
-//! many get as far as that, so that whoever floods the relay with calls waits for itself, and everybody else for a
-//! few calls of each of the others.
+//! Calls reach the store in the order in which they come, whoever makes them. A workspace has at most a few turns at
+//! a time, so that a workspace that floods the relay with calls waits for itself, and everybody else for a few calls
+//! of each other workspace.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use farwire_protocol::failure::{Failure, Kind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use crate::db::identities::Workspace;
+use crate::store::WorkspaceId;
 
-/// For whom something is done; `None` is the relay itself, and whoever has no workspace yet.
-pub(crate) type Whose = Option<Workspace>;
+/// How long a call waits for its turn: less than programs wait for an answer.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The lines.
+/// The lines, one for each workspace that has or wants a turn.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    /// How many of each line have a turn at a time.
+    /// Most turns of one line at a time.
     most: usize,
-    lines: Mutex<HashMap<Whose, Arc<Semaphore>>>,
+    lines: Mutex<HashMap<Option<WorkspaceId>, Arc<Semaphore>>>,
 }
 
 /// A turn. Dropping it gives it to the next in line.
 #[derive(Debug)]
 pub(crate) struct Turn {
     turns: Arc<Turns>,
-    whose: Whose,
+    workspace: Option<WorkspaceId>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -35,19 +38,28 @@ impl Turns {
         Arc::new(Self { most, lines: Mutex::default() })
     }
 
-    /// Waits for a turn, behind those of the same workspace.
-    pub(crate) async fn take(self: &Arc<Self>, whose: Whose) -> Turn {
-        let line = self.lock().entry(whose).or_insert_with(|| self.line()).clone();
-        // A line is never closed.
+    /// Waits for a turn, behind earlier calls of the same workspace. `None` is the line of the relay itself and of
+    /// peers that have no workspace yet.
+    pub(crate) async fn take(self: &Arc<Self>, workspace: Option<WorkspaceId>) -> Turn {
+        let line = self.lock().entry(workspace).or_insert_with(|| self.line()).clone();
+        // It fails only for a closed semaphore, and nobody closes one.
         let permit = line.acquire_owned().await.ok();
-        Turn { turns: self.clone(), whose, permit }
+        Turn { turns: self.clone(), workspace, permit }
+    }
+
+    /// Waits for a turn as [`Self::take`] does, for at most [`LONGEST_WAIT`].
+    pub(crate) async fn take_in_time(
+        self: &Arc<Self>,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Turn, Failure> {
+        timeout(LONGEST_WAIT, self.take(workspace)).await.map_err(|_| overloaded())
     }
 
     fn line(&self) -> Arc<Semaphore> {
         Arc::new(Semaphore::new(self.most))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Whose, Arc<Semaphore>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<WorkspaceId>, Arc<Semaphore>>> {
         self.lines.lock().expect("nothing panics while it is held")
     }
 }
@@ -56,36 +68,73 @@ impl Drop for Turn {
     fn drop(&mut self) {
         drop(self.permit.take());
         let mut lines = self.turns.lock();
-        // Whoever waits or has a turn holds the line as well.
-        if lines.get(&self.whose).is_some_and(|line| Arc::strong_count(line) == 1) {
-            lines.remove(&self.whose);
+        // A waiting call and a turn each hold a reference to their line.
+        if lines.get(&self.workspace).is_some_and(|line| Arc::strong_count(line) == 1) {
+            lines.remove(&self.workspace);
         }
     }
+}
+
+/// Returns the failure of a call whose turn did not come in time. Nothing has been done for it.
+pub(crate) fn overloaded() -> Failure {
+    metrics::counter!("farwire_relay_busy_total").increment(1);
+    Failure::new(Kind::Overloaded, "the relay has too much to write and to look up")
+        .with_hint("ask again in a moment")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FLOODING: Option<WorkspaceId> = Some(WorkspaceId(1));
+    const OTHER: Option<WorkspaceId> = Some(WorkspaceId(2));
+
     #[tokio::test]
     async fn a_flood_waits_for_itself_and_nothing_is_kept_of_it() {
         let turns = Turns::new(2);
-        let (first, _second) = (turns.take(Some(1)).await, turns.take(Some(1)).await);
+        let (first, second) = (turns.take(FLOODING).await, turns.take(FLOODING).await);
         let waiting: Vec<_> = (0..100)
             .map(|_| {
                 let turns = turns.clone();
-                tokio::spawn(async move { turns.take(Some(1)).await })
+                tokio::spawn(async move { turns.take(FLOODING).await })
             })
             .collect();
         tokio::task::yield_now().await;
-        drop(turns.take(Some(2)).await);
+        drop(turns.take(OTHER).await);
         drop(turns.take(None).await);
         assert!(waiting.iter().all(|one| !one.is_finished()));
         drop(first);
         for one in waiting {
             drop(one.await.unwrap());
         }
-        drop(_second);
+        drop(second);
         assert!(turns.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_gives_up_waiting_leaves_its_line() {
+        let turns = Turns::new(1);
+        let first = turns.take(FLOODING).await;
+        let waiting = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take(FLOODING).await }
+        });
+        tokio::task::yield_now().await;
+        waiting.abort();
+        assert!(waiting.await.is_err());
+        drop(first);
+        drop(turns.take(FLOODING).await);
+        assert!(turns.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_in_time_is_refused_as_overloaded() {
+        let turns = Turns::new(1);
+        let held = turns.take_in_time(FLOODING).await.unwrap();
+        let failure = turns.take_in_time(FLOODING).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Overloaded);
+        turns.take_in_time(OTHER).await.unwrap();
+        drop(held);
+        turns.take_in_time(FLOODING).await.unwrap();
     }
 }

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::rooms::Rooms;
 
-const OWNER: (Id, Workspace) = (Id([1; 32]), 1);
-const GUEST: (Id, Workspace) = (Id([2; 32]), 2);
+const OWNER: (Id, WorkspaceId) = (Id([1; 32]), WorkspaceId(1));
+const GUEST: (Id, WorkspaceId) = (Id([2; 32]), WorkspaceId(2));
 const AGENT: Id = Id([9; 32]);
 
 /// A connection, as the relay and as the program sees it.
