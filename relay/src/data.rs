@@ -1,9 +1,9 @@
-//! The data directory: a lock, three keys, the database's file, and where the address is written down for `url`.
+//! The data directory: a lock, three keys, the node's id, the database's file, and the address for `url`.
 //!
-//! Keys are made once. A key file that is there and is not whole is an error: a relay with another
-//! key is another relay to everybody who pinned it. Everything goes through a handle of the directory, and
-//! no link is followed: the relay may run with more rights than who put a link there. What only helps, as
-//! the address, is no reason not to serve: a disk may be full.
+//! Keys are made once. A damaged key file is an error: a relay with another key is another relay to everybody who
+//! pinned it. All access goes through a handle of the directory and follows no link, because the relay may have more
+//! rights than the user who put a link there. The relay serves even if it cannot write down what merely helps, such
+//! as the address: the disk may be full.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
@@ -12,21 +12,22 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Kt;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-/// The database, and what SQLite keeps beside it.
+use crate::node::NodeId;
+
+/// The database, and the files that SQLite keeps beside it.
 const DATABASE: &str = "relay.db";
 const BESIDE_DATABASE: [&str; 2] = ["relay.db-wal", "relay.db-shm"];
 
-/// No file of ours that is read whole is longer.
+/// Most bytes that are read of a small file. None of ours has more.
 const LONGEST: u64 = 4096;
 
-/// The directory, and that it is private.
+/// The data directory, which nobody else can enter.
 #[derive(Debug)]
-pub(crate) struct Data {
+pub(crate) struct DataDirectory {
     handle: File,
     path: PathBuf,
 }
@@ -39,16 +40,17 @@ fn insecure(message: String, hint: String) -> Failure {
     Failure::new(Kind::KeystorePermissions, message).with_hint(hint)
 }
 
-/// Whether a file or directory is ours.
-fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), Failure> {
-    if found.uid() == rustix::process::geteuid().as_raw() {
+/// Checks that a file or directory belongs to our user.
+fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
+    if metadata.uid() == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
     let message = format!("{} belongs to another user", path.display());
     Err(insecure(message, format!("run the relay as that user, or chown {}", path.display())))
 }
 
-impl Data {
+impl DataDirectory {
+    /// Opens the directory, and creates it if it is missing.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
         let failed = |error: &io::Error| io_failure(&path, error);
         DirBuilder::new()
@@ -57,41 +59,42 @@ impl Data {
             .create(&path)
             .map_err(|error| failed(&error))?;
         let handle = File::open(&path).map_err(|error| failed(&error))?;
-        let found = handle.metadata().map_err(|error| failed(&error))?;
-        check_owner(&path, &found)?;
-        if found.mode() & 0o077 != 0 {
+        let metadata = handle.metadata().map_err(|error| failed(&error))?;
+        check_owner(&path, &metadata)?;
+        if metadata.mode() & 0o077 != 0 {
             let message = format!("{} can be entered by others", path.display());
             return Err(insecure(message, format!("chmod 700 {}", path.display())));
         }
         Ok(Self { handle, path })
     }
 
-    /// Opens a file as it is: a regular one, of ours, and no link. `None` when there is none.
-    fn file(&self, name: &str, flags: OFlags) -> Result<Option<File>, Failure> {
+    /// Opens a regular file of our user, and follows no link. Returns `None` if there is no file.
+    fn open_file(&self, name: &str, flags: OFlags) -> Result<Option<File>, Failure> {
         let path = self.path.join(name);
-        // Without NONBLOCK, opening a pipe in a file's place would wait for ever.
+        // Without NONBLOCK, opening a pipe with this name would wait for ever.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => {
-                let message = format!("{} is a link, and no link is followed here", path.display());
+                let message =
+                    format!("{} is a link, and the relay follows none here", path.display());
                 return Err(insecure(message, "put the file itself there".to_owned()));
             }
             Err(errno) => return Err(io_failure(&path, &errno.into())),
         };
-        let found = file.metadata().map_err(|error| io_failure(&path, &error))?;
-        if !found.is_file() {
-            let message = format!("{} is no regular file", path.display());
+        let metadata = file.metadata().map_err(|error| io_failure(&path, &error))?;
+        if !metadata.is_file() {
+            let message = format!("{} is not a regular file", path.display());
             return Err(insecure(message, "put the file itself there".to_owned()));
         }
-        check_owner(&path, &found)?;
+        check_owner(&path, &metadata)?;
         Ok(Some(file))
     }
 
-    /// The content of a small file, if there is one.
+    /// Reads a small file. Returns `None` if there is no file.
     fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
-        let Some(file) = self.file(name, OFlags::RDONLY)? else { return Ok(None) };
+        let Some(file) = self.open_file(name, OFlags::RDONLY)? else { return Ok(None) };
         let mut bytes = Zeroizing::new(Vec::new());
         file.take(LONGEST)
             .read_to_end(&mut bytes)
@@ -99,29 +102,30 @@ impl Data {
         Ok(Some(bytes))
     }
 
-    /// Takes the directory for this process alone, until the file is dropped.
+    /// Reserves the directory for this process until the file is dropped.
     pub(crate) fn lock(&self) -> Result<File, Failure> {
         let path = self.path.join("lock");
-        let opened = self.file("lock", OFlags::RDWR | OFlags::CREATE)?;
+        let opened = self.open_file("lock", OFlags::RDWR | OFlags::CREATE)?;
         let mut file = opened.ok_or_else(|| io_failure(&path, &Errno::NOENT.into()))?;
         if file.try_lock().is_err() {
             let mut pid = String::new();
-            // Who it is only helps.
+            // The message is useful without the process id.
             let _ = (&file).take(20).read_to_string(&mut pid);
             let message =
                 format!("a relay (pid {}) uses {} already", pid.trim(), self.path.display());
             return Err(Failure::new(Kind::AlreadyRunning, message));
         }
-        // The lock holds without the number, for which there may be no room.
+        // The lock holds without the number: the disk may be full.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(file)
     }
 
-    /// The database's file, made if it is missing, so that SQLite opens no link and what it makes is ours alone.
+    /// Returns the path of the database. Creates the file if it is missing, so that SQLite opens no link and nobody
+    /// else can read what it creates.
     pub(crate) fn database(&self) -> Result<PathBuf, Failure> {
         let path = self.path.join(DATABASE);
-        let made = self.file(DATABASE, OFlags::RDWR | OFlags::CREATE)?;
-        let beside = BESIDE_DATABASE.map(|name| self.file(name, OFlags::RDWR));
+        let made = self.open_file(DATABASE, OFlags::RDWR | OFlags::CREATE)?;
+        let beside = BESIDE_DATABASE.map(|name| self.open_file(name, OFlags::RDWR));
         for file in std::iter::once(Ok(made)).chain(beside) {
             if let Some(file) = file? {
                 rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)
@@ -131,13 +135,13 @@ impl Data {
         Ok(path)
     }
 
+    /// Returns the key that programs pin. It is made with the directory, and never again once there are records.
     pub(crate) fn tls_key(&self) -> Result<SigningKey, Failure> {
-        let holds =
+        let exists =
             |name| rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        if !holds("relay.key") && holds(DATABASE) {
-            // A new key would be another relay to everybody who pinned this one.
+        if !exists("relay.key") && exists(DATABASE) {
             let path = self.path.join("relay.key");
-            let message = format!("{} is missing, and the records are there", path.display());
+            let message = format!("{} is missing, although the relay has records", path.display());
             return Err(Failure::new(Kind::KeystoreCorrupt, message));
         }
         Ok(SigningKey::from_bytes(&*self.key("relay.key")?))
@@ -151,12 +155,32 @@ impl Data {
         Ok(*self.key("cid.key")?)
     }
 
-    /// A key of 32 bytes, made when there is no file.
+    /// Returns the id of this node, made by the first start. An operator may change the file.
+    pub(crate) fn node(&self) -> Result<NodeId, Failure> {
+        let Some(bytes) = self.read("node")? else {
+            let node = NodeId::random()?;
+            if let Err(error) = self.write("node", format!("{node}\n").as_bytes()) {
+                tracing::warn!(%error, "the node's id could not be written down: the next start makes another");
+            }
+            return Ok(node);
+        };
+        let text = str::from_utf8(&bytes).ok().map(str::trim);
+        text.and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let path = self.path.join("node");
+            Failure::new(
+                Kind::Configuration,
+                format!("{} holds no number of a node", path.display()),
+            )
+            .with_hint("write a number from 0 to 65535, or delete the file for a new one")
+        })
+    }
+
+    /// Returns a key of 32 bytes, and makes it if there is no file.
     fn key(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, Failure> {
         let path = self.path.join(name);
-        if let Some(file) = self.file(name, OFlags::RDONLY)? {
-            let found = file.metadata().map_err(|error| io_failure(&path, &error))?;
-            if found.mode() & 0o077 != 0 {
+        if let Some(file) = self.open_file(name, OFlags::RDONLY)? {
+            let metadata = file.metadata().map_err(|error| io_failure(&path, &error))?;
+            if metadata.mode() & 0o077 != 0 {
                 let message = format!("{} can be read by others", path.display());
                 return Err(insecure(message, format!("chmod 600 {}", path.display())));
             }
@@ -174,10 +198,10 @@ impl Data {
         })
     }
 
-    /// Writes beside and renames, so that there is the old file or the new one.
+    /// Writes a new file and renames it, so that a crash leaves the old content or the new one.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let beside = format!(".{name}.new");
-        // What a crash has left, or whatever else has this name, is not written to.
+        // A file left by a crash, or a link, must not be written to.
         let _ = rustix::fs::unlinkat(&self.handle, beside.as_str(), AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let made =
@@ -185,7 +209,7 @@ impl Data {
         let mut file = File::from(made);
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         if let Err(error) = written {
-            // It would take room that somebody else may need.
+            // It takes up space, of which there may be none.
             let _ = rustix::fs::unlinkat(&self.handle, beside.as_str(), AtFlags::empty());
             return Err(error);
         }
@@ -193,7 +217,7 @@ impl Data {
         self.handle.sync_all()
     }
 
-    /// Writes down at which address the relay is reached, for `url` and `invite`.
+    /// Writes down the address where the relay is reached, for `url` and `invite`.
     pub(crate) fn remember_address(&self, address: &str) {
         if self.read("address").is_ok_and(|old| old.is_some_and(|old| *old == address.as_bytes())) {
             return;
@@ -217,20 +241,15 @@ impl Data {
     }
 }
 
-/// The public half, as URLs name it.
-pub(crate) fn public(key: &SigningKey) -> Kt {
-    Kt(key.verifying_key().to_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
-    fn private() -> (tempfile::TempDir, Data) {
+    fn private() -> (tempfile::TempDir, DataDirectory) {
         let temp = tempfile::tempdir().unwrap();
-        let data = Data::open(temp.path().join("data")).unwrap();
+        let data = DataDirectory::open(temp.path().join("data")).unwrap();
         (temp, data)
     }
 
@@ -257,7 +276,7 @@ mod tests {
         let (temp, data) = private();
         let outside = temp.path().join("outside");
         fs::write(&outside, "not ours to change").unwrap();
-        for name in ["relay.key", "reset.key", "cid.key", "lock", "address", DATABASE] {
+        for name in ["relay.key", "reset.key", "cid.key", "node", "lock", "address", DATABASE] {
             symlink(&outside, data.path.join(name)).unwrap();
         }
         for name in BESIDE_DATABASE {
@@ -268,6 +287,7 @@ mod tests {
             data.tls_key().map(drop),
             data.reset_key().map(drop),
             data.cid_key().map(drop),
+            data.node().map(drop),
             data.lock().map(drop),
             data.address().map(drop),
             data.database().map(drop),
@@ -290,6 +310,30 @@ mod tests {
         fs::write(data.path.join(DATABASE), "").unwrap();
         fs::set_permissions(data.path.join(DATABASE), fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(mode(&data.database().unwrap()), 0o600);
+    }
+
+    #[test]
+    fn the_id_of_a_node_is_made_once_and_may_be_chosen() {
+        let (_temp, data) = private();
+        let node = data.node().unwrap();
+        assert_eq!(data.node().unwrap(), node);
+        let path = data.path.join("node");
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{node}\n"));
+        fs::write(&path, "65535").unwrap();
+        assert_eq!(data.node().unwrap().number(), u16::MAX);
+        for damaged in ["", "65536", "one", "\u{fffd}"] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(data.node().unwrap_err().kind, Kind::Configuration, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_cannot_write_its_id_down_has_one_all_the_same() {
+        let (_temp, data) = private();
+        // A directory cannot be replaced by a file.
+        fs::create_dir(data.path.join(".node.new")).unwrap();
+        data.node().unwrap();
+        assert!(!data.path.join("node").exists());
     }
 
     #[test]

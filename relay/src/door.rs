@@ -1,38 +1,38 @@
-//! Who may take up the relay's time before it is known who they are.
+//! Which strangers may take up the relay's time before it is known who they are.
 //!
-//! Everybody who knocks gets a place, until they are let in or leave. Places are limited for each source
-//! network and in all; when they are taken, the one who has had theirs longest goes, in the network that has
-//! most: a stranger pushes strangers out, and whoever is let in gives their place up and competes with
-//! nobody here any more. In each network a few shake hands at a time, the last to come first, and whoever
-//! is not let in keeps their turn for a moment longer: a flood from one network costs the others little.
+//! Each connection that knocks gets a place until it is let in or leaves. Places are limited for each source network
+//! and in all. When they are taken, the oldest stranger of the network that has most must leave: strangers push out
+//! strangers, and a program that was let in gives its place up and competes with nobody here any more. In each
+//! network a few shake hands at a time, the last to come first, and a stranger that is not let in keeps its turn for
+//! a moment longer: a flood from one network costs the others little.
 //!
-//! A pure machine: `entrance` gives it sockets and tasks.
+//! A pure machine: [`crate::entrance`] gives it sockets and tasks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct DoorLimits {
     /// In all. A place costs about 30 KiB.
     pub(crate) all: usize,
-    /// For a wide network.
+    /// For a wide network: one customer of a provider.
     pub(crate) wide: usize,
-    /// For a narrow network.
+    /// For a narrow network: one address.
     pub(crate) narrow: usize,
-    /// From so many on, addresses must be proven first.
+    /// From this many taken places on, addresses must be proven first.
     pub(crate) unproven: usize,
-    /// How many shake hands at a time in a narrow network.
+    /// How many strangers of a narrow network shake hands at a time.
     pub(crate) turns: usize,
 }
 
-impl Default for Limits {
+impl Default for DoorLimits {
     fn default() -> Self {
         Self { all: 1_536, wide: 1_280, narrow: 1_024, unproven: 64, turns: 16 }
     }
 }
 
-/// Where somebody comes from: one address, or what one customer of a provider has.
+/// The network that a stranger comes from, with the wider one around it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Network {
     wide: u128,
@@ -40,7 +40,7 @@ struct Network {
 }
 
 impl Network {
-    /// IPv4: /24 and /32. IPv6: /48 and /64.
+    /// Returns the network of an address: /32 in /24 for IPv4, /64 in /48 for IPv6.
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => {
@@ -55,66 +55,65 @@ impl Network {
     }
 }
 
-/// Those of one network.
+/// The strangers of one narrow network.
 #[derive(Debug, Default)]
 struct Crowd {
-    /// The oldest first.
+    /// By number, and so by age.
     places: BTreeSet<u64>,
-    /// Who waits for their turn, the last to come last.
+    /// Those that wait for a turn.
     waiting: BTreeSet<u64>,
-    /// How many turns are taken.
+    /// How many have a turn.
     taken: usize,
 }
 
-/// Somebody at the door.
 #[derive(Debug)]
-struct Guest {
+struct Stranger {
     network: Network,
-    /// Whether they have a turn.
+    /// Whether it has a turn: it may shake hands.
     turn: bool,
 }
 
-/// What becomes of somebody who knocks.
+/// What becomes of a stranger that knocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Answer {
-    /// They must prove their address first, which costs nothing here.
+pub(crate) enum Verdict {
+    /// It must prove its address first, which takes no place.
     Prove,
-    /// They have this place.
+    /// It has a place.
     Enter {
         place: u64,
-        /// Whether it is their turn already.
+        /// Whether it has a turn already.
         turn: bool,
-        /// Who had to leave for that.
+        /// The stranger that must leave for it.
         leaves: Option<u64>,
-        /// Whose turn it is because they left.
+        /// The stranger that has a turn because the other one left.
         next: Option<u64>,
     },
 }
 
-/// The door.
+/// The strangers at the door.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    limits: Limits,
-    guests: HashMap<u64, Guest>,
+    limits: DoorLimits,
+    strangers: HashMap<u64, Stranger>,
     crowds: HashMap<Network, Crowd>,
-    next: u64,
+    last: u64,
 }
 
 impl Door {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: DoorLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// Somebody knocks.
-    pub(crate) fn knock(&mut self, from: IpAddr, proven: bool) -> Answer {
-        if !proven && self.guests.len() >= self.limits.unproven {
-            return Answer::Prove;
+    /// Decides about a stranger that knocks.
+    pub(crate) fn knock(&mut self, from: IpAddr, proven: bool) -> Verdict {
+        if !proven && self.strangers.len() >= self.limits.unproven {
+            return Verdict::Prove;
         }
         let network = Network::of(from);
-        let leaves = self.greediest(network);
-        let next = leaves.and_then(|leaves| self.gone(leaves));
-        self.next += 1;
-        let place = self.next;
+        let leaves = self.pushed_out_by(network);
+        let next = leaves.and_then(|leaves| self.leave(leaves));
+        self.last += 1;
+        let place = self.last;
         let crowd = self.crowds.entry(network).or_default();
         let turn = crowd.taken < self.limits.turns;
         crowd.places.insert(place);
@@ -123,50 +122,50 @@ impl Door {
         } else {
             crowd.waiting.insert(place);
         }
-        self.guests.insert(place, Guest { network, turn });
-        Answer::Enter { place, turn, leaves, next }
+        self.strangers.insert(place, Stranger { network, turn });
+        Verdict::Enter { place, turn, leaves, next }
     }
 
-    /// Their turn is over, and they stay. Gives whose it is now.
-    pub(crate) fn done(&mut self, place: u64) -> Option<u64> {
-        let guest = self.guests.get_mut(&place).filter(|guest| guest.turn)?;
-        guest.turn = false;
-        let network = guest.network;
+    /// Ends the turn of a stranger that stays. Returns the one that has it now.
+    pub(crate) fn end_turn(&mut self, place: u64) -> Option<u64> {
+        let stranger = self.strangers.get_mut(&place).filter(|stranger| stranger.turn)?;
+        stranger.turn = false;
+        let network = stranger.network;
         self.pass_on(network)
     }
 
-    /// They were let in, or have left. Gives whose turn it is now.
-    pub(crate) fn gone(&mut self, place: u64) -> Option<u64> {
-        let guest = self.guests.remove(&place)?;
-        if let Some(crowd) = self.crowds.get_mut(&guest.network) {
+    /// Frees the place of a stranger that was let in or has left. Returns the one that has its turn now.
+    pub(crate) fn leave(&mut self, place: u64) -> Option<u64> {
+        let stranger = self.strangers.remove(&place)?;
+        if let Some(crowd) = self.crowds.get_mut(&stranger.network) {
             crowd.places.remove(&place);
             crowd.waiting.remove(&place);
         }
-        if guest.turn {
-            return self.pass_on(guest.network);
+        if stranger.turn {
+            return self.pass_on(stranger.network);
         }
-        self.tidy(guest.network);
+        self.tidy(stranger.network);
         None
     }
 
-    /// How many are there.
+    /// Returns how many places are taken.
     pub(crate) fn len(&self) -> usize {
-        self.guests.len()
+        self.strangers.len()
     }
 
-    /// The turn of somebody who has had theirs goes to the last one to come.
+    /// Passes a turn on to the last stranger that came.
     fn pass_on(&mut self, network: Network) -> Option<u64> {
         let crowd = self.crowds.get_mut(&network)?;
         let next = crowd.waiting.pop_last();
-        match next.and_then(|place| self.guests.get_mut(&place)) {
-            Some(guest) => guest.turn = true,
+        match next.and_then(|place| self.strangers.get_mut(&place)) {
+            Some(stranger) => stranger.turn = true,
             None => crowd.taken = crowd.taken.saturating_sub(1),
         }
         self.tidy(network);
         next
     }
 
-    /// Nothing is kept of a network of which nobody is there.
+    /// Forgets a network without strangers.
     fn tidy(&mut self, network: Network) {
         let empty = |crowd: &Crowd| crowd.places.is_empty() && crowd.taken == 0;
         if self.crowds.get(&network).is_some_and(empty) {
@@ -174,8 +173,8 @@ impl Door {
         }
     }
 
-    /// Who leaves when one more comes from this network: nobody while there is room.
-    fn greediest(&self, network: Network) -> Option<u64> {
+    /// Returns the stranger that must leave when one more comes from this network, `None` while there are places.
+    fn pushed_out_by(&self, network: Network) -> Option<u64> {
         let crowd_of = |one: &Network| self.crowds.get(one).map_or(0, |crowd| crowd.places.len());
         let wide_of = |wide: u128| -> usize {
             let within = self.crowds.iter().filter(|(one, _)| one.wide == wide);
@@ -187,7 +186,7 @@ impl Door {
         }
         let wide = if wide_of(network.wide) >= self.limits.wide {
             network.wide
-        } else if self.guests.len() >= self.limits.all {
+        } else if self.strangers.len() >= self.limits.all {
             let mut sums = HashMap::<u128, usize>::new();
             for (one, crowd) in &self.crowds {
                 *sums.entry(one.wide).or_default() += crowd.places.len();
@@ -205,7 +204,7 @@ impl Door {
 mod tests {
     use super::*;
 
-    const SMALL: Limits = Limits { all: 8, wide: 6, narrow: 4, unproven: 3, turns: 2 };
+    const SMALL: DoorLimits = DoorLimits { all: 8, wide: 6, narrow: 4, unproven: 3, turns: 2 };
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -213,8 +212,8 @@ mod tests {
 
     fn enter(door: &mut Door, from: &str) -> (u64, bool, Option<u64>) {
         match door.knock(address(from), true) {
-            Answer::Enter { place, turn, leaves, .. } => (place, turn, leaves),
-            Answer::Prove => panic!("the address is proven"),
+            Verdict::Enter { place, turn, leaves, .. } => (place, turn, leaves),
+            Verdict::Prove => panic!("the address is proven"),
         }
     }
 
@@ -227,7 +226,7 @@ mod tests {
             let oldest = at.checked_sub(4).map(|before| flood[before].0);
             assert_eq!(*leaves, oldest, "the oldest of the same address goes");
         }
-        assert!(door.gone(owner).is_none() && door.len() == 4, "the owner was there until then");
+        assert!(door.leave(owner).is_none() && door.len() == 4, "the owner was there until then");
     }
 
     #[test]
@@ -244,12 +243,12 @@ mod tests {
         for at in 0..40 {
             enter(&mut door, &format!("2001:db8:3::{at:x}"));
         }
-        assert!(door.guests.contains_key(&owner) && door.len() <= 8);
+        assert!(door.strangers.contains_key(&owner) && door.len() <= 8);
     }
 
     #[test]
     fn with_all_places_taken_the_greediest_network_gives_one_up() {
-        let mut door = Door::new(Limits { wide: 8, narrow: 8, ..SMALL });
+        let mut door = Door::new(DoorLimits { wide: 8, narrow: 8, ..SMALL });
         let flood: Vec<_> = (0..8).map(|_| enter(&mut door, "198.51.100.7").0).collect();
         for (at, one) in ["192.0.2.1", "192.0.3.1", "192.0.4.1"].iter().enumerate() {
             assert_eq!(enter(&mut door, one).2, Some(flood[at]));
@@ -261,10 +260,10 @@ mod tests {
     fn with_some_there_addresses_must_be_proven() {
         let mut door = Door::new(SMALL);
         for _ in 0..3 {
-            assert_ne!(door.knock(address("192.0.2.1"), false), Answer::Prove);
+            assert_ne!(door.knock(address("192.0.2.1"), false), Verdict::Prove);
         }
-        assert_eq!(door.knock(address("192.0.2.1"), false), Answer::Prove);
-        assert_ne!(door.knock(address("192.0.2.1"), true), Answer::Prove);
+        assert_eq!(door.knock(address("192.0.2.1"), false), Verdict::Prove);
+        assert_ne!(door.knock(address("192.0.2.1"), true), Verdict::Prove);
     }
 
     #[test]
@@ -273,11 +272,11 @@ mod tests {
         let all: Vec<_> = (0..4).map(|_| enter(&mut door, "192.0.2.1")).collect();
         assert_eq!(all.iter().map(|one| one.1).collect::<Vec<_>>(), [true, true, false, false]);
         assert!(enter(&mut door, "192.0.2.9").1, "another address has turns of its own");
-        assert_eq!(door.done(all[0].0), Some(all[3].0));
-        assert_eq!(door.done(all[0].0), None, "a turn is given back once");
-        assert_eq!(door.gone(all[0].0), None);
-        assert_eq!(door.gone(all[1].0), Some(all[2].0));
-        assert_eq!((door.gone(all[2].0), door.gone(all[3].0)), (None, None));
+        assert_eq!(door.end_turn(all[0].0), Some(all[3].0));
+        assert_eq!(door.end_turn(all[0].0), None, "a turn is given back once");
+        assert_eq!(door.leave(all[0].0), None);
+        assert_eq!(door.leave(all[1].0), Some(all[2].0));
+        assert_eq!((door.leave(all[2].0), door.leave(all[3].0)), (None, None));
         assert!(enter(&mut door, "192.0.2.1").1 && enter(&mut door, "192.0.2.1").1);
         assert!(!enter(&mut door, "192.0.2.1").1);
     }
@@ -291,28 +290,29 @@ mod tests {
                 match what % 3 {
                     0 => {
                         let last = u32::from(*what) + 0x0100_0000 * u32::from(*what & 3);
-                        let answer = door.knock(IpAddr::V4(last.into()), which % 2 == 0);
-                        if let Answer::Enter { leaves: Some(leaves), .. } = answer {
+                        let verdict = door.knock(IpAddr::V4(last.into()), which % 2 == 0);
+                        if let Verdict::Enter { leaves: Some(leaves), .. } = verdict {
                             // As the one who had it does, when they hear of it.
-                            assert_eq!(door.gone(leaves), None);
+                            assert_eq!(door.leave(leaves), None);
                         }
                     }
-                    1 => _ = door.done(which),
-                    _ => _ = door.gone(which),
+                    1 => _ = door.end_turn(which),
+                    _ => _ = door.leave(which),
                 }
                 let places: usize = door.crowds.values().map(|crowd| crowd.places.len()).sum();
-                assert_eq!(places, door.guests.len());
-                assert!(door.guests.len() <= SMALL.all);
+                assert_eq!(places, door.strangers.len());
+                assert!(door.strangers.len() <= SMALL.all);
                 for crowd in door.crowds.values() {
                     assert!(crowd.places.len() <= SMALL.narrow && crowd.taken <= SMALL.turns);
                     assert!(crowd.waiting.is_empty() || crowd.taken > 0, "somebody calls them");
-                    let turns = crowd.places.iter().filter(|place| door.guests[place].turn).count();
+                    let turns =
+                        crowd.places.iter().filter(|place| door.strangers[place].turn).count();
                     assert_eq!(turns, crowd.taken);
                 }
             }
-            let all: Vec<u64> = door.guests.keys().copied().collect();
+            let all: Vec<u64> = door.strangers.keys().copied().collect();
             for place in all {
-                door.gone(place);
+                door.leave(place);
             }
             assert!(door.crowds.is_empty(), "nothing is kept of those who have left");
         });

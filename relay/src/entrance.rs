@@ -1,4 +1,4 @@
-//! The door with its sockets and tasks: places that are given up when they are dropped.
+//! The door ([`crate::door`]) with its sockets and tasks: places that are given up when they are dropped.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,46 +10,47 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::door::{Answer, Door, Limits};
+use crate::door::{Door, DoorLimits, Verdict};
 
-/// How long somebody keeps their turn who is not let in. With the turns of a network this bounds how many
-/// handshakes with strangers a network costs us in a second.
+/// How long a stranger that is not let in keeps its turn. With the number of turns of a network this bounds how many
+/// handshakes with its strangers the relay makes in a second.
 const TURN: Duration = Duration::from_millis(100);
 
-/// The entrance.
+/// The strangers that have a place.
 #[derive(Debug, Default)]
 pub(crate) struct Entrance {
-    inner: Mutex<Inner>,
+    state: Mutex<EntranceState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct EntranceState {
     door: Door,
-    /// How those who have a place hear of it.
+    /// How to reach the task of each place.
     waiters: HashMap<u64, Waiter>,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    /// Used when it is their turn.
+    /// Used once, when the stranger has a turn.
     turn: Option<oneshot::Sender<()>>,
-    /// Cancelled when they must leave.
+    /// Cancelled when it must leave.
     out: CancellationToken,
 }
 
-impl Inner {
+impl EntranceState {
+    /// Gives a turn to a stranger.
     fn call(&mut self, next: Option<u64>) {
         let waiter = next.and_then(|next| self.waiters.get_mut(&next));
         if let Some(turn) = waiter.and_then(|waiter| waiter.turn.take()) {
-            // Whoever has just left gives the turn back when their place is dropped.
+            // A stranger that has just left gives its turn back when its place is dropped.
             let _ = turn.send(());
         }
     }
 }
 
-/// A place at the entrance.
+/// The place of one stranger. Dropping it gives it up.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct EntrancePlace {
     entrance: Arc<Entrance>,
     number: u64,
     turn: Option<oneshot::Receiver<()>>,
@@ -57,54 +58,53 @@ pub(crate) struct Place {
 }
 
 impl Entrance {
-    /// An entrance with these limits.
-    pub(crate) fn new(limits: Limits) -> Self {
-        let inner = Inner { door: Door::new(limits), waiters: HashMap::new() };
-        Self { inner: Mutex::new(inner) }
+    pub(crate) fn new(limits: DoorLimits) -> Self {
+        let state = EntranceState { door: Door::new(limits), waiters: HashMap::new() };
+        Self { state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nothing panics while it is held")
+    fn lock(&self) -> MutexGuard<'_, EntranceState> {
+        self.state.lock().expect("nothing panics while it is held")
     }
 
-    /// Somebody knocks: they have a place, or have been asked to prove their address.
-    pub(crate) fn admit(self: &Arc<Self>, knock: Knock) -> Option<(Knock, Place)> {
+    /// Gives a place to a stranger that knocks, or asks it to prove its address and returns `None`.
+    pub(crate) fn admit(self: &Arc<Self>, knock: Knock) -> Option<(Knock, EntrancePlace)> {
         let remote: SocketAddr = knock.remote();
-        let mut inner = self.lock();
-        match inner.door.knock(remote.ip(), knock.is_validated()) {
-            Answer::Prove => {
-                drop(inner);
+        let mut state = self.lock();
+        match state.door.knock(remote.ip(), knock.is_validated()) {
+            Verdict::Prove => {
+                drop(state);
                 drop(knock.validated());
                 None
             }
-            Answer::Enter { place, turn, leaves, next } => {
-                if let Some(waiter) = leaves.and_then(|leaves| inner.waiters.remove(&leaves)) {
+            Verdict::Enter { place, turn, leaves, next } => {
+                if let Some(waiter) = leaves.and_then(|leaves| state.waiters.remove(&leaves)) {
                     waiter.out.cancel();
                     metrics::counter!("farwire_relay_pushed_out_total").increment(1);
                 }
                 let (sender, receiver) = oneshot::channel();
                 let out = CancellationToken::new();
-                inner.waiters.insert(place, Waiter { turn: Some(sender), out: out.clone() });
-                inner.call(next);
+                state.waiters.insert(place, Waiter { turn: Some(sender), out: out.clone() });
+                state.call(next);
                 if turn {
-                    inner.call(Some(place));
+                    state.call(Some(place));
                 }
-                drop(inner);
+                drop(state);
                 let turn = Some(receiver);
-                Some((knock, Place { entrance: self.clone(), number: place, turn, out }))
+                Some((knock, EntrancePlace { entrance: self.clone(), number: place, turn, out }))
             }
         }
     }
 
-    /// How many have a place.
+    /// Returns how many places are taken.
     pub(crate) fn len(&self) -> usize {
         self.lock().door.len()
     }
 }
 
-impl Place {
-    /// Waits for their turn, takes it, and carries `entering` out unless they must leave. `None` then.
-    /// Where it comes to nothing, they keep the turn for a moment.
+impl EntrancePlace {
+    /// Waits for a turn and carries `entering` out. Returns `None` if the stranger is not let in or must leave. One
+    /// that is not let in keeps its turn for a moment.
     pub(crate) async fn enter<T>(mut self, entering: impl Future<Output = Option<T>>) -> Option<T> {
         let out = self.out.clone();
         let turn = self.turn.take()?;
@@ -113,7 +113,7 @@ impl Place {
             let over = Instant::now() + TURN;
             let hold = async {
                 sleep_until(over).await;
-                self.done();
+                self.end_turn();
                 std::future::pending::<()>().await;
             };
             let entered = tokio::select! {
@@ -133,19 +133,18 @@ impl Place {
         }
     }
 
-    /// The turn is over.
-    fn done(&self) {
-        let mut inner = self.entrance.lock();
-        let next = inner.door.done(self.number);
-        inner.call(next);
+    fn end_turn(&self) {
+        let mut state = self.entrance.lock();
+        let next = state.door.end_turn(self.number);
+        state.call(next);
     }
 }
 
-impl Drop for Place {
+impl Drop for EntrancePlace {
     fn drop(&mut self) {
-        let mut inner = self.entrance.lock();
-        inner.waiters.remove(&self.number);
-        let next = inner.door.gone(self.number);
-        inner.call(next);
+        let mut state = self.entrance.lock();
+        state.waiters.remove(&self.number);
+        let next = state.door.leave(self.number);
+        state.call(next);
     }
 }

@@ -1,61 +1,54 @@
-//! Who may connect: the proof in HELLO, the bundle, and the books.
+//! Who may connect: the proof in HELLO, the bundle, and what the store says about its owner.
 //!
-//! All proofs come first, and the books are only read until it is known who somebody is: whoever is not let
-//! in has changed nothing.
+//! All proofs are checked first, and the store is only read until it is known who somebody is: a program that is not
+//! let in has changed nothing.
 
-use farwire_link::outer::listen::Arrival;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::genesis::Genesis;
-use farwire_protocol::id::{Id, Kind as IdKind, Nonce};
+use farwire_protocol::id::{Id, Kind as IdKind, Kt, Nonce};
 use farwire_protocol::outer::{Hello, Role, hello_text};
 
-use crate::store::{Founding, Store, WorkspaceId};
+use crate::presence::Enrolling;
+use crate::store::{Founding, Member, Store, WorkspaceId};
 
-/// As what somebody has been let in.
+/// As whom a program was let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admitted {
-    Device { id: Id, workspace: WorkspaceId },
+    Device(Member),
     Agent { id: Id, instance: Nonce, workspace: WorkspaceId },
-    Enrolling { enrollment: Nonce, workspace: WorkspaceId },
-}
-
-fn denied(message: impl Into<String>) -> Failure {
-    Failure::new(Kind::RelayDenied, message)
+    Enrolling(Enrolling),
 }
 
 impl Admitted {
-    /// To whose account it goes what they do.
+    /// Returns the workspace that pays for what the program does.
     pub(crate) fn workspace(self) -> WorkspaceId {
         match self {
-            Self::Device { workspace, .. }
-            | Self::Agent { workspace, .. }
-            | Self::Enrolling { workspace, .. } => workspace,
+            Self::Device(member) => member.workspace,
+            Self::Agent { workspace, .. } => workspace,
+            Self::Enrolling(enrolling) => enrolling.workspace,
         }
     }
 }
 
-/// Checks a HELLO. What it claims is bound to this connection by the key of its TLS.
+/// What a TLS handshake has proven.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proven {
+    /// The key that the peer holds.
+    pub(crate) key: Kt,
+    /// What binds a signature to this connection.
+    pub(crate) exporter: [u8; 32],
+}
+
+/// Checks a HELLO that came over a connection.
 pub(crate) async fn admit(
     store: &dyn Store,
-    arrival: &Arrival,
+    proven: &Proven,
     hello: &Hello,
 ) -> Result<Admitted, Failure> {
-    let wanted = match hello.role {
-        Role::Device => IdKind::Device,
-        Role::Agent | Role::Enrolling => IdKind::Agent,
-    };
-    let bundle = SignedBundle::decode_kind(&hello.bundle, wanted)
-        .map_err(|error| Failure::caused(Kind::RelayDenied, "the bundle is refused", &error))?;
-    if bundle.kt != arrival.key {
-        return Err(denied("the bundle names another TLS key than this connection's"));
-    }
-    let key = Id(arrival.key.0).verifying().ok_or_else(|| denied("a weak TLS key"))?;
-    let proof = ed25519_dalek::Signature::from_bytes(&hello.proof.0);
-    key.verify_strict(&hello_text(&arrival.exporter), &proof)
-        .map_err(|_| denied("the proof is not for this connection"))?;
+    let bundle = check_proof(proven, hello)?;
     match hello.role {
-        Role::Device => device(store, &bundle, hello).await,
+        Role::Device => admit_device(store, &bundle, hello).await,
         Role::Agent => {
             let workspace = store.server_of_agent(bundle.id).await?.workspace;
             store.admit_agent(&bundle, workspace).await?;
@@ -64,35 +57,60 @@ pub(crate) async fn admit(
         Role::Enrolling => {
             let enrollment = hello.enrollment.ok_or_else(|| denied("no enrollment is named"))?;
             let workspace = store.enrollment_workspace(enrollment).await?.ok_or_else(|| {
-                let message = "the relay knows no such token, or no longer";
-                Failure::new(Kind::TokenUnknown, message)
+                Failure::new(
+                    Kind::TokenUnknown,
+                    "the relay does not know this token, or has forgotten it",
+                )
             })?;
-            Ok(Admitted::Enrolling { enrollment, workspace })
+            Ok(Admitted::Enrolling(Enrolling { enrollment, workspace }))
         }
     }
 }
 
-async fn device(
+/// Checks that the bundle fits the role and that its owner holds its `KT`, on this very connection.
+fn check_proof(proven: &Proven, hello: &Hello) -> Result<SignedBundle, Failure> {
+    let wanted = match hello.role {
+        Role::Device => IdKind::Device,
+        Role::Agent | Role::Enrolling => IdKind::Agent,
+    };
+    let bundle = SignedBundle::decode_kind(&hello.bundle, wanted)
+        .map_err(|error| Failure::caused(Kind::RelayDenied, "the bundle is refused", &error))?;
+    if bundle.kt != proven.key {
+        return Err(denied("the bundle names another TLS key than this connection's"));
+    }
+    let key = Id(proven.key.0).verifying().ok_or_else(|| denied("a weak TLS key"))?;
+    let signature = ed25519_dalek::Signature::from_bytes(&hello.proof.0);
+    key.verify_strict(&hello_text(&proven.exporter), &signature)
+        .map_err(|_| denied("the proof is not for this connection"))?;
+    Ok(bundle)
+}
+
+async fn admit_device(
     store: &dyn Store,
     bundle: &SignedBundle,
     hello: &Hello,
 ) -> Result<Admitted, Failure> {
     let id = bundle.id;
     let (Some(invite), Some(genesis)) = (&hello.invite, &hello.genesis) else {
-        let workspace = store.admit_device(bundle).await?;
-        let workspace = workspace.ok_or_else(|| {
+        let workspace = store.admit_device(bundle).await?.ok_or_else(|| {
             denied("the relay does not know this device")
                 .with_hint("`farwire init --relay -` with an invite makes a workspace for it")
         })?;
-        return Ok(Admitted::Device { id, workspace });
+        return Ok(Admitted::Device(Member { id, workspace }));
     };
     let event = Genesis::decode(genesis).map_err(|error| denied(error.to_string()))?;
     let founder = SignedBundle::decode(&event.device).map_err(|_| denied("a damaged genesis"))?;
     if founder.id != id {
         return Err(denied("the genesis is another device's"));
     }
-    Ok(Admitted::Device {
-        id,
-        workspace: store.found_workspace(Founding { device: bundle, invite, genesis }).await?,
-    })
+    let founding = Founding { device: bundle, invite, genesis };
+    let workspace = store.found_workspace(founding).await?;
+    Ok(Admitted::Device(Member { id, workspace }))
 }
+
+fn denied(message: impl Into<String>) -> Failure {
+    Failure::new(Kind::RelayDenied, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,7 @@
-//! `/livez`, `/readyz` and `/metrics`, for whoever looks after the relay.
+//! `/livez`, `/readyz` and `/metrics`, for the operator of the relay.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,7 +11,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::run::Relay;
+use crate::relay::Relay;
 
 #[derive(Clone)]
 struct Site {
@@ -20,7 +19,7 @@ struct Site {
     metrics: PrometheusHandle,
 }
 
-/// Takes the address, so that a port in use is known before the relay says that it is ready.
+/// Binds the address, so that a port in use ends the start before the relay says that it is ready.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         Failure::new(Kind::Io, format!("cannot serve HTTP on {address}: {error}"))
@@ -28,7 +27,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// Serves until it is dropped.
+/// Serves HTTP until the future is dropped.
 pub(crate) async fn serve(listener: TcpListener, relay: Arc<Relay>, metrics: PrometheusHandle) {
     let site = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -41,7 +40,7 @@ pub(crate) async fn serve(listener: TcpListener, relay: Arc<Relay>, metrics: Pro
 }
 
 async fn ready(State(site): State<Site>) -> (StatusCode, &'static str) {
-    if site.relay.draining.load(Ordering::Relaxed) {
+    if site.relay.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
     if site.relay.store.check().await.is_err() {
@@ -51,9 +50,9 @@ async fn ready(State(site): State<Site>) -> (StatusCode, &'static str) {
 }
 
 async fn render(State(site): State<Site>) -> String {
-    let (agents, devices) = site.relay.presence.counts();
-    metrics::gauge!("farwire_relay_agents").set(agents as f64);
-    metrics::gauge!("farwire_relay_devices").set(devices as f64);
-    metrics::gauge!("farwire_relay_unproven").set(site.relay.entrance.len() as f64);
+    let Relay { presence, entrance, .. } = &*site.relay;
+    metrics::gauge!("farwire_relay_agents").set(presence.count_agents() as f64);
+    metrics::gauge!("farwire_relay_devices").set(presence.count_devices() as f64);
+    metrics::gauge!("farwire_relay_unproven").set(entrance.len() as f64);
     site.metrics.render()
 }

@@ -1,22 +1,27 @@
-//! The relay: in the middle, and blind.
+//! The relay: between bridges and agents, and blind.
 //!
-//! It knows who may knock ([`door`]) and who may connect ([`hello`]), which servers there are ([`store`]), who is
-//! there now ([`presence`]), keeps sealed mail for enrollment, and joins one stream to another ([`splice`]) by
-//! the header that it forwards as it came, to each device its share ([`shares`]), and to each workspace its room in
-//! memory ([`rooms`]) and its turn at the books ([`turns`]). It neither has the means nor the words to read what is
-//! inside: its dependencies are checked for that.
+//! A connection passes the door ([`entrance`], [`door`]) and is let in by its HELLO ([`hello`]). Then it asks and is
+//! told things ([`control`]) about servers and sealed mail, which the [`store`] keeps, and about who is connected
+//! ([`presence`]). A device's streams are joined to streams of agents ([`splice`]) by the header, which the relay
+//! forwards as it came. Each device gets its share of an agent's streams ([`shares`]), each workspace its part of the
+//! memory ([`memory`]) and its turns at the store ([`turns`]).
+//!
+//! The relay has neither the means nor the words to read what is inside: its dependencies are checked for that.
 
 pub mod cli;
 mod clock;
 mod config;
+mod connection;
 mod control;
 mod data;
 mod door;
 mod entrance;
 mod hello;
 mod http;
+mod memory;
+mod node;
 mod presence;
-mod rooms;
+mod relay;
 mod run;
 mod shares;
 mod splice;
@@ -24,3 +29,4 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod turns;
+mod url;

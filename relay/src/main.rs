@@ -1,4 +1,4 @@
-//! `farwire-relay`.
+//! The program `farwire-relay`: see the library.
 
 use std::process::ExitCode;
 

@@ -1,542 +1,280 @@
-//! Who is here now, and who may open streams to whom: all that a stream needs, in memory.
+//! Who is connected now, and who may open streams to whom: all that a stream needs, in memory.
 //!
-//! The books are the truth about records; this is a copy of the part that the hot path asks for,
-//! changed together with them. What an agent's presence says of devices it admits comes from the
-//! agent: it widens whom the relay lets through, and the agent decides all the same.
+//! [`directory`] knows which servers there are and where their agents are: what the nodes of a cluster would share.
+//! [`local`] has the connections of this process. [`Presence`] changes both under one lock, so that no stream is
+//! opened by the state of before a change and missed by the cut that goes with it.
+//!
+//! The store is the truth about records; the directory copies the part that streams need and changes together with
+//! it. An agent names the devices that it admits itself: that widens whom the relay lets through, and the agent
+//! decides all the same.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Instant;
+mod directory;
+mod local;
+
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_link::outer::listen::Guest;
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::header::{Reset, Route};
 use farwire_protocol::id::{Id, Nonce, Target};
-use farwire_protocol::outer::{Notice, Record, ServerState};
+use farwire_protocol::outer::{Notice, Record};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::clock::{now, seconds};
-use crate::rooms::Room;
-use crate::shares::{Pace, Queue};
-use crate::store::{Departure, Server, Sighting, WorkspaceId, is_duplicate};
+use crate::clock::now;
+use crate::memory::Windows;
+use crate::node::NodeId;
+use crate::store::{Member, Server, Sighting, WorkspaceId};
+use directory::{Directory, Displacement, PresentAgent};
+use local::{AgentConnection, Local};
+pub(crate) use local::{Device, Passage};
 
-/// Where notices for one connection go. A connection that does not read them misses some.
+/// The notices for one connection. A connection that does not read them misses some.
 pub(crate) type Notices = mpsc::Sender<Notice>;
 
-/// How many notices wait for one connection.
+/// Most notices that wait for one connection.
 pub(crate) const NOTICES: usize = 8;
 
-/// How many connections one device may have: each process of a bridge has one.
-const CONNECTIONS: usize = 512;
-
-/// How many streams one device may have at the relay, those that wait included.
-const STREAMS: usize = 8_192;
-
-/// How many connections may wait for the answer to one enrollment. The oldest goes when there are more.
-const ENROLLING: usize = 8;
-
-/// The same for all enrollments of a workspace.
-const ALL_ENROLLING: usize = 1_024;
-
-/// The directory of one relay process.
-#[derive(Debug, Default)]
-pub(crate) struct Presence {
-    inner: Mutex<Inner>,
+/// A connection: the node that has it, and its number there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Location {
+    node: NodeId,
+    connection: u64,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    servers: HashMap<Target, Entry>,
-    agents: HashMap<Target, Agent>,
-    workspaces: HashMap<WorkspaceId, HashMap<u64, Notices>>,
-    devices: HashMap<Id, Arc<Device>>,
-    enrolling: HashMap<Nonce, Vec<(u64, Notices)>>,
-    /// Which enrollment each of a workspace's waits for, the first to come first.
-    mailboxes: HashMap<WorkspaceId, BTreeMap<u64, Nonce>>,
-    routes: HashMap<Id, Route>,
-    next: u64,
-}
-
+/// An agent's connection that is to be registered.
 #[derive(Debug)]
-struct Entry {
-    workspace: WorkspaceId,
-    suspended: bool,
-    /// Cuts the streams to this server.
-    cut: Cut,
-    queue: Arc<Queue>,
-    /// What the books do not have yet.
-    seen: Sighting,
-    /// Whether they are to be told.
-    news: bool,
-}
-
-/// Ends streams, and says why.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cut(Arc<(CancellationToken, OnceLock<Reset>)>);
-
-impl Cut {
-    fn now(&self, reason: Reset) {
-        // The first reason stands.
-        let _ = self.0.1.set(reason);
-        self.0.0.cancel();
-    }
-
-    /// Waits until the streams must end.
-    pub(crate) async fn happens(&self) -> Reset {
-        self.0.0.cancelled().await;
-        self.0.1.get().copied().unwrap_or(Reset::Cancelled)
-    }
-}
-
-/// An agent as it arrives.
-#[derive(Debug)]
-pub(crate) struct Arriving {
-    pub(crate) id: Id,
+pub(crate) struct AgentArrival {
+    pub(crate) agent: Id,
+    /// Which process of the agent it is.
     pub(crate) instance: Nonce,
-    pub(crate) guest: Guest,
-    pub(crate) room: Arc<Room>,
-    pub(crate) notices: Notices,
     pub(crate) build: String,
+    pub(crate) guest: Guest,
+    pub(crate) windows: Arc<Windows>,
+    pub(crate) notices: Notices,
 }
 
-#[derive(Debug)]
-struct Agent {
-    ticket: u64,
-    who: Arriving,
-    /// Whom it lets in besides its workspace, and what cuts their streams.
-    admits: HashMap<Id, Cut>,
-}
-
-/// One device, with all of its connections.
-#[derive(Debug)]
-pub(crate) struct Device {
-    pace: Mutex<Pace>,
-    counts: Mutex<DeviceCounts>,
-}
-
-#[derive(Debug, Default)]
-struct DeviceCounts {
-    connections: usize,
-    streams: usize,
-}
-
-/// That a device has a stream here. Dropping it counts it off.
-#[derive(Debug)]
-pub(crate) struct Opened(Arc<Device>);
-
-impl Device {
-    fn counts(&self) -> MutexGuard<'_, DeviceCounts> {
-        self.counts.lock().expect("nothing panics while it is held")
-    }
-
-    /// How long the next stream of this device must wait.
-    pub(crate) fn pace(&self, now: Instant) -> std::time::Duration {
-        self.pace.lock().expect("nothing panics while it is held").open(now)
-    }
-
-    /// Counts one more stream, unless there are too many.
-    pub(crate) fn opened(self: &Arc<Self>) -> Option<Opened> {
-        let mut counts = self.counts();
-        if counts.streams >= STREAMS {
-            return None;
-        }
-        counts.streams += 1;
-        drop(counts);
-        Some(Opened(self.clone()))
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.0.counts().streams -= 1;
-    }
-}
-
-/// A place in the directory, given up by [`Presence::leave`].
+/// A registered connection. [`Presence::leave`] takes it back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ticket {
-    number: u64,
-    seat: Seat,
+    at: Location,
+    registration: Registration,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Seat {
-    Device(Id, WorkspaceId),
+enum Registration {
+    Device(Member),
     Agent(Id),
-    Enrolling(Nonce, WorkspaceId),
+    Enrolling(Enrolling),
+}
+
+/// An enrollment, and the workspace that it is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Enrolling {
+    pub(crate) enrollment: Nonce,
+    pub(crate) workspace: WorkspaceId,
 }
 
 impl Ticket {
-    /// As what somebody was here.
-    pub(crate) fn name(&self) -> &'static str {
-        match self.seat {
-            Seat::Device(..) => "device",
-            Seat::Agent(_) => "agent",
-            Seat::Enrolling(..) => "enrolling",
+    /// Returns the role in which the connection is registered.
+    pub(crate) fn role(&self) -> &'static str {
+        match self.registration {
+            Registration::Device(_) => "device",
+            Registration::Agent(_) => "agent",
+            Registration::Enrolling(_) => "enrolling",
         }
     }
 }
 
-/// Where a stream may go.
+/// Everybody who is connected.
 #[derive(Debug)]
-pub(crate) struct Passage {
-    pub(crate) guest: Guest,
-    pub(crate) room: Arc<Room>,
-    pub(crate) queue: Arc<Queue>,
-    cut: Cut,
-    /// That the agent still lets in a device of another workspace.
-    admission: Option<Cut>,
+pub(crate) struct Presence {
+    parts: Mutex<Parts>,
 }
 
-impl Passage {
-    /// Waits until streams must not go there any more.
-    pub(crate) async fn cut(&self) -> Reset {
-        let admission = async {
-            match &self.admission {
-                Some(cut) => cut.happens().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            reason = self.cut.happens() => reason,
-            reason = admission => reason,
-        }
-    }
+#[derive(Debug)]
+struct Parts {
+    directory: Directory,
+    local: Local,
 }
 
 impl Presence {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nothing panics while it is held")
+    pub(crate) fn new(node: NodeId) -> Self {
+        let parts = Parts { directory: Directory::default(), local: Local::new(node) };
+        Self { parts: Mutex::new(parts) }
     }
 
-    /// Takes over a record as the books have it now.
-    pub(crate) fn put(&self, server: &Server) {
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().expect("nothing panics while it is held")
+    }
+
+    /// Takes over a record as the store has it now. Suspension ends the streams to the server.
+    pub(crate) fn record(&self, server: &Server) {
         let Some(agent) = server.record.agent else { return };
-        let mut inner = self.lock();
-        let target = agent.target();
-        let entry = inner.servers.entry(target).or_insert_with(|| Entry {
-            workspace: server.workspace,
-            suspended: false,
-            cut: Cut::default(),
-            queue: Arc::default(),
-            seen: Sighting { agent, left: None, duplicate: None },
-            news: false,
-        });
-        if server.suspended && !entry.suspended {
-            entry.cut.now(Reset::Suspended);
-            entry.cut = Cut::default();
+        let mut parts = self.lock();
+        if parts.directory.record(agent, server) {
+            parts.local.cut_server(agent.target(), Reset::Suspended);
         }
-        entry.suspended = server.suspended;
-        notify_agent(&inner, target, &Notice::Changed);
-    }
-
-    /// Forgets a record, ends its streams and shows its agent out.
-    pub(crate) fn remove(&self, agent: Id) {
-        let mut inner = self.lock();
-        if let Some(entry) = inner.servers.remove(&agent.target()) {
-            entry.cut.now(Reset::UnknownServer);
-        }
-        if let Some(agent) = inner.agents.remove(&agent.target()) {
-            agent.who.guest.close(Reset::UnknownServer);
+        if let Some(at) = parts.directory.location(agent.target()) {
+            parts.local.notify_agent(at, &Notice::Changed);
         }
     }
 
-    /// An agent is here, if it has a record: else it is given back. The one that was here before is told that it was
-    /// displaced, unless it is the same process. Whether it lives, and two hold one identity, shows when it takes
-    /// note of that.
-    pub(crate) fn agent_came(&self, who: Arriving) -> Result<Ticket, Arriving> {
-        let mut inner = self.lock();
-        // Its record may have been removed since its HELLO was checked, and then nobody shows it out any more.
-        if !inner.servers.contains_key(&who.id.target()) {
-            return Err(who);
+    /// Takes over the record of an agent that was just accepted: what was seen of it before counts no more.
+    pub(crate) fn record_accepted(&self, server: &Server) {
+        if let Some(agent) = server.record.agent {
+            self.lock().directory.forget_sightings(agent);
         }
-        let (number, id, instance) = (inner.number(), who.id, who.instance);
-        let agent = Agent { ticket: number, admits: HashMap::new(), who };
-        if let Some(old) = inner.agents.insert(id.target(), agent) {
-            if old.who.instance == instance {
-                old.who.guest.close(Reset::Moved);
-            } else {
-                // Whoever does not read it learns it from the close.
-                let _ = old.who.notices.try_send(Notice::Superseded);
+        self.record(server);
+    }
+
+    /// Forgets a record, ends the streams to the server, and closes its agent's connection.
+    pub(crate) fn forget(&self, agent: Id) {
+        let mut parts = self.lock();
+        let at = parts.directory.forget(agent);
+        parts.local.forget_server(agent.target());
+        if let Some(at) = at {
+            parts.local.close_agent(at, Reset::UnknownServer);
+        }
+    }
+
+    /// Registers an agent, or returns it if it has no record: the record may have been removed since its HELLO was
+    /// checked, and then nothing would close the connection any more.
+    ///
+    /// A new connection of the same process replaces the old one. Another process displaces the one that is here,
+    /// which is told so: if it acknowledges, two processes hold one identity.
+    pub(crate) fn agent_arrived(&self, arrival: AgentArrival) -> Result<Ticket, AgentArrival> {
+        let AgentArrival { agent, instance, .. } = arrival;
+        let mut parts = self.lock();
+        let at = parts.local.new_location();
+        let present = PresentAgent::new(at, instance, arrival.build.clone());
+        let Ok(displaced) = parts.directory.agent_arrived(agent, present) else {
+            return Err(arrival);
+        };
+        match displaced {
+            Some(Displacement { at, same_process: true }) => {
+                parts.local.close_agent(at, Reset::Moved);
             }
+            Some(Displacement { at, same_process: false }) => parts.local.supersede_agent(at),
+            None => {}
         }
-        Ok(Ticket { number, seat: Seat::Agent(id) })
+        let AgentArrival { guest, windows, notices, .. } = arrival;
+        parts.local.add_agent(at, AgentConnection::new(guest, windows, notices));
+        Ok(Ticket { at, registration: Registration::Agent(agent) })
     }
 
-    /// An agent was accepted for a record: what was seen of it before is over.
-    pub(crate) fn accepted(&self, server: &Server) {
-        if let Some(agent) = server.record.agent
-            && let Some(entry) = self.lock().servers.get_mut(&agent.target())
-        {
-            entry.seen = Sighting { agent, left: None, duplicate: None };
-            entry.news = false;
-        }
-        self.put(server);
-    }
-
-    /// Two living processes hold the identity of this agent.
-    pub(crate) fn duplicate(&self, id: Id) {
-        if let Some(entry) = self.lock().servers.get_mut(&id.target()) {
-            entry.seen.duplicate = Some(now());
-            entry.news = true;
-        }
-    }
-
-    /// Whether another connection has taken the place of this one.
-    pub(crate) fn is_displaced(&self, ticket: Ticket) -> bool {
-        let Seat::Agent(id) = ticket.seat else { return false };
-        let inner = self.lock();
-        inner.agents.get(&id.target()).is_some_and(|agent| agent.ticket != ticket.number)
-    }
-
-    /// What the agent says of itself. Streams of devices that it does not admit any more end.
-    pub(crate) fn admits(&self, id: Id, ticket: Ticket, admits: Vec<Id>) {
-        if let Some(agent) = self.lock().agents.get_mut(&id.target())
-            && agent.ticket == ticket.number
-        {
-            let mut before = std::mem::take(&mut agent.admits);
-            agent.admits = admits
-                .into_iter()
-                .map(|device| (device, before.remove(&device).unwrap_or_default()))
-                .collect();
-            before.into_values().for_each(|cut| cut.now(Reset::UnknownServer));
-        }
-    }
-
-    /// A device is here.
-    pub(crate) fn device_came(
+    /// Registers a connection of a device, unless it has too many.
+    pub(crate) fn device_arrived(
         &self,
-        (id, workspace): (Id, WorkspaceId),
+        device: Member,
         notices: Notices,
     ) -> Result<(Ticket, Arc<Device>), Failure> {
-        let mut inner = self.lock();
-        let pace = || Mutex::new(Pace::new(Instant::now()));
-        let device = inner
-            .devices
-            .entry(id)
-            .or_insert_with(|| Arc::new(Device { pace: pace(), counts: Mutex::default() }))
-            .clone();
-        let mut counts = device.counts();
-        if counts.connections >= CONNECTIONS {
-            let message = format!("this device has {CONNECTIONS} connections to the relay already");
-            return Err(Failure::new(Kind::Overloaded, message));
-        }
-        counts.connections += 1;
-        drop(counts);
-        let number = inner.number();
-        inner.workspaces.entry(workspace).or_default().insert(number, notices);
-        Ok((Ticket { number, seat: Seat::Device(id, workspace) }, device))
+        let mut parts = self.lock();
+        let at = parts.local.new_location();
+        let shared = parts.local.devices.add(at.connection, device, notices)?;
+        Ok((Ticket { at, registration: Registration::Device(device) }, shared))
     }
 
-    /// An agent waits for the answer to its enrollment.
-    pub(crate) fn enrolling_came(
-        &self,
-        (enrollment, workspace): (Nonce, WorkspaceId),
-        notices: Notices,
-    ) -> Ticket {
-        let mut inner = self.lock();
-        let number = inner.number();
-        let waiting = inner.enrolling.entry(enrollment).or_default();
-        let oldest =
-            waiting.first().map(|(number, _)| *number).filter(|_| waiting.len() >= ENROLLING);
-        waiting.push((number, notices));
-        let mailboxes = inner.mailboxes.entry(workspace).or_default();
-        let first = mailboxes.first_key_value().filter(|_| mailboxes.len() >= ALL_ENROLLING);
-        let leaves = oldest.map(|oldest| (oldest, enrollment));
-        let leaves = leaves.or_else(|| first.map(|(number, enrollment)| (*number, *enrollment)));
-        mailboxes.insert(number, enrollment);
-        if let Some((number, enrollment)) = leaves {
-            // Its connection ends with its notices.
-            inner.enrolling_left(number, enrollment, workspace);
-        }
-        Ticket { number, seat: Seat::Enrolling(enrollment, workspace) }
+    /// Registers a connection that waits for the answer to its enrollment. If too many wait, the oldest one ends.
+    pub(crate) fn enrolling_arrived(&self, enrolling: Enrolling, notices: Notices) -> Ticket {
+        let mut parts = self.lock();
+        let at = parts.local.new_location();
+        parts.local.mailboxes.add(at.connection, enrolling, notices);
+        Ticket { at, registration: Registration::Enrolling(enrolling) }
     }
 
-    /// Somebody has left.
+    /// Takes a registration back.
     pub(crate) fn leave(&self, ticket: Ticket) {
-        let mut inner = self.lock();
-        match ticket.seat {
-            Seat::Device(id, workspace) => inner.device_left(ticket.number, id, workspace),
-            Seat::Agent(id) => inner.agent_left(ticket.number, id),
-            Seat::Enrolling(enrollment, workspace) => {
-                inner.enrolling_left(ticket.number, enrollment, workspace);
+        let Ticket { at, registration } = ticket;
+        let mut parts = self.lock();
+        match registration {
+            Registration::Device(device) => parts.local.devices.remove(at.connection, device),
+            Registration::Agent(agent) => {
+                parts.local.remove_agent(at);
+                parts.directory.agent_left(agent, at, now());
+            }
+            Registration::Enrolling(enrolling) => {
+                parts.local.mailboxes.remove(at.connection, enrolling);
             }
         }
     }
 
-    /// Where a stream of this device to this target goes, or why it does not.
-    pub(crate) fn passage(
-        &self,
-        device: Id,
-        workspace: WorkspaceId,
-        target: Target,
-    ) -> Result<Passage, Reset> {
-        let inner = self.lock();
-        let entry = inner.servers.get(&target).ok_or(Reset::UnknownServer)?;
-        let agent = inner.agents.get(&target);
-        let admission = if entry.workspace == workspace {
-            None
-        } else {
-            let admitted = agent.and_then(|agent| agent.admits.get(&device));
-            Some(admitted.ok_or(Reset::UnknownServer)?.clone())
-        };
-        if entry.suspended {
-            return Err(Reset::Suspended);
-        }
-        let agent = agent.ok_or(Reset::Offline)?;
-        let (guest, room) = (agent.who.guest.clone(), agent.who.room.clone());
-        Ok(Passage { guest, room, queue: entry.queue.clone(), cut: entry.cut.clone(), admission })
+    /// Returns whether another connection has taken the place of this agent's.
+    pub(crate) fn is_displaced(&self, ticket: Ticket) -> bool {
+        let Registration::Agent(agent) = ticket.registration else { return false };
+        self.lock().directory.location(agent.target()).is_some_and(|at| at != ticket.at)
     }
 
-    /// Whether this device may look at the record of this agent.
-    pub(crate) fn may_see(&self, device: Id, workspace: WorkspaceId, agent: Id) -> bool {
-        let inner = self.lock();
-        let target = agent.target();
-        inner.servers.get(&target).is_some_and(|entry| entry.workspace == workspace)
-            || inner.agents.get(&target).is_some_and(|agent| agent.admits.contains_key(&device))
+    /// Notes that two living processes hold the identity of this agent.
+    pub(crate) fn note_duplicate(&self, agent: Id) {
+        self.lock().directory.note_duplicate(agent, now());
     }
 
-    /// The record with what is known only here, or not yet in the books.
-    pub(crate) fn fill(&self, mut record: Record) -> Record {
-        let Some(agent) = record.agent else { return record };
-        let inner = self.lock();
-        if let Some(entry) = inner.servers.get(&agent.target()) {
-            if let Some(Departure { at, build }) = &entry.seen.left {
-                record.seen = Some(seconds(*at));
-                record.build = Some(build.clone());
-            }
-            let duplicate = entry.seen.duplicate.filter(|at| is_duplicate(*at, now())).map(seconds);
-            record.duplicate = record.duplicate.max(duplicate);
-        }
-        if record.state == ServerState::Offline
-            && let Some(here) = inner.agents.get(&agent.target())
-        {
-            record.state = ServerState::Online;
-            record.build = Some(here.who.build.clone());
-        }
-        record
-    }
-
-    /// What the books are to be told, once.
-    pub(crate) fn news(&self) -> Vec<Sighting> {
-        let mut inner = self.lock();
-        let told = inner.servers.values_mut().filter(|entry| entry.news);
-        told.map(|entry| {
-            entry.news = false;
-            entry.seen.clone()
-        })
-        .collect()
-    }
-
-    /// The books could not be told.
-    pub(crate) fn untold(&self, news: &[Sighting]) {
-        let mut inner = self.lock();
-        for Sighting { agent, .. } in news {
-            if let Some(entry) = inner.servers.get_mut(&agent.target()) {
-                entry.news = true;
-            }
+    /// Takes over the devices of other workspaces that an agent admits, and ends the streams of the others.
+    pub(crate) fn admit_devices(&self, ticket: Ticket, devices: Vec<Id>) {
+        let Registration::Agent(agent) = ticket.registration else { return };
+        let mut parts = self.lock();
+        for device in parts.directory.admit_devices(agent, ticket.at, devices) {
+            parts.local.cut_device(ticket.at, device, Reset::UnknownServer);
         }
     }
 
-    /// The number that agents see in place of a device.
+    /// Returns where a stream of this device to this target goes, or why it is refused.
+    pub(crate) fn passage(&self, device: Member, target: Target) -> Result<Passage, Reset> {
+        let mut parts = self.lock();
+        let reach = parts.directory.reach(device, target)?;
+        parts.local.passage(target, reach.at, reach.by_admission.then_some(device.id))
+    }
+
+    /// Returns whether this device may look at the record of this agent.
+    pub(crate) fn may_see(&self, device: Member, agent: Id) -> bool {
+        self.lock().directory.may_see(device, agent)
+    }
+
+    /// Adds to a record what only the directory knows, or what the store does not have yet.
+    pub(crate) fn complete(&self, record: Record) -> Record {
+        self.lock().directory.complete(record, now())
+    }
+
+    /// Returns what the store must still write down. It counts as written from now on.
+    pub(crate) fn take_sightings(&self) -> Vec<Sighting> {
+        self.lock().directory.take_sightings()
+    }
+
+    /// Takes sightings back that the store could not write down.
+    pub(crate) fn return_sightings(&self, sightings: &[Sighting]) {
+        self.lock().directory.return_sightings(sightings);
+    }
+
+    /// Returns the number that agents see in place of this device's id.
     pub(crate) fn route(&self, device: Id) -> Route {
-        let mut inner = self.lock();
-        let next = Route::try_from(inner.routes.len() + 1).unwrap_or(Route::MAX);
-        *inner.routes.entry(device).or_insert(next)
+        self.lock().local.route(device)
     }
 
-    /// Tells every device of a workspace.
-    pub(crate) fn tell_devices(&self, workspace: WorkspaceId, notice: &Notice) {
-        for notices in self.lock().workspaces.get(&workspace).into_iter().flat_map(HashMap::values)
-        {
-            // A device that does not read its notices asks when it needs to know.
-            let _ = notices.try_send(notice.clone());
-        }
+    /// Sends a notice to every device of a workspace.
+    pub(crate) fn notify_devices(&self, workspace: WorkspaceId, notice: &Notice) {
+        self.lock().local.devices.notify(workspace, notice);
     }
 
-    /// Tells whoever waits for the answer to this enrollment.
-    pub(crate) fn tell_enrolling(&self, enrollment: Nonce, notice: &Notice) {
-        for (_, waiting) in self.lock().enrolling.get(&enrollment).into_iter().flatten() {
-            // It asks again by itself after a while.
-            let _ = waiting.try_send(notice.clone());
-        }
+    /// Sends a notice to every connection that waits for the answer to this enrollment.
+    pub(crate) fn notify_enrolling(&self, enrollment: Nonce, notice: &Notice) {
+        self.lock().local.mailboxes.notify(enrollment, notice);
     }
 
-    /// Tells everybody, before the relay ends.
-    pub(crate) fn tell_all(&self, notice: &Notice) {
-        let inner = self.lock();
-        let agents = inner.agents.values().map(|agent| &agent.who.notices);
-        for notices in agents.chain(inner.workspaces.values().flat_map(HashMap::values)) {
-            // They will notice the close.
-            let _ = notices.try_send(notice.clone());
-        }
+    /// Sends a notice to every agent and device.
+    pub(crate) fn notify_all(&self, notice: &Notice) {
+        let parts = self.lock();
+        parts.local.notify_agents(notice);
+        parts.local.devices.notify_all(notice);
     }
 
-    /// How many agents and devices are here.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        let inner = self.lock();
-        (inner.agents.len(), inner.workspaces.values().map(HashMap::len).sum())
-    }
-}
-
-impl Inner {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    /// Returns how many agents are connected.
+    pub(crate) fn count_agents(&self) -> usize {
+        self.lock().local.count_agents()
     }
 
-    fn device_left(&mut self, number: u64, id: Id, workspace: WorkspaceId) {
-        if let Some(here) = self.workspaces.get_mut(&workspace) {
-            here.remove(&number);
-            if here.is_empty() {
-                self.workspaces.remove(&workspace);
-            }
-        }
-        let Some(device) = self.devices.get(&id) else { return };
-        let mut counts = device.counts();
-        counts.connections = counts.connections.saturating_sub(1);
-        let gone = counts.connections == 0;
-        drop(counts);
-        if gone {
-            self.devices.remove(&id);
-        }
-    }
-
-    fn enrolling_left(&mut self, number: u64, enrollment: Nonce, workspace: WorkspaceId) {
-        if let Some(waiting) = self.enrolling.get_mut(&enrollment) {
-            waiting.retain(|(other, _)| *other != number);
-            if waiting.is_empty() {
-                self.enrolling.remove(&enrollment);
-            }
-        }
-        if let Some(mailboxes) = self.mailboxes.get_mut(&workspace) {
-            mailboxes.remove(&number);
-            if mailboxes.is_empty() {
-                self.mailboxes.remove(&workspace);
-            }
-        }
-    }
-
-    fn agent_left(&mut self, number: u64, id: Id) {
-        let target = id.target();
-        if self.agents.get(&target).is_some_and(|agent| agent.ticket != number) {
-            // Another has taken its place.
-            return;
-        }
-        if let Some(agent) = self.agents.remove(&target)
-            && let Some(entry) = self.servers.get_mut(&target)
-        {
-            entry.seen.left = Some(Departure { at: now(), build: agent.who.build });
-            entry.news = true;
-        }
-    }
-}
-
-fn notify_agent(inner: &Inner, target: Target, notice: &Notice) {
-    if let Some(agent) = inner.agents.get(&target) {
-        // It learns of it at its next stream otherwise.
-        let _ = agent.who.notices.try_send(notice.clone());
+    /// Returns how many connections devices have.
+    pub(crate) fn count_devices(&self) -> usize {
+        self.lock().local.devices.count_connections()
     }
 }
 

@@ -1,9 +1,9 @@
-//! How much of what all devices share one of them may have.
+//! How the devices of an agent share the streams that it takes.
 //!
-//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at most
-//! [`MOST`] of them, and the last quarter is for those who have few: a flood waits for itself. The last of what a
-//! device may have, and of all, is for control and handshakes alone, so that whoever has filled it can still stop
-//! what runs. Whoever waits is not refused but held up, until it has lasted too long.
+//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at most [`MAX_OF_DEVICE`]
+//! of them, and the last quarter is for devices that have few: a flood waits for itself. The last streams of a device,
+//! and the last of all, are for control and handshakes alone, so that a device that has filled its share can still
+//! stop what runs. A stream that gets no permit waits, until [`crate::splice`] gives it up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,31 +13,31 @@ use farwire_protocol::header::{Class, Header};
 use farwire_protocol::id::Id;
 use tokio::sync::oneshot;
 
-/// How many streams an agent takes.
+/// Streams that an agent takes.
 const ALL: u32 = 256;
 
-/// How many of them one device may have.
-const MOST: u32 = ALL - ALL / 4;
+/// Most streams of one device.
+const MAX_OF_DEVICE: u32 = ALL - ALL / 4;
 
-/// How many of a device's, and of all, only urgent streams may use.
+/// Streams of a device, and of all, that only urgent ones may use.
 const URGENT: u32 = 16;
 
-/// When so many are taken, only those get more who have [`FEW`].
+/// From this many on, only devices below [`FEW`] get more.
 const SCARCE: u32 = ALL - ALL / 4;
 
-/// What every device may have, as long as there are any.
+/// Streams that each device may have as long as there are any.
 const FEW: u32 = 16;
 
-/// How many handshakes of one device with one agent may be under way.
-const SHAKING: u32 = 32;
+/// Most handshakes of one device with one agent at a time.
+const MAX_HANDSHAKES: u32 = 32;
 
-/// How many streams a device may open in a second, and at once: what an agent takes on a link.
+/// Streams that a device may open in a second, and at once: what an agent takes on a link.
 const RATE: f64 = 2_000.0;
 const BURST: f64 = 4_000.0;
 
-/// What a stream is for, as far as its share goes.
+/// The purpose of a stream, as far as it decides about the stream's share.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Use {
+pub(crate) enum StreamUse {
     /// A handshake.
     Handshake,
     /// Questions about jobs, and stops.
@@ -46,55 +46,56 @@ pub(crate) enum Use {
     Other,
 }
 
-impl Use {
-    /// What a stream with this header is for.
+impl StreamUse {
+    /// Returns the purpose that a header names.
     pub(crate) fn of(header: &Header) -> Self {
         match header.class {
             _ if header.is_handshake() => Self::Handshake,
             Class::Control => Self::Control,
-            _ => Self::Other,
+            Class::Interactive | Class::Bulk => Self::Other,
         }
     }
 }
 
-/// Who has how many streams to one agent.
+/// How many streams to one agent each device has.
 #[derive(Debug, Default)]
 struct Shares {
     all: u32,
-    open: HashMap<Id, Held>,
+    devices: HashMap<Id, DeviceShare>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
+struct DeviceShare {
     streams: u32,
-    shaking: u32,
+    handshakes: u32,
 }
 
 impl Shares {
-    /// Takes one more for this device, if it may have it now.
-    fn take(&mut self, device: Id, what: Use) -> bool {
-        let handshake = what == Use::Handshake;
-        let held = self.open.get(&device).copied().unwrap_or_default();
-        let urgent = what != Use::Other && held.streams < MOST && self.all < ALL;
-        let few = held.streams < FEW && self.all < ALL - URGENT;
-        let more = held.streams < MOST - URGENT && self.all < SCARCE;
-        if !(urgent || few || more) || (handshake && held.shaking >= SHAKING) {
+    /// Takes one more stream for a device. Returns whether it may have it now.
+    fn take(&mut self, device: Id, purpose: StreamUse) -> bool {
+        let handshake = purpose == StreamUse::Handshake;
+        let share = self.devices.get(&device).copied().unwrap_or_default();
+        let urgent = purpose != StreamUse::Other && share.streams < MAX_OF_DEVICE && self.all < ALL;
+        let few = share.streams < FEW && self.all < ALL - URGENT;
+        let more = share.streams < MAX_OF_DEVICE - URGENT && self.all < SCARCE;
+        if !(urgent || few || more) || (handshake && share.handshakes >= MAX_HANDSHAKES) {
             return false;
         }
         self.all += 1;
-        let held = self.open.entry(device).or_default();
-        held.streams += 1;
-        held.shaking += u32::from(handshake);
+        let share = self.devices.entry(device).or_default();
+        share.streams += 1;
+        share.handshakes += u32::from(handshake);
         true
     }
 
-    fn give_back(&mut self, device: Id, handshake: bool) {
+    fn give_back(&mut self, device: Id, purpose: StreamUse) {
         self.all = self.all.saturating_sub(1);
-        if let Some(held) = self.open.get_mut(&device) {
-            held.streams = held.streams.saturating_sub(1);
-            held.shaking = held.shaking.saturating_sub(u32::from(handshake));
-            if held.streams == 0 {
-                self.open.remove(&device);
+        if let Some(share) = self.devices.get_mut(&device) {
+            let handshake = purpose == StreamUse::Handshake;
+            share.streams = share.streams.saturating_sub(1);
+            share.handshakes = share.handshakes.saturating_sub(u32::from(handshake));
+            if share.streams == 0 {
+                self.devices.remove(&device);
             }
         }
     }
@@ -102,156 +103,163 @@ impl Shares {
 
 /// The streams to one agent, and those that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+pub(crate) struct StreamQueue {
+    state: Mutex<QueueState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct QueueState {
     shares: Shares,
-    /// The one whose turn it is first.
-    lines: VecDeque<Line>,
-    next: u64,
+    /// In the order of their turns. None is empty.
+    lines: VecDeque<WaitingLine>,
+    last: u64,
 }
 
-/// Streams of one device for one use that wait, the first to come first. There are none without any.
+/// The waiting streams of one device for one purpose, by number and so by age.
 #[derive(Debug)]
-struct Line {
+struct WaitingLine {
     device: Id,
-    what: Use,
-    waiting: BTreeMap<u64, oneshot::Sender<Turn>>,
+    purpose: StreamUse,
+    waiting: BTreeMap<u64, oneshot::Sender<StreamPermit>>,
 }
 
-/// One stream to an agent. Dropping it makes room.
+/// The right to one stream to an agent. Dropping it lets the next one in.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    queue: Arc<Queue>,
+pub(crate) struct StreamPermit {
+    queue: Arc<StreamQueue>,
     device: Id,
-    handshake: bool,
+    purpose: StreamUse,
 }
 
-/// A place in a line, given up when it is dropped.
-struct Place<'a> {
-    queue: &'a Queue,
+/// A stream that waits. Dropping it leaves its line.
+struct Waiting<'a> {
+    queue: &'a StreamQueue,
     device: Id,
-    what: Use,
+    purpose: StreamUse,
     number: u64,
+    permit: oneshot::Receiver<StreamPermit>,
 }
 
-impl Queue {
-    /// Waits until this device may have one more stream.
-    pub(crate) async fn enter(self: Arc<Self>, device: Id, what: Use) -> Turn {
+/// A permit for a stream that waits, to be sent once the queue is unlocked.
+struct Call {
+    to: oneshot::Sender<StreamPermit>,
+    permit: StreamPermit,
+}
+
+impl StreamQueue {
+    /// Waits until a device may have one more stream.
+    pub(crate) async fn enter(self: Arc<Self>, device: Id, purpose: StreamUse) -> StreamPermit {
         loop {
-            let (called, _place) = match self.knock(device, what) {
-                Ok(turn) => return turn,
-                Err(waits) => waits,
+            let mut waiting = match self.knock(device, purpose) {
+                Ok(permit) => return permit,
+                Err(waiting) => waiting,
             };
-            // It fails for nobody who has a place.
-            if let Ok(turn) = called.await {
-                return turn;
+            // It fails only for a stream that has left its line.
+            if let Ok(permit) = (&mut waiting.permit).await {
+                return permit;
             }
         }
     }
 
-    /// One more stream, or a place among those that wait.
+    /// Takes one more stream for a device, or enters it in its line.
     fn knock(
         self: &Arc<Self>,
         device: Id,
-        what: Use,
-    ) -> Result<Turn, (oneshot::Receiver<Turn>, Place<'_>)> {
-        let mut inner = self.lock();
-        let line = inner.lines.iter().position(|line| line.is_for(device, what));
-        // Nobody overtakes those of the same line.
-        if line.is_none() && inner.shares.take(device, what) {
-            return Ok(self.turn(device, what));
+        purpose: StreamUse,
+    ) -> Result<StreamPermit, Waiting<'_>> {
+        let mut state = self.lock();
+        let line = state.lines.iter().position(|line| line.is_for(device, purpose));
+        // Nobody overtakes the streams of the same line.
+        if line.is_none() && state.shares.take(device, purpose) {
+            return Ok(self.permit(device, purpose));
         }
-        inner.next += 1;
-        let number = inner.next;
-        let (call, called) = oneshot::channel();
-        match line.and_then(|line| inner.lines.get_mut(line)) {
+        state.last += 1;
+        let number = state.last;
+        let (call, permit) = oneshot::channel();
+        match line.and_then(|line| state.lines.get_mut(line)) {
             Some(line) => _ = line.waiting.insert(number, call),
             None => {
                 let waiting = BTreeMap::from([(number, call)]);
-                inner.lines.push_back(Line { device, what, waiting });
+                state.lines.push_back(WaitingLine { device, purpose, waiting });
             }
         }
-        Err((called, Place { queue: self, device, what, number }))
+        Err(Waiting { queue: self, device, purpose, number, permit })
     }
 
-    fn turn(self: &Arc<Self>, device: Id, what: Use) -> Turn {
-        Turn { queue: self.clone(), device, handshake: what == Use::Handshake }
+    fn permit(self: &Arc<Self>, device: Id, purpose: StreamUse) -> StreamPermit {
+        StreamPermit { queue: self.clone(), device, purpose }
     }
 
-    /// Takes what is free for those who wait, a line after the other: a stream that ends wakes who may have its room,
-    /// and nobody else.
-    fn next(self: &Arc<Self>, inner: &mut Inner) -> Vec<(oneshot::Sender<Turn>, Turn)> {
-        let mut called = Vec::new();
+    /// Takes what is free for the streams that wait, one line after the other. A stream that ends wakes the one that
+    /// gets its permit, and no other.
+    fn call_next(self: &Arc<Self>, state: &mut QueueState) -> Vec<Call> {
+        let mut calls = Vec::new();
         let mut in_vain = 0;
-        while in_vain < inner.lines.len() {
-            let Some(mut line) = inner.lines.pop_front() else { break };
-            if inner.shares.take(line.device, line.what) {
+        while in_vain < state.lines.len() {
+            let Some(mut line) = state.lines.pop_front() else { break };
+            if state.shares.take(line.device, line.purpose) {
                 in_vain = 0;
-                let turn = self.turn(line.device, line.what);
-                called.extend(line.waiting.pop_first().map(|(_, call)| (call, turn)));
+                let permit = self.permit(line.device, line.purpose);
+                calls.extend(line.waiting.pop_first().map(|(_, to)| Call { to, permit }));
             } else {
                 in_vain += 1;
             }
             if !line.waiting.is_empty() {
-                inner.lines.push_back(line);
+                state.lines.push_back(line);
             }
         }
-        called
+        calls
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nothing panics while it is held")
-    }
-}
-
-impl Line {
-    fn is_for(&self, device: Id, what: Use) -> bool {
-        self.device == device && self.what == what
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().expect("nothing panics while it is held")
     }
 }
 
-impl Drop for Turn {
+impl WaitingLine {
+    fn is_for(&self, device: Id, purpose: StreamUse) -> bool {
+        self.device == device && self.purpose == purpose
+    }
+}
+
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut inner = self.queue.lock();
-        inner.shares.give_back(self.device, self.handshake);
-        let called = self.queue.next(&mut inner);
-        drop(inner);
-        for (call, turn) in called {
-            // Whoever has left in this moment gives it back.
-            let _ = call.send(turn);
+        let mut state = self.queue.lock();
+        state.shares.give_back(self.device, self.purpose);
+        let calls = self.queue.call_next(&mut state);
+        drop(state);
+        for Call { to, permit } in calls {
+            // A stream that has just left drops its permit, which calls the next one.
+            let _ = to.send(permit);
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut inner = self.queue.lock();
-        for line in &mut inner.lines {
-            if line.is_for(self.device, self.what) {
+        let mut state = self.queue.lock();
+        for line in &mut state.lines {
+            if line.is_for(self.device, self.purpose) {
                 line.waiting.remove(&self.number);
             }
         }
-        inner.lines.retain(|line| !line.waiting.is_empty());
+        state.lines.retain(|line| !line.waiting.is_empty());
     }
 }
 
 /// How fast one device opens streams.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct OpenRate {
     left: f64,
     at: Instant,
 }
 
-impl Pace {
+impl OpenRate {
     pub(crate) fn new(now: Instant) -> Self {
         Self { left: BURST, at: now }
     }
 
-    /// One more stream. Gives how long it must wait, and those after it.
+    /// Counts one more stream. Returns how long this one must wait, and the device's later ones behind it.
     pub(crate) fn open(&mut self, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = RATE.mul_add(passed, self.left).min(BURST) - 1.0;
@@ -266,7 +274,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll, Wake};
 
+    use farwire_protocol::id::Target;
+
     use super::*;
+    use crate::testing::header;
 
     /// How often something was woken.
     #[derive(Default)]
@@ -279,20 +290,20 @@ mod tests {
     }
 
     /// A stream that waits.
-    struct Waiting {
-        entering: Pin<Box<dyn Future<Output = Turn>>>,
+    struct Entering {
+        entering: Pin<Box<dyn Future<Output = StreamPermit>>>,
         woken: Arc<Woken>,
     }
 
-    impl Waiting {
-        fn new(queue: &Arc<Queue>, number: u8, what: Use) -> Self {
-            let entering = Box::pin(queue.clone().enter(device(number), what));
+    impl Entering {
+        fn new(queue: &Arc<StreamQueue>, number: u8, purpose: StreamUse) -> Self {
+            let entering = Box::pin(queue.clone().enter(device(number), purpose));
             let mut waiting = Self { entering, woken: Arc::default() };
             assert!(waiting.poll().is_pending());
             waiting
         }
 
-        fn poll(&mut self) -> Poll<Turn> {
+        fn poll(&mut self) -> Poll<StreamPermit> {
             let waker = self.woken.clone().into();
             self.entering.as_mut().poll(&mut Context::from_waker(&waker))
         }
@@ -308,23 +319,32 @@ mod tests {
 
     fn take_all(shares: &mut Shares, number: u8) -> u32 {
         let mut count = 0;
-        while shares.take(device(number), Use::Other) {
+        while shares.take(device(number), StreamUse::Other) {
             count += 1;
         }
         count
     }
 
     #[test]
+    fn handshakes_and_control_are_told_from_everything_else() {
+        let of = |class| StreamUse::of(&header(class));
+        assert_eq!(of(Class::Control), StreamUse::Control);
+        assert_eq!((of(Class::Interactive), of(Class::Bulk)), (StreamUse::Other, StreamUse::Other));
+        let handshake = Header::handshake(Target([1; 16]), 9);
+        assert_eq!(StreamUse::of(&handshake), StreamUse::Handshake);
+    }
+
+    #[test]
     fn no_device_has_all_of_it_and_each_gets_some() {
         let mut shares = Shares::default();
-        assert_eq!(take_all(&mut shares, 1), MOST - URGENT);
-        assert_eq!(take_all(&mut shares, 2), SCARCE - MOST + URGENT);
+        assert_eq!(take_all(&mut shares, 1), MAX_OF_DEVICE - URGENT);
+        assert_eq!(take_all(&mut shares, 2), SCARCE - MAX_OF_DEVICE + URGENT);
         for late in 3..=5 {
             assert_eq!(take_all(&mut shares, late), FEW, "device {late}");
         }
         assert_eq!(take_all(&mut shares, 7), 0, "there are no more");
-        shares.give_back(device(1), false);
-        let mut take = |number| shares.take(device(number), Use::Other);
+        shares.give_back(device(1), StreamUse::Other);
+        let mut take = |number| shares.take(device(number), StreamUse::Other);
         assert!(!take(1) && take(7));
     }
 
@@ -335,51 +355,55 @@ mod tests {
             take_all(&mut shares, flooding);
         }
         for device in [1, 2, 9].map(device) {
-            assert!(shares.take(device, Use::Control) && shares.take(device, Use::Handshake));
+            assert!(
+                shares.take(device, StreamUse::Control)
+                    && shares.take(device, StreamUse::Handshake)
+            );
         }
-        let urgent = (0..ALL).filter(|_| shares.take(device(1), Use::Control)).count();
+        let urgent = (0..ALL).filter(|_| shares.take(device(1), StreamUse::Control)).count();
         assert_eq!(urgent, URGENT as usize - 6, "not without end");
     }
 
     #[test]
     fn handshakes_that_are_not_finished_are_few() {
         let mut shares = Shares::default();
-        let mut take = |number, what| shares.take(device(number), what);
-        let count = (0..MOST).filter(|_| take(1, Use::Handshake)).count();
-        assert_eq!(count, SHAKING as usize);
-        assert!(take(1, Use::Other) && take(2, Use::Handshake));
-        shares.give_back(device(1), true);
-        let mut take = |number, what| shares.take(device(number), what);
-        assert!(take(1, Use::Handshake) && !take(1, Use::Handshake));
+        let mut take = |number, purpose| shares.take(device(number), purpose);
+        let count = (0..MAX_OF_DEVICE).filter(|_| take(1, StreamUse::Handshake)).count();
+        assert_eq!(count, MAX_HANDSHAKES as usize);
+        assert!(take(1, StreamUse::Other) && take(2, StreamUse::Handshake));
+        shares.give_back(device(1), StreamUse::Handshake);
+        let mut take = |number, purpose| shares.take(device(number), purpose);
+        assert!(take(1, StreamUse::Handshake) && !take(1, StreamUse::Handshake));
     }
 
     #[test]
     fn nothing_is_kept_of_devices_that_have_nothing_open() {
         let mut shares = Shares::default();
         for number in 0..200 {
-            let what = if number % 2 == 0 { Use::Handshake } else { Use::Other };
-            assert!(shares.take(device(number), what));
-            shares.give_back(device(number), number % 2 == 0);
+            let purpose = if number % 2 == 0 { StreamUse::Handshake } else { StreamUse::Other };
+            assert!(shares.take(device(number), purpose));
+            shares.give_back(device(number), purpose);
         }
-        assert!(shares.open.is_empty() && shares.all == 0);
+        assert!(shares.devices.is_empty() && shares.all == 0);
     }
 
     #[test]
     fn a_flood_of_opens_is_slowed_down_to_the_rate() {
         let begun = Instant::now();
-        let mut pace = Pace::new(begun);
-        let waits: Vec<_> = (0..6_000).map(|_| pace.open(begun)).collect();
+        let mut rate = OpenRate::new(begun);
+        let waits: Vec<_> = (0..6_000).map(|_| rate.open(begun)).collect();
         assert!(waits[3_999].is_zero() && waits[4_000] > Duration::ZERO);
         assert_eq!(waits[5_999].as_millis(), 1_000);
-        assert!(pace.open(begun + Duration::from_secs(60)).is_zero(), "it is forgiven");
+        assert!(rate.open(begun + Duration::from_secs(60)).is_zero(), "it is forgiven");
     }
 
     #[test]
     fn a_stream_that_ends_wakes_the_first_who_may_have_its_room_and_nobody_else() {
-        let queue = Arc::new(Queue::default());
-        let turn = |number| queue.knock(device(number), Use::Other).map_err(drop).unwrap();
-        let mut first: Vec<_> = (0..MOST - URGENT).map(|_| turn(1)).collect();
-        let mut waiting: Vec<_> = (0..50).map(|_| Waiting::new(&queue, 1, Use::Other)).collect();
+        let queue = Arc::new(StreamQueue::default());
+        let turn = |number| queue.knock(device(number), StreamUse::Other).map_err(drop).unwrap();
+        let mut first: Vec<_> = (0..MAX_OF_DEVICE - URGENT).map(|_| turn(1)).collect();
+        let mut waiting: Vec<_> =
+            (0..50).map(|_| Entering::new(&queue, 1, StreamUse::Other)).collect();
         drop(turn(2));
         assert!(waiting.iter().all(|one| !one.is_woken()), "another device's room is not theirs");
         first.pop();
@@ -391,18 +415,18 @@ mod tests {
         assert!(second.is_ready() && waiting.iter().all(|one| !one.is_woken()));
         drop((waiting, first, second));
         let inner = queue.lock();
-        assert!(inner.lines.is_empty() && inner.shares.all == 0 && inner.shares.open.is_empty());
+        assert!(inner.lines.is_empty() && inner.shares.all == 0 && inner.shares.devices.is_empty());
     }
 
     #[test]
     fn nobody_overtakes_who_came_before_and_devices_take_turns() {
-        let queue = Arc::new(Queue::default());
-        let turn = |number| queue.knock(device(number), Use::Other).map_err(drop).unwrap();
+        let queue = Arc::new(StreamQueue::default());
+        let turn = |number| queue.knock(device(number), StreamUse::Other).map_err(drop).unwrap();
         let few = |number| (0..FEW).map(move |_| turn(number));
         let mut all: Vec<_> = (1..=15).flat_map(few).collect();
         assert_eq!(all.len(), usize::try_from(ALL - URGENT).unwrap());
-        let [mut a, mut b] = [16, 16].map(|number| Waiting::new(&queue, number, Use::Other));
-        let mut c = Waiting::new(&queue, 17, Use::Other);
+        let [mut a, mut b] = [16, 16].map(|number| Entering::new(&queue, number, StreamUse::Other));
+        let mut c = Entering::new(&queue, 17, StreamUse::Other);
         all.pop();
         let a = a.poll();
         assert!(a.is_ready() && !b.is_woken() && !c.is_woken());
@@ -415,13 +439,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_goes_on_when_another_has_left() {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(StreamQueue::default());
         let mut turns = Vec::new();
-        for _ in 0..MOST - URGENT {
-            turns.push(queue.clone().enter(device(1), Use::Other).await);
+        for _ in 0..MAX_OF_DEVICE - URGENT {
+            turns.push(queue.clone().enter(device(1), StreamUse::Other).await);
         }
-        let waiting = tokio::spawn(queue.clone().enter(device(1), Use::Other));
-        queue.clone().enter(device(2), Use::Other).await;
+        let waiting = tokio::spawn(queue.clone().enter(device(1), StreamUse::Other));
+        queue.clone().enter(device(2), StreamUse::Other).await;
         assert!(!waiting.is_finished());
         turns.pop();
         waiting.await.unwrap();

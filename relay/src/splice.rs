@@ -1,9 +1,9 @@
-//! Joins one stream to another, chunk by chunk.
+//! Joins a device's stream to one towards an agent, chunk by chunk.
 //!
-//! Nothing is kept here: a half reads only what the other side has taken, so that QUIC's flow control
-//! reaches from end to end and a slow reader slows the program. Ends and resets pass in both
-//! directions. What a stream carries is not known; how urgent it may be stands in its header, and a
-//! half that does not stop talking is lowered until it does.
+//! The relay keeps no data: a direction reads only what the other side has taken, so that QUIC's flow control reaches
+//! from end to end and a slow reader slows the program. Ends and resets pass in both directions. The relay does not
+//! know what a stream carries. Its header says how urgent it may be, and a direction that never pauses loses priority
+//! until it does.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -22,123 +22,137 @@ use farwire_protocol::id::Id;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::memory::Windows;
 use crate::presence::Passage;
-use crate::rooms::Room;
-use crate::run::Relay;
-use crate::shares::{Turn, Use};
-use crate::store::WorkspaceId;
+use crate::relay::Relay;
+use crate::shares::{StreamPermit, StreamUse};
+use crate::store::Member;
 
-/// How many chunks are moved at once: about 64 packets' worth.
+/// Chunks that are moved at once: about 64 packets' worth.
 const CHUNKS: usize = 64;
 
-/// Looked up once, not for every batch.
+/// Counts the bytes that were moved. Looked up once, not for every batch.
 static SPLICED: LazyLock<metrics::Counter> =
     LazyLock::new(|| metrics::counter!("farwire_relay_spliced_bytes_total"));
 
-/// After a batch of this size others have their turn.
+/// After a batch of this size other streams get the processor.
 const LARGE: usize = 16 << 10;
 
-/// After so many bytes without a pause a half gives way to others.
+/// After this many bytes without a pause a direction loses priority.
 const BACKLOG: usize = 64 << 10;
 
-/// How long a stream may wait for room at its agent. Those who ask wait a little longer.
-const ROOM: Duration = Duration::from_secs(5);
+/// How long a stream may wait until its agent takes it. Bridges wait a little longer for an answer.
+const LONGEST_OPENING: Duration = Duration::from_secs(5);
 
-/// How long a handshake may take. Agents give it up sooner.
-const HANDSHAKE: Duration = Duration::from_secs(30);
+/// How long a handshake may take. Agents give up sooner.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// Serves one stream that a device has opened.
-pub(crate) async fn serve(
-    relay: &Relay,
-    device: (Id, WorkspaceId),
-    room: &Arc<Room>,
-    (send, mut recv): (SendHalf, RecvHalf),
-) {
-    let refusal = match open(relay, device, &mut recv).await {
-        Ok((opening, passage)) => match enter(relay, device.0, &opening, &passage).await {
-            Ok((mut far, _turn)) => {
-                let _shares = [room.open(), passage.room.open()];
-                let notes = Notes::new(relay.presence.route(device.0), &opening.header);
-                let mut near = (send, recv);
-                let cut = tokio::select! {
-                    // A cut comes first: what is cut breaks at the same moment, and would hide the reason.
-                    biased;
-                    reason = passage.cut() => Some(reason),
-                    () = join(&notes, &mut near, &mut far) => None,
-                    () = late(&opening.header) => Some(Reset::Stale),
-                };
-                if let Some(reason) = cut {
-                    for (send, recv) in [&mut near, &mut far] {
-                        send.reset(reason);
-                        recv.stop(reason);
-                    }
-                }
-                notes.write();
-                return;
-            }
-            Err(refusal) => refusal,
-        },
-        Err(refusal) => refusal,
-    };
-    refuse((send, recv), refusal);
+/// Both directions of a QUIC stream.
+pub(crate) struct Duplex {
+    pub(crate) send: SendHalf,
+    pub(crate) recv: RecvHalf,
 }
 
-/// Refuses a stream that a device has opened.
-pub(crate) fn refuse((mut send, mut recv): (SendHalf, RecvHalf), reason: Reset) {
-    metrics::counter!("farwire_relay_refused_streams_total", "reason" => format!("{reason:?}"))
-        .increment(1);
-    recv.stop(reason);
-    send.reset(reason);
-}
-
-/// Waits until a handshake has taken too long; for ever where it is none.
-async fn late(header: &Header) {
-    if header.is_handshake() {
-        sleep(HANDSHAKE).await;
-    } else {
-        pending::<()>().await;
+impl Duplex {
+    fn reset(&mut self, reason: Reset) {
+        self.send.reset(reason);
+        self.recv.stop(reason);
     }
 }
 
-async fn open(
+/// The connection that streams come from.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamSource {
+    pub(crate) device: Member,
+    pub(crate) windows: Arc<Windows>,
+}
+
+/// Serves one stream that a device has opened.
+pub(crate) async fn serve(relay: &Relay, source: &StreamSource, mut near: Duplex) {
+    let (opening, passage) = match find_passage(relay, source.device, &mut near.recv).await {
+        Ok(found) => found,
+        Err(reason) => return refuse(near, reason),
+    };
+    let route = relay.presence.route(source.device.id);
+    let (mut far, _permit) = match open(route, source.device.id, &opening, &passage).await {
+        Ok(opened) => opened,
+        Err(reason) => return refuse(near, reason),
+    };
+    let _windows = [source.windows.open_stream(), passage.windows.open_stream()];
+    let notes = Notes::new(route, &opening.header);
+    let cut = tokio::select! {
+        // A cut comes first: both streams break at the same moment, which would hide its reason.
+        biased;
+        reason = passage.cut() => Some(reason),
+        () = join(&notes, &mut near, &mut far) => None,
+        () = handshake_timeout(&opening.header) => Some(Reset::Stale),
+    };
+    if let Some(reason) = cut {
+        near.reset(reason);
+        far.reset(reason);
+    }
+    notes.log();
+}
+
+/// Refuses a stream that a device has opened.
+pub(crate) fn refuse(mut stream: Duplex, reason: Reset) {
+    metrics::counter!("farwire_relay_refused_streams_total", "reason" => format!("{reason:?}"))
+        .increment(1);
+    stream.reset(reason);
+}
+
+/// Reads the header of a stream and finds the way to its target.
+async fn find_passage(
     relay: &Relay,
-    (device, workspace): (Id, WorkspaceId),
+    device: Member,
     recv: &mut RecvHalf,
 ) -> Result<(Opening, Passage), Reset> {
     let opening = Opening::read(recv).await.map_err(|error| match error {
         OpeningError::Slow => Reset::Stale,
         OpeningError::Broken(_) | OpeningError::Bad(_) => Reset::Malformed,
     })?;
-    let passage = relay.presence.passage(device, workspace, opening.header.target)?;
+    let passage = relay.presence.passage(device, opening.header.target)?;
     Ok((opening, passage))
 }
 
-/// Opens the stream on the agent's leg when this device may have one more there, with the route and the
-/// header as it came.
-async fn enter(
-    relay: &Relay,
+/// Opens the stream towards the agent, once the device may have one more there, and sends the route and the header as
+/// it came.
+async fn open(
+    route: Route,
     device: Id,
     opening: &Opening,
     passage: &Passage,
-) -> Result<((SendHalf, RecvHalf), Turn), Reset> {
-    let opened = async {
-        let turn = passage.queue.clone().enter(device, Use::of(&opening.header)).await;
+) -> Result<(Duplex, StreamPermit), Reset> {
+    let open = async {
+        let queue = passage.queue.clone();
+        let permit = queue.enter(device, StreamUse::of(&opening.header)).await;
         let (mut send, recv) = passage.guest.open().await.map_err(|_| Reset::Offline)?;
         send.set_priority(priority(opening.header.class, false));
-        let mut head = relay.presence.route(device).to_be_bytes().to_vec();
+        let mut head = route.to_be_bytes().to_vec();
         head.extend_from_slice(&opening.raw);
         head.extend_from_slice(&opening.rest);
-        // An agent that allows no bytes holds up a device no longer than one that allows no streams.
+        // Within the timeout, too: an agent may take a stream and none of its bytes.
         send.write_all(&head).await.map_err(|_| Reset::Offline)?;
-        Ok::<_, Reset>(((send, recv), turn))
+        Ok::<_, Reset>((Duplex { send, recv }, permit))
     };
     tokio::select! {
         biased;
         reason = passage.cut() => Err(reason),
-        opened = timeout(ROOM, opened) => opened.unwrap_or(Err(Reset::Overloaded)),
+        opened = timeout(LONGEST_OPENING, open) => opened.unwrap_or(Err(Reset::Overloaded)),
     }
 }
 
+/// Waits until a handshake has taken too long. Never returns for another stream.
+async fn handshake_timeout(header: &Header) {
+    if header.is_handshake() {
+        sleep(LONGEST_HANDSHAKE).await;
+    } else {
+        pending::<()>().await;
+    }
+}
+
+/// Returns the priority of a direction. QUIC sends the highest first. Control keeps ahead of others even with a
+/// backlog, and nothing is below bulk.
 fn priority(class: Class, backlog: bool) -> i32 {
     match (class, backlog) {
         (Class::Control, false) => 20,
@@ -148,7 +162,34 @@ fn priority(class: Class, backlog: bool) -> i32 {
     }
 }
 
-/// All that the relay knows of a stream: its header, sizes and times.
+/// How much a direction has moved without a pause, and the priority that follows from it.
+#[derive(Debug)]
+struct Streak {
+    class: Class,
+    bytes: usize,
+}
+
+impl Streak {
+    fn new(class: Class) -> Self {
+        Self { class, bytes: 0 }
+    }
+
+    /// Counts bytes that are to be moved. Returns the new priority when they make a backlog.
+    fn extend(&mut self, bytes: usize) -> Option<i32> {
+        let before = self.bytes;
+        self.bytes = before.saturating_add(bytes);
+        let lowered = before <= BACKLOG && self.bytes > BACKLOG;
+        lowered.then(|| priority(self.class, true))
+    }
+
+    /// Notes that there is nothing to move. Returns the new priority when that ends a backlog.
+    fn pause(&mut self) -> Option<i32> {
+        let raised = mem::take(&mut self.bytes) > BACKLOG;
+        raised.then(|| priority(self.class, false))
+    }
+}
+
+/// All that the relay knows about a stream: its header, sizes and times.
 struct Notes {
     route: Route,
     header: Header,
@@ -163,7 +204,7 @@ impl Notes {
         Self { route, header: *header, begun: Instant::now(), forth, back }
     }
 
-    fn write(&self) {
+    fn log(&self) {
         let Header { class, target, link, sid, not_after, .. } = self.header;
         let [a, b, c, d, ..] = target.0;
         let [e, f, g, h, ..] = link;
@@ -182,22 +223,19 @@ impl Notes {
     }
 }
 
-async fn join(
-    notes: &Notes,
-    (near_send, near_recv): &mut (SendHalf, RecvHalf),
-    (far_send, far_recv): &mut (SendHalf, RecvHalf),
-) {
+/// Moves both directions until both have ended.
+async fn join(notes: &Notes, near: &mut Duplex, far: &mut Duplex) {
     let class = notes.header.class;
-    let _open = Gauge::new();
-    near_send.set_priority(priority(class, false));
+    let _gauge = StreamGauge::new();
+    near.send.set_priority(priority(class, false));
     tokio::join!(
-        half(class, &notes.forth, near_recv, far_send),
-        half(class, &notes.back, far_recv, near_send)
+        move_direction(class, &notes.forth, &mut near.recv, &mut far.send),
+        move_direction(class, &notes.back, &mut far.recv, &mut near.send)
     );
 }
 
-/// Moves one direction until it ends or breaks.
-async fn half(class: Class, moved: &AtomicU64, recv: &mut RecvHalf, send: &mut SendHalf) {
+/// Moves one direction until it ends or breaks, and passes that on.
+async fn move_direction(class: Class, moved: &AtomicU64, recv: &mut RecvHalf, send: &mut SendHalf) {
     let stopped = send.stopped();
     let done = tokio::select! {
         done = move_all(class, moved, recv, send) => done,
@@ -224,17 +262,16 @@ async fn move_all(
     send: &mut SendHalf,
 ) -> io::Result<()> {
     let mut chunks = [const { Bytes::new() }; CHUNKS];
-    let mut streak = 0;
+    let mut streak = Streak::new(class);
     loop {
         let count = {
             let mut reading = pin!(recv.read_chunks(&mut chunks));
             match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
                 Poll::Ready(read) => read?,
                 Poll::Pending => {
-                    if streak > BACKLOG {
-                        send.set_priority(priority(class, false));
+                    if let Some(priority) = streak.pause() {
+                        send.set_priority(priority);
                     }
-                    streak = 0;
                     reading.await?
                 }
             }
@@ -246,21 +283,20 @@ async fn move_all(
         let counted = u64::try_from(bytes).unwrap_or(0);
         SPLICED.increment(counted);
         moved.fetch_add(counted, Ordering::Relaxed);
-        if streak <= BACKLOG && streak + bytes > BACKLOG {
-            send.set_priority(priority(class, true));
+        if let Some(priority) = streak.extend(bytes) {
+            send.set_priority(priority);
         }
-        streak += bytes;
-        send.write_chunk(together(batch, bytes)).await?;
+        send.write_chunk(concat(batch, bytes)).await?;
         if bytes >= LARGE {
-            // Others have their turn: a stream that always has more to say never waits by itself.
+            // A stream that always has more to read would never let others run.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// One piece of a batch. quinn looks for what it sends from the first unacknowledged piece on, each
-/// time: thousands of small ones cost more than copying them does.
-fn together(batch: &mut [Bytes], length: usize) -> Bytes {
+/// Makes one piece of a batch. For each packet quinn searches the pieces from the first unacknowledged one on: with
+/// thousands of small ones that costs more than copying them.
+fn concat(batch: &mut [Bytes], length: usize) -> Bytes {
     if let [only] = batch {
         return mem::take(only);
     }
@@ -271,18 +307,21 @@ fn together(batch: &mut [Bytes], length: usize) -> Bytes {
     all.freeze()
 }
 
-/// Counts itself while it lives.
-struct Gauge;
+/// Counts an open stream while it lives.
+struct StreamGauge;
 
-impl Gauge {
+impl StreamGauge {
     fn new() -> Self {
         metrics::gauge!("farwire_relay_streams").increment(1);
         Self
     }
 }
 
-impl Drop for Gauge {
+impl Drop for StreamGauge {
     fn drop(&mut self) {
         metrics::gauge!("farwire_relay_streams").decrement(1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,13 @@ pub(crate) use rules::is_duplicate;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct WorkspaceId(pub(crate) i64);
 
+/// A device and the workspace that it belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) id: Id,
+    pub(crate) workspace: WorkspaceId,
+}
+
 /// A server as the store has it. Whether its agent is connected is not known here.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {

@@ -5,17 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ed25519_dalek::SigningKey;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::Kind;
-use farwire_protocol::genesis::{Genesis, trust_domain};
+use farwire_protocol::genesis::trust_domain;
 use farwire_protocol::id::{Kind as IdKind, TrustDomain};
 use farwire_protocol::outer::{MAIL_LIMIT, ServerState};
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::clock::now;
-use crate::testing::{agent, bundle, device};
+use crate::testing::{agent, bundle, device, genesis};
 
 /// A workspace with its first device.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +25,7 @@ pub(crate) struct Founded {
 
 /// Makes a workspace for `device(seed)`.
 pub(crate) async fn found(store: &dyn Store, seed: u8) -> Founded {
-    let device = device(seed);
-    let key = SigningKey::from_bytes(&[seed; 32]);
-    let genesis = Genesis::new("home", &device, 5, [seed; 16]).sign(&key);
+    let (device, genesis) = (device(seed), genesis(seed));
     let invite = store.make_invite().await.unwrap();
     let founding = Founding { device: &device, invite: &invite.0, genesis: &genesis };
     let workspace = store.found_workspace(founding).await.unwrap();
