@@ -70,7 +70,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Returns the exit code of a failure, as sysexits numbers it: usage, data, I/O, configuration, else unavailable.
+/// Returns the exit code of a failure, as sysexits numbers it: usage, data, I/O, configuration,
+/// else unavailable.
 fn exit_code(kind: Kind) -> u8 {
     match kind {
         Kind::InvalidArgument => 64,

@@ -123,7 +123,8 @@ pub(crate) fn data_path(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 mod tests {
     use super::*;
 
-    /// Loads a file's settings with an option for the data directory, as the default depends on the user.
+    /// Loads a file's settings with an option for the data directory, as the default depends on the
+    /// user.
     fn load(text: &str, options: ServeOptions) -> Result<Config, Failure> {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("relay.toml");

@@ -1,5 +1,5 @@
-//! One connection, from its first packet to its last: the door, the TLS handshake, HELLO, and then its control
-//! conversation and its streams until it ends.
+//! One connection, from its first packet to its last: the door, the TLS handshake, HELLO, and then
+//! its control conversation and its streams until it ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ const BUILD_LENGTH: usize = 64;
 
 /// Serves one connection.
 ///
-/// Steps that happen once, or rarely, are on the heap while they last: nearly all connections are idle nearly all of
-/// the time, and each would keep the room for them otherwise.
+/// Steps that happen once, or rarely, are on the heap while they last: nearly all connections are
+/// idle nearly all of the time, and each would keep the room for them otherwise.
 pub(crate) async fn serve(relay: Arc<Relay>, knock: Knock, place: EntrancePlace) {
     // A program that is let in gives its place up.
     if let Some((arrival, entered)) = Box::pin(place.enter(enter(&relay, knock))).await {
@@ -75,7 +75,8 @@ async fn enter(relay: &Relay, knock: Knock) -> Option<(Arrival, Entered)> {
     match hello::admit(&*relay.store, &proven, &hello).await {
         Ok(who) => Some((arrival, Entered { who, call, build: printable(&hello.build) })),
         Err(failure) => {
-            // Not above debug: strangers must not fill a log that is kept. The counter has them all.
+            // Not above debug: strangers must not fill a log that is kept. The counter has them
+            // all.
             tracing::debug!(%remote, kind = %failure.kind, why = failure.message, "not let in");
             metrics::counter!("farwire_relay_refused_hellos_total").increment(1);
             refuse(arrival, call, failure).await;
@@ -181,8 +182,8 @@ async fn register(relay: &Relay, newcomer: Newcomer<'_>) -> Result<Registered, F
     }
 }
 
-/// Registers an agent. Its record may have changed since its HELLO was checked: a record that was just made is in the
-/// store before it is in [`Presence`].
+/// Registers an agent. Its record may have changed since its HELLO was checked: a record that was
+/// just made is in the store before it is in [`Presence`].
 async fn register_agent(relay: &Relay, arrival: AgentArrival) -> Result<Ticket, Failure> {
     let arrival = match relay.presence.agent_arrived(arrival) {
         Ok(ticket) => return Ok(ticket),
@@ -195,7 +196,8 @@ async fn register_agent(relay: &Relay, arrival: AgentArrival) -> Result<Ticket, 
         .map_err(|_| Failure::new(Kind::Internal, "the relay has lost the record of this agent"))
 }
 
-/// Notes that an agent was displaced by another process. If both live, two processes hold one identity.
+/// Notes that an agent was displaced by another process. If both live, two processes hold one
+/// identity.
 fn note_displaced(relay: &Relay, who: Admitted, displaced: Displaced) {
     if let (Admitted::Agent { id, .. }, Displaced::Living) = (who, displaced) {
         tracing::warn!(agent = ?id.target(), "two processes hold one agent's identity");

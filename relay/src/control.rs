@@ -27,8 +27,9 @@ use crate::hello::Admitted;
 use crate::node::NodeId;
 use crate::presence::Ticket;
 use crate::relay::{BUILD, Relay};
-use crate::store::{Acceptance, Member, Server, ServerPage, StoredRequest};
+use crate::store::{Acceptance, Server, ServerPage, StoredRequest};
 use crate::turns::Turn;
+use crate::workspace::Member;
 
 /// Streams that one connection may have open, as programs are told.
 const STREAMS: u32 = 256;
@@ -36,8 +37,9 @@ const STREAMS: u32 = 256;
 /// Most devices of other workspaces that an agent may admit.
 const MAX_ADMITTED: usize = 1_024;
 
-/// How long a displaced program may take to acknowledge that: some round trips, within these bounds. Mostly it is a
-/// process that was killed, and streams to it wait for this long before they go to the process after it.
+/// How long a displaced program may take to acknowledge that: some round trips, within these
+/// bounds. Mostly it is a process that was killed, and streams to it wait for this long before they
+/// go to the process after it.
 const FAREWELL_ROUNDS: u32 = 3;
 const SHORTEST_FAREWELL: Duration = Duration::from_millis(500);
 const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
@@ -84,16 +86,16 @@ pub(crate) async fn answer<T: Encode<()>>(
 fn answer_to(call: u32, result: Result<Vec<u8>, Failure>) -> Answer {
     let answer = match result {
         Ok(body) => Answer { id: call, failure: None, body: Blob(body) },
-        Err(failure) => failed(call, failure),
+        Err(failure) => failure_answer(call, failure),
     };
     if cbor::encode(&answer).len() <= LIMIT {
         return answer;
     }
     let message = "the relay's answer is larger than a message may be";
-    failed(call, Failure::new(Kind::TooLarge, message))
+    failure_answer(call, Failure::new(Kind::TooLarge, message))
 }
 
-fn failed(call: u32, failure: Failure) -> Answer {
+fn failure_answer(call: u32, failure: Failure) -> Answer {
     Answer { id: call, failure: Some(failure), body: Blob::default() }
 }
 
@@ -103,8 +105,8 @@ fn farewell(round_trip: Duration) -> Duration {
 }
 
 impl Visitor<'_> {
-    /// Answers calls and sends notices until the connection ends or breaks the protocol, which is an error, or until
-    /// another process has taken its place and it was told so.
+    /// Answers calls and sends notices until the connection ends or breaks the protocol, which is
+    /// an error, or until another process has taken its place and it was told so.
     pub(crate) async fn converse(
         &self,
         link: &Guest,
@@ -117,8 +119,8 @@ impl Visitor<'_> {
         let answer_calls = async {
             loop {
                 let call: Call = control::read(&mut recv).await?;
-                // On the heap while it lasts: connections are idle nearly all of the time, and each would keep the
-                // room for the largest query otherwise.
+                // On the heap while it lasts: connections are idle nearly all of the time, and each
+                // would keep the room for the largest query otherwise.
                 let answer = Box::pin(self.carry_out(&call)).await;
                 control::write(&mut *send.lock().await, &answer).await?;
             }
@@ -128,7 +130,8 @@ impl Visitor<'_> {
                 let notice = Answer { id: 0, failure: None, body: Blob(cbor::encode(&notice)) };
                 control::write(&mut *send.lock().await, &notice).await?;
             }
-            // The registration was taken over. A close would overtake the last notice: wait until it was received.
+            // The registration was taken over. A close would overtake the last notice: wait until
+            // it was received.
             let mut send = send.lock().await;
             send.finish();
             let received = timeout(farewell(link.rtt()), send.acknowledged()).await == Ok(true);
@@ -150,16 +153,16 @@ impl Visitor<'_> {
 
     async fn dispatch(&self, call: &Call, turn: Arc<Turn>) -> Result<Vec<u8>, Failure> {
         match call.verb {
-            Admissions::NUMBER => with(call, |verb| ready(self.admit_devices(verb))).await,
-            List::NUMBER => with(call, |verb| self.list(verb)).await,
-            Lookup::NUMBER => with(call, |verb| self.lookup(verb)).await,
-            ServerCreate::NUMBER => with(call, |verb| self.create(verb)).await,
-            ServerUpdate::NUMBER => with(call, |verb| self.update(verb, turn)).await,
-            ServerRemove::NUMBER => with(call, |verb| self.remove(verb, turn)).await,
-            EnrollmentState::NUMBER => with(call, |verb| self.enrollment_state(verb)).await,
-            MailPut::NUMBER => with(call, |verb| self.put_mail(verb)).await,
-            MailGet::NUMBER => with(call, |verb| self.get_mail(verb)).await,
-            MailAnswer::NUMBER => with(call, |verb| self.answer_mail(verb, turn)).await,
+            Admissions::NUMBER => serve_verb(call, |verb| ready(self.admit_devices(verb))).await,
+            List::NUMBER => serve_verb(call, |verb| self.list(verb)).await,
+            Lookup::NUMBER => serve_verb(call, |verb| self.lookup(verb)).await,
+            ServerCreate::NUMBER => serve_verb(call, |verb| self.create(verb)).await,
+            ServerUpdate::NUMBER => serve_verb(call, |verb| self.update(verb, turn)).await,
+            ServerRemove::NUMBER => serve_verb(call, |verb| self.remove(verb, turn)).await,
+            EnrollmentState::NUMBER => serve_verb(call, |verb| self.enrollment_state(verb)).await,
+            MailPut::NUMBER => serve_verb(call, |verb| self.put_mail(verb)).await,
+            MailGet::NUMBER => serve_verb(call, |verb| self.get_mail(verb)).await,
+            MailAnswer::NUMBER => serve_verb(call, |verb| self.answer_mail(verb, turn)).await,
             _ => Err(Failure::new(Kind::Unsupported, "the relay does not know this request")
                 .with_hint("update the relay")),
         }
@@ -253,8 +256,9 @@ impl Visitor<'_> {
         .await
     }
 
-    /// Makes a change of the store and of presence as one: in the order of the changes, and to its end even if the
-    /// connection that asked for it breaks. The turn of the call is given back after it, too.
+    /// Makes a change of the store and of presence as one: in the order of the changes, and to its
+    /// end even if the connection that asked for it breaks. The turn of the call is given back
+    /// after it, too.
     async fn change<T: Send + 'static>(
         &self,
         turn: Arc<Turn>,
@@ -325,7 +329,7 @@ impl Visitor<'_> {
 }
 
 /// Decodes a verb, serves it, and encodes the answer.
-async fn with<V, F>(call: &Call, serve: impl FnOnce(V) -> F) -> Result<Vec<u8>, Failure>
+async fn serve_verb<V, F>(call: &Call, serve: impl FnOnce(V) -> F) -> Result<Vec<u8>, Failure>
 where
     V: Verb,
     F: Future<Output = Result<V::Answer, Failure>>,

@@ -1,9 +1,10 @@
-//! The data directory: a lock, three keys, the node's id, the database's file, and the address for `url`.
+//! The data directory: a lock, three keys, the node's id, the database's file, and the address for
+//! `url`.
 //!
-//! Keys are made once. A damaged key file is an error: a relay with another key is another relay to everybody who
-//! pinned it. All access goes through a handle of the directory and follows no link, because the relay may have more
-//! rights than the user who put a link there. The relay serves even if it cannot write down what merely helps, such
-//! as the address: the disk may be full.
+//! Keys are made once. A damaged key file is an error: a relay with another key is another relay to
+//! everybody who pinned it. All access goes through a handle of the directory and follows no link,
+//! because the relay may have more rights than the user who put a link there. The relay serves even
+//! if it cannot write down what merely helps, such as the address: the disk may be full.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
@@ -120,8 +121,8 @@ impl DataDirectory {
         Ok(file)
     }
 
-    /// Returns the path of the database. Creates the file if it is missing, so that SQLite opens no link and nobody
-    /// else can read what it creates.
+    /// Returns the path of the database. Creates the file if it is missing, so that SQLite opens no
+    /// link and nobody else can read what it creates.
     pub(crate) fn database(&self) -> Result<PathBuf, Failure> {
         let path = self.path.join(DATABASE);
         let made = self.open_file(DATABASE, OFlags::RDWR | OFlags::CREATE)?;
@@ -135,7 +136,8 @@ impl DataDirectory {
         Ok(path)
     }
 
-    /// Returns the key that programs pin. It is made with the directory, and never again once there are records.
+    /// Returns the key that programs pin. It is made with the directory, and never again once there
+    /// are records.
     pub(crate) fn tls_key(&self) -> Result<SigningKey, Failure> {
         let exists =
             |name| rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();

@@ -1,10 +1,11 @@
 //! Which strangers may take up the relay's time before it is known who they are.
 //!
-//! Each connection that knocks gets a place until it is let in or leaves. Places are limited for each source network
-//! and in all. When they are taken, the oldest stranger of the network that has most must leave: strangers push out
-//! strangers, and a program that was let in gives its place up and competes with nobody here any more. In each
-//! network a few shake hands at a time, the last to come first, and a stranger that is not let in keeps its turn for
-//! a moment longer: a flood from one network costs the others little.
+//! Each connection that knocks gets a place until it is let in or leaves. Places are limited for
+//! each source network and in all. When they are taken, the oldest stranger of the network that has
+//! most must leave: strangers push out strangers, and a program that was let in gives its place up
+//! and competes with nobody here any more. In each network a few shake hands at a time, the last to
+//! come first, and a stranger that is not let in keeps its turn for a moment longer: a flood from
+//! one network costs the others little.
 //!
 //! A pure machine: [`crate::entrance`] gives it sockets and tasks.
 
@@ -134,7 +135,8 @@ impl Door {
         self.pass_on(network)
     }
 
-    /// Frees the place of a stranger that was let in or has left. Returns the one that has its turn now.
+    /// Frees the place of a stranger that was let in or has left. Returns the one that has its turn
+    /// now.
     pub(crate) fn leave(&mut self, place: u64) -> Option<u64> {
         let stranger = self.strangers.remove(&place)?;
         if let Some(crowd) = self.crowds.get_mut(&stranger.network) {
@@ -173,7 +175,8 @@ impl Door {
         }
     }
 
-    /// Returns the stranger that must leave when one more comes from this network, `None` while there are places.
+    /// Returns the stranger that must leave when one more comes from this network, `None` while
+    /// there are places.
     fn pushed_out_by(&self, network: Network) -> Option<u64> {
         let crowd_of = |one: &Network| self.crowds.get(one).map_or(0, |crowd| crowd.places.len());
         let wide_of = |wide: u128| -> usize {

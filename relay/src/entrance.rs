@@ -1,4 +1,5 @@
-//! The door ([`crate::door`]) with its sockets and tasks: places that are given up when they are dropped.
+//! The door ([`crate::door`]) with its sockets and tasks: places that are given up when they are
+//! dropped.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::door::{Door, DoorLimits, Verdict};
 
-/// How long a stranger that is not let in keeps its turn. With the number of turns of a network this bounds how many
-/// handshakes with its strangers the relay makes in a second.
+/// How long a stranger that is not let in keeps its turn. With the number of turns of a network
+/// this bounds how many handshakes with its strangers the relay makes in a second.
 const TURN: Duration = Duration::from_millis(100);
 
 /// The strangers that have a place.
@@ -103,8 +104,8 @@ impl Entrance {
 }
 
 impl EntrancePlace {
-    /// Waits for a turn and carries `entering` out. Returns `None` if the stranger is not let in or must leave. One
-    /// that is not let in keeps its turn for a moment.
+    /// Waits for a turn and carries `entering` out. Returns `None` if the stranger is not let in or
+    /// must leave. One that is not let in keeps its turn for a moment.
     pub(crate) async fn enter<T>(mut self, entering: impl Future<Output = Option<T>>) -> Option<T> {
         let out = self.out.clone();
         let turn = self.turn.take()?;

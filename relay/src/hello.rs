@@ -1,7 +1,7 @@
 //! Who may connect: the proof in HELLO, the bundle, and what the store says about its owner.
 //!
-//! All proofs are checked first, and the store is only read until it is known who somebody is: a program that is not
-//! let in has changed nothing.
+//! All proofs are checked first, and the store is only read until it is known who somebody is: a
+//! program that is not let in has changed nothing.
 
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
@@ -9,8 +9,8 @@ use farwire_protocol::genesis::Genesis;
 use farwire_protocol::id::{Id, Kind as IdKind, Kt, Nonce};
 use farwire_protocol::outer::{Hello, Role, hello_text};
 
-use crate::presence::Enrolling;
-use crate::store::{Founding, Member, Store, WorkspaceId};
+use crate::store::{Founding, Store};
+use crate::workspace::{Enrolling, Member, WorkspaceId};
 
 /// As whom a program was let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,7 +55,7 @@ pub(crate) async fn admit(
             Ok(Admitted::Agent { id: bundle.id, instance: hello.instance, workspace })
         }
         Role::Enrolling => {
-            let enrollment = hello.enrollment.ok_or_else(|| denied("no enrollment is named"))?;
+            let enrollment = hello.enrollment.ok_or_else(|| denial("no enrollment is named"))?;
             let workspace = store.enrollment_workspace(enrollment).await?.ok_or_else(|| {
                 Failure::new(
                     Kind::TokenUnknown,
@@ -76,12 +76,12 @@ fn check_proof(proven: &Proven, hello: &Hello) -> Result<SignedBundle, Failure> 
     let bundle = SignedBundle::decode_kind(&hello.bundle, wanted)
         .map_err(|error| Failure::caused(Kind::RelayDenied, "the bundle is refused", &error))?;
     if bundle.kt != proven.key {
-        return Err(denied("the bundle names another TLS key than this connection's"));
+        return Err(denial("the bundle names another TLS key than this connection's"));
     }
-    let key = Id(proven.key.0).verifying().ok_or_else(|| denied("a weak TLS key"))?;
+    let key = Id(proven.key.0).verifying().ok_or_else(|| denial("a weak TLS key"))?;
     let signature = ed25519_dalek::Signature::from_bytes(&hello.proof.0);
     key.verify_strict(&hello_text(&proven.exporter), &signature)
-        .map_err(|_| denied("the proof is not for this connection"))?;
+        .map_err(|_| denial("the proof is not for this connection"))?;
     Ok(bundle)
 }
 
@@ -93,22 +93,22 @@ async fn admit_device(
     let id = bundle.id;
     let (Some(invite), Some(genesis)) = (&hello.invite, &hello.genesis) else {
         let workspace = store.admit_device(bundle).await?.ok_or_else(|| {
-            denied("the relay does not know this device")
+            denial("the relay does not know this device")
                 .with_hint("`farwire init --relay -` with an invite makes a workspace for it")
         })?;
         return Ok(Admitted::Device(Member { id, workspace }));
     };
-    let event = Genesis::decode(genesis).map_err(|error| denied(error.to_string()))?;
-    let founder = SignedBundle::decode(&event.device).map_err(|_| denied("a damaged genesis"))?;
+    let event = Genesis::decode(genesis).map_err(|error| denial(error.to_string()))?;
+    let founder = SignedBundle::decode(&event.device).map_err(|_| denial("a damaged genesis"))?;
     if founder.id != id {
-        return Err(denied("the genesis is another device's"));
+        return Err(denial("the genesis is another device's"));
     }
     let founding = Founding { device: bundle, invite, genesis };
     let workspace = store.found_workspace(founding).await?;
     Ok(Admitted::Device(Member { id, workspace }))
 }
 
-fn denied(message: impl Into<String>) -> Failure {
+fn denial(message: impl Into<String>) -> Failure {
     Failure::new(Kind::RelayDenied, message)
 }
 

@@ -1,17 +1,18 @@
 //! How much memory the relay spends on data in transit, for all connections and for each workspace.
 //!
-//! What a reader does not take waits in the relay, within the flow control windows of its connection. So a connection
-//! has small windows until it has streams, and then windows for the most streams that it has had at once. All windows
-//! come out of one sum. A workspace gets more as long as it does not hold more than what is left: however many
-//! workspaces take all that they can, as much as each of them holds stays free. A connection that gets no more keeps
-//! what it has: its streams wait for each other, and nobody else's wait for them.
+//! What a reader does not take waits in the relay, within the flow control windows of its
+//! connection. So a connection has small windows until it has streams, and then windows for the
+//! most streams that it has had at once. All windows come out of one sum. A workspace gets more as
+//! long as it does not hold more than what is left: however many workspaces take all that they can,
+//! as much as each of them holds stays free. A connection that gets no more keeps what it has: its
+//! streams wait for each other, and nobody else's wait for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_link::outer::listen::Guest;
 
-use crate::store::WorkspaceId;
+use crate::workspace::WorkspaceId;
 
 /// The sum is half of the machine's memory, within these bounds.
 const LEAST: u64 = 256 << 20;

@@ -1,8 +1,8 @@
 //! The id of this relay among the nodes that may one day serve one workspace together.
 //!
-//! It is made once and kept in the data directory ([`crate::data`]). Connection ids carry it, so that whoever
-//! forwards packets can tell whose they are; the answer to HELLO shows it to programs; and the directory names it for
-//! every agent.
+//! It is made once and kept in the data directory ([`crate::data`]). Connection ids carry it, so
+//! that whoever forwards packets can tell whose they are; the answer to HELLO shows it to programs;
+//! and the directory names it for every agent.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -15,7 +15,8 @@ use farwire_protocol::failure::{Failure, Kind};
 pub(crate) struct NodeId(u16);
 
 impl NodeId {
-    /// Makes an id. A few nodes hardly ever draw the same one, and their operator may write down another.
+    /// Makes an id. A few nodes hardly ever draw the same one, and their operator may write down
+    /// another.
     pub(crate) fn random() -> Result<Self, Failure> {
         let mut bytes = [0; 2];
         getrandom::fill(&mut bytes)

@@ -1,12 +1,13 @@
 //! Who is connected now, and who may open streams to whom: all that a stream needs, in memory.
 //!
-//! [`directory`] knows which servers there are and where their agents are: what the nodes of a cluster would share.
-//! [`local`] has the connections of this process. [`Presence`] changes both under one lock, so that no stream is
-//! opened by the state of before a change and missed by the cut that goes with it.
+//! [`directory`] knows which servers there are and where their agents are: what the nodes of a
+//! cluster would share. [`local`] has the connections of this process. [`Presence`] changes both
+//! under one lock, so that no stream is opened by the state of before a change and missed by the
+//! cut that goes with it.
 //!
-//! The store is the truth about records; the directory copies the part that streams need and changes together with
-//! it. An agent names the devices that it admits itself: that widens whom the relay lets through, and the agent
-//! decides all the same.
+//! The store is the truth about records; the directory copies the part that streams need and
+//! changes together with it. An agent names the devices that it admits itself: that widens whom the
+//! relay lets through, and the agent decides all the same.
 
 mod directory;
 mod local;
@@ -23,7 +24,8 @@ use tokio::sync::mpsc;
 use crate::clock::now;
 use crate::memory::Windows;
 use crate::node::NodeId;
-use crate::store::{Member, Server, Sighting, WorkspaceId};
+use crate::store::{Server, Sighting};
+use crate::workspace::{Enrolling, Member, WorkspaceId};
 use directory::{Directory, Displacement, PresentAgent};
 use local::{AgentConnection, Local};
 pub(crate) use local::{Device, Passage};
@@ -65,13 +67,6 @@ enum Registration {
     Device(Member),
     Agent(Id),
     Enrolling(Enrolling),
-}
-
-/// An enrollment, and the workspace that it is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Enrolling {
-    pub(crate) enrollment: Nonce,
-    pub(crate) workspace: WorkspaceId,
 }
 
 impl Ticket {
@@ -119,7 +114,8 @@ impl Presence {
         }
     }
 
-    /// Takes over the record of an agent that was just accepted: what was seen of it before counts no more.
+    /// Takes over the record of an agent that was just accepted: what was seen of it before counts
+    /// no more.
     pub(crate) fn record_accepted(&self, server: &Server) {
         if let Some(agent) = server.record.agent {
             self.lock().directory.forget_sightings(agent);
@@ -137,11 +133,11 @@ impl Presence {
         }
     }
 
-    /// Registers an agent, or returns it if it has no record: the record may have been removed since its HELLO was
-    /// checked, and then nothing would close the connection any more.
+    /// Registers an agent, or returns it if it has no record: the record may have been removed
+    /// since its HELLO was checked, and then nothing would close the connection any more.
     ///
-    /// A new connection of the same process replaces the old one. Another process displaces the one that is here,
-    /// which is told so: if it acknowledges, two processes hold one identity.
+    /// A new connection of the same process replaces the old one. Another process displaces the one
+    /// that is here, which is told so: if it acknowledges, two processes hold one identity.
     pub(crate) fn agent_arrived(&self, arrival: AgentArrival) -> Result<Ticket, AgentArrival> {
         let AgentArrival { agent, instance, .. } = arrival;
         let mut parts = self.lock();
@@ -174,7 +170,8 @@ impl Presence {
         Ok((Ticket { at, registration: Registration::Device(device) }, shared))
     }
 
-    /// Registers a connection that waits for the answer to its enrollment. If too many wait, the oldest one ends.
+    /// Registers a connection that waits for the answer to its enrollment. If too many wait, the
+    /// oldest one ends.
     pub(crate) fn enrolling_arrived(&self, enrolling: Enrolling, notices: Notices) -> Ticket {
         let mut parts = self.lock();
         let at = parts.local.new_location();
@@ -209,7 +206,8 @@ impl Presence {
         self.lock().directory.note_duplicate(agent, now());
     }
 
-    /// Takes over the devices of other workspaces that an agent admits, and ends the streams of the others.
+    /// Takes over the devices of other workspaces that an agent admits, and ends the streams of the
+    /// others.
     pub(crate) fn admit_devices(&self, ticket: Ticket, devices: Vec<Id>) {
         let Registration::Agent(agent) = ticket.registration else { return };
         let mut parts = self.lock();

@@ -40,7 +40,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Makes the state of a relay that nobody has connected to, and loads the records of enrolled servers.
+    /// Makes the state of a relay that nobody has connected to, and loads the records of enrolled
+    /// servers.
     pub(crate) async fn load(node: NodeId, store: Arc<dyn Store>) -> Result<Arc<Self>, Failure> {
         let presence = Presence::new(node);
         for server in store.enrolled_servers().await? {

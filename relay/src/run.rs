@@ -31,8 +31,9 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
     runtime()?.block_on(run(config))
 }
 
-/// Makes a runtime with half as many threads as there are cores. The kernel's half of the network wants a core, too;
-/// and with two threads on two cores a packet that wakes both is later than one that wakes one.
+/// Makes a runtime with half as many threads as there are cores. The kernel's half of the network
+/// wants a core, too; and with two threads on two cores a packet that wakes both is later than one
+/// that wakes one.
 fn runtime() -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
@@ -62,7 +63,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         keylog: config.keylog.clone(),
     })
     .map_err(|error| Failure::caused(Kind::Io, "the relay cannot start", &error))?;
-    let address = url::advertised(&config, &listener)?;
+    let address = url::advertised_address(&config, &listener)?;
     data.remember_address(&address);
     let url = url::of_new_relay(&*relay.store, address, &key).await?;
     let site = tokio::spawn(http::serve(site, relay.clone(), metrics));

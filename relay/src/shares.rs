@@ -1,9 +1,10 @@
 //! How the devices of an agent share the streams that it takes.
 //!
-//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at most [`MAX_OF_DEVICE`]
-//! of them, and the last quarter is for devices that have few: a flood waits for itself. The last streams of a device,
-//! and the last of all, are for control and handshakes alone, so that a device that has filled its share can still
-//! stop what runs. A stream that gets no permit waits, until [`crate::splice`] gives it up.
+//! An agent takes a limited number of streams from the relay, whoever opens them. A device has at
+//! most [`MAX_OF_DEVICE`] of them, and the last quarter is for devices that have few: a flood waits
+//! for itself. The last streams of a device, and the last of all, are for control and handshakes
+//! alone, so that a device that has filled its share can still stop what runs. A stream that gets
+//! no permit waits, until [`crate::splice`] gives it up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -141,7 +142,7 @@ struct Waiting<'a> {
 }
 
 /// A permit for a stream that waits, to be sent once the queue is unlocked.
-struct Call {
+struct PermitDelivery {
     to: oneshot::Sender<StreamPermit>,
     permit: StreamPermit,
 }
@@ -190,9 +191,9 @@ impl StreamQueue {
         StreamPermit { queue: self.clone(), device, purpose }
     }
 
-    /// Takes what is free for the streams that wait, one line after the other. A stream that ends wakes the one that
-    /// gets its permit, and no other.
-    fn call_next(self: &Arc<Self>, state: &mut QueueState) -> Vec<Call> {
+    /// Takes what is free for the streams that wait, one line after the other. A stream that ends
+    /// wakes the one that gets its permit, and no other.
+    fn call_next(self: &Arc<Self>, state: &mut QueueState) -> Vec<PermitDelivery> {
         let mut calls = Vec::new();
         let mut in_vain = 0;
         while in_vain < state.lines.len() {
@@ -200,7 +201,7 @@ impl StreamQueue {
             if state.shares.take(line.device, line.purpose) {
                 in_vain = 0;
                 let permit = self.permit(line.device, line.purpose);
-                calls.extend(line.waiting.pop_first().map(|(_, to)| Call { to, permit }));
+                calls.extend(line.waiting.pop_first().map(|(_, to)| PermitDelivery { to, permit }));
             } else {
                 in_vain += 1;
             }
@@ -228,7 +229,7 @@ impl Drop for StreamPermit {
         state.shares.give_back(self.device, self.purpose);
         let calls = self.queue.call_next(&mut state);
         drop(state);
-        for Call { to, permit } in calls {
+        for PermitDelivery { to, permit } in calls {
             // A stream that has just left drops its permit, which calls the next one.
             let _ = to.send(permit);
         }
@@ -259,7 +260,8 @@ impl OpenRate {
         Self { left: BURST, at: now }
     }
 
-    /// Counts one more stream. Returns how long this one must wait, and the device's later ones behind it.
+    /// Counts one more stream. Returns how long this one must wait, and the device's later ones
+    /// behind it.
     pub(crate) fn open(&mut self, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = RATE.mul_add(passed, self.left).min(BURST) - 1.0;

@@ -1,9 +1,9 @@
 //! Joins a device's stream to one towards an agent, chunk by chunk.
 //!
-//! The relay keeps no data: a direction reads only what the other side has taken, so that QUIC's flow control reaches
-//! from end to end and a slow reader slows the program. Ends and resets pass in both directions. The relay does not
-//! know what a stream carries. Its header says how urgent it may be, and a direction that never pauses loses priority
-//! until it does.
+//! The relay keeps no data: a direction reads only what the other side has taken, so that QUIC's
+//! flow control reaches from end to end and a slow reader slows the program. Ends and resets pass
+//! in both directions. The relay does not know what a stream carries. Its header says how urgent it
+//! may be, and a direction that never pauses loses priority until it does.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -26,7 +26,7 @@ use crate::memory::Windows;
 use crate::presence::Passage;
 use crate::relay::Relay;
 use crate::shares::{StreamPermit, StreamUse};
-use crate::store::Member;
+use crate::workspace::Member;
 
 /// Chunks that are moved at once: about 64 packets' worth.
 const CHUNKS: usize = 64;
@@ -83,7 +83,7 @@ pub(crate) async fn serve(relay: &Relay, source: &StreamSource, mut near: Duplex
     let cut = tokio::select! {
         // A cut comes first: both streams break at the same moment, which would hide its reason.
         biased;
-        reason = passage.cut() => Some(reason),
+        reason = passage.until_cut() => Some(reason),
         () = join(&notes, &mut near, &mut far) => None,
         () = handshake_timeout(&opening.header) => Some(Reset::Stale),
     };
@@ -115,8 +115,8 @@ async fn find_passage(
     Ok((opening, passage))
 }
 
-/// Opens the stream towards the agent, once the device may have one more there, and sends the route and the header as
-/// it came.
+/// Opens the stream towards the agent, once the device may have one more there, and sends the route
+/// and the header as it came.
 async fn open(
     route: Route,
     device: Id,
@@ -137,7 +137,7 @@ async fn open(
     };
     tokio::select! {
         biased;
-        reason = passage.cut() => Err(reason),
+        reason = passage.until_cut() => Err(reason),
         opened = timeout(LONGEST_OPENING, open) => opened.unwrap_or(Err(Reset::Overloaded)),
     }
 }
@@ -151,8 +151,8 @@ async fn handshake_timeout(header: &Header) {
     }
 }
 
-/// Returns the priority of a direction. QUIC sends the highest first. Control keeps ahead of others even with a
-/// backlog, and nothing is below bulk.
+/// Returns the priority of a direction. QUIC sends the highest first. Control keeps ahead of others
+/// even with a backlog, and nothing is below bulk.
 fn priority(class: Class, backlog: bool) -> i32 {
     match (class, backlog) {
         (Class::Control, false) => 20,
@@ -294,8 +294,8 @@ async fn move_all(
     }
 }
 
-/// Makes one piece of a batch. For each packet quinn searches the pieces from the first unacknowledged one on: with
-/// thousands of small ones that costs more than copying them.
+/// Makes one piece of a batch. For each packet quinn searches the pieces from the first
+/// unacknowledged one on: with thousands of small ones that costs more than copying them.
 fn concat(batch: &mut [Bytes], length: usize) -> Bytes {
     if let [only] = batch {
         return mem::take(only);

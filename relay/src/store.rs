@@ -1,13 +1,14 @@
 //! Everything that the relay keeps: identities, invites, servers, and mail for enrollment.
 //!
-//! [`Store`] is the whole of what other modules know about the database. Its signatures name types of the protocol
-//! and of this file only, so that another database is one more file beside [`sqlite`] and one more line in [`open`].
-//! Queries are not shared: placeholders, column types and upserts differ between databases. What every
-//! implementation must decide alike is in [`rules`], and `conformance` tests any of them.
+//! [`Store`] is the whole of what other modules know about the database. Its signatures name types
+//! of the protocol and of this file only, so that another database is one more file beside
+//! [`sqlite`] and one more line in [`open`]. Queries are not shared: placeholders, column types and
+//! upserts differ between databases. What every implementation must decide alike is in [`rules`],
+//! and `conformance` tests any of them.
 //!
 //! Each method is one transaction: it does all of its work or nothing. A method that fails with
-//! [`Kind::Overloaded`](farwire_protocol::failure::Kind::Overloaded) has done nothing. Times are seconds since 1970
-//! by the relay's clock ([`crate::clock`]).
+//! [`Kind::Overloaded`](farwire_protocol::failure::Kind::Overloaded) has done nothing. Times are
+//! seconds since 1970 by the relay's clock ([`crate::clock`]).
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -25,18 +26,8 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::outer::{Mail, MailAnswer, MailState, Record, ServerCreate, ServerUpdate};
 
+use crate::workspace::WorkspaceId;
 pub(crate) use rules::is_duplicate;
-
-/// The number of a workspace in this relay's store. It never leaves the relay.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct WorkspaceId(pub(crate) i64);
-
-/// A device and the workspace that it belongs to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Member {
-    pub(crate) id: Id,
-    pub(crate) workspace: WorkspaceId,
-}
 
 /// A server as the store has it. Whether its agent is connected is not known here.
 #[derive(Clone, Debug)]
@@ -102,8 +93,8 @@ pub(crate) type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> 
 
 /// A database of the relay.
 pub(crate) trait Store: Debug + Send + Sync {
-    /// Returns the workspace of a device that has proven its keys, `None` if the device is unknown. Keeps a bundle
-    /// that is newer than the known one and refuses an older or forked one.
+    /// Returns the workspace of a device that has proven its keys, `None` if the device is unknown.
+    /// Keeps a bundle that is newer than the known one and refuses an older or forked one.
     fn admit_device<'a>(&'a self, bundle: &'a SignedBundle) -> Stored<'a, Option<WorkspaceId>>;
 
     /// Keeps the bundle of an agent that has proven its keys and has a record in this workspace.
@@ -113,8 +104,8 @@ pub(crate) trait Store: Debug + Send + Sync {
         workspace: WorkspaceId,
     ) -> Stored<'a, ()>;
 
-    /// Makes a workspace with its first device if the invite is good. The same device may repeat it, and gets the
-    /// same workspace.
+    /// Makes a workspace with its first device if the invite is good. The same device may repeat
+    /// it, and gets the same workspace.
     fn found_workspace<'a>(&'a self, founding: Founding<'a>) -> Stored<'a, WorkspaceId>;
 
     /// Returns whether anybody has made a workspace.
@@ -161,8 +152,8 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Keeps an enrollment request. Equal bytes are one request.
     fn put_request<'a>(&'a self, enrollment: Nonce, blob: &'a [u8]) -> Stored<'a, StoredRequest>;
 
-    /// Returns requests of a workspace that are unanswered or came after the answer, of one enrollment if `only` is
-    /// given, from behind `after` on, as many as fit into one message.
+    /// Returns requests of a workspace that are unanswered or came after the answer, of one
+    /// enrollment if `only` is given, from behind `after` on, as many as fit into one message.
     fn list_requests(
         &self,
         workspace: WorkspaceId,
@@ -194,8 +185,9 @@ pub(crate) trait Store: Debug + Send + Sync {
     fn close(&self) -> Stored<'_, ()>;
 }
 
-/// Opens the store, creates it if it is missing, and migrates it to this version. Only the process that holds the
-/// lock of the data directory may call this: a running relay relies on the tables that it knows.
+/// Opens the store, creates it if it is missing, and migrates it to this version. Only the process
+/// that holds the lock of the data directory may call this: a running relay relies on the tables
+/// that it knows.
 pub(crate) async fn open(database: &Path) -> Result<Arc<dyn Store>, Failure> {
     Ok(Arc::new(sqlite::Sqlite::open(database).await?))
 }

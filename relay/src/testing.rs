@@ -18,7 +18,8 @@ use farwire_protocol::outer::{Record, Role, ServerState};
 
 use crate::node::NodeId;
 use crate::relay::Relay;
-use crate::store::{self, Server, WorkspaceId};
+use crate::store::{self, Server};
+use crate::workspace::WorkspaceId;
 
 /// Returns the bundle of an identity made from `seed`, with `change` applied before it is signed.
 pub(crate) fn bundle(seed: u8, kind: IdKind, change: impl Fn(&mut Bundle)) -> SignedBundle {

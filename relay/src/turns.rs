@@ -1,8 +1,8 @@
 //! Turns at a limited resource, such as the store: each workspace waits in a line of its own.
 //!
-//! Calls reach the store in the order in which they come, whoever makes them. A workspace has at most a few turns at
-//! a time, so that a workspace that floods the relay with calls waits for itself, and everybody else for a few calls
-//! of each other workspace.
+//! Calls reach the store in the order in which they come, whoever makes them. A workspace has at
+//! most a few turns at a time, so that a workspace that floods the relay with calls waits for
+//! itself, and everybody else for a few calls of each other workspace.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::store::WorkspaceId;
+use crate::workspace::WorkspaceId;
 
 /// How long a call waits for its turn: less than programs wait for an answer.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -38,8 +38,8 @@ impl Turns {
         Arc::new(Self { most, lines: Mutex::default() })
     }
 
-    /// Waits for a turn, behind earlier calls of the same workspace. `None` is the line of the relay itself and of
-    /// peers that have no workspace yet.
+    /// Waits for a turn, behind earlier calls of the same workspace. `None` is the line of the
+    /// relay itself and of peers that have no workspace yet.
     pub(crate) async fn take(self: &Arc<Self>, workspace: Option<WorkspaceId>) -> Turn {
         let line = self.lock().entry(workspace).or_insert_with(|| self.line()).clone();
         // It fails only for a closed semaphore, and nobody closes one.
@@ -52,7 +52,7 @@ impl Turns {
         self: &Arc<Self>,
         workspace: Option<WorkspaceId>,
     ) -> Result<Turn, Failure> {
-        timeout(LONGEST_WAIT, self.take(workspace)).await.map_err(|_| overloaded())
+        timeout(LONGEST_WAIT, self.take(workspace)).await.map_err(|_| overload())
     }
 
     fn line(&self) -> Arc<Semaphore> {
@@ -76,7 +76,7 @@ impl Drop for Turn {
 }
 
 /// Returns the failure of a call whose turn did not come in time. Nothing has been done for it.
-pub(crate) fn overloaded() -> Failure {
+pub(crate) fn overload() -> Failure {
     metrics::counter!("farwire_relay_busy_total").increment(1);
     Failure::new(Kind::Overloaded, "the relay has too much to write and to look up")
         .with_hint("ask again in a moment")

@@ -42,7 +42,8 @@ fn make_invite(data: &DataDirectory) -> Result<Invite, Failure> {
         .block_on(make)
 }
 
-/// Returns the URL that a starting relay prints: with an invite as long as nobody has made a workspace.
+/// Returns the URL that a starting relay prints: with an invite as long as nobody has made a
+/// workspace.
 pub(crate) async fn of_new_relay(
     store: &dyn Store,
     address: String,
@@ -58,8 +59,9 @@ fn url(address: String, key: &SigningKey, invite: Option<Invite>) -> RelayUrl {
     RelayUrl { relay: RelayAddress { addresses: vec![address], key }, invite }
 }
 
-/// Returns the address for URLs: the configured one, else the listener's, else the primary one of this machine.
-pub(crate) fn advertised(config: &Config, listener: &Listener) -> Result<String, Failure> {
+/// Returns the address for URLs: the configured one, else the listener's, else the primary one of
+/// this machine.
+pub(crate) fn advertised_address(config: &Config, listener: &Listener) -> Result<String, Failure> {
     if let Some(address) = &config.advertise {
         return Ok(address.clone());
     }

@@ -7,9 +7,9 @@ use farwire_protocol::id::Id;
 use farwire_protocol::outer::{MailState, ServerState};
 
 use super::*;
-use crate::presence::Enrolling;
 use crate::store::conformance::{Founded, accept, create, found};
 use crate::testing::{TestRelay, agent, device, relay};
+use crate::workspace::Enrolling;
 
 /// A relay with one workspace.
 struct TestWorkspace {

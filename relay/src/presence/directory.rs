@@ -1,7 +1,7 @@
 //! Which servers there are, where their agents are, and whom they let in.
 //!
-//! Pure: no sockets, no lock, and the time as an argument. A cluster would share it, so that it names connections by
-//! [`Location`] and holds none.
+//! Pure: no sockets, no lock, and the time as an argument. A cluster would share it, so that it
+//! names connections by [`Location`] and holds none.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,8 @@ use farwire_protocol::outer::{Record, ServerState};
 
 use super::Location;
 use crate::clock::seconds;
-use crate::store::{Departure, Member, Server, Sighting, WorkspaceId, is_duplicate};
+use crate::store::{Departure, Server, Sighting, is_duplicate};
+use crate::workspace::{Member, WorkspaceId};
 
 /// The servers that have an agent, by the target that streams name.
 #[derive(Debug, Default)]
@@ -121,8 +122,8 @@ impl Directory {
         self.present(target).map(|present| present.at)
     }
 
-    /// Takes over the devices that an agent admits, if this is its connection. Returns those that it admitted before
-    /// and does not any more.
+    /// Takes over the devices that an agent admits, if this is its connection. Returns those that
+    /// it admitted before and does not any more.
     pub(super) fn admit_devices(&mut self, agent: Id, at: Location, devices: Vec<Id>) -> Vec<Id> {
         let present =
             self.servers.get_mut(&agent.target()).and_then(|entry| entry.present.as_mut());
@@ -141,8 +142,8 @@ impl Directory {
         }
     }
 
-    /// Returns where a stream of this device to this target goes, or why it is refused. A device that is not let in
-    /// does not learn whether there is such a server.
+    /// Returns where a stream of this device to this target goes, or why it is refused. A device
+    /// that is not let in does not learn whether there is such a server.
     pub(super) fn reach(&self, device: Member, target: Target) -> Result<Reach, Reset> {
         let entry = self.servers.get(&target).ok_or(Reset::UnknownServer)?;
         let by_admission = entry.workspace != device.workspace;
@@ -190,7 +191,8 @@ impl Directory {
         record
     }
 
-    /// Returns the sightings that the store must still write down. They count as written from now on.
+    /// Returns the sightings that the store must still write down. They count as written from now
+    /// on.
     pub(super) fn take_sightings(&mut self) -> Vec<Sighting> {
         let unsaved = self.servers.values_mut().filter(|entry| entry.unsaved);
         unsaved
@@ -226,7 +228,7 @@ mod tests {
         Location { node: NodeId::TEST, connection }
     }
 
-    fn arrived(connection: u64, instance: u8) -> PresentAgent {
+    fn present_agent(connection: u64, instance: u8) -> PresentAgent {
         let build = format!("agent {instance}");
         PresentAgent::new(at(connection), Nonce([instance; 16]), build)
     }
@@ -242,7 +244,7 @@ mod tests {
         directory.record(AGENT, &server(OWNER.workspace, AGENT, suspended))
     }
 
-    fn completed(directory: &Directory) -> Record {
+    fn shown_record(directory: &Directory) -> Record {
         directory.complete(server(OWNER.workspace, AGENT, false).record, NOW)
     }
 
@@ -252,7 +254,7 @@ mod tests {
         let reach = |directory: &Directory| directory.reach(OWNER, AGENT.target());
         assert_eq!(directory.reach(OWNER, Target([0; 16])), Err(Reset::UnknownServer));
         assert_eq!(reach(&directory), Err(Reset::Offline));
-        directory.agent_arrived(AGENT, arrived(1, 1)).unwrap();
+        directory.agent_arrived(AGENT, present_agent(1, 1)).unwrap();
         assert_eq!(reach(&directory), Ok(Reach { at: at(1), by_admission: false }));
         assert!(suspend(&mut directory, true), "it must be cut");
         assert!(!suspend(&mut directory, true), "and is cut once");
@@ -261,13 +263,13 @@ mod tests {
         assert!(reach(&directory).is_ok());
         assert_eq!(directory.forget(AGENT), Some(at(1)));
         assert_eq!(reach(&directory), Err(Reset::UnknownServer));
-        assert_eq!(directory.agent_arrived(AGENT, arrived(2, 1)), Err(NoRecord));
+        assert_eq!(directory.agent_arrived(AGENT, present_agent(2, 1)), Err(NoRecord));
     }
 
     #[test]
     fn another_workspace_sees_an_agent_only_while_that_admits_the_device() {
         let mut directory = directory();
-        directory.agent_arrived(AGENT, arrived(1, 1)).unwrap();
+        directory.agent_arrived(AGENT, present_agent(1, 1)).unwrap();
         suspend(&mut directory, true);
         let reach = |directory: &Directory| directory.reach(OTHER, AGENT.target());
         assert_eq!(reach(&directory), Err(Reset::UnknownServer), "suspension is no news for it");
@@ -282,7 +284,7 @@ mod tests {
         assert_eq!(directory.admit_devices(AGENT, at(1), vec![third]), [OTHER.id]);
         assert_eq!(reach(&directory), Err(Reset::UnknownServer));
         directory.admit_devices(AGENT, at(1), vec![OTHER.id]);
-        directory.agent_arrived(AGENT, arrived(2, 1)).unwrap();
+        directory.agent_arrived(AGENT, present_agent(2, 1)).unwrap();
         assert!(!directory.may_see(OTHER, AGENT), "a new connection says again whom it admits");
     }
 
@@ -290,7 +292,7 @@ mod tests {
     fn the_last_connection_counts_and_tells_whether_the_process_is_another() {
         let mut directory = directory();
         let mut arrive = |connection, instance| {
-            directory.agent_arrived(AGENT, arrived(connection, instance)).unwrap()
+            directory.agent_arrived(AGENT, present_agent(connection, instance)).unwrap()
         };
         assert_eq!(arrive(1, 1), None);
         assert_eq!(arrive(2, 1), Some(Displacement { at: at(1), same_process: true }));
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn the_same_connection_number_on_another_node_is_another_connection() {
         let mut directory = directory();
-        directory.agent_arrived(AGENT, arrived(1, 1)).unwrap();
+        directory.agent_arrived(AGENT, present_agent(1, 1)).unwrap();
         let elsewhere = Location { node: "8".parse().unwrap(), connection: 1 };
         directory.agent_left(AGENT, elsewhere, NOW);
         assert_eq!(directory.location(AGENT.target()), Some(at(1)));
@@ -314,15 +316,15 @@ mod tests {
     #[test]
     fn a_record_shows_the_agent_that_is_here_and_the_last_that_was() {
         let mut directory = directory();
-        directory.agent_arrived(AGENT, arrived(1, 4)).unwrap();
-        let record = completed(&directory);
+        directory.agent_arrived(AGENT, present_agent(1, 4)).unwrap();
+        let record = shown_record(&directory);
         assert_eq!((record.state, record.build.as_deref()), (ServerState::Online, Some("agent 4")));
         directory.agent_left(AGENT, at(1), NOW);
-        let record = completed(&directory);
+        let record = shown_record(&directory);
         assert_eq!((record.state, record.seen), (ServerState::Offline, Some(seconds(NOW))));
         assert_eq!(record.build.as_deref(), Some("agent 4"));
         let suspended = server(OWNER.workspace, AGENT, true).record;
-        directory.agent_arrived(AGENT, arrived(2, 5)).unwrap();
+        directory.agent_arrived(AGENT, present_agent(2, 5)).unwrap();
         assert_eq!(directory.complete(suspended, NOW).state, ServerState::Suspended);
     }
 
@@ -330,7 +332,7 @@ mod tests {
     fn the_later_duplicate_is_shown_and_none_after_its_time() {
         let mut directory = directory();
         directory.note_duplicate(AGENT, NOW);
-        assert_eq!(completed(&directory).duplicate, Some(seconds(NOW)));
+        assert_eq!(shown_record(&directory).duplicate, Some(seconds(NOW)));
         let mut record = server(OWNER.workspace, AGENT, false).record;
         record.duplicate = Some(seconds(NOW) + 5);
         assert_eq!(directory.complete(record.clone(), NOW).duplicate, Some(seconds(NOW) + 5));
@@ -341,7 +343,7 @@ mod tests {
     #[test]
     fn a_sighting_is_taken_once_unless_it_comes_back() {
         let mut directory = directory();
-        directory.agent_arrived(AGENT, arrived(1, 1)).unwrap();
+        directory.agent_arrived(AGENT, present_agent(1, 1)).unwrap();
         directory.agent_left(AGENT, at(1), NOW);
         let sightings = directory.take_sightings();
         assert_eq!((sightings.len(), directory.take_sightings().len()), (1, 0));
@@ -353,6 +355,6 @@ mod tests {
         directory.return_sightings(&again);
         directory.forget_sightings(AGENT);
         assert_eq!(directory.take_sightings(), [], "they were of the enrollment before");
-        assert_eq!(completed(&directory).seen, None);
+        assert_eq!(shown_record(&directory).seen, None);
     }
 }

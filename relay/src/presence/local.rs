@@ -1,7 +1,8 @@
-//! The connections of this process: agents with the streams to them, devices, and enrollments that wait.
+//! The connections of this process: agents with the streams to them, devices, and enrollments that
+//! wait.
 //!
-//! Every number in it counts connections of this process only. Whether somebody may open a stream is decided in
-//! [`super::directory`]; here is what the stream is opened on, and what ends it.
+//! Every number in it counts connections of this process only. Whether somebody may open a stream
+//! is decided in [`super::directory`]; here is what the stream is opened on, and what ends it.
 
 mod devices;
 mod mailboxes;
@@ -70,7 +71,7 @@ impl Cut {
     }
 
     /// Waits until the streams must end.
-    async fn triggered(&self) -> Reset {
+    async fn wait(&self) -> Reset {
         let mut reasons = self.0.subscribe();
         // It fails when the sender is dropped, and `self` has it.
         let reason = reasons.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
@@ -91,15 +92,15 @@ pub(crate) struct Passage {
 
 impl Passage {
     /// Waits until streams on this way must end, and returns why.
-    pub(crate) async fn cut(&self) -> Reset {
+    pub(crate) async fn until_cut(&self) -> Reset {
         let admission = async {
             match &self.admission {
-                Some(cut) => cut.triggered().await,
+                Some(cut) => cut.wait().await,
                 None => pending().await,
             }
         };
         tokio::select! {
-            reason = self.cut.triggered() => reason,
+            reason = self.cut.wait() => reason,
             reason = admission => reason,
         }
     }
@@ -145,7 +146,8 @@ impl Local {
         }
     }
 
-    /// Tells an agent that another process has taken its place. That is the last notice of its connection.
+    /// Tells an agent that another process has taken its place. That is the last notice of its
+    /// connection.
     pub(super) fn supersede_agent(&mut self, at: Location) {
         if let Some(agent) = self.remove_agent(at) {
             send(&agent.notices, &Notice::Superseded);
@@ -188,8 +190,8 @@ impl Local {
         }
     }
 
-    /// Returns the way to an agent, for a device that only the agent admits if `admitted` names one. Agents on
-    /// other nodes cannot be reached.
+    /// Returns the way to an agent, for a device that only the agent admits if `admitted` names
+    /// one. Agents on other nodes cannot be reached.
     pub(super) fn passage(
         &mut self,
         target: Target,
@@ -220,8 +222,8 @@ impl Local {
     }
 }
 
-/// Sends a notice to a connection. A connection that does not read its notices misses it: it learns of the change by
-/// asking, at its next stream, or when it is closed.
+/// Sends a notice to a connection. A connection that does not read its notices misses it: it learns
+/// of the change by asking, at its next stream, or when it is closed.
 fn send(notices: &Notices, notice: &Notice) {
     let _ = notices.try_send(notice.clone());
 }
@@ -234,11 +236,11 @@ mod tests {
     #[test]
     fn the_first_reason_for_a_cut_stands_and_later_streams_learn_it_too() {
         let cut = Cut::default();
-        assert_eq!(poll_once(cut.triggered()), None);
+        assert_eq!(poll_once(cut.wait()), None);
         cut.trigger(Reset::Suspended);
         cut.trigger(Reset::UnknownServer);
-        assert_eq!(poll_once(cut.triggered()), Some(Reset::Suspended));
-        assert_eq!(poll_once(cut.clone().triggered()), Some(Reset::Suspended));
+        assert_eq!(poll_once(cut.wait()), Some(Reset::Suspended));
+        assert_eq!(poll_once(cut.clone().wait()), Some(Reset::Suspended));
     }
 
     #[test]
@@ -250,13 +252,13 @@ mod tests {
         let streams = local.servers.entry(target).or_default();
         let (cut, queue) = (streams.cut.clone(), streams.queue.clone());
         local.cut_server(target, Reset::Suspended);
-        assert_eq!(poll_once(cut.triggered()), Some(Reset::Suspended));
+        assert_eq!(poll_once(cut.wait()), Some(Reset::Suspended));
         let streams = &local.servers[&target];
-        assert_eq!(poll_once(streams.cut.triggered()), None);
+        assert_eq!(poll_once(streams.cut.wait()), None);
         assert!(Arc::ptr_eq(&streams.queue, &queue), "the streams that end still count");
         let cut = streams.cut.clone();
         local.forget_server(target);
-        assert_eq!(poll_once(cut.triggered()), Some(Reset::UnknownServer));
+        assert_eq!(poll_once(cut.wait()), Some(Reset::UnknownServer));
         assert!(local.servers.is_empty());
     }
 

@@ -42,10 +42,10 @@ fn passage(presence: &Presence, device: Member) -> Result<Passage, Reset> {
 }
 
 fn is_open(passage: &Passage) -> bool {
-    poll_once(passage.cut()).is_none()
+    poll_once(passage.until_cut()).is_none()
 }
 
-fn completed(presence: &Presence) -> Record {
+fn shown_record(presence: &Presence) -> Record {
     presence.complete(record(false).record)
 }
 
@@ -60,13 +60,13 @@ async fn suspending_and_removing_a_server_cut_its_streams_and_say_so() {
     assert!(is_open(&open), "a change of its name cuts nothing");
     assert_eq!(inbox.try_recv().ok(), Some(Notice::Changed));
     presence.record(&record(true));
-    assert_eq!(poll_once(open.cut()), Some(Reset::Suspended));
+    assert_eq!(poll_once(open.until_cut()), Some(Reset::Suspended));
     assert_eq!(passage(&presence, OWNER).unwrap_err(), Reset::Suspended);
     presence.record(&record(false));
     let open = passage(&presence, OWNER).unwrap();
     assert!(is_open(&open));
     presence.forget(AGENT);
-    assert_eq!(poll_once(open.cut()), Some(Reset::UnknownServer));
+    assert_eq!(poll_once(open.until_cut()), Some(Reset::UnknownServer));
     assert_eq!(passage(&presence, OWNER).unwrap_err(), Reset::UnknownServer);
     assert!(presence.agent_arrived(arrival(&arrived.link, 1).0).is_err());
     timeout(PATIENCE, peer.connection.closed()).await.expect("its agent's connection ends");
@@ -84,7 +84,7 @@ async fn a_device_that_an_agent_admits_no_more_is_cut_and_others_are_not() {
     presence.admit_devices(ticket, vec![third, OTHER.id]);
     assert!(is_open(&theirs), "it is admitted as before");
     presence.admit_devices(ticket, vec![third]);
-    assert_eq!(poll_once(theirs.cut()), Some(Reset::UnknownServer));
+    assert_eq!(poll_once(theirs.until_cut()), Some(Reset::UnknownServer));
     assert!(is_open(&ours) && passage(&presence, OTHER).is_err());
     // One that is admitted again has a way that is not cut.
     presence.admit_devices(ticket, vec![OTHER.id]);
@@ -102,18 +102,18 @@ async fn another_process_displaces_an_agent_and_the_same_one_returns() {
     assert_eq!(inbox.recv().await, Some(Notice::Superseded));
     assert_eq!(inbox.recv().await, None, "that was the last notice");
     assert!(presence.is_displaced(first) && !presence.is_displaced(second));
-    assert_eq!(completed(&presence).duplicate, None, "the first process may be dead");
+    assert_eq!(shown_record(&presence).duplicate, None, "the first process may be dead");
     presence.note_duplicate(AGENT);
-    assert!(completed(&presence).duplicate.is_some());
+    assert!(shown_record(&presence).duplicate.is_some());
     presence.leave(first);
-    assert_eq!(completed(&presence).state, ServerState::Online, "the second one is here");
+    assert_eq!(shown_record(&presence).state, ServerState::Online, "the second one is here");
     presence.admit_devices(first, vec![OTHER.id]);
     assert!(!presence.may_see(OTHER, AGENT), "the first one's word counts no more");
     presence.agent_arrived(arrival(&arrived.link, 2).0).unwrap();
     assert_eq!(second_inbox.recv().await, None, "the same process is not told that it returned");
     timeout(PATIENCE, peer.connection.closed()).await.expect("its old connection ends");
     presence.leave(second);
-    assert_eq!(completed(&presence).state, ServerState::Online);
+    assert_eq!(shown_record(&presence).state, ServerState::Online);
     assert_eq!(presence.count_agents(), 1);
 }
 
@@ -124,7 +124,7 @@ async fn what_was_seen_of_an_agent_is_shown_at_once_and_taken_once() {
     let ticket = presence.agent_arrived(arrival(&arrived.link, 1).0).unwrap();
     assert_eq!(presence.take_sightings(), []);
     presence.leave(ticket);
-    let shown = completed(&presence);
+    let shown = shown_record(&presence);
     assert_eq!((shown.state, shown.build.as_deref()), (ServerState::Offline, Some("agent 1")));
     assert!(shown.seen.is_some());
     let sightings = presence.take_sightings();
@@ -132,7 +132,7 @@ async fn what_was_seen_of_an_agent_is_shown_at_once_and_taken_once() {
     presence.return_sightings(&sightings);
     assert_eq!(presence.take_sightings(), sightings, "what could not be written comes again");
     presence.record_accepted(&record(false));
-    assert_eq!(completed(&presence).seen, None, "it was enrolled anew");
+    assert_eq!(shown_record(&presence).seen, None, "it was enrolled anew");
 }
 
 #[tokio::test]

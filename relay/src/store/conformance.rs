@@ -1,6 +1,7 @@
 //! The contract of a [`Store`], as tests that any implementation must pass.
 //!
-//! An implementation runs each of them on a store of its own that is empty: `sqlite/tests.rs` lists them.
+//! An implementation runs each of them on a store of its own that is empty: `sqlite/tests.rs` lists
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

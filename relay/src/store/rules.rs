@@ -1,7 +1,9 @@
-//! The decisions that every store makes alike: limits, lifetimes, and who may do what to which record.
+//! The decisions that every store makes alike: limits, lifetimes, and who may do what to which
+//! record.
 //!
-//! Pure functions over what an implementation has read, so that an implementation is its queries and nothing else.
-//! The failures that callers see are made here, in the same words for every database.
+//! Pure functions over what an implementation has read, so that an implementation is its queries
+//! and nothing else. The failures that callers see are made here, in the same words for every
+//! database.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,8 @@ use farwire_protocol::outer::{
     valid_name,
 };
 
-use super::{StoredRequest, WorkspaceId};
+use super::StoredRequest;
+use crate::workspace::WorkspaceId;
 
 /// Most servers of one workspace.
 const MAX_SERVERS: i64 = 10_000;
@@ -34,8 +37,8 @@ pub(super) const INVITE_LIFETIME: i64 = 3600;
 /// How long mail is kept after its token expired, and after its answer, in seconds.
 pub(super) const MAIL_KEPT: i64 = 7 * 24 * 3600;
 
-/// How long a duplicate is reported after it was last seen, in seconds: twice the longest wait of a displaced agent.
-/// If both processes still live, one has displaced the other again by then.
+/// How long a duplicate is reported after it was last seen, in seconds: twice the longest wait of a
+/// displaced agent. If both processes still live, one has displaced the other again by then.
 pub(super) const DUPLICATE_SHOWN: i64 = 2 * 3600;
 
 /// Most records that are read for one page of a list. The page may be full of bytes before that.
@@ -159,7 +162,7 @@ pub(super) fn check_token(lifetime: u32, enrollments: i64) -> Result<(), Failure
 }
 
 /// Applies an update to a record.
-pub(super) fn updated<'a>(
+pub(super) fn apply_update<'a>(
     record: Record,
     suspended: bool,
     update: &'a ServerUpdate,
@@ -175,8 +178,8 @@ pub(super) fn updated<'a>(
     Ok(ServerFields { name, labels, suspended: update.suspended.unwrap_or(suspended) })
 }
 
-/// Decides whether an invite makes a workspace for a device with the key `kt`, which has `workspace` already or not.
-/// Returns the workspace that it made before, if this device used it.
+/// Decides whether an invite makes a workspace for a device with the key `kt`, which has
+/// `workspace` already or not. Returns the workspace that it made before, if this device used it.
 pub(super) fn redeem(
     invite: Option<KeptInvite>,
     kt: Kt,
@@ -194,7 +197,8 @@ pub(super) fn redeem(
     }
 }
 
-/// Decides whether a bundle may replace the known one of its identity. Returns whether its `KT` is proven.
+/// Decides whether a bundle may replace the known one of its identity. Returns whether its `KT` is
+/// proven.
 pub(super) fn succeed(
     known: Option<&KnownIdentity>,
     bundle: &SignedBundle,
@@ -203,9 +207,9 @@ pub(super) fn succeed(
     let by_owner = source == BundleSource::Owner;
     let Some(known) = known else { return Ok(by_owner) };
     let old = SignedBundle::decode(&known.bundle)
-        .map_err(|_| denied("the relay's record of this identity is damaged"))?;
+        .map_err(|_| denial("the relay's record of this identity is damaged"))?;
     if known.bundle != bundle.encode() && !bundle.succeeds(&old) {
-        return Err(denied("a newer bundle of this identity is known"));
+        return Err(denial("a newer bundle of this identity is known"));
     }
     Ok(by_owner || (known.proven && old.kt == bundle.kt))
 }
@@ -220,8 +224,8 @@ pub(super) fn mail_state(enrollment: &KeptEnrollment, requests: i64, now: i64) -
     }
 }
 
-/// Decides what becomes of a request to an enrollment that has `requests` already. `known` says whether the same
-/// bytes are among them, and whether they came late.
+/// Decides what becomes of a request to an enrollment that has `requests` already. `known` says
+/// whether the same bytes are among them, and whether they came late.
 pub(super) fn file_request(
     enrollment: &KeptEnrollment,
     known: Option<bool>,
@@ -257,8 +261,9 @@ pub(super) fn check_answer(previous: Option<&[u8]>, answer: &[u8]) -> Result<(),
     Err(Failure::new(Kind::TokenUsed, "the enrollment has been answered"))
 }
 
-/// Checks that a workspace may bind this agent to a record. The agent's own bundle names the workspace that it lets
-/// in, and a record of another workspace keeps its agent: nobody takes or reserves the agents of others.
+/// Checks that a workspace may bind this agent to a record. The agent's own bundle names the
+/// workspace that it lets in, and a record of another workspace keeps its agent: nobody takes or
+/// reserves the agents of others.
 pub(super) fn check_binding(
     genesis: &[u8],
     agent: &SignedBundle,
@@ -274,7 +279,7 @@ pub(super) fn check_binding(
     Ok(())
 }
 
-pub(super) fn denied(message: &str) -> Failure {
+pub(super) fn denial(message: &str) -> Failure {
     Failure::new(Kind::RelayDenied, message)
 }
 
@@ -283,11 +288,11 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 pub(super) fn has_workspace() -> Failure {
-    denied("this device has a workspace here already")
+    denial("this device has a workspace here already")
 }
 
 pub(super) fn key_of_another() -> Failure {
-    denied("another identity has connected with this TLS key")
+    denial("another identity has connected with this TLS key")
 }
 
 pub(super) fn unknown_server(name: &str) -> Failure {
@@ -296,7 +301,7 @@ pub(super) fn unknown_server(name: &str) -> Failure {
 }
 
 pub(super) fn unknown_agent() -> Failure {
-    denied("the relay has no record of this agent")
+    denial("the relay has no record of this agent")
         .with_hint("it was removed: `farwire-agent leave`, then enroll it with a new token")
 }
 

@@ -1,9 +1,10 @@
 //! The store in SQLite, through sqlx.
 //!
-//! One connection writes, and every writer waits for it: SQLite allows one writer at a time, and a transaction that
-//! has read and then meets another writer fails at once. At most one call of each workspace waits for the connection;
-//! further calls of that workspace wait behind it ([`Turns`]). The connections that read cannot write. A peer that is
-//! refused never reaches the writing connection.
+//! One connection writes, and every writer waits for it: SQLite allows one writer at a time, and a
+//! transaction that has read and then meets another writer fails at once. At most one call of each
+//! workspace waits for the connection; further calls of that workspace wait behind it ([`Turns`]).
+//! The connections that read cannot write. A peer that is refused never reaches the writing
+//! connection.
 
 mod identities;
 mod invites;
@@ -28,10 +29,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection as _, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::timeout;
 
-use super::{
-    Acceptance, Founding, Server, ServerPage, Sighting, Store, Stored, StoredRequest, WorkspaceId,
-};
-use crate::turns::{LONGEST_WAIT, Turn, Turns, overloaded};
+use super::{Acceptance, Founding, Server, ServerPage, Sighting, Store, Stored, StoredRequest};
+use crate::turns::{LONGEST_WAIT, Turn, Turns, overload};
+use crate::workspace::WorkspaceId;
 
 /// How many connections read.
 const READERS: u32 = 4;
@@ -60,7 +60,7 @@ struct WriteTransaction {
 
 impl WriteTransaction {
     async fn commit(self) -> Result<(), Failure> {
-        self.transaction.commit().await.map_err(broken)
+        self.transaction.commit().await.map_err(database_failure)
     }
 }
 
@@ -119,8 +119,9 @@ impl Sqlite {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(LONGEST_WAIT)
-            // With a full disk SQLite rolls back by itself. sqlx then rolls back in vain, counts the transaction as
-            // open, and begins no other on that connection: replace such a connection.
+            // With a full disk SQLite rolls back by itself. sqlx then rolls back in vain, counts
+            // the transaction as open, and begins no other on that connection: replace such a
+            // connection.
             .before_acquire(|writer, _| Box::pin(async { Ok(!writer.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
@@ -135,29 +136,32 @@ impl Sqlite {
     }
 
     async fn read(&self) -> Result<PoolConnection<sqlx::Sqlite>, Failure> {
-        self.readers.acquire().await.map_err(broken)
+        self.readers.acquire().await.map_err(database_failure)
     }
 
-    /// Begins a transaction for a workspace; `None` is the relay itself, and peers that have no workspace yet.
+    /// Begins a transaction for a workspace; `None` is the relay itself, and peers that have no
+    /// workspace yet.
     async fn write(&self, workspace: Option<WorkspaceId>) -> Result<WriteTransaction, Failure> {
         let begin = async {
             let turn = self.turns.take(workspace).await;
-            let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+            let transaction =
+                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(database_failure)?;
             Ok(WriteTransaction { transaction, _turn: turn })
         };
-        timeout(LONGEST_WAIT, begin).await.unwrap_or_else(|_| Err(overloaded()))
+        timeout(LONGEST_WAIT, begin).await.unwrap_or_else(|_| Err(overload()))
     }
 
     async fn check(&self) -> Result<(), Failure> {
-        sqlx::query("SELECT 1").execute(&self.readers).await.map(drop).map_err(broken)
+        sqlx::query("SELECT 1").execute(&self.readers).await.map(drop).map_err(database_failure)
     }
 
-    /// Writes the log back to the database and leaves the log file beside it, as a kill does: with a full disk the
-    /// next start would have no room to create it again.
+    /// Writes the log back to the database and leaves the log file beside it, as a kill does: with
+    /// a full disk the next start would have no room to create it again.
     async fn close(&self) -> Result<(), Failure> {
         // What is not written back now is written back by the next start.
         let _ = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.writer).await;
-        // SQLite deletes the log when the last connection closes. A second call finds the first one's value.
+        // SQLite deletes the log when the last connection closes. A second call finds the first
+        // one's value.
         let _ = CLOSED.set(self.clone());
         Ok(())
     }
@@ -277,16 +281,16 @@ impl Store for Sqlite {
 }
 
 /// Logs a failure of the database, and returns what a peer is told about it.
-fn broken(error: sqlx::Error) -> Failure {
+fn database_failure(error: sqlx::Error) -> Failure {
     if matches!(error, sqlx::Error::PoolTimedOut) {
-        return overloaded();
+        return overload();
     }
     tracing::error!(%error, "the database failed");
     Failure::new(Kind::RelayDenied, "the relay's database failed")
         .with_hint("ask whoever runs the relay to look at its log")
 }
 
-fn damaged() -> Failure {
+fn damaged_record() -> Failure {
     Failure::new(Kind::RelayDenied, "a damaged record in the relay's database")
 }
 

@@ -11,7 +11,7 @@ use farwire_protocol::outer::Notice;
 use super::super::Notices;
 use super::send;
 use crate::shares::OpenRate;
-use crate::store::{Member, WorkspaceId};
+use crate::workspace::{Member, WorkspaceId};
 
 /// Most connections of one device: each process of a bridge has one.
 const MAX_CONNECTIONS: usize = 512;

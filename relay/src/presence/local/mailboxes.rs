@@ -1,16 +1,17 @@
 //! Connections of agents that wait for the answer to their enrollment.
 //!
-//! They have proven nothing but that they hold a token. So few of them wait for one enrollment and for one workspace,
-//! and each that is too many ends the oldest: whoever floods a mailbox pushes itself out.
+//! They have proven nothing but that they hold a token. So few of them wait for one enrollment and
+//! for one workspace, and each that is too many ends the oldest: whoever floods a mailbox pushes
+//! itself out.
 
 use std::collections::{BTreeMap, HashMap};
 
 use farwire_protocol::id::Nonce;
 use farwire_protocol::outer::Notice;
 
-use super::super::{Enrolling, Notices};
+use super::super::Notices;
 use super::send;
-use crate::store::WorkspaceId;
+use crate::workspace::{Enrolling, WorkspaceId};
 
 /// Most connections that wait for one enrollment.
 const MAX_OF_ENROLLMENT: usize = 8;
@@ -28,7 +29,8 @@ pub(in super::super) struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// Adds a connection. If there are too many, the oldest of its enrollment or else of its workspace ends.
+    /// Adds a connection. If there are too many, the oldest of its enrollment or else of its
+    /// workspace ends.
     pub(in super::super) fn add(
         &mut self,
         connection: u64,

@@ -1,18 +1,19 @@
 //! Identities that were let in: the newest bundle of each, and the workspace of a device.
 //!
-//! An identity is its `ID`. The other keys of a bundle are claims of its owner: the relay knows that somebody holds
-//! `KT` once they have connected with it, and never learns whether they hold `KN`. Nobody is refused because of
-//! another identity's claim.
+//! An identity is its `ID`. The other keys of a bundle are claims of its owner: the relay knows
+//! that somebody holds `KT` once they have connected with it, and never learns whether they hold
+//! `KN`. Nobody is refused because of another identity's claim.
 
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::{Id, Kind as IdKind};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, broken, invites};
+use super::{Sqlite, database_failure, invites};
 use crate::clock::now;
+use crate::store::Founding;
 use crate::store::rules::{self, BundleSource, KnownIdentity};
-use crate::store::{Founding, WorkspaceId};
+use crate::workspace::WorkspaceId;
 
 pub(super) async fn admit_device(
     store: &Sqlite,
@@ -71,7 +72,7 @@ pub(super) async fn found_workspace(
             .await
             .map_err(|error| match error.as_database_error() {
                 Some(inner) if inner.is_unique_violation() => rules::has_workspace(),
-                _ => broken(error),
+                _ => database_failure(error),
             })?
             .last_insert_rowid();
     sqlx::query("UPDATE identities SET workspace = ? WHERE id = ?")
@@ -79,7 +80,7 @@ pub(super) async fn found_workspace(
         .bind(device.id.0.to_vec())
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     invites::mark_used(&mut writer, invite, device.kt).await?;
     writer.commit().await?;
     Ok(WorkspaceId(workspace))
@@ -100,7 +101,7 @@ pub(super) async fn has_workspace(store: &Sqlite) -> Result<bool, Failure> {
         .fetch_one(&store.readers)
         .await
         .map(|found| found != 0)
-        .map_err(broken)
+        .map_err(database_failure)
 }
 
 async fn find(connection: &mut SqliteConnection, id: Id) -> Result<Option<KnownIdentity>, Failure> {
@@ -108,7 +109,7 @@ async fn find(connection: &mut SqliteConnection, id: Id) -> Result<Option<KnownI
         .bind(id.0.to_vec())
         .fetch_optional(connection)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     Ok(row.map(|row| KnownIdentity {
         bundle: row.get("bundle"),
         proven: row.get::<i64, _>("proven") != 0,
@@ -116,8 +117,8 @@ async fn find(connection: &mut SqliteConnection, id: Id) -> Result<Option<KnownI
     }))
 }
 
-/// Inserts or replaces the bundle of an identity. Refuses an older or forked one, and from its owner also a `KT` with
-/// which another identity has connected.
+/// Inserts or replaces the bundle of an identity. Refuses an older or forked one, and from its
+/// owner also a `KT` with which another identity has connected.
 pub(super) async fn keep(
     connection: &mut SqliteConnection,
     bundle: &SignedBundle,
@@ -144,7 +145,7 @@ pub(super) async fn keep(
     .execute(connection)
     .await
     .map(drop)
-    .map_err(broken)
+    .map_err(database_failure)
 }
 
 /// Returns whether another identity has connected with the `KT` of this bundle.
@@ -160,5 +161,5 @@ async fn has_proven_key(
     .fetch_one(connection)
     .await
     .map(|found| found != 0)
-    .map_err(broken)
+    .map_err(database_failure)
 }

@@ -6,7 +6,7 @@ use farwire_protocol::id::Kt;
 use sha2::{Digest as _, Sha256};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, broken, damaged};
+use super::{Sqlite, damaged_record, database_failure};
 use crate::clock::now;
 use crate::store::rules::{INVITE_LIFETIME, KeptInvite};
 
@@ -19,13 +19,13 @@ pub(super) async fn make(store: &Sqlite) -> Result<Invite, Failure> {
         .bind(now() - INVITE_LIFETIME)
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     sqlx::query("INSERT INTO invites (hash, expires) VALUES (?, ?)")
         .bind(hash(&secret))
         .bind(now() + INVITE_LIFETIME)
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     writer.commit().await?;
     Ok(Invite(secret))
 }
@@ -38,10 +38,11 @@ pub(super) async fn find(
         .bind(hash(secret))
         .fetch_optional(connection)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     let Some(row) = row else { return Ok(None) };
     let used_by: Option<Vec<u8>> = row.get("used_by");
-    let used_by = used_by.map(|kt| kt.try_into().map(Kt).map_err(|_| damaged())).transpose()?;
+    let used_by =
+        used_by.map(|kt| kt.try_into().map(Kt).map_err(|_| damaged_record())).transpose()?;
     Ok(Some(KeptInvite { expires: row.get("expires"), used_by }))
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn mark_used(
         .execute(connection)
         .await
         .map(drop)
-        .map_err(broken)
+        .map_err(database_failure)
 }
 
 fn hash(secret: &[u8]) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! The mailbox of each enrollment: blobs that the relay cannot open.
 //!
-//! An enrollment holds up to four different requests, so that the inviter sees a second one, even one that comes
-//! after the answer. Requests are kept for seven days after their token expired, answers for seven days.
+//! An enrollment holds up to four different requests, so that the inviter sees a second one, even
+//! one that comes after the answer. Requests are kept for seven days after their token expired,
+//! answers for seven days.
 
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::Failure;
@@ -11,19 +12,20 @@ use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, broken, damaged, identities, servers};
+use super::{Sqlite, damaged_record, database_failure, identities, servers};
 use crate::clock::{now, seconds};
 use crate::store::rules::{
     self, BundleSource, Filing, KeptEnrollment, MAIL_KEPT, REQUESTS_READ, unknown_enrollment,
 };
-use crate::store::{Acceptance, StoredRequest, WorkspaceId};
+use crate::store::{Acceptance, StoredRequest};
+use crate::workspace::WorkspaceId;
 
 pub(super) async fn workspace(
     store: &Sqlite,
     enrollment: Nonce,
 ) -> Result<Option<WorkspaceId>, Failure> {
     let row = find(&mut *store.read().await?, enrollment).await?;
-    Ok(row.map(|row| kept(&row).workspace))
+    Ok(row.map(|row| enrollment_from(&row).workspace))
 }
 
 pub(super) async fn state(store: &Sqlite, enrollment: Nonce) -> Result<MailState, Failure> {
@@ -32,7 +34,7 @@ pub(super) async fn state(store: &Sqlite, enrollment: Nonce) -> Result<MailState
         return Ok(MailState::Unknown);
     };
     let requests = count_requests(&mut reader, enrollment).await?;
-    Ok(rules::mail_state(&kept(&row), requests, now()))
+    Ok(rules::mail_state(&enrollment_from(&row), requests, now()))
 }
 
 pub(super) async fn put_request(
@@ -58,7 +60,7 @@ pub(super) async fn put_request(
         .bind(i64::from(request.late))
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     writer.commit().await?;
     Ok(request)
 }
@@ -75,9 +77,9 @@ async fn file(
             .bind(hash)
             .fetch_optional(&mut *connection)
             .await
-            .map_err(broken)?;
+            .map_err(database_failure)?;
     let requests = count_requests(connection, enrollment).await?;
-    rules::file_request(&kept(&row), late.map(|late| late != 0), requests, now())
+    rules::file_request(&enrollment_from(&row), late.map(|late| late != 0), requests, now())
 }
 
 pub(super) async fn list_requests(
@@ -103,8 +105,8 @@ pub(super) async fn list_requests(
     .bind(one_more)
     .fetch_all(&store.readers)
     .await
-    .map_err(broken)?;
-    let all = rows.iter().take(REQUESTS_READ).map(piece).collect::<Result<Vec<_>, _>>()?;
+    .map_err(database_failure)?;
+    let all = rows.iter().take(REQUESTS_READ).map(piece_from).collect::<Result<Vec<_>, _>>()?;
     let pieces = page(all);
     let more = pieces.len() < rows.len();
     let last = pieces.len().checked_sub(1).and_then(|at| rows.get(at));
@@ -123,13 +125,13 @@ pub(super) async fn has_requests(store: &Sqlite, workspace: WorkspaceId) -> Resu
     .fetch_one(&store.readers)
     .await
     .map(|found| found != 0)
-    .map_err(broken)
+    .map_err(database_failure)
 }
 
 pub(super) async fn answer(store: &Sqlite, enrollment: Nonce) -> Result<Mail, Failure> {
     let row = find(&mut *store.read().await?, enrollment).await?.ok_or_else(unknown_enrollment)?;
     let blob: Option<Vec<u8>> = row.get("answer");
-    let age = kept(&row).answered.map_or(0, |answered| seconds(now() - answered));
+    let age = enrollment_from(&row).answered.map_or(0, |answered| seconds(now() - answered));
     let piece = blob.map(|blob| MailPiece { enrollment, blob: blob.into(), age, late: None });
     Ok(Mail { pieces: piece.into_iter().collect(), next: None })
 }
@@ -144,7 +146,7 @@ pub(super) async fn accept_agent(
     let mut writer = store.write(Some(workspace)).await?;
     let row = find(&mut writer, answer.enrollment)
         .await?
-        .filter(|row| kept(row).workspace == workspace)
+        .filter(|row| enrollment_from(row).workspace == workspace)
         .ok_or_else(unknown_enrollment)?;
     rules::check_answer(row.get("answer"), &answer.blob)?;
     check_binding(&mut writer, workspace, agent).await?;
@@ -157,7 +159,7 @@ pub(super) async fn accept_agent(
         .bind(answer.enrollment.0.to_vec())
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     bind_agent(&mut writer, &record, agent.id).await?;
     let server = servers::find_agent(&mut writer, agent.id).await?;
     writer.commit().await?;
@@ -173,7 +175,7 @@ async fn check_binding(
         .bind(workspace.0)
         .fetch_one(&mut *connection)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     let elsewhere: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM servers WHERE agent = ? AND workspace <> ?)",
     )
@@ -181,7 +183,7 @@ async fn check_binding(
     .bind(workspace.0)
     .fetch_one(&mut *connection)
     .await
-    .map_err(broken)?;
+    .map_err(database_failure)?;
     rules::check_binding(&genesis, agent, elsewhere != 0)
 }
 
@@ -194,8 +196,8 @@ async fn bound_agent(
         .bind(record)
         .fetch_one(connection)
         .await
-        .map_err(broken)?;
-    agent.map(|id| id.try_into().map(Id).map_err(|_| damaged())).transpose()
+        .map_err(database_failure)?;
+    agent.map(|id| id.try_into().map(Id).map_err(|_| damaged_record())).transpose()
 }
 
 /// Binds an agent to a record, and to no other: the last record for which it was accepted has it.
@@ -209,14 +211,14 @@ async fn bind_agent(
         .bind(record)
         .execute(&mut *connection)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     sqlx::query("UPDATE servers SET agent = ?, seen = NULL, duplicate = NULL WHERE record = ?")
         .bind(agent.0.to_vec())
         .bind(record)
         .execute(connection)
         .await
         .map(drop)
-        .map_err(broken)
+        .map_err(database_failure)
 }
 
 pub(super) async fn sweep(store: &Sqlite) -> Result<(), Failure> {
@@ -226,7 +228,7 @@ pub(super) async fn sweep(store: &Sqlite) -> Result<(), Failure> {
         .bind(now() - MAIL_KEPT)
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     writer.commit().await
 }
 
@@ -238,10 +240,10 @@ async fn find(
         .bind(enrollment.0.to_vec())
         .fetch_optional(connection)
         .await
-        .map_err(broken)
+        .map_err(database_failure)
 }
 
-fn kept(row: &SqliteRow) -> KeptEnrollment {
+fn enrollment_from(row: &SqliteRow) -> KeptEnrollment {
     let workspace = WorkspaceId(row.get("workspace"));
     KeptEnrollment { workspace, expires: row.get("expires"), answered: row.get("answered") }
 }
@@ -254,12 +256,12 @@ async fn count_requests(
         .bind(enrollment.0.to_vec())
         .fetch_one(connection)
         .await
-        .map_err(broken)
+        .map_err(database_failure)
 }
 
-fn piece(row: &SqliteRow) -> Result<MailPiece, Failure> {
+fn piece_from(row: &SqliteRow) -> Result<MailPiece, Failure> {
     let enrollment: Vec<u8> = row.get("enrollment");
-    let enrollment = enrollment.try_into().map(Nonce).map_err(|_| damaged())?;
+    let enrollment = enrollment.try_into().map(Nonce).map_err(|_| damaged_record())?;
     let blob: Vec<u8> = row.get("blob");
     let age = seconds(now() - row.get::<i64, _>("came"));
     let late = (row.get::<i64, _>("late") != 0).then_some(true);

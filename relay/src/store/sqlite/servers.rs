@@ -8,10 +8,11 @@ use farwire_protocol::outer::{Record, ServerCreate, ServerUpdate};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, broken, damaged};
+use super::{Sqlite, damaged_record, database_failure};
 use crate::clock::{now, seconds};
 use crate::store::rules::{self, SERVERS_READ, is_duplicate};
-use crate::store::{Server, ServerPage, Sighting, WorkspaceId};
+use crate::store::{Server, ServerPage, Sighting};
+use crate::workspace::WorkspaceId;
 
 /// A token that is to be kept for a record.
 struct NewEnrollment {
@@ -26,8 +27,8 @@ pub(super) async fn enrolled(store: &Sqlite) -> Result<Vec<Server>, Failure> {
     let rows = sqlx::query("SELECT * FROM servers WHERE agent IS NOT NULL")
         .fetch_all(&store.readers)
         .await
-        .map_err(broken)?;
-    rows.iter().map(from_row).collect()
+        .map_err(database_failure)?;
+    rows.iter().map(server_from).collect()
 }
 
 pub(super) async fn list(
@@ -43,8 +44,8 @@ pub(super) async fn list(
         .bind(i64::from(skip))
         .fetch_all(&store.readers)
         .await
-        .map_err(broken)?;
-    let servers = rows.iter().take(SERVERS_READ).map(from_row).collect::<Result<_, _>>()?;
+        .map_err(database_failure)?;
+    let servers = rows.iter().take(SERVERS_READ).map(server_from).collect::<Result<_, _>>()?;
     Ok(ServerPage { servers, more: rows.len() > SERVERS_READ })
 }
 
@@ -64,7 +65,7 @@ pub(super) async fn create(
         .bind(workspace.0)
         .fetch_one(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     rules::check_server_count(servers)?;
     let mut record = Nonce([0; 16]);
     getrandom::fill(&mut record.0)
@@ -99,7 +100,7 @@ pub(super) async fn update(
     let mut writer = store.write(Some(workspace)).await?;
     let old = find(&mut writer, workspace, &update.name).await?;
     let record = old.record.id;
-    let fields = rules::updated(old.record, old.suspended, update)?;
+    let fields = rules::apply_update(old.record, old.suspended, update)?;
     sqlx::query("UPDATE servers SET name = ?, labels = ?, suspended = ? WHERE record = ?")
         .bind(fields.name)
         .bind(to_json(&fields.labels)?)
@@ -130,7 +131,7 @@ pub(super) async fn remove(
         .bind(server.record.id.0.to_vec())
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     writer.commit().await?;
     Ok(server)
 }
@@ -148,7 +149,7 @@ pub(super) async fn note_sightings(store: &Sqlite, sightings: &[Sighting]) -> Re
         .bind(agent.0.to_vec())
         .execute(&mut *writer)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     }
     writer.commit().await
 }
@@ -163,8 +164,8 @@ async fn find(
         .bind(name)
         .fetch_optional(connection)
         .await
-        .map_err(broken)?;
-    from_row(&row.ok_or_else(|| rules::unknown_server(name))?)
+        .map_err(database_failure)?;
+    server_from(&row.ok_or_else(|| rules::unknown_server(name))?)
 }
 
 pub(super) async fn find_agent(
@@ -175,20 +176,20 @@ pub(super) async fn find_agent(
         .bind(agent.0.to_vec())
         .fetch_optional(connection)
         .await
-        .map_err(broken)?;
-    from_row(&row.ok_or_else(rules::unknown_agent)?)
+        .map_err(database_failure)?;
+    server_from(&row.ok_or_else(rules::unknown_agent)?)
 }
 
-fn from_row(row: &SqliteRow) -> Result<Server, Failure> {
+fn server_from(row: &SqliteRow) -> Result<Server, Failure> {
     let id: Vec<u8> = row.get("record");
     let agent: Option<Vec<u8>> = row.get("agent");
-    let agent = agent.map(|id| id.try_into().map(Id).map_err(|_| damaged())).transpose()?;
+    let agent = agent.map(|id| id.try_into().map(Id).map_err(|_| damaged_record())).transpose()?;
     let suspended = row.get::<i64, _>("suspended") != 0;
     let duplicate: Option<i64> = row.get("duplicate");
     let record = Record {
-        id: Nonce(id.try_into().map_err(|_| damaged())?),
+        id: Nonce(id.try_into().map_err(|_| damaged_record())?),
         name: row.get("name"),
-        labels: serde_json::from_str(row.get("labels")).map_err(|_| damaged())?,
+        labels: serde_json::from_str(row.get("labels")).map_err(|_| damaged_record())?,
         state: rules::server_state(agent.is_some(), suspended),
         agent,
         created: seconds(row.get("created")),
@@ -207,7 +208,7 @@ async fn add_enrollment(
         .bind(new.workspace.0)
         .fetch_one(&mut *connection)
         .await
-        .map_err(broken)?;
+        .map_err(database_failure)?;
     rules::check_token(new.lifetime, enrollments)?;
     sqlx::query("INSERT INTO enrollments (id, record, workspace, expires) VALUES (?, ?, ?, ?)")
         .bind(new.id.0.to_vec())
@@ -217,7 +218,7 @@ async fn add_enrollment(
         .execute(connection)
         .await
         .map(drop)
-        .map_err(broken)
+        .map_err(database_failure)
 }
 
 fn to_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
@@ -228,6 +229,6 @@ fn to_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
 fn name_conflict(error: sqlx::Error, name: &str) -> Failure {
     match error.as_database_error() {
         Some(inner) if inner.is_unique_violation() => rules::name_taken(name),
-        _ => broken(error),
+        _ => database_failure(error),
     }
 }

@@ -1,4 +1,5 @@
-//! What only SQLite can show: that readers cannot write, what older versions left, and who waits for the one writer.
+//! What only SQLite can show: that readers cannot write, what older versions left, and who waits
+//! for the one writer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,7 +190,7 @@ async fn a_workspace_that_floods_the_writer_waits_for_itself() {
 
 #[tokio::test]
 async fn a_call_that_waited_too_long_for_a_connection_may_be_repeated() {
-    let failure = broken(sqlx::Error::PoolTimedOut);
+    let failure = database_failure(sqlx::Error::PoolTimedOut);
     assert_eq!(failure.kind, Kind::Overloaded);
     assert!(!failure.message.contains("failed") && !failure.hint().is_empty());
 }
