@@ -23,8 +23,8 @@ struct Cli {
 enum Command {
     /// Run the relay
     ///
-    /// Once it accepts connections it prints one line, `ready URL`, on standard output. While nobody
-    /// has made a workspace the URL holds a one-time invite: give it to `farwire init --relay -`.
+    /// Once it accepts connections it prints one line, `ready URL`, on standard output. While there
+    /// is no workspace the URL holds a one-time invite: give it to `farwire init --relay -`.
     ///
     /// Options that are not given come from the file, and then from the defaults.
     Serve(ServeOptions),

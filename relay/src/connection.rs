@@ -205,7 +205,7 @@ fn note_displaced(relay: &Relay, who: Admitted, displaced: Displaced) {
     }
 }
 
-/// Takes a registration back when it is dropped, however the connection ends.
+/// Ends a registration when it is dropped, however the connection ends.
 struct Leaving<'a> {
     presence: &'a Presence,
     ticket: Ticket,

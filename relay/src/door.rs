@@ -3,9 +3,9 @@
 //! Each connection that knocks gets a place until it is let in or leaves. Places are limited for
 //! each source network and in all. When they are taken, the oldest stranger of the network that has
 //! most must leave: strangers push out strangers, and a program that was let in gives its place up
-//! and competes with nobody here any more. In each network a few shake hands at a time, the last to
-//! come first, and a stranger that is not let in keeps its turn for a moment longer: a flood from
-//! one network costs the others little.
+//! and competes with nobody here any more. In each network a few strangers shake hands at a time,
+//! the newest first. One that is not let in keeps its turn for a moment longer, so that a flood
+//! from one network costs the others little.
 //!
 //! A pure machine: [`crate::entrance`] gives it sockets and tasks.
 

@@ -1,5 +1,5 @@
-//! The door ([`crate::door`]) with its sockets and tasks: places that are given up when they are
-//! dropped.
+//! The door ([`crate::door`]) for real connections: each has a place, which it gives up by dropping
+//! it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -5,7 +5,7 @@
 //! most streams that it has had at once. All windows come out of one sum. A workspace gets more as
 //! long as it does not hold more than what is left: however many workspaces take all that they can,
 //! as much as each of them holds stays free. A connection that gets no more keeps what it has: its
-//! streams wait for each other, and nobody else's wait for them.
+//! streams wait for each other and delay nobody else's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

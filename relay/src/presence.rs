@@ -2,12 +2,12 @@
 //!
 //! [`directory`] knows which servers there are and where their agents are: what the nodes of a
 //! cluster would share. [`local`] has the connections of this process. [`Presence`] changes both
-//! under one lock, so that no stream is opened by the state of before a change and missed by the
-//! cut that goes with it.
+//! under one lock, so that no stream is opened under the old state and then missed by the cut of a
+//! change.
 //!
 //! The store is the truth about records; the directory copies the part that streams need and
-//! changes together with it. An agent names the devices that it admits itself: that widens whom the
-//! relay lets through, and the agent decides all the same.
+//! changes together with it. An agent itself names the devices of other workspaces that it admits.
+//! The relay lets their streams through; the agent still decides about each.
 
 mod directory;
 mod local;
@@ -114,8 +114,8 @@ impl Presence {
         }
     }
 
-    /// Takes over the record of an agent that was just accepted: what was seen of it before counts
-    /// no more.
+    /// Takes over the record of an agent that was just accepted. Forgets what was seen of it
+    /// before.
     pub(crate) fn record_accepted(&self, server: &Server) {
         if let Some(agent) = server.record.agent {
             self.lock().directory.forget_sightings(agent);
@@ -136,8 +136,9 @@ impl Presence {
     /// Registers an agent, or returns it if it has no record: the record may have been removed
     /// since its HELLO was checked, and then nothing would close the connection any more.
     ///
-    /// A new connection of the same process replaces the old one. Another process displaces the one
-    /// that is here, which is told so: if it acknowledges, two processes hold one identity.
+    /// A new connection of the same process replaces the old one. Another process displaces it: the
+    /// old connection gets a last notice, and if it acknowledges that, two processes hold one
+    /// identity.
     pub(crate) fn agent_arrived(&self, arrival: AgentArrival) -> Result<Ticket, AgentArrival> {
         let AgentArrival { agent, instance, .. } = arrival;
         let mut parts = self.lock();
@@ -206,8 +207,8 @@ impl Presence {
         self.lock().directory.note_duplicate(agent, now());
     }
 
-    /// Takes over the devices of other workspaces that an agent admits, and ends the streams of the
-    /// others.
+    /// Replaces the list of devices of other workspaces that an agent admits. Ends the streams of
+    /// those that it admitted before and does not any more.
     pub(crate) fn admit_devices(&self, ticket: Ticket, devices: Vec<Id>) {
         let Registration::Agent(agent) = ticket.registration else { return };
         let mut parts = self.lock();

@@ -102,7 +102,7 @@ async fn keep_up(relay: Arc<Relay>) {
 
 /// Says that the relay serves: on standard output, in the log, and to systemd.
 fn announce(url: &RelayUrl) {
-    // Whoever started the relay may read no more; `farwire-relay url` prints the URL, too.
+    // Standard output may be closed; `farwire-relay url` prints the URL, too.
     let _ = url::print(&format!("ready {url}\n"));
     tracing::info!(address = url.relay.addresses.join(","), "the relay serves");
     // It fails without systemd.

@@ -1,8 +1,7 @@
 //! Turns at a limited resource, such as the store: each workspace waits in a line of its own.
 //!
-//! Calls reach the store in the order in which they come, whoever makes them. A workspace has at
-//! most a few turns at a time, so that a workspace that floods the relay with calls waits for
-//! itself, and everybody else for a few calls of each other workspace.
+//! A workspace has at most a few turns at a time. So a workspace that floods the relay with calls
+//! waits for itself, and other workspaces wait for a few of its calls only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,7 +1,7 @@
 //! Which servers there are, where their agents are, and whom they let in.
 //!
-//! Pure: no sockets, no lock, and the time as an argument. A cluster would share it, so that it
-//! names connections by [`Location`] and holds none.
+//! Pure: no sockets, no lock, and the time as an argument. The nodes of a cluster would share it,
+//! so it names connections by [`Location`] and holds none.
 
 use std::collections::{HashMap, HashSet};
 
@@ -122,8 +122,8 @@ impl Directory {
         self.present(target).map(|present| present.at)
     }
 
-    /// Takes over the devices that an agent admits, if this is its connection. Returns those that
-    /// it admitted before and does not any more.
+    /// Replaces the list of devices that an agent admits, if `at` is its connection. Returns the
+    /// devices that dropped out of the list.
     pub(super) fn admit_devices(&mut self, agent: Id, at: Location, devices: Vec<Id>) -> Vec<Id> {
         let present =
             self.servers.get_mut(&agent.target()).and_then(|entry| entry.present.as_mut());
@@ -143,7 +143,7 @@ impl Directory {
     }
 
     /// Returns where a stream of this device to this target goes, or why it is refused. A device
-    /// that is not let in does not learn whether there is such a server.
+    /// that is not let in does not learn whether the server exists.
     pub(super) fn reach(&self, device: Member, target: Target) -> Result<Reach, Reset> {
         let entry = self.servers.get(&target).ok_or(Reset::UnknownServer)?;
         let by_admission = entry.workspace != device.workspace;

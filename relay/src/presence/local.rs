@@ -1,5 +1,5 @@
-//! The connections of this process: agents with the streams to them, devices, and enrollments that
-//! wait.
+//! The connections of this process: agents with the streams to them, devices, and agents that wait
+//! for their enrollment.
 //!
 //! Every number in it counts connections of this process only. Whether somebody may open a stream
 //! is decided in [`super::directory`]; here is what the stream is opened on, and what ends it.
@@ -86,7 +86,7 @@ pub(crate) struct Passage {
     pub(crate) windows: Arc<Windows>,
     pub(crate) queue: Arc<StreamQueue>,
     cut: Cut,
-    /// Triggered when the agent admits a device of another workspace no more.
+    /// Set for a device of another workspace: triggered when the agent does not admit it any more.
     admission: Option<Cut>,
 }
 
@@ -175,13 +175,13 @@ impl Local {
         }
     }
 
-    /// Ends the streams to a server that there is no more.
+    /// Ends the streams to a server that was removed.
     pub(super) fn forget_server(&mut self, target: Target) {
         self.cut_server(target, Reset::UnknownServer);
         self.servers.remove(&target);
     }
 
-    /// Ends the streams of a device that an agent admits no more.
+    /// Ends the streams of a device that an agent does not admit any more.
     pub(super) fn cut_device(&mut self, at: Location, device: Id, reason: Reset) {
         if let Some(cut) =
             self.agents.get_mut(&at.connection).and_then(|agent| agent.admissions.remove(&device))

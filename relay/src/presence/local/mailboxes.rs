@@ -1,8 +1,7 @@
 //! Connections of agents that wait for the answer to their enrollment.
 //!
-//! They have proven nothing but that they hold a token. So few of them wait for one enrollment and
-//! for one workspace, and each that is too many ends the oldest: whoever floods a mailbox pushes
-//! itself out.
+//! They have proven nothing but that they hold a token. So only a few of them may wait for one
+//! enrollment, and for one workspace. One more ends the oldest: a flood pushes itself out.
 
 use std::collections::{BTreeMap, HashMap};
 
