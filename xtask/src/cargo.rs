@@ -63,14 +63,14 @@ pub(crate) fn git(arguments: &[&str]) -> Command {
 
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let shown = shown(command);
+    let shown = command_line(command);
     let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
     if status.success() { Ok(()) } else { Err(Ended { shown, status }.into()) }
 }
 
 /// Runs a command to its end and gives its standard output.
 pub(crate) fn answer(command: &mut Command) -> Result<String> {
-    let shown = shown(command);
+    let shown = command_line(command);
     command.stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("cannot run `{shown}`"))?;
     if !output.status.success() {
@@ -122,7 +122,7 @@ pub(crate) fn target() -> Result<PathBuf> {
 }
 
 /// A command as one would type it.
-fn shown(command: &Command) -> String {
+fn command_line(command: &Command) -> String {
     let program =
         Path::new(command.get_program()).file_name().unwrap_or_else(|| command.get_program());
     let words = std::iter::once(program).chain(command.get_args()).map(|word| {
@@ -149,12 +149,12 @@ fn crate_in(line: &str) -> Option<(String, String)> {
 mod tests {
     use std::process::Command;
 
-    use super::{Ended, cargo, crate_in, run, shown};
+    use super::{Ended, cargo, command_line, crate_in, run};
 
     #[test]
     fn a_command_is_shown_as_one_would_type_it() {
         let command = cargo(&["test", "-p", "xtask", "two words"]);
-        let shown = shown(&command);
+        let shown = command_line(&command);
         assert!(shown.ends_with(" test -p xtask 'two words'"), "{shown}");
         assert!(!shown.contains('/'), "{shown}");
     }

@@ -23,7 +23,7 @@ pub(crate) fn below(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// A path as one would type it in the root of the repository.
-pub(crate) fn shown(path: &Path) -> String {
+pub(crate) fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
@@ -55,14 +55,14 @@ fn all(directory: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{all, below, shown};
+    use super::{all, below, relative};
     use crate::cargo::root;
 
     #[test]
     fn the_sources_of_this_crate_are_found_either_way() {
         let source = root().join("xtask/src");
         for files in [below(&source, "rs").expect("a list"), all(&source).expect("a list")] {
-            let shown: Vec<String> = files.iter().map(|file| shown(file)).collect();
+            let shown: Vec<String> = files.iter().map(|file| relative(file)).collect();
             for file in ["xtask/src/main.rs", "xtask/src/ci/tidy/links.rs"] {
                 assert!(shown.contains(&file.to_owned()), "{file} is not in {shown:?}");
             }

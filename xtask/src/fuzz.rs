@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: the fuzz targets, for longer than the tests run them.
 //!
-//! A target is a test of a library that calls bolero's `check` macro. On stable Rust bolero gives it
-//! random bytes, for one second unless it is told otherwise. The targets are found by reading the
-//! sources and looked up in the compiled tests, so that none is passed over in silence.
+//! A target is a test of a library that calls bolero's `check` macro. On stable Rust bolero gives
+//! it random bytes, for one second unless it is told otherwise. The targets are found by reading
+//! the sources and looked up in the compiled tests, so that none is passed over in silence.
 
 use std::collections::BTreeSet;
 use std::fs;

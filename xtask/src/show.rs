@@ -1,6 +1,7 @@
 //! `cargo xtask show`: what sessions do, recorded in `docs/show`.
 //!
-//! What is shown is in `tests/src/show`; the program that records it is `tests/src/bin/farwire-show.rs`.
+//! What is shown is in `tests/src/show`; the program that records it is
+//! `tests/src/bin/farwire-show.rs`.
 
 use std::process::Command;
 
@@ -11,9 +12,9 @@ use crate::cargo::{Build, programs, root, run, target};
 
 /// Record what sessions do in docs/show
 ///
-/// Wants vim, htop, cc, and Python with `pyte`, which it installs below target/; what is missing is skipped
-/// by name. The agent that is replaced is one of a debug build, and the one that takes its place is built as it
-/// is shipped, which takes minutes.
+/// Wants vim, htop, cc, and Python with `pyte`, which it installs below target/; what is missing is
+/// skipped by name. The agent that is replaced is one of a debug build, and the one that takes its
+/// place is built as it is shipped, which takes minutes.
 #[derive(Args, Debug)]
 pub(crate) struct Show {}
 

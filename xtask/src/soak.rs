@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the trials that take too long for every day.
 //!
-//! They are in `tests/src/trials`, and in small among the tests; the program that makes them at length is
-//! `tests/src/bin/farwire-soak.rs`.
+//! They are in `tests/src/trials`, and in small among the tests; the program that makes them at
+//! length is `tests/src/bin/farwire-soak.rs`.
 
 use std::process::Command;
 

@@ -17,10 +17,12 @@ use crate::cargo::{Build, answer, cargo, programs, run};
 /// Ends with the exit code of `cargo test`.
 #[derive(Args, Debug)]
 pub(crate) struct Test {
-    /// Run the tests as this user of this machine, and build as yourself; needs root, and setpriv from util-linux
+    /// Run the tests as this user of this machine, and build as yourself; needs root, and setpriv
+    /// from util-linux
     #[arg(long, value_name = "USER")]
     pub(crate) as_user: Option<String>,
-    /// Passed to `cargo test`: `cargo xtask test -p farwire-relay`, `cargo xtask test run:: -- --nocapture`
+    /// Passed to `cargo test`: `cargo xtask test -p farwire-relay`,
+    /// `cargo xtask test run:: -- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
 }
@@ -41,8 +43,9 @@ impl Test {
     }
 }
 
-/// What stands before each test program so that it runs as this user. Nothing of whoever builds is left in its
-/// environment, nor a home directory: programs that nobody logged in for have none either.
+/// What stands before each test program so that it runs as this user. Nothing of whoever builds is
+/// left in its environment, nor a home directory: programs that nobody logged in for have none
+/// either.
 fn runner(user: &str) -> Result<Vec<String>> {
     let number = |flag: &str| -> Result<String> {
         let id = answer(Command::new("id").args([flag, "--", user]))?;

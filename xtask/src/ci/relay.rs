@@ -48,7 +48,7 @@ pub(crate) fn check() -> Result<()> {
         let text = fs::read_to_string(&path)?;
         let named = named(&text).into_iter();
         wrong.extend(
-            named.map(|(line, name)| format!("{}:{line} names `{name}`", files::shown(&path))),
+            named.map(|(line, name)| format!("{}:{line} names `{name}`", files::relative(&path))),
         );
     }
     if !wrong.is_empty() {
@@ -57,8 +57,8 @@ pub(crate) fn check() -> Result<()> {
     run(&mut cargo(&["check", "-p", "farwire-relay"]))
 }
 
-/// The modules of the end-to-end layer that a text of Rust names, with their lines: in a `use`, or as
-/// a part of a path. Fields, variables and comments may be called as they like.
+/// The modules of the end-to-end layer that a text of Rust names, with their lines: in a `use`, or
+/// as a part of a path. Fields, variables and comments may be called as they like.
 fn named(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut using = false;

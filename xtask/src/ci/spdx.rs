@@ -5,8 +5,8 @@
 
 use anyhow::{Context as _, Result, bail};
 
-/// Whether an expression is satisfied when the licences for which `accepted` says yes are. A licence
-/// with an exception is asked for as `X WITH Y`.
+/// Whether an expression is satisfied when the licences for which `accepted` says yes are. A
+/// licence with an exception is asked for as `X WITH Y`.
 pub(crate) fn satisfied(expression: &str, accepted: &dyn Fn(&str) -> bool) -> Result<bool> {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut parser = Parser { words: spaced.split_whitespace().collect(), accepted };

@@ -25,10 +25,10 @@ pub(crate) fn check() -> Result<()> {
     for path in files::below(&root(), "rs")? {
         let text = fs::read_to_string(&path)?;
         let complaints = complaints(&path, &text).into_iter();
-        wrong.extend(complaints.map(|complaint| format!("{} {complaint}", files::shown(&path))));
+        wrong.extend(complaints.map(|complaint| format!("{} {complaint}", files::relative(&path))));
         let lines = text.lines().count();
         if lines > LONG {
-            println!("warning: {} has {lines} lines: is it still one idea?", files::shown(&path));
+            println!("warning: {} has {lines} lines: is it still one idea?", files::relative(&path));
         }
     }
     for path in files::below(&root(), "md")? {
@@ -36,7 +36,7 @@ pub(crate) fn check() -> Result<()> {
         let directory = path.parent().context("a file is in a directory")?;
         let dead = links::dead(&text, &|link| directory.join(link).exists()).into_iter();
         wrong.extend(dead.map(|(line, link)| {
-            format!("{}:{line} links to `{link}`, which is not there", files::shown(&path))
+            format!("{}:{line} links to `{link}`, which is not there", files::relative(&path))
         }));
     }
     wrong.extend(dependencies::unused()?);

@@ -29,7 +29,7 @@ pub(crate) fn unused() -> Result<Vec<String>> {
         wrong.extend(unnamed.map(|name| {
             format!(
                 "{}/Cargo.toml depends on `{name}`, which no source names",
-                files::shown(directory)
+                files::relative(directory)
             )
         }));
     }
