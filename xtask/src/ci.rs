@@ -15,6 +15,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::cargo::{cargo, run};
 use crate::{reference, test};
+pub(crate) use tidy::Tidy;
 
 /// These are programs: their documentation is for whoever works on them, private parts included.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links";

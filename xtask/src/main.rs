@@ -1,8 +1,8 @@
 //! `cargo xtask`: the tasks of this repository, the same on every machine and in CI.
 //!
-//! Each task is a file here; `cargo.rs` and `files.rs` have what they share. A task ends with the exit
-//! code of the program that failed in it, so that `cargo xtask test` can stand wherever `cargo test`
-//! could.
+//! Each task is a file here; `cargo.rs` and `files.rs` have what they share. A task ends with the
+//! exit code of the program that failed in it, so that `cargo xtask test` can stand wherever
+//! `cargo test` could.
 
 mod cargo;
 mod files;
@@ -38,6 +38,7 @@ enum Task {
     Demo(demo::Demo),
     Test(test::Test),
     Ci(ci::Ci),
+    Tidy(ci::Tidy),
     Bench(bench::Bench),
     Reference(reference::Reference),
     Lab(lab::Lab),
@@ -72,6 +73,7 @@ fn carry_out(task: Task) -> Result<()> {
         Task::Demo(demo) => demo.carry_out(),
         Task::Test(test) => test.carry_out(),
         Task::Ci(ci) => ci.carry_out(),
+        Task::Tidy(tidy) => tidy.carry_out(),
         Task::Bench(bench) => bench.carry_out(),
         Task::Reference(reference) => reference.carry_out(),
         Task::Lab(lab) => lab.carry_out(),

@@ -1,34 +1,118 @@
-//! House rules that no compiler knows.
+//! `cargo xtask tidy`: the rules of this house that no compiler knows.
 //!
-//! Looks at every source and document of the repository; `files.rs` says which those are.
+//! Each check is a file of `tidy/`. Some look at texts and refuse at once; those that look at names
+//! and at the graph of modules give findings, which `known.txt` may allow for now. Which files are
+//! looked at is said in `files.rs`.
 
+mod circles;
+mod comments;
 mod dependencies;
+mod findings;
+mod functions;
+mod graph;
+mod homonyms;
+mod layers;
 mod links;
+mod modules;
+mod pages;
+mod participles;
+mod report;
+mod sources;
+mod tuples;
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::cargo::root;
 use crate::files;
+use findings::{Finding, KNOWN, Known};
+use graph::Graph;
+use modules::Crate;
 
-/// Beyond so many lines we ask whether a file still holds one idea.
-const LONG: usize = 600;
+/// The tests of the programs together: names and parameters there are as tests need them.
+const TESTS: &str = "tests";
 
-/// What no source may contain. Written apart, so that this file does not find itself.
-const FORBIDDEN: &[&str] =
-    &[concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimpl", "emented!(")];
+/// The checks that give findings.
+const CHECKS: &[&str] =
+    &["circle", "upward", "layers", "homonym", "participle", "tuple", "comment", "page"];
 
+/// Check the rules of this house that no compiler knows
+///
+/// The same as `cargo xtask ci tidy`, unless something is asked for.
+#[derive(Args, Debug)]
+pub(crate) struct Tidy {
+    /// Print everything that the checks find, also what known.txt allows; of one check if it is
+    /// named
+    #[arg(
+        long,
+        value_name = "CHECK",
+        num_args = 0..=1,
+        default_missing_value = "all",
+        value_parser = PossibleValuesParser::new(CHECKS.iter().chain(&["all"]))
+    )]
+    list: Option<String>,
+    /// Print which file of a crate names which, and what
+    #[arg(long, value_name = "CRATE", conflicts_with = "list")]
+    graph: Option<String>,
+    /// Lower known.txt to what is left, after something was mended
+    #[arg(long, conflicts_with_all = ["list", "graph"])]
+    shrink: bool,
+}
+
+impl Tidy {
+    pub(crate) fn carry_out(&self) -> Result<()> {
+        if let Some(check) = &self.list {
+            let houses = modules::workspace()?;
+            print!("{}", report::list(&houses, &find(&houses)?, check));
+            Ok(())
+        } else if let Some(name) = &self.graph {
+            let houses = modules::workspace()?;
+            let house = houses.iter().find(|house| house.name == *name);
+            print!("{}", report::graph(house.with_context(|| format!("no crate is in `{name}`"))?));
+            Ok(())
+        } else if self.shrink {
+            shrink()
+        } else {
+            check()
+        }
+    }
+}
+
+/// That nothing is wrong but what is known.
 pub(crate) fn check() -> Result<()> {
+    let mut wrong = texts()?;
+    wrong.extend(dependencies::unused()?);
+    let known = fs::read_to_string(root().join(KNOWN)).context(KNOWN)?;
+    wrong.extend(Known::parse(&known)?.complaints(&find(&modules::workspace()?)?));
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", wrong.join("\n"));
+}
+
+fn shrink() -> Result<()> {
+    let path = root().join(KNOWN);
+    let before = fs::read_to_string(&path).context(KNOWN)?;
+    let after = Known::parse(&before)?.shrunk(&find(&modules::workspace()?)?);
+    fs::write(&path, after).context(KNOWN)
+}
+
+/// What is wrong in sources and documents by their text alone.
+fn texts() -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for path in files::below(&root(), "rs")? {
         let text = fs::read_to_string(&path)?;
-        let complaints = complaints(&path, &text).into_iter();
+        let complaints = sources::complaints(&path, &text).into_iter();
         wrong.extend(complaints.map(|complaint| format!("{} {complaint}", files::relative(&path))));
         let lines = text.lines().count();
-        if lines > LONG {
-            println!("warning: {} has {lines} lines: is it still one idea?", files::relative(&path));
+        if lines > sources::LONG {
+            println!(
+                "warning: {} has {lines} lines: is it still one idea?",
+                files::relative(&path)
+            );
         }
     }
     for path in files::below(&root(), "md")? {
@@ -39,78 +123,25 @@ pub(crate) fn check() -> Result<()> {
             format!("{}:{line} links to `{link}`, which is not there", files::relative(&path))
         }));
     }
-    wrong.extend(dependencies::unused()?);
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    bail!("{}", wrong.join("\n"));
+    Ok(wrong)
 }
 
-/// What is wrong with a source.
-fn complaints(path: &Path, text: &str) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if !text.starts_with("//!") {
-        wrong.push("does not begin with `//!` and what it does".into());
-    }
-    if path.ends_with("mod.rs") {
-        wrong.push("should be `foo.rs` beside `foo/`".into());
-    }
-    wrong.extend(unchecked(path, text));
-    let forbidden = FORBIDDEN.iter().filter(|word| text.contains(**word));
-    wrong.extend(forbidden.map(|word| format!("contains `{word}`")));
-    wrong
-}
-
-/// Where what a peer says would be taken as it is: its texts in the bridge and in `link`, its numbers in any message.
-fn unchecked(path: &Path, text: &str) -> Vec<String> {
-    let within = |folder: &str| path.to_string_lossy().replace('\\', "/").contains(folder);
-    let mut wrong = Vec::new();
-    if within("tests") {
-        return wrong;
-    }
-    if (within("bridge/src/") || within("link/src/")) && text.contains("cbor::decode") {
-        wrong.push("decodes with `cbor::decode`: `peer::decode` makes texts harmless".into());
-    }
-    if within("protocol/src/streams") {
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        let bare = lines.windows(2).filter(|two| {
-            let counts = two[1].ends_with(": u64,") || two[1].ends_with(": Option<u64>,");
-            two[0].starts_with("#[n(") && counts && !two[1].contains("revision:")
-        });
-        wrong.extend(bare.map(|two| {
-            format!("has `{}` without a limit: decode it with `crate::peer::count`", two[1])
-        }));
-    }
-    wrong
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{FORBIDDEN, complaints};
-
-    #[test]
-    fn a_file_that_says_what_it_does_is_left_alone() {
-        assert!(complaints(Path::new("src/run.rs"), "//! Runs.\n\nfn run() {}\n").is_empty());
-    }
-
-    #[test]
-    fn numbers_and_texts_of_a_peer_are_not_taken_as_they_are() {
-        let message = "//! M.\n#[n(1)]\npub lines: Option<u64>,\n#[n(2)]\npub revision: u64,\n";
-        assert_eq!(complaints(Path::new("protocol/src/streams/run.rs"), message).len(), 1);
-        let reads = "//! R.\nfn read() { cbor::decode(bytes, 9) }\n";
-        assert_eq!(complaints(Path::new("bridge/src/runs.rs"), reads).len(), 1);
-        assert!(complaints(Path::new("relay/src/run.rs"), reads).is_empty());
-    }
-
-    #[test]
-    fn what_breaks_a_rule_is_named() {
-        assert_eq!(complaints(Path::new("src/run.rs"), "\n//! Runs.\n").len(), 1);
-        assert_eq!(complaints(Path::new("src/run/mod.rs"), "//! Runs.\n").len(), 1);
-        for word in FORBIDDEN {
-            let text = format!("//! Runs.\n{word}");
-            assert_eq!(complaints(Path::new("src/run.rs"), &text), [format!("contains `{word}`")]);
+/// Everything that the checks find, known or not.
+fn find(houses: &[Crate]) -> Result<Vec<Finding>> {
+    let mut findings = pages::check(houses)?;
+    for house in houses {
+        let graph = Graph::of(house);
+        findings.extend(circles::check(house, &graph));
+        findings.extend(layers::check(house, &graph));
+        if house.name != TESTS {
+            findings.extend(participles::check(house));
+            findings.extend(tuples::check(house));
+        }
+        for path in files::below(&root().join(&house.name), "rs")? {
+            let text = fs::read_to_string(&path)?;
+            findings.extend(comments::check(&house.name, &files::relative(&path), &text));
         }
     }
+    findings.extend(homonyms::check(houses.iter().filter(|house| house.name != TESTS)));
+    Ok(findings)
 }

@@ -1,9 +1,10 @@
 //! Links in documents that lead to no file of the repository.
 //!
-//! Understands `[text](link)` and `[text]: link`, outside of fenced code. Links to other hosts and to
-//! headings are not followed.
+//! Understands `[text](link)` and `[text]: link`, outside of fenced code. Links to other hosts and
+//! to headings are not followed.
 
-/// The links for which `exists` says no, with their lines. It is asked for paths beside the document.
+/// The links for which `exists` says no, with their lines. It is asked for paths beside the
+/// document.
 pub(crate) fn dead<'a>(text: &'a str, exists: &dyn Fn(&str) -> bool) -> Vec<(usize, &'a str)> {
     let mut dead = Vec::new();
     let mut fenced = false;
