@@ -18,6 +18,7 @@ use crate::files;
 const STREAMS: &str = "streams";
 const SPECIFICATION: &str = "docs/spec/README.md";
 const TOOLS: &str = "docs/reference/tools.md";
+const DECISIONS: &str = "docs/decisions";
 
 /// What is owed.
 pub(crate) fn check(houses: &[Crate]) -> Result<Vec<Finding>> {
@@ -33,7 +34,21 @@ pub(crate) fn check(houses: &[Crate]) -> Result<Vec<Finding>> {
             findings.extend(pages_without_line(&index)?);
         }
     }
+    let decisions = files::below(&root().join(DECISIONS), "md")?;
+    let names = decisions.iter().filter_map(|page| page.file_name()?.to_str());
+    findings.extend(same_numbers(names).into_iter().map(|number| {
+        let text = format!("{DECISIONS}: two pages have the number {number}: give one the next");
+        finding(number, text)
+    }));
     Ok(findings)
+}
+
+/// The numbers that more than one page begins with: `0007-relay-store.md`.
+fn same_numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut numbers: Vec<&str> = names.filter_map(|name| Some(name.split_once('-')?.0)).collect();
+    numbers.sort_unstable();
+    let pairs = numbers.windows(2).filter(|two| two[0] == two[1]);
+    pairs.map(|two| two[0]).collect()
 }
 
 /// Kinds of streams that the index of the specification does not name.
@@ -46,14 +61,13 @@ fn kinds_without_page(house: &Crate, index: &str) -> Vec<Finding> {
         (parent == STREAMS && !kind.contains("::")).then_some(kind)
     });
     let owed = kinds.filter(|kind| {
-        let words = [format!("streams of kind {kind}:"), format!("streams of kind {kind} ")];
-        let row = |line: &str| line.contains("](") && words.iter().any(|word| line.contains(word));
-        !index.lines().any(row)
+        let pages = [format!("]({kind}.md)"), format!("]({kind}s.md)")];
+        !pages.iter().any(|page| index.contains(page))
     });
     let text = |kind: &str| {
         format!(
-            "{SPECIFICATION}: the stream kind `{kind}` has no page: write it, and a row here that links to it and \
-             begins with `streams of kind {kind}:`"
+            "{SPECIFICATION}: the stream kind `{kind}` has no page: write `{kind}.md` beside it, and \
+             a row that links to it"
         )
     };
     owed.map(|kind| finding(kind, text(kind))).collect()
@@ -121,7 +135,7 @@ fn finding(key: &str, text: String) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::modules::tests::house;
-    use super::{kinds_without_page, tools_without_page, unlinked};
+    use super::{kinds_without_page, same_numbers, tools_without_page, unlinked};
 
     #[test]
     fn a_kind_of_stream_needs_its_row() {
@@ -130,7 +144,7 @@ mod tests {
             ("streams/run.rs", "mod inner {}"),
             ("streams/forward.rs", ""),
         ]);
-        let index = "| [runs.md](runs.md) | streams of kind run: programs |\nstreams of kind forward: later";
+        let index = "| [runs.md](runs.md) | streams of kind run, and later of kind forward |";
         assert_eq!(kinds_without_page(&protocol, index), []);
         protocol.name = "protocol".into();
         let owed = kinds_without_page(&protocol, index);
@@ -148,6 +162,13 @@ mod tests {
             "### `run`: Run command\n\nSee `gone`.\n",
         );
         assert_eq!(owed.iter().map(|owed| owed.key.as_str()).collect::<Vec<_>>(), ["gone"]);
+    }
+
+    #[test]
+    fn a_number_is_for_one_decision() {
+        let names = ["0002-b.md", "0001-a.md", "0002-c.md", "README.md"];
+        assert_eq!(same_numbers(names.into_iter()), ["0002"]);
+        assert_eq!(same_numbers(["0001-a.md", "0002-a.md"].into_iter()), Vec::<&str>::new());
     }
 
     #[test]
