@@ -4,6 +4,7 @@
 //! test, so that a plain `cargo test` would try yesterday's.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
 
@@ -36,11 +37,32 @@ impl Test {
             can_reach(&runner, &programs.join("farwire"))?;
             command.arg("--config").arg(format!("target.'cfg(all())'.runner={runner:?}"));
         }
+        if std::env::var_os(THREADS).is_none() {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            command.env(THREADS, threads(cores).to_string());
+        }
         run(command
             .args(selection(&self.arguments))
             .args(&self.arguments)
             .env("FARWIRE_PROGRAMS", programs))
     }
+}
+
+/// How many tests run at a time, for every test program that does not get `--test-threads`.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Returns how many tests run at a time on a machine with `cores`: two for each core, but more than
+/// 16 only where there are more cores.
+///
+/// A test of the programs together mostly waits for them: on two cores the suite takes 13 minutes
+/// with two threads and 9 with four. Each of them starts a relay, agents and bridges, which need
+/// memory and do not only wait, hence the limit.
+///
+/// Unit tests get as many threads. One `cargo test` has to run everything: with other packages
+/// selected, libraries would have other features and be built again.
+fn threads(cores: usize) -> usize {
+    const MANY: usize = 16;
+    (2 * cores).min(MANY).max(cores)
 }
 
 /// What stands before each test program so that it runs as this user. Nothing of whoever builds is
@@ -96,7 +118,14 @@ fn selection(arguments: &[String]) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::selection;
+    use super::{selection, threads};
+
+    #[test]
+    fn tests_that_wait_share_the_cores() {
+        for (cores, expected) in [(1, 2), (2, 4), (8, 16), (12, 16), (64, 64)] {
+            assert_eq!(threads(cores), expected, "{cores} cores");
+        }
+    }
 
     fn check(arguments: &[&str], expected: &[&str]) {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.into()).collect();
@@ -109,6 +138,6 @@ mod tests {
         check(&["run::"], &["--workspace", "--no-fail-fast"]);
         check(&["-p", "farwire"], &["--no-fail-fast"]);
         check(&["--package=farwire", "--no-fail-fast"], &[]);
-        check(&["--", "-p"], &["--workspace", "--no-fail-fast"]);
+        check(&["--test", "it", "--", "-p"], &["--workspace", "--no-fail-fast"]);
     }
 }
