@@ -1,7 +1,8 @@
-//! Whether a bundle may be kept: it is in order, newer than what we have seen, and its keys are its own.
+//! Decides whether a bundle may be stored: it is valid, newer than any that we have seen, and
+//! shares no key with another identity.
 //!
-//! The highest sequence number of an `ID` is kept for ever, also after its pin or device is gone: an
-//! old bundle names keys that may have been given up because somebody else got them.
+//! The highest sequence number of an `ID` is remembered even after its pin or device was removed:
+//! an old bundle names keys that may have been replaced because they leaked.
 
 use farwire_protocol::bundle::{Bundle, BundleError, SignedBundle};
 use farwire_protocol::cbor::{self, Blob};
@@ -13,62 +14,64 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::identity;
 use crate::lock::Guard;
 
-/// The file of what is gone.
+/// The file of removed identities.
 const RETIRED: &str = "retired";
 
-/// So many are remembered; after that the oldest are forgotten.
-const MOST: usize = 4096;
+/// At most this many removed identities are remembered; then the oldest are forgotten.
+const MOST_RETIRED: usize = 4096;
 
-/// Why a bundle is not kept.
+/// Why a bundle is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It is not in order, or not of the kind that this place is for.
+pub enum BundleRefused {
+    /// The bundle is invalid, or of the wrong kind.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// A newer one of the same identity has been seen.
-    #[error("the bundle has number {offered}, and number {known} has been seen")]
+    /// A newer bundle of the same identity has been seen.
+    #[error("the bundle has sequence number {offered}, but {known} has been seen")]
     Older {
         /// The highest number that we have seen.
         known: u64,
-        /// The number of this one.
+        /// The number of this bundle.
         offered: u64,
     },
     /// The same identity has signed two different bundles with one number.
-    #[error("another bundle with number {0} has been seen")]
+    #[error("another bundle with sequence number {0} has been seen")]
     Forked(u64),
-    /// One of its keys is held by another identity.
-    #[error("its key is also that of `{holder}`")]
+    /// Another identity holds one of its keys.
+    #[error("it shares a key with `{holder}`")]
     SharedKey {
-        /// Who holds it, by the name that it has here.
+        /// The local name of the identity that holds the key.
         holder: String,
     },
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<BundleRefused> for Failure {
+    fn from(refused: BundleRefused) -> Self {
         match refused {
-            Refused::Bundle(error @ BundleError::WrongKind { .. }) => {
+            BundleRefused::Bundle(error @ BundleError::WrongKind { .. }) => {
                 Self::new(Kind::WrongKeyKind, error.to_string())
             }
-            Refused::Bundle(error) => {
-                Self::caused(Kind::InvalidArgument, "the bundle cannot be believed", &error)
+            BundleRefused::Bundle(error) => {
+                Self::caused(Kind::InvalidArgument, "the bundle is invalid", &error)
             }
-            Refused::Older { .. } | Refused::Forked(_) => {
+            BundleRefused::Older { .. } | BundleRefused::Forked(_) => {
                 Self::new(Kind::InvalidArgument, refused.to_string()).with_hint(
                     "use the bundle that the other side shows now, not a copy of an old one",
                 )
             }
-            Refused::SharedKey { .. } => Self::new(Kind::InvalidArgument, refused.to_string())
-                .with_hint("two identities never share a key: one of them is not what it says"),
+            BundleRefused::SharedKey { .. } => {
+                Self::new(Kind::InvalidArgument, refused.to_string())
+                    .with_hint("two identities never share a key: one of them is not what it says")
+            }
         }
     }
 }
 
-/// The state of a bundle that has been seen: its number, and which one it was.
+/// A bundle that has been seen: its identity, sequence number and hash.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub(crate) struct Mark {
@@ -86,27 +89,27 @@ impl Mark {
         Self { id: bundle.id, seq: bundle.seq, digest }
     }
 
-    /// Whether `offered` may follow: it is newer, or the very same.
-    pub(crate) fn admits(&self, offered: &SignedBundle) -> Result<(), Refused> {
+    /// Checks that `offered` is newer than the seen bundle, or identical to it.
+    pub(crate) fn admits(&self, offered: &SignedBundle) -> Result<(), BundleRefused> {
         if offered.seq < self.seq {
-            return Err(Refused::Older { known: self.seq, offered: offered.seq });
+            return Err(BundleRefused::Older { known: self.seq, offered: offered.seq });
         }
         if offered.seq == self.seq && Self::of(offered) != *self {
-            return Err(Refused::Forked(self.seq));
+            return Err(BundleRefused::Forked(self.seq));
         }
         Ok(())
     }
 }
 
-/// Whether no key of `offered` is held by another identity among these.
-pub(crate) fn unshared<'a>(
+/// Checks that none of `others` with another identity holds a key of `offered`.
+pub(crate) fn check_unshared<'a>(
     offered: &Bundle,
     others: impl IntoIterator<Item = (&'a str, &'a Bundle)>,
-) -> Result<(), Refused> {
+) -> Result<(), BundleRefused> {
     let ours = keys(offered);
     for (name, other) in others {
         if other.id != offered.id && keys(other).any(|key| ours.clone().any(|our| our == key)) {
-            return Err(Refused::SharedKey { holder: name.to_owned() });
+            return Err(BundleRefused::SharedKey { holder: name.to_owned() });
         }
     }
     Ok(())
@@ -117,28 +120,31 @@ fn keys(bundle: &Bundle) -> impl Iterator<Item = [u8; 32]> + Clone + use<> {
     [Some(id.0), Some(kn.0), Some(kt.0), kd.map(|kd| kd.0)].into_iter().flatten()
 }
 
-/// Whether no key of `offered` is one of our own, or its identity ours.
-pub(crate) fn foreign(dir: &Dir, offered: &Bundle) -> Result<Result<(), Refused>, FileError> {
+/// Checks that `offered` neither has our own identity nor shares a key with it.
+pub(crate) fn check_foreign(
+    dir: &Dir,
+    offered: &Bundle,
+) -> Result<Result<(), BundleRefused>, FileError> {
     const SELF: &str = "this installation";
     let Some(own) = identity::bundle(dir)? else { return Ok(Ok(())) };
     if own.id == offered.id {
-        return Ok(Err(Refused::SharedKey { holder: SELF.to_owned() }));
+        return Ok(Err(BundleRefused::SharedKey { holder: SELF.to_owned() }));
     }
-    Ok(unshared(offered, [(SELF, &*own)]))
+    Ok(check_unshared(offered, [(SELF, &*own)]))
 }
 
-/// What a bundle says, from a file of ours, without asking again who signed it. Good for comparing
-/// keys and nothing else.
-pub(crate) fn glance(bytes: &[u8]) -> Result<Bundle, cbor::Error> {
+/// Decodes a bundle from one of our own files without verifying its signature. The result is only
+/// good for comparing keys.
+pub(crate) fn decode_unverified(bytes: &[u8]) -> Result<Bundle, cbor::Error> {
     let signed: Signed = cbor::decode(bytes, farwire_protocol::bundle::LIMIT)?;
     cbor::decode(&signed.bytes, farwire_protocol::bundle::LIMIT)
 }
 
-/// The marks of identities that were removed here, the oldest first.
+/// The marks of identities that were removed here, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Retired(Vec<Mark>);
 
-impl Record for Retired {
+impl FileBody for Retired {
     const FORMAT: Format = Format { kind: "retired", version: 1, limit: 512 * 1024 };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -156,12 +162,13 @@ impl Retired {
         Ok(file::load(dir, RETIRED)?.unwrap_or_default())
     }
 
-    /// Whether `offered` may come back.
-    pub(crate) fn admits(&self, offered: &SignedBundle) -> Result<(), Refused> {
+    /// Checks that `offered` is not older than the bundle that its identity had when it was
+    /// removed.
+    pub(crate) fn admits(&self, offered: &SignedBundle) -> Result<(), BundleRefused> {
         self.0.iter().find(|mark| mark.id == offered.id).map_or(Ok(()), |mark| mark.admits(offered))
     }
 
-    /// Remembers the bundle of an identity that goes.
+    /// Remembers the last bundle of an identity that is removed.
     pub(crate) fn remember(
         mut self,
         dir: &Dir,
@@ -170,7 +177,7 @@ impl Retired {
     ) -> Result<(), FileError> {
         self.0.retain(|mark| mark.id != bundle.id);
         self.0.push(Mark::of(bundle));
-        self.0.drain(..self.0.len().saturating_sub(MOST));
+        self.0.drain(..self.0.len().saturating_sub(MOST_RETIRED));
         file::save(dir, guard, RETIRED, &self)
     }
 }
@@ -189,7 +196,7 @@ pub(crate) mod tests {
         changed(seed, kind, |bundle| bundle.seq = seq)
     }
 
-    /// The same with anything else about it changed before it is signed.
+    /// As [`bundle`], with `change` applied before it is signed.
     pub(crate) fn changed(seed: u8, kind: Of, change: impl Fn(&mut Bundle)) -> SignedBundle {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let kt = SigningKey::from_bytes(&[seed ^ 0x80; 32]);
@@ -215,20 +222,20 @@ pub(crate) mod tests {
         mark.admits(&bundle(1, Of::Agent, 5)).unwrap();
         mark.admits(&bundle(1, Of::Agent, 6)).unwrap();
         let older = mark.admits(&bundle(1, Of::Agent, 4));
-        assert!(matches!(older, Err(Refused::Older { known: 5, offered: 4 })));
+        assert!(matches!(older, Err(BundleRefused::Older { known: 5, offered: 4 })));
         let other = changed(1, Of::Agent, |bundle| {
             bundle.seq = 5;
             bundle.not_before = 1;
         });
-        assert!(matches!(mark.admits(&other), Err(Refused::Forked(5))));
+        assert!(matches!(mark.admits(&other), Err(BundleRefused::Forked(5))));
     }
 
     #[test]
     fn a_key_of_another_identity_is_refused_whatever_its_use() {
         let held = bundle(1, Of::Agent, 1);
         let others = || [("web-1", &*held)];
-        unshared(&bundle(2, Of::Agent, 1), others()).unwrap();
-        unshared(&bundle(1, Of::Agent, 2), others()).unwrap();
+        check_unshared(&bundle(2, Of::Agent, 1), others()).unwrap();
+        check_unshared(&bundle(1, Of::Agent, 2), others()).unwrap();
         let take: [fn(&mut Bundle, &Bundle); 3] = [
             |mine, held| mine.kn = held.kn,
             |mine, held| mine.kt = held.kt,
@@ -236,7 +243,7 @@ pub(crate) mod tests {
         ];
         for take in take {
             let thief = changed(2, Of::Agent, |bundle| take(bundle, &held));
-            let refused = unshared(&thief, others()).unwrap_err();
+            let refused = check_unshared(&thief, others()).unwrap_err();
             assert!(refused.to_string().contains("web-1"), "{refused}");
         }
     }
@@ -254,7 +261,7 @@ pub(crate) mod tests {
         assert!(retired.admits(&bundle(1, Of::Agent, 4)).is_err());
         retired.admits(&bundle(2, Of::Agent, 4)).unwrap();
         let many = Retired(
-            (0..MOST)
+            (0..MOST_RETIRED)
                 .map(|at| {
                     let mut id = [0; 32];
                     id[..8].copy_from_slice(&at.to_be_bytes());
@@ -264,7 +271,7 @@ pub(crate) mod tests {
         );
         many.remember(&dir, &guard, &gone).unwrap();
         let retired = Retired::load(&dir).unwrap();
-        assert_eq!(retired.0.len(), MOST);
+        assert_eq!(retired.0.len(), MOST_RETIRED);
         assert!(retired.admits(&bundle(1, Of::Agent, 4)).is_err(), "the newest is kept");
     }
 
@@ -281,7 +288,7 @@ pub(crate) mod tests {
     fn any_memory_is_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let _ = Retired::read(bytes);
-            let _ = glance(bytes);
+            let _ = decode_unverified(bytes);
         });
     }
 }

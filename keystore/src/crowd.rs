@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// So many processes.
+/// The number of processes.
 pub(crate) const SIZE: usize = 8;
 
 const HOME: &str = "FARWIRE_KEYSTORE_CROWD_HOME";
 const MEMBER: &str = "FARWIRE_KEYSTORE_CROWD_MEMBER";
 
-/// In a process of a crowd: where it works, and which of the processes this is.
+/// Inside a process of a crowd, returns the directory to work in and the number of this process.
 pub(crate) fn member() -> Option<(PathBuf, usize)> {
     let home = std::env::var_os(HOME)?;
     Some((home.into(), std::env::var(MEMBER).ok()?.parse().ok()?))
@@ -31,18 +31,18 @@ pub(crate) fn gather(test: &str, home: &Path) {
                 .unwrap()
         })
         .collect();
-    // All of them end before anything is said: the directory is removed after that.
+    // Wait for all before asserting: a failed assertion removes the directory.
     let outputs: Vec<_> =
         children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     for output in outputs {
-        let said =
+        let output_text =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        assert!(output.status.success() && output_text.contains("1 passed"), "{output_text}");
     }
 }
 
-/// A directory where a sync costs nothing: thousands of edits are about losing none to another
-/// process, not to a power cut.
+/// A directory on tmpfs, where a sync is free. Tests with thousands of edits check that no process
+/// loses the edit of another, not what survives a power cut.
 pub(crate) fn fast_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()

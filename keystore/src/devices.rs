@@ -1,8 +1,8 @@
-//! The devices that an agent lets in.
+//! The devices that an agent admits.
 //!
-//! One file for each, named for the device's fingerprint. [`Devices::lookup`] reads the disk at every
-//! call and keeps nothing: a device that was removed is out with the next handshake. A damaged file
-//! lets nobody in and keeps nobody else out.
+//! Each device has one file, named for its fingerprint. [`Devices::lookup`] reads the disk at every
+//! call and caches nothing, so that a removed device fails its next handshake. A damaged file
+//! admits no device and affects no other.
 
 use farwire_protocol::bundle::{Bundle, SignedBundle};
 use farwire_protocol::cbor::{self, Blob};
@@ -10,74 +10,74 @@ use farwire_protocol::failure::{Failure, Kind as FailureKind};
 use farwire_protocol::id::{Id, Kind};
 use minicbor::{Decode, Encode};
 
-use crate::claim::{self, Mark, Refused, Retired};
+use crate::claim::{self, BundleRefused, Mark, Retired};
 use crate::dir::Dir;
-use crate::fault::{Damage, FileError, Listing, Warning, clipped};
-use crate::file::{self, Format, Record};
+use crate::fault::{Damage, FileError, Listing, Warning, clip};
+use crate::file::{self, FileBody, Format};
 use crate::identity::valid_title;
 use crate::lock::Guard;
 
 /// The directory of the devices.
 const DEVICES: &str = "devices";
 
-/// How the name of a device's file ends.
+/// The suffix of a device's file.
 const SUFFIX: &str = ".device";
 
-/// So many digits of a fingerprint say something.
+/// The fewest digits of a fingerprint that select a device.
 const FEWEST: usize = 4;
 
-/// How a device came to be trusted.
+/// How a device came to be authorised.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum How {
-    /// It invited this agent.
+    /// By enrollment: the device invited this agent.
     #[n(1)]
     Enrollment,
-    /// Somebody on the server said so.
+    /// By an administrator of the server.
     #[n(2)]
     ByHand,
 }
 
-/// A device that may come in.
+/// An authorised device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Device {
-    /// What people call it.
+    /// The name that people gave it.
     pub name: String,
-    /// What it said of itself, signed.
+    /// Its signed bundle.
     pub bundle: SignedBundle,
     /// When it was added, seconds since 1970.
     pub added: u64,
-    /// How.
+    /// How it was added.
     pub how: How,
 }
 
 impl Device {
-    /// What people compare.
+    /// The fingerprint that people compare.
     pub fn fingerprint(&self) -> String {
         self.bundle.id.fingerprint(Kind::Device)
     }
 }
 
-/// Why something could not be done with a device.
+/// Why an operation on a device failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// No device is called so.
+    /// No device has this name or fingerprint.
     #[error("no device is called `{0}`")]
     Unknown(String),
-    /// Several devices are called so.
+    /// Several devices match.
     #[error("`{name}` fits several devices: {}", .fits.join(", "))]
     Ambiguous {
-        /// What was asked for.
+        /// The query.
         name: String,
-        /// Their fingerprints.
+        /// The fingerprints of the devices that match.
         fits: Vec<String>,
     },
-    /// A device cannot be called so.
+    /// The name is not valid for a device.
     #[error("`{0}` cannot be a device's name")]
     BadName(String),
-    /// Its bundle is not one to keep.
+    /// The bundle is refused.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] BundleRefused),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] Failure),
@@ -113,20 +113,20 @@ impl Devices {
         Self { state }
     }
 
-    /// The device with this `ID`, if it may come in now. For every handshake.
+    /// Returns the device with this `ID` if it is authorised now. Every handshake calls this.
     pub fn lookup(&self, id: &Id) -> Result<Option<Device>, Failure> {
         let Some(devices) = self.state.sub(DEVICES)? else { return Ok(None) };
         Ok(load(&devices, &id.fingerprint(Kind::Device))?)
     }
 
-    /// All devices by fingerprint, and a warning for each file that had to be left out.
+    /// Returns all devices by fingerprint, and a warning for each file that cannot be used.
     pub fn list(&self) -> Result<Listing<Device>, Failure> {
         let mut listing = Listing::<Device>::default();
         let Some(devices) = self.state.sub(DEVICES)? else { return Ok(listing) };
         for fingerprint in devices.names(SUFFIX)? {
             match load(&devices, &fingerprint) {
                 Ok(Some(device)) => listing.entries.push((fingerprint, device)),
-                Ok(None) => {} // removed since we listed
+                Ok(None) => {} // removed since the directory was listed
                 Err(error) => {
                     let path = devices.file_path(&file_name(&fingerprint));
                     listing.warnings.push(Warning { path, failure: error.into() });
@@ -136,14 +136,14 @@ impl Devices {
         Ok(listing)
     }
 
-    /// Lets a device in, or takes a newer bundle or another name of one that is in.
+    /// Authorises a device, or updates the bundle or the name of an authorised one.
     pub fn add(&self, guard: &Guard, device: &Device) -> Result<(), DeviceError> {
         if !valid_title(&device.name) {
-            return Err(DeviceError::BadName(clipped(&device.name)));
+            return Err(DeviceError::BadName(clip(&device.name)));
         }
         let bundle = &device.bundle;
-        SignedBundle::decode_kind(&bundle.encode(), Kind::Device).map_err(Refused::from)?;
-        claim::foreign(&self.state, bundle)??;
+        SignedBundle::decode_kind(&bundle.encode(), Kind::Device).map_err(BundleRefused::from)?;
+        claim::check_foreign(&self.state, bundle)??;
         Retired::load(&self.state)?.admits(bundle)?;
         let devices = self.state.create_sub(DEVICES)?;
         devices.sweep(guard)?;
@@ -151,16 +151,17 @@ impl Devices {
             Mark::of(&old.bundle).admits(bundle)?;
         }
         for name in devices.names(SUFFIX)? {
-            // What cannot be read names no key that could be compared.
-            let other = file::load_with(&devices, &file_name(&name), &Device::FORMAT, glance);
+            // A file that cannot be read holds no keys to compare.
+            let other =
+                file::load_with(&devices, &file_name(&name), &Device::FORMAT, decode_unverified);
             let Ok(Some(other)) = other else { continue };
-            claim::unshared(bundle, [(name.as_str(), &other)])?;
+            claim::check_unshared(bundle, [(name.as_str(), &other)])?;
         }
         Ok(file::save(&devices, guard, &file_name(&device.fingerprint()), device)?)
     }
 
-    /// Takes a newer bundle of a device that is in, as a handshake brings it. Says whether anything
-    /// changed; a device that is not in stays out.
+    /// Stores a newer bundle of an authorised device, as a handshake delivers it. Returns whether
+    /// anything changed. An unknown device is not added.
     pub fn renew(&self, guard: &Guard, bundle: &SignedBundle) -> Result<bool, DeviceError> {
         match self.lookup(&bundle.id)? {
             None => Err(DeviceError::Unknown(bundle.id.fingerprint(Kind::Device))),
@@ -172,8 +173,8 @@ impl Devices {
         }
     }
 
-    /// Locks a device out, from the next handshake on: by its name, or by the beginning of its
-    /// fingerprint, if that fits no other. A damaged file is removed by its whole fingerprint. Gives
+    /// Removes a device, which takes effect at the next handshake. `query` is its name or an
+    /// unambiguous prefix of its fingerprint; a damaged file needs the whole fingerprint. Returns
     /// the fingerprint.
     pub fn remove(&self, guard: &Guard, query: &str) -> Result<String, DeviceError> {
         let devices = self.state.create_sub(DEVICES)?;
@@ -183,23 +184,23 @@ impl Devices {
             let fitting = all.iter().filter(|(fingerprint, device)| of(fingerprint, device));
             fitting.map(|(fingerprint, _)| fingerprint.clone()).collect()
         };
-        let mut found = fits(&|_, device| device.name == query);
-        if found.is_empty() {
+        let mut matches = fits(&|_, device| device.name == query);
+        if matches.is_empty() {
             let start = digits(query);
-            found = fits(&|fingerprint, _| {
+            matches = fits(&|fingerprint, _| {
                 start.len() >= FEWEST && digits(fingerprint).starts_with(&start)
             });
         }
-        let fingerprint = match (found.len(), found.pop()) {
+        let fingerprint = match (matches.len(), matches.pop()) {
             (1, Some(fingerprint)) => fingerprint,
             (_, Some(last)) => {
-                found.push(last);
-                return Err(DeviceError::Ambiguous { name: clipped(query), fits: found });
+                matches.push(last);
+                return Err(DeviceError::Ambiguous { name: clip(query), fits: matches });
             }
             (_, None) if self.is_damaged(query)? => query.to_owned(),
-            (_, None) => return Err(DeviceError::Unknown(clipped(query))),
+            (_, None) => return Err(DeviceError::Unknown(clip(query))),
         };
-        // Out first: nothing that fails later may keep the device in.
+        // Remove the device first: no later failure may leave it authorised.
         devices.remove(guard, &file_name(&fingerprint))?;
         if let Some((_, device)) = all.into_iter().find(|(name, _)| *name == fingerprint) {
             Retired::load(&self.state)?.remember(&self.state, guard, &device.bundle)?;
@@ -207,7 +208,7 @@ impl Devices {
         Ok(fingerprint)
     }
 
-    /// Locks out every device that came by enrollment.
+    /// Removes every device that was added by enrollment.
     pub(crate) fn remove_enrolled(&self, guard: &Guard) -> Result<(), Failure> {
         let Some(devices) = self.state.sub(DEVICES)? else { return Ok(()) };
         let mut all = self.list()?.entries;
@@ -227,7 +228,7 @@ impl Devices {
     }
 }
 
-/// The digits of a fingerprint without its prefix and hyphens.
+/// Strips the prefix and the hyphens of a fingerprint.
 fn digits(fingerprint: &str) -> String {
     let text = fingerprint.to_ascii_lowercase().replace('-', "");
     text.strip_prefix("fwd1").map(str::to_owned).unwrap_or(text)
@@ -241,13 +242,13 @@ fn load(devices: &Dir, fingerprint: &str) -> Result<Option<Device>, FileError> {
     let name = file_name(fingerprint);
     let Some(device) = file::load::<Device>(devices, &name)? else { return Ok(None) };
     if device.fingerprint() != fingerprint {
-        let damage = Damage::Content("it holds another device than its name says");
+        let damage = Damage::Content("it holds another device than its file name says");
         return Err(FileError::damaged(devices.file_path(&name), damage));
     }
     Ok(Some(device))
 }
 
-/// A device as its file holds it.
+/// The encoding of a device in its file.
 #[derive(Decode, Encode)]
 #[cbor(map)]
 struct DeviceFile {
@@ -255,7 +256,7 @@ struct DeviceFile {
     name: String,
     #[n(1)]
     bundle: Blob,
-    /// Every link must prove its surface, whatever stands here. Agents before 0.2 want it to be there.
+    /// Ignored: every link must prove its surface. Agents before 0.2 require the field.
     #[n(2)]
     surfaces_required: Option<bool>,
     #[n(3)]
@@ -264,7 +265,7 @@ struct DeviceFile {
     how: How,
 }
 
-impl Record for Device {
+impl FileBody for Device {
     const FORMAT: Format = Format { kind: "device", version: 1, limit: 4096 };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -280,7 +281,7 @@ impl Record for Device {
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let file: DeviceFile = cbor::decode(body, Self::FORMAT.limit)?;
         if !valid_title(&file.name) {
-            return Err(Damage::Content("its name cannot be shown"));
+            return Err(Damage::Content("the device name in it is invalid"));
         }
         Ok(Self {
             name: file.name,
@@ -291,10 +292,10 @@ impl Record for Device {
     }
 }
 
-/// The keys of a device, to be compared with others: see [`claim::glance`].
-fn glance(body: &[u8]) -> Result<Bundle, Damage> {
+/// Reads the keys of a device, for comparison only: see [`claim::decode_unverified`].
+fn decode_unverified(body: &[u8]) -> Result<Bundle, Damage> {
     let file: DeviceFile = cbor::decode(body, Device::FORMAT.limit)?;
-    Ok(claim::glance(&file.bundle)?)
+    Ok(claim::decode_unverified(&file.bundle)?)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! A directory that only we can read, and how files in it are read and replaced.
+//! A private directory, and how files in it are read and replaced.
 //!
-//! The directory is opened once and everything goes through its handle, so that nobody can exchange
-//! it under us. What is not private is refused: it may have been read or written by somebody else,
-//! and to go on would hide that. A file is replaced by writing another beside it, syncing that,
-//! renaming it and syncing the directory: after a power cut there is the old content or the new.
+//! The directory is opened once and every operation goes through its handle, so that nobody can
+//! swap it underneath us. A file or directory that is not private is refused: somebody else may
+//! have read or written it, and continuing would hide that. A file is replaced by writing a
+//! temporary file beside it, syncing that, renaming it and syncing the directory: after a power cut
+//! there is either the old content or the new.
 //!
-//! Not here: what is in the files (`file`), and who may write when (`lock`).
+//! Not here: the content of the files (`file`), and who may write when (`lock`).
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read as _, Write as _};
@@ -17,12 +18,12 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::fault::{Damage, FileError, quoted};
+use crate::fault::{Damage, FileError, shell_quote};
 use crate::lock::Guard;
 use crate::steps::{self, Step};
 
-/// How the name of a file ends that is being written. It begins with a dot. Whoever holds the lock is
-/// the only one to write it, so that a second one of that name is what a crash has left.
+/// The suffix of a temporary file; its name begins with a dot. Only the holder of the lock writes
+/// one, so that an existing file of that name is the remnant of a crash.
 const UNFINISHED: &str = ".tmp";
 
 /// A private directory.
@@ -33,7 +34,7 @@ pub(crate) struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory, if there is one.
+    /// Opens a directory if it exists.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
@@ -43,7 +44,7 @@ impl Dir {
         }
     }
 
-    /// Opens a directory, and makes it and those above it where they are missing.
+    /// Opens a directory, creating it and its missing parents.
     pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
         let missing: Vec<_> = path.ancestors().take_while(|at| !at.exists()).collect();
         DirBuilder::new()
@@ -59,18 +60,18 @@ impl Dir {
         Self::open(path)?.ok_or_else(|| FileError::io("open", path, Errno::NOENT))
     }
 
-    /// Opens a directory in this one, if there is one.
+    /// Opens a subdirectory if it exists.
     pub(crate) fn sub(&self, name: &str) -> Result<Option<Self>, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = self.file_path(name);
         match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
             Ok(fd) => Self::checked(File::from(fd), path).map(Some),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(explain(&path, Wanted::Directory, errno)),
+            Err(errno) => Err(explain(&path, NodeKind::Directory, errno)),
         }
     }
 
-    /// Opens a directory in this one, and makes it if it is missing.
+    /// Opens a subdirectory, creating it if it is missing.
     pub(crate) fn create_sub(&self, name: &str) -> Result<Self, FileError> {
         let io = |errno: io::Error| FileError::io("make", &self.file_path(name), errno);
         match rustix::fs::mkdirat(&self.handle, name, Mode::RWXU) {
@@ -83,11 +84,11 @@ impl Dir {
 
     fn checked(handle: File, path: PathBuf) -> Result<Self, FileError> {
         let metadata = handle.metadata().map_err(|error| FileError::io("open", &path, error))?;
-        check(&metadata, &path, Wanted::Directory)?;
+        check(&metadata, &path, NodeKind::Directory)?;
         Ok(Self { handle: Arc::new(handle), path: path.into() })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -96,12 +97,12 @@ impl Dir {
         Arc::clone(&self.path)
     }
 
-    /// Where a file in it is.
+    /// The path of a file in the directory.
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Whether something has this name.
+    /// Whether an entry with this name exists.
     pub(crate) fn holds(&self, name: &str) -> Result<bool, FileError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -110,7 +111,7 @@ impl Dir {
         }
     }
 
-    /// The content of a file of at most `limit` bytes, if there is one.
+    /// Reads a file of at most `limit` bytes, if it exists.
     pub(crate) fn read(
         &self,
         name: &str,
@@ -123,21 +124,21 @@ impl Dir {
         if length > limit {
             return Err(FileError::damaged(path, Damage::TooLong));
         }
-        // One byte more than is needed, so that the end is seen without moving secrets to a larger
+        // One byte more than needed, so that the end is detected without moving secrets to a larger
         // buffer, which would leave them behind in the old one.
         let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
         (&file).take(length as u64).read_to_end(&mut bytes).map_err(io)?;
         Ok(Some(bytes))
     }
 
-    /// Puts `bytes` in the place of a file's content. On any error the old content stands, unless
-    /// the new one stands already and only could not be made durable.
+    /// Replaces the content of a file by `bytes`. After an error the old content stands, unless the
+    /// new one is already in place and only the final sync failed.
     pub(crate) fn write(&self, guard: &Guard, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         let io = |error| FileError::io("write", &self.file_path(name), error);
         let temp = temporary(name);
         if let Err(error) = self.write_beside(&temp, name, bytes) {
-            // What cannot be removed now is swept away later.
+            // If this fails, a later sweep removes the file.
             let _ = self.unlink(&temp);
             return Err(io(error));
         }
@@ -150,7 +151,7 @@ impl Dir {
         steps::before(&self.path, Step::Create(temp))?;
         let private = Mode::RUSR | Mode::WUSR;
         let mut file = File::from(rustix::fs::openat(&self.handle, temp, flags, private)?);
-        // A strict umask may have taken our own rights as well.
+        // A strict umask may have removed our own permissions as well.
         rustix::fs::fchmod(&file, private)?;
         steps::before(&self.path, Step::Write(temp))?;
         file.write_all(bytes)?;
@@ -160,7 +161,7 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.handle, temp, &self.handle, name)?)
     }
 
-    /// Gives a file another name. What had that name is lost.
+    /// Renames a file, replacing any file of the new name.
     pub(crate) fn rename(&self, guard: &Guard, from: &str, to: &str) -> Result<(), FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         let io = |error| FileError::io("rename", &self.file_path(from), error);
@@ -170,7 +171,7 @@ impl Dir {
         self.sync().map_err(io)
     }
 
-    /// Removes a file, durably, and what a crashed write of it has left. Says whether there was one.
+    /// Durably removes a file and the remnant of a crashed write of it. Returns whether it existed.
     pub(crate) fn remove(&self, guard: &Guard, name: &str) -> Result<bool, FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         let io = |error| FileError::io("remove", &self.file_path(name), error);
@@ -184,7 +185,8 @@ impl Dir {
         Ok(true)
     }
 
-    /// The names in it that end with `suffix`, without it, in order. Unfinished files are no names.
+    /// Lists the names that end with `suffix`, without the suffix, sorted. Temporary files are left
+    /// out.
     pub(crate) fn names(&self, suffix: &str) -> Result<Vec<String>, FileError> {
         let mut names: Vec<_> = self
             .entries()?
@@ -196,50 +198,50 @@ impl Dir {
         Ok(names)
     }
 
-    /// Whether every file in it is private, without opening any: a process opens the keys that it needs, and
-    /// refuses to work beside one that others could read.
+    /// Checks that every file is private, without opening any: a process opens only the keys that
+    /// it needs, but refuses to work beside one that others could read.
     pub(crate) fn check_files(&self) -> Result<(), FileError> {
         for name in self.entries()?.into_iter().filter(|name| name != "." && name != "..") {
             let path = self.file_path(&name);
             match path.symlink_metadata() {
                 Ok(metadata) if metadata.is_dir() => {}
-                Ok(metadata) => check(&metadata, &path, Wanted::File)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed since we listed
+                Ok(metadata) => check(&metadata, &path, NodeKind::File)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => return Err(FileError::io("look at", &path, error)),
             }
         }
         Ok(())
     }
 
-    /// Removes what crashed writes have left. Not for a directory in which several locks guard
+    /// Removes the remnants of crashed writes. Not for a directory in which several locks guard
     /// different files.
     pub(crate) fn sweep(&self, guard: &Guard) -> Result<(), FileError> {
         debug_assert!(guard.covers(&self.path), "the lock of another directory");
         for name in self.entries()? {
             if name.starts_with('.') && name.ends_with(UNFINISHED) {
-                // It does no harm where it is; the next sweep tries again.
+                // A remnant is harmless; the next sweep tries again.
                 let _ = self.unlink(&name);
             }
         }
         Ok(())
     }
 
-    /// Opens a file as it is, if it is there.
+    /// Opens an existing file, without creating it.
     pub(crate) fn open_file(&self, name: &str, flags: OFlags) -> Result<Option<File>, FileError> {
         let path = self.file_path(name);
-        // Without NONBLOCK, opening a pipe in a file's place would wait for ever.
+        // Without NONBLOCK, opening a FIFO in a file's place would block for ever.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(explain(&path, Wanted::File, errno)),
+            Err(errno) => return Err(explain(&path, NodeKind::File, errno)),
         };
         let metadata = file.metadata().map_err(|error| FileError::io("open", &path, error))?;
-        check(&metadata, &path, Wanted::File)?;
+        check(&metadata, &path, NodeKind::File)?;
         Ok(Some(file))
     }
 
-    /// Opens the file of a lock, and makes it if it is missing.
+    /// Opens a lock file, creating it if it is missing.
     pub(crate) fn open_lock(&self, name: &str) -> Result<File, FileError> {
         self.open_file(name, OFlags::RDWR | OFlags::CREATE)?
             .ok_or_else(|| FileError::io("open", &self.file_path(name), Errno::NOENT))
@@ -249,7 +251,7 @@ impl Dir {
         let io = |errno: Errno| FileError::io("list", &self.path, errno);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.handle).map_err(io)? {
-            // A name that is no text is none of ours.
+            // All our names are UTF-8.
             if let Ok(name) = entry.map_err(io)?.file_name().to_str() {
                 names.push(name.to_owned());
             }
@@ -263,7 +265,7 @@ impl Dir {
     }
 
     fn unlink_leftover(&self, name: &str) {
-        // Mostly there is none. One that cannot be removed shows when its place is needed.
+        // Usually there is none. If one cannot be removed, creating the new file fails.
         let _ = rustix::fs::unlinkat(&self.handle, temporary(name), AtFlags::empty());
     }
 
@@ -275,7 +277,7 @@ impl Dir {
 
 fn sync_names(dir: &File) -> io::Result<()> {
     match dir.sync_all() {
-        // Some file systems cannot sync a directory; they keep names in order by themselves.
+        // Some file systems cannot sync a directory; they order changes of names themselves.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput) => Ok(()),
         result => result,
     }
@@ -286,23 +288,23 @@ fn temporary(name: &str) -> String {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Wanted {
+enum NodeKind {
     File,
     Directory,
 }
 
-/// Whether nobody but us can have read or changed it.
-fn check(metadata: &Metadata, path: &Path, wanted: Wanted) -> Result<(), FileError> {
+/// Checks that nobody else can have read or changed the file or directory.
+fn check(metadata: &Metadata, path: &Path, wanted: NodeKind) -> Result<(), FileError> {
     let refuse = |what: &str, fix: String| {
         Err(FileError::Exposed { path: path.to_owned(), what: what.to_owned(), fix })
     };
-    let name = quoted(path);
+    let name = shell_quote(path);
     if metadata.is_symlink() {
         return refuse("is a symbolic link", format!("put what it leads to in its place: {name}"));
     }
     let (fits, what, mode) = match wanted {
-        Wanted::File => (metadata.is_file(), "is not a regular file", "600"),
-        Wanted::Directory => (metadata.is_dir(), "is not a directory", "700"),
+        NodeKind::File => (metadata.is_file(), "is not a regular file", "600"),
+        NodeKind::Directory => (metadata.is_dir(), "is not a directory", "700"),
     };
     if !fits {
         return refuse(what, format!("move it away: mv {name} {name}.old"));
@@ -316,15 +318,15 @@ fn check(metadata: &Metadata, path: &Path, wanted: Wanted) -> Result<(), FileErr
         let what = format!("is open to others (mode {:04o})", metadata.mode() & 0o7777);
         return refuse(&what, format!("chmod {mode} {name}"));
     }
-    if wanted == Wanted::File && metadata.nlink() > 1 {
+    if wanted == NodeKind::File && metadata.nlink() > 1 {
         let fix = format!("cp -p {name} {name}.copy && mv {name}.copy {name}");
         return refuse("has a second name (a hard link)", fix);
     }
     Ok(())
 }
 
-/// Why something could not be opened: rather what is wrong with it than what the system called it.
-fn explain(path: &Path, wanted: Wanted, errno: Errno) -> FileError {
+/// Explains why opening failed: what is wrong with the path, if known, rather than the bare errno.
+fn explain(path: &Path, wanted: NodeKind, errno: Errno) -> FileError {
     if let Ok(metadata) = path.symlink_metadata()
         && let Err(exposed) = check(&metadata, path, wanted)
     {

@@ -1,8 +1,9 @@
-//! The agent's enrollment: asked for and not answered yet, or done.
+//! The agent's enrollment: pending, or finished.
 //!
-//! The sealed request is kept before it is posted, and the same bytes are posted again after a crash:
-//! another sealing would be another request, and two of them are an alarm. The token's secret goes
-//! with the pending enrollment when it is answered, refused or given up.
+//! The sealed request is stored before it is posted, and the same bytes are posted again after a
+//! crash: sealing it again would make another request, and two different requests raise an alarm.
+//! The token's secret is deleted with the pending enrollment when that is answered, refused or
+//! abandoned.
 
 use farwire_protocol::address::Relay;
 use farwire_protocol::cbor::{self, Blob};
@@ -15,24 +16,24 @@ use minicbor::{Decode, Encode};
 use crate::devices::{Device, DeviceError, Devices};
 use crate::dir::Dir;
 use crate::fault::Damage;
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::lock::Guard;
 use crate::relay;
 
 /// The file of a finished enrollment.
 const ENROLLED: &str = "enrollment";
 
-/// The file of one that waits for its answer.
+/// The file of a pending enrollment.
 const PENDING: &str = "enrollment.pending";
 
-/// How the agent's enrollment stands.
+/// The state of the agent's enrollment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Enrollment {
-    /// There is none.
+    /// The agent has no enrollment.
     Absent,
-    /// It has been asked for.
+    /// The agent has requested one.
     Pending(Pending),
-    /// It is done.
+    /// The agent is enrolled.
     Enrolled(Enrolled),
 }
 
@@ -41,26 +42,26 @@ pub enum Enrollment {
 pub struct Pending {
     /// The token. Its `Debug` leaves the secret out.
     pub token: Token,
-    /// Where its relay is reached: the token's addresses, or others for the same key.
+    /// The addresses of the relay: those of the token, or others for the same key.
     pub relay: Relay,
-    /// The request as it was sealed, and as it is posted however often.
+    /// The sealed request; every post sends these bytes.
     pub request: Vec<u8>,
-    /// When it was sealed, seconds since 1970.
+    /// When the request was sealed, seconds since 1970.
     pub started: u64,
 }
 
-/// An enrollment that is done.
+/// A finished enrollment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Enrolled {
-    /// Where the relay is.
+    /// The relay and its addresses.
     pub relay: Relay,
-    /// What the server is called there.
+    /// The name of the server at the relay.
     pub name: String,
     /// The device that invited us.
     pub inviter: Id,
     /// The workspace: the hash of its first event.
     pub trust_domain: TrustDomain,
-    /// When, seconds since 1970.
+    /// When the enrollment finished, seconds since 1970.
     pub at: u64,
 }
 
@@ -75,7 +76,7 @@ impl Enrollments {
         Self { state }
     }
 
-    /// How it stands.
+    /// Loads the state of the enrollment.
     pub fn load(&self) -> Result<Enrollment, Failure> {
         if let Some(enrolled) = file::load(&self.state, ENROLLED)? {
             return Ok(Enrollment::Enrolled(enrolled));
@@ -84,9 +85,9 @@ impl Enrollments {
         Ok(pending.map_or(Enrollment::Absent, Enrollment::Pending))
     }
 
-    /// Keeps a sealed request, durably. Do this before it is posted. If one for the same token is
-    /// kept already, gives that one, and that is what is posted, to where this one would be; one for
-    /// another token is given up.
+    /// Durably stores a sealed request, before it is posted. If one for the same token is stored
+    /// already, returns that one with the new relay addresses: post it instead. One for another
+    /// token is abandoned.
     pub fn begin(&self, guard: &Guard, pending: Pending) -> Result<Pending, Failure> {
         match self.load()? {
             Enrollment::Enrolled(enrolled) => {
@@ -106,27 +107,28 @@ impl Enrollments {
         Ok(pending)
     }
 
-    /// Finishes it: lets the inviting device in, keeps where we belong, and forgets the secret.
+    /// Finishes the enrollment: authorises the inviting device, stores the workspace and the relay,
+    /// and deletes the secret.
     pub fn finish(
         &self,
         guard: &Guard,
         enrolled: &Enrolled,
         device: &Device,
     ) -> Result<(), DeviceError> {
-        // The device first: an agent that is enrolled and lets nobody in could not be repaired from
-        // afar, and one that crashed in between asks again and comes here again.
+        // The device first: an enrolled agent that admits no device could not be repaired remotely,
+        // while one that crashed in between asks again and gets here again.
         Devices::new(self.state.clone()).add(guard, device)?;
         file::save(&self.state, guard, ENROLLED, enrolled)?;
         self.state.remove(guard, PENDING)?;
         Ok(())
     }
 
-    /// Gives a pending enrollment up. Says whether there was one.
+    /// Abandons a pending enrollment. Returns whether there was one.
     pub fn abandon(&self, guard: &Guard) -> Result<bool, Failure> {
         Ok(self.state.remove(guard, PENDING)?)
     }
 
-    /// Changes where the relay is reached.
+    /// Changes the addresses of the relay.
     pub fn set_relay(&self, guard: &Guard, relay: &Relay) -> Result<(), Failure> {
         let Enrollment::Enrolled(enrolled) = self.load()? else {
             return Err(Failure::new(Kind::NotEnrolled, "this agent is not enrolled"));
@@ -135,8 +137,8 @@ impl Enrollments {
         Ok(file::save(&self.state, guard, ENROLLED, &enrolled)?)
     }
 
-    /// Leaves: locks out the devices that came by enrollment, and forgets it, damaged or not. The
-    /// identity and the devices that were added by hand stay.
+    /// Leaves the workspace: removes the devices that were added by enrollment, and the enrollment,
+    /// even if it is damaged. The identity and the devices that were added by hand stay.
     pub fn leave(&self, guard: &Guard) -> Result<(), Failure> {
         self.state.remove(guard, PENDING)?;
         Devices::new(self.state.clone()).remove_enrolled(guard)?;
@@ -155,12 +157,12 @@ struct PendingFile<'a> {
     request: Blob,
     #[n(2)]
     started: u64,
-    /// Where it is not as in the token.
+    /// The relay, where it differs from that of the token.
     #[n(3)]
     relay: Option<Blob>,
 }
 
-impl Record for Pending {
+impl FileBody for Pending {
     const FORMAT: Format =
         Format { kind: "pending", version: 1, limit: MAIL_LIMIT + token::LIMIT + 1024 };
 
@@ -174,7 +176,8 @@ impl Record for Pending {
 
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let file: PendingFile<'_> = cbor::decode(body, Self::FORMAT.limit)?;
-        let token: Token = file.token.parse().map_err(|_| Damage::Content("it holds no token"))?;
+        let token: Token =
+            file.token.parse().map_err(|_| Damage::Content("the token in it is invalid"))?;
         let relay = match &file.relay {
             Some(relay) => relay::decode(relay)?,
             None => token.relay.clone(),
@@ -201,7 +204,7 @@ struct EnrolledFile {
     at: u64,
 }
 
-impl Record for Enrolled {
+impl FileBody for Enrolled {
     const FORMAT: Format = Format { kind: "enrollment", version: 1, limit: 4096 };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -217,7 +220,7 @@ impl Record for Enrolled {
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let file: EnrolledFile = cbor::decode(body, Self::FORMAT.limit)?;
         if !valid_name(&file.name) {
-            return Err(Damage::Content("its name cannot be a server's"));
+            return Err(Damage::Content("the server name in it is invalid"));
         }
         let EnrolledFile { name, inviter, trust_domain, at, .. } = file;
         Ok(Self { relay: relay::decode(&file.relay)?, name, inviter, trust_domain, at })

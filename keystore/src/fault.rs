@@ -1,7 +1,7 @@
-//! What can be wrong with a file of ours, and how it is said.
+//! Errors about our files, and their texts.
 //!
-//! Every text names the path. Control characters in a path are escaped, and a command that is meant
-//! to be copied quotes it for the shell.
+//! Every text names the path. Control characters in a path are escaped, and a command that people
+//! are meant to copy quotes the path for the shell.
 
 use std::fmt::Write as _;
 use std::io;
@@ -14,91 +14,91 @@ use farwire_protocol::failure::{Failure, Kind};
 /// Why a file or directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    /// Others can reach it, or it is not what it should be.
-    #[error("`{}` {what}", shown(.path))]
+    /// Others can access the path, or it is of the wrong kind.
+    #[error("`{}` {what}", escape_path(.path))]
     Exposed {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
         /// What is wrong with it, as the end of a sentence.
         what: String,
-        /// What to do about it, with the command that does it.
+        /// How to fix it, with the command to run.
         fix: String,
     },
-    /// The operating system said no.
-    #[error("cannot {verb} `{}`", shown(.path))]
+    /// The operating system refused the operation.
+    #[error("cannot {verb} `{}`", escape_path(.path))]
     Io {
-        /// What we wanted to do.
+        /// The operation.
         verb: &'static str,
-        /// With what.
+        /// Its file or directory.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// Its content is not what we wrote.
-    #[error("`{}` is damaged", shown(.path))]
+    /// The content of the file is not what we wrote.
+    #[error("`{}` is damaged", escape_path(.path))]
     Damaged {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// How that shows.
+        /// What shows the damage.
         #[source]
         damage: Damage,
     },
-    /// What we were asked to write could not be read again.
-    #[error("`{}` cannot hold this", shown(.path))]
+    /// The content to be written could not be read back.
+    #[error("`{}` cannot hold this", escape_path(.path))]
     Unfit {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What reading it would say.
+        /// The error that reading it would yield.
         #[source]
         damage: Damage,
     },
-    /// A newer program wrote it.
-    #[error("`{}` has version {version}, this program knows older ones only", shown(.path))]
+    /// A newer program wrote the file.
+    #[error("`{}` has version {version}, this program knows older ones only", escape_path(.path))]
     Newer {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version of the file.
         version: u32,
     },
     /// Another process holds a lock.
-    #[error("{} holds `{}`", holder(*.pid), shown(.path))]
+    #[error("{} holds `{}`", holder(*.pid), escape_path(.path))]
     Locked {
-        /// The lock's file.
+        /// The lock file.
         path: PathBuf,
-        /// Who, where the file says so.
+        /// The holder's process id, if the file names it.
         pid: Option<u32>,
     },
 }
 
-/// What shows that a file is not as it was written.
+/// What shows that a file is damaged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Damage {
-    /// It is there no longer, or never was, and should be.
+    /// The file should exist and does not.
     #[error("it is missing")]
     Missing,
-    /// It has no bytes.
+    /// The file has no bytes.
     #[error("it is empty")]
     Empty,
-    /// It is longer than it can be.
-    #[error("it is longer than any such file")]
+    /// The file exceeds the limit of its format.
+    #[error("it exceeds the size limit of its format")]
     TooLong,
-    /// Cut, or altered.
-    #[error("its checksum does not fit: it is cut or altered")]
+    /// The file was truncated or altered.
+    #[error("its checksum does not match: it was truncated or altered")]
     Checksum,
-    /// Whole, and of another kind.
-    #[error("it holds another kind of thing")]
+    /// The file is intact, but of another kind.
+    #[error("it holds data of another kind")]
     Kind,
-    /// Whole, and a field makes no sense or contradicts another file.
+    /// The file is intact, but a field is invalid or contradicts another file.
     #[error("{0}")]
     Content(&'static str),
-    /// Whole, and not the message that it should hold.
+    /// The file is intact, but its body does not decode.
     #[error(transparent)]
     Cbor(#[from] cbor::Error),
-    /// Whole, and the bundle in it is not in order.
+    /// The file is intact, but the bundle in it is invalid.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// Whole, and written by a newer program.
+    /// The file is intact, but a newer program wrote it.
     #[error("it has version {0}")]
     Newer(u32),
 }
@@ -133,12 +133,12 @@ impl From<FileError> for Failure {
     }
 }
 
-/// A file that is left out, so that the others beside it can be used.
+/// A file that is skipped, so that the others beside it can be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Warning {
-    /// Which file.
+    /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// Why it is skipped.
     pub failure: Failure,
 }
 
@@ -148,10 +148,10 @@ impl core::fmt::Display for Warning {
     }
 }
 
-/// What a directory holds, by name, and what had to be left out.
+/// The usable entries of a directory, by name, and warnings about the others.
 #[derive(Clone, Debug)]
 pub struct Listing<T> {
-    /// In the order of their names.
+    /// The entries, sorted by name.
     pub entries: Vec<(String, T)>,
     /// One for each file that could not be used.
     pub warnings: Vec<Warning>,
@@ -167,13 +167,13 @@ fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
-/// A path on one line and without control characters.
-pub(crate) fn shown(path: &Path) -> String {
+/// Formats a path on one line, with control characters escaped.
+pub(crate) fn escape_path(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
-/// Foreign text on one line and without control characters, cut after 128 characters.
-pub(crate) fn clipped(text: &str) -> String {
+/// Formats untrusted text on one line, with control characters escaped, cut after 128 characters.
+pub(crate) fn clip(text: &str) -> String {
     let mut out = printable(&text.chars().take(128).collect::<String>());
     if text.chars().nth(128).is_some() {
         out.push('…');
@@ -194,9 +194,9 @@ fn printable(text: &str) -> String {
     out
 }
 
-/// A path as a shell reads it.
-pub(crate) fn quoted(path: &Path) -> String {
-    let text = shown(path);
+/// Quotes a path for the shell.
+pub(crate) fn shell_quote(path: &Path) -> String {
+    let text = escape_path(path);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
         return text;
@@ -210,14 +210,14 @@ mod tests {
 
     #[test]
     fn paths_are_shown_on_one_line_and_quoted_for_the_shell() {
-        assert_eq!(shown(Path::new("/a\n\u{1b}[31m")), "/a\\n\\u{1b}[31m");
-        assert_eq!(quoted(Path::new("/a/b-1.pin")), "/a/b-1.pin");
-        assert_eq!(quoted(Path::new("/it's a")), r"'/it'\''s a'");
-        assert_eq!(clipped(&"x".repeat(500)).chars().count(), 129);
+        assert_eq!(escape_path(Path::new("/a\n\u{1b}[31m")), "/a\\n\\u{1b}[31m");
+        assert_eq!(shell_quote(Path::new("/a/b-1.pin")), "/a/b-1.pin");
+        assert_eq!(shell_quote(Path::new("/it's a")), r"'/it'\''s a'");
+        assert_eq!(clip(&"x".repeat(500)).chars().count(), 129);
     }
 
     #[test]
-    fn every_trouble_has_its_kind_and_names_its_path() {
+    fn every_error_has_its_kind_and_names_its_path() {
         let path = PathBuf::from("/home/p/keys/id");
         for (error, kind) in [
             (FileError::io("write", &path, io::Error::other("disk full")), Kind::Io),

@@ -1,13 +1,13 @@
-//! The form of every file that is replaced as a whole, and how damage to it is noticed.
+//! The format of every file that is replaced as a whole, and how damage to it is detected.
 //!
 //! ```text
 //! farwire KIND VERSION CHECKSUM LF body
 //! ```
 //!
-//! The checksum is SHA-256, in lower-case hexadecimal, over the line without it and the body. It finds
-//! accidents: a cut, empty or altered file is a named error and is never made anew. It is no defence
-//! against somebody who may write here. The line keeps its form in all versions; the body of a
-//! version that is newer than ours is not looked at.
+//! The checksum is SHA-256, in lower-case hexadecimal, over the line without the checksum, and the
+//! body. It detects accidents: a truncated, empty or altered file is an error that names it, and
+//! the file is never recreated. It does not defend against anyone who may write here. The line
+//! keeps its format in all versions; the body of a version newer than ours is not read.
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -17,29 +17,29 @@ use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
 use crate::lock::Guard;
 
-/// No first line is longer.
+/// The maximum length of the first line.
 const LINE: usize = 128;
 
-/// What a kind of file is called, and how long it may be.
+/// The name, version and size limit of a kind of file.
 #[derive(Clone, Debug)]
 pub(crate) struct Format {
     /// The word in the first line.
     pub(crate) kind: &'static str,
     /// The version that we write, and the highest that we read.
     pub(crate) version: u32,
-    /// No body is longer.
+    /// The maximum length of the body.
     pub(crate) limit: usize,
 }
 
-/// What fills one file.
-pub(crate) trait Record: Sized {
-    /// The form of its file.
+/// A value that is stored in a file of its own.
+pub(crate) trait FileBody: Sized {
+    /// The format of its file.
     const FORMAT: Format;
 
-    /// Appends the body to `out`, which has room for all of [`Format::limit`].
+    /// Appends the body to `out`, which has the capacity for [`Format::limit`] bytes.
     fn write(&self, out: &mut Vec<u8>);
 
-    /// Reads the body.
+    /// Decodes the body.
     fn read(body: &[u8]) -> Result<Self, Damage>;
 }
 
@@ -48,7 +48,7 @@ impl Format {
         format!("farwire {} {} ", self.kind, self.version)
     }
 
-    /// The file with this body.
+    /// Returns the bytes of a file with this body.
     pub(crate) fn seal(&self, body: &[u8]) -> Zeroizing<Vec<u8>> {
         let head = self.head();
         let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + 65 + body.len()));
@@ -59,7 +59,7 @@ impl Format {
         bytes
     }
 
-    /// The body of a file of this format.
+    /// Checks a file of this format, and returns its body.
     pub(crate) fn open<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Damage> {
         if bytes.is_empty() {
             return Err(Damage::Empty);
@@ -80,11 +80,11 @@ impl Format {
         match words.next().and_then(|word| word.parse().ok()) {
             Some(version) if version > self.version => Err(Damage::Newer(version)),
             Some(version) if version == self.version && words.next().is_none() => Ok(body),
-            _ => Err(Damage::Content("its version is none that ever was")),
+            _ => Err(Damage::Content("its version was never written")),
         }
     }
 
-    /// No file is longer.
+    /// The maximum length of a file.
     pub(crate) const fn file_limit(&self) -> usize {
         self.limit + LINE
     }
@@ -95,25 +95,25 @@ fn checksum(head: &[u8], body: &[u8]) -> String {
     HEXLOWER.encode(&hash)
 }
 
-/// Reads a record from the bytes of its file.
-pub(crate) fn parse<T: Record>(bytes: &[u8]) -> Result<T, Damage> {
+/// Reads a value from the bytes of its file.
+pub(crate) fn parse<T: FileBody>(bytes: &[u8]) -> Result<T, Damage> {
     T::read(T::FORMAT.open(bytes)?)
 }
 
-/// The bytes of a record's file.
-pub(crate) fn bytes<T: Record>(record: &T) -> Zeroizing<Vec<u8>> {
-    // A buffer that had to grow would leave secrets behind in the old one.
+/// Returns the bytes of a value's file.
+pub(crate) fn bytes<T: FileBody>(value: &T) -> Zeroizing<Vec<u8>> {
+    // A buffer that grows would leave secrets behind in the old allocation.
     let mut body = Zeroizing::new(Vec::with_capacity(T::FORMAT.limit));
-    record.write(&mut body);
+    value.write(&mut body);
     T::FORMAT.seal(&body)
 }
 
-/// Loads a record, if its file is there.
-pub(crate) fn load<T: Record>(dir: &Dir, name: &str) -> Result<Option<T>, FileError> {
+/// Loads a value if its file exists.
+pub(crate) fn load<T: FileBody>(dir: &Dir, name: &str) -> Result<Option<T>, FileError> {
     load_with(dir, name, &T::FORMAT, T::read)
 }
 
-/// Loads what `read` takes from the body of a file, if it is there.
+/// Loads a file if it exists, and decodes its body with `read`.
 pub(crate) fn load_with<T>(
     dir: &Dir,
     name: &str,
@@ -125,14 +125,14 @@ pub(crate) fn load_with<T>(
     value.map(Some).map_err(|damage| FileError::damaged(dir.file_path(name), damage))
 }
 
-/// Puts a record in the place of what its file held. What could not be loaded again is not saved.
-pub(crate) fn save<T: Record>(
+/// Saves a value, replacing its file. A value that could not be loaded again is refused.
+pub(crate) fn save<T: FileBody>(
     dir: &Dir,
     guard: &Guard,
     name: &str,
-    record: &T,
+    value: &T,
 ) -> Result<(), FileError> {
-    let bytes = bytes(record);
+    let bytes = bytes(value);
     let readable = if bytes.len() > T::FORMAT.file_limit() {
         Err(Damage::TooLong)
     } else {
@@ -151,8 +151,8 @@ pub(crate) mod tests {
 
     const FORMAT: Format = Format { kind: "thing", version: 3, limit: 1000 };
 
-    /// Whether every damage that a file can take is noticed and called so, by whoever reads it with
-    /// `read` from where `path` is.
+    /// Checks that `read`, which loads the file at `path`, detects every kind of damage and reports
+    /// it as such.
     pub(crate) fn check_damage(path: &std::path::Path, read: impl Fn() -> Result<(), Failure>) {
         read().unwrap();
         let good = std::fs::read(path).unwrap();
@@ -161,13 +161,13 @@ pub(crate) mod tests {
             let failure = read().expect_err(how);
             assert_eq!(failure.kind, Kind::KeystoreCorrupt, "{how}: {failure}");
             assert!(failure.message.contains(path.to_str().unwrap()), "{how}: {failure}");
-            assert_eq!(std::fs::read(path).unwrap(), bad, "nothing is made anew");
+            assert_eq!(std::fs::read(path).unwrap(), bad, "nothing is recreated");
         };
         for length in 0..good.len() {
             refused(&good[..length], "cut");
         }
         for at in 0..good.len() {
-            // One bit of each byte, another each time, and the one between `a` and `A`.
+            // One bit of each byte, in rotation, and the bit between `a` and `A`.
             for flip in [1 << (at % 8), 0x20] {
                 let mut bad = good.clone();
                 bad[at] ^= flip;
@@ -184,7 +184,7 @@ pub(crate) mod tests {
         read().unwrap();
     }
 
-    /// The same file as a program of another version would have written it.
+    /// The same file as written by a program of another version.
     fn reseal(good: &[u8], version: impl Fn(u32) -> u32) -> Vec<u8> {
         let end = good.iter().position(|&byte| byte == b'\n').unwrap();
         let words: Vec<_> = core::str::from_utf8(&good[..end]).unwrap().split(' ').collect();

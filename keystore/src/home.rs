@@ -1,4 +1,4 @@
-//! Where a bridge keeps its files (`Home`) and an agent its own (`State`), and what is in there.
+//! The directories of a bridge (`Home`) and of an agent (`State`), and the files in them.
 //!
 //! ```text
 //! bridge                                        agent
@@ -11,9 +11,9 @@
 //!   lock  mail.lock  ids.lock                     lock  run.lock
 //! ```
 //!
-//! A directory is found before it is opened: [`Home::place`] and [`State::place`] are told what the
-//! environment says. Changing anything takes a [`Guard`], so that what is read, changed and written
-//! back under one guard is not lost to another process.
+//! [`Home::place`] and [`State::place`] locate a directory before it is opened; they get the
+//! environment as an argument. Every change needs a [`Guard`], so that no other process can
+//! overwrite a read-modify-write under one guard.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,28 +34,28 @@ use crate::pins::Pins;
 use crate::tickets::Tickets;
 use crate::workspace::{self, Workspace};
 
-/// The lock of whoever fetches mail.
+/// The lock of the process that fetches mail.
 const MAIL: &str = "mail.lock";
 
 /// The lock of the process that serves.
 const RUN: &str = "run.lock";
 
-/// Looks up a variable of the environment.
+/// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Everything that a bridge keeps.
+/// The files of a bridge.
 #[derive(Clone, Debug)]
 pub struct Home {
     dir: Dir,
 }
 
-/// The right to fetch mail. Several processes at once would do each other's work.
+/// The exclusive right to fetch mail. Several processes would duplicate each other's work.
 #[derive(Debug)]
 pub struct MailLock(#[expect(dead_code, reason = "held, not looked at")] Guard);
 
 impl Home {
-    /// Where a bridge's files are: `--home`, else `FARWIRE_HOME`, else `$XDG_CONFIG_HOME/farwire`,
-    /// else `~/.config/farwire`.
+    /// Locates a bridge's directory: `--home`, else `FARWIRE_HOME`, else
+    /// `$XDG_CONFIG_HOME/farwire`, else `~/.config/farwire`.
     pub fn place(flag: Option<&Path>, env: Env<'_>) -> Result<PathBuf, Failure> {
         let set = env("FARWIRE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(chosen) = flag.map(Path::to_owned).or(set) {
@@ -64,31 +64,31 @@ impl Home {
         below(env, "XDG_CONFIG_HOME", ".config", "--home").map(|base| base.join("farwire"))
     }
 
-    /// Opens the files of a bridge that has some.
+    /// Opens the directory of a bridge, which must exist.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let dir = Dir::open(path)?
             .ok_or_else(|| missing(path, "`farwire init --relay -` makes an identity there"))?;
         Ok(Self { dir })
     }
 
-    /// Opens them, and makes the directory if there is none.
+    /// Opens the directory, creating it if it is missing.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         Ok(Self { dir: Dir::create(path)? })
     }
 
-    /// Where they are.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Takes the lock of everything but the ids; waits for it up to 5 s. It is held for a few writes
-    /// and never while waiting for the network or a person. A thread that holds it and asks again
-    /// waits for itself.
+    /// Takes the lock of everything but the ids, waiting for up to 5 s. The lock is held for a few
+    /// writes and never while waiting for the network or a person. It is not reentrant: a thread
+    /// that takes it twice waits for itself.
     pub fn lock(&self) -> Result<Guard, Failure> {
         Ok(lock::acquire(&self.dir, STATE)?)
     }
 
-    /// Takes the right to fetch mail, unless another process has it.
+    /// Takes the lock for fetching mail, unless another process holds it.
     pub fn mail_lock(&self) -> Result<Option<MailLock>, Failure> {
         match lock::try_acquire(&self.dir, MAIL) {
             Ok(guard) => Ok(Some(MailLock(guard))),
@@ -97,12 +97,12 @@ impl Home {
         }
     }
 
-    /// The device's identity, if it has one.
+    /// Returns the device's identity, if it has one.
     pub fn identity(&self) -> Result<Option<Identity>, Failure> {
         Ok(Identity::open(&self.dir)?)
     }
 
-    /// Makes the device's identity and the first event of its workspace. See [`Identity`].
+    /// Creates the device's identity and the first event of its workspace. See [`Identity`].
     pub fn create_identity(
         &self,
         guard: &Guard,
@@ -112,32 +112,32 @@ impl Home {
         identity::create_device(&self.dir, guard, workspace, now)
     }
 
-    /// The first event of the workspace, signed, if there is an identity.
+    /// Returns the signed first event of the workspace, if there is an identity.
     pub fn genesis(&self) -> Result<Option<Vec<u8>>, Failure> {
         Ok(workspace::genesis(&self.dir)?)
     }
 
-    /// The workspace, once its relay is known.
+    /// Returns the workspace, once its relay is known.
     pub fn workspace(&self) -> Result<Option<Workspace>, Failure> {
         workspace::load(&self.dir)
     }
 
-    /// Keeps where the relay is. With this, `init` is complete.
+    /// Stores the addresses and the key of the relay. This completes `init`.
     pub fn set_relay(&self, guard: &Guard, relay: &Relay) -> Result<(), Failure> {
         workspace::set_relay(&self.dir, guard, relay)
     }
 
-    /// The servers that this bridge knows.
+    /// The servers that this bridge trusts.
     pub fn pins(&self) -> Pins {
         Pins::new(self.dir.clone())
     }
 
-    /// The enrollments that this bridge has begun.
+    /// The enrollments that this bridge has started.
     pub fn tickets(&self) -> Tickets {
         Tickets::new(self.dir.clone())
     }
 
-    /// What is typed at password prompts, by name.
+    /// The secrets for password prompts, by name.
     pub fn phrases(&self) -> Phrases {
         Phrases::new(self.dir.clone())
     }
@@ -148,18 +148,19 @@ impl Home {
     }
 }
 
-/// Everything that an agent keeps about keys and trust.
+/// The files of an agent about keys and trust.
 #[derive(Clone, Debug)]
 pub struct State {
     dir: Dir,
 }
 
-/// The right to serve from a state directory. It ends with the process, or when dropped.
+/// The exclusive right to serve from a state directory, held until it is dropped or the process
+/// ends.
 #[derive(Debug)]
 pub struct RunLock(#[expect(dead_code, reason = "held, not looked at")] Guard);
 
 impl State {
-    /// Where an agent's files are: `--state`, else `/var/lib/farwire-agent` for root, else
+    /// Locates an agent's directory: `--state`, else `/var/lib/farwire-agent` for root, else
     /// `$XDG_STATE_HOME/farwire-agent`, else `~/.local/state/farwire-agent`.
     pub fn place(flag: Option<&Path>, root: bool, env: Env<'_>) -> Result<PathBuf, Failure> {
         if let Some(chosen) = flag {
@@ -172,30 +173,31 @@ impl State {
             .map(|base| base.join("farwire-agent"))
     }
 
-    /// Opens the files of an agent that has some.
+    /// Opens the directory of an agent, which must exist.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let dir = Dir::open(path)?
             .ok_or_else(|| missing(path, "`farwire-agent enroll` makes an identity there"))?;
         Ok(Self { dir })
     }
 
-    /// Opens them, and makes the directory if there is none.
+    /// Opens the directory, creating it if it is missing.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         Ok(Self { dir: Dir::create(path)? })
     }
 
-    /// Where they are.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Takes the lock of everything here; waits for it up to 5 s. It is held for a few writes and
-    /// never while waiting for the network or a person.
+    /// Takes the lock of everything in the directory, waiting for up to 5 s. The lock is held for a
+    /// few writes and never while waiting for the network or a person.
     pub fn lock(&self) -> Result<Guard, Failure> {
         Ok(lock::acquire(&self.dir, STATE)?)
     }
 
-    /// Takes the right to serve; refused at once if another process serves from here.
+    /// Takes the lock for serving, or fails immediately if another process serves from this
+    /// directory.
     pub fn run_lock(&self) -> Result<RunLock, Failure> {
         match lock::try_acquire(&self.dir, RUN) {
             Ok(guard) => Ok(RunLock(guard)),
@@ -206,12 +208,12 @@ impl State {
         }
     }
 
-    /// The agent's identity, if it has one.
+    /// Returns the agent's identity, if it has one.
     pub fn identity(&self) -> Result<Option<Identity>, Failure> {
         Ok(Identity::open(&self.dir)?)
     }
 
-    /// Makes the agent's identity. See [`Identity`].
+    /// Creates the agent's identity. See [`Identity`].
     pub fn create_identity(
         &self,
         guard: &Guard,
@@ -221,7 +223,7 @@ impl State {
         identity::create_agent(&self.dir, guard, trust_domain, now)
     }
 
-    /// The devices that may come in.
+    /// The authorised devices.
     pub fn devices(&self) -> Devices {
         Devices::new(self.dir.clone())
     }
@@ -233,18 +235,18 @@ impl State {
 }
 
 fn missing(path: &Path, hint: &str) -> Failure {
-    let message = format!("there is no directory `{}`", crate::fault::shown(path));
+    let message = format!("there is no directory `{}`", crate::fault::escape_path(path));
     Failure::new(Kind::NotInitialized, message).with_hint(hint)
 }
 
 fn absolute(path: &Path, flag: &str) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| {
-        Failure::caused(Kind::InvalidArgument, format_args!("{flag} is no directory"), &error)
+        Failure::caused(Kind::InvalidArgument, format_args!("{flag} is not a directory"), &error)
     })
 }
 
-/// `$variable`, else `default` in the home directory. As the XDG rules have it, a path that is not
-/// absolute counts as none.
+/// Returns `$variable`, else `default` in the home directory. By the XDG rules a path that is not
+/// absolute is ignored.
 fn below(env: Env<'_>, variable: &str, default: &str, flag: &str) -> Result<PathBuf, Failure> {
     let set = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = set(variable).or_else(|| set("HOME").map(|home| home.join(default)));
@@ -272,8 +274,8 @@ mod tests {
             (None, &[("XDG_CONFIG_HOME", "relative"), all[2]], "/h/.config/farwire"),
             (None, &[("XDG_CONFIG_HOME", ""), all[2]], "/h/.config/farwire"),
         ] {
-            let found = Home::place(flag.map(Path::new), &env(vars)).unwrap();
-            assert_eq!(found, Path::new(place));
+            let path = Home::place(flag.map(Path::new), &env(vars)).unwrap();
+            assert_eq!(path, Path::new(place));
         }
         assert!(Home::place(Some(Path::new("here")), &env(&[])).unwrap().is_absolute());
     }
@@ -287,8 +289,8 @@ mod tests {
             (None, false, &all, "/x/farwire-agent"),
             (None, false, &all[1..], "/h/.local/state/farwire-agent"),
         ] {
-            let found = State::place(flag.map(Path::new), root, &env(vars)).unwrap();
-            assert_eq!(found, Path::new(place));
+            let path = State::place(flag.map(Path::new), root, &env(vars)).unwrap();
+            assert_eq!(path, Path::new(place));
         }
     }
 

@@ -1,12 +1,13 @@
-//! Who this installation is: its keys, each in a file of its own, and what it says of itself.
+//! The identity of this installation: its keys, each in a file of its own, and its bundle.
 //!
-//! A process opens what it needs and nothing else. Reading the bundle opens no private key; a
-//! connection needs [`Identity::open_transport`]; only whoever signs for the installation opens `ID`.
-//! That is what keeps a hijacked `mcp serve` from being the device: it never had the key.
+//! A process opens only the keys that it needs. Reading the bundle opens no private key; a
+//! connection needs [`Identity::open_transport`]; only a process that signs for the installation
+//! opens `ID`. This is what keeps a hijacked `mcp serve` from being the device: it never had the
+//! key.
 //!
-//! Making an identity leaves a mark first and writes the bundle last. What stops in between has the
-//! mark and no bundle: it is no identity and is made again. Keys without mark and bundle are an
-//! identity that lost its bundle, and nobody writes over them.
+//! Creating an identity writes a marker first and the bundle last. An interrupted creation leaves
+//! the marker and no bundle: that is no identity, and the next attempt starts over. Keys without
+//! marker and bundle are an identity that lost its bundle, and are never overwritten.
 
 use ed25519_dalek::SigningKey;
 use farwire_protocol::bundle::{self, Bundle, SignedBundle};
@@ -19,7 +20,7 @@ use farwire_protocol::surface::{self, Delegation, Surface};
 
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::lock::Guard;
 use crate::secret::Secret;
 
@@ -33,19 +34,19 @@ const BUNDLE: &str = "bundle";
 /// The directory of the private keys.
 const KEYS: &str = "keys";
 
-/// The mark of an identity that is being made, among its keys.
+/// The marker, among the keys, of an identity whose creation has not finished.
 const UNFINISHED: &str = "unfinished";
 
-/// An identity that exists. It holds no key.
+/// An existing identity. The value holds no key.
 #[derive(Clone, Debug)]
 pub struct Identity {
     dir: Dir,
 }
 
-/// What a connection and a handshake need.
+/// The keys for a connection and a handshake.
 #[derive(Debug)]
 pub struct Transport {
-    /// What we say of ourselves.
+    /// Our signed bundle.
     pub bundle: SignedBundle,
     /// The Noise static key.
     pub kn: Secret,
@@ -53,20 +54,20 @@ pub struct Transport {
     pub kt: SigningKey,
 }
 
-/// The key of a surface, and the device's word that it is.
+/// The key of a surface, and the device's delegation to it.
 #[derive(Debug)]
 pub struct SurfaceKey {
-    /// Which.
+    /// The surface.
     pub surface: Surface,
-    /// Its key.
+    /// Its private key.
     pub key: SigningKey,
-    /// The delegation, signed.
+    /// The signed delegation.
     pub delegation: Vec<u8>,
 }
 
 impl Identity {
-    /// Finds the identity in a directory, if there is one. All of its key files must be private, also those
-    /// that this process will not open.
+    /// Finds the identity in a directory, if there is one. All of its key files must be private,
+    /// including those that this process will not open.
     pub(crate) fn open(dir: &Dir) -> Result<Option<Self>, FileError> {
         let keys = dir.sub(KEYS)?;
         if let Some(keys) = &keys {
@@ -85,13 +86,13 @@ impl Identity {
         }
     }
 
-    /// What this installation says of itself. Opens no private key.
+    /// Reads the bundle of this installation. Opens no private key.
     pub fn open_public(&self) -> Result<SignedBundle, Failure> {
         let bundle = bundle(&self.dir)?;
         Ok(bundle.ok_or_else(|| FileError::damaged(self.dir.file_path(BUNDLE), Damage::Missing))?)
     }
 
-    /// The keys of connections and handshakes. Does not open `ID`.
+    /// Reads the keys for connections and handshakes. Does not open `ID`.
     pub fn open_transport(&self) -> Result<Transport, Failure> {
         let bundle = self.open_public()?;
         let kn = self.key(&KeyFile::Kn, &bundle)?;
@@ -99,24 +100,24 @@ impl Identity {
         Ok(Transport { bundle, kn, kt })
     }
 
-    /// The key of one surface, with the delegation that says whose it is.
+    /// Reads the key of one surface, with its delegation.
     ///
     /// # Errors
     ///
-    /// Those of the files; a surface that has no key here.
+    /// If a file cannot be used, or this installation has no key for the surface.
     pub fn open_surface(&self, surface: &Surface) -> Result<SurfaceKey, Failure> {
         let bundle = self.open_public()?;
         Ok(self.surface(surface, &bundle)?)
     }
 
-    /// `ID` itself: signs bundles, delegations, events and grants.
+    /// Reads `ID` itself, which signs bundles, delegations, events and grants.
     pub fn open_signing(&self) -> Result<SigningKey, Failure> {
         let bundle = self.open_public()?;
         Ok(self.key(&KeyFile::Id, &bundle)?.signing())
     }
 
-    /// Says from now on that this installation belongs to another trust domain, under a higher
-    /// sequence number. Nothing changes if it says so already.
+    /// Moves this installation to a trust domain, in a bundle with a higher sequence number.
+    /// Changes nothing if the bundle names that trust domain already.
     pub fn set_trust_domain(
         &self,
         guard: &Guard,
@@ -127,7 +128,7 @@ impl Identity {
             return Ok(old);
         }
         let seq = old.seq.checked_add(1).ok_or_else(|| {
-            Failure::new(FailureKind::Internal, "the bundle's sequence number is at its end")
+            Failure::new(FailureKind::Internal, "the bundle's sequence number is exhausted")
         })?;
         let handshake = newest_handshake();
         let new = Bundle { seq, trust_domain, handshake, ..(*old).clone() };
@@ -141,14 +142,15 @@ impl Identity {
         let damaged = |damage| FileError::damaged(self.dir.file_path(&name), damage);
         let file: DelegationFile =
             file::load(&self.dir, &name)?.ok_or_else(|| damaged(Damage::Missing))?;
-        if file.says.device != bundle.id || file.says.surface != *surface {
-            return Err(damaged(Damage::Content("it is of another device or surface")));
+        if file.delegation.device != bundle.id || file.delegation.surface != *surface {
+            return Err(damaged(Damage::Content("it delegates for another device or surface")));
         }
-        let key = self.key(&KeyFile::Surface { of: surface, key: file.says.key }, bundle)?;
+        let key = self.key(&KeyFile::Surface { of: surface, key: file.delegation.key }, bundle)?;
         Ok(SurfaceKey { surface: surface.clone(), key: key.signing(), delegation: file.bytes })
     }
 
-    /// The key in a file, if it is the one that the bundle or the delegation names.
+    /// Reads the key in a file, and checks that it is the one that the bundle or the delegation
+    /// names.
     fn key(&self, file: &KeyFile<'_>, bundle: &Bundle) -> Result<Secret, FileError> {
         let missing = || FileError::damaged(self.dir.file_path(KEYS), Damage::Missing);
         let keys = self.dir.sub(KEYS)?.ok_or_else(missing)?;
@@ -165,7 +167,7 @@ impl Identity {
     }
 }
 
-/// The bundle in a directory, if there is one.
+/// Reads the bundle in a directory, if there is one.
 pub(crate) fn bundle(dir: &Dir) -> Result<Option<SignedBundle>, FileError> {
     Ok(file::load::<BundleFile>(dir, BUNDLE)?.map(|file| file.0))
 }
@@ -210,7 +212,7 @@ impl KeyFile<'_> {
         Format { kind, version: 1, limit: 32 }
     }
 
-    /// Whether the secret is that of the public key that it should be.
+    /// Whether the secret belongs to the public key that it should.
     fn fits(&self, secret: &Secret, bundle: &Bundle) -> bool {
         match self {
             Self::Id => ed25519(secret) == bundle.id.0,
@@ -232,7 +234,7 @@ fn x25519(secret: &Secret) -> [u8; 32] {
 
 struct BundleFile(SignedBundle);
 
-impl Record for BundleFile {
+impl FileBody for BundleFile {
     const FORMAT: Format = Format { kind: "bundle", version: 1, limit: bundle::LIMIT };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -244,13 +246,14 @@ impl Record for BundleFile {
     }
 }
 
-/// A delegation as it was signed, and what it says. Who is shown it checks the signature.
+/// A delegation as it was signed, and its decoded content. Whoever receives it checks the
+/// signature.
 struct DelegationFile {
     bytes: Vec<u8>,
-    says: Delegation,
+    delegation: Delegation,
 }
 
-impl Record for DelegationFile {
+impl FileBody for DelegationFile {
     const FORMAT: Format = Format { kind: "delegation", version: 1, limit: surface::LIMIT };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -259,8 +262,8 @@ impl Record for DelegationFile {
 
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let signed: Signed = cbor::decode(body, surface::LIMIT)?;
-        let says = cbor::decode(&signed.bytes, surface::LIMIT)?;
-        Ok(Self { bytes: body.to_vec(), says })
+        let delegation = cbor::decode(&signed.bytes, surface::LIMIT)?;
+        Ok(Self { bytes: body.to_vec(), delegation })
     }
 }
 

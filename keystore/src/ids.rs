@@ -1,9 +1,9 @@
 //! Short ids for people and models: `r12` is a run, `s3` a session, `f2` a forward.
 //!
-//! One row of numbers for a home, counted by all its processes and never used twice; gaps are fine.
-//! [`reserve`] takes numbers, sixteen for each sync. [`log`] remembers which job a number means: a
-//! line is appended before the job is started, and nothing waits for the disk. Losing the log loses
-//! what old ids meant; it never makes an id mean something else.
+//! All processes of a home share one sequence of numbers; no number is reused, and gaps are fine.
+//! [`reserve`] allocates numbers, sixteen for each sync. [`log`] records which job a number means:
+//! a line is appended before the job is started, without waiting for the disk. Losing the log loses
+//! the meaning of old ids; it never gives an id another meaning.
 //!
 //! Not here: cursors into output, which live in the process that reads it.
 
@@ -24,10 +24,11 @@ mod reserve;
 
 use log::Log;
 
-/// The lock of numbers and log. The state's own lock is held for longer, and a command waits here.
+/// The lock of numbers and log. The lock of the home is held for longer, and every command waits
+/// for this one.
 const LOCK: &str = "ids.lock";
 
-/// What an id stands for.
+/// The kind of job that an id stands for.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, PartialEq)]
 #[cbor(index_only)]
 pub enum Class {
@@ -64,9 +65,9 @@ impl Class {
 /// An id as people and models see it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ShortId {
-    /// Its letter.
+    /// The class, shown as a letter.
     pub class: Class,
-    /// Its number, which no other id of this home has.
+    /// The number, unique in this home.
     pub number: u64,
 }
 
@@ -79,49 +80,49 @@ impl fmt::Display for ShortId {
 /// The text is not a letter and a number.
 #[derive(Debug, thiserror::Error)]
 #[error("an id is `r`, `s` or `f` and a number")]
-pub struct NotAnId;
+pub struct InvalidShortId;
 
 impl FromStr for ShortId {
-    type Err = NotAnId;
+    type Err = InvalidShortId;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    fn from_str(text: &str) -> Result<Self, InvalidShortId> {
         let mut chars = text.chars();
-        let class = chars.next().and_then(Class::from_letter).ok_or(NotAnId)?;
+        let class = chars.next().and_then(Class::from_letter).ok_or(InvalidShortId)?;
         let digits = chars.as_str();
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(NotAnId); // `parse` would allow a sign
+            return Err(InvalidShortId); // `parse` would allow a sign
         }
-        Ok(Self { class, number: digits.parse().map_err(|_| NotAnId)? })
+        Ok(Self { class, number: digits.parse().map_err(|_| InvalidShortId)? })
     }
 }
 
-/// Where a job was asked for.
+/// Who requested a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
-    /// With these keys, by the request that is its id.
+    /// This home, with the request id that is the job's id.
     Here,
-    /// By somebody else, or not known: it was seen on its server.
+    /// Another requester, or an unknown one: the job was seen on its server.
     Elsewhere,
 }
 
-/// What an id means.
+/// The job that an id means.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Job {
-    /// What it is.
+pub struct KnownJob {
+    /// Its kind.
     pub class: Class,
-    /// The agent that has it.
+    /// The agent that runs it.
     pub agent: Id,
-    /// What the server was called when the id was given. Names change; `agent` does not.
+    /// The name of the server when the id was assigned. Names change; `agent` does not.
     pub server: String,
     /// The job's own id, which the agent knows.
     pub job: Nonce,
-    /// Where it was asked for.
+    /// Who requested it.
     pub asked: Asked,
     /// When it was started, or first seen, in seconds since 1970.
     pub started: u64,
 }
 
-/// The ids of a home. One for each process is enough; it may be used by several threads.
+/// The ids of a home. Each process needs one; several threads may share it.
 #[derive(Debug)]
 pub struct Ids {
     home: Dir,
@@ -138,18 +139,18 @@ impl Ids {
         Self { home, boot, log: Mutex::default() }
     }
 
-    /// Gives a job that we are about to start its id. When this returns, every process of this home
-    /// finds the job by it.
-    pub fn assign(&self, job: Job) -> Result<ShortId, Failure> {
+    /// Assigns an id to a job that we are about to start. When this returns, every process of this
+    /// home can find the job by its id.
+    pub fn assign(&self, job: KnownJob) -> Result<ShortId, Failure> {
         check(&job)?;
         let mut log = self.log();
         let guard = lock::acquire(&self.home, LOCK)?;
-        self.give(&guard, &mut log, job)
+        self.allocate(&guard, &mut log, job)
     }
 
-    /// The id of a job that somebody else may have started: the one that it has, or a new one. A job
-    /// that is asked for now and then keeps its id, however many come after it.
-    pub fn id_of(&self, job: Job) -> Result<ShortId, Failure> {
+    /// Returns the id of a job that somebody else may have started, assigning one if it has none. A
+    /// job that is looked up now and then keeps its id, however many newer ids there are.
+    pub fn id_of(&self, job: KnownJob) -> Result<ShortId, Failure> {
         check(&job)?;
         let mut log = self.log();
         log.refresh(&self.home)?;
@@ -160,25 +161,25 @@ impl Ids {
         // Another process may have seen the job since.
         log.refresh(&self.home)?;
         let Some(id) = log.id(&job.agent, &job.job) else {
-            return self.give(&guard, &mut log, job);
+            return self.allocate(&guard, &mut log, job);
         };
         if log.is_fading(id.number) {
             let asked = log.job(id.number).map_or(job.asked, |known| known.asked);
-            let job = Job { class: id.class, asked, ..job };
+            let job = KnownJob { class: id.class, asked, ..job };
             log.append(&self.home, &guard, id.number, job)?;
         }
         Ok(id)
     }
 
-    /// What an id means, if we still know.
-    pub fn find(&self, id: ShortId) -> Result<Option<Job>, Failure> {
+    /// Returns the job that an id means, if it is still on record.
+    pub fn find(&self, id: ShortId) -> Result<Option<KnownJob>, Failure> {
         let mut log = self.log();
         log.refresh(&self.home)?;
         Ok(log.job(id.number).filter(|job| job.class == id.class).cloned())
     }
 
-    /// How many lines of the log are damaged: about so many ids are not known any more. An error
-    /// where no id could be given.
+    /// Returns the number of damaged lines in the log, which is about the number of lost ids. Fails
+    /// if no new id could be assigned.
     pub fn damaged(&self) -> Result<usize, Failure> {
         let mut log = self.log();
         reserve::check(&self.home)?;
@@ -186,25 +187,27 @@ impl Ids {
         Ok(log.damaged())
     }
 
-    fn give(&self, guard: &Guard, log: &mut Log, job: Job) -> Result<ShortId, Failure> {
+    fn allocate(&self, guard: &Guard, log: &mut Log, job: KnownJob) -> Result<ShortId, Failure> {
         let class = job.class;
         let number = reserve::next(&self.home, guard, &self.boot)?;
         log.append(&self.home, guard, number, job)?;
         Ok(ShortId { class, number })
     }
 
-    // The mutex first and the lock of the processes second, always: threads then wait for each other
-    // without asking the system again and again.
+    // Always the mutex first and the lock between processes second: threads then wait for each
+    // other without polling the operating system.
     fn log(&self) -> MutexGuard<'_, Log> {
-        // A thread that panicked left nothing that the next refresh does not put right.
+        // Whatever a panicking thread left behind, the next refresh repairs.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn check(job: &Job) -> Result<(), Failure> {
+fn check(job: &KnownJob) -> Result<(), Failure> {
     match valid_name(&job.server) {
         true => Ok(()),
-        false => Err(Failure::new(Kind::InvalidArgument, "the job's server is no name")),
+        false => {
+            Err(Failure::new(Kind::InvalidArgument, "the name of the job's server is invalid"))
+        }
     }
 }
 

@@ -1,14 +1,14 @@
-//! Our keys, whom we trust, and who may come in, at rest.
+//! Keys, pinned servers and authorised devices, at rest.
 //!
-//! Everything here is files: no network, no clock (`now` is an argument), no runtime. Calls block for
-//! as long as a disk takes. Files are private, replaced as a whole, synced, and named when they are
-//! damaged; nothing that is lost is made anew by itself.
+//! Everything here is files: no network, no clock (`now` is an argument), no runtime. Calls block
+//! for as long as the disk takes. Files are private, replaced atomically and synced. An error about
+//! a damaged file names it; a lost file is never recreated automatically.
 //!
-//! Read in this order: [`Home`] and [`State`] say what there is; [`Identity`] is who we are; [`Pins`]
-//! is whom a bridge trusts and [`Devices`] whom an agent lets in; [`Tickets`] and [`Enrollments`] are
-//! the two sides of an enrollment; [`Ids`] are the short names of jobs and [`Phrases`]
-//! what is typed at password prompts. Below are `claim` (which
-//! bundles are kept), `file` (the form of a file), `lock` and `dir`.
+//! Read in this order: [`Home`] and [`State`] list the files; [`Identity`] is our own keys;
+//! [`Pins`] holds the servers that a bridge trusts and [`Devices`] the devices that an agent
+//! admits; [`Tickets`] and [`Enrollments`] are the two sides of an enrollment; [`Ids`] are the
+//! short names of jobs, and [`Phrases`] the secrets for password prompts. Beneath them are `claim`
+//! (which bundles are accepted), `file` (the file format), `lock` and `dir`.
 
 mod devices;
 mod enrollment;
@@ -33,13 +33,13 @@ mod steps;
 #[cfg(test)]
 mod crowd;
 
-pub use claim::Refused;
+pub use claim::BundleRefused;
 pub use devices::{Device, DeviceError, Devices, How};
 pub use enrollment::{Enrolled, Enrollment, Enrollments, Pending};
 pub use fault::{Listing, Warning};
 pub use home::{Env, Home, MailLock, RunLock, State};
 pub use identity::{Identity, SurfaceKey, Transport};
-pub use ids::{Asked, Class, Ids, Job, NotAnId, ShortId};
+pub use ids::{Asked, Class, Ids, InvalidShortId, KnownJob as Job, ShortId};
 pub use lock::Guard;
 pub use phrases::Phrases;
 pub use pins::{LinkMade, Pin, PinError, Pins};

@@ -1,8 +1,8 @@
-//! Locks between processes, so that what one reads, changes and writes back is not lost to another.
+//! Locks between processes, which protect a read-modify-write of one from the writes of another.
 //!
-//! A lock is an advisory lock of the operating system on a file that is never renamed or removed: it
-//! ends with the process that holds it, however that ends. The holder's process id stands in the
-//! file, for people. Reading needs no lock: every file is replaced as a whole.
+//! A lock is an advisory lock of the operating system on a file that is never renamed or removed:
+//! it ends with the process that holds it, however that ends. The file holds the process id of the
+//! holder, for people. Reading needs no lock: every file is replaced atomically.
 
 use std::fs::{File, TryLockError};
 use std::io::Read as _;
@@ -14,17 +14,21 @@ use std::time::{Duration, Instant};
 use crate::dir::Dir;
 use crate::fault::FileError;
 
-/// The lock of everything in a directory but its ids.
+/// The lock of everything in a directory except its ids.
 pub(crate) const STATE: &str = "lock";
 
-/// How long we wait for a lock. Each is held for a few writes; whoever holds one longer is stuck.
+/// How long to wait for a lock. Each is held for a few writes; a process that holds one longer is
+/// stuck.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How long we pause before we ask again, at first and at most. The gap in which a busy process lets
-/// go is short, so we ask often.
-const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
+/// The first pause before another attempt. A busy process releases the lock only for short moments,
+/// so we try often.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
 
-/// The right to change what a lock guards. It ends when dropped.
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// A held lock, and thereby the right to change what it guards. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Guard {
     _file: File,
@@ -38,26 +42,26 @@ impl Guard {
     }
 }
 
-/// Waits for a lock, at most [`WAIT`].
+/// Takes a lock, waiting for at most [`WAIT`].
 pub(crate) fn acquire(dir: &Dir, name: &str) -> Result<Guard, FileError> {
     acquire_within(dir, name, WAIT)
 }
 
 fn acquire_within(dir: &Dir, name: &str, wait: Duration) -> Result<Guard, FileError> {
     let deadline = Instant::now() + wait;
-    let (mut pause, longest) = PAUSES;
+    let mut pause = FIRST_PAUSE;
     loop {
         match try_acquire(dir, name) {
             Err(FileError::Locked { .. }) if Instant::now() < deadline => {}
             result => return result,
         }
-        #[expect(clippy::disallowed_methods, reason = "the system's locks have no wait that ends")]
+        #[expect(clippy::disallowed_methods, reason = "file locks have no wait with a timeout")]
         std::thread::sleep(pause);
-        pause = longest.min(pause * 2);
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
-/// Takes a lock if it is free; says who has it if it is not.
+/// Takes a lock if it is free; otherwise the error names the holder.
 pub(crate) fn try_acquire(dir: &Dir, name: &str) -> Result<Guard, FileError> {
     let file = dir.open_lock(name)?;
     match file.try_lock() {
@@ -69,14 +73,14 @@ pub(crate) fn try_acquire(dir: &Dir, name: &str) -> Result<Guard, FileError> {
             return Err(FileError::io("lock", &dir.file_path(name), error));
         }
     }
-    // On a full disk this fails. The number is for people only; the lock holds without it.
+    // This fails on a full disk. The process id is for people only; the lock works without it.
     let _ = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
     Ok(Guard { _file: file, dir: dir.shared_path() })
 }
 
 fn pid_in(file: &File) -> Option<u32> {
     let mut text = String::new();
-    // Whatever goes wrong here, we only lack the number.
+    // If reading fails, only the process id is missing from the error.
     file.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }

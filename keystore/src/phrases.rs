@@ -1,8 +1,9 @@
-//! What a person types at a password prompt, kept by name, so that a model can have it typed without
-//! ever seeing it.
+//! Secrets for password prompts, stored by name, so that a model can have one typed without ever
+//! seeing it.
 //!
-//! One file for each, written as every other here: private, whole, durable. Values are read only when
-//! they are used. Whoever can read the keys of this home can read them, too: they are as safe as those.
+//! Each secret has one file, written like every other here: private, atomic, durable. Values are
+//! read only when they are used. Anyone who can read the keys of this home can read them, too: they
+//! are as safe as the keys.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::outer::valid_name;
@@ -10,24 +11,24 @@ use zeroize::Zeroizing;
 
 use crate::dir::Dir;
 use crate::fault::Damage;
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::lock::Guard;
 
-/// The directory of the values.
+/// The directory of the secrets.
 const SECRETS: &str = "secrets";
 
-/// How the name of a value's file ends.
+/// The suffix of a secret's file.
 const SUFFIX: &str = ".secret";
 
-/// No value has more bytes.
+/// The maximum length of a value, in bytes.
 const LONGEST: usize = 1024;
 
-/// There are no more values.
+/// The maximum number of secrets.
 const MOST: usize = 256;
 
 struct Phrase(Zeroizing<Vec<u8>>);
 
-impl Record for Phrase {
+impl FileBody for Phrase {
     const FORMAT: Format = Format { kind: "secret", version: 1, limit: LONGEST };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -40,7 +41,7 @@ impl Record for Phrase {
     }
 }
 
-/// One line of a terminal: what is typed before the enter key.
+/// Checks that a value can be typed as one line before the enter key.
 fn check(value: &[u8]) -> Result<(), &'static str> {
     match value {
         [] => Err("it is empty"),
@@ -66,7 +67,7 @@ impl Phrases {
         Self { home }
     }
 
-    /// Keeps a value under a name, in the place of the one that was there. Says whether there was one.
+    /// Stores a value under a name, replacing a previous one. Returns whether there was one.
     pub fn set(&self, guard: &Guard, name: &str, value: &[u8]) -> Result<bool, Failure> {
         let file = file_name(name)?;
         check(value).map_err(|why| {
@@ -86,17 +87,17 @@ impl Phrases {
         Ok(known)
     }
 
-    /// The value with this name.
+    /// Reads the value with this name.
     pub fn get(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let file = file_name(name)?;
-        let found = match self.home.sub(SECRETS)? {
+        let phrase = match self.home.sub(SECRETS)? {
             Some(secrets) => file::load::<Phrase>(&secrets, &file)?,
             None => None,
         };
-        Ok(found.ok_or_else(|| unknown(name))?.0)
+        Ok(phrase.ok_or_else(|| unknown(name))?.0)
     }
 
-    /// The names, in order.
+    /// Lists the names, sorted.
     pub fn names(&self) -> Result<Vec<String>, Failure> {
         let Some(secrets) = self.home.sub(SECRETS)? else { return Ok(Vec::new()) };
         let mut names = secrets.names(SUFFIX)?;

@@ -1,10 +1,11 @@
-//! The servers that this bridge knows: for each a name and the bundle that its agent must prove.
+//! The servers that this bridge trusts: a name and the bundle whose keys the agent must prove
+//! (compare SSH's `known_hosts`).
 //!
-//! One file for each, named for the server. A name is resolved here and nowhere else, so that nobody
-//! can move it to another key. Nothing is pinned on first use. A file that is damaged disables its
+//! Each server has one file, named for it. Names are resolved here and nowhere else, so that nobody
+//! can redirect a name to another key. Nothing is pinned on first use. A damaged file disables its
 //! server and no other.
 //!
-//! Not here: what the relay says about servers (labels, state), which decides nothing.
+//! Not here: what the relay says about servers (labels, state), on which no decision depends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,10 +17,10 @@ use farwire_protocol::handshake::Peer;
 use farwire_protocol::id::{Id, Kind, Nonce};
 use farwire_protocol::outer::valid_name;
 
-use crate::claim::{self, Mark, Refused, Retired};
+use crate::claim::{self, BundleRefused, Mark, Retired};
 use crate::dir::Dir;
-use crate::fault::{Damage, FileError, Listing, Warning, clipped};
-use crate::file::{self, Record as _};
+use crate::fault::{Damage, FileError, Listing, Warning, clip};
+use crate::file::{self, FileBody as _};
 use crate::lock::Guard;
 
 mod error;
@@ -31,63 +32,64 @@ pub use error::PinError;
 /// The directory of the pins.
 const SERVERS: &str = "servers";
 
-/// How the name of a pin's file ends.
+/// The suffix of a pin's file.
 const SUFFIX: &str = ".pin";
 
-/// A link is news again after so many seconds. Writing for each would cost every command a sync.
+/// After this many seconds another link is recorded. Recording each would cost every command a
+/// sync.
 const NEWS: u64 = 3600;
 
-/// What we know of a server.
+/// A pinned server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pin {
-    /// Its agent's bundle, as it was signed.
+    /// The agent's signed bundle.
     pub bundle: SignedBundle,
-    /// The relay through which it is reached.
+    /// The relay through which the server is reached.
     pub relay: Relay,
-    /// The lowest version of the handshake that may still be spoken with it: the highest that has
-    /// been, or at first the one that its bundle promises.
+    /// The lowest handshake version that is still accepted: the highest one used so far, or at
+    /// first the one that the bundle promises. This prevents downgrades.
     pub floor: u16,
-    /// What the relay calls its record.
+    /// The id of its record at the relay.
     pub record: Option<Nonce>,
     /// When it was pinned, seconds since 1970.
     pub added: u64,
-    /// When a link to it was made for the first time, as far as we noted it.
+    /// When the first recorded link to it was established.
     pub first_seen: Option<u64>,
-    /// When a link to it was made last, to the hour.
+    /// When the latest link to it was established, to the hour.
     pub last_seen: Option<u64>,
 }
 
 impl Pin {
-    /// A pin that has seen no link yet.
+    /// Creates a pin without recorded links.
     pub fn new(bundle: SignedBundle, relay: Relay, record: Option<Nonce>, now: u64) -> Self {
         let floor = bundle.handshake;
         Self { bundle, relay, floor, record, added: now, first_seen: None, last_seen: None }
     }
 
-    /// Whom the handshake must reach.
+    /// The peer that the handshake must prove.
     pub fn peer(&self) -> Peer {
         let bundle = &self.bundle;
         Peer { id: bundle.id, kn: bundle.kn, trust_domain: bundle.trust_domain }
     }
 
-    /// What people compare.
+    /// The fingerprint that people compare.
     pub fn fingerprint(&self) -> String {
         self.bundle.id.fingerprint(Kind::Agent)
     }
 
-    /// Whether a link is worth a [`Pins::note_link`].
+    /// Whether a link needs to be recorded with [`Pins::note_link`].
     pub fn is_news(&self, link: &LinkMade) -> bool {
         let stale = |seen: u64| link.at >= seen.saturating_add(NEWS);
         link.version > self.floor || self.last_seen.is_none_or(stale)
     }
 }
 
-/// A link that was made.
+/// A link that was established.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkMade {
-    /// With whom.
+    /// The agent.
     pub agent: Id,
-    /// The version of the handshake that was spoken.
+    /// The handshake version that was negotiated.
     pub version: u16,
     /// When, in seconds since 1970.
     pub at: u64,
@@ -104,7 +106,7 @@ impl Pins {
         Self { home }
     }
 
-    /// All servers, and a warning for each file that had to be left out.
+    /// Returns all servers, and a warning for each file that cannot be used.
     pub fn list(&self) -> Result<Listing<Pin>, Failure> {
         let mut listing = Listing::<Pin>::default();
         let Some(servers) = self.home.sub(SERVERS)? else { return Ok(listing) };
@@ -112,7 +114,7 @@ impl Pins {
         for name in servers.names(SUFFIX)? {
             let pin = match stored::load(&servers, &name) {
                 Ok(Some(pin)) => pin,
-                Ok(None) => continue, // removed since we listed
+                Ok(None) => continue, // removed since the directory was listed
                 Err(error) => {
                     let path = servers.file_path(&file_name(&name));
                     listing.warnings.push(Warning { path, failure: error.into() });
@@ -136,7 +138,7 @@ impl Pins {
         Ok(listing)
     }
 
-    /// The server with exactly this name.
+    /// Loads the server with exactly this name.
     pub fn load(&self, name: &str) -> Result<Pin, PinError> {
         match self.find(name)? {
             Some(pin) => Ok(pin),
@@ -144,28 +146,28 @@ impl Pins {
         }
     }
 
-    /// The server that `query` means: its name, or the beginning of its fingerprint or record id (at
-    /// least four digits) that fits no other.
+    /// Finds the server that `query` means: its name, or an unambiguous prefix (at least four
+    /// digits) of its fingerprint or record id.
     pub fn resolve(&self, query: &str) -> Result<(String, Pin), PinError> {
         if let Some(pin) = self.find(query)? {
             return Ok((query.to_owned(), pin));
         }
-        let Some(start) = name::IdStart::read(query) else { return Err(self.unknown(query)?) };
+        let Some(start) = name::IdPrefix::read(query) else { return Err(self.unknown(query)?) };
         let mut fits: Vec<_> = self.list()?.entries;
         fits.retain(|(_, pin)| start.fits(&pin.fingerprint(), pin.record));
         if fits.len() > 1 {
             let fits = fits.into_iter().map(|(name, _)| name).collect();
-            return Err(PinError::Ambiguous { name: clipped(query), fits });
+            return Err(PinError::Ambiguous { name: clip(query), fits });
         }
         match fits.pop() {
-            Some(found) => Ok(found),
+            Some(server) => Ok(server),
             None => Err(self.unknown(query)?),
         }
     }
 
-    /// The server with this agent. `hint` is the name that it had when last seen.
+    /// Finds the server with this agent. `hint` is the name that it had when last seen.
     pub fn of_agent(&self, id: &Id, hint: &str) -> Result<Option<(String, Pin)>, Failure> {
-        // A damaged file under that name is for `list` to report.
+        // `list` reports a damaged file under that name.
         if let Ok(Some(pin)) = self.find(hint)
             && pin.bundle.id == *id
         {
@@ -177,20 +179,20 @@ impl Pins {
     /// Pins a server under a new name.
     pub fn add(&self, guard: &Guard, name: &str, pin: &Pin) -> Result<(), PinError> {
         let servers = self.writable(guard)?;
-        self.vacant(&servers, name)?;
-        self.acceptable(&servers, &pin.bundle, None)?;
+        self.check_name_free(&servers, name)?;
+        self.check_acceptable(&servers, &pin.bundle, None)?;
         Ok(file::save(&servers, guard, &file_name(name), pin)?)
     }
 
-    /// Gives a server another name.
+    /// Renames a server.
     pub fn rename(&self, guard: &Guard, name: &str, new: &str) -> Result<(), PinError> {
         self.load(name)?;
         let servers = self.writable(guard)?;
-        self.vacant(&servers, new)?;
+        self.check_name_free(&servers, new)?;
         Ok(servers.rename(guard, &file_name(name), &file_name(new))?)
     }
 
-    /// Forgets a server, but for the number of its bundle. A damaged file is removed as well.
+    /// Forgets a server, except the sequence number of its bundle. Removes damaged files, too.
     pub fn remove(&self, guard: &Guard, name: &str) -> Result<(), PinError> {
         let servers = self.writable(guard)?;
         if !valid_name(name) || !servers.holds(&file_name(name))? {
@@ -203,7 +205,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Takes a newer bundle of the same agent. Says whether anything changed.
+    /// Stores a newer bundle of the same agent. Returns whether anything changed.
     pub fn renew(
         &self,
         guard: &Guard,
@@ -214,30 +216,30 @@ impl Pins {
         if pin.bundle == *bundle {
             return Ok(false);
         }
-        expect(name, &pin, &bundle.id)?;
+        check_pinned(name, &pin, &bundle.id)?;
         let servers = self.writable(guard)?;
         Mark::of(&pin.bundle).admits(bundle)?;
-        self.acceptable(&servers, bundle, Some(name))?;
+        self.check_acceptable(&servers, bundle, Some(name))?;
         let pin = Pin { bundle: bundle.clone(), ..pin };
         file::save(&servers, guard, &file_name(name), &pin)?;
         Ok(true)
     }
 
-    /// Puts another agent in a server's place. `old` is the one whose fingerprint the person has been
-    /// shown; if another is pinned by now, nothing happens.
+    /// Replaces the agent of a server. `old` is the agent whose fingerprint was shown to the
+    /// person; if another is pinned by now, this fails and changes nothing.
     pub fn replace(&self, guard: &Guard, name: &str, old: &Id, new: &Pin) -> Result<(), PinError> {
         let pin = self.load(name)?;
-        expect(name, &pin, old)?;
+        check_pinned(name, &pin, old)?;
         let servers = self.writable(guard)?;
         if pin.bundle.id == new.bundle.id {
             Mark::of(&pin.bundle).admits(&new.bundle)?;
         }
-        self.acceptable(&servers, &new.bundle, Some(name))?;
+        self.check_acceptable(&servers, &new.bundle, Some(name))?;
         Retired::load(&self.home)?.remember(&self.home, guard, &pin.bundle)?;
         Ok(file::save(&servers, guard, &file_name(name), new)?)
     }
 
-    /// Changes where a server is reached: its relay and the record there.
+    /// Changes the relay through which a server is reached, and its record there.
     pub fn set_route(
         &self,
         guard: &Guard,
@@ -249,11 +251,11 @@ impl Pins {
         Ok(file::save(&self.writable(guard)?, guard, &file_name(name), &pin)?)
     }
 
-    /// Notes that a link was made: no lower version of the handshake will be spoken with this agent.
-    /// Ask [`Pin::is_news`] first.
+    /// Records an established link: from now on no lower handshake version is accepted from this
+    /// agent. Ask [`Pin::is_news`] first.
     pub fn note_link(&self, guard: &Guard, name: &str, link: &LinkMade) -> Result<(), PinError> {
         let pin = self.load(name)?;
-        expect(name, &pin, &link.agent)?;
+        check_pinned(name, &pin, &link.agent)?;
         let pin = Pin {
             floor: pin.floor.max(link.version),
             first_seen: pin.first_seen.or(Some(link.at)),
@@ -276,7 +278,7 @@ impl Pins {
             Some(servers) => servers.names(SUFFIX)?,
             None => Vec::new(),
         };
-        Ok(PinError::Unknown { name: clipped(name), near: name::near(name, names) })
+        Ok(PinError::Unknown { name: clip(name), near: name::similar(name, names) })
     }
 
     fn writable(&self, guard: &Guard) -> Result<Dir, FileError> {
@@ -285,9 +287,9 @@ impl Pins {
         Ok(servers)
     }
 
-    fn vacant(&self, servers: &Dir, name: &str) -> Result<(), PinError> {
+    fn check_name_free(&self, servers: &Dir, name: &str) -> Result<(), PinError> {
         if !valid_name(name) {
-            return Err(PinError::BadName(clipped(name)));
+            return Err(PinError::BadName(clip(name)));
         }
         if servers.holds(&file_name(name))? {
             return Err(PinError::NameTaken(name.to_owned()));
@@ -295,19 +297,24 @@ impl Pins {
         Ok(())
     }
 
-    /// Whether this bundle may be pinned, beside all servers but the one that it replaces.
-    fn acceptable(
+    /// Checks that this bundle may be pinned beside all servers except `replaced`.
+    fn check_acceptable(
         &self,
         servers: &Dir,
         bundle: &SignedBundle,
         replaced: Option<&str>,
     ) -> Result<(), PinError> {
-        SignedBundle::decode_kind(&bundle.encode(), Kind::Agent).map_err(Refused::from)?;
-        claim::foreign(&self.home, bundle)??;
+        SignedBundle::decode_kind(&bundle.encode(), Kind::Agent).map_err(BundleRefused::from)?;
+        claim::check_foreign(&self.home, bundle)??;
         Retired::load(&self.home)?.admits(bundle)?;
         for name in servers.names(SUFFIX)? {
-            // What cannot be read names no key that could be compared.
-            let other = file::load_with(servers, &file_name(&name), &Pin::FORMAT, stored::glance);
+            // A file that cannot be read holds no keys to compare.
+            let other = file::load_with(
+                servers,
+                &file_name(&name),
+                &Pin::FORMAT,
+                stored::decode_unverified,
+            );
             let Ok(Some(other)) = other else { continue };
             if replaced == Some(name.as_str()) {
                 continue;
@@ -315,13 +322,13 @@ impl Pins {
             if other.id == bundle.id {
                 return Err(PinError::Pinned(name));
             }
-            claim::unshared(bundle, [(name.as_str(), &other)])?;
+            claim::check_unshared(bundle, [(name.as_str(), &other)])?;
         }
         Ok(())
     }
 }
 
-fn expect(name: &str, pin: &Pin, id: &Id) -> Result<(), PinError> {
+fn check_pinned(name: &str, pin: &Pin, id: &Id) -> Result<(), PinError> {
     if pin.bundle.id == *id {
         return Ok(());
     }

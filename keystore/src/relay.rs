@@ -1,11 +1,11 @@
-//! A relay's place as our files hold it: the text of its URL, without an invite.
+//! The encoding of a relay in our files: the text of its URL, without an invite.
 
 use farwire_protocol::address::{Relay, RelayUrl};
 use farwire_protocol::cbor::Blob;
 
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::lock::Guard;
 
 /// The file of a bridge's relay.
@@ -19,13 +19,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Relay, Damage> {
     let url = core::str::from_utf8(bytes).ok().and_then(|text| text.parse::<RelayUrl>().ok());
     match url {
         Some(RelayUrl { relay, invite: None }) => Ok(relay),
-        _ => Err(Damage::Content("it names no relay")),
+        _ => Err(Damage::Content("the relay URL in it is invalid")),
     }
 }
 
 struct RelayFile(Relay);
 
-impl Record for RelayFile {
+impl FileBody for RelayFile {
     const FORMAT: Format = Format { kind: "relay", version: 1, limit: 4096 };
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -13,15 +13,15 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<[u8; 32]>);
 
 impl Secret {
-    /// A new one from the operating system's generator.
+    /// Creates a key from the operating system's random number generator.
     pub fn random() -> Result<Self, Failure> {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *bytes)
-            .map_err(|error| Failure::caused(Kind::Io, "no random numbers", &error))?;
+            .map_err(|error| Failure::caused(Kind::Io, "cannot get random numbers", &error))?;
         Ok(Self(bytes))
     }
 
-    /// The secret with these bytes, if there are 32 of them.
+    /// Reads a secret, which has exactly 32 bytes.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut secret = Zeroizing::new([0; 32]);
         if bytes.len() != secret.len() {
@@ -31,12 +31,12 @@ impl Secret {
         Some(Self(secret))
     }
 
-    /// All of it.
+    /// The secret bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// As a key that signs.
+    /// The secret as an Ed25519 signing key.
     pub fn signing(&self) -> SigningKey {
         SigningKey::from_bytes(&self.0)
     }

@@ -1,22 +1,22 @@
-//! The points between which power can fail or a disk can refuse.
+//! Fault injection points: the steps between which the power or the disk can fail.
 //!
-//! Everything that changes a file says first what it is about to do. In a release build that costs
-//! nothing. Tests let a step fail, or cut the power before it and then take away what had not been
+//! All code that changes a file announces each step first. In a release build that costs
+//! nothing. Tests let a step fail, or cut the power before it and then discard what had not been
 //! synced.
 
 use std::io;
 use std::path::Path;
 
-/// A change that is about to be made in a directory; names are those of its files.
+/// A step that is about to change a directory; the names are those of its files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step<'a> {
-    /// Make a file.
+    /// Create a file.
     Create(&'a str),
     /// Write to it.
     Write(&'a str),
     /// Make its content durable.
     SyncFile(&'a str),
-    /// Put the first in the place of the second.
+    /// Rename the first to the second, replacing it.
     Rename(&'a str, &'a str),
     /// Remove it.
     Remove(&'a str),
@@ -24,7 +24,7 @@ pub(crate) enum Step<'a> {
     SyncDir,
 }
 
-/// Called before the step is done. An error is taken for the operating system's.
+/// Announces a step. The caller treats an error as one of the operating system.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "tests let it fail")]
 #[inline]

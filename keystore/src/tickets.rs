@@ -1,16 +1,16 @@
-//! The enrollments that this bridge has begun: for each what it takes to answer, and how it stands.
+//! The enrollments that this bridge has started: the data needed to answer each, and its state.
 //!
 //! ```text
 //!          answer           answer
-//!  Open ──────────► Answered ◄────── Late ◄── hold ── Open, first asked after its time
+//!  Open ──────────► Answered ◄────── Late ◄── hold ── Open, first request after expiry
 //!    │                                │
-//!    └──── alarm ───► Alarmed ◄───────┘       two different valid requests: nobody gets in
+//!    └──── alarm ───► Alarmed ◄───────┘       two different valid requests: both are refused
 //! ```
 //!
-//! [`Tickets::answer`] burns a ticket durably, before anything is posted: whatever happens then, no
-//! other request is ever accepted with it. Whoever gets the mail asks this first, then pins, then
-//! posts the bytes that are kept here, then says [`Tickets::settle`]; after a crash in between the
-//! ticket still has all that is needed to go on.
+//! [`Tickets::answer`] burns a ticket durably, before anything is posted: whatever happens
+//! afterwards, no other request is ever accepted with it. The process that fetches mail calls it
+//! first, then pins, then posts the bytes that are stored here, then calls [`Tickets::settle`];
+//! after a crash in between the ticket still has everything needed to continue.
 
 use std::collections::BTreeMap;
 
@@ -32,79 +32,81 @@ mod stored;
 /// The directory of the tickets.
 const TICKETS: &str = "tickets";
 
-/// How the name of a ticket's file ends.
+/// The suffix of a ticket's file.
 const SUFFIX: &str = ".ticket";
 
-/// How long a ticket is kept after its time: 7 days, as long as a late request waits for a person.
+/// How long a ticket is kept after it expired: 7 days, as long as a late request waits for a
+/// person.
 const KEEP: u64 = 7 * 24 * 3600;
 
-/// An enrollment that this bridge has begun.
+/// An enrollment that this bridge has started.
 #[derive(Clone, Debug)]
 pub struct Ticket {
     /// The token that was handed out. Its `Debug` leaves the secret out.
     pub token: Token,
-    /// What the server will be called.
+    /// The name that the server will have.
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// When it was made, seconds since 1970.
+    /// When the ticket was created, seconds since 1970.
     pub created: u64,
-    /// The device's word that the answer key may answer, signed.
+    /// The signed delegation that authorises the answer key to answer.
     pub delegation: Vec<u8>,
-    /// How it stands.
+    /// The state of the enrollment.
     pub state: TicketState,
-    /// Signs the answer. Gone once there is one.
+    /// Signs the answer. Deleted once there is one.
     answer_key: Option<Secret>,
 }
 
-/// How an enrollment stands on our side.
+/// The state of an enrollment on our side.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TicketState {
-    /// Nobody has asked in time.
+    /// No request has come yet.
     Open,
-    /// Somebody asked after its time, and waits for a person.
+    /// A request came after expiry, and waits for a person.
     Late(Late),
-    /// Somebody has been accepted, and nobody else will be.
+    /// A request has been accepted, and no other will be.
     Answered(Box<Answered>),
-    /// Two different valid requests came: the token was stolen, and nobody can tell who asked.
+    /// Two different valid requests came: the token was stolen, and it cannot be told by which
+    /// agent.
     Alarmed {
-        /// Who asked.
+        /// The agents that asked.
         agents: Vec<Id>,
-        /// When we saw it, seconds since 1970.
+        /// When we noticed, seconds since 1970.
         seen: u64,
     },
 }
 
-/// A request that came too late to be answered without a person.
+/// A request that came after expiry, so that a person has to decide.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Late {
-    /// The request, sealed.
+    /// The sealed request.
     pub request: Vec<u8>,
-    /// Who asks.
+    /// The agent that asks.
     pub agent: Id,
     /// When we first saw it, seconds since 1970.
     pub seen: u64,
 }
 
-/// An answer that was given.
+/// The answer to an accepted request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answered {
     /// The bundle of the agent that was accepted.
     pub agent: SignedBundle,
     /// SHA-256 of the sealed request that was accepted.
     pub request: [u8; 32],
-    /// The sealed answer. These bytes and no others are ever posted.
+    /// The sealed answer. Only these bytes are ever posted.
     pub response: Vec<u8>,
-    /// When, seconds since 1970.
+    /// When the request was accepted, seconds since 1970.
     pub at: u64,
-    /// Whether the pin is written and the relay has the answer.
+    /// Whether the pin is stored and the relay has the answer.
     pub settled: bool,
-    /// Another agent that asked with the same token after that: somebody else has it.
+    /// Another agent that later asked with the same token: somebody else has the token.
     pub reused_by: Option<Id>,
 }
 
 impl Ticket {
-    /// A ticket for this token, with a new answer key that `id` delegates to it.
+    /// Creates a ticket for this token, with a new answer key that `id` delegates to.
     pub fn mint(
         token: Token,
         name: &str,
@@ -119,28 +121,29 @@ impl Ticket {
         Ok(Self { token, name, labels, created: now, delegation, state, answer_key })
     }
 
-    /// The key that signs the answer, until there is one.
+    /// The key that signs the answer, as long as there is no answer.
     pub fn answer_key(&self) -> Option<SigningKey> {
         self.answer_key.as_ref().map(Secret::signing)
     }
 
-    /// Whether its time is up by this clock: a request first seen now waits for a person.
+    /// Whether the token has expired by this clock, so that a request first seen now waits for a
+    /// person.
     pub const fn is_late(&self, now: u64) -> bool {
         now >= self.token.expires
     }
 
-    /// Whether another agent has asked with it after it had let this one in.
+    /// Whether the ticket admitted `agent` and another agent asked with it afterwards.
     pub fn was_stolen_from(&self, agent: &Id) -> bool {
         let TicketState::Answered(answered) = &self.state else { return false };
         answered.agent.id == *agent && answered.reused_by.is_some()
     }
 
-    /// Whether it is to be removed by now.
+    /// Whether the ticket is due for removal.
     pub fn is_over(&self, now: u64) -> bool {
         now >= self.ends()
     }
 
-    /// When it is removed.
+    /// When the ticket is due for removal.
     fn ends(&self) -> u64 {
         let last = match &self.state {
             TicketState::Open => self.token.expires,
@@ -154,13 +157,13 @@ impl Ticket {
 /// Why a ticket could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TicketError {
-    /// We have no such ticket, or it is long over.
+    /// There is no such ticket, or it was removed long ago.
     #[error("enrollment {0} is not one of ours")]
     Unknown(Nonce),
-    /// Another request has been accepted.
+    /// The ticket has accepted another request.
     #[error("the enrollment of `{name}` has been used by {agent}")]
     Used {
-        /// What the server is called.
+        /// The name of the server.
         name: String,
         /// The fingerprint of the agent that was accepted.
         agent: String,
@@ -206,25 +209,25 @@ impl Tickets {
         Self { home }
     }
 
-    /// Keeps a ticket, durably. Do this before anybody is shown its token.
+    /// Durably stores a ticket, before anybody is shown its token.
     pub fn create(&self, guard: &Guard, ticket: &Ticket) -> Result<(), Failure> {
         let tickets = self.home.create_sub(TICKETS)?;
         tickets.sweep(guard)?;
         if tickets.holds(&file_name(&ticket.token.enrollment))? {
-            let message = "the system's generator gave the same number twice";
+            let message = "the random number generator returned the same id twice";
             return Err(Failure::new(FailureKind::Internal, message));
         }
         Ok(self.save(guard, ticket)?)
     }
 
-    /// All tickets by enrollment, and a warning for each file that had to be left out.
+    /// Returns all tickets by enrollment, and a warning for each file that cannot be used.
     pub fn list(&self) -> Result<Listing<Ticket>, Failure> {
         let mut listing = Listing::<Ticket>::default();
         let Some(tickets) = self.home.sub(TICKETS)? else { return Ok(listing) };
         for name in tickets.names(SUFFIX)? {
             match stored::load(&tickets, &name) {
                 Ok(Some(ticket)) => listing.entries.push((name, ticket)),
-                Ok(None) => {} // removed since we listed
+                Ok(None) => {} // removed since the directory was listed
                 Err(error) => {
                     let path = tickets.file_path(&format!("{name}{SUFFIX}"));
                     listing.warnings.push(Warning { path, failure: error.into() });
@@ -234,7 +237,7 @@ impl Tickets {
         Ok(listing)
     }
 
-    /// One ticket.
+    /// Loads a ticket.
     pub fn load(&self, enrollment: &Nonce) -> Result<Ticket, TicketError> {
         let ticket = match self.home.sub(TICKETS)? {
             Some(tickets) => stored::load(&tickets, &enrollment.to_string())?,
@@ -243,8 +246,8 @@ impl Tickets {
         ticket.ok_or(TicketError::Unknown(*enrollment))
     }
 
-    /// Burns a ticket durably: `answer` is the answer, now and for ever. If the same request has been
-    /// answered before, gives the answer that was given then; any other request is refused.
+    /// Burns a ticket durably: `answer` becomes its only answer for ever. If the same request has
+    /// been answered before, returns that answer; any other request is refused.
     pub fn answer(
         &self,
         guard: &Guard,
@@ -267,7 +270,7 @@ impl Tickets {
         Ok(answer)
     }
 
-    /// Says that the pin is written and the relay has the answer.
+    /// Records that the pin is stored and the relay has the answer.
     pub fn settle(&self, guard: &Guard, enrollment: &Nonce) -> Result<(), TicketError> {
         let mut ticket = self.load(enrollment)?;
         let TicketState::Answered(answered) = &mut ticket.state else { return Ok(()) };
@@ -275,7 +278,8 @@ impl Tickets {
         Ok(self.save(guard, &ticket)?)
     }
 
-    /// Keeps that another agent has asked with a token that has been answered. Returns whether that is news.
+    /// Records that another agent has asked with a token that has been answered. Returns whether
+    /// that is new.
     pub fn reused(
         &self,
         guard: &Guard,
@@ -292,7 +296,7 @@ impl Tickets {
         Ok(true)
     }
 
-    /// Keeps a request that came too late for a person to decide. The first one stays.
+    /// Stores a request that came after expiry, for a person to decide. A second one is ignored.
     pub fn hold(&self, guard: &Guard, enrollment: &Nonce, late: Late) -> Result<(), TicketError> {
         let mut ticket = self.load(enrollment)?;
         if ticket.state != TicketState::Open {
@@ -302,8 +306,8 @@ impl Tickets {
         Ok(self.save(guard, &ticket)?)
     }
 
-    /// Refuses everybody, because these have asked with one token. Says whether it did: after an
-    /// answer it is too late for that.
+    /// Refuses all requests, because these agents have asked with one token. Returns whether it
+    /// did: after an answer it is too late.
     pub fn alarm(
         &self,
         guard: &Guard,
@@ -323,7 +327,7 @@ impl Tickets {
         Ok(true)
     }
 
-    /// Removes a ticket. Says whether there was one.
+    /// Removes a ticket. Returns whether there was one.
     pub fn remove(&self, guard: &Guard, enrollment: &Nonce) -> Result<bool, Failure> {
         let Some(tickets) = self.home.sub(TICKETS)? else { return Ok(false) };
         Ok(tickets.remove(guard, &file_name(enrollment))?)

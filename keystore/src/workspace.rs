@@ -7,7 +7,7 @@ use farwire_protocol::id::TrustDomain;
 
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::lock::Guard;
 use crate::{identity, relay};
 
@@ -17,25 +17,25 @@ pub(crate) const GENESIS: &str = "genesis";
 /// A workspace as its bridge knows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Workspace {
-    /// What people call it.
+    /// The name that people gave it.
     pub name: String,
     /// The first event of its log, signed.
     pub genesis: Vec<u8>,
-    /// The hash of that event: what everything enrolled here belongs to.
+    /// The hash of that event: the trust domain of everything that is enrolled here.
     pub trust_domain: TrustDomain,
-    /// Where its relay is.
+    /// Its relay.
     pub relay: Relay,
 }
 
-/// The first event, signed.
+/// The signed first event.
 pub(crate) struct GenesisFile {
-    /// As it was signed.
+    /// The signed bytes.
     pub(crate) bytes: Vec<u8>,
-    /// What it says.
+    /// The decoded event.
     event: Genesis,
 }
 
-impl Record for GenesisFile {
+impl FileBody for GenesisFile {
     const FORMAT: Format = Format { kind: "genesis", version: 1, limit: genesis::LIMIT };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -67,7 +67,7 @@ pub(crate) fn load(dir: &Dir) -> Result<Option<Workspace>, Failure> {
     let file: GenesisFile = file::load(dir, GENESIS)?.ok_or_else(|| damaged(Damage::Missing))?;
     let trust_domain = genesis::trust_domain(&file.bytes);
     if bundle.trust_domain != trust_domain {
-        return Err(damaged(Damage::Content("it founded another workspace than ours")).into());
+        return Err(damaged(Damage::Content("it is the first event of another workspace")).into());
     }
     Ok(Some(Workspace { name: file.event.name, genesis: file.bytes, trust_domain, relay }))
 }

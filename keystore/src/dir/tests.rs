@@ -1,4 +1,4 @@
-//! Directories and files that are private, and those that are not.
+//! Private directories and files, and exposed ones.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};

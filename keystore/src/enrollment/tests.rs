@@ -1,4 +1,4 @@
-//! An agent's enrollment, from asking to leaving.
+//! An agent's enrollment, from the request to leaving.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Making an identity: everything in memory first, then on disk with the bundle last.
+//! Creates an identity: all of it in memory first, then on disk with the bundle last.
 
 use super::*;
 use farwire_protocol::genesis::{self, Genesis};
@@ -10,7 +10,7 @@ use crate::workspace::{self, GenesisFile};
 const SURFACES: [Surface; 2] = [Surface::Human, Surface::AiLocal];
 
 /// An identity that is not on disk yet.
-struct Made {
+struct NewIdentity {
     id: Secret,
     kn: Secret,
     kt: Secret,
@@ -19,8 +19,8 @@ struct Made {
     bundle: SignedBundle,
 }
 
-/// Makes a device and the workspace that it founds. The event names the device's first bundle; the
-/// device's own bundle names the event, and therefore is its second.
+/// Creates a device and the workspace that it founds. The event contains the device's first bundle;
+/// the bundle that is stored names the event, and is therefore its second.
 pub(crate) fn create_device(
     dir: &Dir,
     guard: &Guard,
@@ -32,20 +32,20 @@ pub(crate) fn create_device(
         let message = "a workspace's name has 1 to 64 characters and no control characters";
         return Err(Failure::new(FailureKind::InvalidArgument, message));
     }
-    let mut made = Made::new(Kind::Device, TrustDomain::NONE, now)?;
-    let key = made.id.signing();
-    let event = Genesis::new(workspace, &made.bundle, now, salt()?);
+    let mut new = NewIdentity::new(Kind::Device, TrustDomain::NONE, now)?;
+    let key = new.id.signing();
+    let event = Genesis::new(workspace, &new.bundle, now, salt()?);
     let bytes = event.sign(&key);
     let trust_domain = genesis::trust_domain(&bytes);
-    made.bundle = Bundle { seq: 2, trust_domain, ..(*made.bundle).clone() }.sign(&key);
-    made.genesis = Some(GenesisFile::new(event, bytes));
+    new.bundle = Bundle { seq: 2, trust_domain, ..(*new.bundle).clone() }.sign(&key);
+    new.genesis = Some(GenesisFile::new(event, bytes));
     for surface in SURFACES {
-        made.delegate(surface, now)?;
+        new.delegate(surface, now)?;
     }
-    made.save(dir, guard)
+    new.save(dir, guard)
 }
 
-/// Makes an agent.
+/// Creates an agent.
 pub(crate) fn create_agent(
     dir: &Dir,
     guard: &Guard,
@@ -53,10 +53,10 @@ pub(crate) fn create_agent(
     now: u64,
 ) -> Result<Identity, Failure> {
     refuse_second(dir)?;
-    Made::new(Kind::Agent, trust_domain, now)?.save(dir, guard)
+    NewIdentity::new(Kind::Agent, trust_domain, now)?.save(dir, guard)
 }
 
-/// Whether people may call something so. Names of servers are stricter.
+/// Whether `name` may name a workspace or a device. The rules for servers are stricter.
 pub(crate) fn valid_title(name: &str) -> bool {
     (1..=64).contains(&name.chars().count())
         && !name.trim().is_empty()
@@ -67,7 +67,7 @@ fn refuse_second(dir: &Dir) -> Result<(), Failure> {
     if Identity::open(dir)?.is_none() {
         return Ok(());
     }
-    let message = format!("`{}` holds an identity already", crate::fault::shown(dir.path()));
+    let message = format!("`{}` holds an identity already", crate::fault::escape_path(dir.path()));
     Err(Failure::new(FailureKind::AlreadyInitialized, message))
 }
 
@@ -77,7 +77,7 @@ fn salt() -> Result<[u8; Nonce::LENGTH], Failure> {
     Ok(salt)
 }
 
-impl Made {
+impl NewIdentity {
     fn new(kind: Kind, trust_domain: TrustDomain, now: u64) -> Result<Self, Failure> {
         let (id, kn, kt) = (Secret::random()?, Secret::random()?, Secret::random()?);
         let bundle = Bundle {
@@ -98,15 +98,15 @@ impl Made {
 
     fn delegate(&mut self, surface: Surface, now: u64) -> Result<(), Failure> {
         let secret = Secret::random()?;
-        let says = Delegation {
+        let delegation = Delegation {
             device: self.bundle.id,
             surface: surface.clone(),
             key: Surf(ed25519(&secret)),
             issued: now,
             expires: None,
         };
-        let bytes = says.sign(&self.id.signing());
-        self.surfaces.push((surface, secret, DelegationFile { bytes, says }));
+        let bytes = delegation.sign(&self.id.signing());
+        self.surfaces.push((surface, secret, DelegationFile { bytes, delegation }));
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Made {
         write(&KeyFile::Kn, &self.kn)?;
         write(&KeyFile::Kt, &self.kt)?;
         for (surface, secret, delegation) in &self.surfaces {
-            write(&KeyFile::Surface { of: surface, key: delegation.says.key }, secret)?;
+            write(&KeyFile::Surface { of: surface, key: delegation.delegation.key }, secret)?;
             file::save(dir, guard, &delegation_name(surface), delegation)?;
         }
         if let Some(genesis) = &self.genesis {

@@ -1,4 +1,4 @@
-//! Identities: whole, half-written, damaged, and opened no further than asked.
+//! Identities: complete, half-written, damaged, and opened only as far as requested.
 
 use std::fs;
 use std::path::Path;
@@ -276,6 +276,6 @@ fn any_bundle_and_delegation_are_read_without_a_panic() {
         let _ = file::parse::<BundleFile>(bytes);
         let _ = BundleFile::read(bytes);
         let _ = DelegationFile::read(bytes);
-        let _ = <crate::workspace::GenesisFile as Record>::read(bytes);
+        let _ = <crate::workspace::GenesisFile as FileBody>::read(bytes);
     });
 }

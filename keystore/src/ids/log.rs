@@ -1,14 +1,14 @@
-//! Which job a number means: a file of lines that is only appended to.
+//! The log of which job a number means: an append-only file of lines.
 //!
 //! ```text
 //! farwire ids-log 1 GENERATION CHECKSUM LF LF
 //! CHECKSUM entry LF LF                             entry: CBOR in base64
 //! ```
 //!
-//! A damaged line is lost, and no other, also where the damage is to its end: that is why there is an
-//! empty line between two. Appending needs the lock, reading does not: a line that has
-//! no end yet is not looked at. When the file has grown long, the newest lines are written to a new
-//! one, with another GENERATION, by which every process sees that it must read from the beginning.
+//! Damage to a line loses that line only, even if its end is damaged: therefore an empty line
+//! separates two entries. Appending needs the lock, reading does not: a line without an end is not
+//! read yet. When the file has grown long, the newest lines are written to a new file with another
+//! GENERATION, which tells every process to read from the beginning.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ use minicbor::{Decode, Encode};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::{Asked, Class, Job, ShortId};
+use super::{Asked, Class, KnownJob, ShortId};
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
 use crate::lock::Guard;
@@ -31,50 +31,58 @@ use crate::steps::{self, Step};
 /// The file of the log.
 pub(super) const NAME: &str = "ids.log";
 
-/// A longer log is written anew, with the newest lines up to half of this: about 8,000. Sessions live for
-/// longer than runs, and come first: so many of them are kept that they fill three quarters.
+/// A longer log is compacted to its newest lines, up to half of this length: about 8,000 lines.
+/// Sessions outlive runs and come first: they may fill up to three quarters of this length.
 const LONG: u64 = 2 << 20;
 
-/// A log so long is none of ours.
+/// A log of more than this length was not written by us.
 const LIMIT: u64 = 16 * LONG;
 
-/// No line is longer.
+/// The maximum length of a line.
 const LINE: usize = 1024;
 
-/// How long the first line is, without the empty one.
+/// The length of the first line, without the empty one.
 const HEAD: usize = 52;
 
 /// The version that we write, and the highest that we read.
 const VERSION: u32 = 1;
 
-/// What of the log has been read so far.
+/// The part of the log that has been read so far.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     generation: Option<Generation>,
     read: u64,
-    /// By number: the job, and where its last line begins.
-    jobs: HashMap<u64, (u64, Job)>,
+    /// By number.
+    jobs: HashMap<u64, LoggedJob>,
     ids: HashMap<(Id, Nonce), ShortId>,
     damaged: usize,
 }
 
-/// Tells one log from the one that took its place.
+/// A job in the log.
+#[derive(Debug)]
+struct LoggedJob {
+    /// Where its last line begins.
+    at: u64,
+    job: KnownJob,
+}
+
+/// Distinguishes a log from the one that replaced it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Generation([u8; 8]);
 
 impl Log {
-    pub(super) fn job(&self, number: u64) -> Option<&Job> {
-        self.jobs.get(&number).map(|(_, job)| job)
+    pub(super) fn job(&self, number: u64) -> Option<&KnownJob> {
+        self.jobs.get(&number).map(|logged| &logged.job)
     }
 
     pub(super) fn id(&self, agent: &Id, job: &Nonce) -> Option<ShortId> {
         self.ids.get(&(*agent, *job)).copied()
     }
 
-    /// Whether a number's line is among those that will go when the log is written anew. Whoever
-    /// still uses it then appends it again.
+    /// Whether the next compaction will drop a number's line. A caller that still uses the number
+    /// appends the line again.
     pub(super) fn is_fading(&self, number: u64) -> bool {
-        let old = |(at, _): &(u64, Job)| self.read > LONG / 2 && *at < self.read - LONG / 2;
+        let old = |logged: &LoggedJob| self.read > LONG / 2 && logged.at < self.read - LONG / 2;
         self.jobs.get(&number).is_some_and(old)
     }
 
@@ -82,7 +90,7 @@ impl Log {
         self.damaged
     }
 
-    /// Reads what has been appended since.
+    /// Reads the lines that have been appended since the last call.
     pub(super) fn refresh(&mut self, dir: &Dir) -> Result<(), FileError> {
         let Some(file) = dir.open_file(NAME, OFlags::RDONLY)? else {
             *self = Self::default();
@@ -103,7 +111,7 @@ impl Log {
             *self = Self { generation, ..Self::default() };
         }
         let bytes = read_from(&file, self.read, length).map_err(io)?;
-        self.take(&bytes);
+        self.process(&bytes);
         Ok(())
     }
 
@@ -113,21 +121,21 @@ impl Log {
         dir: &Dir,
         guard: &Guard,
         number: u64,
-        job: Job,
+        job: KnownJob,
     ) -> Result<(), FileError> {
         let io = |error| FileError::io("write", &dir.file_path(NAME), error);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND;
         let file = dir.open_file(NAME, flags)?;
         let mut file = file.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
         let length = file.metadata().map_err(io)?.len();
-        let mut line = line(number, job);
+        let mut line = format_line(number, job);
         if length > LONG {
             return self.compact(dir, guard, &line);
         }
         if length == 0 {
             line.splice(..0, head().map_err(io)?);
         } else if !ends_with_a_line(&file, length).map_err(io)? {
-            line.insert(0, b'\n'); // somebody was cut off in the middle of one
+            line.insert(0, b'\n'); // a process died in the middle of a line
         }
         steps::before(dir.path(), Step::Write(NAME)).map_err(io)?;
         file.write_all(&line).map_err(io)
@@ -138,11 +146,11 @@ impl Log {
         let mut lines = Vec::new();
         let mut length = newest.len() as u64;
         let mut jobs: Vec<_> = self.jobs.iter().collect();
-        jobs.sort_unstable_by_key(|(_, (at, job))| {
-            core::cmp::Reverse((job.class == Class::Session, *at))
+        jobs.sort_unstable_by_key(|(_, logged)| {
+            core::cmp::Reverse((logged.job.class == Class::Session, logged.at))
         });
-        for (number, (_, job)) in jobs {
-            let line = line(*number, job.clone());
+        for (number, LoggedJob { job, .. }) in jobs {
+            let line = format_line(*number, job.clone());
             length += line.len() as u64;
             let most = if job.class == Class::Session { LONG / 4 * 3 } else { LONG / 2 };
             if length > most {
@@ -157,8 +165,8 @@ impl Log {
         dir.write(guard, NAME, &bytes)
     }
 
-    /// Takes the whole lines at the beginning of `bytes`.
-    fn take(&mut self, bytes: &[u8]) {
+    /// Processes the complete lines at the beginning of `bytes`.
+    fn process(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let Some(line) = piece.strip_suffix(b"\n") else { break };
             let at = self.read;
@@ -166,11 +174,11 @@ impl Log {
             if line.is_empty() || (at == 0 && self.generation.is_some()) {
                 continue;
             }
-            match entry(line) {
+            match parse_line(line) {
                 Some((number, job)) => {
                     let id = ShortId { class: job.class, number };
                     self.ids.insert((job.agent, job.job), id);
-                    self.jobs.insert(number, (at, job));
+                    self.jobs.insert(number, LoggedJob { at, job });
                 }
                 None => self.damaged += 1,
             }
@@ -223,10 +231,10 @@ fn read_head(bytes: &[u8]) -> Result<Generation, Damage> {
     bytes.try_into().map(Generation).map_err(|_| Damage::Kind)
 }
 
-/// An entry as its line holds it.
+/// The encoding of an entry in its line.
 #[derive(Decode, Encode)]
 #[cbor(map)]
-struct Entry {
+struct LogEntry {
     #[n(0)]
     number: u64,
     #[n(1)]
@@ -237,28 +245,28 @@ struct Entry {
     server: String,
     #[n(4)]
     job: Nonce,
-    /// [`ELSEWHERE`] or, for what was asked for here, anything else.
+    /// [`ELSEWHERE`]; any other value means that this home requested the job.
     #[n(5)]
     asked: String,
     #[n(6)]
     started: u64,
 }
 
-/// How an entry says that others have asked for a job.
+/// The value of `asked` for a job that this home did not request.
 const ELSEWHERE: &str = "others";
 
-fn line(number: u64, job: Job) -> Vec<u8> {
-    let Job { class, agent, server, job, asked, started } = job;
+fn format_line(number: u64, job: KnownJob) -> Vec<u8> {
+    let KnownJob { class, agent, server, job, asked, started } = job;
     let asked = match asked {
         Asked::Here => String::new(),
         Asked::Elsewhere => ELSEWHERE.to_owned(),
     };
-    let entry = Entry { number, class, agent, server, job, asked, started };
+    let entry = LogEntry { number, class, agent, server, job, asked, started };
     let text = BASE64URL_NOPAD.encode(&cbor::encode(&entry));
     format!("{} {text}\n\n", checksum(text.as_bytes())).into_bytes()
 }
 
-fn entry(line: &[u8]) -> Option<(u64, Job)> {
+fn parse_line(line: &[u8]) -> Option<(u64, KnownJob)> {
     if line.len() > LINE {
         return None;
     }
@@ -268,10 +276,10 @@ fn entry(line: &[u8]) -> Option<(u64, Job)> {
         return None;
     }
     let bytes = BASE64URL_NOPAD.decode(text).ok()?;
-    let Entry { number, class, agent, server, job, asked, started } =
+    let LogEntry { number, class, agent, server, job, asked, started } =
         cbor::decode(&bytes, LINE).ok()?;
     let asked = if asked == ELSEWHERE { Asked::Elsewhere } else { Asked::Here };
-    let job = Job { class, agent, server, job, asked, started };
+    let job = KnownJob { class, agent, server, job, asked, started };
     super::check(&job).ok()?;
     Some((number, job))
 }
@@ -299,9 +307,9 @@ mod tests {
     fn any_log_is_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let mut log = Log::default();
-            log.take(bytes);
+            log.process(bytes);
             let text = BASE64URL_NOPAD.encode(bytes);
-            log.take(format!("{} {text}\n", checksum(text.as_bytes())).as_bytes());
+            log.process(format!("{} {text}\n", checksum(text.as_bytes())).as_bytes());
             let _ = read_head(bytes);
         });
     }

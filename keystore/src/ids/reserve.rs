@@ -1,13 +1,13 @@
-//! Numbers that nobody else of this home gets, now or later.
+//! Allocates numbers that are unique in this home, now and later.
 //!
 //! ```text
 //! farwire ids 1 NEXT RESERVED BOOT CHECKSUM LF        twice, 4096 bytes apart
 //! ```
 //!
-//! The place with the higher RESERVED counts. Sixteen numbers are reserved in the other place, with a
-//! sync; each of them is then taken by writing NEXT over, without one. After the system was started
-//! anew NEXT may be an old one, and the rest of the sixteen is skipped; BOOT tells. When one of the
-//! places is damaged, it may have reserved sixteen more than the other: these are skipped as well.
+//! The slot with the higher RESERVED is the valid one. Sixteen numbers are reserved in the other
+//! slot, with a sync; each of them is then taken by overwriting NEXT, without one. After a reboot
+//! NEXT may be stale, and the rest of the sixteen is skipped; BOOT tells a reboot. A damaged slot
+//! may have reserved sixteen numbers more than the other: these are skipped as well.
 
 use std::fs::File;
 use std::io;
@@ -26,19 +26,19 @@ use crate::steps::{self, Step};
 /// The file of the numbers.
 const NAME: &str = "ids";
 
-/// So many are reserved for each sync.
+/// How many numbers are reserved for each sync.
 const BLOCK: u64 = 16;
 
 /// The version that we write, and the highest that we read.
 const VERSION: u32 = 1;
 
-/// How long a place is.
-const PLACE: usize = 106;
+/// The length of a slot.
+const SLOT: usize = 106;
 
-/// The two places lie in different blocks of the disk, so that one write damages one of them.
+/// The slots lie in different disk blocks, so that one write can damage only one of them.
 const STRIDE: usize = 4096;
 
-/// Which start of the system this is. Unknown, it is like no other.
+/// The boot of the system. An unknown boot equals no other.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Boot(pub(super) [u8; 16]);
 
@@ -49,14 +49,14 @@ impl Boot {
         let known = HEXLOWER.decode(digits.as_bytes()).ok().and_then(|id| id.try_into().ok());
         Self(known.unwrap_or_else(|| {
             let mut random = [0; 16];
-            // Without random numbers either it is all zeroes, which `Slot::goes_on` never takes.
+            // If random numbers fail, too, it is all zeroes, which `Slot::has_free` never accepts.
             let _ = getrandom::fill(&mut random);
             random
         }))
     }
 }
 
-/// One of the two places.
+/// One of the two slots.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Slot {
     next: u64,
@@ -69,9 +69,9 @@ pub(super) fn next(dir: &Dir, guard: &Guard, boot: &Boot) -> Result<u64, FileErr
     let path = dir.file_path(NAME);
     let Some(file) = dir.open_file(NAME, OFlags::RDWR)? else {
         if dir.holds(log::NAME)? {
-            return Err(FileError::damaged(path, Damage::Missing)); // to begin at 1 would repeat ids
+            return Err(FileError::damaged(path, Damage::Missing)); // starting at 1 would reuse ids
         }
-        return anew(dir, guard, 0, boot);
+        return rewrite(dir, guard, 0, boot);
     };
     let slots = [0, STRIDE].map(|at| read(&file, at));
     let io = |error| FileError::io("write", &path, error);
@@ -83,12 +83,12 @@ pub(super) fn next(dir: &Dir, guard: &Guard, boot: &Boot) -> Result<u64, FileErr
             } else {
                 (second, STRIDE, 0)
             };
-            if slot.goes_on(boot) {
+            if slot.has_free(boot) {
                 return slot.take(&file, at).map_err(io);
             }
-            let mut slot = Slot::spent(slot.reserved, boot).map_err(io)?;
+            let mut slot = Slot::reserve(slot.reserved, boot).map_err(io)?;
             slot.store(&file, other).and_then(|()| sync(dir, &file)).map_err(io)?;
-            slot.open_up();
+            slot.free_all();
             slot.take(&file, other).map_err(io)
         }
         [Err(Damage::Newer(version)), _] | [_, Err(Damage::Newer(version))] => {
@@ -96,13 +96,13 @@ pub(super) fn next(dir: &Dir, guard: &Guard, boot: &Boot) -> Result<u64, FileErr
         }
         [Ok(slot), Err(_)] | [Err(_), Ok(slot)] => {
             let used = slot.reserved.saturating_add(BLOCK);
-            anew(dir, guard, used, boot)
+            rewrite(dir, guard, used, boot)
         }
         [Err(damage), Err(_)] => Err(FileError::damaged(path, damage)),
     }
 }
 
-/// Whether [`next`] would find what it needs. Takes nothing.
+/// Checks that [`next`] would succeed, without taking a number.
 pub(super) fn check(dir: &Dir) -> Result<(), FileError> {
     let path = dir.file_path(NAME);
     let Some(file) = dir.open_file(NAME, OFlags::RDONLY)? else {
@@ -118,18 +118,18 @@ pub(super) fn check(dir: &Dir) -> Result<(), FileError> {
     }
 }
 
-/// Writes the whole file: nothing up to `used` is given again. The second place is as it would be if
-/// the sixteen before had been reserved there.
-fn anew(dir: &Dir, guard: &Guard, used: u64, boot: &Boot) -> Result<u64, FileError> {
+/// Rewrites the whole file, so that no number up to `used` is allocated again. The second slot is
+/// written as if it had reserved the sixteen numbers before.
+fn rewrite(dir: &Dir, guard: &Guard, used: u64, boot: &Boot) -> Result<u64, FileError> {
     let io = |error| FileError::io("write", &dir.file_path(NAME), error);
-    let mut slot = Slot::spent(used, boot).map_err(io)?;
+    let mut slot = Slot::reserve(used, boot).map_err(io)?;
     let mut bytes = vec![b'\n'; STRIDE];
-    bytes.splice(..PLACE, slot.bytes());
+    bytes.splice(..SLOT, slot.bytes());
     bytes.extend(Slot { next: used + 1, reserved: used, boot: boot.clone() }.bytes());
     dir.write(guard, NAME, &bytes)?;
     let file = dir.open_file(NAME, OFlags::RDWR)?;
     let file = file.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
-    slot.open_up();
+    slot.free_all();
     slot.take(&file, 0).map_err(io)
 }
 
@@ -139,29 +139,29 @@ fn sync(dir: &Dir, file: &File) -> io::Result<()> {
 }
 
 fn read(file: &File, at: usize) -> Result<Slot, Damage> {
-    let mut bytes = [0; PLACE];
-    // Whatever keeps us from reading, this place is of no use; the caller looks at the other.
+    let mut bytes = [0; SLOT];
+    // Whatever the error, this slot is unusable; the caller tries the other.
     file.read_exact_at(&mut bytes, at as u64).map_err(|_| Damage::Checksum)?;
     Slot::read(&bytes)
 }
 
 impl Slot {
-    /// The sixteen numbers after `used`, marked as if all were taken. Written so, a reservation whose
-    /// sync fails gives no number away.
-    fn spent(used: u64, boot: &Boot) -> io::Result<Self> {
-        // Nobody gets to the end of 64 bits; a file that says so is not one to go on from.
+    /// Reserves the sixteen numbers after `used`, with all of them marked as taken: if the sync of
+    /// the reservation fails, no number has been handed out.
+    fn reserve(used: u64, boot: &Boot) -> io::Result<Self> {
+        // Nobody exhausts 64 bits; a file that claims so is not to be continued.
         let reserved = used.checked_add(BLOCK).filter(|reserved| *reserved < u64::MAX);
         let reserved = reserved.ok_or(io::ErrorKind::QuotaExceeded)?;
         Ok(Self { next: reserved + 1, reserved, boot: boot.clone() })
     }
 
-    /// Marks none of its sixteen numbers as taken.
-    fn open_up(&mut self) {
+    /// Marks all of its sixteen numbers as free.
+    fn free_all(&mut self) {
         self.next = self.reserved + 1 - BLOCK;
     }
 
-    /// Whether it has a number left that nobody can have had.
-    fn goes_on(&self, boot: &Boot) -> bool {
+    /// Whether the slot has a free number that cannot have been handed out.
+    fn has_free(&self, boot: &Boot) -> bool {
         self.boot == *boot && boot.0 != [0; 16] && self.next <= self.reserved
     }
 
@@ -194,20 +194,20 @@ impl Slot {
         let ["farwire", "ids", version, next, reserved, boot, ""] = words[..] else {
             return Err(Damage::Kind);
         };
-        let odd = || Damage::Content("its numbers make no sense");
+        let invalid = || Damage::Content("a field of its reservation is invalid");
         match version.parse::<u32>() {
             Ok(version) if version > VERSION => return Err(Damage::Newer(version)),
             Ok(VERSION) => {}
-            _ => return Err(odd()),
+            _ => return Err(invalid()),
         }
         let boot = HEXLOWER.decode(boot.as_bytes()).ok().and_then(|boot| boot.try_into().ok());
-        let boot = Boot(boot.ok_or_else(odd)?);
-        let next: u64 = next.parse().map_err(|_| odd())?;
-        let reserved: u64 = reserved.parse().map_err(|_| odd())?;
-        // A place whose numbers are outside its sixteen was not written by us.
-        let end = reserved.checked_add(1).ok_or_else(odd)?;
+        let boot = Boot(boot.ok_or_else(invalid)?);
+        let next: u64 = next.parse().map_err(|_| invalid())?;
+        let reserved: u64 = reserved.parse().map_err(|_| invalid())?;
+        // We never write a slot whose NEXT is outside its sixteen.
+        let end = reserved.checked_add(1).ok_or_else(invalid)?;
         if !(end.saturating_sub(BLOCK).max(1)..=end).contains(&next) {
-            return Err(odd());
+            return Err(invalid());
         }
         Ok(Self { next, reserved, boot })
     }
@@ -223,21 +223,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_comes_back_and_has_its_length() {
+    fn a_slot_comes_back_and_has_its_length() {
         for used in [0, 16, u64::MAX - 40] {
             let boot = Boot([7; 16]);
-            let mut slot = Slot::spent(used, &boot).unwrap();
-            assert!(!slot.goes_on(&boot), "not synced yet: there is nothing to give");
-            slot.open_up();
-            assert!(slot.goes_on(&boot) && slot.next == used + 1);
+            let mut slot = Slot::reserve(used, &boot).unwrap();
+            assert!(!slot.has_free(&boot), "not synced yet: no number may be taken");
+            slot.free_all();
+            assert!(slot.has_free(&boot) && slot.next == used + 1);
             let bytes = slot.bytes();
-            assert_eq!((bytes.len(), Slot::read(&bytes).unwrap()), (PLACE, slot));
+            assert_eq!((bytes.len(), Slot::read(&bytes).unwrap()), (SLOT, slot));
         }
     }
 
     #[test]
-    fn a_place_with_any_bit_changed_is_none() {
-        let bytes = Slot::spent(16, &Boot([7; 16])).unwrap().bytes();
+    fn a_slot_with_any_bit_changed_is_refused() {
+        let bytes = Slot::reserve(16, &Boot([7; 16])).unwrap().bytes();
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn any_place_is_read_without_a_panic() {
+    fn any_slot_is_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let _ = Slot::read(bytes);
             let text = String::from_utf8_lossy(bytes);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_says_which_start_it_is() {
+    fn the_system_identifies_its_boot() {
         assert_eq!(Boot::current() == Boot::current(), cfg!(target_os = "linux"));
     }
 }

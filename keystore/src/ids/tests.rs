@@ -1,4 +1,4 @@
-//! Ids: never the same twice, whatever happens to files, processes and power.
+//! Ids: never reused, whatever happens to files, processes and power.
 
 use std::collections::HashSet;
 use std::fs;
@@ -41,10 +41,10 @@ impl Case {
     }
 }
 
-fn job(number: u64) -> Job {
+fn job(number: u64) -> KnownJob {
     let mut job = [0; 16];
     job[..8].copy_from_slice(&number.to_be_bytes());
-    Job {
+    KnownJob {
         class: Class::Run,
         agent: Id([3; 32]),
         server: "web-1".into(),
@@ -90,25 +90,25 @@ fn a_job_that_is_seen_first_gets_an_id_and_keeps_it() {
     let (one, other) = (case.ids(), case.ids());
     let started = one.assign(job(1)).unwrap();
     assert_eq!(other.id_of(job(1)).unwrap(), started);
-    let session = Job { class: Class::Session, ..job(2) };
+    let session = KnownJob { class: Class::Session, ..job(2) };
     let seen = other.id_of(session.clone()).unwrap();
     assert_eq!(seen.to_string(), "s2");
     assert_eq!(
         (one.id_of(session.clone()).unwrap(), other.id_of(session.clone()).unwrap()),
         (seen, seen)
     );
-    let elsewhere = Job { agent: Id([4; 32]), ..session };
+    let elsewhere = KnownJob { agent: Id([4; 32]), ..session };
     assert_ne!(one.id_of(elsewhere).unwrap(), seen, "another agent's job with the same number");
 }
 
 #[test]
 fn what_was_asked_for_here_is_told_from_what_was_seen() {
     let case = Case::new();
-    let seen = Job { asked: Asked::Elsewhere, ..job(2) };
+    let seen = KnownJob { asked: Asked::Elsewhere, ..job(2) };
     let (own, others) =
         (case.ids().assign(job(1)).unwrap(), case.ids().id_of(seen.clone()).unwrap());
-    // What is seen again is still what it was.
-    assert_eq!(case.ids().id_of(Job { asked: Asked::Elsewhere, ..job(1) }).unwrap(), own);
+    // A job that is seen again keeps its origin.
+    assert_eq!(case.ids().id_of(KnownJob { asked: Asked::Elsewhere, ..job(1) }).unwrap(), own);
     let asked = |id| case.ids().find(id).unwrap().unwrap().asked;
     assert_eq!((asked(own), asked(others)), (Asked::Here, Asked::Elsewhere));
 }
@@ -116,7 +116,7 @@ fn what_was_asked_for_here_is_told_from_what_was_seen() {
 #[test]
 fn what_is_no_name_is_not_written() {
     let case = Case::new();
-    let bad = Job { server: "a\nb".into(), ..job(1) };
+    let bad = KnownJob { server: "a\nb".into(), ..job(1) };
     assert_eq!(case.ids().assign(bad).unwrap_err().kind, Failed::InvalidArgument);
     assert!(!case.file("ids.log").exists());
 }
@@ -191,7 +191,7 @@ fn a_long_log_is_written_anew_and_keeps_the_newest() {
     let case = Case::new();
     let (writer, reader) = (case.ids(), case.ids());
     let (mut longest, mut shrunk) = (0, 0);
-    let session = Job { class: Class::Session, ..job(1 << 40) };
+    let session = KnownJob { class: Class::Session, ..job(1 << 40) };
     assert_eq!(writer.assign(session.clone()).unwrap().number, 1);
     for number in 2..=24_000 {
         writer.assign(job(number)).unwrap();
@@ -251,10 +251,10 @@ fn a_log_that_is_far_too_long_is_damaged() {
 enum Fate {
     /// Nothing.
     Peace,
-    /// Another process goes on.
+    /// Another process continues.
     Handover,
-    /// The power fails: of the places in `ids`, whatever was written since the last sync is there or
-    /// not; of the log, any part.
+    /// The power fails: each write to a slot of `ids` since the last sync survives or is lost; of
+    /// the log, any prefix survives.
     PowerCut(Index, Index),
     /// A bit of a file changes.
     Flip(bool, Index, u8),
@@ -277,7 +277,7 @@ fn flip(path: &std::path::Path, at: Index, bit: u8, places: bool) {
     if bytes.is_empty() {
         return;
     }
-    // Between its two places the file of numbers holds nothing: aim at the places.
+    // The bytes between the two slots mean nothing: aim at the slots.
     let at = if places {
         (at.index(212) % 106) + (at.index(212) / 106) * 4096
     } else {
@@ -367,7 +367,7 @@ fn many_processes_get_numbers_of_their_own() {
         let base = (member as u64 + 1) * 10_000;
         for number in 0..EACH {
             ids.assign(job(base + number)).unwrap();
-            // All of them see the same foreign jobs at the same time.
+            // All processes see the same foreign jobs at the same time.
             ids.id_of(job(number % 100)).unwrap();
         }
         return;

@@ -1,47 +1,47 @@
-//! What can go wrong with a pin.
+//! Errors of operations on pins.
 
 use farwire_protocol::failure::{Failure, Kind as FailureKind};
 
-use crate::claim::Refused;
+use crate::claim::BundleRefused;
 use crate::fault::FileError;
 
-/// Why something could not be done with a pin.
+/// Why an operation on a pin failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
-    /// No server is called so.
+    /// No server has this name.
     #[error("no server is called `{name}`")]
     Unknown {
-        /// What was asked for.
+        /// The query.
         name: String,
-        /// Names that look like it.
+        /// Similar names.
         near: Vec<String>,
     },
-    /// Several servers have ids that begin so.
+    /// The ids of several servers match.
     #[error("the id `{name}` fits {}", .fits.join(", "))]
     Ambiguous {
-        /// What was asked for.
+        /// The query.
         name: String,
-        /// Their names.
+        /// The names of the servers that match.
         fits: Vec<String>,
     },
-    /// A server cannot be called so.
+    /// The name is not valid for a server.
     #[error("`{0}` cannot be a server's name")]
     BadName(String),
-    /// A server is called so already, or a damaged file has the name.
+    /// A server or a damaged file has this name already.
     #[error("a server is called `{0}` already")]
     NameTaken(String),
     /// The agent is pinned under another name.
     #[error("this agent is pinned already, as `{0}`")]
     Pinned(String),
-    /// Its bundle is not one to keep.
+    /// The bundle is refused.
     #[error(transparent)]
-    Refused(#[from] Refused),
-    /// Another key is pinned than whoever asked has seen.
+    Refused(#[from] BundleRefused),
+    /// The pinned key is not the one that the caller has seen.
     #[error("another key than expected is pinned for `{name}`: {pinned}")]
     Changed {
-        /// Which server.
+        /// The server.
         name: String,
-        /// The fingerprint of what is pinned.
+        /// The fingerprint of the pinned agent.
         pinned: String,
     },
     /// A file could not be read or written.

@@ -1,25 +1,25 @@
-//! What people type for a server when it is not exactly its name.
+//! Queries for a server that are not exactly its name: id prefixes, and mistyped names.
 
 use farwire_protocol::id::Nonce;
 
-/// So many digits of an id say something; fewer are a mistyped name.
+/// The fewest digits of an id prefix; a shorter query counts as a mistyped name.
 const FEWEST: usize = 4;
 
-/// So many names are suggested.
+/// The maximum number of suggested names.
 const SUGGESTIONS: usize = 3;
 
-/// Names and queries that are longer are compared with nothing.
+/// Longer names and queries are not compared.
 const LONGEST: usize = 64;
 
-/// The beginning of an id.
-pub(super) enum IdStart {
-    /// Of a fingerprint, without its prefix and hyphens.
+/// A prefix of an id.
+pub(super) enum IdPrefix {
+    /// Of a fingerprint, without `fwa1` and hyphens.
     Fingerprint(String),
     /// Of a record's id.
     Record(String),
 }
 
-impl IdStart {
+impl IdPrefix {
     pub(super) fn read(query: &str) -> Option<Self> {
         if query.len() > 2 * LONGEST || !query.is_ascii() {
             return None;
@@ -48,8 +48,8 @@ impl IdStart {
     }
 }
 
-/// The names that look most like `name`, the best first.
-pub(super) fn near(name: &str, names: Vec<String>) -> Vec<String> {
+/// Returns the names that are most similar to `name`, best first.
+pub(super) fn similar(name: &str, names: Vec<String>) -> Vec<String> {
     let name = name.to_lowercase();
     if name.chars().count() > LONGEST {
         return Vec::new();
@@ -65,7 +65,8 @@ pub(super) fn near(name: &str, names: Vec<String>) -> Vec<String> {
     near.into_iter().take(SUGGESTIONS).map(|(_, other)| other).collect()
 }
 
-/// How many characters must be put in, left out or changed to make one text of the other.
+/// The Levenshtein distance: how many characters must be inserted, deleted or changed to turn one
+/// text into the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<_> = other.chars().collect();
     let mut row: Vec<_> = (0..=other.len()).collect();
@@ -103,10 +104,10 @@ mod tests {
     #[test]
     fn the_nearest_names_are_suggested_and_strange_ones_are_not() {
         let names = ["web-1", "web-2", "db", "Web-10"].map(str::to_owned).to_vec();
-        assert_eq!(near("web1", names.clone()), ["web-1", "Web-10", "web-2"]);
-        assert_eq!(near("WEB-1", names.clone())[0], "web-1");
-        assert!(near("mail", names.clone()).is_empty());
-        assert!(near(&"x".repeat(1 << 20), names).is_empty());
+        assert_eq!(similar("web1", names.clone()), ["web-1", "Web-10", "web-2"]);
+        assert_eq!(similar("WEB-1", names.clone())[0], "web-1");
+        assert!(similar("mail", names.clone()).is_empty());
+        assert!(similar(&"x".repeat(1 << 20), names).is_empty());
     }
 
     #[test]
@@ -121,13 +122,13 @@ mod tests {
             ("abac", false),
         ] {
             assert_eq!(
-                IdStart::read(query).unwrap().fits("fwa1-abcd-efgh", record),
+                IdPrefix::read(query).unwrap().fits("fwa1-abcd-efgh", record),
                 fits,
                 "{query}"
             );
         }
-        assert!(IdStart::read("fwa1-abc").is_none() && IdStart::read("aba").is_none());
-        assert!(IdStart::read(&"a".repeat(1 << 20)).is_none() && IdStart::read("ääää").is_none());
+        assert!(IdPrefix::read("fwa1-abc").is_none() && IdPrefix::read("aba").is_none());
+        assert!(IdPrefix::read(&"a".repeat(1 << 20)).is_none() && IdPrefix::read("ääää").is_none());
     }
 
     proptest! {

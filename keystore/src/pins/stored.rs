@@ -1,4 +1,4 @@
-//! A pin as its file holds it.
+//! The encoding of a pin in its file.
 
 use farwire_protocol::bundle::{Bundle, SignedBundle};
 use farwire_protocol::cbor::{self, Blob};
@@ -10,10 +10,10 @@ use super::{Pin, file_name};
 use crate::claim;
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::relay;
 
-/// A pin as its file holds it.
+/// The encoding of a pin.
 #[derive(Decode, Encode)]
 #[cbor(map)]
 struct PinFile {
@@ -33,7 +33,7 @@ struct PinFile {
     last_seen: Option<u64>,
 }
 
-impl Record for Pin {
+impl FileBody for Pin {
     const FORMAT: Format = Format { kind: "pin", version: 1, limit: 8192 };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -62,17 +62,17 @@ impl Record for Pin {
     }
 }
 
-/// The keys of a pin, to be compared with others: see [`claim::glance`].
-pub(super) fn glance(body: &[u8]) -> Result<Bundle, Damage> {
+/// Reads the keys of a pin, for comparison only: see [`claim::decode_unverified`].
+pub(super) fn decode_unverified(body: &[u8]) -> Result<Bundle, Damage> {
     let file: PinFile = cbor::decode(body, Pin::FORMAT.limit)?;
-    Ok(claim::glance(&file.bundle)?)
+    Ok(claim::decode_unverified(&file.bundle)?)
 }
 
 /// Loads the pin of the server with this name.
 pub(super) fn load(servers: &Dir, name: &str) -> Result<Option<Pin>, FileError> {
     let file = file_name(name);
     if !valid_name(name) {
-        let damage = Damage::Content("its name cannot be a server's");
+        let damage = Damage::Content("its file name is not a valid server name");
         return Err(FileError::damaged(servers.file_path(&file), damage));
     }
     file::load(servers, &file)

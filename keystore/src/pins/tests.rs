@@ -1,4 +1,4 @@
-//! Pins: which are taken, which are found, and which survive.
+//! Pins: which are accepted, resolved, and survive.
 
 use std::fs;
 use std::path::Path;
@@ -335,7 +335,7 @@ fn many_processes_lose_no_edit() {
     assert_eq!(listing.entries.len(), 3);
 }
 
-/// Raises the floor of a pin by one, so often; now and then pins, renames and removes another.
+/// Raises the floor of a pin by one, repeatedly; now and then pins, renames and removes another.
 fn edit(home: &Home, member: usize, edits: usize) {
     let pins = home.pins();
     let mine = 100 + u8::try_from(member).unwrap();
@@ -359,7 +359,7 @@ fn edit(home: &Home, member: usize, edits: usize) {
 fn any_pin_is_read_without_a_panic() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let _ = file::parse::<Pin>(bytes);
-        let _ = stored::glance(bytes);
+        let _ = stored::decode_unverified(bytes);
         if let Ok(pin) = Pin::read(bytes) {
             let mut again = Vec::new();
             pin.write(&mut again);

@@ -1,8 +1,8 @@
 //! Power cuts and full disks, for tests.
 //!
-//! A cut before step `n` lets everything up to it happen and nothing after it. Then what the
-//! operating system had not been told to make durable is taken away, in two ways: the content of
-//! files alone (names are often written first), or that and the changes of names.
+//! A cut before step `n` lets every step before it happen and no step from it on. Then everything
+//! that had not been synced is discarded, in two variants: only the content of files (names often
+//! reach the disk first), or the content and the changes of names.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ thread_local! {
     static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
 }
 
-/// What the disk would still hold after a power cut, and when it comes.
+/// The simulated disk: when the power fails, and what would be lost.
 #[derive(Default)]
 struct Disk {
     left: usize,
@@ -71,7 +71,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes away what was not durable.
+    /// Discards what was not synced.
     fn lose(self, names_too: bool) {
         for path in &self.unsynced {
             if path.exists() {
@@ -98,8 +98,8 @@ fn private(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// Cuts the power before every step of `operation`, in a home that `prepare` has made, and lets
-/// `check` look at what is left: it is told whether the operation had reported success.
+/// Cuts the power before every step of `operation`, in a home that `prepare` has created, and lets
+/// `check` inspect the result; its second argument is whether the operation had reported success.
 pub(crate) fn cut_everywhere(
     prepare: impl Fn(&Path),
     operation: impl Fn(&Path) -> Result<(), Failure>,
@@ -117,15 +117,15 @@ pub(crate) fn cut_everywhere(
             disk.lose(names_too);
             check(&path, done);
             if !struck {
-                assert!(left > 2 && done, "the operation has steps and comes to its end");
+                assert!(left > 2 && done, "the operation has steps and finishes");
                 break;
             }
         }
     }
 }
 
-/// Lets every step of `operation` fail once with each of the usual errors. It must say so as
-/// [`Kind::Io`] with a path; `check` looks at what is left.
+/// Lets every step of `operation` fail once with each of the usual errors. The operation must
+/// report [`Kind::Io`] with a path; `check` inspects the result.
 pub(crate) fn fail_everywhere(
     prepare: impl Fn(&Path),
     operation: impl Fn(&Path) -> Result<(), Failure>,

@@ -1,4 +1,4 @@
-//! A ticket as its file holds it.
+//! The encoding of a ticket in its file.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use minicbor::{Decode, Encode};
 use super::{Answered, Late, SUFFIX, Ticket, TicketState};
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
-use crate::file::{self, Format, Record};
+use crate::file::{self, FileBody, Format};
 use crate::secret::Secret;
 
-/// Two blobs at most, the token, a bundle and a delegation, and labels.
+/// Room for at most two blobs, the token, a bundle, a delegation and labels.
 const LIMIT: usize = 2 * MAIL_LIMIT + token::LIMIT + 14 * 1024;
 
 #[derive(Decode, Encode)]
@@ -67,18 +67,18 @@ struct AnsweredFile {
     reused_by: Option<Id>,
 }
 
-/// Loads the ticket of the enrollment that is written so.
+/// Loads the ticket of an enrollment, given as text.
 pub(super) fn load(tickets: &Dir, enrollment: &str) -> Result<Option<Ticket>, FileError> {
     let name = format!("{enrollment}{SUFFIX}");
     let Some(ticket) = file::load::<Ticket>(tickets, &name)? else { return Ok(None) };
     if ticket.token.enrollment.to_string() != enrollment {
-        let damage = Damage::Content("it holds another enrollment than its name says");
+        let damage = Damage::Content("it holds another enrollment than its file name says");
         return Err(FileError::damaged(tickets.file_path(&name), damage));
     }
     Ok(Some(ticket))
 }
 
-impl Record for Ticket {
+impl FileBody for Ticket {
     const FORMAT: Format = Format { kind: "ticket", version: 1, limit: LIMIT };
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -96,9 +96,10 @@ impl Record for Ticket {
 
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let file: TicketFile<'_> = cbor::decode(body, LIMIT)?;
-        let token = file.token.parse().map_err(|_| Damage::Content("it holds no token"))?;
+        let token =
+            file.token.parse().map_err(|_| Damage::Content("the token in it is invalid"))?;
         if !valid_name(file.name) || !file.labels.iter().all(|(k, v)| valid_label(k, v)) {
-            return Err(Damage::Content("its name or a label is none"));
+            return Err(Damage::Content("the server name or a label in it is invalid"));
         }
         Ok(Self {
             token,
@@ -143,9 +144,9 @@ impl TryFrom<StateFile> for TicketState {
             }
             StateFile::Answered(file) => {
                 let agent = SignedBundle::decode_kind(&file.agent, Kind::Agent)?;
-                let request = (*file.request)
-                    .try_into()
-                    .map_err(|_| Damage::Content("a hash in it has not 32 bytes"))?;
+                let request = (*file.request).try_into().map_err(|_| {
+                    Damage::Content("the request hash in it does not have 32 bytes")
+                })?;
                 let AnsweredFile { response, at, settled, reused_by, .. } = file;
                 let response = response.0;
                 let answered = Answered { agent, request, response, at, settled, reused_by };

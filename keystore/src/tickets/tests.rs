@@ -1,4 +1,4 @@
-//! Tickets: who is accepted, once, and what is known of it after a crash.
+//! Tickets: which request is accepted, only once, and what survives a crash.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::Home;
 use crate::claim::tests::{bundle, changed};
-use crate::file::Record as _;
+use crate::file::FileBody as _;
 use crate::file::tests::check_damage;
 use crate::relay::tests::relay;
 use crate::steps::power;
