@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_keystore::{State, Transport};
-use farwire_link::inner::agent::{Link, Me, Turned};
+use farwire_link::inner::agent::{Link, Me, Rejection};
 use farwire_link::inner::sealed::Writer;
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::opening::{Opening, OpeningError};
@@ -208,7 +208,7 @@ impl Agent {
             }
             Err(turned) => {
                 tracing::info!(%turned, "a handshake was turned away");
-                if !matches!(turned, Turned::Rejected(_)) {
+                if !matches!(turned, Rejection::Rejected(_)) {
                     recv.stop(turned.reset());
                     send.reset(turned.reset());
                 }

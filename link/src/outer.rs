@@ -1,8 +1,9 @@
 //! The hop between a program and the relay.
 //!
-//! A program [`dial`]s, says HELLO on its first stream without waiting for the answer, and may open
-//! streams at once; the relay [`listen`]s. Both see streams as [`halves`]: bytes in, bytes out, a
-//! reset with a reason. The relay proves its pinned key; what it says otherwise is not trusted.
+//! A program [`dial`]s, sends HELLO on its first stream without waiting for the answer, and may
+//! open streams immediately; the relay [`listen`]s. Both see streams as [`halves`]: bytes in, bytes
+//! out, and a reset with a reason. The relay proves its pinned key; nothing else that it says is
+//! trusted.
 
 pub mod congestion;
 pub mod control;
@@ -10,10 +11,11 @@ pub mod dial;
 pub mod halves;
 pub mod listen;
 pub mod opening;
-mod room;
+
 mod socket;
 mod tls;
 mod transport;
+mod window;
 
 use std::io;
 
@@ -23,27 +25,27 @@ use quinn::ConnectionError;
 pub use dial::{Connection, DialError, Identity};
 pub use halves::{RecvHalf, SendHalf};
 
-/// The reset that an I/O error of a stream stands for, if the peer sent one.
+/// Returns the reset behind an I/O error of a stream, if the peer sent one.
 pub fn reset_of(error: &io::Error) -> Option<Reset> {
-    error.get_ref()?.downcast_ref::<halves::WasReset>().map(|reset| reset.0)
+    error.get_ref()?.downcast_ref::<halves::ResetByPeer>().map(|reset| reset.0)
 }
 
 /// Why a connection has ended.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Closed {
-    /// Nothing was heard for too long.
+    /// The idle timeout ran out.
     #[error("the other side went silent")]
     Silent,
-    /// The other side lost its state: it was restarted.
+    /// The other side lost its state, as it was restarted.
     #[error("the other side was restarted")]
     Restarted,
-    /// The other side closed it, for this reason.
+    /// The other side closed the connection, for this reason.
     #[error("the other side closed the connection ({0:?})")]
     ByPeer(Reset),
-    /// We closed it.
+    /// We closed the connection.
     #[error("the connection was closed here")]
     ByUs,
-    /// Something in the transport.
+    /// Another error of the transport.
     #[error("{0}")]
     Transport(String),
 }

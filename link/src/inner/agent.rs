@@ -1,8 +1,9 @@
-//! The agent's end of links: answering handshakes, and admitting each stream once.
+//! The agent's end of links: answers handshakes, and admits each stream once.
 //!
-//! The order is what makes it safe. A handshake has no effect before message 3. A stream is known by
-//! its first frame: when that authenticates, the stream's number is claimed in one step, and only
-//! then is anything in it looked at. What does not authenticate costs the link nothing.
+//! The order of steps makes this safe. A handshake has no effect before message 3. Of a stream, the
+//! first frame is authenticated, then the stream's number (sid) is claimed atomically in the replay
+//! window, and only then is the content looked at. A stream that does not authenticate costs the
+//! link nothing.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::inner::bridge::{LinkError, put, read, write};
+use crate::inner::bridge::{LinkError, append_message, read, write};
 use crate::inner::clock::{LinkClock, boottime};
 use crate::inner::sealed::{OpenError, Reader, Writer};
 use crate::outer::opening::Opening;
@@ -31,17 +32,17 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a stream may take to authenticate.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
 
-/// A link takes no new streams after this time.
+/// After this time a link admits no new streams.
 const OPENS_END: Duration = Duration::from_secs(2 * 3600);
 
-/// A link dies so long after its last authenticated frame.
+/// After this time without an authenticated frame a link is over.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// The agent as handshakes need it: read anew for each, because enrollment changes it.
+/// The agent's keys for a handshake. Reload them for each handshake: enrollment changes them.
 pub struct Me {
     /// The Noise static secret.
     pub kn: Zeroizing<[u8; 32]>,
-    /// Its own identity, Noise key and trust domain.
+    /// The agent's identity, Noise key and trust domain.
     pub peer: Peer,
 }
 
@@ -51,31 +52,31 @@ impl std::fmt::Debug for Me {
     }
 }
 
-/// Why a handshake or a stream came to nothing. The reset is all that the other side learns.
+/// Why a handshake or a stream was rejected. The other side learns only the reset code.
 #[derive(Debug, thiserror::Error)]
-pub enum Turned {
-    /// The handshake did not hold.
+pub enum Rejection {
+    /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] LinkError),
-    /// It took too long.
+    /// The handshake or the first frame took too long.
     #[error("it took too long")]
     Slow,
-    /// The device authenticated, and was told why it stays out.
+    /// The device authenticated, and got a refusal with the reason.
     #[error("rejected: {0}")]
     Rejected(Failure),
-    /// The stream does not begin as it must.
+    /// The stream does not begin with a valid OPEN.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The stream's number is not acceptable.
     #[error(transparent)]
     Sid(#[from] Refused),
-    /// The stream's time is up, or the link takes no more.
+    /// The stream's `not_after` has passed, or the link admits no more streams.
     #[error("it came too late")]
     Late,
 }
 
-impl Turned {
-    /// What to reset the stream with.
+impl Rejection {
+    /// The code with which to reset the stream.
     pub fn reset(&self) -> Reset {
         match self {
             Self::Sid(_) | Self::Late | Self::Slow => Reset::Stale,
@@ -86,14 +87,14 @@ impl Turned {
     }
 }
 
-/// One handshake's worth of keys with one device.
+/// A link with one device: the keys and state that one handshake established.
 #[derive(Debug)]
 pub struct Link {
     keys: LinkKeys,
     clock: LinkClock,
     sids: Mutex<Sids>,
     heard: Mutex<Duration>,
-    /// Whether it was ended.
+    /// Whether [`Link::end`] was called.
     ended: watch::Sender<bool>,
 }
 
@@ -102,37 +103,38 @@ fn hash(opening: &Opening) -> [u8; 32] {
 }
 
 impl Link {
-    /// Answers a handshake. `admit` decides, and is asked only once the device has proven itself.
+    /// Answers a handshake. `admit` decides whether to accept, and is called only once the device
+    /// has proven its keys.
     pub async fn answer<T>(
         me: &Me,
         opening: &Opening,
         mut send: impl AsyncWrite + Unpin,
         mut recv: impl AsyncRead + Unpin,
         admit: impl FnOnce(&Claim) -> Result<(Accept, T), Failure>,
-    ) -> Result<(Self, T), Turned> {
-        let shaken = timeout(HANDSHAKE, shake(me, opening, &mut send, &mut recv)).await;
-        let (claim, keys, clock) = shaken.map_err(|_| Turned::Slow)??;
+    ) -> Result<(Self, T), Rejection> {
+        let handshake = timeout(HANDSHAKE, shake_hands(me, opening, &mut send, &mut recv)).await;
+        let (claim, keys, clock) = handshake.map_err(|_| Rejection::Slow)??;
         let (verdict, admitted) = match admit(&claim) {
             Ok((accept, admitted)) => (Verdict::Accept(accept), Ok(admitted)),
             Err(failure) => (Verdict::Reject(failure.clone()), Err(failure)),
         };
         let mut writer = Writer::new(send, keys.verdict(&hash(opening)).back, &[]);
         writer.end(&conversation::message(&verdict));
-        let sent = timeout(HANDSHAKE, writer.finish()).await.map_err(|_| Turned::Slow)?;
-        sent.map_err(|error| Turned::Handshake(LinkError::Cut(error)))?;
+        let sent = timeout(HANDSHAKE, writer.finish()).await.map_err(|_| Rejection::Slow)?;
+        sent.map_err(|error| Rejection::Handshake(LinkError::Cut(error)))?;
         let (sids, heard) = (Mutex::default(), Mutex::new(boottime()));
         let link = Self { keys, clock, sids, heard, ended: watch::Sender::default() };
-        admitted.map(|admitted| (link, admitted)).map_err(Turned::Rejected)
+        admitted.map(|admitted| (link, admitted)).map_err(Rejection::Rejected)
     }
 
     /// Admits one stream of this link: authenticates its first frame, claims its number, and checks
-    /// its time when the whole request is there.
+    /// its `not_after` once the whole request has arrived.
     pub async fn admit<W, R>(
         &self,
         opening: &Opening,
         send: W,
         recv: R,
-    ) -> Result<(Open, Writer<W>, Reader<R>), (Turned, W, R)>
+    ) -> Result<(Open, Writer<W>, Reader<R>), (Rejection, W, R)>
     where
         W: AsyncWrite + Unpin,
         R: AsyncRead + Unpin,
@@ -141,40 +143,40 @@ impl Link {
         let mut reader = Reader::new(recv, keys.forth);
         match self.first(&opening.header, &mut reader).await {
             Ok(open) => Ok((open, Writer::new(send, keys.back, &[]), reader)),
-            Err(turned) => Err((turned, send, reader.into_io())),
+            Err(rejection) => Err((rejection, send, reader.into_io())),
         }
     }
 
-    async fn first<R>(&self, header: &Header, reader: &mut Reader<R>) -> Result<Open, Turned>
+    async fn first<R>(&self, header: &Header, reader: &mut Reader<R>) -> Result<Open, Rejection>
     where
         R: AsyncRead + Unpin,
     {
         if header.epoch != 0 || self.is_over() || self.clock.elapsed() > OPENS_END {
-            return Err(Turned::Late);
+            return Err(Rejection::Late);
         }
         timeout(FIRST_FRAME, reader.authenticate())
             .await
-            .map_err(|_| Turned::Slow)?
+            .map_err(|_| Rejection::Slow)?
             .map_err(OpenError::Read)?;
-        // Nothing in the frame has been looked at, and nothing was sent under the stream's keys.
+        // So far the frame's content has not been looked at, and nothing was sent under its keys.
         self.sids.lock().expect("nothing panics while it is held").claim(header.sid)?;
         self.heard();
         let open = timeout(FIRST_FRAME, reader.open_message()).await;
-        let open = open.map_err(|_| Turned::Slow)??;
-        if self.clock.admits(header.not_after) { Ok(open) } else { Err(Turned::Late) }
+        let open = open.map_err(|_| Rejection::Slow)??;
+        if self.clock.admits(header.not_after) { Ok(open) } else { Err(Rejection::Late) }
     }
 
-    /// Its id.
+    /// The link's id.
     pub fn id(&self) -> [u8; 16] {
         self.keys.link_id()
     }
 
-    /// An authenticated frame has come: the link lives.
+    /// Records that an authenticated frame has arrived, which keeps the link alive.
     pub fn heard(&self) {
         *self.heard.lock().expect("nothing panics while it is held") = boottime();
     }
 
-    /// How long nothing authentic has been heard.
+    /// The time since the last authenticated frame.
     pub fn silence(&self) -> Duration {
         boottime().saturating_sub(*self.heard.lock().expect("nothing panics while it is held"))
     }
@@ -184,14 +186,14 @@ impl Link {
         self.ended.send_replace(true);
     }
 
-    /// Waits until the link was ended by [`Link::end`].
+    /// Waits until [`Link::end`] is called.
     pub async fn ended(&self) {
-        // The sender lives as long as the link that is waited for.
+        // The sender lives as long as this link, so that waiting cannot fail.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
-    /// Whether the link takes nothing any more: it was ended, is too old, was silent for too long, or the
-    /// wall clock was stepped.
+    /// Whether the link is over: it was ended, is too old, was silent for too long, or the wall
+    /// clock was stepped.
     pub fn is_over(&self) -> bool {
         *self.ended.borrow()
             || self.silence() > SILENCE
@@ -200,7 +202,7 @@ impl Link {
     }
 }
 
-async fn shake(
+async fn shake_hands(
     me: &Me,
     opening: &Opening,
     send: &mut (impl AsyncWrite + Unpin),
@@ -211,7 +213,7 @@ async fn shake(
     let (second, listening) = responder.write()?;
     let clock = LinkClock::start();
     let mut out = Vec::with_capacity(second.len() + 2);
-    put(&mut out, &second);
+    append_message(&mut out, &second);
     write(send, &out).await?;
     let third = read(recv, LONG_LIMIT).await?;
     let (claim, keys) = listening.read(&third)?;

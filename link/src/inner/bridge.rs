@@ -24,26 +24,26 @@ use crate::inner::clock::{LinkClock, boottime};
 use crate::inner::sealed::{ReadError, Reader, Writer};
 use crate::outer::reset_of;
 
-/// A link is not used for new streams after this time: the bridge makes a new one.
+/// After this time the bridge opens no new streams on a link, and establishes a new one.
 const RENEW_AFTER: Duration = Duration::from_secs(3600);
 
-/// Nor after it has carried so many bytes.
+/// After this many bytes, too.
 const RENEW_BYTES: u64 = 64 << 30;
 
-/// A link dies so long after its last authenticated frame.
+/// After this time without an authenticated frame a link gets no new streams.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// The longest that a handshake takes. The agent, which has others to think of, gives up sooner.
+/// How long a handshake may take. The agent, which has to be fair to others, times out sooner.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// The device as it shows itself in a handshake.
+/// The device's keys and credentials for a handshake.
 #[derive(Clone)]
 pub struct Me {
     /// The Noise static secret.
     pub kn: Zeroizing<[u8; 32]>,
     /// The bundle.
     pub bundle: SignedBundle,
-    /// The delegation of the surface that acts, signed.
+    /// The signed delegation of the acting surface.
     pub delegation: Vec<u8>,
     /// The surface's key.
     pub surface: ed25519_dalek::SigningKey,
@@ -59,25 +59,25 @@ impl std::fmt::Debug for Me {
     }
 }
 
-/// Why there is no link.
+/// Why no link was established.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Reset before the agent's verdict had come. Unauthenticated.
+    /// The stream was reset before the agent's verdict. Not authenticated.
     #[error("the handshake was reset ({0:?})")]
     Reset(Reset),
-    /// The bytes ended, or the connection.
+    /// The stream or the connection ended.
     #[error("the handshake was cut off")]
     Cut(#[source] io::Error),
-    /// Nothing came in time: the agent is stopped, or somebody on the way holds its messages back.
+    /// No answer in time: the agent is stopped, or somebody on the path holds its messages back.
     #[error("the server did not answer the handshake within {} s", HANDSHAKE.as_secs())]
     Silent,
-    /// The handshake did not hold.
+    /// A handshake message was invalid.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The verdict did not hold.
+    /// The verdict could not be read.
     #[error(transparent)]
     Verdict(#[from] ReadError),
-    /// The agent authenticated, and says no.
+    /// The agent authenticated, and refused.
     #[error("{0}")]
     Rejected(Failure),
 }
@@ -90,7 +90,7 @@ impl From<LinkError> for Failure {
             LinkError::Handshake(
                 HandshakeError::NoVersion { .. } | HandshakeError::Downgrade(_),
             ) => Self::caused(Kind::IncompatibleVersion, "no link to the server", &error),
-            // Whoever answered does not hold the pinned key, or the bytes were altered.
+            // The responder does not hold the pinned key, or the bytes were altered.
             LinkError::Handshake(_) | LinkError::Verdict(ReadError::Bad(_)) => {
                 Self::caused(Kind::HandshakeFailed, "no link to the server", &error)
             }
@@ -102,7 +102,7 @@ impl From<LinkError> for Failure {
     }
 }
 
-/// What an unauthenticated reset lets us say: that something is not to be had now.
+/// The failure for an unauthenticated reset, which can only say that something is unavailable now.
 pub fn reset_failure(reset: Reset) -> Failure {
     let (kind, message) = match reset {
         Reset::UnknownServer => {
@@ -123,7 +123,8 @@ pub fn reset_failure(reset: Reset) -> Failure {
     Failure::new(kind, message)
 }
 
-/// One handshake's worth of keys with one agent. Streams are opened on it over any connection.
+/// A link with one agent: the keys and state that one handshake established. Its streams may use
+/// any connection.
 #[derive(Debug)]
 pub struct Link {
     keys: LinkKeys,
@@ -137,18 +138,18 @@ pub struct Link {
 }
 
 impl Link {
-    /// Shakes hands over a fresh stream that leads to the agent, for at most [`HANDSHAKE`].
+    /// Performs the handshake over a new stream to the agent, within [`HANDSHAKE`].
     pub async fn establish(
         me: &Me,
         peer: &Peer,
         send: impl AsyncWrite + Unpin,
         recv: impl AsyncRead + Unpin,
     ) -> Result<Self, LinkError> {
-        let shaken = timeout(HANDSHAKE, Self::shake(me, peer, send, recv)).await;
-        shaken.unwrap_or(Err(LinkError::Silent))
+        let handshake = timeout(HANDSHAKE, Self::shake_hands(me, peer, send, recv)).await;
+        handshake.unwrap_or(Err(LinkError::Silent))
     }
 
-    async fn shake(
+    async fn shake_hands(
         me: &Me,
         peer: &Peer,
         mut send: impl AsyncWrite + Unpin,
@@ -160,7 +161,7 @@ impl Link {
         let hash = header::hash(&header, &offer);
         let (initiator, first) = Initiator::start(&me.kn, peer, &hash)?;
         let mut out = [header.as_slice(), &offer].concat();
-        put(&mut out, &first);
+        append_message(&mut out, &first);
         write(&mut send, &out).await?;
 
         let second = read(&mut recv, SHORT_LIMIT).await?;
@@ -181,7 +182,7 @@ impl Link {
         };
         let (third, keys) = introduction.write(&introduce)?;
         out.clear();
-        put(&mut out, &third);
+        append_message(&mut out, &third);
         write(&mut send, &out).await?;
         write_end(&mut send).await?;
 
@@ -206,7 +207,8 @@ impl Link {
         })
     }
 
-    /// The bytes with which a new stream begins, and the keys for it. Each call burns a number.
+    /// Wraps a new stream: the writer begins with the stream's header, and both halves have its
+    /// keys. Each call uses up a stream number.
     pub fn stream<W, R>(&self, class: Class, send: W, recv: R) -> (Writer<W>, Reader<R>)
     where
         W: AsyncWrite + Unpin,
@@ -226,12 +228,12 @@ impl Link {
         (Writer::new(send, keys.forth, &header), Reader::new(recv, keys.back))
     }
 
-    /// What the agent said when it let us in.
+    /// The agent's acceptance.
     pub fn accept(&self) -> &Accept {
         &self.accept
     }
 
-    /// The version of the handshake that made it.
+    /// The handshake version that was negotiated.
     pub fn version(&self) -> u16 {
         self.version
     }
@@ -241,19 +243,19 @@ impl Link {
         &self.peer
     }
 
-    /// An authenticated frame has come, with so many bytes: the link lives.
+    /// Records an authenticated frame of this many bytes, which keeps the link alive.
     pub fn heard(&self, bytes: usize) {
         self.carried(bytes);
         *self.heard.lock().expect("nothing panics while it is held") = boottime();
     }
 
-    /// So many bytes have been sealed.
+    /// Counts bytes that were sealed.
     pub fn carried(&self, bytes: usize) {
         self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether new streams should go to a new link: this one is old, has carried much, was silent for too
-    /// long, or the wall clock was stepped.
+    /// Whether new streams should go to a new link: this one is too old, has carried too much, was
+    /// silent for too long, or the wall clock was stepped.
     pub fn is_stale(&self) -> bool {
         let heard = *self.heard.lock().expect("nothing panics while it is held");
         self.clock.elapsed() > RENEW_AFTER
@@ -282,7 +284,7 @@ fn read_verdict(payload: &[u8], last: bool, peer: &Peer) -> Result<Accept, LinkE
 }
 
 /// Appends a message with its u16 length.
-pub(crate) fn put(out: &mut Vec<u8>, message: &[u8]) {
+pub(crate) fn append_message(out: &mut Vec<u8>, message: &[u8]) {
     let length = u16::try_from(message.len()).expect("a handshake message is below 64 KiB");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(message);
@@ -293,12 +295,12 @@ pub(crate) async fn read(
     recv: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> Result<Vec<u8>, LinkError> {
-    let length = usize::from(recv.read_u16().await.map_err(cut)?);
+    let length = usize::from(recv.read_u16().await.map_err(carrier_error)?);
     if length > limit.min(LONG_LIMIT) {
         return Err(HandshakeError::Malformed("handshake message").into());
     }
     let mut message = vec![0; length];
-    recv.read_exact(&mut message).await.map_err(cut)?;
+    recv.read_exact(&mut message).await.map_err(carrier_error)?;
     Ok(message)
 }
 
@@ -306,13 +308,13 @@ pub(crate) async fn write(
     send: &mut (impl AsyncWrite + Unpin),
     bytes: &[u8],
 ) -> Result<(), LinkError> {
-    send.write_all(bytes).await.map_err(cut)
+    send.write_all(bytes).await.map_err(carrier_error)
 }
 
 async fn write_end(send: &mut (impl AsyncWrite + Unpin)) -> Result<(), LinkError> {
-    send.shutdown().await.map_err(cut)
+    send.shutdown().await.map_err(carrier_error)
 }
 
-fn cut(error: io::Error) -> LinkError {
+fn carrier_error(error: io::Error) -> LinkError {
     reset_of(&error).map_or(LinkError::Cut(error), LinkError::Reset)
 }

@@ -1,8 +1,8 @@
-//! Link time: milliseconds on a clock that nobody sets and that counts suspend.
+//! Link time: milliseconds on a clock that nobody can set and that includes suspend.
 //!
-//! The wall clock decides one thing: where it has been stepped since a link was made, the link is over.
-//! A machine that was restored from a snapshot would otherwise use the link's keys a second time. Slewing
-//! does not count: the kernel slews both clocks alike.
+//! The wall clock decides one thing: if it was stepped since a link was established, the link is
+//! over. A machine that was restored from a snapshot would otherwise use the link's keys a second
+//! time. Slewing is not a step: the kernel slews both clocks alike.
 
 use std::time::Duration;
 
@@ -11,26 +11,27 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long a stream may be acted on after its header was written, in milliseconds of link time.
 pub const LIFETIME_MS: u64 = 30_000;
 
-/// A header from further ahead than this is refused, in milliseconds of link time.
+/// How far ahead `not_after` of a header may lie, in milliseconds of link time.
 pub const AHEAD_MS: u64 = 60_000;
 
-/// A wall clock that was stepped by more than this ends the links.
+/// A step of the wall clock by more than this ends the links.
 pub const STEP: Duration = Duration::from_secs(10);
 
-/// Readings of two clocks that are further apart in time than this are taken again.
+/// The two clocks are read again if more than this passed between the readings.
 const TOGETHER: Duration = Duration::from_millis(100);
 
-/// How often both clocks are read at most until the readings belong together.
+/// The maximum number of attempts to read both clocks close together.
 const READINGS: usize = 8;
 
-/// Time since the system started, suspend included.
+/// The time since boot, including suspend.
 pub fn boottime() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
 }
 
-/// The wall clock's time at boot, in nanoseconds since 1970: constant until somebody steps that clock.
+/// The wall clock time of the boot, in nanoseconds since 1970: constant until the wall clock is
+/// stepped.
 fn wall_at_boot() -> i128 {
     let mut boot = boottime();
     let mut wall = 0;
@@ -47,7 +48,7 @@ fn wall_at_boot() -> i128 {
     wall - i128::try_from(boot.as_nanos()).unwrap_or(i128::MAX) + test_step()
 }
 
-/// By how much a test has stepped the wall clock.
+/// How far a test has stepped the wall clock.
 #[cfg(not(test))]
 const fn test_step() -> i128 {
     0
@@ -82,33 +83,33 @@ pub struct LinkClock {
 }
 
 impl LinkClock {
-    /// Starts now: at the agent when it sends message 2, at the bridge when it has received it, so
-    /// that a relay which holds message 2 back only shortens the bridge's time.
+    /// Starts the clock now: at the agent when it sends message 2, at the bridge when it has
+    /// received it, so that a relay which delays message 2 only shortens the bridge's deadlines.
     pub fn start() -> Self {
         Self { start: boottime(), wall_at_boot: wall_at_boot() }
     }
 
-    /// Whether the wall clock was stepped by more than [`STEP`] since the link was made.
+    /// Whether the wall clock was stepped by more than [`STEP`] since the link was established.
     pub fn wall_stepped(&self) -> bool {
         stepped(self.wall_at_boot, wall_at_boot())
     }
 
-    /// How long the link has been up.
+    /// The age of the link.
     pub fn elapsed(&self) -> Duration {
         boottime().saturating_sub(self.start)
     }
 
-    /// The same in the unit of headers.
+    /// The age of the link in milliseconds, the unit of headers.
     pub fn now_ms(&self) -> u64 {
         u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The `not_after` of a header that is written now.
+    /// The `not_after` for a header that is written now.
     pub fn deadline_ms(&self) -> u64 {
         self.now_ms().saturating_add(LIFETIME_MS)
     }
 
-    /// Whether a stream with this `not_after` may still be acted on, and is not from the future.
+    /// Whether a stream with this `not_after` may still be acted on, and is not too far ahead.
     pub fn admits(&self, not_after: u64) -> bool {
         admits(self.now_ms(), not_after)
     }

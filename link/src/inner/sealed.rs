@@ -1,10 +1,9 @@
-//! Sealed streams: frames in, frames out, over a pair of bytes.
+//! Sealed streams: reads and writes frames over a byte stream.
 //!
-//! Both halves can be dropped in the middle of a call and used again (they are cancel safe): what has
-//! been read or sealed stays in their buffers. A reader knows the difference between an end and a
-//! cut: only an authenticated FINAL is an end.
+//! Calls on both halves are cancel safe: bytes that have been read or sealed stay in their buffers.
+//! A reader distinguishes an end from a truncation: only an authenticated FINAL is an end.
 //!
-//! A message is one frame. One that is larger, which what a peer or a program has said may make it, is not
+//! A message is one frame. A larger message, which data from a peer or a program may cause, is not
 //! sent: the direction ends with a failure that says so, and the writer's next flush fails.
 
 use std::io;
@@ -19,45 +18,45 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::outer::reset_of;
 
-/// How much is read at once: four frames of the largest size.
+/// How many bytes are read at once: four frames of the largest size.
 const READ_AHEAD: usize = 4 * frame::MAX;
 
-/// How much is sealed before it must be written: the same.
+/// How many bytes are sealed before they should be flushed: four full payloads.
 pub const BATCH: usize = 4 * frame::PAYLOAD;
 
 /// A frame that has been authenticated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Frame {
-    /// What it is.
+    /// The frame's type.
     pub kind: Kind,
     /// The channel of DATA.
     pub channel: u8,
-    /// Whether it is the last of this direction.
+    /// Whether it is the last frame of this direction (FINAL).
     pub last: bool,
-    /// What it carries.
+    /// The payload.
     pub payload: Bytes,
 }
 
 /// Why no further frame can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The bytes ended, and no FINAL had come.
+    /// The stream ended without FINAL.
     #[error("the stream was cut")]
     Truncated,
-    /// Somebody on the way, or the peer, reset it. Unauthenticated.
+    /// The peer, or somebody on the path, reset the stream. Not authenticated.
     #[error("the stream was reset ({0:?})")]
     Reset(Reset),
-    /// The connection under it is gone.
+    /// The connection that carries the stream is lost.
     #[error("the connection is lost")]
     Lost(#[source] io::Error),
-    /// The bytes are not the frame that must come next.
+    /// The bytes are not a valid next frame.
     #[error("{0}")]
     Bad(#[from] BadFrame),
 }
 
 impl ReadError {
-    /// Whether the same conversation may be taken up in another stream: the carrier failed, and
-    /// nobody who could authenticate has broken a rule.
+    /// Whether the conversation may be resumed in another stream: the carrier failed, and the
+    /// authenticated peer has not violated the protocol.
     pub fn is_carrier(&self) -> bool {
         !matches!(self, Self::Bad(BadFrame::Violation(_)))
     }
@@ -81,20 +80,20 @@ pub struct Reader<R> {
     io: R,
     opener: Opener,
     buffer: BytesMut,
-    /// A frame that has been authenticated and not yet been asked for.
+    /// A frame that has been authenticated but not yet returned.
     peeked: Option<Frame>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    /// Reads what is sealed with `key`.
+    /// Reads frames that are sealed with `key`.
     pub fn new(io: R, key: RecordKey) -> Self {
         Self { io, opener: Opener::new(key), buffer: BytesMut::new(), peeked: None }
     }
 
-    /// The next frame. After FINAL there is none: `Violation`.
+    /// Reads the next frame. After FINAL this fails with `Violation`.
     pub async fn next(&mut self) -> Result<Frame, ReadError> {
         self.authenticate().await?;
-        Ok(self.peeked.take().expect("there is one after `authenticate`"))
+        Ok(self.peeked.take().expect("`authenticate` stores a frame"))
     }
 
     /// Waits until the next frame has authenticated, and keeps it for [`Reader::next`].
@@ -115,7 +114,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// A whole frame of what has been read, if there is one. Never waits.
+    /// Returns the next frame if all of it has been read already. Never waits.
     pub fn buffered(&mut self) -> Result<Option<Frame>, ReadError> {
         if let Some(frame) = self.peeked.take() {
             return Ok(Some(frame));
@@ -135,22 +134,22 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(Some(Frame { kind: opened.kind, channel: opened.channel, last: opened.last, payload }))
     }
 
-    /// Whether FINAL has come.
+    /// Whether FINAL has been read.
     pub fn ended(&self) -> bool {
         self.opener.ended()
     }
 
-    /// What is read from.
+    /// The underlying reader.
     pub fn io(&mut self) -> &mut R {
         &mut self.io
     }
 
-    /// Gives back what is read from.
+    /// Returns the underlying reader.
     pub fn into_io(self) -> R {
         self.io
     }
 
-    /// Reads the first message of a stream, a long request over several frames included.
+    /// Reads the first message of a stream, including a long request over several frames.
     pub async fn open_message(&mut self) -> Result<Open, OpenError> {
         let first = self.next().await?;
         if first.kind != Kind::Open {
@@ -179,16 +178,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-/// Why a stream does not begin as it must.
+/// Why the first message of a stream is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It broke off.
+    /// A frame could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It begins with something else.
+    /// The stream begins with something else.
     #[error("the stream does not begin with OPEN")]
     NotOpen,
-    /// The message makes no sense.
+    /// The message does not decode, or breaks its limits.
     #[error("malformed OPEN")]
     Malformed,
 }
@@ -198,30 +197,30 @@ pub enum OpenError {
 pub struct Writer<W> {
     io: W,
     sealer: Sealer,
-    /// Sealed bytes, of which `written` have been taken by `io`.
+    /// Sealed bytes; the first `written` of them have been written to `io`.
     sealed: Vec<u8>,
     written: usize,
-    /// A message was larger than a frame, and the direction has ended with a failure.
-    refused: bool,
+    /// Whether a message was larger than a frame, so that the direction has ended with a failure.
+    failed: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    /// Seals with `key`. `head` goes out in front of the first frame, as it is.
+    /// Seals frames with `key`. `head` is sent before the first frame, unsealed.
     pub fn new(io: W, key: RecordKey, head: &[u8]) -> Self {
-        Self { io, sealer: Sealer::new(key), sealed: head.to_vec(), written: 0, refused: false }
+        Self { io, sealer: Sealer::new(key), sealed: head.to_vec(), written: 0, failed: false }
     }
 
-    /// Seals a message of the conversation. It goes out with the next [`Writer::flush`].
+    /// Seals a message of the conversation. The next [`Writer::flush`] sends it.
     pub fn message(&mut self, payload: &[u8]) {
-        self.whole(Kind::Control, false, payload);
+        self.seal_message(Kind::Control, false, payload);
     }
 
-    /// Seals the end of this direction. It goes out with the next [`Writer::flush`].
+    /// Seals the end of this direction. The next [`Writer::flush`] sends it.
     pub fn end(&mut self, payload: &[u8]) {
-        self.whole(Kind::Control, true, payload);
+        self.seal_message(Kind::Control, true, payload);
     }
 
-    /// Seals bytes of a channel, in as many frames as it takes. Callers flush once about [`BATCH`]
+    /// Seals bytes of a channel, in as many frames as needed. Callers flush once about [`BATCH`]
     /// bytes wait.
     pub fn data(&mut self, channel: u8, bytes: &[u8]) {
         for part in bytes.chunks(frame::PAYLOAD) {
@@ -229,7 +228,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    /// Seals the first message of a stream, in as many frames as it takes.
+    /// Seals the first message of a stream, in as many frames as needed.
     pub fn open(&mut self, mut open: Open) {
         let mut rest = Vec::new();
         if let Some(create) = &mut open.create
@@ -238,32 +237,32 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             rest = create.0.split_off(CREATE_FIRST);
             open.more = Some(u32::try_from(rest.len()).expect("a request is below its limit"));
         }
-        self.whole(Kind::Open, false, &conversation::message(&open));
+        self.seal_message(Kind::Open, false, &conversation::message(&open));
         for part in rest.chunks(frame::PAYLOAD) {
             self.push(Kind::Open, 0, false, part);
         }
     }
 
-    /// Seals a message, which is one frame or none.
-    fn whole(&mut self, kind: Kind, last: bool, payload: &[u8]) {
+    /// Seals a message as one frame, or ends the direction with a failure if it is too large.
+    fn seal_message(&mut self, kind: Kind, last: bool, payload: &[u8]) {
         if payload.len() <= frame::PAYLOAD {
             self.push(kind, 0, last, payload);
-        } else if !self.refused {
+        } else if !self.failed {
             let text = format!("a message of {} bytes does not fit one frame", payload.len());
             let end = End::failed(Failure::new(FailureKind::Internal, text));
             self.push(Kind::Control, 0, true, &conversation::message(&end));
-            self.refused = true;
+            self.failed = true;
         }
     }
 
     fn push(&mut self, kind: Kind, channel: u8, last: bool, payload: &[u8]) {
-        if self.refused {
+        if self.failed {
             return;
         }
         self.sealer.seal(Plain { kind, channel, last, payload }, &mut self.sealed);
     }
 
-    /// How many sealed bytes wait.
+    /// The number of sealed bytes that have not been written.
     pub fn waiting(&self) -> usize {
         self.sealed.len() - self.written
     }
@@ -273,15 +272,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.sealer.ended()
     }
 
-    /// Writes all that has been sealed.
+    /// Writes all sealed bytes.
     ///
-    /// Fails as [`io::ErrorKind::InvalidData`], when all is written, if a message was larger than a frame.
+    /// If a message was larger than a frame, fails with [`io::ErrorKind::InvalidData`] after
+    /// writing.
     pub async fn flush(&mut self) -> io::Result<()> {
         self.write_sealed().await?;
         self.check()
     }
 
-    /// Writes all that has been sealed, and the transport's own end after it. Fails as [`Self::flush`] does.
+    /// Writes all sealed bytes and ends the transport stream. Fails as [`Self::flush`] does.
     pub async fn finish(&mut self) -> io::Result<()> {
         self.write_sealed().await?;
         self.io.shutdown().await?;
@@ -290,11 +290,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     async fn write_sealed(&mut self) -> io::Result<()> {
         while let Some(waiting) = self.sealed.get(self.written..).filter(|rest| !rest.is_empty()) {
-            let taken = self.io.write(waiting).await?;
-            if taken == 0 {
+            let count = self.io.write(waiting).await?;
+            if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            self.written += taken;
+            self.written += count;
         }
         self.sealed.clear();
         self.written = 0;
@@ -302,13 +302,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn check(&self) -> io::Result<()> {
-        match self.refused {
-            true => Err(io::Error::new(io::ErrorKind::InvalidData, "a message over its limit")),
+        match self.failed {
+            true => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a message exceeded the frame limit",
+            )),
             false => Ok(()),
         }
     }
 
-    /// What is written to.
+    /// The underlying writer.
     pub fn io(&mut self) -> &mut W {
         &mut self.io
     }

@@ -1,4 +1,4 @@
-//! A bridge and an agent in one place, and all that can happen to bytes between them.
+//! A bridge and an agent in one process, and everything that can happen to the bytes between them.
 
 use ed25519_dalek::SigningKey;
 use farwire_protocol::bundle::{Bundle, SignedBundle};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex, split};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::agent::{self, Turned};
+use super::agent::{self, Rejection};
 use super::bridge::{self, LinkError, reset_failure};
 use super::clock::step_wall_clock;
 use super::sealed::{OpenError, ReadError};
@@ -82,13 +82,14 @@ fn accept(bundle: &SignedBundle) -> Accept {
     }
 }
 
-/// Shakes hands over `ours` and `theirs`, which may be one pipe or have somebody in between.
+/// Performs a handshake over `ours` and `theirs`, which may be one pipe or have an attacker in
+/// between.
 async fn shake(
     ours: DuplexStream,
     theirs: DuplexStream,
     pinned: &Peer,
     verdict: impl FnOnce(&Claim) -> Result<(Accept, ()), Failure>,
-) -> (Result<bridge::Link, LinkError>, Result<agent::Link, Turned>) {
+) -> (Result<bridge::Link, LinkError>, Result<agent::Link, Rejection>) {
     let me = device();
     let (recv, send) = split(ours);
     let bridge = bridge::Link::establish(&me, pinned, send, recv);
@@ -125,7 +126,7 @@ fn request(create: &[u8]) -> Open {
     }
 }
 
-/// A whole stream as it goes over the wire: a request, data in frames of all sizes, an end.
+/// The wire bytes of a whole stream: a request, data in frames of all sizes, an end.
 async fn recorded(link: &bridge::Link, data: &[u8]) -> Vec<u8> {
     let mut wire = Vec::new();
     let (mut writer, _) = link.stream(Class::Interactive, &mut wire, tokio::io::empty());
@@ -136,7 +137,7 @@ async fn recorded(link: &bridge::Link, data: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// What the agent makes of a stream: all that it delivers, and how it ends.
+/// How the agent reads a stream: everything that it delivers, and how the stream ends.
 async fn served(link: &agent::Link, mut wire: &[u8]) -> (Vec<u8>, Result<Vec<u8>, Failure>) {
     let mut data = Vec::new();
     let opening = match Opening::read(&mut wire).await {
@@ -150,8 +151,8 @@ async fn served(link: &agent::Link, mut wire: &[u8]) -> (Vec<u8>, Result<Vec<u8>
         }
         Err((turned, ..)) => {
             let kind = match turned {
-                Turned::Open(OpenError::Read(error)) => return (data, Err(error.into())),
-                Turned::Sid(_) | Turned::Late => Kind::StreamStale,
+                Rejection::Open(OpenError::Read(error)) => return (data, Err(error.into())),
+                Rejection::Sid(_) | Rejection::Late => Kind::StreamStale,
                 other => panic!("{other}"),
             };
             return (data, Err(Failure::new(kind, "turned away")));
@@ -188,7 +189,7 @@ async fn no_cut_is_an_end() {
         let (data, end) = served(&agent, &wire[..cut]).await;
         assert!(b"some output".starts_with(data.as_slice()));
         let kind = end.unwrap_err().kind;
-        // Less than a header is the transport's affair.
+        // A stream shorter than a header is covered by the tests of the transport.
         let cut_off = if cut < 56 { Kind::ProtocolViolation } else { Kind::StreamTruncated };
         assert_eq!(kind, cut_off, "cut after {cut} bytes");
     }
@@ -312,7 +313,7 @@ async fn of_two_streams_at_once_with_one_number_exactly_one_is_served() {
     for _ in 0..32 {
         let wire = recorded(&bridge, b"once").await;
         let (first, rest) = wire.split_at(wire.len() / 2);
-        // Both have begun before either is whole, over carriers that take turns.
+        // Both handshakes start before either is complete, over carriers that take turns.
         let carrier = async || {
             let (mut ours, theirs) = duplex(1 << 16);
             let feeding = async move {
@@ -386,7 +387,7 @@ proptest! {
             let (delivered, end) = served(&agent, &wire).await;
             prop_assert!(data.starts_with(&delivered));
             prop_assert!(end.is_err(), "byte {} of {}", at, wire.len());
-            // Whatever it was, it cost the link nothing.
+            // Whatever the damage, it cost the link nothing.
             let wire = recorded(&bridge, b"next").await;
             prop_assert_eq!(served(&agent, &wire).await, (b"next".to_vec(), Ok(b"done".to_vec())));
             Ok(())
@@ -404,7 +405,8 @@ proptest! {
     }
 }
 
-/// What a peer or a program says is part of messages: none of it may end a task, or go out in halves.
+/// Data of a peer or a program becomes part of messages: no data may end a task, or be sent in
+/// part.
 #[tokio::test]
 async fn a_message_over_its_limit_ends_the_direction_with_a_failure() {
     let (bridge, agent) = link().await;
@@ -418,7 +420,7 @@ async fn a_message_over_its_limit_ends_the_direction_with_a_failure() {
             true => writer.end(&large),
             false => writer.message(&large),
         }
-        // A handler that has not noticed goes on.
+        // A handler that has not noticed continues.
         writer.message(&large);
         writer.data(1, b"after");
         writer.end(b"end");

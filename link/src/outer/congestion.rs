@@ -1,8 +1,9 @@
-//! How much may be under way: as much as loss allows, and less while somebody waits for keys.
+//! The congestion window: as much as loss allows, and less while somebody is at a terminal.
 //!
-//! Loss-based control fills the queue at the narrowest place of a path, and every key then waits in it,
-//! whatever its priority here. While somebody is at a terminal, what is under way is held to what keeps
-//! that queue short. Otherwise it is not: a flow that always yields gets nothing beside those of others.
+//! Loss-based control fills the queue at the bottleneck of a path, and every key then waits in it,
+//! whatever its priority here. While somebody is at a terminal, the bytes in flight are capped so
+//! that this queue stays short. Otherwise they are not: a flow that always yields is starved by
+//! other flows.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,38 +13,40 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
 use quinn_proto::RttEstimator;
 
-/// A queue of a far path is not longer. Smaller ones are the noise of radio and of busy machines.
+/// The longest queueing delay on a far path. Smaller values are within the noise of radio links and
+/// busy machines.
 const QUEUE: Duration = Duration::from_millis(15);
 
-/// A path that takes no longer than this without a queue is within a house, or a machine.
+/// A path with at most this delay without a queue is within a building, or a machine.
 const NEAR: Duration = Duration::from_millis(2);
 
-/// A queue of a near path is not longer.
+/// The longest queueing delay on a near path.
 const NEAR_QUEUE: Duration = Duration::from_micros(500);
 
-/// For so long the shortest time of a packet is remembered, and once more.
+/// How long a minimum round trip is remembered, and after that once more as the previous one.
 const MEMORY: Duration = Duration::from_secs(5);
 
-/// So many packets may always be under way: a packet at a time wakes everybody for each.
+/// The number of packets that may always be in flight: with fewer, every packet wakes all
+/// processes.
 const LEAST: u64 = 8;
 
-/// Whether somebody is at a terminal. Clones share it.
+/// Whether somebody is at a terminal. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Attended(Arc<AtomicUsize>);
 
 impl Attended {
-    /// Somebody is, until what is returned is dropped.
+    /// Marks that somebody is at a terminal until the returned guard is dropped.
     pub fn begin(&self) -> Attendance {
         self.0.fetch_add(1, Ordering::Relaxed);
         Attendance(self.clone())
     }
 
-    fn is(&self) -> bool {
+    fn is_active(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 }
 
-/// Somebody is at a terminal as long as it lives.
+/// A guard: somebody is at a terminal as long as it lives.
 #[derive(Debug)]
 pub struct Attendance(Attended);
 
@@ -53,26 +56,27 @@ impl Drop for Attendance {
     }
 }
 
-/// Makes controllers.
+/// Builds a [`CappedCubic`] for each connection.
 #[derive(Debug)]
-pub(super) struct Short {
+pub(super) struct CappedCubicFactory {
     pub(super) attended: Attended,
 }
 
-impl ControllerFactory for Short {
+impl ControllerFactory for CappedCubicFactory {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
         let cubic = Arc::new(CubicConfig::default()).build(now, mtu);
-        Box::new(Capped { cubic, cap: Cap::new(mtu), attended: self.attended.clone() })
+        Box::new(CappedCubic { cubic, cap: Cap::new(mtu), attended: self.attended.clone() })
     }
 }
 
-struct Capped {
+/// CUBIC, with a cap while somebody is at a terminal.
+struct CappedCubic {
     cubic: Box<dyn Controller>,
     cap: Cap,
     attended: Attended,
 }
 
-impl Controller for Capped {
+impl Controller for CappedCubic {
     fn on_sent(&mut self, now: Instant, bytes: u64, last: u64) {
         self.cubic.on_sent(now, bytes, last);
     }
@@ -86,15 +90,16 @@ impl Controller for Capped {
         rtt: &RttEstimator,
     ) {
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
-        if self.attended.is() {
-            self.cap.acknowledged(now, sent, bytes, (self.cubic.window(), rtt.min()));
+        if self.attended.is_active() {
+            let path = PathState { window: self.cubic.window(), min_rtt: rtt.min() };
+            self.cap.on_ack(now, sent, bytes, path);
         } else {
             self.cap.lift();
         }
     }
 
-    fn on_end_acks(&mut self, now: Instant, under_way: u64, app_limited: bool, last: Option<u64>) {
-        self.cubic.on_end_acks(now, under_way, app_limited, last);
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, last: Option<u64>) {
+        self.cubic.on_end_acks(now, in_flight, app_limited, last);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
@@ -124,112 +129,114 @@ impl Controller for Capped {
     }
 }
 
-/// How much may be under way for the queue to be short.
+/// The number of bytes that may be in flight so that the queue stays short.
 #[derive(Clone, Debug)]
 struct Cap {
     bytes: u64,
     packet: u64,
-    /// The round trip that is being looked at: when it began, what was acknowledged in it, of how
-    /// many packets, and how long those took together.
+    /// The measured round trip: when it began, the bytes and packets acknowledged in it, and the
+    /// sum of the packets' round-trip times.
     since: Option<Instant>,
     acknowledged: u64,
     packets: u32,
-    took: Duration,
-    least: Least,
-    /// What was allowed before the round in which the path is looked at.
-    looking: Option<u64>,
+    total_rtt: Duration,
+    min_rtt: MinRtt,
+    /// The cap to restore after a round that probes the path without a queue.
+    probing: Option<u64>,
 }
 
-/// The shortest time that a packet took, of late: paths change, and become longer, too.
+/// What the loss-based controller and QUIC know of the path.
+#[derive(Clone, Copy, Debug)]
+struct PathState {
+    /// The loss-based window.
+    window: u64,
+    /// The shortest round trip ever.
+    min_rtt: Duration,
+}
+
+/// The minimum round trip of the recent past: paths change, and may become longer.
 #[derive(Clone, Debug)]
-struct Least {
+struct MinRtt {
     since: Option<Instant>,
-    now: Duration,
-    before: Duration,
+    current: Duration,
+    previous: Duration,
 }
 
-impl Least {
+impl MinRtt {
     fn new(known: Duration) -> Self {
-        Self { since: None, now: known, before: known }
+        Self { since: None, current: known, previous: known }
     }
 
-    /// Whether it was looked at long ago; then what was known before that is forgotten.
-    fn is_old(&mut self, now: Instant) -> bool {
+    /// Starts a new period if the current one is over, and forgets the previous one. Returns
+    /// whether it did.
+    fn roll_over(&mut self, now: Instant) -> bool {
         let old = self.since.is_some_and(|since| now.duration_since(since) > MEMORY);
         if old {
-            (self.since, self.before, self.now) = (Some(now), self.now, Duration::MAX);
+            (self.since, self.previous, self.current) = (Some(now), self.current, Duration::MAX);
         }
         old
     }
 
-    /// With another one; gives the shortest.
-    fn with(&mut self, took: Duration, now: Instant) -> Duration {
+    /// Adds a round trip; returns the minimum.
+    fn add(&mut self, rtt: Duration, now: Instant) -> Duration {
         self.since.get_or_insert(now);
-        self.now = self.now.min(took);
-        self.now.min(self.before)
+        self.current = self.current.min(rtt);
+        self.current.min(self.previous)
     }
 }
 
 impl Cap {
     fn new(mtu: u16) -> Self {
-        let (bytes, packet, took) = (u64::MAX, u64::from(mtu), Duration::ZERO);
         Self {
-            bytes,
-            packet,
+            bytes: u64::MAX,
+            packet: u64::from(mtu),
             since: None,
             acknowledged: 0,
             packets: 0,
-            took,
-            least: Least::new(Duration::MAX),
-            looking: None,
+            total_rtt: Duration::ZERO,
+            min_rtt: MinRtt::new(Duration::MAX),
+            probing: None,
         }
     }
 
     fn lift(&mut self) {
-        (self.bytes, self.since, self.looking) = (u64::MAX, None, None);
+        (self.bytes, self.since, self.probing) = (u64::MAX, None, None);
     }
 
-    /// A packet has arrived. `window` is how much may be under way otherwise, and `ever` the shortest time
-    /// that one ever took.
-    fn acknowledged(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        bytes: u64,
-        (window, ever): (u64, Duration),
-    ) {
+    /// Adjusts the cap when a packet of `bytes`, which left at `sent`, was acknowledged.
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, path: PathState) {
         if self.since.is_none() {
-            self.least = Least::new(ever);
+            self.min_rtt = MinRtt::new(path.min_rtt);
         }
-        let least = self.least.with(now.duration_since(sent), now);
+        let min_rtt = self.min_rtt.add(now.duration_since(sent), now);
         let since = *self.since.get_or_insert(now);
-        // What was sent in the round before says how that was.
+        // A packet of the previous round measures that round.
         if sent < since {
             return;
         }
         self.acknowledged += bytes;
         self.packets += 1;
-        self.took += now.duration_since(sent);
+        self.total_rtt += now.duration_since(sent);
         if self.acknowledged < LEAST * self.packet {
             return;
         }
-        if let Some(before) = self.looking.take() {
-            self.bytes = before;
+        if let Some(cap) = self.probing.take() {
+            self.bytes = cap;
             return self.next_round(now);
         }
-        let queue = if least <= NEAR { NEAR_QUEUE } else { QUEUE };
-        let (under_way, took) = (self.bytes.min(window), self.took / self.packets);
-        self.bytes = if took > least + queue {
-            // What arrives in the time without a queue, and half of the queue that may be.
-            let wanted = (least + queue / 2).as_secs_f64() / took.as_secs_f64();
-            let most = (under_way as f64 * wanted.max(0.5)) as u64;
+        let queue = if min_rtt <= NEAR { NEAR_QUEUE } else { QUEUE };
+        let (in_flight, rtt) = (self.bytes.min(path.window), self.total_rtt / self.packets);
+        self.bytes = if rtt > min_rtt + queue {
+            // As much as arrives within the delay without a queue, plus half of the allowed queue.
+            let wanted = (min_rtt + queue / 2).as_secs_f64() / rtt.as_secs_f64();
+            let most = (in_flight as f64 * wanted.max(0.5)) as u64;
             most.max(LEAST * self.packet)
         } else {
-            under_way.saturating_add(under_way / 8).max(LEAST * self.packet)
+            in_flight.saturating_add(in_flight / 8).max(LEAST * self.packet)
         };
-        if self.least.is_old(now) {
-            // For one round hardly anything is under way, which shows how long the path is without a queue.
-            self.looking = Some(self.bytes);
+        if self.min_rtt.roll_over(now) {
+            // One round with hardly anything in flight measures the delay without a queue.
+            self.probing = Some(self.bytes);
             self.bytes = LEAST * self.packet;
         }
         self.next_round(now);
@@ -237,7 +244,7 @@ impl Cap {
 
     fn next_round(&mut self, now: Instant) {
         (self.since, self.acknowledged) = (Some(now), 0);
-        (self.packets, self.took) = (0, Duration::ZERO);
+        (self.packets, self.total_rtt) = (0, Duration::ZERO);
     }
 }
 
@@ -247,22 +254,22 @@ mod tests {
 
     const MTU: u16 = 1_200;
 
-    /// Sends for a second through a place that takes `rate` bytes a second, on a path of `least`. Gives the
-    /// cap at the end.
-    fn settle(rate: f64, least: Duration) -> u64 {
+    /// Sends for twenty seconds through a bottleneck of `rate` bytes per second, on a path with the
+    /// minimum round trip `min_rtt`. Returns the cap at the end.
+    fn settle(rate: f64, min_rtt: Duration) -> u64 {
         let mut cap = Cap::new(MTU);
         let window = 4 << 20;
         let begun = Instant::now();
         let mut now = Duration::ZERO;
         while now < Duration::from_secs(20) {
-            let under_way = cap.bytes.min(window);
-            let took = least.max(Duration::from_secs_f64(under_way as f64 / rate));
-            // All that is under way comes back, packet by packet.
-            for n in 0..=under_way / u64::from(MTU) {
-                let at = begun + now + took + Duration::from_nanos(n);
-                cap.acknowledged(at, at - took, u64::from(MTU), (window, least));
+            let in_flight = cap.bytes.min(window);
+            let rtt = min_rtt.max(Duration::from_secs_f64(in_flight as f64 / rate));
+            // Everything in flight is acknowledged, packet by packet.
+            for n in 0..=in_flight / u64::from(MTU) {
+                let at = begun + now + rtt + Duration::from_nanos(n);
+                cap.on_ack(at, at - rtt, u64::from(MTU), PathState { window, min_rtt });
             }
-            now += took + Duration::from_millis(1);
+            now += rtt + Duration::from_millis(1);
         }
         cap.bytes
     }
@@ -275,7 +282,7 @@ mod tests {
             let full = rate * least.as_secs_f64();
             let most = rate * (least + queue).as_secs_f64() * 1.2;
             let floor = (LEAST * u64::from(MTU)) as f64;
-            // Less than the least is never under way, and makes a queue of its own on so short a path.
+            // At least LEAST packets are always in flight, which queue on so short a path.
             let most = most.max(floor + rate * QUEUE.as_secs_f64());
             assert!(cap >= full * 0.8 && cap <= most, "{cap} {full} {most}");
         }
@@ -284,15 +291,11 @@ mod tests {
     #[test]
     fn a_path_that_becomes_longer_is_full_again_soon() {
         let (mut cap, begun) = (Cap::new(MTU), Instant::now());
-        let mut bytes = |from: Duration, took: Duration| {
+        let path = PathState { window: 1 << 20, min_rtt: Duration::from_millis(2) };
+        let mut bytes = |from: Duration, rtt: Duration| {
             for n in 0..20_000 {
                 let at = begun + from + Duration::from_millis(n);
-                cap.acknowledged(
-                    at,
-                    at - took,
-                    u64::from(MTU),
-                    (1 << 20, Duration::from_millis(2)),
-                );
+                cap.on_ack(at, at - rtt, u64::from(MTU), path);
             }
             cap.bytes
         };
@@ -309,8 +312,8 @@ mod tests {
         let attended = Attended::default();
         let (one, other) = (attended.begin(), attended.begin());
         drop(one);
-        assert!(attended.is());
+        assert!(attended.is_active());
         drop(other);
-        assert!(!attended.is());
+        assert!(!attended.is_active());
     }
 }

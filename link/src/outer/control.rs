@@ -13,12 +13,12 @@ pub enum ControlError {
     /// The stream ended or broke.
     #[error("the control stream broke off")]
     Broken(#[from] io::Error),
-    /// The message is too long, or not one.
+    /// The message is too long or malformed.
     #[error(transparent)]
     Bad(#[from] cbor::Error),
 }
 
-/// Reads one message. Not cancel safe: a control stream has one reader that is never cut short.
+/// Reads one message. Not cancel safe: a control stream has one reader, which is never cancelled.
 pub async fn read<T>(recv: &mut (impl AsyncRead + Unpin)) -> Result<T, ControlError>
 where
     T: for<'b> Decode<'b, ()>,
@@ -26,7 +26,7 @@ where
     read_within(recv, LIMIT).await
 }
 
-/// The same of a message of at most `limit` bytes: no memory is taken for a longer one.
+/// Reads one message of at most `limit` bytes. Memory is allocated only after the length check.
 pub async fn read_within<T>(
     recv: &mut (impl AsyncRead + Unpin),
     limit: usize,
@@ -51,7 +51,7 @@ pub async fn write<T: Encode<()>>(
 ) -> io::Result<()> {
     let body = cbor::encode(message);
     if body.len() > LIMIT {
-        return Err(io::Error::other("control message over its limit"));
+        return Err(io::Error::other("a control message exceeded its limit"));
     }
     let length = u32::try_from(body.len()).expect("below the limit");
     let mut bytes = Vec::with_capacity(4 + body.len());

@@ -1,7 +1,7 @@
-//! The program's end: dial the relay, say HELLO, ask, open and accept streams.
+//! The program's end: dials the relay, sends HELLO, makes calls, opens and accepts streams.
 //!
-//! HELLO is sent and not waited for: a cold command saves a round trip, and a refusal arrives where
-//! it matters. Dropping the last clone of a [`Connection`] closes it.
+//! HELLO is sent without waiting for the answer, which saves a cold command a round trip; a refusal
+//! fails the first call or stream. Dropping the last clone of a [`Connection`] closes it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,33 +27,33 @@ use tokio::time::timeout;
 
 use crate::outer::congestion::Attended;
 use crate::outer::halves::{RecvHalf, SendHalf};
-use crate::outer::room::Room;
 use crate::outer::socket::Socket;
+use crate::outer::window::ReceiveWindow;
 use crate::outer::{Closed, control, tls, transport};
 
-/// How long one address may take before it is given up.
+/// How long an attempt at one address may take.
 const ATTEMPT: Duration = Duration::from_secs(6);
 
 /// The head start of an address before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// How often other tasks are let go first when a connection is closed. Once does, unless the socket is
-/// full.
+/// How often to yield to other tasks when closing a connection, so that the close gets sent. Once
+/// suffices, unless the socket is full.
 const GOODBYE: usize = 64;
 
-/// How long an answer of the relay may take.
+/// How long the relay may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Questions that wait to be written. Whoever asks when there are more waits.
+/// The number of calls that may queue for writing. Further callers wait.
 const CALLS: usize = 16;
 
-/// Notices that wait to be read; a reader that is slower than that misses some, and asks anew.
+/// The number of notices that may queue for a reader. A slower reader misses some, and asks again.
 const NOTICES: usize = 16;
 
-/// Who dials, and as what.
+/// The identity with which a program dials.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// In what role.
+    /// The role.
     pub role: Role,
     /// The bundle.
     pub bundle: SignedBundle,
@@ -63,18 +63,18 @@ pub struct Identity {
     pub instance: Nonce,
     /// Program and version.
     pub build: String,
-    /// An invite to make a workspace, with its signed genesis event.
+    /// An invite to create a workspace, with the signed genesis event.
     pub found: Option<(Invite, Vec<u8>)>,
     /// The enrollment, for [`Role::Enrolling`].
     pub enrollment: Option<Nonce>,
-    /// Whether somebody is at a terminal over this connection: then it keeps queues short.
+    /// Whether somebody is at a terminal over this connection, which then keeps queues short.
     pub attended: Attended,
 }
 
 /// Why there is no connection to the relay.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The name means nothing, or no address was given.
+    /// No name resolves, or no address was given.
     #[error("the relay's address {0} cannot be resolved")]
     Unresolved(String),
     /// No address answers.
@@ -82,15 +82,15 @@ pub enum DialError {
     Unreachable {
         /// The last address tried.
         address: String,
-        /// What happened.
+        /// The cause.
         reason: String,
         /// Whether nothing at all came back.
         silent: bool,
     },
-    /// Somebody answers who does not hold the pinned key.
+    /// Another program answers, which does not hold the pinned key.
     #[error("what answers at {0} does not hold the relay's key")]
     KeyMismatch(String),
-    /// Our own socket or key.
+    /// Our own socket or key is unusable.
     #[error("no QUIC endpoint: {0}")]
     Local(String),
 }
@@ -123,7 +123,7 @@ fn port(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(_, port)| port)
 }
 
-/// What to do when nothing comes back from an address.
+/// The hint for an address that does not answer at all.
 pub fn blocked(address: &str) -> String {
     format!(
         "UDP port {} may be blocked on the way: allow outgoing UDP to it, and check that the relay runs",
@@ -140,11 +140,11 @@ pub struct Connection {
 #[derive(Debug)]
 struct Shared {
     quic: quinn::Connection,
-    /// For the streams that the relay opens.
-    room: Room,
-    /// To the one task that writes: a caller that gives up in the middle cuts no message short.
+    /// The receive window for streams that the relay opens.
+    window: ReceiveWindow,
+    /// To the only task that writes, so that a cancelled caller cannot truncate a message.
     calls: mpsc::Sender<Call>,
-    waiting: Arc<Waiting>,
+    pending: Arc<PendingCalls>,
     next: AtomicU32,
     welcome: watch::Receiver<Option<Result<Welcome, Failure>>>,
     notices: broadcast::Sender<Notice>,
@@ -160,42 +160,42 @@ impl Drop for Shared {
     }
 }
 
-/// Calls that have not been answered.
+/// Calls that have not been answered, by id.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<HashMap<u32, oneshot::Sender<Answer>>>);
+struct PendingCalls(Mutex<HashMap<u32, oneshot::Sender<Answer>>>);
 
-impl Waiting {
+impl PendingCalls {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Answer>>> {
         self.0.lock().expect("nothing panics while it is held")
     }
 }
 
-/// A call that waits for its answer, until this is dropped.
-struct Awaited<'a> {
-    waiting: &'a Waiting,
+/// Keeps a call pending until it is dropped.
+struct PendingCall<'a> {
+    pending: &'a PendingCalls,
     id: u32,
 }
 
-impl<'a> Awaited<'a> {
-    fn new(waiting: &'a Waiting, id: u32) -> (Self, oneshot::Receiver<Answer>) {
+impl<'a> PendingCall<'a> {
+    fn new(pending: &'a PendingCalls, id: u32) -> (Self, oneshot::Receiver<Answer>) {
         let (caller, answer) = oneshot::channel();
-        waiting.lock().insert(id, caller);
-        (Self { waiting, id }, answer)
+        pending.lock().insert(id, caller);
+        (Self { pending, id }, answer)
     }
 }
 
-impl Drop for Awaited<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
-        self.waiting.lock().remove(&self.id);
+        self.pending.lock().remove(&self.id);
     }
 }
 
-/// Dials a relay: its addresses in order, each with a head start before the next.
+/// Dials a relay: tries its addresses in order, each with a head start before the next.
 pub async fn dial(relay: &Relay, identity: &Identity) -> Result<Connection, DialError> {
     let mut addresses = Vec::new();
     for name in &relay.addresses {
-        if let Ok(found) = tokio::net::lookup_host(name).await {
-            addresses.extend(found.map(|address| (name.clone(), address)));
+        if let Ok(resolved) = tokio::net::lookup_host(name).await {
+            addresses.extend(resolved.map(|address| (name.clone(), address)));
         }
     }
     if addresses.is_empty() {
@@ -220,7 +220,7 @@ pub async fn dial(relay: &Relay, identity: &Identity) -> Result<Connection, Dial
         };
         match done {
             Some(Ok(Ok(quic))) => return greet(quic, identity).await,
-            // Another key is the more important news than another address that is silent.
+            // A wrong key is more important to report than a silent address.
             Some(Ok(Err(error))) if !matches!(last, Some(DialError::KeyMismatch(_))) => {
                 last = Some(error);
             }
@@ -261,7 +261,7 @@ async fn attempt(
     let unreachable =
         |reason, silent| DialError::Unreachable { address: name.clone(), reason, silent };
     match timeout(ATTEMPT, connecting).await {
-        // It keeps its endpoint alive.
+        // The connection keeps its endpoint alive.
         Ok(Ok(quic)) => Ok(quic),
         Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => Err(DialError::KeyMismatch(name)),
         Ok(Err(error)) => {
@@ -272,7 +272,7 @@ async fn attempt(
     }
 }
 
-/// Sends HELLO and returns without its answer.
+/// Sends HELLO and returns without waiting for the answer.
 async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connection, DialError> {
     let lost = |error: &dyn std::fmt::Display| DialError::Unreachable {
         address: quic.remote_address().to_string(),
@@ -295,17 +295,17 @@ async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connectio
     };
     let call = Call { id: 1, verb: Hello::NUMBER, body: Blob(cbor::encode(&hello)) };
     control::write(&mut send, &call).await.map_err(|error| lost(&error))?;
-    let waiting = Arc::new(Waiting::default());
+    let pending = Arc::new(PendingCalls::default());
     let (notices, _) = broadcast::channel(NOTICES);
     let (welcomed, welcome) = watch::channel(None);
-    let reader = tokio::spawn(listen(recv, waiting.clone(), notices.clone(), welcomed));
+    let reader = tokio::spawn(listen(recv, pending.clone(), notices.clone(), welcomed));
     let (calls, asked) = mpsc::channel(CALLS);
     let writer = tokio::spawn(write_calls(send, asked));
     let shared = Shared {
-        room: Room::new(quic.clone()),
+        window: ReceiveWindow::new(quic.clone()),
         quic,
         calls,
-        waiting,
+        pending,
         next: AtomicU32::new(2),
         welcome,
         notices,
@@ -315,10 +315,10 @@ async fn greet(quic: quinn::Connection, identity: &Identity) -> Result<Connectio
     Ok(Connection { shared: Arc::new(shared) })
 }
 
-/// The control stream goes before everything else.
+/// The priority of the control stream: above every other stream.
 const CONTROL_PRIORITY: i32 = 30;
 
-/// The exporter of a connection, to which HELLO is bound.
+/// The TLS exporter of a connection, to which HELLO is bound.
 pub(super) fn exporter(quic: &quinn::Connection) -> [u8; 32] {
     let mut out = [0; 32];
     quic.export_keying_material(&mut out, EXPORTER_LABEL, b"")
@@ -326,7 +326,7 @@ pub(super) fn exporter(quic: &quinn::Connection) -> [u8; 32] {
     out
 }
 
-/// Writes all that is asked, one message after another, until the stream breaks.
+/// Writes the queued calls, one after another, until the stream breaks.
 async fn write_calls(mut send: SendHalf, mut asked: mpsc::Receiver<Call>) {
     while let Some(call) = asked.recv().await {
         if control::write(&mut send, &call).await.is_err() {
@@ -335,25 +335,25 @@ async fn write_calls(mut send: SendHalf, mut asked: mpsc::Receiver<Call>) {
     }
 }
 
-/// Reads all that the relay says, until it says no more.
+/// Reads the answers and notices of the relay, until the stream ends.
 async fn listen(
     mut recv: RecvHalf,
-    waiting: Arc<Waiting>,
+    pending: Arc<PendingCalls>,
     notices: broadcast::Sender<Notice>,
     welcomed: watch::Sender<Option<Result<Welcome, Failure>>>,
 ) {
     while let Ok(answer) = control::read::<Answer>(&mut recv).await {
         match answer.id {
             0 => {
-                // A notice that we do not know, or that nobody listens for, is skipped.
+                // An unknown notice is skipped, and so is one without a subscriber.
                 if let Ok(notice) = peer::decode(&answer.body, LIMIT) {
                     let _ = notices.send(notice);
                 }
             }
             1 => {
-                // The first one counts. What is refused afterwards says nothing about streams.
-                let answer =
-                    read_answer::<Hello>(&answer).map_err(|failure| of(failure, Kind::is_of_hello));
+                // Only the first answer counts. A later refusal says nothing about streams.
+                let answer = read_answer::<Hello>(&answer)
+                    .map_err(|failure| restrict(failure, Kind::is_of_hello));
                 welcomed.send_if_modified(|welcome| {
                     let first = welcome.is_none();
                     if first {
@@ -363,19 +363,19 @@ async fn listen(
                 });
             }
             id => {
-                if let Some(caller) = waiting.lock().remove(&id) {
-                    // The caller may have given up.
+                if let Some(caller) = pending.lock().remove(&id) {
+                    // The caller may have been cancelled.
                     let _ = caller.send(answer);
                 }
             }
         }
     }
-    waiting.lock().clear();
+    pending.lock().clear();
 }
 
-/// A failure that the relay may say. Any other kind would be taken for the word of an agent.
-fn of(failure: Failure, may_be: impl Fn(Kind) -> bool) -> Failure {
-    match may_be(failure.kind) {
+/// Replaces a kind that the relay must not report, so that it cannot pass for the word of an agent.
+fn restrict(failure: Failure, is_allowed: impl Fn(Kind) -> bool) -> Failure {
+    match is_allowed(failure.kind) {
         true => failure,
         false => Failure { kind: Kind::RelayDenied, ..failure },
     }
@@ -383,10 +383,10 @@ fn of(failure: Failure, may_be: impl Fn(Kind) -> bool) -> Failure {
 
 fn read_answer<V: Verb>(answer: &Answer) -> Result<V::Answer, Failure> {
     if let Some(failure) = &answer.failure {
-        return Err(of(failure.clone(), Kind::is_of_relay));
+        return Err(restrict(failure.clone(), Kind::is_of_relay));
     }
     peer::decode(&answer.body, LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "the relay's answer makes no sense", &error)
+        Failure::caused(Kind::ProtocolViolation, "the relay's answer is malformed", &error)
     })
 }
 
@@ -395,7 +395,7 @@ fn unanswered() -> Failure {
 }
 
 impl Connection {
-    /// The relay's answer to HELLO.
+    /// Waits for the relay's answer to HELLO.
     pub async fn welcome(&self) -> Result<Welcome, Failure> {
         let mut welcome = self.shared.welcome.clone();
         let answered = async {
@@ -407,16 +407,16 @@ impl Connection {
         timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(unanswered()))
     }
 
-    /// The answer to HELLO, if it has come and was no.
+    /// Returns the refusal of HELLO, if it has arrived.
     pub fn refusal(&self) -> Option<Failure> {
         self.shared.welcome.borrow().as_ref().and_then(|answer| answer.as_ref().err().cloned())
     }
 
-    /// Asks the relay.
+    /// Calls the relay.
     pub async fn call<V: Verb>(&self, verb: &V) -> Result<V::Answer, Failure> {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let call = Call { id, verb: V::NUMBER, body: Blob(cbor::encode(verb)) };
-        let (_awaited, answer) = Awaited::new(&self.shared.waiting, id);
+        let (_pending, answer) = PendingCall::new(&self.shared.pending, id);
         let asked = async {
             self.shared.calls.send(call).await.map_err(|_| self.lost())?;
             answer.await.map_err(|_| self.refusal().unwrap_or_else(|| self.lost()))
@@ -425,7 +425,7 @@ impl Connection {
         read_answer::<V>(&answer.unwrap_or_else(|_| Err(unanswered()))?)
     }
 
-    /// What the relay says unasked, from now on.
+    /// Subscribes to the relay's notices from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.shared.notices.subscribe()
     }
@@ -436,19 +436,19 @@ impl Connection {
         Ok((SendHalf::new(send), RecvHalf::new(recv)))
     }
 
-    /// The next stream that the relay opens. It opens some to agents only. All of them together have
-    /// little room until [`RecvHalf::authenticated`] is said of them.
+    /// Accepts the next stream that the relay opens, which it does towards agents only. All of
+    /// these streams share a small window until [`RecvHalf::authenticated`] is called for them.
     pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.shared.quic.accept_bi().await?;
-        Ok((SendHalf::new(send), RecvHalf::with_room(recv, self.shared.room.clone())))
+        Ok((SendHalf::new(send), RecvHalf::with_window(recv, self.shared.window.clone())))
     }
 
-    /// Waits until the connection is over.
+    /// Waits until the connection has ended.
     pub async fn closed(&self) -> Closed {
         self.shared.quic.closed().await.into()
     }
 
-    /// Why the connection is over, if it is.
+    /// Why the connection has ended, if it has.
     pub fn close_reason(&self) -> Option<Closed> {
         self.shared.quic.close_reason().map(Closed::from)
     }
@@ -458,7 +458,8 @@ impl Connection {
         self.shared.quic.close(reason.code().into(), b"");
     }
 
-    /// Closes the connection and lets the transport say so. QUIC's draining period is not waited for.
+    /// Closes the connection and lets the transport send the close, without waiting for QUIC's
+    /// draining period.
     pub async fn shut(self, reason: Reset) {
         let sent = || self.shared.quic.stats().udp_tx.datagrams;
         let before = sent();
@@ -471,7 +472,7 @@ impl Connection {
         }
     }
 
-    /// The address at which the relay is reached.
+    /// The address of the relay.
     pub fn remote(&self) -> SocketAddr {
         self.shared.quic.remote_address()
     }

@@ -1,4 +1,4 @@
-//! The two halves of a stream: bytes, an end, and a reset with a reason.
+//! The two halves of a stream: bytes, an end, and resets with a reason.
 
 use std::io;
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use farwire_protocol::header::Reset;
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::outer::room::{Room, Share};
+use crate::outer::window::{ReceiveWindow, WindowShare};
 
-/// The peer reset a half of the stream.
+/// The error of a half that the peer has reset.
 #[derive(Debug, thiserror::Error)]
 #[error("the stream was reset ({0:?})")]
-pub(super) struct WasReset(pub(super) Reset);
+pub(super) struct ResetByPeer(pub(super) Reset);
 
 fn reset(code: VarInt) -> Reset {
     Reset::from_code(u32::try_from(code.into_inner()).unwrap_or(u32::MAX))
@@ -27,7 +27,7 @@ fn code(reset: Reset) -> VarInt {
 fn read_error(error: ReadError) -> io::Error {
     match error {
         ReadError::Reset(code) => {
-            io::Error::new(io::ErrorKind::ConnectionReset, WasReset(reset(code)))
+            io::Error::new(io::ErrorKind::ConnectionReset, ResetByPeer(reset(code)))
         }
         other => other.into(),
     }
@@ -36,13 +36,13 @@ fn read_error(error: ReadError) -> io::Error {
 fn write_error(error: WriteError) -> io::Error {
     match error {
         WriteError::Stopped(code) => {
-            io::Error::new(io::ErrorKind::ConnectionReset, WasReset(reset(code)))
+            io::Error::new(io::ErrorKind::ConnectionReset, ResetByPeer(reset(code)))
         }
         other => other.into(),
     }
 }
 
-/// The half that is written. Dropping it without an end resets it with [`Reset::Cancelled`].
+/// The sending half. Dropping it before [`Self::finish`] resets it with [`Reset::Cancelled`].
 #[derive(Debug)]
 pub struct SendHalf {
     stream: quinn::SendStream,
@@ -59,36 +59,36 @@ impl SendHalf {
         self.stream.write_chunk(chunk).await.map_err(write_error)
     }
 
-    /// Ends it: everything written arrives, then an end.
+    /// Ends the stream: everything written is delivered, then the end.
     pub fn finish(&mut self) {
         self.over = true;
-        // It fails only when it has been finished or reset before.
+        // Fails only if the half was finished or reset before.
         let _ = self.stream.finish();
     }
 
-    /// Breaks it off.
+    /// Resets the stream.
     pub fn reset(&mut self, reason: Reset) {
         self.over = true;
-        // It fails only when it has been finished or reset before.
+        // Fails only if the half was finished or reset before.
         let _ = self.stream.reset(code(reason));
     }
 
-    /// Waits until the peer has everything (`None`) or wants no more, for this reason.
+    /// Waits until the peer has received everything (`None`) or stops the stream with this reason.
     pub fn stopped(&self) -> impl Future<Output = Option<Reset>> + Send + 'static {
         let stopped = self.stream.stopped();
         async move { stopped.await.ok().flatten().map(reset) }
     }
 
-    /// Waits until the peer has everything, or wants no more. `false` when the connection is lost before:
-    /// nobody has been there to say so.
+    /// Waits until the peer has received everything or stops the stream. Returns false if the
+    /// connection is lost first, so that no acknowledgement came.
     pub fn acknowledged(&self) -> impl Future<Output = bool> + Send + 'static {
         let stopped = self.stream.stopped();
         async move { stopped.await.is_ok() }
     }
 
-    /// Higher goes first on this connection.
+    /// Sets the priority; higher is sent first on this connection.
     pub fn set_priority(&self, priority: i32) {
-        // It fails only when the half is over.
+        // Fails only if the half has ended.
         let _ = self.stream.set_priority(priority);
     }
 }
@@ -96,7 +96,7 @@ impl SendHalf {
 impl Drop for SendHalf {
     fn drop(&mut self) {
         if !self.over {
-            // quinn would finish it, and a cut would look like an end.
+            // quinn would finish the stream, and a truncation would look like an end.
             let _ = self.stream.reset(code(Reset::Cancelled));
         }
     }
@@ -121,43 +121,44 @@ impl AsyncWrite for SendHalf {
     }
 }
 
-/// The half that is read. Dropping it tells the peer to stop.
+/// The receiving half. Dropping it tells the peer to stop.
 #[derive(Debug)]
 pub struct RecvHalf {
     stream: quinn::RecvStream,
-    /// The connection's, where it depends on who has authenticated.
-    room: Option<Room>,
-    share: Option<Share>,
+    /// The connection's receive window, if it depends on which streams have authenticated.
+    window: Option<ReceiveWindow>,
+    share: Option<WindowShare>,
 }
 
 impl RecvHalf {
     pub(super) fn new(stream: quinn::RecvStream) -> Self {
-        Self { stream, room: None, share: None }
+        Self { stream, window: None, share: None }
     }
 
-    pub(super) fn with_room(stream: quinn::RecvStream, room: Room) -> Self {
-        Self { room: Some(room), ..Self::new(stream) }
+    pub(super) fn with_window(stream: quinn::RecvStream, window: ReceiveWindow) -> Self {
+        Self { window: Some(window), ..Self::new(stream) }
     }
 
-    /// Its first frame has authenticated: its sender may have a stream's whole window under way.
+    /// Records that the first frame has authenticated, which grants the sender a full stream
+    /// window.
     pub fn authenticated(&mut self) {
-        self.share = self.room.take().map(Share::of);
+        self.share = self.window.take().map(WindowShare::new);
     }
 
-    /// The next bytes without copying them; `None` at the end.
+    /// Reads the next bytes without copying them; returns `None` at the end.
     pub async fn read_chunk(&mut self, limit: usize) -> io::Result<Option<Bytes>> {
         let chunk = self.stream.read_chunk(limit, true).await.map_err(read_error)?;
         Ok(chunk.map(|chunk| chunk.bytes))
     }
 
-    /// Several chunks at once, as many as are there and fit; 0 at the end.
+    /// Reads several chunks at once, as many as are available and fit; returns 0 at the end.
     pub async fn read_chunks(&mut self, chunks: &mut [Bytes]) -> io::Result<usize> {
         Ok(self.stream.read_chunks(chunks).await.map_err(read_error)?.unwrap_or(0))
     }
 
-    /// Tells the peer that nothing more is wanted.
+    /// Tells the peer to stop sending.
     pub fn stop(&mut self, reason: Reset) {
-        // It fails only when the half is over.
+        // Fails only if the half has ended.
         let _ = self.stream.stop(code(reason));
     }
 }

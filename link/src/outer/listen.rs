@@ -1,4 +1,4 @@
-//! The relay's end: accept connections, know their keys, read their control stream.
+//! The relay's end: accepts connections, learns their keys, and waits for their control stream.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,62 +19,63 @@ use crate::outer::socket::Socket;
 use crate::outer::transport::Path;
 use crate::outer::{Closed, tls, transport};
 
-/// How long a TLS handshake may take. Programs give an address up after as long.
+/// How long a TLS handshake may take. Programs time out an address after the same time.
 const HANDSHAKE: Duration = Duration::from_secs(6);
 
-/// How long the first stream may take after it.
+/// How long the first stream may take after the handshake.
 const FIRST_STREAM: Duration = Duration::from_secs(5);
 
-/// Connections that have not finished their handshake; beyond that, peers must prove their address.
+/// The maximum number of connections that have not finished their handshake; beyond it, peers must
+/// validate their address.
 const MAX_INCOMING: usize = 4096;
 
-/// What a listener needs.
+/// The configuration of a listener.
 #[derive(Debug)]
 pub struct Options {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// The relay's TLS key.
     pub key: SigningKey,
     /// The number of this node.
     pub node: u16,
-    /// Signs stateless resets, also those for connections of an earlier process.
+    /// Signs stateless resets, including those for connections of an earlier process.
     pub reset_key: [u8; 32],
-    /// Marks our connection ids.
+    /// Authenticates our connection ids.
     pub cid_key: [u8; 32],
-    /// Where to log TLS secrets.
+    /// The file to which TLS secrets are logged.
     pub keylog: Option<PathBuf>,
 }
 
-/// Why there is no listener.
+/// Why listening failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}")]
     Address {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// TLS.
+    /// TLS cannot be configured.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
-    /// The configuration has no cipher for QUIC's first packets: a bug of ours.
-    #[error("TLS does not fit QUIC")]
+    /// The configuration has no cipher for QUIC's initial packets, which is a bug of ours.
+    #[error("the TLS configuration has no cipher for QUIC")]
     Quic,
 }
 
-/// A socket on which programs arrive.
+/// A socket that accepts connections of programs.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: quinn::Endpoint,
-    /// For programs on this machine.
+    /// The configuration for programs on this machine.
     near: Arc<quinn::ServerConfig>,
 }
 
 impl Listener {
-    /// Begins to listen.
+    /// Binds the socket and starts to listen.
     pub fn bind(options: &Options) -> Result<Self, ListenError> {
         let address = options.listen;
         let no_address = |source| ListenError::Address { address, source };
@@ -100,61 +101,62 @@ impl Listener {
         Ok(Self { endpoint, near: Arc::new(near) })
     }
 
-    /// Where it listens.
+    /// The local address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.endpoint.local_addr()
     }
 
-    /// The next program that knocks; `None` when the listener is closed.
+    /// Waits for the next connection attempt; returns `None` when the listener is closed.
     pub async fn accept(&self) -> Option<Knock> {
         let incoming = self.endpoint.accept().await?;
         let near = Path::to(incoming.remote_address()) == Path::Near;
         Some(Knock { incoming, config: near.then(|| self.near.clone()) })
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.endpoint.open_connections()
     }
 
-    /// Takes no more connections and closes those that are open.
+    /// Stops accepting connections and closes the open ones.
     pub async fn close(&self) {
         self.endpoint.close(Reset::Closing.code().into(), b"");
-        // Peers that do not listen are not waited for.
+        // Do not wait for peers that do not respond.
         let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
     }
 }
 
-/// A program that knocks, before anything about it is known but an address.
+/// A connection attempt, of which only an address is known.
 #[derive(Debug)]
 pub struct Knock {
     incoming: quinn::Incoming,
-    /// Instead of the listener's own.
+    /// Overrides the listener's configuration.
     config: Option<Arc<quinn::ServerConfig>>,
 }
 
 impl Knock {
-    /// From where, as far as that is proven.
+    /// The source address, which may be spoofed until it is validated.
     pub fn remote(&self) -> SocketAddr {
         self.incoming.remote_address()
     }
 
-    /// Asks for a proof of the address, unless it has been given. `None` when asked.
+    /// Demands address validation (Retry), unless the address is validated. Returns `None` if it
+    /// did.
     pub fn validated(self) -> Option<Self> {
         if self.incoming.remote_address_validated() {
             return Some(self);
         }
-        // It fails only for an address that is proven.
+        // Fails only for a validated address.
         let _ = self.incoming.retry();
         None
     }
 
-    /// Whether the address is proven.
+    /// Whether the address is validated.
     pub fn is_validated(&self) -> bool {
         self.incoming.remote_address_validated()
     }
 
-    /// Says nothing to it. A program that is in earnest knocks again.
+    /// Drops the attempt without an answer. A genuine program retries.
     pub fn ignore(self) {
         self.incoming.ignore();
     }
@@ -196,7 +198,7 @@ pub struct Arrival {
     pub link: Guest,
     /// The key.
     pub key: Kt,
-    /// To what HELLO is bound.
+    /// The TLS exporter, to which HELLO is bound.
     pub exporter: [u8; 32],
     /// The control stream, towards the program.
     pub send: SendHalf,
@@ -211,24 +213,24 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Lets as much be under way as so many streams need, in both directions. Calls must not ask for less than one
-    /// before: quinn takes a smaller window back from what is read later.
+    /// Sets the windows for `streams` streams, in both directions. A call must not ask for less
+    /// than an earlier one: quinn deducts a smaller window from later reads.
     pub fn make_room(&self, streams: u32) {
         self.quic.set_receive_window(transport::relay_window(streams).into());
         self.quic.set_send_window(transport::relay_send_window(streams));
     }
 
-    /// As much as for all streams that it can have.
+    /// Sets the windows for the maximum number of streams.
     pub fn trust(&self) {
         self.make_room(transport::STREAMS);
     }
 
-    /// The most bytes that are held for a program that has room for so many streams.
+    /// The maximum number of bytes held for a program with windows for `streams` streams.
     pub fn room(streams: u32) -> u64 {
         u64::from(transport::relay_window(streams)) + transport::relay_send_window(streams)
     }
 
-    /// Lets the program have as many streams as a bridge needs.
+    /// Raises the limit of concurrent streams to what a bridge needs.
     pub fn widen(&self) {
         self.quic.set_max_concurrent_bi_streams(transport::STREAMS.into());
     }
@@ -244,28 +246,28 @@ impl Guest {
         Ok((SendHalf::new(send), RecvHalf::new(recv)))
     }
 
-    /// The next stream that the program opens.
+    /// Accepts the next stream that the program opens.
     pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.quic.accept_bi().await?;
         Ok((SendHalf::new(send), RecvHalf::new(recv)))
     }
 
-    /// Waits until the connection is over.
+    /// Waits until the connection has ended.
     pub async fn closed(&self) -> Closed {
         self.quic.closed().await.into()
     }
 
-    /// Why the connection is over, if it is.
+    /// Why the connection has ended, if it has.
     pub fn close_reason(&self) -> Option<Closed> {
         self.quic.close_reason().map(Closed::from)
     }
 
-    /// Closes it.
+    /// Closes the connection.
     pub fn close(&self, reason: Reset) {
         self.quic.close(reason.code().into(), b"");
     }
 
-    /// From where it is, now.
+    /// The current address of the program.
     pub fn remote(&self) -> SocketAddr {
         self.quic.remote_address()
     }

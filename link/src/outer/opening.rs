@@ -1,4 +1,4 @@
-//! Reading the first bytes of a stream: the relay's route, where there is one, and the header.
+//! Reads the first bytes of a stream: the relay's route, where there is one, and the header.
 
 use std::io;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use tokio::time::timeout;
 /// How long the first bytes of a stream may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a stream has no header.
+/// Why the header of a stream could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum OpeningError {
-    /// It broke off.
+    /// The stream broke off.
     #[error("the stream broke off before its header")]
     Broken(#[from] io::Error),
-    /// It did not come.
-    #[error("the header did not come in time")]
+    /// The header did not arrive in time.
+    #[error("the header did not arrive in time")]
     Slow,
-    /// It is not one.
+    /// The header is malformed.
     #[error(transparent)]
     Bad(#[from] BadHeader),
 }
 
-/// The first bytes of a stream, as they came and as they read.
+/// The first bytes of a stream, raw and decoded.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// The header.
     pub header: Header,
-    /// The same as it came.
+    /// The header as received.
     pub raw: [u8; LENGTH],
-    /// What followed it.
+    /// The bytes after the header that it announces.
     pub rest: Vec<u8>,
 }
 
@@ -41,7 +41,7 @@ impl Opening {
         timeout(PATIENCE, read(recv)).await.map_err(|_| OpeningError::Slow)?
     }
 
-    /// Reads the route that the relay put in front, and the header.
+    /// Reads the route that the relay prepends, and the header.
     pub async fn read_routed(
         recv: &mut (impl AsyncRead + Unpin),
     ) -> Result<(Route, Self), OpeningError> {

@@ -2,11 +2,11 @@
 //!
 //! Two things differ from quinn's own:
 //!
-//! - Receive buffers have a size that fits. quinn makes room for as many of the largest packets as the
-//!   kernel may ever join into one read, 64, although the kernel joins 64 KiB at most. For packets of
-//!   6,500 bytes that would be 13 MB for each socket instead of 2.
-//! - It is watched for what comes, and for room only while there is none. Else every packet that is
-//!   sent wakes its sender once more, when it has left: on the way of a key that is six times.
+//! - Receive buffers are smaller. quinn allocates for 64 packets of the largest size, the most that
+//!   the kernel may ever coalesce into one read, although the kernel coalesces at most 64 KiB. With
+//!   packets of 6,500 bytes that would be 13 MB per socket instead of 2.
+//! - The socket is polled for writability only while it is full. Otherwise every packet wakes its
+//!   sender again once it has left: six times on the path of a key.
 
 #![expect(unsafe_code, reason = "tokio wants a promise that a descriptor stays open")]
 
@@ -25,21 +25,21 @@ use tokio::io::unix::AsyncFd;
 
 use crate::outer::transport::LARGEST_PACKET;
 
-/// So many of the largest packets are as long as the longest read, or a little longer.
-const JOINED: usize = (64 << 10) / LARGEST_PACKET as usize + 1;
+/// The number of largest packets that cover the longest read.
+const COALESCED: usize = (64 << 10) / LARGEST_PACKET as usize + 1;
 
-/// A socket of the runtime.
+/// A UDP socket that is registered with the runtime.
 pub(super) struct Socket {
     io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
-    /// There was no room for the last packet.
+    /// Whether the send buffer was full at the last packet.
     full: AtomicBool,
 }
 
 impl Socket {
-    /// Hands a bound socket to the runtime.
+    /// Registers a bound socket with the runtime.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Arc<Self>> {
-        // Makes it non-blocking, too.
+        // Also makes the socket non-blocking.
         let state = UdpSocketState::new((&socket).into())?;
         let io = watch(socket, Interest::READABLE)?;
         Ok(Arc::new(Self { io, state, full: AtomicBool::new(false) }))
@@ -47,7 +47,7 @@ impl Socket {
 }
 
 fn watch(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
-    // SAFETY: the socket is owned by the result, and its descriptor stays open and the same.
+    // SAFETY: the result owns the socket, so that its descriptor stays open and does not change.
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
@@ -57,15 +57,15 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Waits for room in the socket, for one connection.
+/// Waits until the socket is writable, for one connection.
 #[derive(Debug)]
-struct Room {
+struct WritePoller {
     socket: Arc<Socket>,
-    /// Our own copy, watched while there is none.
+    /// A duplicate of the socket, registered only while the socket is full.
     waiting: Option<AsyncFd<UdpSocket>>,
 }
 
-impl UdpPoller for Room {
+impl UdpPoller for WritePoller {
     fn poll_writable(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { socket, waiting } = self.get_mut();
         if socket.full.load(Ordering::Acquire) {
@@ -86,7 +86,7 @@ impl UdpPoller for Room {
 
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Room { socket: self, waiting: None })
+        Box::pin(WritePoller { socket: self, waiting: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -107,8 +107,8 @@ impl AsyncUdpSocket for Socket {
             let mut ready = ready!(self.io.poll_read_ready(context))?;
             let received = ready.try_io(|io| self.state.recv(io.get_ref().into(), buffers, meta));
             if let Ok(received) = received {
-                // There was room for more, so that was all: what comes later is told anew. It saves the
-                // call that finds nothing, with each key.
+                // The buffers were not filled, so the socket is drained, and a later packet signals
+                // readiness again. This saves one fruitless system call per key.
                 if received.as_ref().is_ok_and(|&count| count < buffers.len().min(meta.len())) {
                     ready.clear_ready();
                 }
@@ -126,7 +126,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments().min(JOINED)
+        self.state.gro_segments().min(COALESCED)
     }
 
     fn may_fragment(&self) -> bool {

@@ -150,7 +150,7 @@ async fn a_relay_opens_streams_towards_agents_and_nobody_else() {
         });
         let (connection, mut arrival) = (connection.unwrap(), arrival.unwrap());
         let guest = arrival.link.clone();
-        // What the program lets the relay do, it has said before this answer has come.
+        // The program has announced its limits to the relay before this answer arrives.
         let called = async {
             let call: Call = control::read(&mut arrival.recv).await.unwrap();
             let failure = farwire_protocol::failure::Kind::RelayDenied;
@@ -176,7 +176,7 @@ async fn what_comes_to_an_agent_is_little_until_its_streams_have_authenticated()
         listener.accept().await.unwrap().enter().await
     });
     let (connection, arrival) = (connection.unwrap(), arrival.unwrap());
-    // A flood on many streams that nobody reads. It ends where the window does.
+    // A flood on many streams that nobody reads. It stops at the window.
     let flood = |streams: usize| {
         let guest = arrival.link.clone();
         async move {
@@ -196,7 +196,7 @@ async fn what_comes_to_an_agent_is_little_until_its_streams_have_authenticated()
     let (sent, open) = Box::pin(flood(8)).await;
     assert!(sent <= 16 << 20, "{sent} bytes that nobody has asked for");
     let mut streams = Vec::new();
-    // Those that had room to say something. Nothing is known of the others here.
+    // The streams that had room to send something. The others are unknown here.
     for _ in 0..4 {
         let (send, mut recv) = connection.accept().await.unwrap();
         recv.authenticated();

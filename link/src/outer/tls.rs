@@ -1,7 +1,7 @@
 //! TLS 1.3 with raw Ed25519 public keys (RFC 7250) on both ends, and nothing else.
 //!
-//! A key is compared whole; a certificate, a chain, another algorithm, early data and resumption do
-//! not exist here. A resumed session would survive the revocation of its key.
+//! All bytes of a key are compared; certificates, chains, other algorithms, early data and
+//! resumption are not supported. A resumed session would survive the revocation of its key.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -30,21 +30,21 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-/// DER before the 32 bytes of an Ed25519 public key (RFC 8410).
+/// The DER prefix of an Ed25519 public key, before its 32 bytes (RFC 8410).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// DER before the 32 bytes of an Ed25519 secret key (RFC 8410).
+/// The DER prefix of an Ed25519 secret key, before its 32 bytes (RFC 8410).
 const PKCS8: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 
-/// The key in a peer's "certificate", if it is a raw Ed25519 key.
+/// Extracts the key from a peer's "certificate", if that is a raw Ed25519 key.
 pub(super) fn raw_key(spki: &[u8]) -> Option<Kt> {
     spki.strip_prefix(&SPKI).and_then(|key| key.try_into().ok()).map(Kt)
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    // Its default offers X25519MLKEM768 first.
+    // The default offers X25519MLKEM768 first.
     Arc::new(aws_lc_rs::default_provider())
 }
 
@@ -57,8 +57,8 @@ fn certified(provider: &CryptoProvider, key: &SigningKey) -> Result<Arc<Certifie
     Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], signer)))
 }
 
-/// What a program dials with: it shows `key`, and only `relay` may answer. `mismatch` is set when
-/// somebody else did.
+/// The TLS configuration of a program, which presents `key` and accepts only `relay`. Sets
+/// `mismatch` if a peer presents another key.
 pub(super) fn client(
     key: &SigningKey,
     relay: Kt,
@@ -69,7 +69,7 @@ pub(super) fn client(
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { relay, mismatch }))
+        .with_custom_certificate_verifier(Arc::new(PinnedKey { relay, mismatch }))
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
@@ -78,7 +78,8 @@ pub(super) fn client(
     Ok(config)
 }
 
-/// What the relay answers with: it shows `key`, and takes any Ed25519 key, whose owner HELLO names.
+/// The TLS configuration of the relay, which presents `key` and accepts any Ed25519 key; HELLO
+/// names the owner.
 pub(super) fn server(key: &SigningKey, keylog: Option<&Path>) -> Result<ServerConfig, Error> {
     let provider = provider();
     let certified = certified(&provider, key)?;
@@ -113,7 +114,7 @@ fn signature(
 }
 
 fn tls12() -> Error {
-    Error::General("TLS 1.2 is not spoken here".to_owned())
+    Error::General("TLS 1.2 is not supported".to_owned())
 }
 
 fn one_raw_key(cert: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<Kt, Error> {
@@ -121,14 +122,14 @@ fn one_raw_key(cert: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Resul
     if chain.is_empty() { raw_key(cert).ok_or_else(unfit) } else { Err(unfit()) }
 }
 
-/// Accepts one key.
+/// Accepts only the pinned key.
 #[derive(Debug)]
-struct Pinned {
+struct PinnedKey {
     relay: Kt,
     mismatch: Arc<AtomicBool>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for PinnedKey {
     fn verify_server_cert(
         &self,
         cert: &CertificateDer<'_>,
@@ -216,15 +217,15 @@ impl ClientCertVerifier for AnyKey {
     }
 }
 
-/// TLS secrets in the NSS format, for tests and the curious: the relay has nothing to hide.
+/// Logs TLS secrets in the NSS format, for tests and debugging: the relay has nothing to hide.
 #[derive(Debug)]
 struct KeyLog(Mutex<File>);
 
 impl KeyLog {
-    /// A regular file that is for its owner alone. No link is followed: the relay may have more rights than whoever
-    /// put a link there.
+    /// Opens a regular file that only its owner can access. No link is followed: the relay may have
+    /// more rights than the user who placed the link.
     fn open(path: &Path) -> io::Result<Self> {
-        // Without NONBLOCK, opening a pipe in the file's place would wait for ever.
+        // Without NONBLOCK, opening a FIFO in the file's place would block for ever.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new()
             .create(true)
@@ -233,9 +234,9 @@ impl KeyLog {
             .custom_flags(i32::try_from(flags.bits()).map_err(io::Error::other)?)
             .open(path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
-        // It may have been there, with other rights.
+        // An existing file may have other permissions.
         file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(Self(Mutex::new(file)))
     }
@@ -246,7 +247,7 @@ impl rustls::KeyLog for KeyLog {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
         if let Ok(mut file) = self.0.lock() {
-            // A key log is a courtesy: a connection does not fail because it cannot be written.
+            // The key log is optional: a failed write must not fail the connection.
             let _ = file.write_all(line.as_bytes());
         }
     }
