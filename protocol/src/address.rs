@@ -1,7 +1,7 @@
-//! Where a relay is and what key it holds: the URL that `farwire-relay` prints and `init` reads.
+//! The address and key of a relay: the URL that `farwire-relay` prints and `init` reads.
 //!
-//! `farwire://HOST:PORT[,HOST:PORT…]/KEY[#INVITE]`, key and invite in base32 (RFC 4648, lower case, no
-//! padding). The invite is a one-time secret: the URL travels through standard input, not argv.
+//! `farwire://HOST:PORT[,HOST:PORT…]/KEY[#INVITE]`, key and invite in base32 (RFC 4648, lower case,
+//! no padding). The invite is a one-time secret: the URL travels through standard input, not argv.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,10 +10,10 @@ use zeroize::Zeroize as _;
 
 use crate::id::Kt;
 
-/// No URL or list of addresses has more of them.
+/// The maximum number of addresses in a URL or a list.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// A relay's place: addresses to try in order, and the key that must answer.
+/// A relay: addresses to try in order, and the key that must answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Relay {
     /// `host:port`, at least one; a host is a name or an IP address.
@@ -22,7 +22,7 @@ pub struct Relay {
     pub key: Kt,
 }
 
-/// A one-time secret that makes a workspace. Wiped when dropped and never printed by `Debug`.
+/// A one-time secret that creates a workspace. Wiped when dropped and never printed by `Debug`.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Invite(pub [u8; 32]);
 
@@ -38,12 +38,12 @@ impl fmt::Debug for Invite {
     }
 }
 
-/// What a relay's URL says.
+/// The content of a relay's URL.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RelayUrl {
-    /// Where and who.
+    /// The relay's addresses and key.
     pub relay: Relay,
-    /// The invite, where the URL carries one.
+    /// The invite, if the URL contains one.
     pub invite: Option<Invite>,
 }
 
@@ -53,28 +53,28 @@ pub enum BadUrl {
     /// It does not begin with `farwire://`.
     #[error("a relay's URL begins with `farwire://`")]
     Scheme,
-    /// No, too many or malformed addresses.
+    /// An address is missing or malformed, or there are too many.
     #[error("the address must be HOST:PORT")]
     Address,
-    /// The key is missing, cut or not base32.
-    #[error("the relay's key is missing or cut")]
+    /// The key is missing, truncated or not base32.
+    #[error("the relay's key is missing or truncated")]
     Key,
-    /// The invite is cut or not base32.
-    #[error("the invite is cut")]
+    /// The invite is truncated or not base32.
+    #[error("the invite is truncated")]
     Invite,
 }
 
-/// Lower-case base32 without padding.
+/// Encodes bytes in lower-case base32 without padding.
 pub(crate) fn base32(bytes: &[u8]) -> String {
     data_encoding::BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
-/// Reads [`base32`], in either case.
+/// Decodes [`base32`], in either case.
 pub(crate) fn unbase32(text: &str) -> Option<Vec<u8>> {
     data_encoding::BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()
 }
 
-/// Whether `text` is HOST:PORT with a plausible host. Resolving it is the business of whoever dials.
+/// Whether `text` is HOST:PORT with a plausible host. Resolving it is up to the caller that dials.
 pub fn valid_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_fits = if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {

@@ -1,9 +1,9 @@
-//! A bundle: what an `ID` claims to be, signed by itself. It is what a pin holds.
+//! A bundle: the keys that an `ID` claims, signed by itself. A pin stores one.
 //!
-//! A bundle is a *claim*. That somebody holds `KN` is proven by the handshake and by nothing else;
-//! that somebody holds `KT`, by the TLS connection. Look a bundle up by `ID`, then compare `KN`.
+//! A bundle is a *claim*. Only the handshake proves possession of `KN`, and only the TLS connection
+//! that of `KT`. Look a bundle up by `ID`, then compare `KN`.
 //!
-//! Not here: keeping the highest `seq` (`keystore`), and whether the `ID` may do anything.
+//! Not here: storing the highest `seq` (`keystore`), and whether the `ID` may do anything.
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
@@ -16,81 +16,81 @@ use crate::signed::Signed;
 /// The label under which a bundle is signed.
 const LABEL: &str = "farwire-sig-v1/bundle";
 
-/// No bundle is longer.
+/// The maximum length of a bundle.
 pub const LIMIT: usize = 1024;
 
-/// How the text form of a bundle begins.
+/// The prefix of a bundle's text form.
 const TEXT_PREFIX: &str = "fwb_";
 
-/// The version of the bundle's own format.
+/// The version of the bundle format.
 pub const VERSION: u8 = 1;
 
-/// What an identity says of itself.
+/// What an identity claims about itself.
 #[derive(Clone, Debug, Decode, Encode, Eq, Hash, PartialEq)]
 #[cbor(map)]
 pub struct Bundle {
-    /// The format's version, [`VERSION`].
+    /// The format version, [`VERSION`].
     #[n(0)]
     pub version: u8,
     /// Device or agent.
     #[n(1)]
     pub kind: Kind,
-    /// Who it is.
+    /// Its identity.
     #[n(2)]
     pub id: Id,
     /// Its Noise static key.
     #[n(3)]
     pub kn: Kn,
-    /// Its key in the outer TLS.
+    /// Its key for the outer TLS.
     #[n(4)]
     pub kt: Kt,
-    /// Its key for sealed things, where it has one.
+    /// Its key for sealed data, if it has one.
     #[n(5)]
     pub kd: Option<Kd>,
-    /// Rises with every change; a lower one is refused.
+    /// The sequence number, which rises with every change; a lower one is refused.
     #[n(6)]
     pub seq: u64,
-    /// Not to be believed before this time, in seconds since 1970.
+    /// Not valid before this time, in seconds since 1970.
     #[n(7)]
     pub not_before: u64,
-    /// The highest version of the handshake that it speaks: the floor for a first contact.
+    /// The highest handshake version that the holder supports: the floor for a first contact.
     #[n(8)]
     pub handshake: u16,
-    /// The trust domain. An agent has exactly one; a device's is its workspace.
+    /// The trust domain. An agent has exactly one; that of a device is its workspace.
     #[n(9)]
     pub trust_domain: TrustDomain,
 }
 
-/// Why a bundle is not to be believed.
+/// Why a bundle is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// Not a bundle at all.
+    /// The bytes do not decode as a bundle.
     #[error("not a bundle")]
     Malformed(#[from] cbor::Error),
-    /// A format that this program does not know.
+    /// The format version is not supported.
     #[error("bundle of version {0}, this program knows {VERSION}")]
     Version(u8),
-    /// A key that anybody can compute secrets for, or no key.
+    /// A key is not a point, or so weak that anybody can compute its shared secrets.
     #[error("the bundle's {0} key is weak")]
     WeakKey(&'static str),
-    /// One key for two uses.
+    /// One key is used for two purposes.
     #[error("the bundle uses one key twice")]
     SameKey,
-    /// Not signed by its own `ID`.
+    /// The bundle is not signed by its own `ID`.
     #[error("the bundle is not signed by its own key")]
     Signature,
-    /// Another kind than the role needs.
+    /// The bundle is of another kind than the role needs.
     #[error("this is the bundle of {found}, not of {wanted}")]
     WrongKind {
-        /// What the bundle says.
+        /// The kind in the bundle.
         found: Kind,
-        /// What was needed.
+        /// The kind that was needed.
         wanted: Kind,
     },
 }
 
 impl Bundle {
-    /// Signs it.
+    /// Signs the bundle.
     pub fn sign(&self, key: &SigningKey) -> SignedBundle {
         let signed = Signed::new(LABEL, cbor::encode(self), key);
         SignedBundle { signed, bundle: self.clone() }
@@ -119,7 +119,7 @@ impl Bundle {
     }
 }
 
-/// A bundle whose signature has been checked, with the bytes that were signed.
+/// A bundle whose signature has been verified, with the signed bytes.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SignedBundle {
     signed: Signed,
@@ -127,7 +127,7 @@ pub struct SignedBundle {
 }
 
 impl SignedBundle {
-    /// Reads a bundle and believes it only if everything about it is in order.
+    /// Decodes a bundle and verifies everything about it.
     pub fn decode(bytes: &[u8]) -> Result<Self, BundleError> {
         let signed: Signed = cbor::decode(bytes, LIMIT)?;
         let bundle: Bundle = cbor::decode(&signed.bytes, LIMIT)?;
@@ -137,7 +137,7 @@ impl SignedBundle {
         Ok(Self { signed, bundle })
     }
 
-    /// The same, and it must be of this kind.
+    /// As [`Self::decode`]; the bundle must be of this kind.
     pub fn decode_kind(bytes: &[u8], wanted: Kind) -> Result<Self, BundleError> {
         let bundle = Self::decode(bytes)?;
         let found = bundle.kind;
@@ -149,12 +149,12 @@ impl SignedBundle {
         cbor::encode(&self.signed)
     }
 
-    /// The same as a text to carry by hand: `fwb_` and base32.
+    /// The bundle as text to carry by hand: `fwb_` and base32.
     pub fn to_text(&self) -> String {
         format!("{TEXT_PREFIX}{}", crate::address::base32(&self.encode()))
     }
 
-    /// Reads [`SignedBundle::to_text`]; it must be of this kind.
+    /// Reads [`SignedBundle::to_text`]; the bundle must be of this kind.
     pub fn from_text(text: &str, wanted: Kind) -> Result<Self, Failure> {
         let bytes = text
             .trim()
@@ -172,12 +172,12 @@ impl SignedBundle {
                 BundleError::WrongKind { .. } => FailureKind::WrongKeyKind,
                 _ => FailureKind::InvalidArgument,
             };
-            Failure::caused(kind, "the bundle is not in order", &error)
+            Failure::caused(kind, "the bundle is invalid", &error)
         })
     }
 
-    /// Whether this may stand where `old` stood: the same identity, and a higher `seq` or the very
-    /// same bytes.
+    /// Whether this bundle may replace `old`: it has the same identity, and a higher `seq` or
+    /// identical bytes.
     pub fn succeeds(&self, old: &Self) -> bool {
         self.id == old.id && self.kind == old.kind && (self.seq > old.seq || self == old)
     }
@@ -192,9 +192,9 @@ impl core::ops::Deref for SignedBundle {
 }
 
 /// Whether an X25519 public key is one of the few for which every shared secret is zero, in any of
-/// their encodings (Curve25519's small subgroup; RFC 7748, section 6.1).
+/// its encodings (Curve25519's small subgroup; RFC 7748, section 6.1).
 pub fn low_order(key: &[u8; 32]) -> bool {
-    // The top bit is ignored by X25519, so it is masked before the comparison.
+    // X25519 ignores the top bit, so mask it before the comparison.
     let mut masked = *key;
     masked[31] &= 0x7f;
     LOW_ORDER.contains(&masked)
@@ -213,7 +213,7 @@ const fn small(low: u8) -> [u8; 32] {
     bytes
 }
 
-/// u = 0, 1, the two of order eight, and p − 1, p, p + 1.
+/// u = 0, 1, the two points of order eight, and p − 1, p, p + 1.
 const LOW_ORDER: [[u8; 32]; 7] = [
     small(0),
     small(1),

@@ -1,32 +1,32 @@
-//! CBOR at our borders: a limit before anything is parsed, and no tail after it.
+//! CBOR at our trust boundaries: a limit before anything is parsed, and no trailing bytes.
 //!
-//! Messages are maps with written numbers (`#[cbor(map)]`, `#[n(…)]`): a field that we do not know is
-//! skipped, one that is missing is `None`. Numbers are never used twice; retired ones stay, marked.
+//! Messages are maps with explicit numbers (`#[cbor(map)]`, `#[n(…)]`): an unknown field is
+//! skipped, a missing one is `None`. Numbers are never reused; retired ones stay, marked.
 
 use minicbor::decode::Error as DecodeError;
 use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Encode};
 
-/// Why bytes are not the message that they should be.
+/// Why bytes are not the expected message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// More bytes than this message may have.
+    /// The message exceeds its limit.
     #[error("message of {length} bytes, at most {limit} are allowed")]
     TooLong {
-        /// How many there were.
+        /// The length of the message.
         length: usize,
-        /// How many there may be.
+        /// The maximum length.
         limit: usize,
     },
-    /// Something follows the message.
+    /// Bytes follow the message.
     #[error("{0} bytes follow the message")]
     Tail(usize),
-    /// Not CBOR, or not this message.
+    /// The bytes are not CBOR, or not this message.
     #[error("malformed message")]
     Malformed(#[from] DecodeError),
 }
 
-/// Decodes one message of at most `limit` bytes that fills `bytes` to its end.
+/// Decodes one message of at most `limit` bytes that must fill `bytes` completely.
 pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8], limit: usize) -> Result<T, Error> {
     if bytes.len() > limit {
         return Err(Error::TooLong { length: bytes.len(), limit });
@@ -39,7 +39,7 @@ pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8], limit: usize) -> Result<T,
     }
 }
 
-/// Encodes a message. Writing to memory does not fail.
+/// Encodes a message. Writing to memory cannot fail.
 pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     minicbor::to_vec(value).expect("a vector takes whatever is written to it")
 }
@@ -78,7 +78,7 @@ impl<'b, C> Decode<'b, C> for Blob {
     }
 }
 
-/// Declares a fixed number of bytes as a type of its own, a CBOR byte string on the wire.
+/// Declares a type for a fixed number of bytes, a CBOR byte string on the wire.
 macro_rules! fixed_bytes {
     ($(#[$doc:meta])* $name:ident, $length:literal) => {
         $(#[$doc])*
@@ -86,10 +86,10 @@ macro_rules! fixed_bytes {
         pub struct $name(pub [u8; $length]);
 
         impl $name {
-            /// How many bytes it has.
+            /// The number of bytes.
             pub const LENGTH: usize = $length;
 
-            /// All its bytes.
+            /// The bytes.
             pub const fn as_bytes(&self) -> &[u8; $length] {
                 &self.0
             }

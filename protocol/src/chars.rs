@@ -1,15 +1,16 @@
-//! Which characters are text, and what stands for those that are not.
+//! Which characters are text, and what replaces those that are not.
 //!
-//! There are three kinds of trouble. A *control* is shown as its picture (`␀`, `␛`), because bytes
-//! such as the NUL between two arguments mean something. A *hidden* character is taken away and
-//! counted: it is invisible, or changes the order or the shape of what is around it, and so can tell
-//! a model what a person cannot see. A *blank* character that is drawn as nothing becomes a space.
+//! There are three kinds of unsafe characters. A *control* is replaced by its picture (`␀`, `␛`),
+//! because bytes such as the NUL between two arguments mean something. A *hidden* character is
+//! removed and counted: it is invisible, or changes the order or the shape of its neighbours, and
+//! so can tell a model what a person cannot see. A *blank* character without a glyph becomes a
+//! space.
 
-/// What stands for whatever cannot be shown.
+/// Replaces a character that cannot be shown.
 pub const REPLACEMENT: char = '\u{fffd}';
 
-/// Whether a character is invisible or changes how others are seen: direction, joining, width zero,
-/// tags, variation selectors, fillers, marks of interlinear and musical layout.
+/// Whether a character is invisible or changes how others are displayed: direction, joining, zero
+/// width, tags, variation selectors, fillers, marks of interlinear and musical layout.
 pub fn is_hidden(char: char) -> bool {
     matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
@@ -19,20 +20,20 @@ pub fn is_hidden(char: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a character may stand in a text of ours: everything but controls other than LF and TAB,
-/// hidden characters, and characters without a meaning of their own.
+/// Whether a character may occur in our texts: not a control other than LF and TAB, not hidden, and
+/// not without a meaning of its own.
 pub fn is_text(char: char) -> bool {
     matches!(char, '\n' | '\t') || shown(char) == Some(char)
 }
 
-/// What a character is shown as outside a line's own layout; `None` for a hidden one. LF and TAB
-/// are controls here like any other: whoever gives them a meaning looks at them first.
+/// Returns the visible form of a character outside a line's own layout; `None` for a hidden one. LF
+/// and TAB are controls here like any other: a caller that gives them a meaning handles them first.
 pub fn shown(char: char) -> Option<char> {
     match char {
         ' '..='~' => Some(char),
         '\0'..='\u{1f}' | '\u{7f}' => Some(picture(char)),
         '\u{80}'..='\u{9f}' => Some(REPLACEMENT),
-        // Private use and characters that are none: a font decides what is seen, if anything is.
+        // Private use and noncharacters: what is visible, if anything, depends on the font.
         '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{f0000}'.. => Some(REPLACEMENT),
         '\u{fffe}'.. if u32::from(char) & 0xfffe == 0xfffe => Some(REPLACEMENT),
         // A Braille pattern without dots.
@@ -44,8 +45,8 @@ pub fn shown(char: char) -> Option<char> {
     }
 }
 
-/// Whether a variation selector does no more than choose between the two usual shapes of the
-/// character before it, as in "✔️". It is taken away like all others, and is not worth a warning.
+/// Whether a variation selector only chooses between the two usual shapes of the preceding
+/// character, as in "✔️". It is removed like all others, but deserves no warning.
 pub fn is_presentation(before: Option<char>, char: char) -> bool {
     let symbol = matches!(
         before,
@@ -56,7 +57,7 @@ pub fn is_presentation(before: Option<char>, char: char) -> bool {
     symbol && matches!(char, '\u{fe0e}' | '\u{fe0f}')
 }
 
-/// The picture of a C0 control or DEL; U+FFFD for anything else.
+/// Returns the picture of a C0 control or DEL; U+FFFD for anything else.
 fn picture(char: char) -> char {
     match char {
         '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(char)).unwrap_or(REPLACEMENT),

@@ -1,9 +1,9 @@
-//! Conversations: what outlives a stream.
+//! Conversations, which outlive their streams.
 //!
 //! A stream never moves; a conversation does. The opener's first frame is an [`Open`]: it creates a
-//! conversation or takes one up in a new stream, with a generation that only rises and the offsets
-//! that the opener has. Each direction ends with an [`End`] in a FINAL frame, which says where every
-//! channel ended; a direction without it was cut, whatever the transport says.
+//! conversation or resumes one in a new stream, with a rising generation and the offsets that the
+//! opener has. Each direction ends with an [`End`] in a FINAL frame, which states the final offset
+//! of every channel; a direction without it was truncated, whatever the transport says.
 //!
 //! Bytes travel in DATA frames by channel, without offsets: both sides count.
 
@@ -15,38 +15,39 @@ use crate::frame;
 use crate::id::Nonce;
 use crate::peer;
 
-/// No request is longer, over all its frames.
+/// The maximum length of a request, over all its frames.
 pub const CREATE_LIMIT: usize = 128 * 1024;
 
 /// The part of a long request that goes into the first frame.
 pub const CREATE_FIRST: usize = 8 * 1024;
 
-/// The message and the hint of a failure that ends a direction have at most about so many bytes each.
+/// The approximate maximum length of the message, and of the hint, of a failure that ends a
+/// direction.
 pub const FAILURE_TEXT: usize = 4 * 1024;
 
-/// No offset is higher.
+/// The maximum offset.
 pub const OFFSET_LIMIT: u64 = 1 << 63;
 
 /// The first frame of a stream.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Open {
-    /// The number of the kind of stream: see [`crate::streams::Kind`].
+    /// The number of the stream's kind: see [`crate::streams::Kind`].
     #[n(0)]
     pub kind: u16,
     /// The conversation, chosen at random by the opener.
     #[n(1)]
     pub conversation: Nonce,
-    /// 0 when it is created; higher than ever before when it is taken up.
+    /// 0 when the conversation is created; higher than ever before when it is resumed.
     #[n(2)]
     pub generation: u32,
-    /// The request of this kind, when it is created. When absent, the conversation is taken up.
+    /// The request of this kind. When absent, the conversation is resumed.
     #[n(3)]
     pub create: Option<Blob>,
-    /// How far the opener has received each channel, when it is taken up.
+    /// When resuming: how far the opener has received each channel.
     #[n(4)]
     pub have: Option<Vec<Offset>>,
-    /// So many more bytes of `create` follow, in frames of type OPEN and in no other, at most
+    /// How many more bytes of `create` follow, in frames of type OPEN only, at most
     /// [`CREATE_LIMIT`] altogether.
     #[n(5)]
     pub more: Option<u32>,
@@ -58,7 +59,7 @@ pub struct Offset {
     /// The channel.
     #[n(0)]
     pub channel: u8,
-    /// How many bytes are before it.
+    /// The number of bytes before it.
     #[cbor(n(1), decode_with = "peer::count")]
     pub offset: u64,
 }
@@ -67,19 +68,19 @@ pub struct Offset {
 #[derive(Clone, Debug, Default, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct End {
-    /// Where each channel that had bytes ended.
+    /// The final offset of each channel that carried bytes.
     #[n(0)]
     pub ends: Vec<Offset>,
-    /// Why it failed, where it did.
+    /// Why the direction failed, if it did.
     #[n(1)]
     pub failure: Option<Failure>,
-    /// What the kind adds, such as how a program ended.
+    /// Data of the kind, such as how a program ended.
     #[n(2)]
     pub body: Option<Blob>,
 }
 
 impl End {
-    /// An end because of a failure.
+    /// Creates an end with a failure.
     ///
     /// Its texts are cut to [`FAILURE_TEXT`], so that it fits one frame whatever they quote.
     pub fn failed(mut failure: Failure) -> Self {
@@ -91,7 +92,7 @@ impl End {
     }
 }
 
-/// Cuts a text to [`FAILURE_TEXT`], between two characters.
+/// Cuts a text to [`FAILURE_TEXT`], at a character boundary.
 fn cut(text: &mut String) {
     if text.len() > FAILURE_TEXT {
         text.truncate(text.floor_char_boundary(FAILURE_TEXT));
@@ -99,21 +100,21 @@ fn cut(text: &mut String) {
     }
 }
 
-/// The bytes of a message.
+/// Encodes a message.
 ///
-/// They may be more than a frame takes, where what a peer or a program has said is part of the message: the
-/// writer of a sealed stream then sends a failure in its place. Whoever makes a list cuts it by bytes.
+/// It may exceed a frame if it contains data of a peer or a program: the writer of a sealed stream
+/// then sends a failure instead. A caller that builds a list limits it by bytes.
 pub fn message<T: Encode<()>>(value: &T) -> Vec<u8> {
     cbor::encode(value)
 }
 
-/// Reads the message of one frame; its texts are made harmless (see [`peer`]).
+/// Decodes the message of one frame and sanitises its texts (see [`peer`]).
 pub fn read<T: for<'b> Decode<'b, ()>>(payload: &[u8]) -> Result<T, cbor::Error> {
     peer::decode(payload, frame::PAYLOAD)
 }
 
-/// Reads a request of one frame whose texts are patterns or names that must stay as they are. The reader checks
-/// them, and shows them to nobody.
+/// Decodes a request of one frame whose texts are patterns or names that must not be altered. The
+/// caller checks them, and shows them to nobody.
 pub fn read_exact<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, cbor::Error> {
     cbor::decode(payload, frame::PAYLOAD)
 }
@@ -122,19 +123,19 @@ pub fn read_exact<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, cbor::E
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts([u64; 16]);
 
-/// The peer's end does not fit the bytes that came.
+/// The peer's end does not match the received bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadEnd {
-    /// Fewer bytes came than were sent.
+    /// Fewer bytes arrived than were sent.
     #[error("channel {0} ended early")]
     Short(u8),
-    /// More bytes came than were sent, or an offset beyond all limits.
+    /// More bytes arrived than were sent, or an offset exceeds the limit.
     #[error("channel {0} ended before its bytes")]
     Long(u8),
 }
 
 impl Counts {
-    /// Counts bytes of a channel. `None` when it passes the limit of offsets.
+    /// Counts bytes of a channel. Returns `None` if the count exceeds the limit of offsets.
     #[must_use]
     pub fn add(&mut self, channel: u8, bytes: usize) -> Option<()> {
         let count = self.0.get_mut(usize::from(channel))?;
@@ -143,25 +144,25 @@ impl Counts {
         (sum < OFFSET_LIMIT).then_some(())
     }
 
-    /// How many bytes of this channel there were.
+    /// The byte count of this channel.
     pub fn get(&self, channel: u8) -> u64 {
         self.0.get(usize::from(channel)).copied().unwrap_or(0)
     }
 
-    /// Puts a channel to an offset, when a conversation is taken up.
+    /// Sets a channel to an offset, when a conversation is resumed.
     pub fn set(&mut self, channel: u8, offset: u64) {
         if let Some(count) = self.0.get_mut(usize::from(channel)) {
             *count = offset;
         }
     }
 
-    /// All channels that had bytes.
+    /// Lists all channels that carried bytes.
     pub fn offsets(&self) -> Vec<Offset> {
         let channels = self.0.iter().zip(0_u8..).filter(|(offset, _)| **offset > 0);
         channels.map(|(&offset, channel)| Offset { channel, offset }).collect()
     }
 
-    /// Whether exactly these ends were reached.
+    /// Checks that exactly these ends were reached.
     pub fn check(&self, ends: &[Offset]) -> Result<(), BadEnd> {
         let mut said = Self::default();
         for end in ends {

@@ -1,11 +1,13 @@
-//! Public keys of Curve25519 in the one encoding that each has.
+//! The canonical encoding of Curve25519 public keys.
 //!
-//! Both curves' formats can say some keys in two ways: as a number, and as that number plus the field's
-//! prime; X25519 ignores the top bit besides. Libraries take all of them. Keys are compared, pinned and
-//! hashed as bytes here, so that a second way to say one would be a second name for it: only the canonical
-//! one is taken, although RFC 7748 (section 5) lets X25519 take all. No program of ours writes another.
+//! Both curves' formats can encode some keys in two ways: as a number, and as that number plus the
+//! field's prime; X25519 also ignores the top bit. Libraries accept all of them. Keys are compared,
+//! pinned and hashed as bytes here, so that a second encoding would be a second name for a key:
+//! only the canonical one is accepted, although RFC 7748 (section 5) lets X25519 accept all. None
+//! of our programs writes another.
 
-/// Whether an X25519 public key is in its canonical encoding: a number below the prime, and no top bit.
+/// Whether an X25519 public key is in its canonical encoding: a number below the prime, and no top
+/// bit.
 #[cfg(any(feature = "inner", test))]
 pub(crate) fn is_canonical_x25519(key: &[u8; 32]) -> bool {
     key[31] & 0x80 == 0 && is_below_prime(key)

@@ -1,14 +1,14 @@
-//! Enrollment: what agent and inviter say to each other through the relay's mailbox.
+//! Enrollment: the messages between agent and inviter through the relay's mailbox.
 //!
 //! ```text
 //! blob = salt [32] ‖ ChaCha20-Poly1305(key, nonce 0, aad empty, text)
 //! key  = HKDF-SHA256(salt, secret, LP("farwire/enroll/1") ‖ "req" or "resp" ‖ hash of the token)
 //! ```
 //!
-//! The secret of the token authenticates both, so that neither the relay nor the network can put in
-//! a key of its own. The answer is signed besides, by a key that the inviter's `ID` delegated to this
-//! one enrollment when it minted the token: a process that holds that key can answer it, and needs
-//! no `ID`. Nothing in a blob needs secrecy once the token leaks.
+//! The secret of the token authenticates both directions, so that neither the relay nor the network
+//! can substitute a key of its own. The answer is also signed, by a key that the inviter's `ID`
+//! delegated to this one enrollment when it minted the token: a process that holds that key can
+//! answer it without `ID`. No content of a blob needs secrecy once the token leaks.
 
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce as CipherNonce};
@@ -32,29 +32,29 @@ const DELEGATION_LABEL: &str = "farwire-sig-v1/enroll-delegation";
 const SALT: usize = 32;
 const TAG: usize = 16;
 
-/// Which way a blob goes.
+/// The direction of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     /// From the agent to the inviter.
     Request,
-    /// Back.
+    /// From the inviter to the agent.
     Answer,
 }
 
-/// What an agent asks.
+/// The agent's request.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Request {
-    /// The agent's bundle, signed.
+    /// The agent's signed bundle.
     #[n(0)]
     pub bundle: Blob,
     /// The enrollment.
     #[n(1)]
     pub enrollment: Nonce,
-    /// The host's name, as it says; for people.
+    /// The self-reported host name; for people.
     #[n(2)]
     pub hostname: String,
-    /// Operating system and architecture, as it says; for people.
+    /// The self-reported operating system and architecture; for people.
     #[n(3)]
     pub os: String,
     /// 16 random bytes.
@@ -62,7 +62,7 @@ pub struct Request {
     pub nonce: Nonce,
 }
 
-/// What the inviter answers.
+/// The inviter's answer.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Answer {
@@ -72,13 +72,13 @@ pub struct Answer {
     /// The agent that was accepted.
     #[n(1)]
     pub agent: Id,
-    /// The bundle of the device that may come in from now on, signed.
+    /// The signed bundle of the device that is authorised from now on.
     #[n(2)]
     pub device: Blob,
-    /// What the server is called.
+    /// The name of the server.
     #[n(3)]
     pub name: String,
-    /// What the device is called.
+    /// The name of the device.
     #[n(4)]
     pub device_name: String,
 }
@@ -111,32 +111,33 @@ struct SignedAnswer {
     answer: Signed,
 }
 
-/// Why mail is not what it should be.
+/// Why enrollment mail is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BadMail {
-    /// Not sealed with this token's secret, or altered.
+    /// The blob was not sealed with this token's secret, or was altered.
     #[error("it was not sealed with this token")]
     Unauthentic,
-    /// It is authentic and makes no sense.
+    /// The blob is authentic, but its content does not decode.
     #[error("malformed enrollment mail")]
     Malformed(#[from] cbor::Error),
-    /// The agent's or the device's bundle is not in order.
-    #[error("the bundle in it is not in order")]
+    /// The agent's or the device's bundle is invalid.
+    #[error("the bundle in it is invalid")]
     Bundle(#[from] BundleError),
-    /// Not signed by the inviter of the token, or for another enrollment.
+    /// The answer is not signed by the inviter of the token, or is for another enrollment.
     #[error("it is not signed by whoever minted the token")]
     NotTheInviter,
     /// The answer is to another request than ours.
     #[error("another request was accepted")]
     AnotherRequest,
-    /// The system's generator failed.
-    #[error("no random numbers")]
+    /// The operating system's random number generator failed.
+    #[error("cannot get random numbers")]
     Random,
 }
 
 impl BadMail {
-    /// Whether whoever minted the token has said it. All else may come from the relay, from somebody who has
-    /// the token, or from damage on the way, and says nothing about the enrollment.
+    /// Whether the error proves that the inviter sent the mail. All other mail may come from the
+    /// relay, from somebody who has the token, or from damage in transit, and says nothing about
+    /// the enrollment.
     pub const fn is_from_inviter(&self) -> bool {
         matches!(self, Self::AnotherRequest)
     }
@@ -186,18 +187,18 @@ fn open(token: &Token, way: Way, blob: &[u8]) -> Result<Vec<u8>, BadMail> {
     Ok(text)
 }
 
-/// SHA-256 of a sealed blob: names the request in its answer.
+/// The SHA-256 of a sealed blob, which names the request in its answer.
 pub fn blob_hash(blob: &[u8]) -> [u8; 32] {
     Sha256::digest(blob).into()
 }
 
 impl Request {
-    /// Seals it. Do this once and keep the bytes: another sealing is another request.
+    /// Seals the request. Do this once and store the bytes: sealing again makes another request.
     pub fn seal(&self, token: &Token) -> Result<Vec<u8>, BadMail> {
         seal(token, Way::Request, &cbor::encode(self))
     }
 
-    /// Opens a request and checks the bundle in it, which must be an agent's of this trust domain.
+    /// Opens a request and checks the bundle in it, which must be an agent's, of this trust domain.
     pub fn open(token: &Token, blob: &[u8]) -> Result<(Self, SignedBundle), BadMail> {
         let text = open(token, Way::Request, blob)?;
         let request: Self = peer::decode(&text, MAIL_LIMIT)?;
@@ -210,7 +211,7 @@ impl Request {
 }
 
 impl AnswerDelegation {
-    /// Lets `key` answer this token, signed by the inviter's `ID`.
+    /// Authorises `key` to answer this token, signed by the inviter's `ID`.
     pub fn sign(token: &Token, key: Surf, id: &SigningKey) -> Vec<u8> {
         let delegation = Self {
             inviter: token.inviter,
@@ -223,7 +224,7 @@ impl AnswerDelegation {
 }
 
 impl Answer {
-    /// Signs it with the delegated key, and seals it.
+    /// Signs the answer with the delegated key, and seals it.
     pub fn seal(
         &self,
         token: &Token,
@@ -235,8 +236,8 @@ impl Answer {
         seal(token, Way::Answer, &cbor::encode(&SignedAnswer { delegation, answer }))
     }
 
-    /// Opens an answer: sealed with the token, signed for its inviter, and to this very request by
-    /// this very agent. Gives the bundle of the device that may come in.
+    /// Opens an answer, which must be sealed with the token, signed for its inviter, and to exactly
+    /// this request of this agent. Returns the bundle of the device to authorise.
     pub fn open(
         token: &Token,
         blob: &[u8],

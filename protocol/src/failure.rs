@@ -1,9 +1,9 @@
 //! Everything that can go wrong, in one closed list.
 //!
-//! A [`Failure`] is what a person or a model is told: a kind from the list, a message that names the
+//! A [`Failure`] is what a person or a model sees: a kind from the list, a message that names the
 //! object and the cause, and a hint that names the next step. The same kind appears on the command
-//! line, in `--json`, in MCP text, on the wire and in the audit. Numbers are written here and are
-//! never used twice; a kind that this program does not know is kept as [`Kind::Unknown`].
+//! line, in `--json`, in MCP text, on the wire and in the audit. Numbers are assigned here and
+//! never reused; an unknown kind is preserved as [`Kind::Unknown`].
 
 use core::fmt;
 
@@ -12,35 +12,35 @@ use minicbor::{Decode, Encode};
 /// Declares the list once: number, Rust name, wire name, sentence, default hint.
 macro_rules! kinds {
     ($( $number:literal $variant:ident $name:literal : $sentence:literal => $hint:literal; )*) => {
-        /// What kind of failure it was. Programs branch on it; the list is documented API.
+        /// The kind of a failure. Programs branch on it; the list is documented API.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[non_exhaustive]
         pub enum Kind {
             $( #[doc = $sentence] $variant, )*
-            /// A kind that a newer program sent. An old one shows its number and treats it as fatal.
+            /// A kind of a newer program. An old one shows its number and treats it as fatal.
             Unknown(u16),
         }
 
         impl Kind {
-            /// Every kind, in the order of its number.
+            /// Every kind, in the order of the numbers.
             pub const ALL: &[Self] = &[$( Self::$variant, )*];
 
-            /// Its number on the wire.
+            /// The number on the wire.
             pub const fn number(self) -> u16 {
                 match self { $( Self::$variant => $number, )* Self::Unknown(number) => number }
             }
 
-            /// The kind with this number.
+            /// Returns the kind with this number.
             pub const fn from_number(number: u16) -> Self {
                 match number { $( $number => Self::$variant, )* other => Self::Unknown(other) }
             }
 
-            /// Its name in snake case, as people and programs see it.
+            /// The name in snake case, for people and programs.
             pub const fn name(self) -> &'static str {
                 match self { $( Self::$variant => $name, )* Self::Unknown(_) => "unknown_failure" }
             }
 
-            /// What it means, in one sentence.
+            /// The meaning, in one sentence.
             pub const fn sentence(self) -> &'static str {
                 match self {
                     $( Self::$variant => $sentence, )*
@@ -48,7 +48,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What to do about it, where nobody closer to the cause has said something better.
+            /// The default hint, where no code closer to the cause has a better one.
             pub const fn hint(self) -> &'static str {
                 match self {
                     $( Self::$variant => $hint, )*
@@ -227,8 +227,8 @@ kinds! {
 }
 
 impl Kind {
-    /// Whether a relay may give this as its reason not to let somebody in: it is about who asks, or about the relay, and
-    /// about nothing that an agent was asked.
+    /// Whether a relay may give this as its reason to refuse a HELLO: it is about the peer or about
+    /// the relay, and not about a request to an agent.
     pub const fn is_of_hello(self) -> bool {
         matches!(
             self,
@@ -244,7 +244,7 @@ impl Kind {
         )
     }
 
-    /// Whether a relay may answer so what it was asked itself.
+    /// Whether a relay may give this as its answer to a call.
     pub const fn is_of_relay(self) -> bool {
         self.is_of_hello()
             || matches!(
@@ -288,26 +288,26 @@ impl<'b, C> Decode<'b, C> for Kind {
     }
 }
 
-/// A failure as a person or a model is told of it.
+/// A failure as shown to a person or a model.
 ///
-/// A hint is advice that a person or a model follows, so it is always this program's own: decoding moves the
-/// hint of whoever sent the failure to the end of its message, in parentheses.
+/// People and models follow a hint, so it always comes from this program: decoding moves the
+/// sender's hint to the end of the message, in parentheses.
 #[derive(Clone, Debug, Encode, Eq, PartialEq, thiserror::Error)]
 #[cbor(map)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind it is.
+    /// The kind.
     #[n(0)]
     pub kind: Kind,
     /// What happened to what, as a lower-case fragment without a full stop.
     #[n(1)]
     pub message: String,
-    /// What to do, where that is more than the kind's own hint.
+    /// What to do, if that goes beyond the kind's default hint.
     #[n(2)]
     pub hint: Option<String>,
 }
 
-/// A failure as it is on the wire.
+/// A failure as encoded on the wire.
 #[derive(Decode)]
 #[cbor(map)]
 struct Received {
@@ -333,12 +333,12 @@ impl<'b, C> Decode<'b, C> for Failure {
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// Creates a failure of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: None }
     }
 
-    /// A failure of this kind whose message ends with its chain of causes.
+    /// Creates a failure of this kind whose message ends with its chain of causes.
     pub fn caused(kind: Kind, message: impl fmt::Display, cause: &dyn core::error::Error) -> Self {
         let mut text = message.to_string();
         let mut next = Some(cause);
@@ -350,14 +350,14 @@ impl Failure {
         Self::new(kind, text)
     }
 
-    /// The same with a hint of its own.
+    /// Sets the hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What to do about it.
+    /// The hint, or the kind's default.
     pub fn hint(&self) -> &str {
         self.hint.as_deref().unwrap_or_else(|| self.kind.hint())
     }

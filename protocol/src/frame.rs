@@ -1,4 +1,4 @@
-//! Sealed frames: how everything inside a stream travels.
+//! Sealed frames, in which everything inside a stream travels.
 //!
 //! ```text
 //! ct_len u16 · ciphertext [ct_len]            the length is authenticated with the ciphertext
@@ -8,34 +8,34 @@
 //!
 //! The counter is implicit, so that a frame that was dropped, repeated or moved does not
 //! authenticate. A direction has ended if and only if its FINAL frame was authenticated; nothing
-//! follows it. Not here: what the payloads say (`conversation`, `streams`).
+//! follows it. Not here: the content of the payloads (`conversation`, `streams`).
 
 use core::ops::Range;
 
 use crate::failure::{Failure, Kind as FailureKind};
 use crate::record::{RecordKey, TAG};
 
-/// No payload is longer.
+/// The maximum length of a payload.
 pub const PAYLOAD: usize = 16_384;
 
-/// The two bytes in front of each frame.
+/// The length of the prefix of each frame.
 pub const LENGTH: usize = 2;
 
 /// Type, flags and payload length, inside.
 const INNER: usize = 4;
 
-/// The longest frame with its length in front.
+/// The maximum length of a frame with its prefix.
 pub const MAX: usize = LENGTH + INNER + PAYLOAD + TAG;
 
-/// What is added to a payload.
+/// How many bytes a frame adds to its payload.
 pub const OVERHEAD: usize = LENGTH + INNER + TAG;
 
 const FINAL: u8 = 1;
 
-/// What a frame is. 4 to 9 are reserved: WINDOW, KEYUPD, EPOCH, CLOSE, TIME, MORE_AT_BULK.
+/// The type of a frame. 4 to 9 are reserved: WINDOW, KEYUPD, EPOCH, CLOSE, TIME, MORE_AT_BULK.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// The first frame of the opener: which conversation this is.
+    /// The opener's first frame, which names the conversation.
     Open = 1,
     /// Bytes of a channel.
     Data = 2,
@@ -46,39 +46,39 @@ pub enum Kind {
 /// A frame to be sealed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plain<'a> {
-    /// What it is.
+    /// The type.
     pub kind: Kind,
     /// The channel of [`Kind::Data`], 0 to 15; 0 otherwise.
     pub channel: u8,
-    /// Whether this is the last frame of this direction.
+    /// Whether this is the last frame of this direction (FINAL).
     pub last: bool,
-    /// At most [`PAYLOAD`] bytes.
+    /// The payload, at most [`PAYLOAD`] bytes.
     pub payload: &'a [u8],
 }
 
-/// A frame that has been authenticated; its payload stands in the buffer that was opened.
+/// A frame that has been authenticated; its payload is in the buffer that was decrypted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Opened {
-    /// What it is.
+    /// The type.
     pub kind: Kind,
     /// The channel of [`Kind::Data`].
     pub channel: u8,
-    /// Whether this was the last frame of this direction.
+    /// Whether this was the last frame of this direction (FINAL).
     pub last: bool,
-    /// Where the payload is, counted from the start of the ciphertext.
+    /// The range of the payload, from the start of the ciphertext.
     pub payload: Range<usize>,
 }
 
-/// Why a frame was refused. Every one of these ends the stream.
+/// Why a frame was refused. Each of these ends the stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadFrame {
-    /// A length that no frame has.
-    #[error("a frame of {0} bytes")]
+    /// The length is not valid for a frame.
+    #[error("a frame cannot have a length of {0} bytes")]
     Length(u16),
-    /// It was altered, moved, repeated, or belongs elsewhere.
+    /// The frame was altered, moved or repeated, or belongs to another stream.
     #[error("the frame does not authenticate")]
     Tampered,
-    /// The peer authenticated something that breaks the rules.
+    /// The frame is authentic, but violates the protocol.
     #[error("{0}")]
     Violation(&'static str),
 }
@@ -93,7 +93,8 @@ impl From<BadFrame> for Failure {
     }
 }
 
-/// How long the ciphertext after these two bytes is, checked before anything is read or allocated.
+/// Returns the length of the ciphertext after this prefix, and checks it before anything is read or
+/// allocated.
 pub fn ciphertext_length(prefix: [u8; LENGTH]) -> Result<usize, BadFrame> {
     let length = u16::from_be_bytes(prefix);
     if (INNER + TAG..=INNER + PAYLOAD + TAG).contains(&usize::from(length)) {
@@ -112,7 +113,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Begins a direction.
+    /// Starts a direction.
     pub fn new(key: RecordKey) -> Self {
         Self { key, counter: 0, ended: false }
     }
@@ -121,8 +122,8 @@ impl Sealer {
     ///
     /// # Panics
     ///
-    /// When the payload is longer than [`PAYLOAD`], the channel above 15, or the direction has
-    /// ended: bugs of ours, and never the peer's doing.
+    /// If the payload is longer than [`PAYLOAD`], the channel is above 15, or the direction has
+    /// ended: these are bugs of ours, which a peer cannot cause.
     pub fn seal(&mut self, frame: Plain<'_>, out: &mut Vec<u8>) {
         assert!(!self.ended, "nothing follows FINAL");
         assert!(frame.channel < 16 && (frame.kind == Kind::Data || frame.channel == 0));
@@ -157,12 +158,12 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Begins a direction.
+    /// Starts a direction.
     pub fn new(key: RecordKey) -> Self {
         Self { key, counter: 0, ended: false }
     }
 
-    /// Opens the ciphertext that followed `prefix`, in place.
+    /// Decrypts the ciphertext that followed `prefix`, in place.
     pub fn open(&mut self, prefix: [u8; LENGTH], text: &mut [u8]) -> Result<Opened, BadFrame> {
         if self.ended {
             return Err(BadFrame::Violation("a frame after FINAL"));

@@ -1,7 +1,7 @@
 //! The first event of a workspace's log. Its hash is the trust domain of everything enrolled there.
 //!
 //! Later events (devices, grants, revocations, epochs) will follow it in one hash chain; their
-//! numbers are not given yet.
+//! numbers are not assigned yet.
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
@@ -16,46 +16,46 @@ use crate::signed::Signed;
 /// The label under which events of the log are signed.
 const LABEL: &str = "farwire-sig-v1/event";
 
-/// The number of this type of event.
+/// The number of this event type.
 const GENESIS: u16 = 1;
 
-/// No genesis event is longer.
+/// The maximum length of a genesis event.
 pub const LIMIT: usize = 4096;
 
-/// What the first device wrote when it made the workspace.
+/// The event that the first device wrote when it created the workspace.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Genesis {
     /// The version of the log's format: 1.
     #[n(0)]
     pub version: u8,
-    /// Its place in the log: 0.
+    /// The position in the log: 0.
     #[n(1)]
     pub seq: u64,
-    /// The type of event: 1.
+    /// The event type: 1.
     #[n(2)]
     pub kind: u16,
-    /// What the person called the workspace.
+    /// The name that the person gave the workspace.
     #[n(3)]
     pub name: String,
-    /// The bundle of the first device, as it was signed.
+    /// The signed bundle of the first device.
     #[n(4)]
     pub device: Blob,
-    /// When, in seconds since 1970, by the device's clock.
+    /// When it was created, in seconds since 1970, by the device's clock.
     #[n(5)]
     pub time: u64,
-    /// 16 random bytes, so that no two workspaces have one hash.
+    /// 16 random bytes, so that no two workspaces have the same hash.
     #[n(6)]
     pub salt: Blob,
 }
 
-/// The event is not a genesis event in order.
+/// The event is not a valid genesis event.
 #[derive(Debug, thiserror::Error)]
 #[error("not a genesis event: {0}")]
 pub struct NotGenesis(&'static str);
 
 impl Genesis {
-    /// The first event of a workspace with this name, made by this device.
+    /// Creates the first event of a workspace with this name, founded by this device.
     pub fn new(name: &str, device: &SignedBundle, time: u64, salt: [u8; 16]) -> Self {
         let device = Blob(device.encode());
         Self {
@@ -69,12 +69,12 @@ impl Genesis {
         }
     }
 
-    /// Signs it with the `ID` of the device that it names.
+    /// Signs the event with the `ID` of the device that it names.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
         cbor::encode(&Signed::new(LABEL, cbor::encode(self), key))
     }
 
-    /// Reads an event and checks that the device that it names signed it.
+    /// Decodes an event and checks that the device that it names signed it.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotGenesis> {
         let signed: Signed = cbor::decode(bytes, LIMIT).map_err(|_| NotGenesis("malformed"))?;
         let event: Self =
@@ -83,7 +83,7 @@ impl Genesis {
             return Err(NotGenesis("another event"));
         }
         let device = SignedBundle::decode_kind(&event.device, Kind::Device)
-            .map_err(|_| NotGenesis("its device is not in order"))?;
+            .map_err(|_| NotGenesis("the bundle of its device is invalid"))?;
         let key = device.id.verifying().ok_or(NotGenesis("weak key"))?;
         signed.verify(LABEL, &key).map_err(|_| NotGenesis("not signed by its device"))?;
         if cbor::encode(&event) != *signed.bytes {

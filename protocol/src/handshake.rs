@@ -1,4 +1,5 @@
-//! The end-to-end handshake: `Noise_XKpsk3_25519_ChaChaPoly_SHA256` with ML-KEM-768 in its payloads.
+//! The end-to-end handshake: `Noise_XKpsk3_25519_ChaChaPoly_SHA256` with ML-KEM-768 in its
+//! payloads.
 //!
 //! ```text
 //!     bridge                                   agent
@@ -9,11 +10,12 @@
 //! ```
 //!
 //! The KEM's secret enters as the psk, so that a link is safe while either X25519 or ML-KEM holds.
-//! Message 2 goes to somebody unknown: nothing sensitive is in P2, and nothing is acted upon before
-//! message 3. The typestates below make the order the only possible one, and drop everything on the
-//! first error. The device's identity is in message 3 and nowhere before.
+//! Message 2 goes to an unknown peer: P2 contains nothing sensitive, and nothing is acted upon
+//! before message 3. The typestates below enforce the order, and drop everything on the first
+//! error. The device's identity is in message 3 and nowhere earlier.
 //!
-//! Not here: whether the device is authorised (the agent decides), and the stream around it.
+//! Not here: whether the device is authorised (the agent decides), and the stream around the
+//! messages.
 
 use minicbor::{Decode, Encode};
 use ml_kem::kem::{Decapsulate as _, KeyExport as _};
@@ -32,12 +34,12 @@ use crate::noise;
 use crate::peer;
 use crate::surface::{Delegation, Surface, SurfaceProof};
 
-/// The diary of versions of the inner protocol, newest last.
+/// The versions of the inner protocol and their history, newest last.
 ///
-/// 1: the first.
+/// 1: the first version.
 pub const VERSIONS: &[u16] = &[1];
 
-/// What protects a link of this version, in words for a person.
+/// The protection of a link of this version, in words for a person.
 pub const fn protection(version: u16) -> &'static str {
     match version {
         1 => "Noise XKpsk3 with X25519 and ML-KEM-768",
@@ -45,10 +47,10 @@ pub const fn protection(version: u16) -> &'static str {
     }
 }
 
-/// No message 1 or 2 is longer.
+/// The maximum length of messages 1 and 2.
 pub const SHORT_LIMIT: usize = 2048;
 
-/// No message 3 is longer: it carries up to 16 KiB of grants.
+/// The maximum length of message 3, which carries up to 16 KiB of grants.
 pub const LONG_LIMIT: usize = 24 * 1024;
 
 const KEM_KEY: usize = 1184;
@@ -56,38 +58,38 @@ const KEM_TEXT: usize = 1088;
 const PSK_TAG: usize = 16;
 const P1: usize = 1 + PSK_TAG + KEM_KEY;
 
-/// Why a handshake came to nothing.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// A message is too long or too short, or its content is not what it must be.
+    /// A message has the wrong length, or its content is invalid.
     #[error("malformed {0}")]
     Malformed(&'static str),
-    /// It did not authenticate: another key, another agent, or altered on the way.
+    /// The message does not authenticate: another key, another agent, or altered in transit.
     #[error("the handshake does not authenticate")]
     Unauthentic,
-    /// There is no version that both speak.
+    /// There is no version that both support.
     #[error("no version in common: the bridge speaks {bridge:?}, the agent {agent:?}")]
     NoVersion {
-        /// What the bridge offered.
+        /// The versions that the bridge offered.
         bridge: Vec<u16>,
-        /// What the agent speaks.
+        /// The versions that the agent supports.
         agent: Vec<u16>,
     },
-    /// The agent chose a lower version than both speak.
+    /// The agent chose a lower version than the highest that both support.
     #[error("the agent chose version {0}, and a higher one was possible")]
     Downgrade(u16),
-    /// The system's generator or our own key failed.
+    /// The random number generator or our own key failed.
     #[error("the handshake could not be computed")]
     Local,
-    /// The bundle in message 3 is not in order, or its `KN` is not the key that was proven.
-    #[error("the device's bundle is not in order")]
+    /// The bundle in message 3 is invalid.
+    #[error("the device's bundle is invalid")]
     Bundle(#[from] BundleError),
     /// `KN` of the bundle is not the key that the handshake proved.
     #[error("the device proved another key than its bundle names")]
     KeyMismatch,
 }
 
-/// The agent that a bridge means to reach.
+/// The agent that a bridge wants to reach.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its identity.
@@ -98,7 +100,7 @@ pub struct Peer {
     pub trust_domain: TrustDomain,
 }
 
-/// The versions that we speak, as the header's `rest` carries them.
+/// The versions that we support, encoded as the header's `rest`.
 pub fn offer() -> Vec<u8> {
     VERSIONS.iter().flat_map(|version| version.to_be_bytes()).collect()
 }
@@ -125,7 +127,7 @@ fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, HandshakeError> {
     Ok(bytes)
 }
 
-/// What snow refused is either the peer's doing or, when we write, ours.
+/// Maps an error of snow while reading, which is the peer's doing; while writing, it is ours.
 fn read_error(_: snow::Error) -> HandshakeError {
     HandshakeError::Unauthentic
 }
@@ -160,11 +162,11 @@ fn handshake_hash(state: &HandshakeState) -> [u8; 32] {
     state.get_handshake_hash().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The keys, from a handshake that is over. Before that, snow would give wrong ones without a word.
+/// Derives the keys from a finished handshake. Before that, snow would silently return wrong ones.
 fn finish(mut state: HandshakeState) -> LinkKeys {
     assert!(state.is_handshake_finished(), "all three messages have been processed");
     let hash = handshake_hash(&state);
-    // Wiped where it is: a wrapper would be given a copy.
+    // Wiped in place: a wrapper would receive a copy.
     let mut split = state.dangerously_get_raw_split();
     let keys = LinkKeys::new(&hash, &split.0, &split.1);
     split.zeroize();
@@ -179,7 +181,7 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// Begins a handshake with `peer` and gives message 1. `header_hash` is that of the stream.
+    /// Starts a handshake with `peer` and returns message 1. `header_hash` is that of the stream.
     pub fn start(
         kn: &[u8; 32],
         peer: &Peer,
@@ -217,7 +219,7 @@ impl Initiator {
     }
 }
 
-/// The agent's choice must be the highest version that both speak.
+/// Checks that the agent chose the highest version that both support.
 fn check_choice(bytes: &[u8]) -> Result<u16, HandshakeError> {
     const MALFORMED: HandshakeError = HandshakeError::Malformed("message 2");
     let (&[high, low, count], list) = bytes.split_first_chunk::<3>().ok_or(MALFORMED)?;
@@ -241,14 +243,14 @@ fn highest(ours: &[u16], theirs: &[u16]) -> Option<u16> {
     ours.iter().copied().filter(|version| theirs.contains(version)).max()
 }
 
-/// The bridge, before it says who it is.
+/// The bridge, before it identifies itself.
 pub struct Introduction {
     state: HandshakeState,
     version: u16,
 }
 
 impl Introduction {
-    /// The version that the agent chose, the highest that both speak.
+    /// The version that the agent chose, the highest that both support.
     pub fn version(&self) -> u16 {
         self.version
     }
@@ -258,7 +260,7 @@ impl Introduction {
         handshake_hash(&self.state)
     }
 
-    /// Gives message 3 and the keys of the link.
+    /// Returns message 3 and the keys of the link.
     pub fn write(mut self, p3: &Introduce) -> Result<(Vec<u8>, LinkKeys), HandshakeError> {
         let message = write(&mut self.state, &cbor::encode(p3))?;
         Ok((message, finish(self.state)))
@@ -303,13 +305,13 @@ impl Responder {
         let kem_bytes = payload[1 + PSK_TAG..].to_vec();
         let encoded = kem_bytes.as_slice().try_into();
         let encoded = encoded.map_err(|_| HandshakeError::Malformed("message 1"))?;
-        // `new` carries out the modulus check of FIPS 203, section 7.2.
+        // `new` performs the modulus check of FIPS 203, section 7.2.
         let kem_key = EncapsulationKey::<MlKem768>::new(encoded)
             .map_err(|_| HandshakeError::Malformed("message 1"))?;
         Ok(Self { state, kem_key, kem_bytes, version })
     }
 
-    /// Gives message 2.
+    /// Returns message 2.
     pub fn write(mut self) -> Result<(Vec<u8>, Listening), HandshakeError> {
         let (kem_text, secret) = self.kem_key.encapsulate_deterministic(&(*random::<32>()?).into());
         let secret = Zeroizing::new(secret);
@@ -325,13 +327,14 @@ impl Responder {
     }
 }
 
-/// The agent, before it knows who asks.
+/// The agent, before it knows the device.
 pub struct Listening {
     state: HandshakeState,
 }
 
 impl Listening {
-    /// Reads message 3: who it is, checked in the order that matters, and the keys of the link.
+    /// Reads message 3, checks the device's identity in the order that matters, and returns the
+    /// keys of the link.
     pub fn read(mut self, message: &[u8]) -> Result<(Claim, LinkKeys), HandshakeError> {
         let before = handshake_hash(&self.state);
         let payload = read(&mut self.state, message, LONG_LIMIT, "message 3")?;
@@ -350,29 +353,30 @@ impl Listening {
     }
 }
 
-/// Who has proven what in a handshake. Whether it may do anything is not said.
+/// What a device has proven in a handshake. Whether it is authorised is decided elsewhere.
 #[derive(Debug)]
 pub struct Claim {
-    /// The device: its signature and its Noise key have been checked.
+    /// The device's bundle, whose signature and Noise key have been checked.
     pub bundle: SignedBundle,
-    /// All that message 3 said.
+    /// The whole content of message 3.
     pub introduce: Introduce,
     handshake: [u8; 32],
 }
 
 impl Claim {
-    /// The surface that was proven, if one was claimed.
+    /// The proven surface, if one was claimed.
     pub fn surface(&self) -> Option<Result<Delegation, crate::surface::BadProof>> {
         let proof = self.introduce.surface.as_ref()?;
         Some(proof.verify(&self.bundle.id, &self.bundle.kn, &self.handshake))
     }
 }
 
-/// Message 3: who the bridge is. Slots are never reused; 1 to 3 are for the log and grants.
+/// Message 3, which identifies the bridge. Slots are never reused; 1 to 3 are for the log and
+/// grants.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Introduce {
-    /// The device's bundle, signed.
+    /// The device's signed bundle.
     #[n(0)]
     pub bundle: Blob,
     /// The head of the log that the device has seen.
@@ -384,13 +388,13 @@ pub struct Introduce {
     /// The freshness beacon.
     #[n(3)]
     pub beacon: Option<Blob>,
-    /// Which surface acts, with the proof.
+    /// The acting surface, with its proof.
     #[n(4)]
     pub surface: Option<SurfaceProof>,
     /// 16 random bytes per bridge process.
     #[n(5)]
     pub instance: Nonce,
-    /// What the bridge can take.
+    /// The limits of the bridge.
     #[n(6)]
     pub limits: Option<Limits>,
     /// Program and version.
@@ -398,40 +402,40 @@ pub struct Introduce {
     pub build: String,
 }
 
-/// What the agent answers: exactly one of the two.
+/// The agent's verdict: exactly one of the two.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Verdict {
-    /// Come in.
+    /// The device is admitted.
     #[n(0)]
     Accept(#[n(0)] Accept),
-    /// Stay out, and why.
+    /// The device is refused, and why.
     #[n(1)]
     Reject(#[n(0)] Failure),
 }
 
-/// What the agent tells somebody whom it lets in. Slots are never reused; 1 to 3 as in [`Introduce`].
+/// The agent's message to an admitted device. Slots are never reused; 1 to 3 as in [`Introduce`].
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Accept {
-    /// The agent's bundle, signed.
+    /// The agent's signed bundle.
     #[n(0)]
     pub bundle: Blob,
     /// The head of the log that the agent has seen.
     #[n(1)]
     pub log_head: Option<Blob>,
-    /// What the grants come to.
+    /// The combined effect of the grants.
     #[n(2)]
     pub grants: Option<Vec<Blob>>,
     /// The freshness beacon.
     #[n(3)]
     pub beacon: Option<Blob>,
-    /// As which surface the link acts.
+    /// The surface that the link acts as.
     #[n(4)]
     pub surface: Surface,
-    /// 16 random bytes per agent process: which journal answers for a request.
+    /// 16 random bytes per agent process; they name the journal that answers for a request.
     #[n(5)]
     pub instance: Nonce,
-    /// What the agent can take.
+    /// The limits of the agent.
     #[n(6)]
     pub limits: Option<Limits>,
     /// Program and version.
@@ -442,7 +446,7 @@ pub struct Accept {
     pub time: u64,
 }
 
-/// Limits that one side tells the other.
+/// Limits that one side announces to the other.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Limits {

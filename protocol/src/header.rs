@@ -1,12 +1,13 @@
-//! The first bytes of every stream: all that the relay reads of it, and all that it may know.
+//! The first bytes of every stream, which are all that the relay reads and may know of it.
 //! ```text
 //! version u8 · class and flags u8 · rest length u16 · target [16] · link id [16]
 //! · epoch u32 · sid u64 · not after u64                    56 bytes, big-endian, then `rest`
 //! ```
 //!
-//! The relay forwards these bytes as they came; their SHA-256 goes into the keys of the stream, so
-//! that nobody on the way can show the agent another header than the bridge wrote. On the agent's
-//! leg the relay puts a [`Route`] in front, outside all hashes: it is for fairness, never for trust.
+//! The relay forwards these bytes unchanged; their SHA-256 is an input to the keys of the stream,
+//! so that nobody on the path can show the agent another header than the bridge wrote. On the
+//! agent's leg the relay prepends a [`Route`], outside all hashes: it is for fairness, never for
+//! trust.
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,35 +16,35 @@ use crate::id::Target;
 /// The length of the fixed part.
 pub const LENGTH: usize = 56;
 
-/// The length of the route that the relay puts in front on the agent's leg.
+/// The length of the route that the relay prepends on the agent's leg.
 pub const ROUTE_LENGTH: usize = 4;
 
-/// No `rest` is longer. On a stream of a link it is empty.
+/// The maximum length of `rest`. On a stream of a link it is empty.
 pub const REST_LIMIT: usize = 64;
 
 /// The version of the header.
 pub const VERSION: u8 = 1;
 
-/// Which opening device the relay says a stream is from; opaque, one number per device.
+/// The opening device as the relay identifies it: an opaque number per device.
 pub type Route = u32;
 
-/// How urgent a stream may be at most. Backlog lowers it.
+/// The highest priority that a stream may have. Backlog lowers it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Class {
     /// Handshakes and control conversations.
     Control = 0,
-    /// Runs, whatever they run, and terminals.
+    /// Runs of any kind, and terminals.
     Interactive = 1,
-    /// Files, forwards, and what has asked to be bulk.
+    /// Files, forwards, and streams that asked to be bulk.
     Bulk = 2,
 }
 
 /// The fixed part of a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
-    /// The ceiling of its priority.
+    /// The maximum priority.
     pub class: Class,
-    /// Which agent it is for.
+    /// The agent that the stream is for.
     pub target: Target,
     /// The link; zero for a handshake.
     pub link: [u8; 16],
@@ -51,41 +52,43 @@ pub struct Header {
     pub epoch: u32,
     /// The stream's number: even from the bridge, zero for a handshake.
     pub sid: u64,
-    /// The link time in milliseconds after which it must not be acted on; zero for a handshake.
+    /// The link time in milliseconds after which the stream must not be acted on; zero for a
+    /// handshake.
     pub not_after: u64,
-    /// How many bytes follow.
+    /// The number of bytes that follow.
     pub rest: u16,
 }
 
 /// Why the first bytes of a stream are not a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadHeader {
-    /// Another version, or not our protocol.
+    /// Another header version, or another protocol.
     #[error("header of version {0}")]
     Version(u8),
     /// A class or a flag that is not defined.
     #[error("unknown class or flag {0:#04x}")]
     Flags(u8),
-    /// More bytes announced than may follow.
+    /// More bytes are announced than may follow.
     #[error("{0} bytes announced after the header")]
     Rest(u16),
-    /// Neither a handshake nor a stream of a link.
+    /// The header is neither a handshake's nor that of a stream of a link.
     #[error("the header is neither a handshake's nor a link's")]
     Mixed,
 }
 
 impl Header {
-    /// The header of a handshake with this agent, followed by `rest` bytes of version offer.
+    /// Creates the header of a handshake with this agent, followed by `rest` bytes of version
+    /// offer.
     pub const fn handshake(target: Target, rest: u16) -> Self {
         Self { class: Class::Control, target, link: [0; 16], epoch: 0, sid: 0, not_after: 0, rest }
     }
 
-    /// Whether it opens a handshake.
+    /// Whether the stream is a handshake.
     pub fn is_handshake(&self) -> bool {
         self.link == [0; 16]
     }
 
-    /// Its bytes.
+    /// Encodes the header.
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
         out[0] = VERSION;
@@ -99,7 +102,7 @@ impl Header {
         out
     }
 
-    /// Reads the fixed part.
+    /// Decodes the fixed part.
     pub fn decode(bytes: &[u8; LENGTH]) -> Result<Self, BadHeader> {
         fn part<const N: usize>(bytes: &[u8; LENGTH], at: usize) -> [u8; N] {
             let mut out = [0; N];
@@ -139,12 +142,12 @@ pub fn hash(header: &[u8; LENGTH], rest: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(header).chain_update(rest).finalize().into()
 }
 
-/// Why a stream was reset. Anybody on the way can say any of these: they may cause waiting, a new
-/// handshake or the same request again, and never a claim about what happened.
+/// Why a stream was reset. Anyone on the path can send any of these: a reset may cause waiting, a
+/// new handshake or the same request again, but never a claim about what happened.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Reset {
-    /// The header is malformed, or something else was not understood.
+    /// The header is malformed, or something else could not be parsed.
     Malformed,
     /// The relay has no such server for this device.
     UnknownServer,
@@ -152,26 +155,26 @@ pub enum Reset {
     Offline,
     /// The server is suspended.
     Suspended,
-    /// At a limit; later is better.
+    /// The sender is at a limit; try later.
     Overloaded,
     /// The agent has no such link.
     UnknownLink,
-    /// The stream's number was used, is too old, or its time is up.
+    /// The stream's number was used or is too old, or `not_after` has passed.
     Stale,
-    /// The conversation goes on in another stream.
+    /// The conversation continues in another stream.
     Moved,
     /// The opener is no longer interested.
     Cancelled,
-    /// The program ends.
+    /// The program is shutting down.
     Closing,
     /// The bytes do not authenticate.
     Integrity,
-    /// A number of a newer program.
+    /// A code of a newer program.
     Other(u32),
 }
 
 impl Reset {
-    /// Its number as QUIC's application error code.
+    /// The QUIC application error code.
     pub const fn code(self) -> u32 {
         match self {
             Self::Malformed => 1,
@@ -189,7 +192,7 @@ impl Reset {
         }
     }
 
-    /// The reason with this number.
+    /// Returns the reason with this code.
     pub const fn from_code(code: u32) -> Self {
         match code {
             1 => Self::Malformed,

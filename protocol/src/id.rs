@@ -1,6 +1,6 @@
-//! Who somebody is: public keys by their use, and the short forms that people compare.
+//! Identities: public keys by their use, and the short forms that people compare.
 //!
-//! Trust is decided by whole keys. A fingerprint is for people, a [`Target`] is for routing.
+//! Trust decisions compare whole keys. A fingerprint is for people, a [`Target`] is for routing.
 
 use core::fmt;
 
@@ -12,7 +12,8 @@ use crate::cbor::fixed_bytes;
 use crate::curve::is_canonical_ed25519;
 
 fixed_bytes! {
-    /// `ID`: the Ed25519 key that a device or an agent *is*. It signs; it is in no handshake.
+    /// `ID`: the Ed25519 key that is the identity of a device or an agent. It signs; it takes part
+    /// in no handshake.
     Id, 32
 }
 fixed_bytes! {
@@ -40,7 +41,7 @@ fixed_bytes! {
     TrustDomain, 32
 }
 fixed_bytes! {
-    /// Where the relay sends a stream: the first 16 bytes of SHA-256 of the agent's `ID`.
+    /// The routing address of an agent: the first 16 bytes of SHA-256 of its `ID`.
     Target, 16
 }
 fixed_bytes! {
@@ -49,12 +50,12 @@ fixed_bytes! {
 }
 
 impl TrustDomain {
-    /// That of an agent that was never enrolled.
+    /// The trust domain of an agent that was never enrolled.
     pub const NONE: Self = Self([0; 32]);
 }
 
 impl Nonce {
-    /// Nothing, where a field must be there and nothing has been made yet.
+    /// A placeholder where a field is mandatory but no value exists yet.
     pub const ZERO: Self = Self([0; 16]);
 }
 
@@ -74,12 +75,12 @@ impl core::str::FromStr for Nonce {
     }
 }
 
-/// The text is not the hexadecimal form of 16 bytes.
+/// The text is not 32 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
 #[error("not 32 hexadecimal digits")]
 pub struct NotHex;
 
-/// What kind of program holds a key.
+/// The kind of program that holds a key.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, Hash, PartialEq)]
 #[cbor(index_only)]
 pub enum Kind {
@@ -101,13 +102,13 @@ impl fmt::Display for Kind {
 }
 
 impl Id {
-    /// The key as one that can verify, unless it is weak, no point at all, or not in its canonical encoding.
+    /// The key for verification, unless it is weak, not a point, or not in its canonical encoding.
     pub fn verifying(&self) -> Option<VerifyingKey> {
         let canonical = is_canonical_ed25519(&self.0);
         VerifyingKey::from_bytes(&self.0).ok().filter(|key| canonical && !key.is_weak())
     }
 
-    /// Where the relay sends a stream for the agent with this key.
+    /// The routing address of the agent with this key.
     pub fn target(&self) -> Target {
         let hash: [u8; 32] = Sha256::digest(self.0).into();
         let mut short = [0; 16];
@@ -115,7 +116,8 @@ impl Id {
         Target(short)
     }
 
-    /// What people compare: `fwd1…` or `fwa1…`, then SHA-256 of the key in base32, in groups of four.
+    /// The fingerprint that people compare: `fwd1…` or `fwa1…`, then SHA-256 of the key in base32,
+    /// in groups of four.
     pub fn fingerprint(&self, kind: Kind) -> String {
         let prefix = match kind {
             Kind::Device => "fwd1",

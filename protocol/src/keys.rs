@@ -23,7 +23,7 @@ use crate::record::RecordKey;
 /// The label of an ordinary stream's keys.
 const STREAM: &[u8] = b"farwire/1 stream";
 
-/// The label of the keys under which the agent answers a handshake.
+/// The label of the keys with which the agent seals its verdict on a handshake.
 const ACCEPT: &[u8] = b"farwire/1 accept";
 
 /// Who opened a stream.
@@ -35,14 +35,14 @@ pub enum Opener {
     Agent = 1,
 }
 
-/// The keys of one link. Wiped when dropped; never printed, written or handed to another process.
+/// The keys of one link. Wiped when dropped; never printed, stored or passed to another process.
 pub struct LinkKeys {
     root: Zeroizing<[u8; 32]>,
     link: [u8; 16],
 }
 
 impl LinkKeys {
-    /// From what the finished handshake left: its hash and the two split keys.
+    /// Derives the keys from a finished handshake: its hash and the two split keys.
     pub(crate) fn new(handshake: &[u8; 32], k_i: &[u8; 32], k_r: &[u8; 32]) -> Self {
         let mut ikm = Zeroizing::new([0; 64]);
         ikm[..32].copy_from_slice(k_i);
@@ -56,17 +56,17 @@ impl LinkKeys {
         Self { root, link }
     }
 
-    /// The id of the link. Zero is not a link: who gets it ends the link.
+    /// The id of the link. If it is zero, the link must be discarded.
     pub fn link_id(&self) -> [u8; 16] {
         self.link
     }
 
-    /// The keys of a stream with this header.
+    /// Derives the keys of a stream with this header.
     pub fn stream(&self, opener: Opener, header_hash: &[u8; 32]) -> StreamKeys {
         self.derive(STREAM, opener, header_hash)
     }
 
-    /// The keys of the agent's verdict on the handshake with this header.
+    /// Derives the keys of the agent's verdict on the handshake with this header.
     pub fn verdict(&self, header_hash: &[u8; 32]) -> StreamKeys {
         self.derive(ACCEPT, Opener::Bridge, header_hash)
     }

@@ -1,14 +1,14 @@
-//! What Farwire's three programs say to each other.
+//! The messages between Farwire's three programs.
 //!
-//! No socket, no clock, no file, no runtime: bytes in, values out, and state machines that are told
-//! the time. Everything here that reads bytes was written for bytes from an enemy.
+//! No socket, no clock, no file, no runtime: bytes in, values out, and state machines that get the
+//! time as an argument. Every reader here treats its bytes as hostile.
 //!
-//! Read in this order: [`header`] is what the relay sees of a stream, [`outer`] is what programs
-//! say to the relay itself, [`bundle`] is who somebody claims to be. With the feature `inner` follow
-//! the handshake, the key schedule, the frames, and what is said inside them; the relay is built
-//! without it, so that it could not read a stream if it wanted to.
+//! Read in this order: [`header`] is the part of a stream that the relay sees, [`outer`] is the
+//! protocol between programs and the relay, [`bundle`] is an identity's claim about its keys. The
+//! feature `inner` adds the handshake, the key schedule, the frames and the messages inside them;
+//! the relay is built without it, so that it could not read a stream if it wanted to.
 //!
-//! The specification, for somebody who would write this again, is in `docs/spec/`.
+//! The specification, for an independent implementer, is in `docs/spec/`.
 
 pub mod address;
 pub mod bundle;

@@ -1,7 +1,7 @@
 //! Length prefixes, for everything that is hashed or signed: `LP(x)` = u32 big-endian length ‖ x.
 //!
-//! Two different lists of fields never give the same bytes, which is what keeps a signature over one
-//! thing from being a signature over another.
+//! Two different lists of fields never yield the same bytes, so that a signature over one thing
+//! cannot be a signature over another.
 
 /// Appends `LP(field)` for each field.
 pub fn put(out: &mut Vec<u8>, fields: &[&[u8]]) {
@@ -12,7 +12,7 @@ pub fn put(out: &mut Vec<u8>, fields: &[&[u8]]) {
     }
 }
 
-/// `LP` of each field, one after the other.
+/// Concatenates `LP` of each field.
 pub fn join(fields: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(fields.iter().map(|field| field.len() + 4).sum());
     put(&mut out, fields);

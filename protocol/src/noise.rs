@@ -1,8 +1,8 @@
-//! The primitives that we give to snow, and the one pattern that we use it for.
+//! The primitives that we give to snow, and the one pattern that we use.
 //!
 //! snow's own resolver neither refuses low-order points nor wipes keys; ours does both, with
-//! x25519-dalek and chacha20poly1305. Every error of snow is final for its handshake: after a failed
-//! message its state is damaged, and the remote key that it shows may be the attacker's.
+//! x25519-dalek and chacha20poly1305. Every error of snow is final for its handshake: after a
+//! failed message its state is damaged, and the remote key that it reports may be the attacker's.
 
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
@@ -16,13 +16,13 @@ use zeroize::Zeroizing;
 
 use crate::curve::is_canonical_x25519;
 
-/// The name of the handshake, which is also the first thing that is hashed.
+/// The name of the handshake, which is also the first input to its hash.
 const PATTERN: &str = "Noise_XKpsk3_25519_ChaChaPoly_SHA256";
 
-/// Where the psk stands in the pattern.
+/// The position of the psk in the pattern.
 pub(crate) const PSK_PLACE: usize = 3;
 
-/// A builder for our pattern with our primitives.
+/// Creates a builder for our pattern with our primitives.
 pub(crate) fn builder<'a>() -> Builder<'a> {
     let pattern = PATTERN.parse().expect("snow knows the pattern, a test shows it");
     Builder::with_resolver(pattern, Box::new(Primitives))

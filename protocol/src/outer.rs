@@ -1,4 +1,4 @@
-//! What agents and bridges say to the relay itself, on the first stream of each connection.
+//! The protocol between agents or bridges and the relay, on the first stream of each connection.
 //! ```text
 //! program                                relay
 //!    | -- Call 1 Hello ------------------> |     streams may be opened at once, unanswered
@@ -24,34 +24,34 @@ use crate::lp;
 /// The name of the protocol in TLS.
 pub const ALPN: &[u8] = b"farwire/1";
 
-/// No control message is longer.
+/// The maximum length of a control message.
 pub const LIMIT: usize = 256 * 1024;
 
-/// No HELLO is longer: it is read from somebody of whom nothing is known.
+/// The maximum length of HELLO, which comes from an unknown peer.
 pub const HELLO_LIMIT: usize = 16 * 1024;
 
-/// What of [`LIMIT`] is left for the entries of a list, beside all else that its answer says.
+/// The part of [`LIMIT`] that is left for the entries of a list, besides the rest of its answer.
 const ROOM: usize = LIMIT - 1024;
 
-/// The relay keeps as many blobs for one enrollment, so that a second request is seen.
+/// How many blobs the relay stores for one enrollment, so that a second request is noticed.
 pub const MAIL_BLOBS: usize = 4;
 
-/// No enrollment blob is longer.
+/// The maximum length of an enrollment blob.
 pub const MAIL_LIMIT: usize = 16 * 1024;
 
 /// The TLS exporter's label for [`Hello::proof`].
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-farwire-hello-1";
 
-/// How many labels a server may have.
+/// The maximum number of labels of a server.
 pub const LABELS: usize = 32;
 
-/// No answer has more records.
+/// The maximum number of records in an answer.
 pub const RECORDS: usize = 1_024;
 
-/// No answer has more pieces of mail.
+/// The maximum number of pieces of mail in an answer.
 pub const PIECES: usize = 256;
 
-/// One question to the relay.
+/// A call to the relay.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Call {
@@ -66,14 +66,14 @@ pub struct Call {
     pub body: Blob,
 }
 
-/// What the relay says: the answer to a call, or a notice when `id` is 0.
+/// A message of the relay: the answer to a call, or a notice when `id` is 0.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Answer {
     /// The call's id, or 0.
     #[n(0)]
     pub id: u32,
-    /// Why not, where it was refused.
+    /// Why the call was refused, if it was.
     #[n(1)]
     pub failure: Option<Failure>,
     /// The verb's answer, or the notice, encoded.
@@ -81,11 +81,11 @@ pub struct Answer {
     pub body: Blob,
 }
 
-/// Something that can be asked of the relay.
+/// A call that the relay answers.
 pub trait Verb: Encode<()> + for<'b> Decode<'b, ()> {
-    /// Its number. Numbers are never used twice.
+    /// Its number. Numbers are never reused.
     const NUMBER: u16;
-    /// What is answered.
+    /// The type of the answer.
     type Answer: Encode<()> + for<'b> Decode<'b, ()>;
 }
 
@@ -114,29 +114,29 @@ verbs! {
     11 MailAnswer -> Record;
 }
 
-/// In what role somebody connects.
+/// The role in which a program connects.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Role {
     /// A bridge.
     #[n(1)]
     Device,
-    /// An agent whose record exists.
+    /// An agent with a record.
     #[n(2)]
     Agent,
-    /// An agent that has a token and no record yet. It may use the mailbox of its enrollment only.
+    /// An agent that has a token but no record yet. It may use only the mailbox of its enrollment.
     #[n(3)]
     Enrolling,
 }
 
-/// The first call: who connects, and the proof that the bundle belongs to this connection.
+/// The first call: identifies the program, and proves that the bundle belongs to this connection.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Hello {
-    /// In what role.
+    /// The role.
     #[n(0)]
     pub role: Role,
-    /// The bundle, signed.
+    /// The signed bundle.
     #[n(1)]
     pub bundle: Blob,
     /// 16 random bytes per process: a reconnect of the same process displaces nobody.
@@ -148,29 +148,29 @@ pub struct Hello {
     /// Program and version, for display.
     #[n(4)]
     pub build: String,
-    /// The secret of an invite: makes a workspace, with `genesis`.
+    /// The secret of an invite: creates a workspace, with `genesis`.
     #[n(5)]
     pub invite: Option<Blob>,
-    /// The signed genesis event of the workspace to be made.
+    /// The signed genesis event of the workspace to create.
     #[n(6)]
     pub genesis: Option<Blob>,
-    /// Which enrollment, for [`Role::Enrolling`].
+    /// The enrollment, for [`Role::Enrolling`].
     #[n(7)]
     pub enrollment: Option<Nonce>,
 }
 
-/// What `KT` signs in a HELLO: bound to this TLS connection by its exporter.
+/// The text that `KT` signs in a HELLO, bound to this TLS connection by its exporter.
 pub fn hello_text(exporter: &[u8; 32]) -> Vec<u8> {
     let mut text = lp::join(&[b"farwire/hello/1"]);
     text.extend_from_slice(exporter);
     text
 }
 
-/// The answer to a good HELLO.
+/// The answer to a valid HELLO.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Welcome {
-    /// Which relay node this is, for display.
+    /// The relay node, for display.
     #[n(0)]
     pub node: String,
     /// Program and version of the relay.
@@ -179,7 +179,7 @@ pub struct Welcome {
     /// The relay's clock, seconds since 1970, for display and for `doctor`.
     #[cbor(n(2), decode_with = "crate::peer::count")]
     pub time: u64,
-    /// How many streams one connection may have open.
+    /// The maximum number of open streams per connection.
     #[n(3)]
     pub streams: u32,
     /// The address from which the relay sees this connection.
@@ -190,26 +190,26 @@ pub struct Welcome {
     pub mail: Option<bool>,
 }
 
-/// An agent says which devices it lets in besides those of its workspace, so that the relay admits
-/// their streams. The agent decides all the same.
+/// Tells the relay which devices an agent admits besides those of its workspace, so that the relay
+/// lets their streams through. The agent still decides by itself.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Presence {
-    /// The `ID`s of devices that were authorised by hand.
+    /// The `ID`s of devices that were added by hand.
     #[n(0)]
     pub admits: Vec<Id>,
 }
 
-/// It was done.
+/// The call was carried out.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Done {}
 
-/// All servers of the workspace.
+/// Lists all servers of the workspace.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct List {
-    /// [`Servers::next`] of the page before; the first page when absent.
+    /// [`Servers::next`] of the previous page; the first page when absent.
     #[n(0)]
     pub page: Option<u32>,
 }
@@ -218,15 +218,16 @@ pub struct List {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Servers {
-    /// In the order of their names, at most [`RECORDS`].
+    /// Sorted by name, at most [`RECORDS`].
     #[cbor(n(0), decode_with = "crate::peer::list::<_, _, RECORDS>")]
     pub servers: Vec<Record>,
-    /// Where the next page begins, where there is one.
+    /// Where the next page begins, if there is one.
     #[n(1)]
     pub next: Option<u32>,
 }
 
-/// One server, by its agent's `ID` (also one of another workspace that admits this device).
+/// Looks up one server by its agent's `ID`; it may be one of another workspace that admits this
+/// device.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Lookup {
@@ -235,7 +236,7 @@ pub struct Lookup {
     pub agent: Id,
 }
 
-/// What the relay knows of a server.
+/// The relay's record of a server.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Record {
@@ -245,34 +246,35 @@ pub struct Record {
     /// The name that the operator gave it.
     #[n(1)]
     pub name: String,
-    /// The labels that the operator gave it, at most [`LABELS`]: for display and search, never for authority.
+    /// The labels that the operator gave it, at most [`LABELS`]: for display and search, never for
+    /// authority.
     #[cbor(n(2), decode_with = "crate::peer::map::<_, _, _, LABELS>")]
     pub labels: BTreeMap<String, String>,
-    /// How it is.
+    /// Its state.
     #[n(3)]
     pub state: ServerState,
     /// The agent's `ID`, once enrolled.
     #[n(4)]
     pub agent: Option<Id>,
-    /// When the record was made, seconds since 1970.
+    /// When the record was created, seconds since 1970.
     #[cbor(n(5), decode_with = "crate::peer::count")]
     pub created: u64,
     /// When the agent was last connected, seconds since 1970.
     #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub seen: Option<u64>,
-    /// The agent's program and version, as it said.
+    /// The agent's self-reported program and version.
     #[n(7)]
     pub build: Option<String>,
-    /// Two processes with the identity of this agent were seen, last at this time.
+    /// When two processes with the identity of this agent were last seen, if they were.
     #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub duplicate: Option<u64>,
 }
 
-/// How a server is, as the relay sees it.
+/// The state of a server, as the relay sees it.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum ServerState {
-    /// Created, not enrolled.
+    /// Created, but not enrolled.
     #[n(0)]
     Pending,
     /// Its agent is connected.
@@ -287,7 +289,7 @@ pub enum ServerState {
 }
 
 impl ServerState {
-    /// Its name for people and programs.
+    /// The name of the state for people and programs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -298,7 +300,7 @@ impl ServerState {
     }
 }
 
-/// Makes a server's record, for an agent to enroll.
+/// Creates a server's record, for an agent to enroll.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct ServerCreate {
@@ -311,16 +313,16 @@ pub struct ServerCreate {
     /// The enrollment id of the token.
     #[n(2)]
     pub enrollment: Nonce,
-    /// How long the token is good, in seconds.
+    /// How long the token is valid, in seconds.
     #[n(3)]
     pub lifetime: u32,
 }
 
-/// Changes a server's record. What is absent stays.
+/// Changes a server's record. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct ServerUpdate {
-    /// Which.
+    /// The server.
     #[n(0)]
     pub name: String,
     /// Its new name.
@@ -338,7 +340,7 @@ pub struct ServerUpdate {
     /// A new enrollment for the same record: the next agent that enrolls takes its place.
     #[n(5)]
     pub enrollment: Option<Nonce>,
-    /// How long the new token is good, in seconds.
+    /// How long the new token is valid, in seconds.
     #[n(6)]
     pub lifetime: Option<u32>,
 }
@@ -347,25 +349,25 @@ pub struct ServerUpdate {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct ServerRemove {
-    /// Which.
+    /// The server.
     #[n(0)]
     pub name: String,
 }
 
-/// Asks how an enrollment stands, before anything is written anywhere.
+/// Asks for the state of an enrollment, before anything is written anywhere.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct EnrollmentState {
-    /// Which.
+    /// The enrollment.
     #[n(0)]
     pub enrollment: Nonce,
 }
 
-/// How an enrollment stands, by the relay's books and clock.
+/// The state of an enrollment, by the relay's records and clock.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct EnrollmentIs {
-    /// How.
+    /// The state.
     #[n(0)]
     pub state: MailState,
     /// The relay's clock, seconds since 1970.
@@ -377,16 +379,16 @@ pub struct EnrollmentIs {
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum MailState {
-    /// A request may be left.
+    /// A request may be posted.
     #[n(0)]
     Open,
     /// A request waits for the inviter.
     #[n(1)]
     Waiting,
-    /// It has been answered.
+    /// The enrollment has been answered.
     #[n(2)]
     Answered,
-    /// Its time is up and nobody had asked before.
+    /// The enrollment expired without a request.
     #[n(3)]
     Expired,
     /// The relay knows no such enrollment.
@@ -394,11 +396,11 @@ pub enum MailState {
     Unknown,
 }
 
-/// Leaves a sealed request. The same bytes again are the same request.
+/// Posts a sealed request. The same bytes again are the same request.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct MailPut {
-    /// For which enrollment.
+    /// The enrollment.
     #[n(0)]
     pub enrollment: Nonce,
     /// The sealed request.
@@ -410,10 +412,10 @@ pub struct MailPut {
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct MailGet {
-    /// Only of this enrollment.
+    /// Only mail of this enrollment.
     #[n(0)]
     pub enrollment: Option<Nonce>,
-    /// [`Mail::next`] of the answer before; from the first piece when absent.
+    /// [`Mail::next`] of the previous answer; from the first piece when absent.
     #[n(1)]
     pub after: Option<u64>,
 }
@@ -425,7 +427,7 @@ pub struct Mail {
     /// One piece for each blob, as many as fit, at most [`PIECES`].
     #[cbor(n(0), decode_with = "crate::peer::list::<_, _, PIECES>")]
     pub pieces: Vec<MailPiece>,
-    /// With what to ask for the rest, where there is more.
+    /// The value of [`MailGet::after`] for the rest, if there is more.
     #[n(1)]
     pub next: Option<u64>,
 }
@@ -434,28 +436,28 @@ pub struct Mail {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct MailPiece {
-    /// Of which enrollment.
+    /// The enrollment.
     #[n(0)]
     pub enrollment: Nonce,
     /// The blob.
     #[n(1)]
     pub blob: Blob,
-    /// How long ago it came, in seconds by the relay's clock.
+    /// How long ago it arrived, in seconds by the relay's clock.
     #[cbor(n(2), decode_with = "crate::peer::count")]
     pub age: u64,
-    /// Whether it came after its enrollment had been answered: the token was used a second time.
+    /// Whether it arrived after its enrollment had been answered: the token was used a second time.
     #[n(3)]
     pub late: Option<bool>,
 }
 
-/// Leaves the sealed answer and binds the accepted agent to the record, in one transaction.
+/// Posts the sealed answer and binds the accepted agent to the record, in one transaction.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct MailAnswer {
-    /// Of which enrollment.
+    /// The enrollment.
     #[n(0)]
     pub enrollment: Nonce,
-    /// The bundle of the accepted agent, signed.
+    /// The signed bundle of the accepted agent.
     #[n(1)]
     pub agent: Blob,
     /// The sealed answer.
@@ -463,16 +465,16 @@ pub struct MailAnswer {
     pub blob: Blob,
 }
 
-/// What the relay says unasked.
+/// An unsolicited message of the relay.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Notice {
-    /// Another process with the same identity has taken this one's place.
+    /// Another process with the same identity has replaced this one.
     #[n(1)]
     Superseded,
-    /// The relay is about to end. Reconnect within so many milliseconds, at a random time.
+    /// The relay is about to shut down. Reconnect at a random time within this many milliseconds.
     #[n(2)]
     GoAway(#[n(0)] u32),
-    /// Mail has come for this workspace or this enrollment.
+    /// Mail has arrived for this workspace or this enrollment.
     #[n(3)]
     Mail,
     /// The record was suspended, resumed, changed or removed.
@@ -480,7 +482,7 @@ pub enum Notice {
     Changed,
 }
 
-/// The first entries of a list, as many as one answer has room for, and at least one.
+/// Returns the first entries of a list, as many as fit into one answer, and at least one.
 pub fn page<T: Encode<()>>(mut entries: Vec<T>) -> Vec<T> {
     let mut room = ROOM;
     let fits = entries.iter().take_while(|entry| {
@@ -495,7 +497,7 @@ pub fn page<T: Encode<()>>(mut entries: Vec<T>) -> Vec<T> {
 }
 
 /// Whether `name` may name a server: 1 to 64 letters, digits, `-`, `_` or `.`, beginning with a
-/// letter or a digit, so that it is never taken for an option or a path.
+/// letter or a digit, so that it cannot be mistaken for an option or a path.
 pub fn valid_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() <= 64
@@ -503,7 +505,7 @@ pub fn valid_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Whether a label may be set: a key like a name, and a value of at most 128 printable characters
+/// Whether a label is valid: a key like a name, and a value of at most 128 printable characters
 /// without `,` and `=`, which selectors use.
 pub fn valid_label(key: &str, value: &str) -> bool {
     valid_name(key)
@@ -569,7 +571,7 @@ mod tests {
                  0202a40050070707070707070707070707070707070141010202\
                  03f50119012c"]],
         );
-        // What an older relay says, and what an older program asks.
+        // An answer of an older relay, and a call of an older program.
         let older = cbor::decode::<Mail>(&[0xa1, 0x00, 0x80], LIMIT).unwrap();
         assert_eq!(older, Mail { pieces: Vec::new(), next: None });
     }

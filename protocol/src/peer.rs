@@ -1,9 +1,9 @@
-//! Messages of a peer whose words a person or a model will read.
+//! Decodes messages of a peer whose texts a person or a model will read.
 //!
-//! [`decode`] makes every text string of a message harmless before the message is decoded, whatever field
-//! it belongs to: one line, no control characters, no characters that hide or reorder others, at most
-//! [`TEXT_LIMIT`] characters. A field that is added later is covered without further work. Byte strings
-//! (output, paths, contents) stay as they are; whoever shows them cleans them.
+//! [`decode`] sanitises every text string of a message before the message is decoded, whatever
+//! field it belongs to: one line, no control characters, no characters that hide or reorder others,
+//! at most [`TEXT_LIMIT`] characters. Fields that are added later are covered automatically. Byte
+//! strings (output, paths, contents) stay unchanged; code that displays them sanitises them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,14 +13,15 @@ use minicbor::Decode;
 use crate::cbor::{self, Error};
 use crate::chars::{self, REPLACEMENT};
 
-/// The most characters of a text string that are kept; the rest is replaced by `…`.
+/// The maximum number of characters of a text string; the rest is replaced by `…`.
 pub const TEXT_LIMIT: usize = 4_096;
 
-/// The highest count, size, age or offset that a peer may name: 2⁵³ − 1, some 9 petabytes. Sums of up to 2,048 such
-/// numbers fit a `u64`, and each is exact in JSON.
+/// The maximum count, size, age or offset that a peer may name: 2⁵³ − 1, some 9 petabytes. Sums of
+/// up to 2,048 such numbers fit a `u64`, and each is exact in JSON.
 pub const COUNT_LIMIT: u64 = (1 << 53) - 1;
 
-/// Decodes a message of at most `limit` bytes that fills `bytes` to its end, and makes its texts harmless.
+/// Decodes a message of at most `limit` bytes that fills `bytes` completely, and sanitises its
+/// texts.
 pub fn decode<T>(bytes: &[u8], limit: usize) -> Result<T, Error>
 where
     T: for<'b> Decode<'b, ()>,
@@ -35,9 +36,10 @@ where
     }
 }
 
-/// The text on one line, without anything that a terminal obeys or a reader cannot see.
+/// Returns the text on one line, without anything that a terminal interprets or a reader cannot
+/// see.
 ///
-/// Applying it twice changes nothing more.
+/// The function is idempotent.
 pub fn line(text: &str) -> Cow<'_, str> {
     let harmless = |char: char| chars::shown(char) == Some(char);
     if text.len() <= TEXT_LIMIT && text.chars().all(harmless) {
@@ -57,8 +59,8 @@ fn replaced(char: char) -> char {
     }
 }
 
-/// The message with harmless texts; borrowed where they are harmless already. What is no CBOR is left to the decoder,
-/// which refuses it.
+/// Returns the message with sanitised texts, borrowed if nothing changes. Invalid CBOR is left to
+/// the decoder, which refuses it.
 fn rewritten(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut out: Option<Vec<u8>> = None;
     let mut rest = bytes;
@@ -84,8 +86,8 @@ fn rewritten(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// The head of an item and, of a string, its content; arrays and maps are heads that other items follow (RFC 8949,
-/// section 3).
+/// The head of a data item and, for a string, its content; arrays and maps are heads that other
+/// items follow (RFC 8949, section 3).
 struct Item<'b> {
     length: usize,
     text: Option<&'b str>,
@@ -101,7 +103,7 @@ impl<'b> Item<'b> {
                 let value = bytes.get(1..=width)?;
                 (width, value.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)))
             }
-            // Of indefinite length, or its end: a head alone.
+            // An item of indefinite length, or the break that ends it: only a head.
             31 => return Some(Self { length: 1, text: None }),
             _ => return None,
         };
@@ -117,7 +119,7 @@ impl<'b> Item<'b> {
     }
 }
 
-/// Reads a number that is at most [`COUNT_LIMIT`]; for fields that are added up, compared or subtracted.
+/// Decodes a number of at most [`COUNT_LIMIT`]; for fields that are added, compared or subtracted.
 pub(crate) fn count<'b, C>(
     d: &mut minicbor::Decoder<'b>,
     _: &mut C,
@@ -125,7 +127,7 @@ pub(crate) fn count<'b, C>(
     within(d.u64()?)
 }
 
-/// As [`count`], for a field that may be absent; give it `nil = "crate::peer::absent"`.
+/// As [`count`], for an optional field; use it with `nil = "crate::peer::absent"`.
 pub(crate) fn some_count<'b, C>(
     d: &mut minicbor::Decoder<'b>,
     context: &mut C,
@@ -133,7 +135,8 @@ pub(crate) fn some_count<'b, C>(
     Option::<u64>::decode(d, context)?.map(within).transpose()
 }
 
-/// Reads a number of a request, and lowers it to [`COUNT_LIMIT`]: waits and positions beyond that mean the same.
+/// Decodes a number of a request, and clamps it to [`COUNT_LIMIT`]: larger waits and positions mean
+/// the same.
 #[cfg(feature = "inner")]
 pub(crate) fn clamped<'b, C>(
     d: &mut minicbor::Decoder<'b>,
@@ -142,7 +145,7 @@ pub(crate) fn clamped<'b, C>(
     Ok(d.u64()?.min(COUNT_LIMIT))
 }
 
-/// As [`clamped`], for a field that may be absent; give it `nil = "crate::peer::absent"`.
+/// As [`clamped`], for an optional field; use it with `nil = "crate::peer::absent"`.
 #[cfg(feature = "inner")]
 pub(crate) fn some_clamped<'b, C>(
     d: &mut minicbor::Decoder<'b>,
@@ -151,12 +154,12 @@ pub(crate) fn some_clamped<'b, C>(
     Ok(Option::<u64>::decode(d, context)?.map(|number| number.min(COUNT_LIMIT)))
 }
 
-/// What an absent field is.
+/// The value of an absent field.
 pub(crate) fn absent<T>() -> Option<Option<T>> {
     Some(None)
 }
 
-/// Reads a list of at most `MOST` entries.
+/// Decodes a list of at most `MOST` entries.
 pub(crate) fn list<'b, C, T: Decode<'b, C>, const MOST: usize>(
     d: &mut minicbor::Decoder<'b>,
     context: &mut C,
@@ -165,7 +168,7 @@ pub(crate) fn list<'b, C, T: Decode<'b, C>, const MOST: usize>(
     entries.enumerate().map(|(at, entry)| few::<MOST>(at).and(entry)).collect()
 }
 
-/// Reads a map of at most `MOST` entries.
+/// Decodes a map of at most `MOST` entries.
 pub(crate) fn map<'b, C, K: Decode<'b, C> + Ord, V: Decode<'b, C>, const MOST: usize>(
     d: &mut minicbor::Decoder<'b>,
     context: &mut C,
@@ -181,7 +184,7 @@ fn few<const MOST: usize>(at: usize) -> Result<(), minicbor::decode::Error> {
     Err(minicbor::decode::Error::message("a list over its limit"))
 }
 
-/// Reads the number of a signal, 1 to 127: what `wait` can report.
+/// Decodes a signal number, 1 to 127: the range that `wait` can report.
 #[cfg(feature = "inner")]
 pub(crate) fn signal<'b, C>(
     d: &mut minicbor::Decoder<'b>,

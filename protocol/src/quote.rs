@@ -1,8 +1,8 @@
-//! Names of files as text: what is shown can be given back.
+//! File names as text that can be read back.
 //!
-//! A name is bytes. One that is plain text stands as it is. Any other stands in the quotes that a shell knows,
-//! `$'caf\xe9'`: printable characters as they are, everything else escaped. `bash`, `zsh` and `ksh` read that as
-//! the same bytes, so that a shown name can be pasted into a command line.
+//! A name is bytes. Plain text is shown unchanged. Any other name is shown in shell quoting,
+//! `$'caf\xe9'`, with everything but printable characters escaped. `bash`, `zsh` and `ksh` read
+//! that as the same bytes, so that a displayed name can be pasted into a command line.
 //!
 //! | in quotes | means |
 //! |---|---|
@@ -17,16 +17,17 @@ use std::fmt::Write as _;
 /// Why a text is not a quoted name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadQuote {
-    /// It begins with `$'` and does not end with `'`, or a `'` stands within.
+    /// It begins with `$'` but does not end with `'`, or has a `'` in between.
     #[error("a name that begins with $' ends with ' and has no other ' without \\ before it")]
     Unclosed,
-    /// A backslash with something behind it that is not an escape.
+    /// A backslash is followed by something that is not an escape.
     #[error("a name in $'…' has an escape that is not known")]
     Escape,
 }
 
-/// A name as text that [`unquoted`] makes the same bytes of. It has no character that is invisible, moves a
-/// cursor, or changes the direction of text; it neither begins nor ends with a blank.
+/// Formats a name as text from which [`unquoted`] recovers the same bytes. The text has no
+/// character that is invisible, moves a cursor, or changes the direction of text; it neither begins
+/// nor ends with a blank.
 pub fn quoted(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
         Ok(text) if is_plain(text) => Cow::Borrowed(text),
@@ -34,11 +35,11 @@ pub fn quoted(name: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The name that a text stands for: the bytes in `$'…'`, or else the text itself.
+/// Returns the name that a text stands for: the bytes in `$'…'`, or else the text itself.
 ///
 /// # Errors
 ///
-/// [`BadQuote`] for what begins with `$'` and is not a quoted name.
+/// [`BadQuote`] for a text that begins with `$'` and is not a quoted name.
 pub fn unquoted(text: &str) -> Result<Cow<'_, [u8]>, BadQuote> {
     let Some(inner) = text.strip_prefix("$'") else { return Ok(Cow::Borrowed(text.as_bytes())) };
     let mut name = Vec::with_capacity(inner.len());
@@ -53,14 +54,14 @@ pub fn unquoted(text: &str) -> Result<Cow<'_, [u8]>, BadQuote> {
     }
 }
 
-/// Whether a character can be seen and does nothing but stand there.
+/// Whether a character is visible and has no effect on its surroundings.
 fn is_visible(char: char) -> bool {
     crate::chars::shown(char) == Some(char)
 }
 
 fn is_plain(text: &str) -> bool {
     let blank = |char: char| char.is_whitespace();
-    // Behind a directory, too, `$'` begins a quoted name.
+    // `$'` also begins a quoted name after a directory.
     !text.starts_with("$'")
         && !text.contains("/$'")
         && !text.starts_with(blank)
@@ -72,7 +73,7 @@ fn escaped(name: &[u8]) -> String {
     let mut out = String::from("$'");
     let bytes = |out: &mut String, bytes: &[u8]| {
         for byte in bytes {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(out, "\\x{byte:02x}");
         }
     };
@@ -93,7 +94,7 @@ fn escaped(name: &[u8]) -> String {
     out
 }
 
-/// What stands behind a backslash.
+/// Decodes the escape after a backslash.
 fn escape(chars: &mut std::str::Chars<'_>, name: &mut Vec<u8>) -> Result<(), BadQuote> {
     let byte: u32 = match chars.next().ok_or(BadQuote::Unclosed)? {
         char @ ('\\' | '\'' | '"' | '?') => u32::from(char),
@@ -126,7 +127,7 @@ fn escape(chars: &mut std::str::Chars<'_>, name: &mut Vec<u8>) -> Result<(), Bad
     Ok(())
 }
 
-/// One to `most` digits.
+/// Reads one to `most` digits.
 fn number(chars: &mut std::str::Chars<'_>, radix: u32, most: usize) -> Result<u32, BadQuote> {
     let text = chars.as_str();
     let many = text.chars().take(most).take_while(|digit| digit.is_digit(radix)).count();

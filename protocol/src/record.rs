@@ -1,19 +1,19 @@
-//! The record layer: ChaCha20-Poly1305 (RFC 8439) with an implicit counter for a nonce.
+//! The AEAD layer: ChaCha20-Poly1305 (RFC 8439) with an implicit counter as the nonce.
 //!
-//! aws-lc-rs by default, for its speed; RustCrypto under Miri, which cannot run foreign code. The
-//! bytes are the same, and a test compares them.
+//! Uses aws-lc-rs by default, for its speed, and RustCrypto under Miri, which cannot run foreign
+//! code. Both yield the same bytes, which a test checks.
 
 use core::fmt;
 
-/// How many bytes the authentication tag has.
+/// The length of the authentication tag.
 pub const TAG: usize = 16;
 
-/// The bytes were altered, or belong elsewhere.
+/// The bytes were altered, or belong to another stream or position.
 #[derive(Debug, thiserror::Error)]
 #[error("the frame does not authenticate")]
 pub struct Tampered;
 
-/// A key for one direction of one stream. Each counter is used once with it.
+/// A key for one direction of one stream. Each counter is used only once with it.
 pub struct RecordKey(#[cfg(not(miri))] aws::Key, #[cfg(miri)] portable::Key);
 
 impl RecordKey {
@@ -24,12 +24,13 @@ impl RecordKey {
         return Self(portable::Key::new(key));
     }
 
-    /// Encrypts `text` in place and gives its tag.
+    /// Encrypts `text` in place and returns its tag.
     pub(crate) fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
         self.0.seal(&nonce(counter), aad, text)
     }
 
-    /// Decrypts `text`, which ends with its tag, in place; the plaintext is all but the tag.
+    /// Decrypts `text`, which ends with its tag, in place; the plaintext is everything before the
+    /// tag.
     pub(crate) fn open(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> Result<(), Tampered> {
         self.0.open(&nonce(counter), aad, text)
     }

@@ -1,29 +1,29 @@
-//! Stream numbers that have been used on a link: each is accepted once, whatever the relay repeats.
+//! The replay window of a link: each stream number is accepted once, whatever the relay repeats.
 //!
-//! A window of [`WINDOW`] numbers below the highest one seen; what is older is stale. Call
-//! [`Sids::claim`] only after the stream's first frame has authenticated, so that forged opens
-//! neither move the window nor count.
+//! The window covers [`WINDOW`] numbers below the highest one seen; older numbers are stale. Call
+//! [`Sids::claim`] only after the stream's first frame has authenticated, so that forged streams
+//! neither move the window nor use up numbers.
 
-/// How many numbers below the highest are still told apart.
+/// The size of the replay window, in stream numbers.
 pub const WINDOW: u64 = 65_536;
 
 const WORDS: usize = (WINDOW / 64) as usize;
 
-/// Why a number is not accepted.
+/// Why a stream number is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refused {
-    /// Odd: only the bridge opens streams in this version, and its numbers are even.
-    #[error("a stream number that only the agent may use")]
+    /// The number is odd: only the bridge opens streams in this version, and its numbers are even.
+    #[error("the stream number is reserved for the agent")]
     Parity,
-    /// It has been used.
-    #[error("a stream number for the second time")]
+    /// The number has been used.
+    #[error("the stream number was used before")]
     Reused,
-    /// It is below the window.
-    #[error("a stream number that is too old")]
+    /// The number is below the window.
+    #[error("the stream number is below the replay window")]
     Stale,
 }
 
-/// The numbers used on one link.
+/// The stream numbers used on one link.
 #[derive(Debug)]
 pub struct Sids {
     /// One bit for each number of the window, by its index modulo the window.
@@ -39,7 +39,7 @@ impl Default for Sids {
 }
 
 impl Sids {
-    /// Takes a number, once.
+    /// Claims a number, which succeeds only once.
     pub fn claim(&mut self, sid: u64) -> Result<(), Refused> {
         if !sid.is_multiple_of(2) {
             return Err(Refused::Parity);
@@ -58,7 +58,7 @@ impl Sids {
         Ok(())
     }
 
-    /// Moves the window so that `index` is its highest, and forgets what falls out.
+    /// Moves the window so that `index` is its highest, and forgets the numbers that fall out.
     fn advance(&mut self, index: u64) {
         if index - self.next >= WINDOW {
             self.bits.fill(0);

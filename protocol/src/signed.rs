@@ -1,4 +1,4 @@
-//! Bytes and a signature over exactly these bytes, never over a re-encoding of what they say.
+//! Bytes and a signature over exactly these bytes, never over a re-encoding of their content.
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
@@ -7,11 +7,11 @@ use crate::cbor::Blob;
 use crate::id::Signature;
 use crate::lp;
 
-/// Something signed. What it says is known only after [`Signed::verify`].
+/// Signed bytes. Their content may be used only after [`Signed::verify`].
 #[derive(Clone, Debug, Decode, Encode, Eq, Hash, PartialEq)]
 #[cbor(map)]
 pub struct Signed {
-    /// What was signed, as it was signed.
+    /// The signed bytes.
     #[n(0)]
     pub bytes: Blob,
     /// The signature over LP(label) ‖ LP(bytes).
@@ -21,17 +21,17 @@ pub struct Signed {
 
 /// The signature is not by this key over these bytes under this label.
 #[derive(Debug, thiserror::Error)]
-#[error("the signature does not fit")]
+#[error("the signature is invalid")]
 pub struct BadSignature;
 
 impl Signed {
-    /// Signs `bytes` under a label that no other use shares.
+    /// Signs `bytes` under a label that no other purpose shares.
     pub fn new(label: &str, bytes: Vec<u8>, key: &SigningKey) -> Self {
         let signature = key.sign(&lp::join(&[label.as_bytes(), &bytes]));
         Self { bytes: Blob(bytes), signature: Signature(signature.to_bytes()) }
     }
 
-    /// The bytes, if `key` signed them under this label.
+    /// Returns the bytes, if `key` signed them under this label.
     pub fn verify(&self, label: &str, key: &VerifyingKey) -> Result<&[u8], BadSignature> {
         let signature = ed25519_dalek::Signature::from_bytes(&self.signature.0);
         key.verify_strict(&lp::join(&[label.as_bytes(), &self.bytes]), &signature)

@@ -1,8 +1,8 @@
-//! Surfaces: through which face a device acts, and the proof of it inside the handshake.
+//! Surfaces: the faces through which a device acts, and their proof inside the handshake.
 //!
-//! A device delegates a key per surface. A process that holds the key of `ai-local` can prove that
-//! surface and no other: what an agent allows to a person is out of its reach, as far as it cannot
-//! read the other key.
+//! A device delegates to one key per surface. A process that holds the key of `ai-local` can prove
+//! that surface and no other: what an agent allows to a person is out of its reach, as long as it
+//! cannot read the other key.
 
 use core::fmt;
 use core::str::FromStr;
@@ -22,10 +22,10 @@ const DELEGATION_LABEL: &str = "farwire-sig-v1/surface";
 /// The label of the proof in a handshake.
 const PROOF_LABEL: &[u8] = b"farwire/surface/1";
 
-/// No delegation is longer.
+/// The maximum length of a delegation.
 pub const LIMIT: usize = 512;
 
-/// A face of a device.
+/// A surface of a device.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Surface {
     /// The person at the command line.
@@ -46,7 +46,7 @@ impl fmt::Display for Surface {
     }
 }
 
-/// The text names no surface.
+/// The text does not name a surface.
 #[derive(Debug, thiserror::Error)]
 #[error("not a surface")]
 pub struct NotASurface;
@@ -89,32 +89,32 @@ pub struct Delegation {
     /// The device.
     #[n(0)]
     pub device: Id,
-    /// Which surface.
+    /// The surface.
     #[n(1)]
     pub surface: Surface,
-    /// The key.
+    /// The key of the surface.
     #[n(2)]
     pub key: Surf,
     /// When it was issued, seconds since 1970.
     #[n(3)]
     pub issued: u64,
-    /// When it ends, seconds since 1970, where it does.
+    /// When it expires, seconds since 1970, if it does.
     #[n(4)]
     pub expires: Option<u64>,
 }
 
 impl Delegation {
-    /// Signs it with the device's `ID`.
+    /// Signs the delegation with the device's `ID`.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
         cbor::encode(&Signed::new(DELEGATION_LABEL, cbor::encode(self), key))
     }
 }
 
-/// What message 3 of the handshake carries for a surface.
+/// The proof of a surface in message 3 of the handshake.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct SurfaceProof {
-    /// The delegation, signed.
+    /// The signed delegation.
     #[n(0)]
     pub delegation: Blob,
     /// The surface key's signature over this handshake.
@@ -122,7 +122,7 @@ pub struct SurfaceProof {
     pub signature: Signature,
 }
 
-/// The proof does not hold.
+/// The proof is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("surface proof: {0}")]
 pub struct BadProof(&'static str);
@@ -142,7 +142,7 @@ impl SurfaceProof {
         Self { delegation: Blob(delegation.to_vec()), signature: Signature(signature.to_bytes()) }
     }
 
-    /// The surface that `device`, whose Noise key is `kn`, has proven in this handshake.
+    /// Returns the surface that `device`, whose Noise key is `kn`, has proven in this handshake.
     pub fn verify(
         &self,
         device: &Id,

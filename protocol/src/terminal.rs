@@ -1,9 +1,10 @@
-//! What a program has done to a terminal besides drawing: modes, alphabets, the screen that is shown, the region
-//! that scrolls, the saved cursor.
+//! The state of a terminal besides its content: modes, alphabets, which screen is shown, the scroll
+//! region, the saved cursor.
 //!
-//! The agent reads what a session says, so that whoever attaches later gets a terminal that is as the session's;
-//! the bridge reads what it passes on to a person's own terminal, so that this is put back as it was. Both use one
-//! list of [`Change`]s, each with what does it and what undoes it: to come back is the reverse of leaving.
+//! The agent tracks the output of a session, so that a client that attaches later gets a terminal
+//! in the session's state; the bridge tracks what it passes on to a person's own terminal, so that
+//! it can restore it. Both use one list of [`Change`]s, each with the sequence that makes it and
+//! the one that undoes it.
 //!
 //! Pure: bytes in, sequences out. Every sequence is xterm's:
 //! <https://invisible-island.net/xterm/ctlseqs/ctlseqs.html>.
@@ -14,15 +15,16 @@ use alphabet::Alphabets;
 
 use crate::terminal::alphabet::LINES;
 
-/// No sequence that is not at its end is kept beyond so many bytes.
+/// The maximum number of kept bytes of an incomplete sequence.
 const LONGEST: usize = 4 << 10;
 
-/// The beginning of a string that nobody draws, and that BEL ends.
+/// The start of a string that no terminal draws, and that BEL ends.
 const UNDRAWN: &[u8] = b"\x1b]9999;";
 
 const ESC: u8 = 0x1b;
 
-/// Private modes that are kept, with whether they are on at first. Modes of one group exclude each other.
+/// The tracked private modes, with whether they are initially on. Modes of one group exclude each
+/// other.
 const MODES: [(u16, bool, Group); 24] = [
     (1, false, Group::None),
     (4, false, Group::None),
@@ -50,26 +52,26 @@ const MODES: [(u16, bool, Group); 24] = [
     (2027, false, Group::None),
 ];
 
-/// Modes of which the last that was set counts.
+/// Groups of modes in which the last one set applies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Group {
     None,
-    /// When the mouse is told of.
+    /// Which mouse events are reported.
     Mouse,
-    /// And how.
+    /// The encoding of mouse reports.
     Report,
 }
 
-/// What is kept with a saved cursor besides its place and its colours.
+/// The state saved with the cursor, besides its position and colours.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Saved {
-    /// Rows were counted from the top of the region.
+    /// Whether rows were counted from the top of the scroll region.
     pub origin: bool,
     alphabets: Alphabets,
 }
 
 impl Saved {
-    /// Switches to the alphabets that were saved, from those that are there at first.
+    /// Returns the sequences that switch from the initial alphabets to the saved ones, and back.
     pub fn alphabets(&self) -> (String, String) {
         let all = self.alphabets.changes();
         let (mut to, mut back) = (String::new(), String::new());
@@ -79,12 +81,12 @@ impl Saved {
     }
 }
 
-/// One thing that is not as it was at first.
+/// One difference from the initial state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Change {
-    /// What makes it so, on a terminal that is as at first.
+    /// The sequence that makes the change, on a terminal in its initial state.
     pub to: String,
-    /// What undoes that.
+    /// The sequence that undoes it.
     pub back: String,
 }
 
@@ -101,34 +103,35 @@ enum State {
     Escape,
     Intermediate,
     Csi,
-    /// A string, and whether BEL ends it, too.
+    /// A string, and whether BEL also ends it.
     Text(bool),
     TextEscape(bool),
 }
 
-/// What was done to one terminal.
+/// The state of one terminal.
 #[derive(Clone, Debug, Default)]
 pub struct Modes {
     state: State,
-    /// What has come of a sequence, or of a character, that is not at its end.
+    /// The received part of an incomplete sequence or character.
     pending: Vec<u8>,
-    /// The private modes that are not as at first, in the order in which they became so.
+    /// The private modes that differ from their initial state, in the order in which they changed.
     changed: Vec<u16>,
     origin: bool,
     insert: bool,
     keypad: bool,
     style: u16,
     alphabets: Alphabets,
-    /// With which mode the alternate screen was shown, if it is.
+    /// The mode that switched to the alternate screen, if it is shown.
     alternate: Option<u16>,
-    /// Of the usual screen, and of the alternate one.
+    /// The scroll regions of the main and of the alternate screen.
     regions: [Option<(u16, u16)>; 2],
     saved: [Option<Saved>; 2],
 }
 
 impl Modes {
-    /// Reads output. `draw` gets it for something that draws, and that knows neither alphabets nor some sequences
-    /// that have others of the same meaning: in those that every terminal knows.
+    /// Reads output. Passes it to `draw`, for a terminal emulator that knows no alphabets and not
+    /// every equivalent of a sequence: such sequences are rewritten to ones that every terminal
+    /// knows.
     pub fn read(&mut self, mut bytes: &[u8], mut draw: impl FnMut(&[u8])) {
         loop {
             if self.state == State::Ground {
@@ -143,7 +146,7 @@ impl Modes {
         }
     }
 
-    /// Text, and controls that change nothing here.
+    /// Handles text, and controls that change nothing here.
     fn plain(&mut self, plain: &[u8], draw: &mut impl FnMut(&[u8])) {
         if plain.is_empty() {
             return;
@@ -164,7 +167,7 @@ impl Modes {
         self.keep_character(plain);
     }
 
-    /// Keeps what has come of a character of several bytes whose end is to come.
+    /// Keeps the received part of an incomplete multi-byte character.
     fn keep_character(&mut self, plain: &[u8]) {
         if plain.len() >= 3 {
             self.pending.clear();
@@ -191,7 +194,7 @@ impl Modes {
                 self.keep(byte);
                 self.state = State::TextEscape(bell);
             }
-            // It begins anew, and what it may have broken off is over.
+            // ESC starts a new sequence and aborts an incomplete one.
             (_, ESC) => {
                 self.pending.clear();
                 self.keep(byte);
@@ -204,13 +207,13 @@ impl Modes {
             (State::Text(true), 0x07) => self.string(true, draw),
             (State::Text(_), _) => self.keep(byte),
             (State::TextEscape(_), _) => {
-                // What is no end of the string is another sequence.
+                // ESC without `\` ends the string and starts another sequence.
                 self.pending.clear();
                 self.keep(ESC);
                 self.state = State::Escape;
                 self.step(byte, draw);
             }
-            // Controls within a sequence are carried out, and do not end it.
+            // Controls within a sequence are executed, and do not end it.
             (State::Escape | State::Intermediate | State::Csi, 0..=0x1f) => draw(&[byte]),
             (State::Escape, b'[') => self.goes_on(byte, State::Csi),
             (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => {
@@ -249,7 +252,7 @@ impl Modes {
         self.state = state;
     }
 
-    /// What follows is not read as a part of a sequence that has begun.
+    /// Forgets an incomplete sequence, so that following bytes are not read as its continuation.
     pub fn break_off(&mut self) {
         self.end();
     }
@@ -259,8 +262,8 @@ impl Modes {
         self.state = State::Ground;
     }
 
-    /// A string at its end. Those that name a title or a colour are drawn, unless they are so long that not all of
-    /// one was kept; nobody draws the others.
+    /// Handles a complete string. Strings that set a title or a colour are drawn, unless they are
+    /// too long to be kept whole; all others are not drawn.
     fn string(&mut self, names: bool, draw: &mut impl FnMut(&[u8])) {
         if names && self.pending.len() < LONGEST {
             let string = self.pending.strip_suffix(&[ESC]).unwrap_or(&self.pending);
@@ -269,7 +272,7 @@ impl Modes {
         self.end();
     }
 
-    /// A sequence of ESC and a few bytes.
+    /// Handles a sequence of ESC and a few bytes.
     fn short(&mut self, draw: &mut impl FnMut(&[u8])) {
         match self.pending.get(1..).unwrap_or_default() {
             b"7" => self.save(),
@@ -277,7 +280,7 @@ impl Modes {
             b"=" => self.keypad = true,
             b">" => self.keypad = false,
             b"c" => *self = Self { pending: std::mem::take(&mut self.pending), ..Self::default() },
-            // The next line, and one line down: as every terminal knows them.
+            // Next line and index, rewritten to what every terminal knows.
             b"E" => return draw(b"\r\n"),
             b"D" => return draw(b"\n"),
             b"n" => self.alphabets.shift(2),
@@ -291,7 +294,7 @@ impl Modes {
         draw(&self.pending);
     }
 
-    /// A control sequence.
+    /// Handles a control sequence.
     fn control(&mut self, draw: &mut impl FnMut(&[u8])) {
         let sequence = std::mem::take(&mut self.pending);
         let (body, last) = sequence.split_at(sequence.len().saturating_sub(1));
@@ -333,7 +336,7 @@ impl Modes {
         match number {
             6 => self.origin = on,
             47 | 1047 => {
-                // There it is erased when it is left, which nobody sees.
+                // 1047 erases the alternate screen on leaving, which nobody sees.
                 drawn_as = 47;
                 self.alternate = on.then(|| self.alternate.unwrap_or(number));
             }
@@ -347,9 +350,9 @@ impl Modes {
             }
             1049 if on => {
                 self.save();
-                // Where it is shown already, nothing was saved of the usual one.
+                // If it is shown already, nothing of the main screen was saved.
                 self.alternate = self.alternate.or(Some(1049));
-                // It begins empty.
+                // The alternate screen starts empty.
                 (self.regions[1], self.saved[1], self.origin) = (None, None, false);
             }
             1049 => {
@@ -376,14 +379,14 @@ impl Modes {
         }
     }
 
-    /// DECSTR puts some of it back, and draws nothing.
+    /// Handles DECSTR, which resets some of the state and draws nothing.
     fn soften(&mut self, drawn: &mut Vec<u8>) {
         self.changed.retain(|number| !matches!(number, 1 | 7 | 25 | 69));
         (self.origin, self.insert, self.keypad) = (false, false, false);
         self.alphabets = Alphabets::default();
         let screen = self.screen();
         (self.regions[screen], self.saved[screen]) = (None, None);
-        // The place of the cursor is not to change, and every other way to put the region back changes it.
+        // The cursor must not move, and every other way to reset the scroll region moves it.
         *drawn = b"\x1b[?25h\x1b[?1l\x1b>\x1b[m\x1b[?6l".to_vec();
     }
 
@@ -407,76 +410,77 @@ impl Modes {
         (self.origin, self.alphabets) = (origin, alphabets);
     }
 
-    /// Whether these bytes are drawn as they are, and change nothing here.
+    /// Whether these bytes are drawn unchanged, and change no state.
     pub fn is_plain(&self, bytes: &[u8]) -> bool {
         self.state == State::Ground
             && !self.alphabets.draws_lines()
             && memchr::memchr3(ESC, 0x0e, 0x0f, bytes).is_none()
     }
 
-    /// Whether a sequence or a character has begun that is not at its end.
+    /// Whether a sequence or a character is incomplete.
     pub fn is_midway(&self) -> bool {
         self.state != State::Ground || !self.pending.is_empty()
     }
 
-    /// What of it has come, so that what follows is read as it was meant. Of a long string as much as makes what
-    /// follows part of one.
+    /// The received part of the incomplete sequence, so that what follows is read as intended. For
+    /// a long string, just enough to make the continuation part of a string.
     pub fn pending(&self) -> &[u8] {
-        // One that stands for a long string goes on standing for it, whatever has come of it since.
+        // A stand-in for a long string keeps standing for it, whatever has been received since.
         let stands = self.pending.len() >= LONGEST || self.pending.starts_with(UNDRAWN);
         match self.state {
             State::Text(true) if stands => UNDRAWN,
             State::TextEscape(true) if stands => b"\x1b]9999;\x1b",
-            // Nobody draws these.
+            // No terminal draws these.
             State::Text(false) => b"\x1bP",
             State::TextEscape(false) => b"\x1bP\x1b",
             _ => &self.pending,
         }
     }
 
-    /// The first and the last row that scroll on the screen that is shown, from 1, where that are not all; 0 is the
-    /// last of all.
+    /// The scroll region of the current screen (first and last row, from 1), if it is not the whole
+    /// screen; a last row of 0 means the bottom.
     pub fn region(&self) -> Option<(u16, u16)> {
         self.regions[self.screen()]
     }
 
-    /// The same of the usual screen, and what was saved there, while the alternate one is shown.
+    /// The scroll region and the saved state of the main screen, while the alternate one is shown.
     pub fn beneath(&self) -> (Option<(u16, u16)>, Option<Saved>) {
         (self.regions[0], self.saved[0])
     }
 
-    /// What was saved with the cursor of the screen that is shown.
+    /// The state saved with the cursor of the current screen.
     pub fn saved(&self) -> Option<Saved> {
         self.saved[self.screen()]
     }
 
-    /// Whether rows are counted from the top of the region.
+    /// Whether rows are counted from the top of the scroll region.
     pub fn origin(&self) -> bool {
         self.origin
     }
 
-    /// Whether text is inserted, or wraps at the end of a row, or is drawn in another alphabet: not as usual.
+    /// Whether text is drawn in the usual way: not inserted, wrapped at the end of a row, and in
+    /// the usual alphabet.
     pub fn draws_as_usual(&self) -> bool {
         !self.insert && !self.changed.contains(&7) && self.alphabets == Alphabets::default()
     }
 
-    /// Which mode has shown the alternate screen, if it is shown.
+    /// The mode that switched to the alternate screen, if it is shown.
     pub fn alternate(&self) -> Option<u16> {
         self.alternate
     }
 
-    /// The screen has another size, and no region.
+    /// Records that the screen was resized, which resets the scroll region.
     pub fn resized(&mut self) {
         self.regions = [None; 2];
     }
 
-    /// Whether a private mode was switched on that is off at first, and is one of those that are kept.
+    /// Whether a tracked private mode that is initially off is on.
     pub fn is_on(&self, mode: u16) -> bool {
         MODES.iter().any(|(known, first, _)| *known == mode && !first)
             && self.changed.contains(&mode)
     }
 
-    /// What is not as at first, but for where things are: screens, regions, and from where rows are counted.
+    /// The differences from the initial state, except screens, scroll regions and origin mode.
     pub fn changes(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.keypad {
@@ -498,7 +502,7 @@ impl Modes {
         changes
     }
 
-    /// The same with where things are.
+    /// All differences from the initial state.
     fn all_changes(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(number) = self.alternate {
@@ -506,7 +510,7 @@ impl Modes {
         }
         if let Some((top, bottom)) = self.region() {
             let bottom = if bottom == 0 { String::new() } else { bottom.to_string() };
-            // It takes the cursor to the first row: not so what undoes it.
+            // Setting the region moves the cursor to the first row; undoing it must not.
             changes.push(Change::new(format!("\x1b[{top};{bottom}r"), "\x1b7\x1b[r\x1b8"));
         }
         if self.origin {
@@ -516,9 +520,10 @@ impl Modes {
         changes
     }
 
-    /// What puts a terminal back as it was at first, whatever of a sequence has come.
+    /// Returns the sequences that restore a terminal to its initial state, even in the middle of a
+    /// sequence.
     pub fn undo(&self) -> String {
-        // Ends a string, and does nothing anywhere else.
+        // ST ends a string, and has no effect elsewhere.
         let mut undo = String::from("\x1b\\");
         self.all_changes().iter().rev().for_each(|change| undo += &change.back);
         undo

@@ -1,4 +1,4 @@
-//! The enrollment token: everything that an agent needs to find and to recognise who invited it.
+//! The enrollment token: everything that an agent needs to find and to authenticate its inviter.
 //!
 //! ```text
 //! fwe_ and the base32 of:
@@ -6,7 +6,7 @@
 //! · inviter ID [32] · enrollment id [16] · secret [32] · expiry u64 · CRC-32 u32
 //! ```
 //!
-//! The relay learns the enrollment id and the lifetime, and nothing else of it.
+//! The relay learns only the enrollment id and the lifetime.
 
 use core::fmt;
 use core::str::FromStr;
@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 use crate::address::{self, MAX_ADDRESSES, Relay};
 use crate::id::{Id, Kt, Nonce, TrustDomain};
 
-/// How a token begins.
+/// The prefix of a token.
 pub const PREFIX: &str = "fwe_";
 
-/// No token is longer.
+/// The maximum length of a token.
 pub const LIMIT: usize = 2048;
 
 /// The version of the token's format.
@@ -29,17 +29,17 @@ const VERSION: u8 = 1;
 /// An enrollment token. Its secret is wiped when dropped and never printed by `Debug`.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Token {
-    /// Where the relay is.
+    /// The relay.
     pub relay: Relay,
     /// The workspace: the agent's trust domain from now on.
     pub trust_domain: TrustDomain,
-    /// Who invites.
+    /// The inviting device.
     pub inviter: Id,
-    /// What the relay calls this enrollment.
+    /// The relay's id of this enrollment.
     pub enrollment: Nonce,
-    /// What proves that a request and its answer are between agent and inviter.
+    /// The secret that authenticates the request and its answer between agent and inviter.
     pub secret: Zeroizing<[u8; 32]>,
-    /// When it ends by the inviter's clock, seconds since 1970.
+    /// When it expires by the inviter's clock, seconds since 1970.
     pub expires: u64,
 }
 
@@ -49,16 +49,16 @@ pub enum BadToken {
     /// A token of the control plane, which only reserves a record.
     #[error("this is a reservation (`fwr_`), not an enrollment token (`fwe_`)")]
     Reservation,
-    /// Something else.
+    /// Another prefix.
     #[error("an enrollment token begins with `fwe_`")]
     Prefix,
-    /// A character that no token has.
+    /// A character that is not base32.
     #[error("character {0} does not belong in a token")]
     Character(usize),
-    /// Cut, lengthened or mistyped.
-    #[error("the token is cut or mistyped")]
+    /// The token was truncated, extended or mistyped.
+    #[error("the token is truncated or mistyped")]
     Damaged,
-    /// A newer format.
+    /// A newer format version.
     #[error("the token has version {0}, this program knows {VERSION}")]
     Version(u8),
 }
@@ -78,14 +78,15 @@ impl Token {
         out
     }
 
-    /// SHA-256 of the token without its secret and its checksum: names it in keys and answers.
+    /// The SHA-256 of the token without its secret and its checksum, which names the token in keys
+    /// and answers.
     pub fn hash(&self) -> [u8; 32] {
         let mut hash = Sha256::new_with_prefix(self.public_bytes());
         hash.update(self.expires.to_be_bytes());
         hash.finalize().into()
     }
 
-    /// The text to hand over. It holds the secret.
+    /// The text to hand over. It contains the secret.
     pub fn encode(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(self.public_bytes());
         bytes.extend_from_slice(&*self.secret);
@@ -161,7 +162,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BadToken> {
     Ok(*head)
 }
 
-/// CRC-32 (ISO-HDLC). It finds typing errors; nothing rests on it.
+/// CRC-32 (ISO-HDLC). It detects typing errors; no security depends on it.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {

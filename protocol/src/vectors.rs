@@ -1,4 +1,4 @@
-//! The test vectors of the specification, `docs/spec/vectors/`, are what this program writes.
+//! The test vectors of the specification in `docs/spec/vectors/`, which this program generates.
 
 use core::fmt::{Debug, Write as _};
 
@@ -10,7 +10,7 @@ use crate::id::{Id, Nonce};
 /// One line of a file.
 type Line = (&'static str, Vec<u8>);
 
-/// Compares what is written here with the file, but for its comments.
+/// Compares these lines with the file, ignoring its comments.
 fn compare(file: &str, lines: &[Line]) {
     let mut written = String::new();
     for (name, bytes) in lines {
@@ -23,7 +23,7 @@ fn compare(file: &str, lines: &[Line]) {
     assert!(same, "the file must say:\n{written}");
 }
 
-/// The bytes of a message, which is read again from them.
+/// Encodes a message, and checks that it decodes again.
 fn message<T>(value: &T) -> Vec<u8>
 where
     T: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + Debug,

@@ -1,4 +1,4 @@
-//! Enrollment mail that is in order, and mail that a relay made up.
+//! Valid enrollment mail, and mail that a relay forged.
 
 use super::*;
 use crate::address::Relay;

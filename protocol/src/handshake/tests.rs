@@ -1,4 +1,4 @@
-//! Handshakes that work, and all the ways in which a relay could disturb one.
+//! Handshakes that succeed, and all the ways in which a relay could interfere with one.
 
 use ed25519_dalek::SigningKey;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -246,7 +246,7 @@ fn a_wrong_kem_share_on_either_side_fails_although_every_x25519_key_is_right() {
         let (mut initiator, first) = Initiator::start(&device.kn, &me, &hash).unwrap();
         let mut responder = Responder::read(&agent.kn, &me, &offer(), &hash, &first).unwrap();
         if bridge_is_wrong {
-            // ML-KEM answers with another secret rather than with an error.
+            // ML-KEM returns another secret instead of an error (implicit rejection).
             initiator.kem = DecapsulationKey::<MlKem768>::from_seed([3; 64].into());
         }
         if agent_is_wrong {
@@ -267,7 +267,7 @@ fn a_wrong_kem_share_on_either_side_fails_although_every_x25519_key_is_right() {
 fn an_ephemeral_key_in_another_encoding_is_refused() {
     let (device, agent) = (party(1, Kind::Device), party(2, Kind::Agent));
     for message in 1..=2 {
-        // X25519 ignores the bit, so that the secrets would be the same.
+        // X25519 ignores the bit, so that the shared secrets would be equal.
         let high = |n, bytes: &mut Vec<u8>| {
             if n == message {
                 bytes[31] |= 0x80;

@@ -1,7 +1,7 @@
-//! The `control` stream: questions about a link and its jobs, each with one answer.
+//! The `control` stream: requests about a link and its jobs, each with one reply.
 //!
-//! Also the heartbeat of the link, and the way to stop a run: a stop is repeated after a reconnect
-//! and leaves a tombstone when it overtakes the request that it stops.
+//! It is also the heartbeat of the link, and the way to stop a run: a stop is repeated after a
+//! reconnect, and leaves a tombstone if it overtakes the request that it stops.
 
 use minicbor::{Decode, Encode};
 
@@ -10,38 +10,38 @@ use crate::id::Nonce;
 use crate::streams::run::State;
 use crate::streams::session::Status;
 
-/// One question.
+/// One request.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Call {
     /// Chosen by the bridge, repeated in the answer.
     #[n(0)]
     pub id: u32,
-    /// What is asked. `None` for a question of a newer bridge, which is answered `unsupported`.
+    /// The request. `None` for one of a newer bridge, which is answered `unsupported`.
     #[n(1)]
     pub ask: Option<Ask>,
 }
 
-/// What can be asked.
+/// The requests.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Ask {
-    /// Are you there?
+    /// Checks that the agent responds.
     #[n(0)]
     Ping,
-    /// Stop a run.
+    /// Stops a run.
     #[n(1)]
     Stop(#[n(0)] Stop),
-    /// Which jobs are there?
+    /// Lists jobs.
     #[n(2)]
     List(#[n(0)] List),
-    /// How is this job?
+    /// Describes one job.
     #[n(3)]
     Inspect(#[n(0)] Nonce),
-    /// This link ends.
+    /// Ends this link.
     #[n(4)]
     Close,
-    /// What machine is this?
+    /// Describes the machine.
     #[n(5)]
     Facts,
 }
@@ -50,17 +50,17 @@ pub enum Ask {
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Stop {
-    /// The run of this request of ours.
+    /// The run that this owner started by this request.
     #[n(0)]
     pub request: Option<Nonce>,
     /// The run with this id.
     #[n(1)]
     pub job: Option<Nonce>,
-    /// Only this signal; INT, then TERM, then KILL with 5 s between them when absent.
+    /// Send only this signal; when absent INT, then TERM, then KILL with 5 s between them.
     #[n(2)]
     pub signal: Option<i32>,
-    /// With `request`: the agent process to which the request was first sent. Without it an agent that
-    /// does not know the request can say less about it.
+    /// With `request`: the agent process to which the request was first sent. Without it an agent
+    /// that does not know the request can say less about it.
     #[n(3)]
     pub instance: Option<Nonce>,
 }
@@ -69,34 +69,34 @@ pub struct Stop {
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct List {
-    /// Only those older than this one, for the next page.
+    /// Only jobs older than this one, for the next page.
     #[n(0)]
     pub after: Option<Nonce>,
-    /// Only those that still run.
+    /// Only jobs that have not ended.
     #[n(1)]
     pub running: Option<bool>,
 }
 
-/// One answer.
+/// One reply.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Reply {
-    /// The question's id.
+    /// The id of the call.
     #[n(0)]
     pub id: u32,
-    /// Why not.
+    /// Why the call failed, if it did.
     #[n(1)]
     pub failure: Option<Failure>,
-    /// What.
+    /// The answer, if there is no failure.
     #[n(2)]
     pub answer: Option<Answer>,
 }
 
-/// What is answered.
+/// The answers.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// It was done; also to [`Ask::Ping`] and [`Ask::Close`].
+    /// The request was carried out; also to [`Ask::Ping`] and [`Ask::Close`].
     #[n(0)]
     Done,
     /// To [`Ask::Stop`].
@@ -113,17 +113,17 @@ pub enum Answer {
     Facts(#[n(0)] Facts),
 }
 
-/// What a stop came to.
+/// The outcome of a stop.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Stopped {
     /// The signal was sent.
     #[n(0)]
     Signalled,
-    /// It had ended before.
+    /// The job had already ended.
     #[n(1)]
     Ended,
-    /// It has not started, and a tombstone makes sure that it never will.
+    /// The job has not started, and a tombstone ensures that it never will.
     #[n(2)]
     NeverStarted,
 }
@@ -135,22 +135,22 @@ pub struct Jobs {
     /// The jobs.
     #[n(0)]
     pub jobs: Vec<Job>,
-    /// Whether there are older ones.
+    /// Whether there are older jobs.
     #[n(1)]
     pub more: Option<bool>,
 }
 
-/// A job as the agent keeps it.
+/// A job of the agent.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Job {
     /// Its id.
     #[n(0)]
     pub job: Nonce,
-    /// What runs, cut to a line for people.
+    /// The command, cut to a line for people.
     #[n(1)]
     pub command: String,
-    /// As whom.
+    /// The user that it runs as.
     #[n(2)]
     pub user: String,
     /// The name of the device that started it, as the agent knows it.
@@ -159,24 +159,24 @@ pub struct Job {
     /// The surface that started it.
     #[n(4)]
     pub surface: String,
-    /// How long ago it was asked for, in milliseconds.
+    /// The time since it was requested, in milliseconds.
     #[cbor(n(5), decode_with = "crate::peer::count")]
     pub age_ms: u64,
-    /// How it is.
+    /// Its state.
     #[n(6)]
     pub state: State,
-    /// The request was of this very owner.
+    /// Whether this owner requested it.
     #[n(7)]
     pub mine: bool,
-    /// Its process id while it runs.
+    /// Its process id, while it runs.
     #[n(8)]
     pub pid: Option<u32>,
-    /// What it is doing, if it is a session.
+    /// The state of its terminal, if it is a session.
     #[n(9)]
     pub session: Option<Box<Status>>,
 }
 
-/// What machine this is, as the agent says.
+/// The agent's description of its machine.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Facts {
@@ -189,7 +189,7 @@ pub struct Facts {
     /// The architecture.
     #[n(2)]
     pub arch: String,
-    /// As whom the agent runs.
+    /// The user that the agent runs as.
     #[n(3)]
     pub user: String,
     /// The shell of that user.
@@ -201,13 +201,13 @@ pub struct Facts {
     /// The agent's wall clock, seconds since 1970.
     #[cbor(n(6), decode_with = "crate::peer::count")]
     pub time: u64,
-    /// Jobs that run now.
+    /// The number of running jobs.
     #[n(7)]
     pub running: u32,
-    /// Bytes of output that are kept.
+    /// The bytes of output that are kept.
     #[cbor(n(8), decode_with = "crate::peer::count")]
     pub spooled: u64,
-    /// The directories that its owner has opened.
+    /// The directories that the owner has opened.
     #[n(9)]
     pub roots: Option<Vec<crate::streams::files::Root>>,
 }

@@ -1,4 +1,4 @@
-//! The `files` stream: questions about what is beneath one root, answered one after another.
+//! The `files` stream: requests about the files beneath one root, answered in order.
 //!
 //! ```text
 //!     bridge                                     agent
@@ -12,9 +12,10 @@
 //!        | <-------------------------- FINAL End -- |
 //! ```
 //!
-//! Content counts only once [`ToAgent::Whole`] has come, with its length: what breaks off before changes
-//! nothing. Paths are bytes relative to the root, components divided by `/`; none is `.`, `..` or empty.
-//! The empty path is the root. What each question does is in `docs/spec/files.md`.
+//! Content takes effect only once [`ToAgent::Whole`] has arrived with its length: a stream that
+//! breaks off earlier changes nothing. Paths are bytes relative to the root, with components
+//! separated by `/`; none is `.`, `..` or empty. The empty path is the root. `docs/spec/files.md`
+//! defines each request.
 
 mod ask;
 
@@ -28,23 +29,23 @@ pub use self::ask::{
 use crate::cbor::Blob;
 use crate::failure::Failure;
 
-/// The channel of content, both ways.
+/// The channel of content, in both directions.
 pub const CONTENT: u8 = 0;
 
-/// A path has at most so many bytes.
+/// The maximum length of a path, in bytes.
 pub const PATH_LIMIT: usize = 4_096;
 
-/// One component of a path has at most so many bytes.
+/// The maximum length of a path component, in bytes.
 pub const NAME_LIMIT: usize = 255;
 
-/// A path has at most so many components.
+/// The maximum number of components of a path.
 pub const DEPTH_LIMIT: usize = PATH_LIMIT / 2;
 
-/// The name of a root has at most so many bytes: lower-case letters, digits, `-`, `_` and `.`.
+/// The maximum length of a root's name, in bytes: lower-case letters, digits, `-`, `_` and `.`.
 pub const ROOT_NAME_LIMIT: usize = 32;
 
-/// Whether a root may be called so. It becomes a directory and a part of a URL on other machines, so that whoever
-/// hears a name asks.
+/// Whether `name` is a valid name of a root. Other machines make a directory and a part of a URL of
+/// it, so that every receiver of a name checks it.
 pub fn is_root_name(name: &str) -> bool {
     let may = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
@@ -52,32 +53,32 @@ pub fn is_root_name(name: &str) -> bool {
     (1..=ROOT_NAME_LIMIT).contains(&name.len()) && name.bytes().all(may) && !name.starts_with('.')
 }
 
-/// So many paths at most say what was left out.
+/// The maximum number of paths that are named as left out.
 pub const NAMED: usize = 20;
 
-/// Replacements and patches have at most so many bytes of content.
+/// The maximum length of the content of replacements and patches, in bytes.
 pub const TEXT_LIMIT: usize = 8 << 20;
 
-/// What a files conversation is created for.
+/// The request that creates a files conversation.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Enter {
-    /// The root; may be absent where the server has one.
+    /// The root; optional if the server has only one.
     #[n(0)]
     pub root: Option<String>,
-    /// Only what is beneath this directory of the root, which is then called the root.
+    /// Restricts the stream to this directory of the root, which then acts as the root.
     #[n(1)]
     pub below: Option<Blob>,
-    /// Change nothing, whatever is asked.
+    /// Refuse all changes.
     #[n(2)]
     pub read_only: Option<bool>,
-    /// What stands before paths in [`Ask::Http`]: `/` and a word.
+    /// The prefix of paths in [`Ask::Http`]: `/` and a word.
     #[n(3)]
     pub prefix: Option<String>,
-    /// Which client of its surface it is, for the history.
+    /// The client of the surface, for the history.
     #[n(4)]
     pub client: Option<String>,
-    /// The agent is to say [`ToBridge::Beat`] while it works on a question and has nothing else to say.
+    /// Whether the agent is to send [`ToBridge::Beat`] while it works silently.
     #[n(5)]
     pub beats: Option<bool>,
 }
@@ -86,26 +87,26 @@ pub struct Enter {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Root {
-    /// What it is called.
+    /// The name of the root.
     #[n(0)]
     pub name: String,
-    /// Where it is on the server.
+    /// Its path on the server.
     #[n(1)]
     pub path: Blob,
-    /// Whether anything in it may be changed.
+    /// Whether its content may be changed.
     #[n(2)]
     pub writable: bool,
-    /// What of it is hidden.
+    /// The patterns of hidden names.
     #[n(3)]
     pub excludes: Option<Vec<String>>,
-    /// What the kernel enforces besides, such as `landlock 7`.
+    /// What the kernel enforces in addition, such as `landlock 7`.
     #[n(4)]
     pub confined: Option<String>,
-    /// The highest number of a question that the agent knows; absent from agents that know none after
-    /// [`ASK_BEFORE`]. One with a higher number ends the stream.
+    /// The highest number of an [`Ask`] that the agent knows; absent from agents that know none
+    /// after [`ASK_BEFORE`]. A higher number ends the stream.
     #[n(5)]
     pub asks: Option<u16>,
-    /// The agent says [`ToBridge::Beat`], as it was asked to.
+    /// Whether the agent sends [`ToBridge::Beat`], as requested.
     #[n(6)]
     pub beats: Option<bool>,
 }
@@ -113,11 +114,11 @@ pub struct Root {
 /// The highest number of an [`Ask`].
 pub const ASK_LATEST: u16 = 27;
 
-/// The highest number of an [`Ask`] that agents know which do not say.
+/// The highest number of an [`Ask`] that agents know which do not announce [`Root::asks`].
 pub const ASK_BEFORE: u16 = 25;
 
 impl Root {
-    /// The highest number of a question that the agent knows.
+    /// The highest number of an [`Ask`] that the agent knows.
     pub fn latest_ask(&self) -> u16 {
         self.asks.unwrap_or(ASK_BEFORE)
     }
@@ -128,22 +129,22 @@ impl Root {
     }
 }
 
-/// What the bridge says.
+/// The messages of the bridge.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ToAgent {
-    /// A question.
+    /// A request.
     #[n(0)]
     Ask(#[n(0)] Box<Ask>),
-    /// The content is whole, and has so many bytes.
+    /// The content is complete, and has this many bytes.
     #[n(1)]
     Whole(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
-    /// The content will not be whole: the question is given up.
+    /// The content will not be completed: the request is cancelled.
     #[n(2)]
     GivenUp,
 }
 
-/// What something is.
+/// The type of a directory entry.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum What {
@@ -156,73 +157,74 @@ pub enum What {
     /// A symbolic link.
     #[n(2)]
     Link,
-    /// A FIFO, a socket or a device: it is seen, and never opened.
+    /// A FIFO, a socket or a device: it is listed, but never opened.
     #[n(3)]
     Other,
 }
 
-/// Something that has a name.
+/// A directory entry.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Entry {
-    /// Its path: from the directory that was listed, or from the root.
+    /// Its path, relative to the listed directory or to the root.
     #[n(0)]
     pub path: Blob,
-    /// What it is.
+    /// Its type.
     #[n(1)]
     pub what: What,
     /// Its size in bytes, of a file.
-    // A sparse file may be larger than the limit: it is lowered, so that its neighbours are listed all the same.
+    // A sparse file may exceed the limit: its size is clamped, so that the rest of the list stays
+    // readable.
     #[cbor(n(2), decode_with = "crate::peer::clamped")]
     pub size: u64,
-    /// When it was changed, in nanoseconds since 1970.
+    /// Its modification time, in nanoseconds since 1970.
     #[n(3)]
     pub modified: i64,
-    /// Which state of it this is: another after every change of content, name or rights.
+    /// Identifies its state: differs after every change of content, name or permissions.
     #[n(4)]
     pub revision: u64,
-    /// Its rights, as the lower 12 bits of `st_mode`.
+    /// Its permissions, as the lower 12 bits of `st_mode`.
     #[n(5)]
     pub mode: u32,
-    /// SHA-256 of its content, where that was asked for.
+    /// SHA-256 of its content, if requested.
     #[n(6)]
     pub hash: Option<Blob>,
-    /// What is behind the link, if it is one that may be followed.
+    /// The type of what the link points to, if it is a link that may be followed.
     #[n(7)]
     pub target: Option<What>,
 }
 
-/// A line that matches, or one beside it.
+/// A matching line, or a line of its context.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Match {
-    /// The file, from the root.
+    /// The file, relative to the root.
     #[n(0)]
     pub path: Blob,
     /// The number of the line, from 1; 0 where only files are named.
     #[cbor(n(1), decode_with = "crate::peer::count")]
     pub line: u64,
-    /// What it says, cut where it is long.
+    /// The text of the line, cut if it is long.
     #[n(2)]
     pub text: Blob,
-    /// It only stands beside one that matches.
+    /// Whether the line is only context of a match.
     #[n(3)]
     pub beside: Option<bool>,
-    /// Where in `text` the match begins, where that is told.
+    /// Where the match begins in `text`, if given.
     #[n(4)]
     pub at: Option<u32>,
-    /// The line begins before `text`.
+    /// Whether the line begins before `text`.
     #[n(5)]
     pub cut_before: Option<bool>,
-    /// The line goes on after `text`.
+    /// Whether the line continues after `text`.
     #[n(6)]
     pub cut_after: Option<bool>,
-    /// There is a NUL in the file, and this stands for what is at it or behind it.
+    /// Whether this stands for all matches at or behind a NUL in the file.
     #[n(7)]
     pub binary: Option<bool>,
 }
 
-/// One header.
+/// One HTTP header.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub struct Header {
     /// Its name.
@@ -233,36 +235,36 @@ pub struct Header {
     pub value: Blob,
 }
 
-/// What the agent says.
+/// The messages of the agent.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ToBridge {
     /// The root that was entered. The first message.
     #[n(0)]
     Entered(#[n(0)] Root),
-    /// Entries that were found: as many as fit. Of a file that was read: what it was when it was opened, and once more
-    /// behind its content if it is another by then.
+    /// Entries, as many as fit. For a file that was read: its state when it was opened, and after
+    /// its content once more if it has changed by then.
     #[n(1)]
     Entries(#[n(0)] Vec<Entry>),
-    /// Lines that were found: as many as fit.
+    /// Matching lines, as many as fit.
     #[n(2)]
     Matches(#[n(0)] Vec<Match>),
-    /// How the answer to a WebDAV client begins. DATA is its body.
+    /// The head of the answer to a WebDAV client. DATA is its body.
     #[n(3)]
     Head(#[n(0)] Head),
-    /// The question has been answered.
+    /// The end of an answer.
     #[n(4)]
     Done(#[n(0)] Box<Done>),
-    /// Changes that can be undone, or could.
+    /// Changes that can be undone, or could before.
     #[n(5)]
     Changed(#[n(0)] Vec<Change>),
-    /// It works on the question: said after [`BEAT`](super::run::BEAT) of silence.
+    /// The agent is still working on the request: sent after [`BEAT`](super::run::BEAT) of silence.
     #[n(6)]
     Beat,
 }
 
 impl ToAgent {
-    /// Whether an encoded message is a question.
+    /// Whether an encoded message is a request.
     pub fn is_ask(message: &[u8]) -> bool {
         message.starts_with(&[0x82, 0])
     }
@@ -275,7 +277,7 @@ impl ToBridge {
     }
 }
 
-/// How the answer to a WebDAV client begins.
+/// The head of the answer to a WebDAV client.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Head {
@@ -287,50 +289,50 @@ pub struct Head {
     pub headers: Vec<Header>,
 }
 
-/// One change.
+/// One change in the undo history.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Change {
-    /// Its number: never reused in a root.
+    /// Its number, which is never reused in a root.
     #[cbor(n(0), decode_with = "crate::peer::count")]
     pub change: u64,
-    /// What was done: `write`, `edit`, `patch`, `remove`, `move`, `copy`.
+    /// The operation: `write`, `edit`, `patch`, `remove`, `move`, `copy`.
     #[n(1)]
     pub verb: String,
-    /// To what.
+    /// The changed paths.
     #[n(2)]
     pub paths: Vec<Blob>,
-    /// How long ago, in milliseconds.
+    /// The time since the change, in milliseconds.
     #[cbor(n(3), decode_with = "crate::peer::count")]
     pub age_ms: u64,
-    /// By whom: device, surface and client.
+    /// Who made it: device, surface and client.
     #[n(4)]
     pub who: String,
-    /// It is undone.
+    /// Whether it is undone.
     #[n(5)]
     pub undone: Option<bool>,
-    /// Bytes that are kept for it.
+    /// The number of bytes that are kept for it.
     #[cbor(n(6), decode_with = "crate::peer::count")]
     pub kept: u64,
 }
 
-/// The end of an answer. Without a failure, all that was asked for has been done.
+/// The end of an answer. Without a failure, everything requested has been done.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Done {
-    /// Why not.
+    /// Why the request failed, if it did.
     #[n(0)]
     pub failure: Option<Failure>,
-    /// What it is now about.
+    /// The entry that the request was about, in its new state.
     #[n(1)]
     pub entry: Option<Entry>,
-    /// How many: entries, matches, replacements, files.
+    /// The number of entries, matches, replacements or files.
     #[cbor(n(2), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub count: Option<u64>,
-    /// There is more than was told.
+    /// Whether there is more than was reported.
     #[n(3)]
     pub more: Option<bool>,
-    /// So many bytes: of content, or of a transfer that have arrived.
+    /// The number of bytes: of content, or of a transfer that have arrived.
     #[cbor(n(4), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub bytes: Option<u64>,
     /// SHA-256 of the whole content.
@@ -339,31 +341,33 @@ pub struct Done {
     /// The number of the first line of the content, from 1.
     #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub first: Option<u64>,
-    /// How many lines the file has, where they were counted to its end.
+    /// The number of lines of the file, if they were counted to its end.
     #[cbor(n(7), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub lines: Option<u64>,
-    /// The number under which it can be undone.
+    /// The number under which the change can be undone.
     #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub change: Option<u64>,
-    /// Something was left out: links out of the root, or what may not be read.
+    /// The number of entries that were left out: links out of the root, or entries that may not be
+    /// read.
     #[cbor(n(9), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub skipped: Option<u64>,
-    /// So many files were looked at.
+    /// The number of files that were examined.
     #[cbor(n(10), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub files: Option<u64>,
-    /// So many files and directories should have been read, and could not be.
+    /// The number of files and directories that should have been read, but could not be.
     #[cbor(n(11), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub unread: Option<u64>,
-    /// Some of what was left out or could not be read, from the root: never more than [`NAMED`].
+    /// Some of the paths that were left out or could not be read, relative to the root: at most
+    /// [`NAMED`].
     #[n(12)]
     pub names: Option<Vec<Blob>>,
-    /// So many files have a NUL in them.
+    /// The number of files with a NUL in them.
     #[cbor(n(13), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub binary: Option<u64>,
 }
 
 impl Done {
-    /// An end because of a failure.
+    /// Creates an end with a failure.
     pub fn failed(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
     }

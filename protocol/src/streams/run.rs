@@ -10,8 +10,8 @@
 //!        | <------------- FINAL End with Ended --- |    the only place of an exit status
 //! ```
 //!
-//! DATA 1 and 2 come in the order in which the agent read them. The agent keeps the output as one
-//! log; lines are counted in it by LF, from 1, and never renumbered.
+//! DATA 1 and 2 are sent in the order in which the agent read them. The agent keeps the output as
+//! one log; its lines are numbered by LF, from 1, and never renumbered.
 
 use minicbor::{Decode, Encode};
 
@@ -29,25 +29,25 @@ pub const STDERR: u8 = 2;
 /// The channel of pieces of the log.
 pub const PIECE: u8 = 3;
 
-/// argv and environment together have at most as many bytes.
+/// The maximum total length of argv and environment, in bytes.
 pub const COMMAND_LIMIT: usize = 64 * 1024;
 
-/// Standard input that is part of the request has at most as many bytes.
+/// The maximum length of standard input within the request, in bytes.
 pub const INPUT_LIMIT: usize = 48 * 1024;
 
 /// How many bytes of standard input a bridge may have sent beyond the last [`ToBridge::Ack`].
 pub const STDIN_WINDOW: u64 = 1024 * 1024;
 
-/// What a run conversation is created for.
+/// The request that creates a run conversation.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Request {
-    /// Start a program, at most once per request id.
+    /// Starts a program, at most once per request id.
     #[n(0)]
     Start(#[n(0)] Start),
-    /// Take up a run that exists.
+    /// Takes an existing run.
     #[n(1)]
     Take(#[n(0)] Take),
-    /// Read a part of a run's log.
+    /// Reads a part of a run's log.
     #[n(2)]
     Read(#[n(0)] Read),
 }
@@ -56,25 +56,25 @@ pub enum Request {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Start {
-    /// Chosen at random; the program is started at most once for it, whatever is repeated.
+    /// Random; the program is started at most once for it, whatever is repeated.
     #[n(0)]
     pub request: Nonce,
-    /// Which agent process it was first sent to.
+    /// The agent process to which it was first sent.
     #[n(1)]
     pub instance: Nonce,
-    /// What to run.
+    /// The program.
     #[n(2)]
     pub program: Program,
-    /// Where; the user's home when absent.
+    /// The working directory; the user's home when absent.
     #[n(3)]
     pub cwd: Option<Blob>,
     /// Variables on top of the clean environment.
     #[n(4)]
     pub env: Option<Vec<Variable>>,
-    /// As whom; as the agent's own user when absent.
+    /// The user to run as; the agent's own user when absent.
     #[n(5)]
     pub user: Option<String>,
-    /// Through a login shell, with its start-up files.
+    /// Run through a login shell, with its start-up files.
     #[n(6)]
     pub login: Option<bool>,
     /// When to kill its process group, in milliseconds from its start.
@@ -83,7 +83,7 @@ pub struct Start {
     /// Whether standard input follows on [`STDIN`]; otherwise it is empty.
     #[n(8)]
     pub stdin: Option<bool>,
-    /// How its output is wanted.
+    /// How the output is delivered.
     #[n(9)]
     pub delivery: Delivery,
     /// All of its standard input, at most [`INPUT_LIMIT`] bytes; then nothing follows on [`STDIN`].
@@ -91,10 +91,10 @@ pub struct Start {
     pub input: Option<Blob>,
 }
 
-/// What to run.
+/// The program to run.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Program {
-    /// Program and arguments, as the kernel gets them: no shell reads them.
+    /// Program and arguments, as the kernel receives them: no shell reads them.
     #[n(0)]
     Argv(#[n(0)] Vec<Blob>),
     /// A line for the user's shell.
@@ -113,21 +113,22 @@ pub struct Variable {
     pub value: Blob,
 }
 
-/// How output is wanted.
+/// How output is delivered.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Delivery {
-    /// Every byte in order, from the start or from the offsets that the opener has. What a lossless
-    /// reader has not read is not dropped while its link lives: the program waits for it.
+    /// Every byte in order, from the start or from the offsets that the opener has. With
+    /// `lossless`, output that the reader has not read is not dropped while its link lives: the
+    /// program waits for it.
     #[n(0)]
     Stream {
-        /// Whether to hold what has not been read.
+        /// Whether to keep unread output and let the program wait (backpressure).
         #[n(0)]
         lossless: bool,
     },
     /// Head and tail of the log in one answer, at the end or after `wait_ms`.
     #[n(1)]
     Digest(#[n(0)] Digest),
-    /// Nothing: it is read later by its job id. Answered once it has started.
+    /// No output: it is read later by the job id. Answered once the program has started.
     #[n(2)]
     Nothing,
 }
@@ -136,22 +137,22 @@ pub enum Delivery {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Digest {
-    /// Answer after so many milliseconds, ended or not.
+    /// Answer after this many milliseconds, whether or not the run has ended.
     #[cbor(n(0), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
-    /// At most so many bytes from where the digest begins.
+    /// The maximum number of bytes from the beginning of the digest.
     #[n(1)]
     pub head: u32,
-    /// At most so many bytes before the end.
+    /// The maximum number of bytes before the end.
     #[n(2)]
     pub tail: u32,
-    /// The digest begins at this offset of the log; at 0 when absent.
+    /// The offset in the log where the digest begins; 0 when absent.
     #[cbor(n(3), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub from: Option<u64>,
     /// Answer as soon as a line after `from` matches this regular expression.
     #[n(4)]
     pub until: Option<String>,
-    /// Answer as soon as there is anything after `from`.
+    /// Answer as soon as the log extends beyond `from`.
     #[n(5)]
     pub until_new: Option<bool>,
     /// Send [`ToBridge::Progress`] about once a second.
@@ -159,14 +160,14 @@ pub struct Digest {
     pub progress: Option<bool>,
 }
 
-/// Takes up a run that exists.
+/// Takes an existing run.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Take {
-    /// Which.
+    /// The run.
     #[n(0)]
     pub job: Nonce,
-    /// How its output is wanted.
+    /// How the output is delivered.
     #[n(1)]
     pub delivery: Delivery,
 }
@@ -175,13 +176,13 @@ pub struct Take {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Read {
-    /// Which run.
+    /// The run.
     #[n(0)]
     pub job: Nonce,
-    /// Which part.
+    /// The part.
     #[n(1)]
     pub view: View,
-    /// At most so many bytes.
+    /// The maximum number of bytes.
     #[n(2)]
     pub budget: u32,
 }
@@ -189,7 +190,7 @@ pub struct Read {
 /// A part of a log.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum View {
-    /// The first lines that are kept.
+    /// The first lines that are still kept.
     #[n(0)]
     Head(#[n(0)] u32),
     /// The last lines.
@@ -201,7 +202,7 @@ pub enum View {
         /// The first line, from 1.
         #[cbor(n(0), decode_with = "crate::peer::clamped")]
         first: u64,
-        /// How many.
+        /// The number of lines.
         #[n(1)]
         count: u32,
     },
@@ -211,42 +212,42 @@ pub enum View {
         /// The expression.
         #[n(0)]
         pattern: String,
-        /// Where to begin, from 1.
+        /// The line to start from, counted from 1.
         #[cbor(n(1), decode_with = "crate::peer::clamped")]
         first: u64,
-        /// At most so many matches.
+        /// The maximum number of matches.
         #[n(2)]
         limit: u32,
-        /// With so many lines before and after each, every line a piece of its own.
+        /// The number of lines before and after each match, every line as a piece of its own.
         #[n(3)]
         context: Option<u32>,
     },
 }
 
-/// What the agent says between DATA frames.
+/// The agent's messages between DATA frames.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ToBridge {
     /// The run exists.
     #[n(0)]
     Started(#[n(0)] Started),
-    /// The conversation goes on here; the agent has received so much.
+    /// The conversation resumes here; the agent has received this much.
     #[n(1)]
     Resumed(#[n(0)] Vec<Offset>),
     /// Output was dropped before it was read.
     #[n(2)]
     Gap {
-        /// So many bytes of [`STDOUT`].
+        /// The number of bytes of [`STDOUT`].
         #[cbor(n(0), decode_with = "crate::peer::count")]
         stdout: u64,
-        /// So many bytes of [`STDERR`].
+        /// The number of bytes of [`STDERR`].
         #[cbor(n(1), decode_with = "crate::peer::count")]
         stderr: u64,
-        /// So many lines.
+        /// The number of lines.
         #[cbor(n(2), decode_with = "crate::peer::count")]
         lines: u64,
     },
-    /// How far it is.
+    /// The progress so far.
     #[n(3)]
     Progress {
         /// Complete lines so far.
@@ -259,21 +260,21 @@ pub enum ToBridge {
     /// The next `length` bytes of [`PIECE`] are this part of the log.
     #[n(4)]
     Piece(#[n(0)] Piece),
-    /// So many bytes of a channel of the bridge have been passed on.
+    /// How many bytes of a channel of the bridge have been passed on.
     #[n(5)]
     Ack(#[n(0)] Offset),
-    /// There are too many runs; this one waits behind so many others.
+    /// The run is queued behind this many others.
     #[n(6)]
     Queued(#[n(0)] u32),
-    /// Nothing to say, and still here: sent after [`BEAT`] of silence.
+    /// A keep-alive, sent after [`BEAT`] of silence.
     #[n(7)]
     Beat,
 }
 
-/// While a run says nothing its agent says so, this often.
+/// How often the agent sends a keep-alive while a run is silent.
 pub const BEAT: core::time::Duration = core::time::Duration::from_secs(15);
 
-/// A run that exists.
+/// An existing run.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Started {
@@ -298,10 +299,10 @@ pub struct Piece {
     /// How many bytes follow on [`PIECE`].
     #[n(1)]
     pub length: u32,
-    /// It begins within its first line.
+    /// Whether it begins within its first line.
     #[n(2)]
     pub starts_within: Option<bool>,
-    /// It ends within its last line although that goes on.
+    /// Whether it ends within its last line.
     #[n(3)]
     pub ends_within: Option<bool>,
     /// The offset of its first byte in the log.
@@ -313,65 +314,64 @@ pub struct Piece {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Ended {
-    /// How the run is, or how it ended.
+    /// The state of the run, or how it ended.
     #[n(0)]
     pub state: State,
-    /// More matches or lines follow from this line on.
+    /// The line from which more matches or lines follow.
     #[cbor(n(1), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub next: Option<u64>,
-    /// The `until` expression matched.
+    /// Whether the `until` expression matched.
     #[n(2)]
     pub matched: Option<bool>,
 }
 
-/// How a run is.
+/// The state of a run.
 #[derive(Clone, Debug, Default, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct State {
     /// How it ended; absent while it runs.
     #[n(0)]
     pub exit: Option<Exit>,
-    /// Who or what ended it, where it was not the program itself.
+    /// Why it was ended, if the program did not end by itself.
     #[n(1)]
     pub reason: Option<Reason>,
-    /// How long it has run, or ran, in milliseconds.
+    /// How long it has been running, or ran, in milliseconds.
     #[cbor(n(2), decode_with = "crate::peer::count")]
     pub duration_ms: u64,
-    /// Lines of the log, the last one counted even if its LF is missing.
+    /// The number of lines in the log, including a last line without LF.
     #[cbor(n(3), decode_with = "crate::peer::count")]
     pub lines: u64,
-    /// Bytes of the log.
+    /// The number of bytes in the log.
     #[cbor(n(4), decode_with = "crate::peer::count")]
     pub bytes: u64,
-    /// How many of them are no longer kept.
+    /// The number of bytes that are no longer kept.
     #[cbor(n(5), decode_with = "crate::peer::count")]
     pub dropped_bytes: u64,
-    /// How many lines are no longer kept.
+    /// The number of lines that are no longer kept.
     #[cbor(n(6), decode_with = "crate::peer::count")]
     pub dropped_lines: u64,
-    /// Processes that left the process group and were not killed with it.
+    /// The number of processes that left the process group and were not killed with it.
     #[n(7)]
     pub escaped: Option<u32>,
-    /// Why output is kept in memory only, where the disk failed.
+    /// Why the output is in memory only, if the disk failed.
     #[n(8)]
     pub memory_only: Option<String>,
-    /// It waits for its turn.
+    /// Whether it waits for its turn.
     #[n(9)]
     pub queued: Option<bool>,
-    /// Why it was not started, or why nobody knows how it ended. Then there is no exit and will be
-    /// none.
+    /// Why it was not started, or why its end is unknown. Then there is no exit, and never will be.
     #[n(10)]
     pub failure: Option<Failure>,
 }
 
 impl State {
-    /// Whether there is no end of it yet.
+    /// Whether the run has not ended yet.
     pub fn is_open(&self) -> bool {
         self.exit.is_none() && self.failure.is_none()
     }
 }
 
-/// How a program ended, from `wait` and nothing else.
+/// How a program ended, as reported by `wait` and nothing else.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Exit {
     /// With this code.
@@ -386,7 +386,7 @@ pub enum Exit {
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Reason {
-    /// Its time was up.
+    /// It timed out.
     #[n(0)]
     Timeout,
     /// Somebody stopped it.

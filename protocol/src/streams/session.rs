@@ -10,14 +10,15 @@
 //!        | <------------- FINAL End with Ended -- |    when the program has ended
 //! ```
 //!
-//! What the terminal says is one log, as that of a run: parts of it are read with
-//! [`super::run::Read`]. Who attaches without an offset gets the screen as it is now, drawn anew, and
-//! then every byte. Who lags far behind gets the screen again instead of what was missed, and is told.
+//! The terminal's output is one log, like that of a run: parts of it are read with
+//! [`super::run::Read`]. A reader that attaches without an offset gets a redraw of the current
+//! screen, and then every byte. A reader that lags far behind gets the screen again instead of the
+//! missed output, and is told so.
 //!
-//! A conversation of this kind is taken up with its request, a rising generation, and the same id: that
-//! is under which the agent remembers how much of what was typed it has taken.
+//! A conversation of this kind is resumed with its request, a higher generation, and the same id,
+//! under which the agent remembers how much of the typed input it has consumed.
 //!
-//! [`Request::Send`] is one exchange: what is typed, and what came of it.
+//! [`Request::Send`] is one exchange: input, and its result.
 
 mod caller;
 mod control;
@@ -42,9 +43,9 @@ pub use self::typing::{
     Heir, LEASE_LIMIT_MS, Lease, LeaseChange, REASON_LIMIT, Transfer, TypingRights, TypingRule,
 };
 
-/// The channel of what is typed.
+/// The channel of typed input.
 pub const KEYS: u8 = 0;
-/// The channel of what the terminal says.
+/// The channel of the terminal's output.
 pub const TERMINAL: u8 = 1;
 /// The channel of the text of an answer.
 pub const TEXT: u8 = 2;
@@ -52,45 +53,47 @@ pub const TEXT: u8 = 2;
 /// How many bytes a bridge may have sent on [`KEYS`] beyond the last acknowledged one.
 pub const KEYS_WINDOW: u64 = 256 * 1024;
 
-/// For so long after something was typed or said, neither end is silent for longer than a [`PULSE`].
+/// For this long after input or output, neither end is silent for longer than a [`PULSE`].
 pub const LIVELY: core::time::Duration = core::time::Duration::from_secs(2);
 
-/// A NAT that has given one end another port passes nothing on to it until that end speaks: while a
-/// terminal is in use it soon does.
+/// The longest silence of either end while a terminal is in use. If a NAT assigns another port to
+/// one end, it delivers nothing to that end until the end sends something: with this pulse it soon
+/// does.
 pub const PULSE: core::time::Duration = core::time::Duration::from_millis(100);
 
-/// What is typed in one exchange has at most as many bytes.
+/// The maximum length of the input of one exchange, in bytes.
 pub const SEND_LIMIT: usize = 64 * 1024;
 
-/// The name of a session has at most as many bytes.
+/// The maximum length of a session's name, in bytes.
 pub const NAME_LIMIT: usize = 64;
 
-/// What a session conversation is created for.
+/// The request that creates a session conversation.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each stream")]
 pub enum Request {
-    /// Start a program on a terminal, at most once per request id; or take up the session of this name.
+    /// Starts a program on a terminal, at most once per request id; or takes the running session of
+    /// this name.
     #[n(0)]
     Open(#[n(0)] Start),
-    /// Attach to a session that exists.
+    /// Attaches to an existing session.
     #[n(1)]
     Attach(#[n(0)] Attach),
-    /// Type something, and wait for what comes of it.
+    /// Types input, and waits for its result.
     #[n(2)]
     Send(#[n(0)] Send),
-    /// The screen as text.
+    /// Returns the screen as text.
     #[n(3)]
     Look(#[n(0)] Nonce),
-    /// The commands that a shell has carried out.
+    /// Lists the commands that a shell has executed.
     #[n(4)]
     Commands(#[n(0)] Commands),
-    /// Do something to a session besides typing.
+    /// Does something to a session other than typing.
     #[n(5)]
     Control(#[n(0)] Control),
-    /// What happened to a session.
+    /// Lists the events of a session.
     #[n(6)]
     Events(#[n(0)] Events),
-    /// The screen as what draws it anew on a terminal of its size, with colours.
+    /// Returns the bytes that redraw the screen on a terminal of its size, with colours.
     #[n(7)]
     Draw(#[n(0)] Nonce),
 }
@@ -99,46 +102,46 @@ pub enum Request {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Start {
-    /// Chosen at random; the program is started at most once for it. The session's id.
+    /// Random; the program is started at most once for it. Also the session's id.
     #[n(0)]
     pub request: Nonce,
-    /// Which agent process it was first sent to.
+    /// The agent process to which it was first sent.
     #[n(1)]
     pub instance: Nonce,
-    /// A session of this owner with this name is taken up if there is one that runs.
+    /// If a session of this owner with this name is running, it is taken instead.
     #[n(2)]
     pub name: Option<String>,
-    /// What to run; the user's login shell when absent.
+    /// The program; the user's login shell when absent.
     #[n(3)]
     pub program: Option<Program>,
-    /// Where; the user's home when absent.
+    /// The working directory; the user's home when absent.
     #[n(4)]
     pub cwd: Option<Blob>,
     /// Variables on top of the clean environment.
     #[n(5)]
     pub env: Option<Vec<Variable>>,
-    /// As whom; as the agent's own user when absent.
+    /// The user to run as; the agent's own user when absent.
     #[n(6)]
     pub user: Option<String>,
     /// The size of the terminal.
     #[n(7)]
     pub size: Size,
-    /// Attach at once; otherwise the answer is the screen.
+    /// Attach immediately; otherwise the answer is the screen.
     #[n(8)]
     pub attach: Option<bool>,
-    /// Never take up a session that exists.
+    /// Never take an existing session.
     #[n(9)]
     pub new: Option<bool>,
-    /// Close it after so many milliseconds.
+    /// Close the session after this many milliseconds.
     #[cbor(n(11), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub timeout_ms: Option<u64>,
     /// Who opens it.
     #[n(12)]
     pub caller: Option<Caller>,
-    /// What it is filed under. Its owner is that of `caller`.
+    /// Its labels. The owner label is that of `caller`.
     #[n(13)]
     pub labels: Option<Labels>,
-    /// Its bounds.
+    /// Its limits.
     #[n(14)]
     pub limits: Option<Limits>,
 }
@@ -158,69 +161,69 @@ pub struct Size {
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Attach {
-    /// Which.
+    /// The session.
     #[n(0)]
     pub session: Nonce,
-    /// What is typed is refused by the agent.
+    /// The agent refuses typed input.
     #[n(1)]
     pub read_only: Option<bool>,
-    /// Make the terminal so large.
+    /// Resize the terminal to this.
     #[n(2)]
     pub size: Option<Size>,
-    /// The opener has everything before this offset of the log.
+    /// The opener has all output before this offset of the log.
     #[cbor(n(3), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub from: Option<u64>,
 }
 
-/// One exchange.
+/// Types input, and waits for its result.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Send {
-    /// Chosen at random; it is typed at most once for it.
+    /// Random; the input is typed at most once for it.
     #[n(0)]
     pub request: Nonce,
-    /// Which session.
+    /// The session.
     #[n(1)]
     pub session: Nonce,
-    /// Which agent process it was first sent to.
+    /// The agent process to which it was first sent.
     #[n(2)]
     pub instance: Nonce,
-    /// What is typed, in this order.
+    /// The input, typed in this order.
     #[n(3)]
     pub input: Vec<Input>,
-    /// Answer after so many milliseconds at the latest.
+    /// Answer after this many milliseconds at the latest.
     #[cbor(n(4), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
     /// Answer as soon as a line matches this regular expression.
     #[n(5)]
     pub until: Option<String>,
-    /// At most so many bytes of what came, half from its beginning and half from its end.
+    /// The maximum number of bytes of output, half from its beginning and half from its end.
     #[n(6)]
     pub budget: u32,
-    /// With nothing to type: tell what was said from this offset of the log on.
+    /// With nothing to type: report the output from this offset of the log on.
     #[cbor(n(7), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub from: Option<u64>,
     /// Who types.
     #[n(8)]
     pub caller: Option<Caller>,
-    /// Only if the terminal is at a prompt, and `terminal_busy` otherwise.
+    /// Type only if the terminal is at a prompt; otherwise answer `terminal_busy`.
     #[n(9)]
     pub at_prompt: Option<bool>,
-    /// Text is data: nothing in it is pressed as a key. Older agents pass over it.
+    /// Text is data: no character of it acts as a key. Older agents skip this field.
     #[n(10)]
     pub literal: Option<bool>,
 }
 
-/// Something to type. Its `Debug` leaves secrets out.
+/// Input to type. Its `Debug` leaves secrets out.
 #[derive(Clone, Decode, Encode, Eq, PartialEq)]
 pub enum Input {
-    /// Text. Several lines are pasted as one where the program knows how.
+    /// Text. Several lines are pasted as one block if the program has enabled bracketed paste.
     #[n(0)]
     Text(#[n(0)] Blob),
-    /// A key by its name: `enter`, `ctrl-c`, `up`, `f5`, `alt-b`.
+    /// A named key: `enter`, `ctrl-c`, `up`, `f5`, `alt-b`.
     #[n(1)]
     Key(#[n(0)] String),
-    /// A secret: typed only where the terminal does not show it, and noted nowhere.
+    /// A secret: typed only where the terminal does not echo it, and recorded nowhere.
     #[n(2)]
     Secret(#[n(0)] Blob),
 }
@@ -235,85 +238,85 @@ impl core::fmt::Debug for Input {
     }
 }
 
-/// Asks for commands.
+/// Lists commands.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Commands {
-    /// Of which session.
+    /// The session.
     #[n(0)]
     pub session: Nonce,
-    /// At most so many, the latest.
+    /// The maximum number of commands, the latest ones.
     #[n(1)]
     pub limit: u32,
-    /// Only those with a lower number. Older agents pass over it.
+    /// Only commands with a lower number. Older agents skip this field.
     #[cbor(n(2), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub before: Option<u64>,
 }
 
-/// What the bridge says between DATA frames.
+/// The bridge's messages between DATA frames.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ToAgent {
-    /// The opener's terminal is so large now.
+    /// The new size of the opener's terminal.
     #[n(0)]
     Resize(#[n(0)] Size),
-    /// Take the lease from whoever has it, for as long as this stream lives. Users only.
+    /// Take the lease from its holder, for as long as this stream lives. Users only.
     #[n(1)]
     Take,
-    /// Let go of the lease.
+    /// Release the lease.
     #[n(2)]
     Release,
-    /// So many bytes of [`TERMINAL`] of this stream have been shown; 0 at its beginning. Whoever says so is
-    /// not sent more than it shows in a moment, and gets the screen where it lags.
+    /// So many bytes of [`TERMINAL`] of this stream have been shown; 0 at its beginning. Whoever
+    /// says so is not sent more than it shows in a moment, and gets the screen where it lags.
     #[n(3)]
     Seen(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
 }
 
-/// What the agent says between DATA frames.
+/// The agent's messages between DATA frames.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ToBridge {
     /// The session exists.
     #[n(0)]
     Attached(#[n(0)] Attached),
-    /// The bytes of [`TERMINAL`] that follow are those of the log from this offset on.
+    /// The bytes of [`TERMINAL`] that follow are the log's from this offset on.
     #[n(1)]
     At(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
     /// The next `length` bytes of [`TERMINAL`] draw the screen as it was at this offset of the log;
-    /// those after them are the log's.
+    /// the bytes after them are the log's.
     #[n(2)]
     Screen {
-        /// How many bytes.
+        /// The number of bytes.
         #[n(0)]
         length: u32,
-        /// Where in the log.
+        /// The offset in the log.
         #[cbor(n(1), decode_with = "crate::peer::count")]
         offset: u64,
-        /// So many bytes of the log were passed over.
+        /// How many bytes of the log were skipped.
         #[cbor(n(2), decode_with = "crate::peer::count")]
         missed: u64,
     },
-    /// So many bytes of [`KEYS`] have been taken.
+    /// How many bytes of [`KEYS`] have been consumed.
     #[n(3)]
     Ack(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
-    /// The terminal has this size now.
+    /// The terminal was resized to this.
     #[n(4)]
     Resized(#[n(0)] Size),
-    /// What was typed was not passed on, and why.
+    /// Typed input was not passed on, and why.
     #[n(5)]
     Refused(#[n(0)] Failure),
-    /// Nothing to say, and still here.
+    /// A keep-alive.
     #[n(6)]
     Beat,
     /// The next `length` bytes of [`TEXT`] are this part of the log.
     #[n(7)]
     Piece(#[n(0)] Piece),
-    /// Who may type now; first after [`ToBridge::Attached`], and whenever it changes.
+    /// Who may type now; sent after [`ToBridge::Attached`], and whenever it changes.
     #[n(8)]
     Typing(#[n(0)] Box<TypingRights>),
 }
 
-/// A session that exists.
+/// An existing session.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Attached {
@@ -323,13 +326,14 @@ pub struct Attached {
     /// Its name.
     #[n(1)]
     pub name: String,
-    /// It existed before this request.
+    /// Whether it existed before this request.
     #[n(2)]
     pub known: Option<bool>,
     /// The size of its terminal.
     #[n(3)]
     pub size: Size,
-    /// How many bytes of [`KEYS`] of this conversation have been taken; absent where that is not known.
+    /// How many bytes of [`KEYS`] of this conversation have been consumed; absent if that is
+    /// unknown.
     #[cbor(n(4), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub keys: Option<u64>,
 }

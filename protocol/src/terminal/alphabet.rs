@@ -1,11 +1,11 @@
-//! Alphabets: which characters the bytes of text stand for.
+//! Alphabets (character sets): which characters the bytes of text stand for.
 //!
-//! Four can be at hand, G0 to G3, and one of them is used. The one that draws lines matters: all others have letters
-//! where it has them, but for a few of nations.
+//! Four can be designated, G0 to G3, and one of them is active. Only the line-drawing alphabet
+//! matters: all others have letters where ASCII has them, except for a few national characters.
 
 use super::Change;
 
-/// What the bytes from 0x5f to 0x7e stand for in the alphabet that draws lines.
+/// The characters for the bytes 0x5f to 0x7e in the line-drawing alphabet.
 pub(super) const LINES: [&str; 32] = [
     "\u{a0}", "◆", "▒", "␉", "␌", "␍", "␊", "°", "±", "␤", "␋", "┘", "┐", "┌", "└", "┼", "⎺", "⎻",
     "─", "⎼", "⎽", "├", "┤", "┴", "┬", "│", "≤", "≥", "π", "≠", "£", "·",
@@ -17,7 +17,7 @@ const ASCII: u8 = b'B';
 /// The alphabets of a terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Alphabets {
-    /// Each by the byte that it is chosen with.
+    /// The designated alphabets, each by its final byte.
     at_hand: [u8; 4],
     used: u8,
 }
@@ -29,12 +29,12 @@ impl Default for Alphabets {
 }
 
 impl Alphabets {
-    /// Uses another of those that are at hand.
+    /// Switches to another of the designated alphabets.
     pub(super) fn shift(&mut self, to: u8) {
         self.used = to & 3;
     }
 
-    /// Has one at hand.
+    /// Designates an alphabet for a slot.
     pub(super) fn designate(&mut self, slot: u8, alphabet: u8) {
         if let Some(one) = self.at_hand.get_mut(usize::from(slot)) {
             *one = alphabet;

@@ -1,4 +1,4 @@
-//! What is kept of a terminal's modes, and that each change is undone.
+//! The tracked modes of a terminal, and that each change can be undone.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn every_change_is_undone_by_its_reverse() {
         let (mut modes, _) = read(text.as_bytes());
         let changes = modes.all_changes();
         assert!(!changes.is_empty());
-        // What makes it so makes it so, and what undoes that leaves nothing.
+        // `to` makes each change, and `back` leaves no difference.
         let to: String = changes.iter().map(|change| change.to.as_str()).collect();
         let (mut again, _) = read(to.as_bytes());
         assert_eq!(again.all_changes(), changes, "{text:?}");
@@ -93,7 +93,8 @@ fn what_has_come_of_a_sequence_is_kept() {
     let long = [b"\x1b]0;".as_slice(), &[b'q'; 9_000]].concat();
     assert_eq!(pending(&long), b"\x1b]9999;");
     assert_eq!(pending(&[&long, b"\x1b".as_slice()].concat()), b"\x1b]9999;\x1b");
-    // Who has come in between, and goes on from what was told then, tells the next one the same.
+    // A reader that joins in between, and continues from the pending bytes, reports the same to the
+    // next.
     for begun in [b"\x1b]9999;".as_slice(), b"\x1b]9999;\x1b", b"\x1bP", b"\x1b_x", b"\x1bP\x1b"] {
         let told = pending(begun);
         for more in [b"\x0e".as_slice(), b"more", b"\x1b"] {

@@ -1,4 +1,4 @@
-//! What may be asked about files.
+//! The requests about files.
 
 use minicbor::{Decode, Encode};
 
@@ -6,74 +6,74 @@ use super::Header;
 use crate::cbor::Blob;
 use crate::id::Nonce;
 
-/// One question. 10 to 19 are reserved.
+/// A request about files. 10 to 19 are reserved.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Ask {
-    /// What is in a directory?
+    /// Lists a directory.
     #[n(0)]
     List(#[n(0)] List),
-    /// What is this? Answered with its entry.
+    /// Describes a path. Answered with its entry.
     #[n(1)]
     Stat(#[n(0)] Blob),
-    /// What does a file hold?
+    /// Reads a file.
     #[n(2)]
     Read(#[n(0)] Read),
-    /// Have this content. It follows.
+    /// Writes a file. The content follows.
     #[n(3)]
     Write(#[n(0)] Write),
-    /// Replace these texts in a file. They follow, as [`Edits`].
+    /// Replaces texts in a file. They follow, as [`Edits`].
     #[n(4)]
     Edit(#[n(0)] Edit),
-    /// Which lines match?
+    /// Searches for matching lines.
     #[n(5)]
     Search(#[n(0)] Search),
-    /// Be a directory.
+    /// Creates a directory.
     #[n(6)]
     MakeDirectory(#[n(0)] MakeDirectory),
-    /// Be gone.
+    /// Removes a file or directory.
     #[n(7)]
     Remove(#[n(0)] Remove),
-    /// Be there as well, or instead.
+    /// Copies or moves a file or directory.
     #[n(8)]
     Copy(#[n(0)] Copy),
-    /// How much of a transfer has arrived?
+    /// Asks how much of a transfer has arrived.
     #[n(9)]
     Arrived(#[n(0)] Arrived),
     /// A request of a WebDAV client. Its body follows.
     #[n(20)]
     Http(#[n(0)] Http),
-    /// Apply a unified diff to several files. It follows.
+    /// Applies a unified diff to several files. The diff follows.
     #[n(21)]
     Patch(#[n(0)] Patch),
-    /// What was changed here, and can be undone?
+    /// Lists changes that can be undone.
     #[n(22)]
     Changes(#[n(0)] Changes),
-    /// Undo a change, or do it again.
+    /// Undoes or redoes a change.
     #[n(23)]
     Revert(#[n(0)] Revert),
-    /// Wait until something changes.
+    /// Waits for a change.
     #[n(24)]
     Watch(#[n(0)] Watch),
-    /// What is in a directory, as one tar archive?
+    /// Returns a directory as a tar archive.
     #[n(25)]
     Archive(#[n(0)] Archive),
-    /// Have these rights and this time. Answered with the entry.
+    /// Sets permissions and modification time. Answered with the entry.
     #[n(26)]
     Attributes(#[n(0)] Attributes),
-    /// How much is in this, with all beneath it?
+    /// Sums up the size of a path and everything beneath it.
     #[n(27)]
     Usage(#[n(0)] Blob),
 }
 
 impl Ask {
-    /// Its number; [`ASK_BEFORE`] for all that every agent knows.
+    /// The number of the request; [`ASK_BEFORE`] for all that every agent knows.
     ///
     /// [`ASK_BEFORE`]: super::ASK_BEFORE
     pub const fn number(&self) -> u16 {
         match self {
             Self::Attributes(_) => 26,
-            // Agents before that skip what says so: they would answer another question.
+            // Earlier agents skip this field, and would carry out a different request.
             Self::Watch(Watch { deep: Some(true), .. })
             | Self::Changes(Changes { next: Some(_), .. }) => 26,
             Self::Usage(_) => 27,
@@ -81,71 +81,73 @@ impl Ask {
         }
     }
 
-    /// Whether content follows it.
+    /// Whether content follows the request.
     pub fn has_content(&self) -> bool {
         matches!(self, Self::Write(_) | Self::Edit(_) | Self::Http(_) | Self::Patch(_))
     }
 }
 
-/// What is in a directory?
+/// Lists a directory.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct List {
     /// The directory.
     #[n(0)]
     pub path: Blob,
-    /// How many levels; 1 when absent.
+    /// The number of levels; 1 when absent.
     #[n(1)]
     pub depth: Option<u32>,
-    /// Only what fits one of these patterns, as in `.gitignore`; `!` before one turns it around.
+    /// Only entries that match one of these patterns, as in `.gitignore`; a leading `!` negates
+    /// one.
     #[n(2)]
     pub globs: Option<Vec<String>>,
-    /// No more than so many; 100,000 when absent. More are listed only without an order.
+    /// The maximum number of entries; 100,000 when absent. More are possible only without an order.
     #[n(3)]
     pub limit: Option<u32>,
-    /// In which order; as the file system has them when absent, and then nothing is held back.
+    /// The order; that of the file system when absent, in which case entries are sent as they are
+    /// read.
     #[n(4)]
     pub sort: Option<Sort>,
-    /// Leave out what begins with a dot, and what `.gitignore` names.
+    /// Leave out names that begin with a dot, and what `.gitignore` excludes.
     #[n(5)]
     pub tidy: Option<bool>,
-    /// With a hash of each file's content.
+    /// Include a hash of each file's content.
     #[n(6)]
     pub hashes: Option<bool>,
 }
 
-/// An order.
+/// The order of a list.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Sort {
     /// By name, directories first.
     #[n(0)]
     Name,
-    /// The largest first.
+    /// Largest first.
     #[n(1)]
     Size,
-    /// The latest first.
+    /// Latest first.
     #[n(2)]
     Time,
 }
 
-/// What does a file hold?
+/// Reads a file.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Read {
     /// The file.
     #[n(0)]
     pub path: Blob,
-    /// How much of it.
+    /// The part to read.
     #[n(1)]
     pub part: Part,
-    /// Only in this state of it; `changed_meanwhile` otherwise.
+    /// Only in this state; otherwise the answer is `changed_meanwhile`.
     #[n(2)]
     pub revision: Option<u64>,
-    /// With a hash of the whole content.
+    /// Include a hash of the whole content.
     #[n(3)]
     pub hash: Option<bool>,
-    /// The hash covers only the bytes before the part, which is one of bytes.
+    /// The hash covers only the bytes before the part, which must be a part of bytes.
     #[n(4)]
     pub before: Option<bool>,
 }
@@ -153,82 +155,83 @@ pub struct Read {
 /// A part of a file.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Part {
-    /// So many bytes from here on; all when `length` is absent.
+    /// Bytes from `offset` on; all when `length` is absent.
     #[n(0)]
     Bytes {
         /// Where it begins.
         #[cbor(n(0), decode_with = "crate::peer::clamped")]
         offset: u64,
-        /// How many.
+        /// The number of bytes.
         #[cbor(n(1), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
         length: Option<u64>,
     },
     /// Whole lines from this one on, counted from 1.
     #[n(1)]
     Lines {
-        /// The first.
+        /// The first line.
         #[cbor(n(0), decode_with = "crate::peer::clamped")]
         first: u64,
-        /// How many.
+        /// The number of lines.
         #[n(1)]
         count: u32,
-        /// No more bytes than this; the last line may be cut.
+        /// The maximum number of bytes; the last line may be cut.
         #[n(2)]
         budget: u32,
     },
     /// The last lines.
     #[n(2)]
     Tail {
-        /// How many.
+        /// The number of lines.
         #[n(0)]
         count: u32,
-        /// No more bytes than this; the first line may be cut.
+        /// The maximum number of bytes; the first line may be cut.
         #[n(1)]
         budget: u32,
     },
 }
 
-/// Have this content.
+/// Writes a file.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Write {
     /// The file.
     #[n(0)]
     pub path: Blob,
-    /// What may be there before.
+    /// What may exist at the path before.
     #[n(1)]
     pub how: How,
-    /// Only if this is its state; `changed_meanwhile` otherwise.
+    /// Only if the file is in this state; otherwise the answer is `changed_meanwhile`.
     #[n(2)]
     pub revision: Option<u64>,
-    /// Its rights; those that it has, or 0644 less the umask, when absent.
+    /// The permissions; when absent those of the existing file, or 0644 less the umask.
     #[n(3)]
     pub mode: Option<u32>,
-    /// Make the directories above it.
+    /// Create missing parent directories.
     #[n(4)]
     pub parents: Option<bool>,
-    /// When its content was changed, in nanoseconds since 1970; now when absent.
+    /// The modification time, in nanoseconds since 1970; now when absent.
     #[n(5)]
     pub modified: Option<i64>,
-    /// SHA-256 of the whole content, which is compared before anything is replaced.
+    /// SHA-256 of the whole content, which is checked before anything is replaced.
     #[n(6)]
     pub hash: Option<Blob>,
-    /// Keep what comes under this id until it is whole, and go on after `offset` bytes of it.
+    /// Store the received bytes under this id until the content is complete, and resume after
+    /// `offset` bytes.
     #[n(7)]
     pub transfer: Option<Nonce>,
-    /// So many bytes of the transfer are there.
+    /// The number of bytes of the transfer that have already arrived.
     #[cbor(n(8), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub offset: Option<u64>,
-    /// Keep what was there before, so that it can be undone.
+    /// Keep the previous state, so that the change can be undone.
     #[n(9)]
     pub undo: Option<bool>,
-    /// Do not wait until the disk has it.
+    /// Do not wait until the content is on disk.
     #[n(10)]
     pub lazy: Option<bool>,
 }
 
 impl Write {
-    /// This file, with nothing said but what may be there before.
+    /// Creates a request to write this file, with all other fields absent.
     pub fn new(path: Blob, how: How) -> Self {
         Self {
             path,
@@ -246,7 +249,7 @@ impl Write {
     }
 }
 
-/// What may be there before.
+/// What may exist at the path before a write.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum How {
@@ -259,25 +262,25 @@ pub enum How {
     /// A file.
     #[n(2)]
     Replace,
-    /// A file, which the content is added to, or nothing.
+    /// A file, to which the content is appended, or nothing.
     #[n(3)]
     Append,
 }
 
-/// Replace texts in a file.
+/// Replaces texts in a file.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Edit {
     /// The file.
     #[n(0)]
     pub path: Blob,
-    /// Only if this is its state.
+    /// Only if the file is in this state.
     #[n(1)]
     pub revision: Option<u64>,
-    /// Only say what would be changed.
+    /// Only report what would be changed.
     #[n(2)]
     pub dry: Option<bool>,
-    /// Keep what was there before.
+    /// Keep the previous state.
     #[n(3)]
     pub undo: Option<bool>,
 }
@@ -286,7 +289,7 @@ pub struct Edit {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Edits {
-    /// Each is looked for in what those before it have left.
+    /// The replacements; each searches the result of those before it.
     #[n(0)]
     pub edits: Vec<Replacement>,
 }
@@ -295,109 +298,109 @@ pub struct Edits {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Replacement {
-    /// The exact text that is there, once.
+    /// The exact text to replace, which must occur once.
     #[n(0)]
     pub old: Blob,
     /// The text that replaces it.
     #[n(1)]
     pub new: Blob,
-    /// It may be there more than once, and is replaced wherever it is.
+    /// The text may occur several times, and is replaced everywhere.
     #[n(2)]
     pub all: Option<bool>,
 }
 
-/// Which lines match?
+/// Searches for matching lines.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Search {
-    /// A file, or a directory with all that is in it.
+    /// A file, or a directory with everything in it.
     #[n(0)]
     pub path: Blob,
     /// A regular expression.
     #[n(1)]
     pub pattern: String,
-    /// It is a text and no expression.
+    /// The pattern is literal text, not an expression.
     #[n(2)]
     pub fixed: Option<bool>,
-    /// Capitals do not count.
+    /// Ignore case.
     #[n(3)]
     pub ignore_case: Option<bool>,
-    /// Only in files that fit one of these patterns.
+    /// Only files that match one of these patterns.
     #[n(4)]
     pub globs: Option<Vec<String>>,
-    /// So many lines before and after each match.
+    /// The number of lines before and after each match.
     #[n(5)]
     pub context: Option<u32>,
-    /// No more matches than this.
+    /// The maximum number of matches.
     #[n(6)]
     pub limit: Option<u32>,
-    /// Look into what begins with a dot and what `.gitignore` names, too.
+    /// Also search names that begin with a dot and what `.gitignore` excludes.
     #[n(7)]
     pub all: Option<bool>,
-    /// Only say which files match.
+    /// Only report which files match.
     #[n(8)]
     pub names: Option<bool>,
 }
 
-/// Be a directory.
+/// Creates a directory.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct MakeDirectory {
     /// The directory.
     #[n(0)]
     pub path: Blob,
-    /// Make those above it, and be content if it is there.
+    /// Create missing parents; succeed if the directory exists.
     #[n(1)]
     pub parents: Option<bool>,
 }
 
-/// Be gone.
+/// Removes a file or directory.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Remove {
-    /// What.
+    /// The file or directory.
     #[n(0)]
     pub path: Blob,
-    /// A directory with all that is in it.
+    /// Remove a directory with everything in it.
     #[n(1)]
     pub recursive: Option<bool>,
-    /// Only if this is its state.
+    /// Only if it is in this state.
     #[n(2)]
     pub revision: Option<u64>,
-    /// Keep what was there.
+    /// Keep the previous state.
     #[n(3)]
     pub undo: Option<bool>,
 }
 
-/// Be there as well, or instead.
+/// Copies or moves a file or directory.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Copy {
-    /// What.
+    /// The source.
     #[n(0)]
     pub from: Blob,
-    /// Where.
+    /// The destination.
     #[n(1)]
     pub to: Blob,
-    /// It is no longer where it was.
+    /// Remove the source: a move.
     #[n(2)]
     pub moved: Option<bool>,
-    /// What is there may be replaced.
+    /// The destination may be replaced.
     #[n(3)]
     pub overwrite: Option<bool>,
-    /// A directory with all that is in it.
+    /// Copy a directory with everything in it.
     #[n(4)]
     pub recursive: Option<bool>,
-    /// Keep what was there.
+    /// Keep the previous state.
     #[n(5)]
     pub undo: Option<bool>,
 }
 
-/// How much of a transfer has arrived?
+/// Asks how much of a transfer has arrived.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Arrived {
-    /// Where it goes.
+    /// The destination.
     #[n(0)]
     pub path: Blob,
     /// Its id.
@@ -412,7 +415,7 @@ pub struct Http {
     /// Its method.
     #[n(0)]
     pub method: String,
-    /// What it asks for, as it stands in the request.
+    /// The request target, unmodified.
     #[n(1)]
     pub target: String,
     /// Its headers.
@@ -424,94 +427,95 @@ pub struct Http {
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Patch {
-    /// The directory that its paths begin at.
+    /// The directory to which the diff's paths are relative.
     #[n(0)]
     pub path: Blob,
-    /// So many leading components of its paths are left out; `a/` and `b/` when absent.
+    /// How many leading components of its paths are stripped; when absent `a/` and `b/`.
     #[n(1)]
     pub strip: Option<u32>,
-    /// Only say what would be changed.
+    /// Only report what would be changed.
     #[n(2)]
     pub dry: Option<bool>,
-    /// Keep what was there before.
+    /// Keep the previous state.
     #[n(3)]
     pub undo: Option<bool>,
-    /// What stands before the paths in the answer.
+    /// The prefix of the paths in the answer.
     #[n(4)]
     pub prefix: Option<String>,
 }
 
-/// What was changed here?
+/// Lists changes that can be undone.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Changes {
-    /// Only this one, with a diff as content.
+    /// Only this change, with a diff as content.
     #[cbor(n(0), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub change: Option<u64>,
-    /// No more than so many, the latest first.
+    /// The maximum number of changes, latest first.
     #[n(1)]
     pub limit: Option<u32>,
-    /// Only the one that would be undone next, or done again next if this is true; with a diff as content.
+    /// Only the change that would be undone next, or redone next if this is true; with a diff as
+    /// content.
     #[n(2)]
     pub next: Option<bool>,
 }
 
-/// Undo a change, or do it again.
+/// Undoes or redoes a change.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Revert {
-    /// Which; the latest that fits when absent.
+    /// The change; when absent the latest one that can be undone or redone.
     #[cbor(n(0), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub change: Option<u64>,
-    /// Do it again.
+    /// Redo instead of undo.
     #[n(1)]
     pub redo: Option<bool>,
-    /// Also if what it left has been changed since.
+    /// Also if the state that the change left has changed since.
     #[n(2)]
     pub force: Option<bool>,
 }
 
-/// Wait until something changes.
+/// Waits for a change.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Watch {
     /// A file, or a directory.
     #[n(0)]
     pub path: Blob,
-    /// How long, in milliseconds.
+    /// The maximum wait, in milliseconds.
     #[cbor(n(1), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
-    /// Return at once if it is not in this state any more.
+    /// Return immediately if the path is no longer in this state.
     #[n(2)]
     pub revision: Option<u64>,
-    /// All directories beneath it, too.
+    /// Include all directories beneath it.
     #[n(3)]
     pub deep: Option<bool>,
 }
 
-/// What is in a directory, as one tar archive?
+/// Returns a directory as a tar archive.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Archive {
-    /// The directory. Paths in the archive begin in it.
+    /// The directory, to which the paths in the archive are relative.
     #[n(0)]
     pub path: Blob,
-    /// Leave out what begins with a dot, and what `.gitignore` names.
+    /// Leave out names that begin with a dot, and what `.gitignore` excludes.
     #[n(1)]
     pub tidy: Option<bool>,
 }
 
-/// Have these rights and this time of the last change. Of a file or a directory, and never through a link.
+/// Sets permissions and modification time of a file or directory, never through a link.
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Attributes {
-    /// Of what.
+    /// The file or directory.
     #[n(0)]
     pub path: Blob,
-    /// Its rights, `rwx` for three; unchanged when absent.
+    /// The permissions, `rwx` for user, group and others; unchanged when absent.
     #[n(1)]
     pub mode: Option<u32>,
-    /// When its content was changed, in nanoseconds since 1970; unchanged when absent.
+    /// The modification time, in nanoseconds since 1970; unchanged when absent.
     #[n(2)]
     pub modified: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! Golden bytes of the messages of a run, and how an old reader meets a new writer.
+//! Golden bytes of the messages of a run, and an old reader with a new writer.
 
 use expect_test::{Expect, expect};
 

@@ -1,4 +1,4 @@
-//! What happened to a session, and who did it.
+//! The events of a session, and their actors.
 
 use minicbor::{Decode, Encode};
 
@@ -6,47 +6,47 @@ use super::{Actor, Caller, Size, Transfer, TypingRule};
 use crate::cbor::Blob;
 use crate::id::Nonce;
 
-/// Asks what happened to a session.
+/// Lists the events of a session.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Events {
-    /// Which.
+    /// The session.
     #[n(0)]
     pub session: Nonce,
     /// Who asks.
     #[n(1)]
     pub caller: Option<Caller>,
-    /// From this number on.
+    /// The first event number.
     #[cbor(n(2), decode_with = "crate::peer::clamped")]
     pub from: u64,
-    /// At most so many.
+    /// The maximum number of events.
     #[n(3)]
     pub limit: u32,
-    /// If there is none yet, wait for so many milliseconds for one.
+    /// If there is no event yet, wait for one for this many milliseconds.
     #[cbor(n(4), decode_with = "crate::peer::clamped")]
     pub wait_ms: u64,
-    /// And no longer than until the log reaches beyond this offset.
+    /// Wait only until the log extends beyond this offset.
     #[cbor(n(5), decode_with = "crate::peer::some_clamped", nil = "crate::peer::absent")]
     pub offset: Option<u64>,
 }
 
-/// Something that happened to a session.
+/// An event of a session.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Event {
     /// Counted from 1 in each session.
     #[cbor(n(0), decode_with = "crate::peer::count")]
     pub number: u64,
-    /// When, in milliseconds since 1970 by the server's clock.
+    /// When it happened, in milliseconds since 1970 by the server's clock.
     #[cbor(n(1), decode_with = "crate::peer::count")]
     pub at_ms: u64,
-    /// The end of the log then.
+    /// The end of the log at that moment.
     #[cbor(n(2), decode_with = "crate::peer::count")]
     pub offset: u64,
-    /// Who did it, if it was somebody.
+    /// The actor, if there was one.
     #[n(3)]
     pub actor: Option<Actor>,
-    /// What; absent if it is of a newer agent's.
+    /// What happened; absent if only a newer agent knows the kind of event.
     #[n(4)]
     pub what: Option<What>,
 }
@@ -55,44 +55,44 @@ pub struct Event {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum What {
-    /// It was opened.
+    /// The session was opened.
     #[n(0)]
     Opened,
-    /// Something was typed.
+    /// Input was typed.
     #[n(1)]
     Typed {
-        /// The beginning of it; absent where the terminal did not show what is typed, and for secrets.
+        /// The beginning of the input; absent where the terminal did not echo it, and for secrets.
         #[n(0)]
         text: Option<Blob>,
-        /// How many bytes.
+        /// The length of the input, in bytes.
         #[cbor(n(1), decode_with = "crate::peer::count")]
         length: u64,
     },
-    /// Its terminal has another size.
+    /// The terminal was resized.
     #[n(2)]
     Resized(#[n(0)] Size),
-    /// Somebody attached; to look only, if so.
+    /// A client attached; the flag says whether read-only.
     #[n(3)]
     Joined(#[n(0)] bool),
-    /// Somebody who was attached left.
+    /// An attached client left.
     #[n(4)]
     Left,
     /// A lease changed.
     #[n(5)]
     Leased(#[n(0)] Transfer),
-    /// Others may type now.
+    /// The typing rule changed.
     #[n(6)]
     Rule(#[n(0)] TypingRule),
-    /// The program in the foreground was sent a signal.
+    /// A signal was sent to the program in the foreground.
     #[n(7)]
     Signalled(#[cbor(n(0), decode_with = "crate::peer::signal")] i32),
-    /// So many bytes were not typed because somebody else may.
+    /// This many bytes were refused because another actor may type.
     #[n(8)]
     Refused(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
-    /// Another agent process took it over; what happened in between was not noted.
+    /// Another agent process took the session over; events in between were not recorded.
     #[n(9)]
     Recovered,
-    /// It is filed or bounded in another way.
+    /// Its labels or limits changed.
     #[n(10)]
     Changed,
     /// It was told to end.

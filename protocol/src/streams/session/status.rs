@@ -1,4 +1,5 @@
-//! How a session is, the commands that its shell has carried out, and how an exchange ended.
+//! The status of a session, the commands that its shell has executed, and the answer of an
+//! exchange.
 
 use minicbor::{Decode, Encode};
 
@@ -7,17 +8,18 @@ use crate::cbor::Blob;
 use crate::id::Nonce;
 use crate::streams::run::State;
 
-/// What a terminal is doing, as the kernel and marked prompts say. Never from what it shows.
+/// What a terminal is doing, according to the kernel and marked prompts, and never derived from its
+/// content.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Doing {
-    /// The shell waits for a command.
+    /// A shell waits for a command.
     #[n(0)]
     Prompt,
-    /// A command runs.
+    /// A command is running.
     #[n(1)]
     Running,
-    /// A program reads a line without showing it.
+    /// A program reads a line without echo.
     #[n(2)]
     Password,
     /// A pager waits.
@@ -35,7 +37,7 @@ pub enum Doing {
 }
 
 impl Doing {
-    /// As people and models read it.
+    /// The name for people and models.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Prompt => "prompt",
@@ -49,7 +51,7 @@ impl Doing {
     }
 }
 
-/// How a session is.
+/// The status of a session.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Status {
@@ -68,61 +70,61 @@ pub struct Status {
     /// Whether its shell marks commands, so that exit codes are known.
     #[n(4)]
     pub marked: bool,
-    /// How many are attached.
+    /// The number of attached clients.
     #[n(5)]
     pub attached: u32,
-    /// What it calls itself.
+    /// The title that it has set.
     #[n(6)]
     pub title: Option<String>,
-    /// The program in the foreground, as the kernel calls it.
+    /// The program in the foreground, as the kernel names it.
     #[n(7)]
     pub foreground: Option<String>,
-    /// Where the cursor is, from 1: column and row.
+    /// The cursor position, from 1: column and row.
     #[n(8)]
     pub cursor: Option<Size>,
-    /// It existed before this request.
+    /// Whether it existed before this request.
     #[n(9)]
     pub known: Option<bool>,
     /// Who may type.
     #[n(10)]
     pub typing: Option<TypingRights>,
-    /// What it is filed under.
+    /// Its labels.
     #[n(11)]
     pub labels: Option<Labels>,
-    /// Its bounds.
+    /// Its limits.
     #[n(12)]
     pub limits: Option<Limits>,
-    /// How many events there are.
+    /// The number of the last event.
     #[cbor(n(13), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub events: Option<u64>,
-    /// For how long nobody has typed and nothing was said, in milliseconds.
+    /// The time since the last input or output, in milliseconds.
     #[cbor(n(14), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub idle_ms: Option<u64>,
-    /// Who is attached; absent in lists.
+    /// The attached clients; absent in lists.
     #[n(15)]
     pub participants: Option<Vec<Participant>>,
-    /// An earlier agent process had it; when it was taken over, in milliseconds since 1970.
+    /// When this agent process took it over from an earlier one, in milliseconds since 1970.
     #[cbor(n(16), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub recovered_ms: Option<u64>,
-    /// It has no program any more, and how that ended is not known.
+    /// Why it has no program although its end is unknown.
     #[n(17)]
     pub lost: Option<Lost>,
 }
 
-/// Why a session has no program any more without having ended.
+/// Why a session has no program although it has not ended.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Lost {
-    /// The host was started anew.
+    /// The host was restarted.
     #[n(0)]
     HostRebooted,
-    /// What held it has died.
+    /// Its holder died.
     #[n(1)]
     HolderDied,
 }
 
 impl Lost {
-    /// As people and models read it.
+    /// The name for people and models.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HostRebooted => "host_rebooted",
@@ -131,32 +133,32 @@ impl Lost {
     }
 }
 
-/// A command that the shell of a session carried out, or is carrying out.
+/// A command that the shell of a session has executed, or is executing.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Command {
     /// Counted from 1 in each session.
     #[cbor(n(0), decode_with = "crate::peer::count")]
     pub number: u64,
-    /// What was typed, as the shell says.
+    /// The typed command line, as the shell reports it.
     #[n(1)]
     pub text: Option<String>,
-    /// How long it took, or has taken, in milliseconds, if that is known.
+    /// How long it took, or has been running, in milliseconds, if known.
     #[cbor(n(2), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub duration_ms: Option<u64>,
-    /// How long ago it began, in milliseconds, if that is known.
+    /// How long ago it began, in milliseconds, if known.
     #[cbor(n(3), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub age_ms: Option<u64>,
-    /// What the shell says that it ended with; absent while it runs.
+    /// The exit code that the shell reports; absent while the command is running.
     #[n(4)]
     pub exit: Option<i32>,
-    /// Its output begins at this offset of the log.
+    /// The offset in the log where its output begins.
     #[cbor(n(5), decode_with = "crate::peer::count")]
     pub start: u64,
-    /// Its output ends before this offset.
+    /// The offset in the log where its output ends.
     #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub end: Option<u64>,
-    /// Where the shell was before it.
+    /// The shell's working directory before it.
     #[n(7)]
     pub cwd: Option<Blob>,
 }
@@ -174,10 +176,10 @@ pub enum Because {
     /// The terminal waits for input.
     #[n(2)]
     Waits,
-    /// Nothing was said for a while, where there are no marks.
+    /// There was no output for a while, in a session without marks.
     #[n(3)]
     Silence,
-    /// The time was up.
+    /// The time ran out.
     #[n(4)]
     Time,
 }
@@ -186,40 +188,41 @@ pub enum Because {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Ended {
-    /// How its program is, or how it ended.
+    /// The state of its program, or how it ended.
     #[n(0)]
     pub state: State,
-    /// How the session is.
+    /// The status of the session.
     #[n(1)]
     pub status: Status,
     /// To [`Request::Send`]: why it is answered now.
     #[n(2)]
     pub because: Option<Because>,
-    /// To [`Request::Send`]: the command that ended, or runs.
+    /// To [`Request::Send`]: the command that ended, or is running.
     #[n(3)]
     pub command: Option<Command>,
     /// To [`Request::Commands`].
     #[n(4)]
     pub commands: Option<Vec<Command>>,
-    /// The offset of the log up to which the answer has told.
+    /// The offset in the log up to which the answer reports.
     #[cbor(n(5), decode_with = "crate::peer::count")]
     pub offset: u64,
-    /// To [`Request::Send`]: so many bytes are missing in the middle of what came.
+    /// To [`Request::Send`]: how many bytes are omitted in the middle of the output.
     #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub omitted: Option<u64>,
     /// To [`Request::Events`].
     #[n(7)]
     pub events: Option<Vec<Event>>,
-    /// To [`Request::Send`]: so many of the bytes to type were taken.
+    /// To [`Request::Send`]: how many bytes of the input were typed.
     #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub typed: Option<u64>,
-    /// To [`Request::Send`]: so many were not, and will not be: the program does not read them.
+    /// To [`Request::Send`]: how many bytes were not, and will not be, because the program does not
+    /// read them.
     #[cbor(n(9), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub left: Option<u64>,
-    /// There are older commands, which did not fit.
+    /// Whether there are older commands, which did not fit.
     #[n(10)]
     pub more: Option<bool>,
-    /// A user has typed or taken over before anything else came of it: who.
+    /// The user that typed or took over before the request was done.
     #[n(11)]
     pub interrupted: Option<Actor>,
 }

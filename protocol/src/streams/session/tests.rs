@@ -1,4 +1,4 @@
-//! The bytes of each message.
+//! Golden bytes of each message.
 
 use expect_test::{Expect, expect};
 

@@ -1,16 +1,16 @@
-//! Who may type into a session: the lease, and the rule that holds where nobody has it.
+//! Who may type into a session: the lease, and the typing rule that applies while nobody holds it.
 
 use minicbor::{Decode, Encode};
 
 use super::Actor;
 
-/// A reason has at most as many bytes.
+/// The maximum length of a reason, in bytes.
 pub const REASON_LIMIT: usize = 200;
 
-/// The longest that a lease lasts without being renewed, in milliseconds.
+/// The maximum lifetime of a lease without renewal, in milliseconds.
 pub const LEASE_LIMIT_MS: u32 = 3_600_000;
 
-/// Who may type where nobody has a lease. A user is a surface `human`, and an agent any other.
+/// Who may type while nobody holds a lease. A user is a surface `human`, and an agent any other.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum TypingRule {
@@ -20,7 +20,7 @@ pub enum TypingRule {
     /// Users.
     #[n(1)]
     UserOnly,
-    /// Everybody, but no agent while a user types or has a line unfinished.
+    /// Everybody, except agents while a user is typing or has an unfinished line.
     #[n(2)]
     UserPriority,
     /// Agents.
@@ -29,10 +29,10 @@ pub enum TypingRule {
 }
 
 impl TypingRule {
-    /// All, in the order of their numbers.
+    /// All rules, in the order of their numbers.
     pub const ALL: &[Self] = &[Self::Shared, Self::UserOnly, Self::UserPriority, Self::AgentOnly];
 
-    /// As people and models read it.
+    /// The name for people and models.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",
@@ -42,51 +42,51 @@ impl TypingRule {
         }
     }
 
-    /// The one with this name.
+    /// Returns the rule with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|rule| rule.name() == name)
     }
 }
 
-/// The right to type, held by one.
+/// The exclusive right to type.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Lease {
-    /// Who has it.
+    /// The holder.
     #[n(0)]
     pub holder: Actor,
-    /// For how long, in milliseconds.
+    /// The time since it was taken, in milliseconds.
     #[cbor(n(1), decode_with = "crate::peer::count")]
     pub age_ms: u64,
-    /// When it ends if it is not renewed, in milliseconds from now; absent while somebody who is attached
-    /// holds it.
+    /// The time until it expires unless it is renewed, in milliseconds; absent while an attached
+    /// client holds it.
     #[cbor(n(2), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub left_ms: Option<u64>,
 }
 
-/// How a lease came or went.
+/// How a lease changed.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum LeaseChange {
-    /// It was free, and somebody took it.
+    /// It was free, and an actor took it.
     #[n(0)]
     Attached,
-    /// Its holder let go of it.
+    /// Its holder released it.
     #[n(1)]
     Detached,
-    /// Its holder gave it to somebody.
+    /// Its holder gave it to another actor.
     #[n(2)]
     HandedOver,
-    /// Somebody took it from its holder.
+    /// An actor took it from its holder.
     #[n(3)]
     TakenOver,
-    /// Its holder was not heard of for too long.
+    /// Its holder gave no sign of life for too long.
     #[n(4)]
     Expired,
 }
 
 impl LeaseChange {
-    /// As people and models read it.
+    /// The name for people and models.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Attached => "attach",
@@ -102,52 +102,52 @@ impl LeaseChange {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Transfer {
-    /// How.
+    /// How it changed.
     #[n(0)]
     pub way: LeaseChange,
-    /// Who had it.
+    /// The previous holder.
     #[n(1)]
     pub from: Option<Actor>,
-    /// Who has it since.
+    /// The new holder.
     #[n(2)]
     pub to: Option<Actor>,
-    /// Why, in the words of whoever did it.
+    /// The reason, in the words of the actor.
     #[n(3)]
     pub reason: Option<String>,
-    /// How long ago, in milliseconds.
+    /// The time since the change, in milliseconds.
     #[cbor(n(4), decode_with = "crate::peer::count")]
     pub age_ms: u64,
 }
 
-/// To whom a lease goes.
+/// The receiver of a lease.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Heir {
     /// A surface of the same device; the giver's own when absent.
     #[n(0)]
     pub surface: Option<String>,
-    /// A client of it; whichever names none when absent.
+    /// A client of that surface; when absent the client without a name.
     #[n(1)]
     pub client: Option<String>,
 }
 
-/// Who may type now, as all who are attached are told.
+/// Who may type now, as reported to each attached client.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct TypingRights {
-    /// By the rule.
+    /// The typing rule.
     #[n(0)]
     pub rule: TypingRule,
-    /// By the lease, which goes before the rule.
+    /// The lease, which takes precedence over the rule.
     #[n(1)]
     pub lease: Option<Lease>,
-    /// Whoever is told this may.
+    /// Whether the client that gets this may type.
     #[n(2)]
     pub may_type: bool,
-    /// The last change of the lease.
+    /// The latest change of the lease.
     #[n(3)]
     pub transfer: Option<Transfer>,
-    /// A user has a line unfinished.
+    /// The user that has an unfinished line.
     #[n(4)]
     pub drafting: Option<Actor>,
 }
