@@ -266,8 +266,9 @@ pub enum ToAgent {
     /// Release the lease.
     #[n(2)]
     Release,
-    /// So many bytes of [`TERMINAL`] of this stream have been shown; 0 at its beginning. Whoever
-    /// says so is not sent more than it shows in a moment, and gets the screen where it lags.
+    /// How many bytes of [`TERMINAL`] of this stream have been displayed; 0 at its beginning. A
+    /// bridge that sends this is paced: it gets no more than it displays in a moment, and the
+    /// screen when it lags.
     #[n(3)]
     Seen(#[cbor(n(0), decode_with = "crate::peer::count")] u64),
 }

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Labels {
-    /// The owner: see [`Caller::owner`].
+    /// The owner: see [`Caller::owner`](super::caller::Caller::owner).
     #[n(0)]
     pub owner: Option<String>,
     /// A tag to find it by.

@@ -163,7 +163,7 @@ pub struct Command {
     pub cwd: Option<Blob>,
 }
 
-/// Why a [`Request::Send`] was answered.
+/// Why a [`Request::Send`](super::Request::Send) was answered.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
 pub enum Because {
@@ -194,29 +194,30 @@ pub struct Ended {
     /// The status of the session.
     #[n(1)]
     pub status: Status,
-    /// To [`Request::Send`]: why it is answered now.
+    /// To [`Request::Send`](super::Request::Send): why it is answered now.
     #[n(2)]
     pub because: Option<Because>,
-    /// To [`Request::Send`]: the command that ended, or is running.
+    /// To [`Request::Send`](super::Request::Send): the command that ended, or is running.
     #[n(3)]
     pub command: Option<Command>,
-    /// To [`Request::Commands`].
+    /// To [`Request::Commands`](super::Request::Commands).
     #[n(4)]
     pub commands: Option<Vec<Command>>,
     /// The offset in the log up to which the answer reports.
     #[cbor(n(5), decode_with = "crate::peer::count")]
     pub offset: u64,
-    /// To [`Request::Send`]: how many bytes are omitted in the middle of the output.
+    /// To [`Request::Send`](super::Request::Send): how many bytes are omitted in the middle of the
+    /// output.
     #[cbor(n(6), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub omitted: Option<u64>,
-    /// To [`Request::Events`].
+    /// To [`Request::Events`](super::Request::Events).
     #[n(7)]
     pub events: Option<Vec<Event>>,
-    /// To [`Request::Send`]: how many bytes of the input were typed.
+    /// To [`Request::Send`](super::Request::Send): how many bytes of the input were typed.
     #[cbor(n(8), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub typed: Option<u64>,
-    /// To [`Request::Send`]: how many bytes were not, and will not be, because the program does not
-    /// read them.
+    /// To [`Request::Send`](super::Request::Send): how many bytes were not, and will not be,
+    /// because the program does not read them.
     #[cbor(n(9), decode_with = "crate::peer::some_count", nil = "crate::peer::absent")]
     pub left: Option<u64>,
     /// Whether there are older commands, which did not fit.
