@@ -9,7 +9,7 @@ pub mod control;
 pub mod slow;
 pub mod stream;
 
-use farwire_keystore::{Asked, Class, Job, ShortId};
+use farwire_keystore::{Class, JobOrigin, KnownJob, ShortId};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Offset, Open, read};
 use farwire_protocol::failure::{Failure, Kind};
@@ -124,7 +124,7 @@ fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
 
 /// Gives a job that is about to start its short id, before anything is sent.
 pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.assign(record((Class::Run, Asked::Here), server, job))
+    client.ids.assign(record((Class::Run, JobOrigin::Here), server, job))
 }
 
 /// What is said where it is not known what came of a run that was asked for.
@@ -139,12 +139,12 @@ pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
 
 /// The short id of a job that is there already.
 pub fn id_of(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record((Class::Run, Asked::Elsewhere), server, job))
+    client.ids.id_of(record((Class::Run, JobOrigin::Elsewhere), server, job))
 }
 
 /// What a short id means.
-pub(crate) fn record((class, asked): (Class, Asked), server: &Server, job: Nonce) -> Job {
-    Job {
+pub(crate) fn record((class, asked): (Class, JobOrigin), server: &Server, job: Nonce) -> KnownJob {
+    KnownJob {
         class,
         agent: server.pin.bundle.id,
         server: server.name.clone(),

@@ -18,7 +18,7 @@ pub mod window;
 
 use std::time::Duration;
 
-use farwire_keystore::{Asked, Class as IdClass, ShortId};
+use farwire_keystore::{Class as IdClass, JobOrigin, ShortId};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Open, read};
 use farwire_protocol::failure::{Failure, Kind};
@@ -56,7 +56,7 @@ pub struct Answer {
 
 /// The short id of a session that is there already.
 pub fn id_of(client: &Client, server: &Server, session: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record((IdClass::Session, Asked::Elsewhere), server, session))
+    client.ids.id_of(record((IdClass::Session, JobOrigin::Elsewhere), server, session))
 }
 
 /// How a command has ended: `exit=3`, `ended` where the shell did not say how, or `running`.
@@ -154,9 +154,9 @@ fn outcome(remote: Remote<'_>, request: &Request, no: NoAnswer) -> Failure {
     }
     let (session, asked, what) = match request {
         // The session has the id of the request, which may still come.
-        Request::Open(start) => (start.request, Asked::Here, "was opened"),
-        Request::Send(send) => (send.session, Asked::Elsewhere, "has got what was typed"),
-        Request::Control(control) => (control.session, Asked::Elsewhere, "has changed"),
+        Request::Open(start) => (start.request, JobOrigin::Here, "was opened"),
+        Request::Send(send) => (send.session, JobOrigin::Elsewhere, "has got what was typed"),
+        Request::Control(control) => (control.session, JobOrigin::Elsewhere, "has changed"),
         _ => return no.failure(),
     };
     let Remote { client, server } = remote;

@@ -98,7 +98,7 @@ impl FromStr for ShortId {
 
 /// Who requested a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked {
+pub enum JobOrigin {
     /// This home, with the request id that is the job's id.
     Here,
     /// Another requester, or an unknown one: the job was seen on its server.
@@ -117,7 +117,7 @@ pub struct KnownJob {
     /// The job's own id, which the agent knows.
     pub job: Nonce,
     /// Who requested it.
-    pub asked: Asked,
+    pub asked: JobOrigin,
     /// When it was started, or first seen, in seconds since 1970.
     pub started: u64,
 }

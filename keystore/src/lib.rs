@@ -39,7 +39,7 @@ pub use enrollment::{Enrolled, Enrollment, Enrollments, Pending};
 pub use fault::{Listing, Warning};
 pub use home::{Env, Home, MailLock, RunLock, State};
 pub use identity::{Identity, SurfaceKey, Transport};
-pub use ids::{Asked, Class, Ids, InvalidShortId, KnownJob as Job, ShortId};
+pub use ids::{Class, Ids, InvalidShortId, JobOrigin, KnownJob, ShortId};
 pub use lock::Guard;
 pub use phrases::Phrases;
 pub use pins::{LinkMade, Pin, PinError, Pins};

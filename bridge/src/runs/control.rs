@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farwire_keystore::{Asked, ShortId};
+use farwire_keystore::{JobOrigin, ShortId};
 use farwire_protocol::conversation::{End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
@@ -168,8 +168,8 @@ pub async fn stop_known(
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
     match client.ids.find(id)?.map(|known| known.asked) {
-        Some(Asked::Here) => stop(client, server, job, signal).await,
-        Some(Asked::Elsewhere) | None => stop_seen(client, server, job, signal).await,
+        Some(JobOrigin::Here) => stop(client, server, job, signal).await,
+        Some(JobOrigin::Elsewhere) | None => stop_seen(client, server, job, signal).await,
     }
 }
 

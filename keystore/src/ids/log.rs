@@ -22,7 +22,7 @@ use minicbor::{Decode, Encode};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::{Asked, Class, KnownJob, ShortId};
+use super::{Class, JobOrigin, KnownJob, ShortId};
 use crate::dir::Dir;
 use crate::fault::{Damage, FileError};
 use crate::lock::Guard;
@@ -258,8 +258,8 @@ const ELSEWHERE: &str = "others";
 fn format_line(number: u64, job: KnownJob) -> Vec<u8> {
     let KnownJob { class, agent, server, job, asked, started } = job;
     let asked = match asked {
-        Asked::Here => String::new(),
-        Asked::Elsewhere => ELSEWHERE.to_owned(),
+        JobOrigin::Here => String::new(),
+        JobOrigin::Elsewhere => ELSEWHERE.to_owned(),
     };
     let entry = LogEntry { number, class, agent, server, job, asked, started };
     let text = BASE64URL_NOPAD.encode(&cbor::encode(&entry));
@@ -278,7 +278,7 @@ fn parse_line(line: &[u8]) -> Option<(u64, KnownJob)> {
     let bytes = BASE64URL_NOPAD.decode(text).ok()?;
     let LogEntry { number, class, agent, server, job, asked, started } =
         cbor::decode(&bytes, LINE).ok()?;
-    let asked = if asked == ELSEWHERE { Asked::Elsewhere } else { Asked::Here };
+    let asked = if asked == ELSEWHERE { JobOrigin::Elsewhere } else { JobOrigin::Here };
     let job = KnownJob { class, agent, server, job, asked, started };
     super::check(&job).ok()?;
     Some((number, job))

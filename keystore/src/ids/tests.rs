@@ -49,7 +49,7 @@ fn job(number: u64) -> KnownJob {
         agent: Id([3; 32]),
         server: "web-1".into(),
         job: Nonce(job),
-        asked: Asked::Here,
+        asked: JobOrigin::Here,
         started: 7,
     }
 }
@@ -104,13 +104,13 @@ fn a_job_that_is_seen_first_gets_an_id_and_keeps_it() {
 #[test]
 fn what_was_asked_for_here_is_told_from_what_was_seen() {
     let case = Case::new();
-    let seen = KnownJob { asked: Asked::Elsewhere, ..job(2) };
+    let seen = KnownJob { asked: JobOrigin::Elsewhere, ..job(2) };
     let (own, others) =
         (case.ids().assign(job(1)).unwrap(), case.ids().id_of(seen.clone()).unwrap());
     // A job that is seen again keeps its origin.
-    assert_eq!(case.ids().id_of(KnownJob { asked: Asked::Elsewhere, ..job(1) }).unwrap(), own);
+    assert_eq!(case.ids().id_of(KnownJob { asked: JobOrigin::Elsewhere, ..job(1) }).unwrap(), own);
     let asked = |id| case.ids().find(id).unwrap().unwrap().asked;
-    assert_eq!((asked(own), asked(others)), (Asked::Here, Asked::Elsewhere));
+    assert_eq!((asked(own), asked(others)), (JobOrigin::Here, JobOrigin::Elsewhere));
 }
 
 #[test]
