@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use farwire_keystore::{State, Transport};
+use farwire_keystore::{StateDir, Transport};
 use farwire_link::inner::agent::{Link, Me, Rejection};
 use farwire_link::inner::sealed::Writer;
 use farwire_link::outer::congestion::Attended;
@@ -50,7 +50,7 @@ pub(crate) fn unix_time() -> u64 {
 /// One agent process.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    pub(crate) state: State,
+    pub(crate) state: StateDir,
     pub(crate) transport: Transport,
     pub(crate) instance: Nonce,
     pub(crate) started: Instant,
@@ -74,7 +74,7 @@ impl Agent {
     /// Takes over what the agent before it had. Of `sessions` so many may be open at once; `roots` are open
     /// for files.
     pub(crate) async fn new(
-        state: State,
+        state: StateDir,
         transport: Transport,
         (sessions, roots): (Option<usize>, &[Spec]),
     ) -> Result<Self, Failure> {

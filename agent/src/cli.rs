@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use farwire_keystore::{Enrollment, State};
+use farwire_keystore::{Enrollment, StateDir};
 use farwire_protocol::address::valid_address;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
@@ -274,21 +274,23 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
     };
     log(cli.log.as_deref().or(config.log.as_deref()))?;
     let root = rustix::process::geteuid().is_root();
-    let place = State::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
+    let place = StateDir::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
     match cli.command {
         Command::Enroll(options) => enroll(&place, options),
         Command::Run(Run { roots, .. }) => {
             // Before the runtime, while there is one thread.
             limits::raise_files();
             harden::harden()?;
-            let state = State::open(&place)?;
+            let state = StateDir::open(&place)?;
             let roots = spec::together(spec::read(state.path())?, roots.specs()?)?;
             until(runtime()?, run::run(state, config, roots))
         }
         Command::Helper(helper) => helper.carry_out(),
         Command::Root(command) => roots(&place, command),
         Command::Status(Json { json }) => status(&place, json),
-        Command::Fingerprint(Fingerprint { bundle }) => fingerprint(&State::open(&place)?, bundle),
+        Command::Fingerprint(Fingerprint { bundle }) => {
+            fingerprint(&StateDir::open(&place)?, bundle)
+        }
         Command::Leave => {
             let state = enrolled(&place)?;
             state.enrollments().leave(&state.lock()?)?;
@@ -346,7 +348,7 @@ fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
     files::check(&roots, place)?;
     let token = enroll::parse(&token(options.from)?)?;
     let existed = place.exists();
-    let state = State::create(place)?;
+    let state = StateDir::create(place)?;
     let patience = Duration::from_secs(options.wait);
     let outcome = runtime()?.block_on(enroll::enroll(&state, token, options.relay, patience));
     if outcome.is_err() && !existed {
@@ -405,11 +407,11 @@ fn warn(text: &str) {
 }
 
 fn status(place: &std::path::Path, json: bool) -> Result<(), Failure> {
-    let status = Status::read(&State::open(place)?)?;
+    let status = Status::read(&StateDir::open(place)?)?;
     if json { print_json(&serde_json::json!(status)) } else { print(&status.text()) }
 }
 
-fn fingerprint(state: &State, bundle: bool) -> Result<(), Failure> {
+fn fingerprint(state: &StateDir, bundle: bool) -> Result<(), Failure> {
     if !bundle {
         return print(&format!("{}\n", enroll::fingerprint(state)?));
     }
@@ -420,7 +422,7 @@ fn fingerprint(state: &State, bundle: bool) -> Result<(), Failure> {
 }
 
 fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failure> {
-    let state = State::open(place)?;
+    let state = StateDir::open(place)?;
     match command {
         DeviceCommand::Add { name, bundle } => {
             let bundle = device::read_bundle(&bundle, IdKind::Device)?;
@@ -450,7 +452,7 @@ fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failur
 }
 
 fn roots(place: &std::path::Path, command: RootCommand) -> Result<(), Failure> {
-    let state = State::open(place)?;
+    let state = StateDir::open(place)?;
     let _lock = state.lock()?;
     let written = spec::read(state.path())?;
     match command {
@@ -485,8 +487,8 @@ fn roots(place: &std::path::Path, command: RootCommand) -> Result<(), Failure> {
 }
 
 /// The state of an agent that is enrolled, or has asked to be.
-fn enrolled(place: &std::path::Path) -> Result<State, Failure> {
-    let state = State::open(place)?;
+fn enrolled(place: &std::path::Path) -> Result<StateDir, Failure> {
+    let state = StateDir::open(place)?;
     match state.enrollments().load()? {
         Enrollment::Absent => Err(Failure::new(Kind::NotEnrolled, "this agent is not enrolled")),
         _ => Ok(state),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use farwire_keystore::{Device, Enrolled, Enrollment, How, Pending, State};
+use farwire_keystore::{Device, Enrolled, Enrollment, How, Pending, StateDir};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_protocol::address::Relay;
@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
 /// Enrolls with this token, waiting at most `patience` for the answer. `address` is where its relay is
 /// reached, if not as in the token.
 pub(crate) async fn enroll(
-    state: &State,
+    state: &StateDir,
     token: Token,
     address: Option<String>,
     patience: Duration,
@@ -121,7 +121,7 @@ fn check(
 }
 
 /// Makes the identity and the sealed request, and keeps both.
-fn prepare(state: &State, token: Token, relay: Relay) -> Result<Pending, Failure> {
+fn prepare(state: &StateDir, token: Token, relay: Relay) -> Result<Pending, Failure> {
     let guard = state.lock()?;
     let identity = match state.identity()? {
         Some(identity) => identity,
@@ -190,7 +190,7 @@ fn throwaway(token: &Token) -> Result<Identity, Failure> {
     })
 }
 
-fn identity(state: &State, enrollment: Nonce) -> Result<Identity, Failure> {
+fn identity(state: &StateDir, enrollment: Nonce) -> Result<Identity, Failure> {
     let identity = state.identity()?;
     let identity =
         identity.ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity"))?;
@@ -215,7 +215,7 @@ async fn greet(relay: &Relay, identity: &Identity) -> Result<Connection, Failure
 
 /// Posts the request and waits for its answer, over as many connections as it takes.
 pub(crate) async fn answer(
-    state: &State,
+    state: &StateDir,
     pending: &Pending,
     patience: Duration,
 ) -> Result<Outcome, Failure> {
@@ -253,7 +253,7 @@ fn is_final(failure: &Failure) -> bool {
 /// What whoever minted the token says: the answer, and the device that may come in.
 type Verdict = Result<(Answer, SignedBundle), BadMail>;
 
-async fn ask(state: &State, pending: &Pending, posted: &mut bool) -> Result<Verdict, Failure> {
+async fn ask(state: &StateDir, pending: &Pending, posted: &mut bool) -> Result<Verdict, Failure> {
     let enrollment = pending.token.enrollment;
     let me = own_bundle(state)?.id;
     let mut ignored = false;
@@ -297,7 +297,7 @@ fn verdict<'a>(
         .find(|opened| !opened.as_ref().is_err_and(|bad| !bad.is_from_inviter()))
 }
 
-fn own_bundle(state: &State) -> Result<SignedBundle, Failure> {
+fn own_bundle(state: &StateDir) -> Result<SignedBundle, Failure> {
     let identity = state.identity()?;
     let identity =
         identity.ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity"))?;
@@ -305,7 +305,7 @@ fn own_bundle(state: &State) -> Result<SignedBundle, Failure> {
 }
 
 /// Keeps what whoever minted the token has said.
-fn finish(state: &State, pending: &Pending, verdict: Verdict) -> Result<Enrolled, Failure> {
+fn finish(state: &StateDir, pending: &Pending, verdict: Verdict) -> Result<Enrolled, Failure> {
     let guard = state.lock()?;
     let (answer, device) = match verdict {
         Ok(answer) => answer,
@@ -333,7 +333,7 @@ fn finish(state: &State, pending: &Pending, verdict: Verdict) -> Result<Enrolled
 }
 
 /// The fingerprint of this agent, for people to compare.
-pub(crate) fn fingerprint(state: &State) -> Result<String, Failure> {
+pub(crate) fn fingerprint(state: &StateDir) -> Result<String, Failure> {
     let identity = state
         .identity()?
         .ok_or_else(|| Failure::new(Kind::NotEnrolled, "this agent has no identity yet"))?;

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farwire_keystore::{Enrollment, State};
+use farwire_keystore::{Enrollment, StateDir};
 use farwire_protocol::address::Relay;
 use farwire_protocol::failure::{Failure, Kind};
 use sd_notify::NotifyState;
@@ -32,7 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs until a signal comes. `config` may say that the relay is reached elsewhere than it was at
 /// the enrollment; `roots` are open for files.
-pub(crate) async fn run(state: State, config: Config, roots: Vec<Spec>) -> Result<(), Failure> {
+pub(crate) async fn run(state: StateDir, config: Config, roots: Vec<Spec>) -> Result<(), Failure> {
     let _lock = state.run_lock()?;
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(no_signal)?;
@@ -53,7 +53,7 @@ pub(crate) async fn run(state: State, config: Config, roots: Vec<Spec>) -> Resul
 }
 
 async fn serve(
-    state: State,
+    state: StateDir,
     config: Config,
     roots: &[Spec],
     stop: &CancellationToken,
@@ -104,7 +104,7 @@ fn not_enrolled() -> Failure {
 }
 
 /// The relay of this agent; waits for the answer while its enrollment is pending.
-async fn enrolled(state: &State, addresses: Option<&Vec<String>>) -> Result<Relay, Failure> {
+async fn enrolled(state: &StateDir, addresses: Option<&Vec<String>>) -> Result<Relay, Failure> {
     loop {
         match state.enrollments().load()? {
             Enrollment::Enrolled(enrolled) => return Ok(enrolled.relay),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use farwire_keystore::{Enrollment, State};
+use farwire_keystore::{Enrollment, StateDir};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    pub(crate) fn read(state: &State) -> Result<Self, Failure> {
+    pub(crate) fn read(state: &StateDir) -> Result<Self, Failure> {
         let running = match state.run_lock() {
             Ok(_) => false,
             Err(failure) if failure.kind == Kind::AlreadyRunning => true,

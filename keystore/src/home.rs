@@ -1,4 +1,4 @@
-//! The directories of a bridge (`Home`) and of an agent (`State`), and the files in them.
+//! The directories of a bridge (`Home`) and of an agent (`StateDir`), and the files in them.
 //!
 //! ```text
 //! bridge                                        agent
@@ -11,7 +11,7 @@
 //!   lock  mail.lock  ids.lock                     lock  run.lock
 //! ```
 //!
-//! [`Home::place`] and [`State::place`] locate a directory before it is opened; they get the
+//! [`Home::place`] and [`StateDir::place`] locate a directory before it is opened; they get the
 //! environment as an argument. Every change needs a [`Guard`], so that no other process can
 //! overwrite a read-modify-write under one guard.
 
@@ -150,7 +150,7 @@ impl Home {
 
 /// The files of an agent about keys and trust.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct StateDir {
     dir: Dir,
 }
 
@@ -159,7 +159,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct RunLock(#[expect(dead_code, reason = "held, not looked at")] Guard);
 
-impl State {
+impl StateDir {
     /// Locates an agent's directory: `--state`, else `/var/lib/farwire-agent` for root, else
     /// `$XDG_STATE_HOME/farwire-agent`, else `~/.local/state/farwire-agent`.
     pub fn place(flag: Option<&Path>, root: bool, env: Env<'_>) -> Result<PathBuf, Failure> {
@@ -289,7 +289,7 @@ mod tests {
             (None, false, &all, "/x/farwire-agent"),
             (None, false, &all[1..], "/h/.local/state/farwire-agent"),
         ] {
-            let path = State::place(flag.map(Path::new), root, &env(vars)).unwrap();
+            let path = StateDir::place(flag.map(Path::new), root, &env(vars)).unwrap();
             assert_eq!(path, Path::new(place));
         }
     }
@@ -300,7 +300,9 @@ mod tests {
             let failure = Home::place(None, &env(vars)).unwrap_err();
             assert_eq!(failure.kind, Kind::Configuration);
             assert!(failure.hint().contains("--home"), "{}", failure.hint());
-            assert!(State::place(None, false, &env(vars)).unwrap_err().hint().contains("--state"));
+            assert!(
+                StateDir::place(None, false, &env(vars)).unwrap_err().hint().contains("--state")
+            );
         }
         assert!(Home::place(Some(Path::new("")), &env(&[])).is_err());
     }
@@ -310,7 +312,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("none");
         assert_eq!(Home::open(&path).unwrap_err().kind, Kind::NotInitialized);
-        assert_eq!(State::open(&path).unwrap_err().kind, Kind::NotInitialized);
+        assert_eq!(StateDir::open(&path).unwrap_err().kind, Kind::NotInitialized);
         assert!(Home::create(&path).unwrap().identity().unwrap().is_none());
         Home::open(&path).unwrap();
     }
@@ -318,7 +320,7 @@ mod tests {
     #[test]
     fn one_process_serves_and_one_fetches_mail() {
         let temp = tempfile::tempdir().unwrap();
-        let state = State::create(&temp.path().join("state")).unwrap();
+        let state = StateDir::create(&temp.path().join("state")).unwrap();
         let running = state.run_lock().unwrap();
         let failure = state.run_lock().unwrap_err();
         assert_eq!(failure.kind, Kind::AlreadyRunning);

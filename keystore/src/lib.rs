@@ -4,7 +4,7 @@
 //! for as long as the disk takes. Files are private, replaced atomically and synced. An error about
 //! a damaged file names it; a lost file is never recreated automatically.
 //!
-//! Read in this order: [`Home`] and [`State`] list the files; [`Identity`] is our own keys;
+//! Read in this order: [`Home`] and [`StateDir`] list the files; [`Identity`] is our own keys;
 //! [`Pins`] holds the servers that a bridge trusts and [`Devices`] the devices that an agent
 //! admits; [`Tickets`] and [`Enrollments`] are the two sides of an enrollment; [`Ids`] are the
 //! short names of jobs, and [`Phrases`] the secrets for password prompts. Beneath them are `claim`
@@ -37,7 +37,7 @@ pub use claim::BundleRefused;
 pub use devices::{Device, DeviceError, Devices, How};
 pub use enrollment::{Enrolled, Enrollment, Enrollments, Pending};
 pub use fault::{Listing, Warning};
-pub use home::{Env, Home, MailLock, RunLock, State};
+pub use home::{Env, Home, MailLock, RunLock, StateDir};
 pub use identity::{Identity, SurfaceKey, Transport};
 pub use ids::{Class, Ids, InvalidShortId, JobOrigin, KnownJob, ShortId};
 pub use lock::Guard;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farwire_keystore::{Enrollment, State, Transport};
+use farwire_keystore::{Enrollment, StateDir, Transport};
 use farwire_link::inner::agent::{Link, Me};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
@@ -57,7 +57,7 @@ struct Lies {
 impl Liar {
     /// Takes the place of a server's agent, which must have ended. `build` is what it calls itself.
     pub async fn start(world: &World, server: &str, build: &str, script: Script) -> Self {
-        let state = State::open(&world.path(server)).expect("a state");
+        let state = StateDir::open(&world.path(server)).expect("a state");
         let identity = state.identity().expect("it can be read").expect("there is one");
         let Enrollment::Enrolled(enrolled) = state.enrollments().load().expect("it can be read")
         else {

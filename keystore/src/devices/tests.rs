@@ -7,14 +7,14 @@ use farwire_protocol::failure::Kind as Failed;
 use farwire_protocol::id::TrustDomain;
 
 use super::*;
-use crate::State;
+use crate::StateDir;
 use crate::claim::tests::{bundle, changed};
 use crate::file::tests::check_damage;
 use crate::steps::power;
 
-fn state() -> (tempfile::TempDir, State) {
+fn state() -> (tempfile::TempDir, StateDir) {
     let temp = tempfile::tempdir().unwrap();
-    let state = State::create(&temp.path().join("state")).unwrap();
+    let state = StateDir::create(&temp.path().join("state")).unwrap();
     (temp, state)
 }
 
@@ -34,7 +34,7 @@ fn failed<T: core::fmt::Debug>(result: Result<T, DeviceError>) -> Failure {
 #[test]
 fn a_device_is_in_from_its_adding_to_its_removal_whoever_holds_the_handle() {
     let (_temp, state) = state();
-    let serving = State::open(state.path()).unwrap().devices();
+    let serving = StateDir::open(state.path()).unwrap().devices();
     let laptop = device("laptop", 1);
     let id = laptop.bundle.id;
     assert!(serving.lookup(&id).unwrap().is_none());
@@ -144,13 +144,13 @@ fn a_damaged_memory_of_old_bundles_keeps_nobody_in() {
 
 #[test]
 fn after_a_power_cut_a_device_is_in_or_out() {
-    let prepare = |path: &Path| drop(State::create(path).unwrap());
+    let prepare = |path: &Path| drop(StateDir::create(path).unwrap());
     let add = |path: &Path| {
-        let state = State::open(path)?;
+        let state = StateDir::open(path)?;
         Ok(state.devices().add(&state.lock()?, &device("laptop", 1))?)
     };
     let known = |path: &Path| {
-        let devices = State::open(path).unwrap().devices();
+        let devices = StateDir::open(path).unwrap().devices();
         devices.lookup(&device("", 1).bundle.id).unwrap().is_some()
     };
     power::cut_everywhere(prepare, add, |path, done| assert!(known(path) || !done));
@@ -159,7 +159,7 @@ fn after_a_power_cut_a_device_is_in_or_out() {
         add(path).unwrap();
     };
     let remove = |path: &Path| {
-        let state = State::open(path)?;
+        let state = StateDir::open(path)?;
         Ok(state.devices().remove(&state.lock()?, "laptop").map(drop)?)
     };
     power::cut_everywhere(with_one, remove, |path, done| assert!(!(known(path) && done)));

@@ -6,7 +6,7 @@ use farwire_protocol::id::{Kind as Of, Nonce};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::State;
+use crate::StateDir;
 use crate::claim::tests::bundle;
 use crate::devices::How;
 use crate::file::tests::check_damage;
@@ -40,9 +40,9 @@ fn device(seed: u8, how: How) -> Device {
     Device { name: "laptop".into(), bundle, added: 6, how }
 }
 
-fn state() -> (tempfile::TempDir, State) {
+fn state() -> (tempfile::TempDir, StateDir) {
     let temp = tempfile::tempdir().unwrap();
-    let state = State::create(&temp.path().join("state")).unwrap();
+    let state = StateDir::create(&temp.path().join("state")).unwrap();
     (temp, state)
 }
 
@@ -123,16 +123,16 @@ fn no_secret_is_printed() {
 #[test]
 fn after_a_power_cut_an_enrollment_is_pending_or_done_and_can_be_finished() {
     let prepare = |path: &Path| {
-        let state = State::create(path).unwrap();
+        let state = StateDir::create(path).unwrap();
         state.enrollments().begin(&state.lock().unwrap(), pending(4)).unwrap();
     };
     let finish = |path: &Path| {
-        let state = State::open(path)?;
+        let state = StateDir::open(path)?;
         let device = device(1, How::Enrollment);
         Ok(state.enrollments().finish(&state.lock()?, &enrolled(), &device)?)
     };
     power::cut_everywhere(prepare, finish, |path, done| {
-        let state = State::open(path).unwrap();
+        let state = StateDir::open(path).unwrap();
         let known = || state.devices().lookup(&bundle(1, Of::Device, 1).id).unwrap().is_some();
         match state.enrollments().load().unwrap() {
             Enrollment::Enrolled(_) => assert!(known()),
@@ -142,7 +142,7 @@ fn after_a_power_cut_an_enrollment_is_pending_or_done_and_can_be_finished() {
         assert!(known() && !path.join("enrollment.pending").exists());
     });
     power::fail_everywhere(prepare, finish, |path| {
-        State::open(path).unwrap().enrollments().load().unwrap();
+        StateDir::open(path).unwrap().enrollments().load().unwrap();
     });
 }
 

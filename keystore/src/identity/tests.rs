@@ -9,7 +9,7 @@ use farwire_protocol::surface::SurfaceProof;
 use super::*;
 use crate::file::tests::check_damage;
 use crate::steps::power;
-use crate::{Home, State};
+use crate::{Home, StateDir};
 
 fn device() -> (tempfile::TempDir, Home, Identity) {
     let temp = tempfile::tempdir().unwrap();
@@ -18,9 +18,9 @@ fn device() -> (tempfile::TempDir, Home, Identity) {
     (temp, home, identity)
 }
 
-fn agent() -> (tempfile::TempDir, State, Identity) {
+fn agent() -> (tempfile::TempDir, StateDir, Identity) {
     let temp = tempfile::tempdir().unwrap();
-    let state = State::create(&temp.path().join("state")).unwrap();
+    let state = StateDir::create(&temp.path().join("state")).unwrap();
     let guard = state.lock().unwrap();
     let identity = state.create_identity(&guard, TrustDomain::NONE, 7).unwrap();
     (temp, state, identity)
@@ -256,16 +256,17 @@ fn a_disk_that_refuses_leaves_a_whole_identity_or_none() {
 #[test]
 fn after_a_power_cut_the_bundle_is_the_old_or_the_new_one() {
     let prepare = |path: &Path| {
-        let state = State::create(path).unwrap();
+        let state = StateDir::create(path).unwrap();
         state.create_identity(&state.lock().unwrap(), TrustDomain::NONE, 7).unwrap();
     };
     let join = |path: &Path| {
-        let state = State::open(path)?;
+        let state = StateDir::open(path)?;
         let identity = state.identity()?.unwrap();
         identity.set_trust_domain(&state.lock()?, TrustDomain([3; 32])).map(drop)
     };
     power::cut_everywhere(prepare, join, |path, done| {
-        let bundle = State::open(path).unwrap().identity().unwrap().unwrap().open_public().unwrap();
+        let bundle =
+            StateDir::open(path).unwrap().identity().unwrap().unwrap().open_public().unwrap();
         assert!(bundle.seq == 2 || (bundle.seq == 1 && !done));
     });
 }

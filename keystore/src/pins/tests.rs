@@ -12,7 +12,7 @@ use crate::crowd;
 use crate::file::tests::check_damage;
 use crate::relay::tests::relay;
 use crate::steps::power;
-use crate::{Home, State};
+use crate::{Home, StateDir};
 
 fn home() -> (tempfile::TempDir, Home) {
     let temp = tempfile::tempdir().unwrap();
@@ -246,7 +246,7 @@ fn damage_disables_one_server_and_says_so() {
 #[test]
 fn an_agents_state_is_no_bridges_home() {
     let temp = tempfile::tempdir().unwrap();
-    let state = State::create(&temp.path().join("state")).unwrap();
+    let state = StateDir::create(&temp.path().join("state")).unwrap();
     let guard = state.lock().unwrap();
     state.create_identity(&guard, TrustDomain::NONE, 7).unwrap();
     drop(guard);
