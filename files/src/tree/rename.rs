@@ -189,11 +189,16 @@ fn put_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno> 
     }
 }
 
-/// Moves what one or the other of is a directory. Gives what was replaced, under a name that nobody sees.
+/// Moves where the source or what it replaces is a directory. Returns what was replaced, under a
+/// hidden name.
+///
+/// An error means that both names are as they were: all that can fail before the rename is done
+/// before it, and a failure after it is undone.
 pub(super) fn put(source: &Place, place: &Place, replaces: bool) -> Result<Option<Place>, Errno> {
     if !replaces {
         return put_file(source, place, false).map(|()| None);
     }
+    let old = hidden_beside(source)?;
     let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
     // Both names have something behind them at each moment, whenever we are killed.
     match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE) {
@@ -201,22 +206,21 @@ pub(super) fn put(source: &Place, place: &Place, replaces: bool) -> Result<Optio
         Err(Errno::INVAL | Errno::NOSYS) => return step_aside(source, place).map(Some),
         Err(error) => return Err(error),
     }
-    let hide = || {
-        let old = temporary().map_err(|_| Errno::IO)?;
-        rename(source.dir.as_fd(), &source.name, &old, RenameFlags::NOREPLACE)?;
-        renamed(source, old).map(Some)
-    };
-    hide().inspect_err(|_| {
-        // If this fails as well, both are there, each under the name of the other.
-        let _ = rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE);
-    })
+    match rename(source.dir.as_fd(), &source.name, &old.name, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Some(old)),
+        Err(error) => {
+            // If this fails as well, both are there, each under the name of the other.
+            let _ = rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE);
+            Err(error)
+        }
+    }
 }
 
-/// The same on a file system that cannot exchange: what is there steps aside, and is not taken for something
-/// unfinished until it is replaced.
+/// Replaces on a file system that cannot exchange names. What is replaced steps aside under a name
+/// that a sweep does not take for something unfinished, until its replacement is in place.
 fn step_aside(source: &Place, place: &Place) -> Result<Place, Errno> {
-    let (aside, old) = (set_aside(), temporary());
-    let (Ok(aside), Ok(old)) = (aside, old) else { return Err(Errno::IO) };
+    let mut old = hidden_beside(place)?;
+    let aside = set_aside().map_err(|_| Errno::IO)?;
     let dir = place.dir.as_fd();
     rename(dir, &place.name, &aside, RenameFlags::NOREPLACE)?;
     let moved = rustix::fs::renameat(&source.dir, &source.name[..], dir, &place.name[..]);
@@ -224,11 +228,16 @@ fn step_aside(source: &Place, place: &Place) -> Result<Place, Errno> {
         rename(dir, &aside, &place.name, RenameFlags::NOREPLACE)?;
         return Err(error);
     }
-    rename(dir, &aside, &old, RenameFlags::NOREPLACE)?;
-    renamed(place, old)
+    if rename(dir, &aside, &old.name, RenameFlags::NOREPLACE).is_err() {
+        // The replacement is in place: what was replaced is removed under the name that it has.
+        old.name = aside;
+    }
+    Ok(old)
 }
 
-fn renamed(place: &Place, name: Vec<u8>) -> Result<Place, Errno> {
+/// A hidden name in the directory of a place, which no file has.
+fn hidden_beside(place: &Place) -> Result<Place, Errno> {
+    let name = temporary().map_err(|_| Errno::IO)?;
     let dir = place.dir.try_clone().map_err(|_| Errno::MFILE)?;
     Ok(Place { name, dir, path: place.path.clone() })
 }

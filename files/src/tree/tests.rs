@@ -20,6 +20,7 @@ pub(crate) mod access;
 mod lanes;
 mod mounts;
 mod owner;
+mod rename;
 mod room;
 mod sweep;
 
