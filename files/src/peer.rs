@@ -13,6 +13,17 @@ use crate::tree::Stat;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Broken;
 
+/// A file as it was when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedFile<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// The path that it was opened by.
+    pub path: &'a Rel,
+    /// Its state then.
+    pub stat: &'a Stat,
+}
+
 /// The other end of one question.
 pub trait Peer {
     /// The next piece of content: `None` once it is whole, of the length that was said.
@@ -38,12 +49,7 @@ pub trait Peer {
 
     /// The same of a file that was so when it was opened. If it is another once its content was read, its entry is
     /// said behind the content: what was sent may be a mixture.
-    fn file_of(
-        &mut self,
-        file: &File,
-        (offset, length): (u64, u64),
-        _opened: (&Rel, &Stat),
-    ) -> Result<(), Broken> {
-        self.file(file, offset, length)
+    fn file_of(&mut self, opened: OpenedFile<'_>, offset: u64, length: u64) -> Result<(), Broken> {
+        self.file(opened.file, offset, length)
     }
 }

@@ -112,7 +112,7 @@ impl Tree {
     /// The same, with this directory as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let (root, base) = self.reach((path, path), flags)?;
+        let (root, base) = self.reach(path, path, flags)?;
         let order = self.order.clone();
         Ok(Self { base, order, ..Self::enter(root, self.rules.clone())? })
     }
@@ -178,7 +178,7 @@ impl Tree {
 
     /// Resolves a path beneath the root, on the way to what was asked for. Gives where what it leads to
     /// really is, too, and refuses what the rules hide there.
-    fn reach(&self, (path, asked): (&Rel, &Rel), flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
+    fn reach(&self, path: &Rel, asked: &Rel, flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
         let mut tries = 1..TRIES;
         loop {
             let found = self.open_at(path, flags).map_err(|error| self.unfound(asked, error))?;
@@ -255,7 +255,7 @@ impl Tree {
     /// Finds what a path leads to, through links that stay beneath the root.
     pub(crate) fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
         self.shown(path)?;
-        let (found, _) = self.reach((path, path), OFlags::PATH)?;
+        let (found, _) = self.reach(path, path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(&found).map_err(|error| fault(path, error))?;
         Ok((found, Stat::new(&stat)))
     }
@@ -284,7 +284,7 @@ impl Tree {
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let (file, _) = self.reach((path, path), flags)?;
+        let (file, _) = self.reach(path, path, flags)?;
         // What was found may have been replaced meanwhile.
         let stat = rustix::fs::fstat(&file).map_err(|error| fault(path, error))?;
         let stat = Stat::new(&stat);
@@ -299,7 +299,7 @@ impl Tree {
         self.shown(path)?;
         let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let (dir, real) = self.reach((&above, path), flags)?;
+        let (dir, real) = self.reach(&above, path, flags)?;
         let place = Place { dir, name: name.to_vec(), path: path.clone() };
         if self.rules.hidden.fit(&real.join(name)) {
             return Err(fault(path, Errno::NOENT));

@@ -10,9 +10,9 @@
 //! more, the oldest changes are forgotten, before anything is written. What a question has kept stays until it
 //! is written down, or the question ends. The store is the agent's, and no path beneath a root leads to it.
 
+mod index;
 mod journal;
 mod keeping;
-mod kept;
 
 use std::fs::File;
 use std::io;
@@ -25,9 +25,9 @@ use farwire_protocol::failure::{Failure, Kind};
 use minicbor::{Decode, Encode};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use self::index::{Hash, StoreIndex};
 use self::journal::Journal;
 pub(crate) use self::keeping::Keeping;
-use self::kept::{Hash, Kept};
 
 /// No larger file is kept.
 pub const LARGEST: u64 = 64 << 20;
@@ -43,7 +43,7 @@ const RECORDS: u64 = 16 << 20;
 
 /// How something was at one time.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub(crate) enum Was {
+pub(crate) enum Snapshot {
     /// Not there.
     #[n(0)]
     Absent,
@@ -81,10 +81,10 @@ pub(crate) struct Step {
     pub(crate) path: Blob,
     /// How it was.
     #[n(1)]
-    pub(crate) before: Was,
+    pub(crate) before: Snapshot,
     /// How it is then.
     #[n(2)]
-    pub(crate) after: Was,
+    pub(crate) after: Snapshot,
     /// It was moved here from this path, with all that is in it.
     #[n(3)]
     pub(crate) moved_from: Option<Blob>,
@@ -93,7 +93,7 @@ pub(crate) struct Step {
 /// One change.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-pub(crate) struct Record {
+pub(crate) struct ChangeRecord {
     /// Its number.
     #[n(0)]
     pub(crate) change: u64,
@@ -114,19 +114,19 @@ pub(crate) struct Record {
     pub(crate) undone: bool,
     /// In a line of the journal about a record that came before: only this is new, besides whether it is undone.
     #[n(6)]
-    pub(crate) turned: Option<Vec<Turned>>,
+    pub(crate) unexpected: Option<Vec<Unexpected>>,
     /// When it was undone, if it is.
     #[n(7)]
-    pub(crate) order: Option<Order>,
+    pub(crate) order: Option<UndoOrder>,
 }
 
 /// When a change was undone, among all that happened to a root.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-pub(crate) struct Order {
+pub(crate) struct UndoOrder {
     /// So many changes had been undone until then, with this one.
     #[n(0)]
-    pub(crate) turn: u64,
+    pub(crate) undo: u64,
     /// The number that the next change was going to have.
     #[n(1)]
     pub(crate) next: u64,
@@ -134,27 +134,27 @@ pub(crate) struct Order {
 
 /// What stood in a place when it was undone or done again, where that was not what had been expected.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub(crate) struct Turned {
+pub(crate) struct Unexpected {
     /// Which step.
     #[n(0)]
     pub(crate) step: u32,
     /// How it was.
     #[n(1)]
-    pub(crate) was: Was,
+    pub(crate) snapshot: Snapshot,
 }
 
-impl Record {
+impl ChangeRecord {
     /// A line that says no more than that.
-    fn line(change: u64, undone: bool, turned: Option<Vec<Turned>>) -> Self {
+    fn line(change: u64, undone: bool, unexpected: Option<Vec<Unexpected>>) -> Self {
         let (verb, who, steps, order) = Default::default();
-        Self { change, verb, who, time: now(), steps, undone, turned, order }
+        Self { change, verb, who, time: now(), steps, undone, unexpected, order }
     }
 
     /// So many bytes were there before.
-    pub(crate) fn kept(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         let before = self.steps.iter().map(|step| match step.before {
-            Was::File { size, .. } => size,
-            Was::Absent | Was::Directory { .. } | Was::Unknown => 0,
+            Snapshot::File { size, .. } => size,
+            Snapshot::Absent | Snapshot::Directory { .. } | Snapshot::Unknown => 0,
         });
         before.sum()
     }
@@ -165,8 +165,8 @@ impl Record {
 pub struct Undo {
     store: OwnedFd,
     quota: u64,
-    kept: Mutex<Kept>,
-    turning: Mutex<()>,
+    index: Mutex<StoreIndex>,
+    reverts: Mutex<()>,
 }
 
 fn now() -> u64 {
@@ -185,24 +185,24 @@ fn failed(error: impl Into<io::Error>) -> Failure {
 impl Undo {
     /// Opens a store. A journal that breaks off, or makes no sense from somewhere on, counts up to there.
     pub fn open(store: OwnedFd, quota: u64) -> Result<Self, Failure> {
-        let mut kept = Kept::new();
-        kept.journal = Journal::read(&store, |line, length| {
-            kept.read(line, length);
+        let mut index = StoreIndex::new();
+        index.journal = Journal::read(&store, |line, length| {
+            index.read(line, length);
             // Not even while it is read is more of it in memory.
-            while kept.is_crowded() {
-                kept.forget_oldest();
+            while index.is_crowded() {
+                index.forget_oldest();
             }
         })?;
-        let undo = Self { store, quota, kept: Mutex::default(), turning: Mutex::default() };
-        undo.look(&mut kept)?;
-        undo.make_room(&mut kept, 0);
-        undo.tidy(&mut kept);
-        *undo.kept() = kept;
+        let undo = Self { store, quota, index: Mutex::default(), reverts: Mutex::default() };
+        undo.load_objects(&mut index)?;
+        undo.make_room(&mut index, 0);
+        undo.compact(&mut index);
+        *undo.index() = index;
         Ok(undo)
     }
 
     /// Looks at what is in the store, and removes what nothing needs.
-    fn look(&self, kept: &mut Kept) -> Result<(), Failure> {
+    fn load_objects(&self, index: &mut StoreIndex) -> Result<(), Failure> {
         for entry in rustix::fs::Dir::read_from(&self.store).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
@@ -216,20 +216,20 @@ impl Undo {
             }
             let hash = data_encoding::HEXLOWER.decode(name.to_bytes()).ok();
             let Some(hash) = hash.and_then(|hash| Hash::try_from(hash).ok()) else { continue };
-            if kept.is_free(&hash) {
+            if index.is_free(&hash) {
                 remove();
                 continue;
             }
             let stat = rustix::fs::statat(&self.store, name, AtFlags::SYMLINK_NOFOLLOW);
             if let Ok(stat) = stat {
-                kept.hold(hash, u64::try_from(stat.st_size).unwrap_or(0));
+                index.add_object(hash, u64::try_from(stat.st_size).unwrap_or(0));
             }
         }
         Ok(())
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> MutexGuard<'_, StoreIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to keep what a question will change.
@@ -252,57 +252,62 @@ impl Undo {
     }
 
     /// One change is undone at a time.
-    pub(crate) fn turning(&self) -> MutexGuard<'_, ()> {
-        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_reverts(&self) -> MutexGuard<'_, ()> {
+        self.reverts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down that a change was undone, or done again.
-    fn turn(&self, change: u64, undone: bool, turned: Vec<Turned>) -> Result<(), Failure> {
-        let mut kept = self.kept();
-        if !kept.records.contains_key(&change) {
+    fn record_revert(
+        &self,
+        change: u64,
+        undone: bool,
+        unexpected: Vec<Unexpected>,
+    ) -> Result<(), Failure> {
+        let mut index = self.index();
+        if !index.records.contains_key(&change) {
             return Ok(());
         }
-        let order = undone.then(|| Order { turn: kept.turns + 1, next: kept.next });
-        let line = Record { order, ..Record::line(change, undone, Some(turned)) };
-        kept.journal.append(&self.store, &line)?;
-        let freed = kept.turn(&line);
-        self.remove(&mut kept, freed);
-        self.tidy(&mut kept);
+        let order = undone.then(|| UndoOrder { undo: index.undo_count + 1, next: index.next });
+        let line = ChangeRecord { order, ..ChangeRecord::line(change, undone, Some(unexpected)) };
+        index.journal.append(&self.store, &line)?;
+        let freed = index.revert(&line);
+        self.remove(&mut index, freed);
+        self.compact(&mut index);
         Ok(())
     }
 
     /// A change that was written down was not made after all.
     pub(crate) fn void(&self, change: u64) {
-        let mut kept = self.kept();
-        let freed = kept.forget(change);
-        self.remove(&mut kept, freed);
+        let mut index = self.index();
+        let freed = index.forget(change);
+        self.remove(&mut index, freed);
         // If this is not written, the change is one that does not fit what is there.
-        let _ = kept.journal.append(&self.store, &Record::line(change, false, None));
-        self.tidy(&mut kept);
+        let _ = index.journal.append(&self.store, &ChangeRecord::line(change, false, None));
+        self.compact(&mut index);
     }
 
     /// The changes, the latest first.
-    pub(crate) fn records(&self) -> Vec<Arc<Record>> {
-        self.kept().records.values().rev().map(|entry| entry.record.clone()).collect()
+    pub(crate) fn records(&self) -> Vec<Arc<ChangeRecord>> {
+        self.index().records.values().rev().map(|entry| entry.record.clone()).collect()
     }
 
     /// One of them.
-    pub(crate) fn recorded(&self, change: u64) -> Option<Arc<Record>> {
-        self.kept().records.get(&change).map(|entry| entry.record.clone())
+    pub(crate) fn find_record(&self, change: u64) -> Option<Arc<ChangeRecord>> {
+        self.index().records.get(&change).map(|entry| entry.record.clone())
     }
 
     /// Forgets the oldest changes until there is room for so many bytes more.
-    fn make_room(&self, kept: &mut Kept, more: u64) {
-        while kept.bytes.saturating_add(more) > self.quota || kept.is_crowded() {
-            let Some(freed) = kept.forget_oldest() else { return };
-            self.remove(kept, freed);
+    fn make_room(&self, index: &mut StoreIndex, more: u64) {
+        while index.bytes.saturating_add(more) > self.quota || index.is_crowded() {
+            let Some(freed) = index.forget_oldest() else { return };
+            self.remove(index, freed);
         }
     }
 
     /// Removes those of these contents that nothing needs any more.
-    fn remove(&self, kept: &mut Kept, freed: Vec<Hash>) {
+    fn remove(&self, index: &mut StoreIndex, freed: Vec<Hash>) {
         for hash in freed {
-            if kept.is_free(&hash) && kept.drop_held(&hash) {
+            if index.is_free(&hash) && index.drop_object(&hash) {
                 // What cannot be removed is found again at the next start.
                 let _ = rustix::fs::unlinkat(&self.store, name(&hash), AtFlags::empty());
             }
@@ -310,21 +315,21 @@ impl Undo {
     }
 
     /// Writes a long journal anew.
-    fn tidy(&self, kept: &mut Kept) {
-        if !kept.journal.is_long(kept.live) {
+    fn compact(&self, index: &mut StoreIndex) {
+        if !index.journal.is_long(index.live) {
             return;
         }
-        let mut journal = std::mem::take(&mut kept.journal);
+        let mut journal = std::mem::take(&mut index.journal);
         // The number of the latest change is not given again, even if that one is forgotten.
-        let latest = Record::line(kept.next.saturating_sub(1), false, None);
-        let lines = Some(&latest).into_iter().chain(kept.lines());
+        let latest = ChangeRecord::line(index.next.saturating_sub(1), false, None);
+        let lines = Some(&latest).into_iter().chain(index.lines());
         // The long one says the same.
         let _ = journal.rewrite(&self.store, lines);
-        kept.journal = journal;
+        index.journal = journal;
     }
 
     /// How old a record is, in milliseconds.
-    pub(crate) fn age(record: &Record) -> u64 {
+    pub(crate) fn age(record: &ChangeRecord) -> u64 {
         now().saturating_sub(record.time)
     }
 }

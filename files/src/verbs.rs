@@ -6,9 +6,9 @@
 mod archive;
 mod changes;
 mod edit;
-mod gathered;
 mod list;
-mod listens;
+mod listener;
+mod memory;
 mod patch;
 mod read;
 mod search;
@@ -24,7 +24,7 @@ use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Ask, Attributes, Copy, Done, MakeDirectory, Remove};
 
 use self::changes::Keeper;
-pub use self::listens::Listens;
+pub use self::listener::Listener;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::transfers::Transfers;
@@ -66,7 +66,7 @@ pub struct Desk<'a> {
     /// Which device that is.
     pub device: Id,
     /// Whether they still wait for the answer.
-    pub listens: &'a Listens,
+    pub listener: &'a Listener,
 }
 
 /// Answers a question about files. Requests of WebDAV clients go to `dav`.
@@ -148,7 +148,7 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
     if moved {
         keeper.settled(change, tree.rename(&from, &to, overwrite))?;
     } else {
-        let copied = tree.copy((&from, &to), overwrite, copy.recursive.unwrap_or(false));
+        let copied = tree.copy(&from, &to, overwrite, copy.recursive.unwrap_or(false));
         let copied = keeper.settled(change, copied)?;
         done.count = Some(copied.files);
         done.bytes = Some(copied.bytes);

@@ -101,7 +101,7 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     let store = descriptors.next();
     let rules = setup.rules()?;
     crate::tree::remember_umask();
-    let confined = confine::confine((&root, store.as_ref()), &rules)?;
+    let confined = confine::confine(&root, store.as_ref(), &rules)?;
     // Probes the kernel, once.
     let tree = Tree::enter(root, rules)?;
     let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
@@ -119,7 +119,7 @@ fn begin(shared: &Shared, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Fai
         Ok(if serve.enter.read_only.unwrap_or(false) { tree.read_only() } else { tree })
     };
     match tree() {
-        Ok(tree) => Ok(Stream::new(socket, tree, (shared, serve))),
+        Ok(tree) => Ok(Stream::new(socket, tree, shared, serve)),
         Err(failure) => Err((failure, socket)),
     }
 }

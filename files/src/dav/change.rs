@@ -54,9 +54,9 @@ impl Serving<'_> {
             return Ok(answer);
         }
         let copied = if stat.what == What::Directory && request.depth == Some(Depth::Zero) {
-            self.tree.copy_shallow((from, to), request.overwrite).map(|()| false)
+            self.tree.copy_shallow(from, to, request.overwrite).map(|()| false)
         } else {
-            self.tree.copy_over((from, to), request.overwrite).map(|copied| copied.is_in_part())
+            self.tree.copy_over(from, to, request.overwrite).map(|copied| copied.is_in_part())
         };
         match copied.map_err(|failure| Refusal::from_failure(&failure))? {
             false => Ok(arrived(before)),
@@ -77,7 +77,7 @@ impl Serving<'_> {
         // As in `delete`.
         let revision = now.stat.filter(|_| now.conditional && stat.what != What::Link);
         let revision = revision.map(|stat| stat.revision);
-        let moved = self.tree.rename_if((from, to), request.overwrite, revision);
+        let moved = self.tree.rename_if(from, to, request.overwrite, revision);
         moved.map_err(|failure| Refusal::from_failure(&failure))?;
         // A lock does not go along, and what it was about is gone.
         self.locks.forget(&self.key(from));

@@ -30,7 +30,7 @@ const LOCK: usize = 4 << 10;
 /// And so many elements.
 const LOCK_ELEMENTS: usize = 16;
 
-/// Pieces of an answer are gathered up to this before they are sent.
+/// Pieces of an answer are collected up to this size before they are sent.
 const GATHERED: usize = 32 << 10;
 
 /// A body that is there.
@@ -83,7 +83,7 @@ impl Serving<'_> {
             body => xml::check(body).map(Some),
         };
         if let (Method::PropPatch, Ok(Some(shape))) = (request.method, &shape)
-            && let Some(answer) = self.set_time(request, now, (shape, &body[..]))
+            && let Some(answer) = self.set_time(request, now, shape, &body)
         {
             return answer.unwrap_or_else(Answer::from).say(peer);
         }

@@ -21,7 +21,7 @@ use crate::tree::{Listing, Stat};
 /// A small question has no endless answer: at most so many properties are asked for.
 const ASKED: usize = 128;
 
-/// So much is gathered before it is sent.
+/// Size up to which an answer is collected before it is sent.
 const GATHERED: usize = 32 << 10;
 
 const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">";
@@ -239,7 +239,7 @@ impl Listed<'_> {
                 Some(live) => {
                     let begin = out.len();
                     put(out, &wanted.begin);
-                    let told = live.write(serving, (path, stat), out);
+                    let told = live.write(serving, path, stat, out);
                     if told { put(out, &wanted.end) } else { cut(out, begin) }
                 }
                 // It is told with all that are kept.

@@ -88,7 +88,8 @@ impl Live {
     pub(super) fn write(
         self,
         serving: &Serving<'_>,
-        (path, stat): (&Rel, &Stat),
+        path: &Rel,
+        stat: &Stat,
         out: &mut Vec<u8>,
     ) -> bool {
         let directory = stat.what == What::Directory;

@@ -73,7 +73,8 @@ impl Serving<'_> {
         &self,
         request: &Request,
         now: &Now,
-        (shape, body): (&Shape, &[u8]),
+        shape: &Shape,
+        body: &[u8],
     ) -> Option<Result<Answer, Refusal>> {
         // Property in a `prop` in a `set` in it: one, and nothing else.
         let one = shape.root.is("propertyupdate") && shape.elements == 4;

@@ -41,7 +41,8 @@ pub(super) enum Rights {
 /// may have.
 pub(super) fn succeed(
     file: &File,
-    (place, before): (&Place, &Stat),
+    place: &Place,
+    before: &Stat,
     rights: Rights,
 ) -> Result<u32, Errno> {
     let same_group = give_away(file, before)?;

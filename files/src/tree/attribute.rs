@@ -73,7 +73,7 @@ impl Tree {
             What::Directory => flags | OFlags::DIRECTORY,
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         };
-        let (file, real) = self.reach((path, path), flags)?;
+        let (file, real) = self.reach(path, path, flags)?;
         // What was found may have been replaced meanwhile.
         let stat = Stat::new(&rustix::fs::fstat(&file).map_err(|error| fault(path, error))?);
         if !matches!(stat.what, What::File | What::Directory) {

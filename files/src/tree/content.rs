@@ -1,6 +1,7 @@
 //! The bytes of a file, copied: in the kernel where it can, with holes where there are some.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 
@@ -14,8 +15,21 @@ use super::{Room, Stat};
 use crate::fault::fault;
 use crate::path::Rel;
 
-/// Where copies go, as it was asked for, and how much of them there may be.
-pub(super) type Bounds<'a, 'r> = (&'a Rel, &'a mut Room<'r>);
+/// A file to be copied, in the state that it had when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) file: &'a File,
+    pub(super) stat: &'a Stat,
+}
+
+/// Where a copy goes.
+#[derive(Debug)]
+pub(super) struct Destination<'a, 'r> {
+    /// The path that was asked for: errors name it.
+    pub(super) path: &'a Rel,
+    /// The space that the copy may take.
+    pub(super) room: &'a mut Room<'r>,
+}
 
 /// Why a file was not copied.
 #[derive(Debug)]
@@ -40,18 +54,20 @@ impl NotCopied {
 
 /// Copies a file into a new directory that nobody else sees.
 pub(super) fn copy_one(
-    from: (&File, &Stat),
-    (to, name): (&impl AsFd, &[u8]),
-    (path, room): Bounds<'_, '_>,
+    from: Source<'_>,
+    to: &impl AsFd,
+    name: &[u8],
+    destination: &mut Destination<'_, '_>,
 ) -> Result<u64, NotCopied> {
+    let path = destination.path;
     let failed = |error| NotCopied::Unwritten(fault(path, error));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600));
     let copy: File = copy.map_err(failed)?.into();
-    let bytes = copy_content(from, &copy, (path, room))?;
+    let bytes = copy_content(from, &copy, destination)?;
     // A file system without attributes has none to copy.
-    let _ = copy_attributes(from.0, &copy);
-    let mode = plain_mode(from.0, from.1.mode);
+    let _ = copy_attributes(from.file, &copy);
+    let mode = plain_mode(from.file, from.stat.mode);
     rustix::fs::fchmod(&copy, Mode::from_raw_mode(mode)).map_err(failed)?;
     Ok(bytes)
 }
@@ -63,39 +79,39 @@ pub(super) fn copy_one(
 /// [`NotCopied::Changed`] if some of them are gone or were written over. What was added is no error: a log is copied as far
 /// as it was.
 pub(super) fn copy_content(
-    (from, stat): (&File, &Stat),
+    from: Source<'_>,
     to: &File,
-    (path, room): Bounds<'_, '_>,
+    destination: &mut Destination<'_, '_>,
 ) -> Result<u64, NotCopied> {
+    let (path, size) = (destination.path, from.stat.size);
     let failed = |error| NotCopied::Unwritten(fault(path, error));
-    let size = stat.size;
-    room.begin(0);
-    room.admits(path, size).map_err(NotCopied::Unwritten)?;
+    destination.room.begin(0);
+    destination.room.admits(path, size).map_err(NotCopied::Unwritten)?;
     let mut at = 0;
     while at < size {
-        let end = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+        let end = match rustix::fs::seek(from.file, SeekFrom::Data(at)) {
             // What begins later was written after the end, and is not ours.
             Ok(start) if start >= size => break,
             Ok(start) => {
                 at = start;
-                rustix::fs::seek(from, SeekFrom::Hole(start)).map_or(size, |end| end.min(size))
+                rustix::fs::seek(from.file, SeekFrom::Hole(start)).map_or(size, |end| end.min(size))
             }
             // Nothing but a hole is left.
             Err(Errno::NXIO) => break,
             // A file system that does not tell.
             Err(_) => size,
         };
-        at = copy_part(from, to, (at, end.max(at)), (path, room))?;
+        at = copy_part(from.file, to, at..end.max(at), destination)?;
     }
     rustix::fs::ftruncate(to, size).map_err(failed)?;
-    room.begin(size);
+    destination.room.begin(size);
     // A hole at the end and an end that came nearer look the same until here.
-    let now = Stat::new(&rustix::fs::fstat(from).map_err(NotCopied::Unread)?);
+    let now = Stat::new(&rustix::fs::fstat(from.file).map_err(NotCopied::Unread)?);
     if now.size < size {
         return Err(NotCopied::Changed(cut_off(path)));
     }
     // It was written over: the copy would be of several states.
-    if now.size == size && now.revision != stat.revision {
+    if now.size == size && now.revision != from.stat.revision {
         return Err(NotCopied::Changed(changed(path)));
     }
     Ok(size)
@@ -105,9 +121,11 @@ pub(super) fn copy_content(
 fn copy_part(
     from: &File,
     to: &File,
-    (mut at, end): (u64, u64),
-    (path, room): Bounds<'_, '_>,
+    range: Range<u64>,
+    destination: &mut Destination<'_, '_>,
 ) -> Result<u64, NotCopied> {
+    let Destination { path, room } = destination;
+    let Range { start: mut at, end } = range;
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let mut buffer = Vec::new();
     while at < end {

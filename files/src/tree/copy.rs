@@ -1,6 +1,6 @@
 //! Copying. What is replaced stays until what replaces it is whole.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{How, NAMED, What};
@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::access::plain_mode;
-use super::content::{NotCopied, copy_one};
+use super::content::{Destination, NotCopied, Source, copy_one};
 use super::draft::{changed, copy_attributes};
 use super::owner::owners;
 use super::rename::{apart, lost, put};
@@ -93,7 +93,8 @@ impl Tree {
     /// Copies a file, or a directory with all that is in it if `recursive`.
     pub fn copy(
         &self,
-        (from, to): (&Rel, &Rel),
+        from: &Rel,
+        to: &Rel,
         overwrite: bool,
         recursive: bool,
     ) -> Result<Copied, Failure> {
@@ -102,39 +103,42 @@ impl Tree {
             return Err(fault(from, Errno::ISDIR)
                 .with_hint("say that it is to be copied with all that is in it"));
         }
-        self.copy_any((from, to), overwrite, Content::Readable)
+        self.copy_any(from, to, overwrite, Content::Readable)
     }
 
     fn copy_any(
         &self,
-        (from, to): (&Rel, &Rel),
+        from: &Rel,
+        to: &Rel,
         overwrite: bool,
         content: Content,
     ) -> Result<Copied, Failure> {
         match self.stat(from)?.what {
             What::File => self.copy_file(from, to, overwrite),
-            What::Directory => self.copy_directory((from, to), overwrite, content),
+            What::Directory => self.copy_directory(from, to, overwrite, content),
             What::Link | What::Other => Err(fault(from, Errno::NXIO)),
         }
     }
 
     /// The same as [`Self::copy`] with all that is in it, but a file may replace a directory.
-    pub fn copy_over(&self, paths: (&Rel, &Rel), overwrite: bool) -> Result<Copied, Failure> {
-        self.over(paths, overwrite, Content::Readable)
+    pub fn copy_over(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
+        self.over(from, to, overwrite, Content::Readable)
     }
 
     /// The same where nothing may be left out: then nothing is copied.
     pub(super) fn copy_whole(
         &self,
-        paths: (&Rel, &Rel),
+        from: &Rel,
+        to: &Rel,
         overwrite: bool,
     ) -> Result<Copied, Failure> {
-        self.over(paths, overwrite, Content::All)
+        self.over(from, to, overwrite, Content::All)
     }
 
     fn over(
         &self,
-        (from, to): (&Rel, &Rel),
+        from: &Rel,
+        to: &Rel,
         overwrite: bool,
         content: Content,
     ) -> Result<Copied, Failure> {
@@ -144,7 +148,7 @@ impl Tree {
         let before = place.stat().map_err(|error| fault(to, error))?;
         let stat = self.stat(from)?;
         if !overwrite || stat.what != What::File || !in_the_way(before) {
-            return self.copy_any((from, to), overwrite, content);
+            return self.copy_any(from, to, overwrite, content);
         }
         self.holds_nothing_hidden(&place)?;
         let (found, _) = self.found(from)?;
@@ -152,10 +156,15 @@ impl Tree {
         let (file, stat) = self.open(from)?;
         let (real, aside) = (self.real_of(&place)?, self.beside(&place)?);
         let mut room = Room::new(&self.rules, 0);
-        let copied = copy_one((&file, &stat), (&aside.dir, &aside.name), (to, &mut room));
+        let copied = copy_one(
+            Source { file: &file, stat: &stat },
+            &aside.dir,
+            &aside.name,
+            &mut Destination { path: to, room: &mut room },
+        );
         let copied = copied.map_err(|not| not.failure(to));
         let copied = copied.and_then(|bytes| {
-            self.arrive(&aside, &place, (true, &real))?;
+            self.arrive(&aside, &place, true, &real)?;
             Ok(Copied { files: 1, bytes, ..Copied::default() })
         });
         if copied.is_err() {
@@ -165,9 +174,9 @@ impl Tree {
     }
 
     /// Copies a directory itself, with what was said of it and nothing that is in it.
-    pub fn copy_shallow(&self, (from, to): (&Rel, &Rel), overwrite: bool) -> Result<(), Failure> {
+    pub fn copy_shallow(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
         apart(from, to)?;
-        self.copy_directory((from, to), overwrite, Content::Nothing).map(|_| ())
+        self.copy_directory(from, to, overwrite, Content::Nothing).map(|_| ())
     }
 
     fn copy_file(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
@@ -194,7 +203,8 @@ impl Tree {
 
     fn copy_directory(
         &self,
-        (from, to): (&Rel, &Rel),
+        from: &Rel,
+        to: &Rel,
         overwrite: bool,
         content: Content,
     ) -> Result<Copied, Failure> {
@@ -214,7 +224,8 @@ impl Tree {
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
             .map_err(failed)?;
         let built = self.stat(from).and_then(|stat| {
-            self.build((listing, from), (&aside, real.clone()), (stat.mode, content))
+            let source = SourceDirectory { listing, path: from, mode: stat.mode };
+            self.build(source, &aside, real.clone(), content)
         });
         let built = built.and_then(|copied| {
             // What is whole is not replaced by a part, also if it has come meanwhile.
@@ -225,7 +236,7 @@ impl Tree {
             if content == Content::All && copied.links.count > 0 {
                 return Err(lost(from));
             }
-            self.arrive(&aside, &place, (overwrite, &real)).map(|()| copied)
+            self.arrive(&aside, &place, overwrite, &real).map(|()| copied)
         });
         if built.is_err() {
             self.discard_draft(&aside);
@@ -236,9 +247,10 @@ impl Tree {
     /// Copies the content of a directory, or only what was said of it, into a new one that will be at `real`.
     fn build(
         &self,
-        (from, source): (Listing<'_>, &Rel),
-        (aside, real): (&Place, Rel),
-        (mode, content): (u32, Content),
+        source: SourceDirectory<'_>,
+        aside: &Place,
+        real: Rel,
+        content: Content,
     ) -> Result<Copied, Failure> {
         let failed = |error| fault(&aside.path, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -248,40 +260,43 @@ impl Tree {
         let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
         hold(held.as_fd());
         let (copied, room) = (Copied::default(), Room::new(&self.rules, 0));
+        let SourceDirectory { listing, path: source, mode } = source;
         let mut build = Build { source, to: &aside.path, copied, room };
         let content = content != Content::Nothing;
         let begin = real.clone();
-        let mut waiting = vec![(from, (top, real), mode, 1)];
-        while let Some((mut from, (to, real), mode, depth)) = waiting.pop() {
+        let mut waiting = vec![Level { from: listing, to: top, real, mode, depth: 1 }];
+        while let Some(mut level) = waiting.pop() {
             let mut deeper = None;
-            while let Some(listed) = content.then(|| from.next()).flatten() {
+            while let Some(listed) = content.then(|| level.from.next()).flatten() {
                 let listed = listed?;
-                let there = real.join(&listed.name);
+                let there = level.real.join(&listed.name);
                 if self.is_the_owners(&there) {
                     return Err(owners(&aside.path));
                 }
                 let at = there.beneath(&begin).unwrap_or_default();
-                let Some((next, mode)) = build.entry((&from, &listed.name), &to, at)? else {
+                let Some((next, mode)) = build.entry(&level.from, &listed.name, &level.to, at)?
+                else {
                     continue;
                 };
-                if depth >= DEEP {
+                if level.depth >= DEEP {
                     return Err(too_deep(source));
                 }
-                rustix::fs::mkdirat(&to, &listed.name[..], Mode::from_raw_mode(0o700))
+                rustix::fs::mkdirat(&level.to, &listed.name[..], Mode::from_raw_mode(0o700))
                     .map_err(failed)?;
-                let made = rustix::fs::openat(&to, &listed.name[..], flags, Mode::empty());
-                deeper = Some((next, (made.map_err(failed)?, there), mode, depth + 1));
+                let made = rustix::fs::openat(&level.to, &listed.name[..], flags, Mode::empty());
+                let (to, depth) = (made.map_err(failed)?, level.depth + 1);
+                deeper = Some(Level { from: next, to, real: there, mode, depth });
                 break;
             }
             match deeper {
                 // One way down is open at a time: as many descriptors as levels.
                 Some(deeper) => {
-                    waiting.push((from, (to, real), mode, depth));
+                    waiting.push(level);
                     waiting.push(deeper);
                 }
                 None => {
-                    let mode = Mode::from_raw_mode(from.resemble(&to, mode));
-                    rustix::fs::fchmod(&to, mode).map_err(failed)?;
+                    let mode = level.from.resemble(&level.to, level.mode);
+                    rustix::fs::fchmod(&level.to, Mode::from_raw_mode(mode)).map_err(failed)?;
                 }
             }
         }
@@ -293,7 +308,8 @@ impl Tree {
         &self,
         aside: &Place,
         place: &Place,
-        (overwrite, real): (bool, &Rel),
+        overwrite: bool,
+        real: &Rel,
     ) -> Result<(), Failure> {
         let failed = |error| fault(&place.path, error);
         let lane = self.lane(place);
@@ -315,6 +331,24 @@ impl Tree {
     }
 }
 
+/// A directory to be copied.
+struct SourceDirectory<'a> {
+    listing: Listing<'a>,
+    /// The path that was asked for.
+    path: &'a Rel,
+    mode: u32,
+}
+
+/// One level of a tree that is being copied.
+struct Level<'a> {
+    from: Listing<'a>,
+    to: OwnedFd,
+    /// Where the copy will be.
+    real: Rel,
+    mode: u32,
+    depth: usize,
+}
+
 /// A copy of a directory that is being made.
 struct Build<'a> {
     source: &'a Rel,
@@ -329,7 +363,8 @@ impl Build<'_> {
     /// from the directory that is copied.
     fn entry<'t>(
         &mut self,
-        (from, name): (&Listing<'t>, &[u8]),
+        from: &Listing<'t>,
+        name: &[u8],
         to: &impl AsFd,
         at: &[u8],
     ) -> Result<Option<(Listing<'t>, u32)>, Failure> {
@@ -339,7 +374,7 @@ impl Build<'_> {
             Err(error) => return self.unread(at, error).map(|()| None),
         };
         match stat.what {
-            What::File => self.file(from, (to, name), at).map(|()| None),
+            What::File => self.file(from, to, name, at).map(|()| None),
             What::Directory => match from.down(name) {
                 Ok(Some(next)) => Ok(Some((next, stat.mode))),
                 Ok(None) => {
@@ -359,7 +394,8 @@ impl Build<'_> {
     fn file(
         &mut self,
         from: &Listing<'_>,
-        (to, name): (&impl AsFd, &[u8]),
+        to: &impl AsFd,
+        name: &[u8],
         at: &[u8],
     ) -> Result<(), Failure> {
         let path = self.to.join(at);
@@ -375,7 +411,9 @@ impl Build<'_> {
                 Ok(stat) => Stat::new(&stat),
                 Err(error) => return self.unread(at, error),
             };
-            match copy_one((&file, &stat), (to, name), (&path, &mut self.room)) {
+            let source = Source { file: &file, stat: &stat };
+            let mut destination = Destination { path: &path, room: &mut self.room };
+            match copy_one(source, to, name, &mut destination) {
                 Ok(bytes) => {
                     self.copied.bytes += bytes;
                     self.copied.files += 1;

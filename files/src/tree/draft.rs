@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, Xattr
 use rustix::io::Errno;
 
 use super::access::{Rights, succeed};
-use super::content::copy_content;
+use super::content::{Destination, Source, copy_content};
 use super::{Place, Room, Stat, Tree};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
@@ -163,7 +163,11 @@ impl Draft<'_> {
     /// Makes its content that of another file, as that was when it was opened.
     pub(super) fn copy(&mut self, from: &File, stat: &Stat) -> Result<u64, Failure> {
         self.copied = true;
-        let copied = copy_content((from, stat), &self.file, (&self.place.path, &mut self.room));
+        let copied = copy_content(
+            Source { file: from, stat },
+            &self.file,
+            &mut Destination { path: &self.place.path, room: &mut self.room },
+        );
         copied.map_err(|not| not.failure(&self.place.path))
     }
 
@@ -257,7 +261,7 @@ impl Draft<'_> {
             Some(mode) => Rights::Asked(mode),
         };
         let mode = match before {
-            Some(before) => succeed(&self.file, (&self.place, before), rights)?,
+            Some(before) => succeed(&self.file, &self.place, before, rights)?,
             None => self.wanted.mode.unwrap_or_else(|| 0o666 & !umask()) & 0o777,
         };
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;

@@ -118,7 +118,7 @@ impl Tree {
         if recursive {
             let real = self.real_of(place)?;
             partly = self
-                .empty(place.dir.as_fd(), &place.name, (&real, true))
+                .empty(place.dir.as_fd(), &place.name, &real, true)
                 .map_err(|stopped| stopped.failure(&place.path))?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
@@ -163,7 +163,8 @@ impl Tree {
         &self,
         above: BorrowedFd<'_>,
         name: &[u8],
-        (real, shared): (&Rel, bool),
+        real: &Rel,
+        shared: bool,
     ) -> Result<bool, Stopped> {
         let mut emptying = Emptying { tree: self, shared, partly: false };
         let begun = Below { real: real.clone(), at: Vec::new(), top: None, level: 0 };
@@ -222,7 +223,7 @@ impl<'a> Emptying<'a> {
                     || now == below.real
                     // What the rules name is named as it is listed.
                     || !self.tree.has_an_owner()
-                        && is_alias((above, name), &dir, (&now, &below.real)) =>
+                        && is_alias(above, name, &dir, &now, &below.real) =>
             {
                 below.real = now;
             }
@@ -329,8 +330,15 @@ fn is_gone(held: &impl AsFd) -> bool {
 }
 
 /// Whether the kernel knows a directory by another spelling of its name, as where case makes no difference.
-fn is_alias((above, name): (BorrowedFd<'_>, &[u8]), held: &impl AsFd, at: (&Rel, &Rel)) -> bool {
-    let beside = at.0.split().map(|(above, _)| above) == at.1.split().map(|(above, _)| above);
+fn is_alias(
+    above: BorrowedFd<'_>,
+    name: &[u8],
+    held: &impl AsFd,
+    now: &Rel,
+    expected: &Rel,
+) -> bool {
+    let parent = |path: &Rel| path.split().map(|(parent, _)| parent);
+    let beside = parent(now) == parent(expected);
     let there = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW);
     let same = |found: rustix::fs::Stat| {
         let is = rustix::fs::fstat(held);

@@ -16,13 +16,14 @@ use crate::path::Rel;
 impl Tree {
     /// Moves what stands at one path, a link itself, to another.
     pub fn rename(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
-        self.rename_if((from, to), overwrite, None)
+        self.rename_if(from, to, overwrite, None)
     }
 
     /// The same, only if what is moved is in this state.
     pub fn rename_if(
         &self,
-        (from, to): (&Rel, &Rel),
+        from: &Rel,
+        to: &Rel,
         overwrite: bool,
         revision: Option<u64>,
     ) -> Result<(), Failure> {
@@ -41,7 +42,7 @@ impl Tree {
         }
         let is_directory = |stat: &Stat| stat.what == What::Directory;
         let moved = if is_directory(&stat) || before.as_ref().is_some_and(is_directory) {
-            self.move_directory((&source, &stat), (&place, before.as_ref()))?
+            self.move_directory(&source, &stat, &place, before.as_ref())?
         } else {
             let _settled = self.settled(&[&source, &place])?;
             put_file(&source, &place, before.is_some()).map(|()| None)
@@ -53,7 +54,7 @@ impl Tree {
                 Ok(())
             }
             // Another file system, mounted beneath the root.
-            Err(Errno::XDEV) => self.move_by_copying((&source, &stat), to, overwrite),
+            Err(Errno::XDEV) => self.move_by_copying(&source, &stat, to, overwrite),
             Err(error) => Err(fault(to, error)),
         }
     }
@@ -61,8 +62,10 @@ impl Tree {
     /// Moves or replaces a directory, if it may be. Gives what was there.
     fn move_directory(
         &self,
-        (source, stat): (&Place, &Stat),
-        (place, before): (&Place, Option<&Stat>),
+        source: &Place,
+        stat: &Stat,
+        place: &Place,
+        before: Option<&Stat>,
     ) -> Result<Result<Option<Place>, Errno>, Failure> {
         let _moving = self.moving(&[source, place])?;
         // Without `/proc` only the paths that were asked for are compared.
@@ -81,15 +84,16 @@ impl Tree {
     /// Copies, and removes what was copied if it is still as it was.
     fn move_by_copying(
         &self,
-        (source, stat): (&Place, &Stat),
+        source: &Place,
+        stat: &Stat,
         to: &Rel,
         overwrite: bool,
     ) -> Result<(), Failure> {
         let from = &source.path;
         let state = RandomState::new();
         let before = self.survives_copying(from, stat, &state)?;
-        self.copy_whole((from, to), overwrite)?;
-        let removed = self.remove_copied((source, stat), before, &state);
+        self.copy_whole(from, to, overwrite)?;
+        let removed = self.remove_copied(source, stat, before, &state);
         // What stood there is gone, and the copy has come.
         removed.map_err(|failure| {
             let text =
@@ -101,7 +105,8 @@ impl Tree {
     /// Removes what was copied if it is still as it was before.
     fn remove_copied(
         &self,
-        (source, stat): (&Place, &Stat),
+        source: &Place,
+        stat: &Stat,
         before: u64,
         state: &RandomState,
     ) -> Result<(), Failure> {
@@ -160,7 +165,7 @@ impl Tree {
     pub(super) fn discard_draft(&self, place: &Place) {
         if let Ok(real) = self.real_of(place) {
             // No directory has nothing in it.
-            let _ = self.empty(place.dir.as_fd(), &place.name, (&real, false));
+            let _ = self.empty(place.dir.as_fd(), &place.name, &real, false);
         }
         self.discard(place);
     }

@@ -22,7 +22,7 @@ pub(super) fn hold(directory: BorrowedFd<'_>) {
 
 impl Tree {
     /// Removes something unfinished of this name, of a directory that is at `above`, if it is old now.
-    pub(super) fn sweep(&self, dir: BorrowedFd<'_>, (above, name): (&Rel, &[u8]), now: SystemTime) {
+    pub(super) fn sweep(&self, dir: BorrowedFd<'_>, above: &Rel, name: &[u8], now: SystemTime) {
         // What stepped aside is what was there, and may be all that is left of it.
         let unfinished = name.strip_prefix(HIDDEN).is_some_and(|kind| !kind.starts_with(b"was-"));
         let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
@@ -35,19 +35,15 @@ impl Tree {
         // Somebody else may have done it.
         let _ = match Stat::new(&stat).what {
             What::File | What::Link => rustix::fs::unlinkat(dir, name, AtFlags::empty()),
-            What::Directory => self.sweep_directory(dir, (above, name)),
+            What::Directory => self.sweep_directory(dir, above, name),
             What::Other => Ok(()),
         };
     }
 
-    fn sweep_directory(
-        &self,
-        dir: BorrowedFd<'_>,
-        (above, name): (&Rel, &[u8]),
-    ) -> Result<(), Errno> {
+    fn sweep_directory(&self, dir: BorrowedFd<'_>, above: &Rel, name: &[u8]) -> Result<(), Errno> {
         let directory = step(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, false)?;
         rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
-        self.empty(dir, name, (&above.join(name), false)).map_err(|stopped| stopped.errno())?;
+        self.empty(dir, name, &above.join(name), false).map_err(|stopped| stopped.errno())?;
         rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 
@@ -73,7 +69,7 @@ impl Tree {
         while let Some(entry) = names.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            self.sweep(names.fd()?, (&real, name), SystemTime::now());
+            self.sweep(names.fd()?, &real, name, SystemTime::now());
         }
         Ok(())
     }

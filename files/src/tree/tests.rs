@@ -116,7 +116,7 @@ fn links_that_lead_out_are_not_followed_by_anything() {
         refused(kind(tree.make_directory(&rel(&format!("{path}/new")))));
         refused(kind(tree.remove(&rel(&format!("{path}/secret")), true, None)));
         refused(kind(tree.rename(&rel("d"), &rel(&format!("{path}/new")), true)));
-        refused(kind(tree.copy((&rel(path), &rel("copy")), true, true)));
+        refused(kind(tree.copy(&rel(path), &rel("copy"), true, true)));
         refused(kind(tree.resume(&rel(path), Wanted::default(), Nonce([1; 16]))));
     }
     place.untouched();
@@ -193,12 +193,12 @@ fn what_is_no_file_is_never_opened() {
         assert_eq!(kind(put(&tree, path, b"x", Wanted::default())), Kind::NotAFile, "{path}");
     }
     assert_eq!(tree.stat(&rel("fifo")).unwrap().what, What::Other);
-    assert_eq!(kind(tree.copy((&rel("fifo"), &rel("x")), false, true)), Kind::NotAFile);
+    assert_eq!(kind(tree.copy(&rel("fifo"), &rel("x"), false, true)), Kind::NotAFile);
     fs::create_dir(place.at("full")).unwrap();
     fifo("full/fifo");
     symlink("../../secret", place.at("full/link")).unwrap();
     fs::write(place.at("full/file"), "x").unwrap();
-    let copied = tree.copy((&rel("full"), &rel("copy")), false, true).unwrap();
+    let copied = tree.copy(&rel("full"), &rel("copy"), false, true).unwrap();
     assert_eq!((copied.files, copied.links.count, copied.unread.count), (1, 2, 0));
     assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 1, "no link and no FIFO was made");
 }
@@ -228,7 +228,7 @@ fn nothing_changes_in_a_root_that_is_read_only() {
         kind(tree.make_directories(&rel("new/deep"))),
         kind(tree.remove(&rel("file"), false, None)),
         kind(tree.rename(&rel("file"), &rel("other"), false)),
-        kind(tree.copy((&rel("file"), &rel("other")), false, false)),
+        kind(tree.copy(&rel("file"), &rel("other"), false, false)),
         kind(tree.resume(&rel("file"), Wanted::default(), Nonce([1; 16]))),
         kind(put(&place.writable().read_only(), "file", b"y", Wanted::default())),
     ] {
@@ -266,7 +266,7 @@ fn what_is_hidden_is_as_if_it_were_not_there() {
     // Neither moved to where it would be seen, nor removed with what is around it, nor copied.
     assert_eq!(kind(tree.rename(&rel("sub"), &rel("seen"), false)), Kind::ReadOnly);
     assert_eq!(kind(tree.remove(&rel("sub"), true, None)), Kind::DirectoryNotEmpty);
-    tree.copy((&rel("sub"), &rel("copy")), false, true).unwrap();
+    tree.copy(&rel("sub"), &rel("copy"), false, true).unwrap();
     assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 0);
     assert_eq!(fs::read(place.at("sub/private/file")).unwrap(), b"key");
     let below = tree.below(&rel("sub")).unwrap();
@@ -372,17 +372,14 @@ fn copying_over_something_keeps_it_until_the_copy_is_whole() {
     fs::create_dir(place.at("to")).unwrap();
     fs::write(place.at("to/old"), "old").unwrap();
     let tree = place.writable();
-    assert_eq!(kind(tree.copy((&rel("from"), &rel("to")), false, true)), Kind::FileExists);
-    assert_eq!(kind(tree.copy((&rel("from"), &rel("x")), false, false)), Kind::NotAFile);
+    assert_eq!(kind(tree.copy(&rel("from"), &rel("to"), false, true)), Kind::FileExists);
+    assert_eq!(kind(tree.copy(&rel("from"), &rel("x"), false, false)), Kind::NotAFile);
     for inside in ["from", "from/deep/x"] {
-        assert_eq!(
-            kind(tree.copy((&rel("from"), &rel(inside)), true, true)),
-            Kind::InvalidArgument
-        );
+        assert_eq!(kind(tree.copy(&rel("from"), &rel(inside), true, true)), Kind::InvalidArgument);
         assert_eq!(kind(tree.rename(&rel("from"), &rel(inside), true)), Kind::InvalidArgument);
     }
     assert_eq!(kind(tree.rename(&rel("from/deep"), &rel("from"), true)), Kind::InvalidArgument);
-    tree.copy((&rel("from"), &rel("to")), true, true).unwrap();
+    tree.copy(&rel("from"), &rel("to"), true, true).unwrap();
     assert!(!place.at("to/old").exists());
     assert_eq!(fs::read(place.at("to/deep/file")).unwrap(), b"new");
     tree.rename(&rel("from"), &rel("to"), true).unwrap();

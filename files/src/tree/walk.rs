@@ -52,7 +52,7 @@ impl Tree {
             self.found(path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let (handle, real) = self.reach((path, path), flags)?;
+        let (handle, real) = self.reach(path, path, flags)?;
         self.listing(handle, real).map_err(|error| fault(path, error))
     }
 
@@ -208,7 +208,7 @@ impl Listing<'_> {
             if is_ours(name) {
                 if self.tree.rules.writable {
                     let dir = self.handle.directory.as_fd();
-                    self.tree.sweep(dir, (&self.real, name), SystemTime::now());
+                    self.tree.sweep(dir, &self.real, name, SystemTime::now());
                 }
                 continue;
             }

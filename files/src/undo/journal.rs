@@ -12,7 +12,7 @@ use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::{Record, failed};
+use super::{ChangeRecord, failed};
 
 /// No line is longer.
 const LINE: usize = 4 << 20;
@@ -33,7 +33,7 @@ impl Journal {
     /// Reads what is there, a line at a time, and cuts off what does not count. Gives each line with its length.
     pub(super) fn read(
         store: &OwnedFd,
-        mut each: impl FnMut(Record, u64),
+        mut each: impl FnMut(ChangeRecord, u64),
     ) -> Result<Self, Failure> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file: File = match rustix::fs::openat(store, NAME, flags, Mode::empty()) {
@@ -60,12 +60,12 @@ impl Journal {
     }
 
     /// Adds a line. Gives its length.
-    pub(super) fn append(&mut self, store: &OwnedFd, line: &Record) -> Result<u64, Failure> {
+    pub(super) fn append(&mut self, store: &OwnedFd, line: &ChangeRecord) -> Result<u64, Failure> {
         let flags =
             OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let journal = rustix::fs::openat(store, NAME, flags, Mode::from_raw_mode(0o600));
         let mut journal = File::from(journal.map_err(failed)?);
-        let bytes = framed(line)?;
+        let bytes = frame(line)?;
         if let Err(error) = journal.write_all(&bytes) {
             // What comes later would stand behind half a line.
             let _ = journal.set_len(self.length);
@@ -84,7 +84,7 @@ impl Journal {
     pub(super) fn rewrite<'a>(
         &mut self,
         store: &OwnedFd,
-        lines: impl Iterator<Item = &'a Record>,
+        lines: impl Iterator<Item = &'a ChangeRecord>,
     ) -> Result<(), Failure> {
         match write(store, lines) {
             Ok(length) => {
@@ -100,14 +100,17 @@ impl Journal {
     }
 }
 
-fn write<'a>(store: &OwnedFd, lines: impl Iterator<Item = &'a Record>) -> Result<u64, Failure> {
+fn write<'a>(
+    store: &OwnedFd,
+    lines: impl Iterator<Item = &'a ChangeRecord>,
+) -> Result<u64, Failure> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let journal = rustix::fs::openat(store, NAME_NEW, flags, Mode::from_raw_mode(0o600));
     let mut journal = io::BufWriter::new(File::from(journal.map_err(failed)?));
     let mut length = 0;
     for line in lines {
-        let bytes = framed(line)?;
+        let bytes = frame(line)?;
         journal.write_all(&bytes).map_err(failed)?;
         length += bytes.len() as u64;
     }
@@ -117,7 +120,7 @@ fn write<'a>(store: &OwnedFd, lines: impl Iterator<Item = &'a Record>) -> Result
     Ok(length)
 }
 
-fn framed(line: &Record) -> Result<Vec<u8>, Failure> {
+fn frame(line: &ChangeRecord) -> Result<Vec<u8>, Failure> {
     let bytes = cbor::encode(line);
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= LINE);
     let length = length.ok_or_else(|| {

@@ -8,8 +8,8 @@ use farwire_protocol::failure::Failure;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
-use super::kept::Hash;
-use super::{LARGEST, Record, Step, Turned, Undo, failed, name, now};
+use super::index::Hash;
+use super::{ChangeRecord, LARGEST, Step, Undo, Unexpected, failed, name, now};
 
 /// A question that keeps something.
 #[derive(Debug)]
@@ -18,32 +18,32 @@ pub(crate) struct Keeping<'a> {
     pinned: Vec<Hash>,
 }
 
-/// Room in the store for a content that is not there yet. It is given back when this is dropped.
-struct Room<'a> {
+/// Reservation in the store for a content that is not there yet. It is given back when this is dropped.
+struct Reservation<'a> {
     undo: &'a Undo,
     bytes: u64,
 }
 
-impl<'a> Room<'a> {
-    /// Takes more room: `false` if there is none, even without all changes that are written down.
+impl<'a> Reservation<'a> {
+    /// Takes more reservation: `false` if there is none, even without all changes that are written down.
     fn take(&mut self, more: u64) -> bool {
-        let mut kept = self.undo.kept();
-        if kept.pinned.saturating_add(more) > self.undo.quota {
+        let mut index = self.undo.index();
+        if index.pinned.saturating_add(more) > self.undo.quota {
             return false;
         }
-        self.undo.make_room(&mut kept, more);
-        kept.pinned += more;
-        kept.bytes += more;
+        self.undo.make_room(&mut index, more);
+        index.pinned += more;
+        index.bytes += more;
         self.bytes += more;
         true
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        let mut kept = self.undo.kept();
-        kept.pinned -= self.bytes;
-        kept.bytes -= self.bytes;
+        let mut index = self.undo.index();
+        index.pinned -= self.bytes;
+        index.bytes -= self.bytes;
     }
 }
 
@@ -57,14 +57,14 @@ impl<'a> Keeping<'a> {
     pub(crate) fn keep(&mut self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
         io::Seek::rewind(&mut file).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        let mut room = Room { undo: self.undo, bytes: 0 };
-        if size > LARGEST || !room.take(size) {
+        let mut reservation = Reservation { undo: self.undo, bytes: 0 };
+        if size > LARGEST || !reservation.take(size) {
             return Ok(None);
         }
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
         let beside = format!("{}.new", data_encoding::HEXLOWER.encode(&random));
-        let kept = self.write(file, &beside, room);
+        let kept = self.write(file, &beside, reservation);
         if !matches!(kept, Ok(Some(_))) {
             // What is not kept leaves nothing.
             let _ = rustix::fs::unlinkat(&self.undo.store, &beside, AtFlags::empty());
@@ -77,7 +77,7 @@ impl<'a> Keeping<'a> {
         &mut self,
         mut file: &File,
         beside: &str,
-        mut room: Room<'_>,
+        mut reservation: Reservation<'_>,
     ) -> Result<Option<(Blob, u64)>, Failure> {
         let store = &self.undo.store;
         let flags =
@@ -91,66 +91,67 @@ impl<'a> Keeping<'a> {
             let Some(bytes) = piece.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
             size += length as u64;
             // It may grow while it is read.
-            if size > LARGEST || !room.take(size.saturating_sub(room.bytes)) {
+            if size > LARGEST || !reservation.take(size.saturating_sub(reservation.bytes)) {
                 return Ok(None);
             }
             hash.update(bytes);
             object.write_all(bytes).map_err(failed)?;
         }
         let hash: Hash = hash.finalize().into();
-        let mut kept = self.undo.kept();
+        let mut index = self.undo.index();
         rustix::fs::renameat(store, beside, store, name(&hash)).map_err(failed)?;
-        // It takes the room that it had.
-        let had = std::mem::take(&mut room.bytes);
-        kept.pinned -= had;
-        kept.bytes -= had;
-        kept.hold(hash, size);
-        kept.pin(hash);
+        // It takes the reservation that it had.
+        let had = std::mem::take(&mut reservation.bytes);
+        index.pinned -= had;
+        index.bytes -= had;
+        index.add_object(hash, size);
+        index.pin(hash);
         self.pinned.push(hash);
         Ok(Some((Blob(hash.to_vec()), size)))
     }
 
     /// What a change needs is not dropped meanwhile, even if the change is forgotten.
-    pub(crate) fn needs(&mut self, record: &Record) {
-        let mut kept = self.undo.kept();
+    pub(crate) fn pin(&mut self, record: &ChangeRecord) {
+        let mut index = self.undo.index();
         for hash in record.hashes() {
-            kept.pin(hash);
+            index.pin(hash);
             self.pinned.push(hash);
         }
     }
 
     /// Writes a change down that is about to be made, and gives its number.
     pub(crate) fn record(self, verb: &str, who: &str, steps: Vec<Step>) -> Result<u64, Failure> {
-        let mut kept = self.undo.kept();
+        let mut index = self.undo.index();
         let (verb, who) = (verb.to_owned(), who.to_owned());
-        let (change, undone, turned, order) = (kept.next, false, None, None);
-        let record = Record { change, verb, who, time: now(), steps, undone, turned, order };
-        let length = kept.journal.append(&self.undo.store, &record)?;
-        kept.next += 1;
-        kept.insert(record, length);
-        self.undo.make_room(&mut kept, 0);
-        self.undo.tidy(&mut kept);
+        let (change, undone, unexpected, order) = (index.next, false, None, None);
+        let record =
+            ChangeRecord { change, verb, who, time: now(), steps, undone, unexpected, order };
+        let length = index.journal.append(&self.undo.store, &record)?;
+        index.next += 1;
+        index.insert(record, length);
+        self.undo.make_room(&mut index, 0);
+        self.undo.compact(&mut index);
         Ok(change)
     }
 
     /// Writes down that a change was undone, or done again, and what stood there then.
-    pub(crate) fn turned(
+    pub(crate) fn record_revert(
         self,
         change: u64,
         undone: bool,
-        turned: Vec<Turned>,
+        unexpected: Vec<Unexpected>,
     ) -> Result<(), Failure> {
-        self.undo.turn(change, undone, turned)
+        self.undo.record_revert(change, undone, unexpected)
     }
 }
 
 impl Drop for Keeping<'_> {
     fn drop(&mut self) {
-        let mut kept = self.undo.kept();
+        let mut index = self.undo.index();
         let pinned = std::mem::take(&mut self.pinned);
         for hash in &pinned {
-            kept.unpin(hash);
+            index.unpin(hash);
         }
-        self.undo.remove(&mut kept, pinned);
+        self.undo.remove(&mut index, pinned);
     }
 }

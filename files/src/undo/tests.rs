@@ -17,20 +17,20 @@ fn file(content: &[u8]) -> File {
     file
 }
 
-fn step(path: &str, before: Was, after: Was) -> Step {
+fn step(path: &str, before: Snapshot, after: Snapshot) -> Step {
     Step { path: Blob(path.as_bytes().to_vec()), before, after, moved_from: None }
 }
 
 fn change(undo: &Undo, content: &[u8]) -> u64 {
     let mut keeping = undo.begin();
     let (hash, size) = keeping.keep(&file(content)).unwrap().unwrap();
-    let before = Was::File { hash, size, mode: 0o644 };
-    keeping.record("remove", "me", vec![step("f", before, Was::Absent)]).unwrap()
+    let before = Snapshot::File { hash, size, mode: 0o644 };
+    keeping.record("remove", "me", vec![step("f", before, Snapshot::Absent)]).unwrap()
 }
 
 /// A change of so many bytes in the journal.
 fn long(undo: &Undo, bytes: usize) -> u64 {
-    let step = step(&"x".repeat(bytes), Was::Directory { mode: None }, Was::Absent);
+    let step = step(&"x".repeat(bytes), Snapshot::Directory { mode: None }, Snapshot::Absent);
     undo.begin().record("remove", "me", vec![step]).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn changes_are_there_after_a_restart_and_a_torn_end_is_cut_off() {
     let place = tempfile::tempdir().unwrap();
     let undo = open(place.path(), QUOTA);
     assert_eq!((change(&undo, b"one"), change(&undo, b"two")), (1, 2));
-    undo.turn(1, true, Vec::new()).unwrap();
+    undo.record_revert(1, true, Vec::new()).unwrap();
     let journal = place.path().join("journal");
     let mut bytes = std::fs::read(&journal).unwrap();
     bytes.extend_from_slice(&[0, 0, 0, 99, 1]);
@@ -89,15 +89,15 @@ fn a_change_that_is_undone_and_done_again_for_ever_takes_no_room() {
     let undo = open(place.path(), QUOTA);
     long(&undo, 700_000);
     for time in 0..2_000 {
-        undo.turn(1, time % 2 == 0, Vec::new()).unwrap();
+        undo.record_revert(1, time % 2 == 0, Vec::new()).unwrap();
     }
     assert!(length(place.path()) < 800_000, "{}", length(place.path()));
-    let was = Was::File { hash: Blob(vec![7; 32]), size: 1, mode: 0o600 };
-    undo.turn(1, true, vec![Turned { step: 0, was: was.clone() }]).unwrap();
+    let was = Snapshot::File { hash: Blob(vec![7; 32]), size: 1, mode: 0o600 };
+    undo.record_revert(1, true, vec![Unexpected { step: 0, snapshot: was.clone() }]).unwrap();
     let undo = open(place.path(), QUOTA);
-    let record = undo.recorded(1).unwrap();
+    let record = undo.find_record(1).unwrap();
     assert_eq!((record.undone, &record.steps[0].after), (true, &was));
-    assert_eq!(record.steps[0].before, Was::Directory { mode: None });
+    assert_eq!(record.steps[0].before, Snapshot::Directory { mode: None });
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn what_a_question_keeps_stays_until_it_has_ended() {
     change(&undo, b"cccc");
     undo.void(other);
     assert!(undo.content(&hash.0).is_ok());
-    let before = Was::File { hash: hash.clone(), size, mode: 0o644 };
-    keeping.record("remove", "me", vec![step("f", before, Was::Absent)]).unwrap();
+    let before = Snapshot::File { hash: hash.clone(), size, mode: 0o644 };
+    keeping.record("remove", "me", vec![step("f", before, Snapshot::Absent)]).unwrap();
     assert!(undo.content(&hash.0).is_ok());
     let mut given_up = undo.begin();
     let (hash, _) = given_up.keep(&file(b"dd")).unwrap().unwrap();
@@ -168,28 +168,28 @@ fn what_a_change_needs_before_it_is_there_is_counted_once() {
     let place = tempfile::tempdir().unwrap();
     let undo = open(place.path(), 100);
     let hash = Blob(Sha256::digest(b"after").to_vec());
-    let after = Was::File { hash, size: 5, mode: 0o644 };
-    undo.begin().record("put", "me", vec![step("f", Was::Absent, after)]).unwrap();
-    let record = undo.recorded(1).unwrap();
+    let after = Snapshot::File { hash, size: 5, mode: 0o644 };
+    undo.begin().record("put", "me", vec![step("f", Snapshot::Absent, after)]).unwrap();
+    let record = undo.find_record(1).unwrap();
     let mut others = undo.begin();
     others.keep(&file(b"others")).unwrap().unwrap();
     let mut keeping = undo.begin();
-    keeping.needs(&record);
+    keeping.pin(&record);
     keeping.keep(&file(b"after")).unwrap().unwrap();
-    assert_eq!(undo.kept().pinned, 11);
+    assert_eq!(undo.index().pinned, 11);
     drop(keeping);
-    assert_eq!(undo.kept().pinned, 6);
+    assert_eq!(undo.index().pinned, 6);
     drop(others);
-    assert_eq!(undo.kept().pinned, 0);
+    assert_eq!(undo.index().pinned, 0);
 }
 
 #[test]
 fn a_directory_whose_rights_were_not_written_down_is_still_read() {
     // As what has nothing in it is written.
-    assert_eq!(cbor::encode(&Was::Absent), [0x82, 0, 0x80]);
-    assert_eq!(cbor::encode(&Was::Directory { mode: None }), [0x82, 2, 0x80]);
+    assert_eq!(cbor::encode(&Snapshot::Absent), [0x82, 0, 0x80]);
+    assert_eq!(cbor::encode(&Snapshot::Directory { mode: None }), [0x82, 2, 0x80]);
     for mode in [None, Some(0o700)] {
-        let was = Was::Directory { mode };
-        assert_eq!(cbor::decode::<Was>(&cbor::encode(&was), 100).unwrap(), was);
+        let was = Snapshot::Directory { mode };
+        assert_eq!(cbor::decode::<Snapshot>(&cbor::encode(&was), 100).unwrap(), was);
     }
 }

@@ -13,7 +13,7 @@ use super::tidy::Tidy;
 use super::unread::Unread;
 use super::{Desk, Stop};
 use crate::path::Rel;
-use crate::peer::{Broken, Peer};
+use crate::peer::{Broken, OpenedFile, Peer};
 use crate::rules::LISTED;
 use crate::tree::{EVERYTHING, Stat, Visited};
 
@@ -28,14 +28,14 @@ pub(super) fn archive(
     archive: &Archive,
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
-    let (tree, listens) = (desk.tree, desk.listens);
+    let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&archive.path)?;
     let mut tidy = archive.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
     let unread = RefCell::new(Unread::new(path.clone()));
     let mut packed =
         Packed { peer, unread: &unread, bytes: 0, files: 0, entries: 0, links: 0, broken: false };
     let mut visit = |visited: &Visited<'_>| {
-        listens.visited()?;
+        listener.check_after_name()?;
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)?
         {
@@ -98,7 +98,9 @@ impl Packed<'_> {
             };
             self.files += 1;
             let stat = Stat::new(&opened);
-            self.send(&header(path, &stat)).and_then(|()| self.content(&file, (visited.at, &stat)))
+            self.send(&header(path, &stat)).and_then(|()| {
+                self.content(OpenedFile { file: &file, path: visited.at, stat: &stat })
+            })
         };
         self.entries += 1;
         put.map_err(|Broken| {
@@ -113,9 +115,9 @@ impl Packed<'_> {
         self.peer.data(bytes)
     }
 
-    fn content(&mut self, file: &std::fs::File, opened: (&Rel, &Stat)) -> Result<(), Broken> {
-        let size = opened.1.size;
-        self.peer.file_of(file, (0, size), opened)?;
+    fn content(&mut self, opened: OpenedFile<'_>) -> Result<(), Broken> {
+        let size = opened.stat.size;
+        self.peer.file_of(opened, 0, size)?;
         self.bytes += size;
         let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
         self.send([0; BLOCK].get(..(BLOCK - over) % BLOCK).unwrap_or_default())
@@ -144,13 +146,16 @@ fn header(path: &[u8], stat: &Stat) -> Vec<u8> {
     }
     let mut bytes = Vec::new();
     if !more.is_empty() {
-        bytes.extend_from_slice(&block(b"pax", (b'x', 0o644), (more.len() as u64, 0)));
+        let pax =
+            Ustar { path: b"pax", kind: b'x', mode: 0o644, size: more.len() as u64, modified: 0 };
+        bytes.extend_from_slice(&pax.block());
         bytes.extend_from_slice(&more);
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     }
     let kind = if stat.what == What::Directory { b'5' } else { b'0' };
-    let numbers = (size.min(LARGEST), in_range.unwrap_or(0));
-    bytes.extend_from_slice(&block(path, (kind, stat.mode & 0o777), numbers));
+    let (mode, modified) = (stat.mode & 0o777, in_range.unwrap_or(0));
+    let ustar = Ustar { path, kind, mode, size: size.min(LARGEST), modified };
+    bytes.extend_from_slice(&ustar.block());
     bytes
 }
 
@@ -168,26 +173,40 @@ fn record(to: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     }
 }
 
-/// A header of 512 bytes.
-fn block(path: &[u8], (kind, mode): (u8, u32), (size, modified): (u64, u64)) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    let mut put = |at: usize, bytes: &[u8]| {
-        for (to, byte) in block.iter_mut().skip(at).zip(bytes) {
-            *to = *byte;
+/// The fields of a header that vary here.
+struct Ustar<'a> {
+    /// Cut off after 100 bytes.
+    path: &'a [u8],
+    kind: u8,
+    mode: u32,
+    size: u64,
+    /// In seconds since 1970.
+    modified: u64,
+}
+
+impl Ustar<'_> {
+    /// The header block.
+    fn block(&self) -> [u8; BLOCK] {
+        let Self { path, kind, mode, size, modified } = *self;
+        let mut block = [0; BLOCK];
+        let mut put = |at: usize, bytes: &[u8]| {
+            for (to, byte) in block.iter_mut().skip(at).zip(bytes) {
+                *to = *byte;
+            }
+        };
+        put(0, path.get(..100).unwrap_or(path));
+        put(100, format!("{mode:07o}\0{:07o}\0{:07o}\0", 0, 0).as_bytes());
+        put(124, format!("{size:011o}\0{modified:011o}\0").as_bytes());
+        // The sum of all bytes, in which it stands for blanks itself.
+        put(148, b"        ");
+        put(156, &[kind]);
+        put(257, b"ustar\x0000");
+        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+        for (to, byte) in block.iter_mut().skip(148).zip(format!("{sum:06o}\0 ").bytes()) {
+            *to = byte;
         }
-    };
-    put(0, path.get(..100).unwrap_or(path));
-    put(100, format!("{mode:07o}\0{:07o}\0{:07o}\0", 0, 0).as_bytes());
-    put(124, format!("{size:011o}\0{modified:011o}\0").as_bytes());
-    // The sum of all bytes, in which it stands for blanks itself.
-    put(148, b"        ");
-    put(156, &[kind]);
-    put(257, b"ustar\x0000");
-    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
-    for (to, byte) in block.iter_mut().skip(148).zip(format!("{sum:06o}\0 ").bytes()) {
-        *to = byte;
+        block
     }
-    block
 }
 
 #[cfg(test)]

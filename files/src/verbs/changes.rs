@@ -1,8 +1,10 @@
 //! `changes` and `revert`: what was changed here, undone and done again.
 
+mod current;
 mod keeper;
+mod reversal;
 mod revert;
-mod shown;
+mod visible;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,12 +15,12 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Change, Changes, Done, ToBridge};
 
 pub(super) use self::keeper::{Keeper, Planned};
-use self::revert::chosen;
+use self::revert::choose;
 pub(super) use self::revert::revert;
-use super::gathered::Share;
+use super::memory::Share;
 use super::{BATCH, Batch, Desk, Stop, edit};
 use crate::peer::Peer;
-use crate::undo::{Record, Undo, Was};
+use crate::undo::{ChangeRecord, Snapshot, Undo};
 
 /// So many paths of a change are told.
 const PATHS: usize = 20;
@@ -29,15 +31,15 @@ const OVERHEAD: usize = 160;
 /// The changes that concern this tree and may be told, the latest first.
 fn records<'a>(
     desk: &'a Desk<'a>,
-) -> Result<(&'a Undo, impl Iterator<Item = Arc<Record>>), Failure> {
+) -> Result<(&'a Undo, impl Iterator<Item = Arc<ChangeRecord>>), Failure> {
     let undo = desk
         .undo
         .ok_or_else(|| Failure::new(Kind::NothingToUndo, "nothing is kept of this root"))?;
-    let ours = |record: &Arc<Record>| {
+    let ours = |record: &Arc<ChangeRecord>| {
         let paths =
             record.steps.iter().flat_map(|step| [Some(&step.path), step.moved_from.as_ref()]);
         paths.flatten().all(|path| desk.tree.inner(path).is_some())
-            && shown::is_told(desk.tree, record)
+            && visible::is_any_visible(desk.tree, record)
     };
     Ok((undo, undo.records().into_iter().filter(ours)))
 }
@@ -53,13 +55,13 @@ pub(super) fn changes(
     let one = changes.change.is_some() || changes.next.is_some();
     let chosen: Vec<_> = match one {
         true => {
-            vec![chosen(records.by_ref(), changes.change, changes.next.unwrap_or(false))?]
+            vec![choose(records.by_ref(), changes.change, changes.next.unwrap_or(false))?]
         }
         false => records.by_ref().take(limit).collect(),
     };
     let mut batch = Batch::new();
     for record in &chosen {
-        let paths = told(desk, record);
+        let paths = fitting_paths(desk, record);
         let bytes = OVERHEAD + paths.iter().map(|path| path.len()).sum::<usize>();
         let change = Change {
             change: record.change,
@@ -68,7 +70,7 @@ pub(super) fn changes(
             age_ms: Undo::age(record),
             who: record.who.clone(),
             undone: record.undone.then_some(true),
-            kept: record.kept(),
+            kept: record.kept_bytes(),
         };
         if let Some(full) = batch.push(change, bytes) {
             peer.say(&ToBridge::Changed(full))?;
@@ -85,10 +87,10 @@ pub(super) fn changes(
 }
 
 /// The paths of a change, as many as fit a message.
-fn told(desk: &Desk<'_>, record: &Record) -> Vec<Blob> {
+fn fitting_paths(desk: &Desk<'_>, record: &ChangeRecord) -> Vec<Blob> {
     let mut room = BATCH - OVERHEAD;
     let paths = record.steps.iter().filter_map(|step| desk.tree.inner(&step.path));
-    let paths = paths.filter(|path| shown::is_shown(desk.tree, path)).take(PATHS);
+    let paths = paths.filter(|path| visible::is_visible(desk.tree, path)).take(PATHS);
     let fitting = paths.take_while(|path| {
         let fits = path.as_bytes().len() <= room;
         room = room.saturating_sub(path.as_bytes().len());
@@ -98,21 +100,26 @@ fn told(desk: &Desk<'_>, record: &Record) -> Vec<Blob> {
 }
 
 /// What undoing a change would do to files that are text.
-fn preview(desk: &Desk<'_>, undo: &Undo, record: &Record, peer: &mut dyn Peer) -> Result<(), Stop> {
+fn preview(
+    desk: &Desk<'_>,
+    undo: &Undo,
+    record: &ChangeRecord,
+    peer: &mut dyn Peer,
+) -> Result<(), Stop> {
     let mut share = Share::default();
     // Both texts, and what is told of them.
     share.take(3 * edit::NEAR)?;
     for step in record.steps.iter().take(PATHS) {
         let Some(path) = desk.tree.inner(&step.path) else { continue };
-        if !shown::is_shown(desk.tree, &path) {
+        if !visible::is_visible(desk.tree, &path) {
             continue;
         }
-        desk.listens.visited()?;
+        desk.listener.check_after_name()?;
         let to = if record.undone { &step.after } else { &step.before };
         let now = desk.tree.open(&path).map(|(file, _)| text(file)).unwrap_or_default();
         let then = match to {
-            Was::File { hash, .. } => undo.content(hash).map(text).unwrap_or_default(),
-            Was::Absent | Was::Directory { .. } | Was::Unknown => Vec::new(),
+            Snapshot::File { hash, .. } => undo.content(hash).map(text).unwrap_or_default(),
+            Snapshot::Absent | Snapshot::Directory { .. } | Snapshot::Unknown => Vec::new(),
         };
         let shown = farwire_protocol::quote::quoted(path.as_bytes());
         let diff = edit::diff(&now, &then);

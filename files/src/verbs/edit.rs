@@ -12,7 +12,7 @@ use minicbor::{Decode, Decoder};
 use similar::{Change, TextDiff};
 
 use super::changes::Keeper;
-use super::gathered::{Share, gather};
+use super::memory::{Share, gather};
 use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
@@ -52,14 +52,14 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
     let edits = edits(peer, &mut share)?;
     let mut tries = 0;
     loop {
-        match once(desk, (edit, &path), &edits, peer) {
+        match edit_once(desk, edit, &path, &edits, peer) {
             // Somebody else was faster. What they did need not be in the way.
             Err(Stop::Failed(failure))
                 if failure.kind == Kind::ChangedMeanwhile
                     && edit.revision.is_none()
                     && tries < TRIES =>
             {
-                desk.listens.visited()?;
+                desk.listener.check_after_name()?;
                 tries += 1;
             }
             done => return done,
@@ -68,9 +68,10 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
 }
 
 /// Edits the file as it is now.
-fn once(
+fn edit_once(
     desk: &Desk<'_>,
-    (edit, path): (&Edit, &Rel),
+    edit: &Edit,
+    path: &Rel,
     edits: &[Replacement],
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
@@ -98,7 +99,7 @@ fn once(
         let written =
             written.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
         let stat = draft.commit_with(|before, mode| {
-            change = keeper.replacing(path, before, (&written, mode))?;
+            change = keeper.replacing(path, before, &written, mode)?;
             Ok(())
         });
         entry = keeper.settled(change, stat)?.entry(path.as_bytes());

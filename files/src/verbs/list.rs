@@ -10,10 +10,10 @@ use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::gathered::Share;
+use super::memory::Share;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
-use super::{Batch, Desk, Listens, Stop};
+use super::{Batch, Desk, Listener, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::rules::{LISTED, STREAMED};
@@ -29,7 +29,7 @@ const ENTRY: usize = 2 * size_of::<Entry>() + 64;
 const OVERHEAD: usize = 96;
 
 pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<Done, Stop> {
-    let (tree, listens) = (desk.tree, desk.listens);
+    let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&list.path)?;
     let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
     // Without an order nothing is kept here, so that more may be listed where that is asked for.
@@ -39,12 +39,12 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
     let mut sent = Sent { peer, batch: Batch::new(), broken: false };
     let mut sorted = list.sort.map(|_| Vec::new());
-    let hashes = list.hashes.unwrap_or(false).then_some(listens);
+    let hashes = list.hashes.unwrap_or(false).then_some(listener);
     let mut count = 0;
     let (mut more, mut held, mut share) = (false, 0, Share::default());
     let left = LeftOut::new(path.clone());
     let mut visit = |visited: &Visited<'_>| {
-        listens.visited()?;
+        listener.check_after_name()?;
         if let Some(tidy) = &mut tidy
             && tidy.leaves_out(visited)?
         {
@@ -159,27 +159,27 @@ impl Sent<'_> {
 }
 
 /// The entry of what a walk came to: `None` if it is gone again.
-fn entry(visited: &Visited<'_>, hashes: Option<&Listens>) -> Result<Option<Entry>, Errno> {
+fn entry(visited: &Visited<'_>, hashes: Option<&Listener>) -> Result<Option<Entry>, Errno> {
     let Some(stat) = visited.stat()? else { return Ok(None) };
     let mut entry = stat.entry(visited.at.as_bytes());
-    if let Some(listens) = hashes
+    if let Some(listener) = hashes
         && entry.what == What::File
     {
         let file = visited.listing.open(&visited.listed.name).ok();
-        entry.hash = file.and_then(|file| digest(file, listens).ok()).map(Blob);
+        entry.hash = file.and_then(|file| digest(file, listener).ok()).map(Blob);
     }
     Ok(Some(entry))
 }
 
 /// SHA-256 of what a file holds, as long as somebody listens.
-pub(super) fn digest(file: File, listens: &Listens) -> std::io::Result<Vec<u8>> {
-    digest_of(file, u64::MAX, listens)
+pub(super) fn digest(file: File, listener: &Listener) -> std::io::Result<Vec<u8>> {
+    digest_of(file, u64::MAX, listener)
 }
 
 /// The same of at most so many of its first bytes.
-pub(super) fn digest_of(file: File, bytes: u64, listens: &Listens) -> std::io::Result<Vec<u8>> {
+pub(super) fn digest_of(file: File, bytes: u64, listener: &Listener) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let mut file = listens.reads(file).take(bytes);
+    let mut file = listener.reader(file).take(bytes);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
     loop {

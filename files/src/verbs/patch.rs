@@ -22,7 +22,7 @@ use farwire_protocol::streams::files::{Done, How, Patch};
 
 use self::outcome::{Did, Outcome, State};
 use super::changes::{Keeper, Planned};
-use super::gathered::{Share, gather};
+use super::memory::{Share, gather};
 use super::{Desk, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
@@ -36,7 +36,7 @@ pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Resu
     let mut outcome = Outcome::new(desk.tree, &below, &diffs)?;
     let mut told = String::new();
     for diff in &diffs {
-        desk.listens.visited()?;
+        desk.listener.check_after_name()?;
         let did = outcome.add(diff, &mut share)?;
         told.push_str(&say(&did, patch.prefix.as_deref().unwrap_or_default()));
     }

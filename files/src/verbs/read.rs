@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Part, Read, ToBridge};
 
-use super::gathered::Share;
+use super::memory::Share;
 use super::{Desk, Stop, list};
 use crate::path::Rel;
-use crate::peer::Peer;
+use crate::peer::{OpenedFile, Peer};
 use crate::tree::Stat;
 
 /// Lines are counted to the end of a file that is not longer than this.
@@ -22,7 +23,7 @@ const BUDGET: usize = 4 << 20;
 const BLOCK: usize = 128 << 10;
 
 pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<Done, Stop> {
-    let (tree, listens) = (desk.tree, desk.listens);
+    let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&read.path)?;
     let (mut file, stat) = tree.open(&path)?;
     if read.revision.is_some_and(|expected| expected != stat.revision) {
@@ -38,7 +39,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
             (Some(true), Part::Bytes { offset, .. }) => offset,
             _ => u64::MAX,
         };
-        done.hash = Some(Blob(list::digest_of(copy, bytes, listens).map_err(failed)?));
+        done.hash = Some(Blob(list::digest_of(copy, bytes, listener).map_err(failed)?));
         file.rewind().map_err(failed)?;
     }
     let mut share = Share::default();
@@ -46,37 +47,34 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
         Part::Bytes { offset, length } => {
             let rest = stat.size.saturating_sub(offset);
             let length = length.unwrap_or(rest).min(rest);
-            peer.file_of(&file, (offset, length), (&path, &stat))?;
+            peer.file_of(OpenedFile { file: &file, path: &path, stat: &stat }, offset, length)?;
             done.bytes = Some(length);
             done.more = Some(offset.saturating_add(length) < stat.size);
         }
         Part::Lines { first, count, budget } => {
             share.take(room(&stat, budget))?;
-            let wanted = (first.max(1), u64::from(count));
-            let mut reads = listens.reads(file.try_clone().map_err(failed)?);
+            let first = first.max(1);
+            let wanted = first..first.saturating_add(count.into());
+            let mut reads = listener.reader(file.try_clone().map_err(failed)?);
             let lines = lines(&mut reads, &stat, wanted, limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
-            changed_meanwhile((&file, &stat), &path, peer)?;
+            say_if_changed(OpenedFile { file: &file, path: &path, stat: &stat }, peer)?;
         }
         Part::Tail { count, budget } => {
             share.take(room(&stat, budget))?;
             let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
-            changed_meanwhile((&file, &stat), &path, peer)?;
+            say_if_changed(OpenedFile { file: &file, path: &path, stat: &stat }, peer)?;
         }
     }
     Ok(done)
 }
 
 /// Says what a file is now, if it was changed while it was read.
-fn changed_meanwhile(
-    (file, before): (&File, &Stat),
-    path: &Rel,
-    peer: &mut dyn Peer,
-) -> Result<(), Stop> {
-    match rustix::fs::fstat(file).map(|now| Stat::new(&now)) {
-        Ok(now) if now.revision != before.revision => {
-            peer.say(&ToBridge::Entries(vec![now.entry(path.as_bytes())]))?;
+fn say_if_changed(opened: OpenedFile<'_>, peer: &mut dyn Peer) -> Result<(), Stop> {
+    match rustix::fs::fstat(opened.file).map(|now| Stat::new(&now)) {
+        Ok(now) if now.revision != opened.stat.revision => {
+            peer.say(&ToBridge::Entries(vec![now.entry(opened.path.as_bytes())]))?;
         }
         _ => {}
     }
@@ -87,7 +85,7 @@ fn limit(budget: u32) -> usize {
     usize::try_from(budget).unwrap_or(BUDGET).min(BUDGET)
 }
 
-/// What lines take while they are gathered: twice, when they are put together.
+/// Memory for collecting lines: twice their size, because they are joined.
 fn room(stat: &Stat, budget: u32) -> usize {
     let found = limit(budget).min(usize::try_from(stat.size).unwrap_or(BUDGET));
     2 * (found + BLOCK)
@@ -124,15 +122,14 @@ fn count(bytes: &[u8]) -> u64 {
     ends + u64::from(bytes.last().is_some_and(|&byte| byte != b'\n'))
 }
 
-/// `wanted.1` lines from line `wanted.0` on, as many as fit.
+/// The lines with these numbers, counted from 1, as many as fit.
 fn lines(
     file: &mut impl std::io::Read,
     stat: &Stat,
-    wanted: (u64, u64),
+    wanted: Range<u64>,
     budget: usize,
 ) -> std::io::Result<Lines> {
-    let (first, many) = wanted;
-    let end = first.saturating_add(many);
+    let Range { start: first, end } = wanted;
     let mut found = Lines { first: Some(first), ..Lines::default() };
     let mut block = vec![0; BLOCK];
     let mut line = 1;
@@ -242,7 +239,7 @@ mod tests {
             let bytes = text.as_bytes();
             let all: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
             let (mut opened, stat) = file(bytes);
-            let found = lines(&mut opened, &stat, (first, many), 1000).unwrap();
+            let found = lines(&mut opened, &stat, first..first + many, 1000).unwrap();
             let from = usize::try_from(first - 1).unwrap().min(all.len());
             let to = usize::try_from(first - 1 + many).unwrap().min(all.len());
             prop_assert_eq!(&found.bytes, &all[from..to].concat());
@@ -260,7 +257,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_to_the_budget_and_it_is_said() {
         let (mut opened, stat) = file(&[b'x'; 3_000_000]);
-        let found = lines(&mut opened, &stat, (1, 5), 100).unwrap();
+        let found = lines(&mut opened, &stat, 1..6, 100).unwrap();
         assert_eq!((found.bytes.len(), found.cut, found.all), (100, true, Some(1)));
         let found = tail(&mut opened, &stat, 5, 100).unwrap();
         assert_eq!((found.bytes.len(), found.cut), (100, true));

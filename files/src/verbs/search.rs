@@ -19,10 +19,10 @@ use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 
 use self::lines::{Lines, Text};
 use self::turns::Turns;
-use super::gathered::Share;
+use super::memory::Share;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
-use super::{Batch, Desk, Listens, Stop};
+use super::{Batch, Desk, Listener, Stop};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Handle, Tree, Visited, open_in};
@@ -71,6 +71,20 @@ struct Job {
     at: Rel,
 }
 
+/// What is searched beneath a directory.
+struct Scope<'a> {
+    path: &'a Rel,
+    globs: Globs,
+    tidy: Option<Tidy>,
+}
+
+/// A file that has been opened to be searched.
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'a> {
+    file: &'a File,
+    path: &'a Rel,
+}
+
 pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
     let tree = desk.tree;
     let path = Rel::parse(&search.path)?;
@@ -90,23 +104,28 @@ pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> R
         binary: AtomicU64::new(0),
         unread: Mutex::new(Unread::new(path.clone())),
         turns: Turns::default(),
-        listens: desk.listens,
+        listener: desk.listener,
     };
     if !directory {
         let (file, _) = tree.open(&path)?;
         let mut sent = Sent::new(peer, &asked);
         let mut told = Ok(());
-        asked.look(&mut asked.searcher(), (&file, &path), &mut { u64::MAX }, &mut |group, _| {
-            if told.is_ok() {
-                told = sent.group(group);
-            }
-            asked.enough.fetch_or(told.is_err(), Ordering::Relaxed);
-        });
+        asked.look(
+            &mut asked.searcher(),
+            Candidate { file: &file, path: &path },
+            &mut { u64::MAX },
+            &mut |group, _| {
+                if told.is_ok() {
+                    told = sent.group(group);
+                }
+                asked.enough.fetch_or(told.is_err(), Ordering::Relaxed);
+            },
+        );
         told?;
         return sent.finish(1);
     }
     let tidy = (!search.all.unwrap_or(false)).then(|| Tidy::new(tree, &path)).transpose()?;
-    beneath(tree, (&path, globs, tidy), (&asked, threads), peer)
+    beneath(tree, Scope { path: &path, globs, tidy }, &asked, threads, peer)
 }
 
 /// Takes the memory of a search. Gives with how many threads: with less memory there are fewer.
@@ -146,20 +165,22 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
 /// Searches all files beneath a directory.
 fn beneath(
     tree: &Tree,
-    (path, globs, tidy): (&Rel, Globs, Option<Tidy>),
-    (asked, threads): (&Asked<'_>, usize),
+    scope: Scope<'_>,
+    asked: &Asked<'_>,
+    threads: usize,
     peer: &mut dyn Peer,
 ) -> Result<Done, Stop> {
+    let path = scope.path;
     let (jobs, queue) = sync_channel::<(u64, Vec<Job>)>(WAITING);
     let queue = Mutex::new(queue);
     let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
-    std::thread::scope(|scope| {
+    std::thread::scope(|scoped| {
         for _ in 0..threads {
             let (queue, groups) = (&queue, groups.clone());
-            scope.spawn(move || asked.work(path, queue, &groups));
+            scoped.spawn(move || asked.work(path, queue, &groups));
         }
         drop(groups);
-        let walker = scope.spawn(move || walk(tree, (path, &globs, tidy), asked, &jobs));
+        let walker = scoped.spawn(move || walk(tree, scope, asked, &jobs));
         let mut sent = Sent::new(peer, asked);
         let mut told = Ok(());
         for group in found {
@@ -175,10 +196,11 @@ fn beneath(
 /// Finds the files, in the order of their names. Gives how many.
 fn walk(
     tree: &Tree,
-    (path, globs, mut tidy): (&Rel, &Globs, Option<Tidy>),
+    scope: Scope<'_>,
     asked: &Asked<'_>,
     jobs: &SyncSender<(u64, Vec<Job>)>,
 ) -> Result<u64, Failure> {
+    let Scope { path, globs, mut tidy } = scope;
     let mut files = 0;
     let enough = || Failure::new(Kind::Cancelled, "enough");
     let (mut number, mut handful) = (0, Vec::with_capacity(HANDFUL));
@@ -229,7 +251,7 @@ struct Asked<'a> {
     binary: AtomicU64,
     unread: Mutex<Unread>,
     turns: Turns,
-    listens: &'a Listens,
+    listener: &'a Listener,
 }
 
 impl Asked<'_> {
@@ -239,7 +261,7 @@ impl Asked<'_> {
 
     /// Whether nothing more is looked for.
     fn is_over(&self) -> bool {
-        if self.listens.visited().is_err() {
+        if self.listener.check_after_name().is_err() {
             self.enough.store(true, Ordering::Relaxed);
         }
         self.is_enough()
@@ -286,16 +308,21 @@ impl Asked<'_> {
                     continue;
                 };
                 let path = below.join(at.as_bytes());
-                self.look(&mut searcher, (&file, &path), &mut left, &mut |more, size| {
-                    lines.extend(more);
-                    bytes += size;
-                    if bytes >= GROUP {
-                        self.turns.part(number, std::mem::take(&mut lines), groups);
-                        bytes = 0;
-                    }
-                });
+                self.look(
+                    &mut searcher,
+                    Candidate { file: &file, path: &path },
+                    &mut left,
+                    &mut |more, size| {
+                        lines.extend(more);
+                        bytes += size;
+                        if bytes >= GROUP {
+                            self.turns.send_part(number, std::mem::take(&mut lines), groups);
+                            bytes = 0;
+                        }
+                    },
+                );
             }
-            self.turns.done(number, (lines, bytes), groups);
+            self.turns.finish(number, lines, bytes, groups);
         }
     }
 
@@ -303,15 +330,16 @@ impl Asked<'_> {
     fn look(
         &self,
         searcher: &mut Searcher,
-        (file, path): (&File, &Rel),
+        candidate: Candidate<'_>,
         left: &mut u64,
         told: &mut dyn FnMut(Vec<Match>, usize),
     ) {
+        let Candidate { file, path } = candidate;
         let nul = Cell::new(None);
         let (asked, nul) = (self, &nul);
         let (lines, bytes, any) = (Vec::new(), 0, false);
         let mut lines = Lines { asked, path, nul, left, lines, bytes, any, told };
-        let text = Text::new(self.listens.reads(file), nul, self.whole);
+        let text = Text::new(self.listener.reader(file), nul, self.whole);
         let searched = searcher.search_reader(&self.matcher, text, &mut lines);
         if nul.get().is_some() {
             self.binary.fetch_add(1, Ordering::Relaxed);
@@ -367,7 +395,7 @@ impl<'a> Sent<'a> {
     fn finish(self, files: u64) -> Result<Done, Stop> {
         let asked = self.asked;
         // What was not looked at because nobody listens is not told as if it were all.
-        asked.listens.worked(0)?;
+        asked.listener.check_after(0)?;
         if let Some(rest) = self.batch.rest() {
             self.peer.say(&ToBridge::Matches(rest))?;
         }

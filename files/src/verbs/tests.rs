@@ -91,9 +91,9 @@ impl Place {
 
     fn ask_as(&self, asker: &mut Asker, ask: &Ask) -> Result<Done, Failure> {
         let (tree, undo, transfers) = (&self.tree, Some(&self.undo), &self.transfers);
-        let listens = &Listens::default();
+        let listener = &Listener::default();
         let desk =
-            Desk { tree, undo, transfers, who: "laptop/ai-local", device: Id([1; 32]), listens };
+            Desk { tree, undo, transfers, who: "laptop/ai-local", device: Id([1; 32]), listener };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
             Err(Stop::Failed(failure)) => Err(failure),

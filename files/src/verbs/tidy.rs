@@ -16,7 +16,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ignore::overrides::{Override, OverrideBuilder};
 
-use super::gathered::Share;
+use super::memory::Share;
 use crate::path::Rel;
 use crate::tree::{Listing, Tree, Visited};
 
@@ -104,7 +104,7 @@ impl Tidy {
         let mut share = Share::default();
         for name in start.names() {
             if let Ok(listing) = tree.list(&path) {
-                above = Some(Level::read(&listing, &path, (above, &mut share))?);
+                above = Some(Level::read(&listing, &path, above, &mut share)?);
             }
             path = path.join(name);
         }
@@ -155,7 +155,7 @@ impl Tidy {
             path = path_above(&path);
             outer = self.levels.get(&path).cloned();
         }
-        let level = Level::read(visited.listing, &above, (outer.clone(), &mut self.share))?;
+        let level = Level::read(visited.listing, &above, outer.clone(), &mut self.share)?;
         // Most directories say nothing, and there may be millions of them.
         if outer.is_none_or(|outer| !Arc::ptr_eq(&outer, &level)) {
             self.levels.insert(above, level.clone());
@@ -173,13 +173,14 @@ impl Level {
     fn read(
         listing: &Listing<'_>,
         path: &Rel,
-        (above, share): (Option<Arc<Self>>, &mut Share),
+        above: Option<Arc<Self>>,
+        share: &mut Share,
     ) -> Result<Arc<Self>, Failure> {
         let within = above.as_ref().is_some_and(|level| level.repository);
         // One that cannot be looked at is there.
         let repository = within || !matches!(listing.stat(b".git"), Ok(None));
-        let git = if repository { patterns(listing, path, (b".gitignore", share))? } else { None };
-        let own = patterns(listing, path, (b".ignore", share))?;
+        let git = if repository { patterns(listing, path, b".gitignore", share)? } else { None };
+        let own = patterns(listing, path, b".ignore", share)?;
         let says = git.is_some() || own.is_some();
         match above {
             Some(above) if !says && repository == within => Ok(above),
@@ -212,7 +213,8 @@ impl Level {
 fn patterns(
     listing: &Listing<'_>,
     path: &Rel,
-    (name, share): (&[u8], &mut Share),
+    name: &[u8],
+    share: &mut Share,
 ) -> Result<Option<Gitignore>, Failure> {
     let Ok(file) = listing.open(name) else { return Ok(None) };
     let mut text = Vec::new();
@@ -230,7 +232,7 @@ fn patterns(
 mod tests {
     use super::*;
     use crate::rules::Rules;
-    use crate::verbs::gathered;
+    use crate::verbs::memory;
 
     fn left_out(place: &Path) -> Result<(Vec<String>, usize), Failure> {
         let tree = Tree::enter(std::fs::File::open(place).unwrap().into(), Rules::default())?;
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(out, [&expected[..], &["x/y/.gitignore"]].concat());
         // That of the root, of the repository, and of the two that say something of their own.
         assert_eq!(levels, 4);
-        let _others = gathered::all_but(2 << 10);
+        let _others = memory::all_but(2 << 10);
         assert_eq!(left_out(place.path()).unwrap_err().kind, Kind::Busy);
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn watch(desk: &Desk<'_>, watch: &Watch, peer: &mut dyn Peer) -> Resu
     if is_missing(tree, &path) {
         // What was there is another now.
         let seen = watch.revision.is_some();
-        if seen || appears(tree, &path, (deadline, peer.socket().as_ref()))? {
+        if seen || appears(tree, &path, deadline, peer.socket().as_ref())? {
             return told(tree, &path, &BTreeSet::new(), peer);
         }
         return Ok(Done { count: Some(0), ..Done::default() });
@@ -155,7 +155,8 @@ fn is_missing(tree: &Tree, path: &Rel) -> bool {
 fn appears(
     tree: &Tree,
     path: &Rel,
-    (deadline, socket): (Instant, Option<&OwnedFd>),
+    deadline: Instant,
+    socket: Option<&OwnedFd>,
 ) -> Result<bool, Stop> {
     let failed = |error: Errno| Stop::Failed(fault(path, error));
     // The next directory above it that is there: what comes does so by way of it.

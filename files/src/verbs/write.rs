@@ -5,8 +5,8 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Arrived, Done, How, Write};
 
 use super::changes::Keeper;
-use super::gathered::{Share, gather};
-use super::{Desk, Listens, Stop, list};
+use super::memory::{Share, gather};
+use super::{Desk, Listener, Stop, list};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Stat, Tree, Wanted};
@@ -29,7 +29,7 @@ pub(super) fn write(desk: &Desk<'_>, write: &Write, peer: &mut dyn Peer) -> Resu
     let mut change = None;
     let stat = match write.how {
         How::Append => append(tree, &path, write, peer)?,
-        How::Put | How::Create | How::Replace => replace(desk, (&path, write), &mut change, peer)?,
+        How::Put | How::Create | How::Replace => replace(desk, &path, write, &mut change, peer)?,
     };
     let entry = Some(stat.entry(path.as_bytes()));
     Ok(Done { entry, bytes: Some(stat.size), change, ..Done::default() })
@@ -37,7 +37,8 @@ pub(super) fn write(desk: &Desk<'_>, write: &Write, peer: &mut dyn Peer) -> Resu
 
 fn replace(
     desk: &Desk<'_>,
-    (path, write): (&Rel, &Write),
+    path: &Rel,
+    write: &Write,
     change: &mut Option<u64>,
     peer: &mut dyn Peer,
 ) -> Result<Stat, Stop> {
@@ -72,28 +73,29 @@ fn replace(
         draft.write(&piece)?;
     }
     if let Some(expected) = &write.hash {
-        compare(&draft, path, (expected, desk.listens))?;
+        verify(&draft, path, expected, desk.listener)?;
     }
     let keeper = Keeper::new(desk, "write", write.undo);
     let written = draft.file().try_clone();
     let written = written.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
     let stat = draft.commit_with(|before, mode| {
-        *change = keeper.replacing(path, before, (&written, mode))?;
+        *change = keeper.replacing(path, before, &written, mode)?;
         Ok(())
     });
     Ok(keeper.settled(*change, stat)?)
 }
 
 /// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.
-fn compare(
+fn verify(
     draft: &Draft<'_>,
     path: &Rel,
-    (expected, listens): (&Blob, &Listens),
+    expected: &Blob,
+    listener: &Listener,
 ) -> Result<(), Failure> {
     let read = || {
         let mut file = draft.file().try_clone()?;
         std::io::Seek::rewind(&mut file)?;
-        list::digest(file, listens)
+        list::digest(file, listener)
     };
     let hash = read().map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
     if hash != expected.0 {

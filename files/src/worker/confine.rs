@@ -34,7 +34,8 @@ const FILES: u64 = 8_192;
 ///
 /// When the kernel knows a way and refuses to go it.
 pub(super) fn confine(
-    (root, store): (&OwnedFd, Option<&OwnedFd>),
+    root: &OwnedFd,
+    store: Option<&OwnedFd>,
     rules: &Rules,
 ) -> Result<String, Failure> {
     let refused = |what: &str, why: &dyn std::fmt::Display| {
@@ -48,8 +49,7 @@ pub(super) fn confine(
     bound(Resource::Core, 0).map_err(|error| refused("core dumps", &error))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| refused("privileges", &error))?;
     drop_capabilities().map_err(|error| refused("capabilities", &error))?;
-    let mut enforced =
-        landlock((root, store), rules).map_err(|error| refused("landlock", &error))?;
+    let mut enforced = landlock(root, store, rules).map_err(|error| refused("landlock", &error))?;
     match syscalls::refuse() {
         Ok(()) => enforced.push("seccomp"),
         Err(Unfiltered::Unknown) => {}
@@ -81,7 +81,8 @@ fn drop_capabilities() -> rustix::io::Result<()> {
 }
 
 fn landlock(
-    (root, store): (&OwnedFd, Option<&OwnedFd>),
+    root: &OwnedFd,
+    store: Option<&OwnedFd>,
     rules: &Rules,
 ) -> Result<Vec<&'static str>, landlock::RulesetError> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;

@@ -22,11 +22,11 @@ use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, FilePart, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
 use crate::path::Rel;
-use crate::peer::{Broken, Peer};
+use crate::peer::{Broken, OpenedFile, Peer};
 use crate::transfers::Transfers;
 use crate::tree::{Stat, Tree};
 use crate::undo::Undo;
-use crate::verbs::{self, Desk, Listens, Stop};
+use crate::verbs::{self, Desk, Listener, Stop};
 
 /// Content that does not come, or is not taken, for so long is not waited for any more: it holds a thread.
 const STALLED: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ pub(super) enum Next {
 }
 
 impl Stream {
-    pub(super) fn new(socket: OwnedFd, tree: Tree, (shared, serve): (&Shared, &Serve)) -> Self {
+    pub(super) fn new(socket: OwnedFd, tree: Tree, shared: &Shared, serve: &Serve) -> Self {
         let tree = Arc::new(tree);
         let read_only = !tree.rules().writable;
         let dav = serve.enter.prefix.as_ref().and_then(|prefix| {
@@ -246,14 +246,14 @@ impl Stream {
         let Ask::Http(http) = ask else {
             let (tree, undo, who) = (self.tree.clone(), self.undo.clone(), self.who.clone());
             let transfers = self.transfers.clone();
-            let listens = Listens::new(self.socket.clone());
+            let listener = Listener::new(self.socket.clone());
             let desk = Desk {
                 tree: &tree,
                 undo: undo.as_deref(),
                 transfers: &transfers,
                 who: &who,
                 device: self.device,
-                listens: &listens,
+                listener: &listener,
             };
             return verbs::answer(&desk, ask, self);
         };
@@ -276,7 +276,7 @@ impl Stream {
         packet::pop(&mut self.came)
     }
 
-    /// Whether the agent listens no more.
+    /// Whether the agent no longer listens.
     fn is_left(&self) -> bool {
         let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -390,20 +390,16 @@ impl Peer for Stream {
         self.lend(file, &FilePart { offset, length, opened: None })
     }
 
-    fn file_of(
-        &mut self,
-        file: &File,
-        (offset, length): (u64, u64),
-        (path, opened): (&Rel, &Stat),
-    ) -> Result<(), Broken> {
+    fn file_of(&mut self, opened: OpenedFile<'_>, offset: u64, length: u64) -> Result<(), Broken> {
+        let OpenedFile { file, path, stat } = opened;
         if length > SMALL {
             // The agent looks at it again when it has read it.
-            let opened = Some((opened.revision, path.as_bytes().to_vec()));
+            let opened = Some((stat.revision, path.as_bytes().to_vec()));
             return self.lend(file, &FilePart { offset, length, opened });
         }
         self.file(file, offset, length)?;
         match rustix::fs::fstat(file).map(|now| Stat::new(&now)) {
-            Ok(now) if now.revision != opened.revision => {
+            Ok(now) if now.revision != stat.revision => {
                 self.say(&ToBridge::Entries(vec![now.entry(path.as_bytes())]))
             }
             _ => Ok(()),

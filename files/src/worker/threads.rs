@@ -297,7 +297,7 @@ mod tests {
             let who = "laptop/cli/some".to_owned();
             let serve = Serve { enter: Enter::default(), root, who, device };
             let tree = self.common.tree.share().unwrap();
-            self.threads.add(Stream::new(far, tree, (&self.common, &serve))).unwrap();
+            self.threads.add(Stream::new(far, tree, &self.common, &serve)).unwrap();
             let said = said(&near);
             (near, said)
         }

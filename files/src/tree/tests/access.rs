@@ -62,7 +62,7 @@ fn what_replaces_a_file_has_its_list() {
     // What comes from elsewhere lets nobody on the list do more.
     fs::write(place.at("other"), "other").unwrap();
     fs::set_permissions(place.at("other"), fs::Permissions::from_mode(0o660)).unwrap();
-    tree.copy((&rel("other"), &rel("file")), true, false).unwrap();
+    tree.copy(&rel("other"), &rel("file"), true, false).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (Some(one_user()), 0o640));
     // Who says so, does.
     let narrow = Wanted { mode: Some(0o600), ..Wanted::default() };
@@ -95,8 +95,8 @@ fn the_group_gets_nothing_of_what_was_for_a_list() {
         return;
     }
     let tree = place.writable();
-    tree.copy((&rel("dir/file"), &rel("file")), false, false).unwrap();
-    tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    tree.copy(&rel("dir/file"), &rel("file"), false, false).unwrap();
+    tree.copy(&rel("dir"), &rel("copy"), false, true).unwrap();
     for (path, expected) in [("file", 0o600), ("copy/file", 0o600), ("copy", 0o700)] {
         assert_eq!((list(&place.at(path)), mode(&place.at(path))), (None, expected), "{path}");
     }

@@ -28,7 +28,7 @@ fn a_directory_that_is_replaced_is_there_at_each_moment() {
     fs::create_dir(place.at("new")).unwrap();
     let replace = |round: usize| {
         tree.rename(&rel(&round.to_string()), &rel("to"), true).unwrap();
-        tree.copy((&rel("new"), &rel("to")), true, true).unwrap();
+        tree.copy(&rel("new"), &rel("to"), true, true).unwrap();
     };
     meanwhile(times, replace, || assert!(place.at("to").exists()));
     assert_eq!(leftovers(&place.at("")), [""; 0]);
@@ -43,13 +43,13 @@ fn what_is_moved_is_what_was_looked_at() {
     let first = put(&tree, "file", b"first", lazy).unwrap();
     put(&tree, "file", b"second", lazy).unwrap();
     let (from, to) = (rel("file"), rel("moved"));
-    let stale = tree.rename_if((&from, &to), true, Some(first.revision));
+    let stale = tree.rename_if(&from, &to, true, Some(first.revision));
     assert_eq!(kind(stale), Kind::ChangedMeanwhile);
     // Two move the same state: one of them is late.
     for _ in 0..200 {
         let now = Some(put(&tree, "file", b"x", lazy).unwrap().revision);
         let both = std::thread::scope(|scope| {
-            let both = [0, 1].map(|_| scope.spawn(|| tree.rename_if((&from, &to), true, now)));
+            let both = [0, 1].map(|_| scope.spawn(|| tree.rename_if(&from, &to, true, now)));
             both.map(|one| one.join().unwrap().is_ok())
         });
         assert_eq!(both.iter().filter(|moved| **moved).count(), 1);
@@ -71,10 +71,9 @@ fn who_moves_waits_for_who_is_about_to_replace() {
         let mut late = None;
         let keep = |_: Option<&Stat>, _| {
             let tree = &tree;
-            let late =
-                late.insert(scope.spawn(move || {
-                    tree.rename_if((&rel("file"), &rel("moved")), false, Some(seen))
-                }));
+            let late = late.insert(
+                scope.spawn(move || tree.rename_if(&rel("file"), &rel("moved"), false, Some(seen))),
+            );
             // Who does not wait has time enough to be done.
             (0..10_000).take_while(|_| !late.is_finished()).for_each(|_| std::thread::yield_now());
             Ok(())

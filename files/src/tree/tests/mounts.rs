@@ -79,7 +79,7 @@ fn what_is_mounted_is_left_out_though_it_has_the_same_device() {
     assert_eq!(seen(&place.writable()), [rel("dir/file"), rel("dir/mounted/deep/file")]);
     let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
     assert_eq!(seen(&tree), []);
-    tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    tree.copy(&rel("dir"), &rel("copy"), false, true).unwrap();
     assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 0);
 }
 
@@ -108,7 +108,7 @@ fn what_is_mounted_and_broken_is_named_where_it_is_left_out() {
     }
     let tree = place.tree(Rules { writable: true, mounts: false, ..Rules::default() });
     for (tree, copy) in [(&tree, "copy"), (&place.writable(), "again")] {
-        let copied = tree.copy((&rel("dir"), &rel(copy)), false, true).unwrap();
+        let copied = tree.copy(&rel("dir"), &rel(copy), false, true).unwrap();
         assert_eq!((copied.files, copied.unread.names), (1, vec![b"broken".to_vec()]));
     }
     let mut seen = Vec::new();

@@ -21,17 +21,17 @@ fn a_directory_does_not_take_away_or_become_what_the_owner_keeps() {
     // What is replaced holds something hidden.
     for from in [&new, &file] {
         assert_eq!(kind(tree.rename(from, &docs, true)), Kind::ReadOnly);
-        assert_eq!(kind(tree.copy_over((from, &docs), true)), Kind::ReadOnly);
+        assert_eq!(kind(tree.copy_over(from, &docs, true)), Kind::ReadOnly);
     }
-    assert_eq!(kind(tree.copy_shallow((&new, &docs), true)), Kind::ReadOnly);
+    assert_eq!(kind(tree.copy_shallow(&new, &docs, true)), Kind::ReadOnly);
     assert_eq!(fs::read(place.at("docs/private/x")).unwrap(), b"hidden");
     // What comes would be trusted there.
     let config = rel(".config");
     assert_eq!(kind(tree.rename(&new, &config, true)), Kind::ReadOnly);
-    assert_eq!(kind(tree.copy((&new, &config), true, true)), Kind::ReadOnly);
+    assert_eq!(kind(tree.copy(&new, &config, true, true)), Kind::ReadOnly);
     fs::remove_dir_all(place.at(".config")).unwrap();
     assert_eq!(kind(tree.rename(&new, &config, false)), Kind::ReadOnly);
-    assert_eq!(kind(tree.copy((&new, &config), false, true)), Kind::ReadOnly);
+    assert_eq!(kind(tree.copy(&new, &config, false, true)), Kind::ReadOnly);
     assert!(!place.at(".config").exists() && place.at("new/systemd/unit").exists());
     tree.rename(&new, &rel("elsewhere"), false).unwrap();
     assert_eq!(leftovers(&place.at("")), Vec::<String>::new());
@@ -104,7 +104,7 @@ fn what_is_around_something_hidden_stays_where_it_is() {
         assert_eq!(kind(tree.rename(&rel("empty"), &rel(from), true)), Kind::ReadOnly, "{from}");
         assert_eq!(kind(tree.remove(&rel(from), true, None)), Kind::DirectoryNotEmpty, "{from}");
     }
-    tree.copy((&rel("alias/b"), &rel("seen")), false, true).unwrap();
+    tree.copy(&rel("alias/b"), &rel("seen"), false, true).unwrap();
     assert_eq!(fs::read_dir(place.at("seen")).unwrap().count(), 0);
     assert_eq!(fs::read(place.at("a/b/secret/key")).unwrap(), b"key");
 }
@@ -119,10 +119,10 @@ fn a_directory_does_not_replace_what_it_is_in_by_way_of_a_link() {
     for (from, to) in [("link/c", "a"), ("a", "link/c")] {
         let (from, to) = (rel(from), rel(to));
         assert_eq!(kind(tree.rename(&from, &to, true)), Kind::InvalidArgument);
-        assert_eq!(kind(tree.copy((&from, &to), true, true)), Kind::InvalidArgument);
+        assert_eq!(kind(tree.copy(&from, &to, true, true)), Kind::InvalidArgument);
     }
     fs::write(place.at("a/b/c/file"), "x").unwrap();
-    let inside = tree.copy_over((&rel("link/c/file"), &rel("a")), true);
+    let inside = tree.copy_over(&rel("link/c/file"), &rel("a"), true);
     assert_eq!(kind(inside), Kind::InvalidArgument);
     assert!(place.at("a/b/c/file").exists() && place.at("a/file").exists());
 }

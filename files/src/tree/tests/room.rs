@@ -40,9 +40,9 @@ fn a_copy_has_the_limits_of_what_is_written() {
     for (rules, expected) in [(largest, Kind::TooLarge), (full, Kind::DiskFull)] {
         let tree = place.tree(rules);
         for from in ["dir", "dir/file"] {
-            let paths = (&rel(from), &rel("copy"));
-            assert_eq!(kind(tree.copy(paths, false, true)), expected, "{from}");
-            assert_eq!(kind(tree.copy_over((paths.0, &rel("other")), true)), expected, "{from}");
+            let (from_path, to) = (&rel(from), &rel("copy"));
+            assert_eq!(kind(tree.copy(from_path, to, false, true)), expected, "{from}");
+            assert_eq!(kind(tree.copy_over(from_path, &rel("other"), true)), expected, "{from}");
         }
     }
     assert_eq!(leftovers(&place.at("")), [""; 0]);
@@ -78,10 +78,10 @@ fn a_copy_of_much_leaves_free_what_is_kept_free() {
     for name in 0..3 {
         fs::write(place.at(&format!("dir/{name}")), vec![1; 3 << 20]).unwrap();
     }
-    assert_eq!(kind(tree.copy((&rel("dir"), &rel("copy")), false, true)), Kind::DiskFull);
+    assert_eq!(kind(tree.copy(&rel("dir"), &rel("copy"), false, true)), Kind::DiskFull);
     assert_eq!(leftovers(&place.at("")), [""; 0]);
     fs::remove_file(place.at("dir/2")).unwrap();
-    tree.copy((&rel("dir"), &rel("copy")), false, true).unwrap();
+    tree.copy(&rel("dir"), &rel("copy"), false, true).unwrap();
     assert!(free(&tree) >= 16 << 20);
 }
 
@@ -101,7 +101,7 @@ fn a_disk_that_is_full_leaves_the_old_content_and_nothing_else() {
     assert_eq!(kind(draft.write(&large)), Kind::DiskFull);
     drop(draft);
     fs::write(place.at("half"), vec![1; 600 << 10]).unwrap();
-    assert_eq!(kind(tree.copy((&rel("half"), &rel("file")), true, true)), Kind::DiskFull);
+    assert_eq!(kind(tree.copy(&rel("half"), &rel("file"), true, true)), Kind::DiskFull);
     assert_eq!(read(&tree, "file").unwrap(), b"old");
     assert_eq!(leftovers(&place.at("")), [""; 0]);
 }
@@ -143,7 +143,7 @@ fn holes_stay_holes_in_a_copy() {
     sparse.set_len(1 << 30).unwrap();
     sparse.write_all_at(b"data", 600 << 20).unwrap();
     let tree = place.writable();
-    let copied = tree.copy((&rel("sparse"), &rel("copy")), false, false).unwrap();
+    let copied = tree.copy(&rel("sparse"), &rel("copy"), false, false).unwrap();
     let is = fs::metadata(place.at("copy")).unwrap();
     assert_eq!((copied.bytes, is.len()), (1 << 30, 1 << 30));
     assert!(is.blocks() < 1 << 16, "{} blocks: the holes were filled", is.blocks());

@@ -33,7 +33,7 @@ fn what_is_unfinished_and_old_is_swept_up_with_all_that_is_in_it() {
         let now = SystemTime::now() + Duration::from_secs(hours * 3600);
         for name in fs::read_dir(place.at("")).unwrap() {
             let name = name.unwrap().file_name();
-            tree.sweep(root.as_fd(), (&Rel::ROOT, name.as_encoded_bytes()), now);
+            tree.sweep(root.as_fd(), &Rel::ROOT, name.as_encoded_bytes(), now);
         }
         let mut left = leftovers(&place.at(""));
         left.sort();

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Stat, is_left_out, plain_mode};
-use crate::undo::{Keeping, LARGEST, Step, Undo, Was};
+use crate::undo::{Keeping, LARGEST, Snapshot, Step, Undo};
 use crate::verbs::{Desk, list};
 
 /// A directory with more in it is removed or replaced for good.
@@ -47,11 +47,12 @@ impl<'a> Keeper<'a> {
         &self,
         path: &Rel,
         before: Option<&Stat>,
-        (content, mode): (&File, u32),
+        content: &File,
+        mode: u32,
     ) -> Result<Option<u64>, Failure> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let before = match before {
-            None => Some(Was::Absent),
+            None => Some(Snapshot::Absent),
             Some(_) => self.was(&mut keeping, path)?,
         };
         let after = self.hashed(content, mode)?;
@@ -68,9 +69,9 @@ impl<'a> Keeper<'a> {
         let mut steps = Vec::new();
         for Planned { path, after, mode } in files {
             let Some(before) = self.was(&mut keeping, path)? else { return Ok(None) };
-            let after = after.map_or(Was::Absent, |content| {
+            let after = after.map_or(Snapshot::Absent, |content| {
                 let hash = Blob(Sha256::digest(content).to_vec());
-                Was::File { hash, size: content.len() as u64, mode }
+                Snapshot::File { hash, size: content.len() as u64, mode }
             });
             steps.push(self.step(path, before, after));
         }
@@ -82,9 +83,9 @@ impl<'a> Keeper<'a> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let Some(found) = self.found(path)? else { return Ok(None) };
         let Some(before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
-        let step = |(path, before): (Rel, Was)| {
+        let step = |(path, before): (Rel, Snapshot)| {
             let before = self.without_list(&path, before);
-            self.step(&path, before, Was::Absent)
+            self.step(&path, before, Snapshot::Absent)
         };
         self.record(keeping, before.into_iter().map(step).collect())
     }
@@ -100,15 +101,15 @@ impl<'a> Keeper<'a> {
         let Some(mut after) = self.arrives(from, to, moved)? else { return Ok(None) };
         let Some(found) = self.found(to)? else { return Ok(None) };
         let Some(mut before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
-        before.entry(to.clone()).or_insert(Was::Absent);
+        before.entry(to.clone()).or_insert(Snapshot::Absent);
         let mut steps = Vec::new();
         for (path, before) in before {
             // What comes in a directory that is moved was not looked at.
-            let gone = if moved { Was::Unknown } else { Was::Absent };
+            let gone = if moved { Snapshot::Unknown } else { Snapshot::Absent };
             let after = after.remove(&path).unwrap_or(gone);
             steps.push(self.step(&path, before, after));
         }
-        let more = after.into_iter().map(|(path, after)| self.step(&path, Was::Absent, after));
+        let more = after.into_iter().map(|(path, after)| self.step(&path, Snapshot::Absent, after));
         steps.extend(more);
         if moved && let Some(first) = steps.first_mut() {
             first.moved_from = Some(Blob(self.desk.tree.outer(from).as_bytes().to_vec()));
@@ -137,8 +138,8 @@ impl<'a> Keeper<'a> {
             return true;
         }
         let tree = self.desk.tree;
-        let Some(record) = undo.recorded(change) else { return false };
-        record.steps.iter().filter(|step| step.before != Was::Absent).any(|step| {
+        let Some(record) = undo.find_record(change) else { return false };
+        record.steps.iter().filter(|step| step.before != Snapshot::Absent).any(|step| {
             let is = tree.inner(&step.path).map(|path| tree.stat_link(&path));
             matches!(is, Some(Err(failure)) if failure.kind == Kind::NoSuchFile)
         })
@@ -148,7 +149,7 @@ impl<'a> Keeper<'a> {
         self.undo.map(Undo::begin)
     }
 
-    fn step(&self, path: &Rel, before: Was, after: Was) -> Step {
+    fn step(&self, path: &Rel, before: Snapshot, after: Snapshot) -> Step {
         let path = Blob(self.desk.tree.outer(path).as_bytes().to_vec());
         Step { path, before, after, moved_from: None }
     }
@@ -181,7 +182,7 @@ impl<'a> Keeper<'a> {
         }
         let full = || Failure::new(Kind::TooLarge, "more than is kept");
         let walked = tree.walk(path, EVERYTHING, &mut |visited| {
-            self.desk.listens.visited()?;
+            self.desk.listener.check_after_name()?;
             let Some(stat) = visited.stat().map_err(|_| full())? else { return Ok(false) };
             if found.len() >= STEPS || !fits(stat.what, size_of(&stat).unwrap_or(0)) {
                 return Err(full());
@@ -202,10 +203,10 @@ impl<'a> Keeper<'a> {
         &self,
         keeping: &mut Keeping<'_>,
         found: BTreeMap<Rel, Option<u64>>,
-    ) -> Result<Option<BTreeMap<Rel, Was>>, Failure> {
+    ) -> Result<Option<BTreeMap<Rel, Snapshot>>, Failure> {
         let mut kept = BTreeMap::new();
         for (path, size) in found {
-            self.desk.listens.visited()?;
+            self.desk.listener.check_after_name()?;
             let was = match size {
                 None => Some(self.directory(&path)),
                 Some(_) => self.was(keeping, &path)?,
@@ -222,7 +223,7 @@ impl<'a> Keeper<'a> {
         from: &Rel,
         to: &Rel,
         moved: bool,
-    ) -> Result<Option<BTreeMap<Rel, Was>>, Failure> {
+    ) -> Result<Option<BTreeMap<Rel, Snapshot>>, Failure> {
         let tree = self.desk.tree;
         // A link is moved itself, and what it leads to is copied.
         let source = if moved { tree.stat_link(from) } else { tree.stat(from) };
@@ -231,7 +232,7 @@ impl<'a> Keeper<'a> {
                 let Some(found) = self.found(from)? else { return Ok(None) };
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
-                    self.desk.listens.visited()?;
+                    self.desk.listener.check_after_name()?;
                     let below = path.beneath(from).unwrap_or_default();
                     let will = match size.map(|_| self.file(&path)) {
                         None => self.directory(&path),
@@ -248,9 +249,9 @@ impl<'a> Keeper<'a> {
                 }
                 return Ok(Some(after));
             }
-            Ok(What::Directory) => Was::Directory { mode: None },
+            Ok(What::Directory) => Snapshot::Directory { mode: None },
             Ok(What::File) => self.file(from)?,
-            Ok(What::Link | What::Other) if moved => Was::Unknown,
+            Ok(What::Link | What::Other) if moved => Snapshot::Unknown,
             // It will be said when it is tried.
             _ => return Ok(None),
         };
@@ -258,55 +259,55 @@ impl<'a> Keeper<'a> {
     }
 
     /// How a directory is.
-    fn directory(&self, path: &Rel) -> Was {
+    fn directory(&self, path: &Rel) -> Snapshot {
         let stat = self.desk.tree.stat_link(path);
-        Was::Directory { mode: stat.ok().map(|stat| stat.mode & 0o777) }
+        Snapshot::Directory { mode: stat.ok().map(|stat| stat.mode & 0o777) }
     }
 
     /// How the copy of a file will be.
-    fn file(&self, path: &Rel) -> Result<Was, Failure> {
+    fn file(&self, path: &Rel) -> Result<Snapshot, Failure> {
         let (file, stat) = self.desk.tree.open(path)?;
         self.hashed(&file, stat.mode & 0o777)
     }
 
     /// How a file is, with what it holds kept: `None` if that is too much.
-    fn was(&self, keeping: &mut Keeping<'_>, path: &Rel) -> Result<Option<Was>, Failure> {
+    fn was(&self, keeping: &mut Keeping<'_>, path: &Rel) -> Result<Option<Snapshot>, Failure> {
         match self.desk.tree.open(path) {
             Ok((file, stat)) => {
                 let kept = keeping.keep(&file)?;
-                Ok(kept.map(|(hash, size)| Was::File { hash, size, mode: stat.mode & 0o777 }))
+                Ok(kept.map(|(hash, size)| Snapshot::File { hash, size, mode: stat.mode & 0o777 }))
             }
-            Err(failure) if failure.kind == Kind::NoSuchFile => Ok(Some(Was::Absent)),
+            Err(failure) if failure.kind == Kind::NoSuchFile => Ok(Some(Snapshot::Absent)),
             // What cannot be read, or is no file, cannot be kept.
             Err(_) => Ok(None),
         }
     }
 
     /// How a file is that comes back without the list of those who may do what with it.
-    fn without_list(&self, path: &Rel, was: Was) -> Was {
+    fn without_list(&self, path: &Rel, was: Snapshot) -> Snapshot {
         match (was, self.desk.tree.open(path)) {
-            (Was::File { hash, size, mode }, Ok((file, _))) => {
+            (Snapshot::File { hash, size, mode }, Ok((file, _))) => {
                 let mode = plain_mode(&file, mode);
-                Was::File { hash, size, mode }
+                Snapshot::File { hash, size, mode }
             }
             // Nobody knows what it had.
-            (Was::File { hash, size, mode }, Err(_)) => {
-                Was::File { hash, size, mode: mode & 0o700 }
+            (Snapshot::File { hash, size, mode }, Err(_)) => {
+                Snapshot::File { hash, size, mode: mode & 0o700 }
             }
             (was, _) => was,
         }
     }
 
     /// How a file will be. One that is larger than what is ever kept is not read for that.
-    fn hashed(&self, content: &File, mode: u32) -> Result<Was, Failure> {
+    fn hashed(&self, content: &File, mode: u32) -> Result<Snapshot, Failure> {
         let failed = |error: std::io::Error| Failure::new(Kind::Io, error.to_string());
         let size = content.metadata().map_err(failed)?.len();
         if size > LARGEST {
-            return Ok(Was::Unknown);
+            return Ok(Snapshot::Unknown);
         }
         let mut copy = content.try_clone().map_err(failed)?;
         std::io::Seek::rewind(&mut copy).map_err(failed)?;
-        let hash = Blob(list::digest(copy, self.desk.listens).map_err(failed)?);
-        Ok(Was::File { hash, size, mode })
+        let hash = Blob(list::digest(copy, self.desk.listener).map_err(failed)?);
+        Ok(Snapshot::File { hash, size, mode })
     }
 }

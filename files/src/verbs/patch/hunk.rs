@@ -6,9 +6,9 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::misfit;
+use super::misfit::Misfit;
 use crate::path::Rel;
-use crate::verbs::gathered::Share;
+use crate::verbs::memory::Share;
 
 /// No file with more lines is patched.
 pub(super) const LONGEST: usize = 1 << 20;
@@ -16,13 +16,29 @@ pub(super) const LONGEST: usize = 1 << 20;
 /// To find the places of all hunks of a file, so many lines are compared at most.
 const COMPARED: usize = 50_000_000;
 
+/// A number for the old text, and one for the new text.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct OldNew {
+    pub(super) old: usize,
+    pub(super) new: usize,
+}
+
+/// The first line of a hunk: `@@ -1,2 +3,4 @@`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heading {
+    /// The numbers of the first lines, from 1; 0 for an empty text.
+    pub(super) start: OldNew,
+    /// How many lines the hunk has in each text.
+    pub(super) counts: OldNew,
+}
+
 /// A place in a file, with what is there and what will be.
 #[derive(Debug, Default)]
 pub(super) struct Hunk<'a> {
     /// The line of the patch that it begins in, from 1.
     pub(super) line: usize,
     /// The number of its first line in the old text and in the new one, from 1; 0 where that text is empty.
-    pub(super) start: (usize, usize),
+    pub(super) start: OldNew,
     pub(super) old: Vec<&'a [u8]>,
     pub(super) new: Vec<&'a [u8]>,
     /// How many lines come, and how many go.
@@ -33,8 +49,8 @@ pub(super) struct Hunk<'a> {
     last: u8,
 }
 
-/// The first old and new line, and how many of them there are: `@@ -1,2 +3,4 @@`.
-pub(super) fn heading(line: &[u8]) -> Option<((usize, usize), (usize, usize))> {
+/// Reads a heading.
+pub(super) fn heading(line: &[u8]) -> Option<Heading> {
     let text = String::from_utf8_lossy(line.get(..line.len().min(80))?);
     let mut words = text.split(' ');
     let numbers = |word: &str, sign: char| {
@@ -49,13 +65,15 @@ pub(super) fn heading(line: &[u8]) -> Option<((usize, usize), (usize, usize))> {
     let old = numbers(words.next()?, '-')?;
     let new = numbers(words.next()?, '+')?;
     // A line cannot be the first of some without a number.
-    let told = |(start, count): (usize, usize)| start > 0 || count == 0;
-    (words.next()?.starts_with("@@") && told(old) && told(new))
-        .then_some(((old.0, new.0), (old.1, new.1)))
+    let has_number = |(start, count): (usize, usize)| start > 0 || count == 0;
+    (words.next()?.starts_with("@@") && has_number(old) && has_number(new)).then_some(Heading {
+        start: OldNew { old: old.0, new: new.0 },
+        counts: OldNew { old: old.1, new: new.1 },
+    })
 }
 
 impl<'a> Hunk<'a> {
-    pub(super) fn new(line: usize, start: (usize, usize)) -> Self {
+    pub(super) fn new(line: usize, start: OldNew) -> Self {
         Self { line, start, ..Self::default() }
     }
 
@@ -147,7 +165,7 @@ pub(super) fn apply(
             }
             None => {
                 let meant = search.meant(hunk);
-                return Err(misfit::failure((path, number + 1), hunk, (&lines, from, meant)));
+                return Err((Misfit { hunk, lines: &lines, from, meant }).failure(path, number + 1));
             }
         };
         for line in lines.get(from..at).unwrap_or_default().iter().chain(&hunk.new) {
@@ -176,7 +194,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Where a hunk is by its numbers.
     fn meant(&self, hunk: &Hunk<'_>) -> usize {
-        let (old, new) = hunk.start;
+        let OldNew { old, new } = hunk.start;
         match hunk.old.is_empty() && !hunk.new.is_empty() {
             // It comes after this line.
             true => old,
@@ -189,10 +207,10 @@ impl Search<'_> {
         let meant = self.meant(hunk);
         if hunk.old.is_empty() {
             // What was empty before is so still; elsewhere nothing tells the place but its number.
-            let empty = hunk.start.0 > 0 || self.lines.is_empty();
+            let empty = hunk.start.old > 0 || self.lines.is_empty();
             return Some(meant).filter(|at| empty && (self.from..=last).contains(at));
         }
-        let (first, end) = (hunk.start.0 <= 1, hunk.around.1 == 0);
+        let (first, end) = (hunk.start.old <= 1, hunk.around.1 == 0);
         let bare = hunk.around == (0, 0);
         if bare && self.fits(hunk, meant) {
             return Some(meant);

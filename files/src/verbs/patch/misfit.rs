@@ -14,67 +14,81 @@ const TOLD: usize = 160;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// The failure of a hunk that fits nowhere in these lines from `from` on, and was meant to be at `meant`.
-pub(super) fn failure(
-    (path, number): (&Rel, usize),
-    hunk: &Hunk<'_>,
-    (lines, from, meant): (&[&[u8]], usize, usize),
-) -> Failure {
-    let line = hunk.line;
-    let why = why(hunk, (lines, from, meant));
-    let text = format!("{path}: hunk {number} (line {line} of the patch) does not fit: {why}");
-    Failure::new(Kind::PatchFailed, text)
+/// A hunk that fits nowhere in a text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Misfit<'a> {
+    pub(super) hunk: &'a Hunk<'a>,
+    /// The lines of the text.
+    pub(super) lines: &'a [&'a [u8]],
+    /// The hunk can only stand from this line on: hunks before it have taken the lines above.
+    pub(super) from: usize,
+    /// The line where the numbers of the hunk say that it stands.
+    pub(super) meant: usize,
 }
 
-fn why(hunk: &Hunk<'_>, (lines, from, meant): (&[&[u8]], usize, usize)) -> String {
-    if hunk.old.is_empty() {
-        return match hunk.start.0 {
-            0 => "it expects an empty file, and the file is not empty".to_owned(),
-            line if line > lines.len() => {
-                format!("it adds lines after line {line}, and the file has {} lines", lines.len())
-            }
-            line => format!("it adds lines after line {line}, which a hunk before it is past"),
-        };
+impl Misfit<'_> {
+    /// The failure of this hunk, which is the `number`th of its file.
+    pub(super) fn failure(self, path: &Rel, number: usize) -> Failure {
+        let line = self.hunk.line;
+        let why = self.why();
+        let text = format!("{path}: hunk {number} (line {line} of the patch) does not fit: {why}");
+        Failure::new(Kind::PatchFailed, text)
     }
-    if lines.is_empty() {
-        return "the file is empty".to_owned();
-    }
-    let alike = nearest(hunk, (lines, from, meant));
-    let at = alike.unwrap_or(meant);
-    let place = || lines.get(at..).unwrap_or_default().iter().zip(&hunk.old).enumerate();
-    match place().find(|(_, (is, says))| is != says) {
-        Some((offset, (is, says))) => differing(at + offset + 1, is, says),
-        None if at.saturating_add(hunk.old.len()) > lines.len() => {
-            let missing = hunk.old.get(lines.len().saturating_sub(at)).copied().unwrap_or_default();
-            let told = told(missing);
-            format!("the file ends after line {}, and the patch has {told} there", lines.len())
-        }
-        None => "its lines are there more than once, and not where the patch has them; \
-            give it more lines around the change"
-            .to_owned(),
-    }
-}
 
-/// Where most lines are like those of a hunk, nearest to where it was meant to be.
-fn nearest(hunk: &Hunk<'_>, (lines, from, meant): (&[&[u8]], usize, usize)) -> Option<usize> {
-    let mut work = COMPARED;
-    let mut best: Option<(usize, usize)> = None;
-    let from = from.min(lines.len());
-    for away in 0..=lines.len() {
-        let places = [meant.checked_sub(away), meant.checked_add(away).filter(|_| away > 0)];
-        for at in places.into_iter().flatten().filter(|at| (from..lines.len()).contains(at)) {
-            let there = lines.get(at..).unwrap_or_default().iter().zip(&hunk.old);
-            let score = there.filter(|(is, says)| plain(is) == plain(says)).count();
-            work = work.saturating_sub(hunk.old.len());
-            if score > 0 && best.is_none_or(|(most, _)| score > most) {
-                best = Some((score, at));
-            }
+    fn why(self) -> String {
+        let Self { hunk, lines, .. } = self;
+        if hunk.old.is_empty() {
+            return match hunk.start.old {
+                0 => "it expects an empty file, and the file is not empty".to_owned(),
+                line if line > lines.len() => {
+                    let count = lines.len();
+                    format!("it adds lines after line {line}, and the file has {count} lines")
+                }
+                line => format!("it adds lines after line {line}, which a hunk before it is past"),
+            };
         }
-        if work == 0 {
-            break;
+        if lines.is_empty() {
+            return "the file is empty".to_owned();
+        }
+        let at = self.nearest().unwrap_or(self.meant);
+        let place = || lines.get(at..).unwrap_or_default().iter().zip(&hunk.old).enumerate();
+        match place().find(|(_, (is, says))| is != says) {
+            Some((offset, (is, says))) => describe_difference(at + offset + 1, is, says),
+            None if at.saturating_add(hunk.old.len()) > lines.len() => {
+                let missing = lines.len().saturating_sub(at);
+                let missing = quote_line(hunk.old.get(missing).copied().unwrap_or_default());
+                let last = lines.len();
+                format!("the file ends after line {last}, and the patch has {missing} there")
+            }
+            None => "its lines are there more than once, and not where the patch has them; \
+                give it more lines around the change"
+                .to_owned(),
         }
     }
-    best.map(|(_, at)| at)
+
+    /// The place where most lines are like those of the hunk; of equal ones, the nearest to where the
+    /// hunk was meant to be.
+    fn nearest(self) -> Option<usize> {
+        let Self { hunk, lines, meant, .. } = self;
+        let mut work = COMPARED;
+        let mut best: Option<(usize, usize)> = None;
+        let from = self.from.min(lines.len());
+        for away in 0..=lines.len() {
+            let places = [meant.checked_sub(away), meant.checked_add(away).filter(|_| away > 0)];
+            for at in places.into_iter().flatten().filter(|at| (from..lines.len()).contains(at)) {
+                let there = lines.get(at..).unwrap_or_default().iter().zip(&hunk.old);
+                let score = there.filter(|(is, says)| plain(is) == plain(says)).count();
+                work = work.saturating_sub(hunk.old.len());
+                if score > 0 && best.is_none_or(|(most, _)| score > most) {
+                    best = Some((score, at));
+                }
+            }
+            if work == 0 {
+                break;
+            }
+        }
+        best.map(|(_, at)| at)
+    }
 }
 
 /// A line without what cannot be seen of it.
@@ -83,7 +97,7 @@ fn plain(line: &[u8]) -> &[u8] {
 }
 
 /// How a line of a file differs from that of a patch.
-fn differing(number: usize, is: &[u8], says: &[u8]) -> String {
+fn describe_difference(number: usize, is: &[u8], says: &[u8]) -> String {
     let ended = |line: &[u8]| (line.ends_with(b"\n"), line.ends_with(b"\r\n"));
     let text = |line: &[u8]| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -107,7 +121,7 @@ fn differing(number: usize, is: &[u8], says: &[u8]) -> String {
             "line {number} begins with a byte order mark (EF BB BF), which the patch does not have"
         );
     }
-    let (one, other) = (told(is), told(says));
+    let (one, other) = (quote_line(is), quote_line(says));
     let what = format!("line {number} is {one}; in the patch it is {other}");
     match plain(is) == plain(says) {
         true => format!("{what}: only blanks differ"),
@@ -116,7 +130,7 @@ fn differing(number: usize, is: &[u8], says: &[u8]) -> String {
 }
 
 /// The beginning of a line, with everything in it visible.
-fn told(line: &[u8]) -> String {
+fn quote_line(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let cut = line.get(..TOLD).unwrap_or(line);
     let more = if cut.len() < line.len() { "…" } else { "" };

@@ -12,7 +12,7 @@ use super::hunk;
 use super::parse::{Act, FileDiff};
 use crate::path::Rel;
 use crate::tree::{Stat, Tree, mode_of_new};
-use crate::verbs::gathered::Share;
+use crate::verbs::memory::Share;
 
 /// So many bytes of files are patched at once.
 const LARGEST: u64 = 64 << 20;

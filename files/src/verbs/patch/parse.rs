@@ -18,9 +18,9 @@ use std::borrow::Cow;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
 
-use super::hunk::{Hunk, counted, heading};
+use super::hunk::{Heading, Hunk, counted, heading};
 use super::name::{self, Header, Name};
-use crate::verbs::gathered::Share;
+use crate::verbs::memory::Share;
 
 /// So many files in one patch.
 const FILES: usize = 1_000;
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
             if line.starts_with(b"--- ") && self.after(1).starts_with(b"+++ ") {
                 let at = self.at;
                 let [(old, _), (new, _)] = self.names()?;
-                if !head.is_about((&old, &new), header) {
+                if !head.is_about(&old, &new, header) {
                     // The next file begins here, one without a line of git.
                     self.at = at;
                     break;
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
             (_, Name::Nothing) => Act::Remove,
             _ if name::is_epoch(old_stamp) => Act::Create,
             _ if name::is_epoch(new_stamp) => Act::Remove,
-            _ if hunks.len() == 1 && first.old.is_empty() && first.start.0 == 0 => {
+            _ if hunks.len() == 1 && first.old.is_empty() && first.start.old == 0 => {
                 Act::CreateOrModify
             }
             _ => Act::Modify,
@@ -314,17 +314,17 @@ impl<'a> Reader<'a> {
     fn hunks(&mut self) -> Result<Vec<Hunk<'a>>, Failure> {
         let mut hunks = Vec::new();
         while let Some(line) = self.line().filter(|line| line.starts_with(b"@@")) {
-            let (start, counts) = heading(line).ok_or_else(|| {
+            let Heading { start, counts } = heading(line).ok_or_else(|| {
                 self.bad("a hunk without its line numbers: it begins like @@ -1,2 +1,3 @@")
             })?;
             let mut hunk = Hunk::new(self.at + 1, start);
             self.at += 1;
-            while (hunk.old.len(), hunk.new.len()) != counts {
+            while hunk.old.len() != counts.old || hunk.new.len() != counts.new {
                 let other = "the hunk has other lines than its first line counts";
                 let line =
                     self.lines.get(self.at).ok_or_else(|| self.bad("the hunk breaks off"))?;
                 hunk.add(line).ok_or_else(|| self.bad(other))?;
-                if hunk.old.len() > counts.0 || hunk.new.len() > counts.1 {
+                if hunk.old.len() > counts.old || hunk.new.len() > counts.new {
                     return Err(self.bad(other));
                 }
                 self.at += 1;
@@ -356,7 +356,7 @@ impl Head {
     }
 
     /// Whether the names of `---` and `+++` are of the file that the lines before are about.
-    fn is_about(&self, (old, new): (&Name, &Name), header: Option<&Header>) -> bool {
+    fn is_about(&self, old: &Name, new: &Name, header: Option<&Header>) -> bool {
         let fits = |name: &Name, in_header: Option<&[u8]>, moved: Option<&Vec<u8>>| {
             let Some(name) = name.file() else { return true };
             let ends = |moved: &Vec<u8>| {

@@ -41,7 +41,7 @@ impl Turns {
     }
 
     /// Tells a part of what was found in a handful that is not done yet, when it is its turn.
-    pub(super) fn part(&self, handful: u64, found: Vec<Match>, to: &SyncSender<Vec<Match>>) {
+    pub(super) fn send_part(&self, handful: u64, found: Vec<Match>, to: &SyncSender<Vec<Match>>) {
         let state = self.wait(handful, false);
         drop(state);
         // It stays its turn. Who listens takes all that comes.
@@ -49,10 +49,11 @@ impl Turns {
     }
 
     /// Tells the rest of what was found in a handful, or keeps it until it is its turn.
-    pub(super) fn done(
+    pub(super) fn finish(
         &self,
         handful: u64,
-        (found, bytes): (Vec<Match>, usize),
+        found: Vec<Match>,
+        bytes: usize,
         to: &SyncSender<Vec<Match>>,
     ) {
         let mut state = self.wait(handful, true);
@@ -98,9 +99,9 @@ mod tests {
                         }
                         let line = |line| Match { line, ..Match::default() };
                         if handful % 3 == 0 {
-                            turns.part(handful, vec![line(2 * handful)], &to);
+                            turns.send_part(handful, vec![line(2 * handful)], &to);
                         }
-                        turns.done(handful, (vec![line(2 * handful + 1)], 64 << 10), &to);
+                        turns.finish(handful, vec![line(2 * handful + 1)], 64 << 10, &to);
                     }
                 });
             }

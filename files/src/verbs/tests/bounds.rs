@@ -16,13 +16,13 @@ fn what_holds_memory_is_refused_while_others_hold_it() {
     let tail = read(Part::Tail { count: 1, budget: 100 });
     let append = Ask::Write(Write { how: How::Append, ..write("file") });
     for ask in [search, list, lines, tail, append] {
-        let full = gathered::all_but(10);
+        let full = memory::all_but(10);
         let refused = place.ask(&ask, b"a longer text").unwrap_err();
         assert_eq!(refused.kind, Kind::Busy, "{ask:?}");
         drop(full);
         place.ask(&ask, b"a longer text").unwrap();
     }
-    let _others = gathered::all_but(16 << 20);
+    let _others = memory::all_but(16 << 20);
     let search = Search { pattern: "two".to_owned(), ..Search::default() };
     let (done, _) = place.ask(&Ask::Search(search), b"").unwrap();
     assert_eq!(done.count, Some(1), "with fewer threads");
@@ -58,10 +58,10 @@ fn work_for_nobody_is_not_done() {
         Ask::Search(Search { path: blob("file"), ..search }),
     ];
     let ask = |ask: &Ask| {
-        let listens = &Listens::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
+        let listener = &Listener::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
         let (tree, transfers) = (&place.tree, &place.transfers);
         answer(
-            &Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]), listens },
+            &Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]), listener },
             ask,
             &mut Asker::default(),
         )

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use farwire_protocol::cbor::{self, Blob};
 
 use super::journal::Journal;
-use super::{CHANGES, RECORDS, Record, Turned, Was};
+use super::{CHANGES, ChangeRecord, RECORDS, Snapshot, Unexpected};
 
 /// SHA-256 of a content.
 pub(super) type Hash = [u8; 32];
 
 /// The changes, and what they need.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) records: BTreeMap<u64, Entry>,
+pub(super) struct StoreIndex {
+    pub(super) records: BTreeMap<u64, StoredRecord>,
     /// The number of the next change.
     pub(super) next: u64,
     /// How many changes were undone, as far as it is known.
-    pub(super) turns: u64,
+    pub(super) undo_count: u64,
     /// What is in the store, with its size.
-    held: HashMap<Hash, u64>,
+    objects: HashMap<Hash, u64>,
     /// How many bytes that are, with those that are being written.
     pub(super) bytes: u64,
     /// How many of them questions keep that have not ended.
@@ -36,22 +36,22 @@ pub(super) struct Kept {
 
 /// A change, and how long its record is.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) record: Arc<Record>,
+pub(super) struct StoredRecord {
+    pub(super) record: Arc<ChangeRecord>,
     length: u64,
 }
 
-impl Kept {
+impl StoreIndex {
     /// Of a store in which there is nothing.
     pub(super) fn new() -> Self {
         Self { next: 1, ..Self::default() }
     }
 
     /// Takes in a line of the journal.
-    pub(super) fn read(&mut self, line: Record, length: u64) {
+    pub(super) fn read(&mut self, line: ChangeRecord, length: u64) {
         self.next = self.next.max(line.change.saturating_add(1));
-        if line.turned.is_some() {
-            self.turn(&line);
+        if line.unexpected.is_some() {
+            self.revert(&line);
         } else if line.steps.is_empty() {
             // It was not made.
             self.forget(line.change);
@@ -61,19 +61,20 @@ impl Kept {
     }
 
     /// Adds a change, or says how it is now.
-    pub(super) fn insert(&mut self, record: Record, length: u64) {
+    pub(super) fn insert(&mut self, record: ChangeRecord, length: u64) {
         self.forget(record.change);
-        self.turns = self.turns.max(record.order.map_or(0, |order| order.turn));
+        let undo = record.order.map_or(0, |order| order.undo);
+        self.undo_count = self.undo_count.max(undo);
         for hash in record.hashes() {
             *self.uses.entry(hash).or_default() += 1;
         }
         self.live += length;
-        self.records.insert(record.change, Entry { record: Arc::new(record), length });
+        self.records.insert(record.change, StoredRecord { record: Arc::new(record), length });
     }
 
     /// Takes a change out. Gives what may be needed no more.
     pub(super) fn forget(&mut self, change: u64) -> Vec<Hash> {
-        let Some(Entry { record, length }) = self.records.remove(&change) else {
+        let Some(StoredRecord { record, length }) = self.records.remove(&change) else {
             return Vec::new();
         };
         self.live = self.live.saturating_sub(length);
@@ -85,15 +86,17 @@ impl Kept {
     }
 
     /// A change was undone, or done again; what stood in some places was not what had been expected.
-    pub(super) fn turn(&mut self, line: &Record) -> Vec<Hash> {
+    pub(super) fn revert(&mut self, line: &ChangeRecord) -> Vec<Hash> {
         let (change, undone) = (line.change, line.undone);
-        let Some(Entry { record, .. }) = self.records.get(&change) else { return Vec::new() };
-        let mut record = Record::clone(record);
+        let Some(StoredRecord { record, .. }) = self.records.get(&change) else {
+            return Vec::new();
+        };
+        let mut record = ChangeRecord::clone(record);
         (record.undone, record.order) = (undone, line.order);
-        for Turned { step, was } in line.turned.iter().flatten() {
+        for Unexpected { step, snapshot } in line.unexpected.iter().flatten() {
             let step = usize::try_from(*step).ok().and_then(|step| record.steps.get_mut(step));
             let Some(step) = step else { continue };
-            *(if undone { &mut step.after } else { &mut step.before }) = was.clone();
+            *(if undone { &mut step.after } else { &mut step.before }) = snapshot.clone();
         }
         let length = cbor::encode(&record).len() as u64;
         let before = self.forget(change);
@@ -127,8 +130,8 @@ impl Kept {
     }
 
     /// A content is in the store.
-    pub(super) fn hold(&mut self, hash: Hash, size: u64) {
-        if self.held.insert(hash, size).is_none() {
+    pub(super) fn add_object(&mut self, hash: Hash, size: u64) {
+        if self.objects.insert(hash, size).is_none() {
             self.bytes += size;
             // A change that somebody turns needs it already, and it was not there to be counted.
             if self.pins.contains_key(&hash) {
@@ -138,8 +141,8 @@ impl Kept {
     }
 
     /// A content is no longer in the store; says whether it was.
-    pub(super) fn drop_held(&mut self, hash: &Hash) -> bool {
-        let size = self.held.remove(hash);
+    pub(super) fn drop_object(&mut self, hash: &Hash) -> bool {
+        let size = self.objects.remove(hash);
         self.bytes = self.bytes.saturating_sub(size.unwrap_or(0));
         size.is_some()
     }
@@ -149,7 +152,7 @@ impl Kept {
         let pins = self.pins.entry(hash).or_default();
         *pins += 1;
         if *pins == 1 {
-            self.pinned += self.held.get(&hash).copied().unwrap_or(0);
+            self.pinned += self.objects.get(&hash).copied().unwrap_or(0);
         }
     }
 
@@ -159,27 +162,27 @@ impl Kept {
             *pins -= 1;
             if *pins == 0 {
                 self.pins.remove(hash);
-                let size = self.held.get(hash).copied().unwrap_or(0);
+                let size = self.objects.get(hash).copied().unwrap_or(0);
                 self.pinned = self.pinned.saturating_sub(size);
             }
         }
     }
 
     /// The lines that say all of this.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &Record> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = &ChangeRecord> {
         self.records.values().map(|entry| &*entry.record)
     }
 }
 
-impl Record {
+impl ChangeRecord {
     /// What must be kept for it.
     pub(super) fn hashes(&self) -> impl Iterator<Item = Hash> {
         let all = self.steps.iter().flat_map(|step| [&step.before, &step.after]);
-        all.filter_map(Was::hash)
+        all.filter_map(Snapshot::hash)
     }
 }
 
-impl Was {
+impl Snapshot {
     fn hash(&self) -> Option<Hash> {
         match self {
             Self::File { hash, .. } => hash_of(hash),

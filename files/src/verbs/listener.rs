@@ -16,13 +16,13 @@ const NAME: usize = 16 << 10;
 
 /// The other end of a stream, as those see it that do not talk to it.
 #[derive(Debug, Default)]
-pub struct Listens {
+pub struct Listener {
     socket: Option<Arc<OwnedFd>>,
     /// What was done since it was looked at.
     work: AtomicUsize,
 }
 
-impl Listens {
+impl Listener {
     /// Looks at the other end of this socket.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
         // It may have gone before anything was done.
@@ -34,12 +34,12 @@ impl Listens {
     /// # Errors
     ///
     /// `cancelled` if nobody listens any more.
-    pub(super) fn visited(&self) -> Result<(), Failure> {
-        self.worked(NAME)
+    pub(super) fn check_after_name(&self) -> Result<(), Failure> {
+        self.check_after(NAME)
     }
 
     /// So many bytes were read.
-    pub(super) fn worked(&self, bytes: usize) -> Result<(), Failure> {
+    pub(super) fn check_after(&self, bytes: usize) -> Result<(), Failure> {
         let Some(socket) = &self.socket else { return Ok(()) };
         if self.work.fetch_add(bytes, Ordering::Relaxed) < WORK {
             return Ok(());
@@ -60,21 +60,23 @@ impl Listens {
     }
 
     /// A file that is read only as long as somebody listens.
-    pub(super) fn reads<R: Read>(&self, file: R) -> Reads<'_, R> {
-        Reads { listens: self, file }
+    pub(super) fn reader<R: Read>(&self, file: R) -> WatchedReader<'_, R> {
+        WatchedReader { listener: self, file }
     }
 }
 
 /// A file, and who waits for what is in it.
 #[derive(Debug)]
-pub(super) struct Reads<'a, R> {
-    listens: &'a Listens,
+pub(super) struct WatchedReader<'a, R> {
+    listener: &'a Listener,
     file: R,
 }
 
-impl<R: Read> Read for Reads<'_, R> {
+impl<R: Read> Read for WatchedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.listens.worked(buffer.len()).map_err(|failure| io::Error::other(failure.message))?;
+        self.listener
+            .check_after(buffer.len())
+            .map_err(|failure| io::Error::other(failure.message))?;
         self.file.read(buffer)
     }
 }
