@@ -16,7 +16,6 @@
 //! dav-server knows the other methods and their XML. It never sees a header that we have not read, never writes
 //! content, and never removes or moves anything; if it panics, that request fails.
 
-mod answer;
 mod change;
 mod condition;
 mod delegate;
@@ -28,9 +27,10 @@ mod listing;
 mod live;
 mod locks;
 mod locks_of;
-mod opened;
+mod open_file;
 mod props;
 mod put;
+mod reply;
 mod serving;
 mod sums;
 mod target;
@@ -44,8 +44,8 @@ use bytes::Bytes;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Http, ToBridge};
 
-use self::answer::Answer;
 pub use self::locks::Locks;
+use self::reply::Reply;
 use self::serving::{Now, Serving};
 use crate::peer::{Broken, Peer};
 use crate::rules::LISTED;
@@ -89,19 +89,19 @@ impl Dav {
     ///
     /// If the other end is gone, gave the request up, or an answer that has begun cannot be finished.
     pub fn serve(&self, http: &Http, peer: &mut dyn Peer) -> Result<(), Broken> {
-        let mut watched = Watched { peer, begun: false };
+        let mut watched = WatchedPeer { peer, begun: false };
         let served = catch_unwind(AssertUnwindSafe(|| self.answer(http, &mut watched)));
         match served {
             Ok(served) => served,
             Err(_) if watched.begun => Err(Broken),
-            Err(_) => Answer::status(500).say(&mut watched),
+            Err(_) => Reply::status(500).say(&mut watched),
         }
     }
 
     fn answer(&self, http: &Http, peer: &mut dyn Peer) -> Result<(), Broken> {
         let request = match filter::filter(http, &self.prefix, self.read_only) {
             Ok(request) => request,
-            Err(refusal) => return Answer::from(refusal).say(peer),
+            Err(refusal) => return Reply::from(refusal).say(peer),
         };
         let tokens = request.only_if.as_ref().map(|only_if| only_if.tokens()).unwrap_or_default();
         let serving = Serving {
@@ -117,12 +117,12 @@ impl Dav {
 }
 
 /// The other end, and whether it was told anything.
-struct Watched<'a> {
+struct WatchedPeer<'a> {
     peer: &'a mut dyn Peer,
     begun: bool,
 }
 
-impl Peer for Watched<'_> {
+impl Peer for WatchedPeer<'_> {
     fn content(&mut self) -> Result<Option<Bytes>, Broken> {
         self.peer.content()
     }

@@ -24,7 +24,7 @@ pub struct Transfers {
 
 /// The right to write to a part. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct TransferGuard<'a> {
     transfers: &'a Transfers,
     transfer: Nonce,
 }
@@ -35,7 +35,11 @@ impl Transfers {
     /// # Errors
     ///
     /// `busy` if whoever has it does not let go.
-    pub fn take(&self, transfer: Nonce, socket: Option<OwnedFd>) -> Result<Held<'_>, Failure> {
+    pub fn take(
+        &self,
+        transfer: Nonce,
+        socket: Option<OwnedFd>,
+    ) -> Result<TransferGuard<'_>, Failure> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(older) = busy.get_mut(&transfer) {
             if let Some(older) = older.take() {
@@ -50,11 +54,11 @@ impl Transfers {
             }
         }
         busy.insert(transfer, socket);
-        Ok(Held { transfers: self, transfer })
+        Ok(TransferGuard { transfers: self, transfer })
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for TransferGuard<'_> {
     fn drop(&mut self) {
         let mut busy = self.transfers.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.remove(&self.transfer);

@@ -17,12 +17,12 @@ mod attribute;
 mod content;
 mod copy;
 mod draft;
-mod lanes;
+mod locks;
 mod owner;
 mod remove;
 mod rename;
 mod rights;
-mod room;
+mod space;
 mod stat;
 mod sweep;
 mod walk;
@@ -37,13 +37,13 @@ use farwire_protocol::streams::files::{PATH_LIMIT, What};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-pub(crate) use self::access::plain_mode;
+pub(crate) use self::access::mode_without_acl;
 pub(crate) use self::copy::is_left_out;
 pub use self::copy::{Copied, LeftOut};
-pub use self::draft::{Draft, Wanted, remember_umask};
-pub(crate) use self::draft::{changed, mode_of_new};
-use self::lanes::Order;
-use self::room::Room;
+pub use self::draft::{Draft, WriteOptions, remember_umask};
+pub(crate) use self::draft::{changed_meanwhile, mode_of_new};
+use self::locks::NameLocks;
+use self::space::Space;
 pub use self::stat::Stat;
 pub(crate) use self::walk::EVERYTHING;
 pub use self::walk::{Handle, Listed, Listing, Visit, Visited, open_in};
@@ -66,7 +66,7 @@ pub struct Tree {
     base: Rel,
     rules: Rules,
     resolve: ResolveFlags,
-    order: Arc<Order>,
+    locks: Arc<NameLocks>,
 }
 
 /// One name in a directory that was found beneath the root.
@@ -106,15 +106,15 @@ impl Tree {
                 ));
             }
         }
-        Ok(Self { root, base: Rel::ROOT, rules, resolve, order: Arc::new(Order::new()) })
+        Ok(Self { root, base: Rel::ROOT, rules, resolve, locks: Arc::new(NameLocks::new()) })
     }
 
     /// The same, with this directory as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let (root, base) = self.reach(path, path, flags)?;
-        let order = self.order.clone();
-        Ok(Self { base, order, ..Self::enter(root, self.rules.clone())? })
+        let locks = self.locks.clone();
+        Ok(Self { base, locks, ..Self::enter(root, self.rules.clone())? })
     }
 
     /// A path of this tree, from the root that the rules were written for.
@@ -137,7 +137,7 @@ impl Tree {
             base: self.base.clone(),
             rules: self.rules.clone(),
             resolve: self.resolve,
-            order: self.order.clone(),
+            locks: self.locks.clone(),
         })
     }
 
@@ -181,7 +181,7 @@ impl Tree {
     fn reach(&self, path: &Rel, asked: &Rel, flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
         let mut tries = 1..TRIES;
         loop {
-            let found = self.open_at(path, flags).map_err(|error| self.unfound(asked, error))?;
+            let found = self.open_at(path, flags).map_err(|error| self.not_found(asked, error))?;
             let real = match self.real(&found, path) {
                 // It was replaced while it was looked at: the path leads to something else now.
                 Err(_) if tries.next().is_some() => continue,
@@ -238,7 +238,7 @@ impl Tree {
     }
 
     /// Refuses what the rules hide, by the name that was asked for.
-    fn shown(&self, path: &Rel) -> Result<(), Failure> {
+    fn check_shown(&self, path: &Rel) -> Result<(), Failure> {
         match self.rules.hidden.fit(&self.base.join(path.as_bytes())) && !path.is_root() {
             true => Err(fault(path, Errno::NOENT)),
             false => Ok(()),
@@ -247,14 +247,14 @@ impl Tree {
 
     /// Why nothing was found. Where something is hidden, that a path goes through a file would tell that
     /// the file is there.
-    fn unfound(&self, path: &Rel, error: Errno) -> Failure {
+    fn not_found(&self, path: &Rel, error: Errno) -> Failure {
         let tells = error == Errno::NOTDIR && !self.rules.hidden.is_empty();
         fault(path, if tells { Errno::NOENT } else { error })
     }
 
     /// Finds what a path leads to, through links that stay beneath the root.
-    pub(crate) fn found(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
-        self.shown(path)?;
+    pub(crate) fn find(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
+        self.check_shown(path)?;
         let (found, _) = self.reach(path, path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(&found).map_err(|error| fault(path, error))?;
         Ok((found, Stat::new(&stat)))
@@ -262,7 +262,7 @@ impl Tree {
 
     /// What a path leads to.
     pub fn stat(&self, path: &Rel) -> Result<Stat, Failure> {
-        self.found(path).map(|(_, stat)| stat)
+        self.find(path).map(|(_, stat)| stat)
     }
 
     /// What stands at a path: of a link, the link.
@@ -276,7 +276,7 @@ impl Tree {
 
     /// Opens a regular file to be read.
     pub fn open(&self, path: &Rel) -> Result<(File, Stat), Failure> {
-        let (_, stat) = self.found(path)?;
+        let (_, stat) = self.find(path)?;
         match stat.what {
             What::File => {}
             What::Directory => return Err(fault(path, Errno::ISDIR)),
@@ -296,7 +296,7 @@ impl Tree {
 
     /// The place of a name, in which nothing is followed.
     pub fn place(&self, path: &Rel) -> Result<Place, Failure> {
-        self.shown(path)?;
+        self.check_shown(path)?;
         let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let (dir, real) = self.reach(&above, path, flags)?;
@@ -309,13 +309,13 @@ impl Tree {
 
     /// The place of a name that is to be changed.
     pub fn place_to_change(&self, path: &Rel) -> Result<Place, Failure> {
-        self.may_change(path)?;
+        self.check_writable(path)?;
         let place = self.place(path)?;
-        self.may_be_changed(&place)?;
+        self.check_unprotected(&place)?;
         Ok(place)
     }
 
-    fn may_change(&self, path: &Rel) -> Result<(), Failure> {
+    fn check_writable(&self, path: &Rel) -> Result<(), Failure> {
         match self.rules.writable {
             true => Ok(()),
             false => {
@@ -324,7 +324,7 @@ impl Tree {
         }
     }
 
-    fn may_be_changed(&self, place: &Place) -> Result<(), Failure> {
+    fn check_unprotected(&self, place: &Place) -> Result<(), Failure> {
         match self.rules.kept.fit(&self.real_of(place)?) {
             true => {
                 let text =
@@ -350,7 +350,7 @@ impl Tree {
         for _ in 0..LINKS {
             let stat = place.stat().map_err(|error| fault(path, error))?;
             if stat.is_none_or(|stat| stat.what != What::Link) {
-                self.may_be_changed(&place)?;
+                self.check_unprotected(&place)?;
                 return Ok(place);
             }
             if !self.rules.follow {
@@ -394,7 +394,7 @@ impl Tree {
     /// The same with these rights at most.
     fn make_directory_with(&self, path: &Rel, mode: u32) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
-        let _settled = self.settled(&[&place])?;
+        let _in_place = self.hold_in_place(&[&place])?;
         // Something may have to be put into it.
         let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
         rustix::fs::mkdirat(&place.dir, &place.name[..], mode).map_err(|error| fault(path, error))

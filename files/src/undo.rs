@@ -75,7 +75,7 @@ pub(crate) enum Snapshot {
 /// What became of one path.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-pub(crate) struct Step {
+pub(crate) struct ChangeStep {
     /// The path, from the root.
     #[n(0)]
     pub(crate) path: Blob,
@@ -108,7 +108,7 @@ pub(crate) struct ChangeRecord {
     pub(crate) time: u64,
     /// To what.
     #[n(4)]
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<ChangeStep>,
     /// It has been undone.
     #[n(5)]
     pub(crate) undone: bool,
@@ -178,7 +178,7 @@ fn name(hash: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(hash)
 }
 
-fn failed(error: impl Into<io::Error>) -> Failure {
+fn store_failure(error: impl Into<io::Error>) -> Failure {
     Failure::new(Kind::Io, format!("the store of what was changed: {}", error.into()))
 }
 
@@ -203,8 +203,8 @@ impl Undo {
 
     /// Looks at what is in the store, and removes what nothing needs.
     fn load_objects(&self, index: &mut StoreIndex) -> Result<(), Failure> {
-        for entry in rustix::fs::Dir::read_from(&self.store).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in rustix::fs::Dir::read_from(&self.store).map_err(store_failure)? {
+            let entry = entry.map_err(store_failure)?;
             let name = entry.file_name();
             let remove = || {
                 // What cannot be removed is found again at the next start.

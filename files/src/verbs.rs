@@ -33,20 +33,20 @@ use crate::undo::Undo;
 
 /// Why a question was not answered.
 #[derive(Debug)]
-pub enum Stop {
+pub enum VerbError {
     /// It could not be done, and whoever asked is told why.
     Failed(Failure),
     /// Nobody listens any more.
     Broken,
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for VerbError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<Broken> for Stop {
+impl From<Broken> for VerbError {
     fn from(_: Broken) -> Self {
         Self::Broken
     }
@@ -70,14 +70,14 @@ pub struct Desk<'a> {
 }
 
 /// Answers a question about files. Requests of WebDAV clients go to `dav`.
-pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, VerbError> {
     let tree = desk.tree;
     match ask {
         Ask::List(list) => list::list(desk, list, peer),
         Ask::Stat(path) => stat(tree, path),
         Ask::Read(read) => read::read(desk, read, peer),
         Ask::Write(write) => write::write(desk, write, peer),
-        Ask::Arrived(arrived) => write::arrived(tree, arrived),
+        Ask::Arrived(arrived) => write::received(tree, arrived),
         Ask::Edit(edit) => edit::edit(desk, edit, peer),
         Ask::Search(search) => search::search(desk, search, peer),
         Ask::MakeDirectory(make) => make_directory(tree, make),
@@ -96,7 +96,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, S
     }
 }
 
-fn stat(tree: &Tree, path: &Blob) -> Result<Done, Stop> {
+fn stat(tree: &Tree, path: &Blob) -> Result<Done, VerbError> {
     let path = Rel::parse(path)?;
     let mut entry = tree.stat_link(&path)?.entry(path.as_bytes());
     if let Ok(behind) = tree.stat(&path)
@@ -108,13 +108,13 @@ fn stat(tree: &Tree, path: &Blob) -> Result<Done, Stop> {
     Ok(Done { entry: Some(entry), ..Done::default() })
 }
 
-fn attributes(tree: &Tree, asked: &Attributes) -> Result<Done, Stop> {
+fn attributes(tree: &Tree, asked: &Attributes) -> Result<Done, VerbError> {
     let path = Rel::parse(&asked.path)?;
     let stat = tree.set_rights(&path, asked.mode, asked.modified)?;
     Ok(Done { entry: Some(stat.entry(path.as_bytes())), ..Done::default() })
 }
 
-fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, Stop> {
+fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, VerbError> {
     let path = Rel::parse(&make.path)?;
     match make.parents.unwrap_or(false) {
         true => tree.make_directories(&path)?,
@@ -124,17 +124,17 @@ fn make_directory(tree: &Tree, make: &MakeDirectory) -> Result<Done, Stop> {
     Ok(Done { entry: Some(entry), ..Done::default() })
 }
 
-fn remove_one(desk: &Desk<'_>, remove: &Remove) -> Result<Done, Stop> {
+fn remove_one(desk: &Desk<'_>, remove: &Remove) -> Result<Done, VerbError> {
     let path = Rel::parse(&remove.path)?;
     desk.tree.place_to_change(&path)?;
     let keeper = Keeper::new(desk, "remove", remove.undo);
     let change = keeper.removing(&path)?;
     let removed = desk.tree.remove(&path, remove.recursive.unwrap_or(false), remove.revision);
-    keeper.settled(change, removed)?;
+    keeper.conclude(change, removed)?;
     Ok(Done { change, ..Done::default() })
 }
 
-fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
+fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, VerbError> {
     let tree = desk.tree;
     let (from, to) = (Rel::parse(&copy.from)?, Rel::parse(&copy.to)?);
     let (overwrite, moved) = (copy.overwrite.unwrap_or(false), copy.moved.unwrap_or(false));
@@ -146,17 +146,17 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, Stop> {
     let change = keeper.arriving(&from, &to, moved)?;
     let mut done = Done { change, ..Done::default() };
     if moved {
-        keeper.settled(change, tree.rename(&from, &to, overwrite))?;
+        keeper.conclude(change, tree.rename(&from, &to, overwrite))?;
     } else {
         let copied = tree.copy(&from, &to, overwrite, copy.recursive.unwrap_or(false));
-        let copied = keeper.settled(change, copied)?;
+        let copied = keeper.conclude(change, copied)?;
         done.count = Some(copied.files);
         done.bytes = Some(copied.bytes);
         let Copied { links, unread, .. } = copied;
         done.skipped = Some(links.count + unread.count).filter(|count| *count > 0);
         done.unread = Some(unread.count).filter(|count| *count > 0);
         let names = if unread.count > 0 { unread.names } else { links.names };
-        done.names = done.skipped.map(|_| unread::fitting(&from, names));
+        done.names = done.skipped.map(|_| unread::paths_that_fit(&from, names));
     }
     done.entry = Some(tree.stat_link(&to)?.entry(to.as_bytes()));
     Ok(done)

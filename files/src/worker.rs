@@ -40,7 +40,7 @@ use crate::undo::Undo;
 
 /// What all streams of a root share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct RootState {
     tree: Tree,
     locks: Arc<Locks>,
     undo: Option<Arc<Undo>>,
@@ -89,7 +89,7 @@ pub fn run(control: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
+fn set_up(packet: Packet) -> Result<(RootState, String), Failure> {
     let broken = || Failure::new(Kind::Internal, "the file worker was told nothing");
     let Ok(Order::Setup(setup)) = cbor::decode::<Order>(&packet.bytes, PACKET) else {
         return Err(broken());
@@ -106,11 +106,11 @@ fn set_up(packet: Packet) -> Result<(Shared, String), Failure> {
     let tree = Tree::enter(root, rules)?;
     let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
     let (locks, transfers) = Default::default();
-    Ok((Shared { tree, locks, undo, transfers, audit }, confined))
+    Ok((RootState { tree, locks, undo, transfers, audit }, confined))
 }
 
 /// Makes a stream of a socket.
-fn begin(shared: &Shared, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Failure, OwnedFd)> {
+fn begin(shared: &RootState, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Failure, OwnedFd)> {
     let tree = || {
         let mut tree = shared.tree.share()?;
         if let Some(below) = serve.enter.below.as_ref().filter(|below| !below.is_empty()) {

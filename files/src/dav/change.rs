@@ -6,10 +6,10 @@
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::What;
 
-use super::answer::{Answer, Refusal};
 use super::fields::Depth;
-use super::filter::{Method, Request};
+use super::filter::{DavRequest, Method};
 use super::locks::Touch;
+use super::reply::{Refusal, Reply};
 use super::{Now, Serving};
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Stat};
@@ -22,7 +22,7 @@ const WHOLE: Touch = Touch { name: true, deep: true };
 
 impl Serving<'_> {
     /// Carries out DELETE, COPY or MOVE.
-    pub(super) fn change(&self, request: &Request, now: &Now) -> Result<Answer, Refusal> {
+    pub(super) fn change(&self, request: &DavRequest, now: &Now) -> Result<Reply, Refusal> {
         match (request.method, &request.destination) {
             (Method::Delete, _) => self.delete(request, now),
             (Method::Copy, Some(to)) => self.copy(request, &to.path),
@@ -31,7 +31,7 @@ impl Serving<'_> {
         }
     }
 
-    fn delete(&self, request: &Request, now: &Now) -> Result<Answer, Refusal> {
+    fn delete(&self, request: &DavRequest, now: &Now) -> Result<Reply, Refusal> {
         let path = &request.target.path;
         let stat = self.whole(request, now)?;
         if let Some(answer) = self.locked_beneath(path)? {
@@ -43,13 +43,13 @@ impl Serving<'_> {
         let removed = self.tree.remove(path, recursive, revision.map(|stat| stat.revision));
         removed.map_err(|failure| Refusal::from_failure(&failure))?;
         self.locks.forget(&self.key(path));
-        Ok(Answer::status(204))
+        Ok(Reply::status(204))
     }
 
-    fn copy(&self, request: &Request, to: &Rel) -> Result<Answer, Refusal> {
+    fn copy(&self, request: &DavRequest, to: &Rel) -> Result<Reply, Refusal> {
         let from = &request.target.path;
         let stat = self.tree.stat(from).map_err(|failure| Refusal::from_failure(&failure))?;
-        let before = self.arrives(request, to)?;
+        let before = self.check_destination(request, to)?;
         if let Some(answer) = self.locked_beneath(to)? {
             return Ok(answer);
         }
@@ -59,21 +59,21 @@ impl Serving<'_> {
             self.tree.copy_over(from, to, request.overwrite).map(|copied| copied.is_in_part())
         };
         match copied.map_err(|failure| Refusal::from_failure(&failure))? {
-            false => Ok(arrived(before)),
-            true => Ok(Answer::several(self.prefix, &self.left_out(from))),
+            false => Ok(created_or_replaced(before)),
+            true => Ok(Reply::several(self.prefix, &self.left_out(from))),
         }
     }
 
-    fn rename(&self, request: &Request, now: &Now, to: &Rel) -> Result<Answer, Refusal> {
+    fn rename(&self, request: &DavRequest, now: &Now, to: &Rel) -> Result<Reply, Refusal> {
         let from = &request.target.path;
         let stat = self.whole(request, now)?;
-        let before = self.arrives(request, to)?;
+        let before = self.check_destination(request, to)?;
         for path in [from, to] {
             if let Some(answer) = self.locked_beneath(path)? {
                 return Ok(answer);
             }
         }
-        self.still(request, now)?;
+        self.check_unchanged(request, now)?;
         // As in `delete`.
         let revision = now.stat.filter(|_| now.conditional && stat.what != What::Link);
         let revision = revision.map(|stat| stat.revision);
@@ -82,15 +82,15 @@ impl Serving<'_> {
         // A lock does not go along, and what it was about is gone.
         self.locks.forget(&self.key(from));
         self.locks.forget(&self.key(to));
-        Ok(arrived(before))
+        Ok(created_or_replaced(before))
     }
 
     /// What stands at the path itself, which is removed or moved as a whole.
-    fn whole(&self, request: &Request, now: &Now) -> Result<Stat, Refusal> {
+    fn whole(&self, request: &DavRequest, now: &Now) -> Result<Stat, Refusal> {
         let stat = self.tree.stat_link(&request.target.path);
         let stat = stat.map_err(|failure| Refusal::from_failure(&failure))?;
         // A link to a directory is listed as one.
-        if request.target.slash && stat.what != What::Directory && !now.is(What::Directory) {
+        if request.target.slash && stat.what != What::Directory && !now.is_a(What::Directory) {
             return Err(Refusal::status(404));
         }
         match (stat.what, request.depth) {
@@ -100,7 +100,7 @@ impl Serving<'_> {
     }
 
     /// Refuses if it is no longer as it was when the conditions were looked at.
-    fn still(&self, request: &Request, now: &Now) -> Result<(), Refusal> {
+    fn check_unchanged(&self, request: &DavRequest, now: &Now) -> Result<(), Refusal> {
         let revision = |stat: Stat| stat.revision;
         let same =
             self.tree.stat(&request.target.path).ok().map(revision) == now.stat.map(revision);
@@ -108,8 +108,8 @@ impl Serving<'_> {
     }
 
     /// What stands where something is to arrive, in a directory that is there.
-    fn arrives(&self, request: &Request, to: &Rel) -> Result<Option<Stat>, Refusal> {
-        self.has_parent(to)?;
+    fn check_destination(&self, request: &DavRequest, to: &Rel) -> Result<Option<Stat>, Refusal> {
+        self.check_parent(to)?;
         let before = match self.tree.stat_link(to) {
             Ok(stat) => Some(stat),
             Err(failure) if failure.kind == Kind::NoSuchFile => None,
@@ -125,13 +125,13 @@ impl Serving<'_> {
     }
 
     /// Refuses what is locked. What is locked beneath the path is named.
-    fn locked_beneath(&self, path: &Rel) -> Result<Option<Answer>, Refusal> {
+    fn locked_beneath(&self, path: &Rel) -> Result<Option<Reply>, Refusal> {
         let Some(locked) = self.locks.hinder(&self.key(path), WHOLE, &self.tokens) else {
             return Ok(None);
         };
         match locked.beneath(&self.key(path)) {
             Some(below) if !below.is_empty() => {
-                Ok(Some(Answer::several(self.prefix, &[(path.join(below), 423)])))
+                Ok(Some(Reply::several(self.prefix, &[(path.join(below), 423)])))
             }
             _ => Err(Refusal::LOCKED),
         }
@@ -155,6 +155,6 @@ impl Serving<'_> {
     }
 }
 
-fn arrived(before: Option<Stat>) -> Answer {
-    Answer::status(if before.is_some() { 204 } else { 201 })
+fn created_or_replaced(before: Option<Stat>) -> Reply {
+    Reply::status(if before.is_some() { 204 } else { 201 })
 }

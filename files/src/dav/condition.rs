@@ -1,9 +1,9 @@
 //! Conditions: the `If` header of RFC 4918 and the conditional headers of HTTP, read and decided here, and
 //! by nobody behind us.
 
-use super::answer::Refusal;
 use super::fields::{Tag, Tags, uri_text};
-use super::target::Target;
+use super::reply::Refusal;
+use super::target::RequestTarget;
 use crate::path::Rel;
 
 /// An `If` header has at most so many bytes.
@@ -17,11 +17,11 @@ const CONDITIONS: usize = 64;
 
 /// An `If` header: it holds if one of its lists does.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct If(Vec<List>);
+pub(super) struct If(Vec<ConditionList>);
 
 /// Conditions that must all hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct List {
+struct ConditionList {
     about: About,
     conditions: Vec<Condition>,
 }
@@ -38,16 +38,16 @@ enum About {
 }
 
 /// Something that must be so, or must not.
-type Condition = (bool, Item);
+type Condition = (bool, Matcher);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Item {
+enum Matcher {
     Token(String),
     Tag(Tag),
 }
 
 /// What conditions are about.
-pub(super) trait State {
+pub(super) trait ResourceState {
     /// Whether a lock with this token covers the path.
     fn has_token(&self, path: &Rel, token: &str) -> bool;
 
@@ -81,7 +81,7 @@ impl If {
                 b'(' => {
                     let (conditions, behind) = read_list(behind).ok_or(Refusal::MALFORMED)?;
                     count += conditions.len();
-                    lists.push(List { about: about.clone(), conditions });
+                    lists.push(ConditionList { about: about.clone(), conditions });
                     if lists.len() > LISTS || count > CONDITIONS {
                         return Err(Refusal::MALFORMED);
                     }
@@ -97,7 +97,7 @@ impl If {
     pub(super) fn tokens(&self) -> Vec<String> {
         let mut tokens = Vec::new();
         for (_, item) in self.0.iter().flat_map(|list| &list.conditions) {
-            if let Item::Token(token) = item
+            if let Matcher::Token(token) = item
                 && !tokens.contains(token)
             {
                 tokens.push(token.clone());
@@ -109,17 +109,17 @@ impl If {
     /// Whether it is about states of files, and not only about locks.
     pub(super) fn has_states(&self) -> bool {
         let mut items = self.0.iter().flat_map(|list| &list.conditions);
-        items.any(|(_, item)| matches!(item, Item::Tag(_)))
+        items.any(|(_, item)| matches!(item, Matcher::Tag(_)))
     }
 
     /// Whether it holds for a request about this path.
-    pub(super) fn holds(&self, path: &Rel, state: &dyn State) -> bool {
+    pub(super) fn holds(&self, path: &Rel, state: &dyn ResourceState) -> bool {
         self.0.iter().any(|list| list.holds(path, state))
     }
 }
 
-impl List {
-    fn holds(&self, path: &Rel, state: &dyn State) -> bool {
+impl ConditionList {
+    fn holds(&self, path: &Rel, state: &dyn ResourceState) -> bool {
         let path = match &self.about {
             About::Target => Some(path),
             About::Other(other) => Some(other),
@@ -127,8 +127,8 @@ impl List {
         };
         self.conditions.iter().all(|(not, item)| {
             let is = path.is_some_and(|path| match item {
-                Item::Token(token) => state.has_token(path, token),
-                Item::Tag(tag) => state.revision(path).is_some_and(|now| *tag == Tag::of(now)),
+                Matcher::Token(token) => state.has_token(path, token),
+                Matcher::Tag(tag) => state.revision(path).is_some_and(|now| *tag == Tag::of(now)),
             });
             is != *not
         })
@@ -136,7 +136,7 @@ impl List {
 }
 
 fn read_about(uri: &[u8], prefix: &str, host: &[u8]) -> Result<About, Refusal> {
-    match Target::parse(uri, prefix) {
+    match RequestTarget::parse(uri, prefix) {
         Ok((_, Some(authority))) if !authority.eq_ignore_ascii_case(host) => Ok(About::Unknown),
         Ok((target, _)) => Ok(About::Other(target.path)),
         Err(refusal) if refusal == Refusal::MALFORMED => Err(refusal),
@@ -160,12 +160,12 @@ fn read_list(text: &[u8]) -> Option<(Vec<Condition>, &[u8])> {
             (b'<', behind) => {
                 let (uri, behind) = until(behind, b'>')?;
                 rest = behind;
-                Item::Token(uri_text(uri)?)
+                Matcher::Token(uri_text(uri)?)
             }
             (b'[', behind) => {
                 let (tag, behind) = Tag::take(behind)?;
                 rest = behind.strip_prefix(b"]")?;
-                Item::Tag(tag)
+                Matcher::Tag(tag)
             }
             _ => return None,
         };
@@ -197,8 +197,8 @@ impl Conditions {
     /// The header of this name, as it is handed on.
     pub(super) fn anew(&self, name: &str, value: &[u8]) -> Vec<u8> {
         match (name, &self.matches, &self.none_matches) {
-            ("if-match", Some(tags), _) => tags.written(false),
-            ("if-none-match", _, Some(tags)) => tags.written(true),
+            ("if-match", Some(tags), _) => tags.to_bytes(false),
+            ("if-none-match", _, Some(tags)) => tags.to_bytes(true),
             _ => value.to_vec(),
         }
     }

@@ -15,11 +15,11 @@ use futures_util::Stream as _;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::answer::{Answer, Refusal, header};
-use super::filter::{Method, Request};
-use super::fs::Files;
+use super::filter::{DavRequest, Method};
+use super::fs::DavFiles;
 use super::locks::Touch;
 use super::locks_of::LocksOf;
+use super::reply::{Refusal, Reply, header};
 use super::xml::{self, Shape};
 use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
@@ -64,7 +64,7 @@ impl Serving<'_> {
     /// Lets dav-server answer.
     pub(super) fn delegate(
         &self,
-        request: &Request,
+        request: &DavRequest,
         now: &Now,
         peer: &mut dyn Peer,
     ) -> Result<(), Broken> {
@@ -75,8 +75,8 @@ impl Serving<'_> {
         };
         let body = match body(peer, limit)? {
             Ok(body) => body,
-            Err(_) if limit == 0 => return Answer::status(415).say(peer),
-            Err(refusal) => return Answer::from(refusal).say(peer),
+            Err(_) if limit == 0 => return Reply::status(415).say(peer),
+            Err(refusal) => return Reply::from(refusal).say(peer),
         };
         let shape = match &body[..] {
             [] => Ok(None),
@@ -85,26 +85,26 @@ impl Serving<'_> {
         if let (Method::PropPatch, Ok(Some(shape))) = (request.method, &shape)
             && let Some(answer) = self.set_time(request, now, shape, &body)
         {
-            return answer.unwrap_or_else(Answer::from).say(peer);
+            return answer.unwrap_or_else(Reply::from).say(peer);
         }
         let prepared = shape.and_then(|shape| {
             self.may(request, now, shape.as_ref())?;
-            let files = Files::new(self.tree, self.locks);
+            let files = DavFiles::new(self.tree, self.locks);
             let asked = self.write_anew(request, body).ok_or(Refusal::MALFORMED)?;
             Ok((files, asked))
         });
         let (files, asked) = match prepared {
             Ok(prepared) => prepared,
-            Err(refusal) => return Answer::from(refusal).say(peer),
+            Err(refusal) => return Reply::from(refusal).say(peer),
         };
         let Some(response) = at_once(self.handler(request, &files).handle(asked)) else {
-            return Answer::status(500).say(peer);
+            return Reply::status(500).say(peer);
         };
         pass_on(request.method, response, &files, peer)
     }
 
     /// Whether the request may be carried out.
-    fn may(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<(), Refusal> {
+    fn may(&self, request: &DavRequest, now: &Now, shape: Option<&Shape>) -> Result<(), Refusal> {
         let path = &request.target.path;
         match request.method {
             Method::PropPatch => {
@@ -113,21 +113,26 @@ impl Serving<'_> {
                     return Err(Refusal::MALFORMED);
                 }
                 now.stat.ok_or(Refusal::status(404))?;
-                self.unlocked(path, Touch::default())
+                self.check_unlocked(path, Touch::default())
             }
             Method::MkCol => {
                 if now.stat.is_some() {
                     return Err(Refusal::status(405));
                 }
-                self.has_parent(path)?;
-                self.unlocked(path, Touch { name: true, deep: false })
+                self.check_parent(path)?;
+                self.check_unlocked(path, Touch { name: true, deep: false })
             }
             Method::Lock => self.may_lock(request, now, shape),
             _ => Ok(()),
         }
     }
 
-    fn may_lock(&self, request: &Request, now: &Now, shape: Option<&Shape>) -> Result<(), Refusal> {
+    fn may_lock(
+        &self,
+        request: &DavRequest,
+        now: &Now,
+        shape: Option<&Shape>,
+    ) -> Result<(), Refusal> {
         let path = &request.target.path;
         let Some(shape) = shape else {
             // A refreshed lock is named by the one token that is submitted.
@@ -148,13 +153,13 @@ impl Serving<'_> {
             if request.target.slash {
                 return Err(Refusal::status(409));
             }
-            self.has_parent(path)?;
-            self.unlocked(path, Touch { name: true, deep: false })?;
+            self.check_parent(path)?;
+            self.check_unlocked(path, Touch { name: true, deep: false })?;
         }
         Ok(())
     }
 
-    fn handler(&self, request: &Request, files: &Files) -> DavHandler {
+    fn handler(&self, request: &DavRequest, files: &DavFiles) -> DavHandler {
         let locks = LocksOf {
             locks: self.locks.clone(),
             base: self.tree.base().clone(),
@@ -172,7 +177,7 @@ impl Serving<'_> {
     }
 
     /// The request as dav-server sees it.
-    fn write_anew(&self, request: &Request, body: Vec<u8>) -> Option<http::Request<Whole>> {
+    fn write_anew(&self, request: &DavRequest, body: Vec<u8>) -> Option<http::Request<Whole>> {
         let mut anew = http::Request::builder()
             .method(request.method.name())
             .uri(request.target.url(self.prefix));
@@ -214,7 +219,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 fn pass_on(
     method: Method,
     response: Response<Body>,
-    files: &Files,
+    files: &DavFiles,
     peer: &mut dyn Peer,
 ) -> Result<(), Broken> {
     let (mut parts, body) = response.into_parts();
@@ -232,7 +237,7 @@ fn pass_on(
         return Ok(());
     }
     let part = (method == Method::Get).then(|| part(parts.status, &parts.headers)).flatten();
-    match (part, files.opened()) {
+    match (part, files.last_opened()) {
         (Some((offset, length)), Some(file)) => peer.file(&file, offset, length),
         _ => stream(body, peer),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::answer::Refusal;
+use super::reply::Refusal;
 
 /// So many ranges may be asked for at once.
 const RANGES: usize = 16;
@@ -66,7 +66,7 @@ impl Tag {
 impl Tags {
     /// Writes them for a reader that does not know that a comma between quotes divides nothing, and that
     /// compares none that is weak: `weakly` lets it.
-    pub(super) fn written(&self, weakly: bool) -> Vec<u8> {
+    pub(super) fn to_bytes(&self, weakly: bool) -> Vec<u8> {
         let Self::These(tags) = self else { return b"*".to_vec() };
         let known = |tag: &&Tag| !tag.text.contains(&b',') && (weakly || !tag.weak);
         let tags: Vec<_> =
@@ -275,7 +275,7 @@ mod tests {
             assert!(tags(bad).is_err(), "{bad:?}");
         }
         assert!(tags(&b"\"a\",".repeat(40)[..159]).is_err());
-        let written = |text: &[u8], weakly| tags(text).unwrap().written(weakly);
+        let written = |text: &[u8], weakly| tags(text).unwrap().to_bytes(weakly);
         assert_eq!(written(b"\"a\",W/\"b\",\"c,d\"", true), b"\"a\", \"b\"");
         assert_eq!(written(b"\"a\",W/\"b\"", false), b"\"a\"");
         assert_eq!(

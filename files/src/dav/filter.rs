@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use farwire_protocol::streams::files::Http;
 
-use super::answer::Refusal;
 use super::condition::{Conditions, If};
 use super::fields::{self, Depth};
-use super::target::{Target, is_authority};
+use super::reply::Refusal;
+use super::target::{RequestTarget, is_authority};
 
 /// All headers together have at most so many bytes.
 const HEADERS: usize = 16 << 10;
@@ -38,13 +38,13 @@ pub(super) enum Method {
 
 /// A request that may be looked at.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct DavRequest {
     /// What is to be done.
     pub method: Method,
     /// With what.
-    pub target: Target,
+    pub target: RequestTarget,
     /// Where it goes, of a copy and a move.
-    pub destination: Option<Target>,
+    pub destination: Option<RequestTarget>,
     /// How far down.
     pub depth: Option<Depth>,
     /// Whether what is there may be replaced.
@@ -174,14 +174,14 @@ impl<'a> Headers<'a> {
 }
 
 /// Reads a request.
-pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Request, Refusal> {
+pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<DavRequest, Refusal> {
     let method = Method::parse(&http.method).ok_or(Refusal::status(405))?;
     let headers = Headers::read(http)?;
     let host = headers.get("host").unwrap_or_default();
     if !host.is_empty() && !is_authority(host) {
         return Err(Refusal::MALFORMED);
     }
-    let (target, authority) = Target::parse(http.target.as_bytes(), prefix)?;
+    let (target, authority) = RequestTarget::parse(http.target.as_bytes(), prefix)?;
     let host = authority.unwrap_or(host);
     if read_only && method.changes() {
         return Err(Refusal::FORBIDDEN);
@@ -206,7 +206,7 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
     // A range that makes no sense is as if it were not there (RFC 9110, section 14.2).
     let has_range = headers.get("range").is_some_and(|range| fields::ranges(range).is_ok());
     headers.read_with("if-range", fields::state_or_date)?;
-    let mut request = Request {
+    let mut request = DavRequest {
         method,
         target,
         destination,
@@ -231,8 +231,8 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<Reque
     Ok(request)
 }
 
-fn read_destination(value: &[u8], prefix: &str, host: &[u8]) -> Result<Target, Refusal> {
-    match Target::parse(&without_user(value), prefix) {
+fn read_destination(value: &[u8], prefix: &str, host: &[u8]) -> Result<RequestTarget, Refusal> {
+    match RequestTarget::parse(&without_user(value), prefix) {
         Ok((_, Some(authority))) if !authority.eq_ignore_ascii_case(host) => {
             Err(Refusal::status(502))
         }
@@ -256,7 +256,7 @@ fn without_user(url: &[u8]) -> Cow<'_, [u8]> {
     parts().filter(|_| !rooted).map_or(Cow::Borrowed(url), Cow::Owned)
 }
 
-impl Request {
+impl DavRequest {
     /// Refuses what makes no sense with this method.
     fn suits_its_method(&self) -> Result<(), Refusal> {
         match self.method {

@@ -20,11 +20,11 @@ use http::StatusCode;
 
 use super::live::tag;
 use super::locks::Locks;
-use super::opened::Opened;
+use super::open_file::OpenDavFile;
 use super::props::{ATTRIBUTE, Props};
 use super::target::url;
 use crate::path::Rel;
-use crate::tree::{Stat, Tree, Wanted};
+use crate::tree::{Stat, Tree, WriteOptions};
 
 /// What something is.
 #[derive(Clone, Debug)]
@@ -63,20 +63,20 @@ impl DavMetaData for Meta {
 
 /// The tree, for one request.
 #[derive(Clone)]
-pub(super) struct Files {
+pub(super) struct DavFiles {
     tree: Arc<Tree>,
     locks: Arc<Locks>,
     opened: Arc<Mutex<Option<Arc<File>>>>,
 }
 
-impl Files {
+impl DavFiles {
     /// The tree for a request.
     pub(super) fn new(tree: &Arc<Tree>, locks: &Arc<Locks>) -> Self {
         Self { tree: tree.clone(), locks: locks.clone(), opened: Arc::default() }
     }
 
     /// The file that was opened last.
-    pub(super) fn opened(&self) -> Option<Arc<File>> {
+    pub(super) fn last_opened(&self) -> Option<Arc<File>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -87,13 +87,13 @@ impl Files {
             if !options.create {
                 return Err(FsError::NotFound);
             }
-            let wanted = Wanted { how: How::Create, ..Wanted::default() };
+            let wanted = WriteOptions { how: How::Create, ..WriteOptions::default() };
             self.tree.draft(&path, wanted).and_then(|draft| draft.commit()).map_err(fs_error)?;
         }
         let (file, stat) = self.tree.open(&path).map_err(fs_error)?;
         let file = Arc::new(file);
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
-        Ok(Box::new(Opened::new(file, stat)))
+        Ok(Box::new(OpenDavFile::new(file, stat)))
     }
 
     /// Changes properties: all of them, or none.
@@ -108,7 +108,7 @@ impl Files {
         let mut props = bytes.map(|bytes| Props::read(&bytes)).unwrap_or_default();
         let mut failed = None;
         for (at, (set, prop)) in patch.iter().enumerate() {
-            if props.set(kept(prop), *set).is_err() {
+            if props.set(to_prop(prop), *set).is_err() {
                 failed = Some((Some(at), StatusCode::UNPROCESSABLE_ENTITY));
                 break;
             }
@@ -133,13 +133,13 @@ impl Files {
     }
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for DavFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Files").finish_non_exhaustive()
     }
 }
 
-impl DavFileSystem for Files {
+impl DavFileSystem for DavFiles {
     fn open<'a>(
         &'a self,
         path: &'a DavPath,
@@ -177,7 +177,7 @@ impl DavFileSystem for Files {
 }
 
 /// A property as we keep it.
-fn kept(prop: &DavProp) -> super::props::Prop {
+fn to_prop(prop: &DavProp) -> super::props::Prop {
     super::props::Prop {
         space: prop.namespace.clone().unwrap_or_default(),
         name: prop.name.clone(),

@@ -7,9 +7,9 @@ use farwire_protocol::streams::files::{Head, ToBridge, What};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use super::answer::{Answer, Refusal, header};
-use super::filter::{Method, Request};
+use super::filter::{DavRequest, Method};
 use super::live::tag;
+use super::reply::{Refusal, Reply, header};
 use super::target::url;
 use super::{Now, Serving, delegate};
 use crate::path::Rel;
@@ -19,17 +19,17 @@ impl Serving<'_> {
     /// Answers GET or HEAD of a directory.
     pub(super) fn index(
         &self,
-        request: &Request,
+        request: &DavRequest,
         now: &Now,
         peer: &mut dyn Peer,
     ) -> Result<(), Broken> {
         let path = &request.target.path;
         if delegate::body(peer, 0)?.is_err() {
-            return Answer::status(415).say(peer);
+            return Reply::status(415).say(peer);
         }
         let body = match self.names(path) {
             Ok(body) => body,
-            Err(refusal) => return Answer::from(refusal).say(peer),
+            Err(refusal) => return Reply::from(refusal).say(peer),
         };
         let mut headers = vec![
             header("content-type", b"text/plain; charset=utf-8"),

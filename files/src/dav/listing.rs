@@ -6,11 +6,11 @@ use farwire_protocol::streams::files::{Head, ToBridge, What};
 use rustix::io::Errno;
 use xmltree::Element;
 
-use super::answer::{Answer, Refusal, XML, header};
 use super::fields::Depth;
-use super::filter::Request;
+use super::filter::DavRequest;
 use super::live::{self, LIVE, Live, USUAL};
 use super::props::{ATTRIBUTE, Prop, Props};
+use super::reply::{Refusal, Reply, XML, header};
 use super::target::url;
 use super::xml::{self, DAV, Name, Shape};
 use super::{Now, Serving, delegate};
@@ -29,8 +29,8 @@ const END: &[u8] = b"</D:multistatus>";
 
 /// What somebody wants to know of each file.
 #[derive(Debug)]
-struct Asked {
-    wanted: Vec<Wanted>,
+struct PropertyQuery {
+    wanted: Vec<WantedProperty>,
     /// The first so many were not asked for by name: they are not missed where they are not.
     unnamed: usize,
     /// All properties besides that are kept.
@@ -41,7 +41,7 @@ struct Asked {
 
 /// A property that somebody wants to know.
 #[derive(Debug)]
-struct Wanted {
+struct WantedProperty {
     name: Name,
     live: Option<Live>,
     /// The element: how it begins, how it ends, and without anything in it.
@@ -50,13 +50,13 @@ struct Wanted {
     empty: String,
 }
 
-impl Wanted {
+impl WantedProperty {
     fn new(name: Name) -> Self {
         let local = &name.local;
         let (tag, space) = match &name.space[..] {
             DAV => (format!("D:{local}"), String::new()),
             "" => (local.clone(), " xmlns=\"\"".to_owned()),
-            space => (format!("x:{local}"), format!(" xmlns:x=\"{}\"", escaped(space))),
+            space => (format!("x:{local}"), format!(" xmlns:x=\"{}\"", escape(space))),
         };
         Self {
             live: Live::of(&name),
@@ -73,7 +73,7 @@ impl Wanted {
     }
 }
 
-impl Asked {
+impl PropertyQuery {
     fn read(shape: Option<&Shape>) -> Result<Self, Refusal> {
         let known = |count: usize| -> Vec<Name> {
             let name = |&(_, space, local): &(Live, &str, &str)| Name {
@@ -104,13 +104,13 @@ impl Asked {
                 names.push(name.clone());
             }
         }
-        let wanted = names.into_iter().map(Wanted::new).collect();
+        let wanted = names.into_iter().map(WantedProperty::new).collect();
         Self { wanted, unnamed, kept, names: false }
     }
 
     /// Whether the properties that are kept have to be looked at.
-    fn looks(&self) -> bool {
-        self.kept || self.wanted.iter().any(Wanted::may_be_kept)
+    fn needs_stored(&self) -> bool {
+        self.kept || self.wanted.iter().any(WantedProperty::may_be_kept)
     }
 }
 
@@ -118,14 +118,14 @@ impl Serving<'_> {
     /// Answers a PROPFIND.
     pub(super) fn list(
         &self,
-        request: &Request,
+        request: &DavRequest,
         now: &Now,
         peer: &mut dyn Peer,
     ) -> Result<(), Broken> {
         let path = &request.target.path;
         let prepared = delegate::body(peer, xml::BODY)?.and_then(|body| {
             let shape = (!body.is_empty()).then(|| xml::check(&body)).transpose()?;
-            let asked = Asked::read(shape.as_ref())?;
+            let asked = PropertyQuery::read(shape.as_ref())?;
             let stat = now.stat.ok_or(Refusal::status(404))?;
             // Of a file there is nothing beneath it; nothing said means all beneath it.
             if stat.what == What::Directory && matches!(request.depth, None | Some(Depth::Infinity))
@@ -139,7 +139,7 @@ impl Serving<'_> {
         });
         let (asked, stat, listing) = match prepared {
             Ok(prepared) => prepared,
-            Err(refusal) => return Answer::from(refusal).say(peer),
+            Err(refusal) => return Reply::from(refusal).say(peer),
         };
         let (name, value) = &XML;
         let mut headers =
@@ -148,7 +148,7 @@ impl Serving<'_> {
             headers.push(header("content-location", url(self.prefix, path, true).as_bytes()));
         }
         peer.say(&ToBridge::Head(Head { status: 207, headers }))?;
-        let mut answer = Listed { serving: self, asked, out: BEGIN.to_vec() };
+        let mut answer = MultiStatus { serving: self, asked, out: BEGIN.to_vec() };
         answer.tell(path, &stat, &|| self.tree.attribute(path, ATTRIBUTE).ok().flatten());
         if let Some(listing) = listing {
             answer.entries(path, listing, peer)?;
@@ -160,13 +160,13 @@ impl Serving<'_> {
 
 /// An answer that is being written.
 #[derive(Debug)]
-struct Listed<'a> {
+struct MultiStatus<'a> {
     serving: &'a Serving<'a>,
-    asked: Asked,
+    asked: PropertyQuery,
     out: Vec<u8>,
 }
 
-impl Listed<'_> {
+impl MultiStatus<'_> {
     /// Tells what is in a directory.
     fn entries(
         &mut self,
@@ -192,7 +192,7 @@ impl Listed<'_> {
                 continue;
             };
             if count == self.serving.listed {
-                self.truncated(path);
+                self.say_truncated(path);
                 break;
             }
             count += 1;
@@ -210,37 +210,38 @@ impl Listed<'_> {
     }
 
     /// Tells that there is more in a directory (RFC 6578, section 3.6).
-    fn truncated(&mut self, path: &Rel) {
+    fn say_truncated(&mut self, path: &Rel) {
         let href = url(self.serving.prefix, path, true);
         let more = format!(
             "<D:response><D:href>{href}</D:href>\
              <D:status>HTTP/1.1 507 Insufficient Storage</D:status>\
              <D:error><D:number-of-matches-within-limits/></D:error></D:response>"
         );
-        put(&mut self.out, &more);
+        push(&mut self.out, &more);
     }
 
     /// Tells of one file.
     fn tell(&mut self, path: &Rel, stat: &Stat, kept: &dyn Fn() -> Option<Vec<u8>>) {
         let Self { serving, asked, out } = self;
-        let props = match asked.looks() && matches!(stat.what, What::File | What::Directory) {
+        let props = match asked.needs_stored() && matches!(stat.what, What::File | What::Directory)
+        {
             true => kept().map(|bytes| Props::read(&bytes)).unwrap_or_default(),
             false => Props::default(),
         };
-        put(out, "<D:response><D:href>");
-        put(out, &url(serving.prefix, path, stat.what == What::Directory));
-        put(out, "</D:href>");
+        push(out, "<D:response><D:href>");
+        push(out, &url(serving.prefix, path, stat.what == What::Directory));
+        push(out, "</D:href>");
         let before = out.len();
-        put(out, "<D:propstat><D:prop>");
+        push(out, "<D:propstat><D:prop>");
         let (mut has, mut lacks) = (0, Vec::new());
         for (at, wanted) in asked.wanted.iter().enumerate() {
             let told = match wanted.live {
-                Some(live) if asked.names => live.suits(stat.what) && put(out, &wanted.empty),
+                Some(live) if asked.names => live.suits(stat.what) && push(out, &wanted.empty),
                 Some(live) => {
                     let begin = out.len();
-                    put(out, &wanted.begin);
+                    push(out, &wanted.begin);
                     let told = live.write(serving, path, stat, out);
-                    if told { put(out, &wanted.end) } else { cut(out, begin) }
+                    if told { push(out, &wanted.end) } else { cut(out, begin) }
                 }
                 // It is told with all that are kept.
                 None if asked.kept => props.get(&wanted.name.space, &wanted.name.local).is_some(),
@@ -254,21 +255,23 @@ impl Listed<'_> {
             }
         }
         for prop in props.props.iter().filter(|_| asked.kept) {
-            let name = || Wanted::new(Name { space: prop.space.clone(), local: prop.name.clone() });
-            let told = if asked.names { put(out, &name().empty) } else { repeat(prop, out) };
+            let name = || {
+                WantedProperty::new(Name { space: prop.space.clone(), local: prop.name.clone() })
+            };
+            let told = if asked.names { push(out, &name().empty) } else { repeat(prop, out) };
             has += usize::from(told);
         }
         if has > 0 || lacks.is_empty() {
-            put(out, "</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>");
+            push(out, "</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>");
         } else {
             out.truncate(before);
         }
         if !lacks.is_empty() {
-            put(out, "<D:propstat><D:prop>");
-            lacks.iter().for_each(|wanted| _ = put(out, &wanted.empty));
-            put(out, "</D:prop><D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>");
+            push(out, "<D:propstat><D:prop>");
+            lacks.iter().for_each(|wanted| _ = push(out, &wanted.empty));
+            push(out, "</D:prop><D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>");
         }
-        put(out, "</D:response>");
+        push(out, "</D:response>");
     }
 }
 
@@ -277,7 +280,7 @@ fn repeat(prop: &Prop, out: &mut Vec<u8>) -> bool {
     Element::parse(&prop.xml.0[..]).is_ok_and(|element| live::element(&element, out))
 }
 
-fn put(out: &mut Vec<u8>, text: &str) -> bool {
+fn push(out: &mut Vec<u8>, text: &str) -> bool {
     out.extend_from_slice(text.as_bytes());
     true
 }
@@ -287,7 +290,7 @@ fn cut(out: &mut Vec<u8>, at: usize) -> bool {
     false
 }
 
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, letter| {
         match letter {
             '&' => escaped.push_str("&amp;"),

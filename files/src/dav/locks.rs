@@ -124,7 +124,7 @@ impl Locks {
     /// # Errors
     ///
     /// The lock that is in the way: the new one itself where there are too many, or no token can be made.
-    pub(super) fn lock(&self, wanted: Wanted) -> Result<Lock, Box<Lock>> {
+    pub(super) fn lock(&self, wanted: LockRequest) -> Result<Lock, Box<Lock>> {
         let mut lock = Lock {
             path: wanted.path,
             deep: wanted.deep,
@@ -133,7 +133,7 @@ impl Locks {
             owner: wanted.owner,
             until: self.until(wanted.lasts),
         };
-        let Some(token) = token() else { return Err(Box::new(lock)) };
+        let Some(token) = new_token() else { return Err(Box::new(lock)) };
         lock.token = token;
         let mut table = self.table();
         let touch = Touch { deep: lock.deep, name: false };
@@ -199,7 +199,7 @@ impl Locks {
 
 /// A lock that somebody would like to have.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct LockRequest {
     /// About what.
     pub path: Rel,
     /// About all that is beneath it, too.
@@ -213,7 +213,7 @@ pub(super) struct Wanted {
 }
 
 /// A URI that nobody guesses.
-fn token() -> Option<String> {
+fn new_token() -> Option<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).ok()?;
     // The version and the variant that RFC 9562 has for random ones.

@@ -9,7 +9,7 @@ use dav_server::ls::{DavLock, DavLockSystem, LsFuture};
 use xmltree::Element;
 
 use super::fs::{dav_path, rel};
-use super::locks::{Lock, Locks, Touch, Wanted};
+use super::locks::{Lock, LockRequest, Locks, Touch};
 use crate::path::Rel;
 
 /// The locks that a request sees.
@@ -33,7 +33,7 @@ impl LocksOf {
         rel(path).ok().map(|path| self.base.join(path.as_bytes()))
     }
 
-    fn told(&self, lock: Lock) -> DavLock {
+    fn to_dav_lock(&self, lock: Lock) -> DavLock {
         // Of a lock above our root, the root is what is locked here.
         let path = lock.path.beneath(&self.base).unwrap_or_default();
         let left = lock.left(self.locks.now());
@@ -77,9 +77,11 @@ impl DavLockSystem for LocksOf {
             return Box::pin(ready(Err(self.nobody(path))));
         };
         let owner = owner.cloned().map(Box::new);
-        let wanted = Wanted { path: key, deep, shared, owner, lasts: self.lasts };
+        let wanted = LockRequest { path: key, deep, shared, owner, lasts: self.lasts };
         let made = self.locks.lock(wanted);
-        Box::pin(ready(made.map(|lock| self.told(lock)).map_err(|lock| self.told(*lock))))
+        Box::pin(ready(
+            made.map(|lock| self.to_dav_lock(lock)).map_err(|lock| self.to_dav_lock(*lock)),
+        ))
     }
 
     fn unlock(&self, path: &DavPath, token: &str) -> LsFuture<'_, Result<(), ()>> {
@@ -94,7 +96,7 @@ impl DavLockSystem for LocksOf {
         _timeout: Option<Duration>,
     ) -> LsFuture<'_, Result<DavLock, ()>> {
         let lock = self.key(path).and_then(|key| self.locks.refresh(&key, token, self.lasts));
-        Box::pin(ready(lock.map(|lock| self.told(lock)).ok_or(())))
+        Box::pin(ready(lock.map(|lock| self.to_dav_lock(lock)).ok_or(())))
     }
 
     fn check(
@@ -114,7 +116,7 @@ impl DavLockSystem for LocksOf {
 
     fn discover(&self, path: &DavPath) -> LsFuture<'_, Vec<DavLock>> {
         let locks = self.key(path).map(|key| self.locks.covering(&key)).unwrap_or_default();
-        Box::pin(ready(locks.into_iter().map(|lock| self.told(lock)).collect()))
+        Box::pin(ready(locks.into_iter().map(|lock| self.to_dav_lock(lock)).collect()))
     }
 
     fn delete(&self, path: &DavPath) -> LsFuture<'_, Result<(), ()>> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::What;
 
-use super::answer::{ALLOW, Answer, Refusal};
-use super::condition::{If, State};
-use super::filter::{Method, Request};
+use super::condition::{If, ResourceState};
+use super::filter::{DavRequest, Method};
 use super::locks::{Locks, Touch};
+use super::reply::{ALLOW, Refusal, Reply};
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::tree::{Stat, Tree};
@@ -41,12 +41,12 @@ pub(super) struct Now {
 
 impl Now {
     /// Whether such a thing is there.
-    pub(super) fn is(&self, what: What) -> bool {
+    pub(super) fn is_a(&self, what: What) -> bool {
         self.stat.is_some_and(|stat| stat.what == what)
     }
 }
 
-impl State for Serving<'_> {
+impl ResourceState for Serving<'_> {
     fn has_token(&self, path: &Rel, token: &str) -> bool {
         self.locks.has_token(&self.key(path), token)
     }
@@ -58,22 +58,22 @@ impl State for Serving<'_> {
 
 impl Serving<'_> {
     /// Serves a request.
-    pub(super) fn serve(&self, request: &Request, peer: &mut dyn Peer) -> Result<(), Broken> {
+    pub(super) fn serve(&self, request: &DavRequest, peer: &mut dyn Peer) -> Result<(), Broken> {
         if request.method == Method::Options {
             return self.options().say(peer);
         }
         let now = match self.look(request) {
             Ok(now) => now,
-            Err(refusal) => return Answer::from(refusal).say(peer),
+            Err(refusal) => return Reply::from(refusal).say(peer),
         };
         let answer = match request.method {
             Method::Put => self.put(request, &now, peer)?,
             Method::Delete | Method::Copy | Method::Move => match super::delegate::body(peer, 0)? {
-                Ok(_) => self.change(request, &now).unwrap_or_else(Answer::from),
-                Err(_) => Answer::status(415),
+                Ok(_) => self.change(request, &now).unwrap_or_else(Reply::from),
+                Err(_) => Reply::status(415),
             },
             Method::PropFind => return self.list(request, &now, peer),
-            Method::Get | Method::Head if now.is(What::Directory) => {
+            Method::Get | Method::Head if now.is_a(What::Directory) => {
                 return self.index(request, &now, peer);
             }
             _ => return self.delegate(request, &now, peer),
@@ -82,8 +82,8 @@ impl Serving<'_> {
     }
 
     /// What can be asked for here.
-    fn options(&self) -> Answer {
-        let mut answer = Answer::status(200);
+    fn options(&self) -> Reply {
+        let mut answer = Reply::status(200);
         let (classes, allow) = match self.read_only {
             true => ("1, 3", "OPTIONS, GET, HEAD, PROPFIND"),
             false => ("1, 2, 3", ALLOW),
@@ -96,7 +96,7 @@ impl Serving<'_> {
     }
 
     /// Looks at what the request is about, and at its conditions.
-    fn look(&self, request: &Request) -> Result<Now, Refusal> {
+    fn look(&self, request: &DavRequest) -> Result<Now, Refusal> {
         let path = &request.target.path;
         let by_name = matches!(request.method, Method::Delete | Method::Move);
         let stat = match self.tree.stat(path) {
@@ -139,7 +139,7 @@ impl Serving<'_> {
     }
 
     /// Refuses what is locked by somebody else.
-    pub(super) fn unlocked(&self, path: &Rel, touch: Touch) -> Result<(), Refusal> {
+    pub(super) fn check_unlocked(&self, path: &Rel, touch: Touch) -> Result<(), Refusal> {
         match self.locks.hinder(&self.key(path), touch, &self.tokens) {
             Some(_) => Err(Refusal::LOCKED),
             None => Ok(()),
@@ -147,7 +147,7 @@ impl Serving<'_> {
     }
 
     /// Refuses what would stand in no directory.
-    pub(super) fn has_parent(&self, path: &Rel) -> Result<(), Refusal> {
+    pub(super) fn check_parent(&self, path: &Rel) -> Result<(), Refusal> {
         let Some((above, _)) = path.split() else { return Err(Refusal::FORBIDDEN) };
         match self.tree.stat(&above) {
             Ok(stat) if stat.what == What::Directory => Ok(()),

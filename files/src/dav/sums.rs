@@ -14,9 +14,9 @@ use md5::Md5;
 use sha1::{Digest as _, Sha1};
 use xmltree::Element;
 
-use super::answer::{Answer, Refusal, XML};
-use super::filter::Request;
+use super::filter::DavRequest;
 use super::locks::Touch;
+use super::reply::{Refusal, Reply, XML};
 use super::target::url;
 use super::xml::Shape;
 use super::{Now, Serving};
@@ -30,14 +30,14 @@ pub(super) const OWNCLOUD: &str = "http://owncloud.org/ns";
 const LARGEST: u64 = 256 << 10;
 
 /// The sums of so many files are kept, of all roots together.
-const KEPT: usize = 100_000;
+const CACHED: usize = 100_000;
 
 /// Device, inode and revision of a file.
-type State = (u64, u64, u64);
+type FileState = (u64, u64, u64);
 
-fn kept() -> &'static Mutex<HashMap<State, String>> {
-    static KEPT: OnceLock<Mutex<HashMap<State, String>>> = OnceLock::new();
-    KEPT.get_or_init(Mutex::default)
+fn cache() -> &'static Mutex<HashMap<FileState, String>> {
+    static CACHED: OnceLock<Mutex<HashMap<FileState, String>>> = OnceLock::new();
+    CACHED.get_or_init(Mutex::default)
 }
 
 impl Serving<'_> {
@@ -47,7 +47,7 @@ impl Serving<'_> {
             return None;
         }
         let state = (stat.device, stat.inode, stat.revision);
-        let held = || kept().lock().unwrap_or_else(PoisonError::into_inner);
+        let held = || cache().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sums) = held().get(&state) {
             return Some(sums.clone());
         }
@@ -61,7 +61,7 @@ impl Serving<'_> {
         let (sha1, md5) = (Sha1::digest(&content), Md5::digest(&content));
         let sums = format!("SHA1:{} MD5:{}", HEXLOWER.encode(&sha1), HEXLOWER.encode(&md5));
         let mut held = held();
-        if held.len() >= KEPT {
+        if held.len() >= CACHED {
             held.clear();
         }
         held.insert(state, sums.clone());
@@ -71,11 +71,11 @@ impl Serving<'_> {
     /// Answers a PROPPATCH that sets the time of a file, as rclone asks for it: `None` if it is about something else.
     pub(super) fn set_time(
         &self,
-        request: &Request,
+        request: &DavRequest,
         now: &Now,
         shape: &Shape,
         body: &[u8],
-    ) -> Option<Result<Answer, Refusal>> {
+    ) -> Option<Result<Reply, Refusal>> {
         // Property in a `prop` in a `set` in it: one, and nothing else.
         let one = shape.root.is("propertyupdate") && shape.elements == 4;
         let root = one.then(|| Element::parse(body).ok()).flatten()?;
@@ -88,16 +88,16 @@ impl Serving<'_> {
         let path = &request.target.path;
         let set = || {
             now.stat.ok_or(Refusal::status(404))?;
-            self.unlocked(path, Touch::default())?;
+            self.check_unlocked(path, Touch::default())?;
             let set = self.tree.set_rights(path, None, Some(modified));
             set.map_err(|failure| Refusal::from_failure(&failure))?;
-            let href = url(self.prefix, path, now.is(What::Directory));
+            let href = url(self.prefix, path, now.is_a(What::Directory));
             let body = format!(
                 "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">\
                  <D:response><D:href>{href}</D:href><D:propstat><D:prop><D:lastmodified/></D:prop>\
                  <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>"
             );
-            Ok(Answer { status: 207, headers: vec![XML], body })
+            Ok(Reply { status: 207, headers: vec![XML], body })
         };
         Some(set())
     }

@@ -7,7 +7,7 @@ use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, NAME_LIMIT, PATH_LIMIT};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
-use super::answer::Refusal;
+use super::reply::Refusal;
 use crate::path::Rel;
 
 /// What is written as it is in the URLs that we make.
@@ -19,7 +19,7 @@ const AUTHORITY: usize = 255 + 6;
 
 /// A path beneath the root, and how it was written.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Target {
+pub(super) struct RequestTarget {
     /// The path.
     pub path: Rel,
     /// A slash was behind it.
@@ -28,7 +28,7 @@ pub(super) struct Target {
     pub odd: bool,
 }
 
-impl Target {
+impl RequestTarget {
     /// Reads a target: a path that begins with the prefix, or a whole URL with such a path. Gives the
     /// authority, if there was one.
     pub(super) fn parse<'a>(
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn status(text: &str) -> u16 {
-        match Target::parse(text.as_bytes(), "/dav") {
+        match RequestTarget::parse(text.as_bytes(), "/dav") {
             Err(refusal) => refusal.status,
             // So it is answered unless such a thing is there.
             Ok((target, _)) if target.odd => 400,
@@ -253,10 +253,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_stays_beneath_the_root_and_reads_the_same_again(text in "(/dav|/|http://h)?[/a%.2eE5cfF0\\\\;~ -]{0,40}") {
-            if let Ok((target, _)) = Target::parse(text.as_bytes(), "/dav") {
+            if let Ok((target, _)) = RequestTarget::parse(text.as_bytes(), "/dav") {
                 prop_assert!(target.path.names().all(|name| name != b".." && name != b"."));
                 let url = target.url("/dav");
-                let (again, authority) = Target::parse(url.as_bytes(), "/dav").unwrap();
+                let (again, authority) = RequestTarget::parse(url.as_bytes(), "/dav").unwrap();
                 prop_assert_eq!(&again.path, &target.path);
                 prop_assert!(authority.is_none());
             }
@@ -266,9 +266,9 @@ mod tests {
     #[test]
     fn any_bytes_are_read_or_refused() {
         bolero::check!().for_each(|bytes: &[u8]| {
-            if let Ok((target, _)) = Target::parse(bytes, "/dav") {
+            if let Ok((target, _)) = RequestTarget::parse(bytes, "/dav") {
                 let url = target.url("/dav");
-                let (again, _) = Target::parse(url.as_bytes(), "/dav").unwrap();
+                let (again, _) = RequestTarget::parse(url.as_bytes(), "/dav").unwrap();
                 assert_eq!(again.path, target.path);
                 assert_eq!(target.odd, !target.path.names().all(is_plain));
             }

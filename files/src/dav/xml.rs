@@ -3,7 +3,7 @@
 use xml::common::XmlVersion;
 use xml::reader::{ParserConfig, XmlEvent};
 
-use super::answer::Refusal;
+use super::reply::Refusal;
 
 /// A body has at most so many bytes.
 pub(super) const BODY: usize = 64 << 10;

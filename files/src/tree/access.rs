@@ -13,7 +13,7 @@ use super::draft::copy_attributes;
 use super::{Place, Stat};
 
 /// What the list is called. It begins with a version; each entry has who it is for, what they may, and an id.
-const LIST: &str = "system.posix_acl_access";
+const ACL: &str = "system.posix_acl_access";
 const VERSION: [u8; 4] = [2, 0, 0, 0];
 const ENTRY: usize = 8;
 
@@ -39,13 +39,13 @@ pub(super) enum Rights {
 
 /// Gives a file the owner, the attributes and the list of the one that it replaces. Gives the rights that it
 /// may have.
-pub(super) fn succeed(
+pub(super) fn inherit_access(
     file: &File,
     place: &Place,
     before: &Stat,
     rights: Rights,
 ) -> Result<u32, Errno> {
-    let same_group = give_away(file, before)?;
+    let same_group = copy_owner(file, before)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let old = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty());
     // A copy has those of what was copied.
@@ -57,31 +57,31 @@ pub(super) fn succeed(
         Rights::Kept => before.mode & 0o777,
         Rights::Asked(mode) | Rights::Copied(mode) => mode & 0o777,
     };
-    match old.and_then(list) {
+    match old.and_then(read_acl) {
         Ok(Some(list)) => {
-            let set = || rustix::fs::fsetxattr(file, LIST, &list, XattrFlags::empty());
+            let set = || rustix::fs::fsetxattr(file, ACL, &list, XattrFlags::empty());
             if same_group && set().is_ok() {
                 let copied = matches!(rights, Rights::Copied(_));
                 return Ok(if copied { mode & (before.mode | 0o707) } else { mode });
             }
-            mode = without(mode, &list);
+            mode = mask_by_acl(mode, &list);
         }
         Ok(None) => {}
         // Whoever cannot read it cannot tell what its group might do.
-        Err(_) => mode = like_others(mode),
+        Err(_) => mode = limit_group_to_others(mode),
     }
     if !same_group && matches!(rights, Rights::Kept) {
-        mode = like_others(mode);
+        mode = limit_group_to_others(mode);
     }
     // One that came from the directory is not what was there.
-    match rustix::fs::fremovexattr(file, LIST) {
+    match rustix::fs::fremovexattr(file, ACL) {
         Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(mode),
         Err(_) => Ok(mode & 0o707),
     }
 }
 
 /// Gives a file the owner and the group of another, as far as we may. Says whether it has the group.
-fn give_away(file: &File, before: &Stat) -> Result<bool, Errno> {
+fn copy_owner(file: &File, before: &Stat) -> Result<bool, Errno> {
     let now = rustix::fs::fstat(file)?;
     if (now.st_uid, now.st_gid) == (before.uid, before.gid) {
         return Ok(true);
@@ -95,18 +95,18 @@ fn give_away(file: &File, before: &Stat) -> Result<bool, Errno> {
 }
 
 /// The rights of a copy that does not get the list of what is copied.
-pub(crate) fn plain_mode(file: impl AsFd, mode: u32) -> u32 {
-    match list(file) {
+pub(crate) fn mode_without_acl(file: impl AsFd, mode: u32) -> u32 {
+    match read_acl(file) {
         Ok(None) => mode & 0o777,
-        Ok(Some(list)) => without(mode & 0o777, &list),
-        Err(_) => like_others(mode & 0o777),
+        Ok(Some(list)) => mask_by_acl(mode & 0o777, &list),
+        Err(_) => limit_group_to_others(mode & 0o777),
     }
 }
 
 /// The list of a file: `None` if it has none, or can have none.
-fn list(file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
+fn read_acl(file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
     let mut list = vec![0; LENGTH];
-    match rustix::fs::fgetxattr(file, LIST, &mut list[..]) {
+    match rustix::fs::fgetxattr(file, ACL, &mut list[..]) {
         Ok(length) => {
             list.truncate(length);
             Ok(Some(list))
@@ -118,7 +118,7 @@ fn list(file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
 
 /// Rights that give nobody more than a list did. The group gets what its own entry has; it and all others no
 /// more than anybody who is named, as a name may be there to refuse.
-fn without(mode: u32, list: &[u8]) -> u32 {
+fn mask_by_acl(mode: u32, list: &[u8]) -> u32 {
     let entries = list.strip_prefix(&VERSION).filter(|entries| entries.len() % ENTRY == 0);
     let Some(entries) = entries else { return mode & 0o700 };
     let (mut group, mut named, mut mask) = (0, None, 7);
@@ -137,7 +137,7 @@ fn without(mode: u32, list: &[u8]) -> u32 {
 }
 
 /// The group gets no more than all others do.
-fn like_others(mode: u32) -> u32 {
+fn limit_group_to_others(mode: u32) -> u32 {
     mode & (0o707 | (mode & 7) << 3)
 }
 
@@ -164,9 +164,9 @@ mod tests {
             (&[owner, (GROUP, 4), other], 0o644, 0o644),
             (&[owner, (GROUP, 7), (MASK, 7), other], 0o640, 0o640),
         ] {
-            assert_eq!(without(mode, &list(entries)), expected, "{mode:o}");
+            assert_eq!(mask_by_acl(mode, &list(entries)), expected, "{mode:o}");
         }
-        assert_eq!(without(0o777, b"what is this"), 0o700);
-        assert_eq!(without(0o777, &[2, 0, 0, 0, 1]), 0o700);
+        assert_eq!(mask_by_acl(0o777, b"what is this"), 0o700);
+        assert_eq!(mask_by_acl(0o777, &[2, 0, 0, 0, 1]), 0o700);
     }
 }

@@ -7,21 +7,26 @@ use farwire_protocol::streams::files::How;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Room, Stat, Tree, Wanted, changed};
+use super::{Space, Stat, Tree, WriteOptions, changed_meanwhile};
 use crate::fault::fault;
 use crate::path::Rel;
 
 impl Tree {
     /// Adds to the end of a file, which is made if it is not there.
-    pub fn append(&self, path: &Rel, wanted: Wanted, content: &[u8]) -> Result<Stat, Failure> {
+    pub fn append(
+        &self,
+        path: &Rel,
+        wanted: WriteOptions,
+        content: &[u8],
+    ) -> Result<Stat, Failure> {
         let failed = |error| fault(path, error);
         let place = self.place_to_write(path)?;
         if place.stat().map_err(failed)?.is_none() {
-            let mut draft = self.draft(path, Wanted { how: How::Create, ..wanted })?;
+            let mut draft = self.draft(path, WriteOptions { how: How::Create, ..wanted })?;
             draft.write(content)?;
             return draft.commit();
         }
-        let _lane = self.lane(&place);
+        let _name_lock = self.lock_name(&place);
         let before = self.admits(&place, &wanted)?.ok_or_else(|| failed(Errno::NOENT))?;
         let flags =
             OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -29,9 +34,9 @@ impl Tree {
         let file = file.map_err(failed)?;
         let opened = Stat::new(&rustix::fs::fstat(&file).map_err(failed)?);
         if (opened.device, opened.inode) != (before.device, before.inode) {
-            return Err(changed(path));
+            return Err(changed_meanwhile(path));
         }
-        Room::new(self.rules(), opened.size).take(path, &file, content.len() as u64)?;
+        Space::new(self.rules(), opened.size).take(path, &file, content.len() as u64)?;
         let written = rustix::io::write(&file, content).map_err(failed)?;
         if written < content.len() {
             // The disk took a part of it: nothing is better than a part.

@@ -33,11 +33,11 @@ impl Tree {
         name: &str,
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
-        self.may_change(path)?;
+        self.check_writable(path)?;
         // Who replaces a file takes what was said of it along: what is said meanwhile would be lost.
-        let is_file = self.found(path)?.1.what == What::File;
+        let is_file = self.find(path)?.1.what == What::File;
         let place = is_file.then(|| self.place_to_write(path)).transpose()?;
-        let _lane = place.as_ref().map(|place| self.lane(place));
+        let _name_lock = place.as_ref().map(|place| self.lock_name(place));
         let (file, real, stat) = self.open_any(path)?;
         if self.rules.kept.fit(&real) {
             let text = format!("{path} is kept from changes, as other programs trust it");
@@ -66,7 +66,7 @@ impl Tree {
 
     /// Opens a regular file or a directory, and nothing else.
     fn open_any(&self, path: &Rel) -> Result<(OwnedFd, Rel, Stat), Failure> {
-        let (_, stat) = self.found(path)?;
+        let (_, stat) = self.find(path)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = match stat.what {
             What::File => flags,

@@ -9,9 +9,9 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::access::plain_mode;
-use super::draft::{changed, copy_attributes};
-use super::{Room, Stat};
+use super::access::mode_without_acl;
+use super::draft::{changed_meanwhile, copy_attributes};
+use super::{Space, Stat};
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -28,7 +28,7 @@ pub(super) struct Destination<'a, 'r> {
     /// The path that was asked for: errors name it.
     pub(super) path: &'a Rel,
     /// The space that the copy may take.
-    pub(super) room: &'a mut Room<'r>,
+    pub(super) space: &'a mut Space<'r>,
 }
 
 /// Why a file was not copied.
@@ -67,7 +67,7 @@ pub(super) fn copy_one(
     let bytes = copy_content(from, &copy, destination)?;
     // A file system without attributes has none to copy.
     let _ = copy_attributes(from.file, &copy);
-    let mode = plain_mode(from.file, from.stat.mode);
+    let mode = mode_without_acl(from.file, from.stat.mode);
     rustix::fs::fchmod(&copy, Mode::from_raw_mode(mode)).map_err(failed)?;
     Ok(bytes)
 }
@@ -85,8 +85,8 @@ pub(super) fn copy_content(
 ) -> Result<u64, NotCopied> {
     let (path, size) = (destination.path, from.stat.size);
     let failed = |error| NotCopied::Unwritten(fault(path, error));
-    destination.room.begin(0);
-    destination.room.admits(path, size).map_err(NotCopied::Unwritten)?;
+    destination.space.begin(0);
+    destination.space.admits(path, size).map_err(NotCopied::Unwritten)?;
     let mut at = 0;
     while at < size {
         let end = match rustix::fs::seek(from.file, SeekFrom::Data(at)) {
@@ -104,7 +104,7 @@ pub(super) fn copy_content(
         at = copy_part(from.file, to, at..end.max(at), destination)?;
     }
     rustix::fs::ftruncate(to, size).map_err(failed)?;
-    destination.room.begin(size);
+    destination.space.begin(size);
     // A hole at the end and an end that came nearer look the same until here.
     let now = Stat::new(&rustix::fs::fstat(from.file).map_err(NotCopied::Unread)?);
     if now.size < size {
@@ -112,7 +112,7 @@ pub(super) fn copy_content(
     }
     // It was written over: the copy would be of several states.
     if now.size == size && now.revision != from.stat.revision {
-        return Err(NotCopied::Changed(changed(path)));
+        return Err(NotCopied::Changed(changed_meanwhile(path)));
     }
     Ok(size)
 }
@@ -124,24 +124,24 @@ fn copy_part(
     range: Range<u64>,
     destination: &mut Destination<'_, '_>,
 ) -> Result<u64, NotCopied> {
-    let Destination { path, room } = destination;
+    let Destination { path, space } = destination;
     let Range { start: mut at, end } = range;
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let mut buffer = Vec::new();
     while at < end {
-        let most = (end - at).min(room.piece());
-        room.take(path, to, most).map_err(NotCopied::Unwritten)?;
+        let most = (end - at).min(space.piece());
+        space.take(path, to, most).map_err(NotCopied::Unwritten)?;
         let most = usize::try_from(most).unwrap_or(1 << 30);
         if buffer.is_empty() {
             let (mut read, mut written) = (at, at);
             match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {
                 Ok(bytes) if bytes > 0 => {
                     at += bytes as u64;
-                    room.give_back((most - bytes) as u64);
+                    space.release((most - bytes) as u64);
                     continue;
                 }
                 Err(Errno::INTR) => {
-                    room.give_back(most as u64);
+                    space.release(most as u64);
                     continue;
                 }
                 // Some file systems say 0 for what they cannot do. Of an error it is not known whether reading or writing
@@ -157,7 +157,7 @@ fn copy_part(
         }
         let written = to.write_all_at(buffer.get(..length).unwrap_or_default(), at);
         written.map_err(|error| NotCopied::Unwritten(fault(path, errno(error))))?;
-        room.give_back((most - length) as u64);
+        space.release((most - length) as u64);
         at += length as u64;
     }
     Ok(end)

@@ -7,13 +7,13 @@ use farwire_protocol::streams::files::{How, NAMED, What};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::access::plain_mode;
+use super::access::mode_without_acl;
 use super::content::{Destination, NotCopied, Source, copy_one};
-use super::draft::{changed, copy_attributes};
-use super::owner::owners;
-use super::rename::{apart, lost, put};
+use super::draft::{changed_meanwhile, copy_attributes};
+use super::owner::partly_owned;
+use super::rename::{check_apart, not_movable, replace};
 use super::sweep::hold;
-use super::{Listing, Place, Room, Stat, Tree, Wanted};
+use super::{Listing, Place, Space, Stat, Tree, WriteOptions};
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -98,7 +98,7 @@ impl Tree {
         overwrite: bool,
         recursive: bool,
     ) -> Result<Copied, Failure> {
-        apart(from, to)?;
+        check_apart(from, to)?;
         if !recursive && self.stat(from)?.what == What::Directory {
             return Err(fault(from, Errno::ISDIR)
                 .with_hint("say that it is to be copied with all that is in it"));
@@ -142,7 +142,7 @@ impl Tree {
         overwrite: bool,
         content: Content,
     ) -> Result<Copied, Failure> {
-        apart(from, to)?;
+        check_apart(from, to)?;
         let in_the_way = |stat: Option<Stat>| stat.is_some_and(|stat| stat.what == What::Directory);
         let place = self.place_to_change(to)?;
         let before = place.stat().map_err(|error| fault(to, error))?;
@@ -150,21 +150,21 @@ impl Tree {
         if !overwrite || stat.what != What::File || !in_the_way(before) {
             return self.copy_any(from, to, overwrite, content);
         }
-        self.holds_nothing_hidden(&place)?;
-        let (found, _) = self.found(from)?;
-        self.apart_really(self.location(&found).ok().flatten(), &place)?;
+        self.check_nothing_protected(&place)?;
+        let (found, _) = self.find(from)?;
+        self.check_apart_resolved(self.location(&found).ok().flatten(), &place)?;
         let (file, stat) = self.open(from)?;
         let (real, aside) = (self.real_of(&place)?, self.beside(&place)?);
-        let mut room = Room::new(&self.rules, 0);
+        let mut space = Space::new(&self.rules, 0);
         let copied = copy_one(
             Source { file: &file, stat: &stat },
             &aside.dir,
             &aside.name,
-            &mut Destination { path: to, room: &mut room },
+            &mut Destination { path: to, space: &mut space },
         );
         let copied = copied.map_err(|not| not.failure(to));
         let copied = copied.and_then(|bytes| {
-            self.arrive(&aside, &place, true, &real)?;
+            self.put_in_place(&aside, &place, true, &real)?;
             Ok(Copied { files: 1, bytes, ..Copied::default() })
         });
         if copied.is_err() {
@@ -175,7 +175,7 @@ impl Tree {
 
     /// Copies a directory itself, with what was said of it and nothing that is in it.
     pub fn copy_shallow(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
-        apart(from, to)?;
+        check_apart(from, to)?;
         self.copy_directory(from, to, overwrite, Content::Nothing).map(|_| ())
     }
 
@@ -191,8 +191,8 @@ impl Tree {
             return Err(fault(to, Errno::ISDIR));
         }
         let how = if overwrite { How::Put } else { How::Create };
-        let mode = Some(plain_mode(&file, stat.mode));
-        let wanted = Wanted { how, mode, durable: false, ..Wanted::default() };
+        let mode = Some(mode_without_acl(&file, stat.mode));
+        let wanted = WriteOptions { how, mode, durable: false, ..WriteOptions::default() };
         let mut draft = self.draft(to, wanted)?;
         let bytes = draft.copy(&file, &stat)?;
         // A file system without attributes has none to copy.
@@ -215,10 +215,10 @@ impl Tree {
             return Err(failed(Errno::EXIST));
         }
         if before.is_some_and(|stat| stat.what == What::Directory) {
-            self.holds_nothing_hidden(&place)?;
+            self.check_nothing_protected(&place)?;
         }
         let listing = self.list(from)?;
-        self.apart_really(listing.location(), &place)?;
+        self.check_apart_resolved(listing.location(), &place)?;
         let real = self.real_of(&place)?;
         let aside = self.beside(&place)?;
         rustix::fs::mkdirat(&aside.dir, &aside.name[..], Mode::from_raw_mode(0o700))
@@ -234,9 +234,9 @@ impl Tree {
             }
             let overwrite = overwrite && copied.unread.count == 0;
             if content == Content::All && copied.links.count > 0 {
-                return Err(lost(from));
+                return Err(not_movable(from));
             }
-            self.arrive(&aside, &place, overwrite, &real).map(|()| copied)
+            self.put_in_place(&aside, &place, overwrite, &real).map(|()| copied)
         });
         if built.is_err() {
             self.discard_draft(&aside);
@@ -259,9 +259,9 @@ impl Tree {
         // A second descriptor of it, as it is let go of when it is full.
         let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
         hold(held.as_fd());
-        let (copied, room) = (Copied::default(), Room::new(&self.rules, 0));
+        let (copied, space) = (Copied::default(), Space::new(&self.rules, 0));
         let SourceDirectory { listing, path: source, mode } = source;
-        let mut build = Build { source, to: &aside.path, copied, room };
+        let mut build = Build { source, to: &aside.path, copied, space };
         let content = content != Content::Nothing;
         let begin = real.clone();
         let mut waiting = vec![Level { from: listing, to: top, real, mode, depth: 1 }];
@@ -270,8 +270,8 @@ impl Tree {
             while let Some(listed) = content.then(|| level.from.next()).flatten() {
                 let listed = listed?;
                 let there = level.real.join(&listed.name);
-                if self.is_the_owners(&there) {
-                    return Err(owners(&aside.path));
+                if self.is_protected(&there) {
+                    return Err(partly_owned(&aside.path));
                 }
                 let at = there.beneath(&begin).unwrap_or_default();
                 let Some((next, mode)) = build.entry(&level.from, &listed.name, &level.to, at)?
@@ -295,7 +295,7 @@ impl Tree {
                     waiting.push(deeper);
                 }
                 None => {
-                    let mode = level.from.resemble(&level.to, level.mode);
+                    let mode = level.from.copy_metadata(&level.to, level.mode);
                     rustix::fs::fchmod(&level.to, Mode::from_raw_mode(mode)).map_err(failed)?;
                 }
             }
@@ -304,7 +304,7 @@ impl Tree {
     }
 
     /// Puts what was built aside for `real` into its place. What was there is removed.
-    fn arrive(
+    fn put_in_place(
         &self,
         aside: &Place,
         place: &Place,
@@ -312,20 +312,20 @@ impl Tree {
         real: &Rel,
     ) -> Result<(), Failure> {
         let failed = |error| fault(&place.path, error);
-        let lane = self.lane(place);
-        let moving = self.moving(&[place])?;
+        let name_lock = self.lock_name(place);
+        let moving = self.begin_move(&[place])?;
         if self.real_of(place)? != *real {
-            return Err(changed(&place.path));
+            return Err(changed_meanwhile(&place.path));
         }
         let before = place.stat().map_err(failed)?;
         if before.is_some() && !overwrite {
             return Err(failed(Errno::EXIST));
         }
         if before.is_some_and(|stat| stat.what == What::Directory) {
-            self.holds_nothing_hidden(place)?;
+            self.check_nothing_protected(place)?;
         }
-        let old = put(aside, place, before.is_some()).map_err(failed)?;
-        drop((moving, lane));
+        let old = replace(aside, place, before.is_some()).map_err(failed)?;
+        drop((moving, name_lock));
         old.iter().for_each(|old| self.discard(old));
         Ok(())
     }
@@ -355,7 +355,7 @@ struct Build<'a> {
     /// Where it will be, as it was asked for.
     to: &'a Rel,
     copied: Copied,
-    room: Room<'a>,
+    space: Space<'a>,
 }
 
 impl Build<'_> {
@@ -375,7 +375,7 @@ impl Build<'_> {
         };
         match stat.what {
             What::File => self.file(from, to, name, at).map(|()| None),
-            What::Directory => match from.down(name) {
+            What::Directory => match from.open_directory(name) {
                 Ok(Some(next)) => Ok(Some((next, stat.mode))),
                 Ok(None) => {
                     self.copied.links.add(at);
@@ -412,7 +412,7 @@ impl Build<'_> {
                 Err(error) => return self.unread(at, error),
             };
             let source = Source { file: &file, stat: &stat };
-            let mut destination = Destination { path: &path, room: &mut self.room };
+            let mut destination = Destination { path: &path, space: &mut self.space };
             match copy_one(source, to, name, &mut destination) {
                 Ok(bytes) => {
                     self.copied.bytes += bytes;

@@ -14,9 +14,9 @@ use farwire_protocol::streams::files::{How, What};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
-use super::access::{Rights, succeed};
+use super::access::{Rights, inherit_access};
 use super::content::{Destination, Source, copy_content};
-use super::{Place, Room, Stat, Tree};
+use super::{Place, Space, Stat, Tree};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 
@@ -25,7 +25,7 @@ const ATTRIBUTE: usize = 64 << 10;
 
 /// What is wanted of a file that is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct WriteOptions {
     /// What may be there before.
     pub how: How,
     /// Only if this is its state.
@@ -38,7 +38,7 @@ pub struct Wanted {
     pub durable: bool,
 }
 
-impl Default for Wanted {
+impl Default for WriteOptions {
     fn default() -> Self {
         Self { how: How::Put, revision: None, mode: None, modified: None, durable: true }
     }
@@ -49,7 +49,7 @@ impl Default for Wanted {
 pub struct Draft<'a> {
     tree: &'a Tree,
     place: Place,
-    wanted: Wanted,
+    wanted: WriteOptions,
     file: File,
     /// Its name for the time being, until it has its own.
     name: Option<Vec<u8>>,
@@ -57,12 +57,12 @@ pub struct Draft<'a> {
     resumable: bool,
     /// Its content and its rights are those of another file.
     copied: bool,
-    room: Room<'a>,
+    space: Space<'a>,
 }
 
 impl Tree {
     /// Begins a file. What stands in its way is said before its content comes.
-    pub fn draft(&self, path: &Rel, wanted: Wanted) -> Result<Draft<'_>, Failure> {
+    pub fn draft(&self, path: &Rel, wanted: WriteOptions) -> Result<Draft<'_>, Failure> {
         let place = self.place_to_write(path)?;
         self.admits(&place, &wanted)?;
         let name = temporary()?;
@@ -71,9 +71,9 @@ impl Tree {
         let mode = Mode::from_raw_mode(0o600);
         let file = rustix::fs::openat(&place.dir, &name[..], flags, mode);
         let file = file.map_err(|error| fault(path, error))?.into();
-        let (name, room) = (Some(name), Room::new(&self.rules, 0));
+        let (name, space) = (Some(name), Space::new(&self.rules, 0));
         let mut draft =
-            Draft { tree: self, place, wanted, file, name, resumable: false, copied: false, room };
+            Draft { tree: self, place, wanted, file, name, resumable: false, copied: false, space };
         draft.take(0)?;
         Ok(draft)
     }
@@ -82,7 +82,7 @@ impl Tree {
     pub fn resume(
         &self,
         path: &Rel,
-        wanted: Wanted,
+        wanted: WriteOptions,
         transfer: Nonce,
     ) -> Result<Draft<'_>, Failure> {
         let place = self.place_to_write(path)?;
@@ -96,16 +96,16 @@ impl Tree {
         if stat.what != What::File || stat.links != 1 {
             return Err(fault(path, Errno::NXIO));
         }
-        let (name, room) = (Some(name), Room::new(&self.rules, stat.size));
+        let (name, space) = (Some(name), Space::new(&self.rules, stat.size));
         let file = file.into();
         let mut draft =
-            Draft { tree: self, place, wanted, file, name, resumable: true, copied: false, room };
+            Draft { tree: self, place, wanted, file, name, resumable: true, copied: false, space };
         draft.take(0)?;
         Ok(draft)
     }
 
     /// How much of a transfer has arrived.
-    pub fn arrived(&self, path: &Rel, transfer: Nonce) -> Result<u64, Failure> {
+    pub fn received_bytes(&self, path: &Rel, transfer: Nonce) -> Result<u64, Failure> {
         let place = self.place_to_write(path)?;
         let partial = Place { name: partial(transfer), ..place };
         let stat = partial.stat().map_err(|error| fault(path, error))?;
@@ -113,7 +113,11 @@ impl Tree {
     }
 
     /// Whether a file may be written here now. Gives what stands here.
-    pub(super) fn admits(&self, place: &Place, wanted: &Wanted) -> Result<Option<Stat>, Failure> {
+    pub(super) fn admits(
+        &self,
+        place: &Place,
+        wanted: &WriteOptions,
+    ) -> Result<Option<Stat>, Failure> {
         let path = &place.path;
         let before = place.stat().map_err(|error| fault(path, error))?;
         match (&before, wanted.how) {
@@ -137,14 +141,14 @@ impl Tree {
         if let Some(expected) = wanted.revision
             && before.is_none_or(|stat| stat.revision != expected)
         {
-            return Err(changed(path));
+            return Err(changed_meanwhile(path));
         }
         Ok(before)
     }
 }
 
 /// It is not as it was when it was read.
-pub(crate) fn changed(path: &Rel) -> Failure {
+pub(crate) fn changed_meanwhile(path: &Rel) -> Failure {
     Failure::new(Kind::ChangedMeanwhile, format!("{path} has changed since it was read"))
 }
 
@@ -166,7 +170,7 @@ impl Draft<'_> {
         let copied = copy_content(
             Source { file: from, stat },
             &self.file,
-            &mut Destination { path: &self.place.path, room: &mut self.room },
+            &mut Destination { path: &self.place.path, space: &mut self.space },
         );
         copied.map_err(|not| not.failure(&self.place.path))
     }
@@ -177,12 +181,12 @@ impl Draft<'_> {
 
     /// Whether so many more bytes may be written.
     fn take(&mut self, more: u64) -> Result<(), Failure> {
-        self.room.take(&self.place.path, &self.file, more)
+        self.space.take(&self.place.path, &self.file, more)
     }
 
     /// How much is written.
-    pub fn written(&self) -> u64 {
-        self.room.size()
+    pub fn length(&self) -> u64 {
+        self.space.size()
     }
 
     /// What is written, to be read again.
@@ -196,7 +200,7 @@ impl Draft<'_> {
         let cut =
             self.file.set_len(bytes).and_then(|()| self.file.seek(std::io::SeekFrom::Start(bytes)));
         cut.map_err(|error| self.fault(&error))?;
-        self.room.begin(bytes);
+        self.space.begin(bytes);
         Ok(())
     }
 
@@ -220,9 +224,9 @@ impl Draft<'_> {
         let failed = |error| fault(&path, error);
         let Some(name) = self.name.clone() else { return Err(failed(Errno::BADF)) };
         let tree = self.tree;
-        let lane = tree.lane(&self.place);
+        let name_lock = tree.lock_name(&self.place);
         let before = tree.admits(&self.place, &self.wanted)?;
-        let mode = self.dress(before.as_ref()).map_err(failed)?;
+        let mode = self.set_metadata(before.as_ref()).map_err(failed)?;
         if self.wanted.durable
             && let Err(error) = rustix::fs::fdatasync(&self.file)
         {
@@ -237,10 +241,10 @@ impl Draft<'_> {
             How::Put | How::Replace | How::Append => RenameFlags::empty(),
         };
         let (dir, to) = (&self.place.dir, &self.place.name[..]);
-        let settled = tree.settled(&[&self.place])?;
+        let in_place = tree.hold_in_place(&[&self.place])?;
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
-        drop((settled, lane));
+        drop((in_place, name_lock));
         // It is there, and what it replaced is not: that must not pass for nothing having been done.
         let unsure = |error| {
             let text = format!("{}, after it was put in its place", failed(error).message);
@@ -254,14 +258,14 @@ impl Draft<'_> {
     }
 
     /// Gives it the rights, the owner, the time and the attributes that it is to have.
-    fn dress(&self, before: Option<&Stat>) -> Result<u32, Errno> {
+    fn set_metadata(&self, before: Option<&Stat>) -> Result<u32, Errno> {
         let rights = match self.wanted.mode {
             None => Rights::Kept,
             Some(mode) if self.copied => Rights::Copied(mode),
             Some(mode) => Rights::Asked(mode),
         };
         let mode = match before {
-            Some(before) => succeed(&self.file, &self.place, before, rights)?,
+            Some(before) => inherit_access(&self.file, &self.place, before, rights)?,
             None => self.wanted.mode.unwrap_or_else(|| 0o666 & !umask()) & 0o777,
         };
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;

@@ -13,54 +13,58 @@ use crate::rules::Rules;
 impl Tree {
     /// Refuses to move or replace a directory if that would show, or take away, what the rules hide or keep
     /// in it.
-    pub(super) fn holds_nothing_hidden(&self, place: &Place) -> Result<(), Failure> {
-        match self.has_an_owner() {
-            true => self.has_nothing_of_the_owner(place, &self.real_of(place)?),
+    pub(super) fn check_nothing_protected(&self, place: &Place) -> Result<(), Failure> {
+        match self.protects_anything() {
+            true => self.check_contents(place, &self.real_of(place)?),
             false => Ok(()),
         }
     }
 
     /// Refuses to move a directory to where something in it would be what the rules hide or keep.
-    pub(super) fn brings_nothing_hidden(&self, place: &Place, to: &Place) -> Result<(), Failure> {
-        match self.has_an_owner() {
-            true => self.has_nothing_of_the_owner(place, &self.real_of(to)?),
+    pub(super) fn check_brings_nothing_protected(
+        &self,
+        place: &Place,
+        to: &Place,
+    ) -> Result<(), Failure> {
+        match self.protects_anything() {
+            true => self.check_contents(place, &self.real_of(to)?),
             false => Ok(()),
         }
     }
 
     /// Looks at all that is in a directory, as if the directory were at `real`.
-    fn has_nothing_of_the_owner(&self, place: &Place, real: &Rel) -> Result<(), Failure> {
+    fn check_contents(&self, place: &Place, real: &Rel) -> Result<(), Failure> {
         use std::os::fd::AsFd as _;
         let dir = step(place.dir.as_fd(), &place.name, OFlags::RDONLY | OFlags::DIRECTORY, true);
         let dir = dir.map_err(|error| fault(&place.path, error))?;
         let everything = Self::enter(dir, Rules::default())?;
         let skipped = everything.walk(&Rel::ROOT, EVERYTHING, &mut |visited| {
-            if self.is_the_owners(&real.join(visited.at.as_bytes())) {
-                return Err(owners(&place.path));
+            if self.is_protected(&real.join(visited.at.as_bytes())) {
+                return Err(partly_owned(&place.path));
             }
-            Ok(visited.what().map_err(|_| unseen(&place.path))? == Some(What::Directory))
+            Ok(visited.what().map_err(|_| partly_unreadable(&place.path))? == Some(What::Directory))
         })?;
-        if skipped > 0 { Err(unseen(&place.path)) } else { Ok(()) }
+        if skipped > 0 { Err(partly_unreadable(&place.path)) } else { Ok(()) }
     }
 
     /// Whether the rules hide or keep anything.
-    pub(super) fn has_an_owner(&self) -> bool {
+    pub(super) fn protects_anything(&self) -> bool {
         !self.rules.hidden.is_empty() || !self.rules.kept.is_empty()
     }
 
     /// Whether the rules hide or keep this very path.
-    pub(super) fn is_the_owners(&self, real: &Rel) -> bool {
+    pub(super) fn is_protected(&self, real: &Rel) -> bool {
         let path = real.as_bytes();
         self.rules.hidden.fits_itself(path) || self.rules.kept.fits_itself(path)
     }
 }
 
-pub(super) fn owners(path: &Rel) -> Failure {
+pub(super) fn partly_owned(path: &Rel) -> Failure {
     let text = format!("{path} cannot be moved as a whole: the owner keeps a part of it");
     Failure::new(Kind::ReadOnly, text)
 }
 
-fn unseen(path: &Rel) -> Failure {
+fn partly_unreadable(path: &Rel) -> Failure {
     let text = format!("{path} cannot be moved as a whole: a part of it cannot be looked at");
     Failure::new(Kind::ReadOnly, text)
 }

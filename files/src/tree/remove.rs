@@ -8,7 +8,7 @@ use farwire_protocol::streams::files::What;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::draft::{changed, temporary};
+use super::draft::{changed_meanwhile, temporary};
 use super::walk::step;
 use super::{Place, Stat, Tree};
 use crate::fault::fault;
@@ -87,18 +87,18 @@ impl Tree {
         revision: Option<u64>,
     ) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
-        let lane = self.lane(&place);
+        let name_lock = self.lock_name(&place);
         let stat = place.stat().map_err(|error| fault(path, error))?;
         let stat = stat.ok_or_else(|| fault(path, Errno::NOENT))?;
         if revision.is_some_and(|expected| expected != stat.revision) {
-            return Err(changed(path));
+            return Err(changed_meanwhile(path));
         }
         if stat.what == What::Directory && recursive {
             // Where it is, is looked at on each level. Much may be beneath it, and others go on meanwhile.
-            drop(lane);
+            drop(name_lock);
             return self.remove_at(&place, &stat, true);
         }
-        let _settled = self.settled(&[&place])?;
+        let _in_place = self.hold_in_place(&[&place])?;
         self.remove_at(&place, &stat, false)
     }
 
@@ -146,7 +146,7 @@ impl Tree {
     /// Why a directory is not removed that is not empty, be it only for what nobody sees.
     fn not_empty(&self, place: &Place) -> Failure {
         let failure = fault(&place.path, Errno::NOTEMPTY);
-        match self.shows_nothing(place) {
+        match self.has_only_leftovers(place) {
             Ok(true) => failure.with_hint(
                 "all that is in it is left of transfers that were broken off, and is removed after a day; remove it with all that is in it if they are not to go on",
             ),
@@ -222,7 +222,7 @@ impl<'a> Emptying<'a> {
                     || !self.shared
                     || now == below.real
                     // What the rules name is named as it is listed.
-                    || !self.tree.has_an_owner()
+                    || !self.tree.protects_anything()
                         && is_alias(above, name, &dir, &now, &below.real) =>
             {
                 below.real = now;
@@ -231,7 +231,7 @@ impl<'a> Emptying<'a> {
             Ok(_) => return Err((below.at, Why::Moved)),
             // The kernel cannot say a path that is longer: it is where the way down has led.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {}
-            Err(_) if self.tree.has_an_owner() => return Err(no(Errno::NOENT)),
+            Err(_) if self.tree.protects_anything() => return Err(no(Errno::NOENT)),
             Err(_) => {}
         }
         if !self.shared {
@@ -251,7 +251,7 @@ impl<'a> Emptying<'a> {
     }
 
     /// Nothing of ours moves a directory while this is held, and it is where it was.
-    fn settled(
+    fn hold_in_place(
         &self,
         held: BorrowedFd<'_>,
         real: &Rel,
@@ -259,7 +259,7 @@ impl<'a> Emptying<'a> {
         if !self.shared {
             return Ok(None);
         }
-        let guard = self.tree.nothing_moves();
+        let guard = self.tree.forbid_moves();
         match self.tree.location(&held) {
             Ok(now) if now.as_ref() == Some(real) => Ok(Some(guard)),
             Ok(_) if is_gone(&held) => Err(Why::Gone),
@@ -274,7 +274,7 @@ impl<'a> Emptying<'a> {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             done => return Ok(done?),
         }
-        if self.tree.has_an_owner() {
+        if self.tree.protects_anything() {
             return Err(Why::TooDeep);
         }
         let up = temporary().map_err(|_| Errno::IO)?;
@@ -288,14 +288,14 @@ impl<'a> Emptying<'a> {
             let entry = entry.map_err(|error| (below.at.clone(), Why::from(error)))?;
             let name = entry.file_name().to_bytes();
             let real = below.real.join(name);
-            if name == b"." || name == b".." || self.tree.is_the_owners(&real) {
+            if name == b"." || name == b".." || self.tree.is_protected(&real) {
                 continue;
             }
             let no = |why: Why| (below.path(name), why);
             let held = names.fd().map_err(|error| no(error.into()))?;
             let (dir, top) = (held, below.top.unwrap_or(held));
             {
-                let _settled = self.settled(held, &below.real).map_err(no)?;
+                let _in_place = self.hold_in_place(held, &below.real).map_err(no)?;
                 match remove_one(dir, name) {
                     Ok(true) => {
                         (removed, self.partly) = (true, true);
@@ -313,7 +313,7 @@ impl<'a> Emptying<'a> {
             }
             let (at, level) = (below.path(name), below.level + 1);
             self.directory(dir, name, Below { real, at, top: Some(top), level })?;
-            let _settled = self.settled(held, &below.real).map_err(no)?;
+            let _in_place = self.hold_in_place(held, &below.real).map_err(no)?;
             match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) => (removed, self.partly) = (true, true),
                 Err(Errno::NOENT) => {}

@@ -8,7 +8,7 @@ use farwire_protocol::streams::files::What;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::draft::{changed, rename, set_aside, temporary};
+use super::draft::{changed_meanwhile, rename, set_aside, temporary};
 use super::{EVERYTHING, Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
@@ -27,14 +27,14 @@ impl Tree {
         overwrite: bool,
         revision: Option<u64>,
     ) -> Result<(), Failure> {
-        apart(from, to)?;
+        check_apart(from, to)?;
         let source = self.place_to_change(from)?;
         let place = self.place_to_change(to)?;
-        let lanes = self.lanes(&source, &place);
+        let name_locks = self.lock_names(&source, &place);
         let stat = source.stat().map_err(|error| fault(from, error))?;
         let stat = stat.ok_or_else(|| fault(from, Errno::NOENT))?;
         if revision.is_some_and(|expected| expected != stat.revision) {
-            return Err(changed(from));
+            return Err(changed_meanwhile(from));
         }
         let before = place.stat().map_err(|error| fault(to, error))?;
         if before.is_some() && !overwrite {
@@ -44,10 +44,10 @@ impl Tree {
         let moved = if is_directory(&stat) || before.as_ref().is_some_and(is_directory) {
             self.move_directory(&source, &stat, &place, before.as_ref())?
         } else {
-            let _settled = self.settled(&[&source, &place])?;
-            put_file(&source, &place, before.is_some()).map(|()| None)
+            let _in_place = self.hold_in_place(&[&source, &place])?;
+            move_file(&source, &place, before.is_some()).map(|()| None)
         };
-        drop(lanes);
+        drop(name_locks);
         match moved {
             Ok(old) => {
                 old.iter().for_each(|old| self.discard(old));
@@ -67,18 +67,18 @@ impl Tree {
         place: &Place,
         before: Option<&Stat>,
     ) -> Result<Result<Option<Place>, Errno>, Failure> {
-        let _moving = self.moving(&[source, place])?;
+        let _moving = self.begin_move(&[source, place])?;
         // Without `/proc` only the paths that were asked for are compared.
         let real = self.location(&source.dir).ok().flatten().map(|dir| dir.join(&source.name));
-        self.apart_really(real, place)?;
+        self.check_apart_resolved(real, place)?;
         if stat.what == What::Directory {
-            self.holds_nothing_hidden(source)?;
-            self.brings_nothing_hidden(source, place)?;
+            self.check_nothing_protected(source)?;
+            self.check_brings_nothing_protected(source, place)?;
         }
         if before.is_some_and(|stat| stat.what == What::Directory) {
-            self.holds_nothing_hidden(place)?;
+            self.check_nothing_protected(place)?;
         }
-        Ok(put(source, place, before.is_some()))
+        Ok(replace(source, place, before.is_some()))
     }
 
     /// Copies, and removes what was copied if it is still as it was.
@@ -91,7 +91,7 @@ impl Tree {
     ) -> Result<(), Failure> {
         let from = &source.path;
         let state = RandomState::new();
-        let before = self.survives_copying(from, stat, &state)?;
+        let before = self.check_copyable(from, stat, &state)?;
         self.copy_whole(from, to, overwrite)?;
         let removed = self.remove_copied(source, stat, before, &state);
         // What stood there is gone, and the copy has come.
@@ -111,20 +111,20 @@ impl Tree {
         state: &RandomState,
     ) -> Result<(), Failure> {
         let from = &source.path;
-        let lane = self.lane(source);
+        let name_lock = self.lock_name(source);
         let now = source.stat().map_err(|error| fault(from, error))?;
         let same = now.is_some_and(|now| now.revision == stat.revision);
         // Much may be beneath a directory, and others go on meanwhile.
-        let _lane = (stat.what != What::Directory).then_some(lane);
-        if !same || self.survives_copying(from, stat, state)? != before {
-            return Err(changed(from));
+        let _name_lock = (stat.what != What::Directory).then_some(name_lock);
+        if !same || self.check_copyable(from, stat, state)? != before {
+            return Err(changed_meanwhile(from));
         }
         self.remove_at(source, stat, true)
     }
 
     /// Refuses to move by copying what a copy would leave a part of behind: it would be gone. Returns a number that is
     /// another one once something beneath it has changed.
-    pub(super) fn survives_copying(
+    pub(super) fn check_copyable(
         &self,
         path: &Rel,
         stat: &Stat,
@@ -132,20 +132,20 @@ impl Tree {
     ) -> Result<u64, Failure> {
         match stat.what {
             What::File => return Ok(stat.revision),
-            What::Link | What::Other => return Err(lost(path)),
+            What::Link | What::Other => return Err(not_movable(path)),
             What::Directory => {}
         }
         let mut all = 0_u64;
         let skipped = self.walk(path, EVERYTHING, &mut |visited| {
-            let stat = visited.stat().ok().flatten().ok_or_else(|| lost(path))?;
+            let stat = visited.stat().ok().flatten().ok_or_else(|| not_movable(path))?;
             all = all.wrapping_add(state.hash_one((visited.at.as_bytes(), stat.revision)));
             match stat.what {
                 What::Directory => Ok(true),
                 What::File => Ok(false),
-                What::Link | What::Other => Err(lost(path)),
+                What::Link | What::Other => Err(not_movable(path)),
             }
         })?;
-        if skipped > 0 { Err(lost(path)) } else { Ok(all) }
+        if skipped > 0 { Err(not_movable(path)) } else { Ok(all) }
     }
 
     /// A place beside this one that nobody sees.
@@ -171,7 +171,11 @@ impl Tree {
     }
 
     /// Refuses a destination that is the source, in it or around it by way of a link.
-    pub(super) fn apart_really(&self, from: Option<Rel>, to: &Place) -> Result<(), Failure> {
+    pub(super) fn check_apart_resolved(
+        &self,
+        from: Option<Rel>,
+        to: &Place,
+    ) -> Result<(), Failure> {
         let there = self.location(&to.dir).ok().flatten().map(|dir| dir.join(&to.name));
         let (Some(from), Some(there)) = (from, there) else { return Ok(()) };
         if there.beneath(&from).is_some() || from.beneath(&there).is_some() {
@@ -183,7 +187,7 @@ impl Tree {
 }
 
 /// Moves what is no directory, to where none is.
-fn put_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno> {
+fn move_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno> {
     let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
     if replaces {
         return rustix::fs::renameat(from.0, from.1, to.0, to.1);
@@ -199,9 +203,13 @@ fn put_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno> 
 ///
 /// An error means that both names are as they were: all that can fail before the rename is done
 /// before it, and a failure after it is undone.
-pub(super) fn put(source: &Place, place: &Place, replaces: bool) -> Result<Option<Place>, Errno> {
+pub(super) fn replace(
+    source: &Place,
+    place: &Place,
+    replaces: bool,
+) -> Result<Option<Place>, Errno> {
     if !replaces {
-        return put_file(source, place, false).map(|()| None);
+        return move_file(source, place, false).map(|()| None);
     }
     let old = hidden_beside(source)?;
     let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
@@ -248,7 +256,7 @@ fn hidden_beside(place: &Place) -> Result<Place, Errno> {
 }
 
 /// Refuses a destination that is the source, in it or around it.
-pub(super) fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
+pub(super) fn check_apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
     if from.is_root() || to.is_root() {
         return Err(super::root_stays(from));
     }
@@ -259,7 +267,7 @@ pub(super) fn apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn lost(path: &Rel) -> Failure {
+pub(super) fn not_movable(path: &Rel) -> Failure {
     let text = format!("{path} is or holds what cannot be moved to another file system");
     Failure::new(Kind::Unsupported, text)
         .with_hint("links, and what is neither file nor directory, stay where they are")

@@ -27,7 +27,7 @@ impl Tree {
     ) -> Result<Stat, Failure> {
         let failed = |error| fault(path, error);
         let place = self.place_to_change(path)?;
-        let _lane = self.lane(&place);
+        let _name_lock = self.lock_name(&place);
         let found = place.stat().map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
         if !matches!(found.what, What::File | What::Directory) {
             return Err(failed(Errno::NXIO));
@@ -53,7 +53,7 @@ impl Tree {
             }
             What::Link | What::Other => return Err(failed(Errno::NXIO)),
         }
-        let settled = self.settled(&[&place])?;
+        let in_place = self.hold_in_place(&[&place])?;
         if let Some(mode) = mode {
             let shared = if before.what == What::Directory { before.mode & 0o7000 } else { 0 };
             let mode = Mode::from_raw_mode((mode & 0o777) | shared);
@@ -69,7 +69,7 @@ impl Tree {
             };
             rustix::fs::futimens(&file, &times).map_err(failed)?;
         }
-        drop(settled);
+        drop(in_place);
         rustix::fs::fstat(&file).map(|stat| Stat::new(&stat)).map_err(failed)
     }
 }

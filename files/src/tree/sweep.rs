@@ -48,7 +48,7 @@ impl Tree {
     }
 
     /// Whether there is nothing in a directory but what is left of transfers. What stepped aside is more than that.
-    pub(super) fn shows_nothing(&self, place: &Place) -> Result<bool, Errno> {
+    pub(super) fn has_only_leftovers(&self, place: &Place) -> Result<bool, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let names = Dir::new(step(place.dir.as_fd(), &place.name, flags, true)?)?;
         for entry in names {

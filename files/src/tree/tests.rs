@@ -17,11 +17,11 @@ use super::*;
 use crate::rules::Patterns;
 
 pub(crate) mod access;
-mod lanes;
+mod locks;
 mod mounts;
 mod owner;
 mod rename;
-mod room;
+mod space;
 mod sweep;
 
 /// A root with a secret beside it.
@@ -62,7 +62,7 @@ fn rel(path: &str) -> Rel {
     Rel::parse(path.as_bytes()).unwrap()
 }
 
-fn put(tree: &Tree, path: &str, content: &[u8], wanted: Wanted) -> Result<Stat, Failure> {
+fn put(tree: &Tree, path: &str, content: &[u8], wanted: WriteOptions) -> Result<Stat, Failure> {
     let mut draft = tree.draft(&rel(path), wanted)?;
     draft.write(content)?;
     draft.commit()
@@ -112,12 +112,12 @@ fn links_that_lead_out_are_not_followed_by_anything() {
         refused(kind(tree.stat(&rel(path))));
         refused(kind(tree.open(&rel(path))));
         refused(kind(tree.list(&rel(path))));
-        refused(kind(put(&tree, path, b"x", Wanted::default())));
+        refused(kind(put(&tree, path, b"x", WriteOptions::default())));
         refused(kind(tree.make_directory(&rel(&format!("{path}/new")))));
         refused(kind(tree.remove(&rel(&format!("{path}/secret")), true, None)));
         refused(kind(tree.rename(&rel("d"), &rel(&format!("{path}/new")), true)));
         refused(kind(tree.copy(&rel(path), &rel("copy"), true, true)));
-        refused(kind(tree.resume(&rel(path), Wanted::default(), Nonce([1; 16]))));
+        refused(kind(tree.resume(&rel(path), WriteOptions::default(), Nonce([1; 16]))));
     }
     place.untouched();
     assert_eq!(leftovers(&place.at("")), [""; 0]);
@@ -165,15 +165,15 @@ fn links_that_stay_inside_are_followed_and_written_through() {
     symlink("a/b/link", place.at("chain")).unwrap();
     let tree = place.writable();
     assert_eq!(read(&tree, "chain").unwrap(), b"old");
-    put(&tree, "chain", b"new", Wanted::default()).unwrap();
+    put(&tree, "chain", b"new", WriteOptions::default()).unwrap();
     assert_eq!(fs::read(place.at("a/file")).unwrap(), b"new");
     assert!(fs::symlink_metadata(place.at("chain")).unwrap().is_symlink());
     let strict = place.tree(Rules { writable: true, follow: false, ..Rules::default() });
     assert_eq!(kind(read(&strict, "chain")), Kind::OutsideRoot);
-    assert_eq!(kind(put(&strict, "chain", b"x", Wanted::default())), Kind::OutsideRoot);
+    assert_eq!(kind(put(&strict, "chain", b"x", WriteOptions::default())), Kind::OutsideRoot);
     // What is made through a link that points nowhere yet is made where it points.
     symlink("a/new", place.at("dangling")).unwrap();
-    put(&tree, "dangling", b"made", Wanted::default()).unwrap();
+    put(&tree, "dangling", b"made", WriteOptions::default()).unwrap();
     assert_eq!(fs::read(place.at("a/new")).unwrap(), b"made");
 }
 
@@ -190,7 +190,7 @@ fn what_is_no_file_is_never_opened() {
     let tree = place.writable();
     for path in ["fifo", "socket", "dir"] {
         assert_eq!(kind(tree.open(&rel(path))), Kind::NotAFile, "{path}");
-        assert_eq!(kind(put(&tree, path, b"x", Wanted::default())), Kind::NotAFile, "{path}");
+        assert_eq!(kind(put(&tree, path, b"x", WriteOptions::default())), Kind::NotAFile, "{path}");
     }
     assert_eq!(tree.stat(&rel("fifo")).unwrap().what, What::Other);
     assert_eq!(kind(tree.copy(&rel("fifo"), &rel("x"), false, true)), Kind::NotAFile);
@@ -209,9 +209,9 @@ fn a_file_with_several_names_is_read_and_not_written() {
     fs::hard_link(place.scratch.path().join("secret"), place.at("hard")).unwrap();
     let tree = place.writable();
     assert_eq!(read(&tree, "hard").unwrap(), b"secret");
-    assert_eq!(kind(put(&tree, "hard", b"x", Wanted::default())), Kind::OutsideRoot);
+    assert_eq!(kind(put(&tree, "hard", b"x", WriteOptions::default())), Kind::OutsideRoot);
     let lenient = place.tree(Rules { writable: true, hard_links: true, ..Rules::default() });
-    put(&lenient, "hard", b"x", Wanted::default()).unwrap();
+    put(&lenient, "hard", b"x", WriteOptions::default()).unwrap();
     // It was replaced under this name only.
     place.untouched();
 }
@@ -223,14 +223,14 @@ fn nothing_changes_in_a_root_that_is_read_only() {
     fs::create_dir(place.at("dir")).unwrap();
     let tree = place.tree(Rules::default());
     for refused in [
-        kind(put(&tree, "file", b"y", Wanted::default())),
+        kind(put(&tree, "file", b"y", WriteOptions::default())),
         kind(tree.make_directory(&rel("new"))),
         kind(tree.make_directories(&rel("new/deep"))),
         kind(tree.remove(&rel("file"), false, None)),
         kind(tree.rename(&rel("file"), &rel("other"), false)),
         kind(tree.copy(&rel("file"), &rel("other"), false, false)),
-        kind(tree.resume(&rel("file"), Wanted::default(), Nonce([1; 16]))),
-        kind(put(&place.writable().read_only(), "file", b"y", Wanted::default())),
+        kind(tree.resume(&rel("file"), WriteOptions::default(), Nonce([1; 16]))),
+        kind(put(&place.writable().read_only(), "file", b"y", WriteOptions::default())),
     ] {
         assert_eq!(refused, Kind::ReadOnly);
     }
@@ -252,7 +252,11 @@ fn what_is_hidden_is_as_if_it_were_not_there() {
         assert_eq!(kind(read(&tree, path)), Kind::NoSuchFile, "{path}");
         assert_eq!(kind(tree.list(&rel(path)).map(drop)), Kind::NoSuchFile, "{path}");
         if path != "detour" {
-            assert_eq!(kind(put(&tree, path, b"x", Wanted::default())), Kind::NoSuchFile, "{path}");
+            assert_eq!(
+                kind(put(&tree, path, b"x", WriteOptions::default())),
+                Kind::NoSuchFile,
+                "{path}"
+            );
         }
     }
     let mut names = Vec::new();
@@ -285,11 +289,11 @@ fn what_is_kept_is_read_and_not_changed() {
     let tree = place.tree(Rules { writable: true, kept, ..Rules::default() });
     assert_eq!(read(&tree, ".ssh/authorized_keys").unwrap(), b"key");
     for path in [".ssh/authorized_keys", "other-name/authorized_keys", ".bashrc", ".ssh/new"] {
-        assert_eq!(kind(put(&tree, path, b"x", Wanted::default())), Kind::ReadOnly, "{path}");
+        assert_eq!(kind(put(&tree, path, b"x", WriteOptions::default())), Kind::ReadOnly, "{path}");
     }
     assert_eq!(kind(tree.rename(&rel(".ssh"), &rel("x"), false)), Kind::ReadOnly);
     assert_eq!(kind(tree.remove(&rel(".ssh"), true, None)), Kind::ReadOnly);
-    put(&tree, "file", b"x", Wanted::default()).unwrap();
+    put(&tree, "file", b"x", WriteOptions::default()).unwrap();
     assert_eq!(kind(tree.rename(&rel("file"), &rel(".bashrc"), false)), Kind::ReadOnly);
 }
 
@@ -299,7 +303,7 @@ fn a_draft_is_seen_once_it_is_whole() {
     fs::write(place.at("file"), "old").unwrap();
     fs::set_permissions(place.at("file"), fs::Permissions::from_mode(0o4750)).unwrap();
     let tree = place.writable();
-    let mut draft = tree.draft(&rel("file"), Wanted::default()).unwrap();
+    let mut draft = tree.draft(&rel("file"), WriteOptions::default()).unwrap();
     draft.write(b"new").unwrap();
     assert_eq!(fs::read(place.at("file")).unwrap(), b"old");
     assert!(tree.list(&Rel::ROOT).unwrap().next().is_some_and(|one| one.unwrap().name == b"file"));
@@ -308,7 +312,7 @@ fn a_draft_is_seen_once_it_is_whole() {
         (fs::read(place.at("file")).unwrap(), leftovers(&place.at(""))),
         (b"old".to_vec(), vec![])
     );
-    put(&tree, "file", b"new", Wanted::default()).unwrap();
+    put(&tree, "file", b"new", WriteOptions::default()).unwrap();
     let meta = fs::metadata(place.at("file")).unwrap();
     assert_eq!(
         (meta.len(), meta.mode() & 0o7777),
@@ -316,10 +320,12 @@ fn a_draft_is_seen_once_it_is_whole() {
         "its rights are kept, and none over others"
     );
     let stat =
-        put(&tree, "exec", b"x", Wanted { mode: Some(0o6755), ..Wanted::default() }).unwrap();
+        put(&tree, "exec", b"x", WriteOptions { mode: Some(0o6755), ..WriteOptions::default() })
+            .unwrap();
     assert_eq!(stat.mode, 0o755);
     let stat =
-        put(&tree, "plain", b"x", Wanted { modified: Some(-1), ..Wanted::default() }).unwrap();
+        put(&tree, "plain", b"x", WriteOptions { modified: Some(-1), ..WriteOptions::default() })
+            .unwrap();
     assert_eq!((stat.mode & 0o111, stat.modified), (0, -1));
 }
 
@@ -327,11 +333,11 @@ fn a_draft_is_seen_once_it_is_whole() {
 fn what_must_be_there_before_is_checked_again_at_the_end() {
     let place = Place::new();
     let tree = place.writable();
-    let how = |how| Wanted { how, ..Wanted::default() };
+    let how = |how| WriteOptions { how, ..WriteOptions::default() };
     assert_eq!(kind(put(&tree, "file", b"x", how(How::Replace))), Kind::NoSuchFile);
     let seen = put(&tree, "file", b"x", how(How::Create)).unwrap();
     assert_eq!(kind(put(&tree, "file", b"y", how(How::Create))), Kind::FileExists);
-    let at = Wanted { revision: Some(seen.revision), ..Wanted::default() };
+    let at = WriteOptions { revision: Some(seen.revision), ..WriteOptions::default() };
     let mut late = tree.draft(&rel("file"), at).unwrap();
     late.write(b"late").unwrap();
     put(&tree, "file", b"early", at).unwrap();
@@ -350,13 +356,13 @@ fn a_transfer_goes_on_where_it_broke_off() {
     let place = Place::new();
     let tree = place.writable();
     let transfer = Nonce([7; 16]);
-    let mut draft = tree.resume(&rel("big"), Wanted::default(), transfer).unwrap();
+    let mut draft = tree.resume(&rel("big"), WriteOptions::default(), transfer).unwrap();
     draft.write(b"first ").unwrap();
     drop(draft);
     assert!(!place.at("big").exists());
-    assert_eq!(tree.arrived(&rel("big"), transfer).unwrap(), 6);
-    assert_eq!(tree.arrived(&rel("big"), Nonce([8; 16])).unwrap(), 0);
-    let mut draft = tree.resume(&rel("big"), Wanted::default(), transfer).unwrap();
+    assert_eq!(tree.received_bytes(&rel("big"), transfer).unwrap(), 6);
+    assert_eq!(tree.received_bytes(&rel("big"), Nonce([8; 16])).unwrap(), 0);
+    let mut draft = tree.resume(&rel("big"), WriteOptions::default(), transfer).unwrap();
     draft.truncate(6).unwrap();
     draft.write(b"second").unwrap();
     draft.commit().unwrap();
@@ -399,9 +405,8 @@ fn what_a_copy_leaves_out_is_not_moved_by_one() {
     fs::create_dir_all(place.at("links/deep")).unwrap();
     symlink("file", place.at("links/deep/link")).unwrap();
     let state = std::hash::RandomState::new();
-    let survives = |path: &str| {
-        tree.survives_copying(&rel(path), &tree.stat_link(&rel(path)).unwrap(), &state)
-    };
+    let survives =
+        |path: &str| tree.check_copyable(&rel(path), &tree.stat_link(&rel(path)).unwrap(), &state);
     assert!(survives("plain/deep/file").is_ok());
     let before = survives("plain").unwrap();
     assert_eq!(survives("plain").unwrap(), before, "nothing has changed");
@@ -419,13 +424,13 @@ fn names_are_bytes() {
     let place = Place::new();
     let tree = place.writable();
     for name in ["a\nb", "\u{1b}[31m", "é", "e\u{301}", "A", "a", " ", "-rf", "*", "a\\b", "NUL"] {
-        put(&tree, name, name.as_bytes(), Wanted::default()).unwrap();
+        put(&tree, name, name.as_bytes(), WriteOptions::default()).unwrap();
     }
     for name in ["é", "e\u{301}", "A", "a"] {
         assert_eq!(read(&tree, name).unwrap(), name.as_bytes());
     }
     let bytes = Rel::parse(b"\xff\xfe").unwrap();
-    tree.draft(&bytes, Wanted::default()).unwrap().commit().unwrap();
+    tree.draft(&bytes, WriteOptions::default()).unwrap().commit().unwrap();
     assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 12);
 }
 
@@ -459,7 +464,12 @@ fn a_swap_while_it_is_looked_at_leads_nowhere() {
             let name = format!("dir/new-{}", round % 7);
             // Some of these find the directory, and some the link.
             match round % 5 {
-                0 => drop(put(&tree, &name, b"x", Wanted { durable: false, ..Wanted::default() })),
+                0 => drop(put(
+                    &tree,
+                    &name,
+                    b"x",
+                    WriteOptions { durable: false, ..WriteOptions::default() },
+                )),
                 1 => drop(tree.make_directory(&rel(&name))),
                 2 => drop(tree.remove(&rel(&name), true, None)),
                 3 => drop(

@@ -49,7 +49,7 @@ impl Tree {
     /// Begins to read a directory.
     pub fn list(&self, path: &Rel) -> Result<Listing<'_>, Failure> {
         if !self.rules.hidden.is_empty() {
-            self.found(path)?;
+            self.find(path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let (handle, real) = self.reach(path, path, flags)?;
@@ -70,7 +70,7 @@ impl Tree {
     /// counted.
     pub fn walk(&self, path: &Rel, depth: usize, visit: &mut Visit<'_>) -> Result<u64, Failure> {
         let mut skipped = 0;
-        self.walk_telling(path, depth, visit, &mut |_| skipped += 1)?;
+        self.walk_reporting(path, depth, visit, &mut |_| skipped += 1)?;
         Ok(skipped)
     }
 
@@ -79,7 +79,7 @@ impl Tree {
     /// # Errors
     ///
     /// As [`Self::walk`] has it.
-    pub fn walk_telling(
+    pub fn walk_reporting(
         &self,
         path: &Rel,
         depth: usize,
@@ -99,7 +99,7 @@ impl Tree {
                 let visited =
                     visit(&Visited { at: &at, listed: &listed, listing: &listing, level })?;
                 if visited && level < depth {
-                    match listing.further_down(&listed.name, &at) {
+                    match listing.descend(&listed.name, &at) {
                         Ok(Some(next)) => inner.push((next, at, level + 1)),
                         Ok(None) => {}
                         Err(_) => unread(&at),
@@ -132,7 +132,7 @@ impl Tree {
         while let Some((mut listing, mut names, below, level)) = waiting.pop() {
             loop {
                 if names.is_empty() {
-                    names = listing.some(SORTED).unwrap_or_else(|_| {
+                    names = listing.next_sorted(SORTED).unwrap_or_else(|_| {
                         unread(&below);
                         Vec::new()
                     });
@@ -141,7 +141,7 @@ impl Tree {
                 let at = below.join(&listed.name);
                 let visited =
                     visit(&Visited { at: &at, listed: &listed, listing: &listing, level })?;
-                let next = match visited.then(|| listing.further_down(&listed.name, &at)) {
+                let next = match visited.then(|| listing.descend(&listed.name, &at)) {
                     None | Some(Ok(None)) => continue,
                     Some(Ok(Some(next))) => next,
                     Some(Err(_)) => {
@@ -258,10 +258,10 @@ impl Listing<'_> {
     }
 
     /// Copies what users have said of this directory to another. Gives the rights that it may have.
-    pub(super) fn resemble(&self, to: &OwnedFd, mode: u32) -> u32 {
+    pub(super) fn copy_metadata(&self, to: &OwnedFd, mode: u32) -> u32 {
         // A file system without attributes has none to copy.
         let _ = super::draft::copy_attributes(&self.handle.directory, to);
-        super::access::plain_mode(&self.handle.directory, mode)
+        super::access::mode_without_acl(&self.handle.directory, mode)
     }
 
     /// Where it really is, if that can be known.
@@ -270,7 +270,7 @@ impl Listing<'_> {
     }
 
     /// So many of the next names, the first in order at the end.
-    fn some(&mut self, many: usize) -> Result<Vec<Listed>, Failure> {
+    fn next_sorted(&mut self, many: usize) -> Result<Vec<Listed>, Failure> {
         let mut names = Vec::new();
         while names.len() < many {
             let Some(listed) = self.next() else { break };
@@ -281,12 +281,16 @@ impl Listing<'_> {
     }
 
     /// The same as [`Self::down`] during a walk.
-    fn further_down(&self, name: &[u8], at: &Rel) -> Result<Option<Self>, Errno> {
-        if at.as_bytes().len() > DEEPEST { Err(Errno::NAMETOOLONG) } else { self.down(name) }
+    fn descend(&self, name: &[u8], at: &Rel) -> Result<Option<Self>, Errno> {
+        if at.as_bytes().len() > DEEPEST {
+            Err(Errno::NAMETOOLONG)
+        } else {
+            self.open_directory(name)
+        }
     }
 
     /// A directory in this one: `None` where the rules end at what is mounted.
-    pub(super) fn down(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
+    pub(super) fn open_directory(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
         let handle = match self.handle.open(name, OFlags::RDONLY | OFlags::DIRECTORY) {
             Err(Errno::XDEV) => return Ok(None),
             handle => handle?,

@@ -12,7 +12,7 @@ use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::{ChangeRecord, failed};
+use super::{ChangeRecord, store_failure};
 
 /// No line is longer.
 const LINE: usize = 4 << 20;
@@ -39,7 +39,7 @@ impl Journal {
         let file: File = match rustix::fs::openat(store, NAME, flags, Mode::empty()) {
             Ok(journal) => journal.into(),
             Err(rustix::io::Errno::NOENT) => return Ok(Self::default()),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(store_failure(error)),
         };
         let mut from = BufReader::new(&file);
         let mut journal = Self::default();
@@ -55,7 +55,7 @@ impl Journal {
             journal.length += 4 + length as u64;
             each(record, length as u64);
         }
-        file.set_len(journal.length).map_err(failed)?;
+        file.set_len(journal.length).map_err(store_failure)?;
         Ok(journal)
     }
 
@@ -64,12 +64,12 @@ impl Journal {
         let flags =
             OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let journal = rustix::fs::openat(store, NAME, flags, Mode::from_raw_mode(0o600));
-        let mut journal = File::from(journal.map_err(failed)?);
+        let mut journal = File::from(journal.map_err(store_failure)?);
         let bytes = frame(line)?;
         if let Err(error) = journal.write_all(&bytes) {
             // What comes later would stand behind half a line.
             let _ = journal.set_len(self.length);
-            return Err(failed(error));
+            return Err(store_failure(error));
         }
         self.length += bytes.len() as u64;
         Ok(bytes.len() as u64 - 4)
@@ -107,16 +107,16 @@ fn write<'a>(
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let journal = rustix::fs::openat(store, NAME_NEW, flags, Mode::from_raw_mode(0o600));
-    let mut journal = io::BufWriter::new(File::from(journal.map_err(failed)?));
+    let mut journal = io::BufWriter::new(File::from(journal.map_err(store_failure)?));
     let mut length = 0;
     for line in lines {
         let bytes = frame(line)?;
-        journal.write_all(&bytes).map_err(failed)?;
+        journal.write_all(&bytes).map_err(store_failure)?;
         length += bytes.len() as u64;
     }
-    let journal = journal.into_inner().map_err(|error| failed(error.into_error()))?;
-    journal.sync_data().map_err(failed)?;
-    rustix::fs::renameat(store, NAME_NEW, store, NAME).map_err(failed)?;
+    let journal = journal.into_inner().map_err(|error| store_failure(error.into_error()))?;
+    journal.sync_data().map_err(store_failure)?;
+    rustix::fs::renameat(store, NAME_NEW, store, NAME).map_err(store_failure)?;
     Ok(length)
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::index::Hash;
-use super::{ChangeRecord, LARGEST, Step, Undo, Unexpected, failed, name, now};
+use super::{ChangeRecord, ChangeStep, LARGEST, Undo, Unexpected, name, now, store_failure};
 
 /// A question that keeps something.
 #[derive(Debug)]
@@ -55,14 +55,14 @@ impl<'a> Keeping<'a> {
     /// Keeps what a file holds. Gives its hash and size: `None` if it is too large, or there is too much that
     /// others keep at the moment.
     pub(crate) fn keep(&mut self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
-        io::Seek::rewind(&mut file).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
+        io::Seek::rewind(&mut file).map_err(store_failure)?;
+        let size = file.metadata().map_err(store_failure)?.len();
         let mut reservation = Reservation { undo: self.undo, bytes: 0 };
         if size > LARGEST || !reservation.take(size) {
             return Ok(None);
         }
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
+        getrandom::fill(&mut random).map_err(|error| store_failure(io::Error::other(error)))?;
         let beside = format!("{}.new", data_encoding::HEXLOWER.encode(&random));
         let kept = self.write(file, &beside, reservation);
         if !matches!(kept, Ok(Some(_))) {
@@ -83,11 +83,11 @@ impl<'a> Keeping<'a> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let object = rustix::fs::openat(store, beside, flags, Mode::from_raw_mode(0o600));
-        let mut object = File::from(object.map_err(failed)?);
+        let mut object = File::from(object.map_err(store_failure)?);
         let (mut hash, mut size) = (Sha256::new(), 0);
         let mut piece = vec![0; 128 << 10];
         loop {
-            let length = file.read(&mut piece).map_err(failed)?;
+            let length = file.read(&mut piece).map_err(store_failure)?;
             let Some(bytes) = piece.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
             size += length as u64;
             // It may grow while it is read.
@@ -95,11 +95,11 @@ impl<'a> Keeping<'a> {
                 return Ok(None);
             }
             hash.update(bytes);
-            object.write_all(bytes).map_err(failed)?;
+            object.write_all(bytes).map_err(store_failure)?;
         }
         let hash: Hash = hash.finalize().into();
         let mut index = self.undo.index();
-        rustix::fs::renameat(store, beside, store, name(&hash)).map_err(failed)?;
+        rustix::fs::renameat(store, beside, store, name(&hash)).map_err(store_failure)?;
         // It takes the reservation that it had.
         let had = std::mem::take(&mut reservation.bytes);
         index.pinned -= had;
@@ -120,7 +120,12 @@ impl<'a> Keeping<'a> {
     }
 
     /// Writes a change down that is about to be made, and gives its number.
-    pub(crate) fn record(self, verb: &str, who: &str, steps: Vec<Step>) -> Result<u64, Failure> {
+    pub(crate) fn record(
+        self,
+        verb: &str,
+        who: &str,
+        steps: Vec<ChangeStep>,
+    ) -> Result<u64, Failure> {
         let mut index = self.undo.index();
         let (verb, who) = (verb.to_owned(), who.to_owned());
         let (change, undone, unexpected, order) = (index.next, false, None, None);

@@ -17,8 +17,8 @@ fn file(content: &[u8]) -> File {
     file
 }
 
-fn step(path: &str, before: Snapshot, after: Snapshot) -> Step {
-    Step { path: Blob(path.as_bytes().to_vec()), before, after, moved_from: None }
+fn step(path: &str, before: Snapshot, after: Snapshot) -> ChangeStep {
+    ChangeStep { path: Blob(path.as_bytes().to_vec()), before, after, moved_from: None }
 }
 
 fn change(undo: &Undo, content: &[u8]) -> u64 {

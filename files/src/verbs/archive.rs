@@ -11,7 +11,7 @@ use farwire_protocol::streams::files::{Archive, Done, What};
 
 use super::tidy::Tidy;
 use super::unread::Unread;
-use super::{Desk, Stop};
+use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::peer::{Broken, OpenedFile, Peer};
 use crate::rules::LISTED;
@@ -27,7 +27,7 @@ pub(super) fn archive(
     desk: &Desk<'_>,
     archive: &Archive,
     peer: &mut dyn Peer,
-) -> Result<Done, Stop> {
+) -> Result<Done, VerbError> {
     let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&archive.path)?;
     let mut tidy = archive.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
@@ -44,9 +44,9 @@ pub(super) fn archive(
         packed.visit(visited)
     };
     let walked =
-        tree.walk_telling(&path, EVERYTHING, &mut visit, &mut |at| unread.borrow_mut().add(at));
+        tree.walk_reporting(&path, EVERYTHING, &mut visit, &mut |at| unread.borrow_mut().add(at));
     match walked {
-        Err(_) if packed.broken => return Err(Stop::Broken),
+        Err(_) if packed.broken => return Err(VerbError::Broken),
         other => other?,
     }
     packed.send(&[0; 2 * BLOCK])?;
@@ -55,7 +55,7 @@ pub(super) fn archive(
     let unread = unread.into_inner();
     let skipped = links + unread.count();
     done.skipped = (skipped > 0).then_some(skipped);
-    unread.told(&mut done);
+    unread.report(&mut done);
     Ok(done)
 }
 
@@ -75,7 +75,7 @@ impl Packed<'_> {
     /// Puts in what a walk came to. Says whether to go into it.
     fn visit(&mut self, visited: &Visited<'_>) -> Result<bool, Failure> {
         let name = &visited.listed.name;
-        let looked = self.unread.borrow_mut().looked(visited.at, visited.stat());
+        let looked = self.unread.borrow_mut().found_or_unread(visited.at, visited.stat());
         let Some(stat) = looked else { return Ok(false) };
         let (path, directory) = (visited.at.as_bytes(), stat.what == What::Directory);
         if !directory && stat.what != What::File {

@@ -17,8 +17,8 @@ use farwire_protocol::streams::files::{Change, Changes, Done, ToBridge};
 pub(super) use self::keeper::{Keeper, Planned};
 use self::revert::choose;
 pub(super) use self::revert::revert;
-use super::memory::Share;
-use super::{BATCH, Batch, Desk, Stop, edit};
+use super::memory::MemoryShare;
+use super::{BATCH, Batch, Desk, VerbError, edit};
 use crate::peer::Peer;
 use crate::undo::{ChangeRecord, Snapshot, Undo};
 
@@ -49,7 +49,7 @@ pub(super) fn changes(
     desk: &Desk<'_>,
     changes: &Changes,
     peer: &mut dyn Peer,
-) -> Result<Done, Stop> {
+) -> Result<Done, VerbError> {
     let (undo, mut records) = records(desk)?;
     let limit = changes.limit.map_or(50, |limit| usize::try_from(limit).unwrap_or(1000)).min(1000);
     let one = changes.change.is_some() || changes.next.is_some();
@@ -105,8 +105,8 @@ fn preview(
     undo: &Undo,
     record: &ChangeRecord,
     peer: &mut dyn Peer,
-) -> Result<(), Stop> {
-    let mut share = Share::default();
+) -> Result<(), VerbError> {
+    let mut share = MemoryShare::default();
     // Both texts, and what is told of them.
     share.take(3 * edit::NEAR)?;
     for step in record.steps.iter().take(PATHS) {

@@ -12,11 +12,11 @@ use minicbor::{Decode, Decoder};
 use similar::{Change, TextDiff};
 
 use super::changes::Keeper;
-use super::memory::{Share, gather};
-use super::{Desk, Stop};
+use super::memory::{MemoryShare, gather};
+use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::Wanted;
+use crate::tree::WriteOptions;
 
 /// No larger file is edited.
 const LARGEST: u64 = 64 << 20;
@@ -44,17 +44,17 @@ const OVER: u64 = 4 << 30;
 const TRIES: usize = 200;
 
 /// So much of the nearest text is told.
-const TOLD: usize = 1_200;
+const QUOTED: usize = 1_200;
 
-pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, VerbError> {
     let path = Rel::parse(&edit.path)?;
-    let mut share = Share::default();
+    let mut share = MemoryShare::default();
     let edits = edits(peer, &mut share)?;
     let mut tries = 0;
     loop {
         match edit_once(desk, edit, &path, &edits, peer) {
             // Somebody else was faster. What they did need not be in the way.
-            Err(Stop::Failed(failure))
+            Err(VerbError::Failed(failure))
                 if failure.kind == Kind::ChangedMeanwhile
                     && edit.revision.is_none()
                     && tries < TRIES =>
@@ -74,24 +74,27 @@ fn edit_once(
     path: &Rel,
     edits: &[Replacement],
     peer: &mut dyn Peer,
-) -> Result<Done, Stop> {
+) -> Result<Done, VerbError> {
     let tree = desk.tree;
-    let mut share = Share::default();
+    let mut share = MemoryShare::default();
     let (file, stat) = tree.open(path)?;
     if edit.revision.is_some_and(|expected| expected != stat.revision) {
-        return Err(crate::tree::changed(path).into());
+        return Err(crate::tree::changed_meanwhile(path).into());
     }
     if stat.size > LARGEST {
         return Err(Failure::new(Kind::TooLarge, format!("{path} is larger than 64 MiB")).into());
     }
     let before = share.read(path, file, stat.size)?;
-    let Applied { text: after, count, .. } = &apply(path, &before, edits, OVER)?;
+    let EditedText { text: after, count, .. } = &apply(path, &before, edits, OVER)?;
     let mut entry = stat.entry(path.as_bytes());
     let mut change = None;
     if !edit.dry.unwrap_or(false) {
         // What was read is what is replaced, or nothing is.
-        let wanted =
-            Wanted { how: How::Replace, revision: Some(stat.revision), ..Wanted::default() };
+        let wanted = WriteOptions {
+            how: How::Replace,
+            revision: Some(stat.revision),
+            ..WriteOptions::default()
+        };
         let mut draft = tree.draft(path, wanted)?;
         draft.write(after)?;
         let keeper = Keeper::new(desk, "edit", edit.undo);
@@ -102,20 +105,21 @@ fn edit_once(
             change = keeper.replacing(path, before, &written, mode)?;
             Ok(())
         });
-        entry = keeper.settled(change, stat)?.entry(path.as_bytes());
+        entry = keeper.conclude(change, stat)?.entry(path.as_bytes());
     }
     peer.data(diff(&before, after).as_bytes())?;
     Ok(Done { entry: Some(entry), count: Some(*count), change, ..Done::default() })
 }
 
 /// The replacements, which are the content.
-fn edits(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<Replacement>, Stop> {
+fn edits(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<Replacement>, VerbError> {
     let content = gather(peer, share)?;
     // Each text is there once more when it is decoded.
     share.take(content.len())?;
-    let Few { edits: Bounded(edits) } = cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "edits that make no sense", &error)
-    })?;
+    let BoundedEdits { edits: BoundedList(edits) } =
+        cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
+            Failure::caused(Kind::ProtocolViolation, "edits that make no sense", &error)
+        })?;
     if edits.is_empty() || edits.len() > EDITS {
         let text = format!("1 to {EDITS} edits can be made at once");
         return Err(Failure::new(Kind::InvalidArgument, text).into());
@@ -127,15 +131,15 @@ fn edits(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<Replacement>, Sto
 /// many times the bytes that say it.
 #[derive(Debug, Decode)]
 #[cbor(map)]
-struct Few {
+struct BoundedEdits {
     #[n(0)]
-    edits: Bounded,
+    edits: BoundedList,
 }
 
 #[derive(Debug)]
-struct Bounded(Vec<Replacement>);
+struct BoundedList(Vec<Replacement>);
 
-impl<'b, C> Decode<'b, C> for Bounded {
+impl<'b, C> Decode<'b, C> for BoundedList {
     fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
         let mut edits = Vec::new();
         for edit in d.array_iter_with(context)? {
@@ -151,21 +155,26 @@ impl<'b, C> Decode<'b, C> for Bounded {
 
 /// A text that edits have made.
 #[derive(Debug)]
-struct Applied {
+struct EditedText {
     text: Vec<u8>,
     /// So many places were changed.
     count: u64,
-    _share: Share,
+    _share: MemoryShare,
 }
 
 /// Replaces one after the other, and goes over `most` bytes at most.
-fn apply(path: &Rel, before: &[u8], edits: &[Replacement], most: u64) -> Result<Applied, Failure> {
-    let mut applied: Option<Applied> = None;
+fn apply(
+    path: &Rel,
+    before: &[u8],
+    edits: &[Replacement],
+    most: u64,
+) -> Result<EditedText, Failure> {
+    let mut applied: Option<EditedText> = None;
     let mut over = 0;
     for (at, edit) in edits.iter().enumerate() {
         let which =
             if edits.len() > 1 { format!("edit {} of {path}", at + 1) } else { format!("{path}") };
-        makes_sense(&which, edit)?;
+        check_edit(&which, edit)?;
         let text = applied.as_ref().map_or(before, |applied| &applied.text);
         over += text.len() as u64;
         if over > most {
@@ -179,7 +188,7 @@ fn apply(path: &Rel, before: &[u8], edits: &[Replacement], most: u64) -> Result<
     applied.ok_or_else(|| Failure::new(Kind::InvalidArgument, "there is nothing to replace"))
 }
 
-fn makes_sense(which: &str, edit: &Replacement) -> Result<(), Failure> {
+fn check_edit(which: &str, edit: &Replacement) -> Result<(), Failure> {
     let why = match edit {
         _ if edit.old.is_empty() => "the text to replace is empty",
         _ if edit.old == edit.new => "both texts are the same",
@@ -190,11 +199,11 @@ fn makes_sense(which: &str, edit: &Replacement) -> Result<(), Failure> {
 
 /// Replaces a text that is there once, or all there are. Places are counted and then looked for again: a
 /// list of them may be many times larger than the text.
-fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<Applied, Failure> {
+fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<EditedText, Failure> {
     let places = || memchr::memmem::find_iter(text, &edit.old.0);
     let many = places().count();
     match many {
-        0 => return Err(missing(which, text, &edit.old)),
+        0 => return Err(no_match(which, text, &edit.old)),
         1 => {}
         _ if edit.all.unwrap_or(false) => {}
         many => {
@@ -213,8 +222,8 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<Applied, Fail
         .ok_or_else(|| {
             Failure::new(Kind::TooLarge, format!("{which}: it would be larger than 64 MiB"))
         })?;
-    let mut share = Share::default();
-    let mut next = share.room(size)?;
+    let mut share = MemoryShare::default();
+    let mut next = share.buffer(size)?;
     let mut from = 0;
     for at in places() {
         next.extend_from_slice(text.get(from..at).unwrap_or_default());
@@ -222,7 +231,7 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<Applied, Fail
         from = at + edit.old.len();
     }
     next.extend_from_slice(text.get(from..).unwrap_or_default());
-    Ok(Applied { text: next, count: many as u64, _share: share })
+    Ok(EditedText { text: next, count: many as u64, _share: share })
 }
 
 /// The new text, with the ends of lines that the file has: where all of its lines end in CR LF, those that come do,
@@ -266,7 +275,7 @@ fn line(text: &[u8], at: usize) -> usize {
 }
 
 /// What is told of a text that is not there: the lines that are most like it.
-fn missing(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
+fn no_match(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
     let mut message = format!("{which}: the text is not there");
     let there = |other: &[u8]| other != wanted && memchr::memmem::find(text, other).is_some();
     if there(&in_cr_lf(&in_lf(wanted))) {
@@ -278,7 +287,7 @@ fn missing(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
             nearest(&String::from_utf8_lossy(text), &String::from_utf8_lossy(wanted))
     {
         let last = first + lines.lines().count().max(1) - 1;
-        let told: String = lines.chars().take(TOLD).collect();
+        let told: String = lines.chars().take(QUOTED).collect();
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let why = match words(&lines) == words(&String::from_utf8_lossy(wanted)) {
             true => "only blanks differ from",
@@ -292,15 +301,15 @@ fn missing(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
 /// The lines most like a text, as many as it has, and the number of the first. Of a long text only as much is
 /// looked at as [`WORK`] allows.
 fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
-    let words: Vec<Line<'_>> =
-        wanted.lines().take(WINDOW).map(|word| Line::new(word.trim())).collect();
+    let words: Vec<ComparedLine<'_>> =
+        wanted.lines().take(WINDOW).map(|word| ComparedLine::new(word.trim())).collect();
     let many = words.len().clamp(1, text.lines().count().max(1));
     // How alike each window is: the window that begins `many - 1` lines before this one is whole now.
     let mut scores = VecDeque::from(vec![0_u64; many]);
     let mut best: Option<(u64, usize)> = None;
     let mut work = 0;
     for (at, line) in text.lines().enumerate() {
-        let line = Line::new(line.trim());
+        let line = ComparedLine::new(line.trim());
         for (score, word) in scores.iter_mut().rev().zip(&words) {
             *score += u64::from(line.likeness(word));
             work += 1 + line.pairs.len() + word.pairs.len();
@@ -324,12 +333,12 @@ fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
 }
 
 /// A line, and the pairs of letters in the first 200 of it, in order.
-struct Line<'a> {
+struct ComparedLine<'a> {
     text: &'a str,
     pairs: Vec<(char, char)>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ComparedLine<'a> {
     fn new(text: &'a str) -> Self {
         let mut pairs: Vec<_> =
             text.chars().take(200).zip(text.chars().skip(1).take(200)).collect();
@@ -369,7 +378,7 @@ pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
         .diff_lines(&*before, &*after);
     let mut text = String::new();
     for hunk in diff.unified_diff().context_radius(2).iter_hunks() {
-        let hunk = written(hunk.iter_changes());
+        let hunk = format_hunk(hunk.iter_changes());
         if text.len() + hunk.len() > DIFF {
             let left: String = hunk.chars().take(DIFF.saturating_sub(text.len())).collect();
             text.push_str(&left);
@@ -383,7 +392,7 @@ pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
 
 /// A hunk with its heading. The library's own heading counts wrong where lines that are alike were moved
 /// together.
-fn written<'a>(changes: impl Iterator<Item = Change<&'a str>>) -> String {
+fn format_hunk<'a>(changes: impl Iterator<Item = Change<&'a str>>) -> String {
     let (mut old, mut new) = (Span::default(), Span::default());
     let mut lines = String::new();
     for change in changes {
@@ -499,7 +508,7 @@ mod tests {
         let other = "some other line which is not much like it\n";
         let told = |before: usize| {
             let text = format!("{}{near}", other.repeat(before));
-            missing("f", text.as_bytes(), wanted.as_bytes()).message
+            no_match("f", text.as_bytes(), wanted.as_bytes()).message
         };
         assert!(told(3).contains("nearest are lines 4-43:"), "{}", told(3));
         assert!(told(2_000).contains("nearest are lines 2001-2040:"));
@@ -554,7 +563,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in ".{0,200}", old in ".{1,60}") {
-            let _ = missing("f", text.as_bytes(), old.as_bytes());
+            let _ = no_match("f", text.as_bytes(), old.as_bytes());
             let _ = diff(text.as_bytes(), old.as_bytes());
         }
     }

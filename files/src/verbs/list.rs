@@ -10,10 +10,10 @@ use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::memory::Share;
+use super::memory::MemoryShare;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
-use super::{Batch, Desk, Listener, Stop};
+use super::{Batch, Desk, Listener, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::rules::{LISTED, STREAMED};
@@ -28,7 +28,7 @@ const ENTRY: usize = 2 * size_of::<Entry>() + 64;
 /// What an entry takes in a message besides its path.
 const OVERHEAD: usize = 96;
 
-pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<Done, VerbError> {
     let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&list.path)?;
     let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
@@ -37,12 +37,12 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     let limit = list.limit.map_or(LISTED, |limit| usize::try_from(limit).unwrap_or(most).min(most));
     let globs = Globs::new(list.globs.as_deref().unwrap_or_default())?;
     let mut tidy = list.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
-    let mut sent = Sent { peer, batch: Batch::new(), broken: false };
+    let mut sent = EntrySender { peer, batch: Batch::new(), broken: false };
     let mut sorted = list.sort.map(|_| Vec::new());
     let hashes = list.hashes.unwrap_or(false).then_some(listener);
     let mut count = 0;
-    let (mut more, mut held, mut share) = (false, 0, Share::default());
-    let left = LeftOut::new(path.clone());
+    let (mut more, mut held, mut share) = (false, 0, MemoryShare::default());
+    let left = Omissions::new(path.clone());
     let mut visit = |visited: &Visited<'_>| {
         listener.check_after_name()?;
         if let Some(tidy) = &mut tidy
@@ -80,10 +80,10 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
         }
         Ok(directory)
     };
-    let walked = tree.walk_telling(&path, depth, &mut visit, &mut |at| left.skip(at));
+    let walked = tree.walk_reporting(&path, depth, &mut visit, &mut |at| left.skip(at));
     match walked {
         Ok(()) => {}
-        Err(_) if sent.broken => return Err(Stop::Broken),
+        Err(_) if sent.broken => return Err(VerbError::Broken),
         Err(failure) if more && failure.kind == Kind::TooLarge => {}
         Err(failure) => return Err(failure.into()),
     }
@@ -95,21 +95,21 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
             .into_iter()
             .take(limit)
             .try_for_each(|entry| sent.push(entry))
-            .map_err(|_| Stop::Broken)?;
+            .map_err(|_| VerbError::Broken)?;
     }
     sent.finish()?;
     let mut done = Done { count: Some(count as u64), more: Some(more), ..Done::default() };
-    left.told(&mut done);
+    left.report(&mut done);
     Ok(done)
 }
 
 /// What a list does not tell, or not all of.
-struct LeftOut {
+struct Omissions {
     names: RefCell<Unread>,
     skipped: Cell<u64>,
 }
 
-impl LeftOut {
+impl Omissions {
     fn new(below: Rel) -> Self {
         Self { names: RefCell::new(Unread::new(below)), skipped: Cell::new(0) }
     }
@@ -125,20 +125,20 @@ impl LeftOut {
         self.unread(at);
     }
 
-    fn told(self, done: &mut Done) {
+    fn report(self, done: &mut Done) {
         done.skipped = Some(self.skipped.get()).filter(|skipped| *skipped > 0);
-        self.names.into_inner().told(done);
+        self.names.into_inner().report(done);
     }
 }
 
 /// Entries on their way.
-struct Sent<'a> {
+struct EntrySender<'a> {
     peer: &'a mut dyn Peer,
     batch: Batch<Entry>,
     broken: bool,
 }
 
-impl Sent<'_> {
+impl EntrySender<'_> {
     fn push(&mut self, entry: Entry) -> Result<(), Failure> {
         let bytes = entry.path.len() + OVERHEAD;
         if let Some(full) = self.batch.push(entry, bytes) {
@@ -150,7 +150,7 @@ impl Sent<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Stop> {
+    fn finish(self) -> Result<(), VerbError> {
         if let Some(rest) = self.batch.rest() {
             self.peer.say(&ToBridge::Entries(rest))?;
         }

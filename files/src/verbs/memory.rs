@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::TEXT_LIMIT;
 
-use super::Stop;
+use super::VerbError;
 use crate::path::Rel;
 use crate::peer::Peer;
 
@@ -15,23 +15,23 @@ use crate::peer::Peer;
 const MOST: usize = 192 << 20;
 
 #[cfg(not(test))]
-fn held<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
+fn account<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
     static HELD: AtomicUsize = AtomicUsize::new(0);
     look(&HELD)
 }
 
 /// Each test has an account of its own, so that one may use it up.
 #[cfg(test)]
-fn held<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
+fn account<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
     thread_local!(static HELD: AtomicUsize = const { AtomicUsize::new(0) });
     HELD.with(look)
 }
 
 /// A share of the memory. It is given back when this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Share(usize);
+pub(super) struct MemoryShare(usize);
 
-impl Share {
+impl MemoryShare {
     /// Takes so many bytes more.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Share {
     /// Takes so many bytes more if no more than so many are held with them, by all questions together.
     fn take_up_to(&mut self, bytes: usize, most: usize) -> Result<(), Failure> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
-        held(|held| held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more))
+        account(|held| held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more))
             .map_err(|_| full())?;
         self.0 += bytes;
         Ok(())
@@ -55,7 +55,7 @@ impl Share {
     /// # Errors
     ///
     /// As [`Self::take`] has it.
-    pub(super) fn room(&mut self, bytes: usize) -> Result<Vec<u8>, Failure> {
+    pub(super) fn buffer(&mut self, bytes: usize) -> Result<Vec<u8>, Failure> {
         self.take(bytes)?;
         let mut room = Vec::new();
         room.try_reserve_exact(bytes).map_err(|_| full())?;
@@ -64,7 +64,7 @@ impl Share {
 
     /// Reads so many bytes of a file, or what it has.
     pub(super) fn read(&mut self, path: &Rel, file: File, bytes: u64) -> Result<Vec<u8>, Failure> {
-        let mut held = self.room(usize::try_from(bytes).map_err(|_| full())?)?;
+        let mut held = self.buffer(usize::try_from(bytes).map_err(|_| full())?)?;
         let read = file.take(bytes).read_to_end(&mut held);
         read.map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
         Ok(held)
@@ -75,14 +75,14 @@ fn full() -> Failure {
     Failure::new(Kind::Busy, "other questions need the memory that this one needs")
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
-        held(|held| held.fetch_sub(self.0, Ordering::Relaxed));
+        account(|held| held.fetch_sub(self.0, Ordering::Relaxed));
     }
 }
 
 /// Gathers the content of a question, up to the limit of texts.
-pub(super) fn gather(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<u8>, Stop> {
+pub(super) fn gather(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<u8>, VerbError> {
     let mut content = Vec::new();
     while let Some(piece) = peer.content()? {
         let length = content.len() + piece.len();
@@ -101,8 +101,8 @@ pub(super) fn gather(peer: &mut dyn Peer, share: &mut Share) -> Result<Vec<u8>, 
 
 /// Holds all but so many bytes.
 #[cfg(test)]
-pub(super) fn all_but(bytes: usize) -> Share {
-    let mut share = Share::default();
+pub(super) fn all_but(bytes: usize) -> MemoryShare {
+    let mut share = MemoryShare::default();
     share.take(MOST - bytes).unwrap();
     share
 }
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn too_much_is_refused_and_given_back() {
-        let mut one = Share::default();
+        let mut one = MemoryShare::default();
         one.take(1 << 20).unwrap();
-        let mut other = Share::default();
+        let mut other = MemoryShare::default();
         assert_eq!(other.take(MOST).unwrap_err().kind, Kind::Busy);
         drop(other);
         one.take(1 << 20).unwrap();

@@ -11,8 +11,8 @@
 mod hunk;
 mod misfit;
 mod name;
-mod outcome;
 mod parse;
+mod plan;
 
 use std::fmt::Write as _;
 
@@ -20,30 +20,34 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Done, How, Patch};
 
-use self::outcome::{Did, Outcome, State};
+use self::plan::{PatchPlan, PatchedFile, PathState};
 use super::changes::{Keeper, Planned};
-use super::memory::{Share, gather};
-use super::{Desk, Stop};
+use super::memory::{MemoryShare, gather};
+use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Draft, Tree, Wanted};
+use crate::tree::{Draft, Tree, WriteOptions};
 
-pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Result<Done, Stop> {
-    let mut share = Share::default();
+pub(super) fn patch(
+    desk: &Desk<'_>,
+    patch: &Patch,
+    peer: &mut dyn Peer,
+) -> Result<Done, VerbError> {
+    let mut share = MemoryShare::default();
     let text = gather(peer, &mut share)?;
     let below = Rel::parse(&patch.path)?;
     let diffs = parse::parse(&text, patch.strip, &mut share)?;
-    let mut outcome = Outcome::new(desk.tree, &below, &diffs)?;
+    let mut plan = PatchPlan::new(desk.tree, &below, &diffs)?;
     let mut told = String::new();
     for diff in &diffs {
         desk.listener.check_after_name()?;
-        let did = outcome.add(diff, &mut share)?;
-        told.push_str(&say(&did, patch.prefix.as_deref().unwrap_or_default()));
+        let did = plan.add(diff, &mut share)?;
+        told.push_str(&describe(&did, patch.prefix.as_deref().unwrap_or_default()));
     }
     let hunks = diffs.iter().map(|diff| diff.hunks.len() as u64).sum();
     let mut done = Done { count: Some(hunks), files: Some(diffs.len() as u64), ..Done::default() };
     if !patch.dry.unwrap_or(false) {
-        let changed = outcome.changed();
+        let changed = plan.changed_paths();
         changed.iter().for_each(|(path, _)| peer.changes(path));
         done.change = carry_out(desk, &changed, patch.undo)?;
     }
@@ -52,7 +56,7 @@ pub(super) fn patch(desk: &Desk<'_>, patch: &Patch, peer: &mut dyn Peer) -> Resu
 }
 
 /// What was done, in a line or two.
-fn say(did: &Did, prefix: &str) -> String {
+fn describe(did: &PatchedFile, prefix: &str) -> String {
     let name = |path: &Rel| {
         let name = [prefix.as_bytes(), path.as_bytes()].concat();
         quoted(&name).into_owned()
@@ -76,7 +80,7 @@ fn say(did: &Did, prefix: &str) -> String {
     text
 }
 
-impl State {
+impl PathState {
     /// The file beside its place.
     fn draft<'a>(&self, tree: &'a Tree, path: &Rel) -> Result<Option<Draft<'a>>, Failure> {
         let Some(after) = &self.after else {
@@ -90,14 +94,14 @@ impl State {
         }
         let how = if self.before.is_some() { How::Replace } else { How::Create };
         let revision = self.before.as_ref().map(|(_, stat)| stat.revision);
-        let wanted = Wanted { how, revision, mode: self.mode, ..Wanted::default() };
+        let wanted = WriteOptions { how, revision, mode: self.mode, ..WriteOptions::default() };
         let mut draft = tree.draft(path, wanted)?;
         draft.write(after)?;
         Ok(Some(draft))
     }
 
     /// Puts it in its place.
-    fn put(&self, tree: &Tree, path: &Rel, draft: Option<Draft<'_>>) -> Result<(), Failure> {
+    fn write(&self, tree: &Tree, path: &Rel, draft: Option<Draft<'_>>) -> Result<(), Failure> {
         match draft {
             Some(draft) => draft.commit().map(drop),
             None => {
@@ -110,7 +114,8 @@ impl State {
     /// Puts back what was there.
     fn put_back(&self, tree: &Tree, path: &Rel) -> Result<(), Failure> {
         let Some((bytes, stat)) = &self.before else { return tree.remove(path, false, None) };
-        let mut draft = tree.draft(path, Wanted { mode: Some(stat.mode), ..Wanted::default() })?;
+        let mut draft =
+            tree.draft(path, WriteOptions { mode: Some(stat.mode), ..WriteOptions::default() })?;
         draft.write(bytes)?;
         draft.commit().map(drop)
     }
@@ -118,7 +123,7 @@ impl State {
 
 fn carry_out(
     desk: &Desk<'_>,
-    changed: &[(&Rel, &State)],
+    changed: &[(&Rel, &PathState)],
     undo: Option<bool>,
 ) -> Result<Option<u64>, Failure> {
     let drafts: Result<Vec<_>, _> =
@@ -133,20 +138,20 @@ fn carry_out(
             .unwrap_or(0o644),
     });
     let keeper = Keeper::new(desk, "patch", undo);
-    let change = keeper.planned(planned)?;
-    keeper.settled(change, put_all(desk, changed, drafts))?;
+    let change = keeper.patching(planned)?;
+    keeper.conclude(change, write_all(desk, changed, drafts))?;
     Ok(change)
 }
 
 /// Puts all files in their places, or back those before one that cannot be.
-fn put_all(
+fn write_all(
     desk: &Desk<'_>,
-    changed: &[(&Rel, &State)],
+    changed: &[(&Rel, &PathState)],
     drafts: Vec<Option<Draft<'_>>>,
 ) -> Result<(), Failure> {
     let tree = desk.tree;
     for (at, ((path, state), draft)) in changed.iter().zip(drafts).enumerate() {
-        if let Err(failure) = state.put(tree, path, draft) {
+        if let Err(failure) = state.write(tree, path, draft) {
             let mut done = changed.iter().take(at).rev();
             return Err(match done.try_for_each(|(path, state)| state.put_back(tree, path)) {
                 Ok(()) => failure,

@@ -8,8 +8,8 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Part, Read, ToBridge};
 
-use super::memory::Share;
-use super::{Desk, Stop, list};
+use super::memory::MemoryShare;
+use super::{Desk, VerbError, list};
 use crate::path::Rel;
 use crate::peer::{OpenedFile, Peer};
 use crate::tree::Stat;
@@ -22,16 +22,17 @@ const BUDGET: usize = 4 << 20;
 
 const BLOCK: usize = 128 << 10;
 
-pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<Done, VerbError> {
     let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&read.path)?;
     let (mut file, stat) = tree.open(&path)?;
     if read.revision.is_some_and(|expected| expected != stat.revision) {
-        return Err(crate::tree::changed(&path).into());
+        return Err(crate::tree::changed_meanwhile(&path).into());
     }
     peer.say(&ToBridge::Entries(vec![stat.entry(path.as_bytes())]))?;
-    let failed =
-        |error: std::io::Error| Stop::Failed(Failure::new(Kind::Io, format!("{path}: {error}")));
+    let failed = |error: std::io::Error| {
+        VerbError::Failed(Failure::new(Kind::Io, format!("{path}: {error}")))
+    };
     let mut done = Done::default();
     if read.hash.unwrap_or(false) {
         let copy = file.try_clone().map_err(failed)?;
@@ -42,7 +43,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
         done.hash = Some(Blob(list::digest_of(copy, bytes, listener).map_err(failed)?));
         file.rewind().map_err(failed)?;
     }
-    let mut share = Share::default();
+    let mut share = MemoryShare::default();
     match read.part {
         Part::Bytes { offset, length } => {
             let rest = stat.size.saturating_sub(offset);
@@ -52,7 +53,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
             done.more = Some(offset.saturating_add(length) < stat.size);
         }
         Part::Lines { first, count, budget } => {
-            share.take(room(&stat, budget))?;
+            share.take(memory_for_lines(&stat, budget))?;
             let first = first.max(1);
             let wanted = first..first.saturating_add(count.into());
             let mut reads = listener.reader(file.try_clone().map_err(failed)?);
@@ -61,7 +62,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
             say_if_changed(OpenedFile { file: &file, path: &path, stat: &stat }, peer)?;
         }
         Part::Tail { count, budget } => {
-            share.take(room(&stat, budget))?;
+            share.take(memory_for_lines(&stat, budget))?;
             let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
             lines.send(&mut done, peer)?;
             say_if_changed(OpenedFile { file: &file, path: &path, stat: &stat }, peer)?;
@@ -71,7 +72,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
 }
 
 /// Says what a file is now, if it was changed while it was read.
-fn say_if_changed(opened: OpenedFile<'_>, peer: &mut dyn Peer) -> Result<(), Stop> {
+fn say_if_changed(opened: OpenedFile<'_>, peer: &mut dyn Peer) -> Result<(), VerbError> {
     match rustix::fs::fstat(opened.file).map(|now| Stat::new(&now)) {
         Ok(now) if now.revision != opened.stat.revision => {
             peer.say(&ToBridge::Entries(vec![now.entry(opened.path.as_bytes())]))?;
@@ -86,7 +87,7 @@ fn limit(budget: u32) -> usize {
 }
 
 /// Memory for collecting lines: twice their size, because they are joined.
-fn room(stat: &Stat, budget: u32) -> usize {
+fn memory_for_lines(stat: &Stat, budget: u32) -> usize {
     let found = limit(budget).min(usize::try_from(stat.size).unwrap_or(BUDGET));
     2 * (found + BLOCK)
 }
@@ -105,7 +106,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn send(self, done: &mut Done, peer: &mut dyn Peer) -> Result<(), Stop> {
+    fn send(self, done: &mut Done, peer: &mut dyn Peer) -> Result<(), VerbError> {
         peer.data(&self.bytes)?;
         done.bytes = Some(self.bytes.len() as u64);
         done.first = self.first;
@@ -142,9 +143,9 @@ fn lines(
             let at = rest.iter().position(|&byte| byte == b'\n');
             let (piece, next) = rest.split_at(at.map_or(rest.len(), |at| at + 1));
             if line >= first {
-                let room = budget.saturating_sub(found.bytes.len());
-                found.cut |= piece.len() > room;
-                found.bytes.extend_from_slice(piece.get(..room).unwrap_or(piece));
+                let space = budget.saturating_sub(found.bytes.len());
+                found.cut |= piece.len() > space;
+                found.bytes.extend_from_slice(piece.get(..space).unwrap_or(piece));
             }
             line += u64::from(at.is_some());
             open = at.is_none();

@@ -17,12 +17,12 @@ use farwire_protocol::streams::files::{Done, Match, Search, ToBridge, What};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 
-use self::lines::{Lines, Text};
-use self::turns::Turns;
-use super::memory::Share;
+use self::lines::{FoundLines, SearchText};
+use self::turns::OutputTurns;
+use super::memory::MemoryShare;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
-use super::{Batch, Desk, Listener, Stop};
+use super::{Batch, Desk, Listener, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Handle, Tree, Visited, open_in};
@@ -65,7 +65,7 @@ const WAITING: usize = 16;
 
 /// A file to be searched: its name in a directory, and its path from where the search began.
 #[derive(Debug)]
-struct Job {
+struct SearchFile {
     directory: Arc<Handle>,
     name: Vec<u8>,
     at: Rel,
@@ -85,15 +85,19 @@ struct Candidate<'a> {
     path: &'a Rel,
 }
 
-pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn search(
+    desk: &Desk<'_>,
+    search: &Search,
+    peer: &mut dyn Peer,
+) -> Result<Done, VerbError> {
     let tree = desk.tree;
     let path = Rel::parse(&search.path)?;
-    let mut share = Share::default();
+    let mut share = MemoryShare::default();
     let threads = afford(&mut share)?;
     let matcher = matcher(search)?;
     let globs = Globs::new(search.globs.as_deref().unwrap_or_default())?;
     let directory = tree.stat(&path)?.what == What::Directory;
-    let asked = Asked {
+    let asked = ActiveSearch {
         matcher,
         context: search.context.unwrap_or(0).min(CONTEXT),
         names: search.names.unwrap_or(false),
@@ -103,12 +107,12 @@ pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> R
         enough: AtomicBool::new(false),
         binary: AtomicU64::new(0),
         unread: Mutex::new(Unread::new(path.clone())),
-        turns: Turns::default(),
+        turns: OutputTurns::default(),
         listener: desk.listener,
     };
     if !directory {
         let (file, _) = tree.open(&path)?;
-        let mut sent = Sent::new(peer, &asked);
+        let mut sent = MatchSender::new(peer, &asked);
         let mut told = Ok(());
         asked.look(
             &mut asked.searcher(),
@@ -129,7 +133,7 @@ pub(super) fn search(desk: &Desk<'_>, search: &Search, peer: &mut dyn Peer) -> R
 }
 
 /// Takes the memory of a search. Gives with how many threads: with less memory there are fewer.
-fn afford(share: &mut Share) -> Result<usize, Failure> {
+fn afford(share: &mut MemoryShare) -> Result<usize, Failure> {
     let many = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let mut threads = many.clamp(2, THREADS);
     loop {
@@ -166,12 +170,12 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
 fn beneath(
     tree: &Tree,
     scope: Scope<'_>,
-    asked: &Asked<'_>,
+    asked: &ActiveSearch<'_>,
     threads: usize,
     peer: &mut dyn Peer,
-) -> Result<Done, Stop> {
+) -> Result<Done, VerbError> {
     let path = scope.path;
-    let (jobs, queue) = sync_channel::<(u64, Vec<Job>)>(WAITING);
+    let (jobs, queue) = sync_channel::<(u64, Vec<SearchFile>)>(WAITING);
     let queue = Mutex::new(queue);
     let (groups, found) = sync_channel::<Vec<Match>>(WAITING);
     std::thread::scope(|scoped| {
@@ -181,7 +185,7 @@ fn beneath(
         }
         drop(groups);
         let walker = scoped.spawn(move || walk(tree, scope, asked, &jobs));
-        let mut sent = Sent::new(peer, asked);
+        let mut sent = MatchSender::new(peer, asked);
         let mut told = Ok(());
         for group in found {
             told = told.and_then(|()| sent.group(group));
@@ -197,8 +201,8 @@ fn beneath(
 fn walk(
     tree: &Tree,
     scope: Scope<'_>,
-    asked: &Asked<'_>,
-    jobs: &SyncSender<(u64, Vec<Job>)>,
+    asked: &ActiveSearch<'_>,
+    jobs: &SyncSender<(u64, Vec<SearchFile>)>,
 ) -> Result<u64, Failure> {
     let Scope { path, globs, mut tidy } = scope;
     let mut files = 0;
@@ -214,12 +218,12 @@ fn walk(
             return Ok(false);
         }
         let name = &visited.listed.name;
-        match asked.unread().looked(visited.at, visited.what()) {
+        match asked.unread().found_or_unread(visited.at, visited.what()) {
             Some(What::Directory) => Ok(!globs.refuse(visited.at)),
             Some(What::File) if globs.take(visited.at, false) => {
                 files += 1;
                 let directory = visited.listing.handle();
-                handful.push(Job { directory, name: name.clone(), at: visited.at.clone() });
+                handful.push(SearchFile { directory, name: name.clone(), at: visited.at.clone() });
                 if handful.len() >= HANDFUL {
                     let full = (number, std::mem::take(&mut handful));
                     number += 1;
@@ -240,7 +244,7 @@ fn walk(
 }
 
 /// What is asked of each file, and what came of it so far.
-struct Asked<'a> {
+struct ActiveSearch<'a> {
     matcher: RegexMatcher,
     context: u32,
     names: bool,
@@ -250,11 +254,11 @@ struct Asked<'a> {
     enough: AtomicBool,
     binary: AtomicU64,
     unread: Mutex<Unread>,
-    turns: Turns,
+    turns: OutputTurns,
     listener: &'a Listener,
 }
 
-impl Asked<'_> {
+impl ActiveSearch<'_> {
     fn is_enough(&self) -> bool {
         self.enough.load(Ordering::Relaxed)
     }
@@ -288,7 +292,7 @@ impl Asked<'_> {
     fn work(
         &self,
         below: &Rel,
-        queue: &Mutex<Receiver<(u64, Vec<Job>)>>,
+        queue: &Mutex<Receiver<(u64, Vec<SearchFile>)>>,
         groups: &SyncSender<Vec<Match>>,
     ) {
         let mut searcher = self.searcher();
@@ -298,7 +302,7 @@ impl Asked<'_> {
             // One more than is told says that there is more.
             let mut left = self.limit.saturating_add(1);
             let (mut lines, mut bytes) = (Vec::new(), 0);
-            for Job { directory, name, at } in handful {
+            for SearchFile { directory, name, at } in handful {
                 // When there is enough, the rest is only taken from the queue.
                 if self.is_over() || left == 0 {
                     break;
@@ -338,8 +342,8 @@ impl Asked<'_> {
         let nul = Cell::new(None);
         let (asked, nul) = (self, &nul);
         let (lines, bytes, any) = (Vec::new(), 0, false);
-        let mut lines = Lines { asked, path, nul, left, lines, bytes, any, told };
-        let text = Text::new(self.listener.reader(file), nul, self.whole);
+        let mut lines = FoundLines { asked, path, nul, left, lines, bytes, any, told };
+        let text = SearchText::new(self.listener.reader(file), nul, self.whole);
         let searched = searcher.search_reader(&self.matcher, text, &mut lines);
         if nul.get().is_some() {
             self.binary.fetch_add(1, Ordering::Relaxed);
@@ -359,24 +363,24 @@ impl Asked<'_> {
 }
 
 /// Lines on their way.
-struct Sent<'a> {
-    asked: &'a Asked<'a>,
+struct MatchSender<'a> {
+    asked: &'a ActiveSearch<'a>,
     peer: &'a mut dyn Peer,
     batch: Batch<Match>,
     found: u64,
     more: bool,
 }
 
-impl<'a> Sent<'a> {
-    fn new(peer: &'a mut dyn Peer, asked: &'a Asked<'a>) -> Self {
+impl<'a> MatchSender<'a> {
+    fn new(peer: &'a mut dyn Peer, asked: &'a ActiveSearch<'a>) -> Self {
         Self { asked, peer, batch: Batch::new(), found: 0, more: false }
     }
 
-    fn group(&mut self, lines: Vec<Match>) -> Result<(), Stop> {
+    fn group(&mut self, lines: Vec<Match>) -> Result<(), VerbError> {
         lines.into_iter().try_for_each(|line| self.push(line))
     }
 
-    fn push(&mut self, line: Match) -> Result<(), Stop> {
+    fn push(&mut self, line: Match) -> Result<(), VerbError> {
         if line.beside != Some(true) {
             self.more |= self.found == self.asked.limit;
             self.found += u64::from(!self.more);
@@ -392,7 +396,7 @@ impl<'a> Sent<'a> {
         Ok(())
     }
 
-    fn finish(self, files: u64) -> Result<Done, Stop> {
+    fn finish(self, files: u64) -> Result<Done, VerbError> {
         let asked = self.asked;
         // What was not looked at because nobody listens is not told as if it were all.
         asked.listener.check_after(0)?;
@@ -409,7 +413,7 @@ impl<'a> Sent<'a> {
         };
         let unread = std::mem::replace(&mut *asked.unread(), Unread::new(Rel::ROOT));
         done.skipped = Some(unread.count()).filter(|unread| *unread > 0);
-        unread.told(&mut done);
+        unread.report(&mut done);
         Ok(done)
     }
 }

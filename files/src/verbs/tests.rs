@@ -96,8 +96,8 @@ impl Place {
             Desk { tree, undo, transfers, who: "laptop/ai-local", device: Id([1; 32]), listener };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
-            Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::Broken) => Err(Failure::new(Kind::LinkLost, "broken")),
+            Err(VerbError::Failed(failure)) => Err(failure),
+            Err(VerbError::Broken) => Err(Failure::new(Kind::LinkLost, "broken")),
         }
     }
 

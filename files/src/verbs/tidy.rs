@@ -16,7 +16,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ignore::overrides::{Override, OverrideBuilder};
 
-use super::memory::Share;
+use super::memory::MemoryShare;
 use crate::path::Rel;
 use crate::tree::{Listing, Tree, Visited};
 
@@ -88,7 +88,7 @@ pub(super) struct Tidy {
     levels: HashMap<Rel, Arc<Level>>,
     /// The directory that was looked at last, from the start, and its level.
     latest: Option<(Vec<u8>, Arc<Level>)>,
-    share: Share,
+    share: MemoryShare,
 }
 
 impl Tidy {
@@ -101,7 +101,7 @@ impl Tidy {
         // What stands above counts as well.
         let mut above = None;
         let mut path = Rel::ROOT;
-        let mut share = Share::default();
+        let mut share = MemoryShare::default();
         for name in start.names() {
             if let Ok(listing) = tree.list(&path) {
                 above = Some(Level::read(&listing, &path, above, &mut share)?);
@@ -174,7 +174,7 @@ impl Level {
         listing: &Listing<'_>,
         path: &Rel,
         above: Option<Arc<Self>>,
-        share: &mut Share,
+        share: &mut MemoryShare,
     ) -> Result<Arc<Self>, Failure> {
         let within = above.as_ref().is_some_and(|level| level.repository);
         // One that cannot be looked at is there.
@@ -214,7 +214,7 @@ fn patterns(
     listing: &Listing<'_>,
     path: &Rel,
     name: &[u8],
-    share: &mut Share,
+    share: &mut MemoryShare,
 ) -> Result<Option<Gitignore>, Failure> {
     let Ok(file) = listing.open(name) else { return Ok(None) };
     let mut text = Vec::new();

@@ -10,7 +10,7 @@ use crate::path::Rel;
 const BYTES: usize = 8 << 10;
 
 /// Paths beneath a directory, as many as fit an answer.
-pub(super) fn fitting(below: &Rel, at: Vec<Vec<u8>>) -> Vec<Blob> {
+pub(super) fn paths_that_fit(below: &Rel, at: Vec<Vec<u8>>) -> Vec<Blob> {
     let mut bytes = 0;
     let paths = at.iter().map(|at| Blob(below.join(at).as_bytes().to_vec()));
     let mut fits = |path: &Blob| {
@@ -46,7 +46,11 @@ impl Unread {
     }
 
     /// What was found there, unless it could not be looked at: then it is added.
-    pub(super) fn looked<T>(&mut self, at: &Rel, found: Result<Option<T>, Errno>) -> Option<T> {
+    pub(super) fn found_or_unread<T>(
+        &mut self,
+        at: &Rel,
+        found: Result<Option<T>, Errno>,
+    ) -> Option<T> {
         found.unwrap_or_else(|_| {
             self.add(at);
             None
@@ -63,7 +67,7 @@ impl Unread {
     }
 
     /// Tells it at the end of an answer.
-    pub(super) fn told(mut self, done: &mut Done) {
+    pub(super) fn report(mut self, done: &mut Done) {
         if self.count > 0 {
             self.names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
             done.unread = Some(self.count);

@@ -6,11 +6,11 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::files::{Done, What};
 
 use super::unread::Unread;
-use super::{Desk, Stop};
+use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Visited};
 
-pub(super) fn usage(desk: &Desk<'_>, path: &Blob) -> Result<Done, Stop> {
+pub(super) fn usage(desk: &Desk<'_>, path: &Blob) -> Result<Done, VerbError> {
     let path = Rel::parse(path)?;
     let stat = desk.tree.stat(&path)?;
     let (mut bytes, mut files, mut directories) = (0_u64, 0, 0);
@@ -21,7 +21,7 @@ pub(super) fn usage(desk: &Desk<'_>, path: &Blob) -> Result<Done, Stop> {
     let unread = RefCell::new(Unread::new(path.clone()));
     let mut visit = |visited: &Visited<'_>| {
         desk.listener.check_after_name()?;
-        let looked = unread.borrow_mut().looked(visited.at, visited.stat());
+        let looked = unread.borrow_mut().found_or_unread(visited.at, visited.stat());
         let Some(stat) = looked else { return Ok(false) };
         match stat.what {
             What::Directory => directories += 1,
@@ -34,13 +34,13 @@ pub(super) fn usage(desk: &Desk<'_>, path: &Blob) -> Result<Done, Stop> {
         Ok(stat.what == What::Directory)
     };
     let mut add = |at: &Rel| unread.borrow_mut().add(at);
-    desk.tree.walk_telling(&path, EVERYTHING, &mut visit, &mut add)?;
+    desk.tree.walk_reporting(&path, EVERYTHING, &mut visit, &mut add)?;
     let mut done = Done {
         bytes: Some(bytes),
         files: Some(files),
         count: Some(directories),
         ..Done::default()
     };
-    unread.into_inner().told(&mut done);
+    unread.into_inner().report(&mut done);
     Ok(done)
 }

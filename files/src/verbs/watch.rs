@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::{Batch, Desk, Stop};
+use super::{Batch, Desk, VerbError};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 use crate::peer::Peer;
@@ -41,12 +41,12 @@ const NAMES: usize = 1_000;
 const OVERHEAD: usize = 96;
 
 /// Who waits, by device.
-static WAITING: Mutex<Waiting> = Mutex::new(Waiting(BTreeMap::new()));
+static WATCHES: Mutex<WatchCounts> = Mutex::new(WatchCounts(BTreeMap::new()));
 
 #[derive(Debug, Default)]
-struct Waiting(BTreeMap<Id, usize>);
+struct WatchCounts(BTreeMap<Id, usize>);
 
-impl Waiting {
+impl WatchCounts {
     fn take(&mut self, device: Id) -> Result<(), Failure> {
         let own = self.0.get(&device).copied().unwrap_or_default();
         let busy = |text: String| Err(Failure::new(Kind::Busy, text));
@@ -70,24 +70,24 @@ impl Waiting {
     }
 }
 
-fn waiting() -> MutexGuard<'static, Waiting> {
-    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+fn watches() -> MutexGuard<'static, WatchCounts> {
+    WATCHES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One of those who may wait. It counts until it is dropped.
-struct Place(Id);
+struct WatchPermit(Id);
 
-impl Place {
+impl WatchPermit {
     /// A place for a device.
     fn take(device: Id) -> Result<Self, Failure> {
-        waiting().take(device)?;
+        watches().take(device)?;
         Ok(Self(device))
     }
 }
 
-impl Drop for Place {
+impl Drop for WatchPermit {
     fn drop(&mut self) {
-        waiting().leave(self.0);
+        watches().leave(self.0);
     }
 }
 
@@ -102,17 +102,21 @@ const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF);
 
-pub(super) fn watch(desk: &Desk<'_>, watch: &Watch, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn watch(
+    desk: &Desk<'_>,
+    watch: &Watch,
+    peer: &mut dyn Peer,
+) -> Result<Done, VerbError> {
     let tree = desk.tree;
     let path = Rel::parse(&watch.path)?;
-    let _place = Place::take(desk.device)?;
+    let _place = WatchPermit::take(desk.device)?;
     let deadline = Instant::now() + Duration::from_millis(watch.wait_ms).min(LONGEST);
-    let failed = |error: Errno| Stop::Failed(fault(&path, error));
+    let failed = |error: Errno| VerbError::Failed(fault(&path, error));
     if is_missing(tree, &path) {
         // What was there is another now.
         let seen = watch.revision.is_some();
-        if seen || appears(tree, &path, deadline, peer.socket().as_ref())? {
-            return told(tree, &path, &BTreeSet::new(), peer);
+        if seen || wait_for(tree, &path, deadline, peer.socket().as_ref())? {
+            return send_changes(tree, &path, &BTreeSet::new(), peer);
         }
         return Ok(Done { count: Some(0), ..Done::default() });
     }
@@ -124,7 +128,7 @@ pub(super) fn watch(desk: &Desk<'_>, watch: &Watch, peer: &mut dyn Peer) -> Resu
     // What changed before it was watched is seen by its state.
     let before = tree.stat(&path)?;
     if watch.revision.is_some_and(|seen| seen != before.revision) {
-        return told(tree, &path, &BTreeSet::new(), peer);
+        return send_changes(tree, &path, &BTreeSet::new(), peer);
     }
     let socket = peer.socket();
     let mut names = BTreeSet::new();
@@ -133,8 +137,8 @@ pub(super) fn watch(desk: &Desk<'_>, watch: &Watch, peer: &mut dyn Peer) -> Resu
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match wait(&watched.events, socket.as_ref(), left).map_err(failed)? {
-            Woken::Gone => return Err(Stop::Broken),
-            Woken::Late if changed => return told(tree, &path, &names, peer),
+            Woken::Gone => return Err(VerbError::Broken),
+            Woken::Late if changed => return send_changes(tree, &path, &names, peer),
             Woken::Late => return Ok(Done { count: Some(0), ..Done::default() }),
             Woken::Events => {}
         }
@@ -152,13 +156,13 @@ fn is_missing(tree: &Tree, path: &Rel) -> bool {
 }
 
 /// Waits until something stands at a path; says whether it does.
-fn appears(
+fn wait_for(
     tree: &Tree,
     path: &Rel,
     deadline: Instant,
     socket: Option<&OwnedFd>,
-) -> Result<bool, Stop> {
-    let failed = |error: Errno| Stop::Failed(fault(path, error));
+) -> Result<bool, VerbError> {
+    let failed = |error: Errno| VerbError::Failed(fault(path, error));
     // The next directory above it that is there: what comes does so by way of it.
     let nearest = || {
         let mut above = path.clone();
@@ -184,7 +188,7 @@ fn appears(
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match wait(&watched.events, socket, left).map_err(failed)? {
-                Woken::Gone => return Err(Stop::Broken),
+                Woken::Gone => return Err(VerbError::Broken),
                 Woken::Late => return Ok(!is_missing(tree, path)),
                 Woken::Events => {}
             }
@@ -213,7 +217,7 @@ impl Watched {
     /// Watches one more.
     fn add(&mut self, tree: &Tree, at: &Rel) -> Result<(), Failure> {
         let path = self.path.join(at.as_bytes());
-        let (found, _) = tree.found(&path)?;
+        let (found, _) = tree.find(&path)?;
         let real = tree.real(&found, &path)?;
         // What was found, and not what may have come in its place.
         let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
@@ -304,19 +308,19 @@ fn wait(events: &OwnedFd, socket: Option<&OwnedFd>, left: Duration) -> Result<Wo
 }
 
 /// Tells what is there now of what changed. What is gone has the revision 0.
-fn told(
+fn send_changes(
     tree: &Tree,
     path: &Rel,
     names: &BTreeSet<Vec<u8>>,
     peer: &mut dyn Peer,
-) -> Result<Done, Stop> {
+) -> Result<Done, VerbError> {
     let mut batch = Batch::new();
     let mut count = 0;
     for name in names {
         let at = path.join(name);
         let entry = match tree.stat_link(&at) {
             Ok(stat) => stat.entry(name),
-            Err(_) => gone(name),
+            Err(_) => missing_entry(name),
         };
         count += 1;
         if let Some(full) = batch.push(entry, name.len() + OVERHEAD) {
@@ -327,11 +331,11 @@ fn told(
         peer.say(&ToBridge::Entries(rest))?;
     }
     let entry = tree.stat(path).map(|stat: Stat| stat.entry(path.as_bytes()));
-    let entry = entry.unwrap_or_else(|_| gone(path.as_bytes()));
+    let entry = entry.unwrap_or_else(|_| missing_entry(path.as_bytes()));
     Ok(Done { entry: Some(entry), count: Some(u64::max(count, 1)), ..Done::default() })
 }
 
-fn gone(path: &[u8]) -> Entry {
+fn missing_entry(path: &[u8]) -> Entry {
     let path = farwire_protocol::cbor::Blob(path.to_vec());
     let what = What::Other;
     Entry { path, what, size: 0, modified: 0, revision: 0, mode: 0, hash: None, target: None }
@@ -343,7 +347,7 @@ mod tests {
 
     #[test]
     fn one_device_waits_so_often_and_leaves_room_for_others() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WatchCounts::default();
         let (a, b) = (Id([0; 32]), |n: u8| Id([n; 32]));
         for _ in 0..OF_ONE {
             waiting.take(a).unwrap();

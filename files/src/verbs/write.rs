@@ -5,13 +5,17 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Arrived, Done, How, Write};
 
 use super::changes::Keeper;
-use super::memory::{Share, gather};
-use super::{Desk, Listener, Stop, list};
+use super::memory::{MemoryShare, gather};
+use super::{Desk, Listener, VerbError, list};
 use crate::path::Rel;
 use crate::peer::Peer;
-use crate::tree::{Draft, Stat, Tree, Wanted};
+use crate::tree::{Draft, Stat, Tree, WriteOptions};
 
-pub(super) fn write(desk: &Desk<'_>, write: &Write, peer: &mut dyn Peer) -> Result<Done, Stop> {
+pub(super) fn write(
+    desk: &Desk<'_>,
+    write: &Write,
+    peer: &mut dyn Peer,
+) -> Result<Done, VerbError> {
     let tree = desk.tree;
     let path = Rel::parse(&write.path)?;
     if write.parents.unwrap_or(false)
@@ -41,9 +45,9 @@ fn replace(
     write: &Write,
     change: &mut Option<u64>,
     peer: &mut dyn Peer,
-) -> Result<Stat, Stop> {
+) -> Result<Stat, VerbError> {
     let tree = desk.tree;
-    let wanted = Wanted {
+    let wanted = WriteOptions {
         how: write.how,
         revision: write.revision,
         mode: write.mode,
@@ -59,9 +63,9 @@ fn replace(
         Some(transfer) => {
             let mut draft = tree.resume(path, wanted, transfer)?;
             let offset = write.offset.unwrap_or(0);
-            if offset > draft.written() {
+            if offset > draft.length() {
                 let text =
-                    format!("{} bytes of the transfer are there, not {offset}", draft.written());
+                    format!("{} bytes of the transfer are there, not {offset}", draft.length());
                 // It was finished, or begun anew, since that was asked.
                 return Err(Failure::new(Kind::StreamStale, text).into());
             }
@@ -82,7 +86,7 @@ fn replace(
         *change = keeper.replacing(path, before, &written, mode)?;
         Ok(())
     });
-    Ok(keeper.settled(*change, stat)?)
+    Ok(keeper.conclude(*change, stat)?)
 }
 
 /// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.
@@ -109,11 +113,11 @@ fn verify(
 }
 
 /// Adds to the end of a file, at once, so that others who write to it lose nothing.
-fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, Stop> {
+fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, VerbError> {
     // It is taken for as long as the content is there.
-    let mut share = Share::default();
+    let mut share = MemoryShare::default();
     let content = gather(peer, &mut share)?;
-    let wanted = Wanted {
+    let wanted = WriteOptions {
         how: How::Append,
         revision: write.revision,
         mode: write.mode,
@@ -127,9 +131,9 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
     }?)
 }
 
-pub(super) fn arrived(tree: &Tree, arrived: &Arrived) -> Result<Done, Stop> {
+pub(super) fn received(tree: &Tree, arrived: &Arrived) -> Result<Done, VerbError> {
     let path = Rel::parse(&arrived.path)?;
-    let bytes = match tree.arrived(&path, arrived.transfer) {
+    let bytes = match tree.received_bytes(&path, arrived.transfer) {
         Ok(bytes) => bytes,
         // The directory may have to be made yet.
         Err(failure) if failure.kind == Kind::NoSuchFile => 0,

@@ -16,7 +16,7 @@ use farwire_protocol::streams::files::{Ask, Done, ToAgent, ToBridge};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use super::Shared;
+use super::RootState;
 use super::audit::{Audit, Line, PATHS};
 use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, FilePart, MESSAGE, PACKET, PART};
@@ -26,7 +26,7 @@ use crate::peer::{Broken, OpenedFile, Peer};
 use crate::transfers::Transfers;
 use crate::tree::{Stat, Tree};
 use crate::undo::Undo;
-use crate::verbs::{self, Desk, Listener, Stop};
+use crate::verbs::{self, Desk, Listener, VerbError};
 
 /// Content that does not come, or is not taken, for so long is not waited for any more: it holds a thread.
 const STALLED: Duration = Duration::from_secs(60);
@@ -55,12 +55,12 @@ pub(super) struct Stream {
     /// What of the question's content has come.
     content: Content,
     /// What is known of the question by its answer alone.
-    found: Found,
+    found: ChangedPath,
 }
 
 /// What the line about a question says besides.
 #[derive(Debug, Default)]
-struct Found {
+struct ChangedPath {
     /// Paths that it changed.
     paths: Vec<Rel>,
     /// How many more.
@@ -92,7 +92,7 @@ pub(super) enum Next {
 }
 
 impl Stream {
-    pub(super) fn new(socket: OwnedFd, tree: Tree, shared: &Shared, serve: &Serve) -> Self {
+    pub(super) fn new(socket: OwnedFd, tree: Tree, shared: &RootState, serve: &Serve) -> Self {
         let tree = Arc::new(tree);
         let read_only = !tree.rules().writable;
         let dav = serve.enter.prefix.as_ref().and_then(|prefix| {
@@ -122,7 +122,7 @@ impl Stream {
             came,
             said,
             content,
-            found: Found::default(),
+            found: ChangedPath::default(),
         }
     }
 
@@ -197,17 +197,17 @@ impl Stream {
             self.note(Line { failure: Some(Kind::Cancelled), ..Line::of(&ask) });
             return Next::Over;
         }
-        self.found = Found::default();
+        self.found = ChangedPath::default();
         self.content = if ask.has_content() { Content::Coming(0) } else { Content::Whole };
         // What a question breaks is its own answer, and nobody else's.
         let answered = catch_unwind(AssertUnwindSafe(|| self.answer(&ask)));
         let done = match answered {
             Ok(Ok(done)) => done,
-            Ok(Err(Stop::Failed(failure))) => Done::failed(failure),
-            Ok(Err(Stop::Broken)) if self.content == Content::GivenUp => Done::failed(
+            Ok(Err(VerbError::Failed(failure))) => Done::failed(failure),
+            Ok(Err(VerbError::Broken)) if self.content == Content::GivenUp => Done::failed(
                 Failure::new(Kind::Cancelled, "the content was given up; nothing was changed"),
             ),
-            Ok(Err(Stop::Broken)) => {
+            Ok(Err(VerbError::Broken)) => {
                 // Before its content was whole nothing was done; after that, it was done and not told.
                 let whole = self.content == Content::Whole;
                 let why = if whole { Kind::LinkLost } else { Kind::Cancelled };
@@ -242,7 +242,7 @@ impl Stream {
         audit.note(&Line { who: &self.who, below: below.as_bytes(), paths, more, status, ..line });
     }
 
-    fn answer(&mut self, ask: &Ask) -> Result<Done, Stop> {
+    fn answer(&mut self, ask: &Ask) -> Result<Done, VerbError> {
         let Ask::Http(http) = ask else {
             let (tree, undo, who) = (self.tree.clone(), self.undo.clone(), self.who.clone());
             let transfers = self.transfers.clone();

@@ -39,23 +39,23 @@ const STACK: usize = 1 << 20;
 
 /// The threads.
 #[derive(Clone, Debug)]
-pub(super) struct Threads(Arc<Shared>);
+pub(super) struct Threads(Arc<PoolShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct PoolShared {
     epoll: OwnedFd,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     work: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     /// Streams that wait for a question, by number.
     waiting: HashMap<u64, Stream>,
     /// Streams that have one.
     ready: VecDeque<Stream>,
     /// What each device has.
-    devices: HashMap<Id, Device>,
+    devices: HashMap<Id, DeviceLoad>,
     next: u64,
     threads: usize,
     idle: usize,
@@ -63,14 +63,14 @@ struct State {
 
 /// What a device has.
 #[derive(Clone, Copy, Debug, Default)]
-struct Device {
+struct DeviceLoad {
     streams: usize,
     /// Those of which a thread works on a question.
     busy: usize,
 }
 
-impl State {
-    fn device(&mut self, id: Id) -> &mut Device {
+impl PoolState {
+    fn device(&mut self, id: Id) -> &mut DeviceLoad {
         self.devices.entry(id).or_default()
     }
 
@@ -98,14 +98,14 @@ impl State {
 impl Threads {
     pub(super) fn start() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let shared = Shared { epoll, state: Mutex::default(), work: Condvar::new() };
+        let shared = PoolShared { epoll, state: Mutex::default(), work: Condvar::new() };
         let threads = Self(Arc::new(shared));
         let watching = threads.clone();
         std::thread::Builder::new().name("watch".to_owned()).spawn(move || watching.watch())?;
         Ok(threads)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::rules::Rules;
     use crate::tree::Tree;
-    use crate::worker::Shared as Common;
+    use crate::worker::RootState as Common;
     use crate::worker::message::Serve;
     use crate::worker::packet::{self, MESSAGE};
 

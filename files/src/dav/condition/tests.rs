@@ -4,7 +4,7 @@ use super::*;
 
 struct Known;
 
-impl State for Known {
+impl ResourceState for Known {
     fn has_token(&self, path: &Rel, token: &str) -> bool {
         path.as_bytes() == b"a" && token == "urn:t"
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use dav_server::DavHandler;
 use futures_util::Stream as _;
 
-use super::super::fs::Files;
+use super::super::fs::DavFiles;
 use super::super::locks_of::LocksOf;
 use super::*;
 use crate::path::Rel;
@@ -62,7 +62,7 @@ impl World {
         }
         let body = (!body.is_empty()).then(|| Bytes::copy_from_slice(body));
         let asked = asked.body(Body(body)).ok()?;
-        let files = Files::new(&self.dav.tree, &self.dav.locks);
+        let files = DavFiles::new(&self.dav.tree, &self.dav.locks);
         let locks = LocksOf {
             locks: self.dav.locks.clone(),
             base: Rel::ROOT,

@@ -57,7 +57,7 @@ fn what_replaces_a_file_has_its_list() {
         return;
     }
     let tree = place.writable();
-    put(&tree, "file", b"new", Wanted::default()).unwrap();
+    put(&tree, "file", b"new", WriteOptions::default()).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (Some(one_user()), 0o640));
     // What comes from elsewhere lets nobody on the list do more.
     fs::write(place.at("other"), "other").unwrap();
@@ -65,7 +65,7 @@ fn what_replaces_a_file_has_its_list() {
     tree.copy(&rel("other"), &rel("file"), true, false).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (Some(one_user()), 0o640));
     // Who says so, does.
-    let narrow = Wanted { mode: Some(0o600), ..Wanted::default() };
+    let narrow = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
     assert_eq!(put(&tree, "file", b"new", narrow).unwrap().mode, 0o600);
 }
 
@@ -78,10 +78,10 @@ fn what_replaces_a_file_without_a_list_gets_none_from_its_directory() {
         return;
     }
     let tree = place.writable();
-    put(&tree, "file", b"new", Wanted::default()).unwrap();
+    put(&tree, "file", b"new", WriteOptions::default()).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (None, 0o640));
     // A new one is as the directory has it.
-    let new = Wanted { mode: Some(0o640), ..Wanted::default() };
+    let new = WriteOptions { mode: Some(0o640), ..WriteOptions::default() };
     put(&tree, "new", b"new", new).unwrap();
     assert_eq!(list(&place.at("new")), Some(one_user()));
 }

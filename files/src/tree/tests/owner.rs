@@ -52,7 +52,7 @@ fn what_has_lost_its_name_is_not_there() {
     assert_eq!(kind(tree.real(&file, &rel("alias"))), Kind::NoSuchFile);
     assert_eq!(kind(tree.real(&dir, &rel("alias"))), Kind::NoSuchFile);
     // A name may look the same.
-    put(&tree, "y (deleted)", b"y", Wanted::default()).unwrap();
+    put(&tree, "y (deleted)", b"y", WriteOptions::default()).unwrap();
     assert_eq!(read(&tree, "y (deleted)").unwrap(), b"y");
     assert_eq!(tree.real(&found("y (deleted)"), &Rel::ROOT).unwrap(), rel("y (deleted)"));
     fs::write(place.at("x.key (deleted)"), "another").unwrap();
@@ -63,12 +63,12 @@ fn what_has_lost_its_name_is_not_there() {
 fn what_is_replaced_all_the_time_is_always_there() {
     let place = Place::new();
     let tree = place.tree(Rules { writable: true, hidden: patterns(".env"), ..Rules::default() });
-    put(&tree, "file", b"content", Wanted::default()).unwrap();
+    put(&tree, "file", b"content", WriteOptions::default()).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let lazy = Wanted { durable: false, ..Wanted::default() };
+                let lazy = WriteOptions { durable: false, ..WriteOptions::default() };
                 put(&tree, "file", b"content", lazy).unwrap();
             }
         });

@@ -10,7 +10,7 @@ use super::*;
 fn a_listing_does_not_sweep_up_what_is_about_to_get_its_name() {
     let place = Place::new();
     let tree = place.writable();
-    let wanted = Wanted { modified: Some(1), ..Wanted::default() };
+    let wanted = WriteOptions { modified: Some(1), ..WriteOptions::default() };
     let mut draft = tree.draft(&rel("old"), wanted).unwrap();
     draft.write(b"content").unwrap();
     let listed = |_: Option<&Stat>, _| tree.walk(&Rel::ROOT, 1, &mut |_| Ok(true)).map(drop);

@@ -9,8 +9,8 @@ use farwire_protocol::streams::files::What;
 use sha2::{Digest as _, Sha256};
 
 use crate::path::Rel;
-use crate::tree::{EVERYTHING, Stat, is_left_out, plain_mode};
-use crate::undo::{Keeping, LARGEST, Snapshot, Step, Undo};
+use crate::tree::{EVERYTHING, Stat, is_left_out, mode_without_acl};
+use crate::undo::{ChangeStep, Keeping, LARGEST, Snapshot, Undo};
 use crate::verbs::{Desk, list};
 
 /// A directory with more in it is removed or replaced for good.
@@ -33,7 +33,7 @@ pub(crate) struct Keeper<'a> {
 }
 
 /// What is in a directory, with itself, by path; the size of files. `None` for what cannot be kept as a whole.
-type Found = Option<BTreeMap<Rel, Option<u64>>>;
+type Inventory = Option<BTreeMap<Rel, Option<u64>>>;
 
 impl<'a> Keeper<'a> {
     /// Keeps what was there, if it was asked to and there is a store.
@@ -53,22 +53,22 @@ impl<'a> Keeper<'a> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let before = match before {
             None => Some(Snapshot::Absent),
-            Some(_) => self.was(&mut keeping, path)?,
+            Some(_) => self.snapshot(&mut keeping, path)?,
         };
-        let after = self.hashed(content, mode)?;
+        let after = self.file_snapshot(content, mode)?;
         let Some(before) = before else { return Ok(None) };
         self.record(keeping, vec![self.step(path, before, after)])
     }
 
     /// Keeps what several files are before all of them are changed.
-    pub(crate) fn planned<'p>(
+    pub(crate) fn patching<'p>(
         &self,
         files: impl Iterator<Item = Planned<'p>>,
     ) -> Result<Option<u64>, Failure> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let mut steps = Vec::new();
         for Planned { path, after, mode } in files {
-            let Some(before) = self.was(&mut keeping, path)? else { return Ok(None) };
+            let Some(before) = self.snapshot(&mut keeping, path)? else { return Ok(None) };
             let after = after.map_or(Snapshot::Absent, |content| {
                 let hash = Blob(Sha256::digest(content).to_vec());
                 Snapshot::File { hash, size: content.len() as u64, mode }
@@ -81,10 +81,10 @@ impl<'a> Keeper<'a> {
     /// Keeps all that is at a path before it is removed.
     pub(crate) fn removing(&self, path: &Rel) -> Result<Option<u64>, Failure> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
-        let Some(found) = self.found(path)? else { return Ok(None) };
+        let Some(found) = self.inventory(path)? else { return Ok(None) };
         let Some(before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
         let step = |(path, before): (Rel, Snapshot)| {
-            let before = self.without_list(&path, before);
+            let before = self.without_acl(&path, before);
             self.step(&path, before, Snapshot::Absent)
         };
         self.record(keeping, before.into_iter().map(step).collect())
@@ -98,8 +98,8 @@ impl<'a> Keeper<'a> {
         moved: bool,
     ) -> Result<Option<u64>, Failure> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
-        let Some(mut after) = self.arrives(from, to, moved)? else { return Ok(None) };
-        let Some(found) = self.found(to)? else { return Ok(None) };
+        let Some(mut after) = self.snapshots_after(from, to, moved)? else { return Ok(None) };
+        let Some(found) = self.inventory(to)? else { return Ok(None) };
         let Some(mut before) = self.keep_all(&mut keeping, found)? else { return Ok(None) };
         before.entry(to.clone()).or_insert(Snapshot::Absent);
         let mut steps = Vec::new();
@@ -118,13 +118,13 @@ impl<'a> Keeper<'a> {
     }
 
     /// Passes on how a change came out. One that was not made is not kept.
-    pub(crate) fn settled<T>(
+    pub(crate) fn conclude<T>(
         &self,
         change: Option<u64>,
         result: Result<T, Failure>,
     ) -> Result<T, Failure> {
         if let (Some(change), Some(undo), Err(failure)) = (change, self.undo, &result)
-            && !self.is_made_in_part(undo, change, failure)
+            && !self.is_partly_made(undo, change, failure)
         {
             undo.void(change);
         }
@@ -133,7 +133,7 @@ impl<'a> Keeper<'a> {
 
     /// Whether something was changed before a change failed. What was removed then is there in the store, and
     /// perhaps nowhere else.
-    fn is_made_in_part(&self, undo: &Undo, change: u64, failure: &Failure) -> bool {
+    fn is_partly_made(&self, undo: &Undo, change: u64, failure: &Failure) -> bool {
         if failure.kind == Kind::OutcomeUnknown {
             return true;
         }
@@ -149,12 +149,12 @@ impl<'a> Keeper<'a> {
         self.undo.map(Undo::begin)
     }
 
-    fn step(&self, path: &Rel, before: Snapshot, after: Snapshot) -> Step {
+    fn step(&self, path: &Rel, before: Snapshot, after: Snapshot) -> ChangeStep {
         let path = Blob(self.desk.tree.outer(path).as_bytes().to_vec());
-        Step { path, before, after, moved_from: None }
+        ChangeStep { path, before, after, moved_from: None }
     }
 
-    fn record(&self, keeping: Keeping<'_>, steps: Vec<Step>) -> Result<Option<u64>, Failure> {
+    fn record(&self, keeping: Keeping<'_>, steps: Vec<ChangeStep>) -> Result<Option<u64>, Failure> {
         match keeping.record(self.verb, self.desk.who, steps) {
             Err(failure) if failure.kind == Kind::TooLarge => Ok(None),
             other => other.map(Some),
@@ -163,7 +163,7 @@ impl<'a> Keeper<'a> {
 
     /// What is at a path, if all of it can be kept. Nothing is kept yet: who removes a lot does not lose what
     /// was kept before for nothing.
-    fn found(&self, path: &Rel) -> Result<Found, Failure> {
+    fn inventory(&self, path: &Rel) -> Result<Inventory, Failure> {
         let (tree, quota) = (self.desk.tree, self.undo.map_or(0, Undo::quota));
         let mut found = BTreeMap::new();
         let Ok(stat) = tree.stat_link(path) else { return Ok(Some(found)) };
@@ -207,18 +207,18 @@ impl<'a> Keeper<'a> {
         let mut kept = BTreeMap::new();
         for (path, size) in found {
             self.desk.listener.check_after_name()?;
-            let was = match size {
-                None => Some(self.directory(&path)),
-                Some(_) => self.was(keeping, &path)?,
+            let snapshot = match size {
+                None => Some(self.directory_snapshot(&path)),
+                Some(_) => self.snapshot(keeping, &path)?,
             };
-            let Some(was) = was else { return Ok(None) };
-            kept.insert(path, was);
+            let Some(snapshot) = snapshot else { return Ok(None) };
+            kept.insert(path, snapshot);
         }
         Ok(Some(kept))
     }
 
     /// What will be at a path after a copy or a move.
-    fn arrives(
+    fn snapshots_after(
         &self,
         from: &Rel,
         to: &Rel,
@@ -229,13 +229,13 @@ impl<'a> Keeper<'a> {
         let source = if moved { tree.stat_link(from) } else { tree.stat(from) };
         let whole = match source.map(|stat| stat.what) {
             Ok(What::Directory) if !moved => {
-                let Some(found) = self.found(from)? else { return Ok(None) };
+                let Some(found) = self.inventory(from)? else { return Ok(None) };
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
                     self.desk.listener.check_after_name()?;
                     let below = path.beneath(from).unwrap_or_default();
-                    let will = match size.map(|_| self.file(&path)) {
-                        None => self.directory(&path),
+                    let will = match size.map(|_| self.copy_snapshot(&path)) {
+                        None => self.directory_snapshot(&path),
                         Some(Ok(will)) => will,
                         // A copy leaves it out.
                         Some(Err(failure))
@@ -250,7 +250,7 @@ impl<'a> Keeper<'a> {
                 return Ok(Some(after));
             }
             Ok(What::Directory) => Snapshot::Directory { mode: None },
-            Ok(What::File) => self.file(from)?,
+            Ok(What::File) => self.copy_snapshot(from)?,
             Ok(What::Link | What::Other) if moved => Snapshot::Unknown,
             // It will be said when it is tried.
             _ => return Ok(None),
@@ -259,19 +259,19 @@ impl<'a> Keeper<'a> {
     }
 
     /// How a directory is.
-    fn directory(&self, path: &Rel) -> Snapshot {
+    fn directory_snapshot(&self, path: &Rel) -> Snapshot {
         let stat = self.desk.tree.stat_link(path);
         Snapshot::Directory { mode: stat.ok().map(|stat| stat.mode & 0o777) }
     }
 
     /// How the copy of a file will be.
-    fn file(&self, path: &Rel) -> Result<Snapshot, Failure> {
+    fn copy_snapshot(&self, path: &Rel) -> Result<Snapshot, Failure> {
         let (file, stat) = self.desk.tree.open(path)?;
-        self.hashed(&file, stat.mode & 0o777)
+        self.file_snapshot(&file, stat.mode & 0o777)
     }
 
     /// How a file is, with what it holds kept: `None` if that is too much.
-    fn was(&self, keeping: &mut Keeping<'_>, path: &Rel) -> Result<Option<Snapshot>, Failure> {
+    fn snapshot(&self, keeping: &mut Keeping<'_>, path: &Rel) -> Result<Option<Snapshot>, Failure> {
         match self.desk.tree.open(path) {
             Ok((file, stat)) => {
                 let kept = keeping.keep(&file)?;
@@ -284,22 +284,22 @@ impl<'a> Keeper<'a> {
     }
 
     /// How a file is that comes back without the list of those who may do what with it.
-    fn without_list(&self, path: &Rel, was: Snapshot) -> Snapshot {
-        match (was, self.desk.tree.open(path)) {
+    fn without_acl(&self, path: &Rel, snapshot: Snapshot) -> Snapshot {
+        match (snapshot, self.desk.tree.open(path)) {
             (Snapshot::File { hash, size, mode }, Ok((file, _))) => {
-                let mode = plain_mode(&file, mode);
+                let mode = mode_without_acl(&file, mode);
                 Snapshot::File { hash, size, mode }
             }
             // Nobody knows what it had.
             (Snapshot::File { hash, size, mode }, Err(_)) => {
                 Snapshot::File { hash, size, mode: mode & 0o700 }
             }
-            (was, _) => was,
+            (snapshot, _) => snapshot,
         }
     }
 
     /// How a file will be. One that is larger than what is ever kept is not read for that.
-    fn hashed(&self, content: &File, mode: u32) -> Result<Snapshot, Failure> {
+    fn file_snapshot(&self, content: &File, mode: u32) -> Result<Snapshot, Failure> {
         let failed = |error: std::io::Error| Failure::new(Kind::Io, error.to_string());
         let size = content.metadata().map_err(failed)?.len();
         if size > LARGEST {

@@ -14,7 +14,7 @@ use super::current::{Current, kind_of};
 use super::{unknown, visible};
 use crate::fault::fault;
 use crate::path::Rel;
-use crate::tree::{EVERYTHING, Wanted};
+use crate::tree::{EVERYTHING, WriteOptions};
 use crate::undo::{ChangeRecord, Keeping, Snapshot, Undo, Unexpected};
 use crate::verbs::Desk;
 
@@ -300,7 +300,7 @@ impl<'a> Reversal<'a> {
         if let Some((above, _)) = path.split() {
             tree.make_directories(&above)?;
         }
-        let wanted = Wanted { how, revision, mode: Some(*mode), ..Wanted::default() };
+        let wanted = WriteOptions { how, revision, mode: Some(*mode), ..WriteOptions::default() };
         let mut draft = tree.draft(path, wanted)?;
         let mut buffer = vec![0; 128 << 10];
         let mut digest = Sha256::new();

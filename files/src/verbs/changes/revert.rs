@@ -11,14 +11,14 @@ use super::reversal::Reversal;
 use super::{records, unknown};
 use crate::peer::Peer;
 use crate::undo::{ChangeRecord, UndoOrder};
-use crate::verbs::{Desk, Stop};
+use crate::verbs::{Desk, VerbError};
 
 /// Undoes a change, or does it again.
 pub(in crate::verbs) fn revert(
     desk: &Desk<'_>,
     revert: &Revert,
     peer: &mut dyn Peer,
-) -> Result<Done, Stop> {
+) -> Result<Done, VerbError> {
     let redo = revert.redo.unwrap_or(false);
     // Each of two concurrent reverts would take the other's work for somebody else's change.
     let store = desk.undo.ok_or_else(unknown)?;

@@ -8,7 +8,7 @@ use farwire_protocol::failure::{Failure, Kind};
 
 use super::misfit::Misfit;
 use crate::path::Rel;
-use crate::verbs::memory::Share;
+use crate::verbs::memory::MemoryShare;
 
 /// No file with more lines is patched.
 pub(super) const LONGEST: usize = 1 << 20;
@@ -81,7 +81,7 @@ impl<'a> Hunk<'a> {
     pub(super) fn add(&mut self, line: &'a [u8]) -> Option<()> {
         let (sign, rest) = match line.split_first()? {
             (b'\\', _) => {
-                self.unended();
+                self.drop_last_newline();
                 return Some(());
             }
             // Some programs leave out the blank of an empty line.
@@ -109,7 +109,7 @@ impl<'a> Hunk<'a> {
     }
 
     /// The line before has no end.
-    pub(super) fn unended(&mut self) {
+    pub(super) fn drop_last_newline(&mut self) {
         let cut = |lines: &mut Vec<&[u8]>| {
             if let Some(last) = lines.last_mut() {
                 *last = last.strip_suffix(b"\n").unwrap_or(last);
@@ -125,7 +125,7 @@ impl<'a> Hunk<'a> {
 }
 
 /// How many lines a text has.
-pub(super) fn counted(text: &[u8]) -> usize {
+pub(super) fn count_lines(text: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', text).count() + usize::from(!text.ends_with(b"\n"))
 }
 
@@ -139,21 +139,21 @@ pub(super) fn apply(
     hunks: &[Hunk<'_>],
     path: &Rel,
     text: &[u8],
-    share: &mut Share,
+    share: &mut MemoryShare,
 ) -> Result<Vec<u8>, Failure> {
-    let many = counted(text);
+    let many = count_lines(text);
     if many > LONGEST {
         let text = format!("{path} has more than {LONGEST} lines");
         return Err(Failure::new(Kind::TooLarge, text));
     }
     // They are given back when the text is made.
-    let mut held = Share::default();
+    let mut held = MemoryShare::default();
     held.take(many * size_of::<&[u8]>())?;
     let mut lines: Vec<&[u8]> = Vec::with_capacity(many);
     lines.extend(text.split_inclusive(|&byte| byte == b'\n'));
     let added: usize = hunks.iter().flat_map(|hunk| &hunk.new).map(|line| line.len()).sum();
-    let mut result = share.room(text.len() + added)?;
-    let mut search = Search { lines: &lines, from: 0, grown: 0, work: COMPARED };
+    let mut result = share.buffer(text.len() + added)?;
+    let mut search = HunkSearch { lines: &lines, from: 0, grown: 0, work: COMPARED };
     for (number, hunk) in hunks.iter().enumerate() {
         let from = search.from;
         let at = match search.place(hunk) {
@@ -181,7 +181,7 @@ pub(super) fn apply(
 }
 
 /// Looks for the places of hunks, one after the other.
-struct Search<'a> {
+struct HunkSearch<'a> {
     lines: &'a [&'a [u8]],
     /// Those before were looked for in the lines above this one.
     from: usize,
@@ -191,7 +191,7 @@ struct Search<'a> {
     work: usize,
 }
 
-impl Search<'_> {
+impl HunkSearch<'_> {
     /// Where a hunk is by its numbers.
     fn meant(&self, hunk: &Hunk<'_>) -> usize {
         let OldNew { old, new } = hunk.start;

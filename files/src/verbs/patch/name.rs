@@ -28,9 +28,9 @@ impl Name {
 }
 
 /// The name of a `---` or `+++` line, and what stands after it: `None` if its quotes do not end.
-pub(super) fn named(text: &[u8]) -> Option<(Name, &[u8])> {
+pub(super) fn parse_name(text: &[u8]) -> Option<(Name, &[u8])> {
     if text.starts_with(b"\"") {
-        let (name, rest) = unquoted(text)?;
+        let (name, rest) = parse_quoted(text)?;
         return Some((Name::new(name), rest));
     }
     let end = text.iter().position(|&byte| byte == b'\t').unwrap_or(text.len());
@@ -41,13 +41,13 @@ pub(super) fn named(text: &[u8]) -> Option<(Name, &[u8])> {
 /// The name of a line that has nothing else: `rename from NAME`.
 pub(super) fn whole(text: &[u8]) -> Option<Vec<u8>> {
     match text.starts_with(b"\"") {
-        true => unquoted(text).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name),
+        true => parse_quoted(text).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name),
         false => Some(text.to_vec()).filter(|name| !name.is_empty()),
     }
 }
 
 /// Reads a name in double quotes, as C has them; gives what stands after it.
-fn unquoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+fn parse_quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut rest = text.strip_prefix(b"\"")?;
     let mut name = Vec::new();
     loop {
@@ -83,7 +83,7 @@ fn unquoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 }
 
 /// A name without its first components: `None` if nothing is left of it.
-pub(super) fn stripped(name: &[u8], components: usize) -> Option<&[u8]> {
+pub(super) fn strip_components(name: &[u8], components: usize) -> Option<&[u8]> {
     let mut rest = name;
     for _ in 0..components {
         let at = memchr::memchr(b'/', rest)?;
@@ -122,7 +122,7 @@ pub(super) fn before_one(name: &[u8]) -> usize {
 
 /// What a line `diff --git OLD NEW` says about one file.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Header {
+pub(super) struct GitLine {
     pub(super) old: Vec<u8>,
     pub(super) new: Vec<u8>,
     /// So many components stand before both names.
@@ -131,12 +131,12 @@ pub(super) struct Header {
 
 /// Reads the names of a line `diff --git OLD NEW`. Names with blanks are not quoted there: the line is divided
 /// where both parts name the same file. `None` if they name two.
-pub(super) fn header(text: &[u8], strip: Option<usize>) -> Option<Header> {
+pub(super) fn header(text: &[u8], strip: Option<usize>) -> Option<GitLine> {
     let made = |(_, old, new, strip): (u8, &[u8], &[u8], usize)| {
-        Some(Header { old: old.to_vec(), new: new.to_vec(), strip })
+        Some(GitLine { old: old.to_vec(), new: new.to_vec(), strip })
     };
     if text.starts_with(b"\"") {
-        let (old, rest) = unquoted(text)?;
+        let (old, rest) = parse_quoted(text)?;
         let new = whole(rest.strip_prefix(b" ")?)?;
         return made(pair(&old, &new, strip)?);
     }
@@ -158,7 +158,7 @@ fn pair<'a>(
     strip: Option<usize>,
 ) -> Option<(u8, &'a [u8], &'a [u8], usize)> {
     let guessed = strip.unwrap_or_else(|| before_both(old, new));
-    if stripped(old, guessed)? != stripped(new, guessed)? {
+    if strip_components(old, guessed)? != strip_components(new, guessed)? {
         return None;
     }
     let usual = guessed == 1 && before_one(old) == 1 && before_one(new) == 1;
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn any_names_are_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
-            let _ = (named(bytes), whole(bytes), is_epoch(bytes));
+            let _ = (parse_name(bytes), whole(bytes), is_epoch(bytes));
             let _ = (header(bytes, None), header(bytes, Some(1)));
         });
     }

@@ -18,9 +18,9 @@ use std::borrow::Cow;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
 
-use super::hunk::{Heading, Hunk, counted, heading};
-use super::name::{self, Header, Name};
-use crate::verbs::memory::Share;
+use super::hunk::{Heading, Hunk, count_lines, heading};
+use super::name::{self, GitLine, Name};
+use crate::verbs::memory::MemoryShare;
 
 /// So many files in one patch.
 const FILES: usize = 1_000;
@@ -37,7 +37,7 @@ pub(super) const LINE: usize = size_of::<&[u8]>() + 2 * size_of::<Hunk<'_>>();
 pub(super) struct FileDiff<'a> {
     /// The line of the patch that it begins in, from 1.
     pub(super) line: usize,
-    pub(super) act: Act,
+    pub(super) act: FileAction,
     /// The name before; of a file that is made, its name.
     pub(super) from: Vec<u8>,
     /// The name after; of a file that is removed, its name.
@@ -49,7 +49,7 @@ pub(super) struct FileDiff<'a> {
 
 /// What becomes of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Act {
+pub(super) enum FileAction {
     Create,
     /// It is made if it is not there: `diff` does not say whether it was.
     CreateOrModify,
@@ -76,9 +76,9 @@ impl FileDiff<'_> {
 pub(super) fn parse<'a>(
     text: &'a [u8],
     strip: Option<u32>,
-    share: &mut Share,
+    share: &mut MemoryShare,
 ) -> Result<Vec<FileDiff<'a>>, Failure> {
-    let many = counted(text);
+    let many = count_lines(text);
     if many > LINES {
         let text = format!("the patch has more than {LINES} lines");
         return Err(Failure::new(Kind::TooLarge, text).with_hint("divide it"));
@@ -87,7 +87,7 @@ pub(super) fn parse<'a>(
     let mut lines: Vec<&[u8]> = Vec::with_capacity(many);
     lines.extend(text.split_inclusive(|&byte| byte == b'\n'));
     let strip = strip.map(|strip| usize::try_from(strip).unwrap_or(usize::MAX));
-    let mut reader = Reader { lines, at: 0, strip };
+    let mut reader = PatchReader { lines, at: 0, strip };
     let mut files = Vec::new();
     while let Some(line) = reader.line() {
         let begins = reader.at + 1;
@@ -116,10 +116,10 @@ pub(super) fn parse<'a>(
 }
 
 /// The names of a file before and after: none where there is no file.
-type Ends = (Option<Vec<u8>>, Option<Vec<u8>>);
+type DiffPaths = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// A place in a patch.
-struct Reader<'a> {
+struct PatchReader<'a> {
     lines: Vec<&'a [u8]>,
     at: usize,
     strip: Option<usize>,
@@ -127,9 +127,9 @@ struct Reader<'a> {
 
 /// What the lines after `diff --git` say.
 #[derive(Debug, Default)]
-struct Head {
+struct DiffHead {
     /// What becomes of the file, where a line says so.
-    act: Option<Act>,
+    act: Option<FileAction>,
     old_mode: Option<u32>,
     new_mode: Option<u32>,
     /// The names of a rename or a copy.
@@ -141,15 +141,15 @@ struct Head {
     lines: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PatchReader<'a> {
     /// The line without its end.
     fn line(&self) -> Option<&'a [u8]> {
-        self.lines.get(self.at).map(|line| trimmed(line))
+        self.lines.get(self.at).map(|line| trim_line(line))
     }
 
     /// A line that comes later.
     fn after(&self, lines: usize) -> &'a [u8] {
-        self.lines.get(self.at + lines).map(|line| trimmed(line)).unwrap_or_default()
+        self.lines.get(self.at + lines).map(|line| trim_line(line)).unwrap_or_default()
     }
 
     fn bad(&self, why: &str) -> Failure {
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
         let unclosed = "the quotes around the name do not end";
         let mut one = |sign: &[u8]| {
             let text = self.line().and_then(|line| line.strip_prefix(sign)).unwrap_or_default();
-            let name = name::named(text).ok_or_else(|| self.bad(unclosed))?;
+            let name = name::parse_name(text).ok_or_else(|| self.bad(unclosed))?;
             self.at += 1;
             Ok::<_, Failure>(name)
         };
@@ -185,16 +185,16 @@ impl<'a> Reader<'a> {
         }
         let act = match (head.act, &from, &to) {
             (Some(act), ..) => act,
-            (None, None, Some(_)) => Act::Create,
-            (None, Some(_), None) => Act::Remove,
+            (None, None, Some(_)) => FileAction::Create,
+            (None, Some(_), None) => FileAction::Remove,
             (None, Some(from), Some(to)) if from != to => {
                 return Err(bad(begins, "the names differ, and it is neither a rename nor a copy"));
             }
-            _ => Act::Modify,
+            _ => FileAction::Modify,
         };
         let (from, to) = both(from, to).ok_or_else(|| bad(begins, "it names no file"))?;
         // Of an `index` line, the mode is that before and after.
-        let changed = head.new_mode.filter(|_| act != Act::Remove);
+        let changed = head.new_mode.filter(|_| act != FileAction::Remove);
         let executable = changed.map(|mode| mode & 0o100 != 0);
         let file = FileDiff { line: begins, act, from, to, executable, hunks };
         file.makes_sense()?;
@@ -202,8 +202,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the lines between `diff --git` and the first hunk.
-    fn head(&mut self, header: Option<&Header>) -> Result<Head, Failure> {
-        let mut head = Head::default();
+    fn head(&mut self, header: Option<&GitLine>) -> Result<DiffHead, Failure> {
+        let mut head = DiffHead::default();
         while let Some(line) = self.line() {
             let begins = |prefix: &str| line.strip_prefix(prefix.as_bytes());
             if line.starts_with(b"--- ") && self.after(1).starts_with(b"+++ ") {
@@ -219,7 +219,8 @@ impl<'a> Reader<'a> {
                 break;
             }
             if is_binary(line) {
-                let in_header = header.and_then(|header| name::stripped(&header.new, header.strip));
+                let in_header =
+                    header.and_then(|header| name::strip_components(&header.new, header.strip));
                 let name = head.to.as_deref().or(in_header);
                 return Err(binary(self.at + 1, &quoted(name.unwrap_or_default())));
             }
@@ -229,22 +230,22 @@ impl<'a> Reader<'a> {
                 head.new_mode = Some(self.mode(text)?);
             } else if let Some(text) = begins("new file mode ") {
                 head.new_mode = Some(self.mode(text)?);
-                head.is(Act::Create).map_err(|why| self.bad(why))?;
+                head.set_action(FileAction::Create).map_err(|why| self.bad(why))?;
             } else if let Some(text) = begins("deleted file mode ") {
                 head.old_mode = Some(self.mode(text)?);
-                head.is(Act::Remove).map_err(|why| self.bad(why))?;
+                head.set_action(FileAction::Remove).map_err(|why| self.bad(why))?;
             } else if let Some(text) = begins("rename from ").or_else(|| begins("rename old ")) {
                 head.from = Some(self.whole(text)?);
-                head.is(Act::Rename).map_err(|why| self.bad(why))?;
+                head.set_action(FileAction::Rename).map_err(|why| self.bad(why))?;
             } else if let Some(text) = begins("rename to ").or_else(|| begins("rename new ")) {
                 head.to = Some(self.whole(text)?);
-                head.is(Act::Rename).map_err(|why| self.bad(why))?;
+                head.set_action(FileAction::Rename).map_err(|why| self.bad(why))?;
             } else if let Some(text) = begins("copy from ") {
                 head.from = Some(self.whole(text)?);
-                head.is(Act::Copy).map_err(|why| self.bad(why))?;
+                head.set_action(FileAction::Copy).map_err(|why| self.bad(why))?;
             } else if let Some(text) = begins("copy to ") {
                 head.to = Some(self.whole(text)?);
-                head.is(Act::Copy).map_err(|why| self.bad(why))?;
+                head.set_action(FileAction::Copy).map_err(|why| self.bad(why))?;
             } else if let Some(text) = begins("index ") {
                 let mode = text.split(|&byte| byte == b' ').nth(1);
                 let mode = mode.map(|mode| self.mode(mode)).transpose()?;
@@ -287,16 +288,16 @@ impl<'a> Reader<'a> {
             (None, Name::Nothing, Name::Nothing) => 0,
         };
         let act = match (&old, &new) {
-            (Name::Nothing, _) => Act::Create,
-            (_, Name::Nothing) => Act::Remove,
-            _ if name::is_epoch(old_stamp) => Act::Create,
-            _ if name::is_epoch(new_stamp) => Act::Remove,
+            (Name::Nothing, _) => FileAction::Create,
+            (_, Name::Nothing) => FileAction::Remove,
+            _ if name::is_epoch(old_stamp) => FileAction::Create,
+            _ if name::is_epoch(new_stamp) => FileAction::Remove,
             _ if hunks.len() == 1 && first.old.is_empty() && first.start.old == 0 => {
-                Act::CreateOrModify
+                FileAction::CreateOrModify
             }
-            _ => Act::Modify,
+            _ => FileAction::Modify,
         };
-        let of = |name: &Name| Some(name::stripped(name.file()?, strip)?.to_vec());
+        let of = |name: &Name| Some(name::strip_components(name.file()?, strip)?.to_vec());
         let (old, new) = (of(&old), of(&new));
         // Of `f` and `f.orig`, or `f~`, the shorter one is meant.
         let name = match (old, new) {
@@ -330,7 +331,7 @@ impl<'a> Reader<'a> {
                 self.at += 1;
             }
             if self.after(0).starts_with(b"\\ ") {
-                hunk.unended();
+                hunk.drop_last_newline();
                 self.at += 1;
             }
             // A mail ends in a line of `-- `.
@@ -345,8 +346,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Head {
-    fn is(&mut self, act: Act) -> Result<(), &'static str> {
+impl DiffHead {
+    fn set_action(&mut self, act: FileAction) -> Result<(), &'static str> {
         match self.act.replace(act) {
             Some(before) if before != act => {
                 Err("two lines say that different things become of it")
@@ -356,7 +357,7 @@ impl Head {
     }
 
     /// Whether the names of `---` and `+++` are of the file that the lines before are about.
-    fn is_about(&self, old: &Name, new: &Name, header: Option<&Header>) -> bool {
+    fn is_about(&self, old: &Name, new: &Name, header: Option<&GitLine>) -> bool {
         let fits = |name: &Name, in_header: Option<&[u8]>, moved: Option<&Vec<u8>>| {
             let Some(name) = name.file() else { return true };
             let ends = |moved: &Vec<u8>| {
@@ -372,18 +373,24 @@ impl Head {
     }
 
     /// The names before and after: none where there is no file.
-    fn resolve(&self, header: Option<&Header>, strip: Option<usize>) -> Result<Ends, &'static str> {
+    fn resolve(
+        &self,
+        header: Option<&GitLine>,
+        strip: Option<usize>,
+    ) -> Result<DiffPaths, &'static str> {
         let named = self.names.as_ref();
         let (old, new) = (named.map(|names| &names.0), named.map(|names| &names.1));
-        if old == Some(&Name::Nothing) && self.act.is_some_and(|act| act != Act::Create)
-            || new == Some(&Name::Nothing) && self.act.is_some_and(|act| act != Act::Remove)
-            || self.act == Some(Act::Create) && old.is_some_and(|name| *name != Name::Nothing)
-            || self.act == Some(Act::Remove) && new.is_some_and(|name| *name != Name::Nothing)
+        if old == Some(&Name::Nothing) && self.act.is_some_and(|act| act != FileAction::Create)
+            || new == Some(&Name::Nothing) && self.act.is_some_and(|act| act != FileAction::Remove)
+            || self.act == Some(FileAction::Create)
+                && old.is_some_and(|name| *name != Name::Nothing)
+            || self.act == Some(FileAction::Remove)
+                && new.is_some_and(|name| *name != Name::Nothing)
         {
             return Err("/dev/null is not where the lines before have it");
         }
-        if matches!(self.act, Some(Act::Rename | Act::Copy)) {
-            return self.moved(strip);
+        if matches!(self.act, Some(FileAction::Rename | FileAction::Copy)) {
+            return self.moved_paths(strip);
         }
         let guessed = match (old.and_then(Name::file), new.and_then(Name::file), header) {
             (Some(old), Some(new), _) => name::before_both(old, new),
@@ -392,25 +399,27 @@ impl Head {
             (None, None, None) => 0,
         };
         let strip = strip.unwrap_or(guessed);
-        let of = |name: &[u8]| name::stripped(name, strip).map(<[u8]>::to_vec);
+        let of = |name: &[u8]| name::strip_components(name, strip).map(<[u8]>::to_vec);
         let nothing = |act| self.act == Some(act);
         let one = |name: Option<&Name>, in_header: Option<&[u8]>| match name {
             Some(Name::Nothing) => None,
             Some(Name::File(name)) => of(name),
             None => in_header.and_then(of),
         };
-        let from = one(old, header.map(|header| &header.old[..])).filter(|_| !nothing(Act::Create));
-        let to = one(new, header.map(|header| &header.new[..])).filter(|_| !nothing(Act::Remove));
+        let from =
+            one(old, header.map(|header| &header.old[..])).filter(|_| !nothing(FileAction::Create));
+        let to =
+            one(new, header.map(|header| &header.new[..])).filter(|_| !nothing(FileAction::Remove));
         Ok((from, to))
     }
 
     /// The names of a rename or a copy, which git writes with nothing before them.
-    fn moved(&self, strip: Option<usize>) -> Result<Ends, &'static str> {
+    fn moved_paths(&self, strip: Option<usize>) -> Result<DiffPaths, &'static str> {
         let (Some(from), Some(to)) = (&self.from, &self.to) else {
             return Err("a rename or a copy that does not say both names");
         };
         let of = |name: &[u8]| {
-            let name = name::stripped(name, strip.unwrap_or(0).saturating_sub(1));
+            let name = name::strip_components(name, strip.unwrap_or(0).saturating_sub(1));
             name.map(<[u8]>::to_vec).ok_or("it names no file")
         };
         let (from, to) = (of(from)?, of(to)?);
@@ -418,7 +427,7 @@ impl Head {
             let fits = |name: &Name, is: &[u8]| {
                 let strips = strip.map_or([0, 1], |strip| [strip, strip]);
                 let name = name.file().unwrap_or_default();
-                strips.into_iter().any(|strip| name::stripped(name, strip) == Some(is))
+                strips.into_iter().any(|strip| name::strip_components(name, strip) == Some(is))
             };
             if !fits(old, &from) || !fits(new, &to) {
                 return Err("the lines --- and +++ have other names than the rename or copy");
@@ -437,8 +446,12 @@ impl FileDiff<'_> {
         let old = self.hunks.iter().any(|hunk| !hunk.old.is_empty());
         let new = self.hunks.iter().any(|hunk| !hunk.new.is_empty());
         match self.act {
-            Act::Create if old => Err(bad(self.line, "a file that is made has no old lines")),
-            Act::Remove if new => Err(bad(self.line, "a file that is removed has no new lines")),
+            FileAction::Create if old => {
+                Err(bad(self.line, "a file that is made has no old lines"))
+            }
+            FileAction::Remove if new => {
+                Err(bad(self.line, "a file that is removed has no new lines"))
+            }
             _ => Ok(()),
         }
     }
@@ -482,7 +495,7 @@ fn bad(line: usize, why: &str) -> Failure {
 }
 
 /// A line without its end.
-fn trimmed(line: &[u8]) -> &[u8] {
+fn trim_line(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }

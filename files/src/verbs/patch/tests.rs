@@ -2,21 +2,21 @@
 
 use proptest::prelude::*;
 
-use super::hunk::{Hunk, LONGEST, counted};
-use super::parse::{Act, FileDiff, LINE, parse};
+use super::hunk::{Hunk, LONGEST, count_lines};
+use super::parse::{FileAction, FileDiff, LINE, parse};
 use super::*;
 
 fn read(patch: &[u8], strip: Option<u32>) -> Result<Vec<FileDiff<'_>>, Failure> {
-    parse(patch, strip, &mut Share::default())
+    parse(patch, strip, &mut MemoryShare::default())
 }
 
-fn applied(file: &FileDiff<'_>, text: &[u8]) -> Result<Vec<u8>, Failure> {
-    hunk::apply(&file.hunks, &Rel::parse(b"f").unwrap(), text, &mut Share::default())
+fn apply_to(file: &FileDiff<'_>, text: &[u8]) -> Result<Vec<u8>, Failure> {
+    hunk::apply(&file.hunks, &Rel::parse(b"f").unwrap(), text, &mut MemoryShare::default())
 }
 
 fn apply(text: &str, patch: &str) -> Result<String, String> {
     let files = read(patch.as_bytes(), None).map_err(|failure| failure.message)?;
-    let applied = applied(&files[0], text.as_bytes()).map_err(|failure| failure.message)?;
+    let applied = apply_to(&files[0], text.as_bytes()).map_err(|failure| failure.message)?;
     Ok(String::from_utf8(applied).unwrap())
 }
 
@@ -27,8 +27,8 @@ fn a_patch_or_a_file_of_too_many_lines_is_refused_before_they_are_held() {
     assert_eq!(read(long.as_bytes(), None).unwrap_err().kind, Kind::TooLarge);
     let files = read(b"--- a/f\n+++ b/f\n@@ -1 +1 @@\n-\n+x\n", None).unwrap();
     let many = "\n".repeat(LONGEST);
-    assert_eq!(applied(&files[0], many.as_bytes()).unwrap().len(), many.len() + 1);
-    let failure = applied(&files[0], format!("{many}\n").as_bytes()).unwrap_err();
+    assert_eq!(apply_to(&files[0], many.as_bytes()).unwrap().len(), many.len() + 1);
+    let failure = apply_to(&files[0], format!("{many}\n").as_bytes()).unwrap_err();
     assert_eq!(failure.kind, Kind::TooLarge);
 }
 
@@ -38,7 +38,7 @@ fn what_a_patch_takes_is_no_more_than_is_taken_for_it() {
     for _ in 0..1_000 {
         patch.extend_from_slice(b"@@ -1 +1 @@\n \n@@ -0,0 +0,0 @@\n");
     }
-    let lines = counted(&patch);
+    let lines = count_lines(&patch);
     let hunks = &read(&patch, None).unwrap()[0].hunks;
     let places = hunks.iter().map(|hunk| hunk.old.capacity() + hunk.new.capacity());
     let held =
@@ -59,7 +59,7 @@ proptest! {
     fn what_one_file_says_never_reaches_the_next(
         heads in proptest::collection::vec(0..HEADS.len(), 1..6),
     ) {
-        let alone: Vec<_> = heads.iter().map(|&head| said(HEADS[head])).collect();
+        let alone: Vec<_> = heads.iter().map(|&head| parsed(HEADS[head])).collect();
         let together: String = heads.iter().map(|&head| HEADS[head]).collect();
         let files = read(together.as_bytes(), None).unwrap();
         let together: Vec<_> = files.iter().map(tell).collect();
@@ -79,12 +79,12 @@ const HEADS: &[&str] = &[
     "--- old/x\t1970-01-01 00:00:00.000000000 +0000\n+++ new/x\t2026-01-01 00:00:00 +0000\n@@ -0,0 +1 @@\n+x\n",
 ];
 
-fn tell(file: &FileDiff<'_>) -> (Act, String, String, Option<bool>, usize) {
+fn tell(file: &FileDiff<'_>) -> (FileAction, String, String, Option<bool>, usize) {
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     (file.act, text(&file.from), text(&file.to), file.executable, file.hunks.len())
 }
 
-fn said(patch: &str) -> (Act, String, String, Option<bool>, usize) {
+fn parsed(patch: &str) -> (FileAction, String, String, Option<bool>, usize) {
     let files = read(patch.as_bytes(), None).unwrap();
     assert_eq!(files.len(), 1, "{patch}");
     tell(&files[0])
@@ -95,18 +95,18 @@ fn each_header_says_what_becomes_of_its_file() {
     let is = |act, from: &str, to: &str, executable, hunks| {
         (act, from.to_owned(), to.to_owned(), executable, hunks)
     };
-    let all: Vec<_> = HEADS.iter().map(|head| said(head)).collect();
+    let all: Vec<_> = HEADS.iter().map(|head| parsed(head)).collect();
     assert_eq!(
         all,
         [
-            is(Act::Modify, "f", "f", Some(true), 0),
-            is(Act::Create, "e", "e", Some(true), 0),
-            is(Act::Remove, "d", "d", None, 0),
-            is(Act::Rename, "o", "n", None, 0),
-            is(Act::Copy, "o", "c", None, 1),
-            is(Act::Modify, "g", "g", None, 1),
-            is(Act::Modify, "p", "p", None, 1),
-            is(Act::Create, "x", "x", None, 1),
+            is(FileAction::Modify, "f", "f", Some(true), 0),
+            is(FileAction::Create, "e", "e", Some(true), 0),
+            is(FileAction::Remove, "d", "d", None, 0),
+            is(FileAction::Rename, "o", "n", None, 0),
+            is(FileAction::Copy, "o", "c", None, 1),
+            is(FileAction::Modify, "g", "g", None, 1),
+            is(FileAction::Modify, "p", "p", None, 1),
+            is(FileAction::Create, "x", "x", None, 1),
         ]
     );
 }
@@ -296,14 +296,14 @@ fn paths_and_modes_are_those_that_git_writes() {
     let files = read(patch.as_bytes(), None).unwrap();
     assert_eq!(
         (files[0].to.as_slice(), files[0].act, files[0].executable),
-        (&b"x"[..], Act::Create, Some(true))
+        (&b"x"[..], FileAction::Create, Some(true))
     );
-    assert_eq!(applied(&files[0], b"").unwrap(), b"hi");
+    assert_eq!(apply_to(&files[0], b"").unwrap(), b"hi");
     assert_eq!(
         (files[1].to.as_slice(), files[1].act, files[1].executable),
-        (&b"y"[..], Act::Remove, None)
+        (&b"y"[..], FileAction::Remove, None)
     );
-    assert_eq!(applied(&files[1], b"old\n").unwrap(), b"");
+    assert_eq!(apply_to(&files[1], b"old\n").unwrap(), b"");
     assert!(read(b"--- f\n+++ f\n@@ -1 +1 @@\n-a\n+b\n", Some(2)).is_err());
 }
 
@@ -313,7 +313,7 @@ fn any_text_is_read_without_a_panic() {
         for strip in [None, Some(0), Some(1), Some(u32::MAX)] {
             let Ok(files) = read(bytes, strip) else { continue };
             for file in files {
-                let _ = applied(&file, bytes);
+                let _ = apply_to(&file, bytes);
             }
         }
     });

@@ -8,7 +8,7 @@ use farwire_protocol::streams::files::Match;
 use grep_matcher::Matcher as _;
 use grep_searcher::{Searcher, Sink, SinkContext, SinkMatch};
 
-use super::{Asked, GROUP, OVERHEAD};
+use super::{ActiveSearch, GROUP, OVERHEAD};
 use crate::path::Rel;
 
 /// So much of a long line is told.
@@ -18,7 +18,7 @@ const LINE: usize = 1_000;
 const SHORT: usize = 100;
 
 /// A file as far as it is read: to its end, or to the first NUL.
-pub(super) struct Text<'a, R> {
+pub(super) struct SearchText<'a, R> {
     file: R,
     /// Where the first NUL is.
     nul: &'a Cell<Option<u64>>,
@@ -27,13 +27,13 @@ pub(super) struct Text<'a, R> {
     read: u64,
 }
 
-impl<'a, R> Text<'a, R> {
+impl<'a, R> SearchText<'a, R> {
     pub(super) fn new(file: R, nul: &'a Cell<Option<u64>>, whole: bool) -> Self {
         Self { file, nul, whole, read: 0 }
     }
 }
 
-impl<R: Read> Read for Text<'_, R> {
+impl<R: Read> Read for SearchText<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.nul.get().is_some() && !self.whole {
             return Ok(0);
@@ -54,8 +54,8 @@ impl<R: Read> Read for Text<'_, R> {
 }
 
 /// The lines of one file that are told.
-pub(super) struct Lines<'a> {
-    pub(super) asked: &'a Asked<'a>,
+pub(super) struct FoundLines<'a> {
+    pub(super) asked: &'a ActiveSearch<'a>,
     pub(super) path: &'a Rel,
     pub(super) nul: &'a Cell<Option<u64>>,
     /// So many lines that match may still be found.
@@ -67,7 +67,7 @@ pub(super) struct Lines<'a> {
     pub(super) told: &'a mut dyn FnMut(Vec<Match>, usize),
 }
 
-impl Lines<'_> {
+impl FoundLines<'_> {
     fn add(&mut self, line: u64, bytes: &[u8], beside: bool) {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let at = match bytes.len() > SHORT && !beside {
@@ -122,7 +122,7 @@ fn start(line: &[u8], at: usize) -> usize {
     (start..start + 4).find(|at| !within(at)).filter(|start| *start <= at).unwrap_or(start)
 }
 
-impl Sink for Lines<'_> {
+impl Sink for FoundLines<'_> {
     type Error = io::Error;
 
     fn matched(&mut self, _: &Searcher, found: &SinkMatch<'_>) -> Result<bool, io::Error> {

@@ -15,7 +15,7 @@ const WAITING: usize = 2 << 20;
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
-struct State {
+struct TurnState {
     next: u64,
     waiting: BTreeMap<u64, (Vec<Match>, usize)>,
     bytes: usize,
@@ -23,19 +23,20 @@ struct State {
 
 /// The turns of one search.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    state: Mutex<State>,
+pub(super) struct OutputTurns {
+    state: Mutex<TurnState>,
     changed: Condvar,
 }
 
-impl Turns {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl OutputTurns {
+    fn lock(&self) -> MutexGuard<'_, TurnState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until it is the turn of this handful, or as long as too much waits already.
-    fn wait(&self, handful: u64, to_add: bool) -> MutexGuard<'_, State> {
-        let waits = |state: &mut State| state.next != handful && (!to_add || state.bytes > WAITING);
+    fn wait(&self, handful: u64, to_add: bool) -> MutexGuard<'_, TurnState> {
+        let waits =
+            |state: &mut TurnState| state.next != handful && (!to_add || state.bytes > WAITING);
         let state = self.changed.wait_while(self.lock(), waits);
         state.unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_threads_find_comes_in_the_order_of_the_files() {
-        let (turns, next) = (Turns::default(), AtomicU64::new(0));
+        let (turns, next) = (OutputTurns::default(), AtomicU64::new(0));
         let (to, from) = sync_channel(2);
         let lines = std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -71,6 +71,6 @@ fn work_for_nobody_is_not_done() {
     }
     drop(theirs);
     for one in &asks {
-        let Err(Stop::Failed(_)) = ask(one) else { panic!("{one:?}") };
+        let Err(VerbError::Failed(_)) = ask(one) else { panic!("{one:?}") };
     }
 }

@@ -274,7 +274,7 @@ fn matches_of_one_file_are_told_as_they_are_found_and_not_when_nobody_listens() 
     let desk = Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]), listener };
     let mut leaver = Leaver::default();
     let ended = answer(&desk, &Ask::Search(search.clone()), &mut leaver);
-    assert!(matches!(ended, Err(Stop::Broken)));
+    assert!(matches!(ended, Err(VerbError::Broken)));
     assert_eq!(leaver.0, 1, "nothing is found and told after that");
     let (done, asker) = place.ask(&Ask::Search(search), b"").unwrap();
     assert_eq!((done.count, asker.matches.len()), (Some(50_000), 50_000));

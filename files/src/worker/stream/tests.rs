@@ -12,7 +12,7 @@ use crate::rules::Rules;
 struct Place {
     dir: tempfile::TempDir,
     _store: tempfile::TempDir,
-    shared: Shared,
+    shared: RootState,
     lines: BufReader<File>,
 }
 
@@ -25,7 +25,7 @@ impl Place {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let audit = Some(Arc::new(Audit::new(write)));
         let (locks, transfers) = Default::default();
-        let shared = Shared { tree, locks, undo: Some(Arc::new(undo)), transfers, audit };
+        let shared = RootState { tree, locks, undo: Some(Arc::new(undo)), transfers, audit };
         Self { dir, _store: store, shared, lines: BufReader::new(read.into()) }
     }
 

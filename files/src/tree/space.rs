@@ -13,7 +13,7 @@ const LOOK: u64 = 4 << 20;
 
 /// What one file, or one copy of many, may still take.
 #[derive(Debug)]
-pub(crate) struct Room<'a> {
+pub(crate) struct Space<'a> {
     rules: &'a Rules,
     /// The bytes of the file that is being written.
     size: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Room<'a> {
     fits: u64,
 }
 
-impl<'a> Room<'a> {
+impl<'a> Space<'a> {
     /// That of a file of which so many bytes are there.
     pub(crate) fn new(rules: &'a Rules, size: u64) -> Self {
         Self { rules, size, fits: 0 }
@@ -70,7 +70,7 @@ impl<'a> Room<'a> {
     }
 
     /// Gives back what was taken and not written.
-    pub(crate) fn give_back(&mut self, bytes: u64) {
+    pub(crate) fn release(&mut self, bytes: u64) {
         self.fits += bytes;
         self.size = self.size.saturating_sub(bytes);
     }

@@ -9,17 +9,17 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
 
 use super::hunk;
-use super::parse::{Act, FileDiff};
+use super::parse::{FileAction, FileDiff};
 use crate::path::Rel;
 use crate::tree::{Stat, Tree, mode_of_new};
-use crate::verbs::memory::Share;
+use crate::verbs::memory::MemoryShare;
 
 /// So many bytes of files are patched at once.
 const LARGEST: u64 = 64 << 20;
 
 /// A path as it is and as it will be.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct PathState {
     /// What it is now, with its state.
     pub(super) before: Option<(Vec<u8>, Stat)>,
     /// What it will be: gone, if absent.
@@ -32,7 +32,7 @@ pub(super) struct State {
 
 /// What was done about one file.
 #[derive(Debug)]
-pub(super) struct Did {
+pub(super) struct PatchedFile {
     /// `A`, `D`, `M`, `R` or `C`.
     pub(super) what: char,
     pub(super) from: Rel,
@@ -45,33 +45,35 @@ pub(super) struct Did {
 
 /// The paths of a patch.
 #[derive(Debug)]
-pub(super) struct Outcome<'a> {
+pub(super) struct PatchPlan<'a> {
     tree: &'a Tree,
     below: &'a Rel,
-    states: BTreeMap<Rel, State>,
+    states: BTreeMap<Rel, PathState>,
     /// What the patch removes or renames.
     leaving: BTreeSet<Rel>,
     budget: u64,
 }
 
-impl<'a> Outcome<'a> {
+impl<'a> PatchPlan<'a> {
     pub(super) fn new(
         tree: &'a Tree,
         below: &'a Rel,
         diffs: &[FileDiff<'_>],
     ) -> Result<Self, Failure> {
         let states = BTreeMap::new();
-        let mut outcome = Self { tree, below, states, leaving: BTreeSet::new(), budget: LARGEST };
-        for diff in diffs.iter().filter(|diff| matches!(diff.act, Act::Remove | Act::Rename)) {
-            let path = outcome.path(&diff.from)?;
-            outcome.leaving.insert(path);
+        let mut plan = Self { tree, below, states, leaving: BTreeSet::new(), budget: LARGEST };
+        for diff in
+            diffs.iter().filter(|diff| matches!(diff.act, FileAction::Remove | FileAction::Rename))
+        {
+            let path = plan.path(&diff.from)?;
+            plan.leaving.insert(path);
         }
-        Ok(outcome)
+        Ok(plan)
     }
 
     /// What is changed.
-    pub(super) fn changed(&self) -> Vec<(&Rel, &State)> {
-        let changed = |state: &State| match (&state.before, &state.after) {
+    pub(super) fn changed_paths(&self) -> Vec<(&Rel, &PathState)> {
+        let changed = |state: &PathState| match (&state.before, &state.after) {
             (None, None) => false,
             (Some((before, _)), Some(after)) => before != after || state.mode.is_some(),
             _ => true,
@@ -84,38 +86,44 @@ impl<'a> Outcome<'a> {
     }
 
     /// Adds what is to be done to one file.
-    pub(super) fn add(&mut self, diff: &FileDiff<'_>, share: &mut Share) -> Result<Did, Failure> {
+    pub(super) fn add(
+        &mut self,
+        diff: &FileDiff<'_>,
+        share: &mut MemoryShare,
+    ) -> Result<PatchedFile, Failure> {
         let (from, to) = (self.path(&diff.from)?, self.path(&diff.to)?);
         self.look(&from, share)?;
         self.look(&to, share)?;
         let (what, mode) = match diff.act {
-            Act::Create => ('A', self.create(&to, &from, diff, share)?),
-            Act::CreateOrModify if self.state(&to)?.after.is_none() => {
+            FileAction::Create => ('A', self.create(&to, &from, diff, share)?),
+            FileAction::CreateOrModify if self.state(&to)?.after.is_none() => {
                 ('A', self.create(&to, &from, diff, share)?)
             }
-            Act::Modify | Act::CreateOrModify => ('M', self.modify(&to, diff, share)?),
-            Act::Remove => ('D', self.remove(&from, diff, share)?),
-            Act::Rename => ('R', self.create(&to, &from, diff, share)?),
-            Act::Copy => ('C', self.create(&to, &from, diff, share)?),
+            FileAction::Modify | FileAction::CreateOrModify => {
+                ('M', self.modify(&to, diff, share)?)
+            }
+            FileAction::Remove => ('D', self.remove(&from, diff, share)?),
+            FileAction::Rename => ('R', self.create(&to, &from, diff, share)?),
+            FileAction::Copy => ('C', self.create(&to, &from, diff, share)?),
         };
         let as_git = |mode: u32| if mode & 0o100 == 0 { 0o100_644 } else { 0o100_755 };
         let modes = mode.filter(|_| diff.executable.is_some() && what != 'A');
         let modes = modes.map(|(before, after)| (as_git(before), as_git(after)));
         let (hunks, lines) = (!diff.hunks.is_empty(), diff.lines());
-        Ok(Did { what, from, to, hunks, lines, modes })
+        Ok(PatchedFile { what, from, to, hunks, lines, modes })
     }
 
-    fn state(&mut self, path: &Rel) -> Result<&mut State, Failure> {
+    fn state(&mut self, path: &Rel) -> Result<&mut PathState, Failure> {
         let unseen = || Failure::new(Kind::Internal, "a path of the patch was not looked at");
         self.states.get_mut(path).ok_or_else(unseen)
     }
 
     /// Looks at what is there.
-    fn look(&mut self, path: &Rel, share: &mut Share) -> Result<(), Failure> {
+    fn look(&mut self, path: &Rel, share: &mut MemoryShare) -> Result<(), Failure> {
         if self.states.contains_key(path) {
             return Ok(());
         }
-        self.no_links(path)?;
+        self.check_no_links(path)?;
         let before = match self.tree.open(path) {
             Ok((opened, stat)) => {
                 self.budget = self.budget.checked_sub(stat.size).ok_or_else(|| {
@@ -127,13 +135,13 @@ impl<'a> Outcome<'a> {
             Err(failure) => return Err(failure),
         };
         let after = before.as_ref().map(|(bytes, _)| copy(bytes, share)).transpose()?;
-        self.states.insert(path.clone(), State { before, after, mode: None, replaced: false });
+        self.states.insert(path.clone(), PathState { before, after, mode: None, replaced: false });
         Ok(())
     }
 
     /// Refuses a path that is a link or goes through one: what it leads to has another name, by which the patch may
     /// change it, too.
-    fn no_links(&self, path: &Rel) -> Result<(), Failure> {
+    fn check_no_links(&self, path: &Rel) -> Result<(), Failure> {
         let mut at = self.below.clone();
         for name in path.beneath(self.below).unwrap_or_default().split(|&byte| byte == b'/') {
             at = at.join(name);
@@ -152,7 +160,7 @@ impl<'a> Outcome<'a> {
         to: &Rel,
         from: &Rel,
         diff: &FileDiff<'_>,
-        share: &mut Share,
+        share: &mut MemoryShare,
     ) -> Result<Option<(u32, u32)>, Failure> {
         let leaving = self.leaving.contains(to);
         let state = self.state(to)?;
@@ -161,9 +169,9 @@ impl<'a> Outcome<'a> {
             return Err(Failure::new(Kind::FileExists, text));
         }
         let (old, old_mode) = match diff.act {
-            Act::Rename | Act::Copy => match &self.state(from)?.before {
+            FileAction::Rename | FileAction::Copy => match &self.state(from)?.before {
                 Some((bytes, stat)) => (bytes.as_slice(), Some(stat.mode & 0o777)),
-                None => return Err(missing(from)),
+                None => return Err(not_there(from)),
             },
             _ => (&[][..], None),
         };
@@ -172,7 +180,7 @@ impl<'a> Outcome<'a> {
             (Some(mode), executable) => with_execute(mode, executable),
             (None, executable) => mode_of_new(executable.unwrap_or(false)),
         };
-        if diff.act == Act::Rename {
+        if diff.act == FileAction::Rename {
             let state = self.state(from)?;
             if !state.replaced {
                 state.after = None;
@@ -187,10 +195,10 @@ impl<'a> Outcome<'a> {
         &mut self,
         path: &Rel,
         diff: &FileDiff<'_>,
-        share: &mut Share,
+        share: &mut MemoryShare,
     ) -> Result<Option<(u32, u32)>, Failure> {
         let state = self.state(path)?;
-        let Some(now) = &state.after else { return Err(gone(path, state)) };
+        let Some(now) = &state.after else { return Err(nothing_to_change(path, state)) };
         let after = hunk::apply(&diff.hunks, path, now, share)?;
         state.after = Some(after);
         let had = state.before.as_ref().map(|(_, stat)| stat.mode & 0o777);
@@ -206,24 +214,29 @@ impl<'a> Outcome<'a> {
         &mut self,
         path: &Rel,
         diff: &FileDiff<'_>,
-        share: &mut Share,
+        share: &mut MemoryShare,
     ) -> Result<Option<(u32, u32)>, Failure> {
         let state = self.state(path)?;
         if state.replaced
             && let Some((before, _)) = &state.before
         {
             // Another file stands here already, and this one made room for it.
-            return emptied(diff, path, before, share).map(|()| None);
+            return check_removes_all(diff, path, before, share).map(|()| None);
         }
-        let Some(now) = &state.after else { return Err(gone(path, state)) };
-        emptied(diff, path, now, share)?;
+        let Some(now) = &state.after else { return Err(nothing_to_change(path, state)) };
+        check_removes_all(diff, path, now, share)?;
         state.after = None;
         Ok(None)
     }
 }
 
 /// Refuses to remove a file of which the patch does not know all that is in it.
-fn emptied(diff: &FileDiff<'_>, path: &Rel, text: &[u8], share: &mut Share) -> Result<(), Failure> {
+fn check_removes_all(
+    diff: &FileDiff<'_>,
+    path: &Rel,
+    text: &[u8],
+    share: &mut MemoryShare,
+) -> Result<(), Failure> {
     match hunk::apply(&diff.hunks, path, text, share)?.is_empty() {
         true => Ok(()),
         false => {
@@ -233,24 +246,24 @@ fn emptied(diff: &FileDiff<'_>, path: &Rel, text: &[u8], share: &mut Share) -> R
     }
 }
 
-fn copy(bytes: &[u8], share: &mut Share) -> Result<Vec<u8>, Failure> {
-    let mut copied = share.room(bytes.len())?;
+fn copy(bytes: &[u8], share: &mut MemoryShare) -> Result<Vec<u8>, Failure> {
+    let mut copied = share.buffer(bytes.len())?;
     copied.extend_from_slice(bytes);
     Ok(copied)
 }
 
-fn missing(path: &Rel) -> Failure {
+fn not_there(path: &Rel) -> Failure {
     Failure::new(Kind::NoSuchFile, format!("{path} is not there"))
 }
 
 /// Why a path has nothing that could be changed.
-fn gone(path: &Rel, state: &State) -> Failure {
+fn nothing_to_change(path: &Rel, state: &PathState) -> Failure {
     match state.before.is_some() {
         true => {
             let text = format!("{path} is removed or renamed by the patch before it is changed");
             Failure::new(Kind::PatchFailed, text)
         }
-        false => missing(path),
+        false => not_there(path),
     }
 }
 

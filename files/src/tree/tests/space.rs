@@ -15,16 +15,16 @@ fn free(tree: &Tree) -> u64 {
 
 #[test]
 fn what_is_kept_free_stays_free_however_long_is_written() {
-    if !mounts::alone("room::what_is_kept_free_stays_free_however_long_is_written") {
+    if !mounts::alone("space::what_is_kept_free_stays_free_however_long_is_written") {
         return;
     }
     let place = Place::new();
     let tree = keeps_free(&place);
-    let mut draft = tree.draft(&rel("file"), Wanted::default()).unwrap();
+    let mut draft = tree.draft(&rel("file"), WriteOptions::default()).unwrap();
     let piece = [1; 64 << 10];
     let written = (0..1 << 10).find_map(|_| draft.write(&piece).err());
     assert_eq!(written.map(|failure| failure.kind), Some(Kind::DiskFull));
-    assert!(free(&tree) >= 16 << 20 && draft.written() > 15 << 20);
+    assert!(free(&tree) >= 16 << 20 && draft.length() > 15 << 20);
     drop(draft);
     assert_eq!(leftovers(&place.at("")), [""; 0]);
 }
@@ -55,7 +55,11 @@ fn what_is_added_has_the_limits_of_what_is_written() {
     let largest = Rules { writable: true, largest: 10, ..Rules::default() };
     let full = Rules { writable: true, spare: u64::MAX / 2, ..Rules::default() };
     let add = |tree: &Tree, path: &str, content: &[u8]| {
-        tree.append(&rel(path), Wanted { how: How::Append, ..Wanted::default() }, content)
+        tree.append(
+            &rel(path),
+            WriteOptions { how: How::Append, ..WriteOptions::default() },
+            content,
+        )
     };
     fs::write(place.at("full"), "x").unwrap();
     assert_eq!(kind(add(&place.tree(full), "full", b"x")), Kind::DiskFull);
@@ -69,7 +73,7 @@ fn what_is_added_has_the_limits_of_what_is_written() {
 
 #[test]
 fn a_copy_of_much_leaves_free_what_is_kept_free() {
-    if !mounts::alone("room::a_copy_of_much_leaves_free_what_is_kept_free") {
+    if !mounts::alone("space::a_copy_of_much_leaves_free_what_is_kept_free") {
         return;
     }
     let place = Place::new();
@@ -87,17 +91,17 @@ fn a_copy_of_much_leaves_free_what_is_kept_free() {
 
 #[test]
 fn a_disk_that_is_full_leaves_the_old_content_and_nothing_else() {
-    if !mounts::alone("room::a_disk_that_is_full_leaves_the_old_content_and_nothing_else") {
+    if !mounts::alone("space::a_disk_that_is_full_leaves_the_old_content_and_nothing_else") {
         return;
     }
     let place = Place::new();
     mounts::small(&place.at(""), 1 << 20);
     let tree = place.writable();
-    put(&tree, "file", b"old", Wanted::default()).unwrap();
+    put(&tree, "file", b"old", WriteOptions::default()).unwrap();
     let large = vec![1; 2 << 20];
-    assert_eq!(kind(put(&tree, "file", &large, Wanted::default())), Kind::DiskFull);
+    assert_eq!(kind(put(&tree, "file", &large, WriteOptions::default())), Kind::DiskFull);
     let transfer = Nonce([3; 16]);
-    let mut draft = tree.resume(&rel("file"), Wanted::default(), transfer).unwrap();
+    let mut draft = tree.resume(&rel("file"), WriteOptions::default(), transfer).unwrap();
     assert_eq!(kind(draft.write(&large)), Kind::DiskFull);
     drop(draft);
     fs::write(place.at("half"), vec![1; 600 << 10]).unwrap();
@@ -113,7 +117,7 @@ fn what_becomes_shorter_while_it_is_copied_is_no_copy() {
     let tree = place.writable();
     let (file, stat) = tree.open(&rel("log")).unwrap();
     let copy = || {
-        let mut draft = tree.draft(&rel("copy"), Wanted::default()).unwrap();
+        let mut draft = tree.draft(&rel("copy"), WriteOptions::default()).unwrap();
         draft.copy(&file, &stat)
     };
     let writer = fs::OpenOptions::new().write(true).open(place.at("log")).unwrap();
@@ -129,10 +133,10 @@ fn what_becomes_shorter_while_it_is_copied_is_no_copy() {
 fn limits_of_size_are_kept_while_it_is_written() {
     let place = Place::new();
     let tree = place.tree(Rules { writable: true, largest: 10, ..Rules::default() });
-    assert_eq!(kind(put(&tree, "file", &[0; 11], Wanted::default())), Kind::TooLarge);
-    put(&tree, "file", &[0; 10], Wanted::default()).unwrap();
+    assert_eq!(kind(put(&tree, "file", &[0; 11], WriteOptions::default())), Kind::TooLarge);
+    put(&tree, "file", &[0; 10], WriteOptions::default()).unwrap();
     let tree = place.tree(Rules { writable: true, spare: u64::MAX / 2, ..Rules::default() });
-    assert_eq!(kind(put(&tree, "file", b"x", Wanted::default())), Kind::DiskFull);
+    assert_eq!(kind(put(&tree, "file", b"x", WriteOptions::default())), Kind::DiskFull);
 }
 
 #[test]

@@ -17,20 +17,20 @@ const PIECE: usize = 64 << 10;
 
 /// A file that is read.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenDavFile {
     file: Arc<File>,
     stat: Stat,
     at: u64,
 }
 
-impl Opened {
+impl OpenDavFile {
     /// A file, from its beginning.
     pub(super) fn new(file: Arc<File>, stat: Stat) -> Self {
         Self { file, stat, at: 0 }
     }
 }
 
-impl DavFile for Opened {
+impl DavFile for OpenDavFile {
     fn metadata(&mut self) -> FsFuture<'_, Box<dyn DavMetaData>> {
         Box::pin(ready(Ok(Meta::boxed(self.stat))))
     }

@@ -15,63 +15,69 @@ use crate::fault::fault;
 use crate::path::is_ours;
 
 /// Changes to names that fall into one of these wait for each other.
-const LANES: usize = 64;
+const LOCKS: usize = 64;
 
 /// Shared by all trees of a root.
 #[derive(Debug)]
-pub(super) struct Order {
-    lanes: [Mutex<()>; LANES],
+pub(super) struct NameLocks {
+    names: [Mutex<()>; LOCKS],
     /// Written to while a directory gets another place, read while something gets a name in one.
     moving: RwLock<()>,
 }
 
-impl Order {
+impl NameLocks {
     pub(super) fn new() -> Self {
-        Self { lanes: [const { Mutex::new(()) }; LANES], moving: RwLock::new(()) }
+        Self { names: [const { Mutex::new(()) }; LOCKS], moving: RwLock::new(()) }
     }
 
-    fn lane(&self, lane: usize) -> MutexGuard<'_, ()> {
-        self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self, number: usize) -> MutexGuard<'_, ()> {
+        self.names[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The right to change two names.
-pub(super) type Lanes<'a> = (MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>);
+pub(super) type NameGuards<'a> = (MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>);
 
 impl Tree {
     /// The right to change one name.
-    pub(super) fn lane(&self, place: &Place) -> MutexGuard<'_, ()> {
-        self.order.lane(which(place))
+    pub(super) fn lock_name(&self, place: &Place) -> MutexGuard<'_, ()> {
+        self.locks.lock(lock_number(place))
     }
 
     /// The right to change two names. All take them in the same order.
-    pub(super) fn lanes(&self, one: &Place, other: &Place) -> Lanes<'_> {
-        let (one, other) = (which(one), which(other));
-        let first = self.order.lane(one.min(other));
-        (first, (one != other).then(|| self.order.lane(one.max(other))))
+    pub(super) fn lock_names(&self, one: &Place, other: &Place) -> NameGuards<'_> {
+        let (one, other) = (lock_number(one), lock_number(other));
+        let first = self.locks.lock(one.min(other));
+        (first, (one != other).then(|| self.locks.lock(one.max(other))))
     }
 
     /// No directory moves while this is held. Refuses a place that has moved since it was found to where
     /// nothing may be changed.
-    pub(super) fn settled(&self, places: &[&Place]) -> Result<RwLockReadGuard<'_, ()>, Failure> {
-        let guard = self.nothing_moves();
-        places.iter().try_for_each(|place| self.still(place))?;
+    pub(super) fn hold_in_place(
+        &self,
+        places: &[&Place],
+    ) -> Result<RwLockReadGuard<'_, ()>, Failure> {
+        let guard = self.forbid_moves();
+        places.iter().try_for_each(|place| self.check_place(place))?;
         Ok(guard)
     }
 
     /// No directory moves while this is held.
-    pub(super) fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
-        self.order.moving.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn forbid_moves(&self) -> RwLockReadGuard<'_, ()> {
+        self.locks.moving.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for who moves a directory: while this is held, nobody puts anything into one.
-    pub(super) fn moving(&self, places: &[&Place]) -> Result<RwLockWriteGuard<'_, ()>, Failure> {
-        let guard = self.order.moving.write().unwrap_or_else(PoisonError::into_inner);
-        places.iter().try_for_each(|place| self.still(place))?;
+    pub(super) fn begin_move(
+        &self,
+        places: &[&Place],
+    ) -> Result<RwLockWriteGuard<'_, ()>, Failure> {
+        let guard = self.locks.moving.write().unwrap_or_else(PoisonError::into_inner);
+        places.iter().try_for_each(|place| self.check_place(place))?;
         Ok(guard)
     }
 
-    fn still(&self, place: &Place) -> Result<(), Failure> {
+    fn check_place(&self, place: &Place) -> Result<(), Failure> {
         let gone = || Err(fault(&place.path, Errno::NOENT));
         // Without `/proc` nobody knows, which matters only to rules that name something.
         if let Ok(real) = self.location(&place.dir)
@@ -82,13 +88,13 @@ impl Tree {
         if self.rules.hidden.fit(&self.real_of(place)?) {
             return gone();
         }
-        self.may_be_changed(place)
+        self.check_unprotected(place)
     }
 }
 
-fn which(place: &Place) -> usize {
+fn lock_number(place: &Place) -> usize {
     let mut hasher = DefaultHasher::new();
     let inode = rustix::fs::fstat(&place.dir).map(|stat| stat.st_ino).unwrap_or_default();
     (inode, &place.name).hash(&mut hasher);
-    usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0)
+    usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0)
 }

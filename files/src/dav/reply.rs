@@ -60,7 +60,7 @@ impl Refusal {
 
 /// An answer that is not streamed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     /// The status.
     pub status: u16,
     /// Its headers but for the length.
@@ -69,7 +69,7 @@ pub(super) struct Answer {
     pub body: String,
 }
 
-impl Answer {
+impl Reply {
     /// Only a status.
     pub(super) fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
@@ -109,7 +109,7 @@ impl Answer {
     }
 }
 
-impl From<Refusal> for Answer {
+impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         let mut answer = Self::status(refusal.status);
         if refusal.status == 405 {

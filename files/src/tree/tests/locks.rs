@@ -39,7 +39,7 @@ fn a_directory_that_is_replaced_is_there_at_each_moment() {
 fn what_is_moved_is_what_was_looked_at() {
     let place = Place::new();
     let tree = place.writable();
-    let lazy = Wanted { durable: false, ..Wanted::default() };
+    let lazy = WriteOptions { durable: false, ..WriteOptions::default() };
     let first = put(&tree, "file", b"first", lazy).unwrap();
     put(&tree, "file", b"second", lazy).unwrap();
     let (from, to) = (rel("file"), rel("moved"));
@@ -64,8 +64,8 @@ fn what_is_moved_is_what_was_looked_at() {
 fn who_moves_waits_for_who_is_about_to_replace() {
     let place = Place::new();
     let tree = place.writable();
-    let seen = put(&tree, "file", b"old", Wanted::default()).unwrap().revision;
-    let mut draft = tree.draft(&rel("file"), Wanted::default()).unwrap();
+    let seen = put(&tree, "file", b"old", WriteOptions::default()).unwrap().revision;
+    let mut draft = tree.draft(&rel("file"), WriteOptions::default()).unwrap();
     draft.write(b"new").unwrap();
     std::thread::scope(|scope| {
         let mut late = None;
@@ -90,7 +90,7 @@ fn what_is_written_into_what_moves_does_not_become_what_is_kept() {
     let kept = Patterns::new(&["/.config/systemd".to_owned()]).unwrap();
     let tree = place.tree(Rules { writable: true, kept, ..Rules::default() });
     fs::create_dir(place.at("new")).unwrap();
-    let lazy = Wanted { durable: false, ..Wanted::default() };
+    let lazy = WriteOptions { durable: false, ..WriteOptions::default() };
     let mut draft = tree.draft(&rel("new/systemd"), lazy).unwrap();
     draft.write(b"bad").unwrap();
     tree.rename(&rel("new"), &rel(".config"), false).unwrap();
@@ -119,7 +119,7 @@ fn what_is_written_into_what_is_replaced_is_not_lost_in_silence() {
     let tree = place.writable();
     fs::create_dir(place.at("to")).unwrap();
     fs::create_dir(place.at("new")).unwrap();
-    let draft = tree.draft(&rel("to/file"), Wanted::default()).unwrap();
+    let draft = tree.draft(&rel("to/file"), WriteOptions::default()).unwrap();
     rustix::fs::renameat(CWD, place.at("to"), CWD, place.at(".farwire-tmp-1")).unwrap();
     assert_eq!(kind(draft.commit()), Kind::NoSuchFile);
 }
@@ -129,11 +129,11 @@ fn what_is_said_of_a_file_that_is_being_replaced_goes_with_its_name() {
     const NAME: &str = "user.farwire.test";
     let place = Place::new();
     let tree = place.writable();
-    put(&tree, "file", b"old", Wanted::default()).unwrap();
+    put(&tree, "file", b"old", WriteOptions::default()).unwrap();
     if tree.set_attribute(&rel("file"), NAME, Some(b"before")).is_err() {
         return;
     }
-    let mut draft = tree.draft(&rel("file"), Wanted::default()).unwrap();
+    let mut draft = tree.draft(&rel("file"), WriteOptions::default()).unwrap();
     draft.write(b"new").unwrap();
     std::thread::scope(|scope| {
         let mut late = None;
