@@ -1,20 +1,21 @@
 //! WebDAV for one root.
 //!
 //! ```text
-//!     filter      what a request must look like: target, fields, condition
-//!     serving     what it is about, and whether it may
-//!     put         a file is whole before it counts
+//!     filter      checks the form of a request: target, headers, conditions
+//!     serving     serves a request: what it is about, and whether it is allowed
+//!     put         PUT: a file counts once it is complete
 //!     change      DELETE, COPY, MOVE
-//!     listing     PROPFIND: live properties, and props, which are only kept
+//!     listing     PROPFIND: live properties, and dead ones (props)
 //!     index       GET of a directory
-//!     delegate    all else, which dav-server answers: fs, opened, props and locks_of are what it asks
+//!     delegate    everything else: dav-server answers it through fs, open_file, props, locks_of
 //!     sums        checksums and times, for clients that compare by them
-//!     xml         bodies, looked at before anybody builds something from them
-//!     locks       who may change what, for the time being
+//!     xml         checks bodies before anything is built from them
+//!     locks       who may change what for now
 //! ```
 //!
-//! dav-server knows the other methods and their XML. It never sees a header that we have not read, never writes
-//! content, and never removes or moves anything; if it panics, that request fails.
+//! dav-server implements the other methods and their XML. It never sees a header that we have not
+//! parsed, never writes content, and never removes or moves anything. If it panics, only that
+//! request fails.
 
 mod change;
 mod condition;
@@ -58,7 +59,7 @@ pub struct Dav {
     locks: Arc<Locks>,
     prefix: String,
     read_only: bool,
-    /// A directory is listed up to so many entries.
+    /// The most entries of a listing.
     listed: usize,
 }
 
@@ -67,7 +68,7 @@ impl Dav {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` if the prefix is none.
+    /// `invalid_argument` if the prefix is malformed.
     pub fn new(
         tree: Arc<Tree>,
         locks: Arc<Locks>,
@@ -87,7 +88,8 @@ impl Dav {
     ///
     /// # Errors
     ///
-    /// If the other end is gone, gave the request up, or an answer that has begun cannot be finished.
+    /// If the other end is gone or gave the request up, or an answer that has begun cannot be
+    /// completed.
     pub fn serve(&self, http: &Http, peer: &mut dyn Peer) -> Result<(), Broken> {
         let mut watched = WatchedPeer { peer, begun: false };
         let served = catch_unwind(AssertUnwindSafe(|| self.answer(http, &mut watched)));
@@ -116,7 +118,7 @@ impl Dav {
     }
 }
 
-/// The other end, and whether it was told anything.
+/// The other end, with a note whether anything was sent to it.
 struct WatchedPeer<'a> {
     peer: &'a mut dyn Peer,
     begun: bool,

@@ -1,11 +1,12 @@
-//! What the kernel's refusals mean for whoever asked. Only the path that was asked for is named.
+//! Turns errors of the kernel into failures for whoever asked. They name only the path that was
+//! asked for.
 
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::io::Errno;
 
 use crate::path::Rel;
 
-/// Why this could not be done with this path.
+/// The failure of an operation on this path.
 pub(crate) fn fault(path: &Rel, error: Errno) -> Failure {
     let (kind, what) = match error {
         Errno::NOENT => (Kind::NoSuchFile, "is not there"),

@@ -1,17 +1,17 @@
 //! Files beneath one directory, and nowhere else.
 //!
 //! ```text
-//!     path     what a path may say
-//!     peer     whoever asked: content in, answers out
+//!     path     paths relative to a root
+//!     peer     the other end of a question: content comes in, answers go out
 //!     rules    what the owner of the root allows
 //!     tree     the only way to the file system: everything beneath one directory handle
-//!     undo     what was there before a change
+//!     undo     keeps what changes replace
 //!     verbs    list, read, write, edit, search, copy …
 //!     dav      the same for WebDAV clients, behind a strict filter
 //!     worker   the process around it: streams in, answers out, confined by the kernel
 //! ```
 //!
-//! Not here: keys, the network, who may ask. The agent decides that, and starts the worker.
+//! Not here: keys, the network, and who may ask. The agent decides that, and starts the worker.
 
 pub mod dav;
 pub mod path;

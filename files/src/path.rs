@@ -1,22 +1,22 @@
 //! Paths relative to a root, as they come from outside.
 //!
-//! A path is refused, never tidied up: what was asked for and what is done are the same.
+//! An odd path is refused, never normalized: what is done is exactly what was asked for.
 
 use std::fmt;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{DEPTH_LIMIT, NAME_LIMIT, PATH_LIMIT};
 
-/// What our own unfinished files are called. Nobody sees or names them.
+/// The prefix of our own unfinished files, which are hidden and cannot be named.
 pub const HIDDEN: &[u8] = b".farwire-";
 
-/// Whether this is what one of our unfinished files is called, also where case makes no difference.
+/// Whether a name is that of an unfinished file of ours, also on case-insensitive file systems.
 pub(crate) fn is_ours(name: &[u8]) -> bool {
     name.get(..HIDDEN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(HIDDEN))
 }
 
-/// A path beneath a root: components divided by `/`, none of them empty, `.` or `..`. The root itself is
-/// the empty path.
+/// A path beneath a root: components separated by `/`, none of them empty, `.` or `..`. The empty
+/// path is the root itself.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Rel(Vec<u8>);
 
@@ -24,11 +24,11 @@ impl Rel {
     /// The root itself.
     pub const ROOT: Self = Self(Vec::new());
 
-    /// Reads a path.
+    /// Parses a path.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` for what no path beneath a root is, `outside_root` for what would lead out of it.
+    /// `invalid_argument` for a malformed path, `outside_root` for one that would leave the root.
     pub fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         if bytes.is_empty() {
             return Ok(Self::ROOT);
@@ -67,7 +67,7 @@ impl Rel {
         self.0.split(|&byte| byte == b'/').filter(|name| !name.is_empty())
     }
 
-    /// The directory above it, and its name there. The root has none.
+    /// The parent directory, and the name in it. The root has neither.
     pub fn split(&self) -> Option<(Self, &[u8])> {
         if self.is_root() {
             return None;
@@ -78,8 +78,7 @@ impl Rel {
         })
     }
 
-    /// The path of something beneath this directory: of a name that comes from the file system, or of a
-    /// path that was read before.
+    /// Appends a name that comes from the file system, or a path that has been parsed.
     #[must_use]
     pub fn join(&self, below: &[u8]) -> Self {
         let mut path = self.0.clone();
@@ -90,7 +89,7 @@ impl Rel {
         Self(path)
     }
 
-    /// This path seen from `above`: `None` if it is not beneath it.
+    /// This path relative to `above`. `None` if it is not beneath it.
     pub fn beneath(&self, above: &Self) -> Option<&[u8]> {
         if above.is_root() {
             return Some(&self.0);
@@ -112,7 +111,7 @@ impl fmt::Display for Rel {
     }
 }
 
-/// Refuses what is no name of a file, or one of ours.
+/// Refuses a malformed name, or the name of an unfinished file of ours.
 fn check_name(name: &[u8]) -> Result<(), Failure> {
     match name {
         b"" => Err(invalid("a path with an empty component".to_owned())),

@@ -1,4 +1,4 @@
-//! Whoever asked: where content comes from, and where answers go.
+//! The other end of a question: where content comes from, and where answers go.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,8 @@ use farwire_protocol::streams::files::ToBridge;
 use crate::path::Rel;
 use crate::tree::Stat;
 
-/// Nobody is there any more, or the question was given up: nothing that it began may be finished.
+/// The other end is gone, or gave the question up. Nothing that the question began may be
+/// completed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Broken;
 
@@ -26,29 +27,30 @@ pub struct OpenedFile<'a> {
 
 /// The other end of one question.
 pub trait Peer {
-    /// The next piece of content: `None` once it is whole, of the length that was said.
+    /// The next piece of content. `None` after the last one: the content then has the announced
+    /// length.
     fn content(&mut self) -> Result<Option<Bytes>, Broken>;
 
-    /// What has to be shut for us to notice that a newer stream is there, if anything.
+    /// The socket that a newer stream shuts down to interrupt us, if there is one.
     fn socket(&self) -> Option<OwnedFd> {
         None
     }
 
-    /// A path is about to be changed that does not stand in the question.
+    /// Notes a path that is about to be changed and that the question does not name.
     fn changes(&mut self, _: &Rel) {}
 
-    /// Says something.
+    /// Sends a message.
     fn say(&mut self, message: &ToBridge) -> Result<(), Broken>;
 
     /// Sends content.
     fn data(&mut self, bytes: &[u8]) -> Result<(), Broken>;
 
-    /// Sends a part of a file as content. If the file has become shorter meanwhile, the stream breaks off:
-    /// what was promised cannot be kept.
+    /// Sends a part of a file as content. If the file turns out to be shorter, the stream breaks
+    /// off, since the announced length cannot be kept.
     fn file(&mut self, file: &File, offset: u64, length: u64) -> Result<(), Broken>;
 
-    /// The same of a file that was so when it was opened. If it is another once its content was read, its entry is
-    /// said behind the content: what was sent may be a mixture.
+    /// Sends a part of an opened file as content. If the file has changed by then, its new entry
+    /// follows the content, which may be a mixture.
     fn file_of(&mut self, opened: OpenedFile<'_>, offset: u64, length: u64) -> Result<(), Broken> {
         self.file(opened.file, offset, length)
     }

@@ -7,33 +7,33 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::path::Rel;
 
-/// The largest file that is written where nothing else is said: 64 GiB.
+/// The default for the largest file that may be written: 64 GiB.
 pub const FILE: u64 = 64 << 30;
 
-/// A directory is listed up to so many entries.
+/// The most entries of a listing.
 pub const LISTED: usize = 100_000;
 
-/// The most entries of a listing that asks for more, and for no order.
+/// The most entries of an unordered listing that asks for more.
 pub const STREAMED: usize = 1_000_000;
 
-/// What is allowed beneath a root.
+/// What the owner allows beneath a root.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Whether anything may be changed.
     pub writable: bool,
-    /// Whether links are followed that stay beneath the root.
+    /// Whether links that stay beneath the root are followed.
     pub follow: bool,
-    /// Whether other file systems that are mounted beneath the root are part of it.
+    /// Whether other file systems mounted beneath the root are part of it.
     pub mounts: bool,
-    /// Whether files are replaced that have several names.
+    /// Whether files with several names are replaced.
     pub hard_links: bool,
-    /// What is as if it were not there.
+    /// Paths that are treated as if they did not exist.
     pub hidden: Patterns,
-    /// What may be read and not be changed.
+    /// Paths that may be read and not be changed.
     pub kept: Patterns,
     /// The largest file that is written, in bytes.
     pub largest: u64,
-    /// So many bytes of the file system are left free.
+    /// The bytes of the file system that are left free.
     pub spare: u64,
 }
 
@@ -52,10 +52,10 @@ impl Default for Rules {
     }
 }
 
-/// Patterns of paths, as in `.gitignore`: one without a slash fits a name anywhere, one with a slash a path
-/// from the root, and what fits takes all that is beneath it along.
+/// Patterns of paths, as in `.gitignore`: one without a slash matches a name anywhere, one with a
+/// slash matches a path from the root. A match includes everything beneath it.
 ///
-/// Case makes no difference: there are file systems on which `.ENV` is `.env`.
+/// Case is ignored, because on some file systems `.ENV` is `.env`.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
     set: GlobSet,
@@ -63,7 +63,7 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Reads patterns.
+    /// Compiles patterns.
     pub fn new(texts: &[String]) -> Result<Self, Failure> {
         let mut set = GlobSetBuilder::new();
         for text in texts {
@@ -93,17 +93,17 @@ impl Patterns {
         Ok(Self { set, texts: texts.to_vec() })
     }
 
-    /// Whether there are none.
+    /// Whether there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
 
-    /// As they were written.
+    /// The patterns as they were written.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }
 
-    /// Whether the path, or a directory above it, fits.
+    /// Whether the path, or a directory above it, matches.
     pub fn fit(&self, path: &Rel) -> bool {
         if self.is_empty() {
             return false;
@@ -113,7 +113,7 @@ impl Patterns {
         ends.into_iter().any(|end| self.match_folded(&path[..end]))
     }
 
-    /// Whether this very path fits, of whose directories none does.
+    /// Whether exactly this path matches. The caller knows that no directory above it does.
     pub fn fits_itself(&self, path: &[u8]) -> bool {
         !self.is_empty() && self.match_folded(&fold(path))
     }
@@ -124,8 +124,8 @@ impl Patterns {
     }
 }
 
-/// A path without what a file system may ignore: the case of letters outside of ASCII, of which the patterns
-/// take care, and characters that are not seen.
+/// A path without the differences that a file system may ignore: invisible characters, and the case
+/// of letters outside ASCII. The patterns ignore the case of ASCII themselves.
 fn fold(path: &[u8]) -> Cow<'_, [u8]> {
     if path.is_ascii() {
         return Cow::Borrowed(path);
@@ -136,7 +136,8 @@ fn fold(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(folded.flatten().collect())
 }
 
-/// The same of a pattern. Its ASCII stays, as a range of letters need not be one in the other case.
+/// The same for a pattern. Its ASCII letters are kept, as a range of letters need not be a range in
+/// the other case.
 fn fold_text(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -144,7 +145,7 @@ fn fold_text(text: &str) -> String {
             _ if letter.is_ascii() => folded.push(letter),
             '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => {}
             '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' => {}
-            // By way of the upper case: there are letters that have the lower one of another.
+            // By way of upper case: some letters share their upper-case form with another letter.
             _ => folded.extend(letter.to_uppercase().flat_map(char::to_lowercase)),
         }
     }

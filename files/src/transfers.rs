@@ -1,7 +1,8 @@
-//! Transfers that are under way: one stream at a time writes to a part.
+//! Transfers in progress: only one stream at a time writes to a partial file.
 //!
-//! Who takes a transfer up again may come before the stream that broke off is known to be gone. The newer one
-//! is right: the older one is cut off, and what it has written is gone on with.
+//! A client that resumes a transfer may come before we know that its first stream is gone. The
+//! newer stream wins: the older one is shut down, and the newer one continues after what was
+//! written.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use rustix::net::Shutdown;
 
-/// How long the older one may take to let go: it may be waiting for the disk.
+/// How long the older stream may take to release the transfer: it may be waiting for the disk.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All transfers of a root.
@@ -22,7 +23,7 @@ pub struct Transfers {
     changed: Condvar,
 }
 
-/// The right to write to a part. It ends when this is dropped.
+/// The right to write to a partial file, until it is dropped.
 #[derive(Debug)]
 pub struct TransferGuard<'a> {
     transfers: &'a Transfers,
@@ -30,11 +31,12 @@ pub struct TransferGuard<'a> {
 }
 
 impl Transfers {
-    /// Takes a transfer over. `socket` is what has to be shut for us to let go of it.
+    /// Takes a transfer over. `socket` is the one to shut down when a newer stream takes it from
+    /// us.
     ///
     /// # Errors
     ///
-    /// `busy` if whoever has it does not let go.
+    /// `busy` if the older stream does not release it.
     pub fn take(
         &self,
         transfer: Nonce,
@@ -43,7 +45,7 @@ impl Transfers {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(older) = busy.get_mut(&transfer) {
             if let Some(older) = older.take() {
-                // It may have gone by itself.
+                // It may have closed by itself.
                 let _ = rustix::net::shutdown(&older, Shutdown::Both);
             }
             let waited = self.changed.wait_timeout(busy, PATIENCE);
@@ -82,7 +84,7 @@ mod tests {
         let other = transfers.take(Nonce([2; 16]), None).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // It is told by the end of its stream, and lets go.
+                // The end of its stream makes it release the transfer.
                 let mut byte = [0];
                 assert_eq!(rustix::io::read(&ours, &mut byte).unwrap(), 0);
                 drop(older);

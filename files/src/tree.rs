@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //!
-//! - Every path is resolved by the kernel, in one call, beneath the root (`openat2(2)`, `RESOLVE_BENEATH`
-//!   and `RESOLVE_NO_MAGICLINKS`): a link or a rename that comes in between changes what is found, and never
-//!   where it may be.
-//! - What is changed is one name in a directory that was found so.
-//! - Only regular files and directories are opened. No link is ever made.
-//! - A file that is replaced is the old one or the new one, and nothing in between.
+//! - The kernel resolves every path in one call, beneath the root (`openat2(2)`, `RESOLVE_BENEATH`
+//!   and `RESOLVE_NO_MAGICLINKS`). A concurrent link or rename may change which file is found, but
+//!   the file is always beneath the root.
+//! - Changes apply to one name in a directory that was resolved like this.
+//! - Only regular files and directories are opened. No link is ever created.
+//! - Replacing a file is atomic: the name holds either the old file or the new one.
 //!
-//! A walk goes down from handle to handle, one name at a time, and follows no link.
+//! A walk descends from handle to handle, one name at a time, and follows no link.
 
 mod access;
 mod append;
@@ -52,41 +52,41 @@ use crate::fault::fault;
 use crate::path::Rel;
 use crate::rules::Rules;
 
-/// How often a path is resolved again because something above it was being renamed.
+/// How often a path is resolved again because a directory above it was being renamed.
 const TRIES: usize = 32;
 
-/// So many links are followed one after another at the end of a path that is written to.
+/// At most this many links are followed in a row at the end of a path that is written to.
 const LINKS: usize = 40;
 
-/// A directory, and what is beneath it.
+/// A directory, and everything beneath it.
 #[derive(Debug)]
 pub struct Tree {
     root: OwnedFd,
-    /// Where the root is beneath the one that the rules were written for.
+    /// Where the root is, relative to the root that the rules were written for.
     base: Rel,
     rules: Rules,
     resolve: ResolveFlags,
     locks: Arc<NameLocks>,
 }
 
-/// One name in a directory that was found beneath the root.
+/// One name in a directory that was resolved beneath the root. The name may be free.
 #[derive(Debug)]
 pub struct Place {
     /// The directory.
     pub(crate) dir: OwnedFd,
     /// The name in it.
     pub(crate) name: Vec<u8>,
-    /// How it was asked for.
+    /// The path that was asked for.
     pub(crate) path: Rel,
 }
 
 impl Tree {
-    /// Enters a root.
+    /// Opens a root.
     ///
     /// # Errors
     ///
-    /// `unsupported` where the kernel does not keep paths beneath a directory: whether it does is found out
-    /// once, with paths that are known, and never concluded from what a request met.
+    /// `unsupported` if the kernel cannot confine paths to a directory. That is probed here once,
+    /// with known paths, and never inferred from the error of a request.
     pub fn enter(root: OwnedFd, rules: Rules) -> Result<Self, Failure> {
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         if !rules.follow {
@@ -109,7 +109,7 @@ impl Tree {
         Ok(Self { root, base: Rel::ROOT, rules, resolve, locks: Arc::new(NameLocks::new()) })
     }
 
-    /// The same, with this directory as the root.
+    /// The tree beneath this directory, with it as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let (root, base) = self.reach(path, path, flags)?;
@@ -117,17 +117,17 @@ impl Tree {
         Ok(Self { base, locks, ..Self::enter(root, self.rules.clone())? })
     }
 
-    /// A path of this tree, from the root that the rules were written for.
+    /// A path of this tree, relative to the root that the rules were written for.
     pub(crate) fn outer(&self, path: &Rel) -> Rel {
         self.base.join(path.as_bytes())
     }
 
-    /// The other way round: `None` if it is not beneath this tree.
+    /// The inverse of [`Self::outer`]. `None` if the path is not in this tree.
     pub(crate) fn inner(&self, path: &[u8]) -> Option<Rel> {
         Rel::parse(Rel::parse(path).ok()?.beneath(&self.base)?).ok()
     }
 
-    /// The same tree once more: changes of a name through one of them wait for those through the other.
+    /// A second handle of this tree. Changes through both use the same locks.
     pub fn share(&self) -> Result<Self, Failure> {
         let root = self.root.try_clone().map_err(|error| {
             fault(&Rel::ROOT, Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
@@ -141,19 +141,19 @@ impl Tree {
         })
     }
 
-    /// What is allowed here.
+    /// The rules of this tree.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// The same tree, in which nothing may be changed.
+    /// Forbids all changes through this handle.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.rules.writable = false;
         self
     }
 
-    /// Where the root is beneath the one that the rules were written for.
+    /// Where the root is, relative to the root that the rules were written for.
     pub(crate) fn base(&self) -> &Rel {
         &self.base
     }
@@ -163,7 +163,8 @@ impl Tree {
         self.open_raw(path.as_bytes(), flags)
     }
 
-    /// The same for a path that may have `..` in it, from a link. The kernel keeps it beneath the root.
+    /// Resolves a path that may contain `..`, from the target of a link. The kernel keeps it
+    /// beneath the root.
     fn open_raw(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = flags | OFlags::CLOEXEC;
@@ -176,14 +177,14 @@ impl Tree {
         Err(Errno::AGAIN)
     }
 
-    /// Resolves a path beneath the root, on the way to what was asked for. Gives where what it leads to
-    /// really is, too, and refuses what the rules hide there.
+    /// Resolves `path` on behalf of a request for `asked`, which errors name. Also returns the real
+    /// path of what was found, and refuses what the rules hide there.
     fn reach(&self, path: &Rel, asked: &Rel, flags: OFlags) -> Result<(OwnedFd, Rel), Failure> {
         let mut tries = 1..TRIES;
         loop {
             let found = self.open_at(path, flags).map_err(|error| self.not_found(asked, error))?;
             let real = match self.real(&found, path) {
-                // It was replaced while it was looked at: the path leads to something else now.
+                // It was replaced in the meantime: the path leads to another file now.
                 Err(_) if tries.next().is_some() => continue,
                 Err(_) => return Err(fault(asked, Errno::NOENT)),
                 Ok(real) => real,
@@ -195,22 +196,23 @@ impl Tree {
         }
     }
 
-    /// Where a directory or file that was found really is beneath the root that the rules were written
-    /// for, if that matters to them; otherwise where it was asked for.
+    /// The real path of an open file or directory, relative to the root that the rules were written
+    /// for. If the rules name no paths, the path that was asked for is good enough.
     ///
     /// # Errors
     ///
-    /// `no_such_file` if it is no longer there.
+    /// `no_such_file` if the file no longer has a path beneath the root.
     pub(crate) fn real(&self, found: &OwnedFd, asked: &Rel) -> Result<Rel, Failure> {
         if self.rules.hidden.is_empty() && self.rules.kept.is_empty() {
             return Ok(self.base.join(asked.as_bytes()));
         }
         let place = self.location(found).ok().flatten();
-        // It was moved out of the root, or removed, while it was looked at.
+        // It was moved out of the root, or removed, in the meantime.
         place.ok_or_else(|| fault(asked, Errno::NOENT))
     }
 
-    /// Where something is beneath the root that the rules were written for: `None` if it is not.
+    /// The path of an open file, relative to the root that the rules were written for. `None` if it
+    /// is not beneath the root.
     fn location(&self, found: &impl AsFd) -> std::io::Result<Option<Rel>> {
         let place = |fd: BorrowedFd<'_>| {
             let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -223,12 +225,12 @@ impl Tree {
             Some([b'/', rest @ ..]) => rest,
             _ => return Ok(None),
         };
-        // So says the kernel of what has lost its name, and it may as well be the name.
+        // The kernel appends this to the path of a removed file. It may also be part of the name.
         let removed = real.ends_with(b" (deleted)") && !self.stands_at(real, found);
         Ok((!removed).then(|| self.base.join(real)))
     }
 
-    /// Whether this is what stands at a path.
+    /// Whether a path leads to this open file.
     fn stands_at(&self, path: &[u8], found: &impl AsFd) -> bool {
         let Ok(there) = self.open_raw(path, OFlags::PATH | OFlags::NOFOLLOW) else { return false };
         match (rustix::fs::fstat(&there), rustix::fs::fstat(found)) {
@@ -237,7 +239,7 @@ impl Tree {
         }
     }
 
-    /// Refuses what the rules hide, by the name that was asked for.
+    /// Refuses a path that the rules hide by name.
     fn check_shown(&self, path: &Rel) -> Result<(), Failure> {
         match self.rules.hidden.fit(&self.base.join(path.as_bytes())) && !path.is_root() {
             true => Err(fault(path, Errno::NOENT)),
@@ -245,14 +247,14 @@ impl Tree {
         }
     }
 
-    /// Why nothing was found. Where something is hidden, that a path goes through a file would tell that
-    /// the file is there.
+    /// The failure for a path that could not be resolved. If the rules hide anything, `ENOTDIR`
+    /// would reveal that a hidden file exists, and becomes `ENOENT`.
     fn not_found(&self, path: &Rel, error: Errno) -> Failure {
         let tells = error == Errno::NOTDIR && !self.rules.hidden.is_empty();
         fault(path, if tells { Errno::NOENT } else { error })
     }
 
-    /// Finds what a path leads to, through links that stay beneath the root.
+    /// Finds the target of a path, through links that stay beneath the root.
     pub(crate) fn find(&self, path: &Rel) -> Result<(OwnedFd, Stat), Failure> {
         self.check_shown(path)?;
         let (found, _) = self.reach(path, path, OFlags::PATH)?;
@@ -260,12 +262,12 @@ impl Tree {
         Ok((found, Stat::new(&stat)))
     }
 
-    /// What a path leads to.
+    /// The state of the target of a path.
     pub fn stat(&self, path: &Rel) -> Result<Stat, Failure> {
         self.find(path).map(|(_, stat)| stat)
     }
 
-    /// What stands at a path: of a link, the link.
+    /// The state of a path itself: of a link, the link.
     pub fn stat_link(&self, path: &Rel) -> Result<Stat, Failure> {
         if path.is_root() {
             return self.stat(path);
@@ -274,18 +276,18 @@ impl Tree {
         place.stat().map_err(|error| fault(path, error))?.ok_or_else(|| fault(path, Errno::NOENT))
     }
 
-    /// Opens a regular file to be read.
+    /// Opens a regular file for reading.
     pub fn open(&self, path: &Rel) -> Result<(File, Stat), Failure> {
         let (_, stat) = self.find(path)?;
         match stat.what {
             What::File => {}
             What::Directory => return Err(fault(path, Errno::ISDIR)),
-            // A FIFO would wait for its other end, and a device might do anything.
+            // Opening a FIFO would block, and a device might do anything.
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let (file, _) = self.reach(path, path, flags)?;
-        // What was found may have been replaced meanwhile.
+        // The file may have been replaced since it was found.
         let stat = rustix::fs::fstat(&file).map_err(|error| fault(path, error))?;
         let stat = Stat::new(&stat);
         if stat.what != What::File {
@@ -294,7 +296,7 @@ impl Tree {
         Ok((file.into(), stat))
     }
 
-    /// The place of a name, in which nothing is followed.
+    /// The place of a path. A link at its end is not followed.
     pub fn place(&self, path: &Rel) -> Result<Place, Failure> {
         self.check_shown(path)?;
         let (above, name) = path.split().ok_or_else(|| root_stays(path))?;
@@ -307,7 +309,7 @@ impl Tree {
         Ok(place)
     }
 
-    /// The place of a name that is to be changed.
+    /// The place of a path that is to be changed.
     pub fn place_to_change(&self, path: &Rel) -> Result<Place, Failure> {
         self.check_writable(path)?;
         let place = self.place(path)?;
@@ -335,14 +337,14 @@ impl Tree {
         }
     }
 
-    /// Where a place really is, as the rules see it.
+    /// The real path of a place, as the rules see it.
     fn real_of(&self, place: &Place) -> Result<Rel, Failure> {
         let (above, _) = place.path.split().ok_or_else(|| root_stays(&place.path))?;
         Ok(self.real(&place.dir, &above)?.join(&place.name))
     }
 
-    /// The place at the end of the links, if the path ends in some: what is written there is found again
-    /// under the path that was asked for.
+    /// The place to write to: if the path ends in links, where the last of them leads. It keeps the
+    /// path that was asked for.
     pub fn place_to_write(&self, path: &Rel) -> Result<Place, Failure> {
         let mut place = self.place_to_change(path)?;
         let (above, _) = path.split().ok_or_else(|| root_stays(path))?;
@@ -386,26 +388,26 @@ impl Tree {
         Err(fault(path, Errno::LOOP))
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub fn make_directory(&self, path: &Rel) -> Result<(), Failure> {
         self.make_directory_with(path, 0o777)
     }
 
-    /// The same with these rights at most.
+    /// Creates a directory with at most these permissions.
     fn make_directory_with(&self, path: &Rel, mode: u32) -> Result<(), Failure> {
         let place = self.place_to_change(path)?;
         let _in_place = self.hold_in_place(&[&place])?;
-        // Something may have to be put into it.
+        // Its contents may have to be created next.
         let mode = Mode::from_raw_mode(mode & 0o777 | 0o700);
         rustix::fs::mkdirat(&place.dir, &place.name[..], mode).map_err(|error| fault(path, error))
     }
 
-    /// Makes a directory and those above it, where they are missing.
+    /// Creates a directory and its missing parents.
     pub fn make_directories(&self, path: &Rel) -> Result<(), Failure> {
         self.make_directories_with(path, 0o777)
     }
 
-    /// The same; the last one has these rights at most.
+    /// Like [`Self::make_directories`]; the last directory gets at most these permissions.
     pub(crate) fn make_directories_with(&self, path: &Rel, mode: u32) -> Result<(), Failure> {
         if path.is_root() {
             return Ok(());
@@ -420,13 +422,13 @@ impl Tree {
             self.make_directories(&above)?;
         }
         match self.make_directory_with(path, mode) {
-            // Somebody else was faster.
+            // Somebody else has just created it.
             Err(failure) if failure.kind == Kind::FileExists => Ok(()),
             other => other,
         }
     }
 
-    /// How many bytes the file system has, and how many of them are free for us.
+    /// The size of the file system and the space available to us, in bytes.
     pub fn space(&self) -> Result<(u64, u64), Failure> {
         let stat = rustix::fs::fstatvfs(&self.root).map_err(|error| fault(&Rel::ROOT, error))?;
         Ok((
@@ -437,7 +439,7 @@ impl Tree {
 }
 
 impl Place {
-    /// What stands here: `None` if nothing does.
+    /// The state of what stands here. `None` if the name is free.
     pub(crate) fn stat(&self) -> Result<Option<Stat>, Errno> {
         match rustix::fs::statat(self.dir.as_fd(), &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stat::new(&stat))),
@@ -446,12 +448,12 @@ impl Place {
         }
     }
 
-    /// Waits until the disk has the name, too.
+    /// Waits until the name is on disk.
     fn sync(&self) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(&self.dir, c".", flags, Mode::empty());
         match dir.and_then(rustix::fs::fsync) {
-            // It may be written to and not be read, or its file system has no such thing.
+            // We may write to the directory and not read it, or its file system has no `fsync`.
             Err(Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => Ok(()),
             other => other,
         }

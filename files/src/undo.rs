@@ -1,14 +1,15 @@
-//! What was there before a change: kept by its hash, so that the change can be undone and done again.
+//! Keeps what changes replace, by hash, so that changes can be undone and redone.
 //!
 //! ```text
 //!     store/journal           records, one after the other: a length of four bytes and CBOR
-//!     store/<sha-256 in hex>  what a file held
+//!     store/<sha-256 in hex>  the content of a file
 //! ```
 //!
-//! A record is written before its change is made, with what the file will hold: if the process dies in
-//! between, the change is one that cannot be undone any more, and nothing is lost. When there is no room for
-//! more, the oldest changes are forgotten, before anything is written. What a question has kept stays until it
-//! is written down, or the question ends. The store is the agent's, and no path beneath a root leads to it.
+//! A record is written before its change is made, with what the file will hold. If the process dies
+//! in between, that change cannot be undone, and nothing is lost. When space runs out, the oldest
+//! changes are forgotten before anything new is written. What a question has kept stays until its
+//! change is recorded, or the question ends. The store belongs to the agent, and no path beneath a
+//! root leads to it.
 
 mod index;
 mod journal;
@@ -29,63 +30,63 @@ use self::index::{Hash, StoreIndex};
 use self::journal::Journal;
 pub(crate) use self::keeping::Keeping;
 
-/// No larger file is kept.
+/// The largest file that is kept.
 pub const LARGEST: u64 = 64 << 20;
 
-/// So many bytes are kept of one root.
+/// The most bytes that are kept of one root.
 pub const QUOTA: u64 = 512 << 20;
 
-/// So many changes are kept.
+/// The most changes that are kept.
 const CHANGES: usize = 10_000;
 
-/// The records of all of them have so many bytes. They are held in memory, and take a few times as much there.
+/// The most bytes of all records. They are held in memory too, where they take a few times as much.
 const RECORDS: u64 = 16 << 20;
 
-/// How something was at one time.
+/// The state of a path at one time.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub(crate) enum Snapshot {
-    /// Not there.
+    /// Nothing was there.
     #[n(0)]
     Absent,
     /// A file.
     #[n(1)]
     File {
-        /// SHA-256 of what it held.
+        /// SHA-256 of its content.
         #[n(0)]
         hash: Blob,
-        /// How many bytes that were.
+        /// Its size in bytes.
         #[n(1)]
         size: u64,
-        /// Its rights.
+        /// Its permission bits.
         #[n(2)]
         mode: u32,
     },
     /// A directory.
     #[n(2)]
     Directory {
-        /// Its rights, if they are known.
+        /// Its permission bits, if they are known.
         #[n(0)]
         mode: Option<u32>,
     },
-    /// Something that was not looked at: it is too large, or no file, or came with a directory that was moved.
+    /// Unknown: too large, no regular file, or part of a directory that was moved.
     #[n(3)]
     Unknown,
 }
 
-/// What became of one path.
+/// A change of one path.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub(crate) struct ChangeStep {
-    /// The path, from the root.
+    /// The path, relative to the root.
     #[n(0)]
     pub(crate) path: Blob,
-    /// How it was.
+    /// The state before the change.
     #[n(1)]
     pub(crate) before: Snapshot,
-    /// How it is then.
+    /// The state after the change.
     #[n(2)]
     pub(crate) after: Snapshot,
-    /// It was moved here from this path, with all that is in it.
+    /// The path that it was moved from, with everything beneath it.
     #[n(3)]
     pub(crate) moved_from: Option<Blob>,
 }
@@ -94,63 +95,65 @@ pub(crate) struct ChangeStep {
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub(crate) struct ChangeRecord {
-    /// Its number.
+    /// The number of the change.
     #[n(0)]
     pub(crate) change: u64,
-    /// What was done.
+    /// The verb that made it.
     #[n(1)]
     pub(crate) verb: String,
-    /// By whom.
+    /// Who made it.
     #[n(2)]
     pub(crate) who: String,
-    /// When, in milliseconds since 1970.
+    /// The time of the change, in milliseconds since 1970.
     #[n(3)]
     pub(crate) time: u64,
-    /// To what.
+    /// The paths that it changed.
     #[n(4)]
     pub(crate) steps: Vec<ChangeStep>,
-    /// It has been undone.
+    /// Whether it has been undone.
     #[n(5)]
     pub(crate) undone: bool,
-    /// In a line of the journal about a record that came before: only this is new, besides whether it is undone.
+    /// Set in a line of the journal that updates an earlier record: such a line counts only for
+    /// this, `undone` and `order`.
     #[n(6)]
     pub(crate) unexpected: Option<Vec<Unexpected>>,
-    /// When it was undone, if it is.
+    /// When it was undone, if it is undone.
     #[n(7)]
     pub(crate) order: Option<UndoOrder>,
 }
 
-/// When a change was undone, among all that happened to a root.
+/// The position of an undo among all changes of a root.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub(crate) struct UndoOrder {
-    /// So many changes had been undone until then, with this one.
+    /// The number of this undo, counted from 1.
     #[n(0)]
     pub(crate) undo: u64,
-    /// The number that the next change was going to have.
+    /// The number that the next change would have had.
     #[n(1)]
     pub(crate) next: u64,
 }
 
-/// What stood in a place when it was undone or done again, where that was not what had been expected.
+/// What stood at a path when its change was undone or redone, where something else had been
+/// expected.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub(crate) struct Unexpected {
-    /// Which step.
+    /// The index of the step.
     #[n(0)]
     pub(crate) step: u32,
-    /// How it was.
+    /// The state that was found.
     #[n(1)]
     pub(crate) snapshot: Snapshot,
 }
 
 impl ChangeRecord {
-    /// A line that says no more than that.
+    /// A line that only updates an earlier record.
     fn line(change: u64, undone: bool, unexpected: Option<Vec<Unexpected>>) -> Self {
         let (verb, who, steps, order) = Default::default();
         Self { change, verb, who, time: now(), steps, undone, unexpected, order }
     }
 
-    /// So many bytes were there before.
+    /// The bytes of the old contents.
     pub(crate) fn kept_bytes(&self) -> u64 {
         let before = self.steps.iter().map(|step| match step.before {
             Snapshot::File { size, .. } => size,
@@ -183,12 +186,12 @@ fn store_failure(error: impl Into<io::Error>) -> Failure {
 }
 
 impl Undo {
-    /// Opens a store. A journal that breaks off, or makes no sense from somewhere on, counts up to there.
+    /// Opens a store. A journal that breaks off or cannot be decoded counts up to there.
     pub fn open(store: OwnedFd, quota: u64) -> Result<Self, Failure> {
         let mut index = StoreIndex::new();
         index.journal = Journal::read(&store, |line, length| {
             index.read(line, length);
-            // Not even while it is read is more of it in memory.
+            // This bounds the memory while the journal is read.
             while index.is_crowded() {
                 index.forget_oldest();
             }
@@ -201,17 +204,17 @@ impl Undo {
         Ok(undo)
     }
 
-    /// Looks at what is in the store, and removes what nothing needs.
+    /// Adds the contents in the store to the index, and removes those that no change needs.
     fn load_objects(&self, index: &mut StoreIndex) -> Result<(), Failure> {
         for entry in rustix::fs::Dir::read_from(&self.store).map_err(store_failure)? {
             let entry = entry.map_err(store_failure)?;
             let name = entry.file_name();
             let remove = || {
-                // What cannot be removed is found again at the next start.
+                // If this fails, the next start finds it again.
                 let _ = rustix::fs::unlinkat(&self.store, name, AtFlags::empty());
             };
             if name.to_bytes().ends_with(b".new") {
-                // It was never whole.
+                // It was never complete.
                 remove();
             }
             let hash = data_encoding::HEXLOWER.decode(name.to_bytes()).ok();
@@ -237,12 +240,12 @@ impl Undo {
         Keeping::new(self)
     }
 
-    /// So many bytes are kept at most, and no larger file than that or [`LARGEST`].
+    /// The most bytes that are kept. A file that is larger than this or [`LARGEST`] is not kept.
     pub(crate) fn quota(&self) -> u64 {
         self.quota
     }
 
-    /// What was kept under a hash.
+    /// Opens the content with this hash.
     pub(crate) fn content(&self, hash: &[u8]) -> Result<File, Failure> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let object = rustix::fs::openat(&self.store, name(hash), flags, Mode::empty());
@@ -251,12 +254,12 @@ impl Undo {
         })
     }
 
-    /// One change is undone at a time.
+    /// Allows one undo or redo at a time.
     pub(crate) fn lock_reverts(&self) -> MutexGuard<'_, ()> {
         self.reverts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down that a change was undone, or done again.
+    /// Records that a change was undone or redone.
     fn record_revert(
         &self,
         change: u64,
@@ -276,27 +279,28 @@ impl Undo {
         Ok(())
     }
 
-    /// A change that was written down was not made after all.
+    /// Forgets a recorded change that was not made after all.
     pub(crate) fn void(&self, change: u64) {
         let mut index = self.index();
         let freed = index.forget(change);
         self.remove(&mut index, freed);
-        // If this is not written, the change is one that does not fit what is there.
+        // If this cannot be written, the record remains, and an undo refuses it because the file
+        // differs.
         let _ = index.journal.append(&self.store, &ChangeRecord::line(change, false, None));
         self.compact(&mut index);
     }
 
-    /// The changes, the latest first.
+    /// All changes, the latest first.
     pub(crate) fn records(&self) -> Vec<Arc<ChangeRecord>> {
         self.index().records.values().rev().map(|entry| entry.record.clone()).collect()
     }
 
-    /// One of them.
+    /// The change with this number.
     pub(crate) fn find_record(&self, change: u64) -> Option<Arc<ChangeRecord>> {
         self.index().records.get(&change).map(|entry| entry.record.clone())
     }
 
-    /// Forgets the oldest changes until there is room for so many bytes more.
+    /// Forgets the oldest changes until there is space for `more` bytes.
     fn make_room(&self, index: &mut StoreIndex, more: u64) {
         while index.bytes.saturating_add(more) > self.quota || index.is_crowded() {
             let Some(freed) = index.forget_oldest() else { return };
@@ -304,31 +308,31 @@ impl Undo {
         }
     }
 
-    /// Removes those of these contents that nothing needs any more.
+    /// Removes those of the contents that no change needs any more.
     fn remove(&self, index: &mut StoreIndex, freed: Vec<Hash>) {
         for hash in freed {
             if index.is_free(&hash) && index.drop_object(&hash) {
-                // What cannot be removed is found again at the next start.
+                // If this fails, the next start finds it again.
                 let _ = rustix::fs::unlinkat(&self.store, name(&hash), AtFlags::empty());
             }
         }
     }
 
-    /// Writes a long journal anew.
+    /// Rewrites a long journal.
     fn compact(&self, index: &mut StoreIndex) {
         if !index.journal.is_long(index.live) {
             return;
         }
         let mut journal = std::mem::take(&mut index.journal);
-        // The number of the latest change is not given again, even if that one is forgotten.
+        // Keeps the latest number in use, even if that change is forgotten.
         let latest = ChangeRecord::line(index.next.saturating_sub(1), false, None);
         let lines = Some(&latest).into_iter().chain(index.lines());
-        // The long one says the same.
+        // If this fails, the long journal remains, which says the same.
         let _ = journal.rewrite(&self.store, lines);
         index.journal = journal;
     }
 
-    /// How old a record is, in milliseconds.
+    /// The age of a record, in milliseconds.
     pub(crate) fn age(record: &ChangeRecord) -> u64 {
         now().saturating_sub(record.time)
     }

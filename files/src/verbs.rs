@@ -1,7 +1,8 @@
-//! What can be asked of a root, one file for each question.
+//! The questions about a root, one file for each.
 //!
-//! Every function does one thing beneath one [`Tree`], says what it finds to the [`Peer`], and gives how
-//! that ended. Nothing is changed before the whole question and its content have come.
+//! Every function does one thing beneath one [`Tree`], sends what it finds to the [`Peer`], and
+//! returns the end of the answer. Nothing is changed before the complete question and its content
+//! have arrived.
 
 mod archive;
 mod changes;
@@ -34,9 +35,9 @@ use crate::undo::Undo;
 /// Why a question was not answered.
 #[derive(Debug)]
 pub enum VerbError {
-    /// It could not be done, and whoever asked is told why.
+    /// The question failed, and whoever asked is told why.
     Failed(Failure),
-    /// Nobody listens any more.
+    /// The other end no longer listens.
     Broken,
 }
 
@@ -52,20 +53,20 @@ impl From<Broken> for VerbError {
     }
 }
 
-/// On what, and for whom, a question is answered.
+/// What a question is answered with, and for whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Desk<'a> {
     /// The files.
     pub tree: &'a Tree,
-    /// Where what was there before is kept.
+    /// The store for what changes replace, if there is one.
     pub undo: Option<&'a Undo>,
-    /// Transfers that are under way.
+    /// The transfers in progress.
     pub transfers: &'a Transfers,
-    /// Who asks, for people: device, surface and client.
+    /// Who asks, for display: device, surface and client.
     pub who: &'a str,
-    /// Which device that is.
+    /// The device of whoever asks.
     pub device: Id,
-    /// Whether they still wait for the answer.
+    /// Tells whether the answer is still wanted.
     pub listener: &'a Listener,
 }
 
@@ -140,7 +141,7 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, VerbError> {
     let (overwrite, moved) = (copy.overwrite.unwrap_or(false), copy.moved.unwrap_or(false));
     tree.place_to_change(&to)?;
     let verb = if moved { "move" } else { "copy" };
-    // What is not replaced need not be kept.
+    // A copy that will be refused replaces nothing, so nothing needs to be kept.
     let refused = !overwrite && tree.stat_link(&to).is_ok();
     let keeper = Keeper::new(desk, verb, copy.undo.filter(|_| !refused));
     let change = keeper.arriving(&from, &to, moved)?;
@@ -162,14 +163,14 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, VerbError> {
     Ok(done)
 }
 
-/// Gathers messages until they fill a frame.
+/// Collects items until they fill a message.
 #[derive(Debug)]
 struct Batch<T> {
     items: Vec<T>,
     bytes: usize,
 }
 
-/// So many bytes of entries or lines are in one message at most, as their sender estimates them.
+/// The most bytes of items in one message, as their sender estimates them.
 const BATCH: usize = 12 << 10;
 
 impl<T> Batch<T> {
@@ -177,7 +178,7 @@ impl<T> Batch<T> {
         Self { items: Vec::new(), bytes: 0 }
     }
 
-    /// Adds one of about so many bytes; gives those before it when they fill a message.
+    /// Adds an item of about this size. Returns the items before it once they fill a message.
     fn push(&mut self, item: T, bytes: usize) -> Option<Vec<T>> {
         let full = (self.bytes + bytes > BATCH && !self.items.is_empty()).then(|| {
             self.bytes = 0;
@@ -188,7 +189,7 @@ impl<T> Batch<T> {
         full
     }
 
-    /// What is left.
+    /// The remaining items.
     fn rest(self) -> Option<Vec<T>> {
         (!self.items.is_empty()).then_some(self.items)
     }

@@ -1,15 +1,15 @@
-//! The process that does the work on files: one for each root, confined to it.
+//! The process that works on files: one for each root, confined to it.
 //!
 //! ```text
 //!     agent -- Order::Setup, root -----------> worker      once; answered by Ready or Failed
 //!           -- Order::Serve, a socket -------> worker      for each stream
-//!           == packets (see `packet`) ======== worker      on that socket: questions in, answers out
+//!           == packets (see `packet`) ======== worker      there: questions in, answers out
 //! ```
 //!
-//! It has no network and no keys, and can open nothing but what is beneath its root: see [`confine`]. A
-//! stream that waits costs a descriptor; one that works has one of 64 threads. If a question makes
-//! it panic, that question fails; if it dies, those that were being answered fail, and the agent starts
-//! another.
+//! A worker has no network and no keys, and can open nothing but what is beneath its root: see
+//! [`confine`]. An idle stream costs a descriptor; an active one has one of 64 threads. If a
+//! question makes the worker panic, only that question fails. If the worker dies, the questions in
+//! progress fail, and the agent starts another.
 
 pub mod audit;
 mod confine;
@@ -48,15 +48,16 @@ pub(crate) struct RootState {
     audit: Option<Arc<Audit>>,
 }
 
-/// Serves until the agent is gone.
+/// Serves until the agent closes the socket.
 ///
 /// # Errors
 ///
-/// `io` when the socket to the agent breaks. What is wrong with the root is told to the agent.
+/// `io` if the socket to the agent breaks. A problem with the root is reported to the agent
+/// instead.
 pub fn run(control: &OwnedFd) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Kind::Io, format!("the file worker: {error}"));
     let mut buffer = vec![0; PACKET];
-    // The first packet says what this is the worker of.
+    // The first packet says which root this is the worker of.
     let Some(first) = packet::receive(control, &mut buffer).map_err(failed)? else { return Ok(()) };
     let report =
         |report: &Report| packet::send(control, &cbor::encode(report), &[]).map_err(failed);
@@ -69,7 +70,7 @@ pub fn run(control: &OwnedFd) -> Result<(), Failure> {
     };
     let threads = Threads::start().map_err(failed)?;
     while let Some(packet) = packet::receive(control, &mut buffer).map_err(failed)? {
-        // An order of a newer agent, which knows our version, does not come.
+        // The agent knows our version, and sends no order that we do not know.
         let Ok(Order::Serve(serve)) = cbor::decode::<Order>(&packet.bytes, PACKET) else {
             continue;
         };
@@ -102,7 +103,7 @@ fn set_up(packet: Packet) -> Result<(RootState, String), Failure> {
     let rules = setup.rules()?;
     crate::tree::remember_umask();
     let confined = confine::confine(&root, store.as_ref(), &rules)?;
-    // Probes the kernel, once.
+    // This probes the kernel, once.
     let tree = Tree::enter(root, rules)?;
     let undo = store.map(|store| Undo::open(store, setup.kept_bytes)).transpose()?.map(Arc::new);
     let (locks, transfers) = Default::default();

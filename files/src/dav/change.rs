@@ -1,7 +1,7 @@
 //! DELETE, COPY and MOVE.
 //!
-//! dav-server removes what is in the way before it begins, and walks by itself. Here what is replaced stays
-//! until what replaces it is whole.
+//! dav-server would remove the destination first, and walk by itself. Here the destination stays
+//! until its replacement is complete.
 
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::What;
@@ -14,10 +14,10 @@ use super::{Now, Serving};
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Stat};
 
-/// So many of those that were left out of a copy are named.
+/// How many files that a copy left out are named.
 const NAMED: usize = 100;
 
-/// A name and all beneath it comes or goes.
+/// A name and everything beneath it is created or removed.
 const WHOLE: Touch = Touch { name: true, deep: true };
 
 impl Serving<'_> {
@@ -37,7 +37,7 @@ impl Serving<'_> {
         if let Some(answer) = self.locked_beneath(path)? {
             return Ok(answer);
         }
-        // A link is removed itself, and has another revision than what it leads to.
+        // A link is removed itself, and its revision differs from that of its target.
         let revision = now.stat.filter(|_| now.conditional && stat.what != What::Link);
         let recursive = stat.what == What::Directory;
         let removed = self.tree.remove(path, recursive, revision.map(|stat| stat.revision));
@@ -79,17 +79,17 @@ impl Serving<'_> {
         let revision = revision.map(|stat| stat.revision);
         let moved = self.tree.rename_if(from, to, request.overwrite, revision);
         moved.map_err(|failure| Refusal::from_failure(&failure))?;
-        // A lock does not go along, and what it was about is gone.
+        // A lock does not move, and its resource is gone.
         self.locks.forget(&self.key(from));
         self.locks.forget(&self.key(to));
         Ok(created_or_replaced(before))
     }
 
-    /// What stands at the path itself, which is removed or moved as a whole.
+    /// The state of the path itself, which is removed or moved as a whole.
     fn whole(&self, request: &DavRequest, now: &Now) -> Result<Stat, Refusal> {
         let stat = self.tree.stat_link(&request.target.path);
         let stat = stat.map_err(|failure| Refusal::from_failure(&failure))?;
-        // A link to a directory is listed as one.
+        // A link to a directory is listed as a directory.
         if request.target.slash && stat.what != What::Directory && !now.is_a(What::Directory) {
             return Err(Refusal::status(404));
         }
@@ -99,7 +99,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Refuses if it is no longer as it was when the conditions were looked at.
+    /// Refuses a path that has changed since the conditions were checked.
     fn check_unchanged(&self, request: &DavRequest, now: &Now) -> Result<(), Refusal> {
         let revision = |stat: Stat| stat.revision;
         let same =
@@ -107,7 +107,7 @@ impl Serving<'_> {
         if now.conditional && !same { Err(Refusal::PRECONDITION) } else { Ok(()) }
     }
 
-    /// What stands where something is to arrive, in a directory that is there.
+    /// Checks a destination and its parent. Returns the state of what stands there.
     fn check_destination(&self, request: &DavRequest, to: &Rel) -> Result<Option<Stat>, Refusal> {
         self.check_parent(to)?;
         let before = match self.tree.stat_link(to) {
@@ -124,7 +124,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Refuses what is locked. What is locked beneath the path is named.
+    /// Refuses a locked path. Locked paths beneath it are named.
     fn locked_beneath(&self, path: &Rel) -> Result<Option<Reply>, Refusal> {
         let Some(locked) = self.locks.hinder(&self.key(path), WHOLE, &self.tokens) else {
             return Ok(None);
@@ -137,10 +137,10 @@ impl Serving<'_> {
         }
     }
 
-    /// What a copy leaves out: links, and what is neither file nor directory.
+    /// What a copy leaves out: links and special files.
     fn left_out(&self, from: &Rel) -> Vec<(Rel, u16)> {
         let mut parts = Vec::new();
-        // What cannot be read was left out, too, and has no name here.
+        // Unreadable files were left out too, and cannot be named here.
         let _ = self.tree.walk(from, EVERYTHING, &mut |visited| {
             let what = visited.what().ok().flatten();
             if matches!(what, Some(What::Link | What::Other)) && parts.len() < NAMED {

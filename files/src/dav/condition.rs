@@ -1,21 +1,21 @@
-//! Conditions: the `If` header of RFC 4918 and the conditional headers of HTTP, read and decided here, and
-//! by nobody behind us.
+//! Conditions: the `If` header of RFC 4918 and the conditional headers of HTTP. They are decided
+//! here, and nowhere behind us.
 
 use super::fields::{Tag, Tags, uri_text};
 use super::reply::Refusal;
 use super::target::RequestTarget;
 use crate::path::Rel;
 
-/// An `If` header has at most so many bytes.
+/// The longest `If` header, in bytes.
 const LENGTH: usize = 8 << 10;
 
-/// It has at most so many lists.
+/// The most lists in it.
 const LISTS: usize = 32;
 
-/// All its lists together have at most so many conditions.
+/// The most conditions in all its lists together.
 const CONDITIONS: usize = 64;
 
-/// An `If` header: it holds if one of its lists does.
+/// An `If` header, which holds if one of its lists does.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct If(Vec<ConditionList>);
 
@@ -26,18 +26,18 @@ struct ConditionList {
     conditions: Vec<Condition>,
 }
 
-/// What a list is about.
+/// The resource that a list is about.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum About {
-    /// What the request is about.
+    /// The target of the request.
     Target,
-    /// Something else beneath the root.
+    /// Another path beneath the root.
     Other(Rel),
-    /// Something elsewhere, of which we know nothing.
+    /// A resource elsewhere, about which we know nothing.
     Unknown,
 }
 
-/// Something that must be so, or must not.
+/// A matcher, and whether it is negated.
 type Condition = (bool, Matcher);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,18 +46,18 @@ enum Matcher {
     Tag(Tag),
 }
 
-/// What conditions are about.
+/// The state that conditions are checked against.
 pub(super) trait ResourceState {
     /// Whether a lock with this token covers the path.
     fn has_token(&self, path: &Rel, token: &str) -> bool;
 
-    /// The revision of what is there.
+    /// The revision of the file at a path.
     fn revision(&self, path: &Rel) -> Option<u64>;
 }
 
 impl If {
-    /// Reads the header. A tagged list is about a path beneath the same prefix on the same host, or about
-    /// something that we do not know.
+    /// Parses the header. A tagged list is about a path beneath the same prefix on the same host,
+    /// or about a resource that we do not know.
     pub(super) fn parse(value: &[u8], prefix: &str, host: &[u8]) -> Result<Self, Refusal> {
         if value.len() > LENGTH {
             return Err(Refusal::MALFORMED);
@@ -65,7 +65,7 @@ impl If {
         let mut lists = Vec::new();
         let mut about = About::Target;
         let mut count = 0;
-        // A tag is there whose list is not.
+        // A resource tag was read, and no list yet.
         let mut awaits = false;
         let mut rest = value.trim_ascii();
         while let Some((&first, behind)) = rest.split_first() {
@@ -93,7 +93,7 @@ impl If {
         if awaits || lists.is_empty() { Err(Refusal::MALFORMED) } else { Ok(Self(lists)) }
     }
 
-    /// The tokens that it names: they are submitted by that.
+    /// The lock tokens in the header, which counts as submitting them.
     pub(super) fn tokens(&self) -> Vec<String> {
         let mut tokens = Vec::new();
         for (_, item) in self.0.iter().flat_map(|list| &list.conditions) {
@@ -144,7 +144,7 @@ fn read_about(uri: &[u8], prefix: &str, host: &[u8]) -> Result<About, Refusal> {
     }
 }
 
-/// Reads conditions up to the end of their list, and gives what is behind it.
+/// Parses conditions up to the end of their list. Returns the rest.
 fn read_list(text: &[u8]) -> Option<(Vec<Condition>, &[u8])> {
     let mut conditions = Vec::new();
     let mut rest = text.trim_ascii_start();
@@ -194,7 +194,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// The header of this name, as it is handed on.
+    /// The header with this name, rewritten for dav-server.
     pub(super) fn anew(&self, name: &str, value: &[u8]) -> Vec<u8> {
         match (name, &self.matches, &self.none_matches) {
             ("if-match", Some(tags), _) => tags.to_bytes(false),
@@ -208,8 +208,8 @@ impl Conditions {
         *self != Self::default()
     }
 
-    /// Whether they let something be changed, whose revision and time these are: `None` if there is
-    /// nothing.
+    /// Whether they allow a change. `now` is the current revision and time, or `None` if there is
+    /// no file.
     pub(super) fn hold(&self, now: Option<(u64, i64)>) -> bool {
         let fits = |tags: &Tags, weakly: bool| match (tags, now) {
             (Tags::Any, now) => now.is_some(),

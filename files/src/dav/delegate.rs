@@ -1,7 +1,7 @@
-//! What dav-server answers: reading, properties that are changed, new directories, locks.
+//! The requests that dav-server answers: reading, PROPPATCH, MKCOL and locks.
 //!
-//! It gets a request that was written anew from what the filter has read. Everything that it waits for is
-//! ready at once, so nothing waits.
+//! It gets a request that was rewritten from what the filter has parsed. Everything that it awaits
+//! is ready at once, so nothing blocks.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -24,16 +24,16 @@ use super::xml::{self, Shape};
 use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
 
-/// A lock's body has at most so many bytes: what it says of its owner is kept in memory.
+/// The largest body of a LOCK, whose owner element is kept in memory.
 const LOCK: usize = 4 << 10;
 
-/// And so many elements.
+/// The most elements in it.
 const LOCK_ELEMENTS: usize = 16;
 
 /// Pieces of an answer are collected up to this size before they are sent.
 const GATHERED: usize = 32 << 10;
 
-/// A body that is there.
+/// A complete body.
 struct Whole(Option<Bytes>);
 
 impl http_body::Body for Whole {
@@ -48,7 +48,7 @@ impl http_body::Body for Whole {
     }
 }
 
-/// Reads a body of at most so many bytes.
+/// Reads a body of at most `limit` bytes.
 pub(super) fn body(peer: &mut dyn Peer, limit: usize) -> Result<Result<Vec<u8>, Refusal>, Broken> {
     let mut body = Vec::new();
     while let Some(piece) = peer.content()? {
@@ -61,7 +61,7 @@ pub(super) fn body(peer: &mut dyn Peer, limit: usize) -> Result<Result<Vec<u8>, 
 }
 
 impl Serving<'_> {
-    /// Lets dav-server answer.
+    /// Answers through dav-server.
     pub(super) fn delegate(
         &self,
         request: &DavRequest,
@@ -103,7 +103,7 @@ impl Serving<'_> {
         pass_on(request.method, response, &files, peer)
     }
 
-    /// Whether the request may be carried out.
+    /// Checks whether the request is allowed.
     fn may(&self, request: &DavRequest, now: &Now, shape: Option<&Shape>) -> Result<(), Refusal> {
         let path = &request.target.path;
         match request.method {
@@ -135,7 +135,7 @@ impl Serving<'_> {
     ) -> Result<(), Refusal> {
         let path = &request.target.path;
         let Some(shape) = shape else {
-            // A refreshed lock is named by the one token that is submitted.
+            // A refresh names its lock by the only submitted token.
             let own = |token: &String| self.locks.has_token(&self.key(path), token);
             return match &self.tokens[..] {
                 [] => Err(Refusal::MALFORMED),
@@ -172,11 +172,11 @@ impl Serving<'_> {
             .filesystem(Box::new(files.clone()))
             .hide_symlinks(false)
             .autoindex(false);
-        // What is read-only has no locks.
+        // A read-only root has no locks.
         if self.read_only { config } else { config.locksystem(Box::new(locks)) }.build_handler()
     }
 
-    /// The request as dav-server sees it.
+    /// Rewrites the request for dav-server.
     fn write_anew(&self, request: &DavRequest, body: Vec<u8>) -> Option<http::Request<Whole>> {
         let mut anew = http::Request::builder()
             .method(request.method.name())
@@ -207,7 +207,7 @@ impl Serving<'_> {
     }
 }
 
-/// The result of a future that does not wait: `None` if it does.
+/// The result of a future that is ready. `None` if it would block.
 fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
@@ -215,7 +215,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Sends an answer of dav-server's. A file is sent as a file.
+/// Sends a response of dav-server's. File content is sent from the file itself.
 fn pass_on(
     method: Method,
     response: Response<Body>,
@@ -243,7 +243,7 @@ fn pass_on(
     }
 }
 
-/// Which part of the file the answer has, if it is one part.
+/// The part of the file in a response, if it is a single one.
 fn part(status: StatusCode, headers: &HeaderMap) -> Option<(u64, u64)> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let length = text(CONTENT_LENGTH)?.parse().ok()?;
@@ -274,7 +274,7 @@ fn stream(mut body: Body, peer: &mut dyn Peer) -> Result<(), Broken> {
             }
             Poll::Ready(None) if gathered.is_empty() => return Ok(()),
             Poll::Ready(None) => return peer.data(&gathered),
-            // The beginning has been said: it can only break off.
+            // The head has been sent already, so the answer can only break off.
             Poll::Ready(Some(Err(_))) | Poll::Pending => return Err(Broken),
         }
     }

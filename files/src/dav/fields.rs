@@ -1,44 +1,45 @@
-//! The headers that decide something, each read strictly: what its grammar does not have is refused.
+//! Parsers for the headers that matter. They are strict: what the grammar does not allow is
+//! refused.
 
 use std::time::Duration;
 
 use super::reply::Refusal;
 
-/// So many ranges may be asked for at once.
+/// The most ranges in one request.
 const RANGES: usize = 16;
 
-/// So many states may be named in one condition.
+/// The most entity tags in one condition.
 const TAGS: usize = 32;
 
-/// The longest that a lock lasts.
+/// The longest time that a lock lasts.
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How far down something goes.
+/// How far down a request reaches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Depth {
-    /// The thing itself.
+    /// Only the resource itself.
     Zero,
-    /// The thing, and what is in it.
+    /// The resource and its direct entries.
     One,
-    /// All that is beneath it.
+    /// Everything beneath it.
     Infinity,
 }
 
-/// States of something, by the quoted text that stands for each.
+/// The entity tags in a condition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Tags {
-    /// Any.
+    /// `*`: any.
     Any,
-    /// One of these: whether it is weak, and its text.
+    /// One of these.
     These(Vec<Tag>),
 }
 
-/// A state, as its entity tag.
+/// An entity tag.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Tag {
-    /// It only says that the content means the same.
+    /// Whether it is weak.
     pub weak: bool,
-    /// What stands between the quotes.
+    /// The text between the quotes.
     pub text: Vec<u8>,
 }
 
@@ -48,7 +49,7 @@ impl Tag {
         Self { weak: false, text: format!("{revision:012x}").into_bytes() }
     }
 
-    /// Reads one entity tag, and gives what is behind it.
+    /// Parses one entity tag. Returns the rest.
     pub(super) fn take(text: &[u8]) -> Option<(Self, &[u8])> {
         let (weak, rest) = match text.strip_prefix(b"W/") {
             Some(rest) => (true, rest),
@@ -64,19 +65,19 @@ impl Tag {
 }
 
 impl Tags {
-    /// Writes them for a reader that does not know that a comma between quotes divides nothing, and that
-    /// compares none that is weak: `weakly` lets it.
+    /// Encodes the tags for dav-server, which splits at commas inside quotes, and never matches a
+    /// weak tag: those are left out unless `weakly` is set.
     pub(super) fn to_bytes(&self, weakly: bool) -> Vec<u8> {
         let Self::These(tags) = self else { return b"*".to_vec() };
         let known = |tag: &&Tag| !tag.text.contains(&b',') && (weakly || !tag.weak);
         let tags: Vec<_> =
             tags.iter().filter(known).map(|tag| [b"\"", &tag.text[..], b"\""].concat()).collect();
-        // No state of ours is this one.
+        // No file of ours has this tag.
         if tags.is_empty() { b"\"-\"".to_vec() } else { tags.join(&b", "[..]) }
     }
 }
 
-/// Reads `Depth`.
+/// Parses `Depth`.
 pub(super) fn depth(value: &[u8]) -> Result<Depth, Refusal> {
     match value {
         b"0" => Ok(Depth::Zero),
@@ -86,7 +87,7 @@ pub(super) fn depth(value: &[u8]) -> Result<Depth, Refusal> {
     }
 }
 
-/// Reads `Overwrite`.
+/// Parses `Overwrite`.
 pub(super) fn overwrite(value: &[u8]) -> Result<bool, Refusal> {
     match value {
         b"T" => Ok(true),
@@ -95,14 +96,14 @@ pub(super) fn overwrite(value: &[u8]) -> Result<bool, Refusal> {
     }
 }
 
-/// Reads a number of at most so many digits.
+/// Parses a number of at most this many digits.
 pub(super) fn number(value: &[u8], digits: usize) -> Result<u64, Refusal> {
     let fits = (1..=digits.min(18)).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| fits);
     text.and_then(|text| text.parse().ok()).ok_or(Refusal::MALFORMED)
 }
 
-/// Reads `X-OC-Mtime`: seconds since 1970, with a fraction or without. Gives nanoseconds.
+/// Parses `X-OC-Mtime`: seconds since 1970, with or without a fraction. Returns nanoseconds.
 pub(super) fn moment(value: &[u8]) -> Result<i64, Refusal> {
     let point = value.iter().position(|&byte| byte == b'.').unwrap_or(value.len());
     let (seconds, fraction) = value.split_at(point);
@@ -117,7 +118,7 @@ pub(super) fn moment(value: &[u8]) -> Result<i64, Refusal> {
     all.ok_or(Refusal::MALFORMED)
 }
 
-/// Reads `If-Match` or `If-None-Match`.
+/// Parses `If-Match` or `If-None-Match`.
 pub(super) fn tags(value: &[u8]) -> Result<Tags, Refusal> {
     if value == b"*" {
         return Ok(Tags::Any);
@@ -139,7 +140,7 @@ pub(super) fn tags(value: &[u8]) -> Result<Tags, Refusal> {
     }
 }
 
-/// Reads `If-Range`.
+/// Parses `If-Range`.
 pub(super) fn state_or_date(value: &[u8]) -> Result<(), Refusal> {
     match Tag::take(value) {
         Some((_, [])) => Ok(()),
@@ -147,7 +148,7 @@ pub(super) fn state_or_date(value: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Reads `Range`: gives how many ranges there are.
+/// Parses `Range`. Returns the number of ranges.
 pub(super) fn ranges(value: &[u8]) -> Result<usize, Refusal> {
     let set = value.strip_prefix(b"bytes=").ok_or(Refusal::MALFORMED)?;
     let mut count = 0;
@@ -170,7 +171,7 @@ pub(super) fn ranges(value: &[u8]) -> Result<usize, Refusal> {
     if count > RANGES { Err(Refusal::MALFORMED) } else { Ok(count) }
 }
 
-/// Reads `Timeout`: the first wish counts, as long as it is not too long.
+/// Parses `Timeout`. The first value counts, up to the longest time.
 pub(super) fn timeout(value: &[u8]) -> Result<Duration, Refusal> {
     let mut first = None;
     for wish in value.split(|&byte| byte == b',') {
@@ -186,13 +187,13 @@ pub(super) fn timeout(value: &[u8]) -> Result<Duration, Refusal> {
     first.ok_or(Refusal::MALFORMED)
 }
 
-/// Reads `Lock-Token`: one URI between `<` and `>`.
+/// Parses `Lock-Token`: one URI between `<` and `>`.
 pub(super) fn lock_token(value: &[u8]) -> Result<String, Refusal> {
     let uri = value.strip_prefix(b"<").and_then(|rest| rest.strip_suffix(b">"));
     uri.and_then(uri_text).ok_or(Refusal::MALFORMED)
 }
 
-/// Reads the URI of a lock or another state.
+/// Parses the URI of a lock or another state.
 pub(super) fn uri_text(uri: &[u8]) -> Option<String> {
     let plain = |&byte: &u8| byte.is_ascii_graphic() && !b"<>\"".contains(&byte);
     let colon = uri.iter().position(|&byte| byte == b':')?;
@@ -200,7 +201,7 @@ pub(super) fn uri_text(uri: &[u8]) -> Option<String> {
     good.then(|| String::from_utf8_lossy(uri).into_owned())
 }
 
-/// Reads a time as HTTP writes it: seconds since 1970.
+/// Parses a date of HTTP. Returns seconds since 1970.
 pub(super) fn date(value: &[u8]) -> Result<i64, Refusal> {
     read_date(value).ok_or(Refusal::MALFORMED)
 }

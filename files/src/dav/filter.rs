@@ -1,7 +1,7 @@
-//! What a request must look like before anything looks at files because of it.
+//! The form that a request must have before anything looks at files because of it.
 //!
-//! Everything that decides is read here, once, into values; what is handed on is written anew from them.
-//! Headers that are not known are dropped.
+//! Everything that matters is parsed here, once. What is passed on is rewritten from the parsed
+//! values. Unknown headers are dropped.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::fields::{self, Depth};
 use super::reply::Refusal;
 use super::target::{RequestTarget, is_authority};
 
-/// All headers together have at most so many bytes.
+/// The most bytes of all headers together.
 const HEADERS: usize = 16 << 10;
 
-/// There are at most so many headers.
+/// The most headers.
 const COUNT: usize = 128;
 
-/// What is to be done.
+/// The methods that are known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Method {
     Options,
@@ -36,36 +36,36 @@ pub(super) enum Method {
     Unlock,
 }
 
-/// A request that may be looked at.
+/// A request whose form has been checked.
 #[derive(Clone, Debug)]
 pub(super) struct DavRequest {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
-    /// With what.
+    /// The resource.
     pub target: RequestTarget,
-    /// Where it goes, of a copy and a move.
+    /// The destination of a copy or a move.
     pub destination: Option<RequestTarget>,
-    /// How far down.
+    /// How far down it reaches.
     pub depth: Option<Depth>,
-    /// Whether what is there may be replaced.
+    /// Whether an existing destination may be replaced.
     pub overwrite: bool,
-    /// Only if this holds.
+    /// The `If` header, which must hold.
     pub only_if: Option<If>,
-    /// And these.
+    /// The other conditions, which must hold too.
     pub conditions: Conditions,
-    /// The lock that ends.
+    /// The lock to remove.
     pub lock_token: Option<String>,
     /// How long a lock is to last.
     pub timeout: Option<Duration>,
-    /// How many bytes the body will have.
+    /// The length of the body.
     pub length: Option<u64>,
-    /// When the content of a PUT was changed, in nanoseconds since 1970.
+    /// The modification time of a PUT, in nanoseconds since 1970.
     pub modified: Option<i64>,
-    /// Headers that are handed on.
+    /// Headers that are passed on.
     pub kept: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// Headers that are handed on, once they are known to be well-formed: states are written anew.
+/// Headers that are passed on once they are known to be well-formed. Entity tags are rewritten.
 const KEPT: &[&str] = &[
     "if-match",
     "if-none-match",
@@ -76,7 +76,7 @@ const KEPT: &[&str] = &[
     "user-agent",
 ];
 
-/// Headers that are read here.
+/// Headers that are parsed here.
 const READ: &[&str] = &[
     "host",
     "content-length",
@@ -109,7 +109,7 @@ impl Method {
         })
     }
 
-    /// Its name.
+    /// The name of the method.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Options => "OPTIONS",
@@ -127,13 +127,13 @@ impl Method {
         }
     }
 
-    /// Whether it changes anything, be it only who may.
+    /// Whether the method changes anything, including locks.
     pub(super) fn changes(self) -> bool {
         !matches!(self, Self::Options | Self::Get | Self::Head | Self::PropFind)
     }
 }
 
-/// The headers that count, each there once.
+/// The headers that matter, each of which occurs once.
 #[derive(Default)]
 struct Headers<'a>(Vec<(&'static str, &'a [u8])>);
 
@@ -173,7 +173,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Reads a request.
+/// Parses a request.
 pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<DavRequest, Refusal> {
     let method = Method::parse(&http.method).ok_or(Refusal::status(405))?;
     let headers = Headers::read(http)?;
@@ -186,7 +186,7 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<DavRe
     if read_only && method.changes() {
         return Err(Refusal::FORBIDDEN);
     }
-    // A part of a file is not written to: what is replaced is replaced as a whole.
+    // Partial writes are refused: a file is replaced as a whole.
     if headers.get("content-range").is_some() {
         return Err(Refusal::MALFORMED);
     }
@@ -203,7 +203,7 @@ pub(super) fn filter(http: &Http, prefix: &str, read_only: bool) -> Result<DavRe
         unmodified_since: headers.read_with("if-unmodified-since", fields::date)?,
     };
     headers.read_with("if-modified-since", fields::date)?;
-    // A range that makes no sense is as if it were not there (RFC 9110, section 14.2).
+    // An invalid range is ignored (RFC 9110, section 14.2).
     let has_range = headers.get("range").is_some_and(|range| fields::ranges(range).is_ok());
     headers.read_with("if-range", fields::state_or_date)?;
     let mut request = DavRequest {
@@ -237,13 +237,14 @@ fn read_destination(value: &[u8], prefix: &str, host: &[u8]) -> Result<RequestTa
             Err(Refusal::status(502))
         }
         Ok((target, _)) => Ok(target),
-        // Another root, or one of our own names.
+        // It is in another root, or one of our hidden names.
         Err(refusal) if refusal.status == 404 => Err(Refusal::FORBIDDEN),
         Err(refusal) => Err(refusal),
     }
 }
 
-/// A URL without the name and password of a user, which some clients repeat from the URL that they were given.
+/// A URL without user name and password, which some clients repeat from the URL that they were
+/// given.
 fn without_user(url: &[u8]) -> Cow<'_, [u8]> {
     let parts = || {
         let at = memchr::memmem::find(url, b"://")? + 3;
@@ -257,7 +258,7 @@ fn without_user(url: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl DavRequest {
-    /// Refuses what makes no sense with this method.
+    /// Refuses a combination that the method does not allow.
     fn suits_its_method(&self) -> Result<(), Refusal> {
         match self.method {
             Method::Lock if self.depth == Some(Depth::One) => Err(Refusal::MALFORMED),

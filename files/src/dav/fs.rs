@@ -1,7 +1,7 @@
-//! The tree as dav-server asks for it, on behalf of one request.
+//! The tree as dav-server sees it, for one request.
 //!
-//! Only what it needs for the methods that are left to it: reading, properties, and the empty file that a
-//! lock makes. Content is never written through here, and nothing is removed or moved.
+//! Implements only what the remaining methods need: reading, properties, and the empty file that a
+//! lock creates. Nothing is written, removed or moved through here.
 
 use std::fmt;
 use std::fs::File;
@@ -26,12 +26,12 @@ use super::target::url;
 use crate::path::Rel;
 use crate::tree::{Stat, Tree, WriteOptions};
 
-/// What something is.
+/// The state of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Meta(Stat);
 
 impl Meta {
-    /// What dav-server is told of it.
+    /// Wraps a state for dav-server.
     pub(super) fn boxed(stat: Stat) -> Box<dyn DavMetaData> {
         Box::new(Self(stat))
     }
@@ -43,7 +43,7 @@ impl DavMetaData for Meta {
     }
 
     fn modified(&self) -> FsResult<SystemTime> {
-        // It cannot write times before 1970.
+        // dav-server cannot format times before 1970.
         let nanos = u64::try_from(self.0.modified).unwrap_or(0);
         UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).ok_or(FsError::GeneralFailure)
     }
@@ -83,7 +83,7 @@ impl DavFiles {
     fn open_file(&self, path: &DavPath, options: &OpenOptions) -> FsResult<Box<dyn DavFile>> {
         let path = rel(path)?;
         if options.write {
-            // A lock on what is not there makes it.
+            // A lock on a path without a file creates it.
             if !options.create {
                 return Err(FsError::NotFound);
             }
@@ -153,7 +153,7 @@ impl DavFileSystem for DavFiles {
         _path: &'a DavPath,
         _meta: ReadDirMeta,
     ) -> FsFuture<'a, FsStream<Box<dyn DavDirEntry>>> {
-        // It answers nothing that needs a listing.
+        // dav-server answers nothing that needs a listing.
         Box::pin(ready(Err(FsError::NotImplemented)))
     }
 
@@ -176,7 +176,7 @@ impl DavFileSystem for DavFiles {
     }
 }
 
-/// A property as we keep it.
+/// A property in the form that we store.
 fn to_prop(prop: &DavProp) -> super::props::Prop {
     super::props::Prop {
         space: prop.namespace.clone().unwrap_or_default(),
@@ -185,7 +185,7 @@ fn to_prop(prop: &DavProp) -> super::props::Prop {
     }
 }
 
-/// A path of dav-server's, read again as if it came from outside.
+/// Parses a path of dav-server's as if it came from outside.
 pub(super) fn rel(path: &DavPath) -> FsResult<Rel> {
     let bytes = path.as_bytes();
     let bytes = bytes.strip_prefix(b"/").unwrap_or(bytes);
@@ -200,7 +200,7 @@ pub(super) fn dav_path(prefix: &str, path: &Rel) -> DavPath {
     path
 }
 
-/// What a failure of the tree is for dav-server.
+/// The error for dav-server.
 pub(super) fn fs_error(failure: Failure) -> FsError {
     match failure.kind {
         Kind::NoSuchFile | Kind::NotADirectory => FsError::NotFound,

@@ -1,4 +1,4 @@
-//! GET and HEAD of a directory: the names in it, for people. Programs ask with PROPFIND.
+//! GET and HEAD of a directory: a list of names, for people. Programs use PROPFIND.
 
 use std::fmt::Write as _;
 
@@ -55,7 +55,7 @@ impl Serving<'_> {
         }
     }
 
-    /// The names in a directory, in order, a line for each. A cut is told.
+    /// The sorted names in a directory, one per line. Says so if the list was cut off.
     fn names(&self, path: &Rel) -> Result<String, Refusal> {
         let failed = |failure| Refusal::from_failure(&failure);
         let mut listing = self.tree.list(path).map_err(failed)?;

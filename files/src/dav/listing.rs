@@ -1,6 +1,7 @@
-//! PROPFIND: what somebody wants to know, and what is told of each file.
+//! PROPFIND: the properties that a client asks for, of each file.
 //!
-//! We write it ourselves. A directory has many entries, and of each it is told what it has and what it lacks.
+//! We write the answer ourselves: a directory has many entries, and for each the answer lists the
+//! properties that it has and those that it lacks.
 
 use farwire_protocol::streams::files::{Head, ToBridge, What};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::tree::{Listing, Stat};
 
-/// A small question has no endless answer: at most so many properties are asked for.
+/// The most properties in one request, so that a small request has no endless answer.
 const ASKED: usize = 128;
 
 /// Size up to which an answer is collected before it is sent.
@@ -27,24 +28,24 @@ const GATHERED: usize = 32 << 10;
 const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">";
 const END: &[u8] = b"</D:multistatus>";
 
-/// What somebody wants to know of each file.
+/// The properties that are asked for.
 #[derive(Debug)]
 struct PropertyQuery {
     wanted: Vec<WantedProperty>,
-    /// The first so many were not asked for by name: they are not missed where they are not.
+    /// How many of the first ones were not asked for by name. They are not reported as missing.
     unnamed: usize,
-    /// All properties besides that are kept.
+    /// Whether all stored properties are asked for, too.
     kept: bool,
-    /// What they are called, and not what they are.
+    /// Whether only the names are asked for.
     names: bool,
 }
 
-/// A property that somebody wants to know.
+/// A property that is asked for.
 #[derive(Debug)]
 struct WantedProperty {
     name: Name,
     live: Option<Live>,
-    /// The element: how it begins, how it ends, and without anything in it.
+    /// Its element: start tag, end tag, and the empty element.
     begin: String,
     end: String,
     empty: String,
@@ -67,7 +68,7 @@ impl WantedProperty {
         }
     }
 
-    /// Whether clients may have given it to files. WebDAV's own they cannot give.
+    /// Whether clients may have set it. They cannot set WebDAV's own properties.
     fn may_be_kept(&self) -> bool {
         self.live.is_none() && self.name.space != DAV
     }
@@ -108,7 +109,7 @@ impl PropertyQuery {
         Self { wanted, unnamed, kept, names: false }
     }
 
-    /// Whether the properties that are kept have to be looked at.
+    /// Whether the stored properties have to be read.
     fn needs_stored(&self) -> bool {
         self.kept || self.wanted.iter().any(WantedProperty::may_be_kept)
     }
@@ -127,7 +128,7 @@ impl Serving<'_> {
             let shape = (!body.is_empty()).then(|| xml::check(&body)).transpose()?;
             let asked = PropertyQuery::read(shape.as_ref())?;
             let stat = now.stat.ok_or(Refusal::status(404))?;
-            // Of a file there is nothing beneath it; nothing said means all beneath it.
+            // A file has nothing beneath it. Without `Depth`, infinity is meant.
             if stat.what == What::Directory && matches!(request.depth, None | Some(Depth::Infinity))
             {
                 return Err(Refusal { status: 403, condition: Some("propfind-finite-depth") });
@@ -167,7 +168,7 @@ struct MultiStatus<'a> {
 }
 
 impl MultiStatus<'_> {
-    /// Tells what is in a directory.
+    /// Writes the entries of a directory.
     fn entries(
         &mut self,
         path: &Rel,
@@ -176,17 +177,17 @@ impl MultiStatus<'_> {
     ) -> Result<(), Broken> {
         let tree = self.serving.tree;
         let mut count = 0;
-        // A part of a directory that seems to be all of it would have the rest removed by whoever mirrors it.
+        // A partial listing that looks complete would make a mirroring client remove the rest.
         while let Some(listed) = listing.next() {
             let listed = listed.map_err(|_| Broken)?;
-            // What cannot be asked for is not there.
+            // A name that cannot be asked for is left out.
             let Ok(at) = Rel::parse(path.join(&listed.name).as_bytes()) else { continue };
             let itself = match listing.stat(&listed.name) {
                 Ok(Some(itself)) => itself,
                 Ok(None) | Err(Errno::XDEV) => continue,
                 Err(_) => return Err(Broken),
             };
-            // Nor is what leads out.
+            // So is a link that leads out of the root.
             let linked = itself.what == What::Link;
             let Some(stat) = (if linked { tree.stat(&at).ok() } else { Some(itself) }) else {
                 continue;
@@ -209,7 +210,7 @@ impl MultiStatus<'_> {
         Ok(())
     }
 
-    /// Tells that there is more in a directory (RFC 6578, section 3.6).
+    /// Says that the directory has more entries (RFC 6578, section 3.6).
     fn say_truncated(&mut self, path: &Rel) {
         let href = url(self.serving.prefix, path, true);
         let more = format!(
@@ -220,7 +221,7 @@ impl MultiStatus<'_> {
         push(&mut self.out, &more);
     }
 
-    /// Tells of one file.
+    /// Writes the properties of one file.
     fn tell(&mut self, path: &Rel, stat: &Stat, kept: &dyn Fn() -> Option<Vec<u8>>) {
         let Self { serving, asked, out } = self;
         let props = match asked.needs_stored() && matches!(stat.what, What::File | What::Directory)
@@ -243,7 +244,7 @@ impl MultiStatus<'_> {
                     let told = live.write(serving, path, stat, out);
                     if told { push(out, &wanted.end) } else { cut(out, begin) }
                 }
-                // It is told with all that are kept.
+                // It is written with all stored properties below.
                 None if asked.kept => props.get(&wanted.name.space, &wanted.name.local).is_some(),
                 None => props
                     .get(&wanted.name.space, &wanted.name.local)
@@ -275,7 +276,7 @@ impl MultiStatus<'_> {
     }
 }
 
-/// Writes a property as the client gave it.
+/// Writes a property as the client set it.
 fn repeat(prop: &Prop, out: &mut Vec<u8>) -> bool {
     Element::parse(&prop.xml.0[..]).is_ok_and(|element| live::element(&element, out))
 }

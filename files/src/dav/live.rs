@@ -1,4 +1,4 @@
-//! Properties that nobody keeps: they say what a file is now (RFC 4918, section 15).
+//! Live properties, which describe the current state of a file (RFC 4918, section 15).
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -19,13 +19,13 @@ use super::xml::{DAV, Name};
 use crate::path::Rel;
 use crate::tree::Stat;
 
-/// The namespace of mod_dav's own property.
+/// The namespace of the property of mod_dav.
 const APACHE: &str = "http://apache.org/dav/props/";
 
-/// The namespace of Windows' properties.
+/// The namespace of the properties of Windows.
 const MICROSOFT: &str = "urn:schemas-microsoft-com:";
 
-/// A property that says what a file is now.
+/// A live property.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Live {
     Created,
@@ -45,7 +45,7 @@ pub(super) enum Live {
     Checksums,
 }
 
-/// What they are called. The first [`USUAL`] are told to whoever wants to see all.
+/// The names of live properties. `allprop` returns the first [`USUAL`].
 pub(super) const LIVE: [(Live, &str, &str); 15] = [
     (Live::Created, DAV, "creationdate"),
     (Live::Length, DAV, "getcontentlength"),
@@ -64,18 +64,18 @@ pub(super) const LIVE: [(Live, &str, &str); 15] = [
     (Live::Checksums, OWNCLOUD, "checksums"),
 ];
 
-/// Those that RFC 4918 defines.
+/// The number of those that RFC 4918 defines.
 pub(super) const USUAL: usize = 8;
 
 impl Live {
-    /// The one with this name.
+    /// The property with this name.
     pub(super) fn of(name: &Name) -> Option<Self> {
         let same =
             |&&(_, space, local): &&(_, &str, &str)| name.local == local && name.space == space;
         LIVE.iter().find(same).map(|&(live, ..)| live)
     }
 
-    /// Whether everything of this kind has it.
+    /// Whether every file of this kind has it.
     pub(super) fn suits(self, what: What) -> bool {
         match self {
             Self::Length => what != What::Directory,
@@ -84,7 +84,7 @@ impl Live {
         }
     }
 
-    /// Writes what it is now, and says whether that can be said.
+    /// Writes the current value. Returns whether there is one.
     pub(super) fn write(
         self,
         serving: &Serving<'_>,
@@ -95,7 +95,7 @@ impl Live {
         let directory = stat.what == What::Directory;
         match self {
             _ if !self.suits(stat.what) => return false,
-            // When it was made is not known.
+            // The creation time is unknown.
             Self::Created => return moment(stat).is_some_and(|at| say(out, &at)),
             Self::Modified | Self::WindowsCreated | Self::WindowsModified => {
                 let printed = moment(stat).and_then(|at| {
@@ -115,7 +115,7 @@ impl Live {
             }
             Self::Kind if directory => out.extend_from_slice(b"<D:collection/>"),
             Self::Kind => {}
-            // What is read-only has no locks.
+            // A read-only root has no locks.
             Self::Lockable if serving.read_only => {}
             Self::Lockable => ["exclusive", "shared"].iter().for_each(|scope| {
                 let entry = format_args!(
@@ -146,18 +146,18 @@ impl Live {
     }
 }
 
-/// The state of a file, as it stands between the quotes of an entity tag.
+/// The revision of a file, as in its entity tag.
 pub(super) fn tag(stat: &Stat) -> String {
     format!("{:012x}", stat.revision)
 }
 
-/// What a file seems to be, by its name.
+/// The media type of a file, by its name.
 fn content_type(path: &Rel) -> &'static str {
     let guess = mime_guess::from_path(Path::new(OsStr::from_bytes(path.as_bytes())));
     guess.first_raw().unwrap_or("application/octet-stream")
 }
 
-/// When it was changed, to the second: dav-server cannot tell times before 1970, and nor do we.
+/// The modification time in seconds. dav-server cannot format times before 1970, and nor do we.
 fn moment(stat: &Stat) -> Option<Timestamp> {
     Timestamp::from_second(stat.modified.max(0).div_euclid(1_000_000_000)).ok()
 }
@@ -166,9 +166,9 @@ fn say(out: &mut Vec<u8>, text: &dyn std::fmt::Display) -> bool {
     write!(out, "{text}").is_ok()
 }
 
-/// Writes a lock as somebody sees it who asks what is locked.
+/// Writes a lock for somebody who asks what is locked.
 fn active(serving: &Serving<'_>, lock: &Lock, out: &mut Vec<u8>) {
-    // Of a lock above our root, the root is what is locked here.
+    // A lock above our root covers the root.
     let path = lock.path.beneath(serving.tree.base()).unwrap_or_default();
     let text = format_args!(
         "<D:activelock><D:lockscope><D:{scope}/></D:lockscope><D:locktype><D:write/></D:locktype>\
@@ -188,7 +188,7 @@ fn active(serving: &Serving<'_>, lock: &Lock, out: &mut Vec<u8>) {
     out.extend_from_slice(b"</D:activelock>");
 }
 
-/// Writes an element that was read before, whole or not at all.
+/// Writes a parsed element, completely or not at all.
 pub(super) fn element(element: &Element, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     let config = EmitterConfig::new().write_document_declaration(false);

@@ -1,7 +1,7 @@
-//! The locks of a root, shared by all who look at it.
+//! The locks of a root, shared by all its streams.
 //!
-//! They are kept in memory: a worker that is started anew has none. A lock is about a path, as RFC 4918 has
-//! it, and not about what is there. Nothing in here looks at a clock but through [`Locks::now`].
+//! Locks are held in memory and end with the worker. A lock is on a path, as in RFC 4918, and not
+//! on a file. The clock is read only in [`Locks::now`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,13 +12,13 @@ use xmltree::Element;
 use super::fields::LONGEST;
 use crate::path::Rel;
 
-/// There are at most so many.
+/// The most locks.
 const COUNT: usize = 1_024;
 
-/// A lock lasts so long where nobody says how long.
+/// How long a lock lasts if the client does not say.
 const USUAL: Duration = Duration::from_secs(600);
 
-/// Says what time it is, from some beginning.
+/// Returns the time since some fixed moment.
 type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The locks of a root.
@@ -31,26 +31,26 @@ pub struct Locks {
 /// One lock.
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
-    /// What it is about.
+    /// The locked path.
     pub path: Rel,
-    /// It is about all that is beneath it, too.
+    /// Whether everything beneath it is locked too.
     pub deep: bool,
-    /// Others may have one besides.
+    /// Whether others may have a lock on the same path.
     pub shared: bool,
-    /// What shows that it is one's own.
+    /// The secret of its owner.
     pub token: String,
-    /// Who has it, in their own words.
+    /// The owner, in the words of the client.
     pub owner: Option<Box<Element>>,
-    /// When it ends.
+    /// The time when it ends.
     until: Duration,
 }
 
 /// What is about to be changed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Touch {
-    /// The name comes or goes: that is a change of the directory, too.
+    /// The name is created or removed, which also changes the directory.
     pub name: bool,
-    /// All that is beneath it.
+    /// Everything beneath it changes too.
     pub deep: bool,
 }
 
@@ -68,8 +68,8 @@ impl fmt::Debug for Locks {
 }
 
 impl Lock {
-    /// How long it will last, in whole seconds: what is left of one is one, as nobody refreshes a lock of
-    /// none.
+    /// How long it still lasts, in whole seconds and at least one, since no client refreshes a lock
+    /// of zero.
     pub(super) fn left(&self, now: Duration) -> Duration {
         let left = self.until.saturating_sub(now);
         Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
@@ -91,22 +91,22 @@ impl Lock {
 }
 
 impl Locks {
-    /// Locks that take the time from here.
+    /// Locks with this clock.
     pub(super) fn with_clock(clock: Clock) -> Self {
         Self { clock, table: Mutex::default(), properties: Mutex::default() }
     }
 
-    /// What time it is.
+    /// The current time.
     pub(super) fn now(&self) -> Duration {
         (self.clock)()
     }
 
-    /// Properties are read and written back by one at a time.
+    /// Serializes updates of properties, which are read, changed and written back.
     pub(super) fn properties(&self) -> MutexGuard<'_, ()> {
         self.properties.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The locks that are still there.
+    /// The locks that have not ended.
     fn table(&self) -> MutexGuard<'_, Vec<Lock>> {
         let now = self.now();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,16 +114,17 @@ impl Locks {
         table
     }
 
-    /// Whether there is no room for another.
+    /// Whether there are as many locks as may be.
     pub(super) fn are_full(&self) -> bool {
         self.table().len() >= COUNT
     }
 
-    /// Makes a lock. Its token is made here.
+    /// Creates a lock with a new token.
     ///
     /// # Errors
     ///
-    /// The lock that is in the way: the new one itself where there are too many, or no token can be made.
+    /// The lock that is in the way: the new one itself if there are too many, or no token can be
+    /// created.
     pub(super) fn lock(&self, wanted: LockRequest) -> Result<Lock, Box<Lock>> {
         let mut lock = Lock {
             path: wanted.path,
@@ -153,7 +154,7 @@ impl Locks {
         self.now().saturating_add(lasts.unwrap_or(USUAL).min(LONGEST))
     }
 
-    /// Lets a lock last from now on.
+    /// Extends a lock, counted from now.
     pub(super) fn refresh(&self, path: &Rel, token: &str, lasts: Option<Duration>) -> Option<Lock> {
         let until = self.until(lasts);
         let mut table = self.table();
@@ -162,7 +163,7 @@ impl Locks {
         Some(lock.clone())
     }
 
-    /// Ends a lock. Says whether there was one.
+    /// Removes a lock. Returns whether it existed.
     pub(super) fn unlock(&self, path: &Rel, token: &str) -> bool {
         let mut table = self.table();
         let before = table.len();
@@ -175,13 +176,13 @@ impl Locks {
         self.table().iter().filter(|lock| lock.covers(path)).cloned().collect()
     }
 
-    /// Whether one with this token covers the path.
+    /// Whether a lock with this token covers the path.
     pub(super) fn has_token(&self, path: &Rel, token: &str) -> bool {
         self.table().iter().any(|lock| lock.token == token && lock.covers(path))
     }
 
-    /// What is locked and would be changed, if the tokens that were submitted do not allow it. Of several
-    /// who share a lock, each may.
+    /// The locked path that forbids a change, unless the submitted tokens allow it. Everybody who
+    /// shares a lock may change what it covers.
     pub(super) fn hinder(&self, path: &Rel, touch: Touch, tokens: &[String]) -> Option<Rel> {
         let table = self.table();
         let hindering = || table.iter().filter(|lock| lock.hinders(path, touch));
@@ -191,32 +192,32 @@ impl Locks {
         hindering().find(|lock| !allowed(lock)).map(|lock| lock.path.clone())
     }
 
-    /// Ends the locks of what is no longer there.
+    /// Removes the locks of what no longer exists.
     pub(super) fn forget(&self, path: &Rel) {
         self.table().retain(|lock| lock.path.beneath(path).is_none());
     }
 }
 
-/// A lock that somebody would like to have.
+/// A lock that a client asks for.
 #[derive(Clone, Debug)]
 pub(super) struct LockRequest {
-    /// About what.
+    /// The path.
     pub path: Rel,
-    /// About all that is beneath it, too.
+    /// Whether to lock everything beneath it too.
     pub deep: bool,
-    /// Others may have one besides.
+    /// Whether others may have a lock on the same path.
     pub shared: bool,
-    /// Who.
+    /// The owner, in the words of the client.
     pub owner: Option<Box<Element>>,
-    /// For how long.
+    /// How long it is to last.
     pub lasts: Option<Duration>,
 }
 
-/// A URI that nobody guesses.
+/// A URI that nobody can guess.
 fn new_token() -> Option<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).ok()?;
-    // The version and the variant that RFC 9562 has for random ones.
+    // Version and variant of a random UUID (RFC 9562).
     random[6] = random[6] & 0x0f | 0x40;
     random[8] = random[8] & 0x3f | 0x80;
     let hex = data_encoding::HEXLOWER.encode(&random);

@@ -1,4 +1,4 @@
-//! The lock table as dav-server asks it, on behalf of one request.
+//! The locks as dav-server sees them, for one request.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use crate::path::Rel;
 /// The locks that a request sees.
 #[derive(Clone, Debug)]
 pub(super) struct LocksOf {
-    /// All of them.
+    /// All locks of the root.
     pub locks: Arc<Locks>,
-    /// Where the root of this stream is beneath that of the locks.
+    /// Where the root of this stream is, relative to that of the locks.
     pub base: Rel,
-    /// What stands before paths.
+    /// The prefix of all paths.
     pub prefix: Arc<str>,
-    /// The tokens that the request has submitted: we have read them ourselves.
+    /// The tokens that the request has submitted, as we parsed them.
     pub tokens: Arc<[String]>,
-    /// How long a lock is to last: likewise.
+    /// How long a lock is to last, as we parsed it.
     pub lasts: Option<Duration>,
 }
 
 impl LocksOf {
-    /// The path as the lock table has it.
+    /// The path as the locks have it.
     fn key(&self, path: &DavPath) -> Option<Rel> {
         rel(path).ok().map(|path| self.base.join(path.as_bytes()))
     }
 
     fn to_dav_lock(&self, lock: Lock) -> DavLock {
-        // Of a lock above our root, the root is what is locked here.
+        // A lock above our root covers the root.
         let path = lock.path.beneath(&self.base).unwrap_or_default();
         let left = lock.left(self.locks.now());
         DavLock {

@@ -1,4 +1,4 @@
-//! A file that dav-server reads, where it is not sent as a file: several parts of it at once.
+//! A file that dav-server reads itself: for several ranges at once.
 
 use std::fs::File;
 use std::future::ready;
@@ -12,10 +12,10 @@ use dav_server::fs::{DavFile, DavMetaData, FsError, FsFuture};
 use super::fs::Meta;
 use crate::tree::Stat;
 
-/// No more than this is read at once.
+/// The most bytes of one read.
 const PIECE: usize = 64 << 10;
 
-/// A file that is read.
+/// A file being read.
 #[derive(Debug)]
 pub(super) struct OpenDavFile {
     file: Arc<File>,
@@ -24,7 +24,7 @@ pub(super) struct OpenDavFile {
 }
 
 impl OpenDavFile {
-    /// A file, from its beginning.
+    /// Begins at the start of the file.
     pub(super) fn new(file: Arc<File>, stat: Stat) -> Self {
         Self { file, stat, at: 0 }
     }
@@ -46,7 +46,7 @@ impl DavFile for OpenDavFile {
     fn read_bytes(&mut self, count: usize) -> FsFuture<'_, Bytes> {
         let mut piece = vec![0; count.min(PIECE)];
         let read = match self.file.read_at(&mut piece, self.at) {
-            // It has become shorter: dav-server would go on with zeros.
+            // The file has become shorter. dav-server would go on with zeros.
             Ok(0) if count > 0 => Err(FsError::GeneralFailure),
             Ok(length) => {
                 piece.truncate(length);

@@ -1,23 +1,23 @@
-//! Properties that clients give to files and that we only keep: in one attribute of the file.
+//! Dead properties, which clients set and we only store, in one attribute of the file.
 //!
-//! What comes back from the disk is looked at as what comes from a client: somebody else may have written
-//! it.
+//! What comes from the disk is checked like what comes from a client: another program may have
+//! written it.
 
 use minicbor::{Decode, Encode};
 
 use super::xml;
 use farwire_protocol::cbor;
 
-/// The attribute.
+/// The name of the attribute.
 pub(super) const ATTRIBUTE: &str = "user.farwire.dav";
 
-/// All properties of one file together have at most so many bytes. Most file systems take less.
+/// The most bytes of all properties of a file. Most file systems accept less.
 pub(super) const SIZE: usize = 60 << 10;
 
-/// A file has at most so many.
+/// The most properties of a file.
 const COUNT: usize = 256;
 
-/// A name of a property and its namespace have at most so many bytes each.
+/// The longest name and the longest namespace of a property, in bytes.
 const NAME: usize = 1_024;
 
 /// One property.
@@ -27,7 +27,7 @@ pub(super) struct Prop {
     /// Its namespace.
     #[n(0)]
     pub space: String,
-    /// Its name in there.
+    /// Its local name.
     #[n(1)]
     pub name: String,
     /// The whole element.
@@ -39,13 +39,14 @@ pub(super) struct Prop {
 #[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub(super) struct Props {
-    /// In the order in which they came.
+    /// In the order in which they were set.
     #[n(0)]
     pub props: Vec<Prop>,
 }
 
 impl Props {
-    /// Reads an attribute. What is no property, or none that we would have written, is left out.
+    /// Decodes an attribute. Invalid properties, and those that we would not have written, are left
+    /// out.
     pub(super) fn read(bytes: &[u8]) -> Self {
         let mut props = cbor::decode::<Self>(bytes, SIZE).unwrap_or_default();
         props.props.truncate(COUNT);
@@ -56,7 +57,7 @@ impl Props {
         props
     }
 
-    /// The attribute: `None` if there is nothing to keep.
+    /// Encodes the attribute. `None` if there are no properties.
     ///
     /// # Errors
     ///
@@ -72,7 +73,7 @@ impl Props {
         }
     }
 
-    /// A property.
+    /// The property with this name.
     pub(super) fn get(&self, space: &str, name: &str) -> Option<&Prop> {
         self.props.iter().find(|prop| prop.space == space && prop.name == name)
     }
@@ -104,11 +105,11 @@ impl Props {
     }
 }
 
-/// They are more than can be kept.
+/// The properties are larger than can be stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TooLarge;
 
-/// It is nothing that could be read again.
+/// The property could not be read again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unreadable;
 

@@ -1,6 +1,6 @@
-//! PUT: what comes is whole before it counts.
+//! PUT: a file counts once it is complete.
 //!
-//! dav-server finishes a file before it looks at how much of it came.
+//! dav-server would complete a file before it checks how much of it came.
 
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::{How, What};
@@ -12,7 +12,7 @@ use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
 use crate::tree::{Stat, WriteOptions};
 
-/// Why it was not written.
+/// Why a file was not written.
 enum PutFailure {
     Refused(Refusal),
     Broken,
@@ -37,7 +37,8 @@ impl Serving<'_> {
                 let mut answer = Reply::status(if now.stat.is_some() { 204 } else { 201 });
                 answer.headers.push(("etag", format!("\"{:012x}\"", stat.revision).into()));
                 if request.modified.is_some() {
-                    // So clients that know the header learn that they need not set the time themselves.
+                    // Tells clients that know this header that they need not set the time
+                    // themselves.
                     answer.headers.push(("x-oc-mtime", "accepted".into()));
                 }
                 Ok(answer)
@@ -63,7 +64,7 @@ impl Serving<'_> {
         if request.length.is_some_and(|length| length > self.tree.rules().largest) {
             return Err(Refusal::status(413).into());
         }
-        // What the conditions were true of has to be there still when it is replaced.
+        // The revision that met the conditions must still be there when it is replaced.
         let wanted = WriteOptions { modified: request.modified, ..WriteOptions::default() };
         let wanted = match (now.conditional, now.stat) {
             (true, Some(stat)) => {

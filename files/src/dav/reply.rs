@@ -1,4 +1,4 @@
-//! Answers that we make ourselves: a status, few headers, a short body or none.
+//! Replies that we make ourselves: a status, a few headers, a short body or none.
 
 use std::borrow::Cow;
 
@@ -10,35 +10,35 @@ use super::target::url;
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 
-/// What may be asked for.
+/// The methods that are allowed.
 pub(super) const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, \
                                 PROPPATCH, LOCK, UNLOCK";
 
-/// Why a request is not carried out.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Refusal {
     /// The status.
     pub status: u16,
-    /// The name of the condition that it did not meet, of those that RFC 4918 has names for.
+    /// The name of the precondition that failed, if RFC 4918 has one.
     pub condition: Option<&'static str>,
 }
 
 impl Refusal {
-    /// What cannot be read, or can be read in two ways.
+    /// For a request that cannot be parsed, or can be parsed in two ways.
     pub(super) const MALFORMED: Self = Self::status(400);
-    /// What is not allowed.
+    /// For a request that is not allowed.
     pub(super) const FORBIDDEN: Self = Self::status(403);
-    /// What is not as it was expected to be.
+    /// For a resource that is not as expected.
     pub(super) const PRECONDITION: Self = Self::status(412);
-    /// A lock is there whose token was not submitted.
+    /// For a lock whose token was not submitted.
     pub(super) const LOCKED: Self = Self { status: 423, condition: Some("lock-token-submitted") };
 
-    /// A status without more.
+    /// A status without a body.
     pub(super) const fn status(status: u16) -> Self {
         Self { status, condition: None }
     }
 
-    /// What a failure of the tree is for a WebDAV client.
+    /// The status for a failure of the tree.
     pub(super) fn from_failure(failure: &Failure) -> Self {
         Self::status(match failure.kind {
             Kind::NoSuchFile | Kind::NotADirectory => 404,
@@ -58,30 +58,30 @@ impl Refusal {
     }
 }
 
-/// An answer that is not streamed.
+/// A reply that is not streamed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Reply {
     /// The status.
     pub status: u16,
-    /// Its headers but for the length.
+    /// The headers except the length.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// Its body.
     pub body: String,
 }
 
 impl Reply {
-    /// Only a status.
+    /// A reply with only a status.
     pub(super) fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    /// Several statuses, each of one path.
+    /// A reply with a status for each of several paths.
     pub(super) fn several(prefix: &str, parts: &[(Rel, u16)]) -> Self {
         let mut body = String::from(
             "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:multistatus xmlns:D=\"DAV:\">",
         );
         for (path, status) in parts {
-            // URLs that we make have nothing in them that means something in XML.
+            // Our URLs contain nothing that would have to be escaped in XML.
             body.push_str("<D:response><D:href>");
             body.push_str(&url(prefix, path, false));
             body.push_str("</D:href><D:status>HTTP/1.1 ");
@@ -94,7 +94,7 @@ impl Reply {
         Self { status: 207, headers: vec![XML], body }
     }
 
-    /// Says it all.
+    /// Sends the reply.
     pub(super) fn say(self, peer: &mut dyn Peer) -> Result<(), Broken> {
         let mut headers: Vec<Header> =
             self.headers.iter().map(|(name, value)| header(name, value.as_bytes())).collect();
@@ -126,7 +126,7 @@ impl From<Refusal> for Reply {
     }
 }
 
-/// What our bodies are.
+/// The content type of our bodies.
 pub(super) const XML: (&str, Cow<'static, str>) =
     ("content-type", Cow::Borrowed("application/xml; charset=utf-8"));
 

@@ -1,4 +1,4 @@
-//! One request, from what it says to its answer.
+//! Serves one request, from its parsed form to its reply.
 
 use std::sync::Arc;
 
@@ -13,34 +13,34 @@ use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::tree::{Stat, Tree};
 
-/// What a request that is being served needs.
+/// What serving a request needs.
 #[derive(Debug)]
 pub(super) struct Serving<'a> {
     /// The files.
     pub tree: &'a Arc<Tree>,
     /// The locks.
     pub locks: &'a Arc<Locks>,
-    /// What stands before paths.
+    /// The prefix of all paths.
     pub prefix: &'a str,
-    /// Whether nothing is changed.
+    /// Whether changes are forbidden.
     pub read_only: bool,
-    /// A directory is listed up to so many entries.
+    /// The most entries of a listing.
     pub listed: usize,
-    /// The tokens that were submitted.
+    /// The submitted lock tokens.
     pub tokens: Arc<[String]>,
 }
 
-/// What a request is about, as it was when its conditions were looked at.
+/// The resource of a request, as it was when the conditions were checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    /// What is there: behind the link, if it is one.
+    /// The state of the resource. A link is followed.
     pub stat: Option<Stat>,
-    /// There were conditions about its state.
+    /// Whether there were conditions about its state.
     pub conditional: bool,
 }
 
 impl Now {
-    /// Whether such a thing is there.
+    /// Whether a resource of this kind exists.
     pub(super) fn is_a(&self, what: What) -> bool {
         self.stat.is_some_and(|stat| stat.what == what)
     }
@@ -81,7 +81,7 @@ impl Serving<'_> {
         answer.say(peer)
     }
 
-    /// What can be asked for here.
+    /// Answers OPTIONS.
     fn options(&self) -> Reply {
         let mut answer = Reply::status(200);
         let (classes, allow) = match self.read_only {
@@ -90,19 +90,19 @@ impl Serving<'_> {
         };
         answer.headers.push(("dav", classes.into()));
         answer.headers.push(("allow", allow.into()));
-        // Some clients write only where they see this.
+        // Some clients write only if they see this.
         answer.headers.push(("ms-author-via", "DAV".into()));
         answer
     }
 
-    /// Looks at what the request is about, and at its conditions.
+    /// Looks up the resource and checks the conditions.
     fn look(&self, request: &DavRequest) -> Result<Now, Refusal> {
         let path = &request.target.path;
         let by_name = matches!(request.method, Method::Delete | Method::Move);
         let stat = match self.tree.stat(path) {
             Ok(stat) => Some(stat),
             Err(failure) if matches!(failure.kind, Kind::NoSuchFile | Kind::NotADirectory) => None,
-            // Where a link leads does not matter to who removes it.
+            // Removing or moving a link does not depend on its target.
             Err(_) if by_name && self.tree.stat_link(path).is_ok() => None,
             Err(failure) => return Err(Refusal::from_failure(&failure)),
         };
@@ -122,7 +122,7 @@ impl Serving<'_> {
         {
             return Err(Refusal::PRECONDITION);
         }
-        // Of what is read, dav-server knows what a condition that does not hold means; a listing has none.
+        // For reads, dav-server knows what a failed condition means; PROPFIND has no conditions.
         let reads = matches!(request.method, Method::Get | Method::Head | Method::PropFind);
         let state = stat.map(|stat| (stat.revision, stat.modified));
         if !reads && !request.conditions.hold(state) {
@@ -133,12 +133,12 @@ impl Serving<'_> {
         Ok(Now { stat, conditional })
     }
 
-    /// The path as the lock table has it.
+    /// The path as the locks have it.
     pub(super) fn key(&self, path: &Rel) -> Rel {
         self.tree.base().join(path.as_bytes())
     }
 
-    /// Refuses what is locked by somebody else.
+    /// Refuses a path that somebody else has locked.
     pub(super) fn check_unlocked(&self, path: &Rel, touch: Touch) -> Result<(), Refusal> {
         match self.locks.hinder(&self.key(path), touch, &self.tokens) {
             Some(_) => Err(Refusal::LOCKED),
@@ -146,7 +146,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Refuses what would stand in no directory.
+    /// Refuses a path without a parent directory.
     pub(super) fn check_parent(&self, path: &Rel) -> Result<(), Refusal> {
         let Some((above, _)) = path.split() else { return Err(Refusal::FORBIDDEN) };
         match self.tree.stat(&above) {

@@ -1,8 +1,8 @@
-//! Checksums for clients that know changes by them, and times that such clients set.
+//! Checksums for clients that detect changes by them, and times that such clients set.
 //!
-//! WebDAV has no checksums. rclone and the clients of ownCloud ask for a property of ownCloud's: SHA-1 and MD5 of the
-//! content. A file has it or has it not by its size alone, so that whoever compares what they were told compares the
-//! same things. What was summed up is kept by the state of the file.
+//! WebDAV has no checksums. rclone and the clients of ownCloud ask for a property of ownCloud's:
+//! SHA-1 and MD5 of the content. Whether a file has it depends on its size alone, so that clients
+//! compare like with like. Results are cached by the state of the file.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -26,10 +26,10 @@ use crate::tree::Stat;
 /// The namespace of ownCloud's properties.
 pub(super) const OWNCLOUD: &str = "http://owncloud.org/ns";
 
-/// Files that are not larger have checksums: a directory of them is listed in a moment.
+/// The largest file with checksums: a directory of such files is still listed quickly.
 const LARGEST: u64 = 256 << 10;
 
-/// The sums of so many files are kept, of all roots together.
+/// The most files whose checksums are cached, of all roots together.
 const CACHED: usize = 100_000;
 
 /// Device, inode and revision of a file.
@@ -41,7 +41,7 @@ fn cache() -> &'static Mutex<HashMap<FileState, String>> {
 }
 
 impl Serving<'_> {
-    /// The checksums of a file: `None` of one that is too large or cannot be read.
+    /// The checksums of a file. `None` if it is too large or cannot be read.
     pub(super) fn sums(&self, path: &Rel, stat: &Stat) -> Option<String> {
         if stat.what != What::File || stat.size > LARGEST {
             return None;
@@ -54,7 +54,7 @@ impl Serving<'_> {
         let (file, opened) = self.tree.open(path).ok()?;
         let mut content = Vec::new();
         file.take(LARGEST + 1).read_to_end(&mut content).ok()?;
-        // What is told is of the state that is told beside it.
+        // The checksums must belong to the state that is sent with them.
         if opened.revision != stat.revision || content.len() as u64 != stat.size {
             return None;
         }
@@ -68,7 +68,7 @@ impl Serving<'_> {
         Some(sums)
     }
 
-    /// Answers a PROPPATCH that sets the time of a file, as rclone asks for it: `None` if it is about something else.
+    /// Answers a PROPPATCH that sets the time of a file, as rclone sends it. `None` for any other.
     pub(super) fn set_time(
         &self,
         request: &DavRequest,
@@ -76,7 +76,7 @@ impl Serving<'_> {
         shape: &Shape,
         body: &[u8],
     ) -> Option<Result<Reply, Refusal>> {
-        // Property in a `prop` in a `set` in it: one, and nothing else.
+        // One property in a `prop` in a `set` in `propertyupdate`, and nothing else.
         let one = shape.root.is("propertyupdate") && shape.elements == 4;
         let root = one.then(|| Element::parse(body).ok()).flatten()?;
         let prop = root.get_child("set")?.get_child("prop")?;

@@ -1,7 +1,7 @@
-//! What a request is about: the path in its target or its `Destination`, read once and strictly.
+//! The path in a request target or a `Destination`, parsed once and strictly.
 //!
-//! Nothing is tidied up. What could be read in two ways is refused, so that nobody behind us reads it in the
-//! other one.
+//! Nothing is normalized. What could be parsed in two ways is refused, so that nobody behind us can
+//! read it the other way.
 
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::{DEPTH_LIMIT, NAME_LIMIT, PATH_LIMIT};
@@ -10,11 +10,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encod
 use super::reply::Refusal;
 use crate::path::Rel;
 
-/// What is written as it is in the URLs that we make.
+/// The characters that are not escaped in our URLs.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
-/// The longest name of a host, with its port.
+/// The longest host name, with a port.
 const AUTHORITY: usize = 255 + 6;
 
 /// A path beneath the root, and how it was written.
@@ -22,15 +22,16 @@ const AUTHORITY: usize = 255 + 6;
 pub(super) struct RequestTarget {
     /// The path.
     pub path: Rel,
-    /// A slash was behind it.
+    /// Whether a slash followed it.
     pub slash: bool,
-    /// It has names that no client should give to anything: they can be asked for where they are, and are not made.
+    /// Whether a name in it has characters that no client should use: such a file can be accessed,
+    /// and not created.
     pub odd: bool,
 }
 
 impl RequestTarget {
-    /// Reads a target: a path that begins with the prefix, or a whole URL with such a path. Gives the
-    /// authority, if there was one.
+    /// Parses a target: a path that begins with the prefix, or a whole URL with such a path.
+    /// Returns the authority too, if there was one.
     pub(super) fn parse<'a>(
         text: &'a [u8],
         prefix: &str,
@@ -46,7 +47,7 @@ impl RequestTarget {
     }
 
     fn parse_path(path: &[u8], prefix: &str) -> Result<Self, Refusal> {
-        // Each byte of a path can take three.
+        // Escapes take three bytes for each byte of a path.
         if path.len() > 3 * PATH_LIMIT + prefix.len() + 2 {
             return Err(Refusal::status(414));
         }
@@ -54,7 +55,7 @@ impl RequestTarget {
         if !plain {
             return Err(Refusal::MALFORMED);
         }
-        // What is malformed is so wherever it leads.
+        // A malformed path is refused wherever it leads.
         let mut names = Vec::new();
         let (body, slash) = match path.strip_suffix(b"/") {
             Some(body) => (body, true),
@@ -64,7 +65,7 @@ impl RequestTarget {
             names.push(decode(name)?);
         }
         let prefix = prefix.strip_prefix('/').unwrap_or(prefix).as_bytes();
-        // The prefix stands there as it is: a path has one way to be written in front of the root.
+        // The prefix must not be escaped: in front of the root, a path has one spelling.
         let first = body.split(|&byte| byte == b'/').nth(1).unwrap_or_default();
         if first != prefix {
             return Err(Refusal::status(404));
@@ -84,13 +85,13 @@ impl RequestTarget {
         Ok(Self { path, slash, odd })
     }
 
-    /// As we write it ourselves.
+    /// The URL as we write it.
     pub(super) fn url(&self, prefix: &str) -> String {
         url(prefix, &self.path, self.slash || self.path.is_root())
     }
 }
 
-/// The URL of a path: with a slash behind it if it is a directory.
+/// The URL of a path, with a slash at the end for a directory.
 pub(super) fn url(prefix: &str, path: &Rel, directory: bool) -> String {
     let mut url = format!("{prefix}/{}", percent_encode(path.as_bytes(), PLAIN));
     if directory && !url.ends_with('/') {
@@ -99,15 +100,15 @@ pub(super) fn url(prefix: &str, path: &Rel, directory: bool) -> String {
     url
 }
 
-/// Whether a name has neither control characters, also of the second half of Latin-1, nor a backslash, which some
-/// clients take for a slash.
+/// Whether a name has neither control characters, including those of Latin-1, nor a backslash,
+/// which some clients take for a slash.
 fn is_plain(name: &[u8]) -> bool {
     let second = |pair: &[u8]| matches!(pair, [0xc2, 0x80..=0x9f]);
     !name.iter().any(|&byte| byte.is_ascii_control() || byte == b'\\')
         && !name.windows(2).any(second)
 }
 
-/// Whether these bytes may be what stands before paths: `/` and a word.
+/// Whether this can be a prefix: `/` and a word.
 pub(super) fn is_prefix(text: &str) -> bool {
     let Some(word) = text.strip_prefix('/') else { return false };
     let plain = |byte: u8| {
@@ -119,7 +120,7 @@ pub(super) fn is_prefix(text: &str) -> bool {
         && word.bytes().any(|byte| byte != b'.')
 }
 
-/// Divides a whole URL into authority and path.
+/// Splits a whole URL into authority and path.
 fn absolute(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let scheme = text.iter().position(|&byte| byte == b':')?;
     let (scheme, rest) = text.split_at(scheme);
@@ -132,13 +133,13 @@ fn absolute(text: &[u8]) -> Option<(&[u8], &[u8])> {
     is_authority(authority).then_some((authority, path))
 }
 
-/// Whether these bytes are a name or an address, with a port or without.
+/// Whether this is a host name or an address, with or without a port.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
     (1..=AUTHORITY).contains(&text.len()) && text.iter().all(plain)
 }
 
-/// Decodes one name, once.
+/// Unescapes one name, once.
 fn decode(name: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut rest = name;
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {

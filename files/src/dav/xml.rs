@@ -1,44 +1,44 @@
-//! Bodies in XML, looked at before anybody builds something from them.
+//! Checks bodies in XML before anything is built from them.
 
 use xml::common::XmlVersion;
 use xml::reader::{ParserConfig, XmlEvent};
 
 use super::reply::Refusal;
 
-/// A body has at most so many bytes.
+/// The most bytes of a body.
 pub(super) const BODY: usize = 64 << 10;
 
-/// Elements in elements in elements: so many.
+/// The deepest nesting of elements.
 const DEPTH: usize = 32;
 
-/// So many elements.
+/// The most elements.
 const ELEMENTS: usize = 1_024;
 
-/// So many attributes of all elements together.
+/// The most attributes of all elements together.
 const ATTRIBUTES: usize = 1_024;
 
-/// So many namespaces are known at once: every element carries them all along.
+/// The most namespaces in scope: the parser copies them for every element.
 const NAMESPACES: usize = 32;
 
-/// Their names have at most so many bytes together.
+/// The most bytes of their names together.
 const SPACE: usize = 4 << 10;
 
 /// The namespace of WebDAV.
 pub(super) const DAV: &str = "DAV:";
 
-/// The namespace of XML's own names. It has the prefix `xml`, and no other.
+/// The namespace that belongs to the prefix `xml`, and to no other.
 const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// What a body asks for.
+/// The structure of a body.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Shape {
     /// The outermost element.
     pub root: Name,
-    /// What is in it.
+    /// The elements in the root.
     pub parts: Vec<Name>,
-    /// What is in the parts.
+    /// The elements in those.
     pub leaves: Vec<Name>,
-    /// How many elements there are.
+    /// The number of all elements.
     pub elements: usize,
 }
 
@@ -47,28 +47,28 @@ pub(super) struct Shape {
 pub(super) struct Name {
     /// Its namespace.
     pub space: String,
-    /// Its name in there.
+    /// Its local name.
     pub local: String,
 }
 
 impl Name {
-    /// Whether it is this one of WebDAV's.
+    /// Whether it is this element of WebDAV's.
     pub(super) fn is(&self, local: &str) -> bool {
         self.space == DAV && self.local == local
     }
 }
 
-/// Looks through a body.
+/// Checks a body.
 ///
 /// # Errors
 ///
-/// 400 for what is no XML, or has a document type, instructions, or more of something than there may be.
+/// 400 if it is not XML, has a document type or processing instructions, or exceeds a limit.
 pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
     if body.len() > BODY {
         return Err(Refusal::status(413));
     }
-    // Without a document type there are no entities but those that everybody knows. It is refused before
-    // the parser sees it.
+    // Without a document type there are only the predefined entities. It is refused before the
+    // parser sees it.
     let typed = |window: &[u8]| window.eq_ignore_ascii_case(b"<!doctype");
     if std::str::from_utf8(body).is_err() || body.windows(9).any(typed) {
         return Err(Refusal::MALFORMED);
@@ -98,14 +98,14 @@ pub(super) fn check(body: &[u8]) -> Result<Shape, Refusal> {
                     return Err(Refusal::MALFORMED);
                 }
                 let mut bound = namespace.0.iter();
-                // Whoever knows namespaces could not read it when it is repeated.
+                // A strict parser could not read this when it is sent back.
                 if bound.any(|(prefix, space)| prefix != "xml" && space == XML) {
                     return Err(Refusal::MALFORMED);
                 }
                 let space = name.namespace.unwrap_or_default();
                 let name = Name { space, local: name.local_name };
                 match depth {
-                    // The parser takes several documents for one.
+                    // The parser reads several documents as one.
                     1 if shape.elements > 1 => return Err(Refusal::MALFORMED),
                     1 => shape.root = name,
                     2 => shape.parts.push(name),

@@ -1,7 +1,8 @@
-//! Who may read what is written: nobody who could not read what was there.
+//! Access to a file that replaces another: nobody may read it who could not read the old one.
 //!
-//! A file can have a list of those who may do what (POSIX ACL). Its group bits are then the most that anybody on
-//! the list gets, and say nothing of its group: they do not go to a file without the list.
+//! A file can have a POSIX ACL. Its group bits are then the ACL mask, which limits everybody on the
+//! list, and are not the permissions of its group. They must not be copied to a file without the
+//! ACL.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -12,33 +13,33 @@ use rustix::io::Errno;
 use super::draft::copy_attributes;
 use super::{Place, Stat};
 
-/// What the list is called. It begins with a version; each entry has who it is for, what they may, and an id.
+/// The attribute of the ACL. It begins with a version; each entry has a tag, permissions and an id.
 const ACL: &str = "system.posix_acl_access";
 const VERSION: [u8; 4] = [2, 0, 0, 0];
 const ENTRY: usize = 8;
 
-/// Who an entry is for, of those that matter here.
+/// Tags of ACL entries, as far as they matter here.
 const NAMED_USER: u16 = 0x02;
 const GROUP: u16 = 0x04;
 const NAMED_GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 
-/// No file system keeps more for one attribute.
+/// No file system stores more in one attribute.
 const LENGTH: usize = 64 << 10;
 
-/// What is wanted of the rights of a file that replaces another.
+/// The permissions that a file gets when it replaces another.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rights {
-    /// As they were.
+    /// Those of the old file.
     Kept,
-    /// These, as somebody said so.
+    /// Those that a user asked for.
     Asked(u32),
-    /// Those of something that was copied, where nobody on a list gets more by it.
+    /// Those of the source of a copy. Nobody on an ACL gains access by it.
     Copied(u32),
 }
 
-/// Gives a file the owner, the attributes and the list of the one that it replaces. Gives the rights that it
-/// may have.
+/// Gives a file the owner, the attributes and the ACL of the file that it replaces. Returns the
+/// mode that it may have.
 pub(super) fn inherit_access(
     file: &File,
     place: &Place,
@@ -48,7 +49,7 @@ pub(super) fn inherit_access(
     let same_group = copy_owner(file, before)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let old = rustix::fs::openat(&place.dir, &place.name[..], flags, Mode::empty());
-    // A copy has those of what was copied.
+    // A copy has the attributes of its source.
     if let (Ok(old), Rights::Kept | Rights::Asked(_)) = (&old, rights) {
         // A file system without attributes has none to keep.
         let _ = copy_attributes(old, file);
@@ -67,20 +68,21 @@ pub(super) fn inherit_access(
             mode = mask_by_acl(mode, &list);
         }
         Ok(None) => {}
-        // Whoever cannot read it cannot tell what its group might do.
+        // Without reading the ACL we cannot know what the group was allowed.
         Err(_) => mode = limit_group_to_others(mode),
     }
     if !same_group && matches!(rights, Rights::Kept) {
         mode = limit_group_to_others(mode);
     }
-    // One that came from the directory is not what was there.
+    // An ACL inherited from the directory is not the one of the old file.
     match rustix::fs::fremovexattr(file, ACL) {
         Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(mode),
         Err(_) => Ok(mode & 0o707),
     }
 }
 
-/// Gives a file the owner and the group of another, as far as we may. Says whether it has the group.
+/// Copies owner and group from the old file as far as we may. Returns whether the group is the
+/// same.
 fn copy_owner(file: &File, before: &Stat) -> Result<bool, Errno> {
     let now = rustix::fs::fstat(file)?;
     if (now.st_uid, now.st_gid) == (before.uid, before.gid) {
@@ -89,12 +91,12 @@ fn copy_owner(file: &File, before: &Stat) -> Result<bool, Errno> {
     let uid = rustix::fs::Uid::from_raw(before.uid);
     let gid = rustix::fs::Gid::from_raw(before.gid);
     let given = rustix::fs::fchown(file, Some(uid), Some(gid));
-    // Who may not give files away owns what it writes, and may have that group.
+    // Without the right to give files away we own the new file, but may be able to set the group.
     let given = given.or_else(|_| rustix::fs::fchown(file, None, Some(gid)));
     Ok(given.is_ok() || now.st_gid == before.gid)
 }
 
-/// The rights of a copy that does not get the list of what is copied.
+/// The mode of a copy that does not get the ACL of its source.
 pub(crate) fn mode_without_acl(file: impl AsFd, mode: u32) -> u32 {
     match read_acl(file) {
         Ok(None) => mode & 0o777,
@@ -103,7 +105,7 @@ pub(crate) fn mode_without_acl(file: impl AsFd, mode: u32) -> u32 {
     }
 }
 
-/// The list of a file: `None` if it has none, or can have none.
+/// The ACL of a file. `None` if it has none, or can have none.
 fn read_acl(file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
     let mut list = vec![0; LENGTH];
     match rustix::fs::fgetxattr(file, ACL, &mut list[..]) {
@@ -116,8 +118,8 @@ fn read_acl(file: impl AsFd) -> Result<Option<Vec<u8>>, Errno> {
     }
 }
 
-/// Rights that give nobody more than a list did. The group gets what its own entry has; it and all others no
-/// more than anybody who is named, as a name may be there to refuse.
+/// A mode that gives nobody more than the ACL did. The group gets the permissions of its own entry.
+/// Group and others get at most those of every named entry, since an entry may be there to deny.
 fn mask_by_acl(mode: u32, list: &[u8]) -> u32 {
     let entries = list.strip_prefix(&VERSION).filter(|entries| entries.len() % ENTRY == 0);
     let Some(entries) = entries else { return mode & 0o700 };
@@ -136,7 +138,7 @@ fn mask_by_acl(mode: u32, list: &[u8]) -> u32 {
     mode & (0o700 | (group & mask & named) << 3 | named)
 }
 
-/// The group gets no more than all others do.
+/// Limits the group to the permissions of all others.
 fn limit_group_to_others(mode: u32) -> u32 {
     mode & (0o707 | (mode & 7) << 3)
 }
@@ -158,7 +160,7 @@ mod tests {
         for (entries, mode, expected) in [
             // One user was let in, and the group was not.
             (&[owner, (NAMED_USER, 6), (GROUP, 0), (MASK, 6), (0x20, 0)][..], 0o660, 0o600),
-            // One was kept out that all others are not.
+            // One user was denied what all others may do.
             (&[owner, (NAMED_USER, 0), (GROUP, 4), (MASK, 4), other], 0o644, 0o600),
             (&[owner, (NAMED_GROUP, 6), (GROUP, 6), (MASK, 4), other], 0o644, 0o644),
             (&[owner, (GROUP, 4), other], 0o644, 0o644),

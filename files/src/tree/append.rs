@@ -1,4 +1,4 @@
-//! Adding to the end of a file: all of it at once, or nothing.
+//! Appending to a file: all of it, or nothing.
 
 use std::os::fd::AsFd;
 
@@ -12,7 +12,7 @@ use crate::fault::fault;
 use crate::path::Rel;
 
 impl Tree {
-    /// Adds to the end of a file, which is made if it is not there.
+    /// Appends to a file, and creates it if it does not exist.
     pub fn append(
         &self,
         path: &Rel,
@@ -39,7 +39,7 @@ impl Tree {
         Space::new(self.rules(), opened.size).take(path, &file, content.len() as u64)?;
         let written = rustix::io::write(&file, content).map_err(failed)?;
         if written < content.len() {
-            // The disk took a part of it: nothing is better than a part.
+            // The disk took only a part of it. Nothing is better than a part.
             let full = failed(Errno::NOSPC);
             if take_back(&file, written as u64).map_err(failed)? {
                 return Err(full);
@@ -47,7 +47,7 @@ impl Tree {
             let text = format!("{}, and {written} bytes were added before", full.message);
             return Err(Failure::new(full.kind, text).with_hint("others have added to it since"));
         }
-        // It stands there: whoever took that for nothing would add it a second time.
+        // The content is there. A plain failure would make the caller append it again.
         let unsure = |error| {
             let text = format!("{}, after it was added", failed(error).message);
             Failure::new(Kind::OutcomeUnknown, text)
@@ -59,10 +59,10 @@ impl Tree {
     }
 }
 
-/// Takes back so many bytes that were just added through this handle, if nobody has added more since: other
-/// programs write without asking us, and what they wrote stays. Says whether it was done.
+/// Removes the `written` bytes just appended through this handle, unless another program has
+/// appended since: what others wrote stays. Returns whether the bytes were removed.
 fn take_back(file: impl AsFd, written: u64) -> Result<bool, Errno> {
-    // The kernel has put the handle behind what it wrote, wherever that went.
+    // The kernel has set the offset to the end of what it wrote, wherever that was.
     let end = rustix::fs::tell(&file)?;
     let size = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
     if size != end {

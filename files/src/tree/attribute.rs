@@ -1,4 +1,4 @@
-//! Attributes that programs give to files and directories beside their content.
+//! Extended attributes that programs attach to files and directories.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,21 +11,21 @@ use super::{Listing, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 
-/// No attribute has more bytes.
+/// No attribute is larger than this.
 const LENGTH: usize = 64 << 10;
 
 impl Tree {
-    /// An attribute of a file or directory: `None` if it has no such one, or can have none.
+    /// An attribute of a file or directory. `None` if it does not have it, or can have none.
     pub fn attribute(&self, path: &Rel, name: &str) -> Result<Option<Vec<u8>>, Failure> {
         let (file, ..) = self.open_any(path)?;
         read(&file, name).map_err(|error| fault(path, error))
     }
 
-    /// Gives a file or directory an attribute, or takes it away.
+    /// Sets an attribute of a file or directory, or removes it.
     ///
     /// # Errors
     ///
-    /// `unsupported` where the file system has no attributes, `disk_full` where this one is too large for
+    /// `unsupported` if the file system has no attributes, `disk_full` if this one is too large for
     /// it.
     pub fn set_attribute(
         &self,
@@ -34,7 +34,8 @@ impl Tree {
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
         self.check_writable(path)?;
-        // Who replaces a file takes what was said of it along: what is said meanwhile would be lost.
+        // Replacing the file copies its attributes: one set during that would be lost without the
+        // lock.
         let is_file = self.find(path)?.1.what == What::File;
         let place = is_file.then(|| self.place_to_write(path)).transpose()?;
         let _name_lock = place.as_ref().map(|place| self.lock_name(place));
@@ -74,7 +75,7 @@ impl Tree {
             What::Link | What::Other => return Err(fault(path, Errno::NXIO)),
         };
         let (file, real) = self.reach(path, path, flags)?;
-        // What was found may have been replaced meanwhile.
+        // The file may have been replaced since it was found.
         let stat = Stat::new(&rustix::fs::fstat(&file).map_err(|error| fault(path, error))?);
         if !matches!(stat.what, What::File | What::Directory) {
             return Err(fault(path, Errno::NXIO));
@@ -84,7 +85,7 @@ impl Tree {
 }
 
 impl Listing<'_> {
-    /// An attribute of a file or directory that is listed, as far as it can be read.
+    /// An attribute of a file or directory in this listing. `None` if it cannot be read.
     pub fn attribute(&self, name: &[u8], stat: &Stat, attribute: &str) -> Option<Vec<u8>> {
         if !matches!(stat.what, What::File | What::Directory) {
             return None;
@@ -94,9 +95,9 @@ impl Listing<'_> {
     }
 }
 
-/// Reads an attribute: `None` if there is no such one, or can be none.
+/// Reads an attribute. `None` if there is none of this name, or can be none.
 fn read(file: impl AsFd, name: &str) -> Result<Option<Vec<u8>>, Errno> {
-    // Most files have none, and need no room for it.
+    // Most files have none, and need no buffer.
     let read = rustix::fs::fgetxattr_query(&file, name).and_then(|_| {
         let mut value = vec![0; LENGTH];
         let length = rustix::fs::fgetxattr(&file, name, &mut value[..])?;

@@ -1,4 +1,4 @@
-//! The bytes of a file, copied: in the kernel where it can, with holes where there are some.
+//! Copying the bytes of a file, in the kernel where possible, and keeping holes.
 
 use std::fs::File;
 use std::ops::Range;
@@ -27,23 +27,23 @@ pub(super) struct Source<'a> {
 pub(super) struct Destination<'a, 'r> {
     /// The path that was asked for: errors name it.
     pub(super) path: &'a Rel,
-    /// The space that the copy may take.
+    /// The space that the copy may use.
     pub(super) space: &'a mut Space<'r>,
 }
 
 /// Why a file was not copied.
 #[derive(Debug)]
 pub(super) enum NotCopied {
-    /// It cannot be read.
+    /// The source cannot be read.
     Unread(Errno),
-    /// It became shorter, or was written over.
+    /// The source became shorter, or was overwritten.
     Changed(Failure),
     /// The copy cannot be written.
     Unwritten(Failure),
 }
 
 impl NotCopied {
-    /// The same for whoever copies this file alone. `path` is where it was to go.
+    /// The failure of a copy of this file alone, to `path`.
     pub(super) fn failure(self, path: &Rel) -> Failure {
         match self {
             Self::Unread(error) => fault(path, error),
@@ -52,7 +52,7 @@ impl NotCopied {
     }
 }
 
-/// Copies a file into a new directory that nobody else sees.
+/// Copies a file into a new directory that nobody else can see.
 pub(super) fn copy_one(
     from: Source<'_>,
     to: &impl AsFd,
@@ -72,12 +72,12 @@ pub(super) fn copy_one(
     Ok(bytes)
 }
 
-/// Copies all bytes that were there when the file was opened. Gives the size.
+/// Copies the bytes that the file had when it was opened. Returns the size.
 ///
 /// # Errors
 ///
-/// [`NotCopied::Changed`] if some of them are gone or were written over. What was added is no error: a log is copied as far
-/// as it was.
+/// [`NotCopied::Changed`] if bytes were truncated or overwritten. Appended bytes are no error: a
+/// log is copied as far as it was.
 pub(super) fn copy_content(
     from: Source<'_>,
     to: &File,
@@ -90,34 +90,34 @@ pub(super) fn copy_content(
     let mut at = 0;
     while at < size {
         let end = match rustix::fs::seek(from.file, SeekFrom::Data(at)) {
-            // What begins later was written after the end, and is not ours.
+            // Data after the old end was appended since, and is not copied.
             Ok(start) if start >= size => break,
             Ok(start) => {
                 at = start;
                 rustix::fs::seek(from.file, SeekFrom::Hole(start)).map_or(size, |end| end.min(size))
             }
-            // Nothing but a hole is left.
+            // Only a hole is left.
             Err(Errno::NXIO) => break,
-            // A file system that does not tell.
+            // The file system does not report holes.
             Err(_) => size,
         };
         at = copy_part(from.file, to, at..end.max(at), destination)?;
     }
     rustix::fs::ftruncate(to, size).map_err(failed)?;
     destination.space.begin(size);
-    // A hole at the end and an end that came nearer look the same until here.
+    // Only now can a hole at the end be told from a file that was truncated.
     let now = Stat::new(&rustix::fs::fstat(from.file).map_err(NotCopied::Unread)?);
     if now.size < size {
         return Err(NotCopied::Changed(cut_off(path)));
     }
-    // It was written over: the copy would be of several states.
+    // The file was overwritten: the copy would mix several states.
     if now.size == size && now.revision != from.stat.revision {
         return Err(NotCopied::Changed(changed_meanwhile(path)));
     }
     Ok(size)
 }
 
-/// Copies the bytes from one place to another; gives where it ended.
+/// Copies a range of bytes. Returns its end.
 fn copy_part(
     from: &File,
     to: &File,
@@ -144,8 +144,8 @@ fn copy_part(
                     space.release(most as u64);
                     continue;
                 }
-                // Some file systems say 0 for what they cannot do. Of an error it is not known whether reading or writing
-                // has failed.
+                // Some file systems return 0 if they do not support this. An error does not say
+                // whether reading or writing failed. Both are repeated with a buffer.
                 Ok(_) | Err(_) => buffer = vec![0; 128 << 10],
             }
         }

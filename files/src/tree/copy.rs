@@ -1,4 +1,4 @@
-//! Copying. What is replaced stays until what replaces it is whole.
+//! Copying. The destination stays until its replacement is complete.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -17,46 +17,46 @@ use super::{Listing, Place, Space, Stat, Tree, WriteOptions};
 use crate::fault::fault;
 use crate::path::Rel;
 
-/// So deep is a tree that is copied at most: each level holds descriptors.
+/// The deepest tree that is copied: each level holds descriptors.
 const DEEP: usize = 400;
 
-/// A file that changes while it is read is read so often.
+/// How often a file is read that changes while it is read.
 const TRIES: usize = 3;
 
-/// What of a directory is copied.
+/// How much of a directory is copied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Content {
-    /// Nothing that is in it.
+    /// Nothing in it.
     Nothing,
-    /// All that can be.
+    /// Everything that can be read.
     Readable,
-    /// All of it, or it is not copied.
+    /// Everything; otherwise the copy fails.
     All,
 }
 
-/// What a copy came to.
+/// The result of a copy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Copied {
-    /// Files.
+    /// How many files were copied.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Links, and what is neither file nor directory: left out.
+    /// Links and special files, which are left out.
     pub links: LeftOut,
-    /// What could not be read, or changed all the time: left out.
+    /// Files that could not be read, or changed with every attempt; they are left out.
     pub unread: LeftOut,
 }
 
-/// What was left out of a copy.
+/// Files that were left out of a copy.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LeftOut {
     /// How many.
     pub count: u64,
-    /// Some of them, by their paths from the directory that was copied.
+    /// Some of them, by their paths relative to the directory that was copied.
     pub names: Vec<Vec<u8>>,
 }
 
-/// Whether something cannot be looked at or opened because of what it is itself: the rest can be copied.
+/// Whether this failure is about one file only, so that the rest can be copied.
 pub(crate) const fn is_left_out(kind: Kind) -> bool {
     matches!(kind, Kind::PermissionDenied | Kind::OutsideRoot | Kind::NotAFile | Kind::Io)
 }
@@ -76,7 +76,7 @@ impl Copied {
         self.links.count > 0 || self.unread.count > 0
     }
 
-    /// That nothing was left out because it could not be read.
+    /// Fails if something was left out because it could not be read.
     fn has_read_all(&self, source: &Rel) -> Result<(), Failure> {
         match self.unread.names.first() {
             Some(at) => {
@@ -90,7 +90,7 @@ impl Copied {
 }
 
 impl Tree {
-    /// Copies a file, or a directory with all that is in it if `recursive`.
+    /// Copies a file, or with `recursive` also a directory and everything in it.
     pub fn copy(
         &self,
         from: &Rel,
@@ -120,12 +120,12 @@ impl Tree {
         }
     }
 
-    /// The same as [`Self::copy`] with all that is in it, but a file may replace a directory.
+    /// Like a recursive [`Self::copy`], but a file may replace a directory.
     pub fn copy_over(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
         self.over(from, to, overwrite, Content::Readable)
     }
 
-    /// The same where nothing may be left out: then nothing is copied.
+    /// Like [`Self::copy_over`], but copies nothing if anything would be left out.
     pub(super) fn copy_whole(
         &self,
         from: &Rel,
@@ -173,7 +173,7 @@ impl Tree {
         copied
     }
 
-    /// Copies a directory itself, with what was said of it and nothing that is in it.
+    /// Copies a directory and its attributes, without its entries.
     pub fn copy_shallow(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
         check_apart(from, to)?;
         self.copy_directory(from, to, overwrite, Content::Nothing).map(|_| ())
@@ -181,7 +181,7 @@ impl Tree {
 
     fn copy_file(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<Copied, Failure> {
         let (file, stat) = self.open(from)?;
-        // A directory in the way is replaced as a whole, and not written to.
+        // A directory at the destination would have to be replaced as a whole, and not written to.
         if overwrite
             && self
                 .place(to)?
@@ -228,7 +228,8 @@ impl Tree {
             self.build(source, &aside, real.clone(), content)
         });
         let built = built.and_then(|copied| {
-            // What is whole is not replaced by a part, also if it has come meanwhile.
+            // A partial copy never replaces anything, even if the destination appeared in the
+            // meantime.
             if before.is_some() || content == Content::All {
                 copied.has_read_all(from)?;
             }
@@ -244,7 +245,7 @@ impl Tree {
         built
     }
 
-    /// Copies the content of a directory, or only what was said of it, into a new one that will be at `real`.
+    /// Builds the copy of a directory at `aside`. It will be moved to `real` later.
     fn build(
         &self,
         source: SourceDirectory<'_>,
@@ -256,7 +257,7 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let top = rustix::fs::openat(&aside.dir, &aside.name[..], flags, Mode::empty())
             .map_err(failed)?;
-        // A second descriptor of it, as it is let go of when it is full.
+        // A second descriptor: `top` is closed once that directory is complete.
         let held = top.try_clone().map_err(|_| failed(Errno::MFILE))?;
         hold(held.as_fd());
         let (copied, space) = (Copied::default(), Space::new(&self.rules, 0));
@@ -289,7 +290,7 @@ impl Tree {
                 break;
             }
             match deeper {
-                // One way down is open at a time: as many descriptors as levels.
+                // Depth-first, so that there is one open descriptor per level.
                 Some(deeper) => {
                     waiting.push(level);
                     waiting.push(deeper);
@@ -303,7 +304,8 @@ impl Tree {
         Ok(build.copied)
     }
 
-    /// Puts what was built aside for `real` into its place. What was there is removed.
+    /// Moves a copy that was built at `aside` to its place, which must still be at `real`. What it
+    /// replaces is removed.
     fn put_in_place(
         &self,
         aside: &Place,
@@ -352,15 +354,15 @@ struct Level<'a> {
 /// A copy of a directory that is being made.
 struct Build<'a> {
     source: &'a Rel,
-    /// Where it will be, as it was asked for.
+    /// The destination that was asked for.
     to: &'a Rel,
     copied: Copied,
     space: Space<'a>,
 }
 
 impl Build<'_> {
-    /// Copies what stands under a name, unless it is a directory: that is returned, opened, with its rights. `at` is its path
-    /// from the directory that is copied.
+    /// Copies the entry `name`. A directory is opened and returned with its mode instead. `at` is
+    /// the path of the entry relative to the directory that is copied.
     fn entry<'t>(
         &mut self,
         from: &Listing<'t>,
@@ -390,7 +392,7 @@ impl Build<'_> {
         }
     }
 
-    /// Copies a file. One that cannot be read, or changes all the time, is left out.
+    /// Copies a file. If it cannot be read, or changes with every attempt, it is left out.
     fn file(
         &mut self,
         from: &Listing<'_>,
@@ -402,11 +404,11 @@ impl Build<'_> {
         for _ in 0..TRIES {
             let file = match from.open(name) {
                 Ok(file) => file,
-                // It is there no more.
+                // It no longer exists.
                 Err(Errno::NOENT) => return Ok(()),
                 Err(error) => return self.unread(at, error),
             };
-            // The name may stand for another file each time.
+            // The name may lead to another file each time.
             let stat = match rustix::fs::fstat(&file) {
                 Ok(stat) => Stat::new(&stat),
                 Err(error) => return self.unread(at, error),
@@ -429,7 +431,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// What cannot be read because of what it is itself is left out.
+    /// Leaves a file out if the error is about this file only.
     fn unread(&mut self, at: &[u8], error: Errno) -> Result<(), Failure> {
         let failure = fault(&self.source.join(at), error);
         if is_left_out(failure.kind) {

@@ -1,7 +1,7 @@
-//! A file that is being written: nobody sees it until it is whole, and then it is there at once.
+//! A file that is being written. It becomes visible at once, when it is complete.
 //!
-//! It stands beside what it will replace, under a name that is not shown. If the process dies, what is left
-//! of it is removed by the next listing of its directory that finds it too old.
+//! A draft stands beside the file that it will replace, under a hidden name. If the process dies, a
+//! later listing of the directory removes the draft once it is old enough.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -20,21 +20,22 @@ use super::{Place, Space, Stat, Tree};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 
-/// No attribute that is kept has more bytes.
+/// No attribute that is copied is larger than this.
 const ATTRIBUTE: usize = 64 << 10;
 
-/// What is wanted of a file that is written.
+/// How a file is to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteOptions {
-    /// What may be there before.
+    /// Whether the file may or must exist already.
     pub how: How,
-    /// Only if this is its state.
+    /// Write only if the existing file has this revision.
     pub revision: Option<u64>,
-    /// Its rights; as they were, or as the umask has them, when absent. Never more than `rwx` for three.
+    /// The permission bits. Absent: those of the old file, or what the umask leaves. Never more
+    /// than `rwx` for user, group and others.
     pub mode: Option<u32>,
-    /// When its content was changed, in nanoseconds since 1970.
+    /// The modification time to set, in nanoseconds since 1970.
     pub modified: Option<i64>,
-    /// Wait until the disk has it.
+    /// Whether to wait until the file is on disk.
     pub durable: bool,
 }
 
@@ -51,17 +52,17 @@ pub struct Draft<'a> {
     place: Place,
     wanted: WriteOptions,
     file: File,
-    /// Its name for the time being, until it has its own.
+    /// The temporary name, until the draft gets its own.
     name: Option<Vec<u8>>,
-    /// It stays if it does not become whole.
+    /// Whether an incomplete draft is kept, so that the transfer can be resumed.
     resumable: bool,
-    /// Its content and its rights are those of another file.
+    /// Whether content and mode were copied from another file.
     copied: bool,
     space: Space<'a>,
 }
 
 impl Tree {
-    /// Begins a file. What stands in its way is said before its content comes.
+    /// Begins a file. Fails before any content is sent if the file may not be written.
     pub fn draft(&self, path: &Rel, wanted: WriteOptions) -> Result<Draft<'_>, Failure> {
         let place = self.place_to_write(path)?;
         self.admits(&place, &wanted)?;
@@ -78,7 +79,7 @@ impl Tree {
         Ok(draft)
     }
 
-    /// Goes on with a file of which a part came before under this id, or begins it.
+    /// Resumes the transfer with this id, or begins it.
     pub fn resume(
         &self,
         path: &Rel,
@@ -104,7 +105,7 @@ impl Tree {
         Ok(draft)
     }
 
-    /// How much of a transfer has arrived.
+    /// How many bytes of a transfer have been received.
     pub fn received_bytes(&self, path: &Rel, transfer: Nonce) -> Result<u64, Failure> {
         let place = self.place_to_write(path)?;
         let partial = Place { name: partial(transfer), ..place };
@@ -112,7 +113,7 @@ impl Tree {
         Ok(stat.map_or(0, |stat| stat.size))
     }
 
-    /// Whether a file may be written here now. Gives what stands here.
+    /// Checks that the file may be written now. Returns the state of the existing file.
     pub(super) fn admits(
         &self,
         place: &Place,
@@ -147,24 +148,24 @@ impl Tree {
     }
 }
 
-/// It is not as it was when it was read.
+/// The failure for a file that no longer has the expected revision.
 pub(crate) fn changed_meanwhile(path: &Rel) -> Failure {
     Failure::new(Kind::ChangedMeanwhile, format!("{path} has changed since it was read"))
 }
 
 impl Draft<'_> {
-    /// Adds content.
+    /// Appends content.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.take(bytes.len() as u64)?;
         if let Err(error) = self.file.write_all(bytes) {
-            // What filled the disk does not keep it full.
+            // An incomplete file must not keep the disk full.
             self.resumable = false;
             return Err(self.fault(&error));
         }
         Ok(())
     }
 
-    /// Makes its content that of another file, as that was when it was opened.
+    /// Copies the content of another file, in the state that it had when it was opened.
     pub(super) fn copy(&mut self, from: &File, stat: &Stat) -> Result<u64, Failure> {
         self.copied = true;
         let copied = copy_content(
@@ -179,22 +180,22 @@ impl Draft<'_> {
         fault(&self.place.path, Errno::from_io_error(error).unwrap_or(Errno::IO))
     }
 
-    /// Whether so many more bytes may be written.
+    /// Reserves space for `more` bytes.
     fn take(&mut self, more: u64) -> Result<(), Failure> {
         self.space.take(&self.place.path, &self.file, more)
     }
 
-    /// How much is written.
+    /// How many bytes have been written.
     pub fn length(&self) -> u64 {
         self.space.size()
     }
 
-    /// What is written, to be read again.
+    /// The file of the draft, for reading it again.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Cuts it off after so many bytes, and goes on there.
+    /// Truncates the draft to `bytes`, and continues there.
     pub fn truncate(&mut self, bytes: u64) -> Result<(), Failure> {
         use std::io::Seek as _;
         let cut =
@@ -204,18 +205,18 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What stands where it will be.
+    /// The state of the file that the draft will replace.
     pub fn before(&self) -> Result<Option<Stat>, Failure> {
         self.place.stat().map_err(|error| fault(&self.place.path, error))
     }
 
-    /// Puts it in its place, if that is still as it was wanted.
+    /// Moves the draft to its place, if the conditions of the write still hold.
     pub fn commit(self) -> Result<Stat, Failure> {
         self.commit_with(|_, _| Ok(()))
     }
 
-    /// The same; `keep` is called before what stands there is replaced, while nobody else changes it, with
-    /// the rights that the file will have.
+    /// Like [`Self::commit`]. Calls `keep` before the old file is replaced, while its name is
+    /// locked, with the mode that the new file will have.
     pub fn commit_with(
         mut self,
         keep: impl FnOnce(Option<&Stat>, u32) -> Result<(), Failure>,
@@ -230,8 +231,8 @@ impl Draft<'_> {
         if self.wanted.durable
             && let Err(error) = rustix::fs::fdatasync(&self.file)
         {
-            // What could not be written is forgotten, and the next one who syncs is told nothing: what has
-            // arrived is of no use any more.
+            // After a failed sync the kernel drops the dirty pages, and the next sync reports
+            // success. The received bytes cannot be trusted any more.
             self.resumable = false;
             return Err(failed(error));
         }
@@ -245,7 +246,8 @@ impl Draft<'_> {
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
         drop((in_place, name_lock));
-        // It is there, and what it replaced is not: that must not pass for nothing having been done.
+        // The new file is in place, so a plain failure, which means that nothing was done, would be
+        // wrong.
         let unsure = |error| {
             let text = format!("{}, after it was put in its place", failed(error).message);
             Failure::new(Kind::OutcomeUnknown, text)
@@ -257,7 +259,7 @@ impl Draft<'_> {
         Ok(Stat::new(&stat))
     }
 
-    /// Gives it the rights, the owner, the time and the attributes that it is to have.
+    /// Sets the mode, the owner, the time and the attributes. Returns the mode.
     fn set_metadata(&self, before: Option<&Stat>) -> Result<u32, Errno> {
         let rights = match self.wanted.mode {
             None => Rights::Kept,
@@ -284,7 +286,7 @@ impl Draft<'_> {
     }
 }
 
-/// Copies the attributes that users give to files: none that the system reads.
+/// Copies the attributes that users set. Attributes that the system interprets are not copied.
 pub(super) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
     let mut names = vec![0; ATTRIBUTE];
     let length = rustix::fs::flistxattr(&from, &mut names[..])?;
@@ -301,13 +303,14 @@ pub(super) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<(), Errn
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if let Some(name) = self.name.take().filter(|_| !self.resumable) {
-            // It is swept up later if this fails.
+            // If this fails, a sweep removes it later.
             let _ = rustix::fs::unlinkat(&self.place.dir, &name[..], AtFlags::empty());
         }
     }
 }
 
-/// Renames within a directory. File systems that do not know how to refuse replacing are asked first.
+/// Renames within a directory. If the file system does not support `RENAME_NOREPLACE`, the new name
+/// is checked before.
 pub(super) fn rename(
     dir: std::os::fd::BorrowedFd<'_>,
     from: &[u8],
@@ -329,12 +332,12 @@ pub(super) fn rename(
     }
 }
 
-/// A name that nobody has.
+/// A hidden name that no file has.
 pub(super) fn temporary() -> Result<Vec<u8>, Failure> {
     random(b"tmp-")
 }
 
-/// One for what is to come back, unless what replaces it arrives.
+/// A hidden name for a file that comes back unless its replacement gets into place.
 pub(super) fn set_aside() -> Result<Vec<u8>, Failure> {
     random(b"was-")
 }
@@ -350,7 +353,7 @@ fn random(kind: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(name)
 }
 
-/// The name of a part of a transfer.
+/// The hidden name of a partial transfer.
 fn partial(transfer: Nonce) -> Vec<u8> {
     let mut name = HIDDEN.to_vec();
     name.extend_from_slice(b"part-");
@@ -358,7 +361,7 @@ fn partial(transfer: Nonce) -> Vec<u8> {
     name
 }
 
-/// The rights that this process gives nobody. They can only be read by being set.
+/// The umask of this process. It can be read only by setting it.
 static UMASK: OnceLock<u32> = OnceLock::new();
 
 fn umask() -> u32 {
@@ -369,12 +372,12 @@ fn umask() -> u32 {
     })
 }
 
-/// The rights of a file that is new: those that the umask leaves.
+/// The mode of a new file, as the umask leaves it.
 pub(crate) fn mode_of_new(executable: bool) -> u32 {
     (if executable { 0o777 } else { 0o666 }) & !umask()
 }
 
-/// Looks at the umask, while there is one thread.
+/// Reads the umask while the process has one thread.
 pub fn remember_umask() {
     umask();
 }

@@ -1,8 +1,9 @@
-//! Who waits for whom, so that what was checked is still so when it is done. It holds for what is changed
-//! through us: somebody else on the server may do anything in between.
+//! Locks that keep a condition true between its check and the change that depends on it. They cover
+//! changes through us: another program on the server may change anything in between.
 //!
-//! A change takes the lanes of its names first, then says whether directories may move meanwhile, and keeps that
-//! for the one call that it is about. Nobody who has the second waits for the first.
+//! A change locks its names first. Then it either forbids moves of directories or begins one, for
+//! the duration of a single system call. Lock order: a thread that holds the second lock never
+//! waits for the first.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,14 +15,14 @@ use super::{Place, Tree};
 use crate::fault::fault;
 use crate::path::is_ours;
 
-/// Changes to names that fall into one of these wait for each other.
+/// Names are hashed onto this many locks.
 const LOCKS: usize = 64;
 
-/// Shared by all trees of a root.
+/// The locks of a root, shared by all its trees.
 #[derive(Debug)]
 pub(super) struct NameLocks {
     names: [Mutex<()>; LOCKS],
-    /// Written to while a directory gets another place, read while something gets a name in one.
+    /// Locked for writing while a directory moves, for reading while a name in a directory changes.
     moving: RwLock<()>,
 }
 
@@ -35,24 +36,24 @@ impl NameLocks {
     }
 }
 
-/// The right to change two names.
+/// The locks of two names, which may be one lock.
 pub(super) type NameGuards<'a> = (MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>);
 
 impl Tree {
-    /// The right to change one name.
+    /// Locks a name.
     pub(super) fn lock_name(&self, place: &Place) -> MutexGuard<'_, ()> {
         self.locks.lock(lock_number(place))
     }
 
-    /// The right to change two names. All take them in the same order.
+    /// Locks two names. All threads lock in the same order.
     pub(super) fn lock_names(&self, one: &Place, other: &Place) -> NameGuards<'_> {
         let (one, other) = (lock_number(one), lock_number(other));
         let first = self.locks.lock(one.min(other));
         (first, (one != other).then(|| self.locks.lock(one.max(other))))
     }
 
-    /// No directory moves while this is held. Refuses a place that has moved since it was found to where
-    /// nothing may be changed.
+    /// Keeps all directories from moving while the guard is held. Refuses a place that has moved to
+    /// where nothing may be changed.
     pub(super) fn hold_in_place(
         &self,
         places: &[&Place],
@@ -62,12 +63,13 @@ impl Tree {
         Ok(guard)
     }
 
-    /// No directory moves while this is held.
+    /// Keeps all directories from moving while the guard is held.
     pub(super) fn forbid_moves(&self) -> RwLockReadGuard<'_, ()> {
         self.locks.moving.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for who moves a directory: while this is held, nobody puts anything into one.
+    /// Locks out all other changes in directories, for moving a directory. Refuses a place that has
+    /// moved to where nothing may be changed.
     pub(super) fn begin_move(
         &self,
         places: &[&Place],
@@ -79,7 +81,7 @@ impl Tree {
 
     fn check_place(&self, place: &Place) -> Result<(), Failure> {
         let gone = || Err(fault(&place.path, Errno::NOENT));
-        // Without `/proc` nobody knows, which matters only to rules that name something.
+        // Without `/proc` the location is unknown. That matters only to rules that name paths.
         if let Ok(real) = self.location(&place.dir)
             && real.is_none_or(|real| real.names().any(is_ours))
         {

@@ -1,4 +1,5 @@
-//! What the owner hides or keeps in a directory, when the directory is to be moved, replaced or brought.
+//! Protects what the owner hides or keeps from changes, when the directory around it is moved or
+//! replaced.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
@@ -11,8 +12,8 @@ use crate::path::Rel;
 use crate::rules::Rules;
 
 impl Tree {
-    /// Refuses to move or replace a directory if that would show, or take away, what the rules hide or keep
-    /// in it.
+    /// Refuses to move or replace a directory that has hidden or protected entries: they would be
+    /// revealed or lost.
     pub(super) fn check_nothing_protected(&self, place: &Place) -> Result<(), Failure> {
         match self.protects_anything() {
             true => self.check_contents(place, &self.real_of(place)?),
@@ -20,7 +21,7 @@ impl Tree {
         }
     }
 
-    /// Refuses to move a directory to where something in it would be what the rules hide or keep.
+    /// Refuses to move a directory to where one of its entries would be hidden or protected.
     pub(super) fn check_brings_nothing_protected(
         &self,
         place: &Place,
@@ -32,7 +33,7 @@ impl Tree {
         }
     }
 
-    /// Looks at all that is in a directory, as if the directory were at `real`.
+    /// Checks everything in a directory as if the directory were at `real`.
     fn check_contents(&self, place: &Place, real: &Rel) -> Result<(), Failure> {
         use std::os::fd::AsFd as _;
         let dir = step(place.dir.as_fd(), &place.name, OFlags::RDONLY | OFlags::DIRECTORY, true);
@@ -47,12 +48,12 @@ impl Tree {
         if skipped > 0 { Err(partly_unreadable(&place.path)) } else { Ok(()) }
     }
 
-    /// Whether the rules hide or keep anything.
+    /// Whether the rules hide or protect anything.
     pub(super) fn protects_anything(&self) -> bool {
         !self.rules.hidden.is_empty() || !self.rules.kept.is_empty()
     }
 
-    /// Whether the rules hide or keep this very path.
+    /// Whether the rules hide or protect exactly this path.
     pub(super) fn is_protected(&self, real: &Rel) -> bool {
         let path = real.as_bytes();
         self.rules.hidden.fits_itself(path) || self.rules.kept.fits_itself(path)

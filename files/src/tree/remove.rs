@@ -1,4 +1,4 @@
-//! Removing: one name, or a directory with all that is in it.
+//! Removing one name, or a directory with everything in it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::RwLockReadGuard;
@@ -14,28 +14,30 @@ use super::{Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 
-/// So many levels are gone down at once: each holds a descriptor. What is deeper is moved up first.
+/// How many levels a removal descends: each holds a descriptor. Deeper directories are moved up
+/// first.
 const DEEP: usize = 400;
 
-/// Why a removal has stopped, and where: by its path from the directory that is emptied.
+/// Why a removal stopped, and at which path relative to the directory being emptied.
 #[derive(Debug)]
 pub(super) struct Stopped {
     at: Vec<u8>,
     why: Why,
-    /// Something has been removed before.
+    /// Whether something had been removed before.
     partly: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Why {
     Failed(Errno),
-    /// Something is mounted there, or has it open.
+    /// Something is mounted there, or it is in use.
     Mounted,
-    /// It is not where the way down has led any more.
+    /// The directory has been moved from where the descent found it.
     Moved,
-    /// It is there no more, and nothing is left to be done.
+    /// The directory was removed by somebody else. Nothing is left to be done.
     Gone,
-    /// It may not be moved up: the rules would not find what they keep in it.
+    /// It is too deep and may not be moved up: the rules would no longer match what they protect in
+    /// it.
     TooDeep,
 }
 
@@ -69,7 +71,7 @@ impl Stopped {
         failure
     }
 
-    /// The same where nobody is told.
+    /// The error number, for callers that show no message.
     pub(super) const fn errno(&self) -> Errno {
         match self.why {
             Why::Failed(error) => error,
@@ -79,7 +81,8 @@ impl Stopped {
 }
 
 impl Tree {
-    /// Removes a file, a link itself, or a directory: one that is not empty only if `recursive`.
+    /// Removes a file, a link itself, or an empty directory. With `recursive` also a directory that
+    /// is not empty.
     pub fn remove(
         &self,
         path: &Rel,
@@ -94,7 +97,8 @@ impl Tree {
             return Err(changed_meanwhile(path));
         }
         if stat.what == What::Directory && recursive {
-            // Where it is, is looked at on each level. Much may be beneath it, and others go on meanwhile.
+            // The location is checked on each level instead. A removal may take long, and must not
+            // block others.
             drop(name_lock);
             return self.remove_at(&place, &stat, true);
         }
@@ -123,7 +127,7 @@ impl Tree {
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
-                // What is left of files that never became whole is nobody's.
+                // Leftovers of unfinished writes belong to nobody.
                 self.sweep_all(place).map_err(failed)?;
                 match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
                     Err(Errno::NOTEMPTY | Errno::EXIST) => Err(self.not_empty(place)),
@@ -143,7 +147,7 @@ impl Tree {
         }
     }
 
-    /// Why a directory is not removed that is not empty, be it only for what nobody sees.
+    /// The failure for a directory that is not empty, even if all its entries are hidden.
     fn not_empty(&self, place: &Place) -> Failure {
         let failure = fault(&place.path, Errno::NOTEMPTY);
         match self.has_only_leftovers(place) {
@@ -154,11 +158,11 @@ impl Tree {
         }
     }
 
-    /// Removes all that is in a directory, but for what the rules hide or keep: then the directory stays
-    /// around it. Goes down by handles, follows no link and enters nothing that is mounted.
+    /// Removes everything in a directory except what the rules hide or protect: the directories
+    /// around that stay. Descends by handles, follows no link and enters no mount.
     ///
-    /// `shared` says that others know it by a name: then nothing is removed of what they move out of it meanwhile. Returns
-    /// whether something was removed.
+    /// `shared` means that others can reach the directory by a name. What they move out of it
+    /// during the removal is then not removed. Returns whether anything was removed.
     pub(super) fn empty(
         &self,
         above: BorrowedFd<'_>,
@@ -182,13 +186,13 @@ struct Emptying<'a> {
     partly: bool,
 }
 
-/// A directory in it.
+/// A directory inside the one being emptied.
 struct Below<'a> {
-    /// Where it really is.
+    /// Its real path.
     real: Rel,
-    /// Its path from the one that is emptied.
+    /// Its path relative to the directory being emptied.
     at: Vec<u8>,
-    /// What is too deep is moved there.
+    /// The directory that what is too deep is moved up to.
     top: Option<BorrowedFd<'a>>,
     level: usize,
 }
@@ -200,7 +204,7 @@ impl Below<'_> {
     }
 }
 
-/// Where it was, and why.
+/// Where a removal stopped, and why.
 type No = (Vec<u8>, Why);
 
 impl<'a> Emptying<'a> {
@@ -221,7 +225,7 @@ impl<'a> Emptying<'a> {
                 if below.level == 0
                     || !self.shared
                     || now == below.real
-                    // What the rules name is named as it is listed.
+                    // The rules match names as they are listed.
                     || !self.tree.protects_anything()
                         && is_alias(above, name, &dir, &now, &below.real) =>
             {
@@ -229,17 +233,18 @@ impl<'a> Emptying<'a> {
             }
             Ok(_) if below.level > 0 && is_gone(&dir) => return Ok(()),
             Ok(_) => return Err((below.at, Why::Moved)),
-            // The kernel cannot say a path that is longer: it is where the way down has led.
+            // The kernel cannot report a path this long. Trust the path that the descent took.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {}
             Err(_) if self.tree.protects_anything() => return Err(no(Errno::NOENT)),
             Err(_) => {}
         }
         if !self.shared {
-            // Some were given no right to change what is in them. Where it cannot be had the removal says so.
+            // A directory may lack write permission for its owner. If this fails, the removal
+            // reports it.
             let _ = rustix::fs::fchmod(&dir, Mode::RWXU);
         }
         let mut names = Dir::new(dir).map_err(no)?;
-        // What is removed while it is read may have a file system pass over something else.
+        // On some file systems, removing entries makes a running listing skip others.
         loop {
             match self.pass(&mut names, &below) {
                 Ok(true) => names.rewind(),
@@ -250,7 +255,7 @@ impl<'a> Emptying<'a> {
         }
     }
 
-    /// Nothing of ours moves a directory while this is held, and it is where it was.
+    /// Keeps directories from moving, after checking that this one is still where it was.
     fn hold_in_place(
         &self,
         held: BorrowedFd<'_>,
@@ -268,7 +273,7 @@ impl<'a> Emptying<'a> {
         }
     }
 
-    /// Moves a directory to the top of what is removed, where the next pass finds it.
+    /// Moves a directory up to the top of the removal, where the next pass finds it.
     fn move_up(&self, dir: BorrowedFd<'_>, name: &[u8], top: BorrowedFd<'_>) -> Result<(), Why> {
         match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -281,7 +286,7 @@ impl<'a> Emptying<'a> {
         Ok(rustix::fs::renameat(dir, name, top, &up[..])?)
     }
 
-    /// Reads a directory through once, and removes what it finds. Says whether there was something.
+    /// Lists a directory once and removes its entries. Returns whether anything was removed.
     fn pass(&mut self, names: &mut Dir, below: &Below<'_>) -> Result<bool, No> {
         let mut removed = false;
         while let Some(entry) = names.next() {
@@ -324,12 +329,13 @@ impl<'a> Emptying<'a> {
     }
 }
 
-/// Whether somebody else has removed a directory.
+/// Whether somebody else has removed the directory.
 fn is_gone(held: &impl AsFd) -> bool {
     rustix::fs::fstat(held).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
-/// Whether the kernel knows a directory by another spelling of its name, as where case makes no difference.
+/// Whether the kernel knows a directory by another spelling of its name, as on case-insensitive
+/// file systems.
 fn is_alias(
     above: BorrowedFd<'_>,
     name: &[u8],
@@ -347,12 +353,12 @@ fn is_alias(
     beside && there.is_ok_and(same)
 }
 
-/// Removes what is no directory. Whether it was that.
+/// Removes a name unless it is a directory. Returns whether it was removed.
 fn remove_one(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) => Ok(true),
         Err(Errno::ISDIR) => Ok(false),
-        // Some systems say so of a directory, and all of what may not be removed.
+        // Some systems return this for a directory, and all of them for what may not be removed.
         Err(Errno::PERM) => {
             let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
             match Stat::new(&stat).what {

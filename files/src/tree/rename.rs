@@ -1,4 +1,4 @@
-//! Moving: one name for another. A name that is replaced always has the old or the new behind it.
+//! Moving. A name that is replaced always leads to the old file or the new one.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd as _;
@@ -14,12 +14,12 @@ use crate::fault::fault;
 use crate::path::Rel;
 
 impl Tree {
-    /// Moves what stands at one path, a link itself, to another.
+    /// Moves a file, a directory or a link itself.
     pub fn rename(&self, from: &Rel, to: &Rel, overwrite: bool) -> Result<(), Failure> {
         self.rename_if(from, to, overwrite, None)
     }
 
-    /// The same, only if what is moved is in this state.
+    /// Like [`Self::rename`], but only if the source has this revision.
     pub fn rename_if(
         &self,
         from: &Rel,
@@ -53,13 +53,13 @@ impl Tree {
                 old.iter().for_each(|old| self.discard(old));
                 Ok(())
             }
-            // Another file system, mounted beneath the root.
+            // The destination is on another file system, mounted beneath the root.
             Err(Errno::XDEV) => self.move_by_copying(&source, &stat, to, overwrite),
             Err(error) => Err(fault(to, error)),
         }
     }
 
-    /// Moves or replaces a directory, if it may be. Gives what was there.
+    /// Moves or replaces a directory. Returns what was replaced.
     fn move_directory(
         &self,
         source: &Place,
@@ -81,7 +81,7 @@ impl Tree {
         Ok(replace(source, place, before.is_some()))
     }
 
-    /// Copies, and removes what was copied if it is still as it was.
+    /// Copies the source, then removes it if it has not changed.
     fn move_by_copying(
         &self,
         source: &Place,
@@ -94,7 +94,7 @@ impl Tree {
         let before = self.check_copyable(from, stat, &state)?;
         self.copy_whole(from, to, overwrite)?;
         let removed = self.remove_copied(source, stat, before, &state);
-        // What stood there is gone, and the copy has come.
+        // The old destination is gone, and the copy is in its place.
         removed.map_err(|failure| {
             let text =
                 format!("{from} was copied to {to}, and may not have been removed: {failure}");
@@ -102,7 +102,7 @@ impl Tree {
         })
     }
 
-    /// Removes what was copied if it is still as it was before.
+    /// Removes the source of a copy if it is still as it was before.
     fn remove_copied(
         &self,
         source: &Place,
@@ -114,7 +114,7 @@ impl Tree {
         let name_lock = self.lock_name(source);
         let now = source.stat().map_err(|error| fault(from, error))?;
         let same = now.is_some_and(|now| now.revision == stat.revision);
-        // Much may be beneath a directory, and others go on meanwhile.
+        // Removing a directory may take long, and must not block others.
         let _name_lock = (stat.what != What::Directory).then_some(name_lock);
         if !same || self.check_copyable(from, stat, state)? != before {
             return Err(changed_meanwhile(from));
@@ -122,8 +122,8 @@ impl Tree {
         self.remove_at(source, stat, true)
     }
 
-    /// Refuses to move by copying what a copy would leave a part of behind: it would be gone. Returns a number that is
-    /// another one once something beneath it has changed.
+    /// Refuses a source of which a copy would leave something out, since that would be lost.
+    /// Returns a fingerprint that changes when anything beneath the source changes.
     pub(super) fn check_copyable(
         &self,
         path: &Rel,
@@ -148,29 +148,29 @@ impl Tree {
         if skipped > 0 { Err(not_movable(path)) } else { Ok(all) }
     }
 
-    /// A place beside this one that nobody sees.
+    /// A hidden name beside this place.
     pub(super) fn beside(&self, place: &Place) -> Result<Place, Failure> {
         let dir = place.dir.try_clone().map_err(|_| fault(&place.path, Errno::MFILE))?;
         Ok(Place { name: temporary()?, dir, path: place.path.clone() })
     }
 
-    /// Removes what nobody sees. What cannot be removed stays unseen.
+    /// Removes something under a hidden name. If that fails, it stays hidden.
     pub(super) fn discard(&self, place: &Place) {
         if let Ok(Some(stat)) = place.stat() {
             let _ = self.remove_at(place, &stat, true);
         }
     }
 
-    /// The same of what has never had a name: it is removed whatever rights it was given.
+    /// Like [`Self::discard`], for a draft, which is removed whatever its permissions are.
     pub(super) fn discard_draft(&self, place: &Place) {
         if let Ok(real) = self.real_of(place) {
-            // No directory has nothing in it.
+            // This fails for a file, which has no entries to remove.
             let _ = self.empty(place.dir.as_fd(), &place.name, &real, false);
         }
         self.discard(place);
     }
 
-    /// Refuses a destination that is the source, in it or around it by way of a link.
+    /// Refuses a destination that resolves to the source, into it, or to a directory around it.
     pub(super) fn check_apart_resolved(
         &self,
         from: Option<Rel>,
@@ -186,7 +186,7 @@ impl Tree {
     }
 }
 
-/// Moves what is no directory, to where none is.
+/// Moves a file or link to a place without a directory.
 fn move_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno> {
     let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
     if replaces {
@@ -198,11 +198,10 @@ fn move_file(source: &Place, place: &Place, replaces: bool) -> Result<(), Errno>
     }
 }
 
-/// Moves where the source or what it replaces is a directory. Returns what was replaced, under a
-/// hidden name.
+/// Moves a directory, or replaces one. Returns what was replaced, under a hidden name.
 ///
-/// An error means that both names are as they were: all that can fail before the rename is done
-/// before it, and a failure after it is undone.
+/// An error means that both names are as before: whatever can fail is prepared before the exchange,
+/// and a failure after it is undone.
 pub(super) fn replace(
     source: &Place,
     place: &Place,
@@ -213,7 +212,7 @@ pub(super) fn replace(
     }
     let old = hidden_beside(source)?;
     let (from, to) = ((&source.dir, &source.name[..]), (&place.dir, &place.name[..]));
-    // Both names have something behind them at each moment, whenever we are killed.
+    // Both names lead to something at every moment, even if the process is killed.
     match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE) {
         Ok(()) => {}
         Err(Errno::INVAL | Errno::NOSYS) => return step_aside(source, place).map(Some),
@@ -222,15 +221,15 @@ pub(super) fn replace(
     match rename(source.dir.as_fd(), &source.name, &old.name, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Some(old)),
         Err(error) => {
-            // If this fails as well, both are there, each under the name of the other.
+            // If this fails too, both still exist, each under the name of the other.
             let _ = rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::EXCHANGE);
             Err(error)
         }
     }
 }
 
-/// Replaces on a file system that cannot exchange names. What is replaced steps aside under a name
-/// that a sweep does not take for something unfinished, until its replacement is in place.
+/// Replaces on a file system that cannot exchange names. Until the replacement is in place, the old
+/// directory has a name that a sweep does not remove.
 fn step_aside(source: &Place, place: &Place) -> Result<Place, Errno> {
     let mut old = hidden_beside(place)?;
     let aside = set_aside().map_err(|_| Errno::IO)?;
@@ -242,20 +241,20 @@ fn step_aside(source: &Place, place: &Place) -> Result<Place, Errno> {
         return Err(error);
     }
     if rename(dir, &aside, &old.name, RenameFlags::NOREPLACE).is_err() {
-        // The replacement is in place: what was replaced is removed under the name that it has.
+        // The replacement is in place. The old directory is removed under the name that it has.
         old.name = aside;
     }
     Ok(old)
 }
 
-/// A hidden name in the directory of a place, which no file has.
+/// A hidden name in the directory of a place.
 fn hidden_beside(place: &Place) -> Result<Place, Errno> {
     let name = temporary().map_err(|_| Errno::IO)?;
     let dir = place.dir.try_clone().map_err(|_| Errno::MFILE)?;
     Ok(Place { name, dir, path: place.path.clone() })
 }
 
-/// Refuses a destination that is the source, in it or around it.
+/// Refuses a destination that is the source, in it, or around it.
 pub(super) fn check_apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
     if from.is_root() || to.is_root() {
         return Err(super::root_stays(from));

@@ -1,4 +1,4 @@
-//! Rights and the time of the last change, of what is there already.
+//! Changing the mode and the modification time of an existing file.
 
 use std::os::fd::AsFd as _;
 
@@ -13,12 +13,14 @@ use crate::fault::fault;
 use crate::path::Rel;
 
 impl Tree {
-    /// Gives a file or directory these rights and this time of its last change, and follows no link. Set-id bits
-    /// are never given; a directory keeps those that it has, as its owner shares it by them.
+    /// Sets the mode and the modification time of a file or directory. A link is not followed.
+    /// Set-id bits are never set; a directory keeps those that it has, since its owner shares it by
+    /// them.
     ///
     /// # Errors
     ///
-    /// Those of any change; `permission_denied` also for what may be neither read nor written to.
+    /// Those of any change; `permission_denied` also if the file can be opened neither for reading
+    /// nor for writing.
     pub fn set_rights(
         &self,
         path: &Rel,
@@ -32,7 +34,7 @@ impl Tree {
         if !matches!(found.what, What::File | What::Directory) {
             return Err(failed(Errno::NXIO));
         }
-        // By a handle: a name may be another thing a moment later.
+        // By a handle: the name may lead to another file a moment later.
         let open = |flags| {
             let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
             step(place.dir.as_fd(), &place.name, flags, self.rules.mounts)

@@ -1,4 +1,4 @@
-//! How much may be written: so much in one file, and so that the disk keeps what the owner wants free.
+//! Limits on what is written: the largest file, and the space that the owner wants to stay free.
 
 use std::os::fd::AsFd;
 
@@ -8,41 +8,42 @@ use crate::fault::fault;
 use crate::path::Rel;
 use crate::rules::Rules;
 
-/// At most so many bytes are written before the space that is left is looked at again: others write, too.
+/// At most this many bytes are written before the free space is checked again, since others write
+/// too.
 const LOOK: u64 = 4 << 20;
 
-/// What one file, or one copy of many, may still take.
+/// The space that one file, or one copy of many files, may still use.
 #[derive(Debug)]
 pub(crate) struct Space<'a> {
     rules: &'a Rules,
-    /// The bytes of the file that is being written.
+    /// The size of the file being written.
     size: u64,
-    /// So many more were found to fit when the disk was looked at.
+    /// How many more bytes fit, by the last check of the disk.
     fits: u64,
 }
 
 impl<'a> Space<'a> {
-    /// That of a file of which so many bytes are there.
+    /// For a file that has `size` bytes already.
     pub(crate) fn new(rules: &'a Rules, size: u64) -> Self {
         Self { rules, size, fits: 0 }
     }
 
-    /// The bytes of the file so far.
+    /// The size of the file so far.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// The file has so many bytes now, or another one is begun that has.
+    /// Sets the size, after a truncation or for the next file of a copy.
     pub(crate) fn begin(&mut self, size: u64) {
         self.size = size;
     }
 
-    /// How many bytes are written at once at most, so that the disk is looked at often enough.
+    /// The most bytes to write at once, so that the disk is checked often enough.
     pub(crate) fn piece(&self) -> u64 {
         if self.rules.spare > 0 { LOOK } else { 1 << 30 }
     }
 
-    /// Whether a file may have so many bytes.
+    /// Checks that a file may have this size.
     pub(crate) fn admits(&self, path: &Rel, size: u64) -> Result<(), Failure> {
         if size <= self.rules.largest {
             return Ok(());
@@ -51,7 +52,7 @@ impl<'a> Space<'a> {
         Err(Failure::new(Kind::TooLarge, text))
     }
 
-    /// Takes room for so many more bytes, on the disk of `to`.
+    /// Reserves `more` bytes on the disk of `to`.
     pub(crate) fn take(&mut self, path: &Rel, to: impl AsFd, more: u64) -> Result<(), Failure> {
         let size = self.size.saturating_add(more);
         self.admits(path, size)?;
@@ -69,7 +70,7 @@ impl<'a> Space<'a> {
         Ok(())
     }
 
-    /// Gives back what was taken and not written.
+    /// Releases bytes that were reserved and not written.
     pub(crate) fn release(&mut self, bytes: u64) {
         self.fits += bytes;
         self.size = self.size.saturating_sub(bytes);

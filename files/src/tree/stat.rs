@@ -1,24 +1,24 @@
-//! What the kernel says of something that has a name.
+//! The state of a file, from the kernel.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::files::{Entry, What};
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 
-/// What something is.
+/// The state of a file, directory or link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Stat {
-    /// What it is.
+    /// The kind of file.
     pub what: What,
-    /// Its size in bytes, of a file; 0 of all else.
+    /// The size of a file in bytes; 0 for everything else.
     pub size: u64,
-    /// When its content was changed, in nanoseconds since 1970.
+    /// The modification time, in nanoseconds since 1970.
     pub modified: i64,
-    /// Which state of it this is: 48 bits of a hash over inode, size and both times.
+    /// Identifies this state of the file: 48 bits of a hash of inode, size and both times.
     pub revision: u64,
-    /// The lower 12 bits of its mode.
+    /// The lower 12 bits of the mode.
     pub mode: u32,
-    /// How many names it has.
+    /// The number of hard links.
     pub links: u64,
     pub(crate) device: u64,
     pub(crate) inode: u64,
@@ -26,7 +26,7 @@ pub struct Stat {
     pub(crate) gid: u32,
 }
 
-/// What both answers of the kernel have.
+/// The fields that `stat` and `statx` have in common.
 struct Parts {
     mode: u32,
     size: i64,
@@ -85,7 +85,7 @@ impl Stat {
         }
     }
 
-    /// The same of an answer that does not have to come from the disk.
+    /// From `statx`, which does not have to reach the disk.
     pub fn of(stat: &rustix::fs::Statx) -> Self {
         let seconds = |time: &rustix::fs::StatxTimestamp| (time.tv_sec, u64::from(time.tv_nsec));
         Self::from_parts(&Parts {
@@ -100,7 +100,7 @@ impl Stat {
         })
     }
 
-    /// The entry of a path.
+    /// The wire form, with this path.
     pub fn entry(&self, path: &[u8]) -> Entry {
         Entry {
             path: Blob(path.to_vec()),

@@ -1,4 +1,4 @@
-//! What is left of work that was broken off: removed by who comes across it, once it is old.
+//! Removes leftovers of work that broke off, once they are old, when a listing comes across them.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,28 +11,29 @@ use super::walk::step;
 use super::{Place, Stat, Tree};
 use crate::path::{HIDDEN, Rel};
 
-/// What never became whole is removed once nobody has written to it for so long.
+/// The age at which an unfinished file is removed, counted from the last write to it.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Who builds a directory aside holds this on it, however long that takes. It ends with the process.
+/// Locks a directory that is being built aside, so that no sweep removes it however long that
+/// takes. The lock ends with the process.
 pub(super) fn hold(directory: BorrowedFd<'_>) {
-    // Where there are no locks, its age has to do.
+    // On file systems without locks, its age has to do.
     let _ = rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive);
 }
 
 impl Tree {
-    /// Removes something unfinished of this name, of a directory that is at `above`, if it is old now.
+    /// Removes a leftover with this name, in the directory at `above`, if it is old enough.
     pub(super) fn sweep(&self, dir: BorrowedFd<'_>, above: &Rel, name: &[u8], now: SystemTime) {
-        // What stepped aside is what was there, and may be all that is left of it.
+        // A `was-` name is a directory that stepped aside, and may be the only copy of it.
         let unfinished = name.strip_prefix(HIDDEN).is_some_and(|kind| !kind.starts_with(b"was-"));
         let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        // Not the time of its content: that is given to it before it has its name.
+        // Not `mtime`: a draft gets that of its content before it gets its name.
         let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(stat.st_ctime);
         if !unfinished || age <= i64::try_from(STALE.as_secs()).unwrap_or(i64::MAX) {
             return;
         }
-        // Somebody else may have done it.
+        // Another process may have removed it.
         let _ = match Stat::new(&stat).what {
             What::File | What::Link => rustix::fs::unlinkat(dir, name, AtFlags::empty()),
             What::Directory => self.sweep_directory(dir, above, name),
@@ -47,7 +48,8 @@ impl Tree {
         rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 
-    /// Whether there is nothing in a directory but what is left of transfers. What stepped aside is more than that.
+    /// Whether a directory contains nothing but leftovers of transfers. What stepped aside does not
+    /// count as a leftover.
     pub(super) fn has_only_leftovers(&self, place: &Place) -> Result<bool, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let names = Dir::new(step(place.dir.as_fd(), &place.name, flags, true)?)?;
@@ -61,7 +63,7 @@ impl Tree {
         Ok(true)
     }
 
-    /// Removes what is unfinished and old from a directory.
+    /// Removes old leftovers from a directory.
     pub(super) fn sweep_all(&self, place: &Place) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let mut names = Dir::new(step(place.dir.as_fd(), &place.name, flags, true)?)?;

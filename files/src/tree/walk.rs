@@ -1,4 +1,4 @@
-//! Directories: what is in one, and all that is beneath one.
+//! Listing a directory, and walking everything beneath it.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -14,16 +14,17 @@ use super::{Stat, Tree};
 use crate::fault::fault;
 use crate::path::{Rel, is_ours};
 
-/// So many directories beside each other are open during a walk.
+/// How many sibling directories a walk holds open.
 const ABREAST: usize = 8;
 
-/// All levels of a walk.
+/// The depth of a walk without a limit.
 pub(crate) const EVERYTHING: usize = usize::MAX;
 
-/// No walk goes into a directory whose path from where it began is longer: what is told of it fits a message.
+/// No walk enters a directory with a longer path, relative to where the walk began: its entries
+/// would not fit a message.
 const DEEPEST: usize = 2 * PATH_LIMIT;
 
-/// So many names of one directory are put in order at once.
+/// How many names of one directory are sorted at once.
 const SORTED: usize = 100_000;
 
 /// A directory that is being read.
@@ -32,7 +33,7 @@ pub struct Listing<'a> {
     tree: &'a Tree,
     dir: Dir,
     handle: Arc<Handle>,
-    /// Where it really is, as the rules see it.
+    /// Its real path, as the rules see it.
     real: Rel,
 }
 
@@ -41,12 +42,12 @@ pub struct Listing<'a> {
 pub struct Listed {
     /// The name.
     pub name: Vec<u8>,
-    /// What it is, where the file system says so without being asked again.
+    /// The kind of file, if the file system reports it in listings.
     pub what: Option<What>,
 }
 
 impl Tree {
-    /// Begins to read a directory.
+    /// Opens a directory for listing.
     pub fn list(&self, path: &Rel) -> Result<Listing<'_>, Failure> {
         if !self.rules.hidden.is_empty() {
             self.find(path)?;
@@ -62,11 +63,11 @@ impl Tree {
         Ok(Listing { tree: self, dir, handle, real })
     }
 
-    /// Goes through all that is beneath a directory, and follows no link.
+    /// Walks everything beneath a directory, without following links. Returns how much was skipped.
     ///
     /// # Errors
     ///
-    /// Those of `visit`, and of the directory itself. What cannot be read beneath it is left out, and
+    /// Those of `visit`, and of the directory itself. What cannot be read beneath it is skipped and
     /// counted.
     pub fn walk(&self, path: &Rel, depth: usize, visit: &mut Visit<'_>) -> Result<u64, Failure> {
         let mut skipped = 0;
@@ -74,11 +75,12 @@ impl Tree {
         Ok(skipped)
     }
 
-    /// The same; tells what cannot be read, by its path from where the walk began.
+    /// Like [`Self::walk`]. Calls `unread` with the path of everything that cannot be read,
+    /// relative to where the walk began.
     ///
     /// # Errors
     ///
-    /// As [`Self::walk`] has it.
+    /// Those of [`Self::walk`].
     pub fn walk_reporting(
         &self,
         path: &Rel,
@@ -105,7 +107,8 @@ impl Tree {
                         Err(_) => unread(&at),
                     }
                 }
-                // Each holds a descriptor: a directory with many in it is finished in pieces.
+                // Each holds a descriptor, so a directory with many subdirectories is walked in
+                // pieces.
                 if inner.len() >= ABREAST {
                     waiting.push_back((listing, below.clone(), level));
                     waiting.extend(inner.drain(..));
@@ -117,11 +120,12 @@ impl Tree {
         Ok(())
     }
 
-    /// The same in the order of names, all levels: each directory with what is in it where its name belongs.
+    /// Walks all levels in the order of names: the contents of each directory come where its name
+    /// belongs.
     ///
     /// # Errors
     ///
-    /// As [`Self::walk`] has it.
+    /// Those of [`Self::walk`].
     pub(crate) fn walk_in_order(
         &self,
         path: &Rel,
@@ -158,21 +162,21 @@ impl Tree {
     }
 }
 
-/// Something that a walk came to.
+/// An entry that a walk has come to.
 #[derive(Clone, Copy, Debug)]
 pub struct Visited<'a> {
-    /// Its path from where the walk began.
+    /// Its path relative to where the walk began.
     pub at: &'a Rel,
     /// Its name, and what it is.
     pub listed: &'a Listed,
-    /// The directory that it is in.
+    /// The directory that contains it.
     pub listing: &'a Listing<'a>,
-    /// How many levels down, from 1.
+    /// Its depth, from 1.
     pub level: usize,
 }
 
 impl Visited<'_> {
-    /// How it is: `None` if it is gone again, or no part of the root.
+    /// The state of the entry. `None` if it no longer exists, or is not part of the root.
     pub fn stat(&self) -> Result<Option<Stat>, Errno> {
         match self.listing.stat(&self.listed.name) {
             Err(Errno::XDEV) => Ok(None),
@@ -180,7 +184,8 @@ impl Visited<'_> {
         }
     }
 
-    /// What it is: `None` if it is gone again. Some file systems do not say so in a listing.
+    /// The kind of the entry, which some file systems do not report in listings. `None` if it no
+    /// longer exists.
     pub fn what(&self) -> Result<Option<What>, Errno> {
         match self.listed.what {
             None => Ok(self.stat()?.map(|stat| stat.what)),
@@ -189,11 +194,11 @@ impl Visited<'_> {
     }
 }
 
-/// Sees what a walk comes to; says whether to go into it, if it is a directory.
+/// Called for every entry of a walk. Returns whether to descend into it, if it is a directory.
 pub type Visit<'a> = dyn FnMut(&Visited<'_>) -> Result<bool, Failure> + 'a;
 
 impl Listing<'_> {
-    /// The next name, of those that are shown.
+    /// The next entry that is not hidden.
     #[expect(clippy::should_implement_trait, reason = "it lends itself while it is read")]
     pub fn next(&mut self) -> Option<Result<Listed, Failure>> {
         loop {
@@ -226,11 +231,11 @@ impl Listing<'_> {
         }
     }
 
-    /// What stands under a name of this directory: of a link, the link. `None` if nothing does any more.
+    /// The state of an entry itself: of a link, the link. `None` if it no longer exists.
     ///
     /// # Errors
     ///
-    /// `XDEV` for what is mounted there, cannot be looked at, and is no part of the root.
+    /// `XDEV` if a mount there cannot be accessed and is not part of the root.
     pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
         match rustix::fs::statat(&self.handle.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stat::new(&stat))),
@@ -257,19 +262,20 @@ impl Listing<'_> {
         self.handle.clone()
     }
 
-    /// Copies what users have said of this directory to another. Gives the rights that it may have.
+    /// Copies the attributes of this directory to another. Returns the mode that the other may
+    /// have.
     pub(super) fn copy_metadata(&self, to: &OwnedFd, mode: u32) -> u32 {
         // A file system without attributes has none to copy.
         let _ = super::draft::copy_attributes(&self.handle.directory, to);
         super::access::mode_without_acl(&self.handle.directory, mode)
     }
 
-    /// Where it really is, if that can be known.
+    /// Its real path, if it is known.
     pub(super) fn location(&self) -> Option<Rel> {
         self.tree.location(&self.handle.directory).ok().flatten()
     }
 
-    /// So many of the next names, the first in order at the end.
+    /// The next `many` entries, in reverse order of their names.
     fn next_sorted(&mut self, many: usize) -> Result<Vec<Listed>, Failure> {
         let mut names = Vec::new();
         while names.len() < many {
@@ -280,7 +286,7 @@ impl Listing<'_> {
         Ok(names)
     }
 
-    /// The same as [`Self::down`] during a walk.
+    /// Like [`Self::open_directory`], for a walk, which has a limit on paths.
     fn descend(&self, name: &[u8], at: &Rel) -> Result<Option<Self>, Errno> {
         if at.as_bytes().len() > DEEPEST {
             Err(Errno::NAMETOOLONG)
@@ -289,7 +295,7 @@ impl Listing<'_> {
         }
     }
 
-    /// A directory in this one: `None` where the rules end at what is mounted.
+    /// Opens a directory of this one. `None` for a mount that is not part of the root.
     pub(super) fn open_directory(&self, name: &[u8]) -> Result<Option<Self>, Errno> {
         let handle = match self.handle.open(name, OFlags::RDONLY | OFlags::DIRECTORY) {
             Err(Errno::XDEV) => return Ok(None),
@@ -299,23 +305,23 @@ impl Listing<'_> {
     }
 }
 
-/// A directory that was walked to.
+/// A directory that a walk has reached.
 #[derive(Debug)]
 pub struct Handle {
     directory: OwnedFd,
-    /// Whether what is mounted in it is part of it.
+    /// Whether file systems mounted in it are part of it.
     mounts: bool,
 }
 
 impl Handle {
-    /// Opens what stands under a name, and no link.
+    /// Opens an entry, and no link.
     fn open(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         step(self.directory.as_fd(), name, flags, self.mounts)
     }
 }
 
-/// Opens what stands under a name of a directory, and no link. Where mounts are not entered, `XDEV` is what
-/// tells of one: its device may be the same.
+/// Opens an entry of a directory, and no link. Where mounts are not entered, a mount fails with
+/// `XDEV`. Its device number would not do: it may be the same.
 pub(super) fn step(
     directory: BorrowedFd<'_>,
     name: &[u8],
@@ -334,7 +340,7 @@ pub(super) fn step(
     Err(Errno::AGAIN)
 }
 
-/// Opens a regular file of a directory that was walked to, and no link.
+/// Opens a regular file of a directory that a walk has reached, and no link.
 pub fn open_in(directory: &Handle, name: &[u8]) -> Result<std::fs::File, Errno> {
     let file = directory.open(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {

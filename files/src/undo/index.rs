@@ -1,4 +1,4 @@
-//! What is known of a store without looking at it: the changes, and how often each content is needed.
+//! The index of a store in memory: the changes, and how often each content is needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,30 +11,30 @@ use super::{CHANGES, ChangeRecord, RECORDS, Snapshot, Unexpected};
 /// SHA-256 of a content.
 pub(super) type Hash = [u8; 32];
 
-/// The changes, and what they need.
+/// The changes of a store, and the contents that they need.
 #[derive(Debug, Default)]
 pub(super) struct StoreIndex {
     pub(super) records: BTreeMap<u64, StoredRecord>,
     /// The number of the next change.
     pub(super) next: u64,
-    /// How many changes were undone, as far as it is known.
+    /// How many undos are known to have been made.
     pub(super) undo_count: u64,
-    /// What is in the store, with its size.
+    /// The contents in the store, with their sizes.
     objects: HashMap<Hash, u64>,
-    /// How many bytes that are, with those that are being written.
+    /// The bytes of all contents, including those being written.
     pub(super) bytes: u64,
-    /// How many of them questions keep that have not ended.
+    /// The bytes of the contents that are pinned by questions in progress.
     pub(super) pinned: u64,
-    /// How long all records are together.
+    /// The length of all records together.
     pub(super) live: u64,
     pub(super) journal: Journal,
-    /// How often each content is named, whether it is in the store or not.
+    /// How many times records name each content, whether it is in the store or not.
     uses: HashMap<Hash, u32>,
-    /// How many questions keep each content.
+    /// How many questions in progress pin each content.
     pins: HashMap<Hash, u32>,
 }
 
-/// A change, and how long its record is.
+/// A change, with the length of its record.
 #[derive(Debug)]
 pub(super) struct StoredRecord {
     pub(super) record: Arc<ChangeRecord>,
@@ -42,25 +42,25 @@ pub(super) struct StoredRecord {
 }
 
 impl StoreIndex {
-    /// Of a store in which there is nothing.
+    /// The index of an empty store.
     pub(super) fn new() -> Self {
         Self { next: 1, ..Self::default() }
     }
 
-    /// Takes in a line of the journal.
+    /// Applies a line of the journal.
     pub(super) fn read(&mut self, line: ChangeRecord, length: u64) {
         self.next = self.next.max(line.change.saturating_add(1));
         if line.unexpected.is_some() {
             self.revert(&line);
         } else if line.steps.is_empty() {
-            // It was not made.
+            // A record without steps voids the change.
             self.forget(line.change);
         } else {
             self.insert(line, length);
         }
     }
 
-    /// Adds a change, or says how it is now.
+    /// Adds a change, or replaces its record.
     pub(super) fn insert(&mut self, record: ChangeRecord, length: u64) {
         self.forget(record.change);
         let undo = record.order.map_or(0, |order| order.undo);
@@ -72,7 +72,7 @@ impl StoreIndex {
         self.records.insert(record.change, StoredRecord { record: Arc::new(record), length });
     }
 
-    /// Takes a change out. Gives what may be needed no more.
+    /// Removes a change. Returns the contents that may no longer be needed.
     pub(super) fn forget(&mut self, change: u64) -> Vec<Hash> {
         let Some(StoredRecord { record, length }) = self.records.remove(&change) else {
             return Vec::new();
@@ -85,7 +85,8 @@ impl StoreIndex {
         hashes
     }
 
-    /// A change was undone, or done again; what stood in some places was not what had been expected.
+    /// Updates a change that was undone or redone, with what was found where something else had
+    /// been expected.
     pub(super) fn revert(&mut self, line: &ChangeRecord) -> Vec<Hash> {
         let (change, undone) = (line.change, line.undone);
         let Some(StoredRecord { record, .. }) = self.records.get(&change) else {
@@ -113,41 +114,42 @@ impl StoreIndex {
         }
     }
 
-    /// Whether nothing needs a content.
+    /// Whether neither a record nor a question needs a content.
     pub(super) fn is_free(&self, hash: &Hash) -> bool {
         !self.uses.contains_key(hash) && !self.pins.contains_key(hash)
     }
 
-    /// Whether there are more changes than may be.
+    /// Whether there are too many changes.
     pub(super) fn is_crowded(&self) -> bool {
         self.records.len() > CHANGES || self.live > RECORDS
     }
 
-    /// Takes the oldest change out. Gives what may be needed no more; `None` if there is no change.
+    /// Removes the oldest change. Returns the contents that may no longer be needed; `None` without
+    /// changes.
     pub(super) fn forget_oldest(&mut self) -> Option<Vec<Hash>> {
         let oldest = *self.records.first_key_value()?.0;
         Some(self.forget(oldest))
     }
 
-    /// A content is in the store.
+    /// Adds a content that is in the store.
     pub(super) fn add_object(&mut self, hash: Hash, size: u64) {
         if self.objects.insert(hash, size).is_none() {
             self.bytes += size;
-            // A change that somebody turns needs it already, and it was not there to be counted.
+            // An undo in progress has pinned it already, when it was not there to be counted.
             if self.pins.contains_key(&hash) {
                 self.pinned += size;
             }
         }
     }
 
-    /// A content is no longer in the store; says whether it was.
+    /// Removes a content from the index. Returns whether it was there.
     pub(super) fn drop_object(&mut self, hash: &Hash) -> bool {
         let size = self.objects.remove(hash);
         self.bytes = self.bytes.saturating_sub(size.unwrap_or(0));
         size.is_some()
     }
 
-    /// A question keeps a content.
+    /// Pins a content for a question.
     pub(super) fn pin(&mut self, hash: Hash) {
         let pins = self.pins.entry(hash).or_default();
         *pins += 1;
@@ -156,7 +158,7 @@ impl StoreIndex {
         }
     }
 
-    /// A question that kept a content has ended.
+    /// Unpins a content when its question ends.
     pub(super) fn unpin(&mut self, hash: &Hash) {
         if let Some(pins) = self.pins.get_mut(hash) {
             *pins -= 1;
@@ -168,14 +170,14 @@ impl StoreIndex {
         }
     }
 
-    /// The lines that say all of this.
+    /// The lines of a journal with this index.
     pub(super) fn lines(&self) -> impl Iterator<Item = &ChangeRecord> {
         self.records.values().map(|entry| &*entry.record)
     }
 }
 
 impl ChangeRecord {
-    /// What must be kept for it.
+    /// The contents that it needs.
     pub(super) fn hashes(&self) -> impl Iterator<Item = Hash> {
         let all = self.steps.iter().flat_map(|step| [&step.before, &step.after]);
         all.filter_map(Snapshot::hash)
@@ -191,7 +193,7 @@ impl Snapshot {
     }
 }
 
-/// A hash as it stands in a record: `None` if it is none.
+/// A hash from a record. `None` if its length is wrong.
 pub(super) fn hash_of(hash: &Blob) -> Option<Hash> {
     hash.0.as_slice().try_into().ok()
 }

@@ -1,8 +1,8 @@
-//! What was changed, on disk: records, and short lines about them that came later.
+//! The journal on disk: records of changes, and short lines that update earlier records.
 //!
-//! A line is a length of four bytes and CBOR. What stands after the first line that breaks off or makes no
-//! sense does not count. The file is written anew when most of it is about changes that are forgotten, or
-//! said twice.
+//! A line is a length of four bytes and CBOR. Nothing counts after the first line that is
+//! incomplete or cannot be decoded. The file is rewritten once most of it is about changes that
+//! were forgotten, or has been superseded.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Write as _};
@@ -14,23 +14,24 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::{ChangeRecord, store_failure};
 
-/// No line is longer.
+/// The longest line.
 const LINE: usize = 4 << 20;
 
-/// A journal that is not longer is not written anew.
+/// A journal up to this length is not rewritten.
 const SHORT: u64 = 1 << 20;
 
 const NAME: &str = "journal";
 const NAME_NEW: &str = "journal.new";
 
-/// The file, as far as it was read and written.
+/// The journal, up to where it was read and written.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     length: u64,
 }
 
 impl Journal {
-    /// Reads what is there, a line at a time, and cuts off what does not count. Gives each line with its length.
+    /// Reads the journal line by line, and truncates it after the last valid line. Calls `each`
+    /// with every record and its length.
     pub(super) fn read(
         store: &OwnedFd,
         mut each: impl FnMut(ChangeRecord, u64),
@@ -59,7 +60,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Adds a line. Gives its length.
+    /// Appends a line. Returns its length.
     pub(super) fn append(&mut self, store: &OwnedFd, line: &ChangeRecord) -> Result<u64, Failure> {
         let flags =
             OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -67,7 +68,7 @@ impl Journal {
         let mut journal = File::from(journal.map_err(store_failure)?);
         let bytes = frame(line)?;
         if let Err(error) = journal.write_all(&bytes) {
-            // What comes later would stand behind half a line.
+            // Later lines must not follow half a line.
             let _ = journal.set_len(self.length);
             return Err(store_failure(error));
         }
@@ -75,12 +76,12 @@ impl Journal {
         Ok(bytes.len() as u64 - 4)
     }
 
-    /// Whether more than half of it says what is no longer so.
+    /// Whether more than half of the journal is obsolete.
     pub(super) fn is_long(&self, live: u64) -> bool {
         self.length > SHORT && self.length / 2 > live
     }
 
-    /// Writes it anew.
+    /// Rewrites the journal.
     pub(super) fn rewrite<'a>(
         &mut self,
         store: &OwnedFd,
@@ -92,7 +93,7 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                // What is not whole leaves nothing.
+                // An incomplete file must not stay behind.
                 let _ = rustix::fs::unlinkat(store, NAME_NEW, AtFlags::empty());
                 Err(error)
             }

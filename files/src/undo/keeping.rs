@@ -1,4 +1,4 @@
-//! What one question keeps: it stays until the question has written its change down, or has ended.
+//! What one question keeps. It stays until the question has recorded its change, or has ended.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -11,21 +11,21 @@ use sha2::{Digest as _, Sha256};
 use super::index::Hash;
 use super::{ChangeRecord, ChangeStep, LARGEST, Undo, Unexpected, name, now, store_failure};
 
-/// A question that keeps something.
+/// A question that keeps contents.
 #[derive(Debug)]
 pub(crate) struct Keeping<'a> {
     undo: &'a Undo,
     pinned: Vec<Hash>,
 }
 
-/// Reservation in the store for a content that is not there yet. It is given back when this is dropped.
+/// Space reserved for a content that is being written. It is released on drop.
 struct Reservation<'a> {
     undo: &'a Undo,
     bytes: u64,
 }
 
 impl<'a> Reservation<'a> {
-    /// Takes more reservation: `false` if there is none, even without all changes that are written down.
+    /// Reserves more space. Returns false if there is not enough, even without any recorded change.
     fn take(&mut self, more: u64) -> bool {
         let mut index = self.undo.index();
         if index.pinned.saturating_add(more) > self.undo.quota {
@@ -52,8 +52,8 @@ impl<'a> Keeping<'a> {
         Self { undo, pinned: Vec::new() }
     }
 
-    /// Keeps what a file holds. Gives its hash and size: `None` if it is too large, or there is too much that
-    /// others keep at the moment.
+    /// Keeps the content of a file. Returns its hash and size; `None` if it is too large, or
+    /// questions in progress keep too much.
     pub(crate) fn keep(&mut self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
         io::Seek::rewind(&mut file).map_err(store_failure)?;
         let size = file.metadata().map_err(store_failure)?.len();
@@ -66,13 +66,13 @@ impl<'a> Keeping<'a> {
         let beside = format!("{}.new", data_encoding::HEXLOWER.encode(&random));
         let kept = self.write(file, &beside, reservation);
         if !matches!(kept, Ok(Some(_))) {
-            // What is not kept leaves nothing.
+            // An incomplete copy must not stay behind.
             let _ = rustix::fs::unlinkat(&self.undo.store, &beside, AtFlags::empty());
         }
         kept
     }
 
-    /// Copies what a file holds, and gives the copy its name.
+    /// Copies the content of a file into the store, and names the copy by its hash.
     fn write(
         &mut self,
         mut file: &File,
@@ -90,7 +90,7 @@ impl<'a> Keeping<'a> {
             let length = file.read(&mut piece).map_err(store_failure)?;
             let Some(bytes) = piece.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
             size += length as u64;
-            // It may grow while it is read.
+            // The file may grow while it is read.
             if size > LARGEST || !reservation.take(size.saturating_sub(reservation.bytes)) {
                 return Ok(None);
             }
@@ -100,7 +100,7 @@ impl<'a> Keeping<'a> {
         let hash: Hash = hash.finalize().into();
         let mut index = self.undo.index();
         rustix::fs::renameat(store, beside, store, name(&hash)).map_err(store_failure)?;
-        // It takes the reservation that it had.
+        // The content takes over the space that was reserved for it.
         let had = std::mem::take(&mut reservation.bytes);
         index.pinned -= had;
         index.bytes -= had;
@@ -110,7 +110,7 @@ impl<'a> Keeping<'a> {
         Ok(Some((Blob(hash.to_vec()), size)))
     }
 
-    /// What a change needs is not dropped meanwhile, even if the change is forgotten.
+    /// Pins what a change needs, even if the change is forgotten meanwhile.
     pub(crate) fn pin(&mut self, record: &ChangeRecord) {
         let mut index = self.undo.index();
         for hash in record.hashes() {
@@ -119,7 +119,7 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    /// Writes a change down that is about to be made, and gives its number.
+    /// Records a change that is about to be made. Returns its number.
     pub(crate) fn record(
         self,
         verb: &str,
@@ -139,7 +139,7 @@ impl<'a> Keeping<'a> {
         Ok(change)
     }
 
-    /// Writes down that a change was undone, or done again, and what stood there then.
+    /// Records that a change was undone or redone, and what was found then.
     pub(crate) fn record_revert(
         self,
         change: u64,

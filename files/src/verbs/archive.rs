@@ -1,8 +1,9 @@
-//! `archive`: what is in a directory, as one tar archive, while it is read.
+//! `archive`: a directory as a tar archive, built while it is read.
 //!
-//! As POSIX has it: a header of 512 bytes for each entry, its content filled up to 512 bytes, and 1,024 bytes
-//! of zeros at the end. What does not fit a header stands in a pax header before it. Nothing but files and
-//! directories is put in, without their owners. There is no way back: an archive is not unpacked here.
+//! The format is that of POSIX: a header of 512 bytes for each entry, its content padded to 512
+//! bytes, and 1,024 zero bytes at the end. What does not fit a header goes into a pax header before
+//! it. Only files and directories are archived, without their owners. Archives are not unpacked
+//! here.
 
 use std::cell::RefCell;
 
@@ -17,10 +18,10 @@ use crate::peer::{Broken, OpenedFile, Peer};
 use crate::rules::LISTED;
 use crate::tree::{EVERYTHING, Stat, Visited};
 
-/// What everything in an archive is a multiple of.
+/// The size of everything in an archive is a multiple of this.
 const BLOCK: usize = 512;
 
-/// The largest size that a header can say: eleven octal digits.
+/// The largest size that a header can hold: eleven octal digits.
 const LARGEST: u64 = 0o77_777_777_777;
 
 pub(super) fn archive(
@@ -59,20 +60,20 @@ pub(super) fn archive(
     Ok(done)
 }
 
-/// An archive on its way.
+/// An archive being sent.
 struct Packed<'a> {
     peer: &'a mut dyn Peer,
     unread: &'a RefCell<Unread>,
     bytes: u64,
     files: u64,
     entries: usize,
-    /// Links, and what is neither file nor directory.
+    /// The number of links and special files, which are left out.
     links: u64,
     broken: bool,
 }
 
 impl Packed<'_> {
-    /// Puts in what a walk came to. Says whether to go into it.
+    /// Adds an entry of the walk. Returns whether to descend into it.
     fn visit(&mut self, visited: &Visited<'_>) -> Result<bool, Failure> {
         let name = &visited.listed.name;
         let looked = self.unread.borrow_mut().found_or_unread(visited.at, visited.stat());
@@ -90,7 +91,7 @@ impl Packed<'_> {
             self.send(&header(&[path, b"/"].concat(), &stat))
         } else {
             let opened = visited.listing.open(name);
-            // The state of what was opened, which is what is sent.
+            // The state of the file that was opened, which is the one that is sent.
             let opened = opened.and_then(|file| rustix::fs::fstat(&file).map(|stat| (file, stat)));
             let Ok((file, opened)) = opened else {
                 self.unread.borrow_mut().add(visited.at);
@@ -124,12 +125,12 @@ impl Packed<'_> {
     }
 }
 
-/// The header of an entry, and what must stand before it.
+/// The header of an entry, after a pax header if it needs one.
 fn header(path: &[u8], stat: &Stat) -> Vec<u8> {
     let size = if stat.what == What::File { stat.size } else { 0 };
     let seconds = stat.modified.div_euclid(1_000_000_000);
     let mut more = Vec::new();
-    // Programs read other bytes than these as they like, if nobody says how.
+    // Without a pax header, programs disagree about the encoding of other bytes.
     let plain = path.iter().all(|byte| matches!(byte, b' '..=b'~'));
     if path.len() > 100 || !plain {
         if std::str::from_utf8(path).is_err() {
@@ -159,10 +160,10 @@ fn header(path: &[u8], stat: &Stat) -> Vec<u8> {
     bytes
 }
 
-/// One line of a pax header: its own length in digits, and what it says.
+/// Appends a line of a pax header: its own length in decimal, key and value.
 fn record(to: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
-    // The digits count themselves.
+    // The digits are part of the length.
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
         length = rest + length.to_string().len();
@@ -175,17 +176,17 @@ fn record(to: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 
 /// The fields of a header that vary here.
 struct Ustar<'a> {
-    /// Cut off after 100 bytes.
+    /// The path, which is cut off after 100 bytes.
     path: &'a [u8],
     kind: u8,
     mode: u32,
     size: u64,
-    /// In seconds since 1970.
+    /// The modification time, in seconds since 1970.
     modified: u64,
 }
 
 impl Ustar<'_> {
-    /// The header block.
+    /// Encodes the header.
     fn block(&self) -> [u8; BLOCK] {
         let Self { path, kind, mode, size, modified } = *self;
         let mut block = [0; BLOCK];
@@ -197,7 +198,7 @@ impl Ustar<'_> {
         put(0, path.get(..100).unwrap_or(path));
         put(100, format!("{mode:07o}\0{:07o}\0{:07o}\0", 0, 0).as_bytes());
         put(124, format!("{size:011o}\0{modified:011o}\0").as_bytes());
-        // The sum of all bytes, in which it stands for blanks itself.
+        // The checksum, which is computed as if this field were blank.
         put(148, b"        ");
         put(156, &[kind]);
         put(257, b"ustar\x0000");

@@ -1,4 +1,4 @@
-//! `changes` and `revert`: what was changed here, undone and done again.
+//! `changes` and `revert`: the changes of a root, and how to undo and redo them.
 
 mod current;
 mod keeper;
@@ -22,13 +22,13 @@ use super::{BATCH, Batch, Desk, VerbError, edit};
 use crate::peer::Peer;
 use crate::undo::{ChangeRecord, Snapshot, Undo};
 
-/// So many paths of a change are told.
+/// The most paths that are listed of a change.
 const PATHS: usize = 20;
 
-/// What a change takes in a message besides its paths.
+/// The size of a change in a message, besides its paths.
 const OVERHEAD: usize = 160;
 
-/// The changes that concern this tree and may be told, the latest first.
+/// The changes within this tree that may be shown, the latest first.
 fn records<'a>(
     desk: &'a Desk<'a>,
 ) -> Result<(&'a Undo, impl Iterator<Item = Arc<ChangeRecord>>), Failure> {
@@ -44,7 +44,7 @@ fn records<'a>(
     Ok((undo, undo.records().into_iter().filter(ours)))
 }
 
-/// The latest changes, or a diff of what undoing one would do.
+/// Lists the latest changes, or shows a diff of what undoing one of them would do.
 pub(super) fn changes(
     desk: &Desk<'_>,
     changes: &Changes,
@@ -99,7 +99,7 @@ fn fitting_paths(desk: &Desk<'_>, record: &ChangeRecord) -> Vec<Blob> {
     fitting.map(|path| Blob(path.as_bytes().to_vec())).collect()
 }
 
-/// What undoing a change would do to files that are text.
+/// Sends a diff of what undoing a change would do to text files.
 fn preview(
     desk: &Desk<'_>,
     undo: &Undo,
@@ -107,7 +107,7 @@ fn preview(
     peer: &mut dyn Peer,
 ) -> Result<(), VerbError> {
     let mut share = MemoryShare::default();
-    // Both texts, and what is told of them.
+    // For both texts and the diff.
     share.take(3 * edit::NEAR)?;
     for step in record.steps.iter().take(PATHS) {
         let Some(path) = desk.tree.inner(&step.path) else { continue };
@@ -132,7 +132,7 @@ fn preview(
 
 fn text(file: File) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // What cannot be read is shown as nothing.
+    // A file that cannot be read is shown as empty.
     let _ = file.take(edit::NEAR as u64 + 1).read_to_end(&mut bytes);
     bytes
 }

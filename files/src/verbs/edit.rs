@@ -1,4 +1,4 @@
-//! `edit`: exact texts are replaced, all of them or none.
+//! `edit`: replaces exact texts in a file, all of them or none.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -18,32 +18,32 @@ use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::WriteOptions;
 
-/// No larger file is edited.
+/// The largest file that is edited.
 const LARGEST: u64 = 64 << 20;
 
-/// No diff that is told is longer.
+/// The longest diff in an answer.
 const DIFF: usize = 12 << 10;
 
-/// So many edits at once.
+/// The most edits in one question.
 const EDITS: usize = 1_000;
 
-/// The text nearest to one that is missing is looked for in a file of so many bytes.
+/// The largest file that is searched for text similar to one that is missing.
 pub(super) const NEAR: usize = 2 << 20;
 
-/// So many lines of a missing text are compared.
+/// The most lines of a missing text that are compared.
 const WINDOW: usize = 40;
 
-/// So many pairs of letters are looked at to find it: about a tenth of a second.
+/// The most pairs of letters that are compared for that: about a tenth of a second.
 const WORK: usize = 32 << 20;
 
-/// All edits of a question go over so many bytes at most.
+/// The most bytes that all edits of a question may pass over.
 const OVER: u64 = 4 << 30;
 
-/// An edit without a revision is made anew so often because others change the file at the same time. Each time one of
-/// them has been done.
+/// How often an edit without a revision is repeated because others changed the file meanwhile. Each
+/// time, one of them has succeeded.
 const TRIES: usize = 200;
 
-/// So much of the nearest text is told.
+/// The most characters of similar text that are quoted.
 const QUOTED: usize = 1_200;
 
 pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, VerbError> {
@@ -53,7 +53,7 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
     let mut tries = 0;
     loop {
         match edit_once(desk, edit, &path, &edits, peer) {
-            // Somebody else was faster. What they did need not be in the way.
+            // Somebody else changed the file meanwhile. The edit may still apply.
             Err(VerbError::Failed(failure))
                 if failure.kind == Kind::ChangedMeanwhile
                     && edit.revision.is_none()
@@ -89,7 +89,7 @@ fn edit_once(
     let mut entry = stat.entry(path.as_bytes());
     let mut change = None;
     if !edit.dry.unwrap_or(false) {
-        // What was read is what is replaced, or nothing is.
+        // Replaces only the revision that was read.
         let wanted = WriteOptions {
             how: How::Replace,
             revision: Some(stat.revision),
@@ -111,10 +111,10 @@ fn edit_once(
     Ok(Done { entry: Some(entry), count: Some(*count), change, ..Done::default() })
 }
 
-/// The replacements, which are the content.
+/// Reads the edits, which are the content of the question.
 fn edits(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<Replacement>, VerbError> {
     let content = gather(peer, share)?;
-    // Each text is there once more when it is decoded.
+    // Decoding makes a second copy of each text.
     share.take(content.len())?;
     let BoundedEdits { edits: BoundedList(edits) } =
         cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
@@ -127,8 +127,8 @@ fn edits(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<Replacement
     Ok(edits)
 }
 
-/// [`Edits`](farwire_protocol::streams::files::Edits), of which no more are held than can be made: one takes
-/// many times the bytes that say it.
+/// [`Edits`](farwire_protocol::streams::files::Edits) with a bounded list: an edit takes many times
+/// more memory than its encoding.
 #[derive(Debug, Decode)]
 #[cbor(map)]
 struct BoundedEdits {
@@ -144,7 +144,7 @@ impl<'b, C> Decode<'b, C> for BoundedList {
         let mut edits = Vec::new();
         for edit in d.array_iter_with(context)? {
             let edit = edit?;
-            // One too many says that there are too many.
+            // One edit too many is kept, to tell that there are too many.
             if edits.len() <= EDITS {
                 edits.push(edit);
             }
@@ -153,16 +153,16 @@ impl<'b, C> Decode<'b, C> for BoundedList {
     }
 }
 
-/// A text that edits have made.
+/// A text after edits.
 #[derive(Debug)]
 struct EditedText {
     text: Vec<u8>,
-    /// So many places were changed.
+    /// The number of places that were changed.
     count: u64,
     _share: MemoryShare,
 }
 
-/// Replaces one after the other, and goes over `most` bytes at most.
+/// Applies edits one after the other, passing over at most `most` bytes.
 fn apply(
     path: &Rel,
     before: &[u8],
@@ -197,8 +197,8 @@ fn check_edit(which: &str, edit: &Replacement) -> Result<(), Failure> {
     Err(Failure::new(Kind::InvalidArgument, format!("{which}: {why}")))
 }
 
-/// Replaces a text that is there once, or all there are. Places are counted and then looked for again: a
-/// list of them may be many times larger than the text.
+/// Replaces the only occurrence of a text, or all of them. Searches twice instead of storing the
+/// occurrences: their list may be many times larger than the text.
 fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<EditedText, Failure> {
     let places = || memchr::memmem::find_iter(text, &edit.old.0);
     let many = places().count();
@@ -234,8 +234,8 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<EditedText, F
     Ok(EditedText { text: next, count: many as u64, _share: share })
 }
 
-/// The new text, with the ends of lines that the file has: where all of its lines end in CR LF, those that come do,
-/// too, unless one of both texts has a CR.
+/// The new text with the line endings of the file: if all lines of the file end in CR LF, the new
+/// lines do too, unless the edit contains a CR itself.
 fn with_endings_of<'a>(text: &[u8], edit: &'a Replacement) -> Cow<'a, [u8]> {
     let new = &edit.new.0[..];
     let cr = |text: &[u8]| memchr::memchr(b'\r', text).is_some();
@@ -269,12 +269,12 @@ fn in_lf(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The number of the line that a place is in.
+/// The number of the line at an offset.
 fn line(text: &[u8], at: usize) -> usize {
     text.get(..at).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// What is told of a text that is not there: the lines that are most like it.
+/// The failure of a text that does not occur, with the lines most similar to it.
 fn no_match(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
     let mut message = format!("{which}: the text is not there");
     let there = |other: &[u8]| other != wanted && memchr::memmem::find(text, other).is_some();
@@ -298,13 +298,13 @@ fn no_match(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
     Failure::new(Kind::NoMatch, message)
 }
 
-/// The lines most like a text, as many as it has, and the number of the first. Of a long text only as much is
-/// looked at as [`WORK`] allows.
+/// The lines most similar to a text, and the number of the first. Of a long text only as much is
+/// searched as [`WORK`] allows.
 fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
     let words: Vec<ComparedLine<'_>> =
         wanted.lines().take(WINDOW).map(|word| ComparedLine::new(word.trim())).collect();
     let many = words.len().clamp(1, text.lines().count().max(1));
-    // How alike each window is: the window that begins `many - 1` lines before this one is whole now.
+    // The similarity of each window. The window that began `many - 1` lines ago is complete now.
     let mut scores = VecDeque::from(vec![0_u64; many]);
     let mut best: Option<(u64, usize)> = None;
     let mut work = 0;
@@ -324,7 +324,7 @@ fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
         }
     }
     let (score, at) = best?;
-    // Less than a third alike is not near.
+    // Less than a third in common is not similar.
     if score * 3 < 1_000 * words.len().max(1) as u64 {
         return None;
     }
@@ -332,7 +332,7 @@ fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
     Some((at + 1, lines.join("\n")))
 }
 
-/// A line, and the pairs of letters in the first 200 of it, in order.
+/// A line, and the sorted pairs of adjacent letters in its first 200.
 struct ComparedLine<'a> {
     text: &'a str,
     pairs: Vec<(char, char)>,
@@ -346,7 +346,8 @@ impl<'a> ComparedLine<'a> {
         Self { text, pairs }
     }
 
-    /// How alike two lines are, in thousandths: the share of pairs of letters that they have in common.
+    /// The similarity of two lines in thousandths: the share of letter pairs that they have in
+    /// common.
     fn likeness(&self, other: &Self) -> u32 {
         if self.text == other.text {
             return 1_000;
@@ -367,7 +368,7 @@ impl<'a> ComparedLine<'a> {
     }
 }
 
-/// A short unified diff, without the names of files.
+/// A short unified diff, without file names.
 pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
     if before.len() > NEAR || after.len() > NEAR {
         return String::new();
@@ -390,8 +391,8 @@ pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
     text
 }
 
-/// A hunk with its heading. The library's own heading counts wrong where lines that are alike were moved
-/// together.
+/// A hunk with its heading. The heading of the library has wrong counts where similar lines were
+/// moved together.
 fn format_hunk<'a>(changes: impl Iterator<Item = Change<&'a str>>) -> String {
     let (mut old, mut new) = (Span::default(), Span::default());
     let mut lines = String::new();
@@ -407,7 +408,7 @@ fn format_hunk<'a>(changes: impl Iterator<Item = Change<&'a str>>) -> String {
     format!("@@ -{old} +{new} @@\n{lines}")
 }
 
-/// Which lines of a text a hunk is about.
+/// The lines of a text that a hunk covers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     first: Option<usize>,
@@ -464,7 +465,7 @@ mod tests {
             "one\r\nnew\r\ntwo\r\n"
         );
         assert_eq!(run("one\ntwo\n", &edit("one", "one\nnew")).unwrap(), "one\nnew\ntwo\n");
-        // Where lines end in one way and in the other, or somebody says how, nothing is guessed.
+        // With mixed line endings, or an edit that has its own, nothing is adapted.
         assert_eq!(run("one\r\ntwo\n", &edit("one", "a\nb")).unwrap(), "a\nb\r\ntwo\n");
         assert_eq!(run("one\r\ntwo\r\n", &edit("one\r\n", "a\n")).unwrap(), "a\ntwo\r\n");
     }
@@ -526,7 +527,7 @@ mod tests {
     #[test]
     fn what_would_be_too_large_is_refused_before_it_is_made() {
         let edit = replacement("a", &"b".repeat(7 << 20), true);
-        // 8 MiB times this would be more than there are addresses.
+        // 8 MiB times this would exceed the address space.
         let failure = run(&"a".repeat(32 << 20), &[edit]).unwrap_err();
         assert_eq!(failure.kind, Kind::TooLarge);
     }

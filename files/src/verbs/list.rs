@@ -1,4 +1,4 @@
-//! `list`: what is in a directory, or in all directories beneath one.
+//! `list`: the entries of a directory, or of everything beneath it.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
@@ -19,20 +19,20 @@ use crate::peer::Peer;
 use crate::rules::{LISTED, STREAMED};
 use crate::tree::Visited;
 
-/// Entries that are put in order take so much memory at most.
+/// The most memory for entries that are sorted.
 const SORTED: usize = 64 << 20;
 
-/// What an entry that waits takes besides its path: the list grows to twice of what is in it.
+/// The size of an entry waiting to be sorted, besides its path. The list doubles when it grows.
 const ENTRY: usize = 2 * size_of::<Entry>() + 64;
 
-/// What an entry takes in a message besides its path.
+/// The size of an entry in a message, besides its path.
 const OVERHEAD: usize = 96;
 
 pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<Done, VerbError> {
     let (tree, listener) = (desk.tree, desk.listener);
     let path = Rel::parse(&list.path)?;
     let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
-    // Without an order nothing is kept here, so that more may be listed where that is asked for.
+    // Without an order nothing is collected, so that a listing may ask for more.
     let most = if list.sort.is_some() { LISTED } else { STREAMED };
     let limit = list.limit.map_or(LISTED, |limit| usize::try_from(limit).unwrap_or(most).min(most));
     let globs = Globs::new(list.globs.as_deref().unwrap_or_default())?;
@@ -54,7 +54,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
         if !globs.take(visited.at, directory) {
             return Ok(directory && !globs.refuse(visited.at));
         }
-        // With an order, the best are chosen from all that there are.
+        // With an order, the first are chosen from all entries.
         if count >= if sorted.is_some() { LISTED } else { limit } || held > SORTED {
             more = true;
             return Err(Failure::new(Kind::TooLarge, "enough"));
@@ -103,7 +103,7 @@ pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<
     Ok(done)
 }
 
-/// What a list does not tell, or not all of.
+/// Entries that a listing lacks, or lacks a part of.
 struct Omissions {
     names: RefCell<Unread>,
     skipped: Cell<u64>,
@@ -114,12 +114,12 @@ impl Omissions {
         Self { names: RefCell::new(Unread::new(below)), skipped: Cell::new(0) }
     }
 
-    /// The content could not be read.
+    /// Notes that the content of a file could not be read.
     fn unread(&self, at: &Rel) {
         self.names.borrow_mut().add(at);
     }
 
-    /// It could not be looked at: there is no entry.
+    /// Notes an entry that could not be looked at, and is missing.
     fn skip(&self, at: &Rel) {
         self.skipped.update(|skipped| skipped + 1);
         self.unread(at);
@@ -131,7 +131,7 @@ impl Omissions {
     }
 }
 
-/// Entries on their way.
+/// Entries being sent.
 struct EntrySender<'a> {
     peer: &'a mut dyn Peer,
     batch: Batch<Entry>,
@@ -158,7 +158,7 @@ impl EntrySender<'_> {
     }
 }
 
-/// The entry of what a walk came to: `None` if it is gone again.
+/// The entry for a step of the walk. `None` if the file no longer exists.
 fn entry(visited: &Visited<'_>, hashes: Option<&Listener>) -> Result<Option<Entry>, Errno> {
     let Some(stat) = visited.stat()? else { return Ok(None) };
     let mut entry = stat.entry(visited.at.as_bytes());
@@ -171,12 +171,12 @@ fn entry(visited: &Visited<'_>, hashes: Option<&Listener>) -> Result<Option<Entr
     Ok(Some(entry))
 }
 
-/// SHA-256 of what a file holds, as long as somebody listens.
+/// SHA-256 of a file. Fails once the answer is no longer wanted.
 pub(super) fn digest(file: File, listener: &Listener) -> std::io::Result<Vec<u8>> {
     digest_of(file, u64::MAX, listener)
 }
 
-/// The same of at most so many of its first bytes.
+/// Like [`digest`], of at most the first `bytes` bytes.
 pub(super) fn digest_of(file: File, bytes: u64, listener: &Listener) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut file = listener.reader(file).take(bytes);

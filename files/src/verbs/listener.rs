@@ -1,4 +1,4 @@
-//! Whether somebody still waits for an answer that takes long.
+//! Tells whether the answer to a long question is still wanted.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -8,37 +8,41 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// It is looked at again after so much work, in bytes that were read.
+/// How much work is done between two checks, in bytes read.
 const WORK: usize = 4 << 20;
 
-/// A name that a walk came to is as much work as so many bytes.
+/// The work for one entry of a walk, as a number of bytes read.
 const NAME: usize = 16 << 10;
 
-/// The other end of a stream, as those see it that do not talk to it.
+/// The other end of a stream, for code that sends it nothing.
 #[derive(Debug, Default)]
 pub struct Listener {
     socket: Option<Arc<OwnedFd>>,
-    /// What was done since it was looked at.
+    /// The work since the last check.
     work: AtomicUsize,
 }
 
 impl Listener {
-    /// Looks at the other end of this socket.
+    /// Watches the other end of this socket.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
-        // It may have gone before anything was done.
+        // It may have gone already, so the first call checks.
         Self { socket: Some(socket), work: AtomicUsize::new(WORK) }
     }
 
-    /// A walk came to a name.
+    /// Counts an entry of a walk.
     ///
     /// # Errors
     ///
-    /// `cancelled` if nobody listens any more.
+    /// `cancelled` if the other end no longer listens.
     pub(super) fn check_after_name(&self) -> Result<(), Failure> {
         self.check_after(NAME)
     }
 
-    /// So many bytes were read.
+    /// Counts bytes that were read.
+    ///
+    /// # Errors
+    ///
+    /// `cancelled` if the other end no longer listens.
     pub(super) fn check_after(&self, bytes: usize) -> Result<(), Failure> {
         let Some(socket) = &self.socket else { return Ok(()) };
         if self.work.fetch_add(bytes, Ordering::Relaxed) < WORK {
@@ -50,22 +54,22 @@ impl Listener {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))) {
             Ok(1..) if fds[0].revents().intersects(over) => {
-                // Whoever asks next is told at once.
+                // Later calls fail at once, too.
                 self.work.store(WORK, Ordering::Relaxed);
                 Err(Failure::new(Kind::Cancelled, "nobody listens"))
             }
-            // What cannot be looked at is found out when something is said.
+            // If the socket cannot be checked, sending will fail.
             _ => Ok(()),
         }
     }
 
-    /// A file that is read only as long as somebody listens.
+    /// Wraps a file so that reading it fails once the answer is no longer wanted.
     pub(super) fn reader<R: Read>(&self, file: R) -> WatchedReader<'_, R> {
         WatchedReader { listener: self, file }
     }
 }
 
-/// A file, and who waits for what is in it.
+/// A file that is read on behalf of a listener.
 #[derive(Debug)]
 pub(super) struct WatchedReader<'a, R> {
     listener: &'a Listener,

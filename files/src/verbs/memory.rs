@@ -1,4 +1,4 @@
-//! What is held in memory for questions: bounded for all of them together.
+//! The memory that questions hold, with one limit for all of them together.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,7 +11,7 @@ use super::VerbError;
 use crate::path::Rel;
 use crate::peer::Peer;
 
-/// So many bytes at most.
+/// The most bytes that all questions hold.
 const MOST: usize = 192 << 20;
 
 #[cfg(not(test))]
@@ -20,28 +20,28 @@ fn account<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
     look(&HELD)
 }
 
-/// Each test has an account of its own, so that one may use it up.
+/// Each test has its own account, so that it may use it up.
 #[cfg(test)]
 fn account<T>(look: impl FnOnce(&AtomicUsize) -> T) -> T {
     thread_local!(static HELD: AtomicUsize = const { AtomicUsize::new(0) });
     HELD.with(look)
 }
 
-/// A share of the memory. It is given back when this is dropped.
+/// A share of the memory. It is released on drop.
 #[derive(Debug, Default)]
 pub(super) struct MemoryShare(usize);
 
 impl MemoryShare {
-    /// Takes so many bytes more.
+    /// Takes more memory.
     ///
     /// # Errors
     ///
-    /// `busy` if others have too much of it.
+    /// `busy` if other questions hold too much.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), Failure> {
         self.take_up_to(bytes, MOST)
     }
 
-    /// Takes so many bytes more if no more than so many are held with them, by all questions together.
+    /// Takes more memory if all questions together then hold at most `most` bytes.
     fn take_up_to(&mut self, bytes: usize, most: usize) -> Result<(), Failure> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
         account(|held| held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more))
@@ -50,11 +50,11 @@ impl MemoryShare {
         Ok(())
     }
 
-    /// Takes room for so many bytes. What is not more grows no further.
+    /// Allocates a buffer of this size, which does not grow unless it overflows.
     ///
     /// # Errors
     ///
-    /// As [`Self::take`] has it.
+    /// Those of [`Self::take`].
     pub(super) fn buffer(&mut self, bytes: usize) -> Result<Vec<u8>, Failure> {
         self.take(bytes)?;
         let mut room = Vec::new();
@@ -62,7 +62,7 @@ impl MemoryShare {
         Ok(room)
     }
 
-    /// Reads so many bytes of a file, or what it has.
+    /// Reads at most `bytes` bytes of a file.
     pub(super) fn read(&mut self, path: &Rel, file: File, bytes: u64) -> Result<Vec<u8>, Failure> {
         let mut held = self.buffer(usize::try_from(bytes).map_err(|_| full())?)?;
         let read = file.take(bytes).read_to_end(&mut held);
@@ -81,7 +81,7 @@ impl Drop for MemoryShare {
     }
 }
 
-/// Gathers the content of a question, up to the limit of texts.
+/// Reads the content of a question, up to the limit for texts.
 pub(super) fn gather(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<u8>, VerbError> {
     let mut content = Vec::new();
     while let Some(piece) = peer.content()? {
@@ -99,7 +99,7 @@ pub(super) fn gather(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec
     Ok(content)
 }
 
-/// Holds all but so many bytes.
+/// Holds all memory except this much.
 #[cfg(test)]
 pub(super) fn all_but(bytes: usize) -> MemoryShare {
     let mut share = MemoryShare::default();

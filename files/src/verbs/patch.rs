@@ -1,12 +1,12 @@
-//! `patch`: a diff is applied to several files as `git apply` does it, as a whole or not at all.
+//! `patch`: applies a diff to several files as `git apply` does, as a whole or not at all.
 //!
 //! ```text
-//!     parse     a text becomes what is to be done to files; name, hunk and misfit are its parts
-//!     outcome   what is to be done becomes what each path will hold, from what is there now
-//!     here      all of that is written beside its place; only then is the first one put into it
+//!     parse     turns a text into changes of files; name, hunk and misfit are its parts
+//!     plan      turns changes of files into the new state of each path
+//!     here      writes all new files beside their places before the first one is put in place
 //! ```
 //!
-//! If one of them cannot be put in its place, those before it are put back. All of it is one change.
+//! If a file cannot be put in its place, those before it are put back. All of it is one change.
 
 mod hunk;
 mod misfit;
@@ -55,7 +55,7 @@ pub(super) fn patch(
     Ok(done)
 }
 
-/// What was done, in a line or two.
+/// Describes what was done to a file, in a line or two.
 fn describe(did: &PatchedFile, prefix: &str) -> String {
     let name = |path: &Rel| {
         let name = [prefix.as_bytes(), path.as_bytes()].concat();
@@ -70,7 +70,7 @@ fn describe(did: &PatchedFile, prefix: &str) -> String {
     // Writing to a string does not fail.
     let _ = match did.what {
         'R' | 'C' => writeln!(text, "{} {from} -> {to}{lines}", did.what),
-        // Where only the mode is changed, there is nothing else to say.
+        // If only the mode changed, the lines below say so.
         'M' if !did.hunks => Ok(()),
         what => writeln!(text, "{what} {to}{lines}"),
     };
@@ -81,7 +81,7 @@ fn describe(did: &PatchedFile, prefix: &str) -> String {
 }
 
 impl PathState {
-    /// The file beside its place.
+    /// Writes the new file beside its place.
     fn draft<'a>(&self, tree: &'a Tree, path: &Rel) -> Result<Option<Draft<'a>>, Failure> {
         let Some(after) = &self.after else {
             tree.place_to_change(path)?;
@@ -100,7 +100,7 @@ impl PathState {
         Ok(Some(draft))
     }
 
-    /// Puts it in its place.
+    /// Puts the new file in its place.
     fn write(&self, tree: &Tree, path: &Rel, draft: Option<Draft<'_>>) -> Result<(), Failure> {
         match draft {
             Some(draft) => draft.commit().map(drop),
@@ -111,7 +111,7 @@ impl PathState {
         }
     }
 
-    /// Puts back what was there.
+    /// Puts the old file back.
     fn put_back(&self, tree: &Tree, path: &Rel) -> Result<(), Failure> {
         let Some((bytes, stat)) = &self.before else { return tree.remove(path, false, None) };
         let mut draft =
@@ -143,7 +143,7 @@ fn carry_out(
     Ok(change)
 }
 
-/// Puts all files in their places, or back those before one that cannot be.
+/// Puts all files in their places. If one fails, puts those before it back.
 fn write_all(
     desk: &Desk<'_>,
     changed: &[(&Rel, &PathState)],

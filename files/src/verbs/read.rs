@@ -14,10 +14,10 @@ use crate::path::Rel;
 use crate::peer::{OpenedFile, Peer};
 use crate::tree::Stat;
 
-/// Lines are counted to the end of a file that is not longer than this.
+/// The largest file whose lines are counted to the end.
 const COUNTED: u64 = 64 << 20;
 
-/// No answer in lines has more bytes.
+/// The most bytes of an answer in lines.
 const BUDGET: usize = 4 << 20;
 
 const BLOCK: usize = 128 << 10;
@@ -71,7 +71,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
     Ok(done)
 }
 
-/// Says what a file is now, if it was changed while it was read.
+/// Sends the current entry of a file if it changed while it was read.
 fn say_if_changed(opened: OpenedFile<'_>, peer: &mut dyn Peer) -> Result<(), VerbError> {
     match rustix::fs::fstat(opened.file).map(|now| Stat::new(&now)) {
         Ok(now) if now.revision != opened.stat.revision => {
@@ -92,15 +92,15 @@ fn memory_for_lines(stat: &Stat, budget: u32) -> usize {
     2 * (found + BLOCK)
 }
 
-/// Lines that were found.
+/// A range of lines.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Lines {
     bytes: Vec<u8>,
-    /// The number of the first; unknown where the file before it was not read.
+    /// The number of the first line. Unknown if the file before it was not read.
     first: Option<u64>,
-    /// How many the file has, where that was counted.
+    /// The number of lines in the file, if they were counted.
     all: Option<u64>,
-    /// Something of what was asked for is missing.
+    /// Whether a part of what was asked for is missing.
     cut: bool,
     count: u64,
 }
@@ -117,7 +117,7 @@ impl Lines {
     }
 }
 
-/// Counts lines: the last one may be without its end.
+/// Counts lines. The last one may lack its newline.
 fn count(bytes: &[u8]) -> u64 {
     let ends = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
     ends + u64::from(bytes.last().is_some_and(|&byte| byte != b'\n'))
@@ -173,7 +173,7 @@ fn tail(file: &mut File, stat: &Stat, many: u64, budget: usize) -> std::io::Resu
     let many = many.max(1);
     let mut bytes = Vec::new();
     let mut at = stat.size;
-    // One more end of a line than lines: the one before the first.
+    // Reads one newline more than lines: the one before the first line.
     while at > 0 && bytes.len() <= budget {
         let step = at.min(BLOCK as u64);
         at -= step;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     proptest! {
-        /// Both ways of reading find what splitting the whole text finds.
+        /// Both ways of reading agree with splitting the whole text.
         #[test]
         fn lines_are_those_of_the_whole(text in "[ab\n]{0,60}", first in 1_u64..9, many in 0_u64..9) {
             let bytes = text.as_bytes();

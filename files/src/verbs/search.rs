@@ -1,7 +1,7 @@
-//! `search`: the lines that match, with ripgrep's own engine, where the files are.
+//! `search`: finds matching lines with ripgrep's engine, where the files are.
 //!
-//! One thread walks, others open and search what it finds; only matches leave the server, in the order of the
-//! files' names. What could not be read is named.
+//! One thread walks, and others open and search what it finds. Only matches leave the server, in
+//! the order of file names. Files that could not be read are named.
 
 mod lines;
 mod turns;
@@ -27,43 +27,44 @@ use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Handle, Tree, Visited, open_in};
 
-/// No more matches than this are told, whatever is asked for.
+/// The most matches in an answer, whatever is asked for.
 const MATCHES: u64 = 100_000;
 
-/// A pattern has at most so many bytes.
+/// The longest pattern, in bytes.
 const PATTERN: usize = 16 << 10;
 
-/// A compiled pattern takes at most so much memory.
+/// The most memory for a compiled pattern.
 const COMPILED: usize = 4 << 20;
 
-/// What a thread learns of the pattern while it searches takes at most so much.
+/// The most memory for the lazy DFA that a thread builds while it searches.
 const LEARNED: usize = 1 << 20;
 
-/// The lines that a thread has before it at once take at most so much. A file with a longer line is not read.
+/// The most memory for the lines that a thread has in its buffer. A file with a longer line is not
+/// read.
 const HEAP: usize = 4 << 20;
 
-/// What is on its way between threads takes about so much.
+/// About how much is queued between threads.
 const QUEUED: usize = 4 << 20;
 
-/// No more threads work on one search.
+/// The most threads for one search.
 const THREADS: usize = 8;
 
-/// So many lines around a match at most.
+/// The most lines of context around a match.
 const CONTEXT: u32 = 50;
 
-/// What a line takes in a message besides its path and its text.
+/// The size of a line in a message, besides its path and text.
 const OVERHEAD: usize = 24;
 
-/// Lines of a file are handed on when they have so many bytes.
+/// Matches of a file are passed on in groups of this many bytes.
 const GROUP: usize = 32 << 10;
 
-/// So many files are handed to a thread at once.
+/// How many files a thread takes at once.
 const HANDFUL: usize = 64;
 
-/// So many handfuls wait for a thread.
+/// How many handfuls wait for a thread.
 const WAITING: usize = 16;
 
-/// A file to be searched: its name in a directory, and its path from where the search began.
+/// A file to be searched, with its path relative to where the search began.
 #[derive(Debug)]
 struct SearchFile {
     directory: Arc<Handle>,
@@ -102,7 +103,7 @@ pub(super) fn search(
         context: search.context.unwrap_or(0).min(CONTEXT),
         names: search.names.unwrap_or(false),
         limit: search.limit.map_or(MATCHES, |limit| u64::from(limit).min(MATCHES)),
-        // A file that is named is searched to its end.
+        // A file that was named is searched to its end.
         whole: search.all.unwrap_or(false) || !directory,
         enough: AtomicBool::new(false),
         binary: AtomicU64::new(0),
@@ -132,12 +133,12 @@ pub(super) fn search(
     beneath(tree, Scope { path: &path, globs, tidy }, &asked, threads, peer)
 }
 
-/// Takes the memory of a search. Gives with how many threads: with less memory there are fewer.
+/// Takes memory for a search. Returns the number of threads: fewer if memory is short.
 fn afford(share: &mut MemoryShare) -> Result<usize, Failure> {
     let many = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let mut threads = many.clamp(2, THREADS);
     loop {
-        // Forwards and backwards are learned apart.
+        // Each thread has a DFA in both directions.
         match share.take(COMPILED + QUEUED + threads * (HEAP + 2 * LEARNED)) {
             Ok(()) => return Ok(threads),
             Err(failure) if threads == 1 => return Err(failure),
@@ -197,7 +198,7 @@ fn beneath(
     })
 }
 
-/// Finds the files, in the order of their names. Gives how many.
+/// Finds the files, in the order of their names. Returns how many there are.
 fn walk(
     tree: &Tree,
     scope: Scope<'_>,
@@ -235,7 +236,7 @@ fn walk(
         }
     };
     let walked = tree.walk_in_order(path, &mut visit, &mut |at| asked.unread().add(at));
-    // Who has enough does not take it.
+    // This fails if enough has been found.
     let _ = jobs.send((number, handful));
     match walked {
         Err(failure) if failure.kind != Kind::Cancelled => Err(failure),
@@ -243,13 +244,13 @@ fn walk(
     }
 }
 
-/// What is asked of each file, and what came of it so far.
+/// A search in progress: what is looked for, and what has been found.
 struct ActiveSearch<'a> {
     matcher: RegexMatcher,
     context: u32,
     names: bool,
     limit: u64,
-    /// What is behind a NUL is searched, too.
+    /// Whether files are searched beyond a NUL.
     whole: bool,
     enough: AtomicBool,
     binary: AtomicU64,
@@ -263,7 +264,7 @@ impl ActiveSearch<'_> {
         self.enough.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing more is looked for.
+    /// Whether the search has ended.
     fn is_over(&self) -> bool {
         if self.listener.check_after_name().is_err() {
             self.enough.store(true, Ordering::Relaxed);
@@ -277,7 +278,7 @@ impl ActiveSearch<'_> {
 
     fn searcher(&self) -> Searcher {
         let context = usize::try_from(self.context).unwrap_or(0);
-        // Where a NUL ends the text, none is read.
+        // Unless all is searched, `SearchText` ends at a NUL, and the engine never sees one.
         let binary = if self.whole { BinaryDetection::convert(0) } else { BinaryDetection::none() };
         SearcherBuilder::new()
             .binary_detection(binary)
@@ -299,11 +300,11 @@ impl ActiveSearch<'_> {
         loop {
             let handful = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((number, handful)) = handful else { return };
-            // One more than is told says that there is more.
+            // One match too many tells that there are more.
             let mut left = self.limit.saturating_add(1);
             let (mut lines, mut bytes) = (Vec::new(), 0);
             for SearchFile { directory, name, at } in handful {
-                // When there is enough, the rest is only taken from the queue.
+                // Once enough has been found, the queue is only drained.
                 if self.is_over() || left == 0 {
                     break;
                 }
@@ -362,7 +363,7 @@ impl ActiveSearch<'_> {
     }
 }
 
-/// Lines on their way.
+/// Matches being sent.
 struct MatchSender<'a> {
     asked: &'a ActiveSearch<'a>,
     peer: &'a mut dyn Peer,
@@ -398,7 +399,7 @@ impl<'a> MatchSender<'a> {
 
     fn finish(self, files: u64) -> Result<Done, VerbError> {
         let asked = self.asked;
-        // What was not looked at because nobody listens is not told as if it were all.
+        // A search that was given up must not look complete.
         asked.listener.check_after(0)?;
         if let Some(rest) = self.batch.rest() {
             self.peer.say(&ToBridge::Matches(rest))?;

@@ -1,8 +1,8 @@
-//! What people do not mean when they say "all": `.gitignore`, `.ignore`, names with a dot; and the patterns
-//! that a question names itself.
+//! Leaves out what people do not mean by "all": `.gitignore`, `.ignore`, names that begin with a
+//! dot; and the globs of a question.
 //!
-//! As ripgrep has it: `.gitignore` counts inside a git repository, `.ignore` everywhere, both for all that
-//! is beneath them.
+//! As in ripgrep, `.gitignore` counts inside a git repository and `.ignore` everywhere, both for
+//! everything beneath them.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,16 +20,16 @@ use super::memory::MemoryShare;
 use crate::path::Rel;
 use crate::tree::{Listing, Tree, Visited};
 
-/// No file with patterns is read further than this.
+/// How much of a file with patterns is read.
 const PATTERNS: u64 = 256 << 10;
 
-/// What patterns take in memory, for each byte of them.
+/// The memory that patterns take for each byte of them.
 const GROWN: usize = 16;
 
-/// What a directory with patterns takes besides.
+/// The memory that a directory with patterns takes besides.
 const LEVEL: usize = 1 << 10;
 
-/// Patterns that a question names.
+/// The globs of a question.
 #[derive(Debug)]
 pub(super) struct Globs(Override);
 
@@ -45,7 +45,7 @@ impl Globs {
         builder.build().map(Self).map_err(bad)
     }
 
-    /// Whether a path is among what is asked for.
+    /// Whether the globs include a path.
     pub(super) fn take(&self, path: &Rel, directory: bool) -> bool {
         match self.0.matched(native(path.as_bytes()), directory) {
             Match::None => self.0.num_whitelists() == 0,
@@ -54,9 +54,9 @@ impl Globs {
         }
     }
 
-    /// Whether a directory is left out with all that is in it.
+    /// Whether the globs exclude a directory with everything in it.
     pub(super) fn refuse(&self, path: &Rel) -> bool {
-        // What only fits no pattern may have something in it that does.
+        // A directory that merely matches no glob may have entries that do.
         self.0.num_ignores() > 0 && self.0.matched(native(path.as_bytes()), true).is_ignore() && {
             let Some(name) = path.names().next_back() else { return false };
             self.0.num_whitelists() == 0 || self.0.matched(native(name), true).is_ignore()
@@ -68,37 +68,37 @@ fn native(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }
 
-/// The patterns of one directory, on top of those above it.
+/// The patterns of a directory, on top of those above it.
 #[derive(Debug)]
 struct Level {
     git: Option<Gitignore>,
     own: Option<Gitignore>,
-    /// It is in a git repository.
+    /// Whether it is in a git repository.
     repository: bool,
-    /// Neither it nor those above it have patterns.
+    /// Whether there are no patterns here or above.
     empty: bool,
     above: Option<Arc<Self>>,
 }
 
-/// Leaves out what is not meant.
+/// Decides what a walk leaves out.
 #[derive(Debug)]
 pub(super) struct Tidy {
     start: Rel,
-    /// Of directories that say something which those above them do not say.
+    /// The levels of directories that add something to those above them.
     levels: HashMap<Rel, Arc<Level>>,
-    /// The directory that was looked at last, from the start, and its level.
+    /// The directory that was looked at last, relative to the start, and its level.
     latest: Option<(Vec<u8>, Arc<Level>)>,
     share: MemoryShare,
 }
 
 impl Tidy {
-    /// For a walk that begins at this directory of a tree.
+    /// For a walk that begins at this directory.
     ///
     /// # Errors
     ///
-    /// `busy` if the patterns take more memory than there is.
+    /// `busy` if the patterns take too much memory.
     pub(super) fn new(tree: &Tree, start: &Rel) -> Result<Self, Failure> {
-        // What stands above counts as well.
+        // The patterns of parent directories count as well.
         let mut above = None;
         let mut path = Rel::ROOT;
         let mut share = MemoryShare::default();
@@ -113,11 +113,11 @@ impl Tidy {
         Ok(Self { start: start.clone(), levels, latest: None, share })
     }
 
-    /// Whether a walk goes past this.
+    /// Whether the walk skips this entry.
     ///
     /// # Errors
     ///
-    /// As [`Self::new`] has it.
+    /// Those of [`Self::new`].
     pub(super) fn leaves_out(&mut self, visited: &Visited<'_>) -> Result<bool, Failure> {
         if visited.listed.name.starts_with(b".") {
             return Ok(true);
@@ -126,7 +126,7 @@ impl Tidy {
         let beside = at.strip_suffix(visited.listed.name.as_slice()).unwrap_or(at);
         let path = self.start.join(at);
         let level = match &self.latest {
-            // Most of what a walk comes to is beside what it came to before.
+            // Most entries are in the same directory as the one before.
             Some((latest, level)) if latest == beside => level.clone(),
             _ => {
                 let level = self.level(visited, path_above(&path))?;
@@ -144,7 +144,7 @@ impl Tidy {
 }
 
 impl Tidy {
-    /// The patterns of a directory that a walk is in.
+    /// The level of a directory that the walk is in.
     fn level(&mut self, visited: &Visited<'_>, above: Rel) -> Result<Arc<Level>, Failure> {
         if let Some(level) = self.levels.get(&above) {
             return Ok(level.clone());
@@ -156,7 +156,7 @@ impl Tidy {
             outer = self.levels.get(&path).cloned();
         }
         let level = Level::read(visited.listing, &above, outer.clone(), &mut self.share)?;
-        // Most directories say nothing, and there may be millions of them.
+        // Most directories add nothing, and there may be millions of them.
         if outer.is_none_or(|outer| !Arc::ptr_eq(&outer, &level)) {
             self.levels.insert(above, level.clone());
         }
@@ -169,7 +169,7 @@ fn path_above(path: &Rel) -> Rel {
 }
 
 impl Level {
-    /// Reads what a directory says: if that is nothing, it is as the one above it.
+    /// Reads the patterns of a directory. Without any, its level is that of its parent.
     fn read(
         listing: &Listing<'_>,
         path: &Rel,
@@ -177,7 +177,7 @@ impl Level {
         share: &mut MemoryShare,
     ) -> Result<Arc<Self>, Failure> {
         let within = above.as_ref().is_some_and(|level| level.repository);
-        // One that cannot be looked at is there.
+        // A `.git` that cannot be looked at does exist.
         let repository = within || !matches!(listing.stat(b".git"), Ok(None));
         let git = if repository { patterns(listing, path, b".gitignore", share)? } else { None };
         let own = patterns(listing, path, b".ignore", share)?;
@@ -209,7 +209,7 @@ impl Level {
     }
 }
 
-/// The patterns in a file of a directory, if it has one.
+/// The patterns in a file of a directory, if it exists.
 fn patterns(
     listing: &Listing<'_>,
     path: &Rel,
@@ -222,7 +222,7 @@ fn patterns(
     share.take(bytes * GROWN)?;
     let mut builder = GitignoreBuilder::new(native(path.as_bytes()));
     for line in String::from_utf8_lossy(&text).lines() {
-        // A line that is no pattern is passed over, as git does.
+        // An invalid line is skipped, as git does.
         let _ = builder.add_line(None, line);
     }
     Ok(builder.build().ok())
@@ -263,7 +263,7 @@ mod tests {
         let (out, levels) = left_out(place.path()).unwrap();
         let expected = ["a/b/.ignore", "a/b/c/some.log", "x/.git", "x/.gitignore", "x/w/some.log"];
         assert_eq!(out, [&expected[..], &["x/y/.gitignore"]].concat());
-        // That of the root, of the repository, and of the two that say something of their own.
+        // The root, the repository, and the two directories with patterns of their own.
         assert_eq!(levels, 4);
         let _others = memory::all_but(2 << 10);
         assert_eq!(left_out(place.path()).unwrap_err().kind, Kind::Busy);

@@ -1,4 +1,4 @@
-//! What should have been read, and could not be: counted, and named as far as names fit an answer.
+//! Files that could not be read: counted, and named as far as the names fit an answer.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::files::{Done, NAMED};
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::path::Rel;
 
-/// All names together have at most so many bytes: they fit a message.
+/// The most bytes of all names together, which have to fit a message.
 const BYTES: usize = 8 << 10;
 
 /// Paths beneath a directory, as many as fit an answer.
@@ -20,7 +20,7 @@ pub(super) fn paths_that_fit(below: &Rel, at: Vec<Vec<u8>>) -> Vec<Blob> {
     paths.take(NAMED).take_while(|path| fits(path)).collect()
 }
 
-/// What could not be read beneath a directory.
+/// The files beneath a directory that could not be read.
 #[derive(Debug)]
 pub(super) struct Unread {
     below: Rel,
@@ -34,7 +34,7 @@ impl Unread {
         Self { below, count: 0, bytes: 0, names: Vec::new() }
     }
 
-    /// Adds one, by its path from the directory.
+    /// Adds a file by its path relative to the directory.
     pub(super) fn add(&mut self, at: &Rel) {
         self.count += 1;
         let path = self.below.join(at.as_bytes());
@@ -45,7 +45,7 @@ impl Unread {
         }
     }
 
-    /// What was found there, unless it could not be looked at: then it is added.
+    /// Unwraps a result for a file. An error adds the file.
     pub(super) fn found_or_unread<T>(
         &mut self,
         at: &Rel,
@@ -66,7 +66,7 @@ impl Unread {
         self.count
     }
 
-    /// Tells it at the end of an answer.
+    /// Adds the files to the end of an answer.
     pub(super) fn report(mut self, done: &mut Done) {
         if self.count > 0 {
             self.names.sort_unstable_by(|one, other| one.0.cmp(&other.0));

@@ -1,4 +1,4 @@
-//! `usage`: how much is beneath a path.
+//! `usage`: how much space is used beneath a path.
 
 use std::cell::RefCell;
 

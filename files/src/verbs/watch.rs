@@ -1,4 +1,4 @@
-//! `watch`: waits until something changes, without looking again and again.
+//! `watch`: waits until something changes, without polling.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
@@ -19,28 +19,28 @@ use crate::path::{HIDDEN, Rel};
 use crate::peer::Peer;
 use crate::tree::{EVERYTHING, Stat, Tree};
 
-/// Nobody waits longer at once.
+/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What comes within this time after the first change is told with it.
+/// Changes within this time after the first one are reported with it.
 const TOGETHER: Duration = Duration::from_millis(50);
 
-/// So many wait at once: each holds a thread.
+/// The most waits at once: each holds a thread.
 const WATCHERS: usize = 48;
 
-/// So many of them are of one device, which has threads left for its other questions.
+/// The most waits of one device, which keeps threads for its other questions.
 const OF_ONE: usize = 12;
 
-/// So many directories are watched at once by one question.
+/// The most directories that one question watches.
 const DIRECTORIES: usize = 4_096;
 
-/// So many names are told.
+/// The most names in an answer.
 const NAMES: usize = 1_000;
 
-/// What an entry takes in a message besides its path.
+/// The size of an entry in a message, besides its path.
 const OVERHEAD: usize = 96;
 
-/// Who waits, by device.
+/// The number of waits of each device.
 static WATCHES: Mutex<WatchCounts> = Mutex::new(WatchCounts(BTreeMap::new()));
 
 #[derive(Debug, Default)]
@@ -74,11 +74,11 @@ fn watches() -> MutexGuard<'static, WatchCounts> {
     WATCHES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One of those who may wait. It counts until it is dropped.
+/// The right to wait, until it is dropped.
 struct WatchPermit(Id);
 
 impl WatchPermit {
-    /// A place for a device.
+    /// Takes a permit for a device.
     fn take(device: Id) -> Result<Self, Failure> {
         watches().take(device)?;
         Ok(Self(device))
@@ -91,7 +91,7 @@ impl Drop for WatchPermit {
     }
 }
 
-/// What is looked out for in a directory.
+/// The events that are watched in a directory.
 const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::CLOSE_WRITE)
@@ -113,7 +113,7 @@ pub(super) fn watch(
     let deadline = Instant::now() + Duration::from_millis(watch.wait_ms).min(LONGEST);
     let failed = |error: Errno| VerbError::Failed(fault(&path, error));
     if is_missing(tree, &path) {
-        // What was there is another now.
+        // A revision means that it existed before, so its absence is a change.
         let seen = watch.revision.is_some();
         if seen || wait_for(tree, &path, deadline, peer.socket().as_ref())? {
             return send_changes(tree, &path, &BTreeSet::new(), peer);
@@ -125,7 +125,7 @@ pub(super) fn watch(
     if watch.deep.unwrap_or(false) {
         watched.add_all(tree)?;
     }
-    // What changed before it was watched is seen by its state.
+    // A change before the watch was set up shows in the revision.
     let before = tree.stat(&path)?;
     if watch.revision.is_some_and(|seen| seen != before.revision) {
         return send_changes(tree, &path, &BTreeSet::new(), peer);
@@ -155,7 +155,7 @@ fn is_missing(tree: &Tree, path: &Rel) -> bool {
         .is_err_and(|failure| matches!(failure.kind, Kind::NoSuchFile | Kind::NotADirectory))
 }
 
-/// Waits until something stands at a path; says whether it does.
+/// Waits until something exists at a path. Returns whether it does.
 fn wait_for(
     tree: &Tree,
     path: &Rel,
@@ -163,7 +163,7 @@ fn wait_for(
     socket: Option<&OwnedFd>,
 ) -> Result<bool, VerbError> {
     let failed = |error: Errno| VerbError::Failed(fault(path, error));
-    // The next directory above it that is there: what comes does so by way of it.
+    // The nearest existing parent: the path can only appear through it.
     let nearest = || {
         let mut above = path.clone();
         while is_missing(tree, &above) {
@@ -181,7 +181,7 @@ fn wait_for(
             Err(failure) if failure.kind == Kind::NoSuchFile && !above.is_root() => continue,
             added => added?,
         }
-        // What came before it was watched is told by no event.
+        // No event tells of what appeared before the watch was set up.
         if nearest() != above {
             continue;
         }
@@ -199,11 +199,11 @@ fn wait_for(
     }
 }
 
-/// Directories that are watched, beneath one of them.
+/// Watches directories beneath a path.
 struct Watched {
     path: Rel,
     events: OwnedFd,
-    /// Where each is, from the first one, and where it really is.
+    /// The path of each relative to the first one, and its real path.
     directories: BTreeMap<i32, (Rel, Rel)>,
 }
 
@@ -214,12 +214,12 @@ impl Watched {
         Ok(Self { path: path.clone(), events, directories: BTreeMap::new() })
     }
 
-    /// Watches one more.
+    /// Adds a directory.
     fn add(&mut self, tree: &Tree, at: &Rel) -> Result<(), Failure> {
         let path = self.path.join(at.as_bytes());
         let (found, _) = tree.find(&path)?;
         let real = tree.real(&found, &path)?;
-        // What was found, and not what may have come in its place.
+        // Watches the directory that was found, and not one that has taken its place.
         let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
         let number = inotify::add_watch(&self.events, handle, CHANGES);
         let number = number.map_err(|error| fault(&path, error))?;
@@ -227,7 +227,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Watches all directories beneath it.
+    /// Adds all directories beneath it.
     fn add_all(&mut self, tree: &Tree) -> Result<(), Failure> {
         let path = self.path.clone();
         if tree.stat(&path)?.what != What::Directory {
@@ -251,7 +251,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Reads what happened; says whether that is worth telling. What is hidden changes and nobody wakes.
+    /// Reads events. Returns whether any is worth reporting: changes of hidden files wake nobody.
     fn read(&self, tree: &Tree, names: &mut BTreeSet<Vec<u8>>) -> Result<bool, Errno> {
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = inotify::Reader::new(&self.events, &mut buffer);
@@ -268,7 +268,7 @@ impl Watched {
                 continue;
             };
             let Some((at, real)) = self.directories.get(&event.wd()) else {
-                // Some events were lost: something has changed.
+                // The queue overflowed, so something has changed.
                 worth = true;
                 continue;
             };
@@ -288,7 +288,7 @@ impl Watched {
 enum Woken {
     Events,
     Late,
-    /// Nobody waits for the answer any more, or somebody asks further.
+    /// The answer is no longer wanted, or another question came.
     Gone,
 }
 
@@ -307,7 +307,7 @@ fn wait(events: &OwnedFd, socket: Option<&OwnedFd>, left: Duration) -> Result<Wo
     Ok(if gone { Woken::Gone } else { Woken::Events })
 }
 
-/// Tells what is there now of what changed. What is gone has the revision 0.
+/// Sends the current entries of what changed. What no longer exists has revision 0.
 fn send_changes(
     tree: &Tree,
     path: &Rel,

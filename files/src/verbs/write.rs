@@ -1,4 +1,4 @@
-//! `write`: the whole content of a file, or more of it.
+//! `write`: replaces the content of a file, or appends to it.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -66,7 +66,7 @@ fn replace(
             if offset > draft.length() {
                 let text =
                     format!("{} bytes of the transfer are there, not {offset}", draft.length());
-                // It was finished, or begun anew, since that was asked.
+                // The transfer was completed or restarted since the client asked.
                 return Err(Failure::new(Kind::StreamStale, text).into());
             }
             draft.truncate(offset)?;
@@ -89,7 +89,7 @@ fn replace(
     Ok(keeper.conclude(*change, stat)?)
 }
 
-/// Refuses what did not arrive as it was sent. A transfer that went wrong begins anew.
+/// Refuses content that did not arrive as it was sent. The transfer then has to start over.
 fn verify(
     draft: &Draft<'_>,
     path: &Rel,
@@ -103,7 +103,7 @@ fn verify(
     };
     let hash = read().map_err(|error| Failure::new(Kind::Io, format!("{path}: {error}")))?;
     if hash != expected.0 {
-        // What is wrong is not gone on with.
+        // Damaged content must not be continued.
         let _ = draft.file().set_len(0);
         let text = format!("{path}: the content is not what was meant to be sent");
         return Err(Failure::new(Kind::IntegrityFailure, text)
@@ -112,9 +112,9 @@ fn verify(
     Ok(())
 }
 
-/// Adds to the end of a file, at once, so that others who write to it lose nothing.
+/// Appends to a file at once, so that concurrent writers lose nothing.
 fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result<Stat, VerbError> {
-    // It is taken for as long as the content is there.
+    // Held as long as the content is.
     let mut share = MemoryShare::default();
     let content = gather(peer, &mut share)?;
     let wanted = WriteOptions {
@@ -125,7 +125,7 @@ fn append(tree: &Tree, path: &Rel, write: &Write, peer: &mut dyn Peer) -> Result
         durable: !write.lazy.unwrap_or(false),
     };
     Ok(match tree.append(path, wanted, &content) {
-        // Somebody made it meanwhile.
+        // Somebody created it meanwhile.
         Err(failure) if failure.kind == Kind::FileExists => tree.append(path, wanted, &content),
         other => other,
     }?)
@@ -135,7 +135,7 @@ pub(super) fn received(tree: &Tree, arrived: &Arrived) -> Result<Done, VerbError
     let path = Rel::parse(&arrived.path)?;
     let bytes = match tree.received_bytes(&path, arrived.transfer) {
         Ok(bytes) => bytes,
-        // The directory may have to be made yet.
+        // The directory may not exist yet.
         Err(failure) if failure.kind == Kind::NoSuchFile => 0,
         Err(failure) => return Err(failure.into()),
     };

@@ -1,8 +1,10 @@
-//! A line for each question: who asked what, and what came of it, also where it was refused or given up.
+//! The audit log: a line for each question, also if it was refused or given up, with who asked
+//! what, and the result.
 //!
-//! A line is one JSON object in plain ASCII, without content of files. It goes to the agent over a pipe, which
-//! adds when it came and from which root, and writes it to a file that no worker can reach. A question waits
-//! until its line is on its way: who asks faster than the agent writes is slowed down, and nothing is left out.
+//! A line is a JSON object in ASCII, without content of files. It goes through a pipe to the agent,
+//! which adds time and root and writes it to a file that no worker can reach. A question waits
+//! until its line is in the pipe: a client faster than the agent's disk is slowed down, and no line
+//! is dropped.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -13,19 +15,19 @@ use std::sync::{Mutex, PoisonError};
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::files::{Ask, How, Http};
 
-/// A path is cut after so many characters.
+/// How many characters of a path are logged.
 const PATH: usize = 512;
 
-/// So many paths of a change stand in its line; of the others there is their number.
+/// How many paths of a change are logged. The others are counted.
 pub(super) const PATHS: usize = 20;
 
-/// After so many bytes no further path is added. The two of a copy always have room.
+/// Beyond this many bytes no further path is added. Both paths of a copy always fit.
 const FULL: usize = 20 << 10;
 
-/// No line is longer.
+/// The longest line.
 pub const LONGEST: usize = 32 << 10;
 
-/// Where lines go.
+/// The pipe to the agent.
 #[derive(Debug)]
 pub(super) struct Audit(Mutex<File>);
 
@@ -34,7 +36,7 @@ impl Audit {
         Self(Mutex::new(pipe.into()))
     }
 
-    /// Writes down one question.
+    /// Logs one question.
     pub(super) fn note(&self, line: &Line<'_>) {
         let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Without an agent there is nobody to answer either.
@@ -42,33 +44,33 @@ impl Audit {
     }
 }
 
-/// What stands in a line.
+/// A line of the log.
 #[derive(Clone, Debug, Default)]
 pub struct Line<'a> {
     /// Device, surface and client.
     pub who: &'a str,
-    /// What was asked, in a word.
+    /// The verb.
     pub verb: String,
-    /// The directory of the root that was entered, and from which the paths are.
+    /// The directory that was entered, which the paths are relative to.
     pub below: &'a [u8],
-    /// Of what it was asked.
+    /// The paths of the question.
     pub paths: Vec<&'a [u8]>,
-    /// Of how many more.
+    /// How many more paths there are.
     pub more: usize,
-    /// How a request of a WebDAV client was answered.
+    /// The status of a WebDAV response.
     pub status: Option<u16>,
-    /// Why it was not done.
+    /// Why the question failed.
     pub failure: Option<Kind>,
 }
 
 impl<'a> Line<'a> {
-    /// A question.
+    /// The line of a question, without its result.
     pub(super) fn of(ask: &'a Ask) -> Self {
         let (verb, paths) = what(ask);
         Self { verb, paths, ..Self::default() }
     }
 
-    /// As it is written.
+    /// The line in JSON.
     pub fn text(&self) -> String {
         let mut line = String::with_capacity(160);
         let path = |path: &[u8]| json(&String::from_utf8_lossy(path));
@@ -101,7 +103,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What was asked, in a word, and of what.
+/// The verb and the paths of a question.
 fn what(ask: &Ask) -> (String, Vec<&[u8]>) {
     let (verb, paths): (&str, Vec<&[u8]>) = match ask {
         Ask::List(list) => ("list", vec![&list.path]),
@@ -130,7 +132,7 @@ fn what(ask: &Ask) -> (String, Vec<&[u8]>) {
     (verb.to_owned(), paths)
 }
 
-/// What a request is about, and where to.
+/// The target and the destination of a request.
 fn targets(http: &Http) -> Vec<&[u8]> {
     let headers = http.headers.iter();
     let mut to = headers.filter(|header| header.name.eq_ignore_ascii_case("destination"));
@@ -138,7 +140,7 @@ fn targets(http: &Http) -> Vec<&[u8]> {
     [http.target.as_bytes()].into_iter().chain(to).collect()
 }
 
-/// A text as JSON, cut where it is long.
+/// A JSON string, cut off if it is long.
 fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

@@ -1,10 +1,11 @@
-//! What a worker gives up before it looks at anything that came from outside.
+//! Confines a worker before it looks at anything from outside.
 //!
-//! - It gets no rights by executing anything, and of root's it keeps those over files.
-//! - Landlock, where the kernel has it: nothing but what is beneath the root can be opened, no TCP port
-//!   reached, no process outside signalled.
+//! - It gains no privileges by executing programs. If it is root, it keeps only the capabilities
+//!   for files.
+//! - Landlock, where the kernel has it: only what is beneath the root can be opened, no TCP port
+//!   can be reached, and no process outside can be signalled.
 //! - System calls that it never makes are refused: see [`syscalls`].
-//! - Memory and descriptors are bounded.
+//! - Memory and descriptors are limited.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -19,20 +20,20 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::syscalls::{self, Unfiltered};
 use crate::rules::Rules;
 
-/// The newest rules that are asked of the kernel. Older ones enforce what they know.
+/// The newest Landlock ABI that is requested. Older kernels enforce what they know.
 const NEWEST: ABI = ABI::V6;
 
-/// So much memory for data.
+/// The limit on memory for data.
 const MEMORY: u64 = 512 << 20;
 
-/// So many descriptors: one for each stream that is open, and those of walks.
+/// The limit on descriptors: one for each open stream, and those of walks.
 const FILES: u64 = 8_192;
 
-/// Confines this process to a root. Gives what the kernel enforces, in words.
+/// Confines this process to a root. Returns what the kernel enforces, for display.
 ///
 /// # Errors
 ///
-/// When the kernel knows a way and refuses to go it.
+/// If the kernel supports a mechanism, and enabling it fails.
 pub(super) fn confine(
     root: &OwnedFd,
     store: Option<&OwnedFd>,
@@ -58,14 +59,14 @@ pub(super) fn confine(
     Ok(enforced.join(", "))
 }
 
-/// Lowers a limit; one that is lower stays.
+/// Lowers a limit, unless it is lower already.
 fn bound(resource: Resource, most: u64) -> rustix::io::Result<()> {
     let now = rustix::process::getrlimit(resource);
     let lower = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
     setrlimit(resource, Rlimit { current: lower(now.current), maximum: lower(now.maximum) })
 }
 
-/// Of all that root may do, what is needed to read and write everybody's files, and to keep their owners.
+/// Keeps the capabilities to read and write all files and to set their owners.
 fn drop_capabilities() -> rustix::io::Result<()> {
     let kept = CapabilitySet::CHOWN
         | CapabilitySet::DAC_OVERRIDE
@@ -94,7 +95,7 @@ fn landlock(
         | AccessFs::MakeReg
         | AccessFs::Refer
         | AccessFs::Truncate;
-    // A link is moved by making it elsewhere.
+    // Moving a link creates it in the new place.
     let writing = writing | AccessFs::MakeSym;
     let access = if rules.writable { writing } else { reading };
     let stores = store

@@ -1,18 +1,18 @@
-//! What the agent says to a worker, and the worker to the agent. Both are of one build.
+//! The messages between agent and worker, which are of the same build.
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Enter, Root};
 use minicbor::{Decode, Encode};
 
-/// What the agent wants.
+/// An order of the agent.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Order {
-    /// Be the worker of the directory that comes with this. The first order. With it come a pipe for a line
-    /// about each question, if `audit`, and a directory for what was changed, if that is to be kept.
+    /// The first order: work on the directory that comes with it. A pipe for the audit log comes
+    /// too, if `audit` is set, and a store for undo, if there is one.
     #[n(0)]
     Setup(#[n(0)] Box<Setup>),
-    /// Serve the stream whose socket comes with this.
+    /// Serve the stream whose socket comes with it.
     #[n(1)]
     Serve(#[n(0)] Box<Serve>),
 }
@@ -46,35 +46,35 @@ pub struct Setup {
     pub audit: bool,
 }
 
-/// Serve a stream.
+/// A stream to serve.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Serve {
-    /// What was asked for.
+    /// The request that opened it.
     #[n(0)]
     pub enter: Enter,
-    /// What is said of the root first.
+    /// The description of the root that is sent first.
     #[n(1)]
     pub root: Root,
-    /// Who asks, for people: device, surface and client.
+    /// Who asks, for display: device, surface and client.
     #[n(2)]
     pub who: String,
-    /// Which device that is.
+    /// The device of whoever asks.
     #[n(3)]
     pub device: Id,
 }
 
-/// What a worker says.
+/// A report of the worker.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub enum Report {
-    /// It is set up, and this is what the kernel enforces.
+    /// The worker is ready.
     #[n(0)]
     Ready {
-        /// Such as `landlock 7`; empty where there is nothing.
+        /// What the kernel enforces, such as `landlock 7`; empty if nothing.
         #[n(0)]
         confined: String,
     },
-    /// It cannot be set up.
+    /// The worker cannot be set up.
     #[n(1)]
     Failed(#[n(0)] Failure),
 }

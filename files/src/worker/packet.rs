@@ -1,9 +1,9 @@
-//! Packets between the agent and its other processes: a Unix socket that keeps packets whole, and takes
-//! descriptors along.
+//! Packets between the agent and its other processes: a Unix socket that preserves packet
+//! boundaries and passes descriptors.
 //!
-//! A packet on the socket of a stream is a row of parts: one byte that says what it is, its length in four
-//! bytes, the highest first, and its bytes. A small question and its content are one packet, and so is a small
-//! answer: whoever gets it is woken once.
+//! A packet on the socket of a stream is a sequence of parts: one byte for the kind, four bytes for
+//! the length, big-endian, and the content. A small question is one packet with its content, and so
+//! is a small answer: the receiver wakes once.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,38 +16,39 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// No packet is longer.
+/// The largest packet.
 pub const PACKET: usize = 72 << 10;
 
-/// So much content is in one packet at most.
+/// The most content in one packet.
 pub const CONTENT: usize = 64 << 10;
 
-/// A message of the stream.
+/// The kind of a message of the stream.
 pub const MESSAGE: u8 = 1;
-/// Content.
+/// The kind of content.
 pub const DATA: u8 = 2;
-/// A part of the file that comes with the packet, whose last part it is: see [`FilePart`].
+/// The kind of a part of a file, whose descriptor comes with the packet. It is the last part of its
+/// packet: see [`FilePart`].
 pub const FILE: u8 = 3;
-/// The bridge has said all, or the worker has.
+/// The kind that ends the stream in one direction.
 pub const END: u8 = 4;
 
-/// What stands before the bytes of a part.
+/// The size of the header of a part.
 pub const PART: usize = 5;
 
-/// Which part of a file is content.
+/// A part of a file that is sent as content.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FilePart {
-    /// Where it begins.
+    /// Its offset in the file.
     pub offset: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// The revision of the file when it was opened, and its path. Who reads the part says its entry behind it if the
-    /// file is another by then.
+    /// The revision of the file when it was opened, and its path. Whoever reads the part sends an
+    /// entry after it if the file has changed by then.
     pub opened: Option<(u64, Vec<u8>)>,
 }
 
 impl FilePart {
-    /// Its bytes: offset, length and revision, eight bytes each, the highest first; the path.
+    /// Encodes it: offset, length and revision, eight bytes each, big-endian; then the path.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = [self.offset.to_be_bytes(), self.length.to_be_bytes()].concat();
         if let Some((revision, path)) = &self.opened {
@@ -57,7 +58,7 @@ impl FilePart {
         bytes
     }
 
-    /// Reads it; `None` if these are no such bytes.
+    /// Decodes it. `None` if it is malformed.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (offset, rest) = bytes.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<8>()?;
@@ -81,7 +82,8 @@ pub fn push(packet: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     packet.extend_from_slice(bytes);
 }
 
-/// Takes the first part off a packet: what it is, and its bytes. `None` if the packet is none.
+/// Removes the first part from a packet. Returns its kind and content; `None` if the packet is
+/// malformed.
 pub fn pop(packet: &mut Bytes) -> Option<(u8, Bytes)> {
     let (head, _) = packet.split_first_chunk::<PART>()?;
     let &[kind, a, b, c, d] = head;
@@ -91,24 +93,24 @@ pub fn pop(packet: &mut Bytes) -> Option<(u8, Bytes)> {
     Some((kind, part))
 }
 
-/// No packet carries more descriptors.
+/// The most descriptors in one packet.
 const DESCRIPTORS: usize = 4;
 
-/// A packet that came.
+/// A received packet.
 #[derive(Debug)]
 pub struct Packet {
-    /// Its bytes.
+    /// The content.
     pub bytes: Vec<u8>,
-    /// What came with it.
+    /// The descriptors that came with it.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// The next packet; `None` when the other end is gone.
+/// Receives a packet. `None` once the other end is gone.
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
     receive_with(socket.as_fd(), buffer, RecvFlags::empty())
 }
 
-/// The same with flags, such as not to wait.
+/// Like [`receive`], with flags.
 pub fn receive_with(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -131,16 +133,16 @@ pub fn receive_with(
         }
     }
     let bytes = buffer.get(..received.bytes).unwrap_or_default().to_vec();
-    // No packet of ours is empty.
+    // We send no empty packets, so this is the end.
     Ok((!bytes.is_empty()).then_some(Packet { bytes, descriptors }))
 }
 
-/// Sends a packet; waits for room.
+/// Sends a packet, and waits until there is space for it.
 pub fn send(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     send_with(socket.as_fd(), bytes, descriptors, SendFlags::empty())
 }
 
-/// The same with flags, such as not to wait.
+/// Like [`send`], with flags.
 pub fn send_with(
     socket: BorrowedFd<'_>,
     bytes: &[u8],

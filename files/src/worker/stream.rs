@@ -1,4 +1,4 @@
-//! One stream: questions come in, and each is answered before the next is looked at.
+//! One stream of questions, each of which is answered before the next is looked at.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -28,13 +28,13 @@ use crate::tree::{Stat, Tree};
 use crate::undo::Undo;
 use crate::verbs::{self, Desk, Listener, VerbError};
 
-/// Content that does not come, or is not taken, for so long is not waited for any more: it holds a thread.
+/// How long to wait for content that does not come, or is not taken: it occupies a thread.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// A part of a file that is not larger is read here.
+/// The largest part of a file that is read here.
 const SMALL: u64 = 32 << 10;
 
-/// One stream.
+/// A stream to one root.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Arc<OwnedFd>,
@@ -46,48 +46,48 @@ pub(super) struct Stream {
     who: String,
     device: Id,
     greeting: Option<ToBridge>,
-    /// What packets are received in: that of the thread, while it works on a question.
+    /// The buffer for packets: that of the thread, while it works on a question.
     buffer: Vec<u8>,
-    /// What has come and has not been looked at.
+    /// Received data that has not been looked at.
     came: Bytes,
-    /// What is said and has not been sent.
+    /// Data that has not been sent.
     said: Vec<u8>,
-    /// What of the question's content has come.
+    /// How much of the question's content has come.
     content: Content,
-    /// What is known of the question by its answer alone.
-    found: ChangedPath,
+    /// What only answering the question reveals about it.
+    found: AuditDetails,
 }
 
-/// What the line about a question says besides.
+/// Further details for the audit line of a question.
 #[derive(Debug, Default)]
-struct ChangedPath {
-    /// Paths that it changed.
+struct AuditDetails {
+    /// Paths that the question changed.
     paths: Vec<Rel>,
     /// How many more.
     more: usize,
-    /// How a request of a WebDAV client was answered.
+    /// The status of a WebDAV response.
     status: Option<u16>,
 }
 
-/// How far the content of a question is.
+/// The state of the content of a question.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Content {
-    /// So many bytes of it have come.
+    /// This many bytes have come.
     Coming(u64),
-    /// There is none, or it is whole.
+    /// There is none, or it is complete.
     Whole,
     /// It was given up.
     GivenUp,
-    /// There is nobody to send it.
+    /// The other end is gone.
     Gone,
 }
 
-/// Whether a stream can be asked more.
+/// Whether a stream can take more questions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Next {
     /// It waits for a question.
     Waits,
-    /// It is over.
+    /// It has ended.
     Over,
 }
 
@@ -96,11 +96,11 @@ impl Stream {
         let tree = Arc::new(tree);
         let read_only = !tree.rules().writable;
         let dav = serve.enter.prefix.as_ref().and_then(|prefix| {
-            // A prefix that is none is said when something is asked with it.
+            // A malformed prefix is reported when a request comes.
             Dav::new(tree.clone(), shared.locks.clone(), prefix, read_only).ok()
         });
         let greeting = Some(ToBridge::Entered(serve.root.clone()));
-        // A Unix socket has such a limit.
+        // Setting the timeout of a Unix socket does not fail.
         let _ = set_socket_timeout(&socket, Timeout::Send, Some(STALLED));
         let buffer = Vec::new();
         let (undo, who) = (shared.undo.clone(), serve.who.clone());
@@ -122,17 +122,17 @@ impl Stream {
             came,
             said,
             content,
-            found: ChangedPath::default(),
+            found: AuditDetails::default(),
         }
     }
 
-    /// Tells a stream that there is nothing for it.
+    /// Refuses a stream.
     pub(super) fn refuse(socket: &OwnedFd, failure: Failure) {
         let done = ToBridge::Done(Box::new(Done::failed(failure)));
         let mut said = Vec::new();
         packet::push(&mut said, MESSAGE, &message(&done));
         packet::push(&mut said, END, &[]);
-        // Nobody may listen.
+        // Nobody may be listening.
         let _ = packet::send(socket, &said, &[]);
     }
 
@@ -144,13 +144,13 @@ impl Stream {
         self.device
     }
 
-    /// Keeps no memory while it waits: there may be thousands of them.
+    /// Releases its memory while it waits: there may be thousands of streams.
     pub(super) fn rest(&mut self) {
         self.said = Vec::new();
         self.came = Bytes::new();
     }
 
-    /// Says what was entered. The first thing that is said.
+    /// Sends the description of the root, which comes first.
     pub(super) fn greet(&mut self) -> Next {
         let greeted = match self.greeting.take() {
             Some(greeting) => self.say(&greeting).and_then(|()| self.flush()),
@@ -159,12 +159,12 @@ impl Stream {
         if greeted.is_ok() { Next::Waits } else { Next::Over }
     }
 
-    /// Whether the next question is there already.
+    /// Whether the next question has arrived already.
     pub(super) fn is_asked(&self) -> bool {
         !self.came.is_empty()
     }
 
-    /// Answers the question that waits. Packets are received in a buffer of [`PACKET`] bytes.
+    /// Answers the waiting question. `buffer` has [`PACKET`] bytes and receives packets.
     pub(super) fn serve(&mut self, buffer: &mut Vec<u8>) -> Next {
         std::mem::swap(&mut self.buffer, buffer);
         let next = self.next();
@@ -177,7 +177,7 @@ impl Stream {
         let asked = match kind {
             END => {
                 packet::push(&mut self.said, END, &[]);
-                // The agent closes when it has read this.
+                // The agent closes the stream when it has read this.
                 let _ = self.flush();
                 return Next::Over;
             }
@@ -192,14 +192,15 @@ impl Stream {
             Self::refuse(&self.socket, failure);
             return Next::Over;
         };
-        // What was asked before the agent closed, as it does when a device is removed, is not begun.
+        // The agent closes streams when a device is removed. Questions from before that are not
+        // begun.
         if self.is_left() {
             self.note(Line { failure: Some(Kind::Cancelled), ..Line::of(&ask) });
             return Next::Over;
         }
-        self.found = ChangedPath::default();
+        self.found = AuditDetails::default();
         self.content = if ask.has_content() { Content::Coming(0) } else { Content::Whole };
-        // What a question breaks is its own answer, and nobody else's.
+        // A panic costs only the answer to this question.
         let answered = catch_unwind(AssertUnwindSafe(|| self.answer(&ask)));
         let done = match answered {
             Ok(Ok(done)) => done,
@@ -208,7 +209,8 @@ impl Stream {
                 Failure::new(Kind::Cancelled, "the content was given up; nothing was changed"),
             ),
             Ok(Err(VerbError::Broken)) => {
-                // Before its content was whole nothing was done; after that, it was done and not told.
+                // Nothing was done before the content was complete. After that it was done, and the
+                // answer is lost.
                 let whole = self.content == Content::Whole;
                 let why = if whole { Kind::LinkLost } else { Kind::Cancelled };
                 self.note(Line { failure: Some(why), ..Line::of(&ask) });
@@ -220,19 +222,19 @@ impl Stream {
             )),
         };
         while matches!(self.content, Content::Coming(_)) {
-            // What is left of the content is not wanted, and comes nevertheless.
+            // The rest of the content still comes, and is dropped.
             let _ = self.content();
         }
         let failure = done.failure.as_ref().map(|failure| failure.kind);
         self.note(Line { failure, ..Line::of(&ask) });
         let done = ToBridge::Done(Box::new(done));
         let told = self.content != Content::Gone && self.say(&done).is_ok();
-        // Who asked several things at once is answered at once.
+        // Answers to several questions are sent together.
         let told = told && (self.is_asked() || self.flush().is_ok());
         if told { Next::Waits } else { Next::Over }
     }
 
-    /// Writes down what came of a question.
+    /// Logs the result of a question.
     fn note(&self, mut line: Line<'_>) {
         let Some(audit) = &self.audit else { return };
         let below = self.tree.outer(&Rel::ROOT);
@@ -266,7 +268,7 @@ impl Stream {
         Ok(Done::default())
     }
 
-    /// The next part: what it is, and what it carries. `None` when nothing comes any more.
+    /// The next part: its kind and content. `None` at the end of the stream.
     fn part(&mut self) -> Option<(u8, Bytes)> {
         if self.came.is_empty() {
             self.flush().ok()?;
@@ -285,7 +287,7 @@ impl Stream {
             || fds.iter().any(|socket| socket.revents().intersects(over))
     }
 
-    /// Waits for content, but not for ever.
+    /// Waits for content, up to a limit.
     fn comes(&mut self) -> bool {
         if self.flush().is_err() {
             return false;
@@ -296,7 +298,7 @@ impl Stream {
         matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))), Ok(1..))
     }
 
-    /// Adds a part to what is said; sends what is there before, if both do not fit a packet.
+    /// Queues a part. Sends what is queued first if both do not fit one packet.
     fn push(&mut self, kind: u8, bytes: &[u8]) -> Result<(), Broken> {
         if self.said.len() + PART + bytes.len() > PACKET {
             self.flush()?;
@@ -305,7 +307,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Lets the agent send a part of a file.
+    /// Has the agent send a part of a file.
     fn lend(&mut self, file: &File, part: &FilePart) -> Result<(), Broken> {
         self.push(FILE, &part.bytes())?;
         let sent = packet::send(&self.socket, &self.said, &[file.as_fd()]);
@@ -313,7 +315,7 @@ impl Stream {
         sent.map_err(|_| Broken)
     }
 
-    /// Sends what has been said.
+    /// Sends what is queued.
     fn flush(&mut self) -> Result<(), Broken> {
         if self.said.is_empty() {
             return Ok(());
@@ -345,10 +347,10 @@ impl Peer for Stream {
                     return Ok(None);
                 }
                 Ok(ToAgent::GivenUp) => self.content = Content::GivenUp,
-                // A length that is not that of what came, or another question in the middle.
+                // The announced length was wrong, or another question came in between.
                 _ => self.content = Content::Gone,
             },
-            // The end of the stream, or nothing, before the content was whole.
+            // The stream ended, or nothing came, before the content was complete.
             _ => self.content = Content::Gone,
         }
         Err(Broken)
@@ -367,7 +369,7 @@ impl Peer for Stream {
         }
         let bytes = farwire_protocol::cbor::encode(said);
         if bytes.len() > PAYLOAD {
-            // Never so: whoever says something cuts it before.
+            // This does not happen: senders split what is too long.
             return Err(Broken);
         }
         self.push(MESSAGE, &bytes)
@@ -381,7 +383,8 @@ impl Peer for Stream {
         if length == 0 {
             return Ok(());
         }
-        // A small file goes along; a large one is sent by the agent, and keeps no thread here.
+        // A small part is sent with the answer. A large one is sent by the agent, and occupies no
+        // thread here.
         if length <= SMALL {
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
             file.read_exact_at(&mut bytes, offset).map_err(|_| Broken)?;
@@ -393,7 +396,7 @@ impl Peer for Stream {
     fn file_of(&mut self, opened: OpenedFile<'_>, offset: u64, length: u64) -> Result<(), Broken> {
         let OpenedFile { file, path, stat } = opened;
         if length > SMALL {
-            // The agent looks at it again when it has read it.
+            // The agent compares the revision after reading.
             let opened = Some((stat.revision, path.as_bytes().to_vec()));
             return self.lend(file, &FilePart { offset, length, opened });
         }

@@ -1,9 +1,9 @@
-//! The system calls that a worker never makes, refused by the kernel (seccomp).
+//! Refuses system calls that a worker never makes (seccomp).
 //!
-//! Landlock decides what is opened, and by path much else can be done: rights and owners be changed, sockets be
-//! reached. The worker does all of that with descriptors of what it has opened, and needs no path form, no
-//! socket, no program and no other process. What is not named here is allowed: a C library that uses another
-//! call for the same must not stop it.
+//! Landlock controls what is opened, and much else can be done by path: changing modes and owners,
+//! connecting to sockets. The worker does such things through descriptors that it has opened, and
+//! needs no calls by path, no socket, no program and no other process. Calls that are not listed
+//! are allowed: a C library that uses another call for the same purpose must keep working.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use seccompiler::{
 
 /// Refused whatever the arguments are.
 const NEVER: &[c_long] = &[
-    // Who can talk to others can have them do it.
+    // A process that can talk to others can have them act for it.
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_bind,
@@ -27,7 +27,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_msgget,
     libc::SYS_semget,
     libc::SYS_mq_open,
-    // By path, and Landlock is not asked.
+    // By path, without a check by Landlock.
     libc::SYS_fchmodat,
     libc::SYS_fchmodat2,
     libc::SYS_fchownat,
@@ -39,7 +39,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_open_by_handle_at,
     libc::SYS_acct,
     libc::SYS_quotactl,
-    // No link and no special file is ever made.
+    // We never create links or special files.
     libc::SYS_linkat,
     libc::SYS_symlinkat,
     libc::SYS_mknodat,
@@ -81,7 +81,7 @@ const NEVER: &[c_long] = &[
     libc::SYS_personality,
 ];
 
-/// The older forms, which newer machines do not have.
+/// Older calls, which newer architectures lack.
 #[cfg(target_arch = "x86_64")]
 const NEVER_OLD: &[c_long] = &[
     libc::SYS_chmod,
@@ -99,22 +99,23 @@ const NEVER_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const NEVER_OLD: &[c_long] = &[];
 
-/// Calls from this number on are newer than this list, or of another calling convention (x32): they do not exist.
+/// Calls from this number on are newer than this list, or belong to another calling convention
+/// (x32). They fail as if they did not exist.
 const UNKNOWN: u32 = 463;
 
-/// Has arguments that a filter cannot see. The C library uses `clone` where it does not exist.
+/// A filter cannot see its arguments. If it does not exist, the C library uses `clone`.
 const CLONE3: u32 = 435;
 
 /// Why there is no filter.
 #[derive(Debug)]
 pub(super) enum Unfiltered {
-    /// This kernel, or this kind of machine, has none.
+    /// The kernel or the architecture does not support filters.
     Unknown,
-    /// It could not be made.
+    /// The filter could not be built or installed.
     Failed(Error),
 }
 
-/// Refuses them from here on, in all threads of this process.
+/// Installs the filter in all threads of this process.
 pub(super) fn refuse() -> Result<(), Unfiltered> {
     apply(seccompiler::apply_filter_all_threads)
 }
@@ -123,7 +124,7 @@ fn apply(one: impl Fn(&[sock_filter]) -> Result<(), Error>) -> Result<(), Unfilt
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| Unfiltered::Unknown)?;
     let failed = |error: BackendError| Unfiltered::Failed(Error::Backend(error));
     let never = never(arch).map_err(failed)?;
-    // Once the first is there, the second can be no less.
+    // If the first filter was installed, the second must be too.
     for program in [&absent()[..], &never] {
         one(program).map_err(|error| match error {
             Error::Seccomp(why)
@@ -145,22 +146,22 @@ fn never(arch: TargetArch) -> Result<BpfProgram, BackendError> {
     };
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         NEVER.iter().chain(NEVER_OLD).map(|&call| (call, Vec::new())).collect();
-    // With no path it is about the descriptor.
+    // Without a path it is about the descriptor.
     rules.insert(libc::SYS_utimensat, vec![when(1, Qword, Ne, 0)?]);
     let own = u64::from(std::process::id());
     for call in [libc::SYS_tgkill, libc::SYS_rt_tgsigqueueinfo] {
         rules.insert(call, vec![when(0, Dword, Ne, own)?]);
     }
-    // Threads, and no processes of which each has limits of its own.
+    // Threads are allowed, and processes are not: each would have limits of its own.
     let threads = u64::from(libc::CLONE_THREAD.unsigned_abs());
     rules.insert(libc::SYS_clone, vec![when(0, Qword, MaskedEq(threads), 0)?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
 }
 
-/// A filter for which calls that are not known do not exist.
+/// A filter that makes unknown calls fail as if they did not exist.
 fn absent() -> [sock_filter; 5] {
-    // The number of the call is what a filter sees first: seccomp(2).
+    // The number of the call is the first field that a filter sees: seccomp(2).
     let step = |code: u32, yes, no, k| sock_filter {
         code: u16::try_from(code).unwrap_or_default(),
         jt: yes,
@@ -192,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    /// Carries out a test in a thread that is filtered; the others are left as they are.
+    /// Runs a test in a filtered thread. Other threads are not affected.
     fn filtered<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(|| {
             apply(seccompiler::apply_filter).expect("this kernel has filters");

@@ -1,9 +1,9 @@
 //! Threads for the streams that have something to do.
 //!
-//! A stream that waits is watched by one `epoll`. A thread that has answered a question stays with its
-//! stream for a moment, since the next question often comes at once and then needs no second thread to be
-//! woken. One device has a part of the threads at most: who sends slowly, or asks for much, keeps nobody else
-//! waiting.
+//! One `epoll` watches all idle streams. After an answer a thread stays with its stream for a
+//! moment, since the next question often follows at once, and then no second thread has to be
+//! woken. A device gets only a part of the threads: one that sends slowly, or asks for much, keeps
+//! no other waiting.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,25 +19,25 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::packet::PACKET;
 use super::stream::{Next, Stream};
 
-/// So many questions are worked on at once.
+/// The most questions in progress.
 const THREADS: usize = 64;
 
-/// So many of them are of one device.
+/// The most of them from one device.
 const OF_ONE: usize = 16;
 
-/// So many streams of one device are open at once. Each costs two descriptors.
+/// The most open streams of one device. Each costs two descriptors.
 const STREAMS: usize = 2_048;
 
-/// A thread without work ends after so long.
+/// How long an idle thread lives.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A thread waits so long for the next question of its stream: 20 ms, in nanoseconds.
+/// How long a thread waits for the next question of its stream: 20 ms, in nanoseconds.
 const LINGER: i64 = 20_000_000;
 
-/// The stack of a thread.
+/// The stack size of a thread.
 const STACK: usize = 1 << 20;
 
-/// The threads.
+/// The pool of threads.
 #[derive(Clone, Debug)]
 pub(super) struct Threads(Arc<PoolShared>);
 
@@ -52,20 +52,20 @@ struct PoolShared {
 struct PoolState {
     /// Streams that wait for a question, by number.
     waiting: HashMap<u64, Stream>,
-    /// Streams that have one.
+    /// Streams that have a question.
     ready: VecDeque<Stream>,
-    /// What each device has.
+    /// The load of each device.
     devices: HashMap<Id, DeviceLoad>,
     next: u64,
     threads: usize,
     idle: usize,
 }
 
-/// What a device has.
+/// The load of a device.
 #[derive(Clone, Copy, Debug, Default)]
 struct DeviceLoad {
     streams: usize,
-    /// Those of which a thread works on a question.
+    /// How many of them a thread is working for.
     busy: usize,
 }
 
@@ -74,7 +74,7 @@ impl PoolState {
         self.devices.entry(id).or_default()
     }
 
-    /// The stream that has waited longest for a thread, of those whose device may have one.
+    /// Takes the stream that has waited longest, among those whose device may have another thread.
     fn take(&mut self) -> Option<Stream> {
         let devices = &self.devices;
         let may = |stream: &Stream| {
@@ -85,7 +85,7 @@ impl PoolState {
         Some(stream)
     }
 
-    /// A stream of this device is over.
+    /// Counts a stream of this device out.
     fn leave(&mut self, id: Id) {
         let device = self.device(id);
         device.streams = device.streams.saturating_sub(1);
@@ -109,7 +109,7 @@ impl Threads {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes on a new stream.
+    /// Adds a new stream.
     pub(super) fn add(&self, mut stream: Stream) -> io::Result<()> {
         let open = self.state().device(stream.device()).streams;
         if open >= STREAMS {
@@ -139,14 +139,14 @@ impl Threads {
         Ok(())
     }
 
-    /// Hands streams that have a question to threads.
+    /// Passes streams that have a question to threads.
     fn watch(&self) {
         let mut events = Vec::with_capacity(64);
         loop {
             events.clear();
             match epoll::wait(&self.0.epoll, rustix::buffer::spare_capacity(&mut events), None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // Nothing can be told any more: the agent starts another worker.
+                // Without `epoll` no question can be noticed. The agent starts another worker.
                 Err(_) => std::process::exit(1),
             }
             for event in events.drain(..) {
@@ -158,7 +158,7 @@ impl Threads {
     fn ready(&self, number: u64) {
         let mut state = self.state();
         let Some(stream) = state.waiting.remove(&number) else { return };
-        // It may be that it was closed meanwhile.
+        // It may have been closed meanwhile.
         let _ = epoll::delete(&self.0.epoll, stream.socket());
         state.ready.push_back(stream);
         if state.idle >= state.ready.len() || state.threads >= THREADS {
@@ -172,7 +172,7 @@ impl Threads {
         if thread.spawn(move || threads.work()).is_err() {
             let mut state = self.state();
             state.threads -= 1;
-            // Without a single thread nobody would ever take it.
+            // Without any thread nobody would ever take the stream.
             if state.threads == 0 {
                 state.ready.clear();
             }
@@ -192,7 +192,7 @@ impl Threads {
                 state.leave(device);
             }
             drop(state);
-            // Another of this device may have waited for this.
+            // Another stream of this device may have waited for this thread.
             self.0.work.notify_one();
             if next == Next::Waits {
                 let _ = self.wait(stream);
@@ -200,7 +200,7 @@ impl Threads {
         }
     }
 
-    /// Answers what a stream asks, as long as it asks at once.
+    /// Answers the questions of a stream as long as they follow at once.
     fn work_for(&self, stream: &mut Stream, buffer: &mut Vec<u8>) -> Next {
         loop {
             if stream.serve(buffer) == Next::Over {
@@ -209,7 +209,7 @@ impl Threads {
             if stream.is_asked() {
                 continue;
             }
-            // Others may have waited longer.
+            // Other streams may have waited longer.
             if !self.state().ready.is_empty() || !asks_again(stream) {
                 return Next::Waits;
             }
@@ -238,7 +238,7 @@ impl Threads {
     }
 }
 
-/// Whether the next question comes at once.
+/// Whether the next question comes within a moment.
 fn asks_again(stream: &Stream) -> bool {
     let mut fds = [PollFd::new(stream.socket(), PollFlags::IN)];
     let time = Timespec { tv_sec: 0, tv_nsec: LINGER };
@@ -276,12 +276,12 @@ mod tests {
             Self { _place: place, common, threads: Threads::start().unwrap() }
         }
 
-        /// A stream of a device, which has been greeted, or refused.
+        /// A stream of a device, with the first message: a greeting or a refusal.
         fn stream(&self, device: Id) -> (OwnedFd, ToBridge) {
             let flags = SocketFlags::CLOEXEC;
             let (near, far) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-            // Shorter than a worker waits for content: who is kept waiting is not answered.
+            // Shorter than a worker waits for content: a stream that has to wait gets no answer.
             let patience = Some(Duration::from_secs(30));
             set_socket_timeout(&near, Timeout::Recv, patience).unwrap();
             let root = Root {
@@ -293,7 +293,7 @@ mod tests {
                 asks: None,
                 beats: None,
             };
-            // Names of devices may be the same.
+            // Devices may have the same name.
             let who = "laptop/cli/some".to_owned();
             let serve = Serve { enter: Enter::default(), root, who, device };
             let tree = self.common.tree.share().unwrap();
@@ -330,7 +330,7 @@ mod tests {
         let (other, _) = crowd.stream(Id([2; 32]));
         ask(&other, Ask::Stat(Blob::default()));
         assert!(matches!(said(&other), ToBridge::Done(done) if done.failure.is_none()));
-        // Those that waited have their turn when others give up.
+        // Waiting streams get their turn when others give up.
         drop(slow);
         let (again, _) = crowd.stream(Id([1; 32]));
         ask(&again, Ask::Stat(Blob::default()));
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn a_device_has_so_many_streams_and_no_more() {
         let crowd = Crowd::new();
-        // As if they were there: so many descriptors are not to be had everywhere.
+        // Pretends that they exist: not every system has so many descriptors.
         crowd.threads.state().device(Id([1; 32])).streams = STREAMS;
         let (_, refused) = crowd.stream(Id([1; 32]));
         let ToBridge::Done(done) = refused else { panic!("{refused:?}") };

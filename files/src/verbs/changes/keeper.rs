@@ -1,4 +1,4 @@
-//! What a question is about to change is kept first, and written down with what it will be.
+//! Keeps what a question is about to change, and records the change.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,36 +13,37 @@ use crate::tree::{EVERYTHING, Stat, is_left_out, mode_without_acl};
 use crate::undo::{ChangeStep, Keeping, LARGEST, Snapshot, Undo};
 use crate::verbs::{Desk, list};
 
-/// A directory with more in it is removed or replaced for good.
+/// A larger directory is removed or replaced without an undo.
 const STEPS: usize = 5_000;
 
 /// A file as a patch will leave it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned<'a> {
     pub(crate) path: &'a Rel,
-    /// What it will hold: gone, if absent.
+    /// The new content. Absent: the file will be removed.
     pub(crate) after: Option<&'a [u8]>,
     pub(crate) mode: u32,
 }
 
-/// Begins to keep what a question is about to change.
+/// Keeps what a question is about to change.
 pub(crate) struct Keeper<'a> {
     desk: &'a Desk<'a>,
     undo: Option<&'a Undo>,
     verb: &'static str,
 }
 
-/// What is in a directory, with itself, by path; the size of files. `None` for what cannot be kept as a whole.
+/// The files in a directory and the directory itself, by path, with the sizes of files. `None` if
+/// not all of it can be kept.
 type Inventory = Option<BTreeMap<Rel, Option<u64>>>;
 
 impl<'a> Keeper<'a> {
-    /// Keeps what was there, if it was asked to and there is a store.
+    /// Keeps only if `wanted` is set and there is a store.
     pub(crate) fn new(desk: &'a Desk<'a>, verb: &'static str, wanted: Option<bool>) -> Self {
         let undo = desk.undo.filter(|_| wanted.unwrap_or(false));
         Self { desk, undo, verb }
     }
 
-    /// Keeps what a file is before content takes its place. Gives the number of the change.
+    /// Keeps a file before its content is replaced. Returns the number of the change.
     pub(crate) fn replacing(
         &self,
         path: &Rel,
@@ -60,7 +61,7 @@ impl<'a> Keeper<'a> {
         self.record(keeping, vec![self.step(path, before, after)])
     }
 
-    /// Keeps what several files are before all of them are changed.
+    /// Keeps several files before a patch changes all of them.
     pub(crate) fn patching<'p>(
         &self,
         files: impl Iterator<Item = Planned<'p>>,
@@ -78,7 +79,7 @@ impl<'a> Keeper<'a> {
         self.record(keeping, steps)
     }
 
-    /// Keeps all that is at a path before it is removed.
+    /// Keeps everything at a path before it is removed.
     pub(crate) fn removing(&self, path: &Rel) -> Result<Option<u64>, Failure> {
         let Some(mut keeping) = self.begin() else { return Ok(None) };
         let Some(found) = self.inventory(path)? else { return Ok(None) };
@@ -104,7 +105,7 @@ impl<'a> Keeper<'a> {
         before.entry(to.clone()).or_insert(Snapshot::Absent);
         let mut steps = Vec::new();
         for (path, before) in before {
-            // What comes in a directory that is moved was not looked at.
+            // The contents of a directory that is moved are not looked at.
             let gone = if moved { Snapshot::Unknown } else { Snapshot::Absent };
             let after = after.remove(&path).unwrap_or(gone);
             steps.push(self.step(&path, before, after));
@@ -117,7 +118,7 @@ impl<'a> Keeper<'a> {
         self.record(keeping, steps)
     }
 
-    /// Passes on how a change came out. One that was not made is not kept.
+    /// Passes on the result of a change. The record of a change that was not made is voided.
     pub(crate) fn conclude<T>(
         &self,
         change: Option<u64>,
@@ -131,8 +132,8 @@ impl<'a> Keeper<'a> {
         result
     }
 
-    /// Whether something was changed before a change failed. What was removed then is there in the store, and
-    /// perhaps nowhere else.
+    /// Whether a failed change was made in part. What it removed is then in the store, and perhaps
+    /// nowhere else.
     fn is_partly_made(&self, undo: &Undo, change: u64, failure: &Failure) -> bool {
         if failure.kind == Kind::OutcomeUnknown {
             return true;
@@ -161,8 +162,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// What is at a path, if all of it can be kept. Nothing is kept yet: who removes a lot does not lose what
-    /// was kept before for nothing.
+    /// Lists what is at a path, if all of it can be kept. Keeps nothing yet: a removal that is too
+    /// large must not push older changes out of the store for nothing.
     fn inventory(&self, path: &Rel) -> Result<Inventory, Failure> {
         let (tree, quota) = (self.desk.tree, self.undo.map_or(0, Undo::quota));
         let mut found = BTreeMap::new();
@@ -198,7 +199,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Keeps what was found.
+    /// Keeps everything in an inventory.
     fn keep_all(
         &self,
         keeping: &mut Keeping<'_>,
@@ -217,7 +218,7 @@ impl<'a> Keeper<'a> {
         Ok(Some(kept))
     }
 
-    /// What will be at a path after a copy or a move.
+    /// The states of paths after a copy or a move.
     fn snapshots_after(
         &self,
         from: &Rel,
@@ -225,7 +226,7 @@ impl<'a> Keeper<'a> {
         moved: bool,
     ) -> Result<Option<BTreeMap<Rel, Snapshot>>, Failure> {
         let tree = self.desk.tree;
-        // A link is moved itself, and what it leads to is copied.
+        // A move takes a link itself, and a copy takes its target.
         let source = if moved { tree.stat_link(from) } else { tree.stat(from) };
         let whole = match source.map(|stat| stat.what) {
             Ok(What::Directory) if !moved => {
@@ -237,7 +238,7 @@ impl<'a> Keeper<'a> {
                     let will = match size.map(|_| self.copy_snapshot(&path)) {
                         None => self.directory_snapshot(&path),
                         Some(Ok(will)) => will,
-                        // A copy leaves it out.
+                        // The copy leaves it out.
                         Some(Err(failure))
                             if failure.kind == Kind::NoSuchFile || is_left_out(failure.kind) =>
                         {
@@ -252,25 +253,25 @@ impl<'a> Keeper<'a> {
             Ok(What::Directory) => Snapshot::Directory { mode: None },
             Ok(What::File) => self.copy_snapshot(from)?,
             Ok(What::Link | What::Other) if moved => Snapshot::Unknown,
-            // It will be said when it is tried.
+            // The copy or move will fail and say why.
             _ => return Ok(None),
         };
         Ok(Some(BTreeMap::from([(to.clone(), whole)])))
     }
 
-    /// How a directory is.
+    /// The state of a directory.
     fn directory_snapshot(&self, path: &Rel) -> Snapshot {
         let stat = self.desk.tree.stat_link(path);
         Snapshot::Directory { mode: stat.ok().map(|stat| stat.mode & 0o777) }
     }
 
-    /// How the copy of a file will be.
+    /// The state of a copy of this file.
     fn copy_snapshot(&self, path: &Rel) -> Result<Snapshot, Failure> {
         let (file, stat) = self.desk.tree.open(path)?;
         self.file_snapshot(&file, stat.mode & 0o777)
     }
 
-    /// How a file is, with what it holds kept: `None` if that is too much.
+    /// The state of a file, whose content is kept. `None` if it cannot be kept.
     fn snapshot(&self, keeping: &mut Keeping<'_>, path: &Rel) -> Result<Option<Snapshot>, Failure> {
         match self.desk.tree.open(path) {
             Ok((file, stat)) => {
@@ -278,19 +279,19 @@ impl<'a> Keeper<'a> {
                 Ok(kept.map(|(hash, size)| Snapshot::File { hash, size, mode: stat.mode & 0o777 }))
             }
             Err(failure) if failure.kind == Kind::NoSuchFile => Ok(Some(Snapshot::Absent)),
-            // What cannot be read, or is no file, cannot be kept.
+            // An unreadable file, or one that is no regular file, cannot be kept.
             Err(_) => Ok(None),
         }
     }
 
-    /// How a file is that comes back without the list of those who may do what with it.
+    /// The state in which a file is restored: without its ACL.
     fn without_acl(&self, path: &Rel, snapshot: Snapshot) -> Snapshot {
         match (snapshot, self.desk.tree.open(path)) {
             (Snapshot::File { hash, size, mode }, Ok((file, _))) => {
                 let mode = mode_without_acl(&file, mode);
                 Snapshot::File { hash, size, mode }
             }
-            // Nobody knows what it had.
+            // Its ACL is unknown.
             (Snapshot::File { hash, size, mode }, Err(_)) => {
                 Snapshot::File { hash, size, mode: mode & 0o700 }
             }
@@ -298,7 +299,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// How a file will be. One that is larger than what is ever kept is not read for that.
+    /// The state of a file with this content. Content that is too large to be kept is not read.
     fn file_snapshot(&self, content: &File, mode: u32) -> Result<Snapshot, Failure> {
         let failed = |error: std::io::Error| Failure::new(Kind::Io, error.to_string());
         let size = content.metadata().map_err(failed)?.len();

@@ -1,8 +1,8 @@
 //! A change that is being undone, or done again.
 //!
 //! All paths are looked at first. A path is then changed only if it is still in the state that was
-//! seen, so that concurrent changes of others are not lost. If a step fails, the steps before it are
-//! taken back.
+//! seen, so that concurrent changes of others are not lost. If a step fails, the steps before it
+//! are taken back.
 
 use std::io::Read as _;
 
@@ -324,7 +324,7 @@ impl<'a> Reversal<'a> {
 }
 
 impl Restoration<'_> {
-    /// Whether the change was also about the mode of a file, and the mode is not that of the target.
+    /// Whether the change was also about the mode of a file, which is not that of the target.
     fn has_other_mode(&self) -> bool {
         match (self.expected, self.target) {
             (Snapshot::File { mode: before, .. }, Snapshot::File { mode: after, .. }) => {

@@ -1,5 +1,5 @@
-//! Which paths of a change may be shown and restored under the rules of today, which may differ from
-//! those under which the change was made.
+//! Which paths of a change may be shown and restored under the rules of today, which may differ
+//! from those under which the change was made.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;

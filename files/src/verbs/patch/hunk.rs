@@ -1,8 +1,9 @@
-//! Hunks: read, and applied to a text where git applies them.
+//! Hunks, which are read here and applied to a text at the place where git applies them.
 //!
-//! A hunk fits where all its old lines stand. One whose old text begins in line 1 belongs at the beginning of the
-//! file, and one without lines after its change at the end of it, as in git. Where it does not fit there, the only
-//! other place in the file that has its old lines is good, too.
+//! A hunk fits where all its old lines are. As in git, a hunk whose old text begins in line 1
+//! belongs at the beginning of the file, and one without context after its change at the end. If it
+//! does not fit there, it may be applied at the only other place in the file that has its old
+//! lines.
 
 use farwire_protocol::failure::{Failure, Kind};
 
@@ -10,10 +11,10 @@ use super::misfit::Misfit;
 use crate::path::Rel;
 use crate::verbs::memory::MemoryShare;
 
-/// No file with more lines is patched.
+/// The most lines of a file that is patched.
 pub(super) const LONGEST: usize = 1 << 20;
 
-/// To find the places of all hunks of a file, so many lines are compared at most.
+/// The most lines that are compared to place all hunks of a file.
 const COMPARED: usize = 50_000_000;
 
 /// A number for the old text, and one for the new text.
@@ -32,24 +33,24 @@ pub(super) struct Heading {
     pub(super) counts: OldNew,
 }
 
-/// A place in a file, with what is there and what will be.
+/// A place in a file, with its old and its new lines.
 #[derive(Debug, Default)]
 pub(super) struct Hunk<'a> {
-    /// The line of the patch that it begins in, from 1.
+    /// The line of the patch that the hunk begins in, from 1.
     pub(super) line: usize,
-    /// The number of its first line in the old text and in the new one, from 1; 0 where that text is empty.
+    /// The numbers of its first lines, from 1; 0 for an empty text.
     pub(super) start: OldNew,
     pub(super) old: Vec<&'a [u8]>,
     pub(super) new: Vec<&'a [u8]>,
-    /// How many lines come, and how many go.
+    /// How many lines the hunk adds, and how many it removes.
     pub(super) lines: (usize, usize),
-    /// How many lines stand around the change: before its first line and after its last one.
+    /// How many lines of context it has: before its first change and after its last one.
     around: (usize, usize),
-    /// The sign of the line that was read last.
+    /// The sign of the last line.
     last: u8,
 }
 
-/// Reads a heading.
+/// Parses a heading.
 pub(super) fn heading(line: &[u8]) -> Option<Heading> {
     let text = String::from_utf8_lossy(line.get(..line.len().min(80))?);
     let mut words = text.split(' ');
@@ -64,7 +65,7 @@ pub(super) fn heading(line: &[u8]) -> Option<Heading> {
     }
     let old = numbers(words.next()?, '-')?;
     let new = numbers(words.next()?, '+')?;
-    // A line cannot be the first of some without a number.
+    // Only an empty text may begin in line 0.
     let has_number = |(start, count): (usize, usize)| start > 0 || count == 0;
     (words.next()?.starts_with("@@") && has_number(old) && has_number(new)).then_some(Heading {
         start: OldNew { old: old.0, new: new.0 },
@@ -77,14 +78,14 @@ impl<'a> Hunk<'a> {
         Self { line, start, ..Self::default() }
     }
 
-    /// Adds a line: `None` if it is none of a hunk.
+    /// Adds a line of the patch. `None` if it does not belong to a hunk.
     pub(super) fn add(&mut self, line: &'a [u8]) -> Option<()> {
         let (sign, rest) = match line.split_first()? {
             (b'\\', _) => {
                 self.drop_last_newline();
                 return Some(());
             }
-            // Some programs leave out the blank of an empty line.
+            // Some programs drop the blank of an empty context line.
             (b'\n', []) => (b' ', &b"\n"[..]),
             (sign, rest) => (*sign, rest),
         };
@@ -108,7 +109,7 @@ impl<'a> Hunk<'a> {
         Some(())
     }
 
-    /// The line before has no end.
+    /// Removes the newline of the last line, after `\ No newline at end of file`.
     pub(super) fn drop_last_newline(&mut self) {
         let cut = |lines: &mut Vec<&[u8]>| {
             if let Some(last) = lines.last_mut() {
@@ -124,17 +125,17 @@ impl<'a> Hunk<'a> {
     }
 }
 
-/// How many lines a text has.
+/// The number of lines in a text.
 pub(super) fn count_lines(text: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', text).count() + usize::from(!text.ends_with(b"\n"))
 }
 
-/// The text with all hunks applied.
+/// Applies all hunks to a text.
 ///
 /// # Errors
 ///
-/// `patch_failed` where one of them does not fit; `too_large` and `busy` where it has more lines than can be
-/// held.
+/// `patch_failed` if a hunk does not fit; `too_large` and `busy` if the text has too many lines to
+/// be held.
 pub(super) fn apply(
     hunks: &[Hunk<'_>],
     path: &Rel,
@@ -146,7 +147,7 @@ pub(super) fn apply(
         let text = format!("{path} has more than {LONGEST} lines");
         return Err(Failure::new(Kind::TooLarge, text));
     }
-    // They are given back when the text is made.
+    // For the list of lines, which is dropped with the function.
     let mut held = MemoryShare::default();
     held.take(many * size_of::<&[u8]>())?;
     let mut lines: Vec<&[u8]> = Vec::with_capacity(many);
@@ -180,23 +181,23 @@ pub(super) fn apply(
     Ok(result)
 }
 
-/// Looks for the places of hunks, one after the other.
+/// Finds the places of hunks, one after the other.
 struct HunkSearch<'a> {
     lines: &'a [&'a [u8]],
-    /// Those before were looked for in the lines above this one.
+    /// Earlier hunks have taken the lines above this one.
     from: usize,
-    /// So many lines were added by those before.
+    /// How many lines earlier hunks have added.
     grown: isize,
-    /// So many lines may still be compared.
+    /// How many more lines may be compared.
     work: usize,
 }
 
 impl HunkSearch<'_> {
-    /// Where a hunk is by its numbers.
+    /// The place of a hunk by its line numbers.
     fn meant(&self, hunk: &Hunk<'_>) -> usize {
         let OldNew { old, new } = hunk.start;
         match hunk.old.is_empty() && !hunk.new.is_empty() {
-            // It comes after this line.
+            // The lines are added after this one.
             true => old,
             false => new.saturating_sub(1).saturating_add_signed(self.grown.saturating_neg()),
         }
@@ -206,7 +207,7 @@ impl HunkSearch<'_> {
         let last = self.lines.len().checked_sub(hunk.old.len())?;
         let meant = self.meant(hunk);
         if hunk.old.is_empty() {
-            // What was empty before is so still; elsewhere nothing tells the place but its number.
+            // Nothing but its number says where an addition belongs. Line 0 requires an empty file.
             let empty = hunk.start.old > 0 || self.lines.is_empty();
             return Some(meant).filter(|at| empty && (self.from..=last).contains(at));
         }
@@ -224,7 +225,7 @@ impl HunkSearch<'_> {
         anchored.filter(|&at| self.fits(hunk, at)).or_else(|| self.only(hunk))
     }
 
-    /// The place that is nearest: of two that are as near, the later one.
+    /// The nearest place where a hunk fits. Of two at the same distance, the later one.
     fn nearest(&mut self, hunk: &Hunk<'_>, meant: usize) -> Option<usize> {
         let meant = meant.min(self.lines.len());
         (0..=self.lines.len()).find_map(|away| {
@@ -233,7 +234,7 @@ impl HunkSearch<'_> {
         })
     }
 
-    /// The place, if there is one.
+    /// The place where a hunk fits, if it is the only one.
     fn only(&mut self, hunk: &Hunk<'_>) -> Option<usize> {
         let mut found = None;
         for at in self.from..=self.lines.len() {
@@ -256,9 +257,9 @@ impl HunkSearch<'_> {
     }
 }
 
-/// Whether two lines are the same, as long as there is work left.
+/// Whether two lines are equal. False once the budget is used up.
 fn same(one: &[u8], other: &[u8], work: &mut usize) -> bool {
-    // Long lines that begin alike take longer.
+    // Comparing long lines with a common prefix takes longer.
     let cost = if one.len() == other.len() { 1 + one.len() / 64 } else { 1 };
     *work = work.saturating_sub(cost);
     *work > 0 && one == other

@@ -1,4 +1,5 @@
-//! Why a hunk does not fit: which line differs, and whether only its end or its blanks do.
+//! Explains why a hunk does not fit: which line differs, and whether only its ending or its
+//! whitespace does.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
@@ -6,10 +7,10 @@ use farwire_protocol::quote::quoted;
 use super::hunk::Hunk;
 use crate::path::Rel;
 
-/// So many lines are compared to find where a hunk nearly fits.
+/// The most lines that are compared to find where a hunk nearly fits.
 const COMPARED: usize = 2_000_000;
 
-/// So much of a line is told.
+/// How much of a line is quoted.
 const TOLD: usize = 160;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -20,14 +21,14 @@ pub(super) struct Misfit<'a> {
     pub(super) hunk: &'a Hunk<'a>,
     /// The lines of the text.
     pub(super) lines: &'a [&'a [u8]],
-    /// The hunk can only stand from this line on: hunks before it have taken the lines above.
+    /// The first line where the hunk may be: earlier hunks have taken the lines above.
     pub(super) from: usize,
-    /// The line where the numbers of the hunk say that it stands.
+    /// The place of the hunk by its line numbers.
     pub(super) meant: usize,
 }
 
 impl Misfit<'_> {
-    /// The failure of this hunk, which is the `number`th of its file.
+    /// The failure of this hunk, the `number`th of its file.
     pub(super) fn failure(self, path: &Rel, number: usize) -> Failure {
         let line = self.hunk.line;
         let why = self.why();
@@ -66,8 +67,7 @@ impl Misfit<'_> {
         }
     }
 
-    /// The place where most lines are like those of the hunk; of equal ones, the nearest to where the
-    /// hunk was meant to be.
+    /// The place with the most lines like those of the hunk. Of equal ones, the nearest to `meant`.
     fn nearest(self) -> Option<usize> {
         let Self { hunk, lines, meant, .. } = self;
         let mut work = COMPARED;
@@ -91,12 +91,12 @@ impl Misfit<'_> {
     }
 }
 
-/// A line without what cannot be seen of it.
+/// A line without its invisible parts.
 fn plain(line: &[u8]) -> &[u8] {
     line.strip_prefix(BOM).unwrap_or(line).trim_ascii()
 }
 
-/// How a line of a file differs from that of a patch.
+/// Describes how a line of a file differs from that of a patch.
 fn describe_difference(number: usize, is: &[u8], says: &[u8]) -> String {
     let ended = |line: &[u8]| (line.ends_with(b"\n"), line.ends_with(b"\r\n"));
     let text = |line: &[u8]| {
@@ -129,7 +129,7 @@ fn describe_difference(number: usize, is: &[u8], says: &[u8]) -> String {
     }
 }
 
-/// The beginning of a line, with everything in it visible.
+/// The beginning of a line, with escapes for invisible characters.
 fn quote_line(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let cut = line.get(..TOLD).unwrap_or(line);

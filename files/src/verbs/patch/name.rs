@@ -1,8 +1,9 @@
-//! The names in a diff: quoted or not, with or without something before them, with or without a time after them.
+//! File names in a diff: quoted or not, with or without a prefix, with or without a time after
+//! them.
 
 use farwire_protocol::streams::files::PATH_LIMIT;
 
-/// No line with two names has more bytes.
+/// The longest line with two names.
 const HEADER: usize = 2 * PATH_LIMIT + 64;
 
 /// A name in a diff.
@@ -10,7 +11,7 @@ const HEADER: usize = 2 * PATH_LIMIT + 64;
 pub(super) enum Name {
     /// `/dev/null`: no file.
     Nothing,
-    /// The bytes of a name, with what stands before it.
+    /// The bytes of the name, including a prefix.
     File(Vec<u8>),
 }
 
@@ -27,7 +28,8 @@ impl Name {
     }
 }
 
-/// The name of a `---` or `+++` line, and what stands after it: `None` if its quotes do not end.
+/// Parses the name in a `---` or `+++` line. Returns the rest of the line too; `None` if a quote is
+/// not closed.
 pub(super) fn parse_name(text: &[u8]) -> Option<(Name, &[u8])> {
     if text.starts_with(b"\"") {
         let (name, rest) = parse_quoted(text)?;
@@ -38,7 +40,7 @@ pub(super) fn parse_name(text: &[u8]) -> Option<(Name, &[u8])> {
     Some((Name::new(name.to_vec()), rest))
 }
 
-/// The name of a line that has nothing else: `rename from NAME`.
+/// Parses a name that takes the rest of a line: `rename from NAME`.
 pub(super) fn whole(text: &[u8]) -> Option<Vec<u8>> {
     match text.starts_with(b"\"") {
         true => parse_quoted(text).filter(|(_, rest)| rest.is_empty()).map(|(name, _)| name),
@@ -46,7 +48,7 @@ pub(super) fn whole(text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Reads a name in double quotes, as C has them; gives what stands after it.
+/// Parses a name in double quotes, with escapes as in C. Returns the rest of the line too.
 fn parse_quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut rest = text.strip_prefix(b"\"")?;
     let mut name = Vec::new();
@@ -82,7 +84,7 @@ fn parse_quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// A name without its first components: `None` if nothing is left of it.
+/// A name without its first components. `None` if nothing remains.
 pub(super) fn strip_components(name: &[u8], components: usize) -> Option<&[u8]> {
     let mut rest = name;
     for _ in 0..components {
@@ -92,7 +94,7 @@ pub(super) fn strip_components(name: &[u8], components: usize) -> Option<&[u8]> 
     (!rest.is_empty()).then_some(rest)
 }
 
-/// What git may write before the names of a diff, by its settings.
+/// Whether git, depending on its settings, may write this before the names of a diff.
 fn is_prefix(component: &[u8]) -> bool {
     matches!(component, [b'a' | b'b' | b'c' | b'i' | b'o' | b'w' | b'1' | b'2'])
 }
@@ -102,8 +104,8 @@ fn first(name: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name.get(..at)?, name.get(at + 1..)?))
 }
 
-/// How many components stand before both names of one file: one if they are what git writes there, or if the
-/// names are the same but for it.
+/// The number of components before both names of a file: 1 if they are prefixes of git, or if the
+/// names are equal without them.
 pub(super) fn before_both(old: &[u8], new: &[u8]) -> usize {
     match (first(old), first(new)) {
         _ if old == new => 0,
@@ -115,7 +117,7 @@ pub(super) fn before_both(old: &[u8], new: &[u8]) -> usize {
     }
 }
 
-/// The same where only one name is known.
+/// The number of components before a name whose counterpart is unknown.
 pub(super) fn before_one(name: &[u8]) -> usize {
     usize::from(first(name).is_some_and(|(first, _)| is_prefix(first)))
 }
@@ -125,12 +127,12 @@ pub(super) fn before_one(name: &[u8]) -> usize {
 pub(super) struct GitLine {
     pub(super) old: Vec<u8>,
     pub(super) new: Vec<u8>,
-    /// So many components stand before both names.
+    /// The number of components before both names.
     pub(super) strip: usize,
 }
 
-/// Reads the names of a line `diff --git OLD NEW`. Names with blanks are not quoted there: the line is divided
-/// where both parts name the same file. `None` if they name two.
+/// Parses the names in a line `diff --git OLD NEW`. Names with blanks are not quoted there, so the
+/// line is divided where both parts name the same file. `None` if they name two files.
 pub(super) fn header(text: &[u8], strip: Option<usize>) -> Option<GitLine> {
     let made = |(_, old, new, strip): (u8, &[u8], &[u8], usize)| {
         Some(GitLine { old: old.to_vec(), new: new.to_vec(), strip })
@@ -144,14 +146,15 @@ pub(super) fn header(text: &[u8], strip: Option<usize>) -> Option<GitLine> {
         let new = whole(text.get(at + 1..)?)?;
         return made(pair(text.get(..at)?, &new, strip)?);
     }
-    // Every blank of a longer line would be tried.
+    // The work is quadratic in the number of blanks.
     let text = Some(text).filter(|text| text.len() <= HEADER)?;
     let pairs = memchr::memchr_iter(b' ', text)
         .filter_map(|at| pair(text.get(..at)?, text.get(at + 1..)?, strip));
     made(pairs.min_by_key(|(unlikely, ..)| *unlikely)?)
 }
 
-/// Both names if they are of one file, with what stands before them, and how unlikely that is.
+/// Both names if they are those of one file, before the number of components in front of them, and
+/// after a rank: lower is likelier.
 fn pair<'a>(
     old: &'a [u8],
     new: &'a [u8],
@@ -166,7 +169,8 @@ fn pair<'a>(
     Some((unlikely, old, new, guessed))
 }
 
-/// Whether the time after a name is the beginning of 1970, by which `diff -N` says that there is no file.
+/// Whether the time after a name is the beginning of 1970, which in the output of `diff -N` means
+/// that there is no file.
 pub(super) fn is_epoch(stamp: &[u8]) -> bool {
     let parse = || {
         let text = std::str::from_utf8(stamp).ok()?.trim();

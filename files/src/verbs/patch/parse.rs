@@ -1,7 +1,7 @@
-//! Reads unified diffs as git, `diff -u` and `diff -urN` write them.
+//! Parses unified diffs as git, `diff -u` and `diff -urN` write them.
 //!
 //! ```text
-//!     garbage                        messages, headers of mails: passed over, as git does
+//!     garbage                        commit messages, mail headers: skipped, as git does
 //!     diff --git a/old b/new         a file of git: lines about it follow
 //!     rename from, new file mode …   as many as there are
 //!     --- a/old                      names, of git or without git
@@ -9,9 +9,9 @@
 //!     @@ -1,2 +1,3 @@ …              hunks
 //! ```
 //!
-//! What belongs to one file never leaks to the next: each is read as a whole before the next begins. What says
-//! something that is not done (binary files, links, submodules) is refused, and nothing that says something is
-//! passed over.
+//! Each file is parsed completely before the next one begins, so that nothing leaks from one to the
+//! next. A line that asks for something unsupported (binary files, links, submodules) is refused,
+//! and no line with a meaning is skipped.
 
 use std::borrow::Cow;
 
@@ -22,36 +22,36 @@ use super::hunk::{Heading, Hunk, count_lines, heading};
 use super::name::{self, GitLine, Name};
 use crate::verbs::memory::MemoryShare;
 
-/// So many files in one patch.
+/// The most files in one patch.
 const FILES: usize = 1_000;
 
-/// So many lines in one patch: each is held as two places in it at most.
+/// The most lines in one patch: each is held as at most two slices of it.
 const LINES: usize = 200_000;
 
-/// What a line of a patch may take: its place, and a hunk, or its place among the old and the new lines, in lists
-/// that grow to twice of what is in them.
+/// The memory for a line of a patch: a slice, and a hunk or its slices among the old and new lines,
+/// in lists that double when they grow.
 pub(super) const LINE: usize = size_of::<&[u8]>() + 2 * size_of::<Hunk<'_>>();
 
-/// What a diff says of one file.
+/// The diff of one file.
 #[derive(Debug)]
 pub(super) struct FileDiff<'a> {
     /// The line of the patch that it begins in, from 1.
     pub(super) line: usize,
     pub(super) act: FileAction,
-    /// The name before; of a file that is made, its name.
+    /// The old name; for a new file, its name.
     pub(super) from: Vec<u8>,
-    /// The name after; of a file that is removed, its name.
+    /// The new name; for a removed file, its name.
     pub(super) to: Vec<u8>,
-    /// Whether it may be executed from now on, where that is said.
+    /// Whether the file becomes executable, if the diff says so.
     pub(super) executable: Option<bool>,
     pub(super) hunks: Vec<Hunk<'a>>,
 }
 
-/// What becomes of a file.
+/// What is done to a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FileAction {
     Create,
-    /// It is made if it is not there: `diff` does not say whether it was.
+    /// Creates the file if it does not exist: `diff` does not say whether it did.
     CreateOrModify,
     Modify,
     Remove,
@@ -60,19 +60,19 @@ pub(super) enum FileAction {
 }
 
 impl FileDiff<'_> {
-    /// How many lines come, and how many go.
+    /// How many lines are added, and how many are removed.
     pub(super) fn lines(&self) -> (usize, usize) {
         self.hunks.iter().fold((0, 0), |(come, go), hunk| (come + hunk.lines.0, go + hunk.lines.1))
     }
 }
 
-/// Reads a patch. So many leading components of names are left out; where that is not said, what stands before
-/// both names of a file, such as `a/` and `b/`.
+/// Parses a patch. `strip` is the number of leading components to remove from names. Without it,
+/// the prefixes of both names of a file, such as `a/` and `b/`, are removed.
 ///
 /// # Errors
 ///
-/// `invalid_argument` where it is none; `unsupported` for what is not patched; `too_large` and `busy` where it has
-/// more lines than can be held.
+/// `invalid_argument` if this is no patch; `unsupported` for what cannot be patched; `too_large`
+/// and `busy` if it has too many lines to be held.
 pub(super) fn parse<'a>(
     text: &'a [u8],
     strip: Option<u32>,
@@ -115,39 +115,39 @@ pub(super) fn parse<'a>(
     Ok(files)
 }
 
-/// The names of a file before and after: none where there is no file.
+/// The old and the new name of a file. `None` on a side without a file.
 type DiffPaths = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// A place in a patch.
+/// A position in a patch.
 struct PatchReader<'a> {
     lines: Vec<&'a [u8]>,
     at: usize,
     strip: Option<usize>,
 }
 
-/// What the lines after `diff --git` say.
+/// The lines after `diff --git`.
 #[derive(Debug, Default)]
 struct DiffHead {
-    /// What becomes of the file, where a line says so.
+    /// What is done to the file, if a line says so.
     act: Option<FileAction>,
     old_mode: Option<u32>,
     new_mode: Option<u32>,
     /// The names of a rename or a copy.
     from: Option<Vec<u8>>,
     to: Option<Vec<u8>>,
-    /// The names of `---` and `+++`.
+    /// The names in `---` and `+++`.
     names: Option<(Name, Name)>,
-    /// How many lines there were.
+    /// The number of lines.
     lines: usize,
 }
 
 impl<'a> PatchReader<'a> {
-    /// The line without its end.
+    /// The current line, without its newline.
     fn line(&self) -> Option<&'a [u8]> {
         self.lines.get(self.at).map(|line| trim_line(line))
     }
 
-    /// A line that comes later.
+    /// The line `lines` further down.
     fn after(&self, lines: usize) -> &'a [u8] {
         self.lines.get(self.at + lines).map(|line| trim_line(line)).unwrap_or_default()
     }
@@ -156,7 +156,7 @@ impl<'a> PatchReader<'a> {
         bad(self.at + 1, why)
     }
 
-    /// Reads the names in two lines.
+    /// Parses the names in two lines.
     fn names(&mut self) -> Result<[(Name, &'a [u8]); 2], Failure> {
         let unclosed = "the quotes around the name do not end";
         let mut one = |sign: &[u8]| {
@@ -168,7 +168,7 @@ impl<'a> PatchReader<'a> {
         Ok([one(b"--- ")?, one(b"+++ ")?])
     }
 
-    /// Reads a file that git has written.
+    /// Parses the diff of a file by git.
     fn of_git(&mut self, names: &[u8]) -> Result<FileDiff<'a>, Failure> {
         let begins = self.at + 1;
         let header = name::header(names, self.strip);
@@ -193,7 +193,7 @@ impl<'a> PatchReader<'a> {
             _ => FileAction::Modify,
         };
         let (from, to) = both(from, to).ok_or_else(|| bad(begins, "it names no file"))?;
-        // Of an `index` line, the mode is that before and after.
+        // The mode in an `index` line is the same before and after.
         let changed = head.new_mode.filter(|_| act != FileAction::Remove);
         let executable = changed.map(|mode| mode & 0o100 != 0);
         let file = FileDiff { line: begins, act, from, to, executable, hunks };
@@ -201,7 +201,7 @@ impl<'a> PatchReader<'a> {
         Ok(file)
     }
 
-    /// Reads the lines between `diff --git` and the first hunk.
+    /// Parses the lines between `diff --git` and the first hunk.
     fn head(&mut self, header: Option<&GitLine>) -> Result<DiffHead, Failure> {
         let mut head = DiffHead::default();
         while let Some(line) = self.line() {
@@ -210,7 +210,7 @@ impl<'a> PatchReader<'a> {
                 let at = self.at;
                 let [(old, _), (new, _)] = self.names()?;
                 if !head.is_about(&old, &new, header) {
-                    // The next file begins here, one without a line of git.
+                    // The next file begins here, without a line of git.
                     self.at = at;
                     break;
                 }
@@ -273,7 +273,7 @@ impl<'a> PatchReader<'a> {
             .ok_or_else(|| self.bad("a name that is empty, or whose quotes do not end"))
     }
 
-    /// Reads a file that `diff` has written.
+    /// Parses the diff of a file by `diff`.
     fn without_git(&mut self) -> Result<FileDiff<'a>, Failure> {
         let line = self.at + 1;
         let [(old, old_stamp), (new, new_stamp)] = self.names()?;
@@ -299,7 +299,7 @@ impl<'a> PatchReader<'a> {
         };
         let of = |name: &Name| Some(name::strip_components(name.file()?, strip)?.to_vec());
         let (old, new) = (of(&old), of(&new));
-        // Of `f` and `f.orig`, or `f~`, the shorter one is meant.
+        // Of `f` and `f.orig`, or `f~`, the shorter name is meant.
         let name = match (old, new) {
             (Some(old), Some(new)) if new.starts_with(&old) => Some(old),
             (old, new) => new.or(old),
@@ -311,7 +311,7 @@ impl<'a> PatchReader<'a> {
         Ok(file)
     }
 
-    /// Reads the hunks that follow.
+    /// Parses the hunks that follow.
     fn hunks(&mut self) -> Result<Vec<Hunk<'a>>, Failure> {
         let mut hunks = Vec::new();
         while let Some(line) = self.line().filter(|line| line.starts_with(b"@@")) {
@@ -334,7 +334,7 @@ impl<'a> PatchReader<'a> {
                 hunk.drop_last_newline();
                 self.at += 1;
             }
-            // A mail ends in a line of `-- `.
+            // The signature of a mail begins with `-- `.
             let more = matches!(self.after(0).first(), Some(b' ' | b'+' | b'-'));
             let next = self.after(0).starts_with(b"--- ") && self.after(1).starts_with(b"+++ ");
             if more && !next && !matches!(self.after(0), b"-- " | b"--") {
@@ -356,7 +356,7 @@ impl DiffHead {
         }
     }
 
-    /// Whether the names of `---` and `+++` are of the file that the lines before are about.
+    /// Whether the names in `---` and `+++` belong to the file of the lines before.
     fn is_about(&self, old: &Name, new: &Name, header: Option<&GitLine>) -> bool {
         let fits = |name: &Name, in_header: Option<&[u8]>, moved: Option<&Vec<u8>>| {
             let Some(name) = name.file() else { return true };
@@ -372,7 +372,7 @@ impl DiffHead {
             && fits(new, header.map(|header| &header.new[..]), self.to.as_ref())
     }
 
-    /// The names before and after: none where there is no file.
+    /// The old and the new name. `None` on a side without a file.
     fn resolve(
         &self,
         header: Option<&GitLine>,
@@ -413,7 +413,7 @@ impl DiffHead {
         Ok((from, to))
     }
 
-    /// The names of a rename or a copy, which git writes with nothing before them.
+    /// The names of a rename or a copy, which git writes without a prefix.
     fn moved_paths(&self, strip: Option<usize>) -> Result<DiffPaths, &'static str> {
         let (Some(from), Some(to)) = (&self.from, &self.to) else {
             return Err("a rename or a copy that does not say both names");
@@ -441,7 +441,7 @@ impl DiffHead {
 }
 
 impl FileDiff<'_> {
-    /// Refuses a file that is made with old lines in it, or removed with new ones.
+    /// Refuses a new file with old lines, and a removed file with new lines.
     fn makes_sense(&self) -> Result<(), Failure> {
         let old = self.hunks.iter().any(|hunk| !hunk.old.is_empty());
         let new = self.hunks.iter().any(|hunk| !hunk.new.is_empty());
@@ -457,7 +457,7 @@ impl FileDiff<'_> {
     }
 }
 
-/// Both names, of which one may stand for the other.
+/// Both names, one of which may stand for the other.
 fn both(from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> Option<(Vec<u8>, Vec<u8>)> {
     match (from, to) {
         (Some(from), Some(to)) => Some((from, to)),
@@ -477,7 +477,7 @@ fn binary(line: usize, name: &str) -> Failure {
     Failure::new(Kind::Unsupported, text).with_hint("transfer the file itself")
 }
 
-/// Refuses what is no regular file.
+/// Refuses a mode that is not that of a regular file.
 fn regular(line: usize, mode: u32, name: &[u8]) -> Result<(), Failure> {
     let what: Cow<'_, str> = match mode & 0o170_000 {
         0 | 0o100_000 => return Ok(()),
@@ -494,7 +494,7 @@ fn bad(line: usize, why: &str) -> Failure {
     Failure::new(Kind::InvalidArgument, format!("line {line} of the patch: {why}"))
 }
 
-/// A line without its end.
+/// A line without its newline.
 fn trim_line(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

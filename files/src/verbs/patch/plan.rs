@@ -1,7 +1,8 @@
-//! What each path will hold when all of a patch is done.
+//! The state that each path will have when all of a patch has been applied.
 //!
-//! As in git, a change sees what those before it in the patch have left, and a rename or a copy reads what was there
-//! before the patch. A file that the patch removes or renames makes room for another one, wherever that stands.
+//! As in git, a change sees the result of earlier changes in the patch, and a rename or copy reads
+//! the state before the patch. A file that the patch removes or renames makes way for another one,
+//! wherever in the patch that is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +15,23 @@ use crate::path::Rel;
 use crate::tree::{Stat, Tree, mode_of_new};
 use crate::verbs::memory::MemoryShare;
 
-/// So many bytes of files are patched at once.
+/// The most bytes of files that are patched at once.
 const LARGEST: u64 = 64 << 20;
 
-/// A path as it is and as it will be.
+/// A path before and after the patch.
 #[derive(Debug)]
 pub(super) struct PathState {
-    /// What it is now, with its state.
+    /// The current content and state.
     pub(super) before: Option<(Vec<u8>, Stat)>,
-    /// What it will be: gone, if absent.
+    /// The new content. Absent: the file will be removed.
     pub(super) after: Option<Vec<u8>>,
-    /// The rights that it will have, if they are others than now.
+    /// The new mode, if it changes.
     pub(super) mode: Option<u32>,
-    /// It holds what another path held, and no longer what it did.
+    /// Whether it gets the content of another path instead of its own.
     replaced: bool,
 }
 
-/// What was done about one file.
+/// What was done to one file.
 #[derive(Debug)]
 pub(super) struct PatchedFile {
     /// `A`, `D`, `M`, `R` or `C`.
@@ -39,7 +40,7 @@ pub(super) struct PatchedFile {
     pub(super) to: Rel,
     pub(super) hunks: bool,
     pub(super) lines: (usize, usize),
-    /// The mode before and after, as git has them, where it was changed.
+    /// The mode before and after, as git writes it, if it changed.
     pub(super) modes: Option<(u32, u32)>,
 }
 
@@ -49,7 +50,7 @@ pub(super) struct PatchPlan<'a> {
     tree: &'a Tree,
     below: &'a Rel,
     states: BTreeMap<Rel, PathState>,
-    /// What the patch removes or renames.
+    /// The paths that the patch removes or renames.
     leaving: BTreeSet<Rel>,
     budget: u64,
 }
@@ -71,7 +72,7 @@ impl<'a> PatchPlan<'a> {
         Ok(plan)
     }
 
-    /// What is changed.
+    /// The paths that the patch changes.
     pub(super) fn changed_paths(&self) -> Vec<(&Rel, &PathState)> {
         let changed = |state: &PathState| match (&state.before, &state.after) {
             (None, None) => false,
@@ -85,7 +86,7 @@ impl<'a> PatchPlan<'a> {
         Rel::parse(self.below.join(Rel::parse(name)?.as_bytes()).as_bytes())
     }
 
-    /// Adds what is to be done to one file.
+    /// Adds the change of one file.
     pub(super) fn add(
         &mut self,
         diff: &FileDiff<'_>,
@@ -118,7 +119,7 @@ impl<'a> PatchPlan<'a> {
         self.states.get_mut(path).ok_or_else(unseen)
     }
 
-    /// Looks at what is there.
+    /// Loads the current state of a path.
     fn look(&mut self, path: &Rel, share: &mut MemoryShare) -> Result<(), Failure> {
         if self.states.contains_key(path) {
             return Ok(());
@@ -139,8 +140,8 @@ impl<'a> PatchPlan<'a> {
         Ok(())
     }
 
-    /// Refuses a path that is a link or goes through one: what it leads to has another name, by which the patch may
-    /// change it, too.
+    /// Refuses a path with a symbolic link in it: the patch might change its target by another name
+    /// too.
     fn check_no_links(&self, path: &Rel) -> Result<(), Failure> {
         let mut at = self.below.clone();
         for name in path.beneath(self.below).unwrap_or_default().split(|&byte| byte == b'/') {
@@ -154,7 +155,7 @@ impl<'a> PatchPlan<'a> {
         Ok(())
     }
 
-    /// A file is made, of nothing or of another one. Gives the rights before and after.
+    /// Creates a file, empty or from another one. Returns the mode before and after.
     fn create(
         &mut self,
         to: &Rel,
@@ -220,7 +221,7 @@ impl<'a> PatchPlan<'a> {
         if state.replaced
             && let Some((before, _)) = &state.before
         {
-            // Another file stands here already, and this one made room for it.
+            // Another file has taken its place, for which this one made way.
             return check_removes_all(diff, path, before, share).map(|()| None);
         }
         let Some(now) = &state.after else { return Err(nothing_to_change(path, state)) };
@@ -230,7 +231,7 @@ impl<'a> PatchPlan<'a> {
     }
 }
 
-/// Refuses to remove a file of which the patch does not know all that is in it.
+/// Refuses to remove a file if the patch does not list its whole content.
 fn check_removes_all(
     diff: &FileDiff<'_>,
     path: &Rel,
@@ -256,7 +257,7 @@ fn not_there(path: &Rel) -> Failure {
     Failure::new(Kind::NoSuchFile, format!("{path} is not there"))
 }
 
-/// Why a path has nothing that could be changed.
+/// The failure of a path that has no content to change.
 fn nothing_to_change(path: &Rel, state: &PathState) -> Failure {
     match state.before.is_some() {
         true => {
@@ -267,7 +268,7 @@ fn nothing_to_change(path: &Rel, state: &PathState) -> Failure {
     }
 }
 
-/// Rights with or without those to execute: where somebody may read.
+/// A mode with or without execute permission, for everybody who may read.
 fn with_execute(mode: u32, executable: Option<bool>) -> u32 {
     match executable {
         None => mode,

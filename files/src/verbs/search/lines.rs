@@ -1,4 +1,4 @@
-//! The lines of one file that are told, and where its text ends.
+//! The matching lines of one file, and where its text ends.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -11,18 +11,18 @@ use grep_searcher::{Searcher, Sink, SinkContext, SinkMatch};
 use super::{ActiveSearch, GROUP, OVERHEAD};
 use crate::path::Rel;
 
-/// So much of a long line is told.
+/// How much of a long line is shown.
 const LINE: usize = 1_000;
 
-/// Where a match begins is told of longer lines: others are shown as a whole.
+/// Lines longer than this come with the position of the match. Shorter ones are shown completely.
 const SHORT: usize = 100;
 
-/// A file as far as it is read: to its end, or to the first NUL.
+/// A file up to its end, or up to the first NUL.
 pub(super) struct SearchText<'a, R> {
     file: R,
-    /// Where the first NUL is.
+    /// The position of the first NUL.
     nul: &'a Cell<Option<u64>>,
-    /// What is behind it is read, too.
+    /// Whether to read beyond it.
     whole: bool,
     read: u64,
 }
@@ -53,16 +53,16 @@ impl<R: Read> Read for SearchText<'_, R> {
     }
 }
 
-/// The lines of one file that are told.
+/// Collects the lines to show of one file.
 pub(super) struct FoundLines<'a> {
     pub(super) asked: &'a ActiveSearch<'a>,
     pub(super) path: &'a Rel,
     pub(super) nul: &'a Cell<Option<u64>>,
-    /// So many lines that match may still be found.
+    /// How many more matches may be found.
     pub(super) left: &'a mut u64,
     pub(super) lines: Vec<Match>,
     pub(super) bytes: usize,
-    /// Something of this file was told.
+    /// Whether anything of this file was collected.
     pub(super) any: bool,
     pub(super) told: &'a mut dyn FnMut(Vec<Match>, usize),
 }
@@ -88,7 +88,8 @@ impl FoundLines<'_> {
         });
     }
 
-    /// Says that there is a NUL in the file. It counts as a match if one is at it or behind it.
+    /// Adds a note that the file contains a NUL. It counts as a match if one is at the NUL or after
+    /// it.
     pub(super) fn binary(&mut self, matches: bool) {
         let beside = (!matches).then_some(true);
         self.push(Match { binary: Some(true), beside, ..Match::default() });
@@ -111,7 +112,7 @@ impl FoundLines<'_> {
     }
 }
 
-/// Where the part of a line begins that is told: the match is in it, with something before it.
+/// The start of the part of a line to show: the match, with some text before it.
 fn start(line: &[u8], at: usize) -> usize {
     if line.len() <= LINE {
         return 0;

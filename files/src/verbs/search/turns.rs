@@ -1,8 +1,8 @@
-//! What several threads find, told in the order in which the files were given to them.
+//! Puts the findings of several threads in the order of the files.
 //!
-//! Files are handed out in numbered handfuls. The thread whose handful is next tells what it finds at once. What
-//! others find waits, up to a bound; beyond it they wait themselves. Handfuls are taken in order, so that the next one
-//! is always with a thread that does not wait.
+//! Files are handed out in numbered handfuls. The thread with the next handful sends its findings
+//! at once. Those of the others wait, up to a bound, beyond which the threads wait themselves.
+//! Handfuls are taken in order, so the next one is always with a thread that does not wait.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use farwire_protocol::streams::files::Match;
 
-/// What waits for its turn has about so many bytes at most, besides one piece of each thread.
+/// About how many bytes wait for their turn, besides one piece of each thread.
 const WAITING: usize = 2 << 20;
 
 /// Whose turn it is.
@@ -33,7 +33,8 @@ impl OutputTurns {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is the turn of this handful, or as long as too much waits already.
+    /// Waits for the turn of this handful. With `to_add`, waits only while too much is waiting
+    /// already.
     fn wait(&self, handful: u64, to_add: bool) -> MutexGuard<'_, TurnState> {
         let waits =
             |state: &mut TurnState| state.next != handful && (!to_add || state.bytes > WAITING);
@@ -41,15 +42,15 @@ impl OutputTurns {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a part of what was found in a handful that is not done yet, when it is its turn.
+    /// Sends a part of the findings of an unfinished handful, when it is its turn.
     pub(super) fn send_part(&self, handful: u64, found: Vec<Match>, to: &SyncSender<Vec<Match>>) {
         let state = self.wait(handful, false);
         drop(state);
-        // It stays its turn. Who listens takes all that comes.
+        // The turn stays with this handful. The receiver takes everything that comes.
         let _ = to.send(found);
     }
 
-    /// Tells the rest of what was found in a handful, or keeps it until it is its turn.
+    /// Sends the remaining findings of a handful, or stores them until its turn.
     pub(super) fn finish(
         &self,
         handful: u64,
