@@ -34,7 +34,7 @@ async fn files_go_there_and_back_by_every_name_that_they_have() {
     ok(&["get", "-r", "web-1:copy", &back]).await;
     assert_eq!(fs::read(world.path("back/big")).unwrap(), content);
     assert_eq!(fs::read(world.path("back/deep/er/small")).unwrap(), b"small");
-    // What is here is not replaced unless that is said.
+    // A local file is replaced only on request.
     let refused = world.farwire(&["files", "get", "web-1:copy/big", &format!("{back}/big")]).await;
     assert!(refused.code != 0 && refused.stderr.contains("error[file_exists]"), "{refused:?}");
     let list = ok(&["ls", "-R", "web-1:copy", "--json"]).await.json();
@@ -114,7 +114,7 @@ async fn a_server_without_roots_and_one_that_may_only_be_read_say_so() {
     world.start_agent("web-1").await;
     let done = world.farwire(&["files", "ls", "web-1"]).await;
     assert!(done.stderr.contains("error[no_root]"), "{done:?}");
-    // What much depends on is not opened by mistake.
+    // Directories that much depends on are not opened by mistake.
     for root in ["/", "/etc", "/proc", &world.path("web-1").display().to_string()] {
         let refused = world
             .agent_with("web-1", &["root", "add", "--fs-root", &format!("x={root}")], b"")
@@ -232,7 +232,7 @@ async fn a_directory_is_fetched_as_an_archive_that_tar_reads() {
     assert!(fs::read(world.path("unpacked/deep").join(&long)).unwrap() == content);
     assert_eq!(fs::read(world.path("unpacked/ä\nb")).unwrap(), b"x");
     assert!(!world.path("unpacked/.env").exists() && !world.path("unpacked/link").exists());
-    // It is not written over, and nothing else is left of the try.
+    // It is not overwritten, and the attempt leaves nothing else behind.
     let again = world.farwire(&archive).await;
     assert_eq!(again.json()["error"]["kind"], "file_exists", "{again:?}");
     let piped = world.farwire(&["files", "archive", "web-1:d"]).await;

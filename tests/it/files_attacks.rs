@@ -1,6 +1,6 @@
-//! The raw endpoint of a root under attack: nothing outside is read, changed, listed or named.
+//! Attacks on the raw endpoint of a root: nothing outside is read, changed, listed or named.
 //!
-//! `secret` stands beside the root. The rows W… are requests and what they must be answered with.
+//! `secret` stands beside the root. The rows W… are requests and the responses that they must get.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// A root with things in it.
+/// A root with some files in it.
 async fn place(more: &[&str]) -> (World, Dav) {
     let world = World::with_root("web-1", more).await;
     fs::create_dir_all(world.in_root("a/b")).expect("a directory");
@@ -20,7 +20,8 @@ async fn place(more: &[&str]) -> (World, Dav) {
     (world, dav)
 }
 
-/// The secret is what it was, nothing came beside it, and no answer had it.
+/// Checks that the secret is unchanged, that nothing was created beside it, and that the response
+/// does not contain it.
 fn untouched(world: &World, reply: &Reply) {
     assert_eq!(fs::read(world.path("outside/secret")).expect("it is there"), b"secret");
     assert_eq!(
@@ -112,7 +113,7 @@ async fn links_that_lead_out_are_refused_by_every_method() {
                 _ => &["depth: 0"],
             };
             let reply = dav.ask(method, path, lines, b"").await;
-            // Moving, and making anew, act on the link itself.
+            // Moving and creating act on the link itself.
             let itself = method == "MOVE" && !path.starts_with("/w16");
             if !itself {
                 assert!(
@@ -156,7 +157,7 @@ async fn special_files_and_hard_links_are_never_opened_for_writing() {
             assert!(matches!(reply.status, 403..=405), "{method} {path}: {reply:?}");
         }
     }
-    // W27: what has a name inside is content of the root, and is not written to.
+    // W27: a hard link to an outside file is content of the root, and is not written to.
     assert_eq!(dav.ask("GET", "/hard", &[], b"").await.body, b"secret");
     assert_eq!(dav.ask("PUT", "/hard", &[], b"new").await.status, 403);
     assert_eq!(fs::read(world.path("outside/secret")).unwrap(), b"secret");

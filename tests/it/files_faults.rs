@@ -1,4 +1,4 @@
-//! Files when something ends, breaks, or is done by many at once.
+//! Files when a process ends, something breaks, or many act at once.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ async fn a_transfer_that_is_killed_goes_on_and_is_never_seen_in_part() {
     let done = world.farwire(&["files", "put", &local, "web-1:big", "--force"]).await;
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(fs::read(world.in_root("big")).unwrap(), content);
-    // The other way round.
+    // The other direction.
     let target = world.path("fetched");
     let to = target.display().to_string();
     for _ in 0..4 {
@@ -157,8 +157,8 @@ async fn a_worker_can_make_no_system_call_that_reaches_past_its_root() {
     }
 }
 
-/// A file system on a device that runs full beneath it, as a thin volume does: what it takes is lost when it
-/// is written out.
+/// A file system on a device that runs full beneath it, as a thin volume does: data that it has
+/// accepted is lost during writeback.
 struct Thin<'a> {
     world: &'a World,
 }
@@ -166,7 +166,7 @@ struct Thin<'a> {
 impl<'a> Thin<'a> {
     const SIZE: u64 = 12 << 20;
 
-    /// Mounts one at `thin` in the root. `None` where this user may not, or this machine cannot.
+    /// Mounts one at `thin` in the root. `None` if this user may not, or this machine cannot.
     fn mount(world: &'a World) -> Option<Self> {
         let (beneath, image) = (world.path("beneath"), world.path("beneath/image"));
         fs::create_dir(&beneath).expect("a directory");
@@ -176,7 +176,7 @@ impl<'a> Thin<'a> {
         system("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", beneath.to_str()?])?;
         let file = fs::File::create(&image).expect("an image");
         file.set_len(64 << 20).expect("a sparse one");
-        // What the file system itself needs is there before it runs full.
+        // The metadata of the file system is allocated before the device runs full.
         let options = ["-q", "-O", "^has_journal", "-E", "lazy_itable_init=0,nodiscard"];
         system("mkfs.ext4", &[&options[..], &[image.to_str()?]].concat())?;
         let target = world.in_root("thin");
@@ -205,7 +205,7 @@ async fn what_a_disk_has_lost_is_not_taken_for_what_has_arrived() {
     let content = bytes(usize::try_from(2 * Thin::SIZE).unwrap());
     fs::write(world.path("big"), &content).unwrap();
     let local = world.path("big").display().to_string();
-    // The second time nothing is left to be written out, and nothing fails, if that is all one looks at.
+    // The second time nothing is left to be written back, so that a sync alone reports no failure.
     for _ in 0..2 {
         let done = world.farwire(&["files", "put", "--force", &local, "web-1:thin/big"]).await;
         assert_ne!(done.code, 0, "{done:?}");
@@ -215,7 +215,7 @@ async fn what_a_disk_has_lost_is_not_taken_for_what_has_arrived() {
     system("mount", &["-o", "remount,size=100m", &beneath]).unwrap();
     let done = world.farwire(&["files", "put", "--force", &local, "web-1:thin/big"]).await;
     assert_eq!(done.code, 0, "{done:?}");
-    // As it is on the disk, and not in memory.
+    // The content on disk, and not in memory.
     let (image, target) = (world.path("beneath/image"), world.in_root("thin"));
     system("umount", &[target.to_str().unwrap()]).unwrap();
     system("mount", &["-o", "loop", image.to_str().unwrap(), target.to_str().unwrap()]).unwrap();
@@ -229,7 +229,7 @@ fn a_process_that_the_agent_starts_needs_nothing_of_its_environment() {
     for helper in ["file-worker", "holder"] {
         let mut command = std::process::Command::new(program_file("farwire-agent"));
         command.arg(helper).env_clear().current_dir("/").stdin(std::process::Stdio::null());
-        // Only who is not root has to look for a home.
+        // Only a process that is not root has to look for a home directory.
         if rustix::process::geteuid().is_root() {
             command.uid(65_534);
         }
@@ -241,7 +241,7 @@ fn a_process_that_the_agent_starts_needs_nothing_of_its_environment() {
             done => done.unwrap(),
         };
         let said = String::from_utf8_lossy(&done.stderr);
-        // It looks for its socket, which is not there.
+        // It looks for its socket, which does not exist.
         assert!(said.contains("error[io]"), "{helper}: {said}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a transfer keeps, what it names, and what it never does by half.
+//! What a transfer preserves, what it names, and what it never does by half.
 
 #![expect(clippy::unwrap_used, reason = "its helpers are part of its tests")]
 
@@ -18,13 +18,13 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Rights and the time of the last change.
+/// Mode and modification time.
 fn kept(path: &Path) -> (u32, i64, i64) {
     let is = fs::metadata(path).unwrap();
     (is.mode() & 0o7777, is.mtime(), is.mtime_nsec())
 }
 
-/// A directory with rights of all sorts, and times that are long ago.
+/// A directory with files of various modes, and old times.
 fn with_rights(top: &Path) {
     fs::create_dir_all(top.join("private/closed")).unwrap();
     for (file, mode) in
@@ -82,7 +82,7 @@ async fn rights_and_times_of_files_and_directories_are_kept_whichever_way_they_g
     assert_alike(&here, &other.join("copy"));
     files(&["get", "web-1:put/read", &back("alone")]).await;
     assert_eq!(kept(&world.path("alone")), kept(&here.join("read")));
-    // Into a directory that may not be written to, and rights that alone have changed.
+    // Into a directory that is not writable, and with modes as the only change.
     set_mode(&here.join("read"), 0o640);
     set_mode(&here.join("private/closed"), 0o755);
     fs::write(here.join("private/closed/new"), "new").unwrap();
@@ -124,7 +124,7 @@ async fn what_cannot_be_transferred_is_named_and_the_rest_arrives() {
     let json = files(&["sync", &local, "web-1:copy", "--json"]).await;
     assert_eq!(json.code, 2, "{json:?}");
     assert_eq!(json.json()["failed"][0]["path"], "a", "{json:?}");
-    // A directory here that cannot be made: a file stands there.
+    // A local directory that cannot be created: a file is in its place.
     fs::remove_dir(world.in_root("copy/a")).unwrap();
     fs::create_dir(world.path("back")).unwrap();
     fs::write(world.path("back/sub"), "a file").unwrap();
@@ -241,8 +241,8 @@ impl Drop for Rewritten {
     }
 }
 
-/// That a file is as that file was at a moment: two numbers, the newer one behind, and both in the block that was being
-/// written.
+/// Checks that a copy shows the file at one moment: the older number, then the newer one, and a
+/// mixture of both only in the block that was being written.
 fn of_one_moment(path: &Path) {
     let content = fs::read(path).unwrap();
     let turns = content.windows(2).filter(|pair| pair[0] != pair[1]).count();
@@ -275,7 +275,7 @@ async fn a_file_that_is_rewritten_meanwhile_arrives_in_one_state_or_not_at_all()
         }
         drop(rewritten);
         fs::remove_file(&file).unwrap();
-        // The other way round.
+        // The other direction.
         fs::create_dir(world.in_root("there")).unwrap();
         let rewritten = Rewritten::begin(&world.in_root("there").join(name), blocks);
         for round in 0..3 {
@@ -293,7 +293,7 @@ async fn a_file_that_is_rewritten_meanwhile_arrives_in_one_state_or_not_at_all()
     }
 }
 
-/// Adds lines to a file until it is dropped.
+/// Appends lines to a file until it is dropped.
 struct Growing(Arc<AtomicBool>, Option<JoinHandle<()>>);
 
 impl Growing {
@@ -361,7 +361,7 @@ async fn every_name_can_be_given_and_what_is_shown_of_it_can_be_given_back() {
         let (text, error) = model.call("file_read", json!({"server": "web-1", "path": path})).await;
         assert!(!error && text.contains("coffee"), "{path}: {text}");
     }
-    // What is left out is counted whichever way it goes.
+    // What is left out is counted in both directions.
     fs::create_dir(world.in_root("d")).unwrap();
     symlink("x", world.in_root("d/link")).unwrap();
     let copy = json!({"from": "web-1:d", "to": "web-1:e", "recursive": true});

@@ -1,4 +1,4 @@
-//! `farwire files mount`, where this machine has what it takes.
+//! `farwire files mount`, where this machine supports it.
 
 use std::fs;
 use std::path::Path;
@@ -49,7 +49,7 @@ async fn what_was_just_written_is_sent_before_a_mount_ends() {
     assert!(ended.success(), "{ended}");
     assert_eq!(fs::read(world.in_root("sub/new")).unwrap(), b"new");
     until("nothing is mounted", async || (!is_mounted(&dir)).then_some(())).await;
-    // What is there would be out of sight.
+    // The mount would hide what is there.
     fs::write(dir.join("mine"), "mine").unwrap();
     let refused = world.farwire(&["files", "mount", "--with", "rclone", "web-1", &shown]).await;
     assert!(refused.stderr.contains("error[directory_not_empty]"), "{refused:?}");

@@ -1,4 +1,4 @@
-//! What is copied, moved, served and shown by `farwire files` stays whole, and within what was named.
+//! What `farwire files` copies, moves, serves and shows stays whole, and within what was named.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,8 @@ use farwire_tests::trials::files::bytes;
 use farwire_tests::{Era, World, until};
 use serde_json::json;
 
-/// A server with the roots `work`, `two`, `same`, which is `work` once more, and `gone`, which is not there.
+/// A server with the roots `work`, `two`, `same`, which is `work` once more, and `gone`, which does
+/// not exist.
 async fn several_roots() -> World {
     let mut world = World::with_root("web-1", &[]).await;
     fs::create_dir(world.path("two")).expect("a directory");
@@ -45,13 +46,13 @@ async fn a_directory_that_is_sent_again_after_a_kill_is_not_in_its_own_way() {
         })
         .await;
         let _ = put.kill().await;
-        // What the killed one has said last may still be on its way.
+        // The last messages of the killed process may still be on their way.
         let again = world.farwire(&["files", "put", "-r", &local, "web-1:copy"]).await;
         assert_eq!(again.code, 0, "round {round}: {again:?}");
         assert_eq!(arrived(), 400);
         fs::remove_dir_all(world.in_root("copy")).unwrap();
     }
-    // What is another file is in the way.
+    // A different file is in the way.
     fs::create_dir_all(world.in_root("copy/d")).unwrap();
     fs::write(world.in_root("copy/d/f7"), "theirs").unwrap();
     let refused = world.farwire(&["files", "put", "-r", &local, "web-1:copy"]).await;
@@ -75,7 +76,7 @@ async fn what_goes_to_a_directory_is_put_into_it_and_replaces_no_other_one() {
         assert_eq!(done.code, 0, "{arguments:?}: {done:?}");
     };
     let held = |path: &str| fs::read_to_string(world.path("outside/root").join(path)).unwrap();
-    // In a root and from one to another alike.
+    // Within a root and from one to another alike.
     for to in ["work/full", "two/dir"] {
         ok(&["cp", "web-1:work/f", &format!("web-1:{to}")]).await;
         ok(&["cp", "-r", "web-1:work/a", &format!("web-1:{to}")]).await;
@@ -103,7 +104,7 @@ async fn what_goes_to_a_directory_is_put_into_it_and_replaces_no_other_one() {
     assert!(world.in_root("empty").is_dir());
     ok(&["mv", "-fT", "web-1:work/a", "web-1:work/empty"]).await;
     assert_eq!(held("empty/x/2"), "two");
-    // A model is told what it can say.
+    // A model is told the arguments that it can use.
     let mut model = world.model(Era::Discover).await;
     let again = json!({"from": "web-1:work/f", "to": "web-1:work/full"});
     let (text, error) = model.call("file_copy", again).await;
@@ -123,12 +124,12 @@ async fn what_is_moved_from_root_to_root_is_removed_once_it_is_there() {
     symlink("big", world.in_root("d/link")).unwrap();
     let mv =
         async |arguments: &[&str]| world.farwire(&[&["files", "mv"], arguments].concat()).await;
-    // What would stay behind is said before anything is copied.
+    // What a move would leave behind is reported before anything is copied.
     let refused = mv(&["web-1:work/d", "web-1:two/d"]).await;
     assert!(refused.stderr.contains("error[unsupported]"), "{refused:?}");
     assert!(!world.path("two/d").exists());
     fs::remove_file(world.in_root("d/link")).unwrap();
-    // Another file in the way stays, and so does what was to be moved.
+    // A different file in the way stays, and so does the source.
     fs::create_dir_all(world.path("two/d/e")).unwrap();
     fs::write(world.path("two/d/e/small"), "other").unwrap();
     let refused = mv(&["web-1:work/d", "web-1:two/d", "-T"]).await;
@@ -144,7 +145,8 @@ async fn what_is_moved_from_root_to_root_is_removed_once_it_is_there() {
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(fs::read(world.in_root("small")).unwrap(), b"small");
     assert!(!world.path("two/d/e/small").exists());
-    // Two roots that are one directory: a file is not removed because it is where it was.
+    // Two roots that are one directory: a file is not removed because it is already at its
+    // destination.
     fs::create_dir_all(world.in_root("dir/sub")).unwrap();
     fs::write(world.in_root("dir/sub/f"), "f").unwrap();
     for name in ["small", "dir"] {
@@ -167,7 +169,7 @@ async fn several_roots_are_listed_and_one_is_meant_by_its_name() {
     let gone = roots.lines().last().unwrap();
     assert!(gone.contains("not served: ") && gone.contains("is not there"), "{roots}");
     assert!(!roots.contains("not confined"), "{roots}");
-    // With one root, a name that is none is not taken for a path in it.
+    // With only one root, an unknown root name is not taken for a path in it.
     let world = World::with_root("web-1", &[]).await;
     world.farwire_with(&["files", "write", "web-1:f"], b"x").await;
     let refused = world.farwire(&["files", "undo", "web-1:wrok"]).await;

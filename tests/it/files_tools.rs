@@ -113,7 +113,7 @@ async fn a_model_makes_directories_alike_and_compares_them() {
     assert!(text.contains("  site/deep/b\n"), "{text}");
 }
 
-/// The arguments of the call that an answer names.
+/// The arguments of the call that an answer suggests.
 fn following(text: &str, tool: &str) -> Option<serde_json::Value> {
     let header = text.lines().next()?;
     let call = header.split(&format!("next={tool}(")).nth(1)?.strip_suffix(")]")?;

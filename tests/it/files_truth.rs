@@ -1,4 +1,5 @@
-//! Answers about files that are true: what was not done is said, and what is named can be given back.
+//! Answers about files are true: what was not done is reported, and what is named can be passed
+//! back.
 
 use std::fs;
 
@@ -95,7 +96,7 @@ async fn a_head_that_could_be_read_in_two_ways_does_nothing() {
     let head = dav.head("PUT", &target, &[], both);
     let reply = dav.send(format!("{head}3\r\nabc\r\n0\r\n\r\n").as_bytes()).await;
     assert_eq!(reply.status, 400, "{reply:?}");
-    // A body that is shorter than it was said to be is the client's fault, and changes nothing.
+    // A body shorter than announced is the client's fault, and changes nothing.
     let mut stream = TcpStream::connect(dav.address).await.unwrap();
     let head = dav.head("PUT", &target, &[], "content-length: 10\r\n");
     stream.write_all(format!("{head}abc").as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A client of `farwire files serve` that sends exactly the bytes that it is told to.
+//! A client of `farwire files serve` that sends exactly the given bytes.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -11,19 +11,19 @@ use tokio::time::timeout;
 
 use crate::{PATIENCE, World};
 
-/// A root that is served.
+/// A root that is served over HTTP.
 #[derive(Debug)]
 pub struct Dav {
     child: Child,
-    /// Where.
+    /// Its address.
     pub address: SocketAddr,
-    /// What stands before paths: `/work`.
+    /// The prefix of paths: `/work`.
     pub prefix: String,
-    /// The token.
+    /// The access token.
     pub token: String,
 }
 
-/// What was answered.
+/// A response.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
     /// The status; 0 if the connection ended without one.
@@ -32,7 +32,7 @@ pub struct Reply {
     pub head: String,
     /// The body.
     pub body: Vec<u8>,
-    /// The body came to its end as it was announced.
+    /// Whether the body was as long as announced.
     pub whole: bool,
 }
 
@@ -42,7 +42,7 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header.
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.starts_with(&format!("{name}:")))?;
         line.split_once(':').map(|(_, value)| value.trim())
@@ -50,7 +50,7 @@ impl Reply {
 }
 
 impl Dav {
-    /// `farwire files serve SERVER` with these options.
+    /// Starts `farwire files serve SERVER` with these options.
     pub async fn start(world: &World, server: &str, more: &[&str]) -> Self {
         let mut command = world.farwire_command(&[&["files", "serve", server], more].concat());
         let mut child = command.stderr(Stdio::inherit()).spawn().expect("it starts");
@@ -69,18 +69,18 @@ impl Dav {
         }
     }
 
-    /// The process.
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
-    /// A request to a path beneath the prefix, with these lines of its head besides.
+    /// Sends a request for a path beneath the prefix, with these additional header lines.
     pub async fn ask(&self, method: &str, path: &str, lines: &[&str], body: &[u8]) -> Reply {
         let target = format!("{}{path}", self.prefix);
         self.ask_for(method, &target, lines, body).await
     }
 
-    /// The same for any target.
+    /// Sends a request for any target.
     pub async fn ask_for(&self, method: &str, target: &str, lines: &[&str], body: &[u8]) -> Reply {
         let length = if body.is_empty() && !matches!(method, "PUT") {
             String::new()
@@ -100,15 +100,15 @@ impl Dav {
         )
     }
 
-    /// Sends these bytes on a connection of their own and reads the answer.
+    /// Sends these bytes on a new connection and reads the response.
     pub async fn send(&self, bytes: &[u8]) -> Reply {
         let mut stream = TcpStream::connect(self.address).await.expect("it listens");
-        // It may answer, and close, before it has read everything.
+        // The server may answer and close before it has read everything.
         let _ = stream.write_all(bytes).await;
         Self::reply(&mut stream).await
     }
 
-    /// Reads an answer to the end of the connection.
+    /// Reads a response to the end of the connection.
     pub async fn reply(stream: &mut TcpStream) -> Reply {
         let mut bytes = Vec::new();
         let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it answers");
@@ -119,7 +119,7 @@ impl Dav {
     }
 }
 
-/// An answer: head and body, whichever way that is told.
+/// Parses a response, whichever way its length is given.
 fn parse(bytes: &[u8]) -> Option<Reply> {
     let mut bytes = bytes;
     loop {

@@ -1,4 +1,4 @@
-//! An agent that holds a server's real keys and says what no honest one says.
+//! An agent with the real keys of a server that sends what no honest one does.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::World;
 use crate::simulated::nonce;
 
-/// What is said on a stream, in order.
+/// What it sends on a stream, in order.
 #[derive(Clone, Debug)]
 pub enum Said {
     /// A message.
@@ -32,11 +32,11 @@ pub enum Said {
     End(Vec<u8>),
 }
 
-/// What to say on a stream of a kind, by its request: the first message of a control stream, and otherwise what the
-/// conversation was created for.
+/// Returns what to send on a stream of a kind, by its request: the first message of a control
+/// stream, and otherwise the message that created the conversation.
 pub type Script = Arc<dyn Fn(Kind, &[u8]) -> Vec<Said> + Send + Sync>;
 
-/// It lies until it is dropped.
+/// The lying agent, until it is dropped.
 #[derive(Debug)]
 pub struct Liar(JoinHandle<()>);
 
@@ -55,7 +55,8 @@ struct Lies {
 }
 
 impl Liar {
-    /// Takes the place of a server's agent, which must have ended. `build` is what it calls itself.
+    /// Takes the place of a server's agent, which must have ended. `build` is the build that it
+    /// claims to be.
     pub async fn start(world: &World, server: &str, build: &str, script: Script) -> Self {
         let state = StateDir::open(&world.path(server)).expect("a state");
         let identity = state.identity().expect("it can be read").expect("there is one");
@@ -124,7 +125,7 @@ impl Lies {
                 Said::End(bytes) => writer.end(&bytes),
             }
         }
-        // The bridge may have hung up on what it was told.
+        // The bridge may have hung up because of what it received.
         let _ = writer.flush().await;
         while reader.next().await.is_ok() {}
     }

@@ -1,4 +1,4 @@
-//! WebDAV beneath real directories, asked by somebody who is in memory.
+//! WebDAV on real directories, with a client in memory.
 
 mod attacks;
 mod changes;
@@ -20,15 +20,15 @@ use farwire_protocol::streams::files::{Head, Header};
 use super::*;
 use crate::rules::Rules;
 
-/// Somebody who asks once.
+/// A client that sends one request.
 #[derive(Debug, Default)]
 struct Asker {
     content: VecDeque<Bytes>,
-    /// What came is not all that was promised.
+    /// Whether less came than was announced.
     broken: bool,
     head: Option<Head>,
     body: Vec<u8>,
-    /// What was sent as parts of files.
+    /// The parts of files that were sent.
     parts: Vec<(u64, u64)>,
 }
 
@@ -62,7 +62,7 @@ impl Peer for Asker {
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Got {
     status: u16,
@@ -82,7 +82,7 @@ impl Got {
     }
 }
 
-/// A root with a file outside of it, and who serves it.
+/// A root with a file outside of it, and its WebDAV server.
 struct World {
     above: tempfile::TempDir,
     dav: Dav,
@@ -127,7 +127,8 @@ impl World {
         std::os::unix::fs::symlink(target, self.root().join(path)).unwrap();
     }
 
-    /// Asks, and finds that nothing of outside was told or changed and nothing unfinished is left.
+    /// Sends a request. Checks that nothing outside was revealed or changed, and that nothing
+    /// unfinished is left.
     fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
         self.ask_broken(method, target, headers, (body, false)).expect("an answer")
     }
@@ -180,7 +181,7 @@ impl World {
         self.status(method, from, &headers)
     }
 
-    /// What is in the root, and what in what is in it.
+    /// The names in the root and in its directories.
     fn names(&self) -> Vec<String> {
         fn all(dir: &Path, above: &str, names: &mut Vec<String>) {
             for entry in std::fs::read_dir(dir).unwrap() {

@@ -1,6 +1,6 @@
-//! The tree over real directories, with everything that tries to lead out of it.
+//! The tree on real directories, with everything that tries to lead out of it.
 //!
-//! Outside of each root stands a file `secret`: no test may read, change or find it.
+//! A file `secret` stands outside of each root: no test may read, change or find it.
 
 use std::fs;
 use std::io::Read as _;
@@ -50,7 +50,7 @@ impl Place {
         self.tree(Rules { writable: true, ..Rules::default() })
     }
 
-    /// The secret is what and where it was, and nothing came beside it.
+    /// Checks that the secret is unchanged, and that nothing was created beside it.
     fn untouched(&self) {
         assert_eq!(fs::read(self.scratch.path().join("secret")).unwrap(), b"secret");
         let names = fs::read_dir(self.scratch.path()).unwrap().count();
@@ -171,7 +171,7 @@ fn links_that_stay_inside_are_followed_and_written_through() {
     let strict = place.tree(Rules { writable: true, follow: false, ..Rules::default() });
     assert_eq!(kind(read(&strict, "chain")), Kind::OutsideRoot);
     assert_eq!(kind(put(&strict, "chain", b"x", WriteOptions::default())), Kind::OutsideRoot);
-    // What is made through a link that points nowhere yet is made where it points.
+    // Writing through a dangling link creates its target.
     symlink("a/new", place.at("dangling")).unwrap();
     put(&tree, "dangling", b"made", WriteOptions::default()).unwrap();
     assert_eq!(fs::read(place.at("a/new")).unwrap(), b"made");
@@ -212,7 +212,7 @@ fn a_file_with_several_names_is_read_and_not_written() {
     assert_eq!(kind(put(&tree, "hard", b"x", WriteOptions::default())), Kind::OutsideRoot);
     let lenient = place.tree(Rules { writable: true, hard_links: true, ..Rules::default() });
     put(&lenient, "hard", b"x", WriteOptions::default()).unwrap();
-    // It was replaced under this name only.
+    // Only this name of the file was replaced.
     place.untouched();
 }
 
@@ -267,7 +267,8 @@ fn what_is_hidden_is_as_if_it_were_not_there() {
     .unwrap();
     names.sort();
     assert_eq!(names, ["`alias`", "`detour`", "`sub`"]);
-    // Neither moved to where it would be seen, nor removed with what is around it, nor copied.
+    // It is not moved to where it would be visible, not removed with the directory around it, and
+    // not copied.
     assert_eq!(kind(tree.rename(&rel("sub"), &rel("seen"), false)), Kind::ReadOnly);
     assert_eq!(kind(tree.remove(&rel("sub"), true, None)), Kind::DirectoryNotEmpty);
     tree.copy(&rel("sub"), &rel("copy"), false, true).unwrap();
@@ -434,7 +435,7 @@ fn names_are_bytes() {
     assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 12);
 }
 
-/// Somebody swaps a directory for a link that leads out, all the time, while everything is tried.
+/// Somebody keeps swapping a directory for a link that leads out, while everything is tried.
 #[test]
 fn a_swap_while_it_is_looked_at_leads_nowhere() {
     let place = Place::new();
@@ -493,7 +494,7 @@ fn a_swap_while_it_is_looked_at_leads_nowhere() {
     assert_eq!(fs::read(place.scratch.path().join("outside/file")).unwrap(), b"secret");
 }
 
-/// A name counts as written once its directory is: the handle of it that we have cannot be synced itself.
+/// A name is durable once its directory is synced, which our `O_PATH` handle of it cannot be.
 #[test]
 fn the_directory_of_what_is_durable_is_synced() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! A store over a real directory.
+//! A store in a real directory.
 
 use std::io::{Read as _, Write as _};
 
@@ -28,7 +28,7 @@ fn change(undo: &Undo, content: &[u8]) -> u64 {
     keeping.record("remove", "me", vec![step("f", before, Snapshot::Absent)]).unwrap()
 }
 
-/// A change of so many bytes in the journal.
+/// A change whose record takes about this many bytes.
 fn long(undo: &Undo, bytes: usize) -> u64 {
     let step = step(&"x".repeat(bytes), Snapshot::Directory { mode: None }, Snapshot::Absent);
     undo.begin().record("remove", "me", vec![step]).unwrap()
@@ -125,7 +125,7 @@ fn what_a_question_keeps_stays_until_it_has_ended() {
     let undo = open(place.path(), 10);
     let mut keeping = undo.begin();
     let (hash, size) = keeping.keep(&file(b"aaaa")).unwrap().unwrap();
-    // Others write down, forget and take back what is theirs.
+    // Other questions record, forget and void their own changes.
     let other = change(&undo, b"bbbb");
     change(&undo, b"cccc");
     undo.void(other);
@@ -185,7 +185,7 @@ fn what_a_change_needs_before_it_is_there_is_counted_once() {
 
 #[test]
 fn a_directory_whose_rights_were_not_written_down_is_still_read() {
-    // As what has nothing in it is written.
+    // The encoding of a variant without fields.
     assert_eq!(cbor::encode(&Snapshot::Absent), [0x82, 0, 0x80]);
     assert_eq!(cbor::encode(&Snapshot::Directory { mode: None }), [0x82, 2, 0x80]);
     for mode in [None, Some(0o700)] {

@@ -1,4 +1,4 @@
-//! Questions and their answers, over real directories.
+//! Questions and answers, on real directories.
 
 use farwire_protocol::id::Id;
 use std::collections::VecDeque;
@@ -16,11 +16,11 @@ use farwire_protocol::streams::files::{
 use super::*;
 use crate::rules::{Patterns, Rules};
 
-/// Somebody who asks, and remembers what was said.
+/// The other end of a question, which records what is sent.
 #[derive(Debug, Default)]
 struct Asker {
     content: VecDeque<Bytes>,
-    /// The content breaks off instead of becoming whole.
+    /// Whether the content breaks off.
     cut: bool,
     data: Vec<u8>,
     entries: Vec<Entry>,

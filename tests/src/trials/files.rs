@@ -20,7 +20,7 @@ use crate::dav::Dav;
 use crate::world::{World, program_file};
 use crate::{PATIENCE, until};
 
-/// Bytes that compress badly and repeat nowhere.
+/// Bytes that compress badly and do not repeat.
 pub fn bytes(length: usize) -> Vec<u8> {
     let mut block = [0; 32];
     let mut all = Vec::with_capacity(length + 32);
@@ -72,12 +72,12 @@ fn write() -> ToAgent {
     ToAgent::Ask(Box::new(Ask::Write(Write::new(Blob(b"file".to_vec()), How::Put))))
 }
 
-/// Kills a worker at a random moment of each of so many writes: the file is the old one or the new one.
-/// Gives how often it was the new one.
+/// Kills a worker at a random moment of each of `rounds` writes: the file is the old one or the new
+/// one. Returns how often it was the new one.
 ///
 /// # Panics
 ///
-/// When a file is torn.
+/// If a file is torn.
 pub fn torn(rounds: usize, seed: u64) -> usize {
     let mut dice = Dice::new(seed);
     let place = tempfile::tempdir().expect("a directory");
@@ -85,7 +85,8 @@ pub fn torn(rounds: usize, seed: u64) -> usize {
     let mut now = bytes(100_000);
     fs::write(&target, &now).expect("it is written");
     let mut changed = 0;
-    // So many microseconds at most. It finds out how long a write takes here: half of them should be done.
+    // The longest delay in microseconds. It adapts to how long a write takes here, so that half of
+    // them are completed.
     let mut longest = 2_000;
     for round in 0..rounds {
         let next = vec![u8::try_from(round % 251).expect("small"); 40_000 + round % 5_000 * 20];
@@ -99,7 +100,7 @@ pub fn torn(rounds: usize, seed: u64) -> usize {
     changed
 }
 
-/// One write, and a worker that is killed so many microseconds after it was asked.
+/// One write, whose worker is killed `after` microseconds.
 fn write_and_kill(root: &Path, content: &[u8], after: u64) {
     let (ours, theirs) = pair();
     let mut worker = Command::new(program_file("farwire-agent"));
@@ -131,12 +132,12 @@ fn write_and_kill(root: &Path, content: &[u8], after: u64) {
     worker.wait().expect("it is ours");
 }
 
-/// Kills `files put` at each of so many parts of a transfer, and begins it again: it goes on, and nothing
-/// stands under its name before it is whole.
+/// Kills `files put` in each of `parts` parts of a transfer, and starts it again: it resumes, and
+/// the file is not visible before it is complete.
 ///
 /// # Panics
 ///
-/// When what had arrived is thrown away, or seen in part.
+/// If received content is thrown away, or a part of the file is visible.
 pub async fn cuts(parts: u64, size: usize) {
     let world = World::with_root("web-1", &[]).await;
     let content = bytes(size);
@@ -172,15 +173,16 @@ pub async fn cuts(parts: u64, size: usize) {
     assert!(fs::read(&whole).is_ok_and(|is| is == content), "it is not what was sent");
 }
 
-/// So many clients at once, each of which writes a file and reads it back. Gives the longest that one took.
+/// Lets `count` clients at once write a file each and read it back. Returns the longest time that
+/// one of them took.
 ///
 /// # Panics
 ///
-/// When one of them is refused, or gets what another has written.
+/// If a client is refused, or reads what another has written.
 pub async fn clients(count: usize) -> Duration {
     let world = World::with_root("web-1", &[]).await;
     let mut served = Vec::new();
-    // One endpoint takes 256 connections at once.
+    // One endpoint accepts 256 connections at once.
     for _ in 0..count.div_ceil(200) {
         served.push(std::sync::Arc::new(Dav::start(&world, "web-1", &[]).await));
     }

@@ -1,4 +1,4 @@
-//! Conditions, of which some hold.
+//! Conditions that hold, and conditions that do not.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the filter lets through, and what it makes of it.
+//! What the filter accepts, and what it turns it into.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::files::Header;
@@ -180,7 +180,7 @@ fn what_is_not_known_is_dropped() {
     let request = filter(&http("PUT", "/dav/a", &headers), "/dav", false).unwrap();
     assert_eq!(request.kept, [("user-agent", b"test/1".to_vec())]);
     assert_eq!(request.length, None);
-    // Whoever cannot write its own name has none.
+    // A client that cannot write its name properly has none.
     let request = filter(&http("GET", "/dav/a", &[("user-agent", "\u{7f}")]), "/dav", false);
     assert!(request.unwrap().kept.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Locks, with a clock that is set by hand.
+//! Locks under a clock that is set by hand.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

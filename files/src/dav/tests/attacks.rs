@@ -1,4 +1,4 @@
-//! What tries to reach a file outside of the root, or to keep others from theirs.
+//! Attempts to reach a file outside of the root, or to lock others out.
 
 use super::*;
 
@@ -209,7 +209,7 @@ fn a_tree_below_ends_where_it_begins() {
         assert!(matches!(world.status("GET", target, &[]), 400 | 404), "{target}");
     }
     assert_eq!(world.copy("COPY", "/dav/x", "/b/x", &[]), 403);
-    // A lock from here is seen from above, by its place.
+    // A lock made here is seen in the root above, at its place there.
     assert_eq!(world.ask("LOCK", "/dav/x", &[("Depth", "0")], LOCK).status, 200);
     let key = crate::path::Rel::parse(b"a/x").unwrap();
     assert_eq!(world.dav.locks.covering(&key).len(), 1);

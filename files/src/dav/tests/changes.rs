@@ -55,7 +55,7 @@ fn copying_and_moving_a_file() {
     assert_eq!(world.copy("MOVE", "/dav/a", "/dav/b", &[]), 204);
     assert_eq!(world.copy("MOVE", "/dav/b", "/dav/e", &[]), 201);
     assert_eq!(world.read("e").as_deref(), Some("A"));
-    // A directory that is in the way goes as a whole.
+    // A directory at the destination is replaced as a whole.
     assert_eq!(world.copy("COPY", "/dav/e", "/dav/d", &[]), 204);
     assert_eq!(world.read("d").as_deref(), Some("A"));
     assert_eq!(world.names(), ["c", "d", "e"]);

@@ -127,7 +127,7 @@ fn conditions_hold_until_the_end() {
     assert_eq!(world.names(), ["a", "b"]);
 }
 
-/// Changes the file while its new content comes.
+/// Changes the file while its new content arrives.
 struct Meddler(std::path::PathBuf, Asker);
 
 impl Peer for Meddler {

@@ -1,4 +1,4 @@
-//! Arbitrary requests, made of what means something and of what does not.
+//! Arbitrary requests, composed of meaningful and meaningless parts.
 
 use std::cell::RefCell;
 
@@ -137,7 +137,7 @@ const BODIES: &[&str] = &[
     "<D:propfind xmlns:D=\"DAV:\"",
 ];
 
-/// Takes what requests are made of from bytes.
+/// Draws the parts of requests from bytes.
 pub(super) struct Dice<'a>(pub(super) &'a [u8]);
 
 impl Dice<'_> {
@@ -151,7 +151,7 @@ impl Dice<'_> {
         of[usize::from(self.byte()) % of.len()]
     }
 
-    /// One of these, or now and then one that is spoilt, or any bytes.
+    /// One of these texts, now and then a damaged one, or arbitrary bytes.
     fn text(&mut self, of: &[&str], token: &str) -> Vec<u8> {
         let mut text = self.one(of).replace("TOKEN", token).into_bytes();
         match self.byte() {
@@ -169,7 +169,7 @@ impl Dice<'_> {
 }
 
 pub(super) fn request(dice: &mut Dice<'_>, token: &str) -> (Http, Vec<u8>) {
-    // Most requests are nearly good: others do not come far.
+    // Most requests are nearly valid: others do not get far.
     let good = !dice.byte().is_multiple_of(4);
     let method = dice.one(METHODS).to_owned();
     let target = match good {
@@ -230,8 +230,8 @@ fn fill(world: &World) {
     }
 }
 
-/// Asks several things in a row: none of them may make it panic, break off, tell or change what is outside,
-/// or leave anything unfinished.
+/// Sends several requests in a row: none of them may panic, break off, reveal or change what is
+/// outside, or leave anything unfinished.
 fn play(world: &World, bytes: &[u8]) {
     let mut dice = Dice(bytes);
     let mut token = "urn:uuid:0".to_owned();
@@ -268,7 +268,7 @@ fn any_requests_are_answered() {
     bolero::check!().for_each(|bytes: &[u8]| {
         WORLD.with_borrow_mut(|kept| {
             let world = kept.get_or_insert_with(world);
-            // What is left of the one before may be anything.
+            // The previous requests may have left anything.
             if bytes.len().is_multiple_of(8) || world.names().len() > 100 {
                 *world = self::world();
             }

@@ -126,7 +126,7 @@ fn what_is_locked_beneath_a_directory_is_named() {
     assert_eq!(world.read("d/e/f").as_deref(), Some("x"));
     let own = format!("</dav/d/e/f> ({token})");
     assert_eq!(world.copy("MOVE", "/dav/d", "/dav/n", &[("If", &own)]), 201);
-    // The lock did not go along, and what is there now is not locked.
+    // The lock did not move, and what is there now is not locked.
     assert_eq!(world.ask("PUT", "/dav/n/e/f", &[], b"y").status, 204);
     world.write("d/e/f", "x");
     assert_eq!(world.ask("PUT", "/dav/d/e/f", &[], b"y").status, 204);

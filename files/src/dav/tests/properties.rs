@@ -13,7 +13,7 @@ fn set(prop: &str) -> Vec<u8> {
 }
 
 impl World {
-    /// Whether the file system that the test is on keeps attributes.
+    /// Whether the file system of the test stores attributes.
     fn keeps(&self) -> bool {
         let root = File::open(self.root()).unwrap();
         let flags = rustix::fs::XattrFlags::empty();
@@ -170,7 +170,7 @@ fn a_large_directory_is_listed() {
     let got = world.ask("PROPFIND", "/dav/d/", &[("Depth", "1")], b"");
     assert_eq!(got.text().matches("<D:response>").count(), 3_001);
     assert!(got.text().ends_with("</D:multistatus>"));
-    // It takes a fraction of a second; more than this is no matter of a slow machine.
+    // It takes a fraction of a second. Even a slow machine needs less than this.
     assert!(begin.elapsed() < Duration::from_secs(30));
 }
 
@@ -191,7 +191,7 @@ fn what_can_be_asked_for_is_told() {
 fn what_is_there_is_not_said_to_be_missing() {
     let world = World::new();
     world.write("d/a", "x");
-    // With a prefix of the client's, or none at all.
+    // With a prefix chosen by the client, or none.
     for (prefix, of) in [("", "xmlns"), ("q:", "xmlns:q")] {
         let body = format!(
             "<{prefix}propfind {of}=\"DAV:\"><{prefix}prop><{prefix}resourcetype/><{prefix}displayname/>\
@@ -300,7 +300,7 @@ fn clients_that_compare_by_times_and_checksums_have_them() {
     assert!(one.contains("Tue, 14 Nov 2023 22:13:20 GMT"), "{one}");
     let sums = "SHA1:a9993e364706816aba3e25717850c26c9cd0d89d MD5:900150983cd24fb0d6963f7d28e17f72";
     assert!(one.contains(&format!("checksum>{sums}</x:checksum>")), "{one}");
-    // Another content of the same size at the same time is another file for them.
+    // Other content with the same size and time is another file to such clients.
     world.ask("PUT", "/dav/f", &[("X-OC-Mtime", "1700000000")], b"xyz");
     let other = world.find("/dav/f", asked);
     assert!(other.contains("22:13:20") && !other.contains(sums), "{other}");

@@ -1,4 +1,4 @@
-//! Lists of who may read what (POSIX ACL), and what is left of them.
+//! POSIX ACLs, and what remains of them.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use super::*;
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
 
-/// A list that lets one user read, and the group not.
+/// An ACL that lets one user read, and not the group.
 pub(crate) fn one_user() -> Vec<u8> {
     let entry = |who: u16, may: u16, id: u32| {
         [&who.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
@@ -25,14 +25,14 @@ pub(crate) fn one_user() -> Vec<u8> {
     [&[2, 0, 0, 0][..], &entries.concat()].concat()
 }
 
-/// Gives a file or directory a list. Says whether it can have one.
+/// Sets an ACL on a file or directory. Returns whether the file system supports it.
 fn give(path: &Path, list: &str) -> bool {
     let mut entries = one_user();
-    // Its owner is to find what is in a directory.
+    // The owner has to be able to list a directory.
     entries[6] = if path.is_dir() { 7 } else { 6 };
     let given = rustix::fs::setxattr(path, list, &entries, XattrFlags::empty());
     if given.is_err() {
-        // The printing macros are silenced in a test that passes.
+        // The printing macros are captured in a test that passes.
         let _ = writeln!(std::io::stderr(), "SKIPPED access: {} has no lists", path.display());
     }
     given.is_ok()
@@ -59,12 +59,12 @@ fn what_replaces_a_file_has_its_list() {
     let tree = place.writable();
     put(&tree, "file", b"new", WriteOptions::default()).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (Some(one_user()), 0o640));
-    // What comes from elsewhere lets nobody on the list do more.
+    // A copy from elsewhere gives nobody on the list more.
     fs::write(place.at("other"), "other").unwrap();
     fs::set_permissions(place.at("other"), fs::Permissions::from_mode(0o660)).unwrap();
     tree.copy(&rel("other"), &rel("file"), true, false).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (Some(one_user()), 0o640));
-    // Who says so, does.
+    // An explicit mode is applied.
     let narrow = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
     assert_eq!(put(&tree, "file", b"new", narrow).unwrap().mode, 0o600);
 }
@@ -80,7 +80,7 @@ fn what_replaces_a_file_without_a_list_gets_none_from_its_directory() {
     let tree = place.writable();
     put(&tree, "file", b"new", WriteOptions::default()).unwrap();
     assert_eq!((list(&place.at("file")), mode(&place.at("file"))), (None, 0o640));
-    // A new one is as the directory has it.
+    // A new file gets the default ACL of its directory.
     let new = WriteOptions { mode: Some(0o640), ..WriteOptions::default() };
     put(&tree, "new", b"new", new).unwrap();
     assert_eq!(list(&place.at("new")), Some(one_user()));

@@ -1,8 +1,8 @@
-//! Changes of the same names, all at once.
+//! Concurrent changes of the same names.
 
 use super::*;
 
-/// Repeats something until another thing has been done so often.
+/// Repeats `this` until `other` has been done `times` times.
 fn meanwhile(times: usize, other: impl Fn(usize) + Sync, mut this: impl FnMut()) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -45,7 +45,7 @@ fn what_is_moved_is_what_was_looked_at() {
     let (from, to) = (rel("file"), rel("moved"));
     let stale = tree.rename_if(&from, &to, true, Some(first.revision));
     assert_eq!(kind(stale), Kind::ChangedMeanwhile);
-    // Two move the same state: one of them is late.
+    // Both move the same revision: one of them is too late.
     for _ in 0..200 {
         let now = Some(put(&tree, "file", b"x", lazy).unwrap().revision);
         let both = std::thread::scope(|scope| {
@@ -54,7 +54,7 @@ fn what_is_moved_is_what_was_looked_at() {
         });
         assert_eq!(both.iter().filter(|moved| **moved).count(), 1);
     }
-    // Each way round, and nobody waits for the other for ever.
+    // In both directions, without a deadlock.
     put(&tree, "file", b"x", lazy).unwrap();
     let there = |_| drop(tree.rename(&from, &to, true));
     meanwhile(2_000, there, || drop(tree.rename(&to, &from, true)));
@@ -74,7 +74,7 @@ fn who_moves_waits_for_who_is_about_to_replace() {
             let late = late.insert(
                 scope.spawn(move || tree.rename_if(&rel("file"), &rel("moved"), false, Some(seen))),
             );
-            // Who does not wait has time enough to be done.
+            // A thread that did not block would be done by now.
             (0..10_000).take_while(|_| !late.is_finished()).for_each(|_| std::thread::yield_now());
             Ok(())
         };
@@ -99,7 +99,7 @@ fn what_is_written_into_what_moves_does_not_become_what_is_kept() {
     // And at the same moment.
     let (new, config) = (rel("new"), rel(".config"));
     let back = |_| {
-        // Whichever of them is there.
+        // Either may be there.
         let _ = tree.rename(&new, &config, false);
         assert!(!place.at(".config/systemd").exists());
         drop(tree.rename(&config, &new, false));
@@ -141,7 +141,7 @@ fn what_is_said_of_a_file_that_is_being_replaced_goes_with_its_name() {
             let tree = &tree;
             let say = move || tree.set_attribute(&rel("file"), NAME, Some(b"after"));
             let late = late.insert(scope.spawn(say));
-            // Who does not wait has time enough to be done.
+            // A thread that did not block would be done by now.
             (0..10_000).take_while(|_| !late.is_finished()).for_each(|_| std::thread::yield_now());
             Ok(())
         };
@@ -167,7 +167,7 @@ fn what_is_moved_out_of_a_directory_is_not_removed_with_it() {
         let precious = place.at(&format!("keep/{round}/precious"));
         std::thread::scope(|scope| {
             let removes = scope.spawn(|| tree.remove(&rel("dir"), true, None));
-            // Once it is under way.
+            // Once the removal has begun.
             while fs::read_dir(place.at("dir/sub/deep")).is_ok_and(|dir| dir.count() == 500) {}
             if tree.rename(&deep, &kept, false).is_ok() {
                 fs::write(&precious, "x").unwrap();

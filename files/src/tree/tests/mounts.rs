@@ -1,15 +1,15 @@
-//! File systems of our own, in a process that alone sees them: nothing is left of them when it ends.
+//! Mounts of our own, in a process that alone sees them: nothing is left of them when it ends.
 
 use std::io::Write as _;
 use std::process::Command;
 
 use super::*;
 
-/// Says to a process that it is the one that sees its own mounts.
+/// Tells a process that it has a mount namespace of its own.
 const INSIDE: &str = "FARWIRE_TEST_MOUNTS";
 
-/// Whether this process may mount what it likes. Otherwise the test named so is run in one that may, if one
-/// can be had here.
+/// Whether this process may mount file systems. Otherwise runs the named test in a process that
+/// may, if that is possible here.
 pub(super) fn alone(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -20,7 +20,7 @@ pub(super) fn alone(test: &str) -> bool {
         command
     };
     if !unshare(Path::new("true")).output().is_ok_and(|tried| tried.status.success()) {
-        // The printing macros are silenced in a test that passes.
+        // The printing macros are captured in a test that passes.
         let _ = writeln!(std::io::stderr(), "SKIPPED {test}: no mounts of our own (be root)");
         return false;
     }
@@ -34,7 +34,7 @@ pub(super) fn alone(test: &str) -> bool {
     false
 }
 
-/// Mounts an empty file system of so many bytes.
+/// Mounts an empty file system of this size.
 pub(super) fn small(at: &Path, bytes: u64) {
     let size = format!("size={bytes}");
     let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "small"]).arg(at).status();
@@ -83,7 +83,7 @@ fn what_is_mounted_is_left_out_though_it_has_the_same_device() {
     assert_eq!(fs::read_dir(place.at("copy")).unwrap().count(), 0);
 }
 
-/// Mounts a file system whose server is gone. Whether that can be done here.
+/// Mounts a file system whose server is gone. Returns whether that is possible here.
 fn broken(at: &Path) -> bool {
     let Ok(device) = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") else {
         return false;
@@ -163,7 +163,7 @@ fn what_moves_to_another_file_system_is_there_or_here() {
         (read(&tree, "other/old").unwrap(), place.at("file").exists()),
         (b"y".into(), false)
     );
-    // What a copy leaves out stays with all that is around it.
+    // What a copy leaves out stays, with everything around it.
     fs::create_dir(place.at("dir")).unwrap();
     fs::write(place.at("dir/file"), "z").unwrap();
     fs::write(place.at("dir/mounted"), "").unwrap();

@@ -1,4 +1,4 @@
-//! What the owner of a root hides or keeps, against whatever is done to what is around it.
+//! What the owner of a root hides or protects, against changes of the directories around it.
 
 use super::*;
 
@@ -18,14 +18,14 @@ fn a_directory_does_not_take_away_or_become_what_the_owner_keeps() {
     let (hidden, kept) = (patterns("docs/private"), patterns("/.config/systemd"));
     let tree = place.tree(Rules { writable: true, hidden, kept, ..Rules::default() });
     let (new, docs, file) = (rel("new"), rel("docs"), rel("file"));
-    // What is replaced holds something hidden.
+    // The destination contains something hidden.
     for from in [&new, &file] {
         assert_eq!(kind(tree.rename(from, &docs, true)), Kind::ReadOnly);
         assert_eq!(kind(tree.copy_over(from, &docs, true)), Kind::ReadOnly);
     }
     assert_eq!(kind(tree.copy_shallow(&new, &docs, true)), Kind::ReadOnly);
     assert_eq!(fs::read(place.at("docs/private/x")).unwrap(), b"hidden");
-    // What comes would be trusted there.
+    // What arrives there would be trusted.
     let config = rel(".config");
     assert_eq!(kind(tree.rename(&new, &config, true)), Kind::ReadOnly);
     assert_eq!(kind(tree.copy(&new, &config, true, true)), Kind::ReadOnly);
@@ -51,7 +51,7 @@ fn what_has_lost_its_name_is_not_there() {
     fs::remove_dir(place.at("private")).unwrap();
     assert_eq!(kind(tree.real(&file, &rel("alias"))), Kind::NoSuchFile);
     assert_eq!(kind(tree.real(&dir, &rel("alias"))), Kind::NoSuchFile);
-    // A name may look the same.
+    // The name of a file may look like this.
     put(&tree, "y (deleted)", b"y", WriteOptions::default()).unwrap();
     assert_eq!(read(&tree, "y (deleted)").unwrap(), b"y");
     assert_eq!(tree.real(&found("y (deleted)"), &Rel::ROOT).unwrap(), rel("y (deleted)"));

@@ -1,17 +1,17 @@
-//! Moving, where there is less of something than it takes.
+//! Moves without the resources that they need.
 
 use std::process::Command;
 
 use super::*;
 
-/// Tells a process that it is the one with few descriptors.
+/// Tells a process that it has few descriptors.
 const INSIDE: &str = "FARWIRE_TEST_FEW_DESCRIPTORS";
 
 #[test]
 fn a_move_that_runs_out_of_descriptors_has_changed_nothing() {
     let name = "tree::tests::rename::a_move_that_runs_out_of_descriptors_has_changed_nothing";
     if std::env::var_os(INSIDE).is_none() {
-        // The limit holds for a whole process, and other tests run in ours.
+        // The limit is that of a process, and other tests run in ours.
         let inside = Command::new("sh")
             .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
             .arg(std::env::current_exe().unwrap())

@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// A root of 32 MiB of which 16 are to be kept free.
+/// A root of 32 MiB, of which 16 MiB are to stay free.
 fn keeps_free(place: &Place) -> Tree {
     mounts::small(&place.at(""), 32 << 20);
     place.tree(Rules { writable: true, spare: 16 << 20, ..Rules::default() })
 }
 
-/// At least the half is free, but for what the file system takes for names.
+/// Checks that at least half is free, apart from what the file system takes for names.
 fn free(tree: &Tree) -> u64 {
     tree.space().unwrap().1
 }

@@ -1,4 +1,4 @@
-//! What is left behind by who was killed, and who removes it.
+//! Leftovers of killed processes, and their removal.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, SystemTime};
@@ -40,7 +40,7 @@ fn what_is_unfinished_and_old_is_swept_up_with_all_that_is_in_it() {
         left
     };
     assert_eq!(sweep(23).len(), 4);
-    // Somebody is still at work on one of them.
+    // Somebody is still working on one of them.
     let busy = File::open(place.at(".farwire-tmp-2")).unwrap();
     hold(busy.as_fd());
     assert_eq!(sweep(25), [".farwire-tmp-2", ".farwire-was-3"]);

@@ -1,4 +1,4 @@
-//! Diffs that are read and applied in memory. What becomes of files is tested in `verbs/tests`.
+//! Diffs that are parsed and applied in memory. Their effect on files is tested in `verbs/tests`.
 
 use proptest::prelude::*;
 
@@ -183,16 +183,16 @@ fn a_hunk_goes_where_git_puts_it() {
         // Without lines after the change it belongs at the end.
         ("a\nx\na\nx\n", "@@ -1,2 +1,3 @@\n a\n x\n+y\n", None),
         ("q\na\nx\nb\na\nx\n", "@@ -2,2 +2,3 @@\n a\n x\n+y\n", Some("q\na\nx\nb\na\nx\ny\n")),
-        // In the middle it is the nearest; of two as near, the later one.
+        // In the middle it is the nearest place; of two at the same distance, the later one.
         (
             "a\nb\nc\n0\na\nb\nc\n",
             "@@ -3,3 +3,3 @@\n a\n-b\n+B\n c\n",
             Some("a\nb\nc\n0\na\nB\nc\n"),
         ),
-        // Without any lines around it, its number counts.
+        // Without context, its line number counts.
         ("a\nb\na\nb\n", "@@ -2,0 +3 @@\n+x\n", Some("a\nb\nx\na\nb\n")),
         ("a\nb\na\nb\n", "@@ -3 +3 @@\n-a\n+A\n", Some("a\nb\nA\nb\n")),
-        // What was empty is empty still.
+        // An empty file must still be empty.
         ("a\n", "@@ -0,0 +1 @@\n+x\n", None),
         ("", "@@ -0,0 +1 @@\n+x\n", Some("x\n")),
         ("a\n", "@@ -9,0 +10 @@\n+x\n", None),

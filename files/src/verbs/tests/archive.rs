@@ -1,4 +1,4 @@
-//! Archives, as the system's tar unpacks them.
+//! Archives, unpacked by the tar of the system.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::*;
 
-/// Unpacks an archive beside a place, and gives where.
+/// Unpacks an archive beside a place. Returns where.
 fn unpack(place: &Place, archive: &[u8]) -> std::path::PathBuf {
     let (file, to) = (place.scratch.path().join("a.tar"), place.scratch.path().join("unpacked"));
     fs::write(&file, archive).unwrap();

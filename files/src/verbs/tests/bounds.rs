@@ -1,4 +1,4 @@
-//! What a question may take, and for whom.
+//! The limits of a question, by device and in total.
 
 use super::*;
 use farwire_protocol::id::Id;

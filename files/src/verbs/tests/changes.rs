@@ -1,4 +1,4 @@
-//! Changes that are undone: as a whole, by one at a time, and only what may be.
+//! Undo and redo: as a whole, one at a time, and only what the rules allow.
 
 use sha2::Digest as _;
 
@@ -26,7 +26,7 @@ impl Place {
         self.ask(ask, b"").unwrap().0.change
     }
 
-    /// All that is there: directories end in a slash, files have what they hold.
+    /// Everything that is there: directories with a slash, files with their content.
     pub(super) fn all(&self) -> Vec<String> {
         let mut all = Vec::new();
         let mut waiting = vec![String::new()];
@@ -45,7 +45,7 @@ impl Place {
         all
     }
 
-    /// Undoes a change and does it again: each time all is as it was.
+    /// Undoes a change and redoes it: each time everything is as it was.
     fn there_and_back(&self, ask: &Ask) {
         let before = self.all();
         let change = self.change(ask);
@@ -60,7 +60,7 @@ impl Place {
     }
 }
 
-/// A place in which `a` and `b` are directories with things of the same names in them, and `f` is a file.
+/// A place where `a` and `b` are directories with entries of the same names, and `f` is a file.
 fn two_directories() -> Place {
     let place = Place::new();
     for path in ["a/same", "a/turned", "b/turned/inner", "b/empty"] {
@@ -170,7 +170,7 @@ fn a_revert_and_changes_at_once_lose_nothing() {
 }
 
 impl Place {
-    /// The same place under other rules.
+    /// Applies other rules to the same place.
     fn ruled(&mut self, hidden: &[&str], kept: &[&str]) {
         let patterns = |texts: &[&str]| {
             Patterns::new(&texts.iter().copied().map(str::to_owned).collect::<Vec<_>>()).unwrap()
@@ -270,7 +270,7 @@ fn what_is_moved_again_takes_nothing_away_that_came_meanwhile() {
     assert_eq!(place.all(), before);
 }
 
-/// Does something in a thread in which no directory can be synced.
+/// Runs a function in a thread in which no directory can be synced.
 fn where_no_directory_is_synced(what: impl FnOnce() + Send) {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
     let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
@@ -444,7 +444,7 @@ fn redo_does_again_what_was_undone_last_until_something_else_is_changed() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-    /// Against a model of two stacks: what can be undone, and what can be done again.
+    /// Against a model of two stacks: what can be undone, and what can be redone.
     #[test]
     fn undo_and_redo_are_two_stacks(moves in proptest::collection::vec(0_u8..4, 1..40)) {
         let place = Place::new();

@@ -1,4 +1,4 @@
-//! Lists, reads, searches and watches.
+//! Listing, reading, searching and watching.
 
 use super::*;
 use farwire_protocol::id::Id;
@@ -68,7 +68,7 @@ fn matches_are_lines_with_numbers_and_what_is_beside_them() {
         line("d/a.txt", 2, "two", false),
         line("d/a.txt", 3, "three", true),
         line("d/b.txt", 1, "two\r", false),
-        // Up to the NUL it is searched.
+        // It is searched up to the NUL.
         line("d/binary", 0, "", false),
     ];
     assert_eq!(lines, expected);
@@ -161,7 +161,7 @@ fn a_tree_is_walked_to_its_end_however_deep_it_is() {
     let archive = Ask::Archive(Archive { path: blob(""), tidy: None });
     let (done, _) = place.ask(&archive, b"").unwrap();
     assert_eq!((done.files, done.skipped, done.unread), (Some(1), None, None));
-    // What it holds at the end can be named, copied and removed.
+    // The file at its end can be named, copied and removed.
     let file = format!("{deep}file");
     assert!(place.ask(&Ask::Stat(blob(&file)), b"").is_ok());
     let copy = Copy {
@@ -199,7 +199,7 @@ fn a_tree_of_any_depth_is_removed_but_not_past_what_the_owner_keeps() {
     fs::remove_dir_all(kept.at("d")).unwrap();
 }
 
-/// Makes so many directories of this name, each in the one before.
+/// Creates nested directories of this name.
 fn nest(place: &Place, name: &str, levels: usize) {
     use std::os::fd::AsFd as _;
     let mut at: std::os::fd::OwnedFd = File::open(place.at("")).unwrap().into();
@@ -242,7 +242,7 @@ fn the_match_in_a_long_line_is_in_what_is_told_of_it() {
     }
 }
 
-/// Somebody who is gone when the first matches are told, and counts what is told to nobody.
+/// The other end closes when the first matches come. Counts what is sent after that.
 #[derive(Debug, Default)]
 struct Leaver(usize);
 
@@ -326,7 +326,7 @@ fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
     let seen = place.tree.stat(&Rel::parse(b"file").unwrap()).unwrap().revision;
     let told = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| place.ask(&watch("", 60_000, None), b"").unwrap());
-        // It may not be watched yet at the first of them.
+        // The first changes may come before the watch is set up.
         while !waiting.is_finished() {
             fs::write(place.at("new"), "y").unwrap();
             fs::write(place.at(".farwire-tmp-1"), "z").unwrap();
@@ -338,7 +338,7 @@ fn a_change_is_told_when_it_happens_and_nothing_is_told_before() {
     fs::write(place.at("file"), "changed").unwrap();
     let (done, _) = place.ask(&watch("file", 60_000, Some(seen)), b"").unwrap();
     assert_eq!(done.entry.unwrap().size, 7);
-    // What is not there yet is waited for.
+    // A missing path is waited for.
     assert_eq!(place.ask(&watch("nothing", 1, None), b"").unwrap().0.count, Some(0));
     let gone = place.ask(&watch("nothing", 60_000, Some(7)), b"").unwrap().0;
     assert_eq!(gone.entry.unwrap().revision, 0);
@@ -354,7 +354,7 @@ fn what_is_not_there_yet_is_told_when_it_comes() {
         fs::create_dir_all(place.at("a/b")).unwrap();
         fs::write(place.at("a/b/other"), "x").unwrap();
         assert!(!waiting.is_finished());
-        // Who begins late waits for the next change of what is there.
+        // A late watch waits for the next change.
         while !waiting.is_finished() {
             fs::write(place.at("a/b/f"), "new").unwrap();
             std::thread::yield_now();
@@ -387,7 +387,7 @@ fn nobody_wakes_because_of_what_is_hidden() {
     let place = Place::with(Rules { writable: true, hidden, ..Rules::default() });
     fs::create_dir_all(place.at("docs")).unwrap();
     symlink("docs", place.at("link")).unwrap();
-    // Through a link the patterns fit where it really is.
+    // Behind a link, patterns match the real path.
     let watch = Ask::Watch(Watch { path: blob("link"), wait_ms: 60_000, ..Watch::default() });
     let told = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| place.ask(&watch, b"").unwrap());

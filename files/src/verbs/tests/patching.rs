@@ -1,8 +1,8 @@
-//! Patches that do what git says: as one change, in order, and past no link.
+//! Patches that do what git says: as one change, in order, and through no link.
 
 use super::*;
 
-/// A place with files, and what `patch` says to each diff.
+/// Applies a diff to a place with files. Returns the answer of `patch`.
 fn patched(place: &Place, diff: &str) -> Result<String, Failure> {
     let patch = Patch { undo: Some(true), ..Patch::default() };
     match place.ask(&Ask::Patch(patch), diff.as_bytes()) {
@@ -73,10 +73,10 @@ fn a_patch_sees_what_its_own_parts_before_have_left_as_git_does() {
     let place = Place::new();
     fs::write(place.at("a"), "1\n").unwrap();
     fs::write(place.at("b"), "2\n").unwrap();
-    // The same file twice, one after the other.
+    // The same file twice in one patch.
     patched(&place, &(text("a", "1", "x") + &text("a", "x", "3"))).unwrap();
     assert_eq!(place.has("a").as_deref(), Some("3\n"));
-    // Two that take each other's names.
+    // Two files that swap their names.
     let moved = |from: &str, to: &str| {
         format!(
             "diff --git a/{from} b/{to}\nsimilarity index 100%\nrename from {from}\nrename to {to}\n"
@@ -84,7 +84,7 @@ fn a_patch_sees_what_its_own_parts_before_have_left_as_git_does() {
     };
     patched(&place, &(moved("a", "b") + &moved("b", "a"))).unwrap();
     assert_eq!(place.all(), ["a=2\n", "b=3\n"]);
-    // One that is changed under its new name, and another that takes its old one.
+    // A file that is changed under its new name, and another that takes its old one.
     let create =
         "diff --git a/a b/a\nnew file mode 100644\n--- /dev/null\n+++ b/a\n@@ -0,0 +1 @@\n+new\n";
     patched(&place, &(moved("a", "c") + &text("c", "2", "4") + create)).unwrap();

@@ -1,4 +1,4 @@
-//! What stands in the line about a question.
+//! The audit line of a question.
 
 use std::io::{BufRead as _, BufReader};
 
@@ -29,7 +29,7 @@ impl Place {
         Self { dir, _store: store, shared, lines: BufReader::new(read.into()) }
     }
 
-    /// Asks this with this content, which is whole or breaks off; gives the line.
+    /// Asks with this content, which is complete or breaks off. Returns the line.
     fn line(&mut self, ask: Ask, content: &[u8], whole: bool) -> String {
         let kind = SocketType::SEQPACKET;
         let (near, far) =
