@@ -1,16 +1,19 @@
 //! `edit`: replaces exact texts in a file, all of them or none.
+//!
+//! `nearest` finds what a missing text was meant to be, and `diff` shows what was changed.
+
+mod diff;
+mod nearest;
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
-use std::collections::VecDeque;
-use std::fmt::Write as _;
 
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Edit, How, Replacement, TEXT_LIMIT};
 use minicbor::{Decode, Decoder};
-use similar::{Change, TextDiff};
 
+pub(super) use self::diff::diff;
+use self::nearest::no_match;
 use super::changes::Keeper;
 use super::memory::{MemoryShare, gather};
 use super::{Desk, VerbError};
@@ -21,20 +24,11 @@ use crate::tree::WriteOptions;
 /// The largest file that is edited.
 const LARGEST: u64 = 64 << 20;
 
-/// The longest diff in an answer.
-const DIFF: usize = 12 << 10;
-
 /// The most edits in one question.
 const EDITS: usize = 1_000;
 
-/// The largest file that is searched for text similar to one that is missing.
+/// The largest text that is compared with another, for a diff or to find similar lines.
 pub(super) const NEAR: usize = 2 << 20;
-
-/// The most lines of a missing text that are compared.
-const WINDOW: usize = 40;
-
-/// The most pairs of letters that are compared for that: about a tenth of a second.
-const WORK: usize = 32 << 20;
 
 /// The most bytes that all edits of a question may pass over.
 const OVER: u64 = 4 << 30;
@@ -42,9 +36,6 @@ const OVER: u64 = 4 << 30;
 /// How often an edit without a revision is repeated because others changed the file meanwhile. Each
 /// time, one of them has succeeded.
 const TRIES: usize = 200;
-
-/// The most characters of similar text that are quoted.
-const QUOTED: usize = 1_200;
 
 pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<Done, VerbError> {
     let path = Rel::parse(&edit.path)?;
@@ -274,170 +265,12 @@ fn line(text: &[u8], at: usize) -> usize {
     text.get(..at).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// The failure of a text that does not occur, with the lines most similar to it.
-fn no_match(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
-    let mut message = format!("{which}: the text is not there");
-    let there = |other: &[u8]| other != wanted && memchr::memmem::find(text, other).is_some();
-    if there(&in_cr_lf(&in_lf(wanted))) {
-        message.push_str("; only the ends of its lines differ: in the file they are CR LF");
-    } else if there(&in_lf(wanted)) {
-        message.push_str("; only the ends of its lines differ: in the file they are LF");
-    } else if text.len() <= NEAR
-        && let Some((first, lines)) =
-            nearest(&String::from_utf8_lossy(text), &String::from_utf8_lossy(wanted))
-    {
-        let last = first + lines.lines().count().max(1) - 1;
-        let told: String = lines.chars().take(QUOTED).collect();
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let why = match words(&lines) == words(&String::from_utf8_lossy(wanted)) {
-            true => "only blanks differ from",
-            false => "nearest are",
-        };
-        let _ = write!(message, "; {why} lines {first}-{last}:\n{told}");
-    }
-    Failure::new(Kind::NoMatch, message)
-}
-
-/// The lines most similar to a text, and the number of the first. Of a long text only as much is
-/// searched as [`WORK`] allows.
-fn nearest(text: &str, wanted: &str) -> Option<(usize, String)> {
-    let words: Vec<ComparedLine<'_>> =
-        wanted.lines().take(WINDOW).map(|word| ComparedLine::new(word.trim())).collect();
-    let many = words.len().clamp(1, text.lines().count().max(1));
-    // The similarity of each window. The window that began `many - 1` lines ago is complete now.
-    let mut scores = VecDeque::from(vec![0_u64; many]);
-    let mut best: Option<(u64, usize)> = None;
-    let mut work = 0;
-    for (at, line) in text.lines().enumerate() {
-        let line = ComparedLine::new(line.trim());
-        for (score, word) in scores.iter_mut().rev().zip(&words) {
-            *score += u64::from(line.likeness(word));
-            work += 1 + line.pairs.len() + word.pairs.len();
-        }
-        let score = scores.pop_front().unwrap_or(0);
-        scores.push_back(0);
-        if at + 1 >= many && best.is_none_or(|(best, _)| score > best) {
-            best = Some((score, at + 1 - many));
-        }
-        if work > WORK {
-            break;
-        }
-    }
-    let (score, at) = best?;
-    // Less than a third in common is not similar.
-    if score * 3 < 1_000 * words.len().max(1) as u64 {
-        return None;
-    }
-    let lines: Vec<&str> = text.lines().skip(at).take(many).collect();
-    Some((at + 1, lines.join("\n")))
-}
-
-/// A line, and the sorted pairs of adjacent letters in its first 200.
-struct ComparedLine<'a> {
-    text: &'a str,
-    pairs: Vec<(char, char)>,
-}
-
-impl<'a> ComparedLine<'a> {
-    fn new(text: &'a str) -> Self {
-        let mut pairs: Vec<_> =
-            text.chars().take(200).zip(text.chars().skip(1).take(200)).collect();
-        pairs.sort_unstable();
-        Self { text, pairs }
-    }
-
-    /// The similarity of two lines in thousandths: the share of letter pairs that they have in
-    /// common.
-    fn likeness(&self, other: &Self) -> u32 {
-        if self.text == other.text {
-            return 1_000;
-        }
-        let (one, other) = (&self.pairs, &other.pairs);
-        if one.is_empty() || other.is_empty() {
-            return 0;
-        }
-        let (mut left, mut right, mut common) = (0, 0, 0_usize);
-        while let (Some(a), Some(b)) = (one.get(left), other.get(right)) {
-            match a.cmp(b) {
-                Ordering::Less => left += 1,
-                Ordering::Greater => right += 1,
-                Ordering::Equal => (left, right, common) = (left + 1, right + 1, common + 1),
-            }
-        }
-        u32::try_from(2_000 * common / (one.len() + other.len())).unwrap_or(0)
-    }
-}
-
-/// A short unified diff, without file names.
-pub(super) fn diff(before: &[u8], after: &[u8]) -> String {
-    if before.len() > NEAR || after.len() > NEAR {
-        return String::new();
-    }
-    let (before, after) = (String::from_utf8_lossy(before), String::from_utf8_lossy(after));
-    let diff = TextDiff::configure()
-        .deadline(std::time::Instant::now() + std::time::Duration::from_millis(500))
-        .diff_lines(&*before, &*after);
-    let mut text = String::new();
-    for hunk in diff.unified_diff().context_radius(2).iter_hunks() {
-        let hunk = format_hunk(hunk.iter_changes());
-        if text.len() + hunk.len() > DIFF {
-            let left: String = hunk.chars().take(DIFF.saturating_sub(text.len())).collect();
-            text.push_str(&left);
-            text.push_str("\n(the diff goes on)\n");
-            break;
-        }
-        text.push_str(&hunk);
-    }
-    text
-}
-
-/// A hunk with its heading. The heading of the library has wrong counts where similar lines were
-/// moved together.
-fn format_hunk<'a>(changes: impl Iterator<Item = Change<&'a str>>) -> String {
-    let (mut old, mut new) = (Span::default(), Span::default());
-    let mut lines = String::new();
-    for change in changes {
-        old.add(change.old_index());
-        new.add(change.new_index());
-        // Writing to a string does not fail.
-        let _ = write!(lines, "{}{}", change.tag(), change.value());
-        if change.missing_newline() {
-            lines.push_str("\n\\ No newline at end of file\n");
-        }
-    }
-    format!("@@ -{old} +{new} @@\n{lines}")
-}
-
-/// The lines of a text that a hunk covers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    first: Option<usize>,
-    count: usize,
-}
-
-impl Span {
-    fn add(&mut self, index: Option<usize>) {
-        if let Some(index) = index {
-            self.first.get_or_insert(index);
-            self.count += 1;
-        }
-    }
-}
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.first, self.count) {
-            (Some(first), 1) => write!(f, "{}", first + 1),
-            (first, count) => write!(f, "{},{count}", first.map_or(0, |first| first + 1)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use farwire_protocol::cbor::Blob;
     use proptest::prelude::*;
 
+    use super::nearest::WINDOW;
     use super::*;
 
     fn replacement(old: &str, new: &str, all: bool) -> Replacement {

@@ -1,13 +1,14 @@
 //! `patch`: applies a diff to several files as `git apply` does, as a whole or not at all.
 //!
 //! ```text
-//!     parse     turns a text into changes of files; name, hunk and misfit are its parts
+//!     parse     turns a text into changes of files; head, name, hunk and misfit are its parts
 //!     plan      turns changes of files into the new state of each path
 //!     here      writes all new files beside their places before the first one is put in place
 //! ```
 //!
 //! If a file cannot be put in its place, those before it are put back. All of it is one change.
 
+mod head;
 mod hunk;
 mod misfit;
 mod name;
