@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use farwire_keystore::{Device, How, StateDir};
+use farwire_keystore::{AddedBy, Device, StateDir};
 use farwire_protocol::bundle::{LIMIT, SignedBundle};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
@@ -25,7 +25,7 @@ pub(crate) fn read_bundle(path: &Path, kind: IdKind) -> Result<SignedBundle, Fai
 
 /// Lets a device in.
 pub(crate) fn add(state: &StateDir, name: &str, bundle: SignedBundle) -> Result<Device, Failure> {
-    let device = Device { name: name.to_owned(), bundle, added: unix_time(), how: How::ByHand };
+    let device = Device { name: name.to_owned(), bundle, added: unix_time(), how: AddedBy::ByHand };
     state.devices().add(&state.lock()?, &device)?;
     Ok(device)
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farwire_keystore::How;
+use farwire_keystore::AddedBy;
 use farwire_link::outer::Closed;
 use farwire_link::outer::dial::{self, Connection, Identity, blocked};
 use farwire_protocol::address::Relay;
@@ -174,7 +174,7 @@ async fn serve(agent: &Arc<Agent>, connection: &Connection) -> (Closed, bool) {
 /// Tells the relay which devices were let in by hand, when that has changed.
 async fn tell(agent: &Agent, connection: &Connection, told: Option<Presence>) -> Option<Presence> {
     let Ok(devices) = agent.state.devices().list() else { return told };
-    let by_hand = devices.entries.iter().filter(|(_, device)| device.how == How::ByHand);
+    let by_hand = devices.entries.iter().filter(|(_, device)| device.how == AddedBy::ByHand);
     let presence = Presence { admits: by_hand.map(|(_, device)| device.bundle.id).collect() };
     if told.as_ref() == Some(&presence) || (told.is_none() && presence.admits.is_empty()) {
         return told;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use farwire_keystore::{Device, Enrolled, Enrollment, How, Pending, StateDir};
+use farwire_keystore::{AddedBy, Device, Enrolled, Enrollment, Pending, StateDir};
 use farwire_link::outer::congestion::Attended;
 use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_protocol::address::Relay;
@@ -320,7 +320,7 @@ fn finish(state: &StateDir, pending: &Pending, verdict: Verdict) -> Result<Enrol
     };
     let now = unix_time();
     let device =
-        Device { name: answer.device_name, bundle: device, added: now, how: How::Enrollment };
+        Device { name: answer.device_name, bundle: device, added: now, how: AddedBy::Enrollment };
     let enrolled = Enrolled {
         relay: pending.relay.clone(),
         name: answer.name,

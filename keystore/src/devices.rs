@@ -26,10 +26,10 @@ const SUFFIX: &str = ".device";
 /// The fewest digits of a fingerprint that select a device.
 const FEWEST: usize = 4;
 
-/// How a device came to be authorised.
+/// How a device was authorised.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(index_only)]
-pub enum How {
+pub enum AddedBy {
     /// By enrollment: the device invited this agent.
     #[n(1)]
     Enrollment,
@@ -48,7 +48,7 @@ pub struct Device {
     /// When it was added, seconds since 1970.
     pub added: u64,
     /// How it was added.
-    pub how: How,
+    pub how: AddedBy,
 }
 
 impl Device {
@@ -212,7 +212,7 @@ impl Devices {
     pub(crate) fn remove_enrolled(&self, guard: &Guard) -> Result<(), Failure> {
         let Some(devices) = self.state.sub(DEVICES)? else { return Ok(()) };
         let mut all = self.list()?.entries;
-        all.retain(|(_, device)| device.how == How::Enrollment);
+        all.retain(|(_, device)| device.how == AddedBy::Enrollment);
         for (fingerprint, _) in &all {
             devices.remove(guard, &file_name(fingerprint))?;
         }
@@ -262,7 +262,7 @@ struct DeviceFile {
     #[n(3)]
     added: u64,
     #[n(4)]
-    how: How,
+    how: AddedBy,
 }
 
 impl FileBody for Device {

@@ -34,7 +34,7 @@ mod steps;
 mod crowd;
 
 pub use claim::BundleRefused;
-pub use devices::{Device, DeviceError, Devices, How};
+pub use devices::{AddedBy, Device, DeviceError, Devices};
 pub use enrollment::{Enrolled, Enrollment, Enrollments, Pending};
 pub use fault::{Listing, Warning};
 pub use home::{Env, Home, MailLock, RunLock, StateDir};

@@ -132,7 +132,7 @@ fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
-    use farwire_keystore::How;
+    use farwire_keystore::AddedBy;
     use farwire_protocol::bundle::Bundle;
     use farwire_protocol::id::{Kn, Kt, TrustDomain};
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn device(name: &str, seq: u64) -> Device {
-        Device { name: name.to_owned(), bundle: bundle(seq), added: 0, how: How::ByHand }
+        Device { name: name.to_owned(), bundle: bundle(seq), added: 0, how: AddedBy::ByHand }
     }
 
     #[test]

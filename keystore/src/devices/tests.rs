@@ -23,7 +23,7 @@ fn device(name: &str, seed: u8) -> Device {
         name: name.to_owned(),
         bundle: bundle(seed, Kind::Device, 1),
         added: 7,
-        how: How::ByHand,
+        how: AddedBy::ByHand,
     }
 }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::StateDir;
 use crate::claim::tests::bundle;
-use crate::devices::How;
+use crate::devices::AddedBy;
 use crate::file::tests::check_damage;
 use crate::relay::tests::relay;
 use crate::steps::power;
@@ -35,7 +35,7 @@ fn enrolled() -> Enrolled {
     }
 }
 
-fn device(seed: u8, how: How) -> Device {
+fn device(seed: u8, how: AddedBy) -> Device {
     let bundle = bundle(seed, Of::Device, 1);
     Device { name: "laptop".into(), bundle, added: 6, how }
 }
@@ -71,7 +71,7 @@ fn a_finished_enrollment_lets_the_device_in_and_keeps_no_secret() {
     let guard = state.lock().unwrap();
     let enrollments = state.enrollments();
     enrollments.begin(&guard, pending(4)).unwrap();
-    enrollments.finish(&guard, &enrolled(), &device(1, How::Enrollment)).unwrap();
+    enrollments.finish(&guard, &enrolled(), &device(1, AddedBy::Enrollment)).unwrap();
     assert_eq!(enrollments.load().unwrap(), Enrollment::Enrolled(enrolled()));
     assert!(!state.path().join("enrollment.pending").exists());
     assert!(state.devices().lookup(&bundle(1, Of::Device, 1).id).unwrap().is_some());
@@ -84,8 +84,8 @@ fn leaving_locks_out_who_came_by_enrollment_and_nobody_else() {
     let (_temp, state) = state();
     let guard = state.lock().unwrap();
     let enrollments = state.enrollments();
-    state.devices().add(&guard, &device(3, How::ByHand)).unwrap();
-    enrollments.finish(&guard, &enrolled(), &device(1, How::Enrollment)).unwrap();
+    state.devices().add(&guard, &device(3, AddedBy::ByHand)).unwrap();
+    enrollments.finish(&guard, &enrolled(), &device(1, AddedBy::Enrollment)).unwrap();
     let moved = Relay { addresses: vec!["new:1".into()], ..relay() };
     enrollments.set_relay(&guard, &moved).unwrap();
     let Enrollment::Enrolled(now) = enrollments.load().unwrap() else { panic!() };
@@ -93,7 +93,7 @@ fn leaving_locks_out_who_came_by_enrollment_and_nobody_else() {
     enrollments.leave(&guard).unwrap();
     assert_eq!(enrollments.load().unwrap(), Enrollment::Absent);
     let left = state.devices().list().unwrap().entries;
-    assert_eq!(left.into_iter().map(|(_, one)| one.how).collect::<Vec<_>>(), [How::ByHand]);
+    assert_eq!(left.into_iter().map(|(_, one)| one.how).collect::<Vec<_>>(), [AddedBy::ByHand]);
     assert_eq!(enrollments.set_relay(&guard, &moved).unwrap_err().kind, Kind::NotEnrolled);
     enrollments.leave(&guard).unwrap();
 }
@@ -106,7 +106,7 @@ fn damage_to_either_file_is_noticed_and_leaving_is_possible() {
     enrollments.begin(&guard, pending(4)).unwrap();
     let read = || enrollments.load().map(drop);
     check_damage(&state.path().join("enrollment.pending"), read);
-    enrollments.finish(&guard, &enrolled(), &device(1, How::Enrollment)).unwrap();
+    enrollments.finish(&guard, &enrolled(), &device(1, AddedBy::Enrollment)).unwrap();
     check_damage(&state.path().join("enrollment"), read);
     std::fs::write(state.path().join("enrollment"), b"").unwrap();
     enrollments.begin(&guard, pending(5)).unwrap_err();
@@ -128,7 +128,7 @@ fn after_a_power_cut_an_enrollment_is_pending_or_done_and_can_be_finished() {
     };
     let finish = |path: &Path| {
         let state = StateDir::open(path)?;
-        let device = device(1, How::Enrollment);
+        let device = device(1, AddedBy::Enrollment);
         Ok(state.enrollments().finish(&state.lock()?, &enrolled(), &device)?)
     };
     power::cut_everywhere(prepare, finish, |path, done| {
