@@ -19,7 +19,7 @@ use crate::control::{self, Displaced, Visitor};
 use crate::entrance::EntrancePlace;
 use crate::hello::{self, Admitted, Proven};
 use crate::memory::Windows;
-use crate::presence::{AgentArrival, Device, NOTICES, Notices, Presence, Ticket};
+use crate::presence::{AgentArrival, ConnectedDevice, NOTICES, Notices, Presence, Ticket};
 use crate::relay::Relay;
 use crate::splice::{self, Duplex, StreamSource};
 
@@ -158,7 +158,7 @@ struct Registered {
 
 struct DeviceStreams {
     source: StreamSource,
-    shared: Arc<Device>,
+    shared: Arc<ConnectedDevice>,
 }
 
 async fn register(relay: &Relay, newcomer: Newcomer<'_>) -> Result<Registered, Failure> {

@@ -28,7 +28,7 @@ use crate::store::{Server, Sighting};
 use crate::workspace::{Enrolling, Member, WorkspaceId};
 use directory::{Directory, Displacement, PresentAgent};
 use local::{AgentConnection, Local};
-pub(crate) use local::{Device, Passage};
+pub(crate) use local::{ConnectedDevice, Passage};
 
 /// The notices for one connection. A connection that does not read them misses some.
 pub(crate) type Notices = mpsc::Sender<Notice>;
@@ -164,7 +164,7 @@ impl Presence {
         &self,
         device: Member,
         notices: Notices,
-    ) -> Result<(Ticket, Arc<Device>), Failure> {
+    ) -> Result<(Ticket, Arc<ConnectedDevice>), Failure> {
         let mut parts = self.lock();
         let at = parts.local.new_location();
         let shared = parts.local.devices.add(at.connection, device, notices)?;

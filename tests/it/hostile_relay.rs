@@ -100,7 +100,8 @@ async fn a_request_that_is_held_and_released_late_is_not_carried_out_twice() {
     held_back(Way::Forth).await;
 }
 
-/// A request with input is kept from the agent and taken up again by the bridge; then it is let go, too.
+/// A request with input is kept from the agent and taken up again by the bridge; then it is let go,
+/// too.
 #[tokio::test]
 async fn input_that_is_kept_from_the_agent_and_let_go_later_reaches_the_program_once() {
     let (world, hostile) = betrayed().await;

@@ -1,5 +1,5 @@
-//! The relay as itself: what it lets whom ask, what it keeps, and what it does with those who break its
-//! rules. Its guests are simulated, with real connections.
+//! The relay as itself: what it lets whom ask, what it keeps, and what it does with those who break
+//! its rules. Its guests are simulated, with real connections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -382,7 +382,8 @@ async fn a_reader_that_sleeps_holds_its_own_stream_up_and_nothing_else() {
     let mut said = [0; 4];
     timeout(PATIENCE, recv.read_exact(&mut said)).await.unwrap().unwrap();
     assert_eq!(&said, b"pong");
-    // And nothing of the flood is lost once it is read: what was cut off in the middle was not taken.
+    // And nothing of the flood is lost once it is read: what was cut off in the middle was not
+    // taken.
     flood.finish();
     let mut read = 0;
     while let Some(piece) = timeout(PATIENCE, asleep.read_chunk(1 << 20)).await.unwrap().unwrap() {

@@ -161,7 +161,8 @@ async fn a_stranger_may_say_little_and_open_little() {
             closed = guest.closed() => Err(closed),
         };
         let Ok((mut send, recv)) = opened else { break };
-        // Bytes at the end of a stream whose beginning never comes are kept by a relay that lets them come.
+        // Bytes at the end of a stream whose beginning never comes are kept by a relay that lets
+        // them come.
         let written = tokio::select! {
             written = send.write(&[0; 32 << 10]) => written.unwrap_or(0),
             _ = guest.closed() => 0,

@@ -7,7 +7,7 @@ use farwire_protocol::id::Id;
 use farwire_protocol::outer::{MailState, ServerState};
 
 use super::*;
-use crate::store::conformance::{Founded, accept, create, found};
+use crate::store::conformance::{Founded, accept, create, new_workspace};
 use crate::testing::{TestRelay, agent, device, relay};
 use crate::workspace::Enrolling;
 
@@ -19,7 +19,7 @@ struct TestWorkspace {
 
 async fn workspace() -> TestWorkspace {
     let test = relay().await;
-    let owner = found(&*test.relay.store, 1).await;
+    let owner = new_workspace(&*test.relay.store, 1).await;
     TestWorkspace { test, owner }
 }
 
@@ -180,7 +180,7 @@ async fn a_list_comes_in_pages_that_join_without_a_gap() {
 #[tokio::test]
 async fn another_workspace_sees_no_server() {
     let test = workspace().await;
-    let other = found(&*test.relay().store, 2).await;
+    let other = new_workspace(&*test.relay().store, 2).await;
     let TestDevice { visitor: owner, .. } = test.device();
     let TestDevice { visitor: stranger, .. } = test.device_of(2, &other);
     ask(&owner, &new_server("web-1", 1)).await.unwrap();

@@ -2,17 +2,33 @@
 
 use ed25519_dalek::Signer as _;
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::genesis::trust_domain;
 use farwire_protocol::id::{Signature, TrustDomain};
 
 use super::*;
-use crate::store::conformance::{accept, create, found};
-use crate::testing::{TestRelay, agent, bundle, device, genesis, relay, tls_key};
+use crate::store::conformance::{accept, create, new_workspace};
+use crate::testing::{TestRelay, agent, device, genesis, relay, tls_key};
 
 const EXPORTER: [u8; 32] = [8; 32];
 
-/// A HELLO with a bundle of the identity with this seed, and what its connection proves.
-fn hello(role: Role, seed: u8, bundle: &SignedBundle) -> (Proven, Hello) {
+/// A HELLO, and what its connection proves.
+#[derive(Clone)]
+struct TestHello {
+    proven: Proven,
+    hello: Hello,
+}
+
+impl TestHello {
+    async fn admit(&self, test: &TestRelay) -> Result<Admitted, Failure> {
+        admit(&*test.relay.store, &self.proven, &self.hello).await
+    }
+
+    async fn refusal(&self, test: &TestRelay) -> Kind {
+        self.admit(test).await.unwrap_err().kind
+    }
+}
+
+/// A HELLO with a bundle of the identity with this seed.
+fn hello(role: Role, seed: u8, bundle: &SignedBundle) -> TestHello {
     let proof = tls_key(seed).sign(&hello_text(&EXPORTER)).to_bytes();
     let hello = Hello {
         role,
@@ -25,37 +41,30 @@ fn hello(role: Role, seed: u8, bundle: &SignedBundle) -> (Proven, Hello) {
         enrollment: None,
     };
     let key = Kt(tls_key(seed).verifying_key().to_bytes());
-    (Proven { key, exporter: EXPORTER }, hello)
-}
-
-async fn kind(relay: &TestRelay, (proven, hello): (Proven, Hello)) -> Kind {
-    admit(&*relay.relay.store, &proven, &hello).await.unwrap_err().kind
+    TestHello { proven: Proven { key, exporter: EXPORTER }, hello }
 }
 
 #[tokio::test]
 async fn each_role_is_let_in_by_what_the_store_knows() {
     let test = relay().await;
     let store = &*test.relay.store;
-    let owner = found(store, 1).await;
+    let owner = new_workspace(store, 1).await;
     let workspace = owner.workspace;
-    let (proven, hello_of_device) = hello(Role::Device, 1, &device(1));
     let member = Member { id: device(1).id, workspace };
-    let admitted = admit(store, &proven, &hello_of_device).await.unwrap();
+    let admitted = hello(Role::Device, 1, &device(1)).admit(&test).await.unwrap();
     assert_eq!(admitted, Admitted::Device(member));
 
     create(store, workspace, "web-1", 3).await.unwrap();
     let agent = agent(2, owner.domain);
-    let (proven, mut hello_of_agent) = hello(Role::Enrolling, 2, &agent);
-    hello_of_agent.enrollment = Some(Nonce([3; 16]));
-    let admitted = admit(store, &proven, &hello_of_agent).await.unwrap();
+    let mut of_agent = hello(Role::Enrolling, 2, &agent);
+    of_agent.hello.enrollment = Some(Nonce([3; 16]));
     let enrolling = Enrolling { enrollment: Nonce([3; 16]), workspace };
-    assert_eq!(admitted, Admitted::Enrolling(enrolling));
+    assert_eq!(of_agent.admit(&test).await.unwrap(), Admitted::Enrolling(enrolling));
 
-    hello_of_agent.role = Role::Agent;
-    let early = admit(store, &proven, &hello_of_agent).await.unwrap_err();
-    assert_eq!(early.kind, Kind::RelayDenied, "it has no record yet");
+    of_agent.hello.role = Role::Agent;
+    assert_eq!(of_agent.refusal(&test).await, Kind::RelayDenied, "it has no record yet");
     accept(store, workspace, 3, &agent).await.unwrap();
-    let admitted = admit(store, &proven, &hello_of_agent).await.unwrap();
+    let admitted = of_agent.admit(&test).await.unwrap();
     let instance = Nonce([5; 16]);
     assert_eq!(admitted, Admitted::Agent { id: agent.id, instance, workspace });
     assert_eq!(admitted.workspace(), workspace);
@@ -64,49 +73,49 @@ async fn each_role_is_let_in_by_what_the_store_knows() {
 #[tokio::test]
 async fn an_invite_with_a_genesis_makes_a_workspace_for_its_own_device() {
     let test = relay().await;
-    let store = &*test.relay.store;
-    let invite = store.make_invite().await.unwrap();
+    let invite = test.relay.store.make_invite().await.unwrap();
     let with_genesis = |seed, genesis: Vec<u8>| {
-        let (proven, hello) = hello(Role::Device, seed, &device(seed));
-        let (invite, genesis) = (Some(Blob(invite.0.to_vec())), Some(Blob(genesis)));
-        (proven, Hello { invite, genesis, ..hello })
+        let mut founding = hello(Role::Device, seed, &device(seed));
+        founding.hello.invite = Some(Blob(invite.0.to_vec()));
+        founding.hello.genesis = Some(Blob(genesis));
+        founding
     };
-    assert_eq!(kind(&test, with_genesis(2, genesis(1))).await, Kind::RelayDenied);
-    assert_eq!(kind(&test, with_genesis(1, vec![0; 9])).await, Kind::RelayDenied);
-    let (proven, founding) = with_genesis(1, genesis(1));
-    let admitted = admit(store, &proven, &founding).await.unwrap();
-    let (proven, later) = hello(Role::Device, 1, &device(1));
-    assert_eq!(admit(store, &proven, &later).await.unwrap(), admitted);
-    assert_eq!(kind(&test, with_genesis(2, genesis(2))).await, Kind::InviteUsed);
+    assert_eq!(with_genesis(2, genesis(1)).refusal(&test).await, Kind::RelayDenied);
+    assert_eq!(with_genesis(1, vec![0; 9]).refusal(&test).await, Kind::RelayDenied);
+    let admitted = with_genesis(1, genesis(1)).admit(&test).await.unwrap();
+    let later = hello(Role::Device, 1, &device(1));
+    assert_eq!(later.admit(&test).await.unwrap(), admitted);
+    assert_eq!(with_genesis(2, genesis(2)).refusal(&test).await, Kind::InviteUsed);
 }
 
 #[tokio::test]
-async fn a_proof_that_does_not_fit_is_refused_before_the_store_is_asked() {
+async fn a_proof_that_does_not_fit_is_refused() {
     let test = relay().await;
-    found(&*test.relay.store, 1).await;
-    let (proven, fitting) = hello(Role::Device, 1, &device(1));
-    let elsewhere = Proven { exporter: [9; 32], ..proven };
-    assert_eq!(kind(&test, (elsewhere, fitting.clone())).await, Kind::RelayDenied);
-    let of_another = Proven { key: hello(Role::Device, 2, &device(2)).0.key, ..proven };
-    assert_eq!(kind(&test, (of_another, fitting.clone())).await, Kind::RelayDenied);
-    let other_role = Hello { role: Role::Agent, ..fitting.clone() };
-    assert_eq!(kind(&test, (proven, other_role)).await, Kind::RelayDenied);
-    let forged = bundle(1, IdKind::Device, |bundle| bundle.trust_domain = trust_domain(b"x"));
-    let mut bytes = forged.encode();
-    *bytes.last_mut().unwrap() ^= 1;
-    let forged = Hello { bundle: Blob(bytes), ..fitting.clone() };
-    assert_eq!(kind(&test, (proven, forged)).await, Kind::RelayDenied);
-    assert!(admit(&*test.relay.store, &proven, &fitting).await.is_ok());
+    new_workspace(&*test.relay.store, 1).await;
+    let fitting = hello(Role::Device, 1, &device(1));
+    let mut elsewhere = fitting.clone();
+    elsewhere.proven.exporter = [9; 32];
+    let mut of_another = fitting.clone();
+    of_another.proven.key = hello(Role::Device, 2, &device(2)).proven.key;
+    let mut other_role = fitting.clone();
+    other_role.hello.role = Role::Agent;
+    let mut forged = fitting.clone();
+    *forged.hello.bundle.0.last_mut().unwrap() ^= 1;
+    for refused in [elsewhere, of_another, other_role, forged] {
+        assert_eq!(refused.refusal(&test).await, Kind::RelayDenied);
+    }
+    fitting.admit(&test).await.unwrap();
 }
 
 #[tokio::test]
 async fn strangers_and_unknown_tokens_are_refused() {
     let test = relay().await;
     let stranger = agent(2, TrustDomain::NONE);
-    assert_eq!(kind(&test, hello(Role::Device, 1, &device(1))).await, Kind::RelayDenied);
-    assert_eq!(kind(&test, hello(Role::Agent, 2, &stranger)).await, Kind::RelayDenied);
-    let (proven, mut enrolling) = hello(Role::Enrolling, 2, &stranger);
-    assert_eq!(kind(&test, (proven, enrolling.clone())).await, Kind::RelayDenied);
-    enrolling.enrollment = Some(Nonce([3; 16]));
-    assert_eq!(kind(&test, (proven, enrolling)).await, Kind::TokenUnknown);
+    let unknown_device = hello(Role::Device, 1, &device(1));
+    assert_eq!(unknown_device.refusal(&test).await, Kind::RelayDenied);
+    assert_eq!(hello(Role::Agent, 2, &stranger).refusal(&test).await, Kind::RelayDenied);
+    let mut enrolling = hello(Role::Enrolling, 2, &stranger);
+    assert_eq!(enrolling.refusal(&test).await, Kind::RelayDenied, "it names no enrollment");
+    enrolling.hello.enrollment = Some(Nonce([3; 16]));
+    assert_eq!(enrolling.refusal(&test).await, Kind::TokenUnknown);
 }

@@ -17,11 +17,11 @@ use crate::workspace::{Member, WorkspaceId};
 /// The servers that have an agent, by the target that streams name.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    servers: HashMap<Target, Entry>,
+    servers: HashMap<Target, ServerEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ServerEntry {
     workspace: WorkspaceId,
     suspended: bool,
     /// The agent, while it is connected.
@@ -71,7 +71,7 @@ impl PresentAgent {
 impl Directory {
     /// Takes over the record of an agent's server. Returns whether the server was suspended by it.
     pub(super) fn record(&mut self, agent: Id, server: &Server) -> bool {
-        let entry = self.servers.entry(agent.target()).or_insert_with(|| Entry {
+        let entry = self.servers.entry(agent.target()).or_insert_with(|| ServerEntry {
             workspace: server.workspace,
             suspended: false,
             present: None,

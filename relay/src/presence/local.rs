@@ -21,7 +21,7 @@ use super::{Location, Notices};
 use crate::memory::Windows;
 use crate::node::NodeId;
 use crate::shares::StreamQueue;
-pub(crate) use devices::Device;
+pub(crate) use devices::ConnectedDevice;
 use devices::Devices;
 use mailboxes::Mailboxes;
 

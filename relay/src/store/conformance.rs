@@ -25,7 +25,7 @@ pub(crate) struct Founded {
 }
 
 /// Makes a workspace for `device(seed)`.
-pub(crate) async fn found(store: &dyn Store, seed: u8) -> Founded {
+pub(crate) async fn new_workspace(store: &dyn Store, seed: u8) -> Founded {
     let (device, genesis) = (device(seed), genesis(seed));
     let invite = store.make_invite().await.unwrap();
     let founding = Founding { device: &device, invite: &invite.0, genesis: &genesis };
@@ -82,7 +82,7 @@ pub(crate) async fn a_refused_peer_gets_its_reason(store: Arc<dyn Store>) {
 }
 
 pub(crate) async fn a_key_that_another_claims_keeps_nobody_out(store: Arc<dyn Store>) {
-    let owner = found(&*store, 1).await;
+    let owner = new_workspace(&*store, 1).await;
     let victim = device(2);
     // A workspace accepts an agent that claims both keys of a device that comes later.
     create(&*store, owner.workspace, "web-1", 1).await.unwrap();
@@ -107,7 +107,7 @@ pub(crate) async fn a_key_that_another_claims_keeps_nobody_out(store: Arc<dyn St
 pub(crate) async fn an_older_or_forked_bundle_is_refused_and_a_newer_one_kept(
     store: Arc<dyn Store>,
 ) {
-    let workspace = found(&*store, 1).await.workspace;
+    let workspace = new_workspace(&*store, 1).await.workspace;
     let at = |seq| bundle(1, IdKind::Device, move |bundle| bundle.seq = seq);
     assert_eq!(store.admit_device(&at(5)).await.unwrap(), Some(workspace));
     assert_eq!(store.admit_device(&at(4)).await.unwrap_err().kind, Kind::RelayDenied);
@@ -137,7 +137,7 @@ pub(crate) async fn concurrent_calls_wait_for_each_other_and_none_fails(store: A
     for seed in 1..=64 {
         let store = store.clone();
         all.spawn(async move {
-            let Founded { workspace, domain } = found(&*store, seed).await;
+            let Founded { workspace, domain } = new_workspace(&*store, seed).await;
             create(&*store, workspace, "web-1", seed).await.unwrap();
             store.put_request(Nonce([seed; 16]), &[seed]).await.unwrap();
             accept(&*store, workspace, seed, &agent(seed ^ 0x80, domain)).await.unwrap();
@@ -152,7 +152,7 @@ pub(crate) async fn concurrent_calls_wait_for_each_other_and_none_fails(store: A
 }
 
 pub(crate) async fn nobody_takes_or_reserves_the_agent_of_another_workspace(store: Arc<dyn Store>) {
-    let (thief, owner) = (found(&*store, 1).await, found(&*store, 2).await);
+    let (thief, owner) = (new_workspace(&*store, 1).await, new_workspace(&*store, 2).await);
     create(&*store, thief.workspace, "web-1", 1).await.unwrap();
     create(&*store, owner.workspace, "web-1", 2).await.unwrap();
     let agent = agent(3, owner.domain);
@@ -167,7 +167,7 @@ pub(crate) async fn nobody_takes_or_reserves_the_agent_of_another_workspace(stor
 }
 
 pub(crate) async fn an_agent_has_one_record_and_a_record_one_agent(store: Arc<dyn Store>) {
-    let Founded { workspace, domain } = found(&*store, 1).await;
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();
     create(&*store, workspace, "web-2", 2).await.unwrap();
     let (first, second) = (agent(3, domain), agent(4, domain));
@@ -192,7 +192,7 @@ pub(crate) async fn an_agent_has_one_record_and_a_record_one_agent(store: Arc<dy
 pub(crate) async fn a_token_that_is_used_after_the_answer_comes_to_its_inviter(
     store: Arc<dyn Store>,
 ) {
-    let Founded { workspace, domain } = found(&*store, 1).await;
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();
     let enrollment = Nonce([1; 16]);
     let in_time = StoredRequest { workspace, late: false };
@@ -219,7 +219,7 @@ pub(crate) async fn a_token_that_is_used_after_the_answer_comes_to_its_inviter(
 }
 
 pub(crate) async fn mail_comes_in_pages_that_fit_and_each_piece_once(store: Arc<dyn Store>) {
-    let workspace = found(&*store, 1).await.workspace;
+    let workspace = new_workspace(&*store, 1).await.workspace;
     for seed in 1..=20 {
         create(&*store, workspace, &format!("web-{seed}"), seed).await.unwrap();
         for blob in 0..4 {
@@ -250,7 +250,8 @@ pub(crate) async fn mail_comes_in_pages_that_fit_and_each_piece_once(store: Arc<
 pub(crate) async fn servers_come_in_pages_by_name_and_one_workspace_sees_only_its_own(
     store: Arc<dyn Store>,
 ) {
-    let (mine, other) = (found(&*store, 1).await.workspace, found(&*store, 2).await.workspace);
+    let (mine, other) =
+        (new_workspace(&*store, 1).await.workspace, new_workspace(&*store, 2).await.workspace);
     for number in (0..=200).rev() {
         create(&*store, mine, &format!("web-{number:03}"), number).await.unwrap();
     }
@@ -271,7 +272,7 @@ pub(crate) async fn servers_come_in_pages_by_name_and_one_workspace_sees_only_it
 }
 
 pub(crate) async fn an_update_changes_what_it_names_and_nothing_else(store: Arc<dyn Store>) {
-    let workspace = found(&*store, 1).await.workspace;
+    let workspace = new_workspace(&*store, 1).await.workspace;
     let label = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     let create_labelled = ServerCreate {
         name: "web-1".to_owned(),
@@ -305,7 +306,7 @@ pub(crate) async fn an_update_changes_what_it_names_and_nothing_else(store: Arc<
 pub(crate) async fn sightings_are_kept_together_and_a_duplicate_is_forgotten_in_time(
     store: Arc<dyn Store>,
 ) {
-    let Founded { workspace, domain } = found(&*store, 1).await;
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();
     let agent = agent(3, domain).id;
     accept(&*store, workspace, 1, &crate::testing::agent(3, domain)).await.unwrap();
@@ -325,7 +326,7 @@ pub(crate) async fn sightings_are_kept_together_and_a_duplicate_is_forgotten_in_
 }
 
 pub(crate) async fn a_name_as_long_as_a_message_is_answered_in_short(store: Arc<dyn Store>) {
-    let workspace = found(&*store, 1).await.workspace;
+    let workspace = new_workspace(&*store, 1).await.workspace;
     let long = "é".repeat(100_000);
     let update = ServerUpdate { name: long.clone(), ..ServerUpdate::default() };
     let failures = [
@@ -339,7 +340,7 @@ pub(crate) async fn a_name_as_long_as_a_message_is_answered_in_short(store: Arc<
 }
 
 pub(crate) async fn a_removed_server_takes_its_tokens_with_it(store: Arc<dyn Store>) {
-    let Founded { workspace, domain } = found(&*store, 1).await;
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();
     store.put_request(Nonce([1; 16]), &[1]).await.unwrap();
     let agent = agent(3, domain);
@@ -352,7 +353,7 @@ pub(crate) async fn a_removed_server_takes_its_tokens_with_it(store: Arc<dyn Sto
 }
 
 pub(crate) async fn sweeping_leaves_what_somebody_may_still_ask_for(store: Arc<dyn Store>) {
-    let Founded { workspace, domain } = found(&*store, 1).await;
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();
     create(&*store, workspace, "web-2", 2).await.unwrap();
     store.put_request(Nonce([1; 16]), &[1]).await.unwrap();

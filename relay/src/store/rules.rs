@@ -16,7 +16,7 @@ use farwire_protocol::outer::{
     valid_name,
 };
 
-use super::StoredRequest;
+use super::records::StoredRequest;
 use crate::workspace::WorkspaceId;
 
 /// Most servers of one workspace.

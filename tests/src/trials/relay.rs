@@ -1,9 +1,9 @@
-//! A hostile relay against every kind of request: each stream of it, each code of a reset, each moment, a flip in
-//! each frame and each message of a handshake.
+//! A hostile relay against every kind of request: each stream of it, each code of a reset, each
+//! moment, a flip in each frame and each message of a handshake.
 //!
-//! What holds in each case: nothing is done twice, and every answer is true. An answer is what was asked for, or
-//! `outcome_unknown` with the id of what may have been done, or a failure, and then nothing has been done and
-//! nothing ever will be.
+//! What holds in each case: nothing is done twice, and every answer is true. An answer is what was
+//! asked for, or `outcome_unknown` with the id of what may have been done, or a failure, and then
+//! nothing has been done and nothing ever will be.
 
 mod changes;
 
@@ -53,7 +53,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Programs and terminals by the command line; the first stream of each is the handshake of its process.
+    /// Programs and terminals by the command line; the first stream of each is the handshake of its
+    /// process.
     pub const COMMANDS: &[Self] = &[
         Self::CliRun,
         Self::CliDetach,
@@ -117,7 +118,8 @@ impl Kind {
         Self::CHANGES.contains(&self) && self != Self::GetTree
     }
 
-    /// Whether each copy of the request would act: then the outcome may be unknown after one stream has broken.
+    /// Whether each copy of the request would act: then the outcome may be unknown after one stream
+    /// has broken.
     fn is_sent_once(self) -> bool {
         matches!(self, Self::FileWrite | Self::FileEdit | Self::FileCopy | Self::Put)
             || self.is_change()
@@ -206,7 +208,8 @@ impl Bench {
         Self { world, hostile, model, run, session, number: 0, failed, counts }
     }
 
-    /// Tries every `stride`th case of these kinds, from the `first` on, and says how many they were.
+    /// Tries every `stride`th case of these kinds, from the `first` on, and says how many they
+    /// were.
     ///
     /// # Panics
     ///
@@ -230,8 +233,8 @@ impl Bench {
         tried
     }
 
-    /// Tries these kinds while a request is under way whose link has to be made anew, with all that can be done to
-    /// the handshake.
+    /// Tries these kinds while a request is under way whose link has to be made anew, with all that
+    /// can be done to the handshake.
     ///
     /// # Panics
     ///
@@ -491,7 +494,8 @@ impl Bench {
         (answered, ended)
     }
 
-    /// The model's answer to a run while every stream is refused for this reason, and whether it ran.
+    /// The model's answer to a run while every stream is refused for this reason, and whether it
+    /// ran.
     pub async fn refused_throughout(&mut self, reason: Reset) -> (String, usize) {
         self.number += 1;
         let line = format!("echo x >> {}", self.mark(self.number).display());
@@ -516,8 +520,8 @@ fn names_id(text: &str) -> bool {
     })
 }
 
-/// Whether a failure may be the answer: before anything was sent, and where the relay says of a server that it is
-/// asked about, and not told to do anything, that it is not there.
+/// Whether a failure may be the answer: before anything was sent, and where the relay says of a
+/// server that it is asked about, and not told to do anything, that it is not there.
 fn may_fail(kind: Kind, plan: &[(usize, Mischief)]) -> bool {
     plan.iter().any(|(stream, mischief)| {
         let refusal = match mischief {

@@ -24,12 +24,12 @@ const MAX_STREAMS: usize = 8_192;
 pub(in super::super) struct Devices {
     /// The connections of each workspace's devices, by their numbers.
     workspaces: HashMap<WorkspaceId, HashMap<u64, Notices>>,
-    devices: HashMap<Id, Arc<Device>>,
+    devices: HashMap<Id, Arc<ConnectedDevice>>,
 }
 
 /// One device, shared by its connections.
 #[derive(Debug)]
-pub(crate) struct Device {
+pub(crate) struct ConnectedDevice {
     rate: Mutex<OpenRate>,
     counts: Mutex<DeviceCounts>,
 }
@@ -42,9 +42,9 @@ struct DeviceCounts {
 
 /// One stream of a device. Dropping it counts it off.
 #[derive(Debug)]
-pub(crate) struct CountedStream(Arc<Device>);
+pub(crate) struct CountedStream(Arc<ConnectedDevice>);
 
-impl Device {
+impl ConnectedDevice {
     fn new() -> Self {
         Self { rate: Mutex::new(OpenRate::new(Instant::now())), counts: Mutex::default() }
     }
@@ -82,8 +82,9 @@ impl Devices {
         connection: u64,
         device: Member,
         notices: Notices,
-    ) -> Result<Arc<Device>, Failure> {
-        let shared = self.devices.entry(device.id).or_insert_with(|| Arc::new(Device::new()));
+    ) -> Result<Arc<ConnectedDevice>, Failure> {
+        let shared =
+            self.devices.entry(device.id).or_insert_with(|| Arc::new(ConnectedDevice::new()));
         let mut counts = shared.counts();
         if counts.connections >= MAX_CONNECTIONS {
             let message =

@@ -9,9 +9,10 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::id::{Id, Kind as IdKind};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, database_failure, invites};
+use super::connections::{Sqlite, database_failure};
+use super::invites;
 use crate::clock::now;
-use crate::store::Founding;
+use crate::store::records::Founding;
 use crate::store::rules::{self, BundleSource, KnownIdentity};
 use crate::workspace::WorkspaceId;
 

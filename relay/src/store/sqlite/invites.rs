@@ -6,7 +6,7 @@ use farwire_protocol::id::Kt;
 use sha2::{Digest as _, Sha256};
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, damaged_record, database_failure};
+use super::connections::{Sqlite, damaged_record, database_failure};
 use crate::clock::now;
 use crate::store::rules::{INVITE_LIFETIME, KeptInvite};
 

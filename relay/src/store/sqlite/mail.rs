@@ -12,12 +12,13 @@ use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, damaged_record, database_failure, identities, servers};
+use super::connections::{Sqlite, damaged_record, database_failure};
+use super::{identities, servers};
 use crate::clock::{now, seconds};
+use crate::store::records::{Acceptance, StoredRequest};
 use crate::store::rules::{
     self, BundleSource, Filing, KeptEnrollment, MAIL_KEPT, REQUESTS_READ, unknown_enrollment,
 };
-use crate::store::{Acceptance, StoredRequest};
 use crate::workspace::WorkspaceId;
 
 pub(super) async fn workspace(

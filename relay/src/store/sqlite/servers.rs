@@ -8,10 +8,10 @@ use farwire_protocol::outer::{Record, ServerCreate, ServerUpdate};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Sqlite, damaged_record, database_failure};
+use super::connections::{Sqlite, damaged_record, database_failure};
 use crate::clock::{now, seconds};
+use crate::store::records::{Server, ServerPage, Sighting};
 use crate::store::rules::{self, SERVERS_READ, is_duplicate};
-use crate::store::{Server, ServerPage, Sighting};
 use crate::workspace::WorkspaceId;
 
 /// A token that is to be kept for a record.
@@ -23,7 +23,7 @@ struct NewEnrollment {
     lifetime: u32,
 }
 
-pub(super) async fn enrolled(store: &Sqlite) -> Result<Vec<Server>, Failure> {
+pub(super) async fn list_enrolled(store: &Sqlite) -> Result<Vec<Server>, Failure> {
     let rows = sqlx::query("SELECT * FROM servers WHERE agent IS NOT NULL")
         .fetch_all(&store.readers)
         .await

@@ -4,14 +4,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use farwire_protocol::failure::Kind;
 use farwire_protocol::id::Kind as IdKind;
+use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use super::connections::{READERS, database_failure};
 use super::*;
-use crate::store::conformance::{self, accept, create, found, founding};
+use crate::store::conformance::{self, accept, create, founding, new_workspace};
 use crate::store::rules;
 use crate::testing::{agent, bundle, device};
+use crate::turns::LONGEST_WAIT;
 
 struct TestStore {
     _temp: tempfile::TempDir,
@@ -146,7 +151,7 @@ async fn an_old_database_keeps_those_who_were_let_in_and_nobody_else() {
 #[tokio::test]
 async fn the_log_beside_the_database_is_there_for_the_next_start() {
     let TestStore { _temp, path, sqlite } = open().await;
-    let owner = found(&sqlite, 1).await;
+    let owner = new_workspace(&sqlite, 1).await;
     Store::close(&sqlite).await.unwrap();
     drop(sqlite);
     for beside in ["relay.db-wal", "relay.db-shm"] {
@@ -159,7 +164,7 @@ async fn the_log_beside_the_database_is_there_for_the_next_start() {
 #[tokio::test]
 async fn a_workspace_that_floods_the_writer_waits_for_itself() {
     let TestStore { _temp, sqlite, .. } = open().await;
-    let (flooding, other) = (found(&sqlite, 1).await, found(&sqlite, 2).await);
+    let (flooding, other) = (new_workspace(&sqlite, 1).await, new_workspace(&sqlite, 2).await);
     let writing = sqlite.write(None).await.unwrap();
     let mut flood = JoinSet::new();
     for number in 0..100 {
@@ -198,7 +203,7 @@ async fn a_call_that_waited_too_long_for_a_connection_may_be_repeated() {
 #[tokio::test]
 async fn the_tokens_of_a_workspace_are_counted() {
     let TestStore { _temp, sqlite, .. } = open().await;
-    let workspace = found(&sqlite, 1).await.workspace;
+    let workspace = new_workspace(&sqlite, 1).await.workspace;
     create(&sqlite, workspace, "web-1", 1).await.unwrap();
     let statement = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?) \
                      INSERT INTO enrollments (id, record, workspace, expires) \
@@ -218,7 +223,7 @@ async fn the_tokens_of_a_workspace_are_counted() {
     let names = store.list_servers(workspace, 0).await.unwrap().servers;
     assert_eq!(names.len(), 1, "all of it or nothing");
     // Tokens go with their server, and another workspace's do not count here.
-    let other = found(store, 2).await.workspace;
+    let other = new_workspace(store, 2).await.workspace;
     create(store, other, "web-1", 5).await.unwrap();
     store.remove_server(workspace, "web-1").await.unwrap();
     create(store, workspace, "web-2", 6).await.unwrap();
@@ -227,7 +232,7 @@ async fn the_tokens_of_a_workspace_are_counted() {
 #[tokio::test]
 async fn a_write_does_not_wait_for_busy_readers() {
     let TestStore { _temp, sqlite, .. } = open().await;
-    let owner = found(&sqlite, 1).await;
+    let owner = new_workspace(&sqlite, 1).await;
     let mut readers = Vec::new();
     for _ in 0..READERS {
         readers.push(sqlite.readers.acquire().await.unwrap());

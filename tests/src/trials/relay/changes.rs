@@ -1,5 +1,5 @@
-//! What changes files and trees by the command line: what each is about, how it is asked for, and how often it was
-//! done.
+//! What changes files and trees by the command line: what each is about, how it is asked for, and
+//! how often it was done.
 
 use std::fs;
 use std::path::Path;
