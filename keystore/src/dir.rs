@@ -38,7 +38,7 @@ impl Dir {
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(fd) => Self::checked(File::from(fd), path.into()).map(Some),
+            Ok(fd) => Self::from_handle(File::from(fd), path.into()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(FileError::io("open", path, errno)),
         }
@@ -65,7 +65,7 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = self.file_path(name);
         match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
-            Ok(fd) => Self::checked(File::from(fd), path).map(Some),
+            Ok(fd) => Self::from_handle(File::from(fd), path).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(explain(&path, NodeKind::Directory, errno)),
         }
@@ -82,7 +82,7 @@ impl Dir {
         self.sub(name)?.ok_or_else(|| io(Errno::NOENT.into()))
     }
 
-    fn checked(handle: File, path: PathBuf) -> Result<Self, FileError> {
+    fn from_handle(handle: File, path: PathBuf) -> Result<Self, FileError> {
         let metadata = handle.metadata().map_err(|error| FileError::io("open", &path, error))?;
         check(&metadata, &path, NodeKind::Directory)?;
         Ok(Self { handle: Arc::new(handle), path: path.into() })

@@ -401,7 +401,7 @@ impl Connection {
         let answered = async {
             match welcome.wait_for(Option::is_some).await {
                 Ok(answer) => answer.clone().expect("it was waited for"),
-                Err(_) => Err(self.lost()),
+                Err(_) => Err(self.connection_lost()),
             }
         };
         timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(unanswered()))
@@ -418,8 +418,8 @@ impl Connection {
         let call = Call { id, verb: V::NUMBER, body: Blob(cbor::encode(verb)) };
         let (_pending, answer) = PendingCall::new(&self.shared.pending, id);
         let asked = async {
-            self.shared.calls.send(call).await.map_err(|_| self.lost())?;
-            answer.await.map_err(|_| self.refusal().unwrap_or_else(|| self.lost()))
+            self.shared.calls.send(call).await.map_err(|_| self.connection_lost())?;
+            answer.await.map_err(|_| self.refusal().unwrap_or_else(|| self.connection_lost()))
         };
         let answer = timeout(PATIENCE, asked).await;
         read_answer::<V>(&answer.unwrap_or_else(|_| Err(unanswered()))?)
@@ -482,7 +482,7 @@ impl Connection {
         self.shared.quic.rtt()
     }
 
-    fn lost(&self) -> Failure {
+    fn connection_lost(&self) -> Failure {
         let why = self.close_reason().map_or_else(|| "it broke off".to_owned(), |c| c.to_string());
         Failure::new(Kind::RelayUnreachable, format!("the connection to the relay is lost: {why}"))
     }
