@@ -1,7 +1,7 @@
 //! What one agent process has: its keys, its jobs, its links, and who may come in.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use farwire_keystore::{StateDir, Transport};
 use farwire_link::inner::agent::{Link, Me, Rejection};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
+use crate::build::BUILD;
 use crate::conversations::{About, Conversations};
 use crate::files::Roots;
 use crate::files::spec::Spec;
@@ -32,20 +33,13 @@ use crate::jobs::{CONCURRENT, Jobs, holders};
 use crate::links::Links;
 use crate::links::half_open::HalfOpen;
 use crate::links::shares::STREAMS;
+use crate::os::clock::unix_time;
 use crate::rates::Rates;
 use crate::streams::{self, Context};
-
-/// Program and version, as others see it.
-pub(crate) const BUILD: &str = concat!("farwire-agent ", env!("CARGO_PKG_VERSION"));
 
 /// How long the last word of a stream that is cut may take to leave. A reader that does not read gets a
 /// reset.
 const LAST_WORD: Duration = Duration::from_millis(500);
-
-/// Seconds since 1970.
-pub(crate) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
 
 /// One agent process.
 #[derive(Debug)]

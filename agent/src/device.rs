@@ -8,7 +8,7 @@ use farwire_protocol::bundle::{LIMIT, SignedBundle};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
 
-use crate::agent::unix_time;
+use crate::os::clock::unix_time;
 
 /// Reads a bundle from a file, or from standard input for `-`.
 pub(crate) fn read_bundle(path: &Path, kind: IdKind) -> Result<SignedBundle, Failure> {

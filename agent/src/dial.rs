@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, BUILD};
+use crate::agent::Agent;
+use crate::build::BUILD;
 
 /// How often the list of devices is compared with what the relay was told.
 const LOOK: Duration = Duration::from_secs(5);

@@ -22,8 +22,9 @@ use farwire_protocol::outer::{
 use farwire_protocol::token::{BadToken, Token};
 use tokio::time::{sleep, timeout};
 
-use crate::agent::{BUILD, unix_time};
+use crate::build::BUILD;
 use crate::jobs;
+use crate::os::clock::unix_time;
 use crate::os::facts::Facts;
 
 /// How often an answer is asked for when no notice comes.

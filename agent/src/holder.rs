@@ -14,7 +14,6 @@
 //!
 //! A holder ends when nobody is connected and nothing is held.
 
-pub(crate) mod channel;
 mod held;
 pub(crate) mod message;
 
@@ -34,10 +33,10 @@ use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::channel;
 
-use self::channel::{Channel, PACKET, Packet};
 use self::held::{Held, Told, Work};
 use self::message::{ABLE, Order, Report, Start, VERSION};
-use crate::agent::BUILD;
+use crate::build::BUILD;
+use crate::os::packets::{Channel, PACKET, Packet};
 use crate::os::pty::Size;
 use crate::os::spawn::{Command, Stdin};
 use crate::os::user::User;

@@ -6,6 +6,7 @@
 //! into a `spool`. [`enroll`] is how all this begins.
 
 mod agent;
+mod build;
 pub mod cli;
 mod config;
 mod conversations;

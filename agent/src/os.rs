@@ -15,7 +15,8 @@
 //! where and when it runs. Linux comes first. Other Unix systems compile, and do without what they
 //! do not have: process descriptors, the walk through `/proc`, close-on-exec for what was inherited.
 //!
-//! A session has a terminal besides: [`pty`].
+//! A session has a terminal besides: [`pty`]. Other processes of the agent are this program again
+//! ([`ourselves`]), and speak with it in [`packets`].
 //!
 //! Not here: the output of programs, and the ladder of signals that stops a run.
 
@@ -29,6 +30,8 @@ pub(crate) mod harden;
 pub(crate) mod input;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod ourselves;
+pub(crate) mod packets;
 pub(crate) mod pty;
 pub(crate) mod shell;
 pub(crate) mod signals;

@@ -8,8 +8,8 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::unix_time;
 use crate::dial::Standing;
+use crate::os::clock::unix_time;
 
 /// Where the running process writes how it stands.
 const FILE: &str = "standing.json";

@@ -24,8 +24,8 @@ use super::sensitive::{self, Kept};
 use super::spec::Spec;
 use super::waits::{Received, Waits};
 use crate::gate::principal::Principal;
-use crate::holder::channel::Channel;
-use crate::os::spawn::{Command, Stdin, spawn_with};
+use crate::os::ourselves;
+use crate::os::packets::Channel;
 use crate::os::wait::Leader;
 
 /// How long a worker may take to be ready.
@@ -274,20 +274,7 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Starts the process. Its socket is its standard input.
 fn launch(socket: &OwnedFd) -> Result<Leader, Failure> {
-    let argv = ["/proc/self/exe", "file-worker"].map(Into::into);
-    let command = Command {
-        argv: argv.into_iter().collect(),
-        cwd: Some(PathBuf::from("/")),
-        env: Vec::new(),
-        user: None,
-        stdin: Stdin::Null,
-        terminal: false,
-        extra: None,
-    };
-    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let null = null.map_err(|error| exhausted(&error.into()))?;
-    let stderr = io::stderr();
-    spawn_with(&command, [socket.as_fd(), null.as_fd(), stderr.as_fd()])
+    ourselves::start(["file-worker".into()], socket.as_fd(), |error| exhausted(&error))
 }
 
 #[cfg(test)]

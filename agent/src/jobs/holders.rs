@@ -22,10 +22,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::holder::channel::{Channel, PACKET, Packet};
 use crate::holder::message::{ABLE, Held, Order, Report, Start, VERSION};
 use crate::jobs::job::{Job, Plan};
-use crate::os::spawn::{Command, Stdin, spawn_with};
+use crate::os::ourselves;
+use crate::os::packets::{Channel, PACKET, Packet};
 use crate::os::wait::Leader;
 use crate::spool::Memory;
 
@@ -133,22 +133,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Starts a holder as a process of its own.
 pub(crate) fn process(state: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
-    let argv = ["/proc/self/exe", "holder", "--state"].map(Into::into);
-    let command = Command {
-        argv: argv.into_iter().chain([state.as_os_str().to_owned()]).collect(),
-        cwd: Some(PathBuf::from("/")),
-        env: Vec::new(),
-        user: None,
-        stdin: Stdin::Null,
-        terminal: false,
-        extra: None,
-    };
-    let failed =
-        |error: rustix::io::Errno| Failure::new(Kind::ResourceExhausted, error.to_string());
-    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let null = null.map_err(failed)?;
-    let stderr = io::stderr();
-    spawn_with(&command, [socket.as_fd(), null.as_fd(), stderr.as_fd()]).map(Some)
+    let arguments = ["holder".into(), "--state".into(), state.as_os_str().to_owned()];
+    let failed = |error: io::Error| Failure::new(Kind::ResourceExhausted, error.to_string());
+    ourselves::start(arguments, socket.as_fd(), failed).map(Some)
 }
 
 impl Holders {

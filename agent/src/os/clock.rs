@@ -23,6 +23,11 @@ fn now(clock: ClockId) -> Duration {
     Duration::new(seconds, nanos)
 }
 
+/// The time of day, in seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    unix_millis() / 1_000
+}
+
 /// The time of day, in milliseconds since 1970: for people, and to compare across a restart of the machine.
 pub(crate) fn unix_millis() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::gate::Allowed;
 use crate::gate::demand::Demand;
+use crate::os::clock::unix_time;
 use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
 use crate::streams::session::DRAWN;
@@ -130,7 +131,7 @@ async fn facts_of(context: &Context) -> Result<Facts, Failure> {
         user: user.name.to_string_lossy().into_owned(),
         shell: user.shell.to_string_lossy().into_owned(),
         uptime: context.agent.started.elapsed().as_secs(),
-        time: crate::agent::unix_time(),
+        time: unix_time(),
         running: u32::try_from(running).unwrap_or(u32::MAX),
         spooled,
         roots: Some(context.agent.roots.list()).filter(|roots| !roots.is_empty()),

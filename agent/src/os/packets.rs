@@ -1,4 +1,6 @@
-//! Packets with descriptors, between the agent and a holder: a Unix socket that keeps packets whole.
+//! Packets with descriptors, between the agent and its other processes: a Unix socket that keeps packets whole.
+//!
+//! What one packet is, is in `files/src/worker/packet.rs`, which the worker of a root needs too.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,15 +14,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use crate::os::watch::watch;
+use super::watch::watch;
 
 /// No packet is longer: a command has at most 64 KiB, and its environment as much.
 pub(crate) const PACKET: usize = 192 << 10;
 
-/// So many packets wait for a peer that does not read; further ones are refused.
+/// At most this many packets wait for a peer that does not read; further ones are refused.
 const WAITING: usize = 4_096;
 
-/// So many wait with those of [`Channel::send_once`], of which there are few for each job.
+/// At most this many wait together with those of [`Channel::send_once`], of which there are few for each job.
 const ALL_WAITING: usize = 65_536;
 
 /// One end of a connection. Clones share it.
