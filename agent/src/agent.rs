@@ -35,7 +35,8 @@ use crate::links::half_open::HalfOpen;
 use crate::links::shares::STREAMS;
 use crate::os::clock::unix_time;
 use crate::rates::Rates;
-use crate::streams::{self, Context};
+use crate::streams;
+use crate::streams::context::{Context, Services};
 
 /// How long the last word of a stream that is cut may take to leave. A reader that does not read gets a
 /// reset.
@@ -46,19 +47,8 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 pub(crate) struct Agent {
     pub(crate) state: StateDir,
     pub(crate) transport: Transport,
-    pub(crate) instance: Nonce,
-    pub(crate) started: Instant,
-    pub(crate) jobs: Arc<Jobs>,
-    pub(crate) conversations: Conversations,
-    /// Those of files.
-    pub(crate) file_conversations: Conversations<()>,
-    pub(crate) links: Links,
-    /// The directories that the owner has opened.
-    pub(crate) roots: Roots,
-    /// Whether somebody is at a terminal.
-    pub(crate) attended: Attended,
-    /// Where users are looked up, which may wait for a network.
-    pub(crate) users: Users,
+    /// What streams use of it.
+    pub(crate) services: Arc<Services>,
     rates: Rates,
     half_open: HalfOpen,
     streams: TaskTracker,
@@ -84,18 +74,21 @@ impl Agent {
         for (owner, conversation, job, delivery) in jobs.adopt().await {
             conversations.recall(&owner, conversation, About { job, delivery, taken: false });
         }
-        Ok(Self {
-            state,
-            transport,
+        let services = Services {
             instance,
             started: Instant::now(),
             jobs,
+            users: Users::new(),
             conversations,
             file_conversations: Conversations::default(),
             links: Links::default(),
             roots,
             attended: Attended::default(),
-            users: Users::new(),
+        };
+        Ok(Self {
+            state,
+            transport,
+            services: Arc::new(services),
             rates: Rates::default(),
             half_open: HalfOpen::default(),
             streams: TaskTracker::new(),
@@ -116,7 +109,7 @@ impl Agent {
             Ok((route, opening)) if opening.header.is_handshake() => {
                 return self.shake(route, &opening, send, recv).await;
             }
-            Ok((_, opening)) => match self.links.find(&opening.header.link) {
+            Ok((_, opening)) => match self.services.links.find(&opening.header.link) {
                 Some(found) => return self.admit(found, &opening, send, recv).await,
                 None => Reset::UnknownLink,
             },
@@ -136,7 +129,7 @@ impl Agent {
     ) {
         match link.admit(opening, send, recv).await {
             Ok((open, mut writer, mut reader)) => {
-                let entered = match self.links.enter(&link, opening.header.class) {
+                let entered = match self.services.links.enter(&link, opening.header.class) {
                     Ok(entered) => entered,
                     Err(failure) => {
                         let denied = asker.may(&Demand::Stay).err();
@@ -145,7 +138,9 @@ impl Agent {
                     }
                 };
                 reader.io().authenticated();
-                let context = Context { agent: self, link: link.clone(), asker: asker.clone() };
+                let (asked_by, over) = (asker.clone(), link.clone());
+                let context =
+                    Context { asker: asked_by, link: over, services: self.services.clone() };
                 let cut = tokio::select! {
                     biased;
                     denied = asker.denied() => Some(Cut::Denied(denied)),
@@ -196,7 +191,7 @@ impl Agent {
         match answered {
             Ok((link, (who, bundle))) => {
                 self.renew(&bundle).await;
-                if !self.links.insert(Arc::new(link), Arc::new(who), bundle) {
+                if !self.services.links.insert(Arc::new(link), Arc::new(who), bundle) {
                     tracing::warn!("a link's id was taken");
                 }
             }
@@ -239,7 +234,7 @@ impl Agent {
             grants: None,
             beacon: None,
             surface: surface.clone(),
-            instance: self.instance,
+            instance: self.services.instance,
             limits: Some(Limits {
                 streams: u32::try_from(STREAMS).ok(),
                 runs: u32::try_from(CONCURRENT).ok(),

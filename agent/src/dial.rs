@@ -81,11 +81,11 @@ pub(crate) async fn keep(
         role: Role::Agent,
         bundle: agent.transport.bundle.clone(),
         kt: agent.transport.kt.clone(),
-        instance: agent.instance,
+        instance: agent.services.instance,
         build: BUILD.to_owned(),
         found: None,
         enrollment: None,
-        attended: agent.attended.clone(),
+        attended: agent.services.attended.clone(),
     };
     let mut pace = Pace::default();
     loop {

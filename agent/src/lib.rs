@@ -18,6 +18,7 @@ mod gate;
 mod holder;
 mod jobs;
 mod links;
+mod lockout;
 mod os;
 mod pace;
 mod rates;

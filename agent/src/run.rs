@@ -18,8 +18,7 @@ use crate::config::Config;
 use crate::dial::{self, Standing};
 use crate::enroll::{self, Outcome};
 use crate::files::spec::Spec;
-use crate::gate::admission;
-use crate::status;
+use crate::{lockout, status};
 
 /// How long the answer to a pending enrollment is waited for at once.
 const PENDING: Duration = Duration::from_secs(3600);
@@ -83,11 +82,11 @@ async fn serve(
     let mut dialled = pin!(dial::keep(agent.clone(), relay, standing, &left));
     let left_for = tokio::select! {
         () = stop.cancelled() => None,
-        why = admission::watch(&agent) => Some(why),
+        why = lockout::watch(&agent) => Some(why),
         () = &mut dialled => None,
         () = written => None,
     };
-    if agent.jobs.retire() {
+    if agent.services.jobs.retire() {
         // Whoever waits for a turn is told, while there still are streams.
         tokio::select! {
             () = &mut dialled => return left_for.map_or(Ok(()), Err),

@@ -1,42 +1,22 @@
 //! Streams: each begins with an OPEN that names its kind. To add a kind: a file here, and an arm.
 //!
-//! A handler gets something to read and something to write, and what it may do in the [`Context`];
+//! A handler gets something to read and something to write, and what it may do in its [`Context`](context::Context);
 //! it never learns what carries the bytes.
 
+pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod files;
 mod pattern;
 pub(crate) mod run;
 pub(crate) mod session;
 
-use std::sync::Arc;
-
-use farwire_link::inner::agent::Link;
 use farwire_link::inner::sealed::{Reader, Writer};
-use farwire_protocol::cbor;
-use farwire_protocol::conversation::{CREATE_LIMIT, End, Open, message};
+use farwire_protocol::conversation::{End, Open, message};
 use farwire_protocol::failure::{Failure, Kind as FailureKind};
 use farwire_protocol::streams::Kind;
-use minicbor::Decode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::agent::Agent;
-use crate::gate::Asker;
-
-/// On whose behalf a stream acts, and on what.
-#[derive(Clone, Debug)]
-pub(crate) struct Context {
-    pub(crate) agent: Arc<Agent>,
-    pub(crate) link: Arc<Link>,
-    pub(crate) asker: Asker,
-}
-
-/// The request in a stream's OPEN. Where it may be secret, its bytes are wiped by whoever takes them.
-pub(crate) fn request<'b, T: Decode<'b, ()>>(create: &'b [u8]) -> Result<T, Failure> {
-    cbor::decode(create, CREATE_LIMIT).map_err(|error| {
-        Failure::caused(FailureKind::ProtocolViolation, "a request that makes no sense", &error)
-    })
-}
+use self::context::Context;
 
 /// Serves a stream that has been admitted.
 pub(crate) async fn serve<W, R>(
@@ -64,9 +44,4 @@ pub(crate) async fn serve<W, R>(
         // The peer may be gone.
         let _ = writer.finish().await;
     }
-}
-
-/// What carries the stream has failed: the conversation may be taken up in another.
-fn lost() -> Failure {
-    Failure::new(FailureKind::LinkLost, "the stream broke off")
 }

@@ -1,31 +1,11 @@
-//! Who may be here now: one decision, which a handshake asks for and a live link asks for again and again.
+//! Who may be here: one decision, which a handshake asks for and a live link asks for again and again.
 //!
-//! The devices are files that other processes change: `farwire-agent device rm`, `leave`, an editor, a
-//! damaged disk. They are read again every [`LOOK`] while somebody is connected, and not only when a
-//! handshake comes. What cannot be read lets nobody in, and nobody stay. A link that may not stay ends
-//! with every stream on it; what its device has asked for and what has not begun is given up; programs
-//! that run go on.
+//! What cannot be read lets nobody in. Who looks again and again is `lockout.rs`.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
-use farwire_keystore::{Device, Enrolled, Enrollment};
+use farwire_keystore::Device;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::{Id, Kind as IdKind};
-use tokio::time::sleep;
-
-use crate::agent::Agent;
-
-/// How often the files are read while a device is connected or has something waiting.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// How often whether this agent has left is looked at otherwise.
-const IDLE_LOOK: Duration = Duration::from_secs(5);
-
-/// So many looks in a row must fail before what cannot be read ends a link: one may fail because the
-/// process is out of descriptors for a moment. A handshake is refused at the first.
-const FAILED_LOOKS: u32 = 2;
+use farwire_protocol::id::Kind as IdKind;
 
 /// Whether who holds `bundle` may be here, given what the agent's files say of that device.
 pub(crate) fn admit(
@@ -43,7 +23,7 @@ pub(crate) fn admit(
 }
 
 /// What a stream is told that ends because its device may not stay.
-fn locked_out(why: &Failure) -> Failure {
+pub(crate) fn locked_out(why: &Failure) -> Failure {
     let message = match why.kind {
         Kind::NotAuthorized => "this device was locked out of the server".to_owned(),
         _ => format!("the server cannot tell whether this device may stay: {}", why.message),
@@ -53,88 +33,12 @@ fn locked_out(why: &Failure) -> Failure {
     )
 }
 
-/// Ends links whose devices may not stay, and those that are over. Returns once the agent has left its
-/// workspace.
-pub(crate) async fn watch(agent: &Agent) -> Failure {
-    let mut failed = HashMap::new();
-    let mut absent = 0;
-    let begun = match agent.state.enrollments().load() {
-        Ok(Enrollment::Enrolled(begun)) => Some(begun),
-        _ => None,
-    };
-    loop {
-        let idle = agent.links.is_empty() && agent.jobs.waiting().is_empty();
-        tokio::select! {
-            () = sleep(if idle { IDLE_LOOK } else { LOOK }) => {}
-            () = agent.links.came(), if idle => continue,
-        }
-        agent.links.end_over();
-        look(agent, &mut failed);
-        // What is damaged is no leaving: the next start says so.
-        absent = match (&begun, agent.state.enrollments().load()) {
-            (_, Ok(Enrollment::Absent)) => absent + 1,
-            // It has left, and asks to come in again or has done so.
-            (Some(begun), Ok(now)) if !is_same(begun, &now) => absent + 1,
-            _ => 0,
-        };
-        if absent >= FAILED_LOOKS {
-            agent.links.lock_out(|_| true, &locked_out(&left()));
-            return left();
-        }
-    }
-}
-
-/// Whether an agent's enrollment is the one that its process began with.
-fn is_same(begun: &Enrolled, now: &Enrollment) -> bool {
-    let Enrollment::Enrolled(now) = now else { return false };
-    (begun.at, begun.inviter, begun.trust_domain) == (now.at, now.inviter, now.trust_domain)
-}
-
-fn left() -> Failure {
-    Failure::new(Kind::NotEnrolled, "this agent has left its workspace")
-}
-
-/// Reads what the files say of each device that is connected or waits, and ends what may not stay.
-fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
-    let connected = agent.links.bundles();
-    let waiting = agent.jobs.waiting();
-    let ids: Vec<Id> = connected.iter().map(|bundle| bundle.id).chain(waiting).collect();
-    failed.retain(|id, _| ids.contains(id));
-    for id in ids {
-        let known = agent.state.devices().lookup(&id);
-        match &known {
-            Ok(_) => drop(failed.remove(&id)),
-            Err(failure) => {
-                let times = failed.entry(id).or_insert(0);
-                *times += 1;
-                if *times < FAILED_LOOKS {
-                    continue;
-                }
-                if *times == FAILED_LOOKS {
-                    tracing::error!(%failure, "devices cannot be read; nobody may stay");
-                }
-            }
-        }
-        let gone = !matches!(known, Ok(Some(_)));
-        for bundle in connected.iter().filter(|bundle| bundle.id == id) {
-            if let Err(why) = admit(known.clone(), bundle) {
-                let device = id.fingerprint(IdKind::Device);
-                tracing::info!(device, why = why.message, "a link ends");
-                agent.links.lock_out(|held| held == bundle, &locked_out(&why));
-            }
-        }
-        if gone {
-            agent.jobs.withdraw(&id);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
     use farwire_keystore::AddedBy;
     use farwire_protocol::bundle::Bundle;
-    use farwire_protocol::id::{Kn, Kt, TrustDomain};
+    use farwire_protocol::id::{Id, Kn, Kt, TrustDomain};
 
     use super::*;
 

@@ -13,8 +13,8 @@ use crate::gate::demand::Demand;
 use crate::os::clock::unix_time;
 use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
-use crate::streams::session::DRAWN;
-use crate::streams::{Context, lost};
+use crate::streams::context::{Context, lost};
+use crate::streams::session::answer::DRAWN;
 
 /// So many jobs are listed on a page at most.
 const PAGE: usize = 30;
@@ -54,7 +54,7 @@ where
         writer.message(&message(&reply));
         writer.flush().await.map_err(|_| lost())?;
         if close {
-            context.agent.links.close(&context.link);
+            context.services.links.close(&context.link);
         }
     }
 }
@@ -62,7 +62,7 @@ where
 /// Draws the screens that an answer tells of, as far as that takes no longer than an answer may: others go on meanwhile,
 /// and what takes longer is told as it was seen last.
 async fn drawn(context: &Context, ask: Option<&Ask>) {
-    let jobs = &context.agent.jobs;
+    let jobs = &context.services.jobs;
     let found = match ask {
         Some(Ask::List(List { after, running })) => {
             jobs.list(&context.asker, *after, running.unwrap_or(false), PAGE).0
@@ -98,7 +98,7 @@ fn page(shown: impl Iterator<Item = Job>, more: bool) -> Jobs {
 }
 
 async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> {
-    let jobs = &context.agent.jobs;
+    let jobs = &context.services.jobs;
     match ask {
         Some(Ask::Ping | Ask::Close) => Ok(Answer::Done),
         Some(Ask::Stop(stop)) => jobs.stop(&context.asker, &stop).map(Answer::Stopped),
@@ -120,20 +120,20 @@ async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> 
 }
 
 async fn facts_of(context: &Context) -> Result<Facts, Failure> {
-    let read = context.agent.users.own(|| (User::current(), Machine::read()));
+    let read = context.services.users.own(|| (User::current(), Machine::read()));
     let (user, machine) = read.await?;
     let user = user?;
-    let (running, spooled) = context.agent.jobs.load();
+    let (running, spooled) = context.services.jobs.load();
     Ok(Facts {
         hostname: machine.hostname,
         os: machine.system,
         arch: machine.arch,
         user: user.name.to_string_lossy().into_owned(),
         shell: user.shell.to_string_lossy().into_owned(),
-        uptime: context.agent.started.elapsed().as_secs(),
+        uptime: context.services.started.elapsed().as_secs(),
         time: unix_time(),
         running: u32::try_from(running).unwrap_or(u32::MAX),
         spooled,
-        roots: Some(context.agent.roots.list()).filter(|roots| !roots.is_empty()),
+        roots: Some(context.services.roots.list()).filter(|roots| !roots.is_empty()),
     })
 }

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 use crate::files::pipe::Pipe;
 use crate::files::waits::{Received, Waits};
 use crate::gate::demand::Demand;
-use crate::streams::{Context, lost, request};
+use crate::streams::context::{Context, lost, request};
 
 /// So much of a file that is not in memory is read at once.
 const AHEAD: usize = 1 << 20;
@@ -59,11 +59,11 @@ where
     let who = context.asker.who.calling_itself(Some(&caller))?;
     let beats = enter.beats == Some(true);
     let about = (&context.asker.who, open.conversation);
-    let entered = context.agent.file_conversations.enter(about, open.generation, ());
+    let entered = context.services.file_conversations.enter(about, open.generation, ());
     // The bridge comes again: the worker may be at something that takes long.
     let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
     let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
-    let pipe = context.agent.roots.enter(enter, &who).await?;
+    let pipe = context.services.roots.enter(enter, &who).await?;
     let questions = AtomicU64::new(0);
     let served = {
         let mut up = pin!(take(context, (&pipe, &questions), reader));

@@ -32,8 +32,8 @@ use crate::gate::demand::Demand;
 use crate::jobs::job::input::Seat as InputSeat;
 use crate::jobs::job::{Job, Phase};
 use crate::spool::{Item, Mode, Piece, SpoolReader};
+use crate::streams::context::{Context, lost, request};
 use crate::streams::pattern::{Awaited, expression};
-use crate::streams::{Context, lost, request};
 
 /// A program that ends at once is answered in one packet: what is said at the start waits so long
 /// for company.
@@ -81,18 +81,18 @@ where
     let (job, known, delivery) = match request {
         Request::Start(start) => {
             let hash = Sha256::digest(&create).into();
-            let agent = &context.agent;
+            let services = &context.services;
             let wanted = context.asker.allowed(&Demand::Run, &start)?;
             let who = &context.asker.who;
-            let (job, known) = agent.jobs.start(who, (wanted, hash), &agent.users).await?;
+            let (job, known) = services.jobs.start(who, (wanted, hash), &services.users).await?;
             (job, known, start.delivery)
         }
         Request::Take(take) => {
-            let job = context.agent.jobs.find(&context.asker, take.job)?;
+            let job = context.services.jobs.find(&context.asker, take.job)?;
             (job.into_inner(), true, take.delivery)
         }
         Request::Read(wanted) => {
-            let job = context.agent.jobs.find(&context.asker, wanted.job)?;
+            let job = context.services.jobs.find(&context.asker, wanted.job)?;
             return look(job, wanted, writer).await;
         }
     };
@@ -103,7 +103,8 @@ where
         return Err(Failure::new(Kind::StreamStale, text));
     }
     let about = About { job: job.id, delivery: delivery.clone(), taken };
-    let seat = context.agent.conversations.create(&context.asker.who, open.conversation, about)?;
+    let seat =
+        context.services.conversations.create(&context.asker.who, open.conversation, about)?;
     job.talked_about(open.conversation, &delivery);
     let since = Instant::now();
     let begun = tokio::select! {
@@ -180,10 +181,10 @@ where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
-    let conversations = &context.agent.conversations;
+    let conversations = &context.services.conversations;
     let (seat, about) =
         conversations.resume(&context.asker.who, open.conversation, open.generation).await?;
-    let job = context.agent.jobs.find(&context.asker, about.job)?.into_inner();
+    let job = context.services.jobs.find(&context.asker, about.job)?.into_inner();
     let mut counts = Counts::default();
     for offset in open.have.iter().flatten() {
         counts.set(offset.channel, offset.offset);

@@ -9,50 +9,40 @@
 //! - Who attached to look cannot type, whatever it sends.
 //! - When the stream goes, the session goes on.
 
+pub(crate) mod answer;
 mod attached;
 mod control;
 mod events;
 mod exchange;
 mod pace;
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_link::inner::sealed::{BATCH, Reader, Writer};
-use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{Counts, End, Open, message};
+use farwire_protocol::cbor::{self};
+use farwire_protocol::conversation::{Counts, Open};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{
     Attach, Command, Commands as Asked, Doing, Ended, Request, TEXT,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+use self::answer::{LARGEST, QUIET, ended, find, finish, over_at, show, terminal};
 use self::attached::attached;
 use self::exchange::exchange;
+use crate::gate::Allowed;
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
-use crate::gate::{Allowed, Asker};
 use crate::jobs::job::Job;
 use crate::spool::Mode;
-use crate::streams::{Context, lost, request};
-use crate::terminal::Terminal;
+use crate::streams::context::{Context, lost, request};
 use crate::terminal::events::What;
-use crate::terminal::marks::{self, Marks};
+use crate::terminal::marks::Marks;
 use crate::terminal::screen::Screen;
-
-/// A terminal that has said nothing for so long, and waits, is done.
-const QUIET: Duration = Duration::from_millis(120);
-
-/// A list in an answer has at most so many bytes: with how the session is, it is one frame.
-const LARGEST: usize = 8 << 10;
-
-/// Nobody waits longer for how a screen is now, who does not ask for it.
-pub(super) const DRAWN: Duration = Duration::from_millis(250);
 
 /// Serves one stream.
 pub(crate) async fn serve<W, R>(
@@ -75,9 +65,9 @@ where
         Request::Open(start) => {
             let hash = Sha256::digest(&create).into();
             let asker = context.asker.calling_itself(start.caller.as_ref())?;
-            let agent = &context.agent;
+            let services = &context.services;
             let wanted = asker.allowed(&Demand::OpenSession, &start)?;
-            let opened = agent.jobs.open_session(&asker, (wanted, hash), &agent.users);
+            let opened = services.jobs.open_session(&asker, (wanted, hash), &services.users);
             let (job, known) = opened.await?;
             job.started().await?;
             if !known {
@@ -144,19 +134,6 @@ fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool
     (latest, more)
 }
 
-/// A session that this one may know of: for all others it is one that never was.
-fn find(context: &Context, session: Nonce, asker: &Asker) -> Result<Allowed<Arc<Job>>, Failure> {
-    let job = context.agent.jobs.find(asker, session)?;
-    terminal(&job)?;
-    Ok(job)
-}
-
-fn terminal(job: &Job) -> Result<&Arc<Terminal>, Failure> {
-    job.terminal
-        .as_ref()
-        .ok_or_else(|| Failure::new(Kind::InvalidArgument, "that is a run, and has no terminal"))
-}
-
 /// Waits until a new shell has drawn its first prompt, or has had the time to.
 async fn settled(job: &Arc<Job>) {
     let Some(terminal) = &job.terminal else { return };
@@ -185,37 +162,6 @@ async fn settled(job: &Arc<Job>) {
     }
 }
 
-/// How a session is now.
-async fn ended(job: &Arc<Job>, who: &Principal) -> Result<Ended, Failure> {
-    let terminal = terminal(job)?;
-    // What takes long to draw is told as it was seen last.
-    let _ = timeout(DRAWN, terminal.drawn(job)).await;
-    Ok(Ended {
-        state: job.state(),
-        status: terminal.status(job, who, true),
-        because: None,
-        command: None,
-        commands: None,
-        offset: job.spool.stats().end,
-        omitted: None,
-        events: None,
-        typed: None,
-        left: None,
-        more: None,
-        interrupted: None,
-    })
-}
-
-async fn finish<W: AsyncWrite + Unpin>(
-    writer: &mut Writer<W>,
-    counts: Counts,
-    ended: Ended,
-) -> Result<(), Failure> {
-    let body = Some(Blob(message(&ended)));
-    writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
-    writer.finish().await.map_err(|_| lost())
-}
-
 /// Answers with the screen, as text or as what draws it.
 async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     job: &Allowed<Arc<Job>>,
@@ -234,24 +180,4 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     let mut ended = ended(job, who).await?;
     ended.status.known = Some(known);
     finish(writer, counts, ended).await
-}
-
-/// Where the log of a session that has ended ends.
-fn over_at(job: &Job) -> Option<u64> {
-    job.ended().then(|| job.spool.stats().end)
-}
-
-/// A command as it is told. `over` is where the log ends, if the terminal has ended: what ran there ended with it.
-fn show(command: &marks::Command, over: Option<u64>) -> Command {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Command {
-        number: command.number,
-        text: command.text.clone(),
-        duration_ms: command.duration().map(millis),
-        age_ms: command.age().map(millis),
-        exit: command.exit,
-        start: command.start,
-        end: command.end.or(over),
-        cwd: command.cwd.as_ref().map(|cwd| Blob(cwd.as_os_str().as_bytes().to_vec())),
-    }
 }

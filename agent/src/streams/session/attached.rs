@@ -16,8 +16,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::answer::{ended, finish, terminal};
+use super::control;
 use super::pace::Pace;
-use super::{control, ended, finish, terminal};
 use crate::conversations::{About, Seat};
 use crate::gate::Allowed;
 use crate::gate::principal::Principal;
@@ -26,7 +27,7 @@ use crate::jobs::job::{Job, Phase};
 use crate::os::clock::boottime;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, SpoolReader};
-use crate::streams::{Context, lost};
+use crate::streams::context::{Context, lost};
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::participants::Participant;
@@ -70,7 +71,7 @@ where
         () = seat.detached.cancelled() => return Err(lost()),
         _ = job.started() => {}
     }
-    let _attendance = context.agent.attended.begin();
+    let _attendance = context.services.attended.begin();
     let who = context.asker.who.clone();
     let read_only = attach.read_only == Some(true);
     let attachment = Attachment::new(context, &job, &terminal, &who, read_only);
@@ -124,7 +125,7 @@ where
 
 /// Takes the conversation up, or begins it.
 async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure> {
-    let all = &context.agent.conversations;
+    let all = &context.services.conversations;
     if open.generation > 0 {
         match all.resume(&context.asker.who, open.conversation, open.generation).await {
             Ok((seat, about)) if about.job == job.id => return Ok(seat),
@@ -198,7 +199,7 @@ impl Serving<'_> {
     }
 
     fn told(&self, said: ToAgent) {
-        let jobs = &self.context.agent.jobs;
+        let jobs = &self.context.services.jobs;
         let done = match said {
             ToAgent::Resize(_) if self.read_only => Ok(()),
             _ if self.read_only => Err(looks_only()),
@@ -435,7 +436,7 @@ impl Attachment {
     ) -> Self {
         let one = terminal.participants.join(who.clone(), read_only, boottime());
         terminal.note(job, Some(who), What::Joined { read_only });
-        Self { jobs: context.agent.jobs.clone(), job: job.clone(), one }
+        Self { jobs: context.services.jobs.clone(), job: job.clone(), one }
     }
 }
 

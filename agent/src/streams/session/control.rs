@@ -11,7 +11,7 @@ use farwire_protocol::streams::session::{
 };
 use tokio::io::AsyncWrite;
 
-use super::{ended, find, finish, terminal};
+use super::answer::{ended, find, finish, terminal};
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::gate::{Allowed, Asker};
@@ -19,7 +19,7 @@ use crate::jobs::Jobs;
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::os::pty::{self, Size};
-use crate::streams::Context;
+use crate::streams::context::Context;
 use crate::terminal::events::What;
 use crate::terminal::filing::{self, changed_labels, changed_limits};
 use crate::terminal::hands::{Group, Hands, Refusal};
@@ -32,7 +32,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let asker = context.asker.calling_itself(control.caller.as_ref())?;
     let job = find(context, control.session, &asker)?;
-    act(&context.agent.jobs, &job, &asker, &control.action)?;
+    act(&context.services.jobs, &job, &asker, &control.action)?;
     finish(writer, Counts::default(), ended(&job, &asker.who).await?).await
 }
 

@@ -12,13 +12,13 @@ use farwire_protocol::streams::session::{Event, Events as Asked};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::answer::{LARGEST, ended, find, finish, terminal};
 use super::exchange::LONGEST_WAIT;
-use super::{LARGEST, ended, find, finish, terminal};
 use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::os::clock::unix_millis;
 use crate::spool::Mode;
-use crate::streams::{Context, lost};
+use crate::streams::context::{Context, lost};
 
 /// So many are told at once.
 const MOST: u32 = 200;

@@ -16,15 +16,15 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 use zeroize::Zeroizing;
 
+use super::answer::{QUIET, ended, finish, over_at, show, terminal};
 use super::control::over;
-use super::{QUIET, ended, finish, over_at, show, terminal};
 use crate::gate::Allowed;
 use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::spool::Mode;
+use crate::streams::context::{Context, lost};
 use crate::streams::pattern::{Awaited, expression};
-use crate::streams::{Context, lost};
 use crate::terminal::hands::Taken;
 use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{self, Marks, PROMPT};
@@ -91,7 +91,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     if job.ended() {
         return Err(over(job));
     }
-    if send.instance != context.agent.instance {
+    if send.instance != context.services.instance {
         let text = "the agent was restarted; whether this was typed is not known";
         return Err(Failure::new(Kind::OutcomeUnknown, text)
             .with_hint("look at the screen before typing it again"));

@@ -1,0 +1,58 @@
+//! What a handler has to work with: on whose behalf a stream acts, and what of the agent it uses.
+
+use std::sync::Arc;
+
+use farwire_link::inner::agent::Link;
+use farwire_link::outer::congestion::Attended;
+use farwire_protocol::cbor;
+use farwire_protocol::conversation::CREATE_LIMIT;
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use minicbor::Decode;
+use tokio::time::Instant;
+
+use crate::conversations::Conversations;
+use crate::files::Roots;
+use crate::gate::Asker;
+use crate::jobs::Jobs;
+use crate::jobs::users::Users;
+use crate::links::Links;
+
+/// One stream's view of the agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) asker: Asker,
+    pub(crate) link: Arc<Link>,
+    pub(crate) services: Arc<Services>,
+}
+
+/// What all streams use of the agent. Its keys, its devices and its connection are not among it.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Which agent process this is.
+    pub(crate) instance: Nonce,
+    pub(crate) started: Instant,
+    pub(crate) jobs: Arc<Jobs>,
+    /// Where users are looked up, which may wait for a network.
+    pub(crate) users: Users,
+    /// Conversations about runs and sessions.
+    pub(crate) conversations: Conversations,
+    pub(crate) file_conversations: Conversations<()>,
+    pub(crate) links: Links,
+    /// The directories that the owner has opened.
+    pub(crate) roots: Roots,
+    /// Whether somebody is at a terminal.
+    pub(crate) attended: Attended,
+}
+
+/// The request in a stream's OPEN. Where it may be secret, its bytes are wiped by whoever takes them.
+pub(crate) fn request<'b, T: Decode<'b, ()>>(create: &'b [u8]) -> Result<T, Failure> {
+    cbor::decode(create, CREATE_LIMIT).map_err(|error| {
+        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
+    })
+}
+
+/// The failure of what carries a stream: the conversation may be taken up in another.
+pub(crate) fn lost() -> Failure {
+    Failure::new(Kind::LinkLost, "the stream broke off")
+}
