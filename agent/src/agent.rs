@@ -29,12 +29,13 @@ use crate::gate::principal::Principal;
 use crate::gate::reason::Denied;
 use crate::gate::{Asker, admission};
 use crate::jobs::users::Users;
-use crate::jobs::{CONCURRENT, Jobs, holders};
+use crate::jobs::{CONCURRENT, Jobs, Recalled, holders};
 use crate::links::Links;
 use crate::links::half_open::HalfOpen;
 use crate::links::shares::STREAMS;
 use crate::os::clock::unix_time;
 use crate::rates::Rates;
+use crate::sessions::Sessions;
 use crate::streams;
 use crate::streams::context::{Context, Services};
 
@@ -55,12 +56,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Takes over what the agent before it had. Of `sessions` so many may be open at once; `roots` are open
-    /// for files.
+    /// Takes over what the agent before it had. At most `sessions` may be open at once; `roots` are open for files.
     pub(crate) async fn new(
         state: StateDir,
         transport: Transport,
-        (sessions, roots): (Option<usize>, &[Spec]),
+        sessions: Option<usize>,
+        roots: &[Spec],
     ) -> Result<Self, Failure> {
         let roots = Roots::open(roots, state.path()).await?;
         let mut instance = [0; 16];
@@ -68,16 +69,18 @@ impl Agent {
             Failure::new(Kind::ResourceExhausted, format!("no random numbers: {error}"))
         })?;
         let instance = Nonce(instance);
-        let jobs = Jobs::open(state.path(), instance, holders::process)?;
-        let jobs = Arc::new(jobs.with_sessions(sessions));
+        let jobs = Arc::new(Jobs::open(state.path(), instance, holders::process)?);
+        let sessions = Arc::new(Sessions::open(jobs.clone(), state.path(), sessions)?);
         let conversations = Conversations::default();
-        for (owner, conversation, job, delivery) in jobs.adopt().await {
+        for recalled in sessions.adopt().await {
+            let Recalled { owner, conversation, job, delivery } = recalled;
             conversations.recall(&owner, conversation, About { job, delivery, taken: false });
         }
         let services = Services {
             instance,
             started: Instant::now(),
             jobs,
+            sessions,
             users: Users::new(),
             conversations,
             file_conversations: Conversations::default(),

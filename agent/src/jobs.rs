@@ -7,29 +7,22 @@
 //! is keyed by the owner, a device and a surface: another owner's request is like one that never was.
 
 mod ended;
-mod files;
 pub(crate) mod holders;
 pub(crate) mod job;
 pub(crate) mod journal;
-pub(crate) mod keeper;
-mod lines;
-mod past;
-mod record;
-mod table;
+pub(crate) mod past;
+pub(crate) mod table;
 pub(crate) mod turns;
 pub(crate) mod users;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::control::{Stop, Stopped};
 use farwire_protocol::streams::run::{Delivery, Exit, Start};
-use farwire_protocol::streams::session::Labels;
-use farwire_protocol::streams::session::{self, NAME_LIMIT};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -47,25 +40,49 @@ use crate::os::clock::boottime;
 use crate::spool::Memory;
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
-use crate::terminal::shell;
 
 /// So many runs of one device go at once; further ones queue.
 pub(crate) const CONCURRENT: usize = 64;
 
-/// So many sessions are open at once at most.
-const SESSIONS: usize = 10_000;
-
 /// The name of the journal in the state directory.
 const JOURNAL: &str = "journal";
 
-/// How long a job is kept after its end, where nothing else is said of it.
-pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
-
 /// Under which id something is asked for, of which agent process, and what it is.
-struct Asking {
-    request: Nonce,
-    instance: Nonce,
-    hash: [u8; 32],
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) request: Nonce,
+    pub(crate) instance: Nonce,
+    /// The hash of all that is asked.
+    pub(crate) hash: [u8; 32],
+}
+
+/// The job of a request.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) job: Arc<Job>,
+    /// It was there before.
+    pub(crate) known: bool,
+}
+
+/// A conversation about a job, from the time of an earlier agent.
+#[derive(Debug)]
+pub(crate) struct Recalled {
+    pub(crate) owner: Arc<Principal>,
+    pub(crate) conversation: Nonce,
+    pub(crate) job: Nonce,
+    pub(crate) delivery: Delivery,
+}
+
+/// What was taken over from the holders of the agent before this one.
+#[derive(Debug)]
+pub(crate) struct TakenOver {
+    /// In the order in which they were asked for.
+    pub(crate) jobs: Vec<Arc<Job>>,
+    /// There are holders with whom we cannot speak.
+    pub(crate) left_alone: bool,
+    conversations: Vec<Recalled>,
+    /// None was passed over.
+    complete: bool,
 }
 
 /// Writes down that nobody has asked a new agent for anything, so that this is certain later.
@@ -78,18 +95,12 @@ pub(crate) fn prepare(state: &Path) -> std::io::Result<()> {
 pub(crate) struct Jobs {
     table: Mutex<Table>,
     directory: PathBuf,
-    /// Where what is kept of sessions is.
-    files: PathBuf,
     /// Where what is kept of runs is.
     runs: PathBuf,
-    /// Where shells find what teaches them marks.
-    shell: PathBuf,
     instance: Nonce,
     holders: Arc<Holders>,
     turns: Arc<Turns>,
     tasks: TaskTracker,
-    /// So many sessions are open at once at most.
-    sessions: usize,
 }
 
 impl Jobs {
@@ -116,66 +127,58 @@ impl Jobs {
         Ok(Self {
             table: Mutex::new(table),
             directory,
-            files: state.join("sessions"),
             runs,
-            shell: shell::prepare(state)?,
             instance,
             holders: Arc::new(Holders::open(state, launch)?),
             turns: Turns::new(CONCURRENT),
             tasks: TaskTracker::new(),
-            sessions: SESSIONS,
         })
     }
 
-    /// The same with so many sessions open at once at most.
-    pub(crate) fn with_sessions(self, sessions: Option<usize>) -> Self {
-        Self { sessions: sessions.unwrap_or(self.sessions), ..self }
-    }
-
-    /// Takes over the jobs of the agent before this one, and throws away the output of those that
-    /// nobody holds. Gives the conversations about them. To be done before anything is asked.
-    pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<(Arc<Principal>, Nonce, Nonce, Delivery)> {
-        let mut conversations = Vec::new();
-        let mut adopted = Vec::new();
+    /// Takes over the jobs that holders of the agent before this one have. Nobody else knows of them before they are
+    /// [resumed](Self::resume).
+    pub(crate) async fn take_over(&self) -> TakenOver {
         let found = self.holders.adopt().await;
-        let mut taken = true;
+        let (mut jobs, mut conversations, mut complete) = (Vec::new(), Vec::new(), true);
         for found in found.jobs {
-            let path = self.directory.join(found.held.job.to_string());
-            match Job::adopt(found, path) {
+            let path = self.spool_of(found.held.job);
+            match found.adopt(path) {
                 Ok((job, about)) => {
-                    let about = about.into_iter().map(|(conversation, delivery)| {
-                        (job.owner.clone(), conversation, job.id, delivery)
-                    });
-                    conversations.extend(about);
-                    adopted.push(job);
+                    conversations.extend(about.into_iter().map(|(conversation, delivery)| {
+                        let (owner, job) = (job.owner.clone(), job.id);
+                        Recalled { owner, conversation, job, delivery }
+                    }));
+                    jobs.push(job);
                 }
                 Err(failure) => {
                     tracing::warn!(%failure, "a job could not be taken over");
-                    taken = false;
+                    complete = false;
                 }
             }
         }
         self.holders.attend_taken();
-        adopted.sort_by_key(|job| job.asked());
-        if !adopted.is_empty() {
-            tracing::info!(jobs = adopted.len(), "taken over from the agent before");
+        jobs.sort_by_key(|job| job.asked());
+        if !jobs.is_empty() {
+            tracing::info!(jobs = jobs.len(), "taken over from the agent before");
         }
-        let (mut past, mut all) = match found.left_alone {
-            true => (Vec::new(), false),
-            false => self.past(&adopted),
-        };
-        let (mut runs, all_runs) = self.past_runs(&adopted);
-        all &= all_runs;
-        past.append(&mut runs);
+        TakenOver { jobs, left_alone: found.left_alone, conversations, complete }
+    }
+
+    /// Goes on with what was taken over, and with the sessions that were written down and that nobody holds. Output
+    /// that belongs to none of them is thrown away, if those are `all`. Returns the conversations about them.
+    pub(crate) fn resume(
+        self: &Arc<Self>,
+        taken: TakenOver,
+        sessions: Vec<Arc<Job>>,
+        all: bool,
+    ) -> Vec<Recalled> {
+        let (runs, all_runs) = self.past_runs(&taken.jobs);
         let mut table = self.lock();
-        for job in past {
-            table.jobs.insert(job.id, job.clone());
-            table.order.push_back(job.id);
+        for job in sessions.into_iter().chain(runs) {
+            table.add(job);
         }
-        for job in adopted {
-            table.jobs.insert(job.id, job.clone());
-            table.order.push_back(job.id);
-            self.recall_events(&job);
+        for job in taken.jobs {
+            table.add(job.clone());
             let run = job.terminal.is_none();
             let turn = run.then(|| self.turns.occupy(job.owner.device));
             self.follow(&job);
@@ -183,37 +186,29 @@ impl Jobs {
             self.tasks.spawn(async move {
                 let exit = job.exit().await;
                 drop(turn);
-                jobs.ended(&job, exit);
+                jobs.note_end(&job, exit);
             });
         }
         table.forget(Instant::now());
         table.bound_output();
         // The output of what is unknown here may be needed by the next agent.
-        if all && taken {
+        if all && all_runs && taken.complete {
             table.sweep(&self.directory);
         }
         drop(table);
         self.tasks.spawn(self.clone().write_down_runs());
         self.holders.make_ready();
-        self.tasks.spawn(keeper::keep(self.clone()));
-        conversations
+        taken.conversations
     }
 
-    /// Where what is kept of a session is.
-    fn files_of(&self, id: Nonce) -> PathBuf {
-        self.files.join(id.to_string())
-    }
-
-    /// All sessions, with what they have besides.
-    fn kept_sessions(&self) -> Vec<(Arc<Job>, Arc<Terminal>)> {
-        let table = self.lock();
-        let session = |job: &Arc<Job>| Some((job.clone(), job.terminal.clone()?));
-        table.jobs.values().filter_map(session).collect()
+    /// Where the output of a job is that does not fit its memory.
+    pub(crate) fn spool_of(&self, id: Nonce) -> PathBuf {
+        self.directory.join(id.to_string())
     }
 
     /// Forgets what ended longer ago than it is kept. Returns all that was forgotten since the last time, of
     /// which there may be files.
-    fn forget_ended(&self) -> Vec<Arc<Job>> {
+    pub(crate) fn forget_ended(&self) -> Vec<Arc<Job>> {
         let mut table = self.lock();
         let old = |job: &&Arc<Job>| job.ended_for().is_some_and(|ago| ago > job.keep());
         let gone: HashSet<_> = table.jobs.values().filter(old).map(|job| job.id).collect();
@@ -229,16 +224,17 @@ impl Jobs {
     /// Keeps a session's terminal up with what it says.
     fn follow(&self, job: &Arc<Job>) {
         if let Some(terminal) = &job.terminal {
-            self.tasks.spawn(terminal.clone().follow(Arc::downgrade(job)));
+            self.tasks.spawn(Terminal::follow(Arc::downgrade(terminal)));
         }
     }
 
-    fn ended(&self, job: &Arc<Job>, exit: Option<Exit>) {
-        if !job.is_held() {
+    /// A job has come to its end: that is written down.
+    fn note_end(&self, job: &Arc<Job>, exit: Option<Exit>) {
+        if !job.program.is_held() {
             self.holders.finished.add(None, job.clone());
         }
         if let Some(terminal) = job.terminal.as_ref().filter(|_| exit.is_some()) {
-            terminal.note(job, None, What::Ended);
+            terminal.note(None, What::Ended);
         }
         // Of what is not known nothing is written down: the record of its beginning says so.
         let ending = match exit {
@@ -258,7 +254,7 @@ impl Jobs {
         table.retired = true;
         let mut waited = false;
         for job in table.jobs.values().filter(|job| job.is_queued()) {
-            if job.cancel("the agent was ended before its turn came; it was not started") {
+            if job.program.cancel("the agent was ended before its turn came; it was not started") {
                 table.journal.ended(&job.owner, job.id, Ending::NotStarted);
                 waited = true;
             }
@@ -270,95 +266,45 @@ impl Jobs {
         self.table.lock().expect("nothing panics while it is held")
     }
 
-    /// Starts what is asked for, unless this request has been seen. Gives the job, and whether it
-    /// was there before.
+    /// Starts what is asked for, unless this request has been seen. `hash` is that of the request.
     ///
     /// Users may be looked up over a network: `users` waits for that, and whoever drops this before starts
     /// nothing.
     pub(crate) async fn start(
         self: &Arc<Self>,
         owner: &Arc<Principal>,
-        (start, hash): (Allowed<&Start>, [u8; 32]),
+        start: Allowed<&Start>,
+        hash: [u8; 32],
         users: &Users,
-    ) -> Result<(Arc<Job>, bool), Failure> {
+    ) -> Result<Begun, Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.known(&self.lock(), owner, &asked)? {
-            return Ok((job, true));
+        if let Some(job) = self.seen(owner, &asked)? {
+            return Ok(Begun { job, known: true });
         }
         let user = users.find(start.user.as_deref()).await?;
         let plan = Plan::run(&start, user)?;
         self.begin(owner, asked, |_| Ok(plan))
     }
 
-    /// Opens a session, or takes up the one with its name. What is said of `users` there holds here.
-    pub(crate) async fn open_session(
-        self: &Arc<Self>,
-        asker: &Asker,
-        (start, hash): (Allowed<&session::Start>, [u8; 32]),
-        users: &Users,
-    ) -> Result<(Arc<Job>, bool), Failure> {
-        let (owner, start) = (Arc::new(asker.who.as_surface()), start.into_inner());
-        if let Some(name) = &start.name {
-            check_name(name)?;
-        }
-        let asked = || Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.named(asker, start)? {
-            return Ok((job, true));
-        }
-        if let Some(job) = self.known(&self.lock(), &owner, &asked())? {
-            return Ok((job, true));
-        }
-        let user = users.find(start.user.as_deref()).await?;
-        let shell = match Plan::shell_word(start) {
-            Some(word) => users.program(move || shell::named(&word)).await?,
-            None => None,
-        };
-        // Somebody may have opened it meanwhile.
-        if let Some(job) = self.named(asker, start)? {
-            return Ok((job, true));
-        }
-        self.begin(&owner, asked(), |table| {
-            let open = table.jobs.values().filter(|job| job.terminal.is_some() && !job.ended());
-            if open.count() >= self.sessions {
-                let text = format!("{} sessions are open on this server", self.sessions);
-                return Err(Failure::new(Kind::SessionLimit, text));
-            }
-            let name = start.name.clone().unwrap_or_else(|| table.free_name(asker));
-            Plan::session(start, (user, shell), (name, &self.shell))
-        })
+    /// The open session of this name that this one may see.
+    pub(crate) fn session_named(&self, asker: &Asker, name: &str) -> Option<Arc<Job>> {
+        self.lock().session(asker, name).cloned()
     }
 
-    /// The session that another request has opened under the name that is asked for, if that is to be taken up.
-    fn named(&self, asker: &Asker, start: &session::Start) -> Result<Option<Arc<Job>>, Failure> {
-        let named = self.lock().session(asker, start.name.as_deref().unwrap_or_default()).cloned();
-        let named = named.filter(|job| job.id != start.request);
-        if named.is_some() && start.new == Some(true) {
-            let message = "a session of this name runs already";
-            return Err(Failure::new(Kind::InvalidArgument, message)
-                .with_hint("attach to it, or choose another name"));
-        }
-        Ok(named)
-    }
-
-    /// A session, and those others that are filed in the group of these labels: open ones of the same
-    /// device for the same owner.
-    pub(crate) fn group(&self, job: &Arc<Job>, labels: &Labels) -> Vec<Arc<Job>> {
-        if labels.group.is_none() {
-            return vec![job.clone()];
-        }
-        let table = self.lock();
-        let member = |other: &&Arc<Job>| {
-            let same = other.owner.device == job.owner.device && !other.ended();
-            same && other.terminal.as_ref().is_some_and(|terminal| {
-                let filed = terminal.filed();
-                filed.labels.group == labels.group && filed.labels.owner == labels.owner
-            })
-        };
-        let others = table.jobs.values().filter(|other| other.id != job.id).filter(member).cloned();
-        std::iter::once(job.clone()).chain(others).collect()
+    /// The jobs for which `wanted` is true, in no order.
+    pub(crate) fn select(&self, wanted: impl Fn(&Job) -> bool) -> Vec<Arc<Job>> {
+        self.lock().jobs.values().filter(|job| wanted(job)).cloned().collect()
     }
 
     /// The job of a request that has been seen. An error if it must not be carried out any more.
+    pub(crate) fn seen(
+        &self,
+        owner: &Arc<Principal>,
+        asked: &Asking,
+    ) -> Result<Option<Arc<Job>>, Failure> {
+        self.known(&self.lock(), owner, asked)
+    }
+
     fn known(
         &self,
         table: &Table,
@@ -383,17 +329,18 @@ impl Jobs {
         }
     }
 
-    fn begin(
+    /// Begins a job of the plan that `plan` makes, unless the request has been seen meanwhile.
+    pub(crate) fn begin(
         self: &Arc<Self>,
         owner: &Arc<Principal>,
         asked: Asking,
         plan: impl FnOnce(&Table) -> Result<Plan, Failure>,
-    ) -> Result<(Arc<Job>, bool), Failure> {
+    ) -> Result<Begun, Failure> {
         // The bridge names the job, so that it can write the name down before it sends the request.
         let mut table = self.lock();
         table.forget(Instant::now());
         if let Some(job) = self.known(&table, owner, &asked)? {
-            return Ok((job, true));
+            return Ok(Begun { job, known: true });
         }
         if table.retired {
             return Err(Failure::new(
@@ -412,20 +359,18 @@ impl Jobs {
         let memory = Memory::new().map_err(|error| {
             Failure::new(Kind::ResourceExhausted, format!("no memory for the output: {error}"))
         })?;
-        let path = self.directory.join(id.to_string());
-        let job = Arc::new(Job::new(owner.clone(), &plan, memory, (path, hash)));
+        let job = Job::new(owner.clone(), &plan, memory, self.spool_of(id), hash);
         job.check_note(plan.start.user.uid)?;
         table.journal.reserve(owner, id, &hash)?;
-        table.jobs.insert(id, job.clone());
-        table.order.push_back(id);
+        table.add(job.clone());
         drop(table);
         let (jobs, running) = (self.clone(), job.clone());
         self.follow(&job);
         self.tasks.spawn(async move {
-            let exit = job::run(&running, plan, place, &jobs.holders).await;
-            jobs.ended(&running, exit);
+            let exit = jobs.holders.run(&running, plan, place).await;
+            jobs.note_end(&running, exit);
         });
-        Ok((job, false))
+        Ok(Begun { job, known: false })
     }
 
     /// A job that this one may see: for all others it is one that never was.
@@ -486,7 +431,7 @@ impl Jobs {
         asker.may(&Demand::Stop(job.facts(), lease.as_ref()))?;
         if let Some(terminal) = terminal {
             let what = stop.signal.map_or(What::Closed, What::Signalled);
-            terminal.note(&job, Some(who), what);
+            terminal.note(Some(who), what);
         }
         if let Some(failure) = job.state().failure.filter(|_| job.is_unknown()) {
             return Err(failure);
@@ -510,7 +455,7 @@ impl Jobs {
     pub(crate) fn withdraw(&self, device: &Id) {
         for job in self.lock().jobs.values() {
             if job.owner.device == *device && job.is_queued() {
-                job.cancel(STOPPED);
+                job.program.cancel(STOPPED);
             }
         }
     }
@@ -525,21 +470,6 @@ impl Jobs {
         });
         (running, kept.sum())
     }
-}
-
-/// There is no such job.
-fn unknown() -> Failure {
-    Denied::Unseen.failure()
-}
-
-fn check_name(name: &str) -> Result<(), Failure> {
-    let fits = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
-    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(fits) {
-        let text =
-            "a session's name has letters, digits, `-`, `_`, `.` and blanks, at most 64 bytes";
-        return Err(Failure::new(Kind::InvalidArgument, text));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

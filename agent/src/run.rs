@@ -66,7 +66,7 @@ async fn serve(
     relay.addresses = addresses.unwrap_or(relay.addresses);
     let identity = state.identity()?.ok_or_else(not_enrolled)?;
     let path = state.path().to_path_buf();
-    let agent = Arc::new(Agent::new(state, identity.open_transport()?, (sessions, roots)).await?);
+    let agent = Arc::new(Agent::new(state, identity.open_transport()?, sessions, roots).await?);
     let (standing, mut stands) = watch::channel(Standing::Dialling);
     // Ready to be enrolled, asked and stopped; the relay may take longer, or be down.
     let _ = sd_notify::notify(&[NotifyState::Ready]);

@@ -47,11 +47,10 @@ use self::sent::Exchanges;
 pub(crate) use self::sent::Sent;
 use self::view::View;
 use crate::gate::principal::Principal;
-use crate::jobs::job::Job;
-use crate::jobs::keeper::Kept;
 use crate::os::clock::{boottime, unix_millis};
 use crate::os::pty::Size;
 use crate::pace::Pace;
+use crate::program::Program;
 use crate::spool::{Item, Mode};
 
 /// How much of the log is looked at in one go.
@@ -60,9 +59,18 @@ const CHUNK: usize = 64 << 10;
 /// So many questions wait for their answers at once: whoever asks more gets none.
 const QUESTIONS: usize = 32;
 
+/// Whoever has the next agent know of a terminal.
+pub(crate) trait Remembers: Send + Sync {
+    /// Has the next agent know how it is now.
+    fn remember(&self);
+}
+
 /// What the agent has of a session besides the job.
 #[derive(Debug)]
 pub(crate) struct Terminal {
+    /// What runs on it.
+    program: Arc<Program>,
+    job: Weak<dyn Remembers>,
     /// What people call it.
     pub(crate) name: String,
     /// Whether its shell was given our marks.
@@ -92,8 +100,8 @@ pub(crate) struct Terminal {
     said: AtomicU64,
     /// It was idle for so long that it was closed.
     closed: AtomicBool,
-    /// Its files. For whoever writes them.
-    kept: Mutex<Kept>,
+    /// Everything that is kept of it on the disk is there.
+    archived: AtomicBool,
     /// Exchanges that were typed.
     sent: Mutex<Exchanges>,
     /// A bit for each place of somebody who is attached and types.
@@ -101,7 +109,7 @@ pub(crate) struct Terminal {
 }
 
 /// What a terminal begins with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Beginning {
     pub(crate) name: String,
     pub(crate) nonce: Option<String>,
@@ -117,11 +125,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Terminal {
-    pub(crate) fn new(beginning: Beginning) -> Arc<Self> {
+    pub(crate) fn new(
+        beginning: Beginning,
+        program: Arc<Program>,
+        job: Weak<dyn Remembers>,
+    ) -> Arc<Self> {
         let Beginning { name, nonce, size, filed, policy, transfer } = beginning;
         let mut hands = Hands::new(policy, transfer);
         hands.set_read_only(filed.labels.read_only == Some(true));
         Arc::new(Self {
+            program,
+            job,
             name,
             marks: Mutex::new(Marks::new(nonce.as_deref())),
             editing: AtomicBool::new(nonce.is_none()),
@@ -140,80 +154,51 @@ impl Terminal {
             busy: AtomicU64::new(millis(boottime())),
             said: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            kept: Mutex::default(),
+            archived: AtomicBool::new(false),
             sent: Mutex::default(),
             typists: Mutex::default(),
         })
     }
 
-    /// Follows the log until it is finished: reads marks, answers what programs ask a terminal, and draws what is far
-    /// behind.
-    pub(crate) async fn follow(self: Arc<Self>, job: Weak<Job>) {
+    /// Follows the log of a terminal until it is finished, or the terminal is gone: reads marks, answers what programs
+    /// ask a terminal, and draws what is far behind.
+    pub(crate) async fn follow(terminal: Weak<Self>) {
         let (asks, asked) = mpsc::channel(QUESTIONS);
         let (draw, drawn) = mpsc::channel(1);
         tokio::join!(
-            self.reads_marks(job.clone(), asks, draw),
-            self.answers_questions(job.clone(), asked),
-            self.draws(job, drawn)
+            Self::follow_marks(terminal.clone(), asks, draw),
+            Self::answer_queries(terminal.clone(), asked),
+            Self::draw_backlog(terminal, drawn)
         );
     }
 
     /// Reads marks, which wait for nothing else.
-    async fn reads_marks(
-        self: &Arc<Self>,
-        job: Weak<Job>,
-        asks: mpsc::Sender<Query>,
-        draw: mpsc::Sender<()>,
-    ) {
+    async fn follow_marks(terminal: Weak<Self>, asks: mpsc::Sender<Query>, draw: mpsc::Sender<()>) {
         let mut unseen = None;
-        let Some(mut log) = job.upgrade().map(|job| job.spool.reader(0, Mode::Lagging)) else {
-            return;
-        };
+        let spool = terminal.upgrade().map(|terminal| terminal.program.spool.clone());
+        let Some(mut log) = spool.map(|spool| spool.reader(0, Mode::Lagging)) else { return };
         loop {
             {
-                let Some(job) = job.upgrade() else { return };
+                let Some(terminal) = terminal.upgrade() else { return };
                 let mut looked = 0;
                 loop {
                     let at = log.offset();
                     match log.next(CHUNK) {
                         Item::Data(_, bytes) => {
                             looked += bytes.len();
-                            // What is written down first is answered at most once, whoever dies.
-                            let memory = job.spool.memory();
-                            let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen());
-                            let found = lock(&self.marks).read(at, &bytes, seen);
-                            if let Some(memory) = &memory {
-                                memory.see(log.offset());
-                            }
-                            if found.changed {
-                                let phase = self.marks(Marks::phase);
-                                let waits = phase == marks::Phase::Waiting;
-                                let editing = waits || phase == marks::Phase::Prompting;
-                                self.editing.store(editing, Ordering::Relaxed);
-                                if let Some(shell) = job.pid().filter(|_| waits) {
-                                    let cwd = std::fs::read_link(format!("/proc/{shell}/cwd")).ok();
-                                    lock(&self.marks).is_at(cwd);
-                                    let by = || doing::command_line(shell).map(Arc::from);
-                                    let mut marked_by = lock(&self.marked_by);
-                                    *marked_by = marked_by.take().or_else(by);
-                                }
-                                self.marked.send_modify(|count| *count += 1);
-                            }
-                            for (_, query) in found.queries.iter().filter(|(at, _)| *at > seen) {
-                                let _ = asks.try_send(*query);
-                            }
+                            terminal.read_marks(at, &bytes, &asks);
                         }
-                        Item::Gap { .. } => lock(&self.marks).gap(),
+                        Item::Gap { .. } => lock(&terminal.marks).gap(),
                         Item::UpToDate { .. } => break,
                     }
                     // Keys of others come first.
                     tokio::task::yield_now().await;
                 }
-                if self.is_behind(&job, unseen) && draw.try_send(()).is_ok() {
+                if terminal.is_behind(unseen) && draw.try_send(()).is_ok() {
                     unseen = Some(Instant::now());
                 }
-                if job.ended() && looked == 0 {
-                    lock(&self.marks).over(log.offset());
+                if terminal.program.ended() && looked == 0 {
+                    lock(&terminal.marks).over(log.offset());
                     return;
                 }
             }
@@ -223,36 +208,66 @@ impl Terminal {
         }
     }
 
+    /// Reads the marks in what was said from `at` on. Questions of programs are passed on, unless an agent has seen
+    /// them before.
+    fn read_marks(&self, at: u64, bytes: &[u8], asks: &mpsc::Sender<Query>) {
+        // What is written down first is answered at most once, whoever dies.
+        let memory = self.program.spool.memory();
+        let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen());
+        let found = lock(&self.marks).read(at, bytes, seen);
+        if let Some(memory) = &memory {
+            memory.see(at + bytes.len() as u64);
+        }
+        if found.changed {
+            let phase = self.marks(Marks::phase);
+            let waits = phase == marks::Phase::Waiting;
+            let editing = waits || phase == marks::Phase::Prompting;
+            self.editing.store(editing, Ordering::Relaxed);
+            if let Some(shell) = self.program.pid().filter(|_| waits) {
+                let cwd = std::fs::read_link(format!("/proc/{shell}/cwd")).ok();
+                lock(&self.marks).is_at(cwd);
+                let by = || doing::command_line(shell).map(Arc::from);
+                let mut marked_by = lock(&self.marked_by);
+                *marked_by = marked_by.take().or_else(by);
+            }
+            self.marked.send_modify(|count| *count += 1);
+        }
+        for (_, query) in found.queries.iter().filter(|(at, _)| *at > seen) {
+            let _ = asks.try_send(*query);
+        }
+    }
+
     /// Answers questions, each after the one before it.
-    async fn answers_questions(self: &Arc<Self>, job: Weak<Job>, mut asked: mpsc::Receiver<Query>) {
+    async fn answer_queries(terminal: Weak<Self>, mut asked: mpsc::Receiver<Query>) {
         while let Some(query) = asked.recv().await {
-            let Some(job) = job.upgrade() else { return };
-            self.answer(&job, query).await;
+            let Some(terminal) = terminal.upgrade() else { return };
+            terminal.answer(query).await;
         }
     }
 
     /// Draws what is far behind.
-    async fn draws(self: &Arc<Self>, job: Weak<Job>, mut wanted: mpsc::Receiver<()>) {
+    async fn draw_backlog(terminal: Weak<Self>, mut wanted: mpsc::Receiver<()>) {
         while wanted.recv().await.is_some() {
-            let Some(job) = job.upgrade() else { return };
-            self.drawn(&job).await;
+            let Some(terminal) = terminal.upgrade() else { return };
+            terminal.drawn().await;
         }
     }
 
-    async fn answer(self: &Arc<Self>, job: &Arc<Job>, query: Query) {
+    async fn answer(self: &Arc<Self>, query: Query) {
         let answer = match query {
             Query::Attributes => "\x1b[?62;22c".to_owned(),
             Query::MoreAttributes => "\x1b[>1;10;0c".to_owned(),
             Query::Status => "\x1b[0n".to_owned(),
             Query::Cursor => {
-                self.drawn(job).await;
-                let (row, col) = self.seen(job).facts.cursor();
+                self.drawn().await;
+                let (row, col) = self.seen().facts.cursor();
                 format!("\x1b[{row};{col}R")
             }
         };
         // A program that asks and does not read is its own enemy.
         let _ =
-            tokio::time::timeout(Duration::from_millis(100), job.write(answer.as_bytes())).await;
+            tokio::time::timeout(Duration::from_millis(100), self.program.write(answer.as_bytes()))
+                .await;
     }
 
     /// Looks at what the shell has said of its commands.
@@ -285,9 +300,21 @@ impl Terminal {
         lock(&self.hands)
     }
 
-    /// Its files.
-    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
-        lock(&self.kept)
+    /// Whether everything that is kept of it on the disk is there.
+    pub(crate) fn is_archived(&self) -> bool {
+        self.archived.load(Ordering::Acquire)
+    }
+
+    /// Nothing more of it is to be written to the disk.
+    pub(crate) fn set_archived(&self) {
+        self.archived.store(true, Ordering::Release);
+    }
+
+    /// Has the next agent know how it is now.
+    pub(crate) fn remember(&self) {
+        if let Some(job) = self.job.upgrade() {
+            job.remember();
+        }
     }
 
     /// It is closed for being idle; `false` if it was before.
@@ -317,33 +344,33 @@ impl Terminal {
     }
 
     /// Notes what has become of the lease, by an act of `who` or by time.
-    pub(crate) fn settle(&self, job: &Job, who: Option<&Principal>) {
+    pub(crate) fn settle(&self, who: Option<&Principal>) {
         let news = lock(&self.hands).news();
         if news.is_empty() {
             return;
         }
         for transfer in news {
             let who = who.filter(|_| transfer.way != LeaseChange::Expired);
-            self.note(job, who, What::Leased(Box::new(transfer)));
+            self.note(who, What::Leased(Box::new(transfer)));
         }
         self.tell_hands();
-        job.remember();
+        self.remember();
     }
 
     /// What happens now, happens now.
-    fn when(&self, job: &Job) -> When {
-        When { now: boottime(), at_ms: unix_millis(), offset: job.spool.end() }
+    fn when(&self) -> When {
+        When { now: boottime(), at_ms: unix_millis(), offset: self.program.spool.end() }
     }
 
     /// Something happened.
-    pub(crate) fn note(&self, job: &Job, who: Option<&Principal>, what: What) {
-        self.events.note(self.when(job), who.cloned(), what);
-        self.count_events(job);
+    pub(crate) fn note(&self, who: Option<&Principal>, what: What) {
+        self.events.note(self.when(), who.cloned(), what);
+        self.count_events();
     }
 
     /// Has it counted on where it stands by the next agent, whenever that comes.
-    pub(crate) fn count_events(&self, job: &Job) {
-        if let Some(memory) = job.spool.memory() {
+    pub(crate) fn count_events(&self) {
+        if let Some(memory) = self.program.spool.memory() {
             memory.count_events(self.events.last());
         }
     }
@@ -354,8 +381,8 @@ impl Terminal {
     }
 
     /// For how long nobody has typed and nothing was said, as far as that was looked at.
-    pub(crate) fn idle(&self, job: &Job, now: Duration) -> Duration {
-        let end = job.spool.end();
+    pub(crate) fn idle(&self, now: Duration) -> Duration {
+        let end = self.program.spool.end();
         if self.said.swap(end, Ordering::Relaxed) != end {
             self.busy(now);
         }
@@ -384,12 +411,14 @@ impl Terminal {
     }
 
     /// What it is doing.
-    pub(crate) fn doing(&self, job: &Job) -> Doing {
-        if job.ended() {
+    pub(crate) fn doing(&self) -> Doing {
+        if self.program.ended() {
             return Doing::Exited;
         }
-        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return Doing::Running };
-        let alternate = self.seen(job).facts.alternate;
+        let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
+            return Doing::Running;
+        };
+        let alternate = self.seen().facts.alternate;
         let phase = self.marks(|marks| match marks.is_about_to_wait() {
             true => marks::Phase::Waiting,
             false => marks.phase(),
@@ -433,35 +462,41 @@ impl Terminal {
     }
 
     /// Whether what is in the foreground waits for somebody to type.
-    pub(crate) fn reads(&self, job: &Job) -> bool {
-        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+    pub(crate) fn reads(&self) -> bool {
+        let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
+            return false;
+        };
         doing::reads(master.as_fd(), shell)
     }
 
     /// Whether what is in the foreground takes keys, and waits for something.
-    pub(crate) fn polls(&self, job: &Job) -> bool {
-        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+    pub(crate) fn polls(&self) -> bool {
+        let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
+            return false;
+        };
         doing::polls(master.as_fd(), shell)
     }
 
     /// Whether what was started on it has nothing to do at this moment.
-    pub(crate) fn rests(&self, job: &Job) -> bool {
-        job.pid().is_none_or(doing::rests)
+    pub(crate) fn rests(&self) -> bool {
+        self.program.pid().is_none_or(doing::rests)
     }
 
     /// How it is, as `to` is told. Who is attached is told where there is room for it.
-    pub(crate) fn status(&self, job: &Job, to: &Principal, room: bool) -> Status {
+    pub(crate) fn status(&self, to: &Principal, room: bool) -> Status {
         let now = boottime();
-        let doing = self.doing(job);
-        let foreground =
-            job.master().and_then(|master| doing::foreground_name(master.as_fd(), job.pid()?));
-        let Seen { facts, title, .. } = self.seen(job);
+        let doing = self.doing();
+        let foreground = self
+            .program
+            .master()
+            .and_then(|master| doing::foreground_name(master.as_fd(), self.program.pid()?));
+        let Seen { facts, title, .. } = self.seen();
         let (row, col) = facts.cursor();
         let size = self.size();
         let Filed { labels, limits, recovered_ms, lost } = lock(&self.filed).clone();
         let attached = self.participants.count();
         Status {
-            session: job.id,
+            session: self.program.job,
             name: self.name.clone(),
             doing,
             size: SizeMessage { cols: size.cols, rows: size.rows },
@@ -475,7 +510,7 @@ impl Terminal {
             labels: Some(labels).filter(|labels| *labels != Labels::default()),
             limits: Some(limits).filter(|limits| *limits != Limits::default()),
             events: Some(self.events.last()),
-            idle_ms: Some(millis(self.idle(job, now))),
+            idle_ms: Some(millis(self.idle(now))),
             participants: room.then(|| self.participants.show(to, now)),
             recovered_ms,
             lost,

@@ -25,9 +25,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::gate::principal::PrincipalNote;
 use crate::holder::micros;
-use crate::jobs::job::{Job, Past, Phase};
-use crate::jobs::record::Recorded;
+use crate::jobs::job::{Job, Origin, Past};
+use crate::jobs::past::Recorded;
 use crate::os::clock::{boot_id, unix_millis};
+use crate::program::Phase;
 use crate::spool::{Spool, Written};
 
 /// No record is longer, in bytes: not when it is written, and not when it is read. A log's index has at most
@@ -122,16 +123,21 @@ impl Record {
         let since = |at: u64| if same { Duration::from_micros(at) } else { Duration::ZERO };
         let past = Past {
             phase,
-            asked: since(self.asked),
             ended: Some(since(self.ended)),
             started_ms: self.asked_ms,
             ended_ms: self.asked_ms.saturating_add(self.duration_ms),
             duration_ms: self.duration_ms,
-            body: self.body.and_then(|body| body.0.try_into().ok()),
         };
         let spool = Spool::from_written(self.log, spool.join(id.to_string()))?;
-        let owner = Arc::new(self.owner.into());
-        Some(Job::recorded((id, owner), (self.command, self.user), past, None, spool))
+        let origin = Origin {
+            id,
+            owner: Arc::new(self.owner.into()),
+            body: self.body.and_then(|body| body.0.try_into().ok()),
+            command: self.command,
+            user: self.user,
+            asked: since(self.asked),
+        };
+        Some(Job::recorded(origin, past, None, spool))
     }
 }
 

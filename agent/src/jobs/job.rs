@@ -1,66 +1,53 @@
-//! One job: a program and its output, from the request to the end of what is kept.
+//! One job: what was asked for, the program that came of it, and what is kept of both.
 //!
-//! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the spool,
-//! watches the phase, writes standard input, or asks for a stop.
+//! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the log, watches the
+//! phase, passes input on (see `program.rs`), or asks for a stop. A session has a [`Terminal`] besides.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::{Job as Shown, Stopped};
-use farwire_protocol::streams::run::{Delivery, Exit, Reason, State};
+use farwire_protocol::streams::run::{Delivery, Exit, State};
 use farwire_protocol::streams::session::{Limits, Lost};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::gate::demand::JobFacts;
 use crate::gate::principal::{Principal, PrincipalNote};
 use crate::gate::{self, Asker};
-use crate::holder::message::{End, Order};
+use crate::holder::message::{Held, Order};
 use crate::holder::micros;
-use crate::jobs::KEEP;
-use crate::jobs::holders::{Found, Holder, Holders, Line};
-use crate::jobs::turns;
 use crate::os::clock::{boottime, unix_millis};
-use crate::os::input::Input;
 use crate::os::pty::{self, Size};
+use crate::program::holding::Orders;
+use crate::program::{Accepts, Adoption, Phase, Program};
 use crate::spool::{Memory, Spool};
-use crate::terminal::Terminal;
+use crate::terminal::{Beginning, Remembers, Terminal};
 
-pub(crate) mod input;
 mod note;
 mod plan;
 
 use note::{NOTE, Note, TerminalNote};
 pub(crate) use plan::Plan;
 
-/// The texts of a job's failure have at most this many bytes each.
-const FAILURE: usize = 1_024;
-
-/// So many conversations about one job are remembered by the next agent.
+/// At most this many conversations about one job are remembered by the next agent.
 const CONVERSATIONS: usize = 16;
 
-/// Where a job is.
-#[derive(Clone, Debug)]
-pub(crate) enum Phase {
-    /// It waits for its turn.
-    Queued,
-    /// It runs.
-    Running(u32),
-    /// It could not be started, or nobody knows how it ended.
-    Failed(Failure),
-    /// It has ended, and its output up to this offset of the log was written before that.
-    Ended { exit: Exit, reason: Option<Reason>, output_end: u64, escaped: u32 },
-}
+/// How long a job is kept after its end, where nothing else is said of it.
+pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// A job.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: Nonce,
     pub(crate) owner: Arc<Principal>,
+    pub(crate) program: Arc<Program>,
+    /// The log of its program.
     pub(crate) spool: Spool,
     /// The hash of the request, where that is known.
     pub(crate) body: Option<[u8; 32]>,
@@ -68,16 +55,8 @@ pub(crate) struct Job {
     user: String,
     /// Since boot, like all times here.
     asked: Duration,
-    times: Mutex<Times>,
-    phase: watch::Sender<Phase>,
-    place: Arc<Mutex<Place>>,
     /// Its turn has come: it is about to be started, or was.
     has_turn: AtomicBool,
-    /// It was cancelled while there was no holder.
-    stopped: Notify,
-    stdin: Mutex<Feed>,
-    /// How much standard input has been passed on, where streams bring it.
-    written: Option<watch::Sender<u64>>,
     conversations: Mutex<Conversations>,
     /// What it has besides, if it is a session.
     pub(crate) terminal: Option<Arc<Terminal>>,
@@ -85,15 +64,27 @@ pub(crate) struct Job {
     past: Option<Box<Past>>,
 }
 
+/// What was asked for, and by whom.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) id: Nonce,
+    pub(crate) owner: Arc<Principal>,
+    /// The hash of the request, where that is known.
+    pub(crate) body: Option<[u8; 32]>,
+    /// What it runs, for people, and as whom.
+    pub(crate) command: String,
+    pub(crate) user: String,
+    /// When, since boot.
+    pub(crate) asked: Duration,
+}
+
 /// What nobody holds any more, as it was written down. What ends in `_ms` is milliseconds, of times since 1970,
 /// and for people; ages are measured by the others, which are since boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) phase: Phase,
-    pub(crate) asked: Duration,
     /// `None` if an older agent did not write it.
     pub(crate) ended: Option<Duration>,
-    pub(crate) body: Option<[u8; 32]>,
     pub(crate) started_ms: u64,
     pub(crate) ended_ms: u64,
     pub(crate) duration_ms: u64,
@@ -102,203 +93,124 @@ pub(crate) struct Past {
 /// Conversations about a job, with what each is for.
 pub(crate) type Conversations = Vec<(Nonce, Delivery)>;
 
-/// Who holds the program.
-#[derive(Debug, Default)]
-enum Place {
-    /// Nobody yet.
-    #[default]
-    Nowhere,
-    /// Nobody, and nobody will, for this reason.
-    Cancelled(&'static str),
-    Held(Line),
-}
-
-#[derive(Debug, Default)]
-struct Times {
-    started: Option<Duration>,
-    ended: Option<Duration>,
-}
-
-/// The program's standard input, or its terminal, and who passes on what.
+/// A job that was taken over from its holder.
 #[derive(Debug)]
-struct Feed {
-    pipe: Stdin,
-    /// The number of the [`input::Seat`] that counts.
-    seat: u64,
-    /// An agent died between writing and counting.
-    unknown: bool,
-}
-
-impl Feed {
-    fn new(pipe: Stdin) -> Self {
-        Self { pipe, seat: 0, unknown: false }
-    }
-}
-
-#[derive(Debug)]
-enum Stdin {
-    Waiting,
-    Open(Arc<Input>),
-    Closed,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics while it is held")
-}
-
-/// Carries a job out, from its turn to its end. Gives the exit.
-pub(crate) async fn run(
-    job: &Arc<Job>,
-    plan: Plan,
-    place: Option<turns::Place>,
-    holders: &Arc<Holders>,
-) -> Option<Exit> {
-    let comes = async {
-        match place {
-            Some(place) => Some(place.turn().await),
-            None => None,
-        }
-    };
-    let turn = tokio::select! {
-        biased;
-        () = job.stopped.notified() => None,
-        turn = comes => Some(turn),
-    };
-    let started = match turn {
-        Some(_) => {
-            job.has_turn.store(true, Ordering::Relaxed);
-            holders.start(job, &plan)
-        }
-        None => Err(job.cancelled().unwrap_or_else(stopped_first)),
-    };
-    if let Err(failure) = started {
-        job.failed(failure);
-        job.spool.finish();
-        return None;
-    }
-    job.exit().await
+pub(crate) struct Adopted {
+    pub(crate) job: Arc<Job>,
+    /// Whose program it is.
+    pub(crate) user: u32,
+    pub(crate) conversations: Conversations,
 }
 
 /// Why a run was never started whose stop came before its turn.
 pub(crate) const STOPPED: &str = "it was stopped before its turn came";
 
-fn stopped_first() -> Failure {
-    Failure::new(Kind::Cancelled, STOPPED)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
 }
 
 impl Job {
+    /// A job of this plan. Its output goes to `memory`, and to a file at `path`; `body` is the hash of its request.
     pub(crate) fn new(
         owner: Arc<Principal>,
         plan: &Plan,
         memory: Arc<Memory>,
-        (path, body): (std::path::PathBuf, [u8; 32]),
-    ) -> Self {
+        path: PathBuf,
+        body: [u8; 32],
+    ) -> Arc<Self> {
         let id = plan.start.job;
-        let place = Arc::new(Mutex::new(Place::Nowhere));
-        // What came within the request is the holder's to pass on.
-        let piped = plan.start.piped && plan.start.input.is_none();
-        Self {
+        let accepts = match &plan.terminal {
+            Some(_) => Accepts::Keys,
+            // What came within the request is the holder's to pass on.
+            None if plan.start.piped && plan.start.input.is_none() => Accepts::Input,
+            None => Accepts::Nothing,
+        };
+        let origin = Origin {
             id,
             owner,
-            spool: Spool::new(memory, path, unblock(id, place.clone())),
             body: Some(body),
             command: plan.shown.clone(),
             user: plan.user.clone(),
             asked: boottime(),
-            times: Mutex::default(),
-            phase: watch::Sender::new(Phase::Queued),
-            place,
-            has_turn: AtomicBool::new(plan.terminal.is_some()),
-            stopped: Notify::new(),
-            stdin: Mutex::new(Feed::new(if piped { Stdin::Waiting } else { Stdin::Closed })),
-            written: piped.then(|| watch::Sender::new(0)),
-            conversations: Mutex::default(),
-            terminal: plan.terminal.clone(),
-            past: None,
-        }
+        };
+        let program = Program::new(id, memory, path, accepts);
+        let parts = Parts { has_turn: plan.terminal.is_some(), ..Parts::default() };
+        Self::assemble(origin, program, Parts { terminal: plan.terminal.clone(), ..parts })
     }
 
     /// A run or a session that an earlier agent has written down, and that nobody holds.
     pub(crate) fn recorded(
-        (id, owner): (Nonce, Arc<Principal>),
-        (command, user): (String, String),
+        origin: Origin,
         past: Past,
-        terminal: Option<Arc<Terminal>>,
+        terminal: Option<Beginning>,
         spool: Spool,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            owner,
-            spool,
-            body: past.body,
-            command,
-            user,
-            asked: past.asked,
-            times: Mutex::default(),
-            phase: watch::Sender::new(past.phase.clone()),
-            place: Arc::default(),
-            has_turn: AtomicBool::new(true),
-            stopped: Notify::new(),
-            stdin: Mutex::new(Feed::new(Stdin::Closed)),
-            written: None,
-            conversations: Mutex::default(),
-            terminal,
-            past: Some(Box::new(past)),
-        })
+        let program = Program::recorded(origin.id, spool, past.phase.clone(), terminal.is_some());
+        let past = Some(Box::new(past));
+        let parts = Parts { terminal, has_turn: true, past, ..Parts::default() };
+        Self::assemble(origin, program, parts)
     }
 
-    /// A job that its holder has told us of. Gives the conversations about it, too.
-    pub(crate) fn adopt(
-        found: Found,
-        path: std::path::PathBuf,
-    ) -> Result<(Arc<Self>, Conversations), Failure> {
-        let Found { held, memory, stdin, holder } = found;
+    /// A job that `holder` had before this agent came. `memory` is that of its log, and `input` what it reads.
+    pub(crate) fn adopted(
+        held: &Held,
+        holder: Weak<dyn Orders>,
+        memory: Arc<Memory>,
+        input: Option<BorrowedFd<'_>>,
+        path: PathBuf,
+    ) -> Result<Adopted, Failure> {
         let note: Note = cbor::decode(&held.note, NOTE).map_err(|error| {
             Failure::caused(Kind::Internal, "a note that cannot be read", &error)
         })?;
-        let line = Line { holder: Arc::downgrade(&holder) };
-        let place = Arc::new(Mutex::new(Place::Held(line)));
-        let written = note.piped.then(|| watch::Sender::new(memory.input()));
-        let unknown = note.terminal.is_none() && !memory.knows_input();
-        let pipe = if stdin.is_some() { Stdin::Waiting } else { Stdin::Closed };
-        let terminal = note.terminal.map(|terminal| {
-            let size = stdin.as_ref().and_then(|master| pty::size(master).ok());
-            let size = size.unwrap_or(Size { cols: 80, rows: 24 });
-            Terminal::new(terminal.recalled(size))
-        });
-        let job = Arc::new(Self {
+        let accepts = match &note.terminal {
+            Some(_) => Accepts::Keys,
+            None if note.piped => Accepts::Input,
+            None => Accepts::Nothing,
+        };
+        let how = Adoption { holder, accepts, connected: input.is_some() };
+        let program = Program::adopted(held.job, memory, path, how);
+        let origin = Origin {
             id: held.job,
             owner: Arc::new(note.owner.into()),
-            spool: Spool::new(memory, path, unblock(held.job, place.clone())),
             body: note.body.and_then(|body| body.0.try_into().ok()),
             command: note.command,
             user: note.user,
             asked: Duration::from_micros(note.asked),
-            times: Mutex::default(),
-            phase: watch::Sender::new(Phase::Queued),
-            place,
-            has_turn: AtomicBool::new(true),
-            stopped: Notify::new(),
-            stdin: Mutex::new(Feed { unknown, ..Feed::new(pipe) }),
-            written,
-            conversations: Mutex::new(note.conversations.clone()),
-            terminal,
-            past: None,
+        };
+        let terminal = note.terminal.map(|terminal| {
+            let size = input.and_then(|master| pty::size(master).ok());
+            terminal.recalled(size.unwrap_or(Size { cols: 80, rows: 24 }))
         });
-        holder.keep(&job, note.uid);
-        if held.pid > 0 {
-            job.started_as(held.pid, held.at, stdin);
-        }
-        if let Some(failure) = held.failure {
-            job.failed(failure);
-        }
-        if let Some(end) = &held.end {
-            job.ended_with(end);
-        }
-        if held.finished {
-            holder.finished(job.id);
-        }
-        Ok((job, note.conversations))
+        let conversations = note.conversations.clone();
+        let parts = Parts { terminal, has_turn: true, conversations, past: None };
+        let job = Self::assemble(origin, program, parts);
+        Ok(Adopted { job, user: note.uid, conversations: note.conversations })
+    }
+
+    fn assemble(origin: Origin, program: Program, parts: Parts) -> Arc<Self> {
+        let Origin { id, owner, body, command, user, asked } = origin;
+        let program = Arc::new(program);
+        Arc::new_cyclic(|job: &Weak<Self>| Self {
+            id,
+            owner,
+            spool: program.spool.clone(),
+            body,
+            command,
+            user,
+            asked,
+            has_turn: AtomicBool::new(parts.has_turn),
+            conversations: Mutex::new(parts.conversations),
+            terminal: parts
+                .terminal
+                .map(|terminal| Terminal::new(terminal, program.clone(), job.clone())),
+            past: parts.past,
+            program,
+        })
+    }
+
+    /// Its turn has come.
+    pub(super) fn take_turn(&self) {
+        self.has_turn.store(true, Ordering::Relaxed);
     }
 
     /// What the next agent has to know. The oldest conversations are left out where it would be longer
@@ -314,7 +226,7 @@ impl Job {
             user: self.user.clone(),
             uid,
             asked: micros(self.asked),
-            piped: self.written.is_some(),
+            piped: self.program.accepts_input(),
             conversations: lock(&self.conversations).clone(),
             terminal: self.terminal.as_deref().map(TerminalNote::of),
             body: self.body.map(|body| Blob(body.to_vec())),
@@ -349,27 +261,24 @@ impl Job {
         self.remember();
     }
 
-    /// Has its holder keep what the next agent has to know.
-    pub(crate) fn remember(&self) {
-        if let Place::Held(line) = &*lock(&self.place)
-            && let Some(uid) = line.holder.upgrade().and_then(|holder| holder.user())
-        {
-            match self.note(uid) {
-                // Where it cannot be given, the next agent knows a little less.
-                Ok(note) => drop(line.order(&Order::Note { job: self.id, note })),
-                Err(failure) => tracing::warn!(job = %self.id, %failure, "a note is not renewed"),
-            }
-        }
-    }
-
-    /// Where it is, and a way to wait for a change.
+    /// Where its program is, and a way to wait for a change.
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+        self.program.phase()
     }
 
     /// Whether nothing more happens to it.
     pub(crate) fn ended(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Ended { .. } | Phase::Failed(_))
+        self.program.ended()
+    }
+
+    /// Waits until it runs, or has run; an error if it never will.
+    pub(crate) async fn started(&self) -> Result<u32, Failure> {
+        self.program.started().await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit(&self) -> Option<Exit> {
+        self.program.exit().await
     }
 
     /// How long ago it ended.
@@ -384,13 +293,8 @@ impl Job {
     pub(crate) fn ended_at(&self) -> Option<Duration> {
         match &self.past {
             Some(past) => past.ended,
-            None => lock(&self.times).ended,
+            None => self.program.ended_at(),
         }
-    }
-
-    /// Whether a holder has, or had, its program.
-    pub(crate) fn is_held(&self) -> bool {
-        matches!(*lock(&self.place), Place::Held(_))
     }
 
     /// How long it is kept after its end.
@@ -424,127 +328,36 @@ impl Job {
 
     /// Whether it waits for its turn.
     pub(crate) fn is_queued(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Queued) && !self.has_turn.load(Ordering::Relaxed)
-    }
-
-    /// Waits until it runs, or has run; an error if it never will.
-    pub(crate) async fn started(&self) -> Result<u32, Failure> {
-        let mut phase = self.phase();
-        let begun = phase.wait_for(|phase| !matches!(phase, Phase::Queued)).await;
-        match begun.as_deref() {
-            Ok(Phase::Running(pid)) => Ok(*pid),
-            Ok(Phase::Failed(failure)) if lock(&self.times).started.is_none() => {
-                Err(failure.clone())
-            }
-            Ok(Phase::Failed(_) | Phase::Ended { .. } | Phase::Queued) | Err(_) => Ok(0),
-        }
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn exit(&self) -> Option<Exit> {
-        let mut phase = self.phase();
-        let over = |phase: &Phase| matches!(phase, Phase::Ended { .. } | Phase::Failed(_));
-        match phase.wait_for(over).await.as_deref() {
-            Ok(Phase::Ended { exit, .. }) => Some(*exit),
-            _ => None,
-        }
-    }
-
-    /// Somebody has it from now on.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Cancelled`] if it must not be started any more.
-    pub(crate) fn held_by(&self, holder: &Arc<Holder>) -> Result<(), Failure> {
-        let mut place = lock(&self.place);
-        if let Place::Cancelled(why) = *place {
-            return Err(Failure::new(Kind::Cancelled, why));
-        }
-        *place = Place::Held(Line { holder: Arc::downgrade(holder) });
-        Ok(())
-    }
-
-    /// Nobody has it after all: no order to start it was given.
-    pub(crate) fn let_go(&self) {
-        *lock(&self.place) = Place::Nowhere;
-    }
-
-    /// Why it will not be started, if that is so.
-    fn cancelled(&self) -> Option<Failure> {
-        match *lock(&self.place) {
-            Place::Cancelled(why) => Some(Failure::new(Kind::Cancelled, why)),
-            Place::Nowhere | Place::Held(_) => None,
-        }
-    }
-
-    /// Makes sure that it is never started, if no holder has it. Returns whether that is so.
-    pub(crate) fn cancel(&self, why: &'static str) -> bool {
-        let mut place = lock(&self.place);
-        match *place {
-            Place::Held(_) => return false,
-            Place::Nowhere => *place = Place::Cancelled(why),
-            Place::Cancelled(_) => {}
-        }
-        drop(place);
-        self.stopped.notify_one();
-        true
+        matches!(*self.phase().borrow(), Phase::Queued) && !self.has_turn.load(Ordering::Relaxed)
     }
 
     /// Whether its program was started.
     pub(crate) fn has_started(&self) -> bool {
-        lock(&self.times).started.is_some() || self.past.is_some()
+        self.program.has_started() || self.past.is_some()
     }
 
-    /// Its holder has started it.
-    pub(crate) fn started_as(&self, pid: u32, at: u64, stdin: Option<OwnedFd>) {
-        let pipe = stdin.and_then(|pipe| Input::new(pipe).ok());
-        lock(&self.stdin).pipe = pipe.map_or(Stdin::Closed, |pipe| Stdin::Open(Arc::new(pipe)));
-        lock(&self.times).started = Some(Duration::from_micros(at));
-        self.phase.send_replace(Phase::Running(pid));
-    }
-
-    /// It could not be started, or nobody knows how it ended.
-    pub(crate) fn failed(&self, failure: Failure) {
-        let failure = brief(failure);
-        lock(&self.times).ended = Some(boottime());
-        lock(&self.stdin).pipe = Stdin::Closed;
-        self.spool.poke();
-        self.phase.send_replace(Phase::Failed(failure));
-    }
-
-    /// It has ended.
-    pub(crate) fn ended_with(&self, end: &End) {
-        let End { exit, reason, output_end, escaped, at } = *end;
-        lock(&self.times).ended = Some(Duration::from_micros(at));
-        lock(&self.stdin).pipe = Stdin::Closed;
-        self.spool.poke();
-        self.phase.send_replace(Phase::Ended { exit, reason, output_end, escaped });
-    }
-
-    /// Its holder has forgotten it: nobody will ask for what the next agent would have to know.
-    pub(crate) fn forgotten(&self) {
+    /// Forgets what the next agent would have to know, since its holder has forgotten it too.
+    pub(crate) fn forget_conversations(&self) {
         *lock(&self.conversations) = Conversations::new();
     }
 
     /// Its holder is gone, and with it all that could be known.
-    pub(crate) fn lost(&self) {
+    pub(crate) fn lose(&self) {
         self.spool.finish();
         if !self.ended() {
             if let Some(terminal) = &self.terminal {
                 terminal.filed().lost = Some(Lost::HolderDied);
             }
             let text = "the process that held the program has died; it may go on or have ended";
-            self.failed(Failure::new(Kind::OutcomeUnknown, text));
+            self.program.set_failed(Failure::new(Kind::OutcomeUnknown, text));
         }
     }
 
-    /// Its bounds have changed: those that its holder keeps to go there.
+    /// Bounds it anew: what its holder keeps to goes there.
     pub(crate) fn bound(&self, limits: &Limits) {
-        if let Place::Held(line) = &*lock(&self.place) {
-            let (kept, rate) = (limits.kept, limits.output_rate);
-            // The warning is all that can be done.
-            let _ = line.order(&Order::Bound { job: self.id, kept, rate });
-        }
+        let (kept, rate) = (limits.kept, limits.output_rate);
+        // The warning is all that can be done.
+        let _ = self.program.order(&Order::Bound { job: self.id, kept, rate });
     }
 
     /// Whether it was begun, and nobody knows what became of it.
@@ -562,7 +375,7 @@ impl Job {
             return Ok(Stopped::Ended);
         }
         if let Some(signal) = signal
-            && let Some(master) = self.master()
+            && let Some(master) = self.program.master()
         {
             // For whoever is in the foreground, as a key would be.
             if let Err(error) = pty::signal_foreground(master.as_fd(), signal) {
@@ -570,32 +383,17 @@ impl Job {
             }
             return Ok(Stopped::Signalled);
         }
-        if !self.cancel(STOPPED)
-            && let Place::Held(line) = &*lock(&self.place)
-        {
-            line.order(&Order::Stop { job: self.id, signal })?;
+        if !self.program.cancel(STOPPED) {
+            self.program.order(&Order::Stop { job: self.id, signal })?;
         }
         Ok(Stopped::Signalled)
-    }
-
-    /// The process that was started, while it runs.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        match *self.phase.borrow() {
-            Phase::Running(pid) => Some(pid),
-            _ => None,
-        }
     }
 
     /// How it is.
     pub(crate) fn state(&self) -> State {
         let stats = self.spool.stats();
-        let times = lock(&self.times);
-        let until = times.ended.unwrap_or_else(boottime);
-        let duration =
-            times.started.map_or(Duration::ZERO, |started| until.saturating_sub(started));
-        drop(times);
         let past = self.past.as_ref().map(|past| Duration::from_millis(past.duration_ms));
-        let duration = past.unwrap_or(duration);
+        let duration = past.unwrap_or_else(|| self.program.duration());
         let mut state = State {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             lines: stats.lines,
@@ -605,7 +403,7 @@ impl Job {
             memory_only: stats.memory_only,
             ..State::default()
         };
-        match &*self.phase.borrow() {
+        match &*self.phase().borrow() {
             Phase::Queued => state.queued = Some(true).filter(|_| self.is_queued()),
             Phase::Running(_) => {}
             Phase::Failed(failure) => state.failure = Some(failure.clone()),
@@ -642,34 +440,29 @@ impl Job {
             age_ms: micros(self.age()) / 1000,
             state: self.state(),
             mine: self.owner.is_on_surface_of(to),
-            pid: self.pid(),
-            session: self
-                .terminal
-                .as_ref()
-                .map(|terminal| Box::new(terminal.status(self, to, room))),
+            pid: self.program.pid(),
+            session: self.terminal.as_ref().map(|terminal| Box::new(terminal.status(to, room))),
         }
     }
 }
 
-/// The failure with texts that fit whatever has to hold them: a message, a note, a record.
-fn brief(mut failure: Failure) -> Failure {
-    let cut = |text: &mut String| {
-        if text.len() > FAILURE {
-            text.truncate(text.floor_char_boundary(FAILURE));
-            text.push('…');
-        }
-    };
-    cut(&mut failure.message);
-    failure.hint.iter_mut().for_each(cut);
-    failure
+/// What of a job is not the same for all.
+#[derive(Debug, Default)]
+struct Parts {
+    terminal: Option<Beginning>,
+    has_turn: bool,
+    conversations: Conversations,
+    past: Option<Box<Past>>,
 }
 
-/// Tells a job's holder that a reader has moved.
-fn unblock(job: Nonce, place: Arc<Mutex<Place>>) -> impl Fn() + Send + Sync + 'static {
-    move || {
-        if let Place::Held(line) = &*lock(&place) {
-            // There is always room for one of each job.
-            let _ = line.order(&Order::Unblock(job));
-        }
+impl Remembers for Job {
+    fn remember(&self) {
+        self.program.renew_note(|user| match self.note(user) {
+            Ok(note) => Some(Order::Note { job: self.id, note }),
+            Err(failure) => {
+                tracing::warn!(job = %self.id, %failure, "a note is not renewed");
+                None
+            }
+        });
     }
 }

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::job::Job;
 use super::journal::{Journal, Past};
-use super::unknown;
 use crate::gate::Asker;
 use crate::gate::principal::Principal;
+use crate::gate::reason::Denied;
 
 /// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
 const KEPT: usize = 4_096;
@@ -37,7 +37,7 @@ pub(super) const TOMBSTONES: usize = 1024;
 
 /// Every job that is known, and the requests that must not come to anything.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub(super) jobs: HashMap<Nonce, Arc<Job>>,
     /// In the order in which they were asked for.
     pub(super) order: VecDeque<Nonce>,
@@ -64,6 +64,17 @@ impl Table {
         }
     }
 
+    /// Adds a job behind all others.
+    pub(super) fn add(&mut self, job: Arc<Job>) {
+        self.order.push_back(job.id);
+        self.jobs.insert(job.id, job);
+    }
+
+    /// How many sessions have not ended.
+    pub(crate) fn open_sessions(&self) -> usize {
+        self.jobs.values().filter(|job| job.terminal.is_some() && !job.ended()).count()
+    }
+
     pub(super) fn session(&self, asker: &Asker, name: &str) -> Option<&Arc<Job>> {
         self.jobs.values().find(|job| {
             let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
@@ -72,7 +83,7 @@ impl Table {
     }
 
     /// The first number that is not the name of a session this one may see, whomever it is filed for.
-    pub(super) fn free_name(&self, asker: &Asker) -> String {
+    pub(crate) fn free_name(&self, asker: &Asker) -> String {
         let asker = asker.as_surface();
         let seen = |job: &&Arc<Job>| !job.ended() && job.is_seen_by(&asker);
         let sessions = self.jobs.values().filter(seen).filter_map(|job| job.terminal.as_ref());
@@ -129,7 +140,7 @@ impl Table {
                 format!("it ended with {how}; its output is no longer kept"),
             ),
             past @ (Past::Reserved | Past::NotStarted) => past.failure(),
-            Past::NeverStarted | Past::Unknown | Past::Conflict => unknown(),
+            Past::NeverStarted | Past::Unknown | Past::Conflict => Denied::Unseen.failure(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is done with a request, by its id, its owner, its text and the process that it was for.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::id::Id;
@@ -11,9 +12,10 @@ use tokio::sync::watch;
 use super::table::TOMBSTONES;
 use super::*;
 use crate::gate::principal::Principal;
-use crate::jobs::job::Phase;
-use crate::jobs::record::Recorded;
+use crate::jobs::past::Recorded;
 use crate::os::wait::Leader;
+use crate::program::Phase;
+use crate::sessions::Sessions;
 
 const HERE: Nonce = Nonce([1; 16]);
 
@@ -70,6 +72,13 @@ fn thread(_: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
 }
 
 impl Jobs {
+    /// Takes over what is left of the agent before, sessions too.
+    async fn adopt(self: &Arc<Self>) -> Vec<Recalled> {
+        let state = self.directory.parent().unwrap();
+        let sessions = Sessions::open(self.clone(), state, None).unwrap();
+        Arc::new(sessions).adopt().await
+    }
+
     /// The same on this thread.
     fn start_here(
         self: &Arc<Self>,
@@ -82,7 +91,7 @@ impl Jobs {
             return Ok((job, true));
         }
         let plan = Plan::run(start, crate::os::user::User::current()?)?;
-        self.begin(owner, asked, |_| Ok(plan))
+        self.begin(owner, asked, |_| Ok(plan)).map(|Begun { job, known }| (job, known))
     }
 }
 
@@ -208,7 +217,7 @@ async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
     loop {
         now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
         let conversations = now.adopt().await;
-        let latest = conversations.iter().map(|(_, conversation, ..)| *conversation).next_back();
+        let latest = conversations.last().map(|recalled| recalled.conversation);
         if latest == Some(Nonce([39; 16])) {
             break;
         }
@@ -347,9 +356,9 @@ async fn input_that_may_have_been_written_is_not_taken_again() {
     for n in [7, 8] {
         let (job, _) = before.start_here(&owner(1), &piped(n), [5; 32]).unwrap();
         job.started().await.unwrap();
-        let (seat, at) = job.claim_input().unwrap();
+        let (seat, at) = job.program.claim_input().unwrap();
         assert_eq!(at, 0);
-        assert!(job.write_input(seat, b"one").await);
+        assert!(job.program.write_input(seat, b"one").await);
         if n == 8 {
             job.spool.memory().unwrap().begin_input(3);
         }
@@ -357,9 +366,9 @@ async fn input_that_may_have_been_written_is_not_taken_again() {
     let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
     now.adopt().await;
     let found = |n: u8| now.find(&asker(&owner(1)), Nonce([n; 16])).unwrap();
-    let (_, at) = found(7).claim_input().unwrap();
+    let (_, at) = found(7).program.claim_input().unwrap();
     assert_eq!(at, 3, "what was written and counted");
-    assert_eq!(kind(found(8).claim_input()), Some(Kind::InputUnknown));
+    assert_eq!(kind(found(8).program.claim_input()), Some(Kind::InputUnknown));
 }
 
 #[tokio::test]
@@ -368,14 +377,14 @@ async fn a_stream_that_has_lost_the_input_writes_and_ends_nothing() {
     let jobs = jobs(state.path());
     let piped = Start { stdin: Some(true), ..start(7, "cat") };
     let (job, _) = jobs.start_here(&owner(1), &piped, [5; 32]).unwrap();
-    let (old, _) = job.claim_input().unwrap();
-    assert!(job.write_input(old, b"one ").await);
-    let (new, at) = job.claim_input().unwrap();
+    let (old, _) = job.program.claim_input().unwrap();
+    assert!(job.program.write_input(old, b"one ").await);
+    let (new, at) = job.program.claim_input().unwrap();
     assert_eq!(at, 4);
-    assert!(!job.write_input(old, b"twice ").await);
-    job.end_input(old, 4).await;
-    assert!(job.write_input(new, b"two").await);
-    job.end_input(new, 7).await;
+    assert!(!job.program.write_input(old, b"twice ").await);
+    job.program.end_input(old, 4).await;
+    assert!(job.program.write_input(new, b"two").await);
+    job.program.end_input(new, 7).await;
     ended(&job).await;
     assert_eq!(job.spool.bytes_from(0, 100).bytes, b"one two");
 }

@@ -17,6 +17,7 @@ use crate::gate::Asker;
 use crate::jobs::Jobs;
 use crate::jobs::users::Users;
 use crate::links::Links;
+use crate::sessions::Sessions;
 
 /// One stream's view of the agent.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Services {
     pub(crate) instance: Nonce,
     pub(crate) started: Instant,
     pub(crate) jobs: Arc<Jobs>,
+    /// Those of the jobs that have a terminal.
+    pub(crate) sessions: Arc<Sessions>,
     /// Where users are looked up, which may wait for a network.
     pub(crate) users: Users,
     /// Conversations about runs and sessions.

@@ -75,7 +75,7 @@ async fn drawn(context: &Context, ask: Option<&Ask>) {
     let all = async {
         for job in &found {
             if let Some(terminal) = &job.terminal {
-                terminal.drawn(job).await;
+                terminal.drawn().await;
             }
         }
     };

@@ -29,8 +29,10 @@ use zeroize::Zeroizing;
 use crate::conversations::{About, Seat};
 use crate::gate::Allowed;
 use crate::gate::demand::Demand;
-use crate::jobs::job::input::Seat as InputSeat;
-use crate::jobs::job::{Job, Phase};
+use crate::jobs::Begun;
+use crate::jobs::job::Job;
+use crate::program::Phase;
+use crate::program::input::Seat as InputSeat;
 use crate::spool::{Item, Mode, Piece, SpoolReader};
 use crate::streams::context::{Context, lost, request};
 use crate::streams::pattern::{Awaited, expression};
@@ -84,7 +86,8 @@ where
             let services = &context.services;
             let wanted = context.asker.allowed(&Demand::Run, &start)?;
             let who = &context.asker.who;
-            let (job, known) = services.jobs.start(who, (wanted, hash), &services.users).await?;
+            let started = services.jobs.start(who, wanted, hash, &services.users);
+            let Begun { job, known } = started.await?;
             (job, known, start.delivery)
         }
         Request::Take(take) => {
@@ -122,7 +125,7 @@ where
         Started { job: job.id, known: Some(known), pid: Some(pid).filter(|&pid| pid > 0) };
     writer.message(&message(&ToBridge::Started(started)));
     let mut counts = Counts::default();
-    let input = if taken { None } else { Some(job.claim_input()?) };
+    let input = if taken { None } else { Some(job.program.claim_input()?) };
     if known {
         // The conversation is new and the program is not: say how much input it has had.
         resumed(&job, input, &mut counts, writer);
@@ -191,7 +194,7 @@ where
     }
     let from = place_of(&job, counts.get(STDOUT), counts.get(STDERR))
         .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "offsets that this run never had"))?;
-    let input = if about.taken { None } else { Some(job.claim_input()?) };
+    let input = if about.taken { None } else { Some(job.program.claim_input()?) };
     resumed(&job, input, &mut counts, writer);
     let input = input.map(|(seat, _)| seat);
     let serving = Serving { context, job, seat, counts, input, since: Instant::now() };
@@ -205,7 +208,7 @@ fn resumed<W: AsyncWrite + Unpin>(
     counts: &mut Counts,
     writer: &mut Writer<W>,
 ) {
-    let at = input.map_or_else(|| *job.written().borrow(), |(_, at)| at);
+    let at = input.map_or_else(|| *job.program.written().borrow(), |(_, at)| at);
     counts.set(STDIN, at);
     writer.message(&message(&ToBridge::Resumed(vec![Offset { channel: STDIN, offset: at }])));
 }
@@ -287,7 +290,7 @@ impl Serving<'_> {
                     if counts.add(STDIN, frame.payload.len()).is_none() {
                         return Failure::new(Kind::ProtocolViolation, "too much input");
                     }
-                    if !self.job.write_input(seat, &frame.payload).await {
+                    if !self.job.program.write_input(seat, &frame.payload).await {
                         // A later stream passes input on: what comes here does not count any more.
                         return std::future::pending().await;
                     }
@@ -303,7 +306,7 @@ impl Serving<'_> {
                         return Failure::new(Kind::ProtocolViolation, message);
                     }
                     match self.claim(&mut seat, counts.get(STDIN)) {
-                        Ok(seat) => self.job.end_input(seat, counts.get(STDIN)).await,
+                        Ok(seat) => self.job.program.end_input(seat, counts.get(STDIN)).await,
                         Err(failure) => return failure,
                     }
                     return std::future::pending().await;
@@ -320,7 +323,7 @@ impl Serving<'_> {
         if let Some(seat) = *seat {
             return Ok(seat);
         }
-        let (claimed, written) = self.job.claim_input()?;
+        let (claimed, written) = self.job.program.claim_input()?;
         if written != at {
             let text = "another stream has passed on input since this one began";
             return Err(Failure::new(Kind::ProtocolViolation, text));
@@ -341,7 +344,7 @@ impl Serving<'_> {
         let mut log = self.job.spool.reader(from, mode).having(stdout, stderr);
         counts.set(STDIN, 0);
         let mut phase = self.job.phase();
-        let mut written = self.job.written();
+        let mut written = self.job.program.written();
         let mut acked = self.counts.get(STDIN);
         let mut company = true;
         loop {

@@ -16,7 +16,6 @@ mod events;
 mod exchange;
 mod pace;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_link::inner::sealed::{BATCH, Reader, Writer};
@@ -31,13 +30,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-use self::answer::{LARGEST, QUIET, ended, find, finish, over_at, show, terminal};
+use self::answer::{LARGEST, QUIET, ended, finish, over_at, show};
 use self::attached::attached;
 use self::exchange::exchange;
 use crate::gate::Allowed;
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
-use crate::jobs::job::Job;
+use crate::jobs::Begun;
+use crate::sessions::{Session, no_terminal};
 use crate::spool::Mode;
 use crate::streams::context::{Context, lost, request};
 use crate::terminal::events::What;
@@ -61,54 +61,56 @@ where
     // What is typed may be secret.
     let create = Zeroizing::new(create.0);
     let request: Request = request(&create)?;
+    let find = |id| context.services.sessions.find(&context.asker, id);
     match request {
         Request::Open(start) => {
             let hash = Sha256::digest(&create).into();
             let asker = context.asker.calling_itself(start.caller.as_ref())?;
             let services = &context.services;
             let wanted = asker.allowed(&Demand::OpenSession, &start)?;
-            let opened = services.jobs.open_session(&asker, (wanted, hash), &services.users);
-            let (job, known) = opened.await?;
+            let opened = services.sessions.start(&asker, wanted, hash, &services.users);
+            let Begun { job, known } = opened.await?;
             job.started().await?;
+            let session = Session::of(job).ok_or_else(no_terminal)?;
             if !known {
-                terminal(&job)?.note(&job, Some(&asker.who), What::Opened);
+                session.terminal.note(Some(&asker.who), What::Opened);
             }
-            let job = asker.allowed(&Demand::Use(job.facts()), job.clone())?;
+            let session = asker.allowed(&Demand::Use(session.job.facts()), session.clone())?;
             if start.attach == Some(true) {
                 let size = known.then_some(start.size);
                 // Of a new one nothing has been missed.
                 let from = (!known).then_some(0);
-                let attach = Attach { session: job.id, read_only: None, size, from };
-                attached(context, &open, (job, known), attach, (writer, reader)).await
+                let attach = Attach { session: session.job.id, read_only: None, size, from };
+                attached(context, &open, session, known, attach, (writer, reader)).await
             } else {
-                settled(&job).await;
-                look(&job, &asker.who, (known, Screen::text), writer).await
+                settled(&session).await;
+                look(&session, &asker.who, (known, Screen::text), writer).await
             }
         }
         Request::Attach(attach) => {
-            let job = find(context, attach.session, &context.asker)?;
-            attached(context, &open, (job, true), attach, (writer, reader)).await
+            let session = find(attach.session)?;
+            attached(context, &open, session, true, attach, (writer, reader)).await
         }
         Request::Send(send) => {
             let asker = context.asker.calling_itself(send.caller.as_ref())?;
-            let job = find(context, send.session, &asker)?;
-            exchange(context, (&job, &*asker.who), &send, writer).await
+            let session = context.services.sessions.find(&asker, send.session)?;
+            exchange(context, &session, &asker.who, &send, writer).await
         }
         Request::Control(control) => control::serve(context, &control, writer).await,
         Request::Events(events) => events::serve(context, &events, writer).await,
         Request::Look(session) => {
-            let job = find(context, session, &context.asker)?;
-            look(&job, &context.asker.who, (true, Screen::text), writer).await
+            let session = find(session)?;
+            look(&session, &context.asker.who, (true, Screen::text), writer).await
         }
         Request::Draw(session) => {
-            let job = find(context, session, &context.asker)?;
-            look(&job, &context.asker.who, (true, Screen::drawing), writer).await
+            let session = find(session)?;
+            look(&session, &context.asker.who, (true, Screen::drawing), writer).await
         }
         Request::Commands(asked) => {
-            let job = find(context, asked.session, &context.asker)?;
-            let now = ended(&job, &context.asker.who).await?;
-            let over = over_at(&job);
-            let (commands, more) = terminal(&job)?.marks(|marks| latest(marks, asked, over));
+            let session = find(asked.session)?;
+            let now = ended(&session, &context.asker.who).await?;
+            let over = over_at(&session.job);
+            let (commands, more) = session.terminal.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
             finish(writer, Counts::default(), Ended { commands, more, ..now }).await
         }
@@ -135,15 +137,14 @@ fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool
 }
 
 /// Waits until a new shell has drawn its first prompt, or has had the time to.
-async fn settled(job: &Arc<Job>) {
-    let Some(terminal) = &job.terminal else { return };
+async fn settled(Session { job, terminal }: &Session) {
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     let deadline = Instant::now() + Duration::from_secs(3);
     let mut marked = terminal.marked();
     let mut phase = job.phase();
     while !job.ended() && Instant::now() < deadline {
-        terminal.drawn(job).await;
-        let doing = terminal.doing(job);
+        terminal.drawn().await;
+        let doing = terminal.doing();
         // Without marks a prompt is believed once nothing more comes.
         let marks = terminal.nonce.is_some();
         if doing != Doing::Running && marks {
@@ -164,20 +165,19 @@ async fn settled(job: &Arc<Job>) {
 
 /// Answers with the screen, as text or as what draws it.
 async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
-    job: &Allowed<Arc<Job>>,
+    session: &Allowed<Session>,
     who: &Principal,
     (known, shown): (bool, fn(&mut Screen) -> T),
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
-    let terminal = terminal(job)?;
-    let text: Vec<u8> = terminal.look_at(job, shown).await.into();
+    let text: Vec<u8> = session.terminal.look_at(shown).await.into();
     let mut counts = Counts::default();
     for piece in text.chunks(BATCH) {
         writer.data(TEXT, piece);
         counts.add(TEXT, piece.len()).expect("a screen is small");
         writer.flush().await.map_err(|_| lost())?;
     }
-    let mut ended = ended(job, who).await?;
+    let mut ended = ended(session, who).await?;
     ended.status.known = Some(known);
     finish(writer, counts, ended).await
 }

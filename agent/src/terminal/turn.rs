@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout_at};
 use super::Terminal;
 use super::hands::Taken;
 use crate::gate::principal::Principal;
-use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 
 /// The turn of one exchange: until it is dropped no other exchange types.
@@ -49,7 +48,6 @@ impl Terminal {
     /// `terminal_busy`, with who has the turn, when the time is up; and at once when too many wait.
     pub(crate) async fn turn(
         self: &Arc<Self>,
-        job: &Job,
         who: &Principal,
         request: Nonce,
         until: Instant,
@@ -61,7 +59,7 @@ impl Terminal {
         let mut changed = self.turns_changed();
         loop {
             changed.mark_unchanged();
-            if self.hands().turns.take(number, job.spool.end(), boottime()) {
+            if self.hands().turns.take(number, self.program.spool.end(), boottime()) {
                 drop(place);
                 return Ok(Turn { terminal: self.clone(), request, number });
             }

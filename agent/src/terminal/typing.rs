@@ -18,7 +18,6 @@ use super::hands::Refusal;
 use super::keys::{Takes, Wanted};
 use super::{Terminal, doing, lock};
 use crate::gate::principal::Principal;
-use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::os::pty;
 use crate::spool::{Memory, Place};
@@ -62,7 +61,6 @@ impl Terminal {
     /// Types what `who` wants to be typed, as far as that is possible until a time.
     pub(crate) async fn types(
         &self,
-        job: &Job,
         who: &Principal,
         keys: Keys<'_>,
         until: Option<Instant>,
@@ -74,19 +72,19 @@ impl Terminal {
             if rest.is_empty() {
                 return typed;
             }
-            match self.step(job, who, Keys { bytes: rest, ..keys }) {
+            match self.step(who, Keys { bytes: rest, ..keys }) {
                 Step::Took(bytes) => {
                     typed.taken += bytes;
                     continue;
                 }
                 Step::Refused(refusal) => {
-                    self.events.refused(self.when(job), who, rest.len());
+                    self.events.refused(self.when(), who, rest.len());
                     typed.refused = Some(refusal);
                     return typed;
                 }
                 // Whoever wants no more gets none, and that is no error.
                 Step::Gone => {
-                    job.passed(rest.len());
+                    self.program.count_passed(rest.len());
                     typed.taken = keys.bytes.len();
                     return typed;
                 }
@@ -96,7 +94,7 @@ impl Terminal {
                     continue;
                 }
                 Step::Full => {
-                    let Some(master) = job.master() else { continue };
+                    let Some(master) = self.program.master() else { continue };
                     let wait = async {
                         tokio::select! {
                             _ = master.writable() => {}
@@ -123,17 +121,17 @@ impl Terminal {
     }
 
     /// What was to be typed was refused as a whole.
-    pub(crate) fn note_refused(&self, job: &Job, who: &Principal, input: &[Input]) {
+    pub(crate) fn note_refused(&self, who: &Principal, input: &[Input]) {
         let length = |input: &Input| match input {
             Input::Text(bytes) | Input::Secret(bytes) => bytes.len(),
             Input::Key(_) => 1,
         };
-        self.events.refused(self.when(job), who, input.iter().map(length).sum());
+        self.events.refused(self.when(), who, input.iter().map(length).sum());
     }
 
-    fn step(&self, job: &Job, who: &Principal, keys: Keys<'_>) -> Step {
-        let Some(master) = job.master() else { return Step::Gone };
-        let shown = !keys.secret && self.shows(job);
+    fn step(&self, who: &Principal, keys: Keys<'_>) -> Step {
+        let Some(master) = self.program.master() else { return Step::Gone };
+        let shown = !keys.secret && self.shows();
         let now = boottime();
         let mut hands = lock(&self.hands);
         let taken = keys.turn.and_then(|turn| hands.turns.taken(turn));
@@ -146,10 +144,10 @@ impl Terminal {
             if keys.report {
                 return Step::Took(keys.bytes.len());
             }
-            self.settle(job, None);
+            self.settle(None);
             return Step::Refused(refusal);
         }
-        if !keys.report && hands.turns.interrupt(who, job.spool.end()) {
+        if !keys.report && hands.turns.interrupt(who, self.program.spool.end()) {
             self.tell_turns();
         }
         let rate = self.input_rate();
@@ -161,7 +159,7 @@ impl Terminal {
         if bytes.is_empty() {
             return Step::Early(lock(&self.pace).next());
         }
-        let before = job.spool.end();
+        let before = self.program.spool.end();
         match master.try_write(bytes) {
             Ok(taken) => {
                 if let Some((memory, place)) = keys.count {
@@ -178,17 +176,17 @@ impl Terminal {
                 if keys.count.is_some() && !keys.report {
                     lock(&self.sent).cut(before);
                 }
-                job.passed(taken);
+                self.program.count_passed(taken);
                 if !keys.report {
                     self.busy(now);
-                    self.events.typed(self.when(job), who, bytes, shown);
+                    self.events.typed(self.when(), who, bytes, shown);
                 }
                 Step::Took(taken)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Full,
             Err(_) => {
                 drop(hands);
-                job.let_go_of_stdin();
+                self.program.close_input();
                 Step::Gone
             }
         }
@@ -196,8 +194,10 @@ impl Terminal {
 
     /// Whether what is typed now is shown: by the terminal itself, or by a shell that edits its line.
     /// Other programs that read keys one by one show what they like, and may ask for a password.
-    fn shows(&self, job: &Job) -> bool {
-        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+    fn shows(&self) -> bool {
+        let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
+            return false;
+        };
         let Ok(modes) = pty::modes(&*master) else { return false };
         let own =
             || pty::foreground(&*master).is_some_and(|group| group.as_raw_pid() == shell as i32);
@@ -205,19 +205,23 @@ impl Terminal {
     }
 
     /// Whether a program reads a line without showing it: only there is a secret typed.
-    pub(crate) fn hides(&self, job: &Job) -> bool {
-        let modes = job.master().and_then(|master| pty::modes(&*master).ok());
+    pub(crate) fn hides(&self) -> bool {
+        let modes = self.program.master().and_then(|master| pty::modes(&*master).ok());
         modes.is_some_and(|modes| modes.canonical && !modes.echo)
     }
 
     /// Whether a program reads lines, or nobody reads and the terminal gathers them.
-    pub(crate) fn reads_lines(&self, job: &Job) -> bool {
-        job.master().is_some_and(|master| pty::modes(&*master).is_ok_and(|modes| modes.canonical))
+    pub(crate) fn reads_lines(&self) -> bool {
+        self.program
+            .master()
+            .is_some_and(|master| pty::modes(&*master).is_ok_and(|modes| modes.canonical))
     }
 
     /// How a tab in text reaches whoever reads now.
-    pub(crate) fn takes(&self, job: &Job, wanted: Wanted) -> Takes {
-        let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return Takes::Nobody };
+    pub(crate) fn takes(&self, wanted: Wanted) -> Takes {
+        let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
+            return Takes::Nobody;
+        };
         match pty::modes(&*master) {
             Ok(modes) if modes.canonical => match doing::may_read(&*master, shell) {
                 true => Takes::Lines,
@@ -232,11 +236,14 @@ impl Terminal {
 
     /// Whether a command may be typed: the shell waits for one. Without marks it is believed when it is in
     /// the foreground itself, and none of the programs that are known to wait for something else is.
-    pub(crate) fn at_prompt(&self, job: &Job) -> bool {
-        match self.doing(job) {
+    pub(crate) fn at_prompt(&self) -> bool {
+        match self.doing() {
             Doing::Prompt => true,
             Doing::Running if !self.marks(super::Marks::seen) => {
-                let (Some(master), Some(shell)) = (job.master(), job.pid()) else { return false };
+                let (Some(master), Some(shell)) = (self.program.master(), self.program.pid())
+                else {
+                    return false;
+                };
                 doing::is_shell(&*master, shell)
             }
             _ => false,
@@ -245,17 +252,17 @@ impl Terminal {
 
     /// Throws away what agents have typed and nobody has read, now that a user has taken over: what is on
     /// its way to the program, and a line that is half typed at a prompt.
-    pub(crate) fn clear_agents(&self, job: &Job, user: &Principal) {
+    pub(crate) fn clear_agents(&self, user: &Principal) {
         let (line, last) = lock(&self.hands).of_agent();
-        let Some(master) = job.master() else { return };
+        let Some(master) = self.program.master() else { return };
         if last {
             pty::discard_typed(&*master);
         }
         const CTRL_U: &[u8] = b"\x15";
-        if line && self.at_prompt(job) && master.try_write(CTRL_U).is_ok() {
+        if line && self.at_prompt() && master.try_write(CTRL_U).is_ok() {
             lock(&self.hands).typed(user, CTRL_U, boottime());
-            job.passed(CTRL_U.len());
-            self.events.typed(self.when(job), user, CTRL_U, true);
+            self.program.count_passed(CTRL_U.len());
+            self.events.typed(self.when(), user, CTRL_U, true);
         }
     }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use super::screen::{Effort, FLOOD, Screen, Seen};
 use super::{Terminal, lock};
-use crate::jobs::job::Job;
 use crate::os::pty::{self, Size};
 use crate::spool::Spool;
 
@@ -158,22 +157,21 @@ impl View {
 
 impl Terminal {
     /// Draws what the log has now.
-    pub(crate) async fn drawn(self: &Arc<Self>, job: &Arc<Job>) {
-        if !self.view.at_once(&job.spool) {
-            self.look_at(job, |_| ()).await;
+    pub(crate) async fn drawn(self: &Arc<Self>) {
+        if !self.view.at_once(&self.program.spool) {
+            self.look_at(|_| ()).await;
         }
     }
 
     /// Draws what the log has now and looks at the screen, or changes it. Whoever drops this does not stop it.
     pub(crate) async fn look_at<T: Send + 'static>(
         self: &Arc<Self>,
-        job: &Arc<Job>,
         look: impl FnOnce(&mut Screen) -> T + Send + 'static,
     ) -> T {
         let turn = self.view.aside.clone().lock_owned().await;
-        let (terminal, job) = (self.clone(), job.clone());
+        let terminal = self.clone();
         let look = move || {
-            let seen = terminal.view.look(&job.spool, look);
+            let seen = terminal.view.look(&terminal.program.spool, look);
             drop(turn);
             seen
         };
@@ -183,8 +181,8 @@ impl Terminal {
 
     /// What is known of the screen without waiting for it: as it is now if little was said since, and otherwise as it was
     /// seen last. Whoever can wait has it [drawn](Self::drawn) before.
-    pub(crate) fn seen(&self, job: &Job) -> Seen {
-        self.view.at_once(&job.spool);
+    pub(crate) fn seen(&self) -> Seen {
+        self.view.at_once(&self.program.spool);
         lock(&self.view.seen).clone()
     }
 
@@ -201,18 +199,18 @@ impl Terminal {
 
     /// Whether so much was said since the screen was drawn that it is drawn though nobody looks: what a program does not
     /// draw again is there to be seen. `last` is when that was done last.
-    pub(super) fn is_behind(&self, job: &Job, last: Option<Instant>) -> bool {
-        let behind = job.spool.stats().end.saturating_sub(lock(&self.view.seen).offset);
+    pub(super) fn is_behind(&self, last: Option<Instant>) -> bool {
+        let behind = self.program.spool.stats().end.saturating_sub(lock(&self.view.seen).offset);
         let every = if self.view.is_slow() { 10 * UNSEEN } else { UNSEEN };
         let early = last.is_some_and(|last| last.elapsed() < every);
         behind > FLOOD as u64 / 2 && !early
     }
 
     /// Gives it another size. Whether it had another one before; a terminal that is gone keeps its own.
-    pub(crate) fn resize(&self, job: &Job, size: Size) -> bool {
+    pub(crate) fn resize(&self, size: Size) -> bool {
         // What comes after this is drawn for the new size.
-        let end = job.spool.end();
-        let Some(master) = job.master() else { return false };
+        let end = self.program.spool.end();
+        let Some(master) = self.program.master() else { return false };
         if pty::resize(&*master, size).is_err() {
             return false;
         }

@@ -2,7 +2,11 @@
 
 use std::os::unix::net::UnixListener;
 
+use farwire_protocol::cbor;
+use farwire_protocol::id::Nonce;
+
 use super::*;
+use crate::holder::message::{ABLE, Report, VERSION};
 
 /// Nobody asks for a new one here.
 fn none(_: &Path, _: OwnedFd) -> Result<Option<Leader>, Failure> {

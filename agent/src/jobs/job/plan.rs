@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use farwire_protocol::cbor::Blob;
@@ -19,7 +18,7 @@ use crate::os::shell as line;
 use crate::os::user::User;
 use crate::terminal::filing;
 use crate::terminal::shell::{self, Login};
-use crate::terminal::{Beginning, Filed, Terminal};
+use crate::terminal::{Beginning, Filed};
 
 /// What the command is shown as has at most so many characters.
 const SHOWN: usize = 200;
@@ -34,7 +33,7 @@ pub(crate) struct Plan {
     /// The command, for people.
     pub(super) shown: String,
     /// Its terminal, if it is to have one.
-    pub(crate) terminal: Option<Arc<Terminal>>,
+    pub(crate) terminal: Option<Beginning>,
 }
 
 /// What is asked for, of either kind.
@@ -114,14 +113,14 @@ impl Plan {
         plan.start.piped = true;
         let filed = filed(asked)?;
         (plan.start.kept, plan.start.rate) = (filed.limits.kept, filed.limits.output_rate);
-        plan.terminal = Some(Terminal::new(Beginning {
+        plan.terminal = Some(Beginning {
             name,
             nonce: shell.marks.then_some(nonce),
             size,
             filed,
             policy: TypingRule::UserPriority,
             transfer: None,
-        }));
+        });
         Ok(plan)
     }
 

@@ -1,23 +1,20 @@
 //! How the question about a session is answered: with how the session is now, and the lists that were asked for.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use farwire_link::inner::sealed::Writer;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::conversation::{Counts, End, message};
-use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::{Command, Ended};
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use crate::gate::principal::Principal;
-use crate::gate::{Allowed, Asker};
 use crate::jobs::job::Job;
-use crate::streams::context::{Context, lost};
-use crate::terminal::Terminal;
+use crate::sessions::Session;
+use crate::streams::context::lost;
 use crate::terminal::marks;
 
 /// A terminal that has said nothing for so long, and waits, is done.
@@ -28,31 +25,14 @@ pub(super) const LARGEST: usize = 8 << 10;
 /// Nobody waits longer for how a screen is now, who does not ask for it.
 pub(crate) const DRAWN: Duration = Duration::from_millis(250);
 
-/// A session that this one may know of: for all others it is one that never was.
-pub(super) fn find(
-    context: &Context,
-    session: Nonce,
-    asker: &Asker,
-) -> Result<Allowed<Arc<Job>>, Failure> {
-    let job = context.services.jobs.find(asker, session)?;
-    terminal(&job)?;
-    Ok(job)
-}
-
-pub(super) fn terminal(job: &Job) -> Result<&Arc<Terminal>, Failure> {
-    job.terminal
-        .as_ref()
-        .ok_or_else(|| Failure::new(Kind::InvalidArgument, "that is a run, and has no terminal"))
-}
-
 /// How a session is now.
-pub(super) async fn ended(job: &Arc<Job>, who: &Principal) -> Result<Ended, Failure> {
-    let terminal = terminal(job)?;
+pub(super) async fn ended(session: &Session, who: &Principal) -> Result<Ended, Failure> {
+    let Session { job, terminal } = session;
     // What takes long to draw is told as it was seen last.
-    let _ = timeout(DRAWN, terminal.drawn(job)).await;
+    let _ = timeout(DRAWN, terminal.drawn()).await;
     Ok(Ended {
         state: job.state(),
-        status: terminal.status(job, who, true),
+        status: terminal.status(who, true),
         because: None,
         command: None,
         commands: None,

@@ -16,19 +16,19 @@ use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::answer::{ended, finish, terminal};
+use super::answer::{ended, finish};
 use super::control;
 use super::pace::Pace;
 use crate::conversations::{About, Seat};
 use crate::gate::Allowed;
 use crate::gate::principal::Principal;
-use crate::jobs::Jobs;
-use crate::jobs::job::{Job, Phase};
+use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::os::pty::Size;
+use crate::program::Phase;
+use crate::sessions::{Session, Sessions};
 use crate::spool::{Item, Mode, SpoolReader};
 use crate::streams::context::{Context, lost};
-use crate::terminal::Terminal;
 use crate::terminal::events::What;
 use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
@@ -54,7 +54,8 @@ const ACK_AFTER: Duration = Duration::from_millis(250);
 pub(super) async fn attached<W, R>(
     context: &Context,
     open: &Open,
-    (job, known): (Allowed<Arc<Job>>, bool),
+    session: Allowed<Session>,
+    known: bool,
     attach: Attach,
     (writer, reader): (&mut Writer<W>, Reader<R>),
 ) -> Result<(), Failure>
@@ -62,9 +63,9 @@ where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
-    let job = job.into_inner();
-    let terminal = terminal(&job)?.clone();
-    let seat = seat(context, open, &job).await?;
+    let session = session.into_inner();
+    let Session { job, terminal } = &session;
+    let seat = seat(context, open, job).await?;
     // Before that there is nobody who could be typed to; one that never starts has ended.
     tokio::select! {
         biased;
@@ -74,10 +75,10 @@ where
     let _attendance = context.services.attended.begin();
     let who = context.asker.who.clone();
     let read_only = attach.read_only == Some(true);
-    let attachment = Attachment::new(context, &job, &terminal, &who, read_only);
+    let attachment = Attachment::new(context, &session, &who, read_only);
     if let Some(size) = attach.size.filter(|_| !read_only) {
         // Somebody else may have the lease, and with it the say of how large it is.
-        let _ = control::resize(&job, &who, size);
+        let _ = control::resize(&session, &who, size);
     }
     // A viewer types nothing.
     let typist = match job.spool.memory().filter(|_| !read_only) {
@@ -98,7 +99,6 @@ where
     let hands = terminal.hands_changed();
     let serving = Serving {
         context,
-        terminal,
         typist,
         read_only,
         attachment,
@@ -107,7 +107,7 @@ where
         refused: watch::Sender::new(None),
         pace: Mutex::default(),
         seen: Notify::new(),
-        job,
+        session: session.clone(),
     };
     let input = serving.input(reader);
     let output = serving.output(attach.from, hands, writer);
@@ -142,8 +142,7 @@ async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure
 /// Somebody who is attached.
 struct Serving<'a> {
     context: &'a Context,
-    job: Arc<Job>,
-    terminal: Arc<Terminal>,
+    session: Session,
     /// Where it is written down how much of what is typed was taken. A viewer has none.
     typist: Option<Typist>,
     read_only: bool,
@@ -199,20 +198,20 @@ impl Serving<'_> {
     }
 
     fn told(&self, said: ToAgent) {
-        let jobs = &self.context.services.jobs;
+        let sessions = &self.context.services.sessions;
         let done = match said {
             ToAgent::Resize(_) if self.read_only => Ok(()),
             _ if self.read_only => Err(looks_only()),
             ToAgent::Resize(size) => {
                 // It stays as large as whoever has the lease wants it.
-                let _ = control::resize(&self.job, &self.who, size);
+                let _ = control::resize(&self.session, &self.who, size);
                 Ok(())
             }
             ToAgent::Take => {
                 let stream = self.attachment.one.stream;
-                control::take(jobs, &self.job, &self.who, stream)
+                control::take(sessions, &self.session, &self.who, stream)
             }
-            ToAgent::Release => control::release(&self.job, &self.who),
+            ToAgent::Release => control::release(&self.session, &self.who),
             _ => Ok(()),
         };
         if let Err(failure) = done {
@@ -230,9 +229,9 @@ impl Serving<'_> {
         typist.begins(until);
         let count = Some(typist.count());
         let begins = bytes.starts_with(b"\x1b[");
-        let report = begins && self.terminal.seen(&self.job).reports.has(bytes);
+        let report = begins && self.session.terminal.seen().reports.has(bytes);
         let keys = Keys { bytes, secret: false, turn: None, report, count };
-        let typed = self.terminal.types(&self.job, &self.who, keys, None).await;
+        let typed = self.session.terminal.types(&self.who, keys, None).await;
         if typed.taken > 0 && !report {
             self.attachment.one.typed(boottime());
         }
@@ -251,11 +250,11 @@ impl Serving<'_> {
         mut hands: watch::Receiver<u64>,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
-        let mut resized = self.terminal.resized();
+        let mut resized = self.session.terminal.resized();
         let mut log = self.begin(from, writer).await?;
         // What a viewer writes of it is written over what it was shown first.
         self.tell_hands(writer);
-        let mut phase = self.job.phase();
+        let mut phase = self.session.job.phase();
         let mut taken = self.taken.subscribe();
         let mut refused = self.refused.subscribe();
         let mut acked = *taken.borrow();
@@ -264,7 +263,7 @@ impl Serving<'_> {
         loop {
             let until = match &*phase.borrow() {
                 Phase::Ended { output_end, .. } => Some(*output_end),
-                Phase::Failed(_) => Some(self.job.spool.stats().end),
+                Phase::Failed(_) => Some(self.session.job.spool.stats().end),
                 Phase::Queued | Phase::Running(_) => None,
             };
             let room = self.pace().room();
@@ -289,7 +288,7 @@ impl Serving<'_> {
                 spoke = Instant::now();
                 continue;
             }
-            let waiting = self.job.spool.stats().end.saturating_sub(log.offset());
+            let waiting = self.session.job.spool.stats().end.saturating_sub(log.offset());
             if waiting > 0 && self.pace().lags(waiting, Instant::now()) {
                 log = self.catch_up(log, writer).await?;
                 continue;
@@ -326,12 +325,12 @@ impl Serving<'_> {
         offset: u64,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
-        if let Phase::Failed(failure) = &*self.job.phase().borrow() {
+        if let Phase::Failed(failure) = &*self.session.job.phase().borrow() {
             return Err(failure.clone());
         }
         let mut counts = Counts::default();
         counts.set(TERMINAL, offset);
-        finish(writer, counts, ended(&self.job, &self.who).await?).await
+        finish(writer, counts, ended(&self.session, &self.who).await?).await
     }
 
     /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.
@@ -376,7 +375,7 @@ impl Serving<'_> {
     }
 
     fn tell_hands<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) {
-        let mut hands = self.terminal.hands().show(&self.who, boottime());
+        let mut hands = self.session.terminal.hands().show(&self.who, boottime());
         hands.may_type &= !self.read_only;
         writer.message(&message(&ToBridge::Typing(Box::new(hands))));
     }
@@ -387,14 +386,14 @@ impl Serving<'_> {
         from: Option<u64>,
         writer: &mut Writer<W>,
     ) -> Result<SpoolReader, Failure> {
-        let stats = self.job.spool.stats();
+        let stats = self.session.job.spool.stats();
         match from {
             Some(from) if from > stats.end => {
                 Err(Failure::new(Kind::ProtocolViolation, "an offset that the log never had"))
             }
             Some(from) if from >= stats.start && stats.end - from <= NEAR => {
                 writer.message(&message(&ToBridge::At(from)));
-                Ok(self.job.spool.reader(from, Mode::Lossless))
+                Ok(self.session.job.spool.reader(from, Mode::Lossless))
             }
             from => self.redraw(from.unwrap_or(stats.end), writer).await,
         }
@@ -405,7 +404,7 @@ impl Serving<'_> {
         from: u64,
         writer: &mut Writer<W>,
     ) -> Result<SpoolReader, Failure> {
-        let look = self.terminal.look_at(&self.job, |screen| (screen.drawing(), screen.offset()));
+        let look = self.session.terminal.look_at(|screen| (screen.drawing(), screen.offset()));
         let (drawing, offset) = look.await;
         let length = u32::try_from(drawing.len()).unwrap_or(u32::MAX);
         let missed = offset.saturating_sub(from);
@@ -415,38 +414,31 @@ impl Serving<'_> {
             writer.data(TERMINAL, piece);
             writer.flush().await.map_err(|_| lost())?;
         }
-        Ok(self.job.spool.reader(offset, Mode::Lossless))
+        Ok(self.session.job.spool.reader(offset, Mode::Lossless))
     }
 }
 
 /// As long as it lives, somebody is attached.
 struct Attachment {
-    jobs: Arc<Jobs>,
-    job: Arc<Job>,
+    sessions: Arc<Sessions>,
+    session: Session,
     one: Arc<Participant>,
 }
 
 impl Attachment {
-    fn new(
-        context: &Context,
-        job: &Arc<Job>,
-        terminal: &Terminal,
-        who: &Principal,
-        read_only: bool,
-    ) -> Self {
-        let one = terminal.participants.join(who.clone(), read_only, boottime());
-        terminal.note(job, Some(who), What::Joined { read_only });
-        Self { jobs: context.services.jobs.clone(), job: job.clone(), one }
+    fn new(context: &Context, session: &Session, who: &Principal, read_only: bool) -> Self {
+        let one = session.terminal.participants.join(who.clone(), read_only, boottime());
+        session.terminal.note(Some(who), What::Joined { read_only });
+        Self { sessions: context.services.sessions.clone(), session: session.clone(), one }
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        control::gone(&self.jobs, &self.job, &self.one.actor, self.one.stream);
-        if let Some(terminal) = &self.job.terminal {
-            terminal.participants.leave(self.one.stream);
-            terminal.note(&self.job, Some(&self.one.actor), What::Left);
-        }
+        control::gone(&self.sessions, &self.session, &self.one.actor, self.one.stream);
+        let terminal = &self.session.terminal;
+        terminal.participants.leave(self.one.stream);
+        terminal.note(Some(&self.one.actor), What::Left);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is done to a session besides typing: leases, the rule, size, signals, bounds, labels, its end.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::MutexGuard;
 
 use farwire_link::inner::sealed::Writer;
 use farwire_protocol::conversation::Counts;
@@ -11,14 +11,14 @@ use farwire_protocol::streams::session::{
 };
 use tokio::io::AsyncWrite;
 
-use super::answer::{ended, find, finish, terminal};
+use super::answer::{ended, finish};
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::gate::{Allowed, Asker};
-use crate::jobs::Jobs;
 use crate::jobs::job::Job;
 use crate::os::clock::boottime;
 use crate::os::pty::{self, Size};
+use crate::sessions::{Session, Sessions};
 use crate::streams::context::Context;
 use crate::terminal::events::What;
 use crate::terminal::filing::{self, changed_labels, changed_limits};
@@ -31,49 +31,52 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let asker = context.asker.calling_itself(control.caller.as_ref())?;
-    let job = find(context, control.session, &asker)?;
-    act(&context.services.jobs, &job, &asker, &control.action)?;
-    finish(writer, Counts::default(), ended(&job, &asker.who).await?).await
+    let sessions = &context.services.sessions;
+    let session = sessions.find(&asker, control.session)?;
+    act(sessions, &session, &asker, &control.action)?;
+    finish(writer, Counts::default(), ended(&session, &asker.who).await?).await
 }
 
 fn act(
-    jobs: &Jobs,
-    job: &Allowed<Arc<Job>>,
+    sessions: &Sessions,
+    session: &Allowed<Session>,
     asker: &Asker,
     action: &Action,
 ) -> Result<(), Failure> {
     let who = &*asker.who;
-    if job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
-        return Err(over(job));
+    if session.job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
+        return Err(over(&session.job));
     }
     match action {
-        Action::Attach(for_ms) => together(jobs, job, who, |group| group.attach(who, *for_ms)),
+        Action::Attach(for_ms) => {
+            together(sessions, session, who, |group| group.attach(who, *for_ms))
+        }
         Action::Detach => {
             let now = boottime();
-            let done = terminal(job)?.hands().detach(who, now);
-            settled(job, who, done)
+            let done = session.terminal.hands().detach(who, now);
+            settled(session, who, done)
         }
         Action::HandOver { to, reason } => {
             let (heir, reason) = (heir(who, to)?, reason_of(reason.as_deref())?);
-            together(jobs, job, who, |group| group.hand_over(who, &heir, reason))
+            together(sessions, session, who, |group| group.hand_over(who, &heir, reason))
         }
         Action::TakeOver { from, reason, for_ms } => {
             let reason = reason_of(reason.as_deref())?;
             let take = |group: &mut Members<'_, '_>| {
                 group.take_over(who, from.as_deref(), reason, *for_ms)
             };
-            together(jobs, job, who, take)?;
-            clear(jobs, job, who)
+            together(sessions, session, who, take)?;
+            clear(sessions, session, who)
         }
-        Action::Rule(policy) => rule(job, who, *policy),
-        Action::Resize(size) => resize(job, who, *size),
-        Action::Signal(signal) => signalled(job, who, *signal),
-        Action::Limits(limits) => bound(job, who, *limits),
-        Action::Label(labels) => label(jobs, job, asker, labels),
+        Action::Rule(policy) => rule(session, who, *policy),
+        Action::Resize(size) => resize(session, who, *size),
+        Action::Signal(signal) => signalled(session, who, *signal),
+        Action::Limits(limits) => bound(session, who, *limits),
+        Action::Label(labels) => label(sessions, session, asker, labels),
         Action::Close => {
-            allowed(terminal(job)?.hands().may_act(who, boottime()))?;
-            terminal(job)?.note(job, Some(who), What::Closed);
-            job.stop(None).map(drop)
+            allowed(session.terminal.hands().may_act(who, boottime()))?;
+            session.terminal.note(Some(who), What::Closed);
+            session.job.stop(None).map(drop)
         }
         _ => Err(Failure::new(Kind::Unsupported, "this agent does not know how to do that")
             .with_hint("update the agent")),
@@ -97,8 +100,8 @@ fn allowed(done: Result<(), Refusal>) -> Result<(), Failure> {
 }
 
 /// Notes what has come of an act of `who`.
-fn settled(job: &Arc<Job>, who: &Principal, done: Result<(), Refusal>) -> Result<(), Failure> {
-    terminal(job)?.settle(job, Some(who));
+fn settled(session: &Session, who: &Principal, done: Result<(), Refusal>) -> Result<(), Failure> {
+    session.terminal.settle(Some(who));
     allowed(done)
 }
 
@@ -106,79 +109,75 @@ type Members<'a, 'b> = Group<'a, MutexGuard<'b, Hands>>;
 
 /// Does something to the leases of a session and of its group, of which nobody sees half.
 fn together(
-    jobs: &Jobs,
-    job: &Arc<Job>,
+    sessions: &Sessions,
+    session: &Session,
     who: &Principal,
     act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
 ) -> Result<(), Failure> {
-    let labels = terminal(job)?.filed().labels.clone();
-    among(&jobs.group(job, &labels), who, act)
+    let labels = session.terminal.filed().labels.clone();
+    among(&sessions.group(session, &labels), who, act)
 }
 
 fn among(
-    members: &[Arc<Job>],
+    members: &[Session],
     who: &Principal,
     act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
 ) -> Result<(), Failure> {
     let done = {
         // Everybody locks them in this order.
         let mut ordered: Vec<_> = members.iter().enumerate().collect();
-        ordered.sort_by_key(|(_, job)| job.id.0);
-        let terminals = ordered.iter().filter_map(|(at, job)| Some((*at, job.terminal.as_ref()?)));
-        let mut hands: Vec<_> = terminals.map(|(at, terminal)| (at, terminal.hands())).collect();
+        ordered.sort_by_key(|(_, member)| member.job.id.0);
+        let mut hands: Vec<_> =
+            ordered.iter().map(|(at, member)| (*at, member.terminal.hands())).collect();
         hands.sort_by_key(|(at, _)| *at);
         let mut hands: Vec<_> = hands.into_iter().map(|(_, hands)| hands).collect();
         act(&mut Group::new(&mut hands, boottime()))
     };
     for member in members {
-        terminal(member)?.settle(member, Some(who));
+        member.terminal.settle(Some(who));
     }
     allowed(done)
 }
 
 /// A user takes the lease for as long as a stream lives.
 pub(super) fn take(
-    jobs: &Jobs,
-    job: &Arc<Job>,
+    sessions: &Sessions,
+    session: &Session,
     who: &Principal,
     stream: u64,
 ) -> Result<(), Failure> {
-    if job.ended() {
-        return Err(over(job));
+    if session.job.ended() {
+        return Err(over(&session.job));
     }
-    together(jobs, job, who, |group| group.take(who, stream))?;
-    clear(jobs, job, who)
+    together(sessions, session, who, |group| group.take(who, stream))?;
+    clear(sessions, session, who)
 }
 
 /// `who` lets go of the lease.
-pub(super) fn release(job: &Arc<Job>, who: &Principal) -> Result<(), Failure> {
-    let done = terminal(job)?.hands().detach(who, boottime());
-    settled(job, who, done)
+pub(super) fn release(session: &Session, who: &Principal) -> Result<(), Failure> {
+    let done = session.terminal.hands().detach(who, boottime());
+    settled(session, who, done)
 }
 
 /// A stream is gone: what lived as long goes with it, in all of the group.
-pub(super) fn gone(jobs: &Jobs, job: &Arc<Job>, who: &Principal, stream: u64) {
-    let Some(labels) = job.terminal.as_ref().map(|terminal| terminal.filed().labels.clone()) else {
-        return;
-    };
-    for member in jobs.group(job, &labels) {
-        if let Some(terminal) = &member.terminal {
-            terminal.hands().gone(stream, boottime());
-            terminal.settle(&member, Some(who));
-        }
+pub(super) fn gone(sessions: &Sessions, session: &Session, who: &Principal, stream: u64) {
+    let labels = session.terminal.filed().labels.clone();
+    for member in sessions.group(session, &labels) {
+        member.terminal.hands().gone(stream, boottime());
+        member.terminal.settle(Some(who));
     }
 }
 
 /// What agents had typed and nobody has read goes, where a user has taken over.
-fn clear(jobs: &Jobs, job: &Arc<Job>, who: &Principal) -> Result<(), Failure> {
+fn clear(sessions: &Sessions, session: &Session, who: &Principal) -> Result<(), Failure> {
     if who.is_user() {
-        let labels = terminal(job)?.filed().labels.clone();
-        for member in jobs.group(job, &labels) {
-            let terminal = terminal(&member)?;
+        let labels = session.terminal.filed().labels.clone();
+        for member in sessions.group(session, &labels) {
+            let terminal = &member.terminal;
             let now = boottime();
             let holds = terminal.hands().holder(now).is_some_and(|holder| holder == who);
             if holds {
-                terminal.clear_agents(&member, who);
+                terminal.clear_agents(who);
             }
         }
     }
@@ -208,24 +207,24 @@ fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Failure> {
     }
 }
 
-fn rule(job: &Arc<Job>, who: &Principal, policy: TypingRule) -> Result<(), Failure> {
-    let terminal = terminal(job)?;
+fn rule(session: &Session, who: &Principal, policy: TypingRule) -> Result<(), Failure> {
+    let terminal = &session.terminal;
     let (done, changed) = {
         let mut hands = terminal.hands();
         let before = hands.policy();
         (hands.rule(who, policy, boottime()), before != hands.policy())
     };
     if changed {
-        terminal.note(job, Some(who), What::Rule(policy));
+        terminal.note(Some(who), What::Rule(policy));
         terminal.tell_hands();
-        job.remember();
+        terminal.remember();
     }
-    settled(job, who, done)
+    settled(session, who, done)
 }
 
 /// Gives the terminal a size, if that is not for somebody else to decide.
-pub(super) fn resize(job: &Arc<Job>, who: &Principal, size: SizeMessage) -> Result<(), Failure> {
-    let terminal = terminal(job)?;
+pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> Result<(), Failure> {
+    let terminal = &session.terminal;
     let now = boottime();
     let size = Size::new(size.cols, size.rows);
     let changed = {
@@ -233,23 +232,23 @@ pub(super) fn resize(job: &Arc<Job>, who: &Principal, size: SizeMessage) -> Resu
         allowed(hands.may_act(who, now))?;
         hands.renew(who, now);
         // From when on somebody else decides, the size is theirs.
-        terminal.resize(job, size)
+        terminal.resize(size)
     };
     if changed {
         let size = SizeMessage { cols: size.cols, rows: size.rows };
-        terminal.note(job, Some(who), What::Resized(size));
+        terminal.note(Some(who), What::Resized(size));
     }
     Ok(())
 }
 
 /// Signals whoever is in the foreground, as a key would.
-fn signalled(job: &Arc<Job>, who: &Principal, signal: i32) -> Result<(), Failure> {
+fn signalled(session: &Session, who: &Principal, signal: i32) -> Result<(), Failure> {
     use std::os::fd::AsFd as _;
 
     if !(1..=31).contains(&signal) {
         return Err(Failure::new(Kind::InvalidArgument, format!("{signal} is not a signal")));
     }
-    let terminal = terminal(job)?;
+    let Session { job, terminal } = session;
     let now = boottime();
     {
         let mut hands = terminal.hands();
@@ -257,16 +256,16 @@ fn signalled(job: &Arc<Job>, who: &Principal, signal: i32) -> Result<(), Failure
         allowed(hands.may_take_turn(who, now))?;
         hands.renew(who, now);
     }
-    let master = job.master().ok_or_else(|| over(job))?;
+    let master = job.program.master().ok_or_else(|| over(job))?;
     pty::signal_foreground(master.as_fd(), signal).map_err(|error| {
         Failure::caused(Kind::AlreadyEnded, "nobody is in the foreground", &error)
     })?;
-    terminal.note(job, Some(who), What::Signalled(signal));
+    terminal.note(Some(who), What::Signalled(signal));
     Ok(())
 }
 
-fn bound(job: &Arc<Job>, who: &Principal, change: Limits) -> Result<(), Failure> {
-    let terminal = terminal(job)?;
+fn bound(session: &Session, who: &Principal, change: Limits) -> Result<(), Failure> {
+    let Session { job, terminal } = session;
     filing::check(&Labels::default(), &change)?;
     allowed(terminal.hands().may_act(who, boottime()))?;
     let limits = {
@@ -275,14 +274,19 @@ fn bound(job: &Arc<Job>, who: &Principal, change: Limits) -> Result<(), Failure>
         filed.limits
     };
     job.bound(&limits);
-    terminal.note(job, Some(who), What::Changed);
-    job.remember();
+    terminal.note(Some(who), What::Changed);
+    terminal.remember();
     Ok(())
 }
 
-fn label(jobs: &Jobs, job: &Arc<Job>, asker: &Asker, change: &Labels) -> Result<(), Failure> {
+fn label(
+    sessions: &Sessions,
+    session: &Session,
+    asker: &Asker,
+    change: &Labels,
+) -> Result<(), Failure> {
     let who = &*asker.who;
-    let terminal = terminal(job)?;
+    let Session { job, terminal } = session;
     filing::check(change, &Limits::default())?;
     let before = terminal.filed().labels.clone();
     let labels = changed_labels(&before, change.clone());
@@ -293,14 +297,14 @@ fn label(jobs: &Jobs, job: &Arc<Job>, asker: &Asker, change: &Labels) -> Result<
         asker.may(&Demand::SetReadOnly(job.facts()))?;
     }
     // It must bring no second holder into a group.
-    among(&jobs.group(job, &labels), who, |group| {
+    among(&sessions.group(session, &labels), who, |group| {
         group.join(who)?;
         terminal.filed().labels = labels.clone();
         Ok(())
     })?;
     terminal.hands().set_read_only(labels.read_only == Some(true));
-    terminal.note(job, Some(who), What::Changed);
+    terminal.note(Some(who), What::Changed);
     terminal.tell_hands();
-    job.remember();
+    terminal.remember();
     Ok(())
 }

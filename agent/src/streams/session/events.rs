@@ -12,13 +12,14 @@ use farwire_protocol::streams::session::{Event, Events as Asked};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{LARGEST, ended, find, finish, terminal};
+use super::answer::{LARGEST, ended, finish};
 use super::exchange::LONGEST_WAIT;
 use crate::gate::principal::Principal;
-use crate::jobs::job::Job;
 use crate::os::clock::unix_millis;
+use crate::sessions::Session;
 use crate::spool::Mode;
 use crate::streams::context::{Context, lost};
+use crate::terminal::Terminal;
 
 /// So many are told at once.
 const MOST: u32 = 200;
@@ -30,21 +31,22 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let asker = context.asker.calling_itself(asked.caller.as_ref())?;
-    let job = find(context, asked.session, &asker)?;
+    let session = context.services.sessions.find(&asker, asked.session)?;
+    let Session { job, terminal } = &*session;
     let who = &asker.who;
     let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
     let deadline = Instant::now() + wait;
-    let mut count = terminal(&job)?.events.count();
+    let mut count = terminal.events.count();
     let mut phase = job.phase();
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     loop {
         count.mark_unchanged();
-        let events = collect(&job, asked, who)?;
+        let events = collect(terminal, asked, who);
         let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
         if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
-            let now = ended(&job, who).await?;
+            let now = ended(&session, who).await?;
             // What happened meanwhile is counted there.
-            let events = Some(collect(&job, asked, who)?);
+            let events = Some(collect(terminal, asked, who));
             return finish(writer, Counts::default(), Ended { events, ..now }).await;
         }
         tokio::select! {
@@ -61,11 +63,10 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     }
 }
 
-fn collect(job: &Job, asked: &Asked, who: &Principal) -> Result<Vec<Event>, Failure> {
+fn collect(terminal: &Terminal, asked: &Asked, who: &Principal) -> Vec<Event> {
     let most = usize::try_from(asked.limit.min(MOST)).unwrap_or_default();
     let (mut events, mut size) = (Vec::new(), 0);
     let now = unix_millis();
-    let terminal = terminal(job)?;
     terminal.events.from(asked.from, |event| {
         let event = event.show(who, now);
         size += cbor::encode(&event).len();
@@ -75,6 +76,6 @@ fn collect(job: &Job, asked: &Asked, who: &Principal) -> Result<Vec<Event>, Fail
         }
         fits
     });
-    terminal.count_events(job);
-    Ok(events)
+    terminal.count_events();
+    events
 }

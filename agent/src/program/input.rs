@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use farwire_protocol::failure::{Failure, Kind};
 use tokio::sync::watch;
 
-use super::{Feed, Job, Place, Stdin, lock};
+use super::{Program, lock};
 use crate::holder::message::Order;
 use crate::os::input::Input;
 
@@ -36,7 +36,49 @@ enum Step {
     Displaced,
 }
 
-impl Job {
+/// A program's standard input or its terminal, and which stream passes on what.
+#[derive(Debug)]
+pub(super) struct Feed {
+    sink: Sink,
+    /// The number of the [`Seat`] that counts.
+    seat: u64,
+    /// An agent died between writing and counting.
+    unknown: bool,
+}
+
+/// What input is written to.
+#[derive(Debug)]
+enum Sink {
+    /// The program has not been started.
+    Waiting,
+    Open(Arc<Input>),
+    Closed,
+}
+
+impl Feed {
+    /// One that `waits` for a program to be started, or that takes nothing.
+    pub(super) fn new(waits: bool) -> Self {
+        let sink = if waits { Sink::Waiting } else { Sink::Closed };
+        Self { sink, seat: 0, unknown: false }
+    }
+
+    /// The same, where an agent may have died between writing and counting.
+    pub(super) fn with_unknown(self, unknown: bool) -> Self {
+        Self { unknown, ..self }
+    }
+
+    /// Gives it what to write to from now on, or nothing.
+    pub(super) fn connect(&mut self, input: Option<Input>) {
+        self.sink = input.map_or(Sink::Closed, |input| Sink::Open(Arc::new(input)));
+    }
+
+    /// Closes it. Returns whether it was open.
+    fn close(&mut self) -> bool {
+        matches!(std::mem::replace(&mut self.sink, Sink::Closed), Sink::Open(_))
+    }
+}
+
+impl Program {
     /// How far standard input has been passed on, and a way to wait for more.
     pub(crate) fn written(&self) -> watch::Receiver<u64> {
         self.written.as_ref().unwrap_or(&NOTHING).subscribe()
@@ -49,8 +91,8 @@ impl Job {
     ///
     /// [`Kind::InputUnknown`] if an agent died while it wrote: the same bytes could arrive twice.
     pub(crate) fn claim_input(&self) -> Result<(Seat, u64), Failure> {
-        let mut feed = lock(&self.stdin);
-        if feed.unknown && !matches!(feed.pipe, Stdin::Closed) {
+        let mut feed = lock(&self.feed);
+        if feed.unknown && !matches!(feed.sink, Sink::Closed) {
             let text = "the agent was ended while it passed input on to the program";
             return Err(Failure::new(Kind::InputUnknown, text));
         }
@@ -80,7 +122,7 @@ impl Job {
                 Step::Displaced => return false,
                 Step::Full(pipe) => {
                     if pipe.writable().await.is_err() {
-                        self.let_go_of_stdin();
+                        self.close_input();
                     }
                 }
             }
@@ -91,13 +133,13 @@ impl Job {
     /// Writes what there is room for. Under one lock with the seat and the count, so that no byte is
     /// written for a stream whose place another one has read the count from.
     fn try_write_input(&self, seat: Option<Seat>, bytes: &[u8]) -> Step {
-        let mut feed = lock(&self.stdin);
+        let mut feed = lock(&self.feed);
         if seat.is_some_and(|seat| seat != Seat(feed.seat)) {
             return Step::Displaced;
         }
-        let Stdin::Open(pipe) = &feed.pipe else {
+        let Sink::Open(pipe) = &feed.sink else {
             // Nobody reads it: it counts as passed on.
-            self.passed(bytes.len());
+            self.count_passed(bytes.len());
             return Step::Took(bytes.len());
         };
         let memory = self.spool.memory();
@@ -106,19 +148,21 @@ impl Job {
         }
         let written = pipe.try_write(bytes);
         let taken = *written.as_ref().unwrap_or(&0);
-        self.passed(taken);
+        self.count_passed(taken);
         match written {
             Ok(taken) => Step::Took(taken),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Step::Full(pipe.clone()),
             Err(_) => {
-                self.close(&mut feed);
+                let was_open = feed.close();
+                drop(feed);
+                self.report_closed(was_open);
                 Step::Took(0)
             }
         }
     }
 
     /// So many bytes of input have been passed on.
-    pub(crate) fn passed(&self, bytes: usize) {
+    pub(crate) fn count_passed(&self, bytes: usize) {
         if let Some(written) = &self.written {
             self.spool.add_input(bytes as u64);
             written.send_modify(|written| *written += bytes as u64);
@@ -127,10 +171,12 @@ impl Job {
 
     /// The master of its terminal, while it runs.
     pub(crate) fn master(&self) -> Option<Arc<Input>> {
-        self.terminal.as_ref()?;
-        match &lock(&self.stdin).pipe {
-            Stdin::Open(master) => Some(master.clone()),
-            Stdin::Waiting | Stdin::Closed => None,
+        if !self.on_terminal {
+            return None;
+        }
+        match &lock(&self.feed).sink {
+            Sink::Open(master) => Some(master.clone()),
+            Sink::Waiting | Sink::Closed => None,
         }
     }
 
@@ -140,24 +186,24 @@ impl Job {
         if self.written.is_none() || self.started().await.is_err() {
             return;
         }
-        let mut feed = lock(&self.stdin);
-        if seat == Seat(feed.seat) && *self.written().borrow() == end {
-            self.close(&mut feed);
-        }
+        let mut feed = lock(&self.feed);
+        let was_open = seat == Seat(feed.seat) && *self.written().borrow() == end && feed.close();
+        drop(feed);
+        self.report_closed(was_open);
     }
 
     /// Nothing more can be passed on.
-    pub(crate) fn let_go_of_stdin(&self) {
-        self.close(&mut lock(&self.stdin));
+    pub(crate) fn close_input(&self) {
+        let was_open = lock(&self.feed).close();
+        self.report_closed(was_open);
     }
 
-    fn close(&self, feed: &mut Feed) {
-        let before = std::mem::replace(&mut feed.pipe, Stdin::Closed);
-        if let Stdin::Open(_) = before
-            && let Place::Held(line) = &*lock(&self.place)
-        {
+    /// Has the holder let go of the input, too, where it `was_open`. Not under the lock of the input, which comes
+    /// after that of who holds the program.
+    fn report_closed(&self, was_open: bool) {
+        if was_open {
             // There is always room for one of each job.
-            let _ = line.order(&Order::CloseInput(self.id));
+            let _ = self.order(&Order::CloseInput(self.job));
         }
     }
 }

@@ -5,28 +5,19 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::{Id, Nonce};
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::run::{Exit, Reason};
 use farwire_protocol::streams::session::{Labels, Limits, Lost, TypingRule};
 use serde::{Deserialize, Serialize};
 
+use super::Session;
 use crate::gate::principal::Principal;
 use crate::holder::micros;
-use crate::jobs::job::{Job, Past, Phase};
+use crate::jobs::job::Past;
 use crate::os::clock::{boot_id, boottime, unix_millis};
 use crate::os::pty::Size;
+use crate::program::Phase;
 use crate::terminal::{Beginning, Filed};
-
-/// What is found where something was written down for a later agent.
-#[derive(Debug)]
-pub(crate) enum Recorded<T> {
-    /// What was written.
-    Whole(T),
-    /// It is certainly not what was written.
-    Damaged,
-    /// It cannot be read now, for this reason, and may be whole. It stays where it is.
-    Unreadable(String),
-}
 
 /// What a session is, and how it ended. Times are milliseconds since 1970.
 #[derive(Debug, Deserialize, Serialize)]
@@ -75,8 +66,7 @@ pub(crate) struct End {
 
 impl Record {
     /// What is known of a session now.
-    pub(crate) fn of(job: &Job) -> Option<Self> {
-        let terminal = job.terminal.as_ref()?;
+    pub(crate) fn of(Session { job, terminal }: &Session) -> Self {
         let Filed { labels, limits, lost, .. } = terminal.filed().clone();
         let policy = terminal.hands().policy();
         let (size, state) = (terminal.size(), job.state());
@@ -98,7 +88,7 @@ impl Record {
             ended_us: Some(micros(boottime().saturating_sub(ago))),
             duration_ms: state.duration_ms,
         });
-        Some(Self {
+        Self {
             name: terminal.name.clone(),
             command: job.command().to_owned(),
             user: job.user().to_owned(),
@@ -115,7 +105,7 @@ impl Record {
             started_ms: unix_millis().saturating_sub(millis(job.age())),
             boot: boot_id(),
             end,
-        })
+        }
     }
 
     /// What of it may change: it is written again when that does.
@@ -171,7 +161,6 @@ impl Record {
         };
         let past = Past {
             phase,
-            asked: Duration::ZERO,
             // Before this start of the machine, or as an older agent wrote it.
             ended: match (end.ended_us, self.boot == here) {
                 (Some(at), true) => Some(Duration::from_micros(at)),
@@ -181,7 +170,6 @@ impl Record {
             started_ms: self.started_ms,
             ended_ms: end.ended_ms,
             duration_ms: end.duration_ms,
-            body: None,
         };
         let device: [u8; 32] = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
         // Whose it is must be known.
@@ -228,11 +216,6 @@ fn why(lost: Option<Lost>) -> &'static str {
         }
         None => "it could not be started, or how it ended cannot be learnt",
     }
-}
-
-/// The session that a directory is of, by its name.
-pub(crate) fn id_of(name: &std::ffi::OsStr) -> Option<Nonce> {
-    name.to_str()?.parse().ok()
 }
 
 fn millis(time: Duration) -> u64 {

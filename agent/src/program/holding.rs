@@ -1,0 +1,125 @@
+//! Who holds a program, and what is ordered of them.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+
+use super::{Program, lock};
+use crate::holder::message::Order;
+
+/// Whoever holds programs, as far as orders about them go.
+pub(crate) trait Orders: fmt::Debug + Send + Sync {
+    /// Sends an order. Whether it is carried out shows in reports.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Busy`] if no orders have been taken for long, and this one is not given.
+    fn order(&self, order: &Order) -> Result<(), Failure>;
+
+    /// Whose programs are held, once there are any.
+    fn user(&self) -> Option<u32>;
+}
+
+/// Who holds a program.
+#[derive(Debug, Default)]
+pub(super) enum Place {
+    /// Nobody yet.
+    #[default]
+    Nowhere,
+    /// Nobody, and nobody will, for this reason.
+    Cancelled(&'static str),
+    Held(Weak<dyn Orders>),
+}
+
+impl Place {
+    /// Orders something of whoever holds it. If they are gone, that is about to be said of the job.
+    fn order(&self, order: &Order) -> Result<(), Failure> {
+        match self {
+            Self::Held(holder) => holder.upgrade().map_or(Ok(()), |holder| holder.order(order)),
+            Self::Nowhere | Self::Cancelled(_) => Ok(()),
+        }
+    }
+}
+
+impl Program {
+    /// Gives it to a holder.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Cancelled`] if it must not be started any more.
+    pub(crate) fn assign(&self, holder: Weak<dyn Orders>) -> Result<(), Failure> {
+        let mut place = lock(&self.place);
+        if let Place::Cancelled(why) = *place {
+            return Err(Failure::new(Kind::Cancelled, why));
+        }
+        *place = Place::Held(holder);
+        Ok(())
+    }
+
+    /// Takes it back from its holder: no order to start it was given.
+    pub(crate) fn unassign(&self) {
+        *lock(&self.place) = Place::Nowhere;
+    }
+
+    /// Whether a holder has it, or had it.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(*lock(&self.place), Place::Held(_))
+    }
+
+    /// Why it will not be started, if that is so.
+    pub(crate) fn why_cancelled(&self) -> Option<Failure> {
+        match *lock(&self.place) {
+            Place::Cancelled(why) => Some(Failure::new(Kind::Cancelled, why)),
+            Place::Nowhere | Place::Held(_) => None,
+        }
+    }
+
+    /// Makes sure that it is never started, if no holder has it. Returns whether that is so.
+    pub(crate) fn cancel(&self, why: &'static str) -> bool {
+        let mut place = lock(&self.place);
+        match *place {
+            Place::Held(_) => return false,
+            Place::Nowhere => *place = Place::Cancelled(why),
+            Place::Cancelled(_) => {}
+        }
+        drop(place);
+        self.cancelled.notify_one();
+        true
+    }
+
+    /// Waits until it is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.cancelled.notified().await;
+    }
+
+    /// Orders something of its holder, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Busy`] if its holder takes no more orders.
+    pub(crate) fn order(&self, order: &Order) -> Result<(), Failure> {
+        lock(&self.place).order(order)
+    }
+
+    /// Gives its holder the note that `make` makes for a user. One at a time: the last one that was made counts.
+    pub(crate) fn renew_note(&self, make: impl FnOnce(u32) -> Option<Order>) {
+        let place = lock(&self.place);
+        if let Place::Held(holder) = &*place
+            && let Some(user) = holder.upgrade().and_then(|holder| holder.user())
+            && let Some(order) = make(user)
+        {
+            // Where it cannot be given, the next agent knows a little less.
+            let _ = place.order(&order);
+        }
+    }
+}
+
+/// Tells a program's holder that a reader of its log has moved.
+pub(super) fn unblock(job: Nonce, place: Arc<Mutex<Place>>) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        // There is always room for one of each job.
+        let _ = lock(&place).order(&Order::Unblock(job));
+    }
+}

@@ -1,0 +1,195 @@
+//! Sessions: jobs with a terminal. Everybody who opens, finds or keeps one comes through here.
+//!
+//! [`Session`] pairs a job with its terminal: jobs know nothing of what happens on a terminal, and a terminal
+//! knows nothing of requests. What outlives both is written below `STATE/sessions` once a second by the
+//! [`keeper`], and read again by the next agent, see [`past`].
+
+mod files;
+mod keeper;
+mod lines;
+mod past;
+mod record;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::{Labels, NAME_LIMIT, Start};
+use tokio_util::task::TaskTracker;
+
+use crate::gate::demand::Demand;
+use crate::gate::reason::Denied;
+use crate::gate::{Allowed, Asker};
+use crate::jobs::job::{Job, Plan};
+use crate::jobs::users::Users;
+use crate::jobs::{Asking, Begun, Jobs, Recalled};
+use crate::terminal::{Terminal, shell};
+
+/// At most this many sessions are open at once, where nothing else is said.
+const SESSIONS: usize = 10_000;
+
+/// A job and its terminal.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) job: Arc<Job>,
+    pub(crate) terminal: Arc<Terminal>,
+}
+
+impl Session {
+    /// The session that a job is, if it has a terminal.
+    pub(crate) fn of(job: Arc<Job>) -> Option<Self> {
+        let terminal = job.terminal.clone()?;
+        Some(Self { job, terminal })
+    }
+}
+
+/// All sessions of this agent process.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    jobs: Arc<Jobs>,
+    /// Where what is kept of them is.
+    directory: PathBuf,
+    /// Where shells find what teaches them marks.
+    shell: PathBuf,
+    /// At most this many are open at once.
+    most: usize,
+    tasks: TaskTracker,
+}
+
+impl Sessions {
+    /// Those among `jobs`. At most `most` are open at once.
+    pub(crate) fn open(
+        jobs: Arc<Jobs>,
+        state: &Path,
+        most: Option<usize>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            jobs,
+            directory: state.join("sessions"),
+            shell: shell::prepare(state)?,
+            most: most.unwrap_or(SESSIONS),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Takes over the jobs of the agent before this one, runs and sessions, and looks after sessions from now on.
+    /// Returns the conversations about them. To be done before anything is asked.
+    pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<Recalled> {
+        let taken = self.jobs.take_over().await;
+        let (past, all) = match taken.left_alone {
+            true => (Vec::new(), false),
+            false => self.past(&taken.jobs),
+        };
+        for session in taken.jobs.iter().cloned().filter_map(Session::of) {
+            self.recall_events(&session);
+        }
+        let conversations = self.jobs.resume(taken, past, all);
+        self.tasks.spawn(keeper::keep(self.clone()));
+        conversations
+    }
+
+    /// Where what is kept of a session is.
+    fn files_of(&self, id: Nonce) -> PathBuf {
+        self.directory.join(id.to_string())
+    }
+
+    /// Every session, open or ended.
+    fn all(&self) -> Vec<Session> {
+        let jobs = self.jobs.select(|job| job.terminal.is_some());
+        jobs.into_iter().filter_map(Session::of).collect()
+    }
+
+    /// Opens a session, or takes up the one with its name. `hash` is that of the request. What [`Jobs::start`] says
+    /// of `users` holds here.
+    pub(crate) async fn start(
+        &self,
+        asker: &Asker,
+        start: Allowed<&Start>,
+        hash: [u8; 32],
+        users: &Users,
+    ) -> Result<Begun, Failure> {
+        let (owner, start) = (Arc::new(asker.who.as_surface()), start.into_inner());
+        if let Some(name) = &start.name {
+            check_name(name)?;
+        }
+        let asked = || Asking { request: start.request, instance: start.instance, hash };
+        if let Some(job) = self.named(asker, start)? {
+            return Ok(Begun { job, known: true });
+        }
+        if let Some(job) = self.jobs.seen(&owner, &asked())? {
+            return Ok(Begun { job, known: true });
+        }
+        let user = users.find(start.user.as_deref()).await?;
+        let shell = match Plan::shell_word(start) {
+            Some(word) => users.program(move || shell::named(&word)).await?,
+            None => None,
+        };
+        // Somebody may have opened it meanwhile.
+        if let Some(job) = self.named(asker, start)? {
+            return Ok(Begun { job, known: true });
+        }
+        self.jobs.begin(&owner, asked(), |table| {
+            if table.open_sessions() >= self.most {
+                let text = format!("{} sessions are open on this server", self.most);
+                return Err(Failure::new(Kind::SessionLimit, text));
+            }
+            let name = start.name.clone().unwrap_or_else(|| table.free_name(asker));
+            Plan::session(start, (user, shell), (name, &self.shell))
+        })
+    }
+
+    /// The session that another request has opened under the name that is asked for, if that is to be taken up.
+    fn named(&self, asker: &Asker, start: &Start) -> Result<Option<Arc<Job>>, Failure> {
+        let named = self.jobs.session_named(asker, start.name.as_deref().unwrap_or_default());
+        let named = named.filter(|job| job.id != start.request);
+        if named.is_some() && start.new == Some(true) {
+            let message = "a session of this name runs already";
+            return Err(Failure::new(Kind::InvalidArgument, message)
+                .with_hint("attach to it, or choose another name"));
+        }
+        Ok(named)
+    }
+
+    /// A session that this one may see: for all others it is one that never was.
+    pub(crate) fn find(&self, asker: &Asker, id: Nonce) -> Result<Allowed<Session>, Failure> {
+        let job = self.jobs.find(asker, id)?.into_inner();
+        let session = Session::of(job).ok_or_else(no_terminal)?;
+        let demand = Demand::Use(session.job.facts());
+        asker.allowed(&demand, session.clone()).map_err(Denied::failure)
+    }
+
+    /// A session, and those others that are filed in the group of these labels: open ones of the same
+    /// device for the same owner.
+    pub(crate) fn group(&self, session: &Session, labels: &Labels) -> Vec<Session> {
+        if labels.group.is_none() {
+            return vec![session.clone()];
+        }
+        let own = &session.job;
+        let others = self.jobs.select(|other| {
+            let same =
+                other.id != own.id && other.owner.device == own.owner.device && !other.ended();
+            same && other.terminal.as_ref().is_some_and(|terminal| {
+                let filed = terminal.filed();
+                filed.labels.group == labels.group && filed.labels.owner == labels.owner
+            })
+        });
+        let others = others.into_iter().filter_map(Session::of);
+        std::iter::once(session.clone()).chain(others).collect()
+    }
+}
+
+/// The failure of who asks a run for what only a session has.
+pub(crate) fn no_terminal() -> Failure {
+    Failure::new(Kind::InvalidArgument, "that is a run, and has no terminal")
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let fits = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(fits) {
+        let text =
+            "a session's name has letters, digits, `-`, `_`, `.` and blanks, at most 64 bytes";
+        return Err(Failure::new(Kind::InvalidArgument, text));
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Sessions of earlier agents, as they are found where they were written down.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::id::Nonce;
+
+use super::files::{self, Files};
+use super::record::Record;
+use super::{Session, Sessions, lines};
+use crate::jobs::job::{Job, Origin};
+use crate::jobs::past::{Recorded, read_all};
+use crate::program::Phase;
+use crate::spool::Spool;
+use crate::terminal::events::What;
+
+impl Sessions {
+    /// Sessions that were written down and that nobody holds; those that are held go on counting events. Says
+    /// whether those are all.
+    pub(super) fn past(&self, held: &[Arc<Job>]) -> (Vec<Arc<Job>>, bool) {
+        let mut past = Vec::new();
+        let read = |id| match self.recorded(id) {
+            Recorded::Whole(Some((started, job)))
+                if job.ended_for().is_some_and(|ago| ago <= job.keep()) =>
+            {
+                past.push((started, job));
+                Recorded::Whole(())
+            }
+            // Too old, or it never began.
+            Recorded::Whole(_) => {
+                let _ = std::fs::remove_dir_all(self.files_of(id));
+                Recorded::Whole(())
+            }
+            Recorded::Damaged => Recorded::Damaged,
+            Recorded::Unreadable(why) => Recorded::Unreadable(why),
+        };
+        let all = read_all(&self.directory, held, read);
+        past.sort_by_key(|(started, _)| *started);
+        (past.into_iter().map(|(_, job)| job).collect(), all)
+    }
+
+    /// A session that was written down, with when it was asked for; none if it never began.
+    fn recorded(&self, id: Nonce) -> Recorded<Option<(u64, Arc<Job>)>> {
+        let directory = self.files_of(id);
+        match files::description::<Record>(&directory) {
+            Ok(Some(record)) => match self.session_of(id, record, directory) {
+                Ok(session) => Recorded::Whole(session),
+                Err(error) => Recorded::Unreadable(error.to_string()),
+            },
+            Ok(None) => Recorded::Damaged,
+            Err(error) => Recorded::Unreadable(error.to_string()),
+        }
+    }
+
+    fn session_of(
+        &self,
+        id: Nonce,
+        record: Record,
+        directory: PathBuf,
+    ) -> std::io::Result<Option<(u64, Arc<Job>)>> {
+        let Some((record, mut past, beginning)) = record.past() else { return Ok(None) };
+        let Some(owner) = record.owner() else { return Ok(None) };
+        let files = Files::open(directory)?;
+        // That it is lost is known from now on.
+        let _ = files.describe(&record);
+        let started = record.started_ms();
+        let files::Said { start, lines, bytes } = files.said();
+        if let Phase::Ended { output_end, .. } = &mut past.phase {
+            *output_end = start + bytes.len() as u64;
+        }
+        let path = self.jobs.spool_of(id);
+        let spool = Spool::recorded((start, lines), bytes, path)?;
+        let (command, user) = record.program();
+        let (body, asked) = (None, Duration::ZERO);
+        let origin = Origin { id, owner, body, command, user, asked };
+        let job = Job::recorded(origin, past, Some(beginning), spool);
+        if let Some(terminal) = &job.terminal {
+            terminal.events.recall(lines::read(&files.events()), 0);
+            terminal.set_archived();
+        }
+        Ok(Some((started, job)))
+    }
+
+    /// A session goes on under this agent: its events are counted on.
+    pub(super) fn recall_events(&self, session: &Session) {
+        let Session { job, terminal } = session;
+        if let Ok(files) = Files::open(self.files_of(job.id)) {
+            let last = job.spool.memory().map_or(0, |memory| memory.events());
+            terminal.events.recall(lines::read(&files.events()), last);
+        }
+        terminal.note(None, What::Recovered);
+    }
+
+    /// Removes the files of sessions that were forgotten. What cannot be removed is tried again at the next start.
+    pub(super) fn remove_files(&self, forgotten: &[Arc<Job>]) {
+        for job in forgotten.iter().filter(|job| job.terminal.is_some()) {
+            let _ = std::fs::remove_dir_all(self.files_of(job.id));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The answer to an exchange: of commands, their output; otherwise all that was said since.
+
+use std::sync::{Arc, LazyLock};
+
+use farwire_link::inner::sealed::{BATCH, Writer};
+use farwire_protocol::conversation::{Counts, message};
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::run::Piece as PieceMessage;
+use farwire_protocol::streams::session::{Ended, TEXT, ToBridge};
+use regex::bytes::Regex;
+use tokio::io::AsyncWrite;
+
+use super::waiting::Outcome;
+use crate::gate::principal::Principal;
+use crate::jobs::job::Job;
+use crate::sessions::Session;
+use crate::streams::context::lost;
+use crate::streams::session::answer::{ended, finish, over_at, show};
+use crate::terminal::Sent;
+
+/// The longest [`preamble`].
+const PREAMBLE: usize = 1024;
+
+/// No answer is larger.
+const BUDGET: u32 = 4 << 20;
+
+/// On which occasion an exchange is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Occasion {
+    /// Nothing was typed.
+    Looking,
+    /// It was typed just now.
+    First,
+    /// Its first answer was not heard.
+    Again,
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    /// How it was before anything was typed, and what was.
+    pub(super) before: Sent,
+    pub(super) outcome: Outcome,
+    pub(super) occasion: Occasion,
+}
+
+/// Answers with what came: of commands, their output; otherwise all that was said.
+pub(super) async fn answer<W: AsyncWrite + Unpin>(
+    session: &Session,
+    who: &Principal,
+    reply: Reply,
+    budget: u32,
+    writer: &mut Writer<W>,
+) -> Result<(), Failure> {
+    let Session { job, terminal } = session;
+    let Reply { before, outcome: Outcome { because, taken }, occasion } = reply;
+    let command = terminal.marks(|marks| {
+        // What began after somebody else had typed is theirs.
+        let until = taken.as_ref().map_or(u64::MAX, |taken| taken.at);
+        let until = before.until.map_or(until, |at| at.min(until));
+        let until = before.answered.map_or(until, |(at, _)| at.min(until));
+        let mut since = marks
+            .commands()
+            .filter(|command| command.number > before.ended && command.start <= until);
+        let first = since.next()?;
+        let last = since.next_back().unwrap_or(first);
+        Some((last.clone(), first.start.max(before.offset)))
+    });
+    let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
+    // What was said after somebody else had typed may be theirs, where nobody has waited for it or they have ended the wait.
+    let theirs = before.until.filter(|_| occasion == Occasion::Again);
+    let theirs = taken.as_ref().map(|taken| taken.at).into_iter().chain(theirs).min();
+    let end = theirs.map_or(end, |at| end.min(at));
+    let looking = occasion == Occasion::Looking;
+    let (from, to) = match &command {
+        // With nothing typed all of it is told, prompts and all.
+        Some((last, start)) if !looking => (*start, last.end.unwrap_or(end)),
+        _ => (before.offset, end),
+    };
+    let mut from = from.max(job.spool.stats().start);
+    if command.is_some() && !looking {
+        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(PREAMBLE).min(PREAMBLE);
+        from += preamble(&job.spool.bytes_from(from, limit).bytes);
+    }
+    let length = to.saturating_sub(from);
+    let budget = u64::from(budget.min(BUDGET));
+    let mut counts = Counts::default();
+    if length <= budget {
+        piece(job, from, length, &mut counts, writer).await?;
+    } else {
+        let head = budget / 3;
+        piece(job, from, head, &mut counts, writer).await?;
+        piece(job, to - (budget - head), budget - head, &mut counts, writer).await?;
+    }
+    let ended = Ended {
+        because: Some(because),
+        command: command.as_ref().map(|(last, _)| show(last, over_at(job))),
+        offset: to.max(end),
+        omitted: Some(length.saturating_sub(budget)).filter(|&omitted| omitted > 0),
+        typed: Some(before.typed).filter(|_| !looking),
+        left: Some(before.left).filter(|&left| left > 0),
+        interrupted: taken.map(|taken| taken.by.show(Some(who))),
+        ..ended(session, who).await?
+    };
+    finish(writer, counts, ended).await
+}
+
+/// How much of the beginning of a command's output is of its shell: fish puts the terminal in order after
+/// it has said that the command begins.
+fn preamble(bytes: &[u8]) -> u64 {
+    static FISH: LazyLock<Regex> = LazyLock::new(|| {
+        let text = r"(?-u)^\x1b\[\?2004l(?:\x1b\][02];[^\x07\x1b]*\x07)?(?:\x1b\[30m)?(?:\x1b\(B)?\x1b\[m\r";
+        Regex::new(text).expect("it is one")
+    });
+    FISH.find(bytes).map_or(0, |found| found.len() as u64)
+}
+
+async fn piece<W: AsyncWrite + Unpin>(
+    job: &Arc<Job>,
+    from: u64,
+    length: u64,
+    counts: &mut Counts,
+    writer: &mut Writer<W>,
+) -> Result<(), Failure> {
+    let piece = job.spool.bytes_from(from, usize::try_from(length).unwrap_or(0));
+    let head = PieceMessage {
+        first_line: piece.first_line,
+        length: u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX),
+        starts_within: Some(piece.starts_within),
+        ends_within: Some(piece.ends_within),
+        offset: piece.offset,
+    };
+    writer.message(&message(&ToBridge::Piece(head)));
+    for part in piece.bytes.chunks(BATCH) {
+        writer.data(TEXT, part);
+        counts.add(TEXT, part.len()).expect("a piece is small");
+        writer.flush().await.map_err(|_| lost())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fish_says_before_a_command_is_none_of_its_output() {
+        let fish = b"\x1b[?2004l\x1b]0;x /tmp\x07\x1b[30m\x1b(B\x1b[m\r".as_slice();
+        assert_eq!(preamble(&[fish, b"out"].concat()), fish.len() as u64);
+        assert_eq!(preamble(fish), fish.len() as u64);
+        for other in [b"".as_slice(), b"out", b"\x1b[31mred\x1b[m\r", b"\x1b[?2004lx\x1b[m\r"] {
+            assert_eq!(preamble(other), 0);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Types an exchange: whether it may be typed, how the program wants its keys, and how much of it was taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::{Input, SEND_LIMIT, Send};
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+use crate::gate::principal::Principal;
+use crate::os::clock::boottime;
+use crate::sessions::Session;
+use crate::streams::session::control::over;
+use crate::terminal::keys::{self, Takes, Wanted};
+use crate::terminal::marks::{Marks, PROMPT};
+use crate::terminal::turn::Turn;
+use crate::terminal::typing::Keys;
+use crate::terminal::{Sent, Terminal};
+
+/// A program that reads nothing of what is typed for this long is not waited for any longer.
+pub(super) const TYPING: Duration = Duration::from_secs(2);
+
+/// A shell at its prompt that says nothing of what was typed for so long is not going to.
+pub(super) const HEED: Duration = Duration::from_secs(1);
+
+/// Of a line that is read whole the kernel keeps this many bytes, and its end (`N_TTY_BUF_SIZE`; POSIX has `MAX_CANON`).
+const LINE: usize = 4_095;
+
+/// How often the kernel is asked what the terminal is doing.
+pub(super) const LOOK: Duration = Duration::from_millis(40);
+
+/// Types it for the first time. Nobody else has the turn before all is typed.
+pub(super) async fn begin(
+    session: &Session,
+    who: &Principal,
+    send: &Send,
+    turn: Option<Arc<Turn>>,
+) -> Result<Sent, Failure> {
+    let Session { job, terminal } = session;
+    if job.ended() {
+        return Err(over(job));
+    }
+    // Before what the terminal wants is looked at: the prompt switches pastes on.
+    terminal.prompted().await;
+    terminal.drawn().await;
+    let mut wanted = wanted(terminal);
+    may_begin(terminal, who, send)?;
+    let literal = send.literal == Some(true);
+    let tabs = |input: &Input| matches!(input, Input::Text(text) if text.contains(&b'\t'));
+    let takes = match literal && send.input.iter().any(tabs) {
+        true => Some(takes(terminal, &mut wanted).await),
+        false => None,
+    };
+    let keys = keys_of(&send.input, wanted, literal.then_some(takes))?;
+    if terminal.reads_lines() {
+        check_lines(&keys)?;
+    }
+    let ended = terminal.marks(Marks::ended);
+    let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
+    let now = Sent {
+        left: all as u64,
+        typing: true,
+        line: is_line(&keys),
+        ..Sent::at(job.spool.end(), ended)
+    };
+    // Another copy of the request may have come as far meanwhile: one of them types.
+    if let Some(known) = terminal.exchange((send.request, turn.is_none()), who, now) {
+        return Ok(settled(terminal, send.request, known).await);
+    }
+    // What has been begun is done, whatever becomes of this stream: what came of it is known to the next one.
+    let typing = Typing { terminal: terminal.clone(), request: send.request };
+    let actor = who.clone();
+    let typing = tokio::spawn(async move {
+        let turn = turn.as_ref().map(|turn| turn.request);
+        types(&typing, &actor, turn, &keys, now).await
+    });
+    typing.await.map_err(|_| Failure::new(Kind::Internal, "a task that types has died"))?
+}
+
+/// Something is being typed, until this is dropped.
+struct Typing {
+    terminal: Arc<Terminal>,
+    request: Nonce,
+}
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        self.terminal.was_typed(self.request);
+    }
+}
+
+/// Returns what came of an exchange that another copy of its request has begun, once nothing more of it is typed.
+pub(super) async fn settled(terminal: &Terminal, request: Nonce, known: Sent) -> Sent {
+    let mut sent = known;
+    while sent.typing {
+        sleep(LOOK).await;
+        sent = terminal.exchanged_before(request).unwrap_or(Sent { typing: false, ..sent });
+    }
+    sent
+}
+
+/// How the program wants its keys.
+fn wanted(terminal: &Terminal) -> Wanted {
+    let facts = terminal.seen().facts;
+    Wanted { application_cursor: facts.application_cursor, bracketed_paste: facts.bracketed_paste }
+}
+
+/// How a tab reaches the program as a character. Where nobody reads, somebody may in a moment; and a program that
+/// reads keys may switch pastes on in a moment, as fish does after its prompt.
+async fn takes(terminal: &Arc<Terminal>, wants: &mut Wanted) -> Takes {
+    let begun = Instant::now();
+    loop {
+        terminal.drawn().await;
+        *wants = wanted(terminal);
+        let takes = terminal.takes(*wants);
+        let soon = match takes {
+            Takes::Nobody => HEED,
+            Takes::Keys => PROMPT,
+            _ => Duration::ZERO,
+        };
+        if begun.elapsed() >= soon {
+            return takes;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Refuses at once what would be refused when it is its turn.
+pub(super) fn refuse_early(
+    terminal: &Terminal,
+    who: &Principal,
+    send: &Send,
+) -> Result<(), Failure> {
+    let now = boottime();
+    let may = terminal.hands().may_take_turn(who, now);
+    may.map_err(|refusal| {
+        terminal.note_refused(who, &send.input);
+        terminal.settle(None);
+        refusal.failure(now)
+    })
+}
+
+/// Whether anything of it may be typed. What is refused here counts as never sent.
+fn may_begin(terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Failure> {
+    let now = boottime();
+    let may = terminal.hands().may_type(who, now);
+    if let Err(refusal) = may {
+        terminal.note_refused(who, &send.input);
+        terminal.settle(None);
+        return Err(refusal.failure(now));
+    }
+    let busy = |text: &str| Failure::new(Kind::TerminalBusy, text);
+    if send.at_prompt == Some(true) && !terminal.at_prompt() {
+        let doing = terminal.doing().name();
+        return Err(busy(&format!("the terminal is not at a prompt: {doing}")));
+    }
+    let secret = send.input.iter().any(|input| matches!(input, Input::Secret(_)));
+    if secret && !terminal.hides() {
+        let text = "no program asks for a secret: what is typed now would be shown";
+        return Err(busy(text).with_hint("type it when the state is `password`"));
+    }
+    Ok(())
+}
+
+/// Types all of it, or as much as the program reads within [`TYPING`].
+async fn types(
+    Typing { terminal, request }: &Typing,
+    who: &Principal,
+    turn: Option<Nonce>,
+    keys: &[Part],
+    before: Sent,
+) -> Result<Sent, Failure> {
+    let until = Instant::now() + TYPING;
+    let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
+    let mut taken = 0;
+    for Part { bytes, secret } in keys {
+        let secret = *secret;
+        if secret && !terminal.hides() {
+            break;
+        }
+        let keys = Keys { bytes, secret, turn, report: false, count: None };
+        let typed = terminal.types(who, keys, Some(until)).await;
+        taken += typed.taken;
+        terminal.exchanged(*request, taken as u64, (all - taken) as u64);
+        // A refusal says that nothing was typed.
+        if let Some(refusal) = typed.refused.filter(|_| taken == 0) {
+            return Err(refusal.failure(boottime()));
+        }
+        if typed.taken < bytes.len() {
+            break;
+        }
+    }
+    Ok(Sent { typed: taken as u64, left: (all - taken) as u64, typing: false, ..before })
+}
+
+/// Bytes to type; a secret is noted nowhere, and wiped.
+struct Part {
+    bytes: Zeroizing<Vec<u8>>,
+    secret: bool,
+}
+
+/// The bytes of it. `literal` says that text is data, and how tabs reach the program where there are any.
+fn keys_of(
+    input: &[Input],
+    wanted: Wanted,
+    literal: Option<Option<Takes>>,
+) -> Result<Vec<Part>, Failure> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut size = 0;
+    for one in input {
+        let (bytes, secret) = match one {
+            Input::Text(text) => match literal {
+                Some(takes) => (keys::literal(text, wanted, takes)?, false),
+                None => (keys::text(text, wanted), false),
+            },
+            Input::Key(name) => (keys::key(name, wanted)?, false),
+            Input::Secret(secret) => {
+                keys::check_secret(secret)?;
+                (secret.to_vec(), true)
+            }
+        };
+        size += bytes.len();
+        if size > SEND_LIMIT {
+            return Err(Failure::new(Kind::TooLarge, "at most 64 KiB can be typed at once"));
+        }
+        match parts.last_mut() {
+            Some(part) if part.secret == secret => part.bytes.extend_from_slice(&bytes),
+            _ if bytes.is_empty() => {}
+            _ => parts.push(Part { bytes: Zeroizing::new(bytes), secret }),
+        }
+    }
+    Ok(parts)
+}
+
+/// Refuses a line of which the kernel would keep the beginning alone.
+fn check_lines(keys: &[Part]) -> Result<(), Failure> {
+    let lengths = keys.iter().flat_map(|part| part.bytes.iter()).scan(0, |length, byte| {
+        *length = if matches!(byte, b'\r' | b'\n') { 0 } else { *length + 1 };
+        Some(*length)
+    });
+    let longest = lengths.max().unwrap_or(0);
+    if longest > LINE {
+        let text = format!(
+            "a line of {longest} bytes is too long: the terminal passes on at most {LINE} bytes of one"
+        );
+        return Err(Failure::new(Kind::TooLarge, text)
+            .with_hint("write it to a file, as with `run` and its stdin, and have that read"));
+    }
+    Ok(())
+}
+
+/// Whether it is one line, with its end.
+fn is_line(keys: &[Part]) -> bool {
+    let end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let bytes = || keys.iter().flat_map(|part| part.bytes.iter());
+    bytes().filter(|byte| end(byte)).count() == 1 && bytes().next_back().is_some_and(end)
+}

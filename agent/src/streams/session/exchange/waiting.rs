@@ -1,0 +1,165 @@
+//! Waits for what comes of an exchange: that it is through, that the terminal waits again, a line, or the end.
+
+use std::time::Duration;
+
+use farwire_protocol::id::Nonce;
+use farwire_protocol::streams::session::{Because, Doing};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::typing::{HEED, LOOK};
+use crate::sessions::Session;
+use crate::spool::Mode;
+use crate::streams::pattern::Awaited;
+use crate::streams::session::answer::QUIET;
+use crate::terminal::Sent;
+use crate::terminal::hands::Taken;
+use crate::terminal::marks::{self, Marks, PROMPT};
+
+/// Without marks, a terminal that has been silent for this long is done: silence is all that there is.
+const SILENCE: Duration = Duration::from_millis(400);
+
+/// A program that takes keys and waits for something, and has said nothing for so long, is done.
+const FAR: Duration = Duration::from_secs(2);
+
+/// How an exchange came to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    pub(super) because: Because,
+    /// Which user ended it, if one did.
+    pub(super) taken: Option<Taken>,
+}
+
+impl Outcome {
+    pub(super) fn new(because: Because) -> Self {
+        Self { because, taken: None }
+    }
+
+    pub(super) fn interrupted(taken: Taken) -> Self {
+        Self { because: Because::Waits, taken: Some(taken) }
+    }
+}
+
+/// Something was typed, or is waited for.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting<'a> {
+    pub(super) session: &'a Session,
+    pub(super) sent: Sent,
+    /// Whose turn it is.
+    pub(super) request: Option<Nonce>,
+    /// What was typed is known by this.
+    pub(super) id: Option<Nonce>,
+}
+
+impl Waiting<'_> {
+    /// What is known of what was typed now: somebody else may have typed since.
+    pub(super) fn now(&self) -> Sent {
+        let known = self.id.and_then(|id| self.session.terminal.exchanged_before(id));
+        Sent { until: known.and_then(|known| known.until).or(self.sent.until), ..self.sent }
+    }
+
+    /// Waits for what was typed to come to something, or for a line.
+    pub(super) async fn over(self, until: Option<Awaited>, deadline: Instant) -> Outcome {
+        let mut turns = self.session.terminal.turns_changed();
+        let waits = wait(self, until, deadline);
+        tokio::pin!(waits);
+        loop {
+            turns.mark_unchanged();
+            if let Some(taken) =
+                self.request.and_then(|request| self.session.terminal.turn_taken(request))
+            {
+                return Outcome::interrupted(taken);
+            }
+            tokio::select! {
+                biased;
+                // The sender lives as long as the terminal.
+                _ = turns.changed() => {}
+                because = &mut waits => return Outcome::new(because),
+            }
+        }
+    }
+}
+
+async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instant) -> Because {
+    let Waiting { session: Session { job, terminal }, sent, .. } = waiting;
+    let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
+    let mut phase = job.phase();
+    let mut marked = terminal.marked();
+    let mut said = Instant::now();
+    let mut end = job.spool.stats().end;
+    let mut ended_at: Option<Instant> = None;
+    loop {
+        let now = job.spool.stats().end;
+        if now > end {
+            (end, said) = (now, Instant::now());
+        }
+        // What it said before its end has come by then.
+        let over = job.ended();
+        if let Some(until) = &mut until
+            && until.has_come(deadline).await
+        {
+            return Because::Matched;
+        }
+        if over {
+            return Because::Ended;
+        }
+        let (through, waiting) = terminal.marks(|marks| through(marks, waiting.now()));
+        if through && until.is_none() {
+            // The prompt follows in a moment, and what else was typed begins after it.
+            let since = *ended_at.get_or_insert_with(Instant::now);
+            if sent.line || waiting || since.elapsed() > PROMPT {
+                return Because::Ended;
+            }
+        } else {
+            ended_at = None;
+        }
+        let quiet = said.elapsed();
+        if until.is_none() && !through && quiet >= QUIET {
+            terminal.drawn().await;
+            // What the shell says of it may have come and not been read: that is asked before what it comes to.
+            let now = job.spool.stats().end;
+            let read = job.spool.memory().is_none_or(|memory| memory.seen() >= now);
+            let doing = terminal.doing();
+            let marks = terminal.marks(Marks::seen);
+            let taken_up = || {
+                let said = end > sent.offset && read && terminal.rests();
+                sent.typed == 0 || quiet >= HEED || said
+            };
+            match doing {
+                Doing::Password | Doing::Pager | Doing::Editor | Doing::Repl => {
+                    return Because::Waits;
+                }
+                // A shell that has not come to what was typed shows the prompt that it had.
+                Doing::Prompt if !taken_up() => {}
+                Doing::Prompt if marks || quiet >= SILENCE => {
+                    return if marks { Because::Waits } else { Because::Silence };
+                }
+                // A program of which nothing else is known.
+                Doing::Running if quiet >= SILENCE && terminal.reads() => {
+                    return Because::Silence;
+                }
+                // Or one that has a terminal of its own somewhere else, as ssh has.
+                Doing::Running if quiet >= FAR && terminal.polls() => return Because::Silence,
+                _ => {}
+            }
+        }
+        if Instant::now() >= deadline {
+            return Because::Time;
+        }
+        tokio::select! {
+            biased;
+            () = sleep_until(deadline) => {}
+            _ = phase.changed() => {}
+            _ = marked.changed() => {}
+            () = sleep(LOOK) => {}
+            () = async { log.wait().await; sleep(Duration::from_millis(5)).await } => log.catch_up(),
+        }
+    }
+}
+
+/// Whether a command has ended since, and the shell waits for the next one.
+fn through(marks: &Marks, sent: Sent) -> (bool, bool) {
+    let until = sent.until.unwrap_or(u64::MAX);
+    let last = marks.commands().rfind(|command| command.start <= until);
+    let over = last.is_some_and(|last| last.end.is_some() && last.number > sent.ended);
+    (over, marks.phase() == marks::Phase::Waiting)
+}
