@@ -2,13 +2,19 @@
 //!
 //! Nothing here looks at bytes. Who is in the foreground and how input is treated is asked of the
 //! kernel, through the master end, in less than a microsecond.
+//!
+//! This is the seam to `portable-pty`, which opens a terminal with its first size. What happens to it afterwards
+//! goes by its descriptor, since most of those who have one did not open it: see `docs/decisions/0007-portable-pty.md`.
 
-use std::os::fd::{AsFd, OwnedFd};
+#![expect(unsafe_code, reason = "portable-pty gives descriptors as numbers")]
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use portable_pty::{MasterPty, PtySize, native_pty_system};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{self, Errno};
 use rustix::process::{Pid, Signal, kill_process_group};
-use rustix::pty::{OpenptFlags, grantpt, openpt, unlockpt};
+use rustix::pty::{OpenptFlags, openpt};
 use rustix::termios::{
     LocalModes, QueueSelector, Winsize, tcflush, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetwinsize,
 };
@@ -42,18 +48,36 @@ pub(crate) struct Modes {
 
 /// Both ends of a new terminal. Neither is inherited by programs, and ours does not block.
 pub(crate) fn open(size: Size, owner: Option<u32>) -> io::Result<(OwnedFd, OwnedFd)> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
+    let Size { cols, rows } = size;
+    let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+    let pair = native_pty_system().openpty(size).map_err(|_| why_not())?;
+    let master = copy(&*pair.master)?;
+    // The pair's own end for programs cannot be had as a descriptor.
     let slave = slave(&master)?;
     if let Some(owner) = owner
         && rustix::process::geteuid().is_root()
     {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
     }
-    resize(&master, size)?;
     io::ioctl_fionbio(&master, true)?;
     Ok((master, slave))
+}
+
+/// A descriptor of the master that lives on without the pair. Nothing is typed when the pair is dropped, since its
+/// writer was never taken.
+fn copy(master: &dyn MasterPty) -> io::Result<OwnedFd> {
+    let raw = master.as_raw_fd().ok_or(Errno::BADF)?;
+    // SAFETY: the descriptor is that of `master`, which is borrowed for longer than this.
+    let master = unsafe { BorrowedFd::borrow_raw(raw) };
+    io::fcntl_dupfd_cloexec(master, 0)
+}
+
+/// Why no terminal can be opened: the crate has said so in words, and the kernel says it again in its number.
+fn why_not() -> Errno {
+    let opened = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
+    // Each terminal takes two descriptors.
+    let both = opened.and_then(|master| io::fcntl_dupfd_cloexec(&master, 0));
+    both.map_or_else(|error| error, |_| Errno::IO)
 }
 
 /// By way of the master, where the kernel can: a name could mean another mount's terminal.
