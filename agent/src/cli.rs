@@ -2,187 +2,30 @@
 
 use std::io::{self, BufRead, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use farwire_keystore::{Enrollment, StateDir};
-use farwire_protocol::address::valid_address;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
 use farwire_protocol::token::LIMIT;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
+mod arguments;
+
+use self::arguments::{
+    Cli, Command, DeviceCommand, Enroll, Fingerprint, Helper, Json, RootCommand, Run,
+    ServiceCommand, TokenFrom,
+};
 use crate::config::Config;
 use crate::enroll::{self, Outcome};
 use crate::files::{self, spec};
-use crate::os::{arguments, harden, limits};
-use crate::service::{self, Whose};
+use crate::os::{arguments as command_line, harden, limits};
+use crate::service;
 use crate::status::Status;
 use crate::{device, holder, run};
-
-/// Lets the owner's devices work on this server. Only dials out, and decides what is allowed.
-#[derive(Debug, Parser)]
-#[command(name = "farwire-agent", version, arg_required_else_help = true)]
-struct Cli {
-    /// Where keys and state are kept [default: /var/lib/farwire-agent, or below ~/.local/state]
-    #[arg(long, global = true, value_name = "DIR", env = "FARWIRE_AGENT_STATE")]
-    state: Option<PathBuf>,
-    /// What to log on standard error: error, warn, info, debug, trace, or a filter [default: info]
-    #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG")]
-    log: Option<String>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Enroll this server with a token from `farwire server create`
-    Enroll(Enroll),
-    /// Dial the relay and serve, until a signal comes
-    Run(Run),
-    #[command(flatten)]
-    Helper(Helper),
-    /// Open directories for files, and close them again
-    #[command(subcommand)]
-    Root(RootCommand),
-    /// Show how this agent stands
-    Status(Json),
-    /// Print the fingerprint to compare with `farwire server show`
-    Fingerprint(Fingerprint),
-    /// Forget the enrollment and the devices that came with it
-    Leave,
-    /// Decide by hand which devices may come in
-    #[command(subcommand)]
-    Device(DeviceCommand),
-    /// Run as a service of systemd, so that the server comes back after a reboot
-    #[command(subcommand)]
-    Service(ServiceCommand),
-}
-
-/// Processes that an agent starts by itself. It gives them an empty environment, so that they depend on nothing of it:
-/// neither on settings nor on where the state of an agent is by default.
-#[derive(Clone, Copy, Debug, Subcommand)]
-enum Helper {
-    /// Hold programs for an agent, which starts this by itself
-    #[command(hide = true)]
-    Holder,
-    /// Work on the files of one root for an agent, which starts this by itself
-    #[command(hide = true)]
-    FileWorker,
-}
-
-#[derive(Args, Debug)]
-struct Run {
-    /// A file with settings: `log` and `relay`
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    roots: spec::Options,
-}
-
-#[derive(Debug, Subcommand)]
-enum RootCommand {
-    /// Open directories from the next start of the agent on
-    Add {
-        #[command(flatten)]
-        roots: spec::Options,
-    },
-    /// List the directories that are open
-    Ls(Json),
-    /// Close one, from the next start of the agent on
-    Rm {
-        /// Its name
-        name: String,
-    },
-}
-
-#[derive(Args, Debug)]
-#[group(id = "how", required = true, multiple = false)]
-struct TokenFrom {
-    /// Read the token from this file
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The token; `-` reads it from standard input, which other users cannot see
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
-}
-
-#[derive(Args, Debug)]
-struct Enroll {
-    #[command(flatten)]
-    from: TokenFrom,
-    /// Where this server reaches the relay, if not at the address in the token
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    relay: Option<String>,
-    /// How long to wait for the answer, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
-    wait: u64,
-    #[command(flatten)]
-    roots: spec::Options,
-    #[command(flatten)]
-    json: Json,
-}
-
-#[derive(Args, Debug)]
-struct Json {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args, Debug)]
-struct Fingerprint {
-    /// Print the whole bundle, for `farwire server add`
-    #[arg(long)]
-    bundle: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum DeviceCommand {
-    /// Let a device in, by the bundle that `farwire fingerprint --bundle` prints
-    Add {
-        /// What to call it
-        name: String,
-        /// The file with the bundle; `-` reads it from standard input
-        #[arg(long, value_name = "FILE")]
-        bundle: PathBuf,
-    },
-    /// List the devices that may come in
-    Ls(Json),
-    /// Lock a device out, by its name or its fingerprint: also from what it has open, within 2 s
-    Rm {
-        /// Which
-        device: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ServiceCommand {
-    /// Install, enable and start the service
-    Install(Scope),
-    /// Stop and remove the service
-    Uninstall(Scope),
-    /// Say whether it is active
-    Status(Scope),
-    /// Print the unit without installing it
-    Print(Scope),
-}
-
-#[derive(Args, Debug)]
-struct Scope {
-    /// A service of this user instead of the system's
-    #[arg(long)]
-    user: bool,
-}
-
-impl Scope {
-    fn whose(&self) -> Whose {
-        if self.user { Whose::User } else { Whose::System }
-    }
-}
 
 /// Runs the program and gives its exit code.
 pub fn main() -> ExitCode {
@@ -242,10 +85,6 @@ fn log(filter: Option<&str>) -> Result<(), Failure> {
     let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
     logs.with_ansi(false).with_target(false).init();
     Ok(())
-}
-
-fn address(text: &str) -> Result<String, String> {
-    if valid_address(text) { Ok(text.to_owned()) } else { Err("not HOST:PORT".to_owned()) }
 }
 
 impl Helper {
@@ -330,7 +169,7 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
         }
         (None, token) => {
             let token = Zeroizing::new(token.unwrap_or_default());
-            arguments::hide(&token);
+            command_line::hide(&token);
             warn(
                 "warning: other users of this machine may have seen the token on the command line; --token - reads it from standard input",
             );

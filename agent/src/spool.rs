@@ -19,6 +19,7 @@
 //! - `start..end` can be read: from the ring on from memory, before that from the file.
 //! - Dropping moves `start` to an entry of the line index, so that lines stay countable.
 
+mod limits;
 mod log;
 mod memory;
 mod reader;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+pub(crate) use self::limits::Limits;
 use self::log::Log;
 pub(crate) use self::log::Written;
 pub(crate) use self::memory::{Memory, Place};
@@ -43,68 +45,6 @@ pub(crate) use self::search::{Search, Step};
 pub(crate) use self::view::Piece;
 pub(crate) use self::writer::SpoolWriter;
 use crate::os::errno;
-
-/// Which stream bytes came from, by its channel on the wire: 1, 2 or 3.
-pub(crate) type Stream = u8;
-
-/// How much of a log is kept, and where. All in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Up to so many there is no file.
-    pub(crate) memory: u64,
-    /// So many of the newest are read from memory although they are in the file.
-    pub(crate) window: u64,
-    /// So many are kept altogether.
-    pub(crate) total: u64,
-    /// So many are kept when there is no disk.
-    pub(crate) fallback: u64,
-    /// They are written to the file in blocks of at least this size.
-    pub(crate) block: u64,
-    /// The writer waits for a lossless reader that is about so much behind, or half of what is kept.
-    pub(crate) ahead: u64,
-}
-
-impl Limits {
-    /// The same with so much kept.
-    pub(crate) fn kept(self, kept: Option<u64>) -> Self {
-        let most = Self::default().total;
-        let total = kept.map_or(most, |kept| kept.min(most));
-        Self { total, fallback: self.fallback.min(total), ..self }
-    }
-
-    /// For a terminal: what is said is shown at once, or somebody waits.
-    pub(crate) fn terminal() -> Self {
-        Self { ahead: 512 << 10, ..Self::default() }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: 64 << 10,
-            window: 768 << 10,
-            total: 256 << 20,
-            fallback: 768 << 10,
-            block: 128 << 10,
-            ahead: u64::MAX,
-        }
-    }
-}
-
-/// A line index entry is made after so many bytes.
-const INDEX_STEP: u64 = 64 << 10;
-
-/// How much may be between a lossless reader's cursor and what its far end has received: it is kept
-/// that much longer, for a reader that takes up where it was cut. Half of what is kept at most.
-const IN_FLIGHT: u64 = 16 << 20;
-
-/// The file gives space back in steps of this size at least.
-const HOLE: u64 = 1 << 20;
-
-/// An offset and a stream in one number.
-fn pack(offset: u64, stream: Stream) -> u64 {
-    offset << 2 | u64::from(stream & 3)
-}
 
 /// How many bytes and lines a log has had, and how many of them are gone.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

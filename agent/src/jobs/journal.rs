@@ -28,7 +28,7 @@
 //! two files do not hold proves nothing any more. In memory each owner has two generations of its own, so
 //! that nobody's requests are forgotten because of somebody else's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -38,14 +38,17 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::Exit;
 use farwire_protocol::surface::Surface;
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use self::record::{HEAD, Head, Record};
+pub(crate) use self::past::Past;
+use self::record::{HEAD, Hash, Head, Record};
+use self::replay::{NOT_STARTED, PastRequest, Replay, before};
 use crate::gate::principal::Principal;
 use crate::os::clock::boot_id;
 
+mod past;
 mod record;
+mod replay;
 
 /// A file longer than this is put aside, in bytes: some 160,000 requests.
 const LONGEST: u64 = 16 << 20;
@@ -55,12 +58,6 @@ const REMEMBERED: usize = 65_536;
 
 /// When more requests of earlier processes than this are found, the older half is dropped.
 const PAST: usize = 131_072;
-
-/// At most this many earlier processes are vouched for.
-const INSTANCES: usize = 64;
-
-/// One half of a SHA-256: against accidents, and against an owner who would only harm itself.
-type Hash = [u8; 16];
 
 /// The journal of this state directory.
 #[derive(Debug)]
@@ -74,7 +71,7 @@ pub(crate) struct Journal {
     longest: u64,
     /// What this process was asked, by owner.
     asked: HashMap<Hash, Asker>,
-    past: HashMap<Hash, Entry>,
+    past: HashMap<Hash, PastRequest>,
     /// The requests of earlier processes, the oldest first.
     order: Vec<Hash>,
     /// Earlier processes of which every request is known.
@@ -104,12 +101,6 @@ struct Asker {
     forgot: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    body: Hash,
-    end: Option<Box<str>>,
-}
-
 /// Whether this process was asked before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
@@ -121,23 +112,6 @@ pub(crate) enum Asked {
     Other,
 }
 
-/// What an earlier process did with a request.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Past {
-    /// Nothing: all that it was asked is known, and this is not among it.
-    NeverStarted,
-    /// It is not in the journal, and may have been.
-    Unknown,
-    /// It was begun, and no end was written.
-    Reserved,
-    /// It was written down, and then that nothing was started for it.
-    NotStarted,
-    /// It ended like this.
-    Ended(String),
-    /// The id was used for another request.
-    Conflict,
-}
-
 /// How a request ended, as the journal has it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Ending {
@@ -146,10 +120,6 @@ pub(crate) enum Ending {
     /// No program was started for it, and none will be.
     NotStarted,
 }
-
-/// How the file says [`Ending::NotStarted`]. The first agents wrote another text, also for programs that had been
-/// started.
-const NOT_STARTED: &str = "nothing: it was never started";
 
 /// The name of an owner.
 fn name_of(owner: &Principal) -> Hash {
@@ -240,9 +210,9 @@ impl Journal {
         if !self.unread {
             return Ok(());
         }
-        let mut found = Found::read(&self.path, &self.boot)?;
+        let mut found = Replay::read(&self.path, &self.boot)?;
         found.bound(PAST);
-        let Found { past, order, vouched, complete } = found;
+        let Replay { past, order, vouched, complete } = found;
         (self.past, self.order, self.vouched, self.complete) = (past, order, vouched, complete);
         self.unread = false;
         Ok(())
@@ -413,16 +383,6 @@ impl Journal {
     }
 }
 
-impl Entry {
-    fn past(&self) -> Past {
-        match self.end.as_deref() {
-            Some(NOT_STARTED) => Past::NotStarted,
-            Some(end) => Past::Ended(end.to_owned()),
-            None => Past::Reserved,
-        }
-    }
-}
-
 impl Log {
     /// Writes a record behind the others. It counts once the length in the head says so: until then the
     /// next one is written over it.
@@ -442,156 +402,6 @@ impl Log {
     }
 }
 
-/// What is found of earlier processes.
-#[derive(Debug, Default)]
-struct Found {
-    past: HashMap<Hash, Entry>,
-    order: Vec<Hash>,
-    vouched: Vec<Nonce>,
-    complete: bool,
-}
-
-/// One file, as it was read.
-#[derive(Debug, Default)]
-struct Read {
-    head: Option<Head>,
-    /// It is what its writer wrote, as far as that matters.
-    whole: bool,
-    records: Vec<Record>,
-    /// How many numbered records there are up to the length in its head.
-    numbered: u64,
-}
-
-impl Found {
-    /// # Errors
-    ///
-    /// If a file cannot be read now, and perhaps later.
-    fn read(path: &Path, boot: &str) -> io::Result<Self> {
-        let read = |path: &Path| match std::fs::read(path) {
-            Ok(bytes) => Ok(Some(Read::of(&bytes, boot))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if is_for_want(&error) => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "the journal cannot be read");
-                // Where it cannot be put aside, it is replaced all the same: nothing would run any more.
-                let _ = std::fs::rename(path, path.with_extension("unread"));
-                Ok(Some(Read::default()))
-            }
-        };
-        Ok(Self::of(read(&before(path))?, read(path)?))
-    }
-
-    /// What the file put aside and the current one say together.
-    fn of(old: Option<Read>, current: Option<Read>) -> Self {
-        let mut found = Self::default();
-        let whole = |read: &Option<Read>| {
-            read.as_ref().and_then(|read| read.whole.then_some(read.head.clone()?))
-        };
-        let (old_head, head) = (whole(&old), whole(&current));
-        let numbered = old.as_ref().map_or(0, |old| old.numbered);
-        if let Some(head) = head {
-            let follows = old_head.as_ref().is_some_and(|old| {
-                old.from == 0 && old.instance == head.instance && numbered == head.from
-            });
-            if head.from == 0 || follows {
-                found.vouched.push(head.instance);
-                found.complete = head.complete;
-            }
-        }
-        let processes = |read: &Option<Read>| -> Vec<Nonce> {
-            let records = read.iter().filter(|read| read.whole).flat_map(|read| &read.records);
-            let process = |record: &Record| match record {
-                Record::Process(instance) => Some(*instance),
-                _ => None,
-            };
-            records.filter_map(process).collect()
-        };
-        // The latest at the end, as it is written.
-        let mut vouched = processes(&old);
-        vouched.extend(processes(&current));
-        vouched.append(&mut found.vouched);
-        let mut seen = HashSet::new();
-        vouched.retain(|instance| seen.insert(*instance));
-        vouched.drain(..vouched.len().saturating_sub(INSTANCES));
-        found.vouched = vouched;
-        let records = old.into_iter().chain(current).flat_map(|read| read.records);
-        records.for_each(|record| found.take(record));
-        found
-    }
-
-    fn take(&mut self, record: Record) {
-        match record {
-            Record::Process(_) => {}
-            Record::Reserved { name, body } => {
-                if self.past.insert(name, Entry { body, end: None }).is_none() {
-                    self.order.push(name);
-                }
-            }
-            Record::Ended { name, end } => {
-                if let Some(entry) = self.past.get_mut(&name) {
-                    entry.end = Some(end);
-                }
-            }
-        }
-    }
-
-    /// Drops the older half if there are more requests than `most`. Then nothing is vouched for.
-    fn bound(&mut self, most: usize) {
-        if self.order.len() <= most {
-            return;
-        }
-        let dropped = self.order.len() - most / 2;
-        for name in self.order.drain(..dropped) {
-            self.past.remove(&name);
-        }
-        self.vouched.clear();
-        self.complete = false;
-    }
-}
-
-impl Read {
-    fn of(bytes: &[u8], boot: &str) -> Self {
-        let head = bytes.get(..HEAD).and_then(Head::parse);
-        let mut read = Self { head, ..Self::default() };
-        let length = read.head.as_ref().map_or(0, |head| head.length);
-        // Every record in its place up to that length.
-        let (mut next, mut at, mut whole) = (0, HEAD as u64, true);
-        for line in bytes
-            .get(HEAD.min(bytes.len())..)
-            .unwrap_or_default()
-            .split_inclusive(|&byte| byte == b'\n')
-        {
-            let record = Record::parse(line);
-            whole &= at >= length || record.as_ref().is_some_and(|(number, _)| *number == next);
-            at += line.len() as u64;
-            next += 1;
-            if at == length {
-                read.numbered = next;
-            }
-            read.records.extend(record.map(|(_, record)| record));
-        }
-        let known = read.head.as_ref().is_some_and(|head| head.boot == boot && !boot.is_empty());
-        let ends_there = read.numbered > 0 || length == HEAD as u64;
-        read.whole = known && whole && ends_there && at >= length;
-        if read.head.is_none() {
-            // As it was before it had a head, or with a damaged one.
-            read.records.extend(bytes.split(|&byte| byte == b'\n').filter_map(record::parse_first));
-        }
-        read
-    }
-}
-
-/// Whether a file could not be read for want of something that there may be later.
-fn is_for_want(error: &io::Error) -> bool {
-    let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
-    Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
-}
-
-/// Where the file before is.
-fn before(path: &Path) -> PathBuf {
-    path.with_extension("old")
-}
-
 fn create_file(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     File::options().create(true).truncate(true).write(true).mode(0o600).open(path)
@@ -605,46 +415,6 @@ fn refused(error: &io::Error) -> Failure {
         format!("the agent's journal cannot be written ({error}); nothing was started"),
     )
     .with_hint("make room where the agent keeps its state, or mend that disk, then try again")
-}
-
-impl Past {
-    /// What is said of a request that an earlier process was sent.
-    pub(crate) fn failure(self) -> Failure {
-        let restarted = "the agent was restarted";
-        match self {
-            Self::Conflict => Failure::new(
-                Kind::RequestIdConflict,
-                "this request id was used for another request",
-            ),
-            Self::Ended(how) => Failure::new(
-                Kind::OutcomeUnknown,
-                format!("{restarted}; the command had ended with {how}, and its output is gone"),
-            )
-            .with_hint("run it again if you need its output"),
-            Self::Reserved => Failure::new(
-                Kind::OutcomeUnknown,
-                format!("{restarted} while the command ran; it may go on or have ended"),
-            ),
-            Self::Unknown => Failure::new(
-                Kind::OutcomeUnknown,
-                format!(
-                    "{restarted}, and what it was asked before is not all known: \
-                     the command may have run"
-                ),
-            ),
-            Self::NotStarted => Failure::new(
-                Kind::Cancelled,
-                "it was never started: the agent ended before its turn came, or it was stopped or could not \
-                 be started",
-            )
-            .with_hint("run it again if it is still wanted"),
-            // Reserved requests are in the journal before anything is started for them.
-            Self::NeverStarted => Failure::new(
-                Kind::StreamStale,
-                format!("{restarted} before the command arrived; it was not started"),
-            ),
-        }
-    }
 }
 
 #[cfg(test)]

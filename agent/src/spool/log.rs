@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use farwire_protocol::cbor::Blob;
 use minicbor::{Decode, Encode};
 
+use super::limits::{INDEX_STEP, Stream, pack};
 use super::memory::{ENTRIES, MARKS, Marks, Memory, SWITCHES};
-use super::{INDEX_STEP, Stream, pack};
 
 /// A log as readers find it.
 #[derive(Clone, Debug)]

@@ -18,6 +18,8 @@
 
 #![expect(unsafe_code, reason = "memory that two processes have mapped")]
 
+mod typists;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
@@ -27,13 +29,16 @@ use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// So many changes between streams are kept.
+pub(crate) use self::typists::Place;
+use self::typists::{TYPISTS, Typist};
+
+/// At most this many changes between streams are kept.
 pub(super) const SWITCHES: u64 = 65_536;
 
-/// So many entries of the line index are kept.
+/// At most this many entries of the line index are kept.
 pub(super) const ENTRIES: u64 = 8_192;
 
-/// The bytes of a log in memory, and no more, are so many.
+/// At most this many bytes of a log are in memory.
 pub(super) const RING: u64 = 1 << 20;
 
 const HEAD: usize = 4_096;
@@ -42,11 +47,11 @@ const INDEX_AT: usize = SWITCHES_AT + 16 * SWITCHES as usize;
 const RING_AT: usize = INDEX_AT + 16 * ENTRIES as usize;
 const LENGTH: usize = RING_AT + RING as usize;
 
-/// A reader that finds the marks in change so often lets the writer have the processor.
+/// A reader that finds the marks in change this often lets the writer have the processor.
 const SPINS: u64 = 1_000;
 
-/// And one that has found them so for so long believes that the writer died over it. On a machine that is
-/// busy it may have to wait for its turn that long, and marks from two moments are not to be believed.
+/// After this long the reader assumes that the writer died in the middle of an update. On a busy machine the writer
+/// may merely be waiting, and marks from two moments are not to be believed, so it is generous.
 const DEAD: Duration = Duration::from_secs(2);
 
 /// What there is of a log, at one moment.
@@ -145,19 +150,6 @@ struct Head {
     /// So many bytes of standard input were about to have been passed on: more than `input` only while
     /// they are being written, or if an agent died over it.
     input_begun: AtomicU64,
-}
-
-/// So many who type into a terminal are remembered.
-const TYPISTS: usize = u64::BITS as usize;
-
-/// Somebody who types into a terminal. For the agent alone.
-#[repr(C)]
-struct Typist {
-    id: [AtomicU64; 2],
-    /// So many bytes were about to be passed on.
-    begun: AtomicU64,
-    /// So many were.
-    taken: AtomicU64,
 }
 
 /// The mapped memory.
@@ -380,17 +372,6 @@ impl Memory {
 /// Whether a head fits its page.
 const _: () = assert!(size_of::<Head>() <= HEAD, "a head is at most a page");
 
-/// Somebody who types, by the number of a place in the memory.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Place(usize);
-
-impl Place {
-    /// Its bit, of one for each place.
-    pub(crate) const fn bit(self) -> u64 {
-        1 << (self.0 % TYPISTS)
-    }
-}
-
 impl Memory {
     /// How far an agent has looked.
     pub(crate) fn seen(&self) -> u64 {
@@ -410,68 +391,6 @@ impl Memory {
     /// There are events up to this number.
     pub(crate) fn count_events(&self, last: u64) {
         self.head().events.fetch_max(last, Ordering::Relaxed);
-    }
-
-    fn typist(&self, place: usize) -> Option<&Typist> {
-        self.head().typists.get(place % TYPISTS)
-    }
-
-    /// The place of somebody who types: their own from before, or the next one that nobody has now. `None` if there is none;
-    /// `taken` has a bit for each place.
-    pub(crate) fn seat(&self, id: [u8; 16], taken: u64) -> Option<Place> {
-        let number = u128::from_ne_bytes(id);
-        let id = [number as u64, (number >> 64) as u64];
-        let known =
-            self.head().typists.iter().position(|typist| {
-                typist.id.each_ref().map(|part| part.load(Ordering::Relaxed)) == id
-            });
-        if known.is_some() {
-            return known.map(Place);
-        }
-        let next = || self.head().next_typist.fetch_add(1, Ordering::Relaxed);
-        let places = std::iter::repeat_with(|| usize::try_from(next()).unwrap_or(0) % TYPISTS);
-        let place = places.take(TYPISTS).map(Place).find(|place| taken & place.bit() == 0)?;
-        let typist = self.typist(place.0)?;
-        typist.begun.store(0, Ordering::Relaxed);
-        typist.taken.store(0, Ordering::Relaxed);
-        typist.id.iter().zip(id).for_each(|(part, id)| part.store(id, Ordering::Relaxed));
-        Some(place)
-    }
-
-    /// How much of what somebody typed has been taken; none where an agent died over it.
-    pub(crate) fn taken(&self, place: Place) -> Option<u64> {
-        let typist = self.typist(place.0)?;
-        let taken = typist.taken.load(Ordering::Relaxed);
-        (typist.begun.load(Ordering::Relaxed) == taken).then_some(taken)
-    }
-
-    /// Bytes are about to be passed on.
-    pub(crate) fn begin_taking(&self, place: Place, until: u64) {
-        if let Some(typist) = self.typist(place.0) {
-            typist.begun.store(until, Ordering::Relaxed);
-        }
-    }
-
-    /// So many more of them were: written at once after they were passed on.
-    pub(crate) fn took_more(&self, place: Place, bytes: usize) {
-        if let Some(typist) = self.typist(place.0) {
-            typist.taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// Nothing more of what was begun is passed on: whoever did that has stopped between two writes.
-    pub(crate) fn settle(&self, place: Place) {
-        if let Some(typist) = self.typist(place.0) {
-            typist.begun.store(typist.taken.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-
-    /// They were, up to here.
-    pub(crate) fn took(&self, place: Place, until: u64) {
-        if let Some(typist) = self.typist(place.0) {
-            typist.taken.store(until, Ordering::Relaxed);
-            typist.begun.store(until, Ordering::Relaxed);
-        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::FileExt as _;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use super::Spool;
+use super::limits::Stream;
 use super::log::Log;
-use super::{Spool, Stream};
 
 /// How a reader treats what it cannot keep up with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
+use super::limits::{HOLE, Stream};
 use super::*;
 use bytes::Bytes;
 use farwire_protocol::cbor;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
+use super::limits::{HOLE, IN_FLIGHT, INDEX_STEP, Limits, Stream, pack};
 use super::memory::{ENTRIES, Marks, Memory, RING, SWITCHES};
-use super::{HOLE, IN_FLIGHT, INDEX_STEP, Limits, Stream, pack};
 
 /// The writer of a log.
 #[derive(Debug)]

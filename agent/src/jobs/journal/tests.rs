@@ -3,6 +3,7 @@
 use farwire_protocol::id::Id;
 use farwire_protocol::surface::Surface;
 
+use super::replay::JournalFile;
 use super::*;
 use crate::gate::principal::Principal;
 
@@ -254,7 +255,7 @@ fn what_one_owner_asks_makes_nothing_of_another_owner_forgotten() {
 
 #[test]
 fn too_many_old_requests_are_dropped_with_what_was_vouched_for() {
-    let mut found = Found { vouched: vec![process(1)], complete: true, ..Found::default() };
+    let mut found = Replay { vouched: vec![process(1)], complete: true, ..Replay::default() };
     for number in 0..10_u8 {
         found.take(Record::Reserved { name: [number; 16], body: half(&BODY) });
     }
@@ -284,9 +285,9 @@ fn records_are_read_as_they_were_written() {
 #[test]
 fn any_bytes_are_a_journal_that_vouches_for_nothing() {
     bolero::check!().for_each(|bytes: &[u8]| {
-        let found = Found::of(None, Some(Read::of(bytes, BOOT)));
+        let found = Replay::of(None, Some(JournalFile::of(bytes, BOOT)));
         assert!(found.vouched.is_empty() && !found.complete);
-        let found = Found::of(Some(Read::of(bytes, BOOT)), None);
+        let found = Replay::of(Some(JournalFile::of(bytes, BOOT)), None);
         assert!(found.vouched.is_empty() && !found.complete);
     });
 }

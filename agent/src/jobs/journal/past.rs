@@ -1,0 +1,60 @@
+//! What became of a request of an earlier process, and how it is told.
+
+use farwire_protocol::failure::{Failure, Kind};
+
+/// What an earlier process did with a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Past {
+    /// Nothing: all that it was asked is known, and this is not among it.
+    NeverStarted,
+    /// It is not in the journal, and may have been.
+    Unknown,
+    /// It was begun, and no end was written.
+    Reserved,
+    /// It was written down, and then that nothing was started for it.
+    NotStarted,
+    /// It ended like this.
+    Ended(String),
+    /// The id was used for another request.
+    Conflict,
+}
+
+impl Past {
+    /// What is said of a request that an earlier process was sent.
+    pub(crate) fn failure(self) -> Failure {
+        let restarted = "the agent was restarted";
+        match self {
+            Self::Conflict => Failure::new(
+                Kind::RequestIdConflict,
+                "this request id was used for another request",
+            ),
+            Self::Ended(how) => Failure::new(
+                Kind::OutcomeUnknown,
+                format!("{restarted}; the command had ended with {how}, and its output is gone"),
+            )
+            .with_hint("run it again if you need its output"),
+            Self::Reserved => Failure::new(
+                Kind::OutcomeUnknown,
+                format!("{restarted} while the command ran; it may go on or have ended"),
+            ),
+            Self::Unknown => Failure::new(
+                Kind::OutcomeUnknown,
+                format!(
+                    "{restarted}, and what it was asked before is not all known: \
+                     the command may have run"
+                ),
+            ),
+            Self::NotStarted => Failure::new(
+                Kind::Cancelled,
+                "it was never started: the agent ended before its turn came, or it was stopped or could not \
+                 be started",
+            )
+            .with_hint("run it again if it is still wanted"),
+            // Reserved requests are in the journal before anything is started for them.
+            Self::NeverStarted => Failure::new(
+                Kind::StreamStale,
+                format!("{restarted} before the command arrived; it was not started"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! How a question about a run is answered: pieces of its output, and how the run is.
+
+use farwire_link::inner::sealed::{BATCH, Writer};
+use farwire_protocol::cbor::Blob;
+use farwire_protocol::conversation::{Counts, End, message};
+use farwire_protocol::failure::Failure;
+use farwire_protocol::streams::run::{Ended, PIECE, Piece as PieceMessage, ToBridge};
+use tokio::io::AsyncWrite;
+
+use crate::spool::Piece;
+use crate::streams::context::lost;
+
+/// No answer is larger.
+pub(super) const BUDGET: u32 = 4 << 20;
+
+/// Ends the stream with how the run is. `counts` is what was sent.
+pub(super) async fn finish<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    counts: Counts,
+    ended: Ended,
+) -> Result<(), Failure> {
+    let body = Some(Blob(message(&ended)));
+    writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
+    writer.finish().await.map_err(|_| lost())
+}
+
+/// Sends a piece of output, and counts it.
+pub(super) async fn send_piece<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    counts: &mut Counts,
+    piece: Piece,
+) -> Result<(), Failure> {
+    let head = PieceMessage {
+        first_line: piece.first_line,
+        length: u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX),
+        starts_within: Some(piece.starts_within),
+        ends_within: Some(piece.ends_within),
+        offset: piece.offset,
+    };
+    writer.message(&message(&ToBridge::Piece(head)));
+    writer.data(PIECE, &piece.bytes);
+    counts.add(PIECE, piece.bytes.len()).expect("a piece is small");
+    if writer.waiting() >= BATCH {
+        writer.flush().await.map_err(|_| lost())?;
+    }
+    Ok(())
+}
