@@ -13,7 +13,7 @@
 //! stay, see [`Asker::denied`].
 //!
 //! Not here: who types into a session at this moment, and who says who does. That is decided together with each write, by
-//! `terminal/hands.rs`. What a worker can reach is bounded by the kernel, see `files/worker.rs`.
+//! `terminal/typing_rights.rs`. What a worker can reach is bounded by the kernel, see `files/worker.rs`.
 
 pub(crate) mod admission;
 pub(crate) mod demand;

@@ -427,7 +427,7 @@ impl Jobs {
             }
         };
         let terminal = job.terminal.as_ref().filter(|_| !job.ended());
-        let lease = terminal.and_then(|terminal| terminal.hands().lease(boottime()));
+        let lease = terminal.and_then(|terminal| terminal.typing().arbiter.lease(boottime()));
         asker.may(&Demand::Stop(job.facts(), lease.as_ref()))?;
         if let Some(terminal) = terminal {
             let what = stop.signal.map_or(What::Closed, What::Signalled);

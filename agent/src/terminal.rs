@@ -5,17 +5,29 @@
 //!         └─> screen   what a terminal would show
 //!     kernel ─> doing  who is in the foreground, and how input is treated
 //!
-//!     hands ──> turn, typing  who may type, whose turn it is, and typing
+//!     typing_rights ──> turn, typing  who may type, whose turn it is, and typing
 //!     events, participants   who did what, and who is there
 //! ```
 //!
 //! The bytes are the log's, and belong to the holder; all of this can be made anew from them, so that
 //! nothing is lost with the agent. Nothing is ever typed, nor written to the log, to find out.
+//!
+//! # Order of locks
+//!
+//! A lock is taken only while those before it are held, or none:
+//!
+//! 1. the table of jobs (`jobs.rs`)
+//! 2. who holds the program (`program/holding.rs`), while a note for the next agent is made
+//! 3. `typing`; of the sessions of a group, in the order of their ids
+//! 4. `filed`
+//! 5. the sizes that are to be drawn (`view.rs`), the input of the program (`program/input.rs`), the log
+//!
+//! The screen (`view.rs`) comes before what was seen of it and before its sizes. `marked_lines`, the events and the
+//! participants are locked while nothing else of these is, and nothing is locked under them.
 
 pub(crate) mod doing;
 pub(crate) mod events;
 pub(crate) mod filing;
-pub(crate) mod hands;
 pub(crate) mod keys;
 pub(crate) mod marks;
 pub(crate) mod participants;
@@ -24,6 +36,7 @@ mod sent;
 pub(crate) mod shell;
 pub(crate) mod turn;
 pub(crate) mod typing;
+pub(crate) mod typing_rights;
 pub(crate) mod typist;
 mod view;
 
@@ -39,12 +52,12 @@ use tokio::sync::{mpsc, watch};
 
 use self::events::{Events, What, When};
 pub(crate) use self::filing::Filed;
-use self::hands::{Hands, Transfer};
 use self::marks::{Marks, Query};
 use self::participants::Participants;
 use self::screen::Seen;
 use self::sent::Exchanges;
 pub(crate) use self::sent::Sent;
+use self::typing_rights::{Arbiter, Transfer};
 use self::view::View;
 use crate::gate::principal::Principal;
 use crate::os::clock::{boottime, unix_millis};
@@ -75,22 +88,18 @@ pub(crate) struct Terminal {
     pub(crate) name: String,
     /// Whether its shell was given our marks.
     pub(crate) nonce: Option<String>,
-    marks: Mutex<Marks>,
+    marked_lines: Mutex<Marked>,
     view: View,
     /// Counts what the marks have said.
     marked: watch::Sender<u64>,
-    /// The command line of the program that says them.
-    marked_by: Mutex<Option<Arc<[u8]>>>,
     /// The shell edits a line, as its marks say; or has no marks.
     editing: AtomicBool,
     resized: watch::Sender<Size>,
-    hands: Mutex<Hands>,
-    /// Counts what has changed of the hands.
-    hands_changed: watch::Sender<u64>,
+    typing: Mutex<Typing>,
+    /// Counts what has changed of who may type.
+    rights_changed: watch::Sender<u64>,
     /// Counts what has changed of the turns.
     turns_changed: watch::Sender<u64>,
-    /// How fast has been typed.
-    pace: Mutex<Pace>,
     filed: Mutex<Filed>,
     pub(crate) events: Events,
     pub(crate) participants: Participants,
@@ -102,10 +111,26 @@ pub(crate) struct Terminal {
     closed: AtomicBool,
     /// Everything that is kept of it on the disk is there.
     archived: AtomicBool,
+}
+
+/// What is decided and counted together with each write.
+#[derive(Debug)]
+pub(crate) struct Typing {
+    pub(crate) arbiter: Arbiter,
+    /// How fast has been typed.
+    pace: Pace,
     /// Exchanges that were typed.
-    sent: Mutex<Exchanges>,
+    exchanges: Exchanges,
     /// A bit for each place of somebody who is attached and types.
-    typists: Mutex<u64>,
+    typists: u64,
+}
+
+/// What the shell says of its commands.
+#[derive(Debug)]
+struct Marked {
+    marks: Marks,
+    /// The command line of the program that says it.
+    by: Option<Arc<[u8]>>,
 }
 
 /// What a terminal begins with.
@@ -131,23 +156,26 @@ impl Terminal {
         job: Weak<dyn Remembers>,
     ) -> Arc<Self> {
         let Beginning { name, nonce, size, filed, policy, transfer } = beginning;
-        let mut hands = Hands::new(policy, transfer);
-        hands.set_read_only(filed.labels.read_only == Some(true));
+        let mut arbiter = Arbiter::new(policy, transfer);
+        arbiter.set_read_only(filed.labels.read_only == Some(true));
         Arc::new(Self {
             program,
             job,
             name,
-            marks: Mutex::new(Marks::new(nonce.as_deref())),
+            marked_lines: Mutex::new(Marked { marks: Marks::new(nonce.as_deref()), by: None }),
             editing: AtomicBool::new(nonce.is_none()),
             nonce,
             view: View::new(size),
             marked: watch::Sender::new(0),
-            marked_by: Mutex::default(),
             resized: watch::Sender::new(size),
-            hands: Mutex::new(hands),
-            hands_changed: watch::Sender::new(0),
+            typing: Mutex::new(Typing {
+                arbiter,
+                pace: Pace::default(),
+                exchanges: Exchanges::default(),
+                typists: 0,
+            }),
+            rights_changed: watch::Sender::new(0),
             turns_changed: watch::Sender::new(0),
-            pace: Mutex::default(),
             filed: Mutex::new(filed),
             events: Events::default(),
             participants: Participants::default(),
@@ -155,8 +183,6 @@ impl Terminal {
             said: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             archived: AtomicBool::new(false),
-            sent: Mutex::default(),
-            typists: Mutex::default(),
         })
     }
 
@@ -188,7 +214,7 @@ impl Terminal {
                             looked += bytes.len();
                             terminal.read_marks(at, &bytes, &asks);
                         }
-                        Item::Gap { .. } => lock(&terminal.marks).gap(),
+                        Item::Gap { .. } => lock(&terminal.marked_lines).marks.gap(),
                         Item::UpToDate { .. } => break,
                     }
                     // Keys of others come first.
@@ -198,7 +224,7 @@ impl Terminal {
                     unseen = Some(Instant::now());
                 }
                 if terminal.program.ended() && looked == 0 {
-                    lock(&terminal.marks).over(log.offset());
+                    lock(&terminal.marked_lines).marks.over(log.offset());
                     return;
                 }
             }
@@ -214,7 +240,7 @@ impl Terminal {
         // What is written down first is answered at most once, whoever dies.
         let memory = self.program.spool.memory();
         let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen());
-        let found = lock(&self.marks).read(at, bytes, seen);
+        let found = lock(&self.marked_lines).marks.read(at, bytes, seen);
         if let Some(memory) = &memory {
             memory.see(at + bytes.len() as u64);
         }
@@ -225,10 +251,11 @@ impl Terminal {
             self.editing.store(editing, Ordering::Relaxed);
             if let Some(shell) = self.program.pid().filter(|_| waits) {
                 let cwd = std::fs::read_link(format!("/proc/{shell}/cwd")).ok();
-                lock(&self.marks).is_at(cwd);
-                let by = || doing::command_line(shell).map(Arc::from);
-                let mut marked_by = lock(&self.marked_by);
-                *marked_by = marked_by.take().or_else(by);
+                let mut marked = lock(&self.marked_lines);
+                marked.marks.is_at(cwd);
+                if marked.by.is_none() {
+                    marked.by = doing::command_line(shell).map(Arc::from);
+                }
             }
             self.marked.send_modify(|count| *count += 1);
         }
@@ -272,7 +299,7 @@ impl Terminal {
 
     /// Looks at what the shell has said of its commands.
     pub(crate) fn marks<T>(&self, look: impl FnOnce(&Marks) -> T) -> T {
-        look(&lock(&self.marks))
+        look(&lock(&self.marked_lines).marks)
     }
 
     /// A way to wait for more marks.
@@ -295,9 +322,9 @@ impl Terminal {
         lock(&self.filed)
     }
 
-    /// Who may type.
-    pub(crate) fn hands(&self) -> MutexGuard<'_, Hands> {
-        lock(&self.hands)
+    /// Who may type, and what was typed.
+    pub(crate) fn typing(&self) -> MutexGuard<'_, Typing> {
+        lock(&self.typing)
     }
 
     /// Whether everything that is kept of it on the disk is there.
@@ -322,14 +349,14 @@ impl Terminal {
         !self.closed.swap(true, Ordering::Relaxed)
     }
 
-    /// A way to wait for other hands.
-    pub(crate) fn hands_changed(&self) -> watch::Receiver<u64> {
-        self.hands_changed.subscribe()
+    /// A way to wait for a change of who may type.
+    pub(crate) fn rights_changed(&self) -> watch::Receiver<u64> {
+        self.rights_changed.subscribe()
     }
 
     /// Tells all who wait for it that somebody else may type now.
-    pub(crate) fn tell_hands(&self) {
-        self.hands_changed.send_modify(|count| *count += 1);
+    pub(crate) fn tell_rights(&self) {
+        self.rights_changed.send_modify(|count| *count += 1);
         self.tell_turns();
     }
 
@@ -345,7 +372,7 @@ impl Terminal {
 
     /// Notes what has become of the lease, by an act of `who` or by time.
     pub(crate) fn settle(&self, who: Option<&Principal>) {
-        let news = lock(&self.hands).news();
+        let news = lock(&self.typing).arbiter.news();
         if news.is_empty() {
             return;
         }
@@ -353,7 +380,7 @@ impl Terminal {
             let who = who.filter(|_| transfer.way != LeaseChange::Expired);
             self.note(who, What::Leased(Box::new(transfer)));
         }
-        self.tell_hands();
+        self.tell_rights();
         self.remember();
     }
 
@@ -407,7 +434,7 @@ impl Terminal {
         who: &Principal,
         now: Sent,
     ) -> Option<Sent> {
-        lock(&self.sent).begin((request, who.device), (now, joins), boottime())
+        lock(&self.typing).exchanges.begin((request, who.device), (now, joins), boottime())
     }
 
     /// What it is doing.
@@ -423,7 +450,7 @@ impl Terminal {
             true => marks::Phase::Waiting,
             false => marks.phase(),
         });
-        let marked = lock(&self.marked_by).clone();
+        let marked = lock(&self.marked_lines).by.clone();
         doing::doing(master.as_fd(), (shell, marked.as_deref()), phase, alternate)
     }
 
@@ -439,26 +466,26 @@ impl Terminal {
 
     /// The exchange with this id, if it was typed.
     pub(crate) fn exchanged_before(&self, request: Nonce) -> Option<Sent> {
-        lock(&self.sent).get(&request)
+        lock(&self.typing).exchanges.get(&request)
     }
 
     /// Nothing more of an exchange is typed.
     pub(crate) fn was_typed(&self, request: Nonce) {
-        if let Some(sent) = lock(&self.sent).get_mut(&request) {
+        if let Some(sent) = lock(&self.typing).exchanges.get_mut(&request) {
             sent.typing = false;
         }
     }
 
     /// What came of typing an exchange.
     pub(crate) fn exchanged(&self, request: Nonce, typed: u64, left: u64) {
-        if let Some(sent) = lock(&self.sent).get_mut(&request) {
+        if let Some(sent) = lock(&self.typing).exchanges.get_mut(&request) {
             (sent.typed, sent.left) = (typed, left);
         }
     }
 
     /// An exchange is answered with what there is now. The first time counts.
     pub(crate) fn answers(&self, request: Nonce, at: u64, because: Because) {
-        lock(&self.sent).answer(&request, at, because);
+        lock(&self.typing).exchanges.answer(&request, at, because);
     }
 
     /// Whether what is in the foreground waits for somebody to type.
@@ -506,7 +533,7 @@ impl Terminal {
             foreground,
             cursor: Some(SizeMessage { cols: col, rows: row }),
             known: None,
-            typing: Some(lock(&self.hands).show(to, now)),
+            typing: Some(lock(&self.typing).arbiter.show(to, now)),
             labels: Some(labels).filter(|labels| *labels != Labels::default()),
             limits: Some(limits).filter(|limits| *limits != Limits::default()),
             events: Some(self.events.last()),

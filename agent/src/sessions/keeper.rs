@@ -71,10 +71,10 @@ fn tick(Session { job, terminal }: &Session, now: Duration) {
     if job.ended() {
         return;
     }
-    let changed = terminal.hands().tick(now);
+    let changed = terminal.typing().arbiter.tick(now);
     terminal.settle(None);
     if changed {
-        terminal.tell_hands();
+        terminal.tell_rights();
     }
     terminal.events.tick(now);
     terminal.count_events();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::principal::Principal;
 use crate::terminal::events::{Event, TEXT, What};
-use crate::terminal::hands::Transfer;
+use crate::terminal::typing_rights::Transfer;
 
 /// One event.
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -68,7 +68,7 @@ impl Record {
     /// What is known of a session now.
     pub(crate) fn of(Session { job, terminal }: &Session) -> Self {
         let Filed { labels, limits, lost, .. } = terminal.filed().clone();
-        let policy = terminal.hands().policy();
+        let policy = terminal.typing().arbiter.policy();
         let (size, state) = (terminal.size(), job.state());
         let end = job.ended_for().map(|ago| End {
             code: state.exit.and_then(|exit| match exit {

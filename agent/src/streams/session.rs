@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use self::answer::{LARGEST, QUIET, ended, finish, over_at, show};
-use self::attached::attached;
+use self::attached::{Visit, attached};
 use self::exchange::exchange;
 use crate::gate::Allowed;
 use crate::gate::demand::Demand;
@@ -81,7 +81,8 @@ where
                 // Of a new one nothing has been missed.
                 let from = (!known).then_some(0);
                 let attach = Attach { session: session.job.id, read_only: None, size, from };
-                attached(context, &open, session, known, attach, (writer, reader)).await
+                let visit = Visit { session, known, attach };
+                attached(context, &open, visit, writer, reader).await
             } else {
                 settled(&session).await;
                 look(&session, &asker.who, (known, Screen::text), writer).await
@@ -89,7 +90,8 @@ where
         }
         Request::Attach(attach) => {
             let session = find(attach.session)?;
-            attached(context, &open, session, true, attach, (writer, reader)).await
+            let visit = Visit { session, known: true, attach };
+            attached(context, &open, visit, writer, reader).await
         }
         Request::Send(send) => {
             let asker = context.asker.calling_itself(send.caller.as_ref())?;

@@ -12,7 +12,7 @@ use farwire_protocol::streams::session::Size;
 use farwire_protocol::streams::session::{self as wire, TypingRule};
 use tokio::sync::watch;
 
-use super::hands::Transfer;
+use super::typing_rights::Transfer;
 use crate::gate::principal::Principal;
 
 /// So many are kept.

@@ -7,7 +7,7 @@ use farwire_protocol::id::Nonce;
 use tokio::time::{Instant, timeout_at};
 
 use super::Terminal;
-use super::hands::Taken;
+use super::typing_rights::Taken;
 use crate::gate::principal::Principal;
 use crate::os::clock::boottime;
 
@@ -21,7 +21,7 @@ pub(crate) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.terminal.hands().turns.end(self.request, self.number);
+        self.terminal.typing().arbiter.turns.end(self.request, self.number);
         self.terminal.tell_turns();
     }
 }
@@ -35,7 +35,7 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         // Whoever has its turn has left the line already.
-        self.terminal.hands().turns.leave(self.number);
+        self.terminal.typing().arbiter.turns.leave(self.number);
         self.terminal.tell_turns();
     }
 }
@@ -52,14 +52,14 @@ impl Terminal {
         request: Nonce,
         until: Instant,
     ) -> Result<Turn, Failure> {
-        let number = self.hands().turns.wait(request, who).ok_or_else(|| {
+        let number = self.typing().arbiter.turns.wait(request, who).ok_or_else(|| {
             Failure::new(Kind::TerminalBusy, "too many others wait to type into this session")
         })?;
         let place = Place { terminal: self, number };
         let mut changed = self.turns_changed();
         loop {
             changed.mark_unchanged();
-            if self.hands().turns.take(number, self.program.spool.end(), boottime()) {
+            if self.typing().arbiter.turns.take(number, self.program.spool.end(), boottime()) {
                 drop(place);
                 return Ok(Turn { terminal: self.clone(), request, number });
             }
@@ -70,7 +70,7 @@ impl Terminal {
     }
 
     fn busy_with(&self) -> Failure {
-        let text = match self.hands().turns.holder() {
+        let text = match self.typing().arbiter.turns.holder() {
             Some((holder, since)) => {
                 let ago = boottime().saturating_sub(since).as_secs();
                 format!(
@@ -85,6 +85,6 @@ impl Terminal {
 
     /// Who has ended the turn of this request, if a user has.
     pub(crate) fn turn_taken(&self, request: Nonce) -> Option<Taken> {
-        self.hands().turns.taken(request).cloned()
+        self.typing().arbiter.turns.taken(request).cloned()
     }
 }

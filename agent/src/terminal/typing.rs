@@ -14,8 +14,8 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Doing, Input};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::hands::Refusal;
 use super::keys::{Takes, Wanted};
+use super::typing_rights::Refusal;
 use super::{Terminal, doing, lock};
 use crate::gate::principal::Principal;
 use crate::os::clock::boottime;
@@ -90,7 +90,7 @@ impl Terminal {
                 }
                 Step::Full | Step::Early(_) if changed.is_none() => {
                     // Whatever changes from now on wakes us; what changed before is seen at once.
-                    changed = Some(self.hands_changed());
+                    changed = Some(self.rights_changed());
                     continue;
                 }
                 Step::Full => {
@@ -133,31 +133,31 @@ impl Terminal {
         let Some(master) = self.program.master() else { return Step::Gone };
         let shown = !keys.secret && self.shows();
         let now = boottime();
-        let mut hands = lock(&self.hands);
-        let taken = keys.turn.and_then(|turn| hands.turns.taken(turn));
+        let mut typing = lock(&self.typing);
+        let taken = keys.turn.and_then(|turn| typing.arbiter.turns.taken(turn));
         let may = match taken {
             Some(taken) => Err(Refusal::Interrupted(taken.by.clone())),
-            None => hands.may_type(who, now),
+            None => typing.arbiter.may_type(who, now),
         };
         if let Err(refusal) = may {
-            drop(hands);
+            drop(typing);
             if keys.report {
                 return Step::Took(keys.bytes.len());
             }
             self.settle(None);
             return Step::Refused(refusal);
         }
-        if !keys.report && hands.turns.interrupt(who, self.program.spool.end()) {
+        if !keys.report && typing.arbiter.turns.interrupt(who, self.program.spool.end()) {
             self.tell_turns();
         }
         let rate = self.input_rate();
         let room = match rate {
-            Some(rate) => lock(&self.pace).room(rate, keys.bytes.len(), now),
+            Some(rate) => typing.pace.room(rate, keys.bytes.len(), now),
             None => keys.bytes.len(),
         };
         let bytes = keys.bytes.get(..room).unwrap_or(keys.bytes);
         if bytes.is_empty() {
-            return Step::Early(lock(&self.pace).next());
+            return Step::Early(typing.pace.next());
         }
         let before = self.program.spool.end();
         match master.try_write(bytes) {
@@ -167,15 +167,15 @@ impl Terminal {
                 }
                 let bytes = bytes.get(..taken).unwrap_or(bytes);
                 if !keys.report {
-                    hands.typed(who, bytes, now);
+                    typing.arbiter.typed(who, bytes, now);
                 }
-                drop(hands);
                 if let Some(rate) = rate {
-                    lock(&self.pace).went(rate, taken, now);
+                    typing.pace.went(rate, taken, now);
                 }
                 if keys.count.is_some() && !keys.report {
-                    lock(&self.sent).cut(before);
+                    typing.exchanges.cut(before);
                 }
+                drop(typing);
                 self.program.count_passed(taken);
                 if !keys.report {
                     self.busy(now);
@@ -185,7 +185,7 @@ impl Terminal {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Full,
             Err(_) => {
-                drop(hands);
+                drop(typing);
                 self.program.close_input();
                 Step::Gone
             }
@@ -253,14 +253,14 @@ impl Terminal {
     /// Throws away what agents have typed and nobody has read, now that a user has taken over: what is on
     /// its way to the program, and a line that is half typed at a prompt.
     pub(crate) fn clear_agents(&self, user: &Principal) {
-        let (line, last) = lock(&self.hands).of_agent();
+        let (line, last) = lock(&self.typing).arbiter.of_agent();
         let Some(master) = self.program.master() else { return };
         if last {
             pty::discard_typed(&*master);
         }
         const CTRL_U: &[u8] = b"\x15";
         if line && self.at_prompt() && master.try_write(CTRL_U).is_ok() {
-            lock(&self.hands).typed(user, CTRL_U, boottime());
+            lock(&self.typing).arbiter.typed(user, CTRL_U, boottime());
             self.program.count_passed(CTRL_U.len());
             self.events.typed(self.when(), user, CTRL_U, true);
         }

@@ -27,12 +27,12 @@ impl Terminal {
         memory: Arc<Memory>,
         conversation: Nonce,
     ) -> Result<Typist, Failure> {
-        let mut typists = lock(&self.typists);
-        let place = memory.seat(conversation.0, *typists).ok_or_else(|| {
+        let mut typing = lock(&self.typing);
+        let place = memory.seat(conversation.0, typing.typists).ok_or_else(|| {
             let text = "no more clients that may type can attach to this session";
             Failure::new(Kind::Busy, text).with_hint("attach with --read-only to look at it")
         })?;
-        *typists |= place.bit();
+        typing.typists |= place.bit();
         Ok(Typist { terminal: self.clone(), memory, place })
     }
 }
@@ -63,6 +63,6 @@ impl Drop for Typist {
     /// A later stream takes the conversation up, perhaps in the middle of a write that waits: from where it is.
     fn drop(&mut self) {
         self.memory.settle(self.place);
-        *lock(&self.terminal.typists) &= !self.place.bit();
+        lock(&self.terminal.typing).typists &= !self.place.bit();
     }
 }

@@ -12,7 +12,7 @@ use crate::gate::principal::{Principal, PrincipalNote};
 use crate::holder::micros;
 use crate::os::clock::unix_millis;
 use crate::os::pty::Size;
-use crate::terminal::hands::Transfer;
+use crate::terminal::typing_rights::Transfer;
 use crate::terminal::{Beginning, Filed, Terminal};
 
 /// No note is longer, in bytes: not when it is written, and not when it is read.
@@ -126,14 +126,14 @@ impl From<TransferNote> for Transfer {
 impl TerminalNote {
     pub(super) fn of(terminal: &Terminal) -> Self {
         let filed = terminal.filed().clone();
-        let hands = terminal.hands();
+        let typing = terminal.typing();
         Self {
             name: terminal.name.clone(),
             nonce: terminal.nonce.clone(),
             labels: Some(filed.labels),
             limits: Some(filed.limits),
-            policy: Some(hands.policy()),
-            transfer: hands.transfer().map(TransferNote::from),
+            policy: Some(typing.arbiter.policy()),
+            transfer: typing.arbiter.transfer().map(TransferNote::from),
         }
     }
 

@@ -50,19 +50,27 @@ const ACK_STEP: u64 = 32 << 10;
 /// And at the latest after so long.
 const ACK_AFTER: Duration = Duration::from_millis(250);
 
+/// Somebody who attaches to a session.
+pub(super) struct Visit {
+    pub(super) session: Allowed<Session>,
+    /// The session was there before.
+    pub(super) known: bool,
+    pub(super) attach: Attach,
+}
+
 /// Serves somebody who is attached.
 pub(super) async fn attached<W, R>(
     context: &Context,
     open: &Open,
-    session: Allowed<Session>,
-    known: bool,
-    attach: Attach,
-    (writer, reader): (&mut Writer<W>, Reader<R>),
+    visit: Visit,
+    writer: &mut Writer<W>,
+    reader: Reader<R>,
 ) -> Result<(), Failure>
 where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
+    let Visit { session, known, attach } = visit;
     let session = session.into_inner();
     let Session { job, terminal } = &session;
     let seat = seat(context, open, job).await?;
@@ -96,7 +104,7 @@ where
     };
     writer.message(&message(&ToBridge::Attached(attached)));
     // What changes from now on is told by the loop.
-    let hands = terminal.hands_changed();
+    let rights = terminal.rights_changed();
     let serving = Serving {
         context,
         typist,
@@ -110,7 +118,7 @@ where
         session: session.clone(),
     };
     let input = serving.input(reader);
-    let output = serving.output(attach.from, hands, writer);
+    let output = serving.output(attach.from, rights, writer);
     tokio::select! {
         biased;
         () = seat.detached.cancelled() => return Err(lost()),
@@ -247,13 +255,13 @@ impl Serving<'_> {
     async fn output<W: AsyncWrite + Unpin>(
         &self,
         from: Option<u64>,
-        mut hands: watch::Receiver<u64>,
+        mut rights: watch::Receiver<u64>,
         writer: &mut Writer<W>,
     ) -> Result<(), Failure> {
         let mut resized = self.session.terminal.resized();
         let mut log = self.begin(from, writer).await?;
         // What a viewer writes of it is written over what it was shown first.
-        self.tell_hands(writer);
+        self.tell_rights(writer);
         let mut phase = self.session.job.phase();
         let mut taken = self.taken.subscribe();
         let mut refused = self.refused.subscribe();
@@ -310,7 +318,7 @@ impl Serving<'_> {
                         writer.message(&message(&ToBridge::Refused(failure)));
                     }
                 }
-                _ = hands.changed() => self.tell_hands(writer),
+                _ = rights.changed() => self.tell_rights(writer),
                 () = at(ack_at) => {}
                 () = sleep_until(spoke + if spoke < lively { PULSE } else { BEAT }) => {
                     writer.message(&message(&ToBridge::Beat));
@@ -374,10 +382,11 @@ impl Serving<'_> {
         self.redraw(at, writer).await
     }
 
-    fn tell_hands<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) {
-        let mut hands = self.session.terminal.hands().show(&self.who, boottime());
-        hands.may_type &= !self.read_only;
-        writer.message(&message(&ToBridge::Typing(Box::new(hands))));
+    fn tell_rights<W: AsyncWrite + Unpin>(&self, writer: &mut Writer<W>) {
+        let now = boottime();
+        let mut rights = self.session.terminal.typing().arbiter.show(&self.who, now);
+        rights.may_type &= !self.read_only;
+        writer.message(&message(&ToBridge::Typing(Box::new(rights))));
     }
 
     /// Where to begin: from the offset that the reader has, if that is near, or with the screen.

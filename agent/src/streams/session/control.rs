@@ -1,7 +1,5 @@
 //! What is done to a session besides typing: leases, the rule, size, signals, bounds, labels, its end.
 
-use std::sync::MutexGuard;
-
 use farwire_link::inner::sealed::Writer;
 use farwire_protocol::conversation::Counts;
 use farwire_protocol::failure::{Failure, Kind};
@@ -22,7 +20,7 @@ use crate::sessions::{Session, Sessions};
 use crate::streams::context::Context;
 use crate::terminal::events::What;
 use crate::terminal::filing::{self, changed_labels, changed_limits};
-use crate::terminal::hands::{Group, Hands, Refusal};
+use crate::terminal::typing_rights::{Arbiter, Group, Refusal};
 
 /// Does it, and answers with how the session is then.
 pub(super) async fn serve<W: AsyncWrite + Unpin>(
@@ -53,7 +51,7 @@ fn act(
         }
         Action::Detach => {
             let now = boottime();
-            let done = session.terminal.hands().detach(who, now);
+            let done = session.terminal.typing().arbiter.detach(who, now);
             settled(session, who, done)
         }
         Action::HandOver { to, reason } => {
@@ -74,7 +72,7 @@ fn act(
         Action::Limits(limits) => bound(session, who, *limits),
         Action::Label(labels) => label(sessions, session, asker, labels),
         Action::Close => {
-            allowed(session.terminal.hands().may_act(who, boottime()))?;
+            allowed(session.terminal.typing().arbiter.may_act(who, boottime()))?;
             session.terminal.note(Some(who), What::Closed);
             session.job.stop(None).map(drop)
         }
@@ -105,7 +103,7 @@ fn settled(session: &Session, who: &Principal, done: Result<(), Refusal>) -> Res
     allowed(done)
 }
 
-type Members<'a, 'b> = Group<'a, MutexGuard<'b, Hands>>;
+type Members<'a, 'b> = Group<'a, &'b mut Arbiter>;
 
 /// Does something to the leases of a session and of its group, of which nobody sees half.
 fn together(
@@ -127,11 +125,12 @@ fn among(
         // Everybody locks them in this order.
         let mut ordered: Vec<_> = members.iter().enumerate().collect();
         ordered.sort_by_key(|(_, member)| member.job.id.0);
-        let mut hands: Vec<_> =
-            ordered.iter().map(|(at, member)| (*at, member.terminal.hands())).collect();
-        hands.sort_by_key(|(at, _)| *at);
-        let mut hands: Vec<_> = hands.into_iter().map(|(_, hands)| hands).collect();
-        act(&mut Group::new(&mut hands, boottime()))
+        let mut typing: Vec<_> =
+            ordered.iter().map(|(at, member)| (*at, member.terminal.typing())).collect();
+        typing.sort_by_key(|(at, _)| *at);
+        let mut arbiters: Vec<_> =
+            typing.iter_mut().map(|(_, typing)| &mut typing.arbiter).collect();
+        act(&mut Group::new(&mut arbiters, boottime()))
     };
     for member in members {
         member.terminal.settle(Some(who));
@@ -155,7 +154,7 @@ pub(super) fn take(
 
 /// `who` lets go of the lease.
 pub(super) fn release(session: &Session, who: &Principal) -> Result<(), Failure> {
-    let done = session.terminal.hands().detach(who, boottime());
+    let done = session.terminal.typing().arbiter.detach(who, boottime());
     settled(session, who, done)
 }
 
@@ -163,7 +162,7 @@ pub(super) fn release(session: &Session, who: &Principal) -> Result<(), Failure>
 pub(super) fn gone(sessions: &Sessions, session: &Session, who: &Principal, stream: u64) {
     let labels = session.terminal.filed().labels.clone();
     for member in sessions.group(session, &labels) {
-        member.terminal.hands().gone(stream, boottime());
+        member.terminal.typing().arbiter.gone(stream, boottime());
         member.terminal.settle(Some(who));
     }
 }
@@ -175,7 +174,7 @@ fn clear(sessions: &Sessions, session: &Session, who: &Principal) -> Result<(), 
         for member in sessions.group(session, &labels) {
             let terminal = &member.terminal;
             let now = boottime();
-            let holds = terminal.hands().holder(now).is_some_and(|holder| holder == who);
+            let holds = terminal.typing().arbiter.holder(now).is_some_and(|holder| holder == who);
             if holds {
                 terminal.clear_agents(who);
             }
@@ -210,13 +209,14 @@ fn reason_of(reason: Option<&str>) -> Result<Option<&str>, Failure> {
 fn rule(session: &Session, who: &Principal, policy: TypingRule) -> Result<(), Failure> {
     let terminal = &session.terminal;
     let (done, changed) = {
-        let mut hands = terminal.hands();
-        let before = hands.policy();
-        (hands.rule(who, policy, boottime()), before != hands.policy())
+        let mut typing = terminal.typing();
+        let before = typing.arbiter.policy();
+        let done = typing.arbiter.rule(who, policy, boottime());
+        (done, before != typing.arbiter.policy())
     };
     if changed {
         terminal.note(Some(who), What::Rule(policy));
-        terminal.tell_hands();
+        terminal.tell_rights();
         terminal.remember();
     }
     settled(session, who, done)
@@ -228,9 +228,9 @@ pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> R
     let now = boottime();
     let size = Size::new(size.cols, size.rows);
     let changed = {
-        let mut hands = terminal.hands();
-        allowed(hands.may_act(who, now))?;
-        hands.renew(who, now);
+        let mut typing = terminal.typing();
+        allowed(typing.arbiter.may_act(who, now))?;
+        typing.arbiter.renew(who, now);
         // From when on somebody else decides, the size is theirs.
         terminal.resize(size)
     };
@@ -251,10 +251,10 @@ fn signalled(session: &Session, who: &Principal, signal: i32) -> Result<(), Fail
     let Session { job, terminal } = session;
     let now = boottime();
     {
-        let mut hands = terminal.hands();
+        let mut typing = terminal.typing();
         // A signal does not wait for the turn of whoever is to be interrupted.
-        allowed(hands.may_take_turn(who, now))?;
-        hands.renew(who, now);
+        allowed(typing.arbiter.may_take_turn(who, now))?;
+        typing.arbiter.renew(who, now);
     }
     let master = job.program.master().ok_or_else(|| over(job))?;
     pty::signal_foreground(master.as_fd(), signal).map_err(|error| {
@@ -267,7 +267,7 @@ fn signalled(session: &Session, who: &Principal, signal: i32) -> Result<(), Fail
 fn bound(session: &Session, who: &Principal, change: Limits) -> Result<(), Failure> {
     let Session { job, terminal } = session;
     filing::check(&Labels::default(), &change)?;
-    allowed(terminal.hands().may_act(who, boottime()))?;
+    allowed(terminal.typing().arbiter.may_act(who, boottime()))?;
     let limits = {
         let mut filed = terminal.filed();
         filed.limits = changed_limits(filed.limits, change);
@@ -302,9 +302,9 @@ fn label(
         terminal.filed().labels = labels.clone();
         Ok(())
     })?;
-    terminal.hands().set_read_only(labels.read_only == Some(true));
+    terminal.typing().arbiter.set_read_only(labels.read_only == Some(true));
     terminal.note(Some(who), What::Changed);
-    terminal.tell_hands();
+    terminal.tell_rights();
     terminal.remember();
     Ok(())
 }

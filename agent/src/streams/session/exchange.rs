@@ -37,7 +37,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Types something and waits for what comes of it.
 ///
-/// From before it types until it has its answer it has the session's turn: see `terminal/hands/turns.rs`. So the
+/// From before it types until it has its answer it has the session's turn: see `terminal/typing_rights/turns.rs`. So the
 /// next command that begins is its own, whoever else wants to type.
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     context: &Context,
@@ -116,7 +116,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
 fn joins(terminal: &Terminal, who: &Principal, send: &Send) -> bool {
     let keys = send.input.iter().all(|input| matches!(input, Input::Key(_)));
     keys && send.at_prompt != Some(true)
-        && terminal.hands().turns.holder().is_some_and(|(holder, _)| holder == who)
+        && terminal.typing().arbiter.turns.holder().is_some_and(|(holder, _)| holder == who)
 }
 
 /// Does something for whoever asks, and says so now and then: a bridge that is gone holds up nobody.

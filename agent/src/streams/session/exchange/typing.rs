@@ -134,7 +134,7 @@ pub(super) fn refuse_early(
     send: &Send,
 ) -> Result<(), Failure> {
     let now = boottime();
-    let may = terminal.hands().may_take_turn(who, now);
+    let may = terminal.typing().arbiter.may_take_turn(who, now);
     may.map_err(|refusal| {
         terminal.note_refused(who, &send.input);
         terminal.settle(None);
@@ -145,7 +145,7 @@ pub(super) fn refuse_early(
 /// Whether anything of it may be typed. What is refused here counts as never sent.
 fn may_begin(terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Failure> {
     let now = boottime();
-    let may = terminal.hands().may_type(who, now);
+    let may = terminal.typing().arbiter.may_type(who, now);
     if let Err(refusal) = may {
         terminal.note_refused(who, &send.input);
         terminal.settle(None);

@@ -12,8 +12,8 @@ use crate::spool::Mode;
 use crate::streams::pattern::Awaited;
 use crate::streams::session::answer::QUIET;
 use crate::terminal::Sent;
-use crate::terminal::hands::Taken;
 use crate::terminal::marks::{self, Marks, PROMPT};
+use crate::terminal::typing_rights::Taken;
 
 /// Without marks, a terminal that has been silent for this long is done: silence is all that there is.
 const SILENCE: Duration = Duration::from_millis(400);

@@ -8,14 +8,14 @@
 //! ```
 //!
 //! Times are since boot and come as arguments. What a change of the lease comes to is collected in
-//! [`Hands::news`], for whoever notes events.
+//! [`Arbiter::news`], for whoever notes events.
 //!
 //! # Invariants
 //!
 //! - An actor is a device and a surface that the link has proven. The client is what it calls itself: it
-//!   tells the hands of one surface apart and gets nobody past another surface.
+//!   tells the arbiter of one surface apart and gets nobody past another surface.
 //! - A user takes the lease from anybody; an agent never takes it from a user, and gets none against the
-//!   rule unless a user hands it over.
+//!   rule unless a user arbiter it over.
 //! - Where sessions are in a group, those of them that are leased are leased to the same actor.
 
 use std::time::Duration;
@@ -156,7 +156,7 @@ struct Lease {
 
 /// Who may type into one session.
 #[derive(Clone, Debug)]
-pub(crate) struct Hands {
+pub(crate) struct Arbiter {
     policy: TypingRule,
     read_only: bool,
     lease: Option<Lease>,
@@ -175,7 +175,7 @@ pub(crate) struct Hands {
     pub(crate) turns: Turns,
 }
 
-impl Hands {
+impl Arbiter {
     pub(crate) fn new(policy: TypingRule, transfer: Option<Transfer>) -> Self {
         Self {
             policy,

@@ -140,7 +140,7 @@ impl Model {
 
 /// Both, doing the same.
 struct Both {
-    real: [Hands; SESSIONS],
+    real: [Arbiter; SESSIONS],
     model: Model,
     cast: [Principal; 5],
 }
@@ -152,7 +152,7 @@ impl Both {
     fn real<T>(
         &mut self,
         session: usize,
-        act: impl FnOnce(&mut Group<'_, &mut Hands>, &[Principal; 5]) -> T,
+        act: impl FnOnce(&mut Group<'_, &mut Arbiter>, &[Principal; 5]) -> T,
     ) -> T {
         let grouped = self.model.grouped;
         let mut members: Vec<_> = self.real.iter_mut().collect();
@@ -216,7 +216,7 @@ impl Both {
     }
 
     fn hands_over(&mut self, session: usize, who: usize, heir: usize) -> Allowed {
-        let give = |group: &mut Group<'_, &mut Hands>, cast: &[Principal; 5]| {
+        let give = |group: &mut Group<'_, &mut Arbiter>, cast: &[Principal; 5]| {
             group.hand_over(&cast[who], &cast[heir], None)
         };
         let done = self.real(session, give).is_ok();
@@ -232,7 +232,7 @@ impl Both {
     }
 
     fn takes_over(&mut self, session: usize, who: usize, from: Option<&str>) -> Allowed {
-        let take = |group: &mut Group<'_, &mut Hands>, cast: &[Principal; 5]| {
+        let take = |group: &mut Group<'_, &mut Arbiter>, cast: &[Principal; 5]| {
             group.take_over(&cast[who], from, None, 10_000)
         };
         let done = self.real(session, take).is_ok();
@@ -293,7 +293,7 @@ fn play(seed: u64, acts: u32) {
     };
     let grouped = seed.is_multiple_of(2);
     let model = Model { rows: [row; SESSIONS], grouped, now: 0 };
-    let mut both = Both { real: [hands(), hands(), hands()], model, cast: cast() };
+    let mut both = Both { real: [arbiter(), arbiter(), arbiter()], model, cast: cast() };
     for number in 0..acts {
         both.model.now += [0, 1, 700, 2_000, 15_000][random.index(5)];
         let (session, who) = (random.index(SESSIONS), random.index(5));
