@@ -24,23 +24,23 @@ use crate::build::BUILD;
 use crate::conversations::{About, Conversations};
 use crate::files::Roots;
 use crate::files::spec::Spec;
+use crate::gate::admission;
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::gate::reason::Denied;
-use crate::gate::{Asker, admission};
 use crate::jobs::users::Users;
 use crate::jobs::{CONCURRENT, Jobs, Recalled, holders};
-use crate::links::Links;
 use crate::links::half_open::HalfOpen;
 use crate::links::shares::STREAMS;
+use crate::links::{Linked, Links};
 use crate::os::clock::unix_time;
 use crate::rates::Rates;
 use crate::sessions::Sessions;
 use crate::streams;
 use crate::streams::context::{Context, Services};
 
-/// How long the last word of a stream that is cut may take to leave. A reader that does not read gets a
-/// reset.
+/// How long the last word of a stream that is cut may take to leave. A reader that does not read
+/// gets a reset.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// One agent process.
@@ -56,7 +56,8 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Takes over what the agent before it had. At most `sessions` may be open at once; `roots` are open for files.
+    /// Takes over what the agent before it had. At most `sessions` may be open at once; `roots` are
+    /// open for files.
     pub(crate) async fn new(
         state: StateDir,
         transport: Transport,
@@ -125,11 +126,12 @@ impl Agent {
 
     async fn admit(
         self: Arc<Self>,
-        (link, asker): (Arc<Link>, Asker),
+        linked: Linked,
         opening: &Opening,
         send: SendHalf,
         recv: RecvHalf,
     ) {
+        let Linked { link, asker } = linked;
         match link.admit(opening, send, recv).await {
             Ok((open, mut writer, mut reader)) => {
                 let entered = match self.services.links.enter(&link, opening.header.class) {
@@ -249,8 +251,8 @@ impl Agent {
         Ok((accept, (who, claim.bundle.clone())))
     }
 
-    /// Writes down a newer bundle of a device, so that the older one is refused from now on, also by the
-    /// next agent process. Where that fails the link stands: the device has proven both.
+    /// Writes down a newer bundle of a device, so that the older one is refused from now on, also
+    /// by the next agent process. Where that fails the link stands: the device has proven both.
     async fn renew(&self, bundle: &SignedBundle) {
         let known = self.state.devices().lookup(&bundle.id);
         if known.is_ok_and(|known| known.is_none_or(|device| device.bundle == *bundle)) {

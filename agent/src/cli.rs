@@ -71,8 +71,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
 }
 
-/// Runs this to its end, and waits for nothing else that was begun: what a mount does not answer would be waited
-/// for as long as that. The kernel closes what is left when the process ends.
+/// Runs this to its end, and waits for nothing else that was begun: what a mount does not answer
+/// would be waited for as long as that. The kernel closes what is left when the process ends.
 fn until<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
     Box::leak(Box::new(runtime)).block_on(work)
 }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 pub(crate) struct Config {
     /// What to log, as in `--log`.
     pub(crate) log: Option<String>,
-    /// Where the relay is reached, `HOST:PORT`, instead of where it was at the enrollment. Its key stays
-    /// what it was.
+    /// Where the relay is reached, `HOST:PORT`, instead of where it was at the enrollment. Its key
+    /// stays what it was.
     pub(crate) relay: Option<Vec<String>>,
     /// So many sessions may be open at once; 10,000 where nothing is said.
     pub(crate) sessions: Option<usize>,

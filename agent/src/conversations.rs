@@ -1,5 +1,5 @@
-//! Conversations: what a stream is about, kept while streams come and go. Those of runs can be taken up; those of files
-//! begin anew on each stream, once the stream before has let go.
+//! Conversations: what a stream is about, kept while streams come and go. Those of runs can be
+//! taken up; those of files begin anew on each stream, once the stream before has let go.
 //!
 //! One stream serves a conversation at a time. Taking it up in a new stream first detaches the old
 //! one and waits until it has let go; only then are offsets read.
@@ -86,12 +86,13 @@ impl<A: Clone> Conversations<A> {
         Ok(inner.insert(key, 0, about))
     }
 
-    /// Makes a conversation, or takes it up where it exists: its request comes on each stream. What an earlier stream
-    /// asked for has been done, or will not be, by then. A stream of an earlier generation, which was held back, is
-    /// refused.
+    /// Makes a conversation, or takes it up where it exists: its request comes on each stream. What
+    /// an earlier stream asked for has been done, or will not be, by then. A stream of an earlier
+    /// generation, which was held back, is refused.
     pub(crate) async fn enter(
         &self,
-        (owner, id): (&Arc<Principal>, Nonce),
+        owner: &Arc<Principal>,
+        id: Nonce,
         generation: u32,
         about: A,
     ) -> Result<Seat, Failure> {
@@ -105,7 +106,8 @@ impl<A: Clone> Conversations<A> {
         self.resume(owner, id, generation).await.map(|(seat, _)| seat)
     }
 
-    /// Remembers a conversation with an earlier agent process: it has no stream, and may be taken up.
+    /// Remembers a conversation with an earlier agent process: it has no stream, and may be taken
+    /// up.
     pub(crate) fn recall(&self, owner: &Arc<Principal>, id: Nonce, about: A) {
         // One that is there already is newer.
         let _ = self.create(owner, id, about);
@@ -152,8 +154,8 @@ impl<A> Inner<A> {
         Seat { detached: detach, _seat: taken }
     }
 
-    /// Forgets one that has no stream, if there are too many. Those that have one are looked at again
-    /// when all others have been.
+    /// Forgets one that has no stream, if there are too many. Those that have one are looked at
+    /// again when all others have been.
     fn make_room(&mut self) {
         for _ in 0..LOOKS {
             if self.order.len() < KEPT {
@@ -206,8 +208,8 @@ mod tests {
     async fn a_stream_that_was_held_back_does_not_enter_after_a_later_one() {
         let all = Conversations::<()>::default();
         let id = Nonce([2; 16]);
-        let second = all.enter((&owner(1), id), 1, ()).await.unwrap();
-        let first = all.enter((&owner(1), id), 0, ()).await.unwrap_err();
+        let second = all.enter(&owner(1), id, 1, ()).await.unwrap();
+        let first = all.enter(&owner(1), id, 0, ()).await.unwrap_err();
         assert_eq!(first.kind, Kind::ProtocolViolation);
         assert!(!second.detached.is_cancelled());
         let detached = second.detached.clone();
@@ -215,7 +217,7 @@ mod tests {
             second.detached.cancelled().await;
             drop(second);
         });
-        all.enter((&owner(1), id), 2, ()).await.unwrap();
+        all.enter(&owner(1), id, 2, ()).await.unwrap();
         assert!(detached.is_cancelled());
         letting_go.await.unwrap();
     }

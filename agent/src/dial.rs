@@ -69,8 +69,8 @@ fn chance() -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// Serves through the relay until `stop` is cancelled. Then the relay and everybody who has a stream are
-/// told before it returns: nobody waits for an agent that is gone.
+/// Serves through the relay until `stop` is cancelled. Then the relay and everybody who has a
+/// stream are told before it returns: nobody waits for an agent that is gone.
 pub(crate) async fn keep(
     agent: Arc<Agent>,
     relay: Relay,

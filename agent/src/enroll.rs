@@ -47,8 +47,8 @@ pub(crate) enum Outcome {
     Pending,
 }
 
-/// Enrolls with this token, waiting at most `patience` for the answer. `address` is where its relay is
-/// reached, if not as in the token.
+/// Enrolls with this token, waiting at most `patience` for the answer. `address` is where its relay
+/// is reached, if not as in the token.
 pub(crate) async fn enroll(
     state: &StateDir,
     token: Token,
@@ -79,8 +79,9 @@ pub(crate) async fn enroll(
     answer(state, &pending, patience).await
 }
 
-/// Has whoever minted a token know that somebody else has it, too. Only they themselves can say that it was used: of a
-/// token that nobody has used, this would be the first request. The relay refuses ours, and passes it on.
+/// Has whoever minted a token know that somebody else has it, too. Only they themselves can say
+/// that it was used: of a token that nobody has used, this would be the first request. The relay
+/// refuses ours, and passes it on.
 async fn tell_inviter(
     connection: &Connection,
     token: &Token,
@@ -286,8 +287,8 @@ async fn ask(state: &StateDir, pending: &Pending, posted: &mut bool) -> Result<V
     }
 }
 
-/// The first answer that whoever minted the token has signed. Anything else is the relay's doing, or damage
-/// on the way, and proves nothing: the true answer may still come.
+/// The first answer that whoever minted the token has signed. Anything else is the relay's doing,
+/// or damage on the way, and proves nothing: the true answer may still come.
 fn verdict<'a>(
     pending: &Pending,
     me: &Id,

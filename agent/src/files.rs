@@ -9,9 +9,9 @@
 //!     waits       what a file system may never finish
 //! ```
 //!
-//! The agent opens nothing beneath a root itself. It opens the root, hands it to a worker that can open
-//! nothing else, and gives each stream that is admitted a socket to it. What a worker does is in the crate
-//! `farwire-files`.
+//! The agent opens nothing beneath a root itself. It opens the root, hands it to a worker that can
+//! open nothing else, and gives each stream that is admitted a socket to it. What a worker does is
+//! in the crate `farwire-files`.
 
 mod audit;
 pub(crate) mod pipe;
@@ -48,8 +48,8 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// When one of them may not be opened at all. One that is not there now, or does not answer, may be there
-    /// later.
+    /// When one of them may not be opened at all. One that is not there now, or does not answer,
+    /// may be there later.
     pub(crate) async fn open(specs: &[Spec], state: &Path) -> Result<Self, Failure> {
         let audit = Audit::new(state);
         let worker =

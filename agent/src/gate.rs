@@ -8,12 +8,13 @@
 //!     reason      why not
 //! ```
 //!
-//! [`decide`] is pure, and is asked before a handler is called. What a handler gets is [`Allowed`], which only this module
-//! makes, so that none is reached around it. When the rights of a device change, its open streams ask whether they may
-//! stay, see [`Asker::denied`].
+//! [`decide`] is pure, and is asked before a handler is called. What a handler gets is [`Allowed`],
+//! which only this module makes, so that none is reached around it. When the rights of a device
+//! change, its open streams ask whether they may stay, see [`Asker::denied`].
 //!
-//! Not here: who types into a session at this moment, and who says who does. That is decided together with each write, by
-//! `terminal/typing_rights.rs`. What a worker can reach is bounded by the kernel, see `files/worker.rs`.
+//! Not here: who types into a session at this moment, and who says who does. That is decided
+//! together with each write, by `terminal/typing_rights.rs`. What a worker can reach is bounded by
+//! the kernel, see `files/worker.rs`.
 
 pub(crate) mod admission;
 pub(crate) mod demand;
@@ -58,9 +59,9 @@ pub(crate) fn decide(who: &Principal, demand: &Demand<'_>, rights: &Rights) -> R
     }
 }
 
-/// A device's own jobs, and every job when a person asks; of sessions that are filed for somebody those of whom the client
-/// acts for, if it says so. Until there are grants, whoever is let in at all is trusted with the machine; this keeps a
-/// model on one device from the jobs of another.
+/// A device's own jobs, and every job when a person asks; of sessions that are filed for somebody
+/// those of whom the client acts for, if it says so. Until there are grants, whoever is let in at
+/// all is trusted with the machine; this keeps a model on one device from the jobs of another.
 pub(crate) fn sees(who: &Principal, job: &JobFacts<'_>) -> Result<(), Denied> {
     let own = who.device == job.opener.device || who.is_user();
     let filed = match (job.filed_for.as_deref(), who.on_behalf.as_deref()) {

@@ -6,11 +6,12 @@
 //! ```
 //!
 //! It has no network and no keys, and parses nothing that a program says. It holds the programs of
-//! one user; if it dies, those are all that is lost. The agent may die, or be replaced: programs and
-//! their output go on, and the next agent finds the holder by its socket and is told all it holds.
+//! one user; if it dies, those are all that is lost. The agent may die, or be replaced: programs
+//! and their output go on, and the next agent finds the holder by its socket and is told all it
+//! holds.
 //!
-//! The socket is in a directory that only the agent's user can enter, and has a random name; on each
-//! side the kernel says whose process is at the other end.
+//! The socket is in a directory that only the agent's user can enter, and has a random name; on
+//! each side the kernel says whose process is at the other end.
 //!
 //! A holder ends when nobody is connected and nothing is held.
 
@@ -46,7 +47,8 @@ use crate::spool::{Limits, Memory, SpoolWriter};
 /// How long what has ended is kept for an agent that does not come.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the last orders of an agent may take to be read when the next one has come. A dead one has no more.
+/// How long the last orders of an agent may take to be read when the next one has come. A dead one
+/// has no more.
 const REST: Duration = Duration::from_millis(100);
 
 /// So many orders for one job wait for their turn.
@@ -71,7 +73,8 @@ impl Agent {
     /// Says something to the agent. The next one is told all anyway.
     fn report(&self, report: &Report, descriptors: &[BorrowedFd<'_>]) {
         if let Some(channel) = &*self.channel() {
-            // All that is in a report has its own limit, far below that of a packet, and so have their numbers.
+            // All that is in a report has its own limit, far below that of a packet, and so have
+            // their numbers.
             let _ = channel.report(cbor::encode(report), descriptors);
         }
     }
@@ -106,7 +109,8 @@ pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
             tokio::select! {
                 () = obey(&agent, &channel, &mut jobs) => break,
                 () = channel.flush() => break,
-                // A newer agent: the one before is dead and does not know it. What it has ordered still counts.
+                // A newer agent: the one before is dead and does not know it. What it has ordered
+                // still counts.
                 newer = accept(&listener) => {
                     let newer = newer?;
                     let _ = tokio::time::timeout(REST, obey(&agent, &channel, &mut jobs)).await;
@@ -160,7 +164,8 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
     }
 }
 
-/// Passes on an order to the task of a job, which takes each at once, and waits where it has many already.
+/// Passes on an order to the task of a job, which takes each at once, and waits where it has many
+/// already.
 async fn tell(jobs: &Jobs, job: Nonce, told: Told) {
     if let Some(held) = jobs.get(&job) {
         // When it has ended there is nobody to tell, nor anything to do.

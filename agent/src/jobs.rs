@@ -2,9 +2,10 @@
 //!
 //! [`Jobs`] knows every job and every request. A request is reserved, with the hash of all that it
 //! asks, before anything else happens, so that it starts at most one program however often it is
-//! repeated; the [`journal`] answers for requests of earlier processes. A [`job`] has its program with
-//! one of the [`holders`], which outlive this process: the next one adopts what they hold. Everything
-//! is keyed by the owner, a device and a surface: another owner's request is like one that never was.
+//! repeated; the [`journal`] answers for requests of earlier processes. A [`job`] has its program
+//! with one of the [`holders`], which outlive this process: the next one adopts what they hold.
+//! Everything is keyed by the owner, a device and a surface: another owner's request is like one
+//! that never was.
 
 mod ended;
 pub(crate) mod holders;
@@ -135,8 +136,8 @@ impl Jobs {
         })
     }
 
-    /// Takes over the jobs that holders of the agent before this one have. Nobody else knows of them before they are
-    /// [resumed](Self::resume).
+    /// Takes over the jobs that holders of the agent before this one have. Nobody else knows of
+    /// them before they are [resumed](Self::resume).
     pub(crate) async fn take_over(&self) -> TakenOver {
         let found = self.holders.adopt().await;
         let (mut jobs, mut conversations, mut complete) = (Vec::new(), Vec::new(), true);
@@ -164,8 +165,9 @@ impl Jobs {
         TakenOver { jobs, left_alone: found.left_alone, conversations, complete }
     }
 
-    /// Goes on with what was taken over, and with the sessions that were written down and that nobody holds. Output
-    /// that belongs to none of them is thrown away, if those are `all`. Returns the conversations about them.
+    /// Goes on with what was taken over, and with the sessions that were written down and that
+    /// nobody holds. Output that belongs to none of them is thrown away, if those are `all`.
+    /// Returns the conversations about them.
     pub(crate) fn resume(
         self: &Arc<Self>,
         taken: TakenOver,
@@ -206,8 +208,8 @@ impl Jobs {
         self.directory.join(id.to_string())
     }
 
-    /// Forgets what ended longer ago than it is kept. Returns all that was forgotten since the last time, of
-    /// which there may be files.
+    /// Forgets what ended longer ago than it is kept. Returns all that was forgotten since the last
+    /// time, of which there may be files.
     pub(crate) fn forget_ended(&self) -> Vec<Arc<Job>> {
         let mut table = self.lock();
         let old = |job: &&Arc<Job>| job.ended_for().is_some_and(|ago| ago > job.keep());
@@ -242,12 +244,13 @@ impl Jobs {
             None => (!job.is_unknown() && !job.has_started()).then_some(Ending::NotStarted),
         };
         if let Some(ending) = ending {
-            self.lock().journal.ended(&job.owner, job.id, ending);
+            self.lock().journal.note_end(&job.owner, job.id, ending);
         }
     }
 
-    /// Gives up what waits for its turn, because the agent is about to end: that it was never started is written
-    /// down, and is certain for the next agent. Nothing is begun any more. Returns whether anything waited.
+    /// Gives up what waits for its turn, because the agent is about to end: that it was never
+    /// started is written down, and is certain for the next agent. Nothing is begun any more.
+    /// Returns whether anything waited.
     pub(crate) fn retire(&self) -> bool {
         let mut guard = self.lock();
         let table = &mut *guard;
@@ -255,7 +258,7 @@ impl Jobs {
         let mut waited = false;
         for job in table.jobs.values().filter(|job| job.is_queued()) {
             if job.program.cancel("the agent was ended before its turn came; it was not started") {
-                table.journal.ended(&job.owner, job.id, Ending::NotStarted);
+                table.journal.note_end(&job.owner, job.id, Ending::NotStarted);
                 waited = true;
             }
         }
@@ -268,8 +271,8 @@ impl Jobs {
 
     /// Starts what is asked for, unless this request has been seen. `hash` is that of the request.
     ///
-    /// Users may be looked up over a network: `users` waits for that, and whoever drops this before starts
-    /// nothing.
+    /// Users may be looked up over a network: `users` waits for that, and whoever drops this before
+    /// starts nothing.
     pub(crate) async fn start(
         self: &Arc<Self>,
         owner: &Arc<Principal>,
@@ -323,7 +326,7 @@ impl Jobs {
             Asked::Other => Err(Past::Conflict.failure()),
             Asked::Same => Err(Failure::new(Kind::Expired, "the run is no longer kept")),
             Asked::No if instance != self.instance => {
-                Err(table.journal.past(owner, id, (instance, hash)).failure())
+                Err(table.journal.past(owner, id, instance, hash).failure())
             }
             Asked::No => Ok(None),
         }
@@ -376,7 +379,7 @@ impl Jobs {
     /// A job that this one may see: for all others it is one that never was.
     pub(crate) fn find(&self, asker: &Asker, id: Nonce) -> Result<Allowed<Arc<Job>>, Failure> {
         let table = self.lock();
-        let job = table.jobs.get(&id).ok_or_else(|| table.gone(&asker.who, id))?;
+        let job = table.jobs.get(&id).ok_or_else(|| table.why_gone(&asker.who, id))?;
         let demand = Demand::Use(job.facts());
         asker.allowed(&demand, job.clone()).map_err(Denied::failure)
     }
@@ -416,8 +419,8 @@ impl Jobs {
             (None, Some(request)) => {
                 let mut table = self.lock();
                 match table.jobs.get(&request).cloned() {
-                    // The id of a request is that of its job. Of somebody else's the same is meant as by its
-                    // id: that it was never started would be untrue.
+                    // The id of a request is that of its job. Of somebody else's the same is meant
+                    // as by its id: that it was never started would be untrue.
                     Some(job) if job.is_seen_by(asker) => job,
                     _ => return table.stop_unknown(who, request, stop.instance),
                 }

@@ -2,8 +2,8 @@
 //!
 //! [`run`] keeps a connection to the relay and hands each stream that comes over it to `agent`,
 //! which answers handshakes and admits streams of links; `streams` serve them, on `jobs`. Programs
-//! belong to processes of their own, see `holder`, which start them through `os` and put their output
-//! into a `spool`. [`enroll`] is how all this begins.
+//! belong to processes of their own, see `holder`, which start them through `os` and put their
+//! output into a `spool`. [`enroll`] is how all this begins.
 
 mod agent;
 mod build;

@@ -1,6 +1,7 @@
 //! The links of this agent process: which there are, whose they are, and how many may be.
 //!
-//! A link that goes from here has been ended: every stream on it is cut, however long it has been open.
+//! A link that goes from here has been ended: every stream on it is cut, however long it has been
+//! open.
 
 pub(crate) mod half_open;
 pub(crate) mod shares;
@@ -21,8 +22,9 @@ use crate::gate::rights::Rights;
 use crate::links::shares::{Share, Shares};
 use crate::rates::{Bucket, OPENS};
 
-/// A device has as many links as processes, and each of the runs that go on at once may be one of these.
-/// Beyond that one of its own goes: one without streams if there is one, and the longest silent of those.
+/// A device has as many links as processes, and each of the runs that go on at once may be one of
+/// these. Beyond that one of its own goes: one without streams if there is one, and the longest
+/// silent of those.
 const PER_DEVICE: usize = 64;
 
 /// All links.
@@ -53,13 +55,20 @@ pub(crate) struct Entered {
     _stream: Arc<()>,
 }
 
+/// A link, and who asks over it.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    pub(crate) link: Arc<Link>,
+    pub(crate) asker: Asker,
+}
+
 impl Links {
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 16], Held>> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
-    /// Keeps a new link of whoever showed this bundle. `false` when its id is taken: then it must not be
-    /// used.
+    /// Keeps a new link of whoever showed this bundle. `false` when its id is taken: then it must
+    /// not be used.
     pub(crate) fn insert(
         &self,
         link: Arc<Link>,
@@ -89,10 +98,11 @@ impl Links {
     }
 
     /// The link with this id, and whoever asks on it.
-    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<(Arc<Link>, Asker)> {
+    pub(crate) fn find(&self, id: &[u8; 16]) -> Option<Linked> {
         let all = self.lock();
         let held = all.get(id).filter(|held| !held.link.is_over())?;
-        Some((held.link.clone(), Asker::new(held.who.clone(), held.rights.subscribe())))
+        let asker = Asker::new(held.who.clone(), held.rights.subscribe());
+        Some(Linked { link: held.link.clone(), asker })
     }
 
     /// Lets one more stream be served on this link, unless it or its device has too many.
@@ -108,8 +118,8 @@ impl Links {
         Ok(Entered { _share: share, _stream: held.streams.clone() })
     }
 
-    /// Ends a link that its bridge has closed. Leaving the map is the end of a link and of all that is open on it,
-    /// or nobody would look after those streams any more.
+    /// Ends a link that its bridge has closed. Leaving the map is the end of a link and of all that
+    /// is open on it, or nobody would look after those streams any more.
     pub(crate) fn close(&self, link: &Link) {
         if let Some(held) = self.lock().remove(&link.id()) {
             held.link.end();
@@ -127,8 +137,8 @@ impl Links {
         });
     }
 
-    /// Takes all rights from those whose bundle is one for which `of` returns true, and ends their links: whoever asks
-    /// on them is told why.
+    /// Takes all rights from those whose bundle is one for which `of` returns true, and ends their
+    /// links: whoever asks on them is told why.
     pub(crate) fn lock_out(&self, of: impl Fn(&SignedBundle) -> bool, why: &Failure) {
         self.lock().retain(|_, held| {
             let goes = of(&held.bundle);

@@ -1,10 +1,10 @@
 //! Ends the links of devices that may not be here any more.
 //!
-//! The devices are files that other processes change: `farwire-agent device rm`, `leave`, an editor, a
-//! damaged disk. They are read again every [`LOOK`] while somebody is connected, and not only when a
-//! handshake comes. What cannot be read lets nobody in, and nobody stay. A link that may not stay ends
-//! with every stream on it; what its device has asked for and what has not begun is given up; programs
-//! that run go on.
+//! The devices are files that other processes change: `farwire-agent device rm`, `leave`, an
+//! editor, a damaged disk. They are read again every [`LOOK`] while somebody is connected, and not
+//! only when a handshake comes. What cannot be read lets nobody in, and nobody stay. A link that
+//! may not stay ends with every stream on it; what its device has asked for and what has not begun
+//! is given up; programs that run go on.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,12 +23,12 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often whether this agent has left is looked at otherwise.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
 
-/// So many looks in a row must fail before what cannot be read ends a link: one may fail because the
-/// process is out of descriptors for a moment. A handshake is refused at the first.
+/// So many looks in a row must fail before what cannot be read ends a link: one may fail because
+/// the process is out of descriptors for a moment. A handshake is refused at the first.
 const FAILED_LOOKS: u32 = 2;
 
-/// Ends links whose devices may not stay, and those that are over. Returns once the agent has left its
-/// workspace.
+/// Ends links whose devices may not stay, and those that are over. Returns once the agent has left
+/// its workspace.
 pub(crate) async fn watch(agent: &Agent) -> Failure {
     let mut failed = HashMap::new();
     let mut absent = 0;

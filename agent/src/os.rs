@@ -13,7 +13,8 @@
 //!
 //! [`harden`] and [`limits`] are for the start of the agent itself; [`facts`] and [`clock`] say
 //! where and when it runs. Linux comes first. Other Unix systems compile, and do without what they
-//! do not have: process descriptors, the walk through `/proc`, close-on-exec for what was inherited.
+//! do not have: process descriptors, the walk through `/proc`, close-on-exec for what was
+//! inherited.
 //!
 //! A session has a terminal besides: [`pty`]. Other processes of the agent are this program again
 //! ([`ourselves`]), and speak with it in [`packets`].

@@ -15,7 +15,8 @@ pub(crate) struct Pace {
 const BURST: Duration = Duration::from_millis(100);
 
 impl Pace {
-    /// How many of `wanted` bytes may go now at so many in a second, at least one unless it is too early.
+    /// How many of `wanted` bytes may go now at so many in a second, at least one unless it is too
+    /// early.
     pub(crate) fn room(&self, rate: u64, wanted: usize, now: Duration) -> usize {
         let saved = (now + BURST).saturating_sub(self.due.max(now.saturating_sub(BURST)));
         if saved.is_zero() {

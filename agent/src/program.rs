@@ -1,12 +1,14 @@
 //! The program of a job: what it says, how it is, who holds it, and what is passed on to it.
 //!
-//! A job and its terminal share one. It belongs to a holder, which reports what becomes of it; the others read
-//! its log, watch its phase, write its input, or order something of whoever [holds](holding) it.
+//! A job and its terminal share one. It belongs to a holder, which reports what becomes of it; the
+//! others read its log, watch its phase, write its input, or order something of whoever
+//! [holds](holding) it.
 //!
 //! # Order of locks
 //!
-//! Who holds it is locked before anything of a terminal, since what the next agent has to know is gathered
-//! under it; its input is locked after all of a terminal's, and nothing is locked under it but the log's memory.
+//! Who holds it is locked before anything of a terminal, since what the next agent has to know is
+//! gathered under it; its input is locked after all of a terminal's, and nothing is locked under it
+//! but the log's memory.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

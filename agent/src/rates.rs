@@ -1,8 +1,8 @@
 //! How often somebody may knock: token buckets.
 //!
-//! A handshake is charged to the relay's route until it completes, and then to the device. A route is
-//! the relay's word and is for fairness alone: it slows, and never bans. A stream is charged to its
-//! link, once it has authenticated.
+//! A handshake is charged to the relay's route until it completes, and then to the device. A route
+//! is the relay's word and is for fairness alone: it slows, and never bans. A stream is charged to
+//! its link, once it has authenticated.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -28,7 +28,8 @@ const DEVICE: Rate = Rate { per_second: 200.0, burst: 400.0 };
 /// Streams of one link.
 pub(crate) const OPENS: Rate = Rate { per_second: 2_000.0, burst: 4_000.0 };
 
-/// So many routes and devices are told apart. Then the fullest bucket goes: forgetting it forgives least.
+/// So many routes and devices are told apart. Then the fullest bucket goes: forgetting it forgives
+/// least.
 const KNOWN: usize = 4096;
 
 /// One token bucket, which begins full.

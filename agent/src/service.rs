@@ -54,9 +54,9 @@ impl Whose {
 
 /// The unit for this program and this state.
 ///
-/// Runs and terminals are meant to do what their user may do, so that the unit does not confine what
-/// they inherit; it takes from the agent what no program of a user needs. `KillMode=process` leaves
-/// them alive when the agent is restarted.
+/// Runs and terminals are meant to do what their user may do, so that the unit does not confine
+/// what they inherit; it takes from the agent what no program of a user needs. `KillMode=process`
+/// leaves them alive when the agent is restarted.
 pub(crate) fn unit(whose: Whose, program: &Path, state: &Path) -> String {
     let quoted = |path: &Path| {
         format!(

@@ -1,8 +1,8 @@
 //! Sessions: jobs with a terminal. Everybody who opens, finds or keeps one comes through here.
 //!
-//! [`Session`] pairs a job with its terminal: jobs know nothing of what happens on a terminal, and a terminal
-//! knows nothing of requests. What outlives both is written below `STATE/sessions` once a second by the
-//! [`keeper`], and read again by the next agent, see [`past`].
+//! [`Session`] pairs a job with its terminal: jobs know nothing of what happens on a terminal, and
+//! a terminal knows nothing of requests. What outlives both is written below `STATE/sessions` once
+//! a second by the [`keeper`], and read again by the next agent, see [`past`].
 
 mod files;
 mod keeper;
@@ -73,8 +73,9 @@ impl Sessions {
         })
     }
 
-    /// Takes over the jobs of the agent before this one, runs and sessions, and looks after sessions from now on.
-    /// Returns the conversations about them. To be done before anything is asked.
+    /// Takes over the jobs of the agent before this one, runs and sessions, and looks after
+    /// sessions from now on. Returns the conversations about them. To be done before anything is
+    /// asked.
     pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<Recalled> {
         let taken = self.jobs.take_over().await;
         let (past, all) = match taken.left_alone {
@@ -100,8 +101,8 @@ impl Sessions {
         jobs.into_iter().filter_map(Session::of).collect()
     }
 
-    /// Opens a session, or takes up the one with its name. `hash` is that of the request. What [`Jobs::start`] says
-    /// of `users` holds here.
+    /// Opens a session, or takes up the one with its name. `hash` is that of the request. What
+    /// [`Jobs::start`] says of `users` holds here.
     pub(crate) async fn start(
         &self,
         asker: &Asker,
@@ -135,11 +136,12 @@ impl Sessions {
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
             let name = start.name.clone().unwrap_or_else(|| table.free_name(asker));
-            Plan::session(start, (user, shell), (name, &self.shell))
+            Plan::session(start, user, shell, name, &self.shell)
         })
     }
 
-    /// The session that another request has opened under the name that is asked for, if that is to be taken up.
+    /// The session that another request has opened under the name that is asked for, if that is to
+    /// be taken up.
     fn named(&self, asker: &Asker, start: &Start) -> Result<Option<Arc<Job>>, Failure> {
         let named = self.jobs.session_named(asker, start.name.as_deref().unwrap_or_default());
         let named = named.filter(|job| job.id != start.request);
@@ -159,8 +161,8 @@ impl Sessions {
         asker.allowed(&demand, session.clone()).map_err(Denied::failure)
     }
 
-    /// A session, and those others that are filed in the group of these labels: open ones of the same
-    /// device for the same owner.
+    /// A session, and those others that are filed in the group of these labels: open ones of the
+    /// same device for the same owner.
     pub(crate) fn group(&self, session: &Session, labels: &Labels) -> Vec<Session> {
         if labels.group.is_none() {
             return vec![session.clone()];

@@ -12,7 +12,8 @@
 //! are dropped when there are too many, by punching holes, and are counted in bytes and in lines.
 //! When the disk fails, the log goes on in memory.
 //!
-//! Reading never consumes: see `reader`. Head, tail, ranges and grep are in `view`; `search` waits for a line.
+//! Reading never consumes: see `reader`. Head, tail, ranges and grep are in `view`; `search` waits
+//! for a line.
 //!
 //! # Invariants
 //!
@@ -103,8 +104,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Spool {
-    /// The log that is written to this memory, and to the file of this path. `unblock` is called when
-    /// the writer waits for a reader that has moved.
+    /// The log that is written to this memory, and to the file of this path. `unblock` is called
+    /// when the writer waits for a reader that has moved.
     pub(crate) fn new(
         memory: Arc<Memory>,
         path: PathBuf,
@@ -178,10 +179,11 @@ impl Spool {
         })
     }
 
-    /// A log that is finished, and of which only its end is left: from this offset on, before which there
-    /// were so many line feeds.
+    /// A log that is finished, and of which only its end is left: from this offset on, before which
+    /// there were so many line feeds.
     pub(crate) fn recorded(
-        (start, lines): (u64, u64),
+        start: u64,
+        lines: u64,
         bytes: Vec<u8>,
         path: PathBuf,
     ) -> std::io::Result<Self> {
@@ -194,8 +196,8 @@ impl Spool {
         Ok(Self::finished(log, path))
     }
 
-    /// A finished log as it was written down. `path` is where its file is, if it has one. `None` if it makes
-    /// no sense.
+    /// A finished log as it was written down. `path` is where its file is, if it has one. `None` if
+    /// it makes no sense.
     pub(crate) fn from_written(written: Written, path: PathBuf) -> Option<Self> {
         Some(Self::finished(written.log(&path)?, path))
     }
@@ -298,8 +300,8 @@ impl Spool {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // A log outlives us, and the next agent reads on, unless nobody will. A file that cannot be removed is
-        // found at the next start.
+        // A log outlives us, and the next agent reads on, unless nobody will. A file that cannot be
+        // removed is found at the next start.
         if *self.discarded.get_mut() {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -9,8 +9,8 @@
 //!     events, participants   who did what, and who is there
 //! ```
 //!
-//! The bytes are the log's, and belong to the holder; all of this can be made anew from them, so that
-//! nothing is lost with the agent. Nothing is ever typed, nor written to the log, to find out.
+//! The bytes are the log's, and belong to the holder; all of this can be made anew from them, so
+//! that nothing is lost with the agent. Nothing is ever typed, nor written to the log, to find out.
 //!
 //! # Order of locks
 //!
@@ -20,10 +20,12 @@
 //! 2. who holds the program (`program/holding.rs`), while a note for the next agent is made
 //! 3. `typing`; of the sessions of a group, in the order of their ids
 //! 4. `filed`
-//! 5. the sizes that are to be drawn (`view.rs`), the input of the program (`program/input.rs`), the log
+//! 5. the sizes that are to be drawn (`view.rs`), the input of the program (`program/input.rs`),
+//!    the log
 //!
-//! The screen (`view.rs`) comes before what was seen of it and before its sizes. `marked_lines`, the events and the
-//! participants are locked while nothing else of these is, and nothing is locked under them.
+//! The screen (`view.rs`) comes before what was seen of it and before its sizes. `marked_lines`,
+//! the events and the participants are locked while nothing else of these is, and nothing is locked
+//! under them.
 
 pub(crate) mod doing;
 pub(crate) mod events;
@@ -55,8 +57,8 @@ pub(crate) use self::filing::Filed;
 use self::marks::{Marks, Query};
 use self::participants::Participants;
 use self::screen::Seen;
-use self::sent::Exchanges;
 pub(crate) use self::sent::Sent;
+use self::sent::{Exchanges, NewExchange};
 use self::typing_rights::{Arbiter, Transfer};
 use self::view::View;
 use crate::gate::principal::Principal;
@@ -69,7 +71,7 @@ use crate::spool::{Item, Mode};
 /// How much of the log is looked at in one go.
 const CHUNK: usize = 64 << 10;
 
-/// So many questions wait for their answers at once: whoever asks more gets none.
+/// At most this many questions of programs wait for their answers; further ones get none.
 const QUESTIONS: usize = 32;
 
 /// Whoever has the next agent know of a terminal.
@@ -186,8 +188,8 @@ impl Terminal {
         })
     }
 
-    /// Follows the log of a terminal until it is finished, or the terminal is gone: reads marks, answers what programs
-    /// ask a terminal, and draws what is far behind.
+    /// Follows the log of a terminal until it is finished, or the terminal is gone: reads marks,
+    /// answers what programs ask a terminal, and draws what is far behind.
     pub(crate) async fn follow(terminal: Weak<Self>) {
         let (asks, asked) = mpsc::channel(QUESTIONS);
         let (draw, drawn) = mpsc::channel(1);
@@ -234,8 +236,8 @@ impl Terminal {
         }
     }
 
-    /// Reads the marks in what was said from `at` on. Questions of programs are passed on, unless an agent has seen
-    /// them before.
+    /// Reads the marks in what was said from `at` on. Questions of programs are passed on, unless
+    /// an agent has seen them before.
     fn read_marks(&self, at: u64, bytes: &[u8], asks: &mpsc::Sender<Query>) {
         // What is written down first is answered at most once, whoever dies.
         let memory = self.program.spool.memory();
@@ -276,7 +278,7 @@ impl Terminal {
     async fn draw_backlog(terminal: Weak<Self>, mut wanted: mpsc::Receiver<()>) {
         while wanted.recv().await.is_some() {
             let Some(terminal) = terminal.upgrade() else { return };
-            terminal.drawn().await;
+            terminal.draw().await;
         }
     }
 
@@ -286,12 +288,12 @@ impl Terminal {
             Query::MoreAttributes => "\x1b[>1;10;0c".to_owned(),
             Query::Status => "\x1b[0n".to_owned(),
             Query::Cursor => {
-                self.drawn().await;
+                self.draw().await;
                 let (row, col) = self.seen().facts.cursor();
                 format!("\x1b[{row};{col}R")
             }
         };
-        // A program that asks and does not read is its own enemy.
+        // A program that queries but never reads would block us.
         let _ =
             tokio::time::timeout(Duration::from_millis(100), self.program.write(answer.as_bytes()))
                 .await;
@@ -384,14 +386,14 @@ impl Terminal {
         self.remember();
     }
 
-    /// What happens now, happens now.
-    fn when(&self) -> When {
+    /// Timestamps for an event that happens now.
+    fn now(&self) -> When {
         When { now: boottime(), at_ms: unix_millis(), offset: self.program.spool.end() }
     }
 
     /// Something happened.
     pub(crate) fn note(&self, who: Option<&Principal>, what: What) {
-        self.events.note(self.when(), who.cloned(), what);
+        self.events.note(self.now(), who.cloned(), what);
         self.count_events();
     }
 
@@ -426,15 +428,17 @@ impl Terminal {
         self.editing.load(Ordering::Relaxed)
     }
 
-    /// Something is about to be typed under this id; or has been, and then that is what counts. `joins` says that it is a
-    /// part of what another one comes to.
+    /// Something is about to be typed under this id; or has been, and then that is what counts.
+    /// `joins` says that it is a part of what another one comes to.
     pub(crate) fn exchange(
         &self,
-        (request, joins): (Nonce, bool),
+        id: Nonce,
+        joins: bool,
         who: &Principal,
-        now: Sent,
+        sent: Sent,
     ) -> Option<Sent> {
-        lock(&self.typing).exchanges.begin((request, who.device), (now, joins), boottime())
+        let new = NewExchange { id, by: who.device, sent, joins };
+        lock(&self.typing).exchanges.begin(new, boottime())
     }
 
     /// What it is doing.
@@ -451,11 +455,11 @@ impl Terminal {
             false => marks.phase(),
         });
         let marked = lock(&self.marked_lines).by.clone();
-        doing::doing(master.as_fd(), (shell, marked.as_deref()), phase, alternate)
+        doing::doing(master.as_fd(), shell, marked.as_deref(), phase, alternate)
     }
 
     /// Waits for the prompt that follows a command, so that what is typed next is shown after it.
-    pub(crate) async fn prompted(&self) {
+    pub(crate) async fn wait_prompt(&self) {
         let mut marked = self.marked();
         let _ = tokio::time::timeout(marks::PROMPT, async {
             // The sender lives as long as we do.
@@ -465,19 +469,19 @@ impl Terminal {
     }
 
     /// The exchange with this id, if it was typed.
-    pub(crate) fn exchanged_before(&self, request: Nonce) -> Option<Sent> {
+    pub(crate) fn exchange_of(&self, request: Nonce) -> Option<Sent> {
         lock(&self.typing).exchanges.get(&request)
     }
 
     /// Nothing more of an exchange is typed.
-    pub(crate) fn was_typed(&self, request: Nonce) {
+    pub(crate) fn end_typing(&self, request: Nonce) {
         if let Some(sent) = lock(&self.typing).exchanges.get_mut(&request) {
             sent.typing = false;
         }
     }
 
     /// What came of typing an exchange.
-    pub(crate) fn exchanged(&self, request: Nonce, typed: u64, left: u64) {
+    pub(crate) fn count_exchange(&self, request: Nonce, typed: u64, left: u64) {
         if let Some(sent) = lock(&self.typing).exchanges.get_mut(&request) {
             (sent.typed, sent.left) = (typed, left);
         }

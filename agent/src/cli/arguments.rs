@@ -47,8 +47,8 @@ pub(super) enum Command {
     Service(ServiceCommand),
 }
 
-/// Processes that an agent starts by itself. It gives them an empty environment, so that they depend on nothing of it:
-/// neither on settings nor on where the state of an agent is by default.
+/// Processes that an agent starts by itself. It gives them an empty environment, so that they
+/// depend on nothing of it: neither on settings nor on where the state of an agent is by default.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum Helper {
     /// Hold programs for an agent, which starts this by itself

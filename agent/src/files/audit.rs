@@ -1,9 +1,9 @@
 //! What was done to files: a line for each question, in a file that only the agent writes.
 //!
-//! A worker says what it did over a pipe of its own. It cannot say when, or of which root, and what was said once
-//! is out of its reach: whoever takes over a worker can lie from then on, and not about what was before. The
-//! format of a line is in `files/src/worker/audit.rs`. While lines wait for the disk the pipe fills, and the
-//! questions that would add to it wait.
+//! A worker says what it did over a pipe of its own. It cannot say when, or of which root, and what
+//! was said once is out of its reach: whoever takes over a worker can lie from then on, and not
+//! about what was before. The format of a line is in `files/src/worker/audit.rs`. While lines wait
+//! for the disk the pipe fills, and the questions that would add to it wait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -28,13 +28,13 @@ const FILE: &str = "files.audit";
 /// Those before them.
 const OLD: &str = "files.audit.old";
 
-/// A file of so many bytes is put aside, in place of the one before: 64 MiB.
+/// A file of this many bytes is put aside, in place of the one before: 64 MiB.
 const FULL: u64 = 64 << 20;
 
 /// So much is read from a pipe at once: what fits into one.
 const PIECE: usize = 64 << 10;
 
-/// What comes within this time is written at once: one who does much says much.
+/// Lines that arrive within this time are written in one call.
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// The file. Clones share it.
@@ -59,8 +59,8 @@ impl Audit {
 
     /// A pipe for the lines of a root. They are written until all who could say any are gone.
     ///
-    /// By a thread of its own: the runtime would be woken for every line, in the middle of what it has to do for
-    /// the same question.
+    /// By a thread of its own: the runtime would be woken for every line, in the middle of what it
+    /// has to do for the same question.
     pub(super) fn pipe(&self, root: &str) -> io::Result<OwnedFd> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (audit, mut lines) = (self.clone(), Lines::of(root));

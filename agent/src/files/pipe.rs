@@ -12,7 +12,8 @@ use tokio::io::unix::AsyncFd;
 use super::waits::{Received, Waits};
 use crate::os::watch::watch;
 
-/// A socket to a worker. It is closed when it is dropped, and the worker gives up what it was doing.
+/// A socket to a worker. It is closed when it is dropped, and the worker gives up what it was
+/// doing.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     socket: AsyncFd<Arc<OwnedFd>>,
@@ -53,8 +54,8 @@ impl Pipe {
         packet::receive_with(self.socket.get_ref().as_fd(), buffer, RecvFlags::DONTWAIT)
     }
 
-    /// Asks nothing more, and waits until the worker has let go: what it has begun is done by then, and what it has not
-    /// begun will not be.
+    /// Asks nothing more, and waits until the worker has let go: what it has begun is done by then,
+    /// and what it has not begun will not be.
     pub(crate) async fn let_go(self) {
         let _ = rustix::net::shutdown(self.socket.get_ref().as_fd(), Shutdown::Write);
         let mut buffer = vec![0; packet::PACKET];

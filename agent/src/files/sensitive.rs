@@ -1,7 +1,7 @@
 //! Directories that are not opened without being asked twice, and what is kept even then.
 //!
-//! Who may write to a directory that other programs trust may do what they may: start-up files, keys, units
-//! and programs. That is more than files, so that it needs a flag of its own.
+//! Who may write to a directory that other programs trust may do what they may: start-up files,
+//! keys, units and programs. That is more than files, so that it needs a flag of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -72,8 +72,8 @@ const ITSELF: &[&str] =
 /// Whoever is in here is at home, also who is in no list of users that we can read.
 const HOMES: &str = "/home";
 
-/// So many homes in one directory are kept one by one. Where there are more, whatever is in it counts as one:
-/// the patterns of them all would not fit what a worker is told.
+/// So many homes in one directory are kept one by one. Where there are more, whatever is in it
+/// counts as one: the patterns of them all would not fit what a worker is told.
 const ONE_BY_ONE: usize = 4;
 
 /// What in a home directory makes its owner do things.
@@ -186,8 +186,8 @@ pub(super) struct Kept {
     pub(super) unseen: Vec<String>,
 }
 
-/// Opens a root, unless much depends on it and that is not allowed; gives what is kept in it. What is
-/// decided about is the directory that was opened, wherever its path leads by then.
+/// Opens a root, unless much depends on it and that is not allowed; gives what is kept in it. What
+/// is decided about is the directory that was opened, wherever its path leads by then.
 ///
 /// # Errors
 ///
@@ -207,15 +207,11 @@ pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedF
     let real = fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
     let real = real.map_err(|error| refused(&format!("cannot be placed: {error}")))?;
     let own: Vec<_> = own.iter().cloned().map(placed).collect();
-    let kept = decide(&real, (&own, &homes()), allowed)?;
+    let kept = decide(&real, &own, &homes(), allowed)?;
     Ok((root, kept))
 }
 
-fn decide(
-    real: &Path,
-    (own, homes): (&[PathBuf], &[PathBuf]),
-    allowed: bool,
-) -> Result<Kept, Failure> {
+fn decide(real: &Path, own: &[PathBuf], homes: &[PathBuf], allowed: bool) -> Result<Kept, Failure> {
     // Who is at home there may be known to a directory service alone.
     let at_home = real.ancestors().find(|above| above.parent() == Some(Path::new(HOMES)));
     let all = || homes.iter().map(PathBuf::as_path).chain(at_home);
@@ -307,8 +303,8 @@ fn homes() -> Vec<PathBuf> {
     homes
 }
 
-/// Where something is, without links on the way: roots are compared with it. Of what is not there yet, the
-/// directories above it are.
+/// Where something is, without links on the way: roots are compared with it. Of what is not there
+/// yet, the directories above it are.
 fn placed(path: PathBuf) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
     let Some((above, real)) = found else { return path };
@@ -323,7 +319,7 @@ mod tests {
     fn what_much_depends_on_is_refused_unless_it_is_allowed() {
         let own = [PathBuf::from("/var/lib/farwire-agent"), PathBuf::from("/opt/fw/farwire-agent")];
         let homes = [PathBuf::from("/home/ann"), PathBuf::from("/root")];
-        let judge = |dir: &str, allowed| decide(Path::new(dir), (&own, &homes), allowed);
+        let judge = |dir: &str, allowed| decide(Path::new(dir), &own, &homes, allowed);
         for dir in [
             "/",
             "/etc",
@@ -375,11 +371,11 @@ mod tests {
     fn a_home_keeps_what_its_owner_trusts_and_hides_what_is_ours() {
         let own = [PathBuf::from("/home/ann/.local/state/farwire-agent")];
         let homes = [PathBuf::from("/home/ann")];
-        let kept = decide(Path::new("/home/ann"), (&own, &homes), true).unwrap();
+        let kept = decide(Path::new("/home/ann"), &own, &homes, true).unwrap();
         assert!(kept.unchanged.contains(&"/.ssh".to_owned()));
         assert!(kept.unchanged.contains(&"/.config/systemd".to_owned()));
         assert_eq!(kept.unseen, ["/.local/state/farwire-agent"]);
-        let kept = decide(Path::new("/home"), (&own, &homes), true).unwrap();
+        let kept = decide(Path::new("/home"), &own, &homes, true).unwrap();
         assert!(kept.unchanged.contains(&"/*/.bashrc".to_owned()));
         assert!(!kept.unchanged.contains(&"/ann/.bashrc".to_owned()));
         assert_eq!(globset_escape("a*[b]"), "a[*][[]b[]]");
@@ -388,12 +384,12 @@ mod tests {
     #[test]
     fn what_is_kept_in_many_homes_fits_what_a_worker_is_told() {
         let homes: Vec<_> = (0..500).map(|n| PathBuf::from(format!("/data/people/{n}"))).collect();
-        let kept = decide(Path::new("/data"), (&[], &homes), false).unwrap();
+        let kept = decide(Path::new("/data"), &[], &homes, false).unwrap();
         assert!(kept.unchanged.contains(&"/people/*/.ssh".to_owned()));
         assert!(kept.unchanged.len() <= TRUSTED.len());
-        let kept = decide(Path::new("/data"), (&[], &homes[..3]), false).unwrap();
+        let kept = decide(Path::new("/data"), &[], &homes[..3], false).unwrap();
         assert!(kept.unchanged.contains(&"/people/2/.ssh".to_owned()));
-        let kept = decide(Path::new("/"), (&[], &[PathBuf::from("/root")]), true).unwrap();
+        let kept = decide(Path::new("/"), &[], &[PathBuf::from("/root")], true).unwrap();
         assert!(kept.unchanged.contains(&"/root/.ssh".to_owned()));
         assert!(kept.unchanged.contains(&"/home/*/.ssh".to_owned()));
     }

@@ -1,4 +1,5 @@
-//! What the owner says of a root: on the command line, and in the state directory once it is to stay.
+//! What the owner says of a root: on the command line, and in the state directory once it is to
+//! stay.
 
 use std::fs;
 use std::io::Write as _;
@@ -255,8 +256,8 @@ pub(crate) fn write(state: &Path, roots: &[Spec]) -> Result<(), Failure> {
     put().map_err(|error| failed(&error))
 }
 
-/// Those that are written down with these besides; a later one of the same name takes the place of an
-/// earlier one.
+/// Those that are written down with these besides; a later one of the same name takes the place of
+/// an earlier one.
 pub(crate) fn together(written: Vec<Spec>, more: Vec<Spec>) -> Result<Vec<Spec>, Failure> {
     let mut all = written;
     for (at, spec) in more.iter().enumerate() {

@@ -1,7 +1,9 @@
-//! What a file system may never finish: each root has a few threads for it, and so have lookups of users.
+//! What a file system may never finish: each root has a few threads for it, and so have lookups of
+//! users.
 //!
-//! A file system whose server is gone keeps whoever touches it. That must be no thread of ours that others need,
-//! and no more of the pool, in which jobs and terminals have theirs, than one root is worth.
+//! A file system whose server is gone keeps whoever touches it. That must be no thread of ours that
+//! others need, and no more of the pool, in which jobs and terminals have theirs, than one root is
+//! worth.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -38,8 +40,8 @@ impl Waits {
     }
 }
 
-/// A descriptor that a worker sent. Closing it may take as long as anything else, so that one of these threads
-/// does it.
+/// A descriptor that a worker sent. Closing it may take as long as anything else, so that one of
+/// these threads does it.
 #[derive(Debug)]
 pub(crate) struct Received {
     file: Option<OwnedFd>,

@@ -95,8 +95,8 @@ impl Worker {
         }
     }
 
-    /// Opens the root, and gives what is kept in it. Whatever it was at the start of the agent, it may be
-    /// another directory now: each worker has one that was looked at.
+    /// Opens the root, and gives what is kept in it. Whatever it was at the start of the agent, it
+    /// may be another directory now: each worker has one that was looked at.
     async fn open(&self) -> Result<(OwnedFd, Kept), Failure> {
         let (spec, home) = (self.spec.clone(), self.home.clone());
         let open =
@@ -169,7 +169,7 @@ impl Worker {
         let descriptors = [Some(&root), audit.as_ref(), store.as_ref()].into_iter().flatten();
         let descriptors: Vec<_> = descriptors.map(OwnedFd::as_fd).collect();
         channel
-            .send(told(&order, &self.spec.name)?, &descriptors)
+            .send(encode(&order, &self.spec.name)?, &descriptors)
             .map_err(|error| exhausted(&error))?;
         let mut buffer = vec![0; PACKET];
         let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
@@ -201,7 +201,8 @@ impl Worker {
         Ok(running)
     }
 
-    /// Where the worker keeps what was changed. Without it nothing can be undone, and all else works.
+    /// Where the worker keeps what was changed. Without it nothing can be undone, and all else
+    /// works.
     fn store(&self) -> Option<OwnedFd> {
         if !self.spec.writable || self.spec.undo == 0 {
             return None;
@@ -245,7 +246,7 @@ impl Worker {
 }
 
 /// What a worker is told first, as one packet.
-fn told(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
+fn encode(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
     let bytes = cbor::encode(order);
     if bytes.len() <= PACKET {
         return Ok(bytes);
@@ -303,8 +304,8 @@ mod tests {
         let unchanged = vec!["/a/pattern/of/some/length".to_owned(); 4_000];
         let setup = |unchanged| worker.setup(Kept { unchanged, unseen: Vec::new() }, false);
         let order = |unchanged| Order::Setup(Box::new(setup(unchanged)));
-        assert!(told(&order(Vec::new()), "work").is_ok());
-        let failure = told(&order(unchanged), "work").unwrap_err();
+        assert!(encode(&order(Vec::new()), "work").is_ok());
+        let failure = encode(&order(unchanged), "work").unwrap_err();
         assert_eq!(failure.kind, Kind::TooLarge);
         assert!(failure.message.contains("root `work`"), "{failure}");
     }

@@ -1,4 +1,5 @@
-//! Who may be here: one decision, which a handshake asks for and a live link asks for again and again.
+//! Who may be here: one decision, which a handshake asks for and a live link asks for again and
+//! again.
 //!
 //! What cannot be read lets nobody in. Who looks again and again is `lockout.rs`.
 

@@ -17,10 +17,11 @@ pub(crate) enum Demand<'a> {
     OpenSession,
     /// To enter a root. What may be done beneath it is in its rules, which its worker has.
     EnterRoot,
-    /// To know of a job and use it: read what it says, attach to it, and type and steer where nobody else does.
+    /// To know of a job and use it: read what it says, attach to it, and type and steer where
+    /// nobody else does.
     Use(JobFacts<'a>),
-    /// To end or signal a job by its id, as any client of a surface. Somebody may have the right to type into it, for so
-    /// long.
+    /// To end or signal a job by its id, as any client of a surface. Somebody may have the right to
+    /// type into it, for so long.
     Stop(JobFacts<'a>, Option<&'a (Principal, Duration)>),
     /// To say whether anybody may type into a session.
     SetReadOnly(JobFacts<'a>),

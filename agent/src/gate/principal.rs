@@ -1,7 +1,8 @@
 //! Who asks.
 //!
-//! The device and the surface are what the link has proven, but for those to whom somebody hands over. All else is for people, or is what the client says of itself: it
-//! tells the clients of one surface apart, and gets nobody past another surface.
+//! The device and the surface are what the link has proven, but for those to whom somebody hands
+//! over. All else is for people, or is what the client says of itself: it tells the clients of one
+//! surface apart, and gets nobody past another surface.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -15,8 +16,8 @@ use minicbor::{Decode, Encode};
 
 /// A device, the surface through which it acts, and which client that is.
 ///
-/// Two are the same if their devices, their surfaces and their clients are. The name changes when the device is added anew
-/// under another one, and decides nothing.
+/// Two are the same if their devices, their surfaces and their clients are. The name changes when
+/// the device is added anew under another one, and decides nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
     pub(crate) device: Id,

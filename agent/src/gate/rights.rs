@@ -2,7 +2,8 @@
 
 use farwire_protocol::failure::Failure;
 
-/// What a device may do on this server now. Whoever is let in may do everything; grants will say less.
+/// What a device may do on this server now. Whoever is let in may do everything; grants will say
+/// less.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Rights {
     #[default]

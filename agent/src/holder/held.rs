@@ -5,8 +5,8 @@
 //! - The exit is what the kernel said, or there is none.
 //! - The leader is collected after the last signal for its group, so that no signal can hit a
 //!   stranger that was given the same number.
-//! - The end is told when the leader has ended and what was in the pipes after that has been read. What
-//!   children in the background write later goes into the log, and holds nothing up.
+//! - The end is told when the leader has ended and what was in the pipes after that has been read.
+//!   What children in the background write later goes into the log, and holds nothing up.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -34,8 +34,8 @@ mod running;
 use self::pipes::{Ends, Ours};
 use self::running::Running;
 
-/// A program that ends at once is told of with one wake-up of the agent: that it has started is said
-/// so much later, unless it has input to be given.
+/// A program that ends at once is told of with one wake-up of the agent: that it has started is
+/// said so much later, unless it has input to be given.
 const COMPANY: Duration = Duration::from_millis(2);
 
 /// What the agent tells the task of a job.
@@ -120,7 +120,7 @@ impl Held {
         let mark = work.mark.clone();
         let mut running = match self.start(&agent, work).await {
             Ok(running) => running,
-            Err(failure) => return self.failed(&agent, failure),
+            Err(failure) => return self.report_failed(&agent, failure),
         };
         let exit = running.until_exit().await;
         // What is left is no flood.
@@ -130,7 +130,7 @@ impl Held {
         running.drain().await;
         let exit = match exit {
             Ok(exit) => exit,
-            Err(failure) => return self.failed(&agent, failure),
+            Err(failure) => return self.report_failed(&agent, failure),
         };
         let output_end = running.writer.end();
         let at = micros(clock::boottime());
@@ -143,27 +143,28 @@ impl Held {
         agent.report(&Report::Ended { job: self.id, end }, &[]);
         running.until_silent().await;
         running.writer.finish();
-        self.finished(&agent);
+        self.report_finished(&agent);
     }
 
-    fn finished(&self, agent: &Agent) {
+    fn report_finished(&self, agent: &Agent) {
         self.status().shown.finished = true;
         agent.report(&Report::Finished(self.id), &[]);
     }
 
-    fn failed(&self, agent: &Agent, failure: Failure) {
+    fn report_failed(&self, agent: &Agent, failure: Failure) {
         {
             let mut status = self.status();
             status.stdin = None;
             status.shown.failure = Some(failure.clone());
         }
         agent.report(&Report::Failed { job: self.id, failure }, &[]);
-        self.finished(agent);
+        self.report_finished(agent);
     }
 
     async fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
         let Work { command, size, input, timeout, writer, rate, told, .. } = work;
-        // Its directory or its file may lie where nothing answers: the other programs go on meanwhile.
+        // Its directory or its file may lie where nothing answers: the other programs go on
+        // meanwhile.
         let spawned = on_thread(move || match size {
             Some(size) => {
                 let (leader, master) = spawn_on_terminal(&command, size)?;
@@ -222,8 +223,8 @@ fn not_spawned(fault: Fault) -> Failure {
     }
 }
 
-/// Ends a program that has been started and cannot be attended to. It may have done something: that is said, and
-/// never that it was not started.
+/// Ends a program that has been started and cannot be attended to. It may have done something: that
+/// is said, and never that it was not started.
 fn abandoned(leader: &Leader, error: &io::Error) -> Failure {
     let killed = match leader.signal_group(libc::SIGKILL) {
         Ok(()) => "it was killed",

@@ -1,7 +1,7 @@
 //! What the agent and a holder say to each other.
 //!
-//! Both are the same program, but perhaps of different age: the agent is replaced while holders live
-//! on. [`Report::Hello`] comes first and names the version; numbers are never used twice.
+//! Both are the same program, but perhaps of different age: the agent is replaced while holders
+//! live on. [`Report::Hello`] comes first and names the version; numbers are never used twice.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
@@ -108,7 +108,8 @@ pub(crate) struct Start {
     /// It says so many bytes in a second at most.
     #[n(13)]
     pub(crate) rate: Option<u64>,
-    /// All of its standard input, which the holder writes and closes: then none comes from the agent.
+    /// All of its standard input, which the holder writes and closes: then none comes from the
+    /// agent.
     #[n(14)]
     pub(crate) input: Option<Blob>,
 }
@@ -154,14 +155,15 @@ pub(crate) enum Report {
         #[n(2)]
         able: Option<u32>,
     },
-    /// A job that it holds already, as it is. Comes with the memory of its log, and with its standard
-    /// input if that is open.
+    /// A job that it holds already, as it is. Comes with the memory of its log, and with its
+    /// standard input if that is open.
     #[n(1)]
     Held(#[n(0)] Held),
     /// That was all that it holds.
     #[n(2)]
     Ready,
-    /// The program runs. Comes with its standard input, if it has one: on a terminal with the master.
+    /// The program runs. Comes with its standard input, if it has one: on a terminal with the
+    /// master.
     #[n(3)]
     Started {
         #[n(0)]

@@ -5,10 +5,10 @@
 //!     STATE/spool/ID     output that does not fit the record, as its holder wrote it
 //! ```
 //!
-//! It is written once, after the last byte of output, and until then the run's holder keeps it: a run that has
-//! ended is known to the next agent, however this one ends. It is not synced. A record that is damaged or cut
-//! short is put aside for one start; the journal still knows how the run ended. One that cannot be read stays
-//! for the next agent.
+//! It is written once, after the last byte of output, and until then the run's holder keeps it: a
+//! run that has ended is known to the next agent, however this one ends. It is not synced. A record
+//! that is damaged or cut short is put aside for one start; the journal still knows how the run
+//! ended. One that cannot be read stays for the next agent.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -31,8 +31,8 @@ use crate::os::clock::{boot_id, unix_millis};
 use crate::program::Phase;
 use crate::spool::{Spool, Written};
 
-/// No record is longer, in bytes: not when it is written, and not when it is read. A log's index has at most
-/// some 1.2 MiB, and its bytes in memory 1 MiB.
+/// No record is longer, in bytes: not when it is written, and not when it is read. A log's index
+/// has at most some 1.2 MiB, and its bytes in memory 1 MiB.
 const LONGEST: usize = 4 << 20;
 
 /// The length of the checksum behind it, in bytes.

@@ -1,8 +1,8 @@
 //! The holder processes of this agent: which there are, and what they hold.
 //!
-//! A job is placed with a holder of its user that has room. One holder without a user is kept ready,
-//! so that starting a program costs its start and nothing more. Holders of an earlier agent are taken
-//! over by [`Holders::adopt`].
+//! A job is placed with a holder of its user that has room. One holder without a user is kept
+//! ready, so that starting a program costs its start and nothing more. Holders of an earlier agent
+//! are taken over by [`Holders::adopt`].
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -91,8 +91,8 @@ impl Holders {
         Ok(Self { state, directory, launch, all, taken, finished: Arc::default() })
     }
 
-    /// The address of a socket here. By way of the open directory: the path itself may be longer than
-    /// an address can be.
+    /// The address of a socket here. By way of the open directory: the path itself may be longer
+    /// than an address can be.
     fn address(&self, name: &str) -> io::Result<SocketAddrUnix> {
         use std::os::fd::AsRawFd as _;
         if cfg!(target_os = "linux") {
@@ -107,7 +107,8 @@ impl Holders {
         Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
     }
 
-    /// Connects, without waiting: [`io::ErrorKind::WouldBlock`] if so many wait for the holder already.
+    /// Connects, without waiting: [`io::ErrorKind::WouldBlock`] if so many wait for the holder
+    /// already.
     fn connect(&self, name: &str) -> io::Result<Channel> {
         let socket = Self::socket()?;
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -115,8 +116,8 @@ impl Holders {
         Channel::new(socket)
     }
 
-    /// Takes over the holders of an earlier agent, and gives what they hold. All are asked at once: those that do
-    /// not answer cost one [`PATIENCE`] together.
+    /// Takes over the holders of an earlier agent, and gives what they hold. All are asked at once:
+    /// those that do not answer cost one [`PATIENCE`] together.
     pub(crate) async fn adopt(self: &Arc<Self>) -> Adopted {
         let mut found = Adopted::default();
         let entries = rustix::fs::Dir::read_from(&self.directory).into_iter().flatten();
@@ -170,8 +171,8 @@ impl Holders {
         Ok(found)
     }
 
-    /// Listens to the holders of the agent before, once their jobs are known here: what a holder says of a job that
-    /// nobody knows is lost, its end too.
+    /// Listens to the holders of the agent before, once their jobs are known here: what a holder
+    /// says of a job that nobody knows is lost, its end too.
     pub(crate) fn attend_taken(self: &Arc<Self>) {
         for holder in std::mem::take(&mut *lock(&self.taken)) {
             let holders = self.clone();
@@ -253,7 +254,8 @@ impl Holders {
         holder.start(job, plan)
     }
 
-    /// Carries a job out, from its turn to its end. Returns the exit. A session has no `place` in the queue.
+    /// Carries a job out, from its turn to its end. Returns the exit. A session has no `place` in
+    /// the queue.
     pub(crate) async fn run(
         self: &Arc<Self>,
         job: &Arc<Job>,

@@ -1,7 +1,8 @@
 //! One job: what was asked for, the program that came of it, and what is kept of both.
 //!
-//! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the log, watches the
-//! phase, passes input on (see `program.rs`), or asks for a stop. A session has a [`Terminal`] besides.
+//! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the log,
+//! watches the phase, passes input on (see `program.rs`), or asks for a stop. A session has a
+//! [`Terminal`] besides.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
@@ -78,8 +79,8 @@ pub(crate) struct Origin {
     pub(crate) asked: Duration,
 }
 
-/// What nobody holds any more, as it was written down. What ends in `_ms` is milliseconds, of times since 1970,
-/// and for people; ages are measured by the others, which are since boot.
+/// What nobody holds any more, as it was written down. What ends in `_ms` is milliseconds, of times
+/// since 1970, and for people; ages are measured by the others, which are since boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) phase: Phase,
@@ -110,7 +111,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Job {
-    /// A job of this plan. Its output goes to `memory`, and to a file at `path`; `body` is the hash of its request.
+    /// A job of this plan. Its output goes to `memory`, and to a file at `path`; `body` is the hash
+    /// of its request.
     pub(crate) fn new(
         owner: Arc<Principal>,
         plan: &Plan,
@@ -151,7 +153,8 @@ impl Job {
         Self::assemble(origin, program, parts)
     }
 
-    /// A job that `holder` had before this agent came. `memory` is that of its log, and `input` what it reads.
+    /// A job that `holder` had before this agent came. `memory` is that of its log, and `input`
+    /// what it reads.
     pub(crate) fn adopted(
         held: &Held,
         holder: Weak<dyn Orders>,
@@ -213,8 +216,8 @@ impl Job {
         self.has_turn.store(true, Ordering::Relaxed);
     }
 
-    /// What the next agent has to know. The oldest conversations are left out where it would be longer
-    /// than the next agent reads: they are answered `conversation_gone`, and begin anew.
+    /// What the next agent has to know. The oldest conversations are left out where it would be
+    /// longer than the next agent reads: they are answered `conversation_gone`, and begin anew.
     ///
     /// # Errors
     ///
@@ -423,8 +426,8 @@ impl Job {
         JobFacts { opener: &self.owner, filed_for }
     }
 
-    /// Whether this one is told that it is there. Rights are not looked at: whoever has none is to hear that, and not that
-    /// there is nothing.
+    /// Whether this one is told that it is there. Rights are not looked at: whoever has none is to
+    /// hear that, and not that there is nothing.
     pub(crate) fn is_seen_by(&self, asker: &Asker) -> bool {
         gate::sees(&asker.who, &self.facts()).is_ok()
     }

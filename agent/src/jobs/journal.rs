@@ -7,26 +7,27 @@
 //!     e SEQ NAME END CHECK            its program has ended
 //! ```
 //!
-//! This process remembers its requests in memory; the file is for the next one, which has to answer two
-//! questions: what became of a request, and whether a request that is not in here can have been carried
-//! out. For the second one the file proves that it is whole. Records are numbered and have checksums, and
-//! the head says how long the file is: a record is written first, then the length, and only then is the
-//! program started. A file with a damaged or a missing record, a shorter file, a head that does not fit, or
-//! a missing file proves nothing: what is not in there is then unknown, and never "not started". The same
-//! holds after a restart of the machine, because the file is not synced.
+//! This process remembers its requests in memory; the file is for the next one, which has to answer
+//! two questions: what became of a request, and whether a request that is not in here can have been
+//! carried out. For the second one the file proves that it is whole. Records are numbered and have
+//! checksums, and the head says how long the file is: a record is written first, then the length,
+//! and only then is the program started. A file with a damaged or a missing record, a shorter file,
+//! a head that does not fit, or a missing file proves nothing: what is not in there is then
+//! unknown, and never "not started". The same holds after a restart of the machine, because the
+//! file is not synced.
 //!
-//! That nothing was ever asked is proven by a file, too: [`create`] writes an empty one together with the
-//! agent's identity. What is absent may have been removed.
+//! That nothing was ever asked is proven by a file, too: [`create`] writes an empty one together
+//! with the agent's identity. What is absent may have been removed.
 //!
-//! A file that cannot be read for want of descriptors or memory is read again before anything is started,
-//! and is replaced by nothing until then. One that cannot be read for another reason is put aside as
-//! `journal.unread`.
+//! A file that cannot be read for want of descriptors or memory is read again before anything is
+//! started, and is replaced by nothing until then. One that cannot be read for another reason is
+//! put aside as `journal.unread`.
 //!
 //! A request for which no record can be written is refused. No clock decides anything here.
 //!
-//! A file that has become long is put aside as `journal.old`, and replaces the one put aside before. What
-//! two files do not hold proves nothing any more. In memory each owner has two generations of its own, so
-//! that nobody's requests are forgotten because of somebody else's.
+//! A file that has become long is put aside as `journal.old`, and replaces the one put aside
+//! before. What two files do not hold proves nothing any more. In memory each owner has two
+//! generations of its own, so that nobody's requests are forgotten because of somebody else's.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -158,7 +159,8 @@ impl Asker {
     }
 }
 
-/// Writes the journal of a new identity, which nobody has asked for anything. A journal that is there stays.
+/// Writes the journal of a new identity, which nobody has asked for anything. A journal that is
+/// there stays.
 ///
 /// # Errors
 ///
@@ -178,8 +180,8 @@ fn create_on(path: &Path, boot: &str) -> io::Result<()> {
 }
 
 impl Journal {
-    /// Reads what earlier processes have left, and begins the file of this one. What cannot be read proves
-    /// nothing, and a file that cannot be written is begun when it can.
+    /// Reads what earlier processes have left, and begins the file of this one. What cannot be read
+    /// proves nothing, and a file that cannot be written is begun when it can.
     pub(crate) fn open(path: &Path, instance: Nonce) -> Self {
         Self::open_on(path, instance, &boot_id())
     }
@@ -218,7 +220,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the first file of this process, with what is known of those before, in place of theirs.
+    /// Writes the first file of this process, with what is known of those before, in place of
+    /// theirs.
     fn begin(&mut self) -> io::Result<()> {
         self.read()?;
         let beside = self.path.with_extension("new");
@@ -273,7 +276,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`Kind::DiskFull`] or [`Kind::Io`] if it cannot be written: then nothing may be started at all.
+    /// [`Kind::DiskFull`] or [`Kind::Io`] if it cannot be written: then nothing may be started at
+    /// all.
     pub(crate) fn reserve(
         &mut self,
         owner: &Principal,
@@ -281,7 +285,7 @@ impl Journal {
         body: &[u8; 32],
     ) -> Result<(), Failure> {
         let (name, body) = (name(owner, request), half(body));
-        self.commit(&Record::Reserved { name, body }).map_err(|error| refused(&error))?;
+        self.commit(&Record::Reserved { name, body }).map_err(|error| refusal(&error))?;
         self.asked.entry(name_of(owner)).or_default().insert(name, body);
         Ok(())
     }
@@ -322,8 +326,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down how a request ended. Where it cannot be written, the next process knows only that it was begun.
-    pub(crate) fn ended(&mut self, owner: &Principal, request: Nonce, ending: Ending) {
+    /// Writes down how a request ended. Where it cannot be written, the next process knows only
+    /// that it was begun.
+    pub(crate) fn note_end(&mut self, owner: &Principal, request: Nonce, ending: Ending) {
         let end = match ending {
             Ending::Exit(Exit::Code(code)) => format!("exit code {code}"),
             Ending::Exit(Exit::Signal(signal)) => format!("signal {signal}"),
@@ -345,7 +350,8 @@ impl Journal {
         &self,
         owner: &Principal,
         request: Nonce,
-        (instance, body): (Nonce, &[u8; 32]),
+        instance: Nonce,
+        body: &[u8; 32],
     ) -> Past {
         match self.past.get(&name(owner, request)) {
             Some(entry) if entry.body != half(body) => Past::Conflict,
@@ -355,10 +361,11 @@ impl Journal {
         }
     }
 
-    /// What became of a request of which no job is kept, by its id alone. `instance` is the process that
-    /// it was first sent to, where whoever asks knows that.
+    /// What became of a request of which no job is kept, by its id alone. `instance` is the process
+    /// that it was first sent to, where whoever asks knows that.
     ///
-    /// A device knows the ids of what it has asked for through any of its surfaces: it is looked for under each.
+    /// A device knows the ids of what it has asked for through any of its surfaces: it is looked
+    /// for under each.
     pub(crate) fn trace(&self, owner: &Principal, request: Nonce, instance: Option<Nonce>) -> Past {
         let other = |surface| Principal { surface, ..owner.clone() };
         let owners = [owner.clone(), other(Surface::Human), other(Surface::AiLocal)];
@@ -384,8 +391,8 @@ impl Journal {
 }
 
 impl Log {
-    /// Writes a record behind the others. It counts once the length in the head says so: until then the
-    /// next one is written over it.
+    /// Writes a record behind the others. It counts once the length in the head says so: until then
+    /// the next one is written over it.
     fn append(&mut self, record: &Record) -> io::Result<()> {
         let line = record.line(self.next);
         self.file.write_all_at(&line, self.end)?;
@@ -407,7 +414,7 @@ fn create_file(path: &Path) -> io::Result<File> {
     File::options().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
 
-fn refused(error: &io::Error) -> Failure {
+fn refusal(error: &io::Error) -> Failure {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let kind = if full { Kind::DiskFull } else { Kind::Io };
     Failure::new(

@@ -1,8 +1,8 @@
 //! What is written down of runs that have ended, and what of it the next agent finds.
 //!
-//! A holder keeps what has ended until its agent has written it down, however often that fails. What is written
-//! is removed when its job is forgotten, and for no other reason: what cannot be read stays for the next agent, and
-//! what is damaged is put aside.
+//! A holder keeps what has ended until its agent has written it down, however often that fails.
+//! What is written is removed when its job is forgotten, and for no other reason: what cannot be
+//! read stays for the next agent, and what is damaged is put aside.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,8 @@ pub(crate) enum Recorded<T> {
 }
 
 impl Jobs {
-    /// Runs that ended under an earlier agent and that nobody holds, the oldest first. Says whether those are all.
+    /// Runs that ended under an earlier agent and that nobody holds, the oldest first. Says whether
+    /// those are all.
     pub(super) fn past_runs(&self, held: &[Arc<Job>]) -> (Vec<Arc<Job>>, bool) {
         let mut past = Vec::new();
         let read = |id| match ended::read(&self.runs, id, &self.directory) {
@@ -50,8 +51,9 @@ impl Jobs {
         (past, all)
     }
 
-    /// Writes down runs that have ended, and removes what is written of those that are forgotten, for as long
-    /// as the agent lives. On a thread that may wait for a disk. A holder keeps what it has until that is done.
+    /// Writes down runs that have ended, and removes what is written of those that are forgotten,
+    /// for as long as the agent lives. On a thread that may wait for a disk. A holder keeps what it
+    /// has until that is done.
     pub(super) async fn write_down_runs(self: Arc<Self>) {
         let (mut waiting, mut again) = (Vec::new(), Instant::now());
         loop {
@@ -84,7 +86,8 @@ impl Jobs {
         }
     }
 
-    /// Writes down what has ended. Returns what is written, or need not be; what is not; and one error of those.
+    /// Writes down what has ended. Returns what is written, or need not be; what is not; and one
+    /// error of those.
     fn write_down(
         &self,
         finished: Vec<ToWrite>,
@@ -109,7 +112,8 @@ impl Jobs {
         (written, failed, failure)
     }
 
-    /// Removes what is written of runs that were forgotten. What cannot be removed is tried again at the next start.
+    /// Removes what is written of runs that were forgotten. What cannot be removed is tried again
+    /// at the next start.
     pub(crate) fn remove_runs(&self, forgotten: &[Arc<Job>]) {
         for job in forgotten.iter().filter(|job| job.terminal.is_none()) {
             let _ = std::fs::remove_file(self.runs.join(job.id.to_string()));
@@ -117,8 +121,8 @@ impl Jobs {
     }
 }
 
-/// Reads what is written down below a directory of jobs that are not held. What is damaged is put aside, and what
-/// was put aside before is removed. Returns whether all was read.
+/// Reads what is written down below a directory of jobs that are not held. What is damaged is put
+/// aside, and what was put aside before is removed. Returns whether all was read.
 pub(crate) fn read_all(
     directory: &Path,
     held: &[Arc<Job>],

@@ -82,7 +82,8 @@ impl Table {
         })
     }
 
-    /// The first number that is not the name of a session this one may see, whomever it is filed for.
+    /// The first number that is not the name of a session this one may see, whomever it is filed
+    /// for.
     pub(crate) fn free_name(&self, asker: &Asker) -> String {
         let asker = asker.as_surface();
         let seen = |job: &&Arc<Job>| !job.ended() && job.is_seen_by(&asker);
@@ -113,8 +114,8 @@ impl Table {
         since.is_some_and(|since| now.duration_since(*since) < TOMBSTONE)
     }
 
-    /// Stops a request of which there is no job. It will not start from now on; that it never has is
-    /// said only if the journal proves it.
+    /// Stops a request of which there is no job. It will not start from now on; that it never has
+    /// is said only if the journal proves it.
     pub(super) fn stop_unknown(
         &mut self,
         owner: &Principal,
@@ -133,7 +134,7 @@ impl Table {
     }
 
     /// Why there is no such job.
-    pub(super) fn gone(&self, owner: &Principal, id: Nonce) -> Failure {
+    pub(super) fn why_gone(&self, owner: &Principal, id: Nonce) -> Failure {
         match self.journal.trace(owner, id, None) {
             Past::Ended(how) => Failure::new(
                 Kind::Expired,

@@ -347,7 +347,8 @@ async fn until_journalled(state: &Path, end: &str) {
     .expect("it is written");
 }
 
-/// An agent can be killed between a write to a program and its count: then nobody may write it again.
+/// An agent can be killed between a write to a program and its count: then nobody may write it
+/// again.
 #[tokio::test]
 async fn input_that_may_have_been_written_is_not_taken_again() {
     let state = tempfile::tempdir().unwrap();
@@ -427,7 +428,8 @@ async fn a_stop_that_overtakes_its_request_is_obeyed() {
     assert_eq!(refused, Some(Kind::Busy), "graves are counted");
 }
 
-/// Whoever may see a job is never told that it did not start because another surface or device asked for it.
+/// Whoever may see a job is never told that it did not start because another surface or device
+/// asked for it.
 #[tokio::test]
 async fn a_stop_by_somebody_else_who_sees_the_job_stops_it() {
     let state = tempfile::tempdir().unwrap();

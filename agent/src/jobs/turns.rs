@@ -1,11 +1,13 @@
 //! Turns: how many runs go at once, shared fairly between devices.
 //!
-//! Each device has [`OWN`] turns that nobody else can take. The others are shared; while there are none
-//! left, the devices that wait get one in rotation, and each device's runs in the order in which they came.
-//! So one device with hundreds of runs, or with long ones, keeps no other device from running. A device that
-//! has gone keeps its place in the rotation: its runs were asked for, and somebody may have their ids.
+//! Each device has [`OWN`] turns that nobody else can take. The others are shared; while there are
+//! none left, the devices that wait get one in rotation, and each device's runs in the order in
+//! which they came. So one device with hundreds of runs, or with long ones, keeps no other device
+//! from running. A device that has gone keeps its place in the rotation: its runs were asked for,
+//! and somebody may have their ids.
 //!
-//! A queue has [`WAITING`] places for each device. When it is full, further runs are refused as `busy`.
+//! A queue has [`WAITING`] places for each device. When it is full, further runs are refused as
+//! `busy`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +32,8 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// How many of the shared turns are taken. Runs of an earlier agent may make it more than there are.
+    /// How many of the shared turns are taken. Runs of an earlier agent may make it more than there
+    /// are.
     taken: usize,
     devices: HashMap<Id, Device>,
     /// Devices with runs that wait, the next one first.

@@ -1,7 +1,8 @@
 //! Users of this machine, as those who start programs need them.
 //!
-//! To look one up may wait for a network, so that it is done beside what else goes on. What was found is believed for a
-//! second: programs that are started one after the other need no other thread.
+//! To look one up may wait for a network, so that it is done beside what else goes on. What was
+//! found is believed for a second: programs that are started one after the other need no other
+//! thread.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ type Found = Mutex<HashMap<Option<String>, (Instant, User)>>;
 /// Looks users up, and remembers them for a moment.
 #[derive(Debug)]
 pub(crate) struct Users {
-    /// The threads that look up the agent's own user, and those for other users, and for programs: whoever asks for one
-    /// that is never found keeps nobody else.
+    /// The threads that look up the agent's own user, and those for other users, and for programs:
+    /// whoever asks for one that is never found keeps nobody else.
     own: Waits,
     named: Waits,
     programs: Waits,
@@ -90,7 +91,8 @@ impl Users {
         patiently(self.programs.run(look)).await
     }
 
-    /// Learns something about the machine and the agent's own user, which may have to wait as lookups do.
+    /// Learns something about the machine and the agent's own user, which may have to wait as
+    /// lookups do.
     pub(crate) async fn own<T: Send + 'static>(
         &self,
         learn: impl FnOnce() -> T + Send + 'static,

@@ -59,7 +59,8 @@ impl HalfOpen {
 }
 
 impl Inner {
-    /// Takes the oldest place of the route that has most, counting the newcomer as one of its route.
+    /// Takes the oldest place of the route that has most, counting the newcomer as one of its
+    /// route.
     fn free_one(&mut self, newcomer: Route) {
         let count = |route: Route| {
             let taken = self.taken.iter().filter(|taken| taken.route == route).count();

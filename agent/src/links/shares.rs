@@ -1,8 +1,8 @@
 //! How many streams each device may have open on this agent, so that one does not take them all.
 //!
-//! All streams of all devices come over one connection, which carries a limited number. A device may
-//! have seven eighths of what the others leave: there is always room for one more device. Streams of
-//! the class for control have a number of their own, so that what runs can be stopped.
+//! All streams of all devices come over one connection, which carries a limited number. A device
+//! may have seven eighths of what the others leave: there is always room for one more device.
+//! Streams of the class for control have a number of their own, so that what runs can be stopped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -4,8 +4,8 @@
 
 use zeroize::Zeroize as _;
 
-/// Overwrites a secret wherever it stands in this process's command line. What has been read of it before
-/// stays read. Returns whether it is not there any more.
+/// Overwrites a secret wherever it stands in this process's command line. What has been read of it
+/// before stays read. Returns whether it is not there any more.
 ///
 /// To be called once, before there are other threads.
 #[cfg(target_os = "linux")]
@@ -16,9 +16,9 @@ pub(crate) fn hide(secret: &str) -> bool {
         return true;
     }
     let start = core::ptr::with_exposed_provenance_mut::<u8>(place.start);
-    // SAFETY: the kernel says that this process's arguments lie there, in its own stack, which is mapped
-    // for as long as it lives. Nobody else in this process refers to them: the standard library copies
-    // arguments out, and there is one thread.
+    // SAFETY: the kernel says that this process's arguments lie there, in its own stack, which is
+    // mapped for as long as it lives. Nobody else in this process refers to them: the standard
+    // library copies arguments out, and there is one thread.
     let arguments = unsafe { core::slice::from_raw_parts_mut(start, length) };
     let secret = secret.as_bytes();
     let mut at = 0;
@@ -40,7 +40,8 @@ pub(crate) fn hide(_: &str) -> bool {
 #[cfg(target_os = "linux")]
 fn place() -> Option<core::ops::Range<usize>> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may hold anything, and ends with the last parenthesis; field 3 follows.
+    // The name of the program may hold anything, and ends with the last parenthesis; field 3
+    // follows.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(45);
     let start = fields.next()?.parse().ok()?;
     let end = fields.next()?.parse().ok()?;

@@ -1,5 +1,5 @@
-//! Clocks. The time since boot, which goes on while the machine sleeps and never steps, is what ages and deadlines are
-//! measured by that must survive a suspend.
+//! Clocks. The time since boot, which goes on while the machine sleeps and never steps, is what
+//! ages and deadlines are measured by that must survive a suspend.
 
 use core::time::Duration;
 use std::sync::OnceLock;
@@ -28,7 +28,8 @@ pub(crate) fn unix_time() -> u64 {
     unix_millis() / 1_000
 }
 
-/// The time of day, in milliseconds since 1970: for people, and to compare across a restart of the machine.
+/// The time of day, in milliseconds since 1970: for people, and to compare across a restart of the
+/// machine.
 pub(crate) fn unix_millis() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)

@@ -3,8 +3,8 @@
 //! From below upwards, a later one replacing an earlier one:
 //!
 //! 1. of the agent's own: `LANG`, `LC_*`, `TZ`;
-//! 2. the user: `HOME`, `USER`, `LOGNAME`, `SHELL`, and a `PATH` of the system's directories, before
-//!    them `~/.local/bin` for a login;
+//! 2. the user: `HOME`, `USER`, `LOGNAME`, `SHELL`, and a `PATH` of the system's directories,
+//!    before them `~/.local/bin` for a login;
 //! 3. where there is no terminal, nobody is there to look or to answer: `TERM=dumb`, `NO_COLOR`, no
 //!    pagers, no questions;
 //! 4. the variables of the request;

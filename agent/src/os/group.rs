@@ -90,15 +90,15 @@ fn send_to_group_of(pidfd: &std::os::fd::OwnedFd, signal: i32) -> Result<(), Err
         let none = core::ptr::null::<libc::siginfo_t>();
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, PROCESS_GROUP)
     };
-    sent(result == 0)
+    check(result == 0)
 }
 
 fn send_to_group(group: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: no pointers are involved. That the number means our group is what the caller checked.
-    sent(unsafe { libc::kill(-group, signal) } == 0)
+    check(unsafe { libc::kill(-group, signal) } == 0)
 }
 
-fn sent(success: bool) -> Result<(), Errno> {
+fn check(success: bool) -> Result<(), Errno> {
     match success {
         true => Ok(()),
         false => {

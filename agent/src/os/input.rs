@@ -8,8 +8,8 @@ use tokio::io::Interest;
 
 use crate::os::watch::watch;
 
-/// The writing end. It is watched for room only while it has none: a terminal says that it has room after
-/// every key, which would wake us for nothing just when the echo comes.
+/// The writing end. It is watched for room only while it has none: a terminal says that it has room
+/// after every key, which would wake us for nothing just when the echo comes.
 #[derive(Debug)]
 pub(crate) struct Input(Arc<OwnedFd>);
 

@@ -1,7 +1,7 @@
 //! Memory that is free again goes back to the system.
 //!
-//! The allocator gives back by itself what is free at the end of its heap. What lies between things that
-//! stay it keeps, and the grids of screens are many small pieces that do.
+//! The allocator gives back by itself what is free at the end of its heap. What lies between things
+//! that stay it keeps, and the grids of screens are many small pieces that do.
 
 #![expect(unsafe_code, reason = "the C library is asked")]
 

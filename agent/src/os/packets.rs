@@ -1,4 +1,5 @@
-//! Packets with descriptors, between the agent and its other processes: a Unix socket that keeps packets whole.
+//! Packets with descriptors, between the agent and its other processes: a Unix socket that keeps
+//! packets whole.
 //!
 //! What one packet is, is in `files/src/worker/packet.rs`, which the worker of a root needs too.
 
@@ -22,7 +23,8 @@ pub(crate) const PACKET: usize = 192 << 10;
 /// At most this many packets wait for a peer that does not read; further ones are refused.
 const WAITING: usize = 4_096;
 
-/// At most this many wait together with those of [`Channel::send_once`], of which there are few for each job.
+/// At most this many wait together with those of [`Channel::send_once`], of which there are few for
+/// each job.
 const ALL_WAITING: usize = 65_536;
 
 /// One end of a connection. Clones share it.
@@ -69,12 +71,14 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// If it is longer than the other end takes; [`io::ErrorKind::WouldBlock`] if too many wait already.
+    /// If it is longer than the other end takes; [`io::ErrorKind::WouldBlock`] if too many wait
+    /// already.
     pub(crate) fn send(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.send_within(WAITING, bytes, descriptors)
     }
 
-    /// The same with a packet that must not get lost when others wait. Nothing is sent if its like waits already.
+    /// The same with a packet that must not get lost when others wait. Nothing is sent if its like
+    /// waits already.
     pub(crate) fn send_once(&self, bytes: Vec<u8>) -> io::Result<()> {
         if self.waiting().iter().any(|(other, _)| *other == bytes) {
             return Ok(());

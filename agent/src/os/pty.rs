@@ -3,8 +3,9 @@
 //! Nothing here looks at bytes. Who is in the foreground and how input is treated is asked of the
 //! kernel, through the master end, in less than a microsecond.
 //!
-//! This is the seam to `portable-pty`, which opens a terminal with its first size. What happens to it afterwards
-//! goes by its descriptor, since most of those who have one did not open it: see `docs/decisions/0007-portable-pty.md`.
+//! This is the seam to `portable-pty`, which opens a terminal with its first size. What happens to
+//! it afterwards goes by its descriptor, since most of those who have one did not open it: see
+//! `docs/decisions/0007-portable-pty.md`.
 
 #![expect(unsafe_code, reason = "portable-pty gives descriptors as numbers")]
 
@@ -30,8 +31,8 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// What a terminal can have: a size of nothing, or one that takes all memory, becomes the nearest
-    /// that can be.
+    /// What a terminal can have: a size of nothing, or one that takes all memory, becomes the
+    /// nearest that can be.
     pub(crate) fn new(cols: u16, rows: u16) -> Self {
         Self { cols: cols.clamp(1, LARGEST), rows: rows.clamp(1, LARGEST) }
     }
@@ -63,8 +64,8 @@ pub(crate) fn open(size: Size, owner: Option<u32>) -> io::Result<(OwnedFd, Owned
     Ok((master, slave))
 }
 
-/// A descriptor of the master that lives on without the pair. Nothing is typed when the pair is dropped, since its
-/// writer was never taken.
+/// A descriptor of the master that lives on without the pair. Nothing is typed when the pair is
+/// dropped, since its writer was never taken.
 fn copy(master: &dyn MasterPty) -> io::Result<OwnedFd> {
     let raw = master.as_raw_fd().ok_or(Errno::BADF)?;
     // SAFETY: the descriptor is that of `master`, which is borrowed for longer than this.
@@ -72,7 +73,8 @@ fn copy(master: &dyn MasterPty) -> io::Result<OwnedFd> {
     io::fcntl_dupfd_cloexec(master, 0)
 }
 
-/// Why no terminal can be opened: the crate has said so in words, and the kernel says it again in its number.
+/// Why no terminal can be opened: the crate has said so in words, and the kernel says it again in
+/// its number.
 fn why_not() -> Errno {
     let opened = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
     // Each terminal takes two descriptors.
@@ -128,8 +130,8 @@ pub(crate) fn signal_foreground(master: impl AsFd, signal: i32) -> io::Result<()
 
 /// Throws away what was typed and no program has read yet.
 pub(crate) fn discard_typed(master: impl AsFd) {
-    // What is on its way to the terminal, then what it has for programs. One that has been hung up has
-    // nothing.
+    // What is on its way to the terminal, then what it has for programs. One that has been hung up
+    // has nothing.
     let _ = tcflush(&master, QueueSelector::OFlush);
     if let Ok(slave) = slave(&master) {
         let _ = tcflush(slave, QueueSelector::IFlush);

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use farwire_protocol::failure::{Failure, Kind};
 
-/// A login shell, or what is used instead of one that is not there. It may lie on a file system whose server is gone:
-/// call it where waiting is allowed.
+/// A login shell, or what is used instead of one that is not there. It may lie on a file system
+/// whose server is gone: call it where waiting is allowed.
 pub(crate) fn usable(shell: PathBuf) -> PathBuf {
     if shell.is_absolute() && is_program(&shell) { shell } else { FALLBACK.into() }
 }
@@ -29,7 +29,8 @@ pub(crate) fn is_program(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// The program and the arguments that carry out `line` for a user with this login shell, which is [`usable`].
+/// The program and the arguments that carry out `line` for a user with this login shell, which is
+/// [`usable`].
 pub(crate) fn command_line(
     line: &OsStr,
     shell: &Path,
@@ -52,8 +53,8 @@ pub(crate) fn command_line(
     Ok(argv)
 }
 
-/// The line as an operand: shells take a leading `-` or `+` for another option, even after `-c`, and
-/// not all of them know `--` there. A blank before it changes nothing else.
+/// The line as an operand: shells take a leading `-` or `+` for another option, even after `-c`,
+/// and not all of them know `--` there. A blank before it changes nothing else.
 fn operand(line: &OsStr) -> OsString {
     if !matches!(line.as_bytes().first(), Some(b'-' | b'+')) {
         return line.to_owned();

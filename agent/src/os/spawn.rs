@@ -10,12 +10,12 @@
 //!
 //! - Exactly the arguments and the environment of the command.
 //! - Descriptors 0, 1 and 2, and no other but the one that the command names.
-//! - A session and a process group of its own, so nobody's signals, and no terminal but one that was
-//!   made for it.
+//! - A session and a process group of its own, so nobody's signals, and no terminal but one that
+//!   was made for it.
 //! - Every signal unblocked and with its default effect, SIGPIPE too.
 //! - The limits that the agent was started with.
-//! - Umask 022, and, as far as the agent's rights go, the usual priority and no preference when the kernel
-//!   has to kill for want of memory.
+//! - Umask 022, and, as far as the agent's rights go, the usual priority and no preference when the
+//!   kernel has to kill for want of memory.
 //! - Where a user is given, that user's rights and groups, and nothing of the agent's.
 //!
 //! It outlives whoever started it: no death signal is set.
@@ -182,8 +182,8 @@ fn unblocking(end: OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(end)
 }
 
-/// A descriptor that is none of those that the program gets, so that the child does not overwrite one that
-/// it still needs.
+/// A descriptor that is none of those that the program gets, so that the child does not overwrite
+/// one that it still needs.
 fn aside(end: OwnedFd) -> Result<OwnedFd, Errno> {
     match end.as_raw_fd() {
         0..=EXTRA => rustix::io::fcntl_dupfd_cloexec(&end, EXTRA + 1),

@@ -1,7 +1,7 @@
 //! Work that may have to wait, on a thread that does nothing else meanwhile.
 //!
-//! The runtime's pool does as well where threads can be had. Where they cannot, it panics, and whoever started the
-//! work is never answered.
+//! The runtime's pool does as well where threads can be had. Where they cannot, it panics, and
+//! whoever started the work is never answered.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -21,7 +21,8 @@ pub(crate) enum Fault {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread that has done its work waits so long for more: to start one takes longer than to start many a program.
+/// A thread that has done its work waits so long for more: to start one takes longer than to start
+/// many a program.
 const REST: Duration = Duration::from_secs(10);
 
 /// So many wait at once.

@@ -1,7 +1,8 @@
 //! Users of this machine: whose rights a program gets.
 //!
-//! They are looked up with the C library, so that directories behind it (LDAP, SSSD) count too. That, and whether
-//! their shells are there, may wait for a network: call it where waiting is allowed.
+//! They are looked up with the C library, so that directories behind it (LDAP, SSSD) count too.
+//! That, and whether their shells are there, may wait for a network: call it where waiting is
+//! allowed.
 //!
 //! Changing to another user is in `spawn/child.rs`.
 
@@ -95,8 +96,8 @@ impl User {
     }
 }
 
-/// Where the agent itself is told to be at home. A directory of somebody else's is not believed: its start-up
-/// files would be carried out as us.
+/// Where the agent itself is told to be at home. A directory of somebody else's is not believed:
+/// its start-up files would be carried out as us.
 fn own_home(uid: u32) -> Option<PathBuf> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
     let found = std::fs::metadata(&home).ok()?;

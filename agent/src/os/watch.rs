@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 /// A descriptor that does not block, watched for this and nothing else.
 pub(crate) fn watch(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: the descriptor is open as long as it has owners, of which the result is one, and it is
-    // always the same one.
+    // SAFETY: the descriptor is open as long as it has owners, of which the result is one, and it
+    // is always the same one.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }

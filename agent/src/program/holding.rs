@@ -103,7 +103,8 @@ impl Program {
         lock(&self.place).order(order)
     }
 
-    /// Gives its holder the note that `make` makes for a user. One at a time: the last one that was made counts.
+    /// Gives its holder the note that `make` makes for a user. One at a time: the last one that was
+    /// made counts.
     pub(crate) fn renew_note(&self, make: impl FnOnce(u32) -> Option<Order>) {
         let place = lock(&self.place);
         if let Place::Held(holder) = &*place

@@ -4,10 +4,11 @@
 //!
 //! - Standard input that came within the request is with the holder, which writes and closes it. No
 //!   stream adds to it or ends it.
-//! - Otherwise one stream at a time has the [`Seat`]: it alone writes, and it alone ends the input, once
-//!   every byte below the end has been written. A stream that has lost the seat changes nothing.
-//! - The memory of the log says that bytes are about to be written, and then how many were. If an agent
-//!   dies in between, the next one knows that it does not know: `input_unknown`.
+//! - Otherwise one stream at a time has the [`Seat`]: it alone writes, and it alone ends the input,
+//!   once every byte below the end has been written. A stream that has lost the seat changes
+//!   nothing.
+//! - The memory of the log says that bytes are about to be written, and then how many were. If an
+//!   agent dies in between, the next one knows that it does not know: `input_unknown`.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, LazyLock};
@@ -100,8 +101,9 @@ impl Program {
         Ok((Seat(feed.seat), *self.written().borrow()))
     }
 
-    /// Passes on standard input; waits for the program to start and for room in its pipe. A program that
-    /// wants no more gets none, and that is no error. Returns `false` if another stream has the seat.
+    /// Passes on standard input; waits for the program to start and for room in its pipe. A program
+    /// that wants no more gets none, and that is no error. Returns `false` if another stream has
+    /// the seat.
     pub(crate) async fn write_input(&self, seat: Seat, bytes: &[u8]) -> bool {
         self.write_as(Some(seat), bytes).await
     }
@@ -130,8 +132,8 @@ impl Program {
         true
     }
 
-    /// Writes what there is room for. Under one lock with the seat and the count, so that no byte is
-    /// written for a stream whose place another one has read the count from.
+    /// Writes what there is room for. Under one lock with the seat and the count, so that no byte
+    /// is written for a stream whose place another one has read the count from.
     fn try_write_input(&self, seat: Option<Seat>, bytes: &[u8]) -> Step {
         let mut feed = lock(&self.feed);
         if seat.is_some_and(|seat| seat != Seat(feed.seat)) {
@@ -180,8 +182,8 @@ impl Program {
         }
     }
 
-    /// Ends standard input at `end`, the offset in the bridge's FINAL. A stream that has lost the seat
-    /// ends nothing, nor does one whose bytes below `end` have not all been passed on.
+    /// Ends standard input at `end`, the offset in the bridge's FINAL. A stream that has lost the
+    /// seat ends nothing, nor does one whose bytes below `end` have not all been passed on.
     pub(crate) async fn end_input(&self, seat: Seat, end: u64) {
         if self.written.is_none() || self.started().await.is_err() {
             return;
@@ -198,8 +200,8 @@ impl Program {
         self.report_closed(was_open);
     }
 
-    /// Has the holder let go of the input, too, where it `was_open`. Not under the lock of the input, which comes
-    /// after that of who holds the program.
+    /// Has the holder let go of the input, too, where it `was_open`. Not under the lock of the
+    /// input, which comes after that of who holds the program.
     fn report_closed(&self, was_open: bool) {
         if was_open {
             // There is always room for one of each job.

@@ -1,5 +1,5 @@
-//! What is kept of a session on the disk, in a directory of its own: what it is, what happened to it, and the
-//! last of what it said.
+//! What is kept of a session on the disk, in a directory of its own: what it is, what happened to
+//! it, and the last of what it said.
 //!
 //! ```text
 //!     STATE/sessions/ID/session.json                     what it is, and how it ended
@@ -7,9 +7,9 @@
 //!                       transcript, transcript.old       the end of the log: where it begins, then its bytes
 //! ```
 //!
-//! It is written about once a second, off the way of keys and of output. A kill loses what came since; a
-//! flood loses its middle, which the transcript tells by beginning anew. All of it is as private as the
-//! terminal was: directories 0700, files 0600.
+//! It is written about once a second, off the way of keys and of output. A kill loses what came
+//! since; a flood loses its middle, which the transcript tells by beginning anew. All of it is as
+//! private as the terminal was: directories 0700, files 0600.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -35,7 +35,8 @@ const TAIL: u64 = 1 << 20;
 /// How much is read at once.
 const PIECE: usize = 64 << 10;
 
-/// No description of a session is longer, in bytes: not when it is written, and not when it is read.
+/// No description of a session is longer, in bytes: not when it is written, and not when it is
+/// read.
 const LONGEST: u64 = 64 << 10;
 
 /// The files of one session.
@@ -47,7 +48,8 @@ pub(crate) struct Files {
     log: Option<SpoolReader>,
 }
 
-/// The newest transcript. It is open while it is written to, and not in between: there may be thousands.
+/// The newest transcript. It is open while it is written to, and not in between: there may be
+/// thousands.
 #[derive(Debug)]
 struct Transcript {
     path: PathBuf,

@@ -1,6 +1,8 @@
-//! Looks after sessions once a second: what only time changes, what is written down, and screens that nobody looks at.
+//! Looks after sessions once a second: what only time changes, what is written down, and screens
+//! that nobody looks at.
 //!
-//! Nobody who types or reads waits for it. What is written is written by a thread that may wait for a disk.
+//! Nobody who types or reads waits for it. What is written is written by a thread that may wait for
+//! a disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -16,8 +16,8 @@ use crate::spool::Spool;
 use crate::terminal::events::What;
 
 impl Sessions {
-    /// Sessions that were written down and that nobody holds; those that are held go on counting events. Says
-    /// whether those are all.
+    /// Sessions that were written down and that nobody holds; those that are held go on counting
+    /// events. Says whether those are all.
     pub(super) fn past(&self, held: &[Arc<Job>]) -> (Vec<Arc<Job>>, bool) {
         let mut past = Vec::new();
         let read = |id| match self.recorded(id) {
@@ -70,7 +70,7 @@ impl Sessions {
             *output_end = start + bytes.len() as u64;
         }
         let path = self.jobs.spool_of(id);
-        let spool = Spool::recorded((start, lines), bytes, path)?;
+        let spool = Spool::recorded(start, lines, bytes, path)?;
         let (command, user) = record.program();
         let (body, asked) = (None, Duration::ZERO);
         let origin = Origin { id, owner, body, command, user, asked };
@@ -92,7 +92,8 @@ impl Sessions {
         terminal.note(None, What::Recovered);
     }
 
-    /// Removes the files of sessions that were forgotten. What cannot be removed is tried again at the next start.
+    /// Removes the files of sessions that were forgotten. What cannot be removed is tried again at
+    /// the next start.
     pub(super) fn remove_files(&self, forgotten: &[Arc<Job>]) {
         for job in forgotten.iter().filter(|job| job.terminal.is_some()) {
             let _ = std::fs::remove_dir_all(self.files_of(job.id));

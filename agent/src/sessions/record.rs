@@ -120,8 +120,8 @@ impl Record {
         self.started_ms
     }
 
-    /// The session of an earlier agent that nobody holds, as it is now known: it has ended, or is lost from
-    /// now on. None where the record makes no sense.
+    /// The session of an earlier agent that nobody holds, as it is now known: it has ended, or is
+    /// lost from now on. None where the record makes no sense.
     pub(crate) fn past(mut self) -> Option<(Self, Past, Beginning)> {
         let (now, here) = (unix_millis(), boot_id());
         let lost = match &self.end {

@@ -16,7 +16,8 @@ pub(crate) struct Limits {
     pub(crate) fallback: u64,
     /// They are written to the file in blocks of at least this size.
     pub(crate) block: u64,
-    /// The writer waits for a lossless reader that is about this far behind, or half of what is kept.
+    /// The writer waits for a lossless reader that is about this far behind, or half of what is
+    /// kept.
     pub(crate) ahead: u64,
 }
 

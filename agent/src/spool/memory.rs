@@ -9,10 +9,10 @@
 //!
 //! # Invariants
 //!
-//! - [`Marks`] are published under a sequence number that is odd meanwhile: a reader gets all of them
-//!   from one moment, or looks again.
-//! - An entry or a byte is in place before the marks say so, and is overwritten only after they have
-//!   said that it is gone. Whoever copied it looks at the marks again before believing it.
+//! - [`Marks`] are published under a sequence number that is odd meanwhile: a reader gets all of
+//!   them from one moment, or looks again.
+//! - An entry or a byte is in place before the marks say so, and is overwritten only after they
+//!   have said that it is gone. Whoever copied it looks at the marks again before believing it.
 //! - No place is computed from what the other side has written without a remainder: a writer that
 //!   writes nonsense makes a reader read nonsense, and nothing else.
 
@@ -50,8 +50,9 @@ const LENGTH: usize = RING_AT + RING as usize;
 /// A reader that finds the marks in change this often lets the writer have the processor.
 const SPINS: u64 = 1_000;
 
-/// After this long the reader assumes that the writer died in the middle of an update. On a busy machine the writer
-/// may merely be waiting, and marks from two moments are not to be believed, so it is generous.
+/// After this long the reader assumes that the writer died in the middle of an update. On a busy
+/// machine the writer may merely be waiting, and marks from two moments are not to be believed, so
+/// it is generous.
 const DEAD: Duration = Duration::from_secs(2);
 
 /// What there is of a log, at one moment.
@@ -142,13 +143,13 @@ struct Head {
     /// The same of each of those who type into a terminal, the oldest overwritten first.
     typists: [Typist; TYPISTS],
     next_typist: AtomicU64,
-    /// Everything before this offset has been looked at by an agent, and what a program asks of a terminal
-    /// there has been answered.
+    /// Everything before this offset has been looked at by an agent, and what a program asks of a
+    /// terminal there has been answered.
     seen: AtomicU64,
     /// The number of the last event of a session.
     events: AtomicU64,
-    /// So many bytes of standard input were about to have been passed on: more than `input` only while
-    /// they are being written, or if an agent died over it.
+    /// So many bytes of standard input were about to have been passed on: more than `input` only
+    /// while they are being written, or if an agent died over it.
     input_begun: AtomicU64,
 }
 
@@ -184,8 +185,8 @@ impl Memory {
 
     fn map(file: OwnedFd) -> io::Result<Self> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: asks for new pages wherever there is room. The file cannot become shorter than the
-        // mapping: see `unnamed`.
+        // SAFETY: asks for new pages wherever there is room. The file cannot become shorter than
+        // the mapping: see `unnamed`.
         let base =
             unsafe { mmap(std::ptr::null_mut(), LENGTH, access, MapFlags::SHARED, &file, 0)? };
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped nowhere"))?;
@@ -207,8 +208,8 @@ impl Memory {
     }
 
     fn head(&self) -> &Head {
-        // SAFETY: the mapping begins with it, is aligned to a page, and lives as long as `self`. Any
-        // bytes are a valid value.
+        // SAFETY: the mapping begins with it, is aligned to a page, and lives as long as `self`.
+        // Any bytes are a valid value.
         unsafe { self.base.cast::<Head>().as_ref() }
     }
 
@@ -287,16 +288,16 @@ impl Memory {
         fence(Ordering::SeqCst);
     }
 
-    /// Copies bytes of the ring from `offset` on. To be believed if the marks, looked at again, still
-    /// have `offset` in the ring.
+    /// Copies bytes of the ring from `offset` on. To be believed if the marks, looked at again,
+    /// still have `offset` in the ring.
     pub(super) fn copy(&self, offset: u64, out: &mut [u8]) {
         let mut done = 0;
         while done < out.len() {
             let at = usize::try_from((offset + done as u64) % RING).unwrap_or(0);
             let length = (out.len() - done).min(RING as usize - at);
             let Some(part) = out.get_mut(done..done + length) else { return };
-            // SAFETY: `at + length` is within the ring, and `part` is ours. The writer may be changing
-            // these bytes, as the invariants say; then the copy is thrown away.
+            // SAFETY: `at + length` is within the ring, and `part` is ours. The writer may be
+            // changing these bytes, as the invariants say; then the copy is thrown away.
             unsafe {
                 let from = self.base.add(RING_AT + at).as_ptr().cast_const();
                 std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), length);
@@ -349,8 +350,8 @@ impl Memory {
         self.head().input.load(Ordering::Relaxed)
     }
 
-    /// At most so many more bytes of it are written from now on, until [`Self::add_input`] says how many
-    /// they were.
+    /// At most so many more bytes of it are written from now on, until [`Self::add_input`] says how
+    /// many they were.
     pub(crate) fn begin_input(&self, bytes: u64) {
         let until = self.input().saturating_add(bytes);
         // SeqCst: the write that follows is another process's to see only after this.

@@ -109,7 +109,8 @@ impl SpoolReader {
             });
             let now = log.marks();
             if now.start != marks.start {
-                // Something was dropped meanwhile, perhaps these bytes or the place of their stream.
+                // Something was dropped meanwhile, perhaps these bytes or the place of their
+                // stream.
                 continue;
             }
             match bytes.filter(|bytes| !bytes.is_empty()) {

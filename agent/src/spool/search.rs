@@ -9,16 +9,18 @@ use super::{Mode, Spool};
 /// How much is looked at in one step. A regular expression of a stranger may take long over it.
 const STEP: usize = 256 << 10;
 
-/// Of a line that is longer than [`LINE`] so much of what has been looked at is looked at again, with what follows.
+/// Of a line that is longer than [`LINE`] so much of what has been looked at is looked at again,
+/// with what follows.
 const AGAIN: usize = 4 << 10;
 
-/// Looks at each line once, as far as there are any. The last one, which may become longer, is looked at again whenever
-/// there is more of it.
+/// Looks at each line once, as far as there are any. The last one, which may become longer, is
+/// looked at again whenever there is more of it.
 #[derive(Debug)]
 pub(crate) struct Search {
     pattern: Regex,
     log: SpoolReader,
-    /// The last line, or the end of it, whether that is all that there is of it, and whether it was not looked at yet.
+    /// The last line, or the end of it, whether that is all that there is of it, and whether it was
+    /// not looked at yet.
     line: Vec<u8>,
     cut: bool,
     grown: bool,
@@ -42,8 +44,8 @@ impl Search {
         Self { pattern, log, line: Vec::new(), cut: false, grown: false }
     }
 
-    /// Looks at some of what has come. May read a file, and take as long as the regular expression takes: call it where
-    /// blocking is allowed.
+    /// Looks at some of what has come. May read a file, and take as long as the regular expression
+    /// takes: call it where blocking is allowed.
     pub(crate) fn step(&mut self) -> Step {
         let mut left = STEP;
         while left > 0 {

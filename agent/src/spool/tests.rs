@@ -243,8 +243,8 @@ fn futures_pending(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
     std::pin::Pin::new(future).poll(&mut context).is_pending()
 }
 
-/// One thread writes as fast as it can, in a process of its own for all that the other can know, and
-/// others read what has just been written or dropped.
+/// One thread writes as fast as it can, in a process of its own for all that the other can know,
+/// and others read what has just been written or dropped.
 #[test]
 fn what_is_read_while_it_is_written_is_what_was_written() {
     const TOTAL: u64 = 64 << 20;

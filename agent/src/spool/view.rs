@@ -1,7 +1,8 @@
 //! Looking at a part of a log: head, tail, a range of lines, grep.
 //!
 //! All of it happens here, so that no 2 GB cross the wire for a grep. These functions read files:
-//! call them where blocking is allowed. A line that is longer than [`LINE`] is looked at, and shown, by its first [`LINE`] bytes.
+//! call them where blocking is allowed. A line that is longer than [`LINE`] is looked at, and
+//! shown, by its first [`LINE`] bytes.
 
 use regex::bytes::Regex;
 
@@ -204,8 +205,8 @@ impl Spool {
         (found.matches, None)
     }
 
-    /// Matches with so many lines before and after each, every line a piece of its own, within the budget;
-    /// and the line to go on from, when there may be more.
+    /// Matches with so many lines before and after each, every line a piece of its own, within the
+    /// budget; and the line to go on from, when there may be more.
     pub(crate) fn around(
         &self,
         matches: &[Match],
@@ -226,7 +227,8 @@ impl Spool {
             let from = lines.len();
             for line in single(&block) {
                 let Some(rest) = left.checked_sub(line.bytes.len()) else {
-                    // Half a neighbourhood would be taken for a whole one, unless there is nothing else.
+                    // Half a neighbourhood would be taken for a whole one, unless there is nothing
+                    // else.
                     if from > 0 {
                         lines.truncate(from);
                     }

@@ -48,7 +48,8 @@ pub(crate) struct Services {
     pub(crate) attended: Attended,
 }
 
-/// The request in a stream's OPEN. Where it may be secret, its bytes are wiped by whoever takes them.
+/// The request in a stream's OPEN. Where it may be secret, its bytes are wiped by whoever takes
+/// them.
 pub(crate) fn request<'b, T: Decode<'b, ()>>(create: &'b [u8]) -> Result<T, Failure> {
     cbor::decode(create, CREATE_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)

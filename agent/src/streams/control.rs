@@ -46,7 +46,7 @@ where
             Failure::caused(Kind::ProtocolViolation, "a question that makes no sense", &error)
         })?;
         let close = matches!(call.ask, Some(Ask::Close));
-        drawn(context, call.ask.as_ref()).await;
+        draw(context, call.ask.as_ref()).await;
         let reply = match answer(context, call.ask).await {
             Ok(answer) => Reply { id: call.id, failure: None, answer: Some(answer) },
             Err(failure) => Reply { id: call.id, failure: Some(failure), answer: None },
@@ -59,9 +59,9 @@ where
     }
 }
 
-/// Draws the screens that an answer tells of, as far as that takes no longer than an answer may: others go on meanwhile,
-/// and what takes longer is told as it was seen last.
-async fn drawn(context: &Context, ask: Option<&Ask>) {
+/// Draws the screens that an answer tells of, as far as that takes no longer than an answer may:
+/// others go on meanwhile, and what takes longer is told as it was seen last.
+async fn draw(context: &Context, ask: Option<&Ask>) {
     let jobs = &context.services.jobs;
     let found = match ask {
         Some(Ask::List(List { after, running })) => {
@@ -75,7 +75,7 @@ async fn drawn(context: &Context, ask: Option<&Ask>) {
     let all = async {
         for job in &found {
             if let Some(terminal) = &job.terminal {
-                terminal.drawn().await;
+                terminal.draw().await;
             }
         }
     };

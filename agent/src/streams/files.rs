@@ -1,10 +1,11 @@
-//! Serves `files` streams: opens what is sealed, and hands it to the worker of a root; seals what the worker
-//! says.
+//! Serves `files` streams: opens what is sealed, and hands it to the worker of a root; seals what
+//! the worker says.
 //!
-//! The messages are in `protocol/src/streams/files.rs`; what a worker does is in the crate `farwire-files`.
-//! Nothing is understood here but the beginning. When the stream goes before its content was whole, the
-//! worker's socket is closed, and nothing is changed. While a question is open and the worker has nothing to say, we
-//! say that we are here, if the bridge has asked for that.
+//! The messages are in `protocol/src/streams/files.rs`; what a worker does is in the crate
+//! `farwire-files`. Nothing is understood here but the beginning. When the stream goes before its
+//! content was whole, the worker's socket is closed, and nothing is changed. While a question is
+//! open and the worker has nothing to say, we say that we are here, if the bridge has asked for
+//! that.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -58,16 +59,16 @@ where
     let caller = Caller { client: enter.client.clone(), owner: None };
     let who = context.asker.who.calling_itself(Some(&caller))?;
     let beats = enter.beats == Some(true);
-    let about = (&context.asker.who, open.conversation);
-    let entered = context.services.file_conversations.enter(about, open.generation, ());
+    let (owner, all) = (&context.asker.who, &context.services.file_conversations);
+    let entered = all.enter(owner, open.conversation, open.generation, ());
     // The bridge comes again: the worker may be at something that takes long.
     let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
     let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
     let pipe = context.services.roots.enter(enter, &who).await?;
     let questions = AtomicU64::new(0);
     let served = {
-        let mut up = pin!(take(context, (&pipe, &questions), reader));
-        let mut down = pin!(give((&pipe, beats.then_some(&questions)), writer));
+        let mut up = pin!(take(context, &pipe, &questions, reader));
+        let mut down = pin!(give(&pipe, beats.then_some(&questions), writer));
         let both = async {
             tokio::select! {
                 taken = &mut up => taken?,
@@ -83,7 +84,8 @@ where
         }
     };
     if served.is_err() {
-        // A later stream of this conversation is let in once nothing of this one can be done any more.
+        // A later stream of this conversation is let in once nothing of this one can be done any
+        // more.
         tokio::spawn(async move {
             pipe.let_go().await;
             drop(seat);
@@ -95,7 +97,8 @@ where
 /// Hands on what the bridge says, until it has said all, or the worker does not listen any more.
 async fn take<R>(
     context: &Context,
-    (pipe, open): (&Pipe, &AtomicU64),
+    pipe: &Pipe,
+    open: &AtomicU64,
     mut reader: Reader<R>,
 ) -> Result<(), Failure>
 where
@@ -113,7 +116,8 @@ where
             }
             let last = part(&next, &mut packet, &mut counts)?;
             if last {
-                // A worker that is gone has said why, or its silence is noticed by who listens to it.
+                // A worker that is gone has said why, or its silence is noticed by who listens to
+                // it.
                 let _ = pipe.send(&packet).await;
                 return Ok(());
             }
@@ -153,10 +157,11 @@ fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool
     Ok(false)
 }
 
-/// Seals what the worker says, until it has said all. `open` counts the questions without an answer, where the bridge
-/// wants to hear that they are worked on.
+/// Seals what the worker says, until it has said all. `open` counts the questions without an
+/// answer, where the bridge wants to hear that they are worked on.
 async fn give<W>(
-    (pipe, open): (&Pipe, Option<&AtomicU64>),
+    pipe: &Pipe,
+    open: Option<&AtomicU64>,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure>
 where
@@ -201,8 +206,8 @@ where
                 FILE => {
                     let file = files.next().filter(|file| is_regular(file.file()));
                     let part = FilePart::read(&part).ok_or_else(gone)?;
-                    let file = (file.ok_or_else(gone)?, pipe.waits());
-                    send_file(file, &part, (writer, &mut counts)).await?;
+                    let file = file.ok_or_else(gone)?;
+                    send_file(file, pipe.waits(), &part, writer, &mut counts).await?;
                 }
                 END => {
                     writer.end(&message(&End { ends: counts.offsets(), ..End::default() }));
@@ -221,17 +226,20 @@ fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
     counts.add(CONTENT, bytes).ok_or_else(|| Failure::new(Kind::Internal, "too much content"))
 }
 
-/// Whether a worker sends what it should: anything else might make us wait. So might the server of a file system,
-/// so that it is not asked.
+/// Whether a worker sends what it should: anything else might make us wait. So might the server of
+/// a file system, so that it is not asked.
 fn is_regular(file: &OwnedFd) -> bool {
     state(file).is_some_and(|is| is.what == What::File)
 }
 
-/// Sends a part of a file that a worker has opened, and behind it what the file is, if it was changed meanwhile.
+/// Sends a part of a file that a worker has opened, and behind it what the file is, if it was
+/// changed meanwhile.
 async fn send_file<W>(
-    (mut file, waits): (Received, &Waits),
+    mut file: Received,
+    waits: &Waits,
     part: &FilePart,
-    (writer, counts): (&mut Writer<W>, &mut Counts),
+    writer: &mut Writer<W>,
+    counts: &mut Counts,
 ) -> Result<(), Failure>
 where
     W: AsyncWrite + Unpin + Send,

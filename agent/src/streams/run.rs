@@ -4,7 +4,8 @@
 //!
 //! # Invariants
 //!
-//! - The exit stands in the FINAL frame and nowhere else, after every byte that was written before it.
+//! - The exit stands in the FINAL frame and nowhere else, after every byte that was written before
+//!   it.
 //! - Only an authenticated FINAL whose counts fit ends standard input. A cut stream ends nothing.
 //! - When the stream goes, the run goes on.
 
@@ -84,7 +85,8 @@ where
     };
     let counts_from = open.have.iter().flatten().find(|have| have.channel == STDIN);
     if known && !taken && counts_from.is_some() {
-        // Its input was counted for a program that had had none, and another stream has been there since.
+        // Its input was counted for a program that had had none, and another stream has been there
+        // since.
         let text = "the request has come on another stream, which passes its input on";
         return Err(Failure::new(Kind::StreamStale, text));
     }
@@ -97,7 +99,7 @@ where
         biased;
         // Another stream has taken the conversation up, and waits for this one to let go.
         () = seat.detached.cancelled() => return Err(lost()),
-        begun = begun(&job, writer, patience(&delivery).map(|wait| since + wait)) => begun?,
+        begun = wait_begun(&job, writer, patience(&delivery).map(|wait| since + wait)) => begun?,
     };
     let Some(pid) = begun else {
         // The bridge gets an answer in time; the run keeps its place.
@@ -111,7 +113,7 @@ where
     let input = if taken { None } else { Some(job.program.claim_input()?) };
     if known {
         // The conversation is new and the program is not: say how much input it has had.
-        resumed(&job, input, &mut counts, writer);
+        tell_resumed(&job, input, &mut counts, writer);
     }
     let input = input.map(|(seat, _)| seat);
     let serving = Serving { context, job, seat, counts, input, since };
@@ -127,9 +129,9 @@ fn patience(delivery: &Delivery) -> Option<Duration> {
     }
 }
 
-/// Waits until the run has begun, and says so when it has to wait for its turn. `None` if it still waits
-/// for that at `until`.
-async fn begun<W: AsyncWrite + Unpin>(
+/// Waits until the run has begun, and says so when it has to wait for its turn. `None` if it still
+/// waits for that at `until`.
+async fn wait_begun<W: AsyncWrite + Unpin>(
     job: &Job,
     writer: &mut Writer<W>,
     until: Option<Instant>,
@@ -174,14 +176,14 @@ where
     let from = place_of(&job, counts.get(STDOUT), counts.get(STDERR))
         .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "offsets that this run never had"))?;
     let input = if about.taken { None } else { Some(job.program.claim_input()?) };
-    resumed(&job, input, &mut counts, writer);
+    tell_resumed(&job, input, &mut counts, writer);
     let input = input.map(|(seat, _)| seat);
     let serving = Serving { context, job, seat, counts, input, since: Instant::now() };
     serving.deliver(&about.delivery, from, writer, reader).await
 }
 
 /// Says how much standard input has been passed on, and counts from there.
-fn resumed<W: AsyncWrite + Unpin>(
+fn tell_resumed<W: AsyncWrite + Unpin>(
     job: &Job,
     input: Option<(InputSeat, u64)>,
     counts: &mut Counts,
@@ -192,8 +194,8 @@ fn resumed<W: AsyncWrite + Unpin>(
     writer.message(&message(&ToBridge::Resumed(vec![Offset { channel: STDIN, offset: at }])));
 }
 
-/// Where in the log a bridge is that has so many bytes of each stream. Older than what is kept: the gap
-/// is reported to it. `None` where the run never was there.
+/// Where in the log a bridge is that has so many bytes of each stream. Older than what is kept: the
+/// gap is reported to it. `None` where the run never was there.
 fn place_of(job: &Job, stdout: u64, stderr: u64) -> Option<u64> {
     let place = stdout.checked_add(stderr)?;
     let kept = job.spool.offset_of(stdout, stderr);

@@ -1,6 +1,7 @@
 //! Serves `session` streams: a terminal that is opened, attached to, typed into, looked at.
 //!
-//! The messages are in `protocol/src/streams/session.rs`; what is known of a terminal is in `terminal.rs`.
+//! The messages are in `protocol/src/streams/session.rs`; what is known of a terminal is in
+//! `terminal.rs`.
 //!
 //! # Invariants
 //!
@@ -30,8 +31,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-use self::answer::{LARGEST, QUIET, ended, finish, over_at, show};
-use self::attached::{Visit, attached};
+use self::answer::{LARGEST, QUIET, finish, over_at, show, state_of};
+use self::attached::{Visit, attend};
 use self::exchange::exchange;
 use crate::gate::Allowed;
 use crate::gate::demand::Demand;
@@ -82,16 +83,16 @@ where
                 let from = (!known).then_some(0);
                 let attach = Attach { session: session.job.id, read_only: None, size, from };
                 let visit = Visit { session, known, attach };
-                attached(context, &open, visit, writer, reader).await
+                attend(context, &open, visit, writer, reader).await
             } else {
-                settled(&session).await;
-                look(&session, &asker.who, (known, Screen::text), writer).await
+                wait_settled(&session).await;
+                look(&session, &asker.who, known, Screen::text, writer).await
             }
         }
         Request::Attach(attach) => {
             let session = find(attach.session)?;
             let visit = Visit { session, known: true, attach };
-            attached(context, &open, visit, writer, reader).await
+            attend(context, &open, visit, writer, reader).await
         }
         Request::Send(send) => {
             let asker = context.asker.calling_itself(send.caller.as_ref())?;
@@ -102,15 +103,15 @@ where
         Request::Events(events) => events::serve(context, &events, writer).await,
         Request::Look(session) => {
             let session = find(session)?;
-            look(&session, &context.asker.who, (true, Screen::text), writer).await
+            look(&session, &context.asker.who, true, Screen::text, writer).await
         }
         Request::Draw(session) => {
             let session = find(session)?;
-            look(&session, &context.asker.who, (true, Screen::drawing), writer).await
+            look(&session, &context.asker.who, true, Screen::drawing, writer).await
         }
         Request::Commands(asked) => {
             let session = find(asked.session)?;
-            let now = ended(&session, &context.asker.who).await?;
+            let now = state_of(&session, &context.asker.who).await?;
             let over = over_at(&session.job);
             let (commands, more) = session.terminal.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
@@ -119,8 +120,8 @@ where
     }
 }
 
-/// The latest commands of those that are asked for, oldest first, as many as fit one frame; and whether older
-/// ones did not.
+/// The latest commands of those that are asked for, oldest first, as many as fit one frame; and
+/// whether older ones did not.
 fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool) {
     let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
     let before = asked.before.unwrap_or(u64::MAX);
@@ -139,13 +140,13 @@ fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool
 }
 
 /// Waits until a new shell has drawn its first prompt, or has had the time to.
-async fn settled(Session { job, terminal }: &Session) {
+async fn wait_settled(Session { job, terminal }: &Session) {
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     let deadline = Instant::now() + Duration::from_secs(3);
     let mut marked = terminal.marked();
     let mut phase = job.phase();
     while !job.ended() && Instant::now() < deadline {
-        terminal.drawn().await;
+        terminal.draw().await;
         let doing = terminal.doing();
         // Without marks a prompt is believed once nothing more comes.
         let marks = terminal.nonce.is_some();
@@ -169,7 +170,8 @@ async fn settled(Session { job, terminal }: &Session) {
 async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     session: &Allowed<Session>,
     who: &Principal,
-    (known, shown): (bool, fn(&mut Screen) -> T),
+    known: bool,
+    shown: fn(&mut Screen) -> T,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let text: Vec<u8> = session.terminal.look_at(shown).await.into();
@@ -179,7 +181,7 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
         counts.add(TEXT, piece.len()).expect("a screen is small");
         writer.flush().await.map_err(|_| lost())?;
     }
-    let mut ended = ended(session, who).await?;
+    let mut ended = state_of(session, who).await?;
     ended.status.known = Some(known);
     finish(writer, counts, ended).await
 }

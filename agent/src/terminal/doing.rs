@@ -7,8 +7,8 @@
 //! | a password is asked for | any | **no** | **yes** |
 //! | a pager, an editor | another | no | no |
 //!
-//! Marks of the shell come first where there are any; the names of programs tell pagers, editors and
-//! interpreters apart, and never more than that.
+//! Marks of the shell come first where there are any; the names of programs tell pagers, editors
+//! and interpreters apart, and never more than that.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -65,11 +65,13 @@ const REPLS: [&str; 22] = [
     "bc",
 ];
 
-/// What it is doing. `shell` is the process that was started on it, and `marked` the command line of the one that says
-/// marks: another program has taken its place, as by `exec`, if that is not its own any more.
+/// What it is doing. `shell` is the process that was started on it, and `marked` the command line
+/// of the one that says marks: another program has taken its place, as by `exec`, if that is not
+/// its own any more.
 pub(crate) fn doing(
     master: BorrowedFd<'_>,
-    (shell, marked): (u32, Option<&[u8]>),
+    shell: u32,
+    marked: Option<&[u8]>,
     phase: Phase,
     alternate: bool,
 ) -> Doing {
@@ -89,9 +91,10 @@ pub(crate) fn doing(
         _ => {}
     }
     let Some(group) = group else { return Doing::Running };
-    let (group, name) = reader((group, canonical), shell).unwrap_or_default();
+    let (group, name) = reader(group, canonical, shell).unwrap_or_default();
     let is = |names: &[&str]| names.contains(&base(&name));
-    // A program that edits lines itself reads them while the terminal does not, and at no other time.
+    // A program that edits lines itself reads them while the terminal does not, and at no other
+    // time.
     let waits = || match canonical {
         true => process::reads_terminal(group),
         false => process::may_read(group),
@@ -126,9 +129,9 @@ pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())
 }
 
-/// The process of a group that whoever types has to do with, and its name: the one that the group is known by, or a pager
-/// or an editor that it has started and that takes keys.
-fn reader((group, canonical): (u32, bool), shell: u32) -> Option<(u32, String)> {
+/// The process of a group that whoever types has to do with, and its name: the one that the group
+/// is known by, or a pager or an editor that it has started and that takes keys.
+fn reader(group: u32, canonical: bool, shell: u32) -> Option<(u32, String)> {
     let known = process::of_group(group, shell);
     let is = |names: &[&str], name: &str| names.contains(&base(name));
     let takes_keys = |name: &str| is(&PAGERS, name) || is(&EDITORS, name);
@@ -147,34 +150,37 @@ fn reader((group, canonical): (u32, bool), shell: u32) -> Option<(u32, String)> 
 /// The process in the foreground that whoever types has to do with, and its name.
 fn in_front(master: impl AsFd, shell: u32) -> Option<(u32, String)> {
     let canonical = pty::modes(&master).is_ok_and(|modes| modes.canonical);
-    reader((foreground(master)?, canonical), shell)
+    reader(foreground(master)?, canonical, shell)
 }
 
-/// Whether the program in the foreground waits for somebody to type: it stands still in a read of the terminal.
+/// Whether the program in the foreground waits for somebody to type: it stands still in a read of
+/// the terminal.
 pub(crate) fn reads(master: impl AsFd, shell: u32) -> bool {
     in_front(master, shell)
         .is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
 }
 
-/// Whether the program in the foreground takes keys one by one and waits for something, which may be one.
+/// Whether the program in the foreground takes keys one by one and waits for something, which may
+/// be one.
 pub(crate) fn polls(master: impl AsFd, shell: u32) -> bool {
     let raw = pty::modes(&master).is_ok_and(|modes| !modes.canonical);
     raw && in_front(master, shell).is_some_and(|(pid, _)| pid != shell && process::polls(pid))
 }
 
-/// Whether the program in the foreground may be reading lines from the terminal at this moment: it is known not
-/// to when it runs, or waits for something that is no input.
+/// Whether the program in the foreground may be reading lines from the terminal at this moment: it
+/// is known not to when it runs, or waits for something that is no input.
 pub(crate) fn may_read(master: impl AsFd, shell: u32) -> bool {
     in_front(master, shell).is_none_or(|(pid, _)| process::may_read(pid))
 }
 
-/// Whether what is in the foreground is a shell whose line editor takes what follows ctrl-v as it is.
+/// Whether what is in the foreground is a shell whose line editor takes what follows ctrl-v as it
+/// is.
 pub(crate) fn quotes(master: impl AsFd, shell: u32) -> bool {
     foreground_name(master, shell).is_some_and(|name| QUOTING.contains(&base(&name)))
 }
 
-/// Whether what is in the foreground is a shell that drops tabs of pastes: fish does, unless it is the shell that was
-/// started here and `taught`.
+/// Whether what is in the foreground is a shell that drops tabs of pastes: fish does, unless it is
+/// the shell that was started here and `taught`.
 pub(crate) fn drops_tabs(master: impl AsFd, shell: u32, taught: bool) -> bool {
     let fish = foreground_name(&master, shell).is_some_and(|name| base(&name) == "fish");
     fish && !(taught && foreground(&master) == Some(shell))
@@ -190,8 +196,8 @@ pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     in_front(master, shell).map(|(_, name)| name)
 }
 
-/// Whether a shell reads its commands from whoever types, and is no script nor a part of one: what those ask for is no
-/// command.
+/// Whether a shell reads its commands from whoever types, and is no script nor a part of one: what
+/// those ask for is no command.
 fn is_interactive(shell: u32) -> bool {
     command_line(shell).is_none_or(|line| takes_commands(&line))
         && process::is_typed_to(shell)
@@ -251,8 +257,8 @@ fn base(name: &str) -> &str {
 
 #[cfg(target_os = "linux")]
 mod process {
-    /// The process that a group is known by, and its name: the leader, or where that has ended, as the
-    /// first of a pipeline does, the last child of the shell that is in the group.
+    /// The process that a group is known by, and its name: the leader, or where that has ended, as
+    /// the first of a pipeline does, the last child of the shell that is in the group.
     pub(super) fn of_group(group: u32, shell: u32) -> Option<(u32, String)> {
         let leader = alive(group).filter(|(of, _)| *of == group);
         if let Some((_, name)) = leader {
@@ -281,7 +287,8 @@ mod process {
         Stat::of(pid).map(|stat| stat.state)
     }
 
-    /// Whether it is what another program has split off of itself, as a shell does for what is in brackets.
+    /// Whether it is what another program has split off of itself, as a shell does for what is in
+    /// brackets.
     pub(super) fn is_forked(pid: u32) -> bool {
         // `PF_FORKNOEXEC`, of `include/linux/sched.h`.
         Stat::of(pid).is_some_and(|stat| stat.flags & 0x40 != 0)
@@ -349,7 +356,8 @@ mod process {
 
     /// Whether it stands still in a read of a terminal.
     pub(super) fn reads_terminal(pid: u32) -> bool {
-        // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a prompt.
+        // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a
+        // prompt.
         std::fs::read(format!("/proc/{pid}/wchan")).is_ok_and(|wchan| wchan == b"wait_woken")
     }
 }

@@ -1,7 +1,8 @@
 //! What happened to a session, beside its bytes: counted from 1, each with who did it.
 //!
-//! What somebody types in one go is one event: it is open for a second, and for as long is told to nobody.
-//! The newest events are kept in memory; `jobs/files.rs` writes them down, off the way of keys.
+//! What somebody types in one go is one event: it is open for a second, and for as long is told to
+//! nobody. The newest events are kept in memory; `sessions/files.rs` writes them down, off the way
+//! of keys.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -68,7 +69,7 @@ impl Event {
         }
     }
 
-    /// As `to` is told of it; `now_ms` is since 1970.
+    /// The wire form, as seen by `to`; `now_ms` is since 1970.
     pub(crate) fn show(&self, to: &Principal, now_ms: u64) -> wire::Event {
         let what = match &self.what {
             What::Opened => wire::What::Opened,
@@ -112,11 +113,11 @@ pub(crate) struct Events {
 #[derive(Debug, Default)]
 struct Inner {
     kept: VecDeque<Event>,
-    /// Of how many bytes the texts of those are.
+    /// Total bytes of typed text in `kept`.
     text: usize,
     /// The last number given.
     last: u64,
-    /// The newest, which may become more.
+    /// The open event: more keys are merged into it for up to a second.
     open: Option<(Event, Duration)>,
     /// All up to this number were written down.
     written: u64,
@@ -166,7 +167,7 @@ impl Events {
     }
 
     /// Somebody has typed this, and the terminal showed it, or did not.
-    pub(crate) fn typed(&self, when: When, actor: &Principal, bytes: &[u8], shown: bool) {
+    pub(crate) fn note_typed(&self, when: When, actor: &Principal, bytes: &[u8], shown: bool) {
         let mut inner = self.lock();
         if let Some((Event { actor: Some(who), what: What::Typed { text, length }, .. }, begun)) =
             &mut inner.open
@@ -188,7 +189,7 @@ impl Events {
     }
 
     /// So many bytes of somebody's were not typed.
-    pub(crate) fn refused(&self, when: When, actor: &Principal, bytes: usize) {
+    pub(crate) fn note_refused(&self, when: When, actor: &Principal, bytes: usize) {
         let mut inner = self.lock();
         if let Some((Event { actor: Some(who), what: What::Refused(length), .. }, begun)) =
             &mut inner.open
@@ -226,8 +227,8 @@ impl Events {
         self.lock().last
     }
 
-    /// Those from a number on, for whom to do something as long as it wants more.
-    pub(crate) fn from(&self, number: u64, mut each: impl FnMut(&Event) -> bool) {
+    /// Calls `each` for every event from `number` on, until it returns false.
+    pub(crate) fn for_each_from(&self, number: u64, mut each: impl FnMut(&Event) -> bool) {
         let mut inner = self.lock();
         inner.close();
         self.tell(&inner);
@@ -239,7 +240,8 @@ impl Events {
         }
     }
 
-    /// Those that have not been written down, which they are now. What is open waits, unless it is the end.
+    /// Those that have not been written down, which they are now. What is open waits, unless it is
+    /// the end.
     pub(crate) fn unwritten(&self, end: bool) -> Vec<Event> {
         let mut inner = self.lock();
         if end {
@@ -306,7 +308,7 @@ mod tests {
 
     fn all(events: &Events) -> Vec<(u64, What)> {
         let mut all = Vec::new();
-        events.from(1, |event| {
+        events.for_each_from(1, |event| {
             all.push((event.number, event.what.clone()));
             true
         });
@@ -322,12 +324,12 @@ mod tests {
         let events = Events::default();
         events.note(when(0), None, What::Opened);
         for (at, text) in [(0, "l"), (900, "s"), (999, " "), (1_000, "x")] {
-            events.typed(when(at), &actor("a"), text.as_bytes(), true);
+            events.note_typed(when(at), &actor("a"), text.as_bytes(), true);
         }
-        events.typed(when(1_001), &actor("b"), b"y", true);
-        events.typed(when(1_002), &actor("b"), b"hunter2", false);
-        events.refused(when(1_003), &actor("b"), 3);
-        events.refused(when(1_004), &actor("b"), 4);
+        events.note_typed(when(1_001), &actor("b"), b"y", true);
+        events.note_typed(when(1_002), &actor("b"), b"hunter2", false);
+        events.note_refused(when(1_003), &actor("b"), 3);
+        events.note_refused(when(1_004), &actor("b"), 4);
         let expected = [
             What::Opened,
             typed("ls "),
@@ -344,12 +346,12 @@ mod tests {
     fn it_is_told_when_it_can_become_no_more_and_written_once() {
         let events = Events::default();
         let count = events.count();
-        events.typed(when(0), &actor("a"), b"x", true);
+        events.note_typed(when(0), &actor("a"), b"x", true);
         events.tick(when(999).now);
         assert_eq!((*count.borrow(), events.unwritten(false).len()), (0, 0));
         events.tick(when(1_000).now);
         assert_eq!((*count.borrow(), events.unwritten(false).len()), (1, 1));
-        events.typed(when(2_000), &actor("a"), b"x", true);
+        events.note_typed(when(2_000), &actor("a"), b"x", true);
         assert_eq!((events.unwritten(false).len(), events.unwritten(true).len()), (0, 1));
         assert_eq!(events.unwritten(true), []);
     }
@@ -362,7 +364,7 @@ mod tests {
         }
         let large = vec![b'x'; 100_000];
         for at in 0..200 {
-            events.typed(when(at * 2_000), &actor("a"), &large, true);
+            events.note_typed(when(at * 2_000), &actor("a"), &large, true);
         }
         let kept = all(&events);
         assert!(kept.len() <= KEPT && kept.last().unwrap().0 == 20_200);

@@ -5,7 +5,8 @@ use farwire_protocol::streams::session::{Labels, Limits, Lost};
 
 use crate::gate::principal::check_label;
 
-/// No session is kept for longer after its end, nor bounded by a longer time, in milliseconds: a year.
+/// No session is kept for longer after its end, nor bounded by a longer time, in milliseconds: a
+/// year.
 const LONGEST_MS: u64 = 366 * 24 * 3_600_000;
 
 /// No session says or is told fewer bytes in a second where that is bounded.

@@ -190,20 +190,20 @@ pub(crate) fn text(text: &[u8], wanted: Wanted) -> Vec<u8> {
     }
 }
 
-/// The bytes of text that is data: no character of it but the end of a line is pressed as a key. `takes` says how
-/// tabs are typed, where there are any.
+/// The bytes of text that is data: no character of it but the end of a line is pressed as a key.
+/// `takes` says how tabs are typed, where there are any.
 ///
 /// # Errors
 ///
-/// `invalid_argument` for other control characters, and for tabs where the program takes keys one by one;
-/// `terminal_busy` for tabs where nobody reads.
+/// `invalid_argument` for other control characters, and for tabs where the program takes keys one
+/// by one; `terminal_busy` for tabs where nobody reads.
 pub(crate) fn literal(
     text: &[u8],
     wanted: Wanted,
     takes: Option<Takes>,
 ) -> Result<Vec<u8>, Failure> {
     if let Some(control) = text.iter().find(|byte| is_control(**byte)) {
-        return Err(refused(format!("text has the control character {}", caret(*control)))
+        return Err(refusal(format!("text has the control character {}", caret(*control)))
             .with_hint(
                 "text is typed as it is written; keys such as ctrl-c and escape are given as keys",
             ));
@@ -229,23 +229,24 @@ pub(crate) fn literal(
         Some(Takes::Keys) | None => {
             let text =
                 "the program takes keys one by one: a tab in text would be taken for the key";
-            Err(refused(text)
+            Err(refusal(text)
                 .with_hint("press tab as a key, or write the text to a file and read that"))
         }
     }
 }
 
-/// A secret is typed as it is, where the kernel takes whole lines: control characters would be keys of that.
+/// A secret is typed as it is, where the kernel takes whole lines: control characters would be keys
+/// of that.
 pub(crate) fn check_secret(secret: &[u8]) -> Result<(), Failure> {
     match secret.iter().any(|byte| is_control(*byte) || matches!(byte, b'\r' | b'\n')) {
-        true => Err(refused(
+        true => Err(refusal(
             "the secret has a line end or another control character, which cannot be typed",
         )),
         false => Ok(()),
     }
 }
 
-fn refused(text: impl Into<String>) -> Failure {
+fn refusal(text: impl Into<String>) -> Failure {
     Failure::new(Kind::InvalidArgument, text)
 }
 
@@ -367,7 +368,8 @@ mod tests {
         assert_eq!(key("ctrl-up", wanted).unwrap(), b"\x1b[1;5A");
     }
 
-    /// Every name, what it sends, and what it sends in application cursor mode where that is something else.
+    /// Every name, what it sends, and what it sends in application cursor mode where that is
+    /// something else.
     const TABLE: [(&str, &str, Option<&str>); 36] = [
         ("enter", "\r", None),
         ("tab", "\t", None),

@@ -1,7 +1,7 @@
 //! What the shell says of its commands, and what programs ask of a terminal, found in its bytes.
 //!
-//! A shell that has our integration writes a mark before its prompt, after it, before a command, and
-//! after it with its exit code:
+//! A shell that has our integration writes a mark before its prompt, after it, before a command,
+//! and after it with its exit code:
 //!
 //! ```text
 //!     ESC ] 133 ; A ; NONCE BEL      the prompt begins
@@ -11,9 +11,10 @@
 //!     ESC ] 133 ; E ; NONCE ; text BEL   what it was, with `%xx` for what would not fit
 //! ```
 //!
-//! That is the form of FinalTerm's marks, which terminals pass over; the nonce is what output cannot
-//! know. Marks with another one, or none, are output like any other; so are those of this session that a
-//! command prints from a recording of it: while one is carried out, only its own end is believed.
+//! That is the form of FinalTerm's marks, which terminals pass over; the nonce is what output
+//! cannot know. Marks with another one, or none, are output like any other; so are those of this
+//! session that a command prints from a recording of it: while one is carried out, only its own end
+//! is believed.
 //!
 //! One state machine reads every byte once, mostly by looking for the next ESC.
 
@@ -26,7 +27,8 @@ use crate::os::clock::boottime;
 /// No mark is longer.
 const LONGEST: usize = 8 << 10;
 
-/// No more of the text of a command is kept, in bytes: that and its directory fit one frame of an answer.
+/// No more of the text of a command is kept, in bytes: that and its directory fit one frame of an
+/// answer.
 const COMMAND_TEXT: usize = 4 << 10;
 
 /// How long a prompt may take to be drawn after its command has ended.
@@ -185,8 +187,8 @@ impl Marks {
         self.state = State::Ground;
     }
 
-    /// Reads the bytes from `offset` on. Before `seen` they are old: an earlier agent has read them, and
-    /// nobody knows when they came.
+    /// Reads the bytes from `offset` on. Before `seen` they are old: an earlier agent has read
+    /// them, and nobody knows when they came.
     pub(crate) fn read(&mut self, offset: u64, bytes: &[u8], seen: u64) -> Found {
         self.old_until = seen;
         let mut found = Found::default();
@@ -333,7 +335,8 @@ impl Marks {
         self.phase = Phase::Prompting;
     }
 
-    /// The terminal has ended, and its log at this offset: with it what was carried out, nobody knows how.
+    /// The terminal has ended, and its log at this offset: with it what was carried out, nobody
+    /// knows how.
     pub(crate) fn over(&mut self, offset: u64) {
         let now = self.time(offset);
         if let Some(last) = self.commands.back_mut().filter(|last| last.end.is_none()) {
@@ -367,8 +370,8 @@ impl Command {
     }
 }
 
-/// The length of a sequence that is there as a whole, and that neither says nor asks anything: a flood may be made of
-/// them.
+/// The length of a sequence that is there as a whole, and that neither says nor asks anything: a
+/// flood may be made of them.
 fn silent(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [0x1b, b'[', rest @ ..] => {

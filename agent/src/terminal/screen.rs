@@ -1,7 +1,7 @@
 //! What a terminal would show.
 //!
-//! It follows the log when somebody looks, off the way of keys. A screen that nobody has looked at for
-//! a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
+//! It follows the log when somebody looks, off the way of keys. A screen that nobody has looked at
+//! for a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
 
 mod drawing;
 mod effort;
@@ -23,12 +23,13 @@ use crate::spool::{Item, Mode, Spool};
 /// How long a grid is kept that nobody looks at.
 pub(super) const KEEP: Duration = Duration::from_secs(5);
 
-/// How much is drawn between two looks at the clock: a few bytes may take milliseconds, as those that clear a very large
-/// screen.
+/// How much is drawn between two looks at the clock: a few bytes may take milliseconds, as those
+/// that clear a very large screen.
 const PIECE: usize = 64;
 
-/// Who is further behind passes over what comes before the end. Drawing takes a second for some 20 MB, and whoever looks
-/// while a program says more than that would see nothing before the program ended.
+/// Who is further behind passes over what comes before the end. Drawing takes a second for some 20
+/// MB, and whoever looks while a program says more than that would see nothing before the program
+/// ended.
 pub(super) const FLOOD: usize = 1 << 20;
 
 /// So much before the end is drawn, or eight bytes for each cell.
@@ -43,7 +44,8 @@ const CANCEL: &[u8] = b"\x18";
 /// What a cell takes, once for each of two screens.
 const CELL: usize = 2 * 32;
 
-/// No grid that was put away takes longer to draw anew than one of so many bytes where that is to be done at once.
+/// No grid that was put away takes longer to draw anew than one of so many bytes where that is to
+/// be done at once.
 const NEAR: usize = 16 << 10;
 
 /// No title is longer, in characters.
@@ -114,8 +116,8 @@ impl Facts {
 /// The cells, and what draws them.
 struct Grid {
     parser: Parser<Watcher>,
-    /// What has come of a character of several bytes. The crate that draws loses the next character after one that it
-    /// gets in pieces (vte 0.15, alacritty/vte#159).
+    /// What has come of a character of several bytes. The crate that draws loses the next character
+    /// after one that it gets in pieces (vte 0.15, alacritty/vte#159).
     begun: Vec<u8>,
 }
 
@@ -227,13 +229,14 @@ impl Screen {
         self.grid.is_some() || self.away.len() <= NEAR
     }
 
-    /// Draws some of what the log has up to an offset, at most so many bytes, as far as the effort goes. Whether there was
-    /// something.
+    /// Draws some of what the log has up to an offset, at most so many bytes, as far as the effort
+    /// goes. Whether there was something.
     pub(crate) fn follow(
         &mut self,
         spool: &Spool,
         until: u64,
-        (most, effort): (usize, &Effort),
+        most: usize,
+        effort: &Effort,
     ) -> bool {
         self.looked = Instant::now();
         let mut log = spool.reader(self.at, Mode::Lagging);
@@ -297,7 +300,7 @@ impl Screen {
             let mut draw = |part: &[u8]| all = all && grid.draw(part, effort);
             match whole {
                 true => draw(bytes),
-                false => skip::shown(bytes, size, draw),
+                false => skip::draw_shown(bytes, size, draw),
             }
             (grid, all)
         }));
@@ -318,7 +321,8 @@ impl Screen {
         }
     }
 
-    /// Passes over output that is scrolled or drawn away by what follows it: only what switches something is drawn.
+    /// Passes over output that is scrolled or drawn away by what follows it: only what switches
+    /// something is drawn.
     fn pass_over(&mut self, bytes: &[u8], effort: &Effort) {
         let rest = skip::without_drawing(bytes, self.modes.is_midway());
         let mut switches = Vec::new();
@@ -335,8 +339,8 @@ impl Screen {
         }
     }
 
-    /// Leaves out what it has not drawn before this offset, but for the last of it. What was switched there is read, as far
-    /// as a flood reaches.
+    /// Leaves out what it has not drawn before this offset, but for the last of it. What was
+    /// switched there is read, as far as a flood reaches.
     pub(crate) fn jump(&mut self, spool: &Spool, end: u64) {
         let last = end.saturating_sub(LAST);
         if self.at >= last {
@@ -436,7 +440,8 @@ impl Screen {
         self.size = size;
     }
 
-    /// What draws it anew on a terminal of its size, with what has come of a sequence that is not at its end.
+    /// What draws it anew on a terminal of its size, with what has come of a sequence that is not
+    /// at its end.
     pub(crate) fn drawing(&mut self) -> Vec<u8> {
         self.grid();
         let title = self.title.as_deref();

@@ -6,12 +6,13 @@ use std::time::Duration;
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::session::Because;
 
-/// No exchange is forgotten before so many others have followed it, and this time has passed: a bridge asks again for
-/// as long as it waits, which is an hour at most, and a little longer.
+/// No exchange is forgotten before so many others have followed it, and this time has passed: a
+/// bridge asks again for as long as it waits, which is an hour at most, and a little longer.
 const FOLLOWERS: usize = 1_024;
 const KEEP: Duration = Duration::from_secs(70 * 60);
 
-/// So many are remembered, of some 150 bytes each. Whoever has typed most of them loses the first of them.
+/// So many are remembered, of some 150 bytes each. Whoever has typed most of them loses the first
+/// of them.
 const MOST: usize = 1 << 14;
 
 /// An exchange that was typed.
@@ -28,9 +29,11 @@ pub(crate) struct Sent {
     pub(crate) typing: bool,
     /// It was one line, and nothing after it: the end of a command is that of all that was typed.
     pub(crate) line: bool,
-    /// Where the log was when somebody else typed something before it was answered: what begins later is theirs.
+    /// Where the log was when somebody else typed something before it was answered: what begins
+    /// later is theirs.
     pub(crate) until: Option<u64>,
-    /// Where the log was when it was answered, and why. What comes later is none of it, though it is asked for again.
+    /// Where the log was when it was answered, and why. What comes later is none of it, though it
+    /// is asked for again.
     pub(crate) answered: Option<(u64, Because)>,
 }
 
@@ -40,6 +43,17 @@ impl Sent {
         let (typed, left, typing, line) = (0, 0, false, false);
         Self { offset, ended, typed, left, typing, line, until: None, answered: None }
     }
+}
+
+/// An exchange that is about to be typed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewExchange {
+    pub(super) id: Nonce,
+    /// The device that types it.
+    pub(super) by: Id,
+    pub(super) sent: Sent,
+    /// It is a part of what another one comes to.
+    pub(super) joins: bool,
 }
 
 /// The exchanges of one session.
@@ -63,14 +77,10 @@ struct Typed {
 }
 
 impl Exchanges {
-    /// Something is about to be typed by a device, under this id; or has been, and then that is what counts: nothing
-    /// is to be typed. `joins` says that it is a part of what another one comes to.
-    pub(super) fn begin(
-        &mut self,
-        (id, by): (Nonce, Id),
-        (sent, joins): (Sent, bool),
-        now: Duration,
-    ) -> Option<Sent> {
+    /// Something is about to be typed; or has been under this id, and then that is what counts:
+    /// nothing is to be typed.
+    pub(super) fn begin(&mut self, new: NewExchange, now: Duration) -> Option<Sent> {
+        let NewExchange { id, by, sent, joins } = new;
         if let Some(known) = self.known.get(&id) {
             return Some(*known);
         }
@@ -142,6 +152,10 @@ mod tests {
         Sent { typed: 1, line: true, ..Sent::at(offset, 0) }
     }
 
+    fn new(id: Nonce, by: Id, sent: Sent, joins: bool) -> NewExchange {
+        NewExchange { id, by, sent, joins }
+    }
+
     fn id(number: usize) -> Nonce {
         let mut id = Nonce::ZERO;
         id.0[..8].copy_from_slice(&number.to_le_bytes());
@@ -151,17 +165,17 @@ mod tests {
     #[test]
     fn what_is_known_is_not_begun_again() {
         let mut all = Exchanges::default();
-        assert_eq!(all.begin((id(1), HERE), (sent(5), false), KEEP), None);
-        assert_eq!(all.begin((id(1), HERE), (sent(9), false), KEEP), Some(sent(5)));
+        assert_eq!(all.begin(new(id(1), HERE, sent(5), false), KEEP), None);
+        assert_eq!(all.begin(new(id(1), HERE, sent(9), false), KEEP), Some(sent(5)));
         assert_eq!((all.get(&id(1)), all.order.len()), (Some(sent(5)), 1));
     }
 
     #[test]
     fn a_device_that_types_very_much_loses_what_it_typed_itself() {
         let mut all = Exchanges::default();
-        all.begin((id(0), THERE), (sent(0), false), KEEP);
+        all.begin(new(id(0), THERE, sent(0), false), KEEP);
         for number in 1..=MOST {
-            all.begin((id(number), HERE), (sent(0), false), KEEP);
+            all.begin(new(id(number), HERE, sent(0), false), KEEP);
         }
         assert!(all.get(&id(0)).is_some() && all.get(&id(2)).is_some());
         assert!(all.get(&id(1)).is_none(), "the first of its own");
@@ -173,12 +187,12 @@ mod tests {
     fn none_is_forgotten_before_its_time_and_before_many_others_have_followed() {
         let mut all = Exchanges::default();
         for number in 0..FOLLOWERS {
-            all.begin((id(number), HERE), (sent(0), false), Duration::ZERO);
+            all.begin(new(id(number), HERE, sent(0), false), Duration::ZERO);
         }
         assert!(all.get(&id(0)).is_some());
-        all.begin((id(FOLLOWERS), HERE), (sent(0), false), KEEP);
+        all.begin(new(id(FOLLOWERS), HERE, sent(0), false), KEEP);
         assert!(all.get(&id(0)).is_some());
-        all.begin((id(FOLLOWERS + 1), HERE), (sent(0), false), KEEP * 100);
+        all.begin(new(id(FOLLOWERS + 1), HERE, sent(0), false), KEEP * 100);
         assert!(all.get(&id(1)).is_none() && all.get(&id(2)).is_some());
         assert_eq!((all.order.len(), all.known.len()), (FOLLOWERS, FOLLOWERS));
     }
@@ -187,11 +201,11 @@ mod tests {
     fn what_others_type_bounds_what_was_not_answered() {
         let mut all = Exchanges::default();
         let until = |all: &Exchanges, number| all.get(&id(number)).unwrap().until;
-        all.begin((id(1), HERE), (sent(5), false), KEEP);
-        all.begin((id(2), HERE), (sent(7), true), KEEP);
+        all.begin(new(id(1), HERE, sent(5), false), KEEP);
+        all.begin(new(id(2), HERE, sent(7), true), KEEP);
         assert_eq!((until(&all, 1), until(&all, 2)), (None, None), "keys for the first");
         all.answer(&id(2), 8, Because::Time);
-        all.begin((id(3), THERE), (sent(9), false), KEEP);
+        all.begin(new(id(3), THERE, sent(9), false), KEEP);
         all.cut(11);
         assert_eq!([until(&all, 1), until(&all, 2), until(&all, 3)], [Some(9), None, Some(11)]);
         assert_eq!(all.get(&id(2)).unwrap().answered, Some((8, Because::Time)));

@@ -1,10 +1,10 @@
 //! The shell of a session, and the marks that it is taught without touching anybody's files.
 //!
 //! A session's shell is a login shell, as with SSH. bash and zsh get a directory of ours, open as
-//! descriptor 3, with start-up files that first read the user's own as a login does, and then add the
-//! marks of [`super::marks`]; they close the descriptor before anything of the user's is read. fish
-//! gets the same as an argument. The nonce comes in a variable that is gone before the first prompt.
-//! Every other shell is started as it is, without marks.
+//! descriptor 3, with start-up files that first read the user's own as a login does, and then add
+//! the marks of [`super::marks`]; they close the descriptor before anything of the user's is read.
+//! fish gets the same as an argument. The nonce comes in a variable that is gone before the first
+//! prompt. Every other shell is started as it is, without marks.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -43,7 +43,8 @@ pub(crate) struct Login {
     pub(crate) marks: bool,
 }
 
-/// Writes the start-up files. Every user may read them; nobody else may enter the state's directory.
+/// Writes the start-up files. Every user may read them; nobody else may enter the state's
+/// directory.
 pub(crate) fn prepare(state: &Path) -> Result<PathBuf, Failure> {
     let directory = state.join("shell");
     let write = || -> std::io::Result<()> {
@@ -91,8 +92,8 @@ pub(crate) fn is_name(word: &OsStr) -> bool {
     name.is_some_and(|name| ["bash", "zsh", "fish"].contains(&name))
 }
 
-/// The shell that is called so, if it is one that can make marks and is there. It may lie on a file system whose server
-/// is gone: call it where waiting is allowed.
+/// The shell that is called so, if it is one that can make marks and is there. It may lie on a file
+/// system whose server is gone: call it where waiting is allowed.
 pub(crate) fn named(word: &OsStr) -> Option<PathBuf> {
     let path = Path::new(word);
     let name = path.file_name().filter(|_| is_name(word))?;

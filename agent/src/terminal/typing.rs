@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - Whether somebody may type is looked at together with the write: once a lease has gone to somebody
-//!   else, no byte of anybody before comes after it.
+//! - Whether somebody may type is looked at together with the write: once a lease has gone to
+//!   somebody else, no byte of anybody before comes after it.
 //! - What was refused is never typed later.
 //! - What a terminal does not show is in no event.
 
@@ -39,7 +39,8 @@ pub(crate) struct Keys<'a> {
     pub(crate) secret: bool,
     /// The request whose turn it is, where it is typed in one.
     pub(crate) turn: Option<Nonce>,
-    /// A terminal says it by itself, and nobody has typed it: it ends no turn, begins no line, and is noted nowhere.
+    /// A terminal says it by itself, and nobody has typed it: it ends no turn, begins no line, and
+    /// is noted nowhere.
     pub(crate) report: bool,
     /// Where it is counted what was passed on, with each write.
     pub(crate) count: Option<(&'a Memory, Place)>,
@@ -78,7 +79,7 @@ impl Terminal {
                     continue;
                 }
                 Step::Refused(refusal) => {
-                    self.events.refused(self.when(), who, rest.len());
+                    self.events.note_refused(self.now(), who, rest.len());
                     typed.refused = Some(refusal);
                     return typed;
                 }
@@ -126,7 +127,7 @@ impl Terminal {
             Input::Text(bytes) | Input::Secret(bytes) => bytes.len(),
             Input::Key(_) => 1,
         };
-        self.events.refused(self.when(), who, input.iter().map(length).sum());
+        self.events.note_refused(self.now(), who, input.iter().map(length).sum());
     }
 
     fn step(&self, who: &Principal, keys: Keys<'_>) -> Step {
@@ -179,7 +180,7 @@ impl Terminal {
                 self.program.count_passed(taken);
                 if !keys.report {
                     self.busy(now);
-                    self.events.typed(self.when(), who, bytes, shown);
+                    self.events.note_typed(self.now(), who, bytes, shown);
                 }
                 Step::Took(taken)
             }
@@ -192,8 +193,9 @@ impl Terminal {
         }
     }
 
-    /// Whether what is typed now is shown: by the terminal itself, or by a shell that edits its line.
-    /// Other programs that read keys one by one show what they like, and may ask for a password.
+    /// Whether what is typed now is shown: by the terminal itself, or by a shell that edits its
+    /// line. Other programs that read keys one by one show what they like, and may ask for a
+    /// password.
     fn shows(&self) -> bool {
         let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
             return false;
@@ -234,8 +236,9 @@ impl Terminal {
         }
     }
 
-    /// Whether a command may be typed: the shell waits for one. Without marks it is believed when it is in
-    /// the foreground itself, and none of the programs that are known to wait for something else is.
+    /// Whether a command may be typed: the shell waits for one. Without marks it is believed when
+    /// it is in the foreground itself, and none of the programs that are known to wait for
+    /// something else is.
     pub(crate) fn at_prompt(&self) -> bool {
         match self.doing() {
             Doing::Prompt => true,
@@ -250,8 +253,8 @@ impl Terminal {
         }
     }
 
-    /// Throws away what agents have typed and nobody has read, now that a user has taken over: what is on
-    /// its way to the program, and a line that is half typed at a prompt.
+    /// Throws away what agents have typed and nobody has read, now that a user has taken over: what
+    /// is on its way to the program, and a line that is half typed at a prompt.
     pub(crate) fn clear_agents(&self, user: &Principal) {
         let (line, last) = lock(&self.typing).arbiter.of_agent();
         let Some(master) = self.program.master() else { return };
@@ -262,7 +265,7 @@ impl Terminal {
         if line && self.at_prompt() && master.try_write(CTRL_U).is_ok() {
             lock(&self.typing).arbiter.typed(user, CTRL_U, boottime());
             self.program.count_passed(CTRL_U.len());
-            self.events.typed(self.when(), user, CTRL_U, true);
+            self.events.note_typed(self.now(), user, CTRL_U, true);
         }
     }
 }

@@ -12,10 +12,10 @@
 //!
 //! # Invariants
 //!
-//! - An actor is a device and a surface that the link has proven. The client is what it calls itself: it
-//!   tells the arbiter of one surface apart and gets nobody past another surface.
-//! - A user takes the lease from anybody; an agent never takes it from a user, and gets none against the
-//!   rule unless a user arbiter it over.
+//! - An actor is a device and a surface that the link has proven. The client is what it calls
+//!   itself: it tells the arbiter of one surface apart and gets nobody past another surface.
+//! - A user takes the lease from anybody; an agent never takes it from a user, and gets none
+//!   against the rule unless a user arbiter it over.
 //! - Where sessions are in a group, those of them that are leased are leased to the same actor.
 
 use std::time::Duration;
@@ -34,17 +34,17 @@ pub(crate) use self::group::Group;
 pub(crate) use self::turns::Taken;
 use self::turns::Turns;
 
-/// No agent types for so long after a user has, where users come first.
+/// Where users come first, no agent types for this long after a user's last key.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// A line that a user leaves unfinished for so long is no reason to wait any longer.
+/// A line that a user has left unfinished for this long holds up no agent any more.
 const DRAFT: Duration = Duration::from_secs(30);
 
 /// The shortest lease.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A lease that is handed over by somebody who had it for as long as they were attached lasts so long: the
-/// heir may have to hear of it first.
+/// Lifetime of a lease that is handed over by a holder who had no deadline: long enough for the
+/// receiver to notice.
 const HANDED: Duration = Duration::from_secs(300);
 
 /// How a lease came or went, and when.
@@ -58,7 +58,7 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    /// As `to` is told of it.
+    /// The wire form, as seen by `to`.
     pub(crate) fn show(&self, to: Option<&Principal>, now: Duration) -> Shown {
         Shown {
             way: self.way,
@@ -81,7 +81,7 @@ pub(crate) enum Refusal {
     UserOnly,
     /// The rule has only agents type.
     AgentOnly,
-    /// A user types, and has typed last then.
+    /// A user is typing; the last key came at this time.
     UserTypes(Principal, Duration),
     /// That is for users.
     NoUser,
@@ -96,7 +96,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// As whoever asked is told.
+    /// The failure that the asker gets.
     pub(crate) fn failure(&self, now: Duration) -> Failure {
         let ago = |then: Duration| now.saturating_sub(then).as_secs();
         match self {
@@ -141,7 +141,7 @@ impl Refusal {
 /// How long a lease lasts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Until {
-    /// So long after its holder was last heard of, which is then.
+    /// It expires at `at`, which is `ttl` after its holder's last sign of life.
     Unheard { ttl: Duration, at: Duration },
     /// As long as this stream.
     Gone(u64),
@@ -408,13 +408,13 @@ impl Arbiter {
         self.read_only = read_only;
     }
 
-    /// Whether the line that is being typed is an agent's, and is to be thrown away before a user goes on;
-    /// and whether the last that was typed was.
+    /// Whether the line that is being typed is an agent's, and is to be thrown away before a user
+    /// goes on; and whether the last that was typed was.
     pub(crate) fn of_agent(&self) -> (bool, bool) {
         (self.agent_line, self.agent_last)
     }
 
-    /// As `to` is told of it.
+    /// The wire form, as seen by `to`.
     pub(crate) fn show(&mut self, to: &Principal, now: Duration) -> wire::TypingRights {
         // A turn is soon over, and is not told of.
         let may_type = self.may_take_turn(to, now).is_ok();

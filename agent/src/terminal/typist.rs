@@ -1,4 +1,5 @@
-//! Somebody who is attached and types: how much of it was taken is written down where the next agent finds it.
+//! Somebody who is attached and types: how much of it was taken is written down where the next
+//! agent finds it.
 
 use std::sync::Arc;
 
@@ -60,7 +61,8 @@ impl Typist {
 }
 
 impl Drop for Typist {
-    /// A later stream takes the conversation up, perhaps in the middle of a write that waits: from where it is.
+    /// A later stream takes the conversation up, perhaps in the middle of a write that waits: from
+    /// where it is.
     fn drop(&mut self) {
         self.memory.settle(self.place);
         lock(&self.terminal.typing).typists &= !self.place.bit();

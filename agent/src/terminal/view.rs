@@ -1,8 +1,8 @@
 //! Looking at the screen of a session.
 //!
-//! Whoever looks has it drawn up to the end of the log first. What may take longer than an instant is done on a thread
-//! that may take its time, one for each terminal at most; the agent's own waits for no screen. What is asked often is
-//! told from what was seen last.
+//! Whoever looks has it drawn up to the end of the log first. What may take longer than an instant
+//! is done on a thread that may take its time, one for each terminal at most; the agent's own waits
+//! for no screen. What is asked often is told from what was seen last.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,8 @@ use super::{Terminal, lock};
 use crate::os::pty::{self, Size};
 use crate::spool::Spool;
 
-/// So much is drawn at once, of a screen of so many cells at most, that takes no longer than this, so many bytes between
-/// two looks at the clock. All else is drawn aside.
+/// So much is drawn at once, of a screen of so many cells at most, that takes no longer than this,
+/// so many bytes between two looks at the clock. All else is drawn aside.
 const LITTLE: u64 = 16 << 10;
 const CELLS: usize = 32 << 10;
 const INSTANT: Duration = Duration::from_millis(5);
@@ -24,12 +24,13 @@ const BITE: usize = 64;
 /// How much is drawn aside in one go.
 const CHUNK: usize = 64 << 10;
 
-/// How long drawing may take before the rest is left out; its end is then drawn for as long again at most. The second is
-/// for a terminal that has just taken too long: a program may say nothing but what takes long.
+/// How long drawing may take before the rest is left out; its end is then drawn for as long again
+/// at most. The second is for a terminal that has just taken too long: a program may say nothing
+/// but what takes long.
 const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)];
 
-/// A screen that nobody looks at is drawn so often at most, and a slow one ten times less: what falls further behind
-/// meanwhile is a flood.
+/// A screen that nobody looks at is drawn so often at most, and a slow one ten times less: what
+/// falls further behind meanwhile is a flood.
 const UNSEEN: Duration = Duration::from_secs(1);
 
 /// So many sizes wait to be drawn at most: of more the last one counts.
@@ -42,8 +43,8 @@ pub(super) struct View {
     seen: Mutex<Seen>,
     /// What was said last took too long to draw.
     slow: AtomicBool,
-    /// Sizes that the terminal was given, and where the log ended then. Whoever draws so far gives them to the screen:
-    /// nobody who changes the size waits for a screen.
+    /// Sizes that the terminal was given, and where the log ended then. Whoever draws so far gives
+    /// them to the screen: nobody who changes the size waits for a screen.
     sizes: Mutex<VecDeque<(u64, Size)>>,
     /// Whoever draws aside has this.
     aside: Arc<tokio::sync::Mutex<()>>,
@@ -83,8 +84,8 @@ impl View {
         screen.cells() <= CELLS && lock(&self.sizes).iter().all(|(_, size)| cells(size) <= CELLS)
     }
 
-    /// Gives the screen the size that the terminal had when it said what comes next. Returns how far it had that, up to
-    /// `end`.
+    /// Gives the screen the size that the terminal had when it said what comes next. Returns how
+    /// far it had that, up to `end`.
     fn sized(&self, screen: &mut Screen, end: u64) -> u64 {
         loop {
             let next = {
@@ -120,7 +121,7 @@ impl View {
             let until = self.sized(&mut screen, end);
             if screen.offset() >= end
                 || effort.is_spent()
-                || !screen.follow(spool, until, (BITE, &all))
+                || !screen.follow(spool, until, BITE, &all)
             {
                 break;
             }
@@ -144,7 +145,7 @@ impl View {
                 (effort, slow) = (Effort::new(most), true);
             }
             let until = self.sized(&mut screen, end);
-            if screen.offset() >= end || !screen.follow(spool, until, (CHUNK, &effort)) {
+            if screen.offset() >= end || !screen.follow(spool, until, CHUNK, &effort) {
                 break;
             }
         }
@@ -157,13 +158,14 @@ impl View {
 
 impl Terminal {
     /// Draws what the log has now.
-    pub(crate) async fn drawn(self: &Arc<Self>) {
+    pub(crate) async fn draw(self: &Arc<Self>) {
         if !self.view.at_once(&self.program.spool) {
             self.look_at(|_| ()).await;
         }
     }
 
-    /// Draws what the log has now and looks at the screen, or changes it. Whoever drops this does not stop it.
+    /// Draws what the log has now and looks at the screen, or changes it. Whoever drops this does
+    /// not stop it.
     pub(crate) async fn look_at<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(&mut Screen) -> T + Send + 'static,
@@ -179,8 +181,8 @@ impl Terminal {
         looked.await.expect("a look at a screen does not panic")
     }
 
-    /// What is known of the screen without waiting for it: as it is now if little was said since, and otherwise as it was
-    /// seen last. Whoever can wait has it [drawn](Self::drawn) before.
+    /// What is known of the screen without waiting for it: as it is now if little was said since,
+    /// and otherwise as it was seen last. Whoever can wait has it [drawn](Self::draw) before.
     pub(crate) fn seen(&self) -> Seen {
         self.view.at_once(&self.program.spool);
         lock(&self.view.seen).clone()
@@ -197,8 +199,8 @@ impl Terminal {
         }
     }
 
-    /// Whether so much was said since the screen was drawn that it is drawn though nobody looks: what a program does not
-    /// draw again is there to be seen. `last` is when that was done last.
+    /// Whether so much was said since the screen was drawn that it is drawn though nobody looks:
+    /// what a program does not draw again is there to be seen. `last` is when that was done last.
     pub(super) fn is_behind(&self, last: Option<Instant>) -> bool {
         let behind = self.program.spool.stats().end.saturating_sub(lock(&self.view.seen).offset);
         let every = if self.view.is_slow() { 10 * UNSEEN } else { UNSEEN };
@@ -206,7 +208,8 @@ impl Terminal {
         behind > FLOOD as u64 / 2 && !early
     }
 
-    /// Gives it another size. Whether it had another one before; a terminal that is gone keeps its own.
+    /// Gives it another size. Whether it had another one before; a terminal that is gone keeps its
+    /// own.
     pub(crate) fn resize(&self, size: Size) -> bool {
         // What comes after this is drawn for the new size.
         let end = self.program.spool.end();

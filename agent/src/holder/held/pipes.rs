@@ -80,7 +80,7 @@ impl Feed {
 }
 
 /// Waits until there is room for input, if there is some to be written.
-pub(super) async fn wanted(feed: Option<&Feed>) {
+pub(super) async fn writable(feed: Option<&Feed>) {
     match feed {
         // An error shows at the next write.
         Some(feed) => drop(feed.pipe.writable().await),
@@ -129,9 +129,9 @@ pub(super) fn read(
 
 /// Reads, and once more where a terminal says that nobody has it open any more.
 ///
-/// Linux looks for output first, and then whether the other side is closed (`n_tty_read`). What was written, and
-/// closed, between the two is lost to whoever takes that for the end; the second time all of it is there to be
-/// found.
+/// Linux looks for output first, and then whether the other side is closed (`n_tty_read`). What was
+/// written, and closed, between the two is lost to whoever takes that for the end; the second time
+/// all of it is there to be found.
 fn past_hangup(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     match read() {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => read(),

@@ -1,5 +1,5 @@
-//! A program that runs, until nobody says anything on its pipes any more: what it says is read, and it is told
-//! what the agent orders.
+//! A program that runs, until nobody says anything on its pipes any more: what it says is read, and
+//! it is told what the agent orders.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
-use super::pipes::{Feed, drain, read, readable, ready, wanted};
+use super::pipes::{Feed, drain, read, readable, ready, writable};
 use super::{Held, Told};
 use crate::holder::Agent;
 use crate::holder::message::{Held as Shown, Report};
@@ -25,7 +25,8 @@ use crate::spool::SpoolWriter;
 /// How much is read from a pipe at once.
 const READ: usize = 128 << 10;
 
-/// A terminal that gives so much at once has more, and is asked so often before others have their turn.
+/// A terminal that gives so much at once has more, and is asked so often before others have their
+/// turn.
 const PAGE: u64 = 2 << 10;
 const BURST: usize = 16;
 
@@ -89,15 +90,15 @@ impl Running<'_> {
             let early = self.early();
             let room = early.is_none() && self.writer.has_room();
             tokio::select! {
-                // What we are told first, so that a program that never stops talking can be stopped;
-                // its end last, so that its last words come before it.
+                // What we are told first, so that a program that never stops talking can be
+                // stopped; its end last, so that its last words come before it.
                 biased;
                 Some(told) = self.told.recv() => self.obey(told),
                 () = at(self.deadline) => self.time_out(),
                 () = at(self.ladder.map(|rung| rung.1)) => self.climb(),
                 () = at(self.announce) => self.announce(),
                 () = at(early) => {}
-                () = wanted(self.feed.as_ref()) => self.feed(),
+                () = writable(self.feed.as_ref()) => self.feed(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     self.read_some();
                     // Others have their turn beside a program that never stops talking.
@@ -108,8 +109,8 @@ impl Running<'_> {
         }
     }
 
-    /// Writes what the program's pipe takes of its input, and closes it after the last byte. A program
-    /// that wants no more gets none.
+    /// Writes what the program's pipe takes of its input, and closes it after the last byte. A
+    /// program that wants no more gets none.
     pub(super) fn feed(&mut self) {
         if let Some(feed) = &mut self.feed
             && feed.write()
@@ -225,11 +226,11 @@ impl Running<'_> {
 
     /// Reads what was written before the end of the program.
     ///
-    /// The pipes themselves are asked: the runtime may not have heard yet that there is something in
-    /// them when it already knows that the program has ended.
+    /// The pipes themselves are asked: the runtime may not have heard yet that there is something
+    /// in them when it already knows that the program has ended.
     ///
-    /// A terminal has its own way: the kernel passes on what was written after a moment, and says that
-    /// that was all once nobody has it open. That is so when its session has lost its leader.
+    /// A terminal has its own way: the kernel passes on what was written after a moment, and says
+    /// that that was all once nobody has it open. That is so when its session has lost its leader.
     pub(super) async fn drain(&mut self) {
         if self.terminal {
             let rest = async {
@@ -254,7 +255,7 @@ impl Running<'_> {
             tokio::select! {
                 Some(_) = self.told.recv() => {}
                 () = sleep_until(silent) => return,
-                () = wanted(self.feed.as_ref()) => self.feed(),
+                () = writable(self.feed.as_ref()) => self.feed(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     silent = Instant::now() + LINGER;
                     self.read_some();

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use crate::jobs::job::Job;
 use crate::program::holding::Orders;
 
-/// Jobs of which all is known, and that are not written down yet. As many as run can be among them, and those
-/// that ended while the last ones were written.
+/// Jobs of which all is known, and that are not written down yet. As many as run can be among them,
+/// and those that ended while the last ones were written.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     all: Mutex<Vec<ToWrite>>,
@@ -30,7 +30,8 @@ impl Finished {
         self.more.notify_one();
     }
 
-    /// Waits for some, and takes them. They are answered first, and what ends soon after is taken with them.
+    /// Waits for some, and takes them. They are answered first, and what ends soon after is taken
+    /// with them.
     pub(crate) async fn take(&self) -> Vec<ToWrite> {
         loop {
             // Whoever has dropped this before has left some.

@@ -177,7 +177,8 @@ impl Holder {
         }
     }
 
-    /// Nobody writes to a job's log any more: what is kept of it is kept by us, once it is written down.
+    /// Nobody writes to a job's log any more: what is kept of it is kept by us, once it is written
+    /// down.
     fn finish(self: &Arc<Self>, id: Nonce) {
         let job = lock(&self.jobs).remove(&id);
         // One that we could not take over stays with its holder: the next agent may be able to.
@@ -235,8 +236,8 @@ impl Orders for Holder {
 }
 
 impl Found {
-    /// Takes the job over, whose output is in a file at `path` where it is much. Returns the conversations about it,
-    /// too.
+    /// Takes the job over, whose output is in a file at `path` where it is much. Returns the
+    /// conversations about it, too.
     pub(crate) fn adopt(self, path: PathBuf) -> Result<(Arc<Job>, Conversations), Failure> {
         let Self { held, memory, stdin, holder } = self;
         let orders: Weak<dyn Orders> = Arc::downgrade(&(holder.clone() as Arc<dyn Orders>));

@@ -61,7 +61,8 @@ pub(super) struct TerminalNote {
     transfer: Option<TransferNote>,
 }
 
-/// The last change of a lease. The lease itself does not outlive the agent: its holder has to ask again.
+/// The last change of a lease. The lease itself does not outlive the agent: its holder has to ask
+/// again.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
 struct TransferNote {

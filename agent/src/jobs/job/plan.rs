@@ -60,24 +60,26 @@ impl Plan {
             timeout_ms: asked.timeout_ms,
         };
         let kind = Run { user: &user, login, terminal: false, mark: &asked.request.to_string() };
-        let mut plan = Self::common(&common, kind, (argv, shown), Vec::new())?;
+        let mut plan = Self::common(&common, kind, argv, &shown, Vec::new())?;
         plan.start.piped = input.is_some() || asked.stdin.unwrap_or(false);
         plan.start.input = input;
         Ok(plan)
     }
 
-    /// The word by which a session's program may [name a shell](shell::named): that becomes a login shell, and not a
-    /// program within another.
+    /// The word by which a session's program may [name a shell](shell::named): that becomes a login
+    /// shell, and not a program within another.
     pub(crate) fn shell_word(asked: &session::Start) -> Option<OsString> {
         line_of(asked.program.as_ref()?).filter(|word| shell::is_name(word))
     }
 
-    /// The same of a session of this user, whose program is a shell if one was [named](Self::shell_word). `files` is where
-    /// shells find their marks.
+    /// The same of a session of this user, whose program is a shell if one was
+    /// [named](Self::shell_word). `files` is where shells find their marks.
     pub(crate) fn session(
         asked: &session::Start,
-        (user, named): (User, Option<PathBuf>),
-        (name, files): (String, &Path),
+        user: User,
+        named: Option<PathBuf>,
+        name: String,
+        files: &Path,
     ) -> Result<Self, Failure> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| {
@@ -106,7 +108,7 @@ impl Plan {
         };
         let mark = asked.request.to_string();
         let kind = Run { user: &user, login: true, terminal: true, mark: &mark };
-        let mut plan = Self::common(&common, kind, (shell.argv, shown), shell.env)?;
+        let mut plan = Self::common(&common, kind, shell.argv, &shown, shell.env)?;
         let size = Size::new(asked.size.cols, asked.size.rows);
         plan.start.terminal = Some(holder::Size { cols: size.cols, rows: size.rows });
         plan.start.extra = shell.directory.as_ref().map(blob);
@@ -127,7 +129,8 @@ impl Plan {
     fn common(
         asked: &Asked<'_>,
         run: Run<'_>,
-        (argv, shown): (Vec<OsString>, String),
+        argv: Vec<OsString>,
+        shown: &str,
         more: Vec<Variable>,
     ) -> Result<Self, Failure> {
         if asked.timeout_ms == Some(0) {
@@ -165,7 +168,7 @@ impl Plan {
             input: None,
         };
         let user = user.name.to_string_lossy().into_owned();
-        Ok(Self { start, user, shown: one_line(&shown), terminal: None })
+        Ok(Self { start, user, shown: one_line(shown), terminal: None })
     }
 }
 

@@ -13,8 +13,8 @@ use super::record::{self, HEAD, Hash, Head, Record};
 /// At most this many earlier processes are vouched for.
 const INSTANCES: usize = 64;
 
-/// How the file says [`Ending::NotStarted`]. The first agents wrote another text, also for programs that had been
-/// started.
+/// How the file says [`Ending::NotStarted`]. The first agents wrote another text, also for programs
+/// that had been started.
 pub(super) const NOT_STARTED: &str = "nothing: it was never started";
 
 /// A request of an earlier process.
@@ -68,7 +68,8 @@ impl Replay {
             Err(error) if is_for_want(&error) => Err(error),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "the journal cannot be read");
-                // Where it cannot be put aside, it is replaced all the same: nothing would run any more.
+                // Where it cannot be put aside, it is replaced all the same: nothing would run any
+                // more.
                 let _ = std::fs::rename(path, path.with_extension("unread"));
                 Ok(Some(JournalFile::default()))
             }

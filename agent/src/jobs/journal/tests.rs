@@ -1,4 +1,5 @@
-//! What the next process is told, also by files that are damaged, cut short, missing or of the first format.
+//! What the next process is told, also by files that are damaged, cut short, missing or of the
+//! first format.
 
 use farwire_protocol::id::Id;
 use farwire_protocol::surface::Surface;
@@ -32,7 +33,7 @@ fn open(path: &Path, number: u8) -> Journal {
 
 /// What this journal says of a request that was sent to that process.
 fn past(journal: &Journal, (sent_to, number): (u8, u8)) -> Past {
-    journal.past(&owner(1), request(number), (process(sent_to), &BODY))
+    journal.past(&owner(1), request(number), process(sent_to), &BODY)
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn the_next_processes_know_what_was_done_and_what_was_not() {
     let mut first = open(&path, 1);
     first.reserve(&owner(1), request(1), &BODY).unwrap();
     first.reserve(&owner(1), request(2), &BODY).unwrap();
-    first.ended(&owner(1), request(2), Ending::Exit(Exit::Code(7)));
+    first.note_end(&owner(1), request(2), Ending::Exit(Exit::Code(7)));
     drop(first);
     for number in 2..5 {
         let mut next = open(&path, number);
@@ -50,9 +51,9 @@ fn the_next_processes_know_what_was_done_and_what_was_not() {
         assert_eq!(past(&next, (1, 2)), Past::Ended("exit code 7".to_owned()));
         assert_eq!(past(&next, (1, 3)), Past::NeverStarted);
         assert_eq!(past(&next, (9, 3)), Past::Unknown, "nothing is known of that process");
-        let other = next.past(&owner(1), request(2), (process(1), &[6; 32]));
+        let other = next.past(&owner(1), request(2), process(1), &[6; 32]);
         assert_eq!(other, Past::Conflict);
-        let other = next.past(&owner(2), request(1), (process(1), &BODY));
+        let other = next.past(&owner(2), request(1), process(1), &BODY);
         assert_eq!(other, Past::NeverStarted, "it is another owner's");
         assert_eq!(next.trace(&owner(1), request(3), None), Past::NeverStarted);
         assert_eq!(next.trace(&owner(1), request(1), None), Past::Reserved);
@@ -74,7 +75,8 @@ fn nothing_is_vouched_for_after_a_restart_of_the_machine() {
     assert_eq!(here, Past::NeverStarted, "of itself a process knows all");
 }
 
-/// Opens the journal with these bytes, and checks that no reserved request is said never to have started.
+/// Opens the journal with these bytes, and checks that no reserved request is said never to have
+/// started.
 fn check_damaged(bytes: &[u8], what: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
@@ -94,7 +96,7 @@ fn no_damage_of_any_byte_makes_a_request_one_that_never_started() {
     let mut first = open(&path, 1);
     first.reserve(&owner(1), request(1), &BODY).unwrap();
     first.reserve(&owner(1), request(2), &BODY).unwrap();
-    first.ended(&owner(1), request(1), Ending::Exit(Exit::Signal(9)));
+    first.note_end(&owner(1), request(1), Ending::Exit(Exit::Signal(9)));
     drop(first);
     let mut second = open(&path, 2);
     second.reserve(&owner(1), request(3), &BODY).unwrap();

@@ -4,8 +4,8 @@
 //!
 //! The child may share its memory with the agent (see `launch.rs`), or be a copy of one thread of
 //! many whose other threads held locks. So nothing in this file takes memory, takes a lock, panics,
-//! or returns to where it was called from otherwise than with a report. It makes system calls on what
-//! the plan has ready.
+//! or returns to where it was called from otherwise than with a report. It makes system calls on
+//! what the plan has ready.
 //!
 //! All signals are blocked until the last step. No handler of the agent runs here: by the time they
 //! are unblocked, none is installed any more.
@@ -76,8 +76,9 @@ fn prepare(
     plan.limits.restore()
 }
 
-/// Takes on the usual priority, and the usual place among those that are killed when memory runs out. Where
-/// that is not allowed, which needs rights if the agent's own are worse, they stay as they are.
+/// Takes on the usual priority, and the usual place among those that are killed when memory runs
+/// out. Where that is not allowed, which needs rights if the agent's own are worse, they stay as
+/// they are.
 fn be_ordinary() {
     let _ = rustix::process::setpriority_process(None, 0);
     #[cfg(target_os = "linux")]
@@ -92,8 +93,8 @@ fn be_ordinary() {
 
 /// Makes a descriptor known to the program under this number.
 fn give(extra: &OwnedFd, number: i32) -> io::Result<()> {
-    // SAFETY: no pointers are involved. Nobody in this process uses the number for anything else: the
-    // table of descriptors belongs to it alone, and what it still needs is above (see `aside`).
+    // SAFETY: no pointers are involved. Nobody in this process uses the number for anything else:
+    // the table of descriptors belongs to it alone, and what it still needs is above (see `aside`).
     match unsafe { libc::dup2(extra.as_raw_fd(), number) } {
         -1 => Err(last_error()),
         _ => Ok(()),

@@ -6,13 +6,14 @@
 //!   started it stands still, until it is another program or has ended. Nothing is copied, so it
 //!   takes the same time whatever the agent's size is. For programs of the agent's own user, on
 //!   Linux.
-//! - **Copied**: `fork`, with a pipe for the report. For programs of another user, because a process
-//!   with that user's rights could be stopped, or with debugging allowed for everything even be
-//!   written to, by that user, and must not have our memory in its hands. And for other systems.
+//! - **Copied**: `fork`, with a pipe for the report. For programs of another user, because a
+//!   process with that user's rights could be stopped, or with debugging allowed for everything
+//!   even be written to, by that user, and must not have our memory in its hands. And for other
+//!   systems.
 //!
 //! Why sharing is safe: the child makes system calls on data that the parent has ready, and follows
-//! the rules in `child.rs`. It has its own descriptors, directory, umask, limits, signal actions and
-//! signal mask; all that it shares is memory, of which it writes its stack, the report, and the
+//! the rules in `child.rs`. It has its own descriptors, directory, umask, limits, signal actions
+//! and signal mask; all that it shares is memory, of which it writes its stack, the report, and the
 //! error number of the thread that stands still. All signals are blocked across the birth, so that
 //! no handler of the agent ever runs in the child.
 
@@ -60,8 +61,8 @@ pub(super) fn copied(plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched
     match unsafe { libc::fork() } {
         0 => {
             let numbers = child::carry_out(plan, stdio, Some(theirs.as_fd())).numbers();
-            // 16 bytes go into an empty pipe at once or not at all. Were they lost, the parent would
-            // see a program that ended with the code below; but there is nobody to lose them.
+            // 16 bytes go into an empty pipe at once or not at all. Were they lost, the parent
+            // would see a program that ended with the code below; but there is nobody to lose them.
             let bytes = numbers.map(u32::to_ne_bytes);
             let _ = rustix::io::write(&theirs, bytes.as_flattened());
             // SAFETY: ends this process without running anything of the parent's.
@@ -118,7 +119,8 @@ mod shared {
         // SAFETY: `birth` and the stack outlive the child's use of them, because this thread stands
         // still until the child has ended or is another program. The child runs `be_born` on its
         // own stack, which is large enough and ends at a page that nobody can write, and never
-        // returns into our frames. Where the kernel knows CLONE_PIDFD, `pidfd` takes the descriptor.
+        // returns into our frames. Where the kernel knows CLONE_PIDFD, `pidfd` takes the
+        // descriptor.
         let pid = unsafe {
             let argument = (&raw const birth).cast_mut().cast::<c_void>();
             libc::clone(be_born, stack.top(), flags, argument, &raw mut pidfd)
@@ -155,7 +157,8 @@ mod shared {
         fn new() -> Result<Self, Errno> {
             let access = libc::PROT_READ | libc::PROT_WRITE;
             let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
-            // SAFETY: asks for new memory wherever there is room, which touches none that is in use.
+            // SAFETY: asks for new memory wherever there is room, which touches none that is in
+            // use.
             let base = unsafe { libc::mmap(core::ptr::null_mut(), SIZE, access, kind, -1, 0) };
             if base == libc::MAP_FAILED {
                 return Err(last_error());

@@ -33,8 +33,8 @@ impl Memory {
         self.head().typists.get(place % TYPISTS)
     }
 
-    /// The place of somebody who types: their own from before, or the next one that nobody has now. `None` if there is none;
-    /// `taken` has a bit for each place.
+    /// The place of somebody who types: their own from before, or the next one that nobody has now.
+    /// `None` if there is none; `taken` has a bit for each place.
     pub(crate) fn seat(&self, id: [u8; 16], taken: u64) -> Option<Place> {
         let number = u128::from_ne_bytes(id);
         let id = [number as u64, (number >> 64) as u64];
@@ -76,7 +76,8 @@ impl Memory {
         }
     }
 
-    /// Nothing more of what was begun is passed on: whoever did that has stopped between two writes.
+    /// Nothing more of what was begun is passed on: whoever did that has stopped between two
+    /// writes.
     pub(crate) fn settle(&self, place: Place) {
         if let Some(typist) = self.typist(place.0) {
             typist.begun.store(typist.taken.load(Ordering::Relaxed), Ordering::Relaxed);

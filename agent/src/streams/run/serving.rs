@@ -1,4 +1,5 @@
-//! One stream that serves a run: passes its input on, and delivers its output as the bridge wants it.
+//! One stream that serves a run: passes its input on, and delivers its output as the bridge wants
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,8 @@ impl Serving<'_> {
                 Err(error) if error.is_carrier() && !matches!(error, ReadError::Bad(_)) => {
                     return std::future::pending().await;
                 }
-                // Bytes that do not authenticate are the carrier's doing: the bridge will take it up again.
+                // Bytes that do not authenticate are the carrier's doing: the bridge will take it
+                // up again.
                 Err(error) if error.is_carrier() => return lost(),
                 Err(error) => return error.into(),
             };
@@ -130,7 +132,8 @@ impl Serving<'_> {
                     }
                     return std::future::pending().await;
                 }
-                // No message is defined here: what a later bridge says is skipped, and counts for nothing.
+                // No message is defined here: what a later bridge says is skipped, and counts for
+                // nothing.
                 (FrameKind::Control, false) => {}
                 _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
             }

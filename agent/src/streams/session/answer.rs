@@ -1,4 +1,5 @@
-//! How the question about a session is answered: with how the session is now, and the lists that were asked for.
+//! How the question about a session is answered: with how the session is now, and the lists that
+//! were asked for.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -26,10 +27,10 @@ pub(super) const LARGEST: usize = 8 << 10;
 pub(crate) const DRAWN: Duration = Duration::from_millis(250);
 
 /// How a session is now.
-pub(super) async fn ended(session: &Session, who: &Principal) -> Result<Ended, Failure> {
+pub(super) async fn state_of(session: &Session, who: &Principal) -> Result<Ended, Failure> {
     let Session { job, terminal } = session;
     // What takes long to draw is told as it was seen last.
-    let _ = timeout(DRAWN, terminal.drawn()).await;
+    let _ = timeout(DRAWN, terminal.draw()).await;
     Ok(Ended {
         state: job.state(),
         status: terminal.status(who, true),
@@ -61,7 +62,8 @@ pub(super) fn over_at(job: &Job) -> Option<u64> {
     job.ended().then(|| job.spool.stats().end)
 }
 
-/// A command as it is told. `over` is where the log ends, if the terminal has ended: what ran there ended with it.
+/// A command as it is told. `over` is where the log ends, if the terminal has ended: what ran there
+/// ended with it.
 pub(super) fn show(command: &marks::Command, over: Option<u64>) -> Command {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Command {

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::answer::{ended, finish};
+use super::answer::{finish, state_of};
 use super::control;
 use super::pace::Pace;
 use crate::conversations::{About, Seat};
@@ -37,14 +37,15 @@ use crate::terminal::typist::Typist;
 /// Somebody who comes back within so many bytes gets them, and otherwise the screen.
 const NEAR: u64 = 256 << 10;
 
-/// A reader to whom nothing could be passed on for so long is not waited for any longer: the program goes
-/// on, and the reader gets the screen instead of what it missed.
+/// A reader to whom nothing could be passed on for so long is not waited for any longer: the
+/// program goes on, and the reader gets the screen instead of what it missed.
 const LAG: Duration = Duration::from_millis(150);
 
 /// After a batch of this size others have their turn.
 const LARGE: usize = 8 << 10;
 
-/// What has been typed is acknowledged when so much was taken, or when there is something else to say.
+/// What has been typed is acknowledged when so much was taken, or when there is something else to
+/// say.
 const ACK_STEP: u64 = 32 << 10;
 
 /// And at the latest after so long.
@@ -59,7 +60,7 @@ pub(super) struct Visit {
 }
 
 /// Serves somebody who is attached.
-pub(super) async fn attached<W, R>(
+pub(super) async fn attend<W, R>(
     context: &Context,
     open: &Open,
     visit: Visit,
@@ -174,13 +175,16 @@ impl Serving<'_> {
         loop {
             let frame = match reader.next().await {
                 Ok(frame) => frame,
-                // Who cannot be heard any more is gone, and holds nothing: whoever it was comes back.
+                // Who cannot be heard any more is gone, and holds nothing: whoever it was comes
+                // back.
                 Err(error) if error.is_carrier() => return Err(lost()),
                 Err(error) => return Err(error.into()),
             };
             self.context.link.heard();
             match (frame.kind, frame.last) {
-                (FrameKind::Data, _) if frame.channel == KEYS => self.typed(&frame.payload).await,
+                (FrameKind::Data, _) if frame.channel == KEYS => {
+                    self.type_keys(&frame.payload).await
+                }
                 (FrameKind::Control, true) => return Ok(()),
                 (FrameKind::Control, false) => {
                     // A message of a newer bridge is skipped.
@@ -192,7 +196,7 @@ impl Serving<'_> {
                             }
                             self.seen.notify_one();
                         }
-                        Ok(said) => self.told(said),
+                        Ok(said) => self.obey(said),
                         Err(_) => {}
                     }
                 }
@@ -205,7 +209,7 @@ impl Serving<'_> {
         self.pace.lock().expect("nothing panics while it is held")
     }
 
-    fn told(&self, said: ToAgent) {
+    fn obey(&self, said: ToAgent) {
         let sessions = &self.context.services.sessions;
         let done = match said {
             ToAgent::Resize(_) if self.read_only => Ok(()),
@@ -227,7 +231,7 @@ impl Serving<'_> {
         }
     }
 
-    async fn typed(&self, bytes: &[u8]) {
+    async fn type_keys(&self, bytes: &[u8]) {
         let until = *self.taken.borrow() + bytes.len() as u64;
         let Some(typist) = &self.typist else {
             self.refused.send_replace(Some(looks_only()));
@@ -338,7 +342,7 @@ impl Serving<'_> {
         }
         let mut counts = Counts::default();
         counts.set(TERMINAL, offset);
-        finish(writer, counts, ended(&self.session, &self.who).await?).await
+        finish(writer, counts, state_of(&self.session, &self.who).await?).await
     }
 
     /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.
@@ -362,7 +366,8 @@ impl Serving<'_> {
         self.redraw(at, writer).await
     }
 
-    /// Lets go of what a viewer who lags has not got: it sees the screen once it has shown what it has.
+    /// Lets go of what a viewer who lags has not got: it sees the screen once it has shown what it
+    /// has.
     async fn catch_up<W: AsyncWrite + Unpin>(
         &self,
         log: SpoolReader,
@@ -444,7 +449,7 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        control::gone(&self.sessions, &self.session, &self.one.actor, self.one.stream);
+        control::let_go(&self.sessions, &self.session, &self.one.actor, self.one.stream);
         let terminal = &self.session.terminal;
         terminal.participants.leave(self.one.stream);
         terminal.note(Some(&self.one.actor), What::Left);
@@ -466,7 +471,8 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Seals what the log has, up to one batch, and no more than there is room for. Gives how many bytes.
+/// Seals what the log has, up to one batch, and no more than there is room for. Gives how many
+/// bytes.
 fn fill<W: AsyncWrite + Unpin>(
     log: &mut SpoolReader,
     until: Option<u64>,

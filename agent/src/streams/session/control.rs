@@ -1,4 +1,5 @@
-//! What is done to a session besides typing: leases, the rule, size, signals, bounds, labels, its end.
+//! What is done to a session besides typing: leases, the rule, size, signals, bounds, labels, its
+//! end.
 
 use farwire_link::inner::sealed::Writer;
 use farwire_protocol::conversation::Counts;
@@ -9,7 +10,7 @@ use farwire_protocol::streams::session::{
 };
 use tokio::io::AsyncWrite;
 
-use super::answer::{ended, finish};
+use super::answer::{finish, state_of};
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::gate::{Allowed, Asker};
@@ -32,7 +33,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     let sessions = &context.services.sessions;
     let session = sessions.find(&asker, control.session)?;
     act(sessions, &session, &asker, &control.action)?;
-    finish(writer, Counts::default(), ended(&session, &asker.who).await?).await
+    finish(writer, Counts::default(), state_of(&session, &asker.who).await?).await
 }
 
 fn act(
@@ -43,7 +44,7 @@ fn act(
 ) -> Result<(), Failure> {
     let who = &*asker.who;
     if session.job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
-        return Err(over(&session.job));
+        return Err(already_over(&session.job));
     }
     match action {
         Action::Attach(for_ms) => {
@@ -52,7 +53,7 @@ fn act(
         Action::Detach => {
             let now = boottime();
             let done = session.terminal.typing().arbiter.detach(who, now);
-            settled(session, who, done)
+            settle(session, who, done)
         }
         Action::HandOver { to, reason } => {
             let (heir, reason) = (heir(who, to)?, reason_of(reason.as_deref())?);
@@ -68,11 +69,11 @@ fn act(
         }
         Action::Rule(policy) => rule(session, who, *policy),
         Action::Resize(size) => resize(session, who, *size),
-        Action::Signal(signal) => signalled(session, who, *signal),
+        Action::Signal(signal) => send_signal(session, who, *signal),
         Action::Limits(limits) => bound(session, who, *limits),
         Action::Label(labels) => label(sessions, session, asker, labels),
         Action::Close => {
-            allowed(session.terminal.typing().arbiter.may_act(who, boottime()))?;
+            check(session.terminal.typing().arbiter.may_act(who, boottime()))?;
             session.terminal.note(Some(who), What::Closed);
             session.job.stop(None).map(drop)
         }
@@ -82,7 +83,7 @@ fn act(
 }
 
 /// The session has ended, and how.
-pub(super) fn over(job: &Job) -> Failure {
+pub(super) fn already_over(job: &Job) -> Failure {
     use farwire_protocol::streams::run::Exit;
 
     let how = match job.state().exit {
@@ -93,14 +94,14 @@ pub(super) fn over(job: &Job) -> Failure {
     Failure::new(Kind::AlreadyEnded, format!("the session has ended{how}"))
 }
 
-fn allowed(done: Result<(), Refusal>) -> Result<(), Failure> {
+fn check(done: Result<(), Refusal>) -> Result<(), Failure> {
     done.map_err(|refusal| refusal.failure(boottime()))
 }
 
 /// Notes what has come of an act of `who`.
-fn settled(session: &Session, who: &Principal, done: Result<(), Refusal>) -> Result<(), Failure> {
+fn settle(session: &Session, who: &Principal, done: Result<(), Refusal>) -> Result<(), Failure> {
     session.terminal.settle(Some(who));
-    allowed(done)
+    check(done)
 }
 
 type Members<'a, 'b> = Group<'a, &'b mut Arbiter>;
@@ -135,7 +136,7 @@ fn among(
     for member in members {
         member.terminal.settle(Some(who));
     }
-    allowed(done)
+    check(done)
 }
 
 /// A user takes the lease for as long as a stream lives.
@@ -146,7 +147,7 @@ pub(super) fn take(
     stream: u64,
 ) -> Result<(), Failure> {
     if session.job.ended() {
-        return Err(over(&session.job));
+        return Err(already_over(&session.job));
     }
     together(sessions, session, who, |group| group.take(who, stream))?;
     clear(sessions, session, who)
@@ -155,11 +156,11 @@ pub(super) fn take(
 /// `who` lets go of the lease.
 pub(super) fn release(session: &Session, who: &Principal) -> Result<(), Failure> {
     let done = session.terminal.typing().arbiter.detach(who, boottime());
-    settled(session, who, done)
+    settle(session, who, done)
 }
 
 /// A stream is gone: what lived as long goes with it, in all of the group.
-pub(super) fn gone(sessions: &Sessions, session: &Session, who: &Principal, stream: u64) {
+pub(super) fn let_go(sessions: &Sessions, session: &Session, who: &Principal, stream: u64) {
     let labels = session.terminal.filed().labels.clone();
     for member in sessions.group(session, &labels) {
         member.terminal.typing().arbiter.gone(stream, boottime());
@@ -219,7 +220,7 @@ fn rule(session: &Session, who: &Principal, policy: TypingRule) -> Result<(), Fa
         terminal.tell_rights();
         terminal.remember();
     }
-    settled(session, who, done)
+    settle(session, who, done)
 }
 
 /// Gives the terminal a size, if that is not for somebody else to decide.
@@ -229,7 +230,7 @@ pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> R
     let size = Size::new(size.cols, size.rows);
     let changed = {
         let mut typing = terminal.typing();
-        allowed(typing.arbiter.may_act(who, now))?;
+        check(typing.arbiter.may_act(who, now))?;
         typing.arbiter.renew(who, now);
         // From when on somebody else decides, the size is theirs.
         terminal.resize(size)
@@ -242,7 +243,7 @@ pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> R
 }
 
 /// Signals whoever is in the foreground, as a key would.
-fn signalled(session: &Session, who: &Principal, signal: i32) -> Result<(), Failure> {
+fn send_signal(session: &Session, who: &Principal, signal: i32) -> Result<(), Failure> {
     use std::os::fd::AsFd as _;
 
     if !(1..=31).contains(&signal) {
@@ -253,10 +254,10 @@ fn signalled(session: &Session, who: &Principal, signal: i32) -> Result<(), Fail
     {
         let mut typing = terminal.typing();
         // A signal does not wait for the turn of whoever is to be interrupted.
-        allowed(typing.arbiter.may_take_turn(who, now))?;
+        check(typing.arbiter.may_take_turn(who, now))?;
         typing.arbiter.renew(who, now);
     }
-    let master = job.program.master().ok_or_else(|| over(job))?;
+    let master = job.program.master().ok_or_else(|| already_over(job))?;
     pty::signal_foreground(master.as_fd(), signal).map_err(|error| {
         Failure::caused(Kind::AlreadyEnded, "nobody is in the foreground", &error)
     })?;
@@ -267,7 +268,7 @@ fn signalled(session: &Session, who: &Principal, signal: i32) -> Result<(), Fail
 fn bound(session: &Session, who: &Principal, change: Limits) -> Result<(), Failure> {
     let Session { job, terminal } = session;
     filing::check(&Labels::default(), &change)?;
-    allowed(terminal.typing().arbiter.may_act(who, boottime()))?;
+    check(terminal.typing().arbiter.may_act(who, boottime()))?;
     let limits = {
         let mut filed = terminal.filed();
         filed.limits = changed_limits(filed.limits, change);

@@ -12,7 +12,7 @@ use farwire_protocol::streams::session::{Event, Events as Asked};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{LARGEST, ended, finish};
+use super::answer::{LARGEST, finish, state_of};
 use super::exchange::LONGEST_WAIT;
 use crate::gate::principal::Principal;
 use crate::os::clock::unix_millis;
@@ -44,7 +44,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
         let events = collect(terminal, asked, who);
         let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
         if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
-            let now = ended(&session, who).await?;
+            let now = state_of(&session, who).await?;
             // What happened meanwhile is counted there.
             let events = Some(collect(terminal, asked, who));
             return finish(writer, Counts::default(), Ended { events, ..now }).await;
@@ -67,7 +67,7 @@ fn collect(terminal: &Terminal, asked: &Asked, who: &Principal) -> Vec<Event> {
     let most = usize::try_from(asked.limit.min(MOST)).unwrap_or_default();
     let (mut events, mut size) = (Vec::new(), 0);
     let now = unix_millis();
-    terminal.events.from(asked.from, |event| {
+    terminal.events.for_each_from(asked.from, |event| {
         let event = event.show(who, now);
         size += cbor::encode(&event).len();
         let fits = events.len() < most && (events.is_empty() || size <= LARGEST);

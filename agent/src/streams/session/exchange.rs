@@ -14,9 +14,9 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep};
 
 use self::reply::{Occasion, Reply, answer};
-use self::typing::{TYPING, begin, refuse_early, settled};
+use self::typing::{TYPING, begin, refuse_early, wait_typed};
 use self::waiting::{Outcome, Waiting};
-use super::control::over;
+use super::control::already_over;
 use crate::gate::Allowed;
 use crate::gate::principal::Principal;
 use crate::sessions::Session;
@@ -37,8 +37,9 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Types something and waits for what comes of it.
 ///
-/// From before it types until it has its answer it has the session's turn: see `terminal/typing_rights/turns.rs`. So the
-/// next command that begins is its own, whoever else wants to type.
+/// From before it types until it has its answer it has the session's turn: see
+/// `terminal/typing_rights/turns.rs`. So the next command that begins is its own, whoever else
+/// wants to type.
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     context: &Context,
     session: &Allowed<Session>,
@@ -58,20 +59,20 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let sent = Sent::at(offset, ended);
         let until = until.map(|until| Awaited::new(&job.spool, until, offset));
         let waiting = Waiting { session, sent, request: None, id: None };
-        let outcome = beating(writer, BEAT, waiting.over(until, deadline)).await?;
+        let outcome = beating(writer, BEAT, waiting.until_over(until, deadline)).await?;
         let reply = Reply { before: sent, outcome, occasion: Occasion::Looking };
         return answer(session, who, reply, send.budget, writer).await;
     }
     // What it said before its end can be asked for all the same.
     if job.ended() {
-        return Err(over(job));
+        return Err(already_over(job));
     }
     if send.instance != context.services.instance {
         let text = "the agent was restarted; whether this was typed is not known";
         return Err(Failure::new(Kind::OutcomeUnknown, text)
             .with_hint("look at the screen before typing it again"));
     }
-    let before = terminal.exchanged_before(send.request);
+    let before = terminal.exchange_of(send.request);
     if let Some(sent @ Sent { answered: Some((_, because)), .. }) = before {
         let outcome = Outcome::new(because);
         let reply = Reply { before: sent, outcome, occasion: Occasion::Again };
@@ -89,8 +90,8 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
             Some(Arc::new(beating(writer, IN_LINE, turn).await??))
         }
     };
-    let sent = match terminal.exchanged_before(send.request) {
-        Some(before) => settled(terminal, send.request, before).await,
+    let sent = match terminal.exchange_of(send.request) {
+        Some(before) => wait_typed(terminal, send.request, before).await,
         None => begin(session, who, send, turn.clone()).await?,
     };
     let request = turn.as_ref().map(|turn| turn.request);
@@ -98,7 +99,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     let until = until.map(|until| Awaited::new(&job.spool, until, sent.offset));
     let waiting = Waiting { session, sent, request, id };
     let outcome = match sent.left {
-        0 => beating(writer, BEAT, waiting.over(until, deadline)).await?,
+        0 => beating(writer, BEAT, waiting.until_over(until, deadline)).await?,
         // The program does not read, or somebody else types: nothing is going to come of it.
         _ => match request.and_then(|request| terminal.turn_taken(request)) {
             Some(taken) => Outcome::interrupted(taken),
@@ -119,7 +120,8 @@ fn joins(terminal: &Terminal, who: &Principal, send: &Send) -> bool {
         && terminal.typing().arbiter.turns.holder().is_some_and(|(holder, _)| holder == who)
 }
 
-/// Does something for whoever asks, and says so now and then: a bridge that is gone holds up nobody.
+/// Does something for whoever asks, and says so now and then: a bridge that is gone holds up
+/// nobody.
 async fn beating<W: AsyncWrite + Unpin, T>(
     writer: &mut Writer<W>,
     every: Duration,

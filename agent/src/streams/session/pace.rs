@@ -1,8 +1,10 @@
-//! How much a viewer is sent before it has shown what it got: no more than makes it wait for a moment.
+//! How much a viewer is sent before it has shown what it got: no more than makes it wait for a
+//! moment.
 //!
-//! What is on its way cannot be taken back. On a slow path everything that was queued would have to be shown
-//! before the prompt that follows Ctrl-C. So the bridge says how much it has shown, and a viewer for whom
-//! there is more than it can show soon gets the screen instead, once what is under way has arrived.
+//! What is on its way cannot be taken back. On a slow path everything that was queued would have to
+//! be shown before the prompt that follows Ctrl-C. So the bridge says how much it has shown, and a
+//! viewer for whom there is more than it can show soon gets the screen instead, once what is under
+//! way has arrived.
 //!
 //! Pure: whoever uses it brings the time.
 
@@ -24,7 +26,8 @@ const QUEUE: Duration = Duration::from_millis(30);
 /// A viewer that would have to catch up for so much longer than a round trip lags.
 const LAG: Duration = Duration::from_millis(60);
 
-/// A viewer that shows nothing for so much longer than a round trip, though it has something to show, lags.
+/// A viewer that shows nothing for so much longer than a round trip, though it has something to
+/// show, lags.
 const STALL: Duration = Duration::from_millis(500);
 
 /// A rate is believed when it was looked at for so long.
@@ -52,7 +55,8 @@ pub(super) struct Pace {
     /// The shortest time from sending to showing, and the latest.
     base: Duration,
     delay: Duration,
-    /// Nothing is under way, and what is sent next finds no queue: paths change, and become longer, too.
+    /// Nothing is under way, and what is sent next finds no queue: paths change, and become longer,
+    /// too.
     fresh: bool,
     /// Since when the viewer has always had something to show, and what it had shown then.
     busy: Option<(Instant, u64)>,
@@ -211,8 +215,9 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// A program that always has more to say, and a path that takes `rate` bytes a second each way of
-    /// `half`. Gives whether the viewer lagged, and how much was under way at most after a second.
+    /// A program that always has more to say, and a path that takes `rate` bytes a second each way
+    /// of `half`. Gives whether the viewer lagged, and how much was under way at most after a
+    /// second.
     fn flood(rate: f64, half: Duration) -> (bool, u64) {
         let (mut pace, begun) = (Pace::default(), Instant::now());
         assert!(pace.seen(0, begun));

@@ -1,5 +1,5 @@
-//! What draws a screen anew on a terminal that is as at first, and leaves that as the session's is: what follows
-//! in the log is then shown as by a terminal that has seen all of it.
+//! What draws a screen anew on a terminal that is as at first, and leaves that as the session's is:
+//! what follows in the log is then shown as by a terminal that has seen all of it.
 //!
 //! ```text
 //!     the usual screen, if a program has the alternate one ──> ?1049h
@@ -85,7 +85,8 @@ fn place(out: &mut String, screen: &Screen, (region, saved, origin): Where) {
     }
 }
 
-/// Whether the cursor is behind the last column, and something is in that: drawn again it takes the cursor there.
+/// Whether the cursor is behind the last column, and something is in that: drawn again it takes the
+/// cursor there.
 fn is_behind_a_full_row(screen: &Screen) -> bool {
     let (row, col) = screen.cursor_position();
     let last = screen.size().1.get() - 1;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::os::clock::worked;
 
-/// Some work, by the time for which the thread that begins it really works: on a busy machine nothing is lost.
+/// Some work, by the time for which the thread that begins it really works: on a busy machine
+/// nothing is lost.
 #[derive(Debug)]
 pub(crate) struct Effort {
     begun: Instant,

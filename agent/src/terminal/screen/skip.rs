@@ -17,10 +17,11 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e | b'\t' | b'\n' | b'\r' | 0x80..=0xc1 | 0xc3..=0xff)
 }
 
-/// Cuts out what a screen of this size, all rows of which scroll, does not show at the end, whatever it
-/// showed at the beginning: of each long plain stretch the lines before the last ones, and of a long line the
-/// rows before the last ones. Gives what is left to be drawn, piece by piece.
-pub(super) fn shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
+/// Cuts out what a screen of this size, all rows of which scroll, does not show at the end,
+/// whatever it showed at the beginning: of each long plain stretch the lines before the last ones,
+/// and of a long line the rows before the last ones. Gives what is left to be drawn, piece by
+/// piece.
+pub(super) fn draw_shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
     // Each line feed of the rest goes one row down, or scrolls: so many leave nothing of before.
     let lines = 2 * usize::from(size.rows) + 2;
     while !bytes.is_empty() {
@@ -34,7 +35,7 @@ pub(super) fn shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
             None if plain >= WORTH => rows(stretch, size, &mut draw),
             None => draw(stretch),
         }
-        let (sequence, after) = rest.split_at(colours(rest).unwrap_or_else(|| taken(rest)));
+        let (sequence, after) = rest.split_at(colours(rest).unwrap_or_else(|| length(rest)));
         draw(sequence);
         bytes = after;
     }
@@ -49,9 +50,10 @@ pub(super) struct Rest<'a> {
     pub(super) title: Option<&'a [u8]>,
 }
 
-/// Leaves out the sequences that only draw (colours, places of the cursor, what is erased), strings, and what switches
-/// once more what was switched last. A flood may be made of them, and each that is read as what it is takes as long as
-/// many bytes of text. `midway` says that a sequence has begun before: what follows may be a part of it, or end it.
+/// Leaves out the sequences that only draw (colours, places of the cursor, what is erased),
+/// strings, and what switches once more what was switched last. A flood may be made of them, and
+/// each that is read as what it is takes as long as many bytes of text. `midway` says that a
+/// sequence has begun before: what follows may be a part of it, or end it.
 pub(super) fn without_drawing(mut bytes: &[u8], midway: bool) -> Rest<'_> {
     let mut rest = Rest { bytes: Vec::with_capacity(bytes.len()), title: None };
     let (mut last, mut whole): (&[u8], _) = (&[], !midway);
@@ -103,7 +105,8 @@ enum Does {
     Switches,
 }
 
-/// The length of a sequence at the beginning that is there as a whole, and what it does, where that is known.
+/// The length of a sequence at the beginning that is there as a whole, and what it does, where that
+/// is known.
 fn sequence(bytes: &[u8]) -> Option<(usize, Does)> {
     match bytes {
         [0x1b, b'[', rest @ ..] => {
@@ -137,14 +140,14 @@ fn colours(bytes: &[u8]) -> Option<usize> {
 }
 
 /// How many bytes something takes in that begins with what is no plain byte: up to the next line.
-fn taken(bytes: &[u8]) -> usize {
+fn length(bytes: &[u8]) -> usize {
     let next = bytes.iter().position(|&byte| is_plain(byte)).unwrap_or(bytes.len());
     let taken = bytes.get(next..).and_then(|rest| memchr(b'\n', rest));
     taken.map_or(bytes.len(), |taken| next + taken + 1)
 }
 
-/// Cuts out whole rows of what goes on without the end of a line. As each character takes one cell, the next one
-/// comes into the same column with a row less, or with many.
+/// Cuts out whole rows of what goes on without the end of a line. As each character takes one cell,
+/// the next one comes into the same column with a row less, or with many.
 fn rows(mut stretch: &[u8], size: Size, draw: &mut impl FnMut(&[u8])) {
     let row = usize::from(size.cols);
     let kept = (2 * usize::from(size.rows) + 2) * row;

@@ -196,14 +196,14 @@ fn a_flood_is_hardly_drawn() {
     let flood = b"0123456789abcdef\r\n".repeat(100_000);
     let mut drawn = 0;
     let size = Size { cols: 120, rows: 40 };
-    skip::shown(&flood, size, |part| drawn += part.len());
+    skip::draw_shown(&flood, size, |part| drawn += part.len());
     assert!(drawn < 2_000, "{drawn}");
     // The same without the end of a line, whatever comes before and after.
     for flood in
         [b"x".repeat(1 << 20), [b"\r\n\x1b[1m".as_slice(), &b"y".repeat(1 << 20), b"\t"].concat()]
     {
         drawn = 0;
-        skip::shown(&flood, size, |part| drawn += part.len());
+        skip::draw_shown(&flood, size, |part| drawn += part.len());
         assert!(drawn < 11_000, "{drawn}");
     }
 }
@@ -251,8 +251,9 @@ fn who_joins_late_has_the_cursor_that_was_saved_at_the_end_of_a_full_row() {
     }
 }
 
-/// Pieces after which a late terminal is as an early one. Where the crate that draws has one of a thing for each
-/// screen, as whether rows are counted from the region, and terminals have one for both, it would tell us wrong.
+/// Pieces after which a late terminal is as an early one. Where the crate that draws has one of a
+/// thing for each screen, as whether rows are counted from the region, and terminals have one for
+/// both, it would tell us wrong.
 fn before() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(piece(), 0..12).prop_filter("shared by both screens", |all| {
         !all.concat().windows(5).any(|of| of == b"\x1b[?6h")
@@ -268,7 +269,8 @@ proptest! {
     ) {
         let mut first = Screen::new(SIZE);
         before.iter().for_each(|piece| first.draw(piece, &all()));
-        // What an alternate screen has that is not shown is told to nobody, and mode 47 shows it again.
+        // What an alternate screen has that is not shown is told to nobody, and mode 47 shows it
+        // again.
         let has = |pieces: &[Vec<u8>], mode: &[u8]| memchr::memmem::find(&pieces.concat(), mode).is_some();
         let drawn = has(&before, b"[?47h") || has(&before, b"[?1049h");
         prop_assume!(first.seen().facts.alternate || !drawn || !has(&after, b"[?47h"));

@@ -84,7 +84,8 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
         Ok(())
     }
 
-    /// `who` takes the lease from whoever has it. An agent says from which client, and leaves users theirs.
+    /// `who` takes the lease from whoever has it. An agent says from which client, and leaves users
+    /// theirs.
     pub(crate) fn take_over(
         &mut self,
         who: &Principal,

@@ -1,8 +1,8 @@
 //! Turns: one exchange at a time types into a session and is answered, others wait in a line.
 //!
-//! An exchange has its turn from before it types until it is answered, so that the next command that begins and
-//! ends is its own. Users come before agents, and do not wait for them: when a user types or takes over, the
-//! turn of an agent is over, and its exchange is told who did that.
+//! An exchange has its turn from before it types until it is answered, so that the next command
+//! that begins and ends is its own. Users come before agents, and do not wait for them: when a user
+//! types or takes over, the turn of an agent is over, and its exchange is told who did that.
 //!
 //! # Invariants
 //!
@@ -17,7 +17,8 @@ use farwire_protocol::id::Nonce;
 
 use crate::gate::principal::Principal;
 
-/// So many users wait at once, and so many agents; and so many turns that were taken away are remembered.
+/// So many users wait at once, and so many agents; and so many turns that were taken away are
+/// remembered.
 const MOST: usize = 64;
 
 /// The turns of one session.
@@ -108,7 +109,8 @@ impl Turns {
         self.now.take_if(gives_back);
     }
 
-    /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent. Whether one did.
+    /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent.
+    /// Whether one did.
     pub(crate) fn interrupt(&mut self, who: &Principal, at: u64) -> bool {
         let agents = |turn: &mut Turn| who.is_user() && !turn.holder.is_user();
         let Some(turn) = self.now.take_if(agents) else { return false };

@@ -36,7 +36,8 @@ async fn hazard_a_half_typed_line_is_not_carried_out_when_the_writer_is_dropped(
     says(&mut output, "up-2").await;
     writer.write_all(line.as_bytes()).await.unwrap();
     drop(writer);
-    // Whatever a writer could leave behind, an end of file or of a line, would have arrived before this.
+    // Whatever a writer could leave behind, an end of file or of a line, would have arrived before
+    // this.
     let mut other = pipe::Sender::from_owned_fd_unchecked(copy()).unwrap();
     other.write_all(b"\x15echo still-$((1 + 1))\n").await.unwrap();
     says(&mut output, "still-2").await;

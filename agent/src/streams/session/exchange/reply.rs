@@ -15,7 +15,7 @@ use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::sessions::Session;
 use crate::streams::context::lost;
-use crate::streams::session::answer::{ended, finish, over_at, show};
+use crate::streams::session::answer::{finish, over_at, show, state_of};
 use crate::terminal::Sent;
 
 /// The longest [`preamble`].
@@ -67,7 +67,8 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         Some((last.clone(), first.start.max(before.offset)))
     });
     let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
-    // What was said after somebody else had typed may be theirs, where nobody has waited for it or they have ended the wait.
+    // What was said after somebody else had typed may be theirs, where nobody has waited for it or
+    // they have ended the wait.
     let theirs = before.until.filter(|_| occasion == Occasion::Again);
     let theirs = taken.as_ref().map(|taken| taken.at).into_iter().chain(theirs).min();
     let end = theirs.map_or(end, |at| end.min(at));
@@ -100,13 +101,13 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         typed: Some(before.typed).filter(|_| !looking),
         left: Some(before.left).filter(|&left| left > 0),
         interrupted: taken.map(|taken| taken.by.show(Some(who))),
-        ..ended(session, who).await?
+        ..state_of(session, who).await?
     };
     finish(writer, counts, ended).await
 }
 
-/// How much of the beginning of a command's output is of its shell: fish puts the terminal in order after
-/// it has said that the command begins.
+/// How much of the beginning of a command's output is of its shell: fish puts the terminal in order
+/// after it has said that the command begins.
 fn preamble(bytes: &[u8]) -> u64 {
     static FISH: LazyLock<Regex> = LazyLock::new(|| {
         let text = r"(?-u)^\x1b\[\?2004l(?:\x1b\][02];[^\x07\x1b]*\x07)?(?:\x1b\[30m)?(?:\x1b\(B)?\x1b\[m\r";

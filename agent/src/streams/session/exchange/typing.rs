@@ -1,4 +1,5 @@
-//! Types an exchange: whether it may be typed, how the program wants its keys, and how much of it was taken.
+//! Types an exchange: whether it may be typed, how the program wants its keys, and how much of it
+//! was taken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::gate::principal::Principal;
 use crate::os::clock::boottime;
 use crate::sessions::Session;
-use crate::streams::session::control::over;
+use crate::streams::session::control::already_over;
 use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{Marks, PROMPT};
 use crate::terminal::turn::Turn;
@@ -25,7 +26,8 @@ pub(super) const TYPING: Duration = Duration::from_secs(2);
 /// A shell at its prompt that says nothing of what was typed for so long is not going to.
 pub(super) const HEED: Duration = Duration::from_secs(1);
 
-/// Of a line that is read whole the kernel keeps this many bytes, and its end (`N_TTY_BUF_SIZE`; POSIX has `MAX_CANON`).
+/// Of a line that is read whole the kernel keeps this many bytes, and its end (`N_TTY_BUF_SIZE`;
+/// POSIX has `MAX_CANON`).
 const LINE: usize = 4_095;
 
 /// How often the kernel is asked what the terminal is doing.
@@ -40,12 +42,12 @@ pub(super) async fn begin(
 ) -> Result<Sent, Failure> {
     let Session { job, terminal } = session;
     if job.ended() {
-        return Err(over(job));
+        return Err(already_over(job));
     }
     // Before what the terminal wants is looked at: the prompt switches pastes on.
-    terminal.prompted().await;
-    terminal.drawn().await;
-    let mut wanted = wanted(terminal);
+    terminal.wait_prompt().await;
+    terminal.draw().await;
+    let mut wanted = key_modes(terminal);
     may_begin(terminal, who, send)?;
     let literal = send.literal == Some(true);
     let tabs = |input: &Input| matches!(input, Input::Text(text) if text.contains(&b'\t'));
@@ -66,10 +68,11 @@ pub(super) async fn begin(
         ..Sent::at(job.spool.end(), ended)
     };
     // Another copy of the request may have come as far meanwhile: one of them types.
-    if let Some(known) = terminal.exchange((send.request, turn.is_none()), who, now) {
-        return Ok(settled(terminal, send.request, known).await);
+    if let Some(known) = terminal.exchange(send.request, turn.is_none(), who, now) {
+        return Ok(wait_typed(terminal, send.request, known).await);
     }
-    // What has been begun is done, whatever becomes of this stream: what came of it is known to the next one.
+    // What has been begun is done, whatever becomes of this stream: what came of it is known to the
+    // next one.
     let typing = Typing { terminal: terminal.clone(), request: send.request };
     let actor = who.clone();
     let typing = tokio::spawn(async move {
@@ -87,33 +90,34 @@ struct Typing {
 
 impl Drop for Typing {
     fn drop(&mut self) {
-        self.terminal.was_typed(self.request);
+        self.terminal.end_typing(self.request);
     }
 }
 
-/// Returns what came of an exchange that another copy of its request has begun, once nothing more of it is typed.
-pub(super) async fn settled(terminal: &Terminal, request: Nonce, known: Sent) -> Sent {
+/// Returns what came of an exchange that another copy of its request has begun, once nothing more
+/// of it is typed.
+pub(super) async fn wait_typed(terminal: &Terminal, request: Nonce, known: Sent) -> Sent {
     let mut sent = known;
     while sent.typing {
         sleep(LOOK).await;
-        sent = terminal.exchanged_before(request).unwrap_or(Sent { typing: false, ..sent });
+        sent = terminal.exchange_of(request).unwrap_or(Sent { typing: false, ..sent });
     }
     sent
 }
 
 /// How the program wants its keys.
-fn wanted(terminal: &Terminal) -> Wanted {
+fn key_modes(terminal: &Terminal) -> Wanted {
     let facts = terminal.seen().facts;
     Wanted { application_cursor: facts.application_cursor, bracketed_paste: facts.bracketed_paste }
 }
 
-/// How a tab reaches the program as a character. Where nobody reads, somebody may in a moment; and a program that
-/// reads keys may switch pastes on in a moment, as fish does after its prompt.
+/// How a tab reaches the program as a character. Where nobody reads, somebody may in a moment; and
+/// a program that reads keys may switch pastes on in a moment, as fish does after its prompt.
 async fn takes(terminal: &Arc<Terminal>, wants: &mut Wanted) -> Takes {
     let begun = Instant::now();
     loop {
-        terminal.drawn().await;
-        *wants = wanted(terminal);
+        terminal.draw().await;
+        *wants = key_modes(terminal);
         let takes = terminal.takes(*wants);
         let soon = match takes {
             Takes::Nobody => HEED,
@@ -183,7 +187,7 @@ async fn types(
         let keys = Keys { bytes, secret, turn, report: false, count: None };
         let typed = terminal.types(who, keys, Some(until)).await;
         taken += typed.taken;
-        terminal.exchanged(*request, taken as u64, (all - taken) as u64);
+        terminal.count_exchange(*request, taken as u64, (all - taken) as u64);
         // A refusal says that nothing was typed.
         if let Some(refusal) = typed.refused.filter(|_| taken == 0) {
             return Err(refusal.failure(boottime()));
@@ -201,7 +205,8 @@ struct Part {
     secret: bool,
 }
 
-/// The bytes of it. `literal` says that text is data, and how tabs reach the program where there are any.
+/// The bytes of it. `literal` says that text is data, and how tabs reach the program where there
+/// are any.
 fn keys_of(
     input: &[Input],
     wanted: Wanted,

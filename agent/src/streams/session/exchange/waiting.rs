@@ -1,4 +1,5 @@
-//! Waits for what comes of an exchange: that it is through, that the terminal waits again, a line, or the end.
+//! Waits for what comes of an exchange: that it is through, that the terminal waits again, a line,
+//! or the end.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::terminal::Sent;
 use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::typing_rights::Taken;
 
-/// Without marks, a terminal that has been silent for this long is done: silence is all that there is.
+/// Without marks, a terminal that has been silent for this long is done: silence is all that there
+/// is.
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// A program that takes keys and waits for something, and has said nothing for so long, is done.
@@ -53,12 +55,12 @@ pub(super) struct Waiting<'a> {
 impl Waiting<'_> {
     /// What is known of what was typed now: somebody else may have typed since.
     pub(super) fn now(&self) -> Sent {
-        let known = self.id.and_then(|id| self.session.terminal.exchanged_before(id));
+        let known = self.id.and_then(|id| self.session.terminal.exchange_of(id));
         Sent { until: known.and_then(|known| known.until).or(self.sent.until), ..self.sent }
     }
 
     /// Waits for what was typed to come to something, or for a line.
-    pub(super) async fn over(self, until: Option<Awaited>, deadline: Instant) -> Outcome {
+    pub(super) async fn until_over(self, until: Option<Awaited>, deadline: Instant) -> Outcome {
         let mut turns = self.session.terminal.turns_changed();
         let waits = wait(self, until, deadline);
         tokio::pin!(waits);
@@ -114,8 +116,9 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
         }
         let quiet = said.elapsed();
         if until.is_none() && !through && quiet >= QUIET {
-            terminal.drawn().await;
-            // What the shell says of it may have come and not been read: that is asked before what it comes to.
+            terminal.draw().await;
+            // What the shell says of it may have come and not been read: that is asked before what
+            // it comes to.
             let now = job.spool.stats().end;
             let read = job.spool.memory().is_none_or(|memory| memory.seen() >= now);
             let doing = terminal.doing();

@@ -1,5 +1,5 @@
-//! A million acts of several actors, against a model that keeps no more than a table and has no structure in
-//! common with the real thing.
+//! A million acts of several actors, against a model that keeps no more than a table and has no
+//! structure in common with the real thing.
 
 use farwire_protocol::surface::Surface;
 
@@ -39,8 +39,8 @@ impl Random {
     }
 }
 
-/// A session as the model has it: who holds it, until when and for how long since it was last renewed, or
-/// by which stream.
+/// A session as the model has it: who holds it, until when and for how long since it was last
+/// renewed, or by which stream.
 #[derive(Clone, Copy)]
 struct Row {
     rule: TypingRule,
