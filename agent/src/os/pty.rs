@@ -5,7 +5,7 @@
 //!
 //! This is the seam to `portable-pty`, which opens a terminal with its first size. What happens to
 //! it afterwards goes by its descriptor, since most of those who have one did not open it: see
-//! `docs/decisions/0007-portable-pty.md`.
+//! `docs/decisions/0008-portable-pty.md`.
 
 #![expect(unsafe_code, reason = "portable-pty gives descriptors as numbers")]
 
