@@ -30,12 +30,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::client::Client;
 use crate::harden;
+use crate::mcp;
 use crate::process::Process;
 use crate::sessions::danger::Patterns;
 use crate::setup::{self, SetupArgs};
 use crate::text::neutral::neutral_within;
 use crate::tools::{self, Group, Seat, Settings, scope};
-use crate::{mcp, tools::servers};
 
 /// Work on machines behind NAT, end-to-end encrypted
 ///
@@ -428,11 +428,6 @@ fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
         print(&format!("{}\n", report.to_string().trim_end()))?;
     }
     Ok(failure.map_or(0, |failure| say_failure(&failure)))
-}
-
-/// The servers as `--json` shows them.
-pub(crate) fn servers_json(all: &[servers::Known]) -> Result<(), Failure> {
-    print_json(&all)
 }
 
 #[cfg(test)]

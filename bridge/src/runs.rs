@@ -12,7 +12,7 @@ pub mod stream;
 use farwire_keystore::{Class, JobOrigin, KnownJob, ShortId};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Offset, Open, read};
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
@@ -20,7 +20,6 @@ use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT};
 
 use crate::client::{Client, Server, random_nonce, unix_time};
 use crate::conversation::{self, Effects, NoAnswer, Trouble};
-use crate::text::neutral::neutral_within;
 
 /// What is asked and how far it has come.
 #[derive(Debug)]
@@ -137,11 +136,6 @@ pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
     )
 }
 
-/// The short id of a job that is there already.
-pub fn id_of(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record((Class::Run, JobOrigin::Elsewhere), server, job))
-}
-
 /// What a short id means.
 pub(crate) fn record((class, asked): (Class, JobOrigin), server: &Server, job: Nonce) -> KnownJob {
     KnownJob {
@@ -152,21 +146,6 @@ pub(crate) fn record((class, asked): (Class, JobOrigin), server: &Server, job: N
         asked,
         started: unix_time(),
     }
-}
-
-/// The job that a short id stands for, and the server that has it.
-pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failure> {
-    let unknown = || {
-        let shown = neutral_within(id, 40);
-        Failure::new(Kind::UnknownId, format!("there is no run `{shown}`"))
-    };
-    let short: ShortId = id.trim().parse().map_err(|_| unknown())?;
-    let job = client.ids.find(short)?.ok_or_else(unknown)?;
-    let (name, pin) = client.home.pins().of_agent(&job.agent, &job.server)?.ok_or_else(|| {
-        let message = format!("the server of `{short}` (`{}`) is no longer known here", job.server);
-        Failure::new(Kind::UnknownServer, message)
-    })?;
-    Ok((short, Server { name, pin }, job.job))
 }
 
 #[cfg(test)]

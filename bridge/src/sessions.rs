@@ -7,18 +7,17 @@ pub mod attach;
 pub mod commands;
 pub mod control;
 pub mod danger;
+pub mod find;
 pub mod leases;
-pub mod listed;
 pub mod log;
 pub mod pipes;
 pub mod search;
 pub mod target;
-pub mod who;
 pub mod window;
 
 use std::time::Duration;
 
-use farwire_keystore::{Class as IdClass, JobOrigin, ShortId};
+use farwire_keystore::{Class as IdClass, JobOrigin};
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{Counts, End, Open, read};
 use farwire_protocol::failure::{Failure, Kind};
@@ -54,11 +53,6 @@ pub struct Answer {
     pub text: Vec<u8>,
 }
 
-/// The short id of a session that is there already.
-pub fn id_of(client: &Client, server: &Server, session: Nonce) -> Result<ShortId, Failure> {
-    client.ids.id_of(record((IdClass::Session, JobOrigin::Elsewhere), server, session))
-}
-
 /// How a command has ended: `exit=3`, `ended` where the shell did not say how, or `running`.
 pub fn exit(command: &Command) -> String {
     match (command.exit, command.end) {
@@ -77,15 +71,6 @@ pub fn untyped(ended: &Ended) -> Option<String> {
         // How much was is not said.
         None => format!("{left} bytes were not typed"),
     })
-}
-
-/// The session that a short id stands for, and the server that has it.
-pub fn find(client: &Client, id: &str) -> Result<(ShortId, Server, Nonce), Failure> {
-    let found = crate::runs::find(client, id)?;
-    match found.0.class {
-        IdClass::Session => Ok(found),
-        _ => Err(Failure::new(Kind::UnknownId, format!("`{}` is not a session", found.0))),
-    }
 }
 
 /// The first message of a stream about this request.

@@ -3,9 +3,12 @@
 //! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server, the
 //! words of scopes and the reference are readings of [`CATALOGUE`]; none of them knows a tool by name.
 
+mod answer;
+mod arguments;
 mod caller;
 pub mod file;
 pub mod find;
+mod names;
 pub mod offer;
 pub mod output;
 mod picture;
@@ -16,17 +19,16 @@ pub mod scope;
 mod seat;
 pub mod servers;
 pub mod session;
+mod signals;
 pub mod status;
 pub mod stop;
 mod tool;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::run::{Exit, State};
 
 pub use self::caller::{Caller, Picture};
 pub use self::seat::{Seat as Desk, Seat, Settings};
 pub use self::tool::{Cancel, Effect, Entry, Group, Tool};
-use crate::text::header::Fate;
 use crate::text::shown::Budget;
 
 /// Every tool, by category.
@@ -71,8 +73,8 @@ pub const CORE: &[Entry] = &[
     Entry::of::<run::Run>(),
     Entry::of::<output::Output>(),
     Entry::of::<stop::Stop>(),
-    Entry::of::<session::SessionOpen>(),
-    Entry::of::<session::SessionSend>(),
+    Entry::of::<session::open::SessionOpen>(),
+    Entry::of::<session::send::SessionSend>(),
     Entry::of::<file::read::FileRead>(),
     Entry::of::<file::write::FileWrite>(),
     Entry::of::<file::edit::FileEdit>(),
@@ -107,17 +109,6 @@ pub fn next(failure: &Failure) -> &str {
 /// How many characters to show, of what was asked for.
 pub fn budget(asked: Option<usize>) -> Budget {
     asked.map_or_else(Budget::default, Budget::new)
-}
-
-/// How a run is, or how it ended.
-pub fn fate(state: &State) -> Fate {
-    match (state.exit, &state.failure) {
-        (Some(Exit::Code(code)), _) => Fate::Exit(code),
-        (Some(Exit::Signal(number)), _) => Fate::Signal(number),
-        (None, Some(failure)) => Fate::Failed(failure.kind),
-        (None, None) if state.queued == Some(true) => Fate::Queued,
-        (None, None) => Fate::Running,
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use clap::Args;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::{Attach as AttachMessage, Request, Size, Start};
+use farwire_protocol::streams::session::{Attach as AttachMessage, Request, Size};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -22,10 +22,11 @@ use self::keyboard::{Typing, resizes, told_to_end};
 use self::shown::Shown;
 use crate::cli::{code_of, runtime};
 use crate::client::{Client, Server, random_nonce};
+use crate::handles::Handle;
 use crate::sessions::attach::{Do, Left, Talk, attach};
-use crate::sessions::{self, id_of};
+use crate::sessions::find::running_on;
 use crate::text::neutral::neutral_within;
-use crate::tools::session as tool;
+use crate::verbs::session::open::OpenSession;
 
 /// Pieces of output that wait for our terminal: with the size of a frame they bound our memory.
 const QUEUE: usize = 32;
@@ -72,7 +73,7 @@ impl Attach {
     async fn attach(&self, client: &Client) -> Result<u8, Failure> {
         let (server, target) = self.target(client).await?;
         let keyboard = Keyboard::open()?;
-        let request = self.request(client, (&server, target), keyboard.size()).await?;
+        let request = self.request(client, &server, target, keyboard.size()).await?;
         let how = How { read_only: self.read_only, take: self.take, clear: true };
         let sat = sit(client, &server, request, keyboard, how).await?;
         let name = neutral_within(&sat.name, 64);
@@ -80,8 +81,9 @@ impl Attach {
             Left::Detached => {
                 let target = format!("{}/{name}", server.name);
                 // It is called by its id from now on. An id that cannot be had is no reason to fail.
-                let id = sat.session.and_then(|session| id_of(client, &server, session).ok());
-                let id = id.map_or_else(String::new, |id| format!(" from {id}"));
+                let handle =
+                    sat.session.and_then(|job| Handle::of_session(client, &server, job).ok());
+                let id = handle.map_or_else(String::new, |handle| format!(" from {}", handle.id));
                 note!("farwire: detached{id}; `farwire attach {target}` comes back to it");
                 Ok(0)
             }
@@ -96,7 +98,8 @@ impl Attach {
     async fn request(
         &self,
         client: &Client,
-        (server, target): (&Server, Target),
+        server: &Server,
+        target: Target,
         size: Size,
     ) -> Result<Request, Failure> {
         Ok(match target {
@@ -107,35 +110,28 @@ impl Attach {
                 from: None,
             }),
             Target::Name(name) if self.read_only => {
-                let session = tool::named(client, server, &name).await?;
+                let session = running_on(client, server, &name).await?.job;
                 let (read_only, size, from) = (Some(true), None, None);
                 Request::Attach(AttachMessage { session, read_only, size, from })
             }
             Target::Name(name) => {
-                let instance = client.instance(server).await?;
-                Request::Open(Start {
-                    request: random_nonce()?,
-                    instance,
+                let open = OpenSession {
                     name: (!self.new || name != MAIN).then_some(name),
-                    program: None,
-                    cwd: None,
-                    env: None,
                     user: self.user.clone(),
                     size,
                     attach: Some(true),
                     new: Some(self.new),
-                    timeout_ms: None,
-                    caller: None,
-                    labels: None,
-                    limits: None,
-                })
+                    ..OpenSession::default()
+                };
+                let instance = client.instance(server).await?;
+                Request::Open(open.start(random_nonce()?, instance))
             }
         })
     }
 
     async fn target(&self, client: &Client) -> Result<(Server, Target), Failure> {
-        if let Ok((_, server, session)) = sessions::find(client, &self.session) {
-            return Ok((server, Target::Session(session)));
+        if let Ok(Handle { server, job, .. }) = Handle::find_session(client, &self.session) {
+            return Ok((server, Target::Session(job)));
         }
         let (server, name) = self.session.split_once('/').unwrap_or((&self.session, MAIN));
         Ok((client.find(server).await?, Target::Name(name.to_owned())))

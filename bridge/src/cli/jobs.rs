@@ -4,19 +4,22 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::streams::control::Stopped;
 use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, State, Take, View};
 use tokio::sync::mpsc;
 
 use crate::cli::{Json, code, print, print_bytes, print_json, reader_is_gone, runtime};
 use crate::client::Client;
 use crate::fleet::why;
+use crate::handles::Handle;
+use crate::render::status::{JobRow, table};
 use crate::runs::answer::{NoAnswer, ask};
+use crate::runs::control;
 use crate::runs::stream::{Event, stream};
-use crate::runs::{control, find};
 use crate::text::neutral::{neutral, neutral_within};
 use crate::text::{human, signal};
-use crate::tools::status::{Jobs, Open, ask as ask_status, table};
-use crate::tools::stop::parse;
+use crate::verbs::status::ServerJobs;
+use crate::verbs::{status, stop};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,7 +83,7 @@ pub(crate) struct Status {
     pub(crate) json: Json,
 }
 
-/// Does it on the network, and says goodbye.
+/// Does something on the network, and says goodbye to it.
 pub(crate) fn online<T>(
     client: &Client,
     work: impl Future<Output = Result<T, Failure>>,
@@ -90,10 +93,6 @@ pub(crate) fn online<T>(
         client.close().await;
         done
     })
-}
-
-fn failed(no: NoAnswer) -> Failure {
-    no.failure()
 }
 
 impl Output {
@@ -109,7 +108,7 @@ impl Output {
 
     /// Everything that is kept, byte for byte.
     async fn all(&self, client: &Client) -> Result<(), Failure> {
-        let (_, server, job) = find(client, &self.id)?;
+        let Handle { server, job, .. } = Handle::find(client, &self.id)?;
         let running = control::inspect(client, &server, job).await?.state.is_open();
         if running && !self.follow {
             // What is there now, and no waiting for more.
@@ -144,12 +143,12 @@ impl Output {
                 false => return Ok(()),
             },
         };
-        say(&ended.map_err(failed)?.state);
+        say(&ended.map_err(NoAnswer::failure)?.state);
         Ok(())
     }
 
     async fn part(&self, client: &Client) -> Result<(), Failure> {
-        let (id, server, job) = find(client, &self.id)?;
+        let Handle { id, server, job } = Handle::find(client, &self.id)?;
         let view = match self.view {
             None => View::Head(u32::MAX),
             Some(Part::Head) => View::Head(self.lines),
@@ -163,7 +162,8 @@ impl Output {
             },
         };
         let request = Request::Read(Read { job, view, budget: BUDGET });
-        let answer = ask(client, &server, &request, PATIENCE, |_| ()).await.map_err(failed)?;
+        let answer =
+            ask(client, &server, &request, PATIENCE, |_| ()).await.map_err(NoAnswer::failure)?;
         let state = &answer.ended.state;
         let bytes: Vec<u8> =
             answer.pieces.iter().flat_map(|piece| self.whole(&piece.bytes)).collect();
@@ -230,15 +230,12 @@ impl Output {
 
 impl Stop {
     pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let signal = self.signal.as_deref().map(parse).transpose()?;
-        let stopped = online(client, async {
-            let (id, server, job) = find(client, &self.id)?;
-            control::stop_known(client, &server, (id, job), signal).await
-        })?;
-        let word = match stopped {
-            farwire_protocol::streams::control::Stopped::Signalled => "signalled",
-            farwire_protocol::streams::control::Stopped::Ended => "had-ended",
-            farwire_protocol::streams::control::Stopped::NeverStarted => "never-started",
+        let signal = self.signal.as_deref().map(signal::parse).transpose()?;
+        let verb = stop::Stop { id: self.id.clone(), signal };
+        let word = match online(client, verb.carry_out(client))?.stopped {
+            Stopped::Signalled => "signalled",
+            Stopped::Ended => "had-ended",
+            Stopped::NeverStarted => "never-started",
         };
         if self.json.json {
             return print_json(&serde_json::json!({"id": self.id, "stop": word}));
@@ -251,23 +248,25 @@ impl Stop {
 const ROWS: usize = 1_000;
 
 impl Status {
-    /// Shows what is open. The exit code says whether a server that should have answered did not.
+    /// Prints what is open. The exit code says whether a server that should have answered did not.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let verb = status::Status { server: self.server.clone(), all: self.all };
         online(client, async {
-            let (mut asked, away) = ask_status(client, self.server.as_deref(), self.all).await?;
-            if !self.json.json && !asked.for_a_moment().await {
+            let mut inquiry = verb.carry_out(client).await?;
+            if !self.json.json && !inquiry.fleet.for_a_moment().await {
                 // What is known does not wait for those that are stuck.
-                print(&table(&rows(client, &asked.take_known())?).text())?;
-                note!("farwire: waiting for {}", neutral(&asked.unanswered().join(", ")));
+                print(&table(&rows(client, &inquiry.fleet.take_known())?).text())?;
+                let silent = inquiry.fleet.unanswered().join(", ");
+                note!("farwire: waiting for {}", neutral(&silent));
             }
-            let gathered = asked.all().await.of_named(self.server.as_deref())?;
-            let open = rows(client, &gathered.known)?;
+            let gathered = inquiry.fleet.all().await.of_named(self.server.as_deref())?;
+            let rows = rows(client, &gathered.known)?;
             if self.json.json {
-                print_json(&open)?;
+                print_json(&rows)?;
             } else {
-                print(&table(&open).text())?;
+                print(&table(&rows).text())?;
             }
-            for (name, failure) in gathered.trouble.iter().chain(&away) {
+            for (name, failure) in gathered.trouble.iter().chain(&inquiry.away) {
                 note!("warning: {}", why(name, failure));
             }
             Ok(gathered.trouble.first().map_or(0, |(_, failure)| code(failure)))
@@ -276,11 +275,11 @@ impl Status {
 }
 
 /// The rows of these servers.
-fn rows(client: &Client, known: &[Jobs]) -> Result<Vec<Open>, Failure> {
+fn rows(client: &Client, known: &[ServerJobs]) -> Result<Vec<JobRow>, Failure> {
     let mut rows = Vec::new();
-    for (server, jobs) in known {
+    for ServerJobs { server, jobs } in known {
         for job in jobs.iter().take(ROWS) {
-            rows.push(Open::of(client, server, job)?);
+            rows.push(JobRow::of(client, server, job)?);
         }
         let more = jobs.len().saturating_sub(ROWS);
         if more > 0 {

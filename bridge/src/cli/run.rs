@@ -3,7 +3,6 @@
 //! Bytes pass in both directions as they are; the exit code is the program's, 128 and more for a
 //! signal, and 255 for everything of ours. Ctrl-C interrupts the program, then kills it, then leaves.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
@@ -14,16 +13,17 @@ use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::{Delivery, Ended, Program, Request, STDOUT, Start, Variable};
+use farwire_protocol::streams::run::{Delivery, Ended, Program, STDOUT};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::cli::server::duration;
 use crate::cli::{code_of, print, print_json, runtime};
-use crate::client::{Client, Server, random_nonce};
-use crate::runs::answer::{NoAnswer, ask};
+use crate::client::{Client, Server};
+use crate::handles::Handle;
 use crate::runs::stream::{Event, stream};
-use crate::runs::{assign, control, outcome};
+use crate::runs::{control, outcome};
+use crate::verbs::run::{self as verb, Begun, Detached, Stdin, variables};
 
 mod sink;
 mod terminal;
@@ -118,40 +118,23 @@ impl Run {
         code
     }
 
-    fn program(&self) -> Program {
-        match &self.line {
+    /// What is run, and how.
+    fn verb(&self) -> verb::Run {
+        let program = match &self.line {
             Some(line) => Program::Line(blob(line)),
             None => Program::Argv(self.argv.iter().map(blob).collect()),
-        }
-    }
-
-    fn variables(&self) -> Option<Vec<Variable>> {
-        let env: BTreeMap<_, _> = self.env.iter().cloned().collect();
-        let env: Vec<Variable> = env
-            .into_iter()
-            .map(|(name, value)| Variable { name: Blob(name.into()), value: Blob(value.into()) })
-            .collect();
-        (!env.is_empty()).then_some(env)
-    }
-
-    fn timeout_ms(&self) -> Option<u64> {
-        self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    fn start(&self, delivery: Delivery) -> Result<Start, Failure> {
-        Ok(Start {
-            request: random_nonce()?,
-            instance: Nonce::ZERO,
-            program: self.program(),
+        };
+        let env = variables(self.env.iter().cloned().collect());
+        let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        verb::Run {
             cwd: self.cwd.as_ref().map(blob),
-            env: self.variables(),
+            env: (!env.is_empty()).then_some(env),
             user: self.user.clone(),
-            login: self.login.then_some(true),
-            timeout_ms: self.timeout_ms(),
-            stdin: self.wants_stdin().then_some(true),
-            delivery,
-            input: None,
-        })
+            login: self.login,
+            timeout_ms: self.timeout.map(millis),
+            stdin: if self.wants_stdin() { Stdin::Stream } else { Stdin::Empty },
+            ..verb::Run::new(program)
+        }
     }
 
     fn wants_stdin(&self) -> bool {
@@ -160,15 +143,10 @@ impl Run {
 
     async fn detached(&self, client: &Client) -> Result<u8, Failure> {
         let server = client.find(&self.server).await?;
-        let start = self.start(Delivery::Nothing)?;
-        let id = assign(client, &server, start.request)?;
-        let patience = Duration::from_secs(30);
-        match ask(client, &server, &Request::Start(start), patience, |_| ()).await {
-            Ok(_) => {}
-            Err(NoAnswer::Queued) => {
-                note!("farwire: the server is busy; `{id}` waits for its turn");
-            }
-            Err(no) => return Err(outcome(id, no)),
+        let Detached { handle, queued } = self.verb().detach(client, server).await?;
+        let Handle { id, server, .. } = handle;
+        if queued {
+            note!("farwire: the server is busy; `{id}` waits for its turn");
         }
         if self.json {
             print_json(&serde_json::json!({"id": id.to_string(), "server": server.name}))?;
@@ -181,10 +159,8 @@ impl Run {
     async fn attached(&self, client: &Client) -> Result<u8, Failure> {
         let server = client.find(&self.server).await?;
         let delivery = Delivery::Stream { lossless: true };
-        let start = self.start(delivery)?;
-        let job = start.request;
-        let id = assign(client, &server, job)?;
-        let request = Request::Start(start);
+        let Begun { handle, request } = self.verb().begin(client, server, delivery)?;
+        let Handle { id, server, job } = handle;
         let (events, out) = mpsc::channel(QUEUE);
         let (sink, written) = Sink::new();
         let running = stream(client, &server, &request, self.wants_stdin().then(stdin), events);

@@ -14,12 +14,14 @@ use farwire_protocol::outer::{ServerCreate, ServerRemove, ServerUpdate, valid_la
 use farwire_protocol::token::Token;
 use zeroize::Zeroizing;
 
-use crate::cli::{Json, print, print_json, runtime, say_failure, servers_json};
+use crate::cli::jobs::online;
+use crate::cli::{Json, print, print_json, say_failure};
 use crate::client::{Client, random_nonce, unix_time};
 use crate::mail;
+use crate::render;
 use crate::text::neutral::{LIMIT, neutral};
 use crate::text::table::Table;
-use crate::tools::servers::{self, Selector};
+use crate::verbs::servers::{Servers, ShowServer, ShowServerAnswer};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
@@ -178,18 +180,6 @@ impl ServerCommand {
     }
 }
 
-/// Does it, and says goodbye.
-fn online<T>(
-    client: &Client,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    runtime()?.block_on(async {
-        let done = work.await;
-        client.close().await;
-        done
-    })
-}
-
 impl Create {
     fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         if !valid_name(&self.name) {
@@ -250,22 +240,21 @@ impl Ls {
     /// Lists what is known. The exit code says whether the relay did not answer, so that their states
     /// are not known.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let (mut all, trouble) = online(client, servers::list(client))?;
-        if let Some(query) = &self.query {
-            let selector = Selector::parse(query)?;
-            all.retain(|known| selector.matches(known));
-        }
+        let verb = Servers { query: self.query.clone() };
+        let answer = online(client, verb.carry_out(client))?;
+        let trouble = answer.trouble;
         if self.json.json {
-            servers_json(&all)?;
+            print_json(&answer.servers)?;
             return Ok(trouble.map_or(0, |trouble| say_failure(&trouble)));
         }
-        if all.is_empty() && trouble.is_none() {
+        if answer.servers.is_empty() && trouble.is_none() {
             note!("no servers; `farwire server create NAME` makes one");
         }
         let mut table = Table::new().limit(0, 64).limit(1, 64).limit(2, LIMIT).limit(3, 64);
-        for known in &all {
-            let build = known.build.as_deref().unwrap_or_default();
-            table.row([&known.name, &known.state(), &known.labels(), build]);
+        for server in &answer.servers {
+            let (state, labels) = (render::servers::state(server), render::servers::labels(server));
+            let build = server.build.as_deref().unwrap_or_default();
+            table.row([&server.name, &state, &labels, build]);
         }
         print(&table.text())?;
         Ok(trouble.map_or(0, |trouble| say_failure(&trouble)))
@@ -273,25 +262,19 @@ impl Ls {
 }
 
 fn show(client: &Client, options: &Named) -> Result<u8, Failure> {
-    let (all, trouble) = online(client, servers::list(client))?;
-    let known = all.iter().find(|known| known.name == options.name);
-    let known = known.ok_or_else(|| match client.server(&options.name) {
-        Err(failure) => trouble.clone().unwrap_or(failure),
-        Ok(_) => {
-            Failure::new(Kind::UnknownServer, format!("there is no server `{}`", options.name))
-        }
-    })?;
+    let verb = ShowServer { name: options.name.clone() };
+    let ShowServerAnswer { server, trouble } = online(client, verb.carry_out(client))?;
     if options.json.json {
-        print_json(known)?;
+        print_json(&server)?;
     } else {
         let mut table = Table::new().limit(1, LIMIT);
-        table.row(["name", &known.name]);
-        table.row(["state", known.state]);
-        table.row(["labels", &known.labels()]);
-        table.row(["fingerprint", known.fingerprint.as_deref().unwrap_or_default()]);
-        table.row(["record", &known.id]);
-        table.row(["agent", known.build.as_deref().unwrap_or_default()]);
-        table.row(["warning", known.warning.as_deref().unwrap_or_default()]);
+        table.row(["name", &server.name]);
+        table.row(["state", server.state]);
+        table.row(["labels", &render::servers::labels(&server)]);
+        table.row(["fingerprint", server.fingerprint.as_deref().unwrap_or_default()]);
+        table.row(["record", &server.id]);
+        table.row(["agent", server.build.as_deref().unwrap_or_default()]);
+        table.row(["warning", server.warning.as_deref().unwrap_or_default()]);
         print(&table.text())?;
     }
     Ok(trouble.map_or(0, |trouble| say_failure(&trouble)))

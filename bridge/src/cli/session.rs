@@ -2,20 +2,20 @@
 
 mod commands;
 mod history;
+pub(in crate::cli) mod listed;
+mod print;
 mod shape;
 mod shown;
 mod typed;
 mod typing;
 
 use clap::{Args, Subcommand};
-use farwire_keystore::ShortId;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::id::Nonce;
 
 use crate::cli::jobs::online;
-use crate::client::{Client, Server};
-use crate::runs::answer::NoAnswer;
-use crate::sessions::listed::locate;
+use crate::client::Client;
+use crate::handles::Handle;
+use crate::sessions::find::SessionName;
 
 // A command that says more than a line has its words where its arguments are.
 #[derive(Debug, Subcommand)]
@@ -49,22 +49,10 @@ pub(crate) struct Which {
     session: String,
 }
 
-/// A session that was found.
-struct Found {
-    id: ShortId,
-    server: Server,
-    session: Nonce,
-}
-
 impl Which {
-    async fn find(&self, client: &Client) -> Result<Found, Failure> {
-        let (id, server, session) = locate(client, &self.session).await?;
-        Ok(Found { id, server, session })
+    async fn find(&self, client: &Client) -> Result<Handle, Failure> {
+        SessionName::parse(&self.session).find_even_ended(client).await
     }
-}
-
-fn failed(no: NoAnswer) -> Failure {
-    no.failure()
 }
 
 impl Session {

@@ -4,12 +4,14 @@ use clap::Args;
 use farwire_protocol::failure::Failure;
 
 use crate::cli::jobs::online;
+use crate::cli::session::listed::SessionRow;
 use crate::cli::{Json, code, print, print_json};
 use crate::client::Client;
 use crate::fleet::why;
-use crate::sessions::listed::{Listed, ask};
+use crate::sessions::find::KnownSession;
 use crate::text::neutral::neutral;
 use crate::text::table::Table;
+use crate::verbs::session;
 
 /// List sessions: id, place, state, who types, who is attached, program, idle time, age
 ///
@@ -29,19 +31,21 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Shows what there is. The exit code says whether a server that should have answered did not.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
+        let verb = session::list::Sessions { server: self.server.clone(), all: self.all };
         online(client, async {
-            let (mut asked, offline) = ask(client, self.server.as_deref(), self.all).await?;
+            let mut inquiry = verb.carry_out(client).await?;
             let mut shown = 0;
-            if !self.json.json && !asked.for_a_moment().await {
+            if !self.json.json && !inquiry.fleet.for_a_moment().await {
                 // What is known does not wait for those that are stuck.
-                let known: Vec<Listed> = asked.take_known().into_iter().flatten().collect();
+                let known = rows(inquiry.fleet.take_known());
                 shown = known.len();
                 print(&table(&known).text())?;
-                note!("farwire: waiting for {}", neutral(&asked.unanswered().join(", ")));
+                let silent = inquiry.fleet.unanswered().join(", ");
+                note!("farwire: waiting for {}", neutral(&silent));
             }
-            let gathered = asked.all().await.of_named(self.server.as_deref())?;
-            let sessions: Vec<Listed> = gathered.known.into_iter().flatten().collect();
-            for (name, failure) in gathered.trouble.iter().chain(&offline) {
+            let gathered = inquiry.fleet.all().await.of_named(self.server.as_deref())?;
+            let sessions = rows(gathered.known);
+            for (name, failure) in gathered.trouble.iter().chain(&inquiry.away) {
                 note!("farwire: {}", why(name, failure));
             }
             if self.json.json {
@@ -57,7 +61,12 @@ impl Sessions {
     }
 }
 
-fn table(sessions: &[Listed]) -> Table {
+fn rows(known: Vec<Vec<KnownSession>>) -> Vec<SessionRow> {
+    let sessions = known.into_iter().flatten();
+    sessions.map(|one| SessionRow::of(&one.handle, &one.job, &one.status)).collect()
+}
+
+fn table(sessions: &[SessionRow]) -> Table {
     let mut table = Table::new().limit(1, 64).limit(5, 60);
     for one in sessions {
         let place = format!("{}/{}", one.server, one.name);

@@ -1,111 +1,26 @@
-//! What is done to a session besides typing: leases, sizes, signals, labels; and what happened to it.
-//!
-//! The agent decides all of it. What is decided here spares a model the asking: whose session it is, and
-//! who has the lease.
+//! What is done to a session besides typing: leases, sizes, signals, labels; and its events. The agent decides all of it.
 
 use std::time::Duration;
 
-use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::control::Job;
-use farwire_protocol::streams::session::{Action, Caller, Control, Event, Events};
-use farwire_protocol::streams::session::{Ended, Request, Status};
+use farwire_protocol::streams::session::{Action, Caller, Control, Ended, Event, Events, Request};
 
 use super::{Answer, ask};
 use crate::client::{Client, Server};
 use crate::runs::answer::NoAnswer;
-use crate::runs::{control, find};
+use crate::runs::control;
 
 /// How long an agent may take to do something that takes no time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// So many events come in one answer.
+/// One answer has at most this many events.
 pub const PAGE: u32 = 500;
 
-/// No more events are looked at: a session that was typed into for days.
+/// At most this many events are read: those of a session that was typed into for days.
 const MOST: usize = 100_000;
 
-/// A session that somebody may know of.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// Its short id.
-    pub id: ShortId,
-    /// Where it is.
-    pub server: Server,
-    /// Its id.
-    pub session: Nonce,
-    /// How it is.
-    pub job: Job,
-}
-
-impl Found {
-    /// How it is, as a session.
-    pub fn status(&self) -> Result<&Status, Failure> {
-        status(&self.job).ok_or_else(|| {
-            Failure::new(Kind::InvalidArgument, format!("{} is a run, and no session", self.id))
-        })
-    }
-
-    /// For whom it is.
-    pub fn owner(&self) -> Option<&str> {
-        status(&self.job).and_then(owner)
-    }
-
-    /// Whether a client may do what changes something: nobody else has the lease.
-    pub fn free_for(&self, client: Option<&str>) -> Result<(), Failure> {
-        let lease = status(&self.job).and_then(|status| status.typing.as_ref()?.lease.as_ref());
-        let Some(lease) = lease else { return Ok(()) };
-        let holder = &lease.holder;
-        if holder.client.is_some() && holder.client.as_deref() == client {
-            return Ok(());
-        }
-        let who = holder.client.as_deref().unwrap_or("a person");
-        let text =
-            format!("{} is attached to {who} ({}/{})", self.id, holder.device, holder.surface);
-        Err(Failure::new(Kind::InputLocked, text)
-            .with_hint("wait, or ask for pty_handoff, or pty_takeover with a reason"))
-    }
-}
-
-/// How a job is, if it is a session.
-pub fn status(job: &Job) -> Option<&Status> {
-    job.session.as_deref()
-}
-
-/// For whom a session is.
-pub fn owner(status: &Status) -> Option<&str> {
-    status.labels.as_ref()?.owner.as_deref()
-}
-
-/// Whether somebody who acts for `owner` knows of it: a session with an owner is known to nobody who
-/// names another.
-pub fn known_to(status: &Status, asked: Option<&str>) -> bool {
-    match (owner(status), asked) {
-        (Some(owner), Some(asked)) => owner == asked,
-        _ => true,
-    }
-}
-
-/// The session of this id, for somebody who acts for `owner`.
-pub async fn reach(client: &Client, id: &str, asked: Option<&str>) -> Result<Found, Failure> {
-    let (id, server, session) = find(client, id)?;
-    if id.class != Class::Session {
-        return Err(Failure::new(Kind::UnknownId, format!("`{id}` is not a session")));
-    }
-    let job = control::inspect(client, &server, session).await?;
-    if !status(&job).is_some_and(|status| known_to(status, asked)) {
-        return Err(Failure::new(Kind::UnknownId, format!("there is no session `{id}`")));
-    }
-    Ok(Found { id, server, session, job })
-}
-
-/// Why there is no answer.
-pub fn why(no: NoAnswer) -> Failure {
-    no.failure()
-}
-
-/// Does something to a session, and says how it is then.
+/// Carries out an action on a session. Returns how the session is then.
 pub async fn act(
     client: &Client,
     server: &Server,
@@ -115,13 +30,14 @@ pub async fn act(
 ) -> Result<Ended, Failure> {
     let control = Control { session, caller: Some(caller.clone()), action };
     let answer = ask(client, server, &Request::Control(control), PATIENCE).await;
-    Ok(answer.map_err(why)?.ended)
+    Ok(answer.map_err(NoAnswer::failure)?.ended)
 }
 
-/// Ends a session's program: HUP, then TERM, then KILL. One that has ended has ended.
+/// Ends a session's program: HUP, then TERM, then KILL. One that has ended already is no failure.
 pub async fn close(
     client: &Client,
-    (server, session): (&Server, Nonce),
+    server: &Server,
+    session: Nonce,
     caller: &Caller,
 ) -> Result<(), Failure> {
     match act(client, server, session, caller, Action::Close).await {
@@ -134,25 +50,31 @@ pub async fn close(
     }
 }
 
-/// How a session is, with everybody who is attached.
+/// Returns the screen of a session, and who is attached.
 pub async fn look(client: &Client, server: &Server, session: Nonce) -> Result<Answer, Failure> {
-    ask(client, server, &Request::Look(session), PATIENCE).await.map_err(why)
+    ask(client, server, &Request::Look(session), PATIENCE).await.map_err(NoAnswer::failure)
 }
 
-/// What happened to a session since, waiting for something if there is nothing yet.
+/// Returns what draws the screen of a session on a terminal.
+pub async fn draw(client: &Client, server: &Server, session: Nonce) -> Result<Answer, Failure> {
+    ask(client, server, &Request::Draw(session), PATIENCE).await.map_err(NoAnswer::failure)
+}
+
+/// Returns the events of a session from a number on, waiting for the first if there is none yet.
 pub async fn events(
     client: &Client,
     server: &Server,
     events: &Events,
 ) -> Result<(Vec<Event>, Ended), Failure> {
     let patience = PATIENCE + Duration::from_millis(events.wait_ms);
-    let answer =
-        ask(client, server, &Request::Events(events.clone()), patience).await.map_err(why)?;
+    let answer = ask(client, server, &Request::Events(events.clone()), patience)
+        .await
+        .map_err(NoAnswer::failure)?;
     let mut ended = answer.ended;
     Ok((ended.events.take().unwrap_or_default(), ended))
 }
 
-/// All that happened to a session.
+/// Returns all events of a session.
 pub async fn history(
     client: &Client,
     server: &Server,

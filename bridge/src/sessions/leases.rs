@@ -45,7 +45,8 @@ impl Leases {
     pub fn hold(
         &self,
         client: &Arc<Client>,
-        (server, session): (&Server, Nonce),
+        server: &Server,
+        session: Nonce,
         caller: &Caller,
     ) -> Result<(), Failure> {
         let mut held = locked(&self.held);

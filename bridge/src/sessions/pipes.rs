@@ -22,7 +22,7 @@ use crate::runs::stream::{Event, stream};
 use crate::runs::{assign, outcome};
 use crate::text::shown::Piece;
 
-use super::window::Window;
+use super::window::{Span, Window};
 
 /// A process has no more of them.
 pub const MOST: usize = 64;
@@ -109,6 +109,17 @@ impl Ring {
     }
 }
 
+/// How a program is filed here.
+#[derive(Clone, Debug, Default)]
+pub struct Filing {
+    /// Its name; one per owner.
+    pub name: Option<String>,
+    /// Its owner, tag and group, and whether it takes input.
+    pub labels: Labels,
+    /// How many bytes of either stream are kept.
+    pub kept: usize,
+}
+
 /// All programs of this process that are read apart.
 #[derive(Debug, Default)]
 pub struct Pipes(Mutex<HashMap<ShortId, Arc<Pipe>>>);
@@ -120,8 +131,9 @@ impl Pipes {
         client: &Arc<Client>,
         server: &Server,
         start: Start,
-        (name, labels, kept): (Option<String>, Labels, usize),
+        filing: Filing,
     ) -> Result<Arc<Pipe>, Failure> {
+        let Filing { name, labels, kept } = filing;
         let command = match &start.program {
             farwire_protocol::streams::run::Program::Line(line) => {
                 String::from_utf8_lossy(line).into_owned()
@@ -265,9 +277,7 @@ impl Pipe {
     pub async fn window(
         &self,
         side: Side,
-        from: u64,
-        limit: u32,
-        wait: Duration,
+        Span { from, limit, wait }: Span,
     ) -> Result<Window, Failure> {
         let deadline = Instant::now() + wait;
         let mut news = self.news.subscribe();

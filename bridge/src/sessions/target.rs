@@ -1,29 +1,25 @@
-//! Which session is meant when none is named: the chosen one, or the only one there is.
+//! The session or the server that was chosen for calls that name none.
 //!
-//! What was chosen is kept in a file of the home, for all processes of it. Another home has another.
+//! The choice is kept in a file of the home, for all processes that use that home.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use farwire_keystore::{Class, Home, ShortId};
+use farwire_keystore::{Home, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::control::{Found, known_to, reach, status};
-use super::id_of;
 use crate::client::{Client, Server};
-use crate::fleet::{Fleet, Gathered};
-use crate::runs::control;
-use crate::text::neutral::neutral_within;
+use crate::handles::Handle;
 
 /// The file, in the home.
 const FILE: &str = "target";
 
-/// So many candidates are named.
+/// A failure about several servers names at most this many of them.
 const NAMED: usize = 8;
 
-/// What was chosen.
+/// The choice.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
     /// A session by its id.
@@ -33,7 +29,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// What was chosen in this home, if anything was.
+    /// Reads the choice of this home, if there is one.
     pub fn load(home: &Home) -> Result<Option<Self>, Failure> {
         let path = place(home);
         let text = match fs::read_to_string(&path) {
@@ -41,11 +37,11 @@ impl Target {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(&path, &error)),
         };
-        // A file that makes no sense chooses nothing: nothing but a convenience is lost.
+        // A damaged file chooses nothing: only a convenience is lost.
         Ok(Self::read(&text))
     }
 
-    /// Chooses it, or nothing.
+    /// Makes it the choice of this home; `None` removes the choice.
     pub fn save(home: &Home, target: Option<&Self>) -> Result<(), Failure> {
         let _guard = home.lock()?;
         let path = place(home);
@@ -83,130 +79,52 @@ impl Target {
     }
 }
 
+/// The server that is meant: the named one, the one that was chosen, or the only one.
+///
+/// # Errors
+///
+/// `unknown_server`, and `ambiguous_server` where several are pinned and none is chosen.
+pub async fn chosen_server(client: &Client, asked: Option<&str>) -> Result<Server, Failure> {
+    if let Some(name) = asked {
+        return client.find(name).await;
+    }
+    match Target::load(&client.home)? {
+        Some(Target::Server(name)) => return client.find(&name).await,
+        Some(Target::Session(id)) => return Ok(Handle::find(client, &id.to_string())?.server),
+        None => {}
+    }
+    only_server(client, "several servers fit, and none is chosen").map_err(|failure| match failure
+        .kind
+    {
+        Kind::AmbiguousServer => {
+            failure.with_hint("name one in server, or choose one with session_set_active")
+        }
+        _ => failure,
+    })
+}
+
+/// The only server that is pinned.
+///
+/// # Errors
+///
+/// `unknown_server`, and `ambiguous_server` with these words and the names of those that are pinned.
+pub fn only_server(client: &Client, several: &str) -> Result<Server, Failure> {
+    let mut all = client.home.pins().list()?.entries;
+    let names = all.iter().take(NAMED).map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+    let ambiguous = format!("{several}: {}", names.join(", "));
+    match (all.pop(), all.is_empty()) {
+        (Some((name, pin)), true) => Ok(Server { name, pin }),
+        (None, _) => Err(Failure::new(Kind::UnknownServer, "there is no server yet")),
+        (Some(_), false) => Err(Failure::new(Kind::AmbiguousServer, ambiguous)),
+    }
+}
+
 fn place(home: &Home) -> PathBuf {
     home.path().join(FILE)
 }
 
 fn io(path: &std::path::Path, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Io, format!("{}: {error}", path.display()))
-}
-
-/// Asks a server, or all that are known, which sessions there are; with `all` also those that ended.
-async fn ask<'a>(
-    client: &'a Client,
-    server: Option<&str>,
-    all: bool,
-) -> Result<Fleet<'a, Vec<Found>>, Failure> {
-    let servers = match server {
-        Some(name) => vec![client.find(name).await?],
-        None => {
-            let pins = client.home.pins().list()?.entries;
-            pins.into_iter().map(|(name, pin)| Server { name, pin }).collect()
-        }
-    };
-    Ok(Fleet::ask(servers, move |server| async move {
-        let jobs = control::jobs(client, &server, !all).await?;
-        let sessions = jobs.into_iter().filter(|job| job.session.is_some());
-        let found = sessions.map(|job| {
-            let id = id_of(client, &server, job.job)?;
-            Ok(Found { id, server: server.clone(), session: job.job, job })
-        });
-        found.collect::<Result<Vec<_>, Failure>>()
-    }))
-}
-
-fn sorted(gathered: Gathered<Vec<Found>>) -> (Vec<Found>, Vec<(String, Failure)>) {
-    let mut found: Vec<Found> = gathered.known.into_iter().flatten().collect();
-    found.sort_by_key(|found| found.id.number);
-    (found, gathered.trouble)
-}
-
-/// The sessions of a server, or of all that answer within a moment; and which did not.
-pub async fn sessions(
-    client: &Client,
-    server: Option<&str>,
-    all: bool,
-) -> Result<(Vec<Found>, Vec<(String, Failure)>), Failure> {
-    Ok(sorted(ask(client, server, all).await?.shortly().await))
-}
-
-/// The sessions that run, of all servers that answer at all: whoever chooses among them, or ends all,
-/// waits for more than a moment.
-pub async fn every_session(
-    client: &Client,
-    server: Option<&str>,
-) -> Result<(Vec<Found>, Vec<(String, Failure)>), Failure> {
-    Ok(sorted(ask(client, server, false).await?.all().await))
-}
-
-/// The session with this name, on one server or on all that can be asked.
-pub async fn named(
-    client: &Client,
-    (server, name): (Option<&str>, &str),
-    owner: Option<&str>,
-) -> Result<Found, Failure> {
-    let (mut found, _) = every_session(client, server).await?;
-    found.retain(|found| {
-        status(&found.job).is_some_and(|status| status.name == name && known_to(status, owner))
-    });
-    if owner.is_some() {
-        // One that is for whoever asks goes before one that is for nobody.
-        let own = found.iter().any(|found| found.owner() == owner);
-        found.retain(|found| !own || found.owner() == owner);
-    }
-    one(found, || {
-        let shown = neutral_within(name, 64);
-        Failure::new(Kind::UnknownId, format!("no session `{shown}` runs"))
-            .with_hint("a list of sessions shows the names")
-    })
-}
-
-/// The session that is meant: by its id, by `server/name`, as it was chosen, or as the only one.
-pub async fn session(client: &Client, asked: Option<&str>) -> Result<Found, Failure> {
-    if let Some(asked) = asked.map(str::trim).filter(|asked| !asked.is_empty()) {
-        let id = asked.parse::<ShortId>().is_ok_and(|id| id.class == Class::Session);
-        return match asked.rsplit_once('/') {
-            _ if id => reach(client, asked, None).await,
-            Some((server, name)) => named(client, (Some(server), name), None).await,
-            None => named(client, (None, asked), None).await,
-        };
-    }
-    let server = match Target::load(&client.home)? {
-        Some(Target::Session(id)) => match reach(client, &id.to_string(), None).await {
-            Ok(found) if found.job.state.is_open() => return Ok(found),
-            // It has ended: what else there is decides.
-            Ok(_) => None,
-            Err(failure) if matches!(failure.kind, Kind::UnknownId | Kind::Expired) => None,
-            Err(failure) => return Err(failure),
-        },
-        Some(Target::Server(name)) => Some(name),
-        None => None,
-    };
-    let (found, trouble) = every_session(client, server.as_deref()).await?;
-    if let ([], Some((name, failure))) = (found.as_slice(), trouble.first()) {
-        let message = format!("`{name}`: {}", failure.message);
-        return Err(Failure { kind: failure.kind, message, hint: failure.hint.clone() });
-    }
-    one(found, || {
-        Failure::new(Kind::UnknownId, "no session is open").with_hint("session_connect opens one")
-    })
-}
-
-/// The only one, or why there is none.
-fn one(mut found: Vec<Found>, none: impl FnOnce() -> Failure) -> Result<Found, Failure> {
-    match found.len() {
-        0 => Err(none()),
-        1 => found.pop().ok_or_else(none),
-        count => {
-            let names = found.iter().take(NAMED).map(|found| {
-                let name = status(&found.job).map_or("", |status| status.name.as_str());
-                format!("{} ({}/{name})", found.id, found.server.name)
-            });
-            let names = names.collect::<Vec<_>>().join(", ");
-            let more = if count > NAMED { " and more" } else { "" };
-            Err(Failure::new(Kind::AmbiguousSession, format!("several fit: {names}{more}")))
-        }
-    }
 }
 
 #[cfg(test)]

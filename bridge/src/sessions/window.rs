@@ -18,6 +18,17 @@ const SLACK: Duration = Duration::from_secs(6);
 /// No window is larger.
 pub const LARGEST: u32 = 1 << 20;
 
+/// Which part of a log is read, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The offset of its first byte.
+    pub from: u64,
+    /// Its length in bytes, at most.
+    pub limit: u32,
+    /// How long to wait for the first byte if there is none yet.
+    pub wait: Duration,
+}
+
 /// A part of a log.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
@@ -69,13 +80,12 @@ impl Window {
     }
 }
 
-/// Reads at most `limit` bytes from an offset on, waiting for the first if there is none yet.
+/// Reads a part of a log, waiting for its first byte if there is none yet.
 pub async fn window(
     client: &Client,
-    (server, job): (&Server, Nonce),
-    from: u64,
-    limit: u32,
-    wait: Duration,
+    server: &Server,
+    job: Nonce,
+    Span { from, limit, wait }: Span,
 ) -> Result<Window, Failure> {
     let digest = Digest {
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
@@ -99,10 +109,11 @@ pub async fn window(
     Ok(Window { piece: answer.pieces.into_iter().next().unwrap_or(none), state })
 }
 
-/// Waits until the program has ended, or the time is up.
+/// Waits until the program has ended, or the time is up. Returns how it is then.
 pub async fn end(
     client: &Client,
-    (server, job): (&Server, Nonce),
+    server: &Server,
+    job: Nonce,
     wait: Duration,
 ) -> Result<State, Failure> {
     let digest = Digest {
@@ -116,10 +127,7 @@ pub async fn end(
     };
     let request = Request::Take(Take { job, delivery: Delivery::Digest(digest) });
     let answer = ask(client, server, &request, wait + SLACK, |_| ()).await;
-    match answer {
-        Ok(answer) => Ok(answer.ended.state),
-        Err(no) => Err(no.failure()),
-    }
+    Ok(answer.map_err(NoAnswer::failure)?.ended.state)
 }
 
 /// How many of the bytes can be shown without tearing something apart. With more to come that is up to

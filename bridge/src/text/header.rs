@@ -14,6 +14,7 @@ use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use farwire_protocol::failure::Kind;
+use farwire_protocol::streams::run::{Exit, State};
 use farwire_protocol::streams::session::Doing;
 
 use self::value::Value;
@@ -41,6 +42,19 @@ pub enum Fate {
     Doing(Doing, Option<i32>),
     /// It cannot be asked now.
     Unreachable,
+}
+
+impl Fate {
+    /// How a run or the program of a session is, or how it ended.
+    pub fn of(state: &State) -> Self {
+        match (state.exit, &state.failure) {
+            (Some(Exit::Code(code)), _) => Self::Exit(code),
+            (Some(Exit::Signal(number)), _) => Self::Signal(number),
+            (None, Some(failure)) => Self::Failed(failure.kind),
+            (None, None) if state.queued == Some(true) => Self::Queued,
+            (None, None) => Self::Running,
+        }
+    }
 }
 
 impl Display for Fate {

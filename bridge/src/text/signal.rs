@@ -1,5 +1,9 @@
 //! Signals by name, as Linux numbers them.
 
+use farwire_protocol::failure::{Failure, Kind};
+
+use super::neutral::neutral_within;
+
 /// The name of a signal without SIG, or its number where it has none.
 pub fn name(number: i32) -> String {
     let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
@@ -13,6 +17,19 @@ pub fn number(text: &str) -> Option<i32> {
     let wanted = upper.strip_prefix("SIG").unwrap_or(&upper);
     let numbers = 1..=i32::try_from(NAMES.len()).unwrap_or(0);
     numbers.into_iter().find(|&number| name(number) == wanted || number.to_string() == wanted)
+}
+
+/// Reads the name or the number of a signal that somebody asks for.
+///
+/// # Errors
+///
+/// `invalid_argument`, with the signals that are asked for most.
+pub fn parse(text: &str) -> Result<i32, Failure> {
+    number(text).ok_or_else(|| {
+        let shown = neutral_within(text, 40);
+        Failure::new(Kind::InvalidArgument, format!("signal: `{shown}` is not a signal"))
+            .with_hint("use INT, TERM, KILL, HUP, QUIT, USR1 or USR2")
+    })
 }
 
 const NAMES: [&str; 31] = [

@@ -1,28 +1,34 @@
-//! `output`: more of a run, or what comes next.
+//! `output`: more of a run or a session, or what comes next.
 
 use std::time::Duration;
 
-use farwire_keystore::{Class, ShortId};
+use farwire_keystore::ShortId;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::{Delivery, Digest, Read, Request, Take, View};
+use farwire_protocol::streams::run::View;
 use regex::bytes::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::Instant;
 
-use crate::client::{Client, Server};
-use crate::runs::answer::{Answer, NoAnswer, ask};
-use crate::runs::find;
+use crate::handles::Handle;
+use crate::runs::answer::Answer;
+use crate::sessions::control;
 use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
 use crate::text::shown::{Budget, Keep};
-use crate::tools::run::{SLACK, Said, digest, header, output, tell, unanswered};
+use crate::tools::answer::run::{LogExcerpt, unanswered};
+use crate::tools::answer::session::{screen, typed};
+use crate::tools::answer::{header, output};
+use crate::tools::picture;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
-use crate::tools::{picture, session};
+use crate::verbs::output::{NewOutput, OutputPart};
+use crate::verbs::run::{Excerpt, RunAnswer};
+use crate::verbs::session::send::{SendInput, raw_bytes};
 
 /// Raw bytes for one character that is shown, at most: colours and progress bars clean down.
 const RAW: usize = 8;
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The arguments of `output`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -78,75 +84,91 @@ impl Tool for Output {
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let (id, server, job) = find(client, &self.id)?;
-        let session = id.class == Class::Session;
+        let handle = Handle::find(client, &self.id)?;
         match self.view.unwrap_or(Views::New) {
-            Views::Screen if session => {
-                session::look(client, (id, &server, job), budget(self.max_output)).await
+            Views::Screen if handle.is_session() => {
+                let answer = control::look(client, &handle.server, handle.job).await?;
+                Ok(screen(handle.id, &answer, budget(self.max_output)))
             }
-            Views::Png if session => picture::draw(desk, caller, (id, &server, job)).await,
+            Views::Png if handle.is_session() => picture::draw(desk, caller, &handle).await,
             Views::Screen | Views::Png => {
                 Err(Failure::new(Kind::InvalidArgument, "output: a run has no screen")
                     .with_hint("use view=tail"))
             }
-            Views::New if session => {
-                let (wait, _) = desk.wait(self.wait)?;
-                let (target, budget) = ((id, &server, job), budget(self.max_output));
-                let (text, shown) =
-                    session::next(client, target, (desk.cursor(job), wait, self.until), budget)
-                        .await?;
-                desk.shown(job, shown);
-                Ok(text)
-            }
-            Views::New => self.new_output(desk, caller, (id, &server, job)).await,
-            _ => self.look(client, (id, &server, job)).await,
+            Views::New if handle.is_session() => self.new_in_session(desk, caller, handle).await,
+            Views::New => self.new_of_run(desk, caller, handle).await,
+            _ => self.part(desk, &handle).await,
         }
     }
 }
 
 impl Output {
-    async fn new_output(
-        &self,
+    async fn new_in_session(
+        self,
         desk: &Desk,
         caller: &Caller,
-        (id, server, job): (ShortId, &Server, Nonce),
+        session: Handle,
     ) -> Result<String, Failure> {
-        let client = desk.client().await?;
+        let (wait, _) = desk.wait(self.wait)?;
+        let budget = budget(self.max_output);
+        let waiting = SendInput {
+            wait,
+            until: self.until,
+            bytes: raw_bytes(budget),
+            cancelled: "the call was cancelled",
+            ..SendInput::nothing(desk.cursor(session.job))
+        };
+        let answer = waiting.carry_out(desk.client().await?, &session, caller).await?;
+        desk.shown(session.job, answer.ended.offset);
+        Ok(typed(session.id, &answer, budget))
+    }
+
+    async fn new_of_run(
+        self,
+        desk: &Desk,
+        caller: &Caller,
+        run: Handle,
+    ) -> Result<String, Failure> {
         let (wait, clamped) = desk.wait(self.wait)?;
         let budget = budget(self.max_output);
-        let digest = Digest {
-            from: Some(desk.cursor(job)),
-            until: self.until.clone(),
-            ..digest(wait, budget, caller.progress.is_some())
-        };
-        let request = Request::Take(Take { job, delivery: Delivery::Digest(digest) });
-        let begun = Instant::now();
-        let asked = ask(client, server, &request, wait + SLACK, |news| tell(caller, &news));
-        let answer = tokio::select! {
-            answer = asked => answer,
-            // Only the waiting is cancelled: the run goes on.
-            () = caller.cancelled.cancelled() => {
-                return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; the run goes on"));
-            }
-        };
+        let excerpt = Excerpt { wait, budget, progress: caller.progress.is_some() };
+        let new = NewOutput { from: desk.cursor(run.job), until: self.until, excerpt };
+        let RunAnswer { handle: Handle { id, job, .. }, answer, waited } =
+            new.carry_out(desk.client().await?, run, caller).await?;
         match answer {
             Ok(answer) => {
                 desk.shown(job, answer.ended.state.bytes);
                 let limited = clamped.then_some(desk.settings.max_wait);
-                Ok(Said { id, answer: &answer, keep: Keep::Ends, budget, limited }.to_string())
+                let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
+                Ok(shown.to_string())
             }
-            Err(no) => unanswered(id, no, begun.elapsed()),
+            Err(no) => unanswered(id, no, waited),
         }
     }
 
-    async fn look(
-        self,
-        client: &Client,
-        (id, server, job): (ShortId, &Server, Nonce),
-    ) -> Result<String, Failure> {
+    async fn part(self, desk: &Desk, of: &Handle) -> Result<String, Failure> {
+        let (view, keep) = self.view()?;
+        let budget = budget(self.max_output);
+        let raw = u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX);
+        let part = OutputPart { view, budget: raw, patience: PATIENCE };
+        let answer = part.carry_out(desk.client().await?, of).await?;
+        Ok(match &self.pattern {
+            Some(pattern) if self.view == Some(Views::Grep) => {
+                let grep = Grep { pattern, context: self.context.unwrap_or(0) };
+                matches(of.id, &answer, grep, budget)
+            }
+            _ => {
+                let shown = LogExcerpt { id: of.id, answer: &answer, keep, budget, limited: None };
+                shown.to_string()
+            }
+        })
+    }
+
+    /// The part of the log to ask for, and which of its ends is shown if it does not fit.
+    fn view(&self) -> Result<(View, Keep), Failure> {
         let lines = self.lines.unwrap_or(80).clamp(1, 2000);
         let first = self.offset.unwrap_or(1);
-        let (view, keep) = match self.view.unwrap_or(Views::Tail) {
+        Ok(match self.view.unwrap_or(Views::Tail) {
             Views::Head => (View::Head(lines), Keep::Start),
             Views::Tail | Views::New | Views::Screen | Views::Png => (View::Tail(lines), Keep::End),
             Views::Range => (View::Range { first, count: lines }, Keep::Start),
@@ -157,23 +179,21 @@ impl Output {
                 let context = self.context.filter(|context| *context > 0);
                 (View::Grep { pattern, first, limit: lines, context }, Keep::Start)
             }
-        };
-        let budget = budget(self.max_output);
-        let raw = u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX);
-        let request = Request::Read(Read { job, view, budget: raw });
-        let answer = ask(client, server, &request, Duration::from_secs(20), |_| ()).await;
-        let answer = answer.map_err(NoAnswer::failure)?;
-        Ok(match &self.pattern {
-            Some(pattern) if self.view == Some(Views::Grep) => {
-                found(id, &answer, (pattern, self.context.unwrap_or(0)), budget)
-            }
-            _ => Said { id, answer: &answer, keep, budget, limited: None }.to_string(),
         })
     }
 }
 
+/// What was looked for.
+#[derive(Clone, Copy)]
+struct Grep<'a> {
+    pattern: &'a str,
+    /// Lines around each match.
+    context: u32,
+}
+
 /// Matching lines, each with its number.
-fn found(id: ShortId, answer: &Answer, (pattern, context): (&str, u32), budget: Budget) -> String {
+fn matches(id: ShortId, answer: &Answer, grep: Grep<'_>, budget: Budget) -> String {
+    let Grep { pattern, context } = grep;
     // The agent has read it as one before.
     let shown = match Regex::new(pattern) {
         Ok(pattern) if context > 0 => Matches::around(&answer.pieces, &pattern, budget),
@@ -208,7 +228,8 @@ mod tests {
         let pieces: Vec<_> = (1..=9).map(|at| piece(at * 100)).collect();
         let answer = Answer { ended: Ended { state, next: Some(901), matched: None }, pieces };
         let id = "r7".parse().unwrap();
-        let text = found(id, &answer, ("^x+,", 0), Budget::new(250));
+        let grep = |pattern| Grep { pattern, context: 0 };
+        let text = matches(id, &answer, grep("^x+,"), Budget::new(250));
         let line = "x".repeat(99);
         assert_eq!(
             text,
@@ -217,7 +238,7 @@ mod tests {
                  next=output(id=r7,view=grep,pattern=\"^x+,\",offset=300)]\n100: {line}\n200: {line}\n"
             )
         );
-        let text = found(id, &answer, ("x", 0), Budget::default());
+        let text = matches(id, &answer, grep("x"), Budget::default());
         assert!(text.contains(" matches=9 next=output(id=r7,view=grep,pattern=x,offset=901)]\n"));
     }
 }

@@ -1,31 +1,22 @@
 //! `output` with `view=png`: the screen of a session as an image.
 
-use std::time::Duration;
-
-use farwire_keystore::ShortId;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::Request;
 
-use crate::client::Server;
-use crate::sessions::ask;
+use crate::handles::Handle;
+use crate::sessions::control;
 use crate::text::header::Key;
 use crate::text::picture::Grid;
-use crate::tools::session::{header, said};
+use crate::tools::answer::session::{header, with_cursor, with_size};
 use crate::tools::{Caller, Desk};
 
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Draws the screen, and gives the line that goes with the picture.
+/// Draws the screen and adds it to the answer. Returns the line that goes with it.
 pub(super) async fn draw(
     desk: &Desk,
     caller: &Caller,
-    (id, server, session): (ShortId, &Server, Nonce),
+    session: &Handle,
 ) -> Result<String, Failure> {
     let client = desk.client().await?;
-    let request = Request::Draw(session);
-    let answer = ask(client, server, &request, PATIENCE).await.map_err(said)?;
+    let answer = control::draw(client, &session.server, session.job).await?;
     let status = &answer.ended.status;
     let (cols, rows) = (status.size.cols, status.size.rows);
     let drawing = desk.process.masks.blot(answer.text);
@@ -41,11 +32,8 @@ pub(super) async fn draw(
     });
     let died = |_| Failure::new(Kind::Internal, "the picture was not drawn");
     let picture = drawn.await.map_err(died)??;
-    let mut header = header(id, &answer.ended);
-    if let Some(cursor) = status.cursor {
-        header = header.field(Key::Cursor, format_args!("{}.{}", cursor.rows, cursor.cols));
-    }
-    header = header.field(Key::Size, format_args!("{cols}x{rows}"));
+    let mut header = with_cursor(header(session.id, &answer.ended), status);
+    header = with_size(header, status.size);
     let shown = (picture.cols.len(), picture.rows.len());
     if shown != (usize::from(cols), usize::from(rows)) {
         let (cols, rows) = (picture.cols, picture.rows);

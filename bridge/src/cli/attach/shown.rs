@@ -11,8 +11,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
 use super::keyboard::Done;
+use crate::render::typing::actor;
 use crate::sessions::attach::{Do, Event};
-use crate::sessions::who::actor;
 use crate::text::neutral::neutral_within;
 use crate::text::passage::Passage;
 

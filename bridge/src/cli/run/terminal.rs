@@ -10,11 +10,11 @@ use bytes::Bytes;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Action, Caller, Limits};
-use farwire_protocol::streams::session::{Ended, Request, Size, Start};
+use farwire_protocol::streams::session::{Ended, Request, Size};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::{OURS, QUEUE, Run, blob, stdin};
+use super::{OURS, QUEUE, Run, stdin};
 use crate::cli::attach::{How, Keyboard, sit};
 use crate::cli::code_of;
 use crate::client::{Client, Server, random_nonce};
@@ -22,6 +22,8 @@ use crate::sessions::attach::{Do, Event, Left, Talk, attach};
 use crate::sessions::control::{act, close};
 use crate::text::neutral::neutral_within;
 use crate::text::passage::Passage;
+use crate::verbs::run as verb;
+use crate::verbs::session::open::OpenSession;
 
 /// The terminal of a program where we have none.
 const PLAIN: Size = Size { cols: 80, rows: 24 };
@@ -40,22 +42,19 @@ impl Run {
         let keyboard = if local { Some(Keyboard::open()?) } else { None };
         let size = keyboard.as_ref().map_or(PLAIN, Keyboard::size);
         let session = random_nonce()?;
-        let request = Request::Open(Start {
-            request: session,
-            instance: Nonce::ZERO,
-            name: None,
-            program: Some(self.program()),
-            cwd: self.cwd.as_ref().map(blob),
-            env: self.variables(),
-            user: self.user.clone(),
+        let verb::Run { program, cwd, env, user, timeout_ms, .. } = self.verb();
+        let open = OpenSession {
+            program: Some(program),
+            cwd,
+            env,
+            user,
             size,
             attach: Some(true),
             new: Some(true),
-            timeout_ms: self.timeout_ms(),
-            caller: None,
-            labels: None,
-            limits: None,
-        });
+            timeout_ms,
+            ..OpenSession::default()
+        };
+        let request = Request::Open(open.start(session, Nonce::ZERO));
         let left = match keyboard {
             Some(keyboard) => {
                 let how = How { read_only: false, take: false, clear: false };
@@ -69,7 +68,7 @@ impl Run {
                 Ok(code(&ended))
             }
             Left::Detached => {
-                close(client, (&server, session), &Caller::default()).await?;
+                close(client, &server, session, &Caller::default()).await?;
                 forget(client, &server, session).await;
                 note!("farwire: left; the program was hung up on");
                 Ok(OURS)

@@ -1,23 +1,20 @@
 //! `farwire session commands`: what the shell of a session has carried out.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Command;
 
-use super::typed::put;
-use super::{Found, Which, failed};
+use super::Which;
+use super::print::{Screen, command_json};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::sessions::{commands as page, exit, log};
+use crate::handles::Handle;
+use crate::sessions::{exit, log};
 use crate::text::human;
-use crate::text::passage::Passage;
 use crate::text::table::Table;
-
-/// So many are known at most.
-const ALL: u32 = 100;
+use crate::verbs::session::commands::{self as verb, MOST};
 
 /// List the commands that its shell has carried out
 ///
@@ -39,49 +36,31 @@ pub(crate) struct Commands {
 
 impl Commands {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let found = self.which.find(client).await?;
+        let session = self.which.find(client).await?;
         if let Some(number) = self.output {
-            return output(client, &found, number).await;
+            return output(client, &session, number).await;
         }
-        let (commands, _) = commands(client, &found, self.limit).await?;
+        let commands =
+            verb::Commands { limit: self.limit }.carry_out(client, &session).await?.commands;
         if self.json.json {
-            return print_json(&commands.iter().map(json).collect::<Vec<_>>());
+            return print_json(&commands.iter().map(command_json).collect::<Vec<_>>());
         }
         print(&table(&commands).text())
     }
 }
 
-/// The commands, and the end of the log.
-async fn commands(
-    client: &Client,
-    found: &Found,
-    limit: u32,
-) -> Result<(Vec<Command>, u64), Failure> {
-    let (server, session) = (&found.server, found.session);
-    let (commands, ended) = page::latest(client, server, session, limit).await.map_err(failed)?;
-    Ok((commands, ended.offset))
-}
-
-async fn output(client: &Client, found: &Found, number: u64) -> Result<(), Failure> {
-    let (commands, end) = commands(client, found, ALL).await?;
-    let command = commands.iter().find(|command| command.number == number).ok_or_else(|| {
-        let text = format!("`{}` has no command {number}, or knows it no more", found.id);
+async fn output(client: &Client, session: &Handle, number: u64) -> Result<(), Failure> {
+    let Handle { id, server, job } = session;
+    let all = verb::Commands { limit: MOST }.carry_out(client, session).await?;
+    let found = all.commands.iter().find(|command| command.number == number);
+    let command = found.ok_or_else(|| {
+        let text = format!("`{id}` has no command {number}, or knows it no more");
         Failure::new(Kind::UnknownId, text)
-            .with_hint(format!("`farwire session commands {} -n {ALL}` lists them", found.id))
+            .with_hint(format!("`farwire session commands {id} -n {MOST}` lists them"))
     })?;
-    let part = command.start..command.end.unwrap_or(end);
-    let filtered = std::io::stdout().is_terminal();
-    let mut passage = Passage::default();
-    let mut out = Vec::new();
-    let gone = log::read(client, &found.server, found.session, part, |bytes| {
-        if !filtered {
-            return put(bytes);
-        }
-        out.clear();
-        passage.pass(bytes, &mut out);
-        put(&out)
-    });
-    let gone = gone.await?;
+    let part = command.start..command.end.unwrap_or(all.log_end);
+    let mut screen = Screen::default();
+    let gone = log::read(client, server, *job, part, |bytes| screen.print(bytes)).await?;
     if gone > 0 {
         note!("farwire: {} bytes are no longer kept", human::size(gone));
     }
@@ -107,13 +86,4 @@ fn table(commands: &[Command]) -> Table {
         ]);
     }
     table
-}
-
-pub(super) fn json(command: &Command) -> serde_json::Value {
-    serde_json::json!({
-        "number": command.number, "text": command.text, "exit_code": command.exit,
-        "running": command.end.is_none(), "duration_ms": command.duration_ms,
-        "age_ms": command.age_ms, "start": command.start, "end": command.end,
-        "cwd": command.cwd.as_ref().map(|cwd| String::from_utf8_lossy(cwd)),
-    })
 }

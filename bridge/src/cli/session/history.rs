@@ -7,13 +7,16 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::Request;
 use farwire_protocol::streams::session::{Event, Events, What};
 
-use super::{Found, Which, failed};
+use super::Which;
 use crate::cli::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
-use crate::sessions::{ask, who};
+use crate::handles::Handle;
+use crate::render::typing as words;
+use crate::runs::answer::NoAnswer;
+use crate::sessions::ask;
 use crate::text::neutral::neutral_within;
 
-/// So many come at once.
+/// One answer has at most this many events.
 const PAGE: u32 = 100;
 
 /// How long to wait for the next one before asking again.
@@ -42,10 +45,10 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let found = self.which.find(client).await?;
+        let session = self.which.find(client).await?;
         let mut from = self.from.max(1);
         loop {
-            let (events, open) = self.page(client, &found, from).await?;
+            let (events, open) = self.page(client, &session, from).await?;
             let last = events.last().map(|event| event.number);
             let ended = events.iter().any(|event| event.what == Some(What::Ended));
             for event in &events {
@@ -66,15 +69,17 @@ impl History {
     async fn page(
         &self,
         client: &Client,
-        found: &Found,
+        session: &Handle,
         from: u64,
     ) -> Result<(Vec<Event>, bool), Failure> {
         let wait = if self.follow { WAIT } else { Duration::ZERO };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let (session, caller, offset) = (found.session, None, None);
-        let asked = Events { session, caller, from, limit: PAGE, wait_ms, offset };
+        let asked =
+            Events { session: session.job, caller: None, from, limit: PAGE, wait_ms, offset: None };
         let request = Request::Events(asked);
-        let answer = ask(client, &found.server, &request, wait + SLACK).await.map_err(failed)?;
+        let answer = ask(client, &session.server, &request, wait + SLACK)
+            .await
+            .map_err(NoAnswer::failure)?;
         let open = answer.ended.state.is_open();
         Ok((answer.ended.events.unwrap_or_default(), open))
     }
@@ -83,14 +88,14 @@ impl History {
         if self.json.json {
             return print_json(&json(event));
         }
-        let actor = event.actor.as_ref().map_or_else(|| "-".to_owned(), who::actor_or_you);
+        let actor = event.actor.as_ref().map_or_else(|| "-".to_owned(), words::actor_or_you);
         let line =
-            format!("{} {} {actor}  {}", event.number, clock(event.at_ms), who::event(event));
+            format!("{} {} {actor}  {}", event.number, clock(event.at_ms), words::event(event));
         print(&format!("{}\n", neutral_within(&line, 300)))
     }
 }
 
-/// When it was, here.
+/// The time of an event, by the clock here.
 fn clock(millis: u64) -> String {
     let stamp =
         i64::try_from(millis).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
@@ -105,12 +110,12 @@ fn clock(millis: u64) -> String {
 fn json(event: &Event) -> serde_json::Value {
     let mut value = serde_json::json!({
         "number": event.number, "at_ms": event.at_ms, "offset": event.offset,
-        "who": event.actor.as_ref().map(who::actor),
+        "who": event.actor.as_ref().map(words::actor),
         "device": event.actor.as_ref().map(|actor| &actor.device),
         "surface": event.actor.as_ref().map(|actor| &actor.surface),
         "client": event.actor.as_ref().and_then(|actor| actor.client.as_ref()),
         "you": event.actor.as_ref().is_some_and(|actor| actor.mine == Some(true)),
-        "what": kind(event), "said": who::event(event),
+        "what": kind(event), "said": words::event(event),
     });
     if let Some(What::Typed { text, length }) = &event.what {
         value["length"] = (*length).into();
@@ -119,7 +124,7 @@ fn json(event: &Event) -> serde_json::Value {
     value
 }
 
-/// What it is, for programs.
+/// The kind of an event, for programs.
 fn kind(event: &Event) -> &'static str {
     match &event.what {
         Some(What::Opened) => "opened",

@@ -4,21 +4,19 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::{Action, Caller, LABEL_LIMIT, Labels, Limits};
-use farwire_protocol::streams::session::{Request, Size, Status};
+use farwire_protocol::streams::session::{
+    Action, Caller, LABEL_LIMIT, Labels, Limits, Size, Status,
+};
 
-use super::shown::{limits, listed};
-use super::{Found, Which, failed};
+use super::Which;
+use super::shown::{limits, row};
 use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::sessions::ask;
+use crate::handles::Handle;
 use crate::sessions::control;
 use crate::text::neutral::neutral;
-use crate::tools::stop::parse;
-
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::text::signal;
 
 #[derive(Args, Debug)]
 pub(crate) struct Resize {
@@ -122,40 +120,34 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How a session is.
-pub(super) async fn status(client: &Client, found: &Found) -> Result<Status, Failure> {
-    let request = Request::Look(found.session);
-    let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
-    Ok(answer.ended.status)
-}
-
 async fn act(
     client: &Client,
     which: &Which,
     action: Action,
-    (json, say): (Json, impl Fn(&Status) -> String),
+    json: Json,
+    say: impl Fn(&Status) -> String,
 ) -> Result<(), Failure> {
-    let found = which.find(client).await?;
-    let ended =
-        control::act(client, &found.server, found.session, &Caller::default(), action).await?;
+    let session = which.find(client).await?;
+    let Handle { id, server, job } = &session;
+    let ended = control::act(client, server, *job, &Caller::default(), action).await?;
     if json.json {
-        return print_json(&listed(client, &found, &ended).await?);
+        return print_json(&row(client, &session, &ended.status).await?);
     }
-    print(&format!("{}: {}\n", found.id, say(&ended.status)))
+    print(&format!("{id}: {}\n", say(&ended.status)))
 }
 
 impl Resize {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let say = |status: &Status| format!("{}x{}", status.size.cols, status.size.rows);
-        act(client, &self.which, Action::Resize(self.size), (self.json, say)).await
+        act(client, &self.which, Action::Resize(self.size), self.json, say).await
     }
 }
 
 impl Signal {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let number = parse(&self.signal)?;
-        let say = |_: &Status| format!("{} was sent", crate::text::signal::name(number));
-        act(client, &self.which, Action::Signal(number), (self.json, say)).await
+        let number = signal::parse(&self.signal)?;
+        let say = |_: &Status| format!("{} was sent", signal::name(number));
+        act(client, &self.which, Action::Signal(number), self.json, say).await
     }
 }
 
@@ -186,7 +178,7 @@ impl Label {
             }
             text
         };
-        act(client, &self.which, Action::Label(labels), (self.json, say)).await
+        act(client, &self.which, Action::Label(labels), self.json, say).await
     }
 }
 
@@ -204,28 +196,25 @@ impl SetLimits {
             _ => "no limits of its own".to_owned(),
         };
         if wanted != Limits::default() {
-            return act(client, &self.which, Action::Limits(wanted), (self.json, say)).await;
+            return act(client, &self.which, Action::Limits(wanted), self.json, say).await;
         }
-        let found = self.which.find(client).await?;
-        let request = Request::Look(found.session);
-        let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
+        let session = self.which.find(client).await?;
+        let status = control::look(client, &session.server, session.job).await?.ended.status;
         if self.json.json {
-            return print_json(&listed(client, &found, &answer.ended).await?);
+            return print_json(&row(client, &session, &status).await?);
         }
-        print(&format!("{}: {}\n", found.id, say(&answer.ended.status)))
+        print(&format!("{}: {}\n", session.id, say(&status)))
     }
 }
 
 impl Close {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let found = self.which.find(client).await?;
-        let target = (&found.server, found.session);
-        control::close(client, target, &Caller::default()).await?;
+        let Handle { id, server, job } = self.which.find(client).await?;
+        control::close(client, &server, job, &Caller::default()).await?;
         if self.json.json {
-            let id = found.id.to_string();
-            return print_json(&serde_json::json!({"id": id, "close": "closing"}));
+            return print_json(&serde_json::json!({"id": id.to_string(), "close": "closing"}));
         }
-        print(&format!("{}: closing\n", found.id))
+        print(&format!("{id}: closing\n"))
     }
 }
 

@@ -1,27 +1,22 @@
 //! `farwire session show` and `screen`: how a session is, and what it shows.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::session::{Ended, Request};
-use farwire_protocol::streams::session::{Limits, TypingRights};
+use farwire_protocol::streams::session::{Limits, Status, TypingRights};
 
-use super::{Found, Which, failed};
+use super::listed::SessionRow;
+use super::{Which, print as printing};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
+use crate::handles::Handle;
+use crate::render::typing::{actor_or_you, lease, participant, transfer};
 use crate::runs::control;
-use crate::sessions::listed::Listed;
-use crate::sessions::who::{actor_or_you, lease, participant, transfer};
-use crate::sessions::{Answer, ask};
+use crate::sessions::control::{draw, look};
 use crate::text::human;
 use crate::text::neutral::neutral;
-use crate::text::passage::Passage;
-
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Args, Debug)]
 pub(crate) struct Show {
@@ -45,36 +40,30 @@ pub(crate) struct Screen {
     pub(crate) json: Json,
 }
 
-async fn look(client: &Client, found: &Found) -> Result<Answer, Failure> {
-    let request = Request::Look(found.session);
-    ask(client, &found.server, &request, PATIENCE).await.map_err(failed)
-}
-
-/// How a session is, of which an answer has come.
-pub(super) async fn listed(
+/// The row of a session whose terminal is known: its server is asked for the rest.
+pub(super) async fn row(
     client: &Client,
-    found: &Found,
-    ended: &Ended,
-) -> Result<Listed, Failure> {
-    let job = control::inspect(client, &found.server, found.session).await?;
-    Ok(Listed::of(found.id, &found.server, &job, &ended.status))
+    session: &Handle,
+    status: &Status,
+) -> Result<SessionRow, Failure> {
+    let job = control::inspect(client, &session.server, session.job).await?;
+    Ok(SessionRow::of(session, &job, status))
 }
 
 impl Show {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let found = self.which.find(client).await?;
-        let answer = look(client, &found).await?;
-        let one = listed(client, &found, &answer.ended).await?;
+        let session = self.which.find(client).await?;
+        let status = look(client, &session.server, session.job).await?.ended.status;
+        let row = row(client, &session, &status).await?;
         if self.json.json {
-            return print_json(&one);
+            return print_json(&row);
         }
-        print(&text(&one, &answer.ended))
+        print(&text(&row, &status))
     }
 }
 
 /// Lines of a word and what it says.
-fn text(one: &Listed, ended: &Ended) -> String {
-    let status = &ended.status;
+fn text(one: &SessionRow, status: &Status) -> String {
     let mut text = format!("{} {}/{}\n", one.id, neutral(&one.server), neutral(&one.name));
     let mut line = |word: &str, value: &str| {
         if !value.is_empty() {
@@ -132,40 +121,25 @@ pub(super) fn limits(limits: Limits) -> String {
 
 impl Screen {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let found = self.which.find(client).await?;
+        let Handle { id, server, job } = self.which.find(client).await?;
         if self.colors {
-            return self.drawn(client, &found).await;
+            let drawn = draw(client, &server, job).await?;
+            return printing::Screen::default().finish(&drawn.text);
         }
-        let answer = look(client, &found).await?;
+        let answer = look(client, &server, job).await?;
+        let status = &answer.ended.status;
         let text = String::from_utf8_lossy(&answer.text);
-        let cursor = answer.ended.status.cursor;
         if self.json.json {
-            let size = answer.ended.status.size;
+            let (size, cursor) = (status.size, status.cursor);
             return print_json(&serde_json::json!({
-                "id": found.id.to_string(), "server": found.server.name,
-                "state": answer.ended.status.doing.name(), "cols": size.cols, "rows": size.rows,
+                "id": id.to_string(), "server": server.name,
+                "state": status.doing.name(), "cols": size.cols, "rows": size.rows,
                 "cursor": cursor.map(|cursor| serde_json::json!({"row": cursor.rows, "column": cursor.cols})),
-                "title": answer.ended.status.title, "screen": text,
+                "title": status.title, "screen": text,
             }));
         }
-        // A grid holds text only, but whoever sent it is another machine.
+        // A grid holds text only, but it comes from another machine.
         let safe: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
         print(&safe)
-    }
-
-    async fn drawn(&self, client: &Client, found: &Found) -> Result<(), Failure> {
-        let request = Request::Draw(found.session);
-        let answer = ask(client, &found.server, &request, PATIENCE).await.map_err(failed)?;
-        let mut out = Vec::new();
-        if std::io::stdout().is_terminal() {
-            Passage::default().pass(&answer.text, &mut out);
-            // Whatever it left on: colours, a hidden cursor, modes.
-            out.extend_from_slice(
-                b"\x1b[m\x1b[?25h\x1b[?1l\x1b>\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\r\n",
-            );
-        } else {
-            out = answer.text;
-        }
-        super::typed::put(&out)
     }
 }

@@ -1,26 +1,22 @@
 //! `farwire session send`: types into a session and prints what comes of it.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::{
-    Because, Doing, Ended, Input, Request, SEND_LIMIT, Send as SendMessage,
-};
+use farwire_protocol::streams::session::{Because, Doing, Ended, Input};
 
-use super::{Which, failed};
+use super::Which;
+use super::print::{Screen, command_json};
 use crate::cli::{Json, code_of, print_json};
-use crate::client::{Client, random_nonce};
-use crate::sessions::{Answer, ask, untyped};
+use crate::client::Client;
+use crate::sessions::{Answer, untyped};
 use crate::text::human;
-use crate::text::passage::Passage;
+use crate::verbs::observer::Patient;
+use crate::verbs::session::send::{SendInput, fits, line};
 
-/// How much longer than its wait an answer may take on the way.
-const SLACK: Duration = Duration::from_secs(6);
-
-/// Of what comes, so many bytes are printed.
+/// Bytes of output that are printed at most.
 const BUDGET: u32 = 4 << 20;
 
 /// The exit code when the time was up, or not all was typed in time, as that of `timeout`.
@@ -71,35 +67,31 @@ impl Send {
             let value = client.home.phrases().get(name)?;
             input.insert(0, Input::Secret(Blob(value.to_vec())));
         }
-        let found = self.which.find(client).await?;
-        let send = SendMessage {
-            request: random_nonce()?,
-            session: found.session,
-            instance: client.instance(&found.server).await?,
-            input,
-            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        let session = self.which.find(client).await?;
+        let send = SendInput {
+            wait,
             until: self.until.clone(),
-            budget: BUDGET,
-            from: None,
-            caller: None,
-            at_prompt: self.at_prompt.then_some(true),
-            literal: Some(true),
+            bytes: BUDGET,
+            at_prompt: self.at_prompt,
+            ..SendInput::new(input)
         };
-        let request = Request::Send(send);
-        let answer = ask(client, &found.server, &request, wait + SLACK).await.map_err(failed)?;
+        let answer = send.carry_out(client, &session, &Patient::default()).await?;
         let ended = &answer.ended;
         if self.json.json {
-            print_json(&json(&found.id.to_string(), &answer))?;
+            print_json(&json(&session.id.to_string(), &answer))?;
         } else {
-            print_pieces(&answer)?;
+            let mut screen = Screen::default();
+            for piece in &answer.pieces {
+                screen.print(&piece.bytes)?;
+            }
             if let Some(omitted) = ended.omitted {
                 let omitted = human::size(omitted);
                 note!(
                     "farwire: {omitted} bytes in the middle are left out; `farwire session commands {0} --output N` has them",
-                    found.id
+                    session.id
                 );
             }
-            say(ended, &found.id.to_string());
+            say(ended, &session.id.to_string());
         }
         Ok(code(ended, self.until.is_some()))
     }
@@ -107,15 +99,15 @@ impl Send {
     fn input(&self) -> Result<Vec<Input>, Failure> {
         let mut input = Vec::new();
         if let Some(text) = &self.text {
-            let mut bytes = text.clone().into_bytes();
-            if bytes.len() > SEND_LIMIT / 2 {
-                return Err(Failure::new(Kind::TooLarge, "the text has more than 32 KiB")
-                    .with_hint("`farwire run SERVER -c 'cat > FILE'` takes any amount on its standard input"));
-            }
-            if !self.no_enter && bytes.last() != Some(&b'\n') {
-                bytes.push(b'\n');
-            }
-            input.push(Input::Text(Blob(bytes)));
+            fits("the text", text.as_bytes()).map_err(|failure| {
+                failure.with_hint(
+                    "`farwire run SERVER -c 'cat > FILE'` takes any amount on its standard input",
+                )
+            })?;
+            input.push(match self.no_enter {
+                true => Input::Text(Blob(text.clone().into_bytes())),
+                false => line(text.as_str()),
+            });
         }
         if self.secret.is_some() && !self.no_enter {
             input.push(Input::Key("enter".to_owned()));
@@ -142,7 +134,7 @@ fn code(ended: &Ended, until: bool) -> u8 {
     }
 }
 
-/// What is said where the output alone would not tell.
+/// Says on standard error what the output alone does not show.
 fn say(ended: &Ended, id: &str) {
     let doing = ended.status.doing;
     if let Some(untyped) = untyped(ended) {
@@ -161,31 +153,6 @@ fn say(ended: &Ended, id: &str) {
     }
 }
 
-/// Prints what came. On a terminal, only what may go there.
-fn print_pieces(answer: &Answer) -> Result<(), Failure> {
-    let filtered = std::io::stdout().is_terminal();
-    let mut passage = Passage::default();
-    let mut out = Vec::new();
-    for piece in &answer.pieces {
-        match filtered {
-            true => passage.pass(&piece.bytes, &mut out),
-            false => out.extend_from_slice(&piece.bytes),
-        }
-    }
-    put(&out)
-}
-
-/// Prints bytes. A reader that has gone is no error; a full disk is.
-pub(super) fn put(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::Io, format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn json(id: &str, answer: &Answer) -> serde_json::Value {
     let ended = &answer.ended;
     let because = match ended.because {
@@ -200,7 +167,7 @@ fn json(id: &str, answer: &Answer) -> serde_json::Value {
     serde_json::json!({
         "id": id, "state": ended.status.doing.name(), "program": ended.status.foreground,
         "because": because, "typed_bytes": ended.typed, "untyped_bytes": ended.left.unwrap_or(0),
-        "command": ended.command.as_ref().map(super::commands::json),
+        "command": ended.command.as_ref().map(command_json),
         "omitted_bytes": ended.omitted.unwrap_or(0), "output": String::from_utf8_lossy(&output),
     })
 }

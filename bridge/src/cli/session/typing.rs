@@ -9,12 +9,12 @@ use farwire_protocol::streams::session::{
 };
 
 use super::Which;
+use super::listed::typing_json;
 use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
+use crate::render::typing::lease;
 use crate::sessions::control;
-use crate::sessions::listed::typing_json;
-use crate::sessions::who::lease;
 
 /// Take the keyboard: nobody else types until you release it
 ///
@@ -109,9 +109,9 @@ impl SetPolicy {
         match self.policy.as_deref().and_then(TypingRule::named) {
             Some(policy) => act(client, &self.which, Action::Rule(policy), self.json).await,
             None => {
-                let found = self.which.find(client).await?;
-                let rights = super::shape::status(client, &found).await?.typing;
-                say(&found.id.to_string(), rights.as_ref(), self.json)
+                let session = self.which.find(client).await?;
+                let answer = control::look(client, &session.server, session.job).await?;
+                say(&session.id.to_string(), answer.ended.status.typing.as_ref(), self.json)
             }
         }
     }
@@ -126,10 +126,10 @@ fn reason(reason: Option<&String>) -> Result<Option<String>, Failure> {
 }
 
 async fn act(client: &Client, which: &Which, action: Action, json: Json) -> Result<(), Failure> {
-    let found = which.find(client).await?;
+    let session = which.find(client).await?;
     let ended =
-        control::act(client, &found.server, found.session, &Caller::default(), action).await?;
-    say(&found.id.to_string(), ended.status.typing.as_ref(), json)
+        control::act(client, &session.server, session.job, &Caller::default(), action).await?;
+    say(&session.id.to_string(), ended.status.typing.as_ref(), json)
 }
 
 /// Who types from now on.

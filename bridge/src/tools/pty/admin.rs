@@ -9,16 +9,18 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::notes::Limits;
-use super::{Place, Who, write};
+use super::place::{Place, Who};
+use super::write;
 use crate::client::Server;
-use crate::fleet::{DEADLINE, Fleet};
+use crate::fleet::{DEADLINE, Fleet, Gathered};
 use crate::runs::control;
-use crate::sessions::target::every_session;
+use crate::sessions::find::all_running;
 use crate::text::Word;
-use crate::text::header::{Header, Key};
+use crate::text::header::Header;
 use crate::text::human;
 use crate::text::neutral::neutral;
 use crate::text::table::Table;
+use crate::tools::answer::failed;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Changes what this process does next.
@@ -44,13 +46,14 @@ impl Tool for PtyCloseAll {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let client = desk.client().await?;
-        let (found, trouble) = every_session(client, self.server.as_deref()).await?;
+        let Gathered { known: found, trouble } =
+            all_running(client, self.server.as_deref()).await?;
         let ours = desk.notes.opened();
         let mut places: Vec<Place> = found
             .into_iter()
             .filter(|found| match who.owner {
                 Some(owner) => found.owner() == Some(owner),
-                None => ours.iter().any(|(_, job)| *job == found.session),
+                None => ours.iter().any(|(_, job)| *job == found.handle.job),
             })
             .map(|found| Place::Terminal(Box::new(found)))
             .collect();
@@ -64,12 +67,8 @@ impl Tool for PtyCloseAll {
                 Err(failure) => table.row([&id, failure.kind.name(), &failure.message]),
             }
         }
-        let mut header =
-            Header::new(Word::Stop).words(format_args!("{closed} of {}", places.len()));
-        if !trouble.is_empty() {
-            let failed = trouble.iter().map(|(name, failure)| format!("{name}:{}", failure.kind));
-            header = header.field(Key::Failed, failed.collect::<Vec<_>>().join(","));
-        }
+        let header = Header::new(Word::Stop).words(format_args!("{closed} of {}", places.len()));
+        let header = failed(header, &trouble);
         Ok(format!("{}\n{}", header.end(), table.text()))
     }
 }

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Who, label};
+use super::place::{Who, label};
 use crate::client::unix_time;
 use crate::sessions::danger::{About, GOOD};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
+use crate::tools::names;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// The arguments of `confirm_dangerous_command`.
@@ -46,7 +47,7 @@ impl Tool for ConfirmDangerousCommand {
         }
         let Some(pattern) = desk.danger.found(&self.command) else {
             let header = Header::new(Word::Status).words("not-dangerous");
-            let call = Call::new("pty_spawn").with("command", &self.command);
+            let call = Call::new(names::PTY_SPAWN).with("command", &self.command);
             return Ok(format!("{}\nNo token is needed.\n", header.next(&call)));
         };
         let pattern = pattern.to_owned();

@@ -9,13 +9,14 @@ use farwire_protocol::streams::session::{Action, Heir, REASON_LIMIT};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::look::lease;
-use super::{Place, Who, label};
-use crate::sessions::control::{Found, act};
+use super::place::{Place, Who, label};
+use crate::sessions::control::act;
+use crate::sessions::find::KnownSession;
 use crate::sessions::leases::TTL_MS;
-use crate::text::header::{Header, Key};
-use crate::tools::run::word;
-use crate::tools::{Caller, Desk, Effect, Tool, fate};
+use crate::text::header::{Fate, Header, Key};
+use crate::tools::answer::lease::lease;
+use crate::tools::answer::word;
+use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Changes who may type, and nothing else.
 const MOVES: Effect =
@@ -48,7 +49,7 @@ impl Tool for PtyAttach {
         found.free_for(who.client)?;
         let ended = changed(desk, found, who, Action::Attach(TTL_MS)).await?;
         let client = desk.shared_client().await?;
-        desk.leases.hold(client, (&found.server, found.session), &who.caller())?;
+        desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
         Ok(said(found, &ended))
     }
 }
@@ -77,7 +78,7 @@ impl Tool for PtyDetach {
         let found = place.terminal()?;
         found.free_for(who.client)?;
         let ended = changed(desk, found, who, Action::Detach).await?;
-        desk.leases.forget(found.session, who.client);
+        desk.leases.forget(found.handle.job, who.client);
         Ok(said(found, &ended))
     }
 }
@@ -115,7 +116,7 @@ impl Tool for PtyHandoff {
         let to = Heir { surface: None, client: Some(target.to_owned()) };
         let action = Action::HandOver { to, reason: reason(self.reason)? };
         let ended = changed(desk, found, who, action).await?;
-        desk.leases.forget(found.session, who.client);
+        desk.leases.forget(found.handle.job, who.client);
         Ok(said(found, &ended))
     }
 }
@@ -157,9 +158,9 @@ impl Tool for PtyTakeover {
         let before = from.clone();
         let action = Action::TakeOver { from, reason: reason(self.reason)?, for_ms: TTL_MS };
         let ended = changed(desk, found, who, action).await?;
-        desk.leases.forget(found.session, before.as_deref());
+        desk.leases.forget(found.handle.job, before.as_deref());
         let client = desk.shared_client().await?;
-        desk.leases.hold(client, (&found.server, found.session), &who.caller())?;
+        desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
         Ok(said(found, &ended))
     }
 }
@@ -187,16 +188,17 @@ fn reason(reason: Option<String>) -> Result<Option<String>, Failure> {
 
 async fn changed(
     desk: &Desk,
-    found: &Found,
+    found: &KnownSession,
     who: Who<'_>,
     action: Action,
 ) -> Result<Ended, Failure> {
-    act(desk.client().await?, &found.server, found.session, &who.caller(), action).await
+    act(desk.client().await?, &found.handle.server, found.handle.job, &who.caller(), action).await
 }
 
 /// Who has the lease now.
-fn said(found: &Found, ended: &Ended) -> String {
-    let header = Header::ending(word(found.id), &found.id.to_string(), fate(&ended.state));
+fn said(found: &KnownSession, ended: &Ended) -> String {
+    let header =
+        Header::ending(word(found.handle.id), &found.handle.id.to_string(), Fate::of(&ended.state));
     let header =
         header.field(Key::Lease, lease(&ended.status).unwrap_or_else(|| "none".to_owned()));
     format!("{}\n", header.end())

@@ -4,26 +4,28 @@ use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::State;
-use farwire_protocol::streams::session::Status;
-use farwire_protocol::streams::session::{Actor, Transfer};
+use farwire_protocol::streams::session::Transfer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::place::{Place, Who, millis};
 use super::said::{Format, json};
-use super::{Place, Who, millis};
 use crate::client::unix_time;
-use crate::sessions::control::{Found, look, status};
+use crate::fleet::Gathered;
+use crate::handles::Handle;
+use crate::sessions::control::look;
+use crate::sessions::find::{KnownSession, SessionName, list};
 use crate::sessions::pipes::Pipe;
-use crate::sessions::target::{named, sessions};
 use crate::sessions::window::end;
+use crate::text::Word;
 use crate::text::header::{Fate, Header, Key};
 use crate::text::neutral::neutral;
 use crate::text::shown::Budget;
 use crate::text::table::Table;
-use crate::text::{Word, human};
-use crate::tools::run::{header, word};
-use crate::tools::{Caller, Desk, Effect, Tool, fate};
+use crate::tools::answer::lease::{holder, lease, person};
+use crate::tools::answer::{failed, header, word};
+use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// The arguments of `pty_status`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -60,10 +62,10 @@ async fn shown(desk: &Desk, place: &Place, format: Option<Format>) -> Result<Str
             if found.job.state.is_open() {
                 // Who is attached is only told to whoever looks.
                 let client = desk.client().await?;
-                let status = look(client, &found.server, found.session).await?.ended.status;
-                found.job.session = Some(Box::new(status));
+                let Handle { server, job, .. } = &found.handle;
+                *found.status = look(client, server, *job).await?.ended.status;
             }
-            of_terminal(desk, &found)?
+            of_terminal(desk, &found)
         }
     };
     if format.unwrap_or_default() == Format::Json {
@@ -72,9 +74,9 @@ async fn shown(desk: &Desk, place: &Place, format: Option<Format>) -> Result<Str
     let id = place.id();
     let fate = match place {
         Place::Terminal(found) if found.job.state.is_open() => {
-            Fate::Doing(found.status()?.doing, None)
+            Fate::Doing(found.status.doing, None)
         }
-        _ => fate(&place.state()),
+        _ => Fate::of(&place.state()),
     };
     let mut text = format!("{}\n", Header::ending(word(id), &id.to_string(), fate).end());
     for (name, value) in &facts {
@@ -84,11 +86,11 @@ async fn shown(desk: &Desk, place: &Place, format: Option<Format>) -> Result<Str
     Ok(text)
 }
 
-fn of_terminal(desk: &Desk, found: &Found) -> Result<Map<String, Value>, Failure> {
-    let (status, state) = (found.status()?, &found.job.state);
+fn of_terminal(desk: &Desk, found: &KnownSession) -> Map<String, Value> {
+    let (status, state) = (&found.status, &found.job.state);
     let mut facts = Facts::default();
-    facts.put("session_id", found.id.to_string());
-    facts.put("server", found.server.name.clone());
+    facts.put("session_id", found.handle.id.to_string());
+    facts.put("server", found.handle.server.name.clone());
     facts.put("name", status.name.clone());
     facts.put("command", found.job.command.clone());
     facts.put("user", found.job.user.clone());
@@ -124,11 +126,11 @@ fn of_terminal(desk: &Desk, found: &Found) -> Result<Map<String, Value>, Failure
     facts.some("idle_ms", status.idle_ms);
     facts.some("events", status.events);
     let recovered =
-        status.recovered_ms.map(|at| at / 1000).max(desk.notes.recovered(found.session));
+        status.recovered_ms.map(|at| at / 1000).max(desk.notes.recovered(found.handle.job));
     facts.put("recovered", recovered.is_some());
     facts.some("recovered_at", recovered);
     facts.some("lost", status.lost.map(|lost| lost.name()));
-    Ok(facts.0)
+    facts.0
 }
 
 fn of_pipe(pipe: &Pipe) -> Map<String, Value> {
@@ -164,7 +166,7 @@ impl Facts {
     fn state(&mut self, state: &State) {
         self.put("state", if state.is_open() { "running" } else { "exited" });
         if !state.is_open() {
-            self.put("end", fate(state).to_string());
+            self.put("end", Fate::of(state).to_string());
         }
         self.put("duration_ms", state.duration_ms);
         self.put("output_bytes", state.bytes);
@@ -178,28 +180,6 @@ impl Facts {
         self.some("last_lease_reason", transfer.reason.clone());
         self.put("last_lease_age_ms", transfer.age_ms);
     }
-}
-
-/// Somebody by name: the client if it says which, else the surface of the device.
-pub(in crate::tools) fn person(actor: &Actor) -> String {
-    match &actor.client {
-        Some(client) => client.clone(),
-        None => format!("{}/{}", actor.device, actor.surface),
-    }
-}
-
-fn holder(status: &Status) -> Option<String> {
-    Some(person(&status.typing.as_ref()?.lease.as_ref()?.holder))
-}
-
-/// Who has the lease, and for how long still.
-pub(in crate::tools) fn lease(status: &Status) -> Option<String> {
-    let lease = status.typing.as_ref()?.lease.as_ref()?;
-    let who = person(&lease.holder);
-    Some(match lease.left_ms {
-        Some(left) => format!("{who} left={}", human::duration(Duration::from_millis(left))),
-        None => format!("{who} while attached"),
-    })
 }
 
 /// The arguments of `pty_wait`.
@@ -229,7 +209,9 @@ impl Tool for PtyWait {
         let waiting = async {
             match &place {
                 Place::Pipe(pipe) => Ok(pipe.end(wait).await),
-                Place::Terminal(found) => end(client, (&found.server, found.session), wait).await,
+                Place::Terminal(found) => {
+                    end(client, &found.handle.server, found.handle.job, wait).await
+                }
             }
         };
         let state = tokio::select! {
@@ -273,7 +255,8 @@ impl Tool for PtyList {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let all = self.include_closed.unwrap_or(false);
         let client = desk.client().await?;
-        let (mut found, trouble) = sessions(client, self.server.as_deref(), all).await?;
+        let Gathered { known: mut found, trouble } =
+            list(client, self.server.as_deref(), all).await?;
         let tag = self.tag.as_deref();
         found.retain(|found| of_owner(found, who) && tag.is_none_or(|tag| tagged(found, tag)));
         let mut pipes = desk.pipes.of(who.owner);
@@ -284,19 +267,14 @@ impl Tool for PtyList {
         });
         if self.format.unwrap_or_default() == Format::Json {
             let terminals = found.iter().map(|found| of_terminal(desk, found));
-            let mut list = terminals.collect::<Result<Vec<_>, _>>()?;
-            list.extend(pipes.iter().map(|pipe| of_pipe(pipe)));
-            let list: Vec<Value> = list.into_iter().map(Value::Object).collect();
-            return Ok(json(&Value::Array(list)));
+            let all = terminals.chain(pipes.iter().map(|pipe| of_pipe(pipe)));
+            return Ok(json(&Value::Array(all.map(Value::Object).collect())));
         }
         let count = found.len() + pipes.len();
         let plural = if count == 1 { "" } else { "s" };
         let mut header = Header::new(Word::Open).words(format_args!("{count} session{plural}"));
-        if !trouble.is_empty() {
-            let failed = trouble.iter().map(|(name, failure)| format!("{name}:{}", failure.kind));
-            header = header.field(Key::Failed, failed.collect::<Vec<_>>().join(","));
-        }
-        let (text, rows) = table(&found, &pipes)?.within(Budget::default());
+        header = failed(header, &trouble);
+        let (text, rows) = table(&found, &pipes).within(Budget::default());
         if rows < count {
             header = header.field(Key::Shown, rows);
         }
@@ -305,37 +283,37 @@ impl Tool for PtyList {
 }
 
 /// Whether a session is of whoever asks: with an owner, only those that are its.
-fn of_owner(found: &Found, who: Who<'_>) -> bool {
+fn of_owner(found: &KnownSession, who: Who<'_>) -> bool {
     who.owner.is_none() || found.owner() == who.owner
 }
 
-fn tagged(found: &Found, tag: &str) -> bool {
-    let labels = status(&found.job).and_then(|status| status.labels.as_ref());
+fn tagged(found: &KnownSession, tag: &str) -> bool {
+    let labels = found.status.labels.as_ref();
     labels.is_some_and(|labels| labels.tag.as_deref() == Some(tag))
 }
 
-fn table(found: &[Found], pipes: &[std::sync::Arc<Pipe>]) -> Result<Table, Failure> {
+fn table(found: &[KnownSession], pipes: &[std::sync::Arc<Pipe>]) -> Table {
     let mut table = Table::new().limit(1, 64).limit(6, 100);
     for found in found {
-        let status = found.status()?;
+        let status = &found.status;
         let state = match found.job.state.is_open() {
             true => Fate::Doing(status.doing, None),
-            false => fate(&found.job.state),
+            false => Fate::of(&found.job.state),
         };
         let tag = status.labels.as_ref().and_then(|labels| labels.tag.clone()).unwrap_or_default();
         let lease = lease(status).unwrap_or_default();
-        let (id, server) = (found.id.to_string(), found.server.name.clone());
+        let (id, server) = (found.handle.id.to_string(), found.handle.server.name.clone());
         let state = state.to_string();
         table.row([&id, &server, &state, &status.name, &tag, &lease, &found.job.command]);
     }
     for pipe in pipes {
-        let (id, state) = (pipe.id.to_string(), fate(&pipe.state()).to_string());
+        let (id, state) = (pipe.id.to_string(), Fate::of(&pipe.state()).to_string());
         let name = pipe.name.clone().unwrap_or_default();
         let tag = pipe.labels.tag.clone().unwrap_or_default();
         let none = String::new();
         table.row([&id, &pipe.server.name, &state, &name, &tag, &none, &pipe.command]);
     }
-    Ok(table)
+    table
 }
 
 /// The arguments of `pty_resume`.
@@ -366,8 +344,9 @@ impl Tool for PtyResume {
         let place = match desk.pipes.of(who.owner).into_iter().find(of_name) {
             Some(pipe) => Place::Pipe(pipe),
             None => {
-                let asked = (self.server.as_deref(), self.name.as_str());
-                Place::Terminal(Box::new(named(desk.client().await?, asked, who.owner).await?))
+                let name = SessionName::named(self.server.as_deref(), &self.name);
+                let found = name.find(desk.client().await?, who.owner).await?;
+                Place::Terminal(Box::new(found))
             }
         };
         shown(desk, &place, self.format).await
@@ -400,32 +379,34 @@ impl Tool for PtyRecover {
             return Err(Failure::new(Kind::InvalidArgument, "owner is missing"));
         }
         let client = desk.client().await?;
-        let first = named(client, (self.server.as_deref(), &self.name), who.owner).await?;
+        let name = SessionName::named(self.server.as_deref(), &self.name);
+        let first = name.find(client, who.owner).await?;
         let group = group(&first).map(str::to_owned);
-        let (mut all, _) = sessions(client, Some(&first.server.name), true).await?;
+        let mut all = list(client, Some(&first.handle.server.name), true).await?.known;
         all.retain(|found| match &group {
             Some(name) => of_owner(found, who) && self::group(found) == Some(name),
-            None => found.session == first.session,
+            None => found.handle.job == first.handle.job,
         });
         // All of a workspace, or nothing of it.
-        let lost = |found: &&Found| status(&found.job).is_some_and(|status| status.lost.is_some());
+        let lost = |found: &&KnownSession| found.status.lost.is_some();
         if let Some(lost) = all.iter().find(lost) {
-            let text = format!("{} of the same workspace is lost: nothing was recovered", lost.id);
+            let text =
+                format!("{} of the same workspace is lost: nothing was recovered", lost.handle.id);
             return Err(Failure::new(Kind::OutcomeUnknown, text)
                 .with_hint("read what it said, then take the others by pty_resume"));
         }
         all.retain(|found| found.job.state.is_open());
         for found in &all {
-            desk.notes.set_recovered(found.session, unix_time());
-            desk.notes.rewind(found.session);
-            desk.notes.opened_one(found.id.to_string(), found.session);
+            desk.notes.set_recovered(found.handle.job, unix_time());
+            desk.notes.rewind(found.handle.job);
+            desk.notes.opened_one(found.handle.id.to_string(), found.handle.job);
         }
         let words = format!("{} recovered", all.len());
-        let (text, _) = table(&all, &[])?.within(Budget::default());
+        let (text, _) = table(&all, &[]).within(Budget::default());
         Ok(format!("{}\n{text}", Header::new(Word::Open).words(words).end()))
     }
 }
 
-fn group(found: &Found) -> Option<&str> {
-    status(&found.job)?.labels.as_ref()?.group.as_deref()
+fn group(found: &KnownSession) -> Option<&str> {
+    found.status.labels.as_ref()?.group.as_deref()
 }

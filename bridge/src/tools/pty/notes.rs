@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use farwire_protocol::id::Nonce;
 
-use super::Who;
+use super::place::Who;
 use crate::sessions::pipes::Side;
 
 /// No more of a kind is remembered: clients name themselves.

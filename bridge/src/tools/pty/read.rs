@@ -6,14 +6,17 @@ use farwire_protocol::failure::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::place::{Place, Who, for_owner, millis};
 use super::said::{Format, Said};
-use super::{Place, READ, Who, for_owner, millis};
 use crate::sessions::pipes::Side;
-use crate::sessions::window::LARGEST;
+use crate::sessions::window::{LARGEST, Span};
 use crate::text::header::Call;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
-/// So many bytes are read where nothing else is said: what a client shows in full.
+/// How long a read waits for output unless the call or the session says otherwise.
+const READ: Duration = Duration::from_secs(1);
+
+/// Bytes that are read unless the call says otherwise: what a client shows in full.
 const BYTES: u32 = 7_500;
 
 /// Takes from what was said, and changes what a client reads next.
@@ -105,7 +108,7 @@ async fn take(
     let wait = millis(desk, read.timeout_ms, default);
     let from = desk.notes.cursor(place.job(), side, who);
     let limit = read.max_bytes.unwrap_or(BYTES).clamp(1, LARGEST);
-    let reading = place.window(client, (side, from), limit, wait);
+    let reading = place.window(client, side, Span { from, limit, wait });
     let mut window = tokio::select! {
         window = reading => window?,
         () = caller.cancelled.cancelled() => {
@@ -163,12 +166,14 @@ impl Tool for PtyReadAt {
         if side == Side::Err {
             // Of a terminal there is none.
             if let Place::Terminal(found) = &place {
-                let text = format!("{} is a terminal: its output and errors are one", found.id);
+                let text =
+                    format!("{} is a terminal: its output and errors are one", found.handle.id);
                 return Err(Failure::new(Kind::InvalidArgument, text));
             }
         }
         let limit = self.max_bytes.unwrap_or(BYTES).clamp(1, LARGEST);
-        let mut window = place.window(client, (side, self.offset), limit, Duration::ZERO).await?;
+        let span = Span { from: self.offset, limit, wait: Duration::ZERO };
+        let mut window = place.window(client, side, span).await?;
         window.settle();
         let next = window.more().then(|| {
             let call = Call::new(Self::NAME).with("session_id", place.id());

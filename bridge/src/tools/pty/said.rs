@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::sessions::window::Window;
 use crate::text::chars;
-use crate::text::header::{Call, Header, Key};
-use crate::tools::fate;
-use crate::tools::run::word;
+use crate::text::header::{Call, Fate, Header, Key};
+use crate::tools::answer::word;
 use farwire_protocol::streams::run::Exit;
 
 /// How an answer is written.
@@ -45,7 +44,8 @@ impl Said<'_> {
 
     fn text(self) -> String {
         let window = self.window;
-        let mut header = Header::ending(word(self.id), &self.id.to_string(), fate(&window.state));
+        let mut header =
+            Header::ending(word(self.id), &self.id.to_string(), Fate::of(&window.state));
         header = header.field(Key::Offset, format_args!("{}-{}", window.from(), window.to()));
         if self.gone > 0 {
             header = header.field(Key::Dropped, self.gone);

@@ -8,27 +8,28 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{self, Delivery, Program, Variable};
 use farwire_protocol::streams::session::{Labels, Limits};
-use farwire_protocol::streams::session::{Request, Start};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::until::Quiet;
-use super::{Place, Who, for_owner, label, write};
+use super::place::{Place, Who, for_owner, label};
+use super::until::{Quiet, Show};
+use super::write;
 use crate::client::{Client, Server, random_nonce};
+use crate::handles::Handle;
 use crate::runs::control;
-use crate::sessions::control::{reach, why};
 use crate::sessions::danger::About;
-use crate::sessions::pipes::KEPT;
-use crate::sessions::{ask, id_of};
+use crate::sessions::find::by_id;
+use crate::sessions::pipes::{Filing, KEPT};
+use crate::sessions::target::only_server;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::neutral::neutral_within;
-use crate::tools::run::word;
-use crate::tools::{Caller, Desk, Effect, Tool, session};
+use crate::tools::answer::word;
+use crate::tools::names;
+use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::run::variables;
+use crate::verbs::session::open::{OpenSession, Opened, USUAL, size};
 
-/// How long a session may take to open.
-const PATIENCE: Duration = Duration::from_secs(25);
-
-/// How long what comes of the first input is waited for.
+/// How long the output of the first input is waited for.
 const STARTUP: Duration = Duration::from_secs(3);
 
 /// The arguments of `pty_spawn`.
@@ -110,9 +111,9 @@ impl Tool for PtySpawn {
         self.check(desk, who, &server)?;
         self.room(desk, client).await?;
         let (place, shown) = if self.separate_streams == Some(true) {
-            self.piped(desk, server, labels).await?
+            self.piped(desk, &server, labels).await?
         } else {
-            self.terminal(desk, client, (server, labels), who).await?
+            self.terminal(desk, &server, labels, who).await?
         };
         let id = place.id();
         desk.notes.opened_one(id.to_string(), place.job());
@@ -128,32 +129,27 @@ impl Tool for PtySpawn {
         if written < data.len() {
             return Err(write::stuck(written, data.len()));
         }
-        let wait = super::millis(desk, self.startup_wait_ms, STARTUP);
+        let wait = super::place::millis(desk, self.startup_wait_ms, STARTUP);
         let quiet = Quiet {
             silence: Duration::from_millis(400).min(wait),
             wait,
             from: 0,
-            show: (None, None),
+            show: Show::default(),
         };
         quiet.read(desk, caller, &place, who).await
     }
 }
 
 impl PtySpawn {
-    /// Where: what is named, or the only one there is.
+    /// The named server, or the only one.
     async fn server(&self, client: &Client) -> Result<Server, Failure> {
-        if let Some(name) = &self.server {
-            return client.find(name).await;
-        }
-        let mut all = client.home.pins().list()?.entries;
-        match (all.pop(), all.len()) {
-            (Some((name, pin)), 0) => Ok(Server { name, pin }),
-            (None, _) => Err(Failure::new(Kind::UnknownServer, "there is no server yet")),
-            (Some((last, _)), _) => {
-                let names = all.iter().map(|(name, _)| name.as_str()).chain([last.as_str()]);
-                let names = names.take(8).collect::<Vec<_>>().join(", ");
-                Err(Failure::new(Kind::AmbiguousServer, format!("several servers fit: {names}"))
-                    .with_hint("name one in server"))
+        match &self.server {
+            Some(name) => client.find(name).await,
+            None => {
+                only_server(client, "several servers fit").map_err(|failure| match failure.kind {
+                    Kind::AmbiguousServer => failure.with_hint("name one in server"),
+                    _ => failure,
+                })
             }
         }
     }
@@ -201,7 +197,7 @@ impl PtySpawn {
     async fn room(&self, desk: &Desk, client: &Client) -> Result<(), Failure> {
         let Some(most) = desk.notes.limits().max_sessions else { return Ok(()) };
         for (id, job) in desk.notes.opened() {
-            let Ok((_, server, _)) = crate::runs::find(client, &id) else { continue };
+            let Ok(Handle { server, .. }) = Handle::find(client, &id) else { continue };
             let over = match control::inspect(client, &server, job).await {
                 Ok(found) => !found.state.is_open(),
                 Err(failure) => matches!(failure.kind, Kind::UnknownId | Kind::Expired),
@@ -225,11 +221,7 @@ impl PtySpawn {
     }
 
     fn env(&self) -> Option<Vec<Variable>> {
-        let variable = |(name, value): (&String, &String)| Variable {
-            name: Blob(name.clone().into_bytes()),
-            value: Blob(value.clone().into_bytes()),
-        };
-        self.env.as_ref().map(|env| env.iter().map(variable).collect())
+        self.env.clone().map(variables)
     }
 
     fn kept(&self, desk: &Desk) -> Option<u64> {
@@ -262,45 +254,41 @@ impl PtySpawn {
     async fn terminal(
         &self,
         desk: &Desk,
-        client: &Client,
-        (server, labels): (Server, Labels),
+        server: &Server,
+        labels: Labels,
         who: Who<'_>,
     ) -> Result<(Place, String), Failure> {
-        let program = self.command.clone().map(|line| Program::Line(Blob(line.into_bytes())));
-        let start = Start {
-            request: random_nonce()?,
-            instance: client.instance(&server).await?,
+        let client = desk.client().await?;
+        let open = OpenSession {
             name: label("name", self.name.as_ref())?.map(str::to_owned),
-            program,
+            program: self.command.clone().map(|line| Program::Line(Blob(line.into_bytes()))),
             cwd: self.cwd(desk),
             env: self.env(),
-            user: None,
-            size: session::size(self.cols.unwrap_or(120), self.rows.unwrap_or(40))?,
-            attach: None,
+            size: size(self.cols.unwrap_or(USUAL.cols), self.rows.unwrap_or(USUAL.rows))?,
             new: Some(true),
             timeout_ms: self.timeout(desk)?,
             caller: Some(who.caller()),
             labels: Some(labels),
             limits: Some(self.limits(desk)?),
+            ..OpenSession::default()
         };
-        let answer = ask(client, &server, &Request::Open(start), PATIENCE).await.map_err(why)?;
-        let status = &answer.ended.status;
-        let id = id_of(client, &server, status.session)?;
+        let Opened { handle, answer } = open.carry_out(client, server).await?;
+        let (id, status) = (handle.id, &answer.ended.status);
         let fate = match answer.ended.state.is_open() {
             true => Fate::Doing(status.doing, None),
-            false => crate::tools::fate(&answer.ended.state),
+            false => Fate::of(&answer.ended.state),
         };
         let header = Header::ending(word(id), &id.to_string(), fate);
         let header = header.field(Key::Server, &server.name).field(Key::Name, &status.name);
         let text = format!("{}\n", header.next(&read(id, who)));
-        let found = reach(client, &id.to_string(), who.owner).await?;
+        let found = by_id(client, &id.to_string(), who.owner).await?;
         Ok((Place::Terminal(Box::new(found)), text))
     }
 
     async fn piped(
         &self,
         desk: &Desk,
-        server: Server,
+        server: &Server,
         labels: Labels,
     ) -> Result<(Place, String), Failure> {
         let client = desk.shared_client().await?;
@@ -321,7 +309,7 @@ impl PtySpawn {
         }
         let start = run::Start {
             request: random_nonce()?,
-            instance: client.instance(&server).await?,
+            instance: client.instance(server).await?,
             program: Program::Line(Blob(command.into_bytes())),
             cwd: self.cwd(desk),
             env: self.env(),
@@ -335,7 +323,8 @@ impl PtySpawn {
         let name = label("name", self.name.as_ref())?.map(str::to_owned);
         let kept = self.kept(desk).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(KEPT);
         let owner = labels.owner.clone();
-        let pipe = desk.pipes.open(client, &server, start, (name, labels, kept))?;
+        let filing = Filing { name, labels, kept };
+        let pipe = desk.pipes.open(client, server, start, filing)?;
         let header = Header::ending(word(pipe.id), &pipe.id.to_string(), Fate::Running);
         let header = header.field(Key::Server, &server.name);
         let who = Who { owner: owner.as_deref(), client: None };
@@ -345,7 +334,7 @@ impl PtySpawn {
 }
 
 fn read(id: ShortId, who: Who<'_>) -> Call {
-    for_owner(Call::new("pty_read").with("session_id", id), who.owner)
+    for_owner(Call::new(names::PTY_READ).with("session_id", id), who.owner)
 }
 
 /// The directory of a command that is an absolute path.

@@ -8,26 +8,28 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::place::{Place, Who, for_owner, millis};
 use super::said::{Format, Said};
-use super::{Place, Who, for_owner, millis, write};
+use super::write;
 use crate::client::Client;
 use crate::sessions::pipes::Side;
 use crate::sessions::search::{Match, Search};
-use crate::sessions::window::{LARGEST, Window};
+use crate::sessions::window::{LARGEST, Span, Window};
 use crate::text::header::{Call, Key};
 use crate::text::shown::Piece;
+use crate::tools::names;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
-/// How long something is waited for where nothing else is said.
+/// How long output is waited for unless the call says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A terminal is quiet after so long.
+/// A terminal that has said nothing for this long is quiet.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// So much is read at once.
+/// Bytes that are read at once.
 const STEP: u32 = 256 << 10;
 
-/// So many bytes are shown where nothing else is said.
+/// Bytes that are shown unless the call says otherwise.
 const BYTES: u32 = 7_500;
 
 /// Reads on, and a client's cursor with it.
@@ -68,7 +70,7 @@ impl Tool for PtyReadUntil {
             patterns: vec![self.pattern],
             wait: millis(desk, self.timeout_ms, PATIENCE),
             from: desk.notes.cursor(place.job(), Side::Out, who),
-            show: (self.max_bytes, self.format),
+            show: Show { bytes: self.max_bytes, format: self.format },
         };
         until.read(desk, caller, &place, who).await
     }
@@ -107,7 +109,7 @@ impl Tool for PtyReadUntilAny {
             patterns: self.patterns,
             wait: millis(desk, self.timeout_ms, PATIENCE),
             from: desk.notes.cursor(place.job(), Side::Out, who),
-            show: (self.max_bytes, self.format),
+            show: Show { bytes: self.max_bytes, format: self.format },
         };
         until.read(desk, caller, &place, who).await
     }
@@ -158,7 +160,7 @@ impl Tool for PtyPrompt {
             return Err(write::stuck(written, data.len()));
         }
         let wait = millis(desk, self.timeout_ms, PATIENCE);
-        let show = (self.max_bytes, self.format);
+        let show = Show { bytes: self.max_bytes, format: self.format };
         if patterns.is_empty() {
             return Quiet { silence: QUIET, wait, from, show }
                 .read(desk, caller, &place, who)
@@ -202,14 +204,19 @@ impl Tool for PtyReadQuiescent {
             silence: millis(desk, self.quiescence_ms, QUIET),
             wait: millis(desk, self.timeout_ms, PATIENCE),
             from: desk.notes.cursor(place.job(), Side::Out, who),
-            show: (self.max_bytes, self.format),
+            show: Show { bytes: self.max_bytes, format: self.format },
         };
         quiet.read(desk, caller, &place, who).await
     }
 }
 
-/// How much of it is shown, and how.
-type Show = (Option<u32>, Option<Format>);
+/// How much of the output is shown, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Show {
+    /// The last bytes of it.
+    bytes: Option<u32>,
+    format: Option<Format>,
+}
 
 /// Reads until one of several patterns.
 struct Until {
@@ -228,7 +235,7 @@ impl Until {
         who: Who<'_>,
     ) -> Result<String, Failure> {
         let mut search = Search::new(&self.patterns, self.from)?;
-        let mut read = Read::new(desk.client().await?, place, self.from);
+        let mut read = Read::new(desk, place, self.from).await?;
         let deadline = Instant::now() + self.wait;
         let found = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -250,7 +257,7 @@ impl Until {
                 (Key::Reason, if read.is_over() { "ended" } else { "timeout" }.to_owned()),
             ],
         };
-        read.said((desk, who), found.map(|found| found.to), self.show, more)
+        Ok(read.answer(who, found.map(|found| found.to), self.show, Fields(more)))
     }
 }
 
@@ -270,7 +277,7 @@ impl Quiet {
         place: &Place,
         who: Who<'_>,
     ) -> Result<String, Failure> {
-        let mut read = Read::new(desk.client().await?, place, self.from);
+        let mut read = Read::new(desk, place, self.from).await?;
         let deadline = Instant::now() + self.wait;
         let reason = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -285,12 +292,17 @@ impl Quiet {
                 break "timeout";
             }
         };
-        read.said((desk, who), None, self.show, vec![(Key::Reason, reason.to_owned())])
+        let reason = Fields(vec![(Key::Reason, reason.to_owned())]);
+        Ok(read.answer(who, None, self.show, reason))
     }
 }
 
-/// What has been read, the last of it.
+/// What the header of an answer says besides.
+struct Fields(Vec<(Key, String)>);
+
+/// The latest part of what has been read.
 struct Read<'a> {
+    desk: &'a Desk,
     client: &'a Client,
     place: &'a Place,
     /// Where it was to begin.
@@ -301,13 +313,15 @@ struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    fn new(client: &'a Client, place: &'a Place, from: u64) -> Self {
-        Self { client, place, from, at: from, kept: Window::default() }
+    async fn new(desk: &'a Desk, place: &'a Place, from: u64) -> Result<Self, Failure> {
+        let client = desk.client().await?;
+        Ok(Self { desk, client, place, from, at: from, kept: Window::default() })
     }
 
     /// Reads on, waiting for so long at most.
     async fn on(&mut self, caller: &Caller, wait: Duration) -> Result<Piece, Failure> {
-        let reading = self.place.window(self.client, (Side::Out, self.at), STEP, wait);
+        let span = Span { from: self.at, limit: STEP, wait };
+        let reading = self.place.window(self.client, Side::Out, span);
         let window = tokio::select! {
             window = reading => window?,
             () = caller.cancelled.cancelled() => {
@@ -335,13 +349,8 @@ impl<'a> Read<'a> {
     }
 
     /// The answer; the cursor goes to `to`, or to where we have come.
-    fn said(
-        mut self,
-        (desk, who): (&Desk, Who<'_>),
-        to: Option<u64>,
-        (bytes, format): Show,
-        mut more: Vec<(Key, String)>,
-    ) -> Result<String, Failure> {
+    fn answer(mut self, who: Who<'_>, to: Option<u64>, show: Show, fields: Fields) -> String {
+        let (desk, Show { bytes, format }, Fields(mut more)) = (self.desk, show, fields);
         let begin = self.kept.from();
         if let Some(to) = to {
             let length = usize::try_from(to.saturating_sub(begin)).unwrap_or(usize::MAX);
@@ -359,10 +368,10 @@ impl<'a> Read<'a> {
         desk.notes.read_to(job, Side::Out, who, self.kept.to());
         let gone = begin.saturating_sub(self.from);
         let next = (over > 0).then(|| {
-            let call = Call::new("pty_read_at").with("session_id", id).with("offset", begin);
+            let call = Call::new(names::PTY_READ_AT).with("session_id", id).with("offset", begin);
             for_owner(call, who.owner)
         });
-        Ok(Said { id, window: &self.kept, format, gone, more, next }.finish())
+        Said { id, window: &self.kept, format, gone, more, next }.finish()
     }
 }
 

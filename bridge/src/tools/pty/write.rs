@@ -6,21 +6,26 @@ use std::time::Duration;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::control::Stopped;
-use farwire_protocol::streams::session::Action;
-use farwire_protocol::streams::session::{Input, Request, Send};
+use farwire_protocol::streams::session::{Action, Input};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Place, Who};
-use crate::client::random_nonce;
+use super::place::{Place, Who};
+use crate::handles::Handle;
 use crate::runs::control;
-use crate::sessions::ask;
-use crate::sessions::control::{self as controlling, Found, act, why};
+use crate::sessions::control::{self as controlling, act};
+use crate::sessions::find::KnownSession;
 use crate::sessions::window::end;
-use crate::text::header::{Header, Key};
-use crate::tools::run::{header, word};
-use crate::tools::{Caller, Desk, Effect, Tool, fate, session, stop};
+use crate::text::header::{Fate, Header, Key};
+use crate::tools::answer::session::with_size;
+use crate::tools::answer::{header, word};
+use crate::tools::signals::parse_allowed;
+use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::observer::Patient;
+use crate::verbs::session::open::size;
+use crate::verbs::session::send::SendInput;
+use crate::verbs::stop::LADDER;
 
 /// So much is typed in one exchange.
 const PART: usize = 32 << 10;
@@ -28,14 +33,11 @@ const PART: usize = 32 << 10;
 /// A program that does not read is not waited for any longer, whatever is left.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much longer than that an answer may take on the way.
-const SLACK: Duration = Duration::from_secs(8);
+/// How long an answer may take on the way, at most.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// No single write is longer.
 const LONGEST: usize = 8 << 20;
-
-/// Longer than HUP, TERM and KILL take.
-const LADDER: Duration = Duration::from_secs(12);
 
 /// Types, as much as the program takes in a moment, and says how much that was.
 pub(super) async fn input(
@@ -59,27 +61,25 @@ pub(super) async fn input(
     Ok(written)
 }
 
-async fn typed(desk: &Desk, found: &Found, data: &[u8], who: Who<'_>) -> Result<usize, Failure> {
+async fn typed(
+    desk: &Desk,
+    found: &KnownSession,
+    data: &[u8],
+    who: Who<'_>,
+) -> Result<usize, Failure> {
     let client = desk.client().await?;
     let deadline = Instant::now() + PATIENCE;
-    let literal = is_text(data).then_some(true);
+    let literal = is_text(data);
     let mut written = 0;
     for part in data.chunks(PART) {
-        let send = Send {
-            request: random_nonce()?,
-            session: found.session,
-            instance: client.instance(&found.server).await?,
-            input: vec![Input::Text(Blob(part.to_vec()))],
-            wait_ms: 0,
-            until: None,
-            budget: 0,
-            from: None,
+        let send = SendInput {
+            slack: ANSWER,
+            bytes: 0,
             caller: Some(who.caller()),
-            at_prompt: None,
             literal,
+            ..SendInput::new(vec![Input::Text(Blob(part.to_vec()))])
         };
-        match ask(client, &found.server, &Request::Send(send), PATIENCE + SLACK).await.map_err(why)
-        {
+        match send.carry_out(client, &found.handle, &Patient::default()).await {
             Ok(answer) => {
                 let left = usize::try_from(answer.ended.left.unwrap_or(0)).unwrap_or(usize::MAX);
                 written += part.len().saturating_sub(left);
@@ -158,7 +158,7 @@ impl Tool for PtyWrite {
             }
         }
         let id = place.id();
-        let header = Header::ending(word(id), &id.to_string(), fate(&place.state()));
+        let header = Header::ending(word(id), &id.to_string(), Fate::of(&place.state()));
         let header = header.field(Key::Written, written);
         if written < data.len() {
             let rest = format!("{written} of {} bytes; it does not read on", data.len());
@@ -197,13 +197,13 @@ impl Tool for PtyResize {
         let place = Place::claim(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
-        let size = Action::Resize(session::size(self.cols, self.rows)?);
+        let size = Action::Resize(size(self.cols, self.rows)?);
         let client = desk.client().await?;
-        let ended = act(client, &found.server, found.session, &who.caller(), size).await?;
-        let size = ended.status.size;
-        let header = Header::ending(word(found.id), &found.id.to_string(), fate(&ended.state));
-        let header = header.field(Key::Size, format_args!("{}x{}", size.cols, size.rows));
-        Ok(format!("{}\n", header.end()))
+        let ended =
+            act(client, &found.handle.server, found.handle.job, &who.caller(), size).await?;
+        let id = found.handle.id;
+        let header = Header::ending(word(id), &id.to_string(), Fate::of(&ended.state));
+        Ok(format!("{}\n", with_size(header, ended.status.size).end()))
     }
 }
 
@@ -229,14 +229,16 @@ impl Tool for PtySignal {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let signal = stop::allowed(&desk.settings.offer, &self.signal)?;
+        let signal = parse_allowed(&desk.settings.offer, &self.signal)?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         place.open()?;
         let client = desk.client().await?;
         let state = match &place {
             Place::Terminal(found) => {
                 let action = Action::Signal(signal);
-                act(client, &found.server, found.session, &who.caller(), action).await?.state
+                act(client, &found.handle.server, found.handle.job, &who.caller(), action)
+                    .await?
+                    .state
             }
             Place::Pipe(pipe) => {
                 control::stop(client, &pipe.server, pipe.job, Some(signal)).await?;
@@ -244,7 +246,8 @@ impl Tool for PtySignal {
             }
         };
         let id = place.id();
-        let header = Header::ending(word(id), &id.to_string(), fate(&state)).words("signal-sent");
+        let header =
+            Header::ending(word(id), &id.to_string(), Fate::of(&state)).words("signal-sent");
         Ok(format!("{}\n", header.end()))
     }
 }
@@ -280,9 +283,9 @@ pub(super) async fn close(desk: &Desk, place: &Place, who: Who<'_>) -> Result<St
     let client = desk.client().await?;
     let state = match place {
         Place::Terminal(found) => {
-            let target = (&found.server, found.session);
-            controlling::close(client, target, &who.caller()).await?;
-            end(client, target, LADDER).await?
+            let Handle { server, job, .. } = &found.handle;
+            controlling::close(client, server, *job, &who.caller()).await?;
+            end(client, server, *job, LADDER).await?
         }
         Place::Pipe(pipe) => {
             let stopped = control::stop(client, &pipe.server, pipe.job, None).await?;

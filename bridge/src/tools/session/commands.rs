@@ -3,48 +3,22 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::{Command, Request, Send};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{SLACK, said};
-use crate::client::{Client, Server, random_nonce};
-use crate::sessions::control::why;
-use crate::sessions::target::session;
-use crate::sessions::window::window;
-use crate::sessions::{ask, commands as page, exit};
+use crate::sessions::exit;
+use crate::sessions::find::SessionName;
 use crate::text::header::{Call, Fate, Header, Key};
+use crate::text::neutral::neutral;
 use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::text::{Word, human};
+use crate::tools::names;
 use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::session::commands::{CommandStatus, CommandStatusAnswer, Commands, MOST};
 
-/// The agent remembers no more.
-const MOST: u32 = 100;
-
-/// So much of a command's output is shown where nothing else is said.
+/// Bytes of a command's output that are shown unless the call says otherwise.
 const BYTES: u32 = 6_000;
-
-/// The latest commands of a session, the oldest first.
-async fn commands(
-    client: &Client,
-    server: &Server,
-    session: Nonce,
-    limit: u32,
-) -> Result<Vec<Command>, Failure> {
-    let (commands, _) = page::latest(client, server, session, limit).await.map_err(why)?;
-    Ok(commands)
-}
-
-/// The latest command of a session.
-pub(super) async fn latest(
-    client: &Client,
-    server: &Server,
-    session: Nonce,
-) -> Result<Option<Command>, Failure> {
-    Ok(commands(client, server, session, 1).await?.pop())
-}
 
 /// The arguments of `session_commands`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -65,11 +39,11 @@ impl Tool for SessionCommands {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let found = session(client, self.session.as_deref()).await?;
+        let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let limit = self.limit.unwrap_or(20).clamp(1, MOST);
-        let all = commands(client, &found.server, found.session, limit).await?;
+        let commands = Commands { limit }.carry_out(client, &found.handle).await?.commands;
         let mut table = Table::new().limit(4, 80).limit(5, 120);
-        for command in &all {
+        for command in &commands {
             let time = |ms: Option<u64>| {
                 ms.map(|ms| human::duration(Duration::from_millis(ms))).unwrap_or_default()
             };
@@ -86,10 +60,9 @@ impl Tool for SessionCommands {
                 text,
             ]);
         }
-        let header = Header::new(Word::Session).value(&found.id.to_string());
-        let header = header.words(format_args!("{} commands", all.len()));
-        let status = found.status()?;
-        if all.is_empty() && !status.marked {
+        let header = Header::new(Word::Session).value(&found.handle.id.to_string());
+        let header = header.words(format_args!("{} commands", commands.len()));
+        if commands.is_empty() && !found.status.marked {
             let text = "Its shell does not mark its commands: they are not known.\n";
             return Ok(format!("{}\n{text}", header.end()));
         }
@@ -121,37 +94,19 @@ impl Tool for SessionCommandStatus {
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let found = session(client, self.session.as_deref()).await?;
+        let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let (wait, _) = desk.wait(Some(self.wait.unwrap_or(0.0)))?;
-        let place = (&found.server, found.session);
-        let mut command = one(client, place, self.number).await?;
-        if command.end.is_none() && !wait.is_zero() {
-            let over = over(client, place, &command, wait);
-            tokio::select! {
-                over = over => over?,
-                () = caller.cancelled.cancelled() => {
-                    return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; the command goes on"));
-                }
-            }
-            command = one(client, place, Some(command.number)).await?;
-        }
-        let limit = self.max_bytes.unwrap_or(BYTES).clamp(1, 1 << 20);
-        let length = command.end.map_or(u64::MAX, |end| end.saturating_sub(command.start));
-        let limit = u32::try_from(length).map_or(limit, |length| length.min(limit));
-        let mut shown = window(client, place, command.start, limit, Duration::ZERO).await?;
-        // Whatever was said before it: the output begins here.
-        shown.piece.starts_within &= shown.from() != command.start;
-        let end = command.end.unwrap_or(shown.state.bytes);
-        let more = shown.to() < end;
-        if more {
-            shown.settle();
-        }
+        let bytes = self.max_bytes.unwrap_or(BYTES).clamp(1, 1 << 20);
+        let status = CommandStatus { number: self.number, wait, bytes };
+        let CommandStatusAnswer { command, output, end } =
+            status.carry_out(client, &found.handle, caller).await?;
+        let more = output.to() < end;
         let fate = match (command.exit, command.end) {
             (Some(code), _) => Fate::Exit(code),
             (None, Some(_)) => Fate::Failed(Kind::OutcomeUnknown),
             (None, None) => Fate::Running,
         };
-        let mut header = Header::ending(Word::Session, &found.id.to_string(), fate);
+        let mut header = Header::ending(Word::Session, &found.handle.id.to_string(), fate);
         header = header.field(Key::Command, command.number);
         if let Some(duration) = command.duration_ms {
             header = header.time(Duration::from_millis(duration));
@@ -160,63 +115,20 @@ impl Tool for SessionCommandStatus {
         if command.end.is_some() && command.exit.is_none() {
             header = header.field(Key::Reason, "the shell did not say how it ended");
         }
-        let (text, hidden) = shown.text();
+        let (text, hidden) = output.text();
         header = header.hidden(hidden);
         let line = match (command.end, more) {
             (None, _) => {
-                let call = Call::new(Self::NAME).with("session", found.id);
+                let call = Call::new(Self::NAME).with("session", found.handle.id);
                 header.next(&call.with("number", command.number).with("wait", 25))
             }
             (Some(_), true) => {
-                let call = Call::new("pty_read_at").with("session_id", found.id);
-                header.next(&call.with("offset", shown.to()))
+                let call = Call::new(names::PTY_READ_AT).with("session_id", found.handle.id);
+                header.next(&call.with("offset", output.to()))
             }
             (Some(_), false) => header.end(),
         };
-        let said = command.text.as_deref().map(crate::text::neutral::neutral).unwrap_or_default();
-        Ok(format!("{line}\n$ {said}\n{text}"))
+        let typed = command.text.as_deref().map(neutral).unwrap_or_default();
+        Ok(format!("{line}\n$ {typed}\n{text}"))
     }
-}
-
-/// The command with this number, or the latest.
-async fn one(
-    client: &Client,
-    (server, session): (&Server, Nonce),
-    number: Option<u64>,
-) -> Result<Command, Failure> {
-    let all = commands(client, server, session, MOST).await?;
-    let found = match number {
-        Some(number) => all.into_iter().find(|command| command.number == number),
-        None => all.into_iter().next_back(),
-    };
-    found.ok_or_else(|| {
-        let text = match number {
-            Some(number) => format!("no command #{number} is known of it"),
-            None => "no command is known of it".to_owned(),
-        };
-        Failure::new(Kind::UnknownId, text).with_hint("session_commands lists those that are known")
-    })
-}
-
-/// Waits until a command that runs has ended, or the terminal waits for somebody.
-async fn over(
-    client: &Client,
-    (server, session): (&Server, Nonce),
-    command: &Command,
-    wait: Duration,
-) -> Result<(), Failure> {
-    let send = Send {
-        request: random_nonce()?,
-        session,
-        instance: Nonce::ZERO,
-        input: Vec::new(),
-        wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        until: None,
-        budget: 0,
-        from: Some(command.start),
-        caller: None,
-        at_prompt: None,
-        literal: None,
-    };
-    ask(client, server, &Request::Send(send), wait + SLACK).await.map(drop).map_err(said)
 }

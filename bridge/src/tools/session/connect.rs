@@ -1,32 +1,29 @@
 //! `session_connect`, `session_set_active`, `session_list` and `session_close`: which sessions there are,
 //! and which is meant.
 
-use std::time::Duration;
-
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Caller as Hand;
-use farwire_protocol::streams::session::{Request, Size, Start};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{header, screen_text};
-use crate::client::{Client, Server, random_nonce};
-use crate::sessions::control::{Found, close, why};
-use crate::sessions::target::{Target, session, sessions};
+use crate::fleet::Gathered;
+use crate::handles::Handle;
+use crate::sessions::control::close;
+use crate::sessions::find::{KnownSession, SessionName, list};
+use crate::sessions::target::{Target, chosen_server};
 use crate::sessions::window::end;
-use crate::sessions::{ask, id_of};
 use crate::text::Word;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
-use crate::tools::pty::lease;
-use crate::tools::{Caller, Desk, Effect, Tool, fate};
-
-/// How long a session may take to open.
-const PATIENCE: Duration = Duration::from_secs(25);
-
-/// Longer than HUP, TERM and KILL take.
-const LADDER: Duration = Duration::from_secs(12);
+use crate::tools::answer::failed;
+use crate::tools::answer::lease::lease;
+use crate::tools::answer::run;
+use crate::tools::answer::session::{header, screen_text};
+use crate::tools::names;
+use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::session::open::{OpenSession, Opened};
+use crate::verbs::stop::LADDER;
 
 /// The arguments of `session_connect`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,57 +47,19 @@ impl Tool for SessionConnect {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let server = server(client, self.server.as_deref()).await?;
-        let start = Start {
-            request: random_nonce()?,
-            instance: client.instance(&server).await?,
-            name: Some(self.name.unwrap_or_else(|| "main".to_owned())),
-            program: None,
-            cwd: None,
-            env: None,
-            user: None,
-            size: Size { cols: 120, rows: 40 },
-            attach: None,
-            new: None,
-            timeout_ms: None,
-            caller: None,
-            labels: None,
-            limits: None,
-        };
-        let answer = ask(client, &server, &Request::Open(start), PATIENCE).await.map_err(why)?;
-        let status = &answer.ended.status;
-        let id = id_of(client, &server, status.session)?;
-        desk.shown(status.session, answer.ended.offset);
+        let server = chosen_server(client, self.server.as_deref()).await?;
+        let name = Some(self.name.unwrap_or_else(|| "main".to_owned()));
+        let open = OpenSession { name, ..OpenSession::default() };
+        let Opened { handle, answer } = open.carry_out(client, &server).await?;
+        desk.shown(handle.job, answer.ended.offset);
         if self.active == Some(true) {
-            Target::save(&client.home, Some(&Target::Session(id)))?;
+            Target::save(&client.home, Some(&Target::Session(handle.id)))?;
         }
-        let header = header(id, &answer.ended).field(Key::Server, &server.name);
+        let status = &answer.ended.status;
+        let header = header(handle.id, &answer.ended).field(Key::Server, &server.name);
         let header = header.field(Key::Name, &status.name);
         let header = header.field(Key::Reused, status.known == Some(true));
         Ok(format!("{}\n{}", header.end(), screen_text(&answer, Budget::new(3_000))))
-    }
-}
-
-/// The server that is meant: the named one, the one that was chosen, or the only one.
-pub(super) async fn server(client: &Client, asked: Option<&str>) -> Result<Server, Failure> {
-    if let Some(name) = asked {
-        return client.find(name).await;
-    }
-    match Target::load(&client.home)? {
-        Some(Target::Server(name)) => return client.find(&name).await,
-        Some(Target::Session(id)) => return Ok(crate::runs::find(client, &id.to_string())?.1),
-        None => {}
-    }
-    let mut all = client.home.pins().list()?.entries;
-    let names = all.iter().take(8).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    match (all.pop(), all.is_empty()) {
-        (Some((name, pin)), true) => Ok(Server { name, pin }),
-        (None, _) => Err(Failure::new(Kind::UnknownServer, "there is no server yet")),
-        (Some(_), false) => {
-            let text = format!("several servers fit, and none is chosen: {names}");
-            Err(Failure::new(Kind::AmbiguousServer, text)
-                .with_hint("name one in server, or choose one with session_set_active"))
-        }
     }
 }
 
@@ -131,7 +90,10 @@ impl Tool for SessionSetActive {
                     "name a session or a server, not both",
                 ));
             }
-            (Some(name), None) => Some(Target::Session(session(client, Some(&name)).await?.id)),
+            (Some(name), None) => {
+                let found = SessionName::parse(&name).find(client, None).await?;
+                Some(Target::Session(found.handle.id))
+            }
             (None, Some(name)) => Some(Target::Server(client.find(&name).await?.name)),
             (None, None) => None,
         };
@@ -165,26 +127,23 @@ impl Tool for SessionList {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let all = self.all.unwrap_or(false);
-        let (found, trouble) = sessions(client, self.server.as_deref(), all).await?;
+        let Gathered { known: found, trouble } = list(client, self.server.as_deref(), all).await?;
         let active = Target::load(&client.home)?;
         let plural = if found.len() == 1 { "" } else { "s" };
         let mut header =
             Header::new(Word::Open).words(format_args!("{} session{plural}", found.len()));
-        if !trouble.is_empty() {
-            let failed = trouble.iter().map(|(name, failure)| format!("{name}:{}", failure.kind));
-            header = header.field(Key::Failed, failed.collect::<Vec<_>>().join(","));
-        }
+        header = failed(header, &trouble);
         let mut table = Table::new().limit(1, 130).limit(5, 100);
         for one in &found {
-            let status = one.status()?;
+            let status = &one.status;
             let state = match (status.lost, one.job.state.is_open()) {
                 (Some(lost), _) => format!("lost {}", lost.name()),
                 (None, true) => Fate::Doing(status.doing, None).to_string(),
-                (None, false) => fate(&one.job.state).to_string(),
+                (None, false) => Fate::of(&one.job.state).to_string(),
             };
             let mark = if is_active(active.as_ref(), one) { "*" } else { "" };
-            let id = format!("{}{mark}", one.id);
-            let name = format!("{}/{}", one.server.name, status.name);
+            let id = format!("{}{mark}", one.handle.id);
+            let name = format!("{}/{}", one.handle.server.name, status.name);
             let attached = format!("attached={}", status.attached);
             let lease = lease(status).unwrap_or_default();
             table.row([&id, &name, &state, &attached, &lease, &one.job.command]);
@@ -197,10 +156,10 @@ impl Tool for SessionList {
     }
 }
 
-fn is_active(active: Option<&Target>, found: &Found) -> bool {
+fn is_active(active: Option<&Target>, found: &KnownSession) -> bool {
     match active {
-        Some(Target::Session(id)) => *id == found.id,
-        Some(Target::Server(name)) => *name == found.server.name,
+        Some(Target::Session(id)) => *id == found.handle.id,
+        Some(Target::Server(name)) => *name == found.handle.server.name,
         None => false,
     }
 }
@@ -221,21 +180,19 @@ impl Tool for SessionClose {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let found = session(client, Some(&self.session)).await?;
+        let found = SessionName::parse(&self.session).find(client, None).await?;
         found.free_for(None)?;
-        let id = found.id;
-        close(client, (&found.server, found.session), &Hand::default()).await?;
-        let state = end(client, (&found.server, found.session), LADDER).await?;
-        if Target::load(&client.home)? == Some(Target::Session(id)) {
+        let Handle { id, server, job } = &found.handle;
+        close(client, server, *job, &Hand::default()).await?;
+        let state = end(client, server, *job, LADDER).await?;
+        if Target::load(&client.home)? == Some(Target::Session(*id)) {
             Target::save(&client.home, None)?;
         }
-        let header = crate::tools::run::header(id, &state);
-        match state.is_open() {
-            true => Ok(format!(
-                "{}\n",
-                header.next(&Call::new("session_diagnostics").with("session", id))
-            )),
-            false => Ok(format!("{}\n", header.end())),
-        }
+        let header = run::header(*id, &state);
+        let line = match state.is_open() {
+            true => header.next(&Call::new(names::SESSION_DIAGNOSTICS).with("session", id)),
+            false => header.end(),
+        };
+        Ok(format!("{line}\n"))
     }
 }

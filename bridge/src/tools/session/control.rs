@@ -1,20 +1,19 @@
 //! `session_control` and `session_resize`: keys by their names, and the size of a terminal.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::session::{Action, Caller as Hand};
-use farwire_protocol::streams::session::{Input, Request, Send};
+use farwire_protocol::streams::session::{Action, Caller as Hand, Input};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{RAW, SLACK, said, told};
-use crate::client::random_nonce;
-use crate::sessions::ask;
+use crate::handles::Handle;
 use crate::sessions::control::act;
-use crate::sessions::target::session;
-use crate::text::header::Key;
+use crate::sessions::find::SessionName;
+use crate::tools::answer::session::{header, typed, with_size};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::verbs::session::open::size;
+use crate::verbs::session::send::{SendInput, raw_bytes};
 
-/// No more keys are pressed at once.
+/// One call presses at most this many keys.
 const KEYS: usize = 100;
 
 /// The arguments of `session_control`.
@@ -42,32 +41,19 @@ impl Tool for SessionControl {
         }
         let client = desk.client().await?;
         let (wait, _) = desk.wait(Some(self.wait.unwrap_or(2.0)))?;
-        let found = session(client, self.session.as_deref()).await?;
+        let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let budget = budget(None);
-        let send = Send {
-            request: random_nonce()?,
-            session: found.session,
-            instance: client.instance(&found.server).await?,
-            input: self.keys.into_iter().map(Input::Key).collect(),
-            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            until: None,
-            budget: u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX),
-            from: None,
+        let send = SendInput {
+            wait,
+            bytes: raw_bytes(budget),
             caller: Some(Hand::default()),
-            at_prompt: None,
-            literal: None,
+            literal: false,
+            cancelled: "the wait was cancelled; what was pressed stays pressed",
+            ..SendInput::new(self.keys.into_iter().map(Input::Key).collect())
         };
-        let request = Request::Send(send);
-        let asked = ask(client, &found.server, &request, wait + SLACK);
-        let answer = tokio::select! {
-            answer = asked => answer.map_err(said)?,
-            () = caller.cancelled.cancelled() => {
-                let text = "the wait was cancelled; what was pressed stays pressed";
-                return Err(Failure::new(Kind::Cancelled, text));
-            }
-        };
-        desk.shown(found.session, answer.ended.offset);
-        Ok(told(found.id, &answer, budget))
+        let answer = send.carry_out(client, &found.handle, caller).await?;
+        desk.shown(found.handle.job, answer.ended.offset);
+        Ok(typed(found.handle.id, &answer, budget))
     }
 }
 
@@ -92,14 +78,11 @@ impl Tool for SessionResize {
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let size = super::size(self.cols, self.rows)?;
+        let size = size(self.cols, self.rows)?;
         let client = desk.client().await?;
-        let found = session(client, self.session.as_deref()).await?;
-        let size = Action::Resize(size);
-        let ended = act(client, &found.server, found.session, &Hand::default(), size).await?;
-        let size = ended.status.size;
-        let header = super::header(found.id, &ended);
-        let header = header.field(Key::Size, format_args!("{}x{}", size.cols, size.rows));
-        Ok(format!("{}\n", header.end()))
+        let session = SessionName::parse_optional(self.session.as_deref());
+        let Handle { id, server, job } = session.find(client, None).await?.handle;
+        let ended = act(client, &server, job, &Hand::default(), Action::Resize(size)).await?;
+        Ok(format!("{}\n", with_size(header(id, &ended), ended.status.size).end()))
     }
 }

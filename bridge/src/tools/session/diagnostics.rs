@@ -7,14 +7,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
-use super::commands::latest;
-use super::header;
-use crate::sessions::control::{Found, look};
-use crate::sessions::target::session;
+use crate::sessions::control::look;
+use crate::sessions::find::KnownSession;
+use crate::sessions::find::SessionName;
 use crate::text::human;
 use crate::text::neutral::neutral;
-use crate::tools::pty::{lease, person};
+use crate::tools::answer::lease::{lease, person};
+use crate::tools::answer::session::header;
 use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::session::commands::latest;
 
 /// The arguments of `session_diagnostics`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -33,13 +34,13 @@ impl Tool for SessionDiagnostics {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let found = session(client, self.session.as_deref()).await?;
-        let answer = look(client, &found.server, found.session).await?;
+        let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
+        let answer = look(client, &found.handle.server, found.handle.job).await?;
         let status = &answer.ended.status;
-        let mut text = format!("{}\n", header(found.id, &answer.ended).end());
+        let mut text = format!("{}\n", header(found.handle.id, &answer.ended).end());
         let mut put =
             |name: &str, value: String| text.extend([format!("{name}: {}\n", neutral(&value))]);
-        put("session", format!("{}/{}", found.server.name, status.name));
+        put("session", format!("{}/{}", found.handle.server.name, status.name));
         put("size", format!("{}x{}", status.size.cols, status.size.rows));
         put(
             "marks",
@@ -73,7 +74,7 @@ impl Tool for SessionDiagnostics {
         if let Some(idle) = status.idle_ms {
             put("idle", human::duration(Duration::from_millis(idle)));
         }
-        let command = latest(client, &found.server, found.session).await?;
+        let command = latest(client, &found.handle).await?;
         if let Some(command) = command.filter(|command| command.end.is_none()) {
             let age = command
                 .age_ms
@@ -91,7 +92,7 @@ impl Tool for SessionDiagnostics {
 }
 
 /// What somebody should know, and what to do about it.
-fn warnings(found: &Found, status: &Status) -> Vec<String> {
+fn warnings(found: &KnownSession, status: &Status) -> Vec<String> {
     let mut all = Vec::new();
     match status.doing {
         Doing::Password => {

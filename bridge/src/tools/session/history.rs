@@ -14,13 +14,14 @@ use serde::Deserialize;
 use super::events::{is_input, time, told};
 use crate::client::Client;
 use crate::runs::answer::{NoAnswer, ask};
-use crate::sessions::control::{Found, history};
-use crate::sessions::target::session;
+use crate::sessions::control::history;
+use crate::sessions::find::KnownSession;
+use crate::sessions::find::SessionName;
 use crate::text::Word;
 use crate::text::clean::clean;
-use crate::text::header::{Call, Header, Key};
+use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::shown::Piece;
-use crate::tools::{Caller, Desk, Effect, Tool, fate};
+use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// So many characters are shown.
 const ROOM: usize = 7_300;
@@ -52,8 +53,9 @@ impl Tool for SessionHistory {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let found = session(client, self.session.as_deref()).await?;
-        let events = history(client, &found.server, found.session, &Hand::default()).await?;
+        let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
+        let events =
+            history(client, &found.handle.server, found.handle.job, &Hand::default()).await?;
         let log = Log { client, found: &found, events };
         let max = u64::from(self.max.unwrap_or(60).clamp(1, 1_000));
         let state = &found.job.state;
@@ -69,13 +71,13 @@ impl Tool for SessionHistory {
             text.push_str(&line);
             last = Some(item.number);
         }
-        let header = Header::ending(Word::Session, &found.id.to_string(), fate(state));
+        let header = Header::ending(Word::Session, &found.handle.id.to_string(), Fate::of(state));
         let begin = items.first().map_or(first, |item| item.number);
         let shown = format!("{begin}-{} of {total}", last.unwrap_or(begin));
         let header = header.field(Key::Lines, shown);
         let line = match last {
             Some(last) if last < total => {
-                let call = Call::new(Self::NAME).with("session", found.id);
+                let call = Call::new(Self::NAME).with("session", found.handle.id);
                 header.next(&call.with("line", last + 1))
             }
             _ => header.end(),
@@ -101,7 +103,7 @@ impl std::fmt::Display for Item {
 /// The two things that a history is made of.
 struct Log<'a> {
     client: &'a Client,
-    found: &'a Found,
+    found: &'a KnownSession,
     events: Vec<Event>,
 }
 
@@ -136,8 +138,8 @@ impl Log<'_> {
 
     async fn piece(&self, first: u64, count: u32, budget: u32) -> Result<Piece, Failure> {
         let view = View::Range { first, count };
-        let request = Request::Read(Read { job: self.found.session, view, budget });
-        let answer = ask(self.client, &self.found.server, &request, PATIENCE, |_| ()).await;
+        let request = Request::Read(Read { job: self.found.handle.job, view, budget });
+        let answer = ask(self.client, &self.found.handle.server, &request, PATIENCE, |_| ()).await;
         let answer = answer.map_err(NoAnswer::failure)?;
         answer.pieces.into_iter().next().ok_or_else(|| {
             Failure::new(Kind::ProtocolViolation, "a part of a log that is not there")

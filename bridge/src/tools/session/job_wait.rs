@@ -8,12 +8,12 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::runs::find;
+use crate::handles::Handle;
 use crate::sessions::window::end;
-use crate::text::header::{Call, Header, Key};
+use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Tool, fate};
+use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// No more jobs are waited for at once.
 const MOST: usize = 64;
@@ -57,12 +57,13 @@ impl Tool for JobWait {
         }
         let client = desk.shared_client().await?;
         let (wait, clamped) = desk.wait(self.timeout)?;
-        let jobs = self.ids.iter().map(|id| find(client, id)).collect::<Result<Vec<_>, _>>()?;
+        let jobs =
+            self.ids.iter().map(|id| Handle::find(client, id)).collect::<Result<Vec<_>, _>>()?;
         let mode = self.mode.unwrap_or_default();
         let mut waiting = JoinSet::new();
-        for (at, (_, server, job)) in jobs.iter().cloned().enumerate() {
+        for (at, Handle { server, job, .. }) in jobs.iter().cloned().enumerate() {
             let client = client.clone();
-            waiting.spawn(async move { (at, end(&client, (&server, job), wait).await) });
+            waiting.spawn(async move { (at, end(&client, &server, job, wait).await) });
         }
         let mut ends: Vec<_> = jobs.iter().map(|_| None).collect();
         let deadline = Instant::now() + wait + SLACK;
@@ -84,16 +85,16 @@ impl Tool for JobWait {
         }
         drop(waiting);
         let (mut over, mut table) = (0, Table::new().limit(1, 64).limit(4, 200));
-        for ((id, server, job), state) in jobs.iter().zip(ends) {
+        for (Handle { id, server, job }, state) in jobs.iter().zip(ends) {
             let state = match state {
                 Some(state) => state,
-                None => end(client, (server, *job), Duration::ZERO).await,
+                None => end(client, server, *job, Duration::ZERO).await,
             };
             let (how, time, why) = match state {
                 Ok(state) => {
                     over += usize::from(!state.is_open());
                     let time = human::duration(Duration::from_millis(state.duration_ms));
-                    (fate(&state).to_string(), time, format!("lines={}", state.lines))
+                    (Fate::of(&state).to_string(), time, format!("lines={}", state.lines))
                 }
                 Err(failure) => (format!("error={}", failure.kind), String::new(), failure.message),
             };

@@ -5,27 +5,31 @@ use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::run::{Delivery, Exit, Program, Start};
-use farwire_protocol::streams::session::{Input, Request, Send};
+use farwire_protocol::streams::run::Exit;
+use farwire_protocol::streams::session::Input;
 use regex::bytes::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::connect::server;
-use super::{RAW, SLACK, said, told};
-use crate::client::{Client, Server, random_nonce};
-use crate::runs::{answer, assign, outcome};
-use crate::sessions::control::Found;
+use crate::client::{Client, Server};
+use crate::runs::answer::NoAnswer;
+use crate::runs::outcome;
+use crate::sessions::find::{KnownSession, SessionName};
 use crate::sessions::search::expression;
-use crate::sessions::target::session;
-use crate::sessions::{ask, untyped};
-use crate::text::header::{Header, Key};
+use crate::sessions::target::chosen_server;
+use crate::sessions::untyped;
+use crate::text::header::{Fate, Header, Key};
 use crate::text::shown::{Budget, Keep};
 use crate::text::{Word, human};
-use crate::tools::run::{Said, ask_or_stop, digest};
-use crate::tools::{Caller, Cancel, Desk, Effect, Tool, fate};
+use crate::tools::answer::run::LogExcerpt;
+use crate::tools::answer::session::typed;
+use crate::tools::{Caller, Cancel, Desk, Effect, Tool};
+use crate::verbs::run::{Excerpt, Run, RunAnswer};
+use crate::verbs::session::send::{SendInput, raw_bytes};
+
+/// A run is killed when the time of its attempt is up, and its end is waited for this much longer.
+const SLACK: Duration = Duration::from_secs(6);
 
 /// No command is tried more often in one call.
 const MOST: u32 = 20;
@@ -81,8 +85,12 @@ impl Tool for SessionRetry {
         let plan = self.plan()?;
         let place = async {
             Ok(match &self.session {
-                Some(name) => Place::Session(Box::new(session(client, Some(name)).await?)),
-                None => Place::Server(Box::new(server(client, self.server.as_deref()).await?)),
+                Some(name) => {
+                    Place::Session(Box::new(SessionName::parse(name).find(client, None).await?))
+                }
+                None => {
+                    Place::Server(Box::new(chosen_server(client, self.server.as_deref()).await?))
+                }
             })
         };
         let place = caller.unless_cancelled(CANCELLED, place).await?;
@@ -162,7 +170,7 @@ impl Plan {
 
 /// Where it is tried.
 enum Place {
-    Session(Box<Found>),
+    Session(Box<KnownSession>),
     Server(Box<Server>),
 }
 
@@ -218,7 +226,7 @@ impl SessionRetry {
     ) -> Result<Tried, Failure> {
         match place {
             Place::Server(server) => self.run(client, server, timeout, caller).await,
-            Place::Session(found) => self.typed(client, found, timeout, caller).await,
+            Place::Session(found) => self.type_into(client, found, timeout, caller).await,
         }
     }
 
@@ -231,22 +239,14 @@ impl SessionRetry {
         caller: &Caller,
     ) -> Result<Tried, Failure> {
         let budget = Budget::new(5_000);
-        let start = Start {
-            request: random_nonce()?,
-            instance: Nonce::ZERO,
-            program: Program::Line(Blob(self.command.clone().into_bytes())),
-            cwd: None,
-            env: None,
-            user: None,
-            login: None,
+        let run = Run {
             timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
-            stdin: None,
-            delivery: Delivery::Digest(digest(timeout + SLACK, budget, false)),
-            input: None,
+            ..Run::line(self.command.as_str())
         };
-        let id = assign(client, server, start.request)?;
-        let patience = timeout + SLACK + SLACK;
-        let answer = ask_or_stop(client, caller, server, (id, start), patience).await?;
+        let excerpt = Excerpt { wait: timeout + SLACK, budget, progress: false };
+        let RunAnswer { handle, answer, .. } =
+            run.carry_out(client, server.clone(), excerpt, caller).await?;
+        let id = handle.id;
         // Where it is not known whether it ran it is not tried again.
         let answer = answer.map_err(|no| outcome(id, no))?;
         let state = &answer.ended.state;
@@ -255,7 +255,7 @@ impl SessionRetry {
         if state.is_open() || lost.is_some() {
             let going_on = || Failure::new(Kind::TimedOut, "it has not ended in its time");
             let why = lost.cloned().unwrap_or_else(going_on);
-            return Err(outcome(id, answer::NoAnswer::Unknown(why)));
+            return Err(outcome(id, NoAnswer::Unknown(why)));
         }
         let exit = match state.exit {
             Some(Exit::Code(code)) => Some(code),
@@ -265,41 +265,30 @@ impl SessionRetry {
         Ok(Tried {
             exit,
             output: answer.pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect(),
-            end: format!("{} {time} {id}", fate(state)),
-            text: Said { id, answer: &answer, keep: Keep::Ends, budget, limited: None }.to_string(),
+            end: format!("{} {time} {id}", Fate::of(state)),
+            text: LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited: None }
+                .to_string(),
         })
     }
 
     /// Typed into a session, which must be at its prompt.
-    async fn typed(
+    async fn type_into(
         &self,
         client: &Client,
-        found: &Found,
+        found: &KnownSession,
         timeout: Duration,
         caller: &Caller,
     ) -> Result<Tried, Failure> {
         let budget = Budget::new(5_000);
-        let mut line = self.command.clone().into_bytes();
-        line.push(b'\n');
-        let send = Send {
-            request: random_nonce()?,
-            session: found.session,
-            instance: caller.unless_cancelled(CANCELLED, client.instance(&found.server)).await?,
-            input: vec![Input::Text(Blob(line))],
-            wait_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            until: None,
-            budget: u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX),
-            from: None,
-            caller: None,
-            at_prompt: Some(true),
-            literal: Some(true),
+        let send = SendInput {
+            wait: timeout,
+            bytes: raw_bytes(budget),
+            at_prompt: true,
+            cancelled: CANCELLED,
+            ..SendInput::new(vec![Input::Text(Blob(format!("{}\n", self.command).into_bytes()))])
         };
-        let request = Request::Send(send);
-        let asked = ask(client, &found.server, &request, timeout + SLACK);
-        let answer = tokio::select! {
-            answer = asked => answer.map_err(said)?,
-            () = caller.cancelled.cancelled() => return Err(cancelled()),
-        };
+        let sending = send.carry_out(client, &found.handle, caller);
+        let answer = caller.unless_cancelled(CANCELLED, sending).await?;
         // What is left of it in the line would become part of the next attempt.
         if let Some(untyped) = untyped(&answer.ended) {
             let hint = "look at its screen before anything else is typed there";
@@ -312,7 +301,7 @@ impl SessionRetry {
             exit,
             output: answer.pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect(),
             end: end.to_string(),
-            text: told(found.id, &answer, budget),
+            text: typed(found.handle.id, &answer, budget),
         })
     }
 }

@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::events::{time, told};
-use super::header;
 use crate::sessions::control::events;
-use crate::sessions::target::session;
-use crate::sessions::window::window;
+use crate::sessions::find::SessionName;
+use crate::sessions::window::{Span, window};
 use crate::text::header::{Call, Key};
+use crate::tools::answer::session::header;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// So much output is shown at once.
@@ -44,37 +44,37 @@ impl Tool for SessionWatch {
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let found = session(client, self.session.as_deref()).await?;
+        let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let (wait, _) = desk.wait(self.wait)?;
         let offset = self.offset.unwrap_or(found.job.state.bytes);
         let from = match self.event {
             Some(number) => number,
-            None => found.status()?.events.unwrap_or(0) + 1,
+            None => found.status.events.unwrap_or(0) + 1,
         };
         let asked = Events {
-            session: found.session,
+            session: found.handle.job,
             caller: None,
             from,
             limit: EVENTS,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             offset: Some(offset),
         };
-        let waiting = events(client, &found.server, &asked);
+        let waiting = events(client, &found.handle.server, &asked);
         let (happened, ended) = tokio::select! {
             answer = waiting => answer?,
             () = caller.cancelled.cancelled() => {
                 return Err(Failure::new(Kind::Cancelled, "the watch was cancelled"));
             }
         };
-        let place = (&found.server, found.session);
-        let mut said = window(client, place, offset, BYTES, Duration::ZERO).await?;
+        let span = Span { from: offset, limit: BYTES, wait: Duration::ZERO };
+        let mut said = window(client, &found.handle.server, found.handle.job, span).await?;
         said.settle();
         let next = happened.last().map_or(from, |event| event.number + 1);
-        let header = header(found.id, &ended);
+        let header = header(found.handle.id, &ended);
         let header = header.field(Key::Offset, format_args!("{}-{}", said.from(), said.to()));
         let header = header.field(Key::Event, next.saturating_sub(1));
         let (text, hidden) = said.text();
-        let call = Call::new(Self::NAME).with("session", found.id);
+        let call = Call::new(Self::NAME).with("session", found.handle.id);
         let call = call.with("offset", said.to()).with("event", next);
         let over = !said.state.is_open() && !said.more();
         let header = header.hidden(hidden);

@@ -1,111 +1,104 @@
-//! Which sessions there are, and how each of them is.
+//! A session as `farwire sessions` and `farwire session` print it: in words, and as JSON.
 
 use std::time::Duration;
 
-use farwire_keystore::ShortId;
-use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::Job;
 use farwire_protocol::streams::run::Exit;
 use farwire_protocol::streams::session::{Actor, Limits, Transfer, TypingRights};
 use farwire_protocol::streams::session::{Doing, Size, Status};
 use serde::{Serialize, Serializer};
 
-use super::who::{actor, ago, who};
-use super::{find, id_of};
-use crate::client::{Client, Server};
-use crate::fleet::Fleet;
-use crate::runs::control;
-use crate::text::neutral::neutral_within;
+use crate::handles::Handle;
+use crate::render::typing::{actor, ago, who};
 use crate::text::{human, signal};
-use crate::tools::servers;
 
-/// A session as it is told of. Absent is what does not apply, or what the agent does not say.
+/// A session in words. Its fields are what `--json` prints; those that do not apply, or that the agent does not say, are
+/// left out.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub struct Listed {
-    /// Its id here.
-    pub id: String,
-    /// Where it is.
-    pub server: String,
-    /// What it is called there.
-    pub name: String,
+pub(crate) struct SessionRow {
+    /// Its short id.
+    pub(crate) id: String,
+    /// The server that has it.
+    pub(crate) server: String,
+    /// Its name there.
+    pub(crate) name: String,
     /// `prompt`, `running` and the like, `exited`, or `lost`.
-    pub state: &'static str,
-    /// What its program ended with.
+    pub(crate) state: &'static str,
+    /// The exit code of its program.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
-    /// What signal ended its program.
+    pub(crate) exit_code: Option<i32>,
+    /// The signal that ended its program.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<String>,
+    pub(crate) signal: Option<String>,
     /// Why it is lost, or how it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Who may type.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "typing")]
-    pub typing: Option<TypingRights>,
-    /// How many are attached.
-    pub attached: u32,
-    /// Who they are.
+    pub(crate) typing: Option<TypingRights>,
+    /// The number of people and clients that are attached.
+    pub(crate) attached: u32,
+    /// Those who are attached.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub participants: Option<Vec<Attendant>>,
+    pub(crate) participants: Option<Vec<Attendant>>,
     /// The program in the foreground.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub program: Option<String>,
-    /// What was opened.
-    pub command: String,
-    /// What the terminal calls itself.
+    pub(crate) program: Option<String>,
+    /// The command that it was opened with.
+    pub(crate) command: String,
+    /// The title of the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// As which user it runs.
-    pub user: String,
+    pub(crate) title: Option<String>,
+    /// The user that it runs as.
+    pub(crate) user: String,
     /// Who opened it: device and surface.
-    pub opened_by: String,
+    pub(crate) opened_by: String,
     /// Columns.
-    pub cols: u16,
+    pub(crate) cols: u16,
     /// Rows.
-    pub rows: u16,
+    pub(crate) rows: u16,
     /// Whether exit codes of its commands are known.
-    pub marked: bool,
-    /// For how long nobody has typed and nothing was said, in milliseconds.
+    pub(crate) marked: bool,
+    /// How long there has been neither input nor output, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_ms: Option<u64>,
+    pub(crate) idle_ms: Option<u64>,
     /// How long ago it was opened, in milliseconds.
-    pub age_ms: u64,
-    /// What it is filed under.
+    pub(crate) age_ms: u64,
+    /// Its tag.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
+    pub(crate) tag: Option<String>,
     /// The group whose leases move together.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// For whom it is.
+    pub(crate) group: Option<String>,
+    /// The owner that it was opened for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Nobody types.
+    pub(crate) owner: Option<String>,
+    /// Nobody may type.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub read_only: bool,
-    /// Its bounds.
+    pub(crate) read_only: bool,
+    /// Its limits.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "limits")]
-    pub limits: Option<Limits>,
+    pub(crate) limits: Option<Limits>,
     /// When another agent process took it over, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recovered_ms: Option<u64>,
+    pub(crate) recovered_ms: Option<u64>,
 }
 
 /// Somebody who is attached.
 #[derive(Clone, Debug, Serialize)]
-pub struct Attendant {
+pub(crate) struct Attendant {
     /// Who.
-    pub who: String,
+    pub(crate) who: String,
     /// It is whoever asks.
-    pub you: bool,
+    pub(crate) you: bool,
     /// To look only.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// For how long, in milliseconds.
-    pub attached_ms: u64,
+    pub(crate) attached_ms: u64,
     /// How long ago they typed last, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub typed_ms: Option<u64>,
+    pub(crate) typed_ms: Option<u64>,
 }
 
 #[expect(clippy::ref_option, reason = "this is how serde calls it")]
@@ -114,7 +107,7 @@ fn typing<S: Serializer>(rights: &Option<TypingRights>, serializer: S) -> Result
 }
 
 /// Who may type, as `--json` shows it.
-pub fn typing_json(rights: &TypingRights) -> serde_json::Value {
+pub(crate) fn typing_json(rights: &TypingRights) -> serde_json::Value {
     let somebody = |actor: &Actor| {
         serde_json::json!({
             "device": actor.device, "surface": actor.surface, "client": actor.client,
@@ -149,9 +142,9 @@ fn limits<S: Serializer>(limits: &Option<Limits>, serializer: S) -> Result<S::Ok
     limits.serialize(serializer)
 }
 
-impl Listed {
+impl SessionRow {
     /// A session from what an agent says of its job.
-    pub fn of(id: ShortId, server: &Server, job: &Job, status: &Status) -> Self {
+    pub(crate) fn of(handle: &Handle, job: &Job, status: &Status) -> Self {
         let Size { cols, rows } = status.size;
         let labels = status.labels.clone().unwrap_or_default();
         let (exit_code, signal) = match job.state.exit {
@@ -171,8 +164,8 @@ impl Listed {
             all.iter().map(attendant).collect()
         });
         Self {
-            id: id.to_string(),
-            server: server.name.clone(),
+            id: handle.id.to_string(),
+            server: handle.server.name.clone(),
             name: status.name.clone(),
             state: if status.lost.is_some() { "lost" } else { status.doing.name() },
             exit_code,
@@ -201,7 +194,7 @@ impl Listed {
     }
 
     /// Its state in a word: `prompt`, `exit=3`, `signal=KILL`, `lost:host_rebooted`.
-    pub fn fate(&self) -> String {
+    pub(crate) fn fate(&self) -> String {
         match (self.state, self.exit_code, &self.signal, &self.error) {
             ("lost", .., Some(why)) => format!("lost:{why}"),
             ("exited", Some(code), ..) => format!("exit={code}"),
@@ -212,7 +205,7 @@ impl Listed {
     }
 
     /// Who may type, in a word or two.
-    pub fn who(&self) -> String {
+    pub(crate) fn who(&self) -> String {
         match self.read_only {
             true => "read-only".to_owned(),
             false => who(self.typing.as_ref()),
@@ -220,73 +213,19 @@ impl Listed {
     }
 
     /// For how long nothing happened, in words.
-    pub fn idle(&self) -> String {
+    pub(crate) fn idle(&self) -> String {
         self.idle_ms.map_or_else(String::new, |idle| {
             format!("idle {}", human::duration(Duration::from_millis(idle)))
         })
     }
 
     /// When it was opened, in words.
-    pub fn age(&self) -> String {
+    pub(crate) fn age(&self) -> String {
         ago(self.age_ms)
     }
 
     /// Its program in the foreground, or what was opened.
-    pub fn shown_command(&self) -> &str {
+    pub(crate) fn shown_command(&self) -> &str {
         self.program.as_deref().unwrap_or(&self.command)
     }
-}
-
-/// The sessions of one server.
-pub async fn of_server(
-    client: &Client,
-    server: &Server,
-    all: bool,
-) -> Result<Vec<Listed>, Failure> {
-    let mut found = Vec::new();
-    for job in control::jobs(client, server, !all).await? {
-        if let Some(status) = &job.session {
-            let id = id_of(client, server, job.job)?;
-            found.push(Listed::of(id, server, &job, status));
-        }
-    }
-    Ok(found)
-}
-
-/// Asks one server, or all that are there, for their sessions. Also returns those that cannot be asked.
-pub async fn ask<'a>(
-    client: &'a Client,
-    server: Option<&str>,
-    all: bool,
-) -> Result<(Fleet<'a, Vec<Listed>>, servers::Away), Failure> {
-    let (online, away) = servers::reachable(client, server).await?;
-    let ask = move |server: Server| async move { of_server(client, &server, all).await };
-    Ok((Fleet::ask(online, ask), away))
-}
-
-/// The session that somebody means: by its id, `s3`, or by its place, `SERVER/NAME`.
-pub async fn locate(client: &Client, text: &str) -> Result<(ShortId, Server, Nonce), Failure> {
-    let Some((server, name)) = text.split_once('/') else {
-        return find(client, text).map_err(|failure| match failure.kind {
-            Kind::UnknownId => failure.with_hint(
-                "a session is s3 or SERVER/NAME; `farwire sessions --all` lists what there is",
-            ),
-            _ => failure,
-        });
-    };
-    let server = client.find(server).await?;
-    let jobs = control::jobs(client, &server, false).await?;
-    let named = |job: &&Job| job.session.as_ref().is_some_and(|session| session.name == name);
-    // What runs goes before what has ended, and the latest of those goes first.
-    let mut of_name = jobs.iter().filter(named);
-    let found = of_name.clone().find(|job| job.state.is_open()).or_else(|| of_name.next());
-    let job = found.ok_or_else(|| {
-        let shown = neutral_within(name, 64);
-        let text = format!("no session on `{}` is called `{shown}`", server.name);
-        Failure::new(Kind::UnknownId, text).with_hint(format!(
-            "`farwire sessions {0} --all` lists what there is; `farwire attach {0}/{shown}` opens it",
-            server.name
-        ))
-    })?;
-    Ok((id_of(client, &server, job.job)?, server, job.job))
 }

@@ -1,0 +1,28 @@
+//! The signals that a model may send.
+
+use farwire_protocol::failure::{Failure, Kind};
+
+use super::Group;
+use super::offer::Offer;
+use crate::text::signal;
+
+/// Signals that ask a program to end, or end it: `stop` is for these.
+const ENDING: [&str; 5] = ["INT", "TERM", "KILL", "HUP", "QUIT"];
+
+/// Reads the name of a signal. All others than those that end a program act on it directly, and need the group `control`.
+///
+/// # Errors
+///
+/// `invalid_argument` for what is no signal, and `not_granted` where the group is not enabled.
+pub(super) fn parse_allowed(offer: &Offer, text: &str) -> Result<i32, Failure> {
+    let number = signal::parse(text)?;
+    if ENDING.contains(&signal::name(number).as_str()) || offer.enables(Group::Control) {
+        return Ok(number);
+    }
+    let text = format!(
+        "{} does not end a program, and other signals are not enabled",
+        signal::name(number)
+    );
+    Err(Failure::new(Kind::NotGranted, text)
+        .with_hint("INT, TERM, KILL, HUP and QUIT end one; a user enables all with `mcp serve --enable control`"))
+}
