@@ -1,9 +1,9 @@
 //! Short ids, such as `r12` and `s3`: what each stands for, and who has it.
 //!
-//! An id is given out once, by this installation, and kept in its home. What a *session* is called besides, by name or by
-//! choice, is in [`crate::sessions::find`].
+//! An id is given out once, by this installation, and kept in its home. What a *session* is called
+//! besides, by name or by choice, is in [`crate::sessions::find`].
 
-use farwire_keystore::{JobOrigin, Class, ShortId};
+use farwire_keystore::{Class, JobOrigin, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::control::Job;
@@ -77,21 +77,5 @@ impl Handle {
     /// Whether it is a session.
     pub fn is_session(&self) -> bool {
         self.id.class == Class::Session
-    }
-}
-
-/// A run or a session, and how its server describes it.
-#[derive(Clone, Debug)]
-pub struct KnownJob {
-    /// What it is called here.
-    pub handle: Handle,
-    /// How it is.
-    pub job: Job,
-}
-
-impl KnownJob {
-    /// A job as its server has listed it. One that was never seen before gets its id.
-    pub fn of(client: &Client, server: &Server, job: Job) -> Result<Self, Failure> {
-        Ok(Self { handle: Handle::of_job(client, server, &job)?, job })
     }
 }

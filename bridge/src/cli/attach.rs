@@ -1,7 +1,7 @@
 //! `farwire attach`: a person at a session.
 //!
-//! Our terminal is opened anew for this, so that it can be read and written without blocking while the
-//! shell that started us keeps it as it was. It is restored on every way out.
+//! Our terminal is opened anew for this, so that it can be read and written without blocking while
+//! the shell that started us keeps it as it was. It is restored on every way out.
 
 mod keyboard;
 mod shown;
@@ -36,9 +36,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Open a session: a terminal that stays when you leave; or come back to it
 ///
-/// Ctrl-] leaves. Ctrl-^ takes the keyboard, so that nobody else types, and lets go of it again; pressed
-/// twice in a row it is typed, too. What could harm your terminal is held back: clipboard, reports, pictures, links that are not of the
-/// web.
+/// Ctrl-] leaves. Ctrl-^ takes the keyboard, so that nobody else types, and lets go of it again;
+/// pressed twice in a row it is typed, too. What could harm your terminal is held back: clipboard,
+/// reports, pictures, links that are not of the web.
 #[derive(Args, Debug)]
 pub(crate) struct Attach {
     /// Which server, and which of its sessions [default: main]; or a session's id, e.g. s3
@@ -50,10 +50,10 @@ pub(crate) struct Attach {
     /// Take the keyboard at once: nobody else types for as long as you are attached
     #[arg(long, conflicts_with = "read_only")]
     take: bool,
-    /// Open another session, whatever there is
+    /// Open a new session, even if one of that name runs
     #[arg(long)]
     new: bool,
-    /// As which user, where the session is opened [default: the agent's own]
+    /// Run as this user, if the session is opened [default: the agent's own]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 }
@@ -80,7 +80,8 @@ impl Attach {
         match sat.left {
             Left::Detached => {
                 let target = format!("{}/{name}", server.name);
-                // It is called by its id from now on. An id that cannot be had is no reason to fail.
+                // It is called by its id from now on. An id that cannot be had is no reason to
+                // fail.
                 let handle =
                     sat.session.and_then(|job| Handle::of_session(client, &server, job).ok());
                 let id = handle.map_or_else(String::new, |handle| format!(" from {}", handle.id));
@@ -156,7 +157,8 @@ pub(super) struct Sat {
     pub(super) session: Option<Nonce>,
 }
 
-/// Sits at a session until its program ends or whoever sits there leaves. Our terminal is then as it was.
+/// Sits at a session until its program ends or whoever sits there leaves. Our terminal is then as
+/// it was.
 pub(super) async fn sit(
     client: &Client,
     server: &Server,

@@ -32,12 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(7);
 /// How long one root may take to be served.
 const ROOT: Duration = Duration::from_secs(3);
 
-/// So many servers are looked at.
+/// At most this many servers are checked.
 const SERVERS: usize = 20;
 
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
-    /// Only look at this server
+    /// Check only this server
     server: Option<String>,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -152,7 +152,7 @@ impl Doctor {
             findings.good(&label, format!("{host} holds the pinned key, {pinned}"));
             clock(findings, &format!("{label} clock"), "the server's", facts.time);
             for (root, served) in roots {
-                served_root(findings, &label, (&root, served));
+                check_root(findings, &label, &root, served);
             }
         }
         for (name, failure) in &trouble {
@@ -204,7 +204,7 @@ fn files(client: &Client, findings: &mut Findings) {
         Ok(tickets) => {
             tickets.warnings.iter().for_each(|warning| findings.bad("tickets", &warning.failure));
             let entries = tickets.entries.iter();
-            entries.filter_map(|(_, ticket)| told(ticket)).for_each(|(name, failure)| {
+            entries.filter_map(|(_, ticket)| misuse(ticket)).for_each(|(name, failure)| {
                 findings.bad(&name, &failure);
             });
         }
@@ -224,8 +224,8 @@ fn files(client: &Client, findings: &mut Findings) {
     }
 }
 
-/// What a person should know of a token that was used more than once.
-fn told(ticket: &Ticket) -> Option<(String, Failure)> {
+/// The misuse of a token that was used more than once, if it was.
+fn misuse(ticket: &Ticket) -> Option<(String, Failure)> {
     let name = format!("token of {}", neutral_within(&ticket.name, 64));
     let failure = |text: String| Failure::new(Kind::TokenUsed, text);
     let failure = match &ticket.state {
@@ -256,11 +256,7 @@ fn open(place: &Path) -> Result<Client, Failure> {
 }
 
 /// Whether a root is served, and the kernel of its server keeps its worker to it.
-fn served_root(
-    findings: &mut Findings,
-    label: &str,
-    (root, served): (&Root, Result<Root, Failure>),
-) {
+fn check_root(findings: &mut Findings, label: &str, root: &Root, served: Result<Root, Failure>) {
     let name = format!("{label} root {}", neutral_within(&root.name, 40));
     match served.map(|root| root.confined) {
         Ok(Some(by)) => {

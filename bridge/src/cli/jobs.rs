@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::control::Stopped;
-use farwire_protocol::streams::run::{Delivery, Exit, Read, Request, STDOUT, State, Take, View};
+use farwire_protocol::streams::run::{Delivery, Exit, Request, STDOUT, State, Take, View};
 use tokio::sync::mpsc;
 
 use crate::cli::{Json, code, print, print_bytes, print_json, reader_is_gone, runtime};
@@ -13,31 +13,32 @@ use crate::client::Client;
 use crate::fleet::why;
 use crate::handles::Handle;
 use crate::render::status::{JobRow, table};
-use crate::runs::answer::{NoAnswer, ask};
+use crate::runs::answer::NoAnswer;
 use crate::runs::control;
 use crate::runs::stream::{Event, stream};
 use crate::text::neutral::{neutral, neutral_within};
 use crate::text::{human, signal};
-use crate::verbs::status::ServerJobs;
-use crate::verbs::{status, stop};
+use crate::verbs::output::OutputPart;
+use crate::verbs::status::{ListJobs, ServerJobs};
+use crate::verbs::stop::StopJob;
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// No look brings more.
+/// Bytes of output that one look brings at most.
 const BUDGET: u32 = 4 << 20;
 
 /// Read the output of a run
 ///
-/// Without a view, everything that is kept is written as it was, and what comes next with --follow.
+/// Without a view, prints everything that is kept, byte for byte; with --follow also what comes next.
 #[derive(Args, Debug)]
 pub(crate) struct Output {
     /// Which run, such as r12
     id: String,
-    /// Go on until the program ends
+    /// Follow it until the program ends
     #[arg(short, long)]
     follow: bool,
-    /// Only a part
+    /// Print only a part of it
     #[arg(long, value_enum, conflicts_with = "follow")]
     view: Option<Part>,
     /// For range and grep: the first line, from 1
@@ -76,7 +77,7 @@ pub(crate) struct Stop {
 pub(crate) struct Status {
     /// Only this server
     server: Option<String>,
-    /// Runs that have ended, too
+    /// Include runs and sessions that have ended
     #[arg(short, long)]
     all: bool,
     #[command(flatten)]
@@ -121,8 +122,8 @@ impl Output {
             while let Some(event) = out.recv().await {
                 match event {
                     Event::Output(STDOUT, bytes) => print_bytes(&bytes)?,
-                    Event::Output(_, bytes) => put(&mut std::io::stderr(), &bytes)?,
-                    Event::Gap(stdout, stderr) => no_longer_kept(stdout.saturating_add(stderr)),
+                    Event::Output(_, bytes) => write_all(&mut std::io::stderr(), &bytes)?,
+                    Event::Gap(stdout, stderr) => say_dropped(stdout.saturating_add(stderr)),
                     Event::Lost(why) => note!("farwire: {why}"),
                     _ => {}
                 }
@@ -143,12 +144,12 @@ impl Output {
                 false => return Ok(()),
             },
         };
-        say(&ended.map_err(NoAnswer::failure)?.state);
+        say_end(&ended.map_err(NoAnswer::failure)?.state);
         Ok(())
     }
 
     async fn part(&self, client: &Client) -> Result<(), Failure> {
-        let Handle { id, server, job } = Handle::find(client, &self.id)?;
+        let handle = Handle::find(client, &self.id)?;
         let view = match self.view {
             None => View::Head(u32::MAX),
             Some(Part::Head) => View::Head(self.lines),
@@ -161,12 +162,11 @@ impl Output {
                 context: None,
             },
         };
-        let request = Request::Read(Read { job, view, budget: BUDGET });
-        let answer =
-            ask(client, &server, &request, PATIENCE, |_| ()).await.map_err(NoAnswer::failure)?;
+        let part = OutputPart { view, budget: BUDGET, patience: PATIENCE };
+        let answer = part.carry_out(client, &handle).await?;
         let state = &answer.ended.state;
         let bytes: Vec<u8> =
-            answer.pieces.iter().flat_map(|piece| self.whole(&piece.bytes)).collect();
+            answer.pieces.iter().flat_map(|piece| self.with_line_end(&piece.bytes)).collect();
         if self.json.json {
             let (exit, signal) = match state.exit {
                 Some(Exit::Code(code)) => (Some(code), None),
@@ -174,7 +174,7 @@ impl Output {
                 None => (None, None),
             };
             return print_json(&serde_json::json!({
-                "id": id.to_string(), "server": server.name, "running": state.is_open(),
+                "id": handle.id.to_string(), "server": handle.server.name, "running": state.is_open(),
                 "exit_code": exit, "signal": signal, "error": state.failure.as_ref().map(|failure| failure.kind.name()), "duration_ms": state.duration_ms,
                 "lines": state.lines, "total_bytes": state.bytes, "dropped_bytes": state.dropped_bytes,
                 "truncated": state.bytes.saturating_sub(state.dropped_bytes) > bytes.len() as u64,
@@ -183,14 +183,15 @@ impl Output {
         }
         print_bytes(&bytes)?;
         if state.dropped_bytes > 0 {
-            no_longer_kept(state.dropped_bytes);
+            say_dropped(state.dropped_bytes);
         }
-        say(state);
+        say_end(state);
         Ok(())
     }
 }
 
-fn say(state: &State) {
+/// Says on standard error how the program ended, or that it has not.
+fn say_end(state: &State) {
     match state.exit {
         Some(Exit::Code(code)) => note!("farwire: it ended with exit code {code}"),
         Some(Exit::Signal(number)) => {
@@ -204,11 +205,12 @@ fn say(state: &State) {
     }
 }
 
-fn no_longer_kept(bytes: u64) {
+fn say_dropped(bytes: u64) {
     note!("farwire: {} bytes are no longer kept", human::size(bytes));
 }
 
-fn put(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes bytes. A reader that has gone is no error.
+fn write_all(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Kind::Io, format!("the output could not be written: {error}")))
@@ -218,8 +220,8 @@ fn put(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 impl Output {
-    /// Matches of a grep come without the ends of their lines.
-    fn whole(&self, bytes: &[u8]) -> Vec<u8> {
+    /// The bytes of a piece. Matches of a grep come without the ends of their lines.
+    fn with_line_end(&self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         if matches!(self.view, Some(Part::Grep)) {
             bytes.push(b'\n');
@@ -231,7 +233,7 @@ impl Output {
 impl Stop {
     pub(crate) fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let signal = self.signal.as_deref().map(signal::parse).transpose()?;
-        let verb = stop::Stop { id: self.id.clone(), signal };
+        let verb = StopJob { id: self.id.clone(), signal };
         let word = match online(client, verb.carry_out(client))?.stopped {
             Stopped::Signalled => "signalled",
             Stopped::Ended => "had-ended",
@@ -250,7 +252,7 @@ const ROWS: usize = 1_000;
 impl Status {
     /// Prints what is open. The exit code says whether a server that should have answered did not.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let verb = status::Status { server: self.server.clone(), all: self.all };
+        let verb = ListJobs { server: self.server.clone(), all: self.all };
         online(client, async {
             let mut inquiry = verb.carry_out(client).await?;
             if !self.json.json && !inquiry.fleet.for_a_moment().await {

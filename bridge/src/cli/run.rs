@@ -1,7 +1,8 @@
 //! `farwire run`: a program on a server as if it were here.
 //!
 //! Bytes pass in both directions as they are; the exit code is the program's, 128 and more for a
-//! signal, and 255 for everything of ours. Ctrl-C interrupts the program, then kills it, then leaves.
+//! signal, and 255 for everything of ours. Ctrl-C interrupts the program, then kills it, then
+//! leaves.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -58,10 +59,10 @@ pub(crate) struct Run {
     /// Set an environment variable; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
-    /// As which user [default: the agent's own]
+    /// Run as this user [default: the agent's own]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Through a login shell, with its start-up files
+    /// Use a login shell, with its start-up files
     #[arg(long, requires = "line", conflicts_with = "argv")]
     login: bool,
     /// Kill it after this time: 30s, 5m, 1h
@@ -70,11 +71,11 @@ pub(crate) struct Run {
     /// Give it no standard input
     #[arg(short = 'n', long = "no-stdin")]
     no_stdin: bool,
-    /// On a terminal of its own, as programs for people need it
+    /// Run it on a terminal of its own, as interactive programs need
     ///
-    /// The local terminal is passed through: keys, size, what is shown; Ctrl-] leaves, and hangs up on the program.
-    /// Without a local terminal the program has one of 80 by 24: standard input is typed, and its end is Ctrl-D.
-    /// Standard error is part of what the terminal shows.
+    /// The local terminal is passed through: keys, size, what is shown; Ctrl-] leaves, and hangs up
+    /// on the program. Without a local terminal the program has one of 80 by 24: standard input is
+    /// typed, and its end is Ctrl-D. Standard error is part of what the terminal shows.
     #[arg(short = 't', long = "terminal", conflicts_with_all = ["detach", "json", "login"])]
     terminal: bool,
     /// Print its id and leave it running
@@ -119,21 +120,21 @@ impl Run {
     }
 
     /// What is run, and how.
-    fn verb(&self) -> verb::Run {
+    fn verb(&self) -> verb::RunProgram {
         let program = match &self.line {
             Some(line) => Program::Line(blob(line)),
             None => Program::Argv(self.argv.iter().map(blob).collect()),
         };
         let env = variables(self.env.iter().cloned().collect());
         let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        verb::Run {
+        verb::RunProgram {
             cwd: self.cwd.as_ref().map(blob),
             env: (!env.is_empty()).then_some(env),
             user: self.user.clone(),
             login: self.login,
             timeout_ms: self.timeout.map(millis),
             stdin: if self.wants_stdin() { Stdin::Stream } else { Stdin::Empty },
-            ..verb::Run::new(program)
+            ..verb::RunProgram::new(program)
         }
     }
 

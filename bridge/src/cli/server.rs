@@ -34,7 +34,7 @@ pub(crate) enum ServerCommand {
     Show(Named),
     /// Change a server's name, labels or suspension
     Update(Update),
-    /// Let no stream through to a server until `server update NAME --resume`
+    /// Block all streams to a server until `server update NAME --resume`
     Suspend(Named),
     /// Remove a server from the relay's records and from this device
     #[command(visible_alias = "rm")]
@@ -47,8 +47,9 @@ pub(crate) enum ServerCommand {
     Accept(Accept),
 }
 
-/// What is run on a server to enroll it. The token goes through standard input, so that it is in no list of
-/// processes; with a blank before it, the command stays out of the history of shells that are set up as usual.
+/// What is run on a server to enroll it. The token goes through standard input, so that it is in no
+/// list of processes; with a blank before it, the command stays out of the history of shells that
+/// are set up as usual.
 fn enrolling(token: &str) -> String {
     format!(" echo {token} | sudo farwire-agent enroll --token -")
 }
@@ -60,7 +61,7 @@ pub(crate) struct Create {
     /// A label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// How long the token is good: 30m, 1h, 7d at most
+    /// How long the token is valid, at most 7d: 30m, 1h
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     expires: Duration,
     #[command(flatten)]
@@ -96,7 +97,7 @@ pub(crate) struct Update {
     /// Remove a label; may be given several times
     #[arg(long, value_name = "KEY")]
     unlabel: Vec<String>,
-    /// Let streams through again
+    /// Unblock a suspended server
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -105,7 +106,7 @@ pub(crate) struct Update {
 
 #[derive(Args, Debug)]
 pub(crate) struct AddServer {
-    /// What to call it here
+    /// Its name here
     name: String,
     /// The file with the bundle; `-` reads it from standard input
     #[arg(long, value_name = "FILE")]
@@ -237,8 +238,8 @@ impl Create {
 }
 
 impl Ls {
-    /// Lists what is known. The exit code says whether the relay did not answer, so that their states
-    /// are not known.
+    /// Lists what is known. The exit code says whether the relay did not answer, so that their
+    /// states are not known.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let verb = Servers { query: self.query.clone() };
         let answer = online(client, verb.carry_out(client))?;
@@ -337,8 +338,8 @@ fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
     done(options.json, &options.name, "removed")
 }
 
-/// Removes the tickets of a server that nobody was let in with, and those that somebody else has used, too: whoever
-/// removes the server has seen to that.
+/// Removes the tickets of a server that nobody was let in with, and those that somebody else has
+/// used, too: whoever removes the server has seen to that.
 fn forget(client: &Client, name: &str) -> Result<(), Failure> {
     let tickets = client.home.tickets();
     let guard = client.home.lock()?;

@@ -1,12 +1,13 @@
-//! `farwire session …`: one terminal, looked at, typed into and put in order without attaching to it.
+//! `farwire session …`: one terminal, looked at, typed into and put in order without attaching to
+//! it.
 
 mod commands;
 mod history;
 pub(in crate::cli) mod listed;
 mod print;
+mod send;
 mod shape;
-mod shown;
-mod typed;
+mod show;
 mod typing;
 
 use clap::{Args, Subcommand};
@@ -20,15 +21,15 @@ use crate::sessions::find::SessionName;
 // A command that says more than a line has its words where its arguments are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
-    /// Show how it is: state, who types, who is attached, labels, limits
-    Show(shown::Show),
-    Screen(shown::Screen),
-    Send(typed::Send),
+    /// Show its state, who types, who is attached, its labels and limits
+    Show(show::Show),
+    Screen(show::Screen),
+    Send(send::Send),
     Commands(commands::Commands),
     History(history::History),
-    /// Give its terminal another size
+    /// Resize its terminal
     Resize(shape::Resize),
-    /// Send a signal to the program in its foreground
+    /// Send a signal to its foreground program
     Signal(shape::Signal),
     Take(typing::Take),
     /// Release the keyboard

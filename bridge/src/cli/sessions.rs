@@ -19,9 +19,9 @@ use crate::verbs::session;
 /// user-priority or agent-only.
 #[derive(Args, Debug)]
 pub(crate) struct Sessions {
-    /// Only those of this server [default: of all that can be reached]
+    /// Only this server [default: all that can be reached]
     server: Option<String>,
-    /// Those that have ended or are lost, too
+    /// Include sessions that have ended or are lost
     #[arg(short, long)]
     all: bool,
     #[command(flatten)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::text::human;
 use crate::verbs::servers::KnownServer;
 
-/// The state of a server, how long it has been away, and what is wrong with it: `offline 5m03s (…)`.
+/// The state of a server, how long it has been away, and what is wrong with it: `offline 5m03s
+/// (…)`.
 pub fn state(server: &KnownServer) -> String {
     let mut state = server.state.to_owned();
     if let Some(ago) = server.seen_ago.filter(|_| server.state == "offline") {

@@ -1,4 +1,5 @@
-//! What is done to a session besides typing: leases, sizes, signals, labels; and its events. The agent decides all of it.
+//! What is done to a session besides typing: leases, sizes, signals, labels; and its events. The
+//! agent decides all of it.
 
 use std::time::Duration;
 

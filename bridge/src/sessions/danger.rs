@@ -1,8 +1,8 @@
 //! Commands that are asked about twice: which those are, and the tokens that confirm them.
 //!
-//! A token is for one command, one owner, one scope and one server; it is used once, and soon. It is kept
-//! in this process and nowhere else. This stops accidents, and no attacker: what may be run is decided by
-//! the agent.
+//! A token is for one command, one owner, one scope and one server; it is used once, and soon. It
+//! is kept in this process and nowhere else. This stops accidents, and no attacker: what may be run
+//! is decided by the agent.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -13,13 +13,13 @@ use regex::{Regex, RegexBuilder};
 
 use crate::client::random_nonce;
 
-/// For so long a token is good: long enough to ask a person.
+/// How long a token is valid: long enough to ask a person.
 pub const GOOD: Duration = Duration::from_secs(300);
 
-/// No more tokens wait for their use.
+/// At most this many tokens wait for their use.
 const MOST: usize = 256;
 
-/// A pattern that somebody gave takes at most so much memory.
+/// Bytes of memory that a given pattern may take.
 const SIZE: usize = 1 << 20;
 
 /// What is dangerous where nothing else was said: what destroys data, a machine, or the way to it.
@@ -61,8 +61,8 @@ pub struct About {
 /// The patterns that somebody gave, each divided by semicolons.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
-    /// Instead of the built-in ones. Only whoever writes the command line says this: an environment comes
-    /// from places, such as the files of a project, that must not switch a question off.
+    /// Instead of the built-in ones. Only whoever writes the command line says this: an environment
+    /// comes from places, such as the files of a project, that must not switch a question off.
     pub instead: Option<String>,
     /// Besides them.
     pub besides: Option<String>,
@@ -101,7 +101,7 @@ impl Danger {
     }
 
     /// The pattern that makes the command dangerous, if one does.
-    pub fn found(&self, command: &str) -> Option<&str> {
+    pub fn matching(&self, command: &str) -> Option<&str> {
         self.patterns.iter().find(|pattern| pattern.is_match(command)).map(Regex::as_str)
     }
 
@@ -117,9 +117,10 @@ impl Danger {
         Ok(token)
     }
 
-    /// Whether the command may be run: it is harmless, or its token is. The token is used up either way.
+    /// Whether the command may be run: it is harmless, or its token is. The token is used up either
+    /// way.
     pub fn check(&self, about: &About, token: Option<&str>, now: Instant) -> Result<(), Failure> {
-        let Some(pattern) = self.found(&about.command) else { return Ok(()) };
+        let Some(pattern) = self.matching(&about.command) else { return Ok(()) };
         let wanted = |what: String| {
             Failure::new(Kind::ConfirmationRequired, what).with_hint(
                 "call confirm_dangerous_command with the same command, owner, scope and server, then spawn with its token",
@@ -179,7 +180,7 @@ mod tests {
             "chmod -R 777 /",
             "kubectl delete pod x",
         ] {
-            assert!(danger.found(bad).is_some(), "{bad}");
+            assert!(danger.matching(bad).is_some(), "{bad}");
         }
         for good in [
             "ls -lrf",
@@ -192,18 +193,18 @@ mod tests {
             "dd if=a of=b",
             "bash",
         ] {
-            assert_eq!(danger.found(good), None, "{good}");
+            assert_eq!(danger.matching(good), None, "{good}");
         }
         let given = |instead: Option<&str>, besides: Option<&str>| {
             let [instead, besides] = [instead, besides].map(|text| text.map(str::to_owned));
             Danger::new(&Patterns { instead, besides })
         };
         let own = given(Some("deploy; \\bship\\b ;"), None).unwrap();
-        assert!(own.found("ship it").is_some() && own.found("rm -rf /").is_none());
+        assert!(own.matching("ship it").is_some() && own.matching("rm -rf /").is_none());
         for besides in ["", " ; ", "deploy;\\bship\\b", "x{0}y"] {
             let more = given(None, Some(besides)).unwrap();
-            assert!(more.found("rm -rf /").is_some(), "{besides} takes nothing away");
-            assert_eq!(more.found("ship it").is_some(), besides.contains("ship"), "{besides}");
+            assert!(more.matching("rm -rf /").is_some(), "{besides} takes nothing away");
+            assert_eq!(more.matching("ship it").is_some(), besides.contains("ship"), "{besides}");
         }
         assert!(given(Some("("), None).is_err() && given(None, Some("(")).is_err());
     }

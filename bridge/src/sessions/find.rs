@@ -1,7 +1,7 @@
 //! How a session is found by what somebody says: its id, its name, its server and name, or nothing.
 //!
-//! This is the one place that reads such words ([`SessionName`]). What an *id* stands for is in [`crate::handles`]; which
-//! session was chosen for calls that name none is in [`super::target`].
+//! This is the one place that reads such words ([`SessionName`]). What an *id* stands for is in
+//! [`crate::handles`]; which session was chosen for calls that name none is in [`super::target`].
 
 use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
@@ -30,7 +30,8 @@ pub struct KnownSession {
 }
 
 impl KnownSession {
-    /// A session as its server has listed it; nothing for a run. One that was never seen before gets its id.
+    /// A session as its server has listed it; nothing for a run. One that was never seen before
+    /// gets its id.
     pub fn of(client: &Client, server: &Server, mut job: Job) -> Result<Option<Self>, Failure> {
         let Some(status) = job.session.take() else { return Ok(None) };
         let handle = Handle::of_session(client, server, job.job)?;
@@ -68,8 +69,8 @@ fn owner(status: &Status) -> Option<&str> {
     status.labels.as_ref()?.owner.as_deref()
 }
 
-/// Whether a session may be shown to a caller that acts for `asked`: one that has an owner is hidden from callers that act
-/// for another.
+/// Whether a session may be shown to a caller that acts for `asked`: one that has an owner is
+/// hidden from callers that act for another.
 fn is_visible(status: &Status, asked: Option<&str>) -> bool {
     match (owner(status), asked) {
         (Some(owner), Some(asked)) => owner == asked,
@@ -119,7 +120,7 @@ impl SessionName {
     }
 
     /// A name on one server, or on whichever has one.
-    pub fn named(server: Option<&str>, name: &str) -> Self {
+    pub fn new(server: Option<&str>, name: &str) -> Self {
         let name = name.to_owned();
         match server {
             Some(server) => Self::OnServer { server: server.to_owned(), name },
@@ -127,8 +128,8 @@ impl SessionName {
         }
     }
 
-    /// Finds it by its id, whether it runs or not, or by its name among those that run, and asks its server how it is. A
-    /// session of another owner than `owner` is not found.
+    /// Finds it by its id, whether it runs or not, or by its name among those that run, and asks
+    /// its server how it is. A session of another owner than `owner` is not found.
     ///
     /// # Errors
     ///
@@ -146,8 +147,8 @@ impl SessionName {
         }
     }
 
-    /// Finds it by its id, or by its server and name, also when it has ended. Of several of one name on a server the one that
-    /// runs is taken, else the latest.
+    /// Finds it by its id, or by its server and name, also when it has ended. Of several of one
+    /// name on a server the one that runs is taken, else the latest.
     ///
     /// # Errors
     ///
@@ -276,7 +277,8 @@ fn only_one(
     }
 }
 
-/// The sessions of one server, or of all pinned servers that answer within a moment; with `all` also those that have ended.
+/// The sessions of one server, or of all pinned servers that answer within a moment; with `all`
+/// also those that have ended.
 pub async fn list(
     client: &Client,
     server: Option<&str>,
@@ -285,8 +287,8 @@ pub async fn list(
     Ok(by_number(ask(client, server, all).await?.shortly().await))
 }
 
-/// The sessions that run on one server, or on all pinned servers that answer at all: a caller that chooses among them, or
-/// ends them all, waits for the slow ones.
+/// The sessions that run on one server, or on all pinned servers that answer at all: a caller that
+/// chooses among them, or ends them all, waits for the slow ones.
 pub async fn all_running(
     client: &Client,
     server: Option<&str>,
@@ -332,14 +334,14 @@ mod tests {
 
     #[test]
     fn a_session_is_named_by_its_id_its_name_its_server_or_not_at_all() {
-        let on = |server: &str, name: &str| SessionName::named(Some(server), name);
+        let on = |server: &str, name: &str| SessionName::new(Some(server), name);
         for (text, wanted) in [
             ("", SessionName::Default),
             ("  ", SessionName::Default),
             ("s3", SessionName::Id("s3".parse().unwrap())),
             (" s3 ", SessionName::Id("s3".parse().unwrap())),
-            ("r3", SessionName::named(None, "r3")),
-            ("main", SessionName::named(None, "main")),
+            ("r3", SessionName::new(None, "r3")),
+            ("main", SessionName::new(None, "main")),
             ("web-1/main", on("web-1", "main")),
             ("s3/main", on("s3", "main")),
             ("web-1/", on("web-1", "")),

@@ -1,7 +1,7 @@
 //! The leases that this process holds for its clients, renewed for as long as it lives.
 //!
-//! A lease ends [`TTL`] after it was last renewed: a process that is killed lets go by being silent, and
-//! one that ends in peace says so.
+//! A lease ends [`TTL`] after it was last renewed: a process that is killed lets go by being
+//! silent, and one that ends in peace says so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};

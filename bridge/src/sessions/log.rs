@@ -10,13 +10,13 @@ use farwire_protocol::streams::run::{Delivery, Digest, Request, Take};
 use crate::client::{Client, Server};
 use crate::runs::answer::{NoAnswer, ask};
 
-/// So much is asked for at once.
+/// Bytes that are asked for at once.
 const STEP: u64 = 1 << 20;
 
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Reads the bytes of a part of the log, one step after the other, and passes each on. Gives how many
+/// Reads the bytes of a part of the log, step by step, and passes each on. Returns how many of them
 /// are no longer kept.
 pub async fn read(
     client: &Client,

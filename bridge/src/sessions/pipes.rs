@@ -1,7 +1,9 @@
-//! Programs whose output and errors are read apart: runs without a terminal, whose input stays open.
+//! Programs whose output and errors are read apart: runs without a terminal, whose input stays
+//! open.
 //!
-//! A stream of this process brings every byte of both into memory, as much of it as was asked for; older
-//! bytes go, and are counted. The program outlives the process, and its output is then read by its id.
+//! A stream of this process brings every byte of both into memory, as much of it as was asked for;
+//! older bytes go, and are counted. The program outlives the process, and its output is then read
+//! by its id.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,13 +26,13 @@ use crate::text::shown::Piece;
 
 use super::window::{Span, Window};
 
-/// A process has no more of them.
+/// A process has at most this many of them.
 pub const MOST: usize = 64;
 
-/// What is kept of either stream where nothing else is said.
+/// Bytes of either stream that are kept unless the caller says otherwise.
 pub const KEPT: usize = 1 << 20;
 
-/// And at most.
+/// Bytes of either stream that are kept at most.
 pub const KEPT_AT_MOST: usize = 16 << 20;
 
 /// How much may wait to be written: pieces of what was typed.

@@ -1,18 +1,18 @@
 //! Looks for expressions in what a terminal says, whatever pieces it comes in.
 //!
-//! Colours and other sequences of a terminal do not count, so that a pattern means what a person sees.
-//! Where a match ends is told as an offset of the log.
+//! Colours and other sequences of a terminal do not count, so that a pattern means what a person
+//! sees. Where a match ends is told as an offset of the log.
 
 use farwire_protocol::failure::{Failure, Kind};
 use regex::bytes::{Regex, RegexBuilder};
 
-/// An expression takes at most so much memory.
+/// Bytes of memory that an expression may take.
 const SIZE: usize = 1 << 20;
 
-/// No more expressions are looked for at once.
+/// At most this many expressions are looked for at once.
 pub const MOST: usize = 32;
 
-/// What is kept to be looked at: a match that spans more is not found.
+/// Bytes that are kept to be looked at: a match that spans more is not found.
 const KEPT: usize = 1 << 20;
 
 /// So much of what has been looked at is looked at again: a match may have been half there.
@@ -59,8 +59,8 @@ impl Search {
         Ok(Self { patterns, plain, offsets, pending, end: from, looked: 0 })
     }
 
-    /// Takes what comes next, which begins at this offset, and says whether anything matches: the first
-    /// match in the text, and of several that begin together the first expression.
+    /// Takes what comes next, which begins at this offset, and says whether anything matches: the
+    /// first match in the text, and of several that begin together the first expression.
     pub fn feed(&mut self, bytes: &[u8], offset: u64) -> Option<Match> {
         if offset != self.end {
             // Something in between is no longer kept.
@@ -118,8 +118,8 @@ pub fn expression(text: &str) -> Result<Regex, Failure> {
     })
 }
 
-/// Gives every byte that is not part of a sequence, and where the last sequence begins if it has not
-/// ended.
+/// Gives every byte that is not part of a sequence, and where the last sequence begins if it has
+/// not ended.
 fn strip(bytes: &[u8], mut keep: impl FnMut(usize, u8)) -> usize {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {

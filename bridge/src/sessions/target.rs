@@ -107,7 +107,8 @@ pub async fn chosen_server(client: &Client, asked: Option<&str>) -> Result<Serve
 ///
 /// # Errors
 ///
-/// `unknown_server`, and `ambiguous_server` with these words and the names of those that are pinned.
+/// `unknown_server`, and `ambiguous_server` with these words and the names of those that are
+/// pinned.
 pub fn only_server(client: &Client, several: &str) -> Result<Server, Failure> {
     let mut all = client.home.pins().list()?.entries;
     let names = all.iter().take(NAMED).map(|(name, _)| name.as_str()).collect::<Vec<_>>();

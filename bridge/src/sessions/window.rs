@@ -1,5 +1,5 @@
-//! A part of a log from an offset on, exact to the byte: reading it twice gives the same, and reading on
-//! from its end misses nothing and repeats nothing.
+//! A part of a log from an offset on, exact to the byte: reading it twice gives the same, and
+//! reading on from its end misses nothing and repeats nothing.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::text::shown::Piece;
 /// How much longer than its wait an answer may take on the way.
 const SLACK: Duration = Duration::from_secs(6);
 
-/// No window is larger.
+/// The largest window, in bytes.
 pub const LARGEST: u32 = 1 << 20;
 
 /// Which part of a log is read, and for how long.
@@ -32,7 +32,8 @@ pub struct Span {
 /// A part of a log.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
-    /// Its bytes, and where they begin: later than what was asked for, where that is no longer kept.
+    /// Its bytes, and where they begin: later than what was asked for, where that is no longer
+    /// kept.
     pub piece: Piece,
     /// How the program is, and how much it has said in all.
     pub state: State,
@@ -54,8 +55,8 @@ impl Window {
         self.to() < self.state.bytes
     }
 
-    /// Takes bytes off its end until it ends where a line does, or at least not within a character or a
-    /// sequence of a terminal: the next window begins cleanly.
+    /// Takes bytes off its end until it ends where a line does, or at least not within a character
+    /// or a sequence of a terminal: the next window begins cleanly.
     pub fn settle(&mut self) {
         if !self.more() && !self.state.is_open() {
             return;
@@ -130,8 +131,8 @@ pub async fn end(
     Ok(answer.map_err(NoAnswer::failure)?.ended.state)
 }
 
-/// How many of the bytes can be shown without tearing something apart. With more to come that is up to
-/// the end of the last whole line, if there is one.
+/// How many of the bytes can be shown without tearing something apart. With more to come that is up
+/// to the end of the last whole line, if there is one.
 fn settled(bytes: &[u8], more: bool) -> usize {
     if more && let Some(at) = memchr::memrchr(b'\n', bytes) {
         return at + 1;

@@ -1,7 +1,8 @@
-//! What several tools say alike: headers of runs and sessions, parts of logs, failures of some servers of many.
+//! What several tools say alike: headers of runs and sessions, parts of logs, failures of some
+//! servers of many.
 //!
-//! A tool reads arguments and calls a verb of [`crate::verbs`]; what it answers is put together here. What the command
-//! line says in the same words is in [`crate::render`].
+//! A tool reads arguments and calls a verb of [`crate::verbs`]; what it answers is put together
+//! here. What the command line says in the same words is in [`crate::render`].
 
 pub(super) mod lease;
 pub(super) mod run;
@@ -33,7 +34,7 @@ pub(super) fn output(id: ShortId) -> Call {
 }
 
 /// Adds the servers that did not answer, if there are any: `failed=web-1:timed_out`.
-pub(super) fn failed(header: Header, trouble: &[(String, Failure)]) -> Header {
+pub(super) fn with_failures(header: Header, trouble: &[(String, Failure)]) -> Header {
     if trouble.is_empty() {
         return header;
     }

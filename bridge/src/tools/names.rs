@@ -1,5 +1,5 @@
-//! The names of tools that answers mention: a hint names a tool by its constant here, so that no tool needs another for a
-//! word. A test holds each of them against the catalogue.
+//! The names of tools that answers mention: a hint names a tool by its constant here, so that no
+//! tool needs another for a word. A test holds each of them against the catalogue.
 
 pub(super) const OUTPUT: &str = "output";
 pub(super) const PTY_READ: &str = "pty_read";

@@ -16,7 +16,7 @@ use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
 use crate::text::shown::{Budget, Keep};
 use crate::tools::answer::run::{LogExcerpt, unanswered};
-use crate::tools::answer::session::{screen, typed};
+use crate::tools::answer::session::{input_answer, screen};
 use crate::tools::answer::{header, output};
 use crate::tools::picture;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
@@ -120,7 +120,7 @@ impl Output {
         };
         let answer = waiting.carry_out(desk.client().await?, &session, caller).await?;
         desk.shown(session.job, answer.ended.offset);
-        Ok(typed(session.id, &answer, budget))
+        Ok(input_answer(session.id, &answer, budget))
     }
 
     async fn new_of_run(

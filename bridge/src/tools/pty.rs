@@ -2,24 +2,24 @@
 //!
 //! # Rules
 //!
-//! - Every call says for whom it acts, its `owner`, unless the process was told not to ask. A session with
-//!   an owner is not there for anybody who names another.
-//! - Where a client has attached, whatever takes output, types, resizes or closes needs its `client_id`;
-//!   looking does not.
+//! - Every call says for whom it acts, its `owner`, unless the process was told not to ask. A
+//!   session with an owner is not there for anybody who names another.
+//! - Where a client has attached, whatever takes output, types, resizes or closes needs its
+//!   `client_id`; looking does not.
 //! - Being attached grants nothing: the owner comes first.
 //! - Each client reads with a cursor of its own, from the first byte that is kept.
 //!
-//! Terminals live with the agent; sessions with separate streams live with the agent, too, but their two
-//! streams are told apart in this process alone (see `sessions/pipes.rs`).
+//! Terminals live with the agent; sessions with separate streams live with the agent, too, but
+//! their two streams are told apart in this process alone (see `sessions/pipes.rs`).
 
 pub mod admin;
 pub mod danger;
 pub mod lease;
 pub mod look;
 pub mod notes;
+pub mod part;
 pub mod place;
 pub mod read;
-pub mod said;
 pub mod spawn;
 pub mod until;
 pub mod write;

@@ -11,14 +11,14 @@ use crate::handles::Handle;
 use crate::runs::slow::is_slow;
 use crate::text::shown::Keep;
 use crate::tools::answer::run::{LogExcerpt, unanswered};
-use crate::tools::answer::session::typed;
+use crate::tools::answer::session::input_answer;
 use crate::tools::arguments::milliseconds;
 use crate::tools::{Caller, Cancel, Desk, Effect, Tool, budget};
 use crate::verbs::run::{self as verb, Excerpt, RunAnswer, Stdin, UNSENT, variables};
 use crate::verbs::session::send::{SendInput, fits, line, raw_bytes};
 
-/// A command that is known to take long is waited for this many seconds, unless the call says otherwise: enough for it to
-/// fail at once.
+/// A command that is known to take long is waited for this many seconds, unless the call says
+/// otherwise: enough for it to fail at once.
 const AT_ONCE: f64 = 1.0;
 
 /// The arguments of `run`.
@@ -113,16 +113,16 @@ impl Run {
         }
     }
 
-    fn verb(self) -> Result<verb::Run, Failure> {
+    fn verb(self) -> Result<verb::RunProgram, Failure> {
         let timeout_ms = self.timeout.map(milliseconds).transpose()?;
-        Ok(verb::Run {
+        Ok(verb::RunProgram {
             cwd: self.cwd.map(|cwd| Blob(cwd.into_bytes())),
             env: self.env.map(variables),
             user: self.user,
             login: self.login == Some(true),
             timeout_ms,
             stdin: self.stdin.map_or(Stdin::Empty, |text| Stdin::Bytes(text.into_bytes())),
-            ..verb::Run::line(self.command)
+            ..verb::RunProgram::line(self.command)
         })
     }
 
@@ -147,6 +147,6 @@ impl Run {
         };
         let answer = send.carry_out(client, &session, caller).await?;
         desk.shown(session.job, answer.ended.offset);
-        Ok(typed(session.id, &answer, budget))
+        Ok(input_answer(session.id, &answer, budget))
     }
 }

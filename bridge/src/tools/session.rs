@@ -1,6 +1,7 @@
 //! The category `session`, and the two tools for sessions of category `core`.
 //!
-//! What they do is in [`crate::verbs::session`], and what they say alike in `tools/answer/session.rs`.
+//! What they do is in [`crate::verbs::session`], and what they say alike in
+//! `tools/answer/session.rs`.
 
 pub mod commands;
 pub mod connect;

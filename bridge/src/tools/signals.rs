@@ -9,7 +9,8 @@ use crate::text::signal;
 /// Signals that ask a program to end, or end it: `stop` is for these.
 const ENDING: [&str; 5] = ["INT", "TERM", "KILL", "HUP", "QUIT"];
 
-/// Reads the name of a signal. All others than those that end a program act on it directly, and need the group `control`.
+/// Reads the name of a signal. All others than those that end a program act on it directly, and
+/// need the group `control`.
 ///
 /// # Errors
 ///

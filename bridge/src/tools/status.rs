@@ -1,7 +1,7 @@
 //! `status`: what is open on the servers.
 //!
-//! What the quick servers say is shown after a moment, and those that are slow or stuck are named. Only what is shown
-//! gets a short id.
+//! What the quick servers say is shown after a moment, and those that are slow or stuck are named.
+//! Only what is shown gets a short id.
 
 use farwire_protocol::failure::Failure;
 use schemars::JsonSchema;
@@ -14,9 +14,9 @@ use crate::render::status::{JobRow, table};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::text::shown::Budget;
-use crate::tools::answer::failed;
+use crate::tools::answer::with_failures;
 use crate::tools::{Caller, Desk, Effect, Tool};
-use crate::verbs::status::{self as verb, ServerJobs};
+use crate::verbs::status::{ListJobs, ServerJobs};
 
 /// More rows than fit into an answer.
 const ROWS: usize = 400;
@@ -42,7 +42,7 @@ impl Tool for Status {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let all = self.all.unwrap_or(false);
-        let inquiry = verb::Status { server: self.server.clone(), all }.carry_out(client).await?;
+        let inquiry = ListJobs { server: self.server.clone(), all }.carry_out(client).await?;
         let Gathered { known, mut trouble } = inquiry.fleet.shortly().await;
         trouble.extend(inquiry.away);
         let jobs = || known.iter().flat_map(|one| one.jobs.iter().map(move |job| (one, job)));
@@ -58,7 +58,7 @@ impl Tool for Status {
         let rows = rows.map(|(one, job)| JobRow::of(client, &one.server, job));
         let rows = rows.collect::<Result<Vec<_>, Failure>>()?;
         let (text, shown) = table(&rows).within(Budget::default());
-        header = failed(header, &trouble);
+        header = with_failures(header, &trouble);
         if first > 0 || shown < total {
             header = header.field(Key::Shown, shown);
         }

@@ -9,7 +9,7 @@ use crate::text::header::Header;
 use crate::tools::answer::{header, word};
 use crate::tools::signals::parse_allowed;
 use crate::tools::{Caller, Desk, Effect, Tool};
-use crate::verbs::stop as verb;
+use crate::verbs::stop::StopJob;
 
 /// The arguments of `stop`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -32,7 +32,7 @@ impl Tool for Stop {
         let client = desk.client().await?;
         let parse = |text: &str| parse_allowed(&desk.settings.offer, text);
         let signal = self.signal.as_deref().map(parse).transpose()?;
-        let answer = verb::Stop { id: self.id, signal }.carry_out(client).await?;
+        let answer = StopJob { id: self.id, signal }.carry_out(client).await?;
         let id = answer.handle.id;
         let in_words = |what: &str| Header::new(word(id)).value(&id.to_string()).words(what).end();
         if answer.stopped == Stopped::NeverStarted {

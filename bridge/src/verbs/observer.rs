@@ -15,7 +15,8 @@ pub trait Observer: Sync {
 }
 
 impl dyn Observer + '_ {
-    /// Does something unless the caller cancels it, at whatever point: then it fails with these words.
+    /// Does something unless the caller cancels it, at whatever point: then it fails with these
+    /// words.
     pub async fn unless_cancelled<T>(
         &self,
         words: &str,

@@ -1,7 +1,8 @@
 //! Runs a program on a server, without a terminal.
 //!
-//! [`Run::carry_out`] brings a bounded answer, [`Run::detach`] only the id, and [`Run::begin`] the request for those that
-//! carry every byte over [`crate::runs::stream`]. All of them give the run its short id before anything is sent.
+//! [`RunProgram::carry_out`] brings a bounded answer, [`RunProgram::detach`] only the id, and [`RunProgram::begin`] the
+//! request for those that carry every byte over [`crate::runs::stream`]. All of them give the run
+//! its short id before anything is sent.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -35,7 +36,7 @@ pub const UNSENT: &str = "cancelled, and nothing was started";
 
 /// Runs a program.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct RunProgram {
     /// A line for the user's shell, or a program and its arguments.
     pub program: Program,
     /// Where it runs; by default the user's home.
@@ -104,7 +105,7 @@ pub struct Begun {
     pub request: Request,
 }
 
-impl Run {
+impl RunProgram {
     /// A run of this program, with nothing else said.
     pub fn new(program: Program) -> Self {
         Self {
@@ -123,11 +124,13 @@ impl Run {
         Self::new(Program::Line(Blob(line.into())))
     }
 
-    /// Starts it, and waits for its end or until the time is up. When the caller cancels, it is stopped if it was sent.
+    /// Starts it, and waits for its end or until the time is up. When the caller cancels, it is
+    /// stopped if it was sent.
     ///
     /// # Errors
     ///
-    /// What makes it no request, and `cancelled`. That the server does not answer is part of the answer.
+    /// What makes it no request, and `cancelled`. That the server does not answer is part of the
+    /// answer.
     pub async fn carry_out(
         self,
         client: &Client,
@@ -138,7 +141,7 @@ impl Run {
         let patience = excerpt.wait + SLACK;
         let start = self.start(Delivery::Digest(excerpt.digest()))?;
         let begun = Instant::now();
-        let handle = named(client, server, start.request)?;
+        let handle = assign_handle(client, server, start.request)?;
         let answer = ask_or_stop(client, &handle, start, patience, observer).await?;
         Ok(RunAnswer { handle, answer, waited: begun.elapsed() })
     }
@@ -170,7 +173,7 @@ impl Run {
         delivery: Delivery,
     ) -> Result<Begun, Failure> {
         let start = self.start(delivery)?;
-        let handle = named(client, server, start.request)?;
+        let handle = assign_handle(client, server, start.request)?;
         Ok(Begun { handle, request: Request::Start(start) })
     }
 
@@ -202,7 +205,8 @@ impl Run {
 }
 
 impl Excerpt {
-    /// The digest to ask for, from the beginning of the log. Raw bytes clean down: more than is shown is asked for.
+    /// The digest to ask for, from the beginning of the log. Raw bytes clean down: more than is
+    /// shown is asked for.
     pub fn digest(self) -> Digest {
         let budget = u32::try_from(self.budget.characters()).unwrap_or(u32::MAX);
         Digest {
@@ -226,12 +230,13 @@ pub fn variables(env: BTreeMap<String, String>) -> Vec<Variable> {
     env.into_iter().map(variable).collect()
 }
 
-fn named(client: &Client, server: Server, job: Nonce) -> Result<Handle, Failure> {
+fn assign_handle(client: &Client, server: Server, job: Nonce) -> Result<Handle, Failure> {
     let id = assign(client, &server, job)?;
     Ok(Handle { id, server, job })
 }
 
-/// Starts a run and waits for its answer. When the caller cancels, the run is stopped if it was sent.
+/// Starts a run and waits for its answer. When the caller cancels, the run is stopped if it was
+/// sent.
 async fn ask_or_stop(
     client: &Client,
     handle: &Handle,

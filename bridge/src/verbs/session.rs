@@ -4,6 +4,8 @@
 //! [`crate::sessions::control`]; here are the verbs that are more than that.
 
 pub mod commands;
+pub mod history;
 pub mod list;
 pub mod open;
 pub mod send;
+pub mod watch;

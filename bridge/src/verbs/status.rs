@@ -1,6 +1,7 @@
 //! What is open on the servers: runs and sessions.
 //!
-//! All servers are asked at once, and a face decides how long it waits for the slow ones: see [`crate::fleet`].
+//! All servers are asked at once, and a face decides how long it waits for the slow ones: see
+//! [`crate::fleet`].
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::control::Job;
@@ -12,7 +13,7 @@ use crate::runs::control;
 
 /// Asks what is open.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
+pub struct ListJobs {
     /// Only on this server.
     pub server: Option<String>,
     /// Runs and sessions that have ended, too.
@@ -28,9 +29,9 @@ pub struct ServerJobs {
     pub jobs: Vec<Job>,
 }
 
-impl Status {
-    /// Asks the named server, or all that the relay lists as online. What runs on those that are away goes on, and is not
-    /// known.
+impl ListJobs {
+    /// Asks the named server, or all that the relay lists as online. What runs on those that are
+    /// away goes on, and is not known.
     ///
     /// # Errors
     ///

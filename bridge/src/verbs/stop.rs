@@ -19,7 +19,7 @@ const SINGLE: Duration = Duration::from_secs(2);
 
 /// Stops a run or a session.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub struct StopJob {
     /// Its short id.
     pub id: String,
     /// Only this signal, instead of INT, TERM and KILL.
@@ -37,12 +37,13 @@ pub struct StopAnswer {
     patience: Duration,
 }
 
-impl Stop {
+impl StopJob {
     /// Sends the signal, or the first of them. Does not wait for the end.
     ///
     /// # Errors
     ///
-    /// `unknown_id`, and `outcome_unknown` where the server may have received it and did not answer.
+    /// `unknown_id`, and `outcome_unknown` where the server may have received it and did not
+    /// answer.
     pub async fn carry_out(&self, client: &Client) -> Result<StopAnswer, Failure> {
         let handle = Handle::find(client, &self.id)?;
         let known = (handle.id, handle.job);

@@ -1,8 +1,9 @@
 //! Writes a program's output where ours goes, on a thread of its own: a slow terminal must not keep
 //! us from answering the relay.
 //!
-//! What has gathered while the thread wrote goes out with the next call, so that a fast program costs
-//! few calls and few wake-ups. Full queue: whoever offers more waits, and so does the program.
+//! What has gathered while the thread wrote goes out with the next call, so that a fast program
+//! costs few calls and few wake-ups. Full queue: whoever offers more waits, and so does the
+//! program.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write as _};

@@ -1,8 +1,8 @@
 //! `farwire run -t`: a program on a terminal that is there for it alone.
 //!
-//! It is a session that nobody else was told of: it ends with its program, and is forgotten when its exit is
-//! known here. Whoever leaves hangs up, as a terminal that is closed does. When we are killed, the session stays, as a
-//! run does, and is in the lists.
+//! It is a session that nobody else was told of: it ends with its program, and is forgotten when
+//! its exit is known here. Whoever leaves hangs up, as a terminal that is closed does. When we are
+//! killed, the session stays, as a run does, and is in the lists.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -42,7 +42,7 @@ impl Run {
         let keyboard = if local { Some(Keyboard::open()?) } else { None };
         let size = keyboard.as_ref().map_or(PLAIN, Keyboard::size);
         let session = random_nonce()?;
-        let verb::Run { program, cwd, env, user, timeout_ms, .. } = self.verb();
+        let verb::RunProgram { program, cwd, env, user, timeout_ms, .. } = self.verb();
         let open = OpenSession {
             program: Some(program),
             cwd,
@@ -76,7 +76,8 @@ impl Run {
         }
     }
 
-    /// Without a terminal of ours: standard input is typed, and what is shown goes to standard output.
+    /// Without a terminal of ours: standard input is typed, and what is shown goes to standard
+    /// output.
     async fn piped(
         &self,
         client: &Client,

@@ -7,7 +7,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Command;
 
 use super::Which;
-use super::print::{Screen, command_json};
+use super::print::{TerminalPrinter, command_json};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::handles::Handle;
@@ -18,16 +18,16 @@ use crate::verbs::session::commands::{self as verb, MOST};
 
 /// List the commands that its shell has carried out
 ///
-/// Each with its number, its exit code, how long it took, where, and what was typed. Shells that do not mark
-/// their commands, such as dash, have none.
+/// Each with its number, its exit code, how long it took, where, and what was typed. Shells that do
+/// not mark their commands, such as dash, have none.
 #[derive(Args, Debug)]
 pub(crate) struct Commands {
     #[command(flatten)]
     which: Which,
-    /// The latest so many, 100 at most
+    /// How many of the latest, at most 100
     #[arg(short = 'n', long, default_value_t = 20, conflicts_with = "output")]
     limit: u32,
-    /// Print what the command with this number said, byte for byte
+    /// Print the output of the command with this number, byte for byte
     #[arg(long, value_name = "NUMBER", conflicts_with = "json")]
     output: Option<u64>,
     #[command(flatten)]
@@ -59,8 +59,8 @@ async fn output(client: &Client, session: &Handle, number: u64) -> Result<(), Fa
             .with_hint(format!("`farwire session commands {id} -n {MOST}` lists them"))
     })?;
     let part = command.start..command.end.unwrap_or(all.log_end);
-    let mut screen = Screen::default();
-    let gone = log::read(client, server, *job, part, |bytes| screen.print(bytes)).await?;
+    let mut printer = TerminalPrinter::default();
+    let gone = log::read(client, server, *job, part, |bytes| printer.print(bytes)).await?;
     if gone > 0 {
         note!("farwire: {} bytes are no longer kept", human::size(gone));
     }

@@ -27,16 +27,16 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// Print what happened to it, and who did it
 ///
-/// Who typed, attached, left, took the keyboard or was refused; by the server's clock. What was typed into a
-/// terminal that did not show it is never noted. With --json, one object a line.
+/// Who typed, attached, left, took the keyboard or was refused; by the server's clock. What was
+/// typed into a terminal that did not show it is never noted. With --json, one object a line.
 #[derive(Args, Debug)]
 pub(crate) struct History {
     #[command(flatten)]
     which: Which,
-    /// From this number on
+    /// Start at the event with this number
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     from: u64,
-    /// Go on until it ends
+    /// Follow it until it ends
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]

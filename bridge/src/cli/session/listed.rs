@@ -12,8 +12,8 @@ use crate::handles::Handle;
 use crate::render::typing::{actor, ago, who};
 use crate::text::{human, signal};
 
-/// A session in words. Its fields are what `--json` prints; those that do not apply, or that the agent does not say, are
-/// left out.
+/// A session in words. Its fields are what `--json` prints; those that do not apply, or that the
+/// agent does not say, are left out.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) struct SessionRow {

@@ -8,20 +8,21 @@ use farwire_protocol::streams::session::Command;
 use crate::cli::print_bytes;
 use crate::text::passage::Passage;
 
-/// Prints what a remote terminal said: byte for byte, or on a terminal of ours only what may go there.
-pub(super) struct Screen {
+/// Prints what a remote terminal said: byte for byte, or on a terminal of ours only what may go
+/// there.
+pub(super) struct TerminalPrinter {
     filter: Option<Passage>,
     passed: Vec<u8>,
 }
 
-impl Default for Screen {
+impl Default for TerminalPrinter {
     fn default() -> Self {
         let filter = std::io::stdout().is_terminal().then(Passage::default);
         Self { filter, passed: Vec::new() }
     }
 }
 
-impl Screen {
+impl TerminalPrinter {
     /// Prints the next bytes.
     pub(super) fn print(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let Some(filter) = &mut self.filter else { return print_bytes(bytes) };
@@ -30,7 +31,8 @@ impl Screen {
         print_bytes(&self.passed)
     }
 
-    /// Prints the last bytes, and on a terminal what undoes colours, modes and a hidden cursor that they left on.
+    /// Prints the last bytes, and on a terminal what undoes colours, modes and a hidden cursor that
+    /// they left on.
     pub(super) fn finish(mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.print(bytes)?;
         match self.filter {

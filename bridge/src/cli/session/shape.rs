@@ -1,4 +1,5 @@
-//! `farwire session resize`, `signal`, `label`, `limits` and `close`: what a session is, besides who types.
+//! `farwire session resize`, `signal`, `label`, `limits` and `close`: what a session is, besides
+//! who types.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use farwire_protocol::streams::session::{
 };
 
 use super::Which;
-use super::shown::{limits, row};
+use super::show::{limits, row};
 use crate::cli::server::duration;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
@@ -44,39 +45,39 @@ pub(crate) struct Signal {
 pub(crate) struct Label {
     #[command(flatten)]
     which: Which,
-    /// To find it by
+    /// Its tag, to find it by
     #[arg(long)]
     tag: Option<String>,
-    /// The leases of a group move together
+    /// Its group: the leases of a group move together
     #[arg(long)]
     group: Option<String>,
-    /// Let nobody type, whoever it is
+    /// Make it read-only: nobody may type
     #[arg(long, action = ArgAction::Set, value_name = "YES", num_args = 0..=1, default_missing_value = "true")]
     read_only: Option<bool>,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
-/// Show or change its bounds
+/// Show or change its limits
 ///
-/// Those that are not given stay as they are. Without any, they are only shown.
+/// Limits that are not given stay as they are. Without any, prints them.
 #[derive(Args, Debug)]
 pub(crate) struct SetLimits {
     #[command(flatten)]
     which: Which,
-    /// End it when nobody has typed and nothing was said for so long: 30m, 2h
+    /// End it after this long without input or output: 30m, 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     idle: Option<Duration>,
-    /// Forget it so long after its end
+    /// Forget it this long after its end
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     keep: Option<Duration>,
-    /// Its program may say so many bytes in a second: 64k, 1M
+    /// At most this many bytes of output a second: 64k, 1M
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     output_rate: Option<u64>,
-    /// So many bytes in a second may be typed
+    /// At most this many bytes of input a second
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     input_rate: Option<u64>,
-    /// Keep so many bytes of what it said
+    /// Keep this many bytes of its output
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     kept: Option<u64>,
     #[command(flatten)]

@@ -18,16 +18,16 @@ use crate::sessions::control;
 
 /// Take the keyboard: nobody else types until you release it
 ///
-/// What agents have queued to type is dropped. `farwire attach --take` does the same for as long as you are
-/// attached.
+/// Input that agents have queued is dropped. `farwire attach --take` does the same for as long as
+/// you are attached.
 #[derive(Args, Debug)]
 pub(crate) struct Take {
     #[command(flatten)]
     which: Which,
-    /// For so long, an hour at most: 30s, 5m, 1h
+    /// How long, at most 1h: 30s, 5m, 1h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "10m")]
     for_: Duration,
-    /// Why, for those who are attached and for the history
+    /// The reason, for those who are attached and for the history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -44,7 +44,8 @@ pub(crate) struct Release {
 
 /// Give the keyboard to somebody else
 ///
-/// To a client by its name, as `farwire session show` has it, or to whoever acts through a surface first.
+/// To a client by its name, as `farwire session show` prints it, or to the first that acts through a
+/// surface.
 #[derive(Args, Debug)]
 #[group(id = "heir", required = true, multiple = true, args = ["to", "surface"])]
 pub(crate) struct Handoff {
@@ -56,7 +57,7 @@ pub(crate) struct Handoff {
     /// To this surface: human, ai-local [default: your own]
     #[arg(long, value_name = "SURFACE")]
     surface: Option<String>,
-    /// Why, for those who are attached and for the history
+    /// The reason, for those who are attached and for the history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -65,8 +66,8 @@ pub(crate) struct Handoff {
 
 /// Show or change who may type while nobody holds the keyboard
 ///
-/// shared: everybody. user-only: people. user-priority: everybody, but no agent while somebody types or has a line
-/// unfinished. agent-only: agents.
+/// shared: everybody. user-only: people. user-priority: everybody, but no agent while somebody
+/// types or has a line unfinished. agent-only: agents.
 #[derive(Args, Debug)]
 pub(crate) struct SetPolicy {
     #[command(flatten)]

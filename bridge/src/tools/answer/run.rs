@@ -1,4 +1,5 @@
-//! Runs in answers: the header, the part of the output that is shown, and what is said when the server does not answer.
+//! Runs in answers: the header, the part of the output that is shown, and what is said when the
+//! server does not answer.
 
 use std::fmt;
 use std::time::Duration;
@@ -67,7 +68,8 @@ impl LogExcerpt<'_> {
     }
 }
 
-/// The header of a run, up to its lines: it has an exit or a signal if and only if the run has ended.
+/// The header of a run, up to its lines: it has an exit or a signal if and only if the run has
+/// ended.
 pub(in crate::tools) fn header(id: ShortId, state: &State) -> Header {
     let mut header = Header::ending(word(id), &id.to_string(), Fate::of(state));
     header = match (&state.failure, state.reason) {

@@ -29,7 +29,7 @@ pub(in crate::tools) fn header(id: ShortId, ended: &Ended) -> Header {
 }
 
 /// The answer to something that was typed: the state of the session, and the output since.
-pub(in crate::tools) fn typed(id: ShortId, answer: &Answer, budget: Budget) -> String {
+pub(in crate::tools) fn input_answer(id: ShortId, answer: &Answer, budget: Budget) -> String {
     let ended = &answer.ended;
     let exit = ended.command.as_ref().and_then(|command| command.exit);
     let fate = match ended.status.doing {

@@ -20,7 +20,7 @@ use crate::text::header::Header;
 use crate::text::human;
 use crate::text::neutral::neutral;
 use crate::text::table::Table;
-use crate::tools::answer::failed;
+use crate::tools::answer::with_failures;
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// Changes what this process does next.
@@ -68,7 +68,7 @@ impl Tool for PtyCloseAll {
             }
         }
         let header = Header::new(Word::Stop).words(format_args!("{closed} of {}", places.len()));
-        let header = failed(header, &trouble);
+        let header = with_failures(header, &trouble);
         Ok(format!("{}\n{}", header.end(), table.text()))
     }
 }

@@ -45,7 +45,7 @@ impl Tool for ConfirmDangerousCommand {
             return Err(Failure::new(Kind::InvalidArgument, "justification says nothing")
                 .with_hint("say why the command must be run"));
         }
-        let Some(pattern) = desk.danger.found(&self.command) else {
+        let Some(pattern) = desk.danger.matching(&self.command) else {
             let header = Header::new(Word::Status).words("not-dangerous");
             let call = Call::new(names::PTY_SPAWN).with("command", &self.command);
             return Ok(format!("{}\nNo token is needed.\n", header.next(&call)));

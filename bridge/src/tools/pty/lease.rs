@@ -1,7 +1,7 @@
 //! `pty_attach`, `pty_detach`, `pty_handoff` and `pty_takeover`: which client may type.
 //!
-//! The agent keeps the lease; this process renews it for as long as it lives. The sessions of a group move
-//! together.
+//! The agent keeps the lease; this process renews it for as long as it lives. The sessions of a
+//! group move together.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Ended;
@@ -42,15 +42,15 @@ impl Tool for PtyAttach {
     const EFFECT: Effect = MOVES;
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let place = Place::find(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         found.free_for(who.client)?;
-        let ended = changed(desk, found, who, Action::Attach(TTL_MS)).await?;
+        let ended = change(desk, found, who, Action::Attach(TTL_MS)).await?;
         let client = desk.shared_client().await?;
         desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
-        Ok(said(found, &ended))
+        Ok(answer(found, &ended))
     }
 }
 
@@ -73,13 +73,13 @@ impl Tool for PtyDetach {
     const EFFECT: Effect = MOVES;
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let place = Place::find(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
         found.free_for(who.client)?;
-        let ended = changed(desk, found, who, Action::Detach).await?;
+        let ended = change(desk, found, who, Action::Detach).await?;
         desk.leases.forget(found.handle.job, who.client);
-        Ok(said(found, &ended))
+        Ok(answer(found, &ended))
     }
 }
 
@@ -106,7 +106,7 @@ impl Tool for PtyHandoff {
     const EFFECT: Effect = MOVES;
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let target = label("target_client_id", Some(&self.target_client_id))?
             .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id says nobody"))?;
         let place = Place::find(desk, &self.session_id, who).await?;
@@ -115,9 +115,9 @@ impl Tool for PtyHandoff {
         found.free_for(who.client)?;
         let to = Heir { surface: None, client: Some(target.to_owned()) };
         let action = Action::HandOver { to, reason: reason(self.reason)? };
-        let ended = changed(desk, found, who, action).await?;
+        let ended = change(desk, found, who, action).await?;
         desk.leases.forget(found.handle.job, who.client);
-        Ok(said(found, &ended))
+        Ok(answer(found, &ended))
     }
 }
 
@@ -146,7 +146,7 @@ impl Tool for PtyTakeover {
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let who = named(desk, self.owner.as_ref(), &self.client_id)?;
+        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let from = label("from_client_id", Some(&self.from_client_id))?.map(str::to_owned);
         if from.is_none() {
             return Err(Failure::new(Kind::InvalidArgument, "from_client_id says nobody")
@@ -157,16 +157,16 @@ impl Tool for PtyTakeover {
         place.open()?;
         let before = from.clone();
         let action = Action::TakeOver { from, reason: reason(self.reason)?, for_ms: TTL_MS };
-        let ended = changed(desk, found, who, action).await?;
+        let ended = change(desk, found, who, action).await?;
         desk.leases.forget(found.handle.job, before.as_deref());
         let client = desk.shared_client().await?;
         desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
-        Ok(said(found, &ended))
+        Ok(answer(found, &ended))
     }
 }
 
-/// Who calls: a client that says its name.
-fn named<'a>(
+/// The caller, which must say its name as a client.
+fn named_client<'a>(
     desk: &Desk,
     owner: Option<&'a String>,
     client: &'a String,
@@ -186,7 +186,7 @@ fn reason(reason: Option<String>) -> Result<Option<String>, Failure> {
     Ok(reason)
 }
 
-async fn changed(
+async fn change(
     desk: &Desk,
     found: &KnownSession,
     who: Who<'_>,
@@ -195,8 +195,8 @@ async fn changed(
     act(desk.client().await?, &found.handle.server, found.handle.job, &who.caller(), action).await
 }
 
-/// Who has the lease now.
-fn said(found: &KnownSession, ended: &Ended) -> String {
+/// Says who has the lease now.
+fn answer(found: &KnownSession, ended: &Ended) -> String {
     let header =
         Header::ending(word(found.handle.id), &found.handle.id.to_string(), Fate::of(&ended.state));
     let header =

@@ -1,4 +1,5 @@
-//! `pty_status`, `pty_wait`, `pty_list`, `pty_resume` and `pty_recover`: how sessions are, by id and by name.
+//! `pty_status`, `pty_wait`, `pty_list`, `pty_resume` and `pty_recover`: how sessions are, by id
+//! and by name.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::part::{Format, json};
 use super::place::{Place, Who, millis};
-use super::said::{Format, json};
 use crate::client::unix_time;
 use crate::fleet::Gathered;
 use crate::handles::Handle;
@@ -24,7 +25,7 @@ use crate::text::neutral::neutral;
 use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::tools::answer::lease::{holder, lease, person};
-use crate::tools::answer::{failed, header, word};
+use crate::tools::answer::{header, with_failures, word};
 use crate::tools::{Caller, Desk, Effect, Tool};
 
 /// The arguments of `pty_status`.
@@ -49,12 +50,12 @@ impl Tool for PtyStatus {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let place = Place::find(desk, &self.session_id, who).await?;
-        shown(desk, &place, self.format).await
+        describe(desk, &place, self.format).await
     }
 }
 
-/// How a session is, in full.
-async fn shown(desk: &Desk, place: &Place, format: Option<Format>) -> Result<String, Failure> {
+/// Describes a session in full.
+async fn describe(desk: &Desk, place: &Place, format: Option<Format>) -> Result<String, Failure> {
     let facts = match place {
         Place::Pipe(pipe) => of_pipe(pipe),
         Place::Terminal(found) => {
@@ -148,7 +149,7 @@ fn of_pipe(pipe: &Pipe) -> Map<String, Value> {
     facts.0
 }
 
-/// What is said of a session, in order.
+/// Facts about a session, in order.
 #[derive(Default)]
 struct Facts(Map<String, Value>);
 
@@ -258,7 +259,7 @@ impl Tool for PtyList {
         let Gathered { known: mut found, trouble } =
             list(client, self.server.as_deref(), all).await?;
         let tag = self.tag.as_deref();
-        found.retain(|found| of_owner(found, who) && tag.is_none_or(|tag| tagged(found, tag)));
+        found.retain(|found| of_owner(found, who) && tag.is_none_or(|tag| has_tag(found, tag)));
         let mut pipes = desk.pipes.of(who.owner);
         pipes.retain(|pipe| {
             (all || pipe.is_open())
@@ -273,7 +274,7 @@ impl Tool for PtyList {
         let count = found.len() + pipes.len();
         let plural = if count == 1 { "" } else { "s" };
         let mut header = Header::new(Word::Open).words(format_args!("{count} session{plural}"));
-        header = failed(header, &trouble);
+        header = with_failures(header, &trouble);
         let (text, rows) = table(&found, &pipes).within(Budget::default());
         if rows < count {
             header = header.field(Key::Shown, rows);
@@ -287,7 +288,7 @@ fn of_owner(found: &KnownSession, who: Who<'_>) -> bool {
     who.owner.is_none() || found.owner() == who.owner
 }
 
-fn tagged(found: &KnownSession, tag: &str) -> bool {
+fn has_tag(found: &KnownSession, tag: &str) -> bool {
     let labels = found.status.labels.as_ref();
     labels.is_some_and(|labels| labels.tag.as_deref() == Some(tag))
 }
@@ -344,12 +345,12 @@ impl Tool for PtyResume {
         let place = match desk.pipes.of(who.owner).into_iter().find(of_name) {
             Some(pipe) => Place::Pipe(pipe),
             None => {
-                let name = SessionName::named(self.server.as_deref(), &self.name);
+                let name = SessionName::new(self.server.as_deref(), &self.name);
                 let found = name.find(desk.client().await?, who.owner).await?;
                 Place::Terminal(Box::new(found))
             }
         };
-        shown(desk, &place, self.format).await
+        describe(desk, &place, self.format).await
     }
 }
 
@@ -379,7 +380,7 @@ impl Tool for PtyRecover {
             return Err(Failure::new(Kind::InvalidArgument, "owner is missing"));
         }
         let client = desk.client().await?;
-        let name = SessionName::named(self.server.as_deref(), &self.name);
+        let name = SessionName::new(self.server.as_deref(), &self.name);
         let first = name.find(client, who.owner).await?;
         let group = group(&first).map(str::to_owned);
         let mut all = list(client, Some(&first.handle.server.name), true).await?.known;

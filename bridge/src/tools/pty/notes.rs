@@ -1,5 +1,5 @@
-//! What one process remembers of the sessions that its clients use: how far each has read, what was set
-//! for all, and how much was done.
+//! What one process remembers of the sessions that its clients use: how far each has read, what was
+//! set for all, and how much was done.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,7 +132,8 @@ fn cursor(job: Nonce, side: Side, who: Who<'_>) -> Cursor {
     (job, side == Side::Err, owned(who.owner), owned(who.client))
 }
 
-/// Forgets something else where there is too much: whoever it was of reads from the beginning again.
+/// Forgets something else where there is too much: whoever it was of reads from the beginning
+/// again.
 fn bound<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, keep: &K) {
     if map.len() > MOST
         && let Some(other) = map.keys().find(|key| *key != keep).cloned()

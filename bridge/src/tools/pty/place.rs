@@ -1,4 +1,5 @@
-//! Who asks for a session of category `pty`, and what its id stands for: a terminal, or a program with separate streams.
+//! Who asks for a session of category `pty`, and what its id stands for: a terminal, or a program
+//! with separate streams.
 
 use std::sync::Arc;
 use std::time::Duration;

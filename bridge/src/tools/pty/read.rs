@@ -1,4 +1,5 @@
-//! `pty_read`, `pty_read_stdout`, `pty_read_stderr` and `pty_read_at`: parts of what a session said.
+//! `pty_read`, `pty_read_stdout`, `pty_read_stderr` and `pty_read_at`: parts of what a session
+//! said.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use farwire_protocol::failure::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::part::{Format, PtyOutput};
 use super::place::{Place, Who, for_owner, millis};
-use super::said::{Format, Said};
 use crate::sessions::pipes::Side;
 use crate::sessions::window::{LARGEST, Span};
 use crate::text::header::Call;
@@ -117,13 +118,13 @@ async fn take(
     };
     window.settle();
     desk.notes.read_to(place.job(), side, who, window.to());
-    let next = (window.more()).then(|| again(name, &read));
+    let next = (window.more()).then(|| next_read(name, &read));
     let gone = window.from().saturating_sub(from);
     let (id, format) = (place.id(), read.format);
-    Ok(Said { id, window: &window, format, gone, more: Vec::new(), next }.finish())
+    Ok(PtyOutput { id, window: &window, format, gone, more: Vec::new(), next }.finish())
 }
 
-fn again(name: &'static str, read: &PtyRead) -> Call {
+fn next_read(name: &'static str, read: &PtyRead) -> Call {
     let mut call = Call::new(name).with("session_id", &read.session_id);
     for (name, value) in [("owner", &read.owner), ("client_id", &read.client_id)] {
         if let Some(value) = value {
@@ -181,6 +182,6 @@ impl Tool for PtyReadAt {
         });
         let gone = window.from().saturating_sub(self.offset);
         let (id, format) = (place.id(), self.format);
-        Ok(Said { id, window: &window, format, gone, more: Vec::new(), next }.finish())
+        Ok(PtyOutput { id, window: &window, format, gone, more: Vec::new(), next }.finish())
     }
 }

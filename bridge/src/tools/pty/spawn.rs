@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::{Place, Who, for_owner, label};
-use super::until::{Quiet, Show};
+use super::until::{Extent, Quiet};
 use super::write;
 use crate::client::{Client, Server, random_nonce};
 use crate::handles::Handle;
@@ -127,14 +127,14 @@ impl Tool for PtySpawn {
         let data = input.as_bytes();
         let written = write::input(desk, &place, data, who).await?;
         if written < data.len() {
-            return Err(write::stuck(written, data.len()));
+            return Err(write::not_all_taken(written, data.len()));
         }
         let wait = super::place::millis(desk, self.startup_wait_ms, STARTUP);
         let quiet = Quiet {
             silence: Duration::from_millis(400).min(wait),
             wait,
             from: 0,
-            show: Show::default(),
+            show: Extent::default(),
         };
         quiet.read(desk, caller, &place, who).await
     }
@@ -214,7 +214,8 @@ impl PtySpawn {
         Ok(())
     }
 
-    /// Where it runs: what was asked for, the directory of an absolute command, or what was set for all.
+    /// Where it runs: what was asked for, the directory of an absolute command, or what was set for
+    /// all.
     fn cwd(&self, desk: &Desk) -> Option<Blob> {
         let cwd = self.cwd.clone().or_else(|| directory(self.command.as_deref()?));
         cwd.or_else(|| desk.notes.cwd()).map(|cwd| Blob(cwd.into_bytes()))

@@ -1,5 +1,5 @@
-//! `pty_read_until`, `pty_read_until_any`, `pty_read_quiescent` and `pty_prompt`: read on until something
-//! has come.
+//! `pty_read_until`, `pty_read_until_any`, `pty_read_quiescent` and `pty_prompt`: read on until
+//! something has come.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::part::{Format, PtyOutput};
 use super::place::{Place, Who, for_owner, millis};
-use super::said::{Format, Said};
 use super::write;
 use crate::client::Client;
 use crate::sessions::pipes::Side;
@@ -70,7 +70,7 @@ impl Tool for PtyReadUntil {
             patterns: vec![self.pattern],
             wait: millis(desk, self.timeout_ms, PATIENCE),
             from: desk.notes.cursor(place.job(), Side::Out, who),
-            show: Show { bytes: self.max_bytes, format: self.format },
+            show: Extent { bytes: self.max_bytes, format: self.format },
         };
         until.read(desk, caller, &place, who).await
     }
@@ -109,7 +109,7 @@ impl Tool for PtyReadUntilAny {
             patterns: self.patterns,
             wait: millis(desk, self.timeout_ms, PATIENCE),
             from: desk.notes.cursor(place.job(), Side::Out, who),
-            show: Show { bytes: self.max_bytes, format: self.format },
+            show: Extent { bytes: self.max_bytes, format: self.format },
         };
         until.read(desk, caller, &place, who).await
     }
@@ -157,10 +157,10 @@ impl Tool for PtyPrompt {
         let data = self.data.as_bytes();
         let written = write::input(desk, &place, data, who).await?;
         if written < data.len() {
-            return Err(write::stuck(written, data.len()));
+            return Err(write::not_all_taken(written, data.len()));
         }
         let wait = millis(desk, self.timeout_ms, PATIENCE);
-        let show = Show { bytes: self.max_bytes, format: self.format };
+        let show = Extent { bytes: self.max_bytes, format: self.format };
         if patterns.is_empty() {
             return Quiet { silence: QUIET, wait, from, show }
                 .read(desk, caller, &place, who)
@@ -204,7 +204,7 @@ impl Tool for PtyReadQuiescent {
             silence: millis(desk, self.quiescence_ms, QUIET),
             wait: millis(desk, self.timeout_ms, PATIENCE),
             from: desk.notes.cursor(place.job(), Side::Out, who),
-            show: Show { bytes: self.max_bytes, format: self.format },
+            show: Extent { bytes: self.max_bytes, format: self.format },
         };
         quiet.read(desk, caller, &place, who).await
     }
@@ -212,7 +212,7 @@ impl Tool for PtyReadQuiescent {
 
 /// How much of the output is shown, and how.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Show {
+pub(super) struct Extent {
     /// The last bytes of it.
     bytes: Option<u32>,
     format: Option<Format>,
@@ -223,7 +223,7 @@ struct Until {
     patterns: Vec<String>,
     wait: Duration,
     from: u64,
-    show: Show,
+    show: Extent,
 }
 
 impl Until {
@@ -266,7 +266,7 @@ pub(super) struct Quiet {
     pub(super) silence: Duration,
     pub(super) wait: Duration,
     pub(super) from: u64,
-    pub(super) show: Show,
+    pub(super) show: Extent,
 }
 
 impl Quiet {
@@ -349,8 +349,8 @@ impl<'a> Read<'a> {
     }
 
     /// The answer; the cursor goes to `to`, or to where we have come.
-    fn answer(mut self, who: Who<'_>, to: Option<u64>, show: Show, fields: Fields) -> String {
-        let (desk, Show { bytes, format }, Fields(mut more)) = (self.desk, show, fields);
+    fn answer(mut self, who: Who<'_>, to: Option<u64>, show: Extent, fields: Fields) -> String {
+        let (desk, Extent { bytes, format }, Fields(mut more)) = (self.desk, show, fields);
         let begin = self.kept.from();
         if let Some(to) = to {
             let length = usize::try_from(to.saturating_sub(begin)).unwrap_or(usize::MAX);
@@ -371,7 +371,7 @@ impl<'a> Read<'a> {
             let call = Call::new(names::PTY_READ_AT).with("session_id", id).with("offset", begin);
             for_owner(call, who.owner)
         });
-        Said { id, window: &self.kept, format, gone, more, next }.finish()
+        PtyOutput { id, window: &self.kept, format, gone, more, next }.finish()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::verbs::session::open::size;
 use crate::verbs::session::send::SendInput;
 use crate::verbs::stop::LADDER;
 
-/// So much is typed in one exchange.
+/// Bytes that are typed in one exchange.
 const PART: usize = 32 << 10;
 
 /// A program that does not read is not waited for any longer, whatever is left.
@@ -36,10 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an answer may take on the way, at most.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// No single write is longer.
+/// The longest single write.
 const LONGEST: usize = 8 << 20;
 
-/// Types, as much as the program takes in a moment, and says how much that was.
+/// Types as much as the program takes in a moment. Returns how many bytes that was.
 pub(super) async fn input(
     desk: &Desk,
     place: &Place,
@@ -55,13 +55,13 @@ pub(super) async fn input(
             return Err(Failure::new(Kind::InputLocked, "this session is read-only"));
         }
         Place::Pipe(pipe) => pipe.write(data, PATIENCE).await?,
-        Place::Terminal(found) => typed(desk, found, data, who).await?,
+        Place::Terminal(found) => type_into(desk, found, data, who).await?,
     };
     desk.notes.written.fetch_add(written as u64, Ordering::Relaxed);
     Ok(written)
 }
 
-async fn typed(
+async fn type_into(
     desk: &Desk,
     found: &KnownSession,
     data: &[u8],
@@ -98,14 +98,15 @@ async fn typed(
     Ok(written)
 }
 
-/// Whether it is text with tabs in it, and not keys: those have other control characters, or end with the tab key.
+/// Whether it is text with tabs in it, and not keys: those have other control characters, or end
+/// with the tab key.
 fn is_text(data: &[u8]) -> bool {
     let keys = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
     data.last() != Some(&b'\t') && data.contains(&b'\t') && !data.iter().any(keys)
 }
 
-/// That not all of it was typed.
-pub(super) fn stuck(written: usize, of: usize) -> Failure {
+/// The failure of input that its program did not take as a whole.
+pub(super) fn not_all_taken(written: usize, of: usize) -> Failure {
     let text = format!("the program took {written} of {of} bytes and does not read on");
     Failure::new(Kind::Busy, text).with_hint("look at what it shows; then type the rest, or ctrl-c")
 }
@@ -147,7 +148,7 @@ impl Tool for PtyWrite {
         if self.eof == Some(true) {
             match &place {
                 Place::Pipe(pipe) if written == data.len() => pipe.close_input(),
-                Place::Pipe(_) => return Err(stuck(written, data.len())),
+                Place::Pipe(_) => return Err(not_all_taken(written, data.len())),
                 Place::Terminal(_) => {
                     return Err(Failure::new(
                         Kind::InvalidArgument,
@@ -278,7 +279,7 @@ impl Tool for PtyClose {
     }
 }
 
-/// Ends a session, and says how it ended.
+/// Ends a session. Returns the answer, which says how it ended.
 pub(super) async fn close(desk: &Desk, place: &Place, who: Who<'_>) -> Result<String, Failure> {
     let client = desk.client().await?;
     let state = match place {

@@ -1,5 +1,5 @@
-//! `session_connect`, `session_set_active`, `session_list` and `session_close`: which sessions there are,
-//! and which is meant.
+//! `session_connect`, `session_set_active`, `session_list` and `session_close`: which sessions
+//! there are, and which is meant.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Caller as Hand;
@@ -16,10 +16,10 @@ use crate::text::Word;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
-use crate::tools::answer::failed;
 use crate::tools::answer::lease::lease;
 use crate::tools::answer::run;
 use crate::tools::answer::session::{header, screen_text};
+use crate::tools::answer::with_failures;
 use crate::tools::names;
 use crate::tools::{Caller, Desk, Effect, Tool};
 use crate::verbs::session::open::{OpenSession, Opened};
@@ -132,7 +132,7 @@ impl Tool for SessionList {
         let plural = if found.len() == 1 { "" } else { "s" };
         let mut header =
             Header::new(Word::Open).words(format_args!("{} session{plural}", found.len()));
-        header = failed(header, &trouble);
+        header = with_failures(header, &trouble);
         let mut table = Table::new().limit(1, 130).limit(5, 100);
         for one in &found {
             let status = &one.status;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::handles::Handle;
 use crate::sessions::control::act;
 use crate::sessions::find::SessionName;
-use crate::tools::answer::session::{header, typed, with_size};
+use crate::tools::answer::session::{header, input_answer, with_size};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 use crate::verbs::session::open::size;
 use crate::verbs::session::send::{SendInput, raw_bytes};
@@ -53,7 +53,7 @@ impl Tool for SessionControl {
         };
         let answer = send.carry_out(client, &found.handle, caller).await?;
         desk.shown(found.handle.job, answer.ended.offset);
-        Ok(typed(found.handle.id, &answer, budget))
+        Ok(input_answer(found.handle.id, &answer, budget))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happened to a session, in a line each.
+//! The events of a session, in a line each.
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use crate::text::neutral::neutral_within;
 use crate::text::signal;
 
-/// So much of what was typed is shown.
+/// Characters of what was typed that are shown.
 const TYPED: usize = 200;
 
-/// Who did it, and what: `laptop/ai-local(a) typed "ls⏎"`.
-pub(super) fn told(event: &Event) -> String {
+/// Who did what: `laptop/ai-local(a) typed "ls⏎"`.
+pub(super) fn describe(event: &Event) -> String {
     let mut text = match &event.actor {
         Some(actor) => format!("{} ", name(actor)),
         None => String::new(),
@@ -109,9 +109,9 @@ mod tests {
             what: Some(what),
         };
         let text = Some(Blob(b"ls\r\x03\x1b[A".to_vec()));
-        let line = told(&event(What::Typed { text, length: 7 }));
+        let line = describe(&event(What::Typed { text, length: 7 }));
         assert_eq!(line, "laptop/ai-local(a) typed \"ls⏎␃␛[A\"");
-        let secret = told(&event(What::Typed { text: None, length: 8 }));
+        let secret = describe(&event(What::Typed { text: None, length: 8 }));
         assert_eq!(secret, "laptop/ai-local(a) typed 8 bytes that were not shown");
         assert_eq!(time(&event(What::Left)), "22:13:20");
     }

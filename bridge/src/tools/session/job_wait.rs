@@ -2,24 +2,15 @@
 
 use std::time::Duration;
 
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 
-use crate::handles::Handle;
-use crate::sessions::window::end;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool};
-
-/// No more jobs are waited for at once.
-const MOST: usize = 64;
-
-/// How long an answer may be on its way.
-const SLACK: Duration = Duration::from_secs(3);
+use crate::verbs::wait::{Enough, WaitForJobs, WaitForJobsAnswer, WaitedJob};
 
 /// The arguments of `job_wait`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -51,65 +42,32 @@ impl Tool for JobWait {
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        if self.ids.is_empty() || self.ids.len() > MOST {
-            let text = format!("ids: between 1 and {MOST}");
-            return Err(Failure::new(Kind::InvalidArgument, text));
-        }
         let client = desk.shared_client().await?;
         let (wait, clamped) = desk.wait(self.timeout)?;
-        let jobs =
-            self.ids.iter().map(|id| Handle::find(client, id)).collect::<Result<Vec<_>, _>>()?;
-        let mode = self.mode.unwrap_or_default();
-        let mut waiting = JoinSet::new();
-        for (at, Handle { server, job, .. }) in jobs.iter().cloned().enumerate() {
-            let client = client.clone();
-            waiting.spawn(async move { (at, end(&client, &server, job, wait).await) });
-        }
-        let mut ends: Vec<_> = jobs.iter().map(|_| None).collect();
-        let deadline = Instant::now() + wait + SLACK;
-        loop {
-            let next = tokio::select! {
-                next = timeout_at(deadline, waiting.join_next()) => next,
-                () = caller.cancelled.cancelled() => {
-                    return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; the jobs go on"));
-                }
-            };
-            let Ok(Some(Ok((at, state)))) = next else { break };
-            let over = state.as_ref().is_ok_and(|state| !state.is_open());
-            if let Some(end) = ends.get_mut(at) {
-                *end = Some(state);
-            }
-            if over && mode == Mode::Any {
-                break;
-            }
-        }
-        drop(waiting);
-        let (mut over, mut table) = (0, Table::new().limit(1, 64).limit(4, 200));
-        for (Handle { id, server, job }, state) in jobs.iter().zip(ends) {
-            let state = match state {
-                Some(state) => state,
-                None => end(client, server, *job, Duration::ZERO).await,
-            };
+        let enough = match self.mode.unwrap_or_default() {
+            Mode::All => Enough::All,
+            Mode::Any => Enough::Any,
+        };
+        let verb = WaitForJobs { ids: self.ids, enough, wait };
+        let WaitForJobsAnswer { jobs, ended, done } = verb.carry_out(client, caller).await?;
+        let mut table = Table::new().limit(1, 64).limit(4, 200);
+        for WaitedJob { handle, state } in &jobs {
             let (how, time, why) = match state {
                 Ok(state) => {
-                    over += usize::from(!state.is_open());
                     let time = human::duration(Duration::from_millis(state.duration_ms));
-                    (Fate::of(&state).to_string(), time, format!("lines={}", state.lines))
+                    (Fate::of(state).to_string(), time, format!("lines={}", state.lines))
                 }
-                Err(failure) => (format!("error={}", failure.kind), String::new(), failure.message),
+                Err(failure) => {
+                    (format!("error={}", failure.kind), String::new(), failure.message.clone())
+                }
             };
-            table.row([id.to_string(), server.name.clone(), how, time, why]);
+            table.row([handle.id.to_string(), handle.server.name.clone(), how, time, why]);
         }
-        let header =
-            Header::new(Word::Status).words(format_args!("{over} of {} ended", jobs.len()));
-        let header = match clamped {
-            true => header.field(Key::WaitLimit, format_args!("{}s", wait.as_secs())),
-            false => header,
-        };
-        let done = match mode {
-            Mode::All => over == jobs.len(),
-            Mode::Any => over > 0,
-        };
+        let mut header =
+            Header::new(Word::Status).words(format_args!("{ended} of {} ended", jobs.len()));
+        if clamped {
+            header = header.field(Key::WaitLimit, format_args!("{}s", wait.as_secs()));
+        }
         let line = match done {
             true => header.end(),
             false => header.next(&Call::new(Self::NAME).with("ids", "…")),

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::handles::Handle;
-use crate::tools::answer::session::typed;
+use crate::tools::answer::session::input_answer;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
 use crate::verbs::session::send::{SendInput, fits, line, raw_bytes};
 
@@ -59,7 +59,7 @@ impl Tool for SessionSend {
         };
         let answer = send.carry_out(client, &session, caller).await?;
         desk.shown(session.job, answer.ended.offset);
-        Ok(typed(session.id, &answer, budget))
+        Ok(input_answer(session.id, &answer, budget))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The commands that the shell of a session has carried out: all that are known, or one and its output.
+//! The commands that the shell of a session has carried out: all that are known, or one and its
+//! output.
 
 use std::time::Duration;
 

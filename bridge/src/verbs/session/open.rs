@@ -25,7 +25,8 @@ pub const USUAL: Size = Size { cols: 120, rows: 40 };
 /// Opens a session.
 #[derive(Clone, Debug)]
 pub struct OpenSession {
-    /// Its name. A session of this name that runs is taken up, unless `new` is set; without a name the server chooses one.
+    /// Its name. A session of this name that runs is taken up, unless `new` is set; without a name
+    /// the server chooses one.
     pub name: Option<String>,
     /// Its program; by default the user's login shell.
     pub program: Option<Program>,
@@ -114,7 +115,8 @@ impl OpenSession {
     }
 }
 
-/// Checks the size of a terminal. One that cannot be is a mistake, and is not brought within bounds in silence.
+/// Checks the size of a terminal. One that cannot be is a mistake, and is not brought within bounds
+/// in silence.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! A part of a session's output as an answer: as text, clean, or as JSON, with every byte's meaning.
+//! A part of a session's output as an answer: as text, clean, or as JSON, with every byte's
+//! meaning.
 
 use farwire_keystore::ShortId;
 use schemars::JsonSchema;
@@ -21,19 +22,19 @@ pub enum Format {
     Json,
 }
 
-/// A part of the output, and what else is to be said.
+/// A part of the output, and what its header says besides.
 #[derive(Debug)]
-pub(super) struct Said<'a> {
+pub(super) struct PtyOutput<'a> {
     pub(super) id: ShortId,
     pub(super) window: &'a Window,
     pub(super) format: Option<Format>,
-    /// So much that was asked for is no longer kept.
+    /// Bytes that were asked for and are no longer kept.
     pub(super) gone: u64,
     pub(super) more: Vec<(Key, String)>,
     pub(super) next: Option<Call>,
 }
 
-impl Said<'_> {
+impl PtyOutput<'_> {
     /// The answer.
     pub(super) fn finish(self) -> String {
         match self.format.unwrap_or_default() {
@@ -109,27 +110,27 @@ mod tests {
     use crate::text::shown::Piece;
     use farwire_protocol::streams::run::State;
 
-    fn said(format: Format) -> String {
+    fn part(format: Format) -> String {
         let bytes = "\u{1b}[31mred\u{1b}[0m \u{202e}x\r\n".as_bytes().to_vec();
         let piece = Piece { first_line: 1, offset: 7, bytes, ..Piece::default() };
         let window = Window { piece, state: State { bytes: 99, ..State::default() } };
         let next = Some(Call::new("pty_read").with("session_id", "s3"));
         let more = vec![(Key::Matched, "1".to_owned())];
         let id = "s3".parse().unwrap();
-        Said { id, window: &window, format: Some(format), gone: 7, more, next }.finish()
+        PtyOutput { id, window: &window, format: Some(format), gone: 7, more, next }.finish()
     }
 
     #[test]
     fn text_has_no_escape_and_the_exact_next_call() {
         assert_eq!(
-            said(Format::Text),
+            part(Format::Text),
             "[session s3 running offset=7-26 dropped=7 matched=1 hidden=1 next=pty_read(session_id=s3)]\nred x\n"
         );
     }
 
     #[test]
     fn json_keeps_every_byte_and_shows_none_that_hides() {
-        let text = said(Format::Json);
+        let text = part(Format::Json);
         assert!(text.is_ascii() && !text.contains('\u{1b}'), "{text}");
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["data"], "\u{1b}[31mred\u{1b}[0m \u{202e}x\r\n");

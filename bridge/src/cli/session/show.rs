@@ -124,7 +124,7 @@ impl Screen {
         let Handle { id, server, job } = self.which.find(client).await?;
         if self.colors {
             let drawn = draw(client, &server, job).await?;
-            return printing::Screen::default().finish(&drawn.text);
+            return printing::TerminalPrinter::default().finish(&drawn.text);
         }
         let answer = look(client, &server, job).await?;
         let status = &answer.ended.status;

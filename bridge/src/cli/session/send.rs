@@ -8,7 +8,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::{Because, Doing, Ended, Input};
 
 use super::Which;
-use super::print::{Screen, command_json};
+use super::print::{TerminalPrinter, command_json};
 use crate::cli::{Json, code_of, print_json};
 use crate::client::Client;
 use crate::sessions::{Answer, untyped};
@@ -24,10 +24,10 @@ const TIME_UP: u8 = 124;
 
 /// Type into it, and print what comes of it
 ///
-/// The text is typed and Enter pressed after it, then the keys are. The answer comes when the command has
-/// ended, when the program waits for more, or when the time is up. The exit code is that of the command,
-/// where its shell tells, or of the session, if that ended; 124 when the time was up or not all of it could be typed;
-/// and 0 otherwise.
+/// The text is typed and Enter pressed after it, then the keys are. The answer comes when the
+/// command has ended, when the program waits for more, or when the time is up. The exit code is
+/// that of the command, where its shell tells, or of the session, if that ended; 124 when the time
+/// was up or not all of it could be typed; and 0 otherwise.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) struct Send {
     /// Do not press Enter after the text
     #[arg(long)]
     no_enter: bool,
-    /// Wait for so many seconds at most
+    /// Wait at most this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     wait: f64,
     /// Wait until a line matches this regular expression
@@ -80,9 +80,9 @@ impl Send {
         if self.json.json {
             print_json(&json(&session.id.to_string(), &answer))?;
         } else {
-            let mut screen = Screen::default();
+            let mut printer = TerminalPrinter::default();
             for piece in &answer.pieces {
-                screen.print(&piece.bytes)?;
+                printer.print(&piece.bytes)?;
             }
             if let Some(omitted) = ended.omitted {
                 let omitted = human::size(omitted);
