@@ -30,7 +30,8 @@ const BUDGET: u32 = 4 << 20;
 
 /// Read the output of a run
 ///
-/// Without a view, prints everything that is kept, byte for byte; with --follow also what comes next.
+/// Without a view, prints everything that is kept, byte for byte; with --follow also what comes
+/// next.
 #[derive(Args, Debug)]
 pub(crate) struct Output {
     /// Which run, such as r12

@@ -281,7 +281,7 @@ fn show(client: &Client, options: &Named) -> Result<u8, Failure> {
     Ok(trouble.map_or(0, |trouble| say_failure(&trouble)))
 }
 
-fn done(json: Json, name: &str, what: &str) -> Result<(), Failure> {
+fn say_done(json: Json, name: &str, what: &str) -> Result<(), Failure> {
     if json.json {
         return print_json(&serde_json::json!({"server": name, "done": what}));
     }
@@ -305,7 +305,7 @@ impl Update {
         {
             client.home.pins().rename(&client.home.lock()?, &self.name, new)?;
         }
-        done(self.json, self.rename.as_ref().unwrap_or(&self.name), "updated")
+        say_done(self.json, self.rename.as_ref().unwrap_or(&self.name), "updated")
     }
 }
 
@@ -316,7 +316,7 @@ fn suspend(client: &Client, options: &Named) -> Result<(), Failure> {
         ..ServerUpdate::default()
     };
     online(client, async { client.network.call(&update).await })?;
-    done(options.json, &options.name, "suspended")
+    say_done(options.json, &options.name, "suspended")
 }
 
 fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
@@ -335,7 +335,7 @@ fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
         _ => {}
     }
     forget(client, &options.name)?;
-    done(options.json, &options.name, "removed")
+    say_done(options.json, &options.name, "removed")
 }
 
 /// Removes the tickets of a server that nobody was let in with, and those that somebody else has
@@ -375,7 +375,7 @@ impl AddServer {
     fn add(&self, client: &Client) -> Result<(), Failure> {
         let pin = Pin::new(self.read()?, client.network.workspace.relay.clone(), None, unix_time());
         client.home.pins().add(&client.home.lock()?, &self.name, &pin)?;
-        done(self.json, &self.name, &format!("pinned, {}", pin.fingerprint()))
+        say_done(self.json, &self.name, &format!("pinned, {}", pin.fingerprint()))
     }
 
     fn repin(&self, client: &Client) -> Result<(), Failure> {
@@ -386,7 +386,7 @@ impl AddServer {
         };
         client.home.pins().replace(&client.home.lock()?, &self.name, &old.bundle.id, &pin)?;
         note!("was {}", old.fingerprint());
-        done(self.json, &self.name, &format!("pinned anew, {}", pin.fingerprint()))
+        say_done(self.json, &self.name, &format!("pinned anew, {}", pin.fingerprint()))
     }
 }
 
@@ -414,7 +414,7 @@ impl Accept {
             note!(
                 "compare with `farwire-agent fingerprint` on the server, then give it with --fingerprint"
             );
-            return done(self.json, &self.name, &format!("waits, {fingerprint}"));
+            return say_done(self.json, &self.name, &format!("waits, {fingerprint}"));
         }
         let (_, agent) = Request::open(&ticket.token, &late.request)
             .map_err(|error| Failure::caused(Kind::EnrollmentRejected, "the request", &error))?;
@@ -425,7 +425,7 @@ impl Accept {
             let connection = client.network.relay().await?;
             mail::settle(&client.network, &connection, enrollment, &answered).await
         })?;
-        done(self.json, &self.name, "accepted")
+        say_done(self.json, &self.name, "accepted")
     }
 }
 

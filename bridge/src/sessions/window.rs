@@ -61,7 +61,7 @@ impl Window {
         if !self.more() && !self.state.is_open() {
             return;
         }
-        let end = settled(&self.piece.bytes, self.more());
+        let end = settled_length(&self.piece.bytes, self.more());
         if end < self.piece.bytes.len() && end > 0 {
             self.piece.bytes.truncate(end);
             self.piece.ends_within = true;
@@ -133,7 +133,7 @@ pub async fn end(
 
 /// How many of the bytes can be shown without tearing something apart. With more to come that is up
 /// to the end of the last whole line, if there is one.
-fn settled(bytes: &[u8], more: bool) -> usize {
+fn settled_length(bytes: &[u8], more: bool) -> usize {
     if more && let Some(at) = memchr::memrchr(b'\n', bytes) {
         return at + 1;
     }
@@ -146,11 +146,11 @@ fn settled(bytes: &[u8], more: bool) -> usize {
         end = end - tail.len() + at;
     }
     let before = bytes.get(..end).unwrap_or_default();
-    end - unfinished(before)
+    end - partial_character(before)
 }
 
 /// How many bytes at the end are the beginning of a character.
-fn unfinished(bytes: &[u8]) -> usize {
+fn partial_character(bytes: &[u8]) -> usize {
     let last = bytes.iter().rev().take(3);
     for (back, &byte) in (1..).zip(last) {
         let length = match byte {
@@ -187,7 +187,7 @@ mod tests {
             (b"a\x1b]0;title", false, 1),
             (b"\x80\x80\x80\x80", true, 4),
         ] {
-            assert_eq!(settled(bytes, more), end, "{bytes:?}");
+            assert_eq!(settled_length(bytes, more), end, "{bytes:?}");
         }
     }
 

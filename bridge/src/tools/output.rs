@@ -15,7 +15,7 @@ use crate::sessions::control;
 use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
 use crate::text::shown::{Budget, Keep};
-use crate::tools::answer::run::{LogExcerpt, unanswered};
+use crate::tools::answer::run::{LogExcerpt, no_answer};
 use crate::tools::answer::session::{input_answer, screen};
 use crate::tools::answer::{header, output};
 use crate::tools::picture;
@@ -142,7 +142,7 @@ impl Output {
                 let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
                 Ok(shown.to_string())
             }
-            Err(no) => unanswered(id, no, waited),
+            Err(no) => no_answer(id, no, waited),
         }
     }
 

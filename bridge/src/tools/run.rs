@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::handles::Handle;
 use crate::runs::slow::is_slow;
 use crate::text::shown::Keep;
-use crate::tools::answer::run::{LogExcerpt, unanswered};
+use crate::tools::answer::run::{LogExcerpt, no_answer};
 use crate::tools::answer::session::input_answer;
 use crate::tools::arguments::milliseconds;
 use crate::tools::{Caller, Cancel, Desk, Effect, Tool, budget};
@@ -86,7 +86,7 @@ impl Tool for Run {
                 let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
                 Ok(shown.to_string())
             }
-            Err(no) => unanswered(handle.id, no, waited),
+            Err(no) => no_answer(handle.id, no, waited),
         }
     }
 }

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::verbs::servers::Selector;
 
-    fn known(name: &str) -> KnownServer {
+    fn server(name: &str) -> KnownServer {
         KnownServer {
             name: name.to_owned(),
             id: String::new(),
@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn a_list_goes_on_after_the_last_name_that_was_shown() {
-        let last = known("web-1");
+        let last = server("web-1");
         assert_eq!(following(None, &last), "after=web-1");
         assert_eq!(following(Some(" env=prod , after=a"), &last), "env=prod,after=web-1");
         let rest = Selector::parse(&following(Some("web"), &last)).unwrap();
         let names = ["db", "web-0", "web-1", "web-2"];
-        let matching = names.iter().filter(|name| rest.matches(&known(name)));
+        let matching = names.iter().filter(|name| rest.matches(&server(name)));
         assert_eq!(matching.collect::<Vec<_>>(), [&"web-2"]);
     }
 }

@@ -71,7 +71,7 @@ impl Tool for Status {
             }
             _ => header.end(),
         };
-        Ok(format!("{line}\n{text}{}", unknown(&trouble)))
+        Ok(format!("{line}\n{text}{}", say_unknown(&trouble)))
     }
 }
 
@@ -84,7 +84,7 @@ impl Status {
 }
 
 /// Says in words what is missing from a list, which a model might take for all there is.
-fn unknown(trouble: &[(String, Failure)]) -> String {
+fn say_unknown(trouble: &[(String, Failure)]) -> String {
     const NAMED: usize = 20;
     if trouble.is_empty() {
         return String::new();

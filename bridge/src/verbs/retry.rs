@@ -152,8 +152,8 @@ impl Retry {
     ///
     /// # Errors
     ///
-    /// Where it is not known what came of an attempt, no other follows: `outcome_unknown`, or `busy`
-    /// where the line was not typed as a whole. Also `cancelled`.
+    /// Where it is not known what came of an attempt, no other follows: `outcome_unknown`, or
+    /// `busy` where the line was not typed as a whole. Also `cancelled`.
     pub async fn carry_out(
         &self,
         client: &Client,

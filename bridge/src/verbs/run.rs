@@ -1,8 +1,8 @@
 //! Runs a program on a server, without a terminal.
 //!
-//! [`RunProgram::carry_out`] brings a bounded answer, [`RunProgram::detach`] only the id, and [`RunProgram::begin`] the
-//! request for those that carry every byte over [`crate::runs::stream`]. All of them give the run
-//! its short id before anything is sent.
+//! [`RunProgram::carry_out`] brings a bounded answer, [`RunProgram::detach`] only the id, and
+//! [`RunProgram::begin`] the request for those that carry every byte over [`crate::runs::stream`].
+//! All of them give the run its short id before anything is sent.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -237,7 +237,7 @@ pub async fn list(client: &Client) -> Result<ServerList, Failure> {
         let replaced = records
             .iter()
             .find(|record| record.name == *name && record.agent != Some(pin.bundle.id));
-        let mut known = known(name, Some(pin), record.as_ref(), trouble.is_some());
+        let mut known = describe(name, Some(pin), record.as_ref(), trouble.is_some());
         if replaced.is_some_and(|record| record.agent.is_some()) {
             known.warning = Some("the relay names another key for it".to_owned());
         }
@@ -252,7 +252,7 @@ pub async fn list(client: &Client) -> Result<ServerList, Failure> {
     }
     for record in records.iter().filter(|record| record.agent.is_none()) {
         if !pins.entries.iter().any(|(name, _)| *name == record.name) {
-            all.push(known(&record.name, None, Some(record), false));
+            all.push(describe(&record.name, None, Some(record), false));
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -268,7 +268,7 @@ async fn lookup(client: &Client, agent: Id) -> Result<Option<Record>, Failure> {
     }
 }
 
-fn known(name: &str, pin: Option<&Pin>, record: Option<&Record>, unknown: bool) -> KnownServer {
+fn describe(name: &str, pin: Option<&Pin>, record: Option<&Record>, unknown: bool) -> KnownServer {
     let id = record.map(|record| record.id).or_else(|| pin.and_then(|pin| pin.record));
     let state = match record {
         Some(record) => record.state.name(),
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_selector_asks_for_labels_states_and_parts_of_names() {
         let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
-        let server = KnownServer { labels, ..known("web-1", None, None, true) };
+        let server = KnownServer { labels, ..describe("web-1", None, None, true) };
         let matches = |text: &str| Selector::parse(text).unwrap().matches(&server);
         for yes in ["", "web", "env=prod", "role!=db", "WEB,env=prod", "state=unknown", "prod"] {
             assert!(matches(yes), "{yes}");

@@ -44,8 +44,8 @@ pub(crate) struct Release {
 
 /// Give the keyboard to somebody else
 ///
-/// To a client by its name, as `farwire session show` prints it, or to the first that acts through a
-/// surface.
+/// To a client by its name, as `farwire session show` prints it, or to the first that acts through
+/// a surface.
 #[derive(Args, Debug)]
 #[group(id = "heir", required = true, multiple = true, args = ["to", "surface"])]
 pub(crate) struct Handoff {

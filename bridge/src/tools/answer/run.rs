@@ -94,7 +94,7 @@ pub(in crate::tools) fn header(id: ShortId, state: &State) -> Header {
 /// # Errors
 ///
 /// The failure, where that is what the server said.
-pub(in crate::tools) fn unanswered(
+pub(in crate::tools) fn no_answer(
     id: ShortId,
     no: NoAnswer,
     waited: Duration,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::text::shown::Piece;
 
-    fn shown(state: State, pieces: Vec<Piece>) -> String {
+    fn excerpt(state: State, pieces: Vec<Piece>) -> String {
         let answer = Answer { ended: Ended { state, next: None, matched: None }, pieces };
         let id = "r12".parse().unwrap();
         let (keep, budget) = (Keep::Ends, Budget::default());
@@ -142,13 +142,13 @@ mod tests {
     fn a_header_says_how_it_ended_and_what_comes_next() {
         let ended =
             State { exit: Some(Exit::Code(0)), duration_ms: 1_300, lines: 2, ..State::default() };
-        let text = shown(ended.clone(), vec![piece(1, 0, "a\nb\n")]);
+        let text = excerpt(ended.clone(), vec![piece(1, 0, "a\nb\n")]);
         assert_eq!(text, "[run r12 exit=0 1.3s lines=2]\na\nb\n");
         let state = State { exit: None, ..ended.clone() };
-        let text = shown(state, vec![piece(2, 2, "b\n")]);
+        let text = excerpt(state, vec![piece(2, 2, "b\n")]);
         assert_eq!(text, "[run r12 running 1.3s lines=2 shown=2 next=output(id=r12)]\nb\n");
         let state = State { lines: 91, ..ended.clone() };
-        let text = shown(state, vec![piece(1, 0, "a\n"), piece(90, 300, "y\nz\n")]);
+        let text = excerpt(state, vec![piece(1, 0, "a\n"), piece(90, 300, "y\nz\n")]);
         assert_eq!(
             text,
             "[run r12 exit=0 1.3s lines=91 shown=1,90-91 next=output(id=r12,view=range,offset=2)]\n\
@@ -160,7 +160,7 @@ mod tests {
             dropped_bytes: 5,
             ..ended
         };
-        let text = shown(state, Vec::new());
+        let text = excerpt(state, Vec::new());
         assert_eq!(text, "[run r12 signal=KILL reason=timeout 1.3s lines=2 dropped=0lines/5]\n");
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn a_run_that_was_lost_says_so_and_shows_what_it_shown() {
         let failure = Failure::new(Kind::OutcomeUnknown, "its holder has died");
         let state = State { failure: Some(failure), lines: 1, ..State::default() };
-        let text = shown(state, vec![piece(1, 0, "so far\n")]);
+        let text = excerpt(state, vec![piece(1, 0, "so far\n")]);
         let header = "[run r12 error=outcome_unknown reason=\"its holder has died\" 0.0s lines=1]";
         assert_eq!(text, format!("{header}\nso far\n"));
     }
@@ -178,7 +178,7 @@ mod tests {
         let state = State { exit: Some(Exit::Code(0)), lines: 1, ..State::default() };
         let head = Piece { ends_within: true, ..piece(1, 0, &"a".repeat(7_500)) };
         let tail = Piece { starts_within: true, ..piece(1, 9_985_000, &"z".repeat(15_000)) };
-        let text = shown(state, vec![head, tail]);
+        let text = excerpt(state, vec![head, tail]);
         let (header, payload) = text.split_once('\n').unwrap();
         assert_eq!(
             header,

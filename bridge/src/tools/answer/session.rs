@@ -71,7 +71,7 @@ pub(in crate::tools) fn input_answer(id: ShortId, answer: &Answer, budget: Budge
         },
         ..Total::default()
     };
-    let pieces = renumbered(&answer.pieces, first);
+    let pieces = renumber(&answer.pieces, first);
     let total = Total { lines: total.lines + 1 - first.min(total.lines + 1), ..total };
     let shown = fit(pieces.first(), pieces.get(1), total, Keep::Ends, budget);
     if !shown.whole {
@@ -129,7 +129,7 @@ fn lines(bytes: &[u8]) -> u64 {
 }
 
 /// The pieces as a log of their own, whose first line is 1.
-fn renumbered(pieces: &[Piece], first: u64) -> Vec<Piece> {
+fn renumber(pieces: &[Piece], first: u64) -> Vec<Piece> {
     let number = |piece: &Piece| Piece {
         first_line: (piece.first_line + 1).saturating_sub(first).max(1),
         starts_within: piece.starts_within && piece.first_line != first,

@@ -48,7 +48,7 @@ impl Tool for PtyCloseAll {
         let client = desk.client().await?;
         let Gathered { known: found, trouble } =
             all_running(client, self.server.as_deref()).await?;
-        let ours = desk.notes.opened();
+        let ours = desk.notes.open_sessions();
         let mut places: Vec<Place> = found
             .into_iter()
             .filter(|found| match who.owner {
@@ -207,7 +207,7 @@ impl Tool for PtyMetrics {
             ("calls", desk.process.counts.calls.load(Ordering::Relaxed)),
             ("failures", desk.process.counts.failures.load(Ordering::Relaxed)),
             ("sessions_spawned", desk.notes.spawned.load(Ordering::Relaxed)),
-            ("sessions_open", desk.notes.opened().len() as u64),
+            ("sessions_open", desk.notes.open_sessions().len() as u64),
             ("bytes_read", desk.notes.read.load(Ordering::Relaxed)),
             ("bytes_typed", desk.notes.written.load(Ordering::Relaxed)),
             ("uptime_sec", desk.process.since.elapsed().as_secs()),

@@ -127,7 +127,7 @@ fn of_terminal(desk: &Desk, found: &KnownSession) -> Map<String, Value> {
     facts.some("idle_ms", status.idle_ms);
     facts.some("events", status.events);
     let recovered =
-        status.recovered_ms.map(|at| at / 1000).max(desk.notes.recovered(found.handle.job));
+        status.recovered_ms.map(|at| at / 1000).max(desk.notes.recovery_time(found.handle.job));
     facts.put("recovered", recovered.is_some());
     facts.some("recovered_at", recovered);
     facts.some("lost", status.lost.map(|lost| lost.name()));
@@ -222,7 +222,7 @@ impl Tool for PtyWait {
             }
         };
         if !state.is_open() {
-            desk.notes.ended(place.job());
+            desk.notes.remove_open(place.job());
         }
         let header = header(place.id(), &state);
         let header = if state.is_open() { header.field(Key::Reason, "timeout") } else { header };
@@ -400,7 +400,7 @@ impl Tool for PtyRecover {
         for found in &all {
             desk.notes.set_recovered(found.handle.job, unix_time());
             desk.notes.rewind(found.handle.job);
-            desk.notes.opened_one(found.handle.id.to_string(), found.handle.job);
+            desk.notes.add_open(found.handle.id.to_string(), found.handle.job);
         }
         let words = format!("{} recovered", all.len());
         let (text, _) = table(&all, &[]).within(Budget::default());

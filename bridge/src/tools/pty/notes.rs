@@ -81,7 +81,7 @@ impl Notes {
     }
 
     /// When a session was recovered here, in seconds since 1970.
-    pub(super) fn recovered(&self, job: Nonce) -> Option<u64> {
+    pub(super) fn recovery_time(&self, job: Nonce) -> Option<u64> {
         locked(&self.recovered).get(&job).copied()
     }
 
@@ -92,7 +92,7 @@ impl Notes {
     }
 
     /// A session was opened here.
-    pub(super) fn opened_one(&self, id: String, job: Nonce) {
+    pub(super) fn add_open(&self, id: String, job: Nonce) {
         self.spawned.fetch_add(1, Ordering::Relaxed);
         let mut opened = locked(&self.opened);
         opened.push((id, job));
@@ -101,12 +101,12 @@ impl Notes {
     }
 
     /// The sessions that were opened here and are not known to have ended.
-    pub(super) fn opened(&self) -> Vec<(String, Nonce)> {
+    pub(super) fn open_sessions(&self) -> Vec<(String, Nonce)> {
         locked(&self.opened).clone()
     }
 
     /// A session has ended.
-    pub(super) fn ended(&self, job: Nonce) {
+    pub(super) fn remove_open(&self, job: Nonce) {
         locked(&self.opened).retain(|(_, other)| *other != job);
     }
 

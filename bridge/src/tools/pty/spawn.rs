@@ -116,7 +116,7 @@ impl Tool for PtySpawn {
             self.terminal(desk, &server, labels, who).await?
         };
         let id = place.id();
-        desk.notes.opened_one(id.to_string(), place.job());
+        desk.notes.add_open(id.to_string(), place.job());
         if let Some(timeout) = self.read_timeout_ms.or_else(|| desk.notes.limits().read_timeout_ms)
         {
             desk.notes.set_read_timeout(place.job(), Duration::from_millis(timeout));
@@ -196,17 +196,17 @@ impl PtySpawn {
     /// That there are not too many already.
     async fn room(&self, desk: &Desk, client: &Client) -> Result<(), Failure> {
         let Some(most) = desk.notes.limits().max_sessions else { return Ok(()) };
-        for (id, job) in desk.notes.opened() {
+        for (id, job) in desk.notes.open_sessions() {
             let Ok(Handle { server, .. }) = Handle::find(client, &id) else { continue };
             let over = match control::inspect(client, &server, job).await {
                 Ok(found) => !found.state.is_open(),
                 Err(failure) => matches!(failure.kind, Kind::UnknownId | Kind::Expired),
             };
             if over {
-                desk.notes.ended(job);
+                desk.notes.remove_open(job);
             }
         }
-        if desk.notes.opened().len() as u64 >= most {
+        if desk.notes.open_sessions().len() as u64 >= most {
             let text =
                 format!("this process has {most} sessions open, as many as set_limits allows");
             return Err(Failure::new(Kind::SessionLimit, text));
@@ -225,7 +225,7 @@ impl PtySpawn {
         self.env.clone().map(variables)
     }
 
-    fn kept(&self, desk: &Desk) -> Option<u64> {
+    fn kept_bytes(&self, desk: &Desk) -> Option<u64> {
         self.max_output_bytes.or_else(|| desk.notes.limits().max_output_bytes)
     }
 
@@ -248,7 +248,7 @@ impl PtySpawn {
             keep_ms: None,
             output_rate: self.rate_limit_bps,
             input_rate: self.input_rate_bps,
-            kept: self.kept(desk),
+            kept: self.kept_bytes(desk),
         })
     }
 
@@ -322,7 +322,8 @@ impl PtySpawn {
             input: None,
         };
         let name = label("name", self.name.as_ref())?.map(str::to_owned);
-        let kept = self.kept(desk).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(KEPT);
+        let kept =
+            self.kept_bytes(desk).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(KEPT);
         let owner = labels.owner.clone();
         let filing = Filing { name, labels, kept };
         let pipe = desk.pipes.open(client, server, start, filing)?;

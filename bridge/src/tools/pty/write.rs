@@ -298,7 +298,7 @@ pub(super) async fn close(desk: &Desk, place: &Place, who: Who<'_>) -> Result<St
         }
     };
     if !state.is_open() {
-        desk.notes.ended(place.job());
+        desk.notes.remove_open(place.job());
     }
     Ok(format!("{}\n", header(place.id(), &state).end()))
 }

@@ -21,7 +21,7 @@ pub(super) fn describe(event: &Event) -> String {
         None => "did something that only a newer version knows".to_owned(),
         Some(What::Opened) => "opened it".to_owned(),
         Some(What::Typed { text: Some(text), length }) => {
-            let shown = typed(text);
+            let shown = with_signs(text);
             let more = if *length > text.len() as u64 {
                 format!(" and more, {length} bytes")
             } else {
@@ -82,7 +82,7 @@ fn name(actor: &Actor) -> String {
 }
 
 /// What was typed, with keys as signs.
-fn typed(bytes: &[u8]) -> String {
+fn with_signs(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).replace("\r\n", "⏎").replace(['\r', '\n'], "⏎");
     neutral_within(&text, TYPED)
 }
