@@ -26,10 +26,10 @@ mod tool;
 
 use farwire_protocol::failure::{Failure, Kind};
 
+pub use self::arguments::budget;
 pub use self::caller::{Caller, Picture};
 pub use self::seat::{Seat as Desk, Seat, Settings};
 pub use self::tool::{Cancel, Effect, Entry, Group, Tool};
-use crate::text::shown::Budget;
 
 /// Every tool, by category.
 pub const CATALOGUE: &[Category] = &[
@@ -104,11 +104,6 @@ pub fn next(failure: &Failure) -> &str {
         }
         _ => failure.hint(),
     }
-}
-
-/// How many characters to show, of what was asked for.
-pub fn budget(asked: Option<usize>) -> Budget {
-    asked.map_or_else(Budget::default, Budget::new)
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use farwire_protocol::failure::Failure;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::run::header;
-use super::{Caller, names};
+use super::caller::Caller;
+use super::names;
 use crate::runs::answer::News;
 use crate::text::Word;
 use crate::text::clean::last_line;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 
+use crate::text::shown::Budget;
+
 /// The longest time that can be asked for: 366 days, as on the command line.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
@@ -20,4 +22,9 @@ pub(super) fn milliseconds(seconds: f64) -> Result<u64, Failure> {
         Failure::new(Kind::InvalidArgument, message)
             .with_hint("leave it out, and it may take as long as it takes")
     })
+}
+
+/// Reads how many characters to show: by default as many as fit into an answer.
+pub fn budget(asked: Option<usize>) -> Budget {
+    asked.map_or_else(Budget::default, Budget::new)
 }

@@ -18,8 +18,11 @@ use crate::text::shown::{Budget, Keep};
 use crate::tools::answer::run::{LogExcerpt, no_answer};
 use crate::tools::answer::session::{input_answer, screen};
 use crate::tools::answer::{header, output};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
 use crate::tools::picture;
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::output::{NewOutput, OutputPart};
 use crate::verbs::run::{Excerpt, RunAnswer};
 use crate::verbs::session::send::{SendInput, raw_bytes};
@@ -82,7 +85,7 @@ impl Tool for Output {
         exit or for the until pattern. Other views re-read or grep any part; screen and png show a terminal.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let handle = Handle::find(client, &self.id)?;
         match self.view.unwrap_or(Views::New) {
@@ -105,7 +108,7 @@ impl Tool for Output {
 impl Output {
     async fn new_in_session(
         self,
-        desk: &Desk,
+        desk: &Seat,
         caller: &Caller,
         session: Handle,
     ) -> Result<String, Failure> {
@@ -125,7 +128,7 @@ impl Output {
 
     async fn new_of_run(
         self,
-        desk: &Desk,
+        desk: &Seat,
         caller: &Caller,
         run: Handle,
     ) -> Result<String, Failure> {
@@ -146,7 +149,7 @@ impl Output {
         }
     }
 
-    async fn part(self, desk: &Desk, of: &Handle) -> Result<String, Failure> {
+    async fn part(self, desk: &Seat, of: &Handle) -> Result<String, Failure> {
         let (view, keep) = self.view()?;
         let budget = budget(self.max_output);
         let raw = u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX);

@@ -7,11 +7,12 @@ use crate::sessions::control;
 use crate::text::header::Key;
 use crate::text::picture::Grid;
 use crate::tools::answer::session::{header, with_cursor, with_size};
-use crate::tools::{Caller, Desk};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
 
 /// Draws the screen and adds it to the answer. Returns the line that goes with it.
 pub(super) async fn draw(
-    desk: &Desk,
+    desk: &Seat,
     caller: &Caller,
     session: &Handle,
 ) -> Result<String, Failure> {

@@ -24,8 +24,7 @@ pub mod spawn;
 pub mod until;
 pub mod write;
 
-pub use self::notes::Notes;
-use crate::tools::{Entry, Group};
+use crate::tools::tool::{Entry, Group};
 
 /// The tools, in the order in which clients list them.
 pub const ALL: &[Entry] = &[

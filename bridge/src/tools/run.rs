@@ -12,8 +12,11 @@ use crate::runs::slow::is_slow;
 use crate::text::shown::Keep;
 use crate::tools::answer::run::{LogExcerpt, no_answer};
 use crate::tools::answer::session::input_answer;
+use crate::tools::arguments::budget;
 use crate::tools::arguments::milliseconds;
-use crate::tools::{Caller, Cancel, Desk, Effect, Tool, budget};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Cancel, Effect, Tool};
 use crate::verbs::run::{self as verb, Excerpt, RunAnswer, Stdin, UNSENT, variables};
 use crate::verbs::session::send::{SendInput, fits, line, raw_bytes};
 
@@ -59,7 +62,7 @@ impl Tool for Run {
     /// The command is stopped.
     const CANCEL: Cancel = Cancel::Notices;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let slow = is_slow(&self.command).then_some(AT_ONCE);
         let (wait, clamped) = desk.wait(self.wait.or(slow))?;
@@ -129,7 +132,7 @@ impl Run {
     /// Types the command into a session, whose shell must be at its prompt.
     async fn type_into(
         &self,
-        desk: &Desk,
+        desk: &Seat,
         caller: &Caller,
         session: &str,
         Excerpt { wait, budget, .. }: Excerpt,

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::offer::Offer;
-use super::pty::Notes;
+use super::pty::notes::Notes;
 use crate::client::Client;
 use crate::process::Process;
 use crate::sessions::danger::{Danger, Patterns};

@@ -11,7 +11,9 @@ use crate::text::header::{Call, Header, Key};
 use crate::text::neutral::LIMIT;
 use crate::text::shown::Budget;
 use crate::text::table::Table;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::servers::{self as verb, DescribeServer, DescribeServerAnswer, KnownServer};
 
 /// The arguments of `servers`.
@@ -31,7 +33,7 @@ impl Tool for Servers {
         detail. Call first to get names.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         if let Some(name) = self.server {
             let answer = DescribeServer { name }.carry_out(client).await?;

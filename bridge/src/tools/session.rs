@@ -15,19 +15,21 @@ pub mod retry;
 pub mod send;
 pub mod watch;
 
+use crate::tools::tool::Entry;
+
 /// The tools of category `session`, in the order in which clients list them.
-pub const ALL: &[super::Entry] = &[
-    super::Entry::of::<connect::SessionConnect>(),
-    super::Entry::of::<connect::SessionSetActive>(),
-    super::Entry::of::<connect::SessionList>(),
-    super::Entry::of::<watch::SessionWatch>(),
-    super::Entry::of::<history::SessionHistory>(),
-    super::Entry::of::<control::SessionControl>(),
-    super::Entry::of::<control::SessionResize>(),
-    super::Entry::of::<diagnostics::SessionDiagnostics>(),
-    super::Entry::of::<commands::SessionCommands>(),
-    super::Entry::of::<commands::SessionCommandStatus>(),
-    super::Entry::of::<retry::SessionRetry>(),
-    super::Entry::of::<job_wait::JobWait>(),
-    super::Entry::of::<connect::SessionClose>(),
+pub const ALL: &[Entry] = &[
+    Entry::of::<connect::SessionConnect>(),
+    Entry::of::<connect::SessionSetActive>(),
+    Entry::of::<connect::SessionList>(),
+    Entry::of::<watch::SessionWatch>(),
+    Entry::of::<history::SessionHistory>(),
+    Entry::of::<control::SessionControl>(),
+    Entry::of::<control::SessionResize>(),
+    Entry::of::<diagnostics::SessionDiagnostics>(),
+    Entry::of::<commands::SessionCommands>(),
+    Entry::of::<commands::SessionCommandStatus>(),
+    Entry::of::<retry::SessionRetry>(),
+    Entry::of::<job_wait::JobWait>(),
+    Entry::of::<connect::SessionClose>(),
 ];

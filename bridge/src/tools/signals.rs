@@ -2,8 +2,8 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::Group;
 use super::offer::Offer;
+use super::tool::Group;
 use crate::text::signal;
 
 /// Signals that ask a program to end, or end it: `stop` is for these.

@@ -15,7 +15,9 @@ use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::text::shown::Budget;
 use crate::tools::answer::with_failures;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::status::{ListJobs, ServerJobs};
 
 /// More rows than fit into an answer.
@@ -39,7 +41,7 @@ impl Tool for Status {
     const ABOUT: &'static str = "List what is open: runs and sessions with id, state, who types, age, owner; with all, also ended ones.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let all = self.all.unwrap_or(false);
         let inquiry = ListJobs { server: self.server.clone(), all }.carry_out(client).await?;

@@ -7,8 +7,10 @@ use serde::Deserialize;
 
 use crate::text::header::Header;
 use crate::tools::answer::{header, word};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
 use crate::tools::signals::parse_allowed;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::stop::StopJob;
 
 /// The arguments of `stop`.
@@ -28,7 +30,7 @@ impl Tool for Stop {
         TERM, then KILL, 5 s apart. A session gets HUP first.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let parse = |text: &str| parse_allowed(&desk.settings.offer, text);
         let signal = self.signal.as_deref().map(parse).transpose()?;

@@ -21,7 +21,9 @@ use crate::text::human;
 use crate::text::neutral::neutral;
 use crate::text::table::Table;
 use crate::tools::answer::with_failures;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 
 /// Changes what this process does next.
 const SETS: Effect =
@@ -43,7 +45,7 @@ impl Tool for PtyCloseAll {
     const ABOUT: &'static str = "Close every session of an owner, and end their programs. Without an owner: those that this process opened.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let client = desk.client().await?;
         let Gathered { known: found, trouble } =
@@ -87,7 +89,7 @@ impl Tool for SetDefaultCwd {
     const ABOUT: &'static str = "Set the working directory of sessions that this process spawns without one. Kept until it ends.";
     const EFFECT: Effect = SETS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let cwd = self.cwd.trim();
         if !cwd.is_empty() && !cwd.starts_with('/') {
             return Err(Failure::new(Kind::InvalidArgument, "cwd is not an absolute path"));
@@ -108,12 +110,12 @@ impl Tool for GetDefaultCwd {
     const ABOUT: &'static str = "Show the working directory that set_default_cwd has set.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         Ok(cwd_now(desk))
     }
 }
 
-fn cwd_now(desk: &Desk) -> String {
+fn cwd_now(desk: &Seat) -> String {
     let cwd = desk.notes.cwd().unwrap_or_else(|| "the user's home".to_owned());
     format!("{}\ndefault_cwd: {}\n", Header::new(Word::Status).end(), neutral(&cwd))
 }
@@ -141,7 +143,7 @@ impl Tool for SetLimits {
         stays as it is. The servers' own limits hold besides.";
     const EFFECT: Effect = SETS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let set = |to: &mut Option<u64>, from: Option<u64>| {
             if let Some(value) = from {
                 *to = Some(value).filter(|&value| value > 0);
@@ -169,7 +171,7 @@ impl Tool for GetLimits {
     const ABOUT: &'static str = "Show the limits that set_limits has set.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         Ok(limits_now(&desk.notes.limits()))
     }
 }
@@ -202,7 +204,7 @@ impl Tool for PtyMetrics {
         "Show how much this process has done: calls, failures, sessions, bytes read and typed.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let rows = [
             ("calls", desk.process.counts.calls.load(Ordering::Relaxed)),
             ("failures", desk.process.counts.failures.load(Ordering::Relaxed)),
@@ -229,7 +231,7 @@ impl Tool for PtyHealth {
     const ABOUT: &'static str = "Check that the relay and every server answer, and how fast.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let mut table = Table::new().limit(0, 64).limit(1, 200);
         let begun = Instant::now();

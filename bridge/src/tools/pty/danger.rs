@@ -12,8 +12,10 @@ use crate::client::unix_time;
 use crate::sessions::danger::{About, GOOD};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
+use crate::tools::caller::Caller;
 use crate::tools::names;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 
 /// The arguments of `confirm_dangerous_command`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,7 +41,7 @@ impl Tool for ConfirmDangerousCommand {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         if self.justification.trim().is_empty() {
             return Err(Failure::new(Kind::InvalidArgument, "justification says nothing")

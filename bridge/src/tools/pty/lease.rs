@@ -16,7 +16,9 @@ use crate::sessions::leases::TTL_MS;
 use crate::text::header::{Fate, Header, Key};
 use crate::tools::answer::lease::lease;
 use crate::tools::answer::word;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 
 /// Changes who may type, and nothing else.
 const MOVES: Effect =
@@ -41,7 +43,7 @@ impl Tool for PtyAttach {
         types, resizes or closes. Again by the same client: the same.";
     const EFFECT: Effect = MOVES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let place = Place::find(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
@@ -72,7 +74,7 @@ impl Tool for PtyDetach {
     const ABOUT: &'static str = "Let go of a session (release the lease) that your client has attached to. Its programs go on.";
     const EFFECT: Effect = MOVES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let place = Place::find(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
@@ -105,7 +107,7 @@ impl Tool for PtyHandoff {
     const ABOUT: &'static str = "Hand a session that your client is attached to over to another client, with a reason that is kept.";
     const EFFECT: Effect = MOVES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let target = label("target_client_id", Some(&self.target_client_id))?
             .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id says nobody"))?;
@@ -145,7 +147,7 @@ impl Tool for PtyTakeover {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
         let from = label("from_client_id", Some(&self.from_client_id))?.map(str::to_owned);
         if from.is_none() {
@@ -167,7 +169,7 @@ impl Tool for PtyTakeover {
 
 /// The caller, which must say its name as a client.
 fn named_client<'a>(
-    desk: &Desk,
+    desk: &Seat,
     owner: Option<&'a String>,
     client: &'a String,
 ) -> Result<Who<'a>, Failure> {
@@ -187,7 +189,7 @@ fn reason(reason: Option<String>) -> Result<Option<String>, Failure> {
 }
 
 async fn change(
-    desk: &Desk,
+    desk: &Seat,
     found: &KnownSession,
     who: Who<'_>,
     action: Action,

@@ -26,7 +26,9 @@ use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::tools::answer::lease::{holder, lease, person};
 use crate::tools::answer::{header, with_failures, word};
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 
 /// The arguments of `pty_status`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,7 +49,7 @@ impl Tool for PtyStatus {
         of the lease, labels, limits.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let place = Place::find(desk, &self.session_id, who).await?;
         describe(desk, &place, self.format).await
@@ -55,7 +57,7 @@ impl Tool for PtyStatus {
 }
 
 /// Describes a session in full.
-async fn describe(desk: &Desk, place: &Place, format: Option<Format>) -> Result<String, Failure> {
+async fn describe(desk: &Seat, place: &Place, format: Option<Format>) -> Result<String, Failure> {
     let facts = match place {
         Place::Pipe(pipe) => of_pipe(pipe),
         Place::Terminal(found) => {
@@ -87,7 +89,7 @@ async fn describe(desk: &Desk, place: &Place, format: Option<Format>) -> Result<
     Ok(text)
 }
 
-fn of_terminal(desk: &Desk, found: &KnownSession) -> Map<String, Value> {
+fn of_terminal(desk: &Seat, found: &KnownSession) -> Map<String, Value> {
     let (status, state) = (&found.status, &found.job.state);
     let mut facts = Facts::default();
     facts.put("session_id", found.handle.id.to_string());
@@ -202,7 +204,7 @@ impl Tool for PtyWait {
         "Wait until a session's program has ended, and give its exit code or signal.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let place = Place::find(desk, &self.session_id, who).await?;
         let wait = millis(desk, self.timeout_ms, Duration::from_secs(25));
@@ -252,7 +254,7 @@ impl Tool for PtyList {
     const ABOUT: &'static str = "List the sessions of an owner on all servers: id, server, state, name, tag, lease, command.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let all = self.include_closed.unwrap_or(false);
         let client = desk.client().await?;
@@ -337,7 +339,7 @@ impl Tool for PtyResume {
     const ABOUT: &'static str = "Find a session that runs by its name and show how it is. Then pty_attach, or read and type.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let of_name = |pipe: &std::sync::Arc<Pipe>| {
             pipe.is_open() && pipe.name.as_deref() == Some(self.name.as_str())
@@ -374,7 +376,7 @@ impl Tool for PtyRecover {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, Some(&self.owner), None)?;
         if who.owner.is_none() {
             return Err(Failure::new(Kind::InvalidArgument, "owner is missing"));

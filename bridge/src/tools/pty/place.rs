@@ -16,7 +16,7 @@ use crate::sessions::pipes::{Pipe, Side};
 use crate::sessions::window::{Span, Window, window};
 use crate::text::header::{Call, Fate};
 use crate::text::neutral::neutral_within;
-use crate::tools::Desk;
+use crate::tools::seat::Seat;
 
 /// The owner that a call acts for, and the client that it says it is.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Who<'a> {
 
 impl<'a> Who<'a> {
     pub(super) fn of(
-        desk: &Desk,
+        desk: &Seat,
         owner: Option<&'a String>,
         client: Option<&'a String>,
     ) -> Result<Self, Failure> {
@@ -68,7 +68,7 @@ pub(super) enum Place {
 
 impl Place {
     /// Finds a session for a caller that only looks.
-    pub(super) async fn find(desk: &Desk, id: &str, who: Who<'_>) -> Result<Self, Failure> {
+    pub(super) async fn find(desk: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
         if let Some(pipe) = desk.pipes.find(id, who.owner) {
             return Ok(Self::Pipe(pipe));
         }
@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// Finds a session for a caller that changes something: no other client is attached.
-    pub(super) async fn claim(desk: &Desk, id: &str, who: Who<'_>) -> Result<Self, Failure> {
+    pub(super) async fn claim(desk: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
         let place = Self::find(desk, id, who).await?;
         if let Self::Terminal(found) = &place {
             found.free_for(who.client)?;
@@ -170,6 +170,6 @@ pub(super) fn for_owner(call: Call, owner: Option<&str>) -> Call {
 }
 
 /// A wait that was asked for in milliseconds, within the longest wait of a call.
-pub(super) fn millis(desk: &Desk, asked: Option<u64>, default: Duration) -> Duration {
+pub(super) fn millis(desk: &Seat, asked: Option<u64>, default: Duration) -> Duration {
     asked.map_or(default, Duration::from_millis).min(desk.settings.max_wait)
 }

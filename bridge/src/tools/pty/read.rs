@@ -12,7 +12,9 @@ use super::place::{Place, Who, for_owner, millis};
 use crate::sessions::pipes::Side;
 use crate::sessions::window::{LARGEST, Span};
 use crate::text::header::Call;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 
 /// How long a read waits for output unless the call or the session says otherwise.
 const READ: Duration = Duration::from_secs(1);
@@ -49,7 +51,7 @@ impl Tool for PtyRead {
         nothing. Each client_id reads everything; nothing is missed or read twice.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         take(desk, caller, Side::Out, Self::NAME, self).await
     }
 }
@@ -66,7 +68,7 @@ impl Tool for PtyReadStdout {
     const ABOUT: &'static str = "Read new standard output of a session with separate_streams; of a terminal, all that it says.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         take(desk, caller, Side::Out, Self::NAME, self.0).await
     }
 }
@@ -84,14 +86,14 @@ impl Tool for PtyReadStderr {
         "Read new standard error (stderr) of a session that was spawned with separate_streams.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         take(desk, caller, Side::Err, Self::NAME, self.0).await
     }
 }
 
 /// Reads on from a client's cursor.
 async fn take(
-    desk: &Desk,
+    desk: &Seat,
     caller: &Caller,
     side: Side,
     name: &'static str,
@@ -159,7 +161,7 @@ impl Tool for PtyReadAt {
         the same offset gives the same bytes. Needs no attachment.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), None)?;
         let client = desk.client().await?;
         let place = Place::find(desk, &self.session_id, who).await?;

@@ -24,8 +24,10 @@ use crate::sessions::target::only_server;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::neutral::neutral_within;
 use crate::tools::answer::word;
+use crate::tools::caller::Caller;
 use crate::tools::names;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::run::variables;
 use crate::verbs::session::open::{OpenSession, Opened, USUAL, size};
 
@@ -98,7 +100,7 @@ impl Tool for PtySpawn {
         Dangerous commands need a token first. Then pty_read, pty_write.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(mut self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(mut self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let owner = self.owner.take();
         let who = Who::of(desk, owner.as_ref(), None)?;
         let client = desk.client().await?;
@@ -177,7 +179,7 @@ impl PtySpawn {
     }
 
     /// That it is not dangerous, or was confirmed.
-    fn check(&self, desk: &Desk, who: Who<'_>, server: &Server) -> Result<(), Failure> {
+    fn check(&self, desk: &Seat, who: Who<'_>, server: &Server) -> Result<(), Failure> {
         if self.command.as_ref().is_some_and(|command| command.trim().is_empty()) {
             return Err(Failure::new(Kind::EmptyCommand, "command says nothing"));
         }
@@ -194,7 +196,7 @@ impl PtySpawn {
     }
 
     /// That there are not too many already.
-    async fn room(&self, desk: &Desk, client: &Client) -> Result<(), Failure> {
+    async fn room(&self, desk: &Seat, client: &Client) -> Result<(), Failure> {
         let Some(most) = desk.notes.limits().max_sessions else { return Ok(()) };
         for (id, job) in desk.notes.open_sessions() {
             let Ok(Handle { server, .. }) = Handle::find(client, &id) else { continue };
@@ -216,7 +218,7 @@ impl PtySpawn {
 
     /// Where it runs: what was asked for, the directory of an absolute command, or what was set for
     /// all.
-    fn cwd(&self, desk: &Desk) -> Option<Blob> {
+    fn cwd(&self, desk: &Seat) -> Option<Blob> {
         let cwd = self.cwd.clone().or_else(|| directory(self.command.as_deref()?));
         cwd.or_else(|| desk.notes.cwd()).map(|cwd| Blob(cwd.into_bytes()))
     }
@@ -225,11 +227,11 @@ impl PtySpawn {
         self.env.clone().map(variables)
     }
 
-    fn kept_bytes(&self, desk: &Desk) -> Option<u64> {
+    fn kept_bytes(&self, desk: &Seat) -> Option<u64> {
         self.max_output_bytes.or_else(|| desk.notes.limits().max_output_bytes)
     }
 
-    fn timeout(&self, desk: &Desk) -> Result<Option<u64>, Failure> {
+    fn timeout(&self, desk: &Seat) -> Result<Option<u64>, Failure> {
         let set = desk.notes.limits().spawn_timeout_sec;
         match (self.spawn_timeout_sec, set) {
             (Some(seconds), _) => milliseconds("spawn_timeout_sec", seconds).map(Some),
@@ -237,7 +239,7 @@ impl PtySpawn {
         }
     }
 
-    fn limits(&self, desk: &Desk) -> Result<Limits, Failure> {
+    fn limits(&self, desk: &Seat) -> Result<Limits, Failure> {
         let set = desk.notes.limits();
         let idle_ms = match self.idle_timeout_sec {
             Some(seconds) => Some(milliseconds("idle_timeout_sec", seconds)?),
@@ -254,7 +256,7 @@ impl PtySpawn {
 
     async fn terminal(
         &self,
-        desk: &Desk,
+        desk: &Seat,
         server: &Server,
         labels: Labels,
         who: Who<'_>,
@@ -288,7 +290,7 @@ impl PtySpawn {
 
     async fn piped(
         &self,
-        desk: &Desk,
+        desk: &Seat,
         server: &Server,
         labels: Labels,
     ) -> Result<(Place, String), Failure> {

@@ -17,8 +17,10 @@ use crate::sessions::search::{Match, Search};
 use crate::sessions::window::{LARGEST, Span, Window};
 use crate::text::header::{Call, Key};
 use crate::text::shown::Piece;
+use crate::tools::caller::Caller;
 use crate::tools::names;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 
 /// How long output is waited for unless the call says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,7 +65,7 @@ impl Tool for PtyReadUntil {
         between pieces or lines. Stops right after it.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         let until = Until {
@@ -102,7 +104,7 @@ impl Tool for PtyReadUntilAny {
     const ABOUT: &'static str = "Read on until the first of several patterns appears in what a session says; tells which one.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         let until = Until {
@@ -144,7 +146,7 @@ impl Tool for PtyPrompt {
         answer a prompt in one call.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         place.open()?;
@@ -197,7 +199,7 @@ impl Tool for PtyReadQuiescent {
         "Read on until a session has been silent for a while: what a burst of output came to.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         let quiet = Quiet {
@@ -229,7 +231,7 @@ struct Until {
 impl Until {
     async fn read(
         self,
-        desk: &Desk,
+        desk: &Seat,
         caller: &Caller,
         place: &Place,
         who: Who<'_>,
@@ -272,7 +274,7 @@ pub(super) struct Quiet {
 impl Quiet {
     pub(super) async fn read(
         self,
-        desk: &Desk,
+        desk: &Seat,
         caller: &Caller,
         place: &Place,
         who: Who<'_>,
@@ -302,7 +304,7 @@ struct Fields(Vec<(Key, String)>);
 
 /// The latest part of what has been read.
 struct Read<'a> {
-    desk: &'a Desk,
+    desk: &'a Seat,
     client: &'a Client,
     place: &'a Place,
     /// Where it was to begin.
@@ -313,7 +315,7 @@ struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    async fn new(desk: &'a Desk, place: &'a Place, from: u64) -> Result<Self, Failure> {
+    async fn new(desk: &'a Seat, place: &'a Place, from: u64) -> Result<Self, Failure> {
         let client = desk.client().await?;
         Ok(Self { desk, client, place, from, at: from, kept: Window::default() })
     }

@@ -20,8 +20,10 @@ use crate::sessions::window::end;
 use crate::text::header::{Fate, Header, Key};
 use crate::tools::answer::session::with_size;
 use crate::tools::answer::{header, word};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
 use crate::tools::signals::parse_allowed;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::observer::Patient;
 use crate::verbs::session::open::size;
 use crate::verbs::session::send::SendInput;
@@ -41,7 +43,7 @@ const LONGEST: usize = 8 << 20;
 
 /// Types as much as the program takes in a moment. Returns how many bytes that was.
 pub(super) async fn input(
-    desk: &Desk,
+    desk: &Seat,
     place: &Place,
     data: &[u8],
     who: Who<'_>,
@@ -62,7 +64,7 @@ pub(super) async fn input(
 }
 
 async fn type_into(
-    desk: &Desk,
+    desk: &Seat,
     found: &KnownSession,
     data: &[u8],
     who: Who<'_>,
@@ -136,7 +138,7 @@ impl Tool for PtyWrite {
         Read what comes with pty_read.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         place.open()?;
@@ -193,7 +195,7 @@ impl Tool for PtyResize {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         let found = place.terminal()?;
@@ -228,7 +230,7 @@ impl Tool for PtySignal {
     const ABOUT: &'static str = "Send a signal to the program in the foreground of a session.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let signal = parse_allowed(&desk.settings.offer, &self.signal)?;
         let place = Place::claim(desk, &self.session_id, who).await?;
@@ -272,7 +274,7 @@ impl Tool for PtyClose {
         said stays readable for a day.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
         let place = Place::claim(desk, &self.session_id, who).await?;
         close(desk, &place, who).await
@@ -280,7 +282,7 @@ impl Tool for PtyClose {
 }
 
 /// Ends a session. Returns the answer, which says how it ended.
-pub(super) async fn close(desk: &Desk, place: &Place, who: Who<'_>) -> Result<String, Failure> {
+pub(super) async fn close(desk: &Seat, place: &Place, who: Who<'_>) -> Result<String, Failure> {
     let client = desk.client().await?;
     let state = match place {
         Place::Terminal(found) => {

@@ -13,8 +13,10 @@ use crate::text::neutral::neutral;
 use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::text::{Word, human};
+use crate::tools::caller::Caller;
 use crate::tools::names;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::commands::{CommandStatus, CommandStatusAnswer, Commands, MOST};
 
 /// Bytes of a command's output that are shown unless the call says otherwise.
@@ -37,7 +39,7 @@ impl Tool for SessionCommands {
         duration, age, directory, text.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let limit = self.limit.unwrap_or(20).clamp(1, MOST);
@@ -92,7 +94,7 @@ impl Tool for SessionCommandStatus {
         may wait for its end.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let (wait, _) = desk.wait(Some(self.wait.unwrap_or(0.0)))?;

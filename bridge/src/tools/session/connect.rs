@@ -20,8 +20,10 @@ use crate::tools::answer::lease::lease;
 use crate::tools::answer::run;
 use crate::tools::answer::session::{header, screen_text};
 use crate::tools::answer::with_failures;
+use crate::tools::caller::Caller;
 use crate::tools::names;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::open::{OpenSession, Opened};
 use crate::verbs::stop::LADDER;
 
@@ -45,7 +47,7 @@ impl Tool for SessionConnect {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: true };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let server = chosen_server(client, self.server.as_deref()).await?;
         let name = Some(self.name.unwrap_or_else(|| "main".to_owned()));
@@ -81,7 +83,7 @@ impl Tool for SessionSetActive {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let target = match (self.session, self.server) {
             (Some(_), Some(_)) => {
@@ -124,7 +126,7 @@ impl Tool for SessionList {
         lease, command; * is the default one.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let all = self.all.unwrap_or(false);
         let Gathered { known: found, trouble } = list(client, self.server.as_deref(), all).await?;
@@ -178,7 +180,7 @@ impl Tool for SessionClose {
     const ABOUT: &'static str = "Close a session for everybody, and end its programs: HUP, then TERM, then KILL, 5 s apart.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let found = SessionName::parse(&self.session).find(client, None).await?;
         found.free_for(None)?;

@@ -9,7 +9,10 @@ use crate::handles::Handle;
 use crate::sessions::control::act;
 use crate::sessions::find::SessionName;
 use crate::tools::answer::session::{header, input_answer, with_size};
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::open::size;
 use crate::verbs::session::send::{SendInput, raw_bytes};
 
@@ -34,7 +37,7 @@ impl Tool for SessionControl {
     const ABOUT: &'static str = "Press control keys in a session, such as ctrl_c, ctrl_d, tab, esc or arrows, and see what comes.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         if self.keys.is_empty() || self.keys.len() > KEYS {
             let text = format!("keys: between 1 and {KEYS}");
             return Err(Failure::new(Kind::InvalidArgument, text));
@@ -77,7 +80,7 @@ impl Tool for SessionResize {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let size = size(self.cols, self.rows)?;
         let client = desk.client().await?;
         let session = SessionName::parse_optional(self.session.as_deref());

@@ -14,7 +14,9 @@ use crate::text::human;
 use crate::text::neutral::neutral;
 use crate::tools::answer::lease::{lease, person};
 use crate::tools::answer::session::header;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::commands::latest;
 
 /// The arguments of `session_diagnostics`.
@@ -32,7 +34,7 @@ impl Tool for SessionDiagnostics {
         command runs, warnings with what to do.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let answer = look(client, &found.handle.server, found.handle.job).await?;

@@ -10,7 +10,9 @@ use crate::sessions::find::SessionName;
 use crate::text::Word;
 use crate::text::clean::clean;
 use crate::text::header::{Call, Fate, Header, Key};
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::history::{History, HistoryAnswer, HistoryEntry, HistoryItem};
 
 /// Characters of history that fit into an answer.
@@ -35,7 +37,7 @@ impl Tool for SessionHistory {
         resizes, in order. Numbers stay the same.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let max = u64::from(self.max.unwrap_or(60).clamp(1, 1_000));

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::wait::{Enough, WaitForJobs, WaitForJobsAnswer, WaitedJob};
 
 /// The arguments of `job_wait`.
@@ -41,7 +43,7 @@ impl Tool for JobWait {
         them have ended: a barrier in one call.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.shared_client().await?;
         let (wait, clamped) = desk.wait(self.timeout)?;
         let enough = match self.mode.unwrap_or_default() {

@@ -13,7 +13,9 @@ use crate::text::header::Key;
 use crate::text::shown::Budget;
 use crate::tools::answer::session::{header, screen_text};
 use crate::tools::arguments::milliseconds;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::run::variables;
 use crate::verbs::session::open::{OpenSession, Opened, USUAL};
 
@@ -49,7 +51,7 @@ impl Tool for SessionOpen {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: false, open_world: true };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let server = client.find(&self.server).await?;
         let idle_ms = self.idle.map(milliseconds).transpose()?;

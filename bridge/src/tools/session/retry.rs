@@ -15,7 +15,9 @@ use crate::text::shown::{Budget, Keep};
 use crate::text::{Word, human};
 use crate::tools::answer::run::LogExcerpt;
 use crate::tools::answer::session::input_answer;
-use crate::tools::{Caller, Cancel, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Cancel, Effect, Tool};
 use crate::verbs::retry as verb;
 use crate::verbs::retry::{Attempt, AttemptResult, CANCELLED, LONGEST, Retry, RetryEnd, RetryOn};
 
@@ -65,7 +67,7 @@ impl Tool for SessionRetry {
     /// The attempt that runs is stopped.
     const CANCEL: Cancel = Cancel::Notices;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let retry = self.verb()?;
         let on = caller.unless_cancelled(CANCELLED, self.place(client)).await?;

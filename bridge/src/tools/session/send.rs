@@ -8,7 +8,10 @@ use serde::Deserialize;
 
 use crate::handles::Handle;
 use crate::tools::answer::session::input_answer;
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::send::{SendInput, fits, line, raw_bytes};
 
 /// The arguments of `session_send`.
@@ -41,7 +44,7 @@ impl Tool for SessionSend {
         Full-screen programs: output with view=screen.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let (wait, _) = desk.wait(Some(self.wait.unwrap_or(10.0)))?;
         let session = Handle::find_session(client, &self.id)?;

@@ -8,7 +8,9 @@ use super::events::{describe, time};
 use crate::sessions::find::SessionName;
 use crate::text::header::{Call, Key};
 use crate::tools::answer::session::header;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::watch::{Watch, WatchAnswer};
 
 /// The arguments of `session_watch`.
@@ -32,7 +34,7 @@ impl Tool for SessionWatch {
         lease, resize, people coming and going. Whichever is first.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let (wait, _) = desk.wait(self.wait)?;
