@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::BUILD;
 use crate::conversation::Trouble;
+use crate::files::roots::KnownRoots;
 pub(crate) use crate::machine::{random_nonce, unix_time};
 use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
 use crate::slots::Slots;
@@ -49,6 +50,8 @@ pub struct Client {
     pub ids: Arc<Ids>,
     surface: Arc<SurfaceKey>,
     links: Slots<Target, Verdict>,
+    /// What agent processes have told of their roots.
+    pub(crate) roots: Arc<KnownRoots>,
 }
 
 /// The agent's verdict about this device: a link, or why there is none.
@@ -90,6 +93,7 @@ impl Client {
             network,
             surface: Arc::new(surface),
             links: Slots::default(),
+            roots: Arc::default(),
         })
     }
 

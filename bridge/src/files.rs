@@ -9,7 +9,9 @@ mod everything;
 mod gathered;
 pub mod landing;
 pub mod place;
+pub(crate) mod roots;
 pub mod serve;
+pub mod site;
 pub mod sums;
 pub mod sync;
 pub mod transfer;
@@ -23,14 +25,14 @@ use bytes::Bytes;
 use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
 use farwire_link::outer::{RecvHalf, SendHalf};
 use farwire_protocol::cbor::{self, Blob};
-use farwire_protocol::conversation::{Counts, End, message, read};
+use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::files::{
-    ASK_BEFORE, Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
+    Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
 };
 
 use tokio::time::timeout;
@@ -60,6 +62,8 @@ pub struct Files {
     pub down: Down,
     /// How it was entered, so that it can be entered again.
     entrance: Entrance,
+    /// How long the agent may take to let us in, until it has.
+    outside: Option<Duration>,
 }
 
 /// A conversation about files over several streams: a later one is let in once nothing that was asked on an earlier one
@@ -95,6 +99,13 @@ impl Entrance {
     async fn enter(mut self, remote: Remote<'_>, attempts: Attempts) -> Result<Files, Failure> {
         Box::pin(carry(remote, attempts, &mut self)).await.map_err(NoAnswer::failure)
     }
+
+    /// The request to enter, as the next stream of the conversation.
+    fn request(&self) -> Result<Open, Failure> {
+        let (conversation, generation) = self.line.next()?;
+        let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..self.enter.clone() })));
+        Ok(conversation::open(StreamKind::Files, conversation, generation, create))
+    }
 }
 
 impl Carried for Entrance {
@@ -106,33 +117,13 @@ impl Carried for Entrance {
         attempts: &mut Attempts,
     ) -> Result<Files, Trouble> {
         let mut carrier = Carrier::open(remote, self.class, attempts).await?;
-        let (conversation, generation) = self.line.next().map_err(Trouble::here)?;
-        let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..self.enter.clone() })));
-        carrier.begin(conversation::open(StreamKind::Files, conversation, generation, create));
+        carrier.begin(self.request().map_err(Trouble::here)?);
         carrier.flush().await?;
-        let Stream { writer, reader, link } = carrier.into_stream();
-        let mut up = Up { writer, counts: Counts::default(), latest: ASK_BEFORE };
-        let mut down = Down {
-            reader,
-            link,
-            counts: Counts::default(),
-            server: remote.server.clone(),
-            back: VecDeque::new(),
-            beats: false,
-        };
-        match down.receive().await? {
-            Said::Message(ToBridge::Entered(root)) => {
-                named(&root).map_err(Trouble::here)?;
-                up.latest = root.latest_ask();
-                down.beats = root.beats == Some(true);
-                Ok(Files { root, up, down, entrance: self.clone() })
-            }
-            Said::Message(ToBridge::Done(done)) => {
-                let nothing = || Trouble::nonsense("an end without a beginning");
-                Err(done.failure.map_or_else(nothing, Trouble::said))
-            }
-            _ => Err(Trouble::nonsense("an answer before the root")),
-        }
+        // Nothing is asked before the agent has said which root it is.
+        let root = Root::default();
+        let mut files = Files::on(carrier.into_stream(), remote.server, root, self.clone());
+        files.let_in().await?;
+        Ok(files)
     }
 
     fn late(&self, remote: Remote<'_>, _: &Attempts) -> NoAnswer {
@@ -201,6 +192,50 @@ impl Files {
         Entrance { enter: enter.clone(), class, line }.enter(remote, attempts).await
     }
 
+    /// A stream over which the request to enter goes, or has gone. Questions may follow at once, as far as an agent with
+    /// this root knows them.
+    fn on(stream: Stream, server: &Server, root: Root, entrance: Entrance) -> Self {
+        let Stream { writer, reader, link } = stream;
+        let up = Up { writer, counts: Counts::default(), latest: root.latest_ask() };
+        let down = Down {
+            reader,
+            link,
+            counts: Counts::default(),
+            server: server.clone(),
+            back: VecDeque::new(),
+            beats: false,
+        };
+        Self { root, up, down, entrance, outside: Some(PATIENCE) }
+    }
+
+    /// Waits until the agent has let us in, if it has not yet.
+    async fn let_in(&mut self) -> Result<(), Trouble> {
+        let Some(window) = self.outside else { return Ok(()) };
+        let Ok(said) = timeout(window, self.down.receive()).await else {
+            return Err(Trouble::silent(&self.down.server));
+        };
+        match said? {
+            Said::Message(ToBridge::Entered(root)) => {
+                named(&root).map_err(Trouble::here)?;
+                self.up.latest = root.latest_ask();
+                self.down.beats = root.beats == Some(true);
+                self.root = root;
+                self.outside = None;
+                Ok(())
+            }
+            Said::Message(ToBridge::Done(done)) => {
+                let nothing = || Trouble::nonsense("an end without a beginning");
+                Err(done.failure.map_or_else(nothing, Trouble::said))
+            }
+            _ => Err(Trouble::nonsense("an answer before the root")),
+        }
+    }
+
+    /// The agent process at the other end.
+    fn instance(&self) -> Nonce {
+        self.down.link.accept().instance
+    }
+
     /// Enters the same root again, and waits for the server to come back.
     async fn enter_again(&mut self, client: &Client) -> Result<(), Failure> {
         let mut attempts = Attempts::new(Effects::None, Some(PATIENCE));
@@ -208,7 +243,13 @@ impl Files {
         attempts.sent();
         attempts.heard();
         let remote = Remote::new(client, &self.down.server);
-        *self = self.entrance.clone().enter(remote, attempts).await?;
+        let again = self.entrance.clone().enter(remote, attempts).await?;
+        // Paths in the old root mean other files in a new one of the same name.
+        if again.root.path != self.root.path {
+            let text = format!("root `{}` is another directory by now", again.root.name);
+            return Err(Failure::new(Kind::NoRoot, text).with_hint("try again"));
+        }
+        *self = again;
         Ok(())
     }
 

@@ -154,3 +154,52 @@ async fn long_lists_and_many_matches_are_gone_on_with_to_their_end() {
         assert_eq!(seen, wanted, "{tool}");
     }
 }
+
+#[tokio::test]
+async fn a_question_finds_its_file_after_the_roots_of_a_server_have_changed() {
+    let mut world = World::with_root("web-1", &[]).await;
+    let (first, second) = (world.in_root(""), world.path("outside/second"));
+    fs::create_dir_all(first.join("deep")).unwrap();
+    fs::create_dir_all(&second).unwrap();
+    fs::write(first.join("a"), "first\n").unwrap();
+    fs::write(second.join("a"), "second\n").unwrap();
+    let mut model = world.model_with(&["--scope", "*"], Era::Discover).await;
+    let (text, _) = model.call("file_read", json!({"server": "web-1", "path": "a"})).await;
+    assert!(text.ends_with("\tfirst\n"), "{text}");
+
+    // The name of the root means another directory, and its directory has another name.
+    let roots = [format!("work={}:rw", second.display()), format!("old={}:rw", first.display())];
+    restart_with(&mut world, &roots).await;
+    let write =
+        |path: &str| json!({"server": "web-1", "path": path, "content": "x\n", "force": true});
+    let (text, error) = model.call("file_write", write("work/new")).await;
+    assert!(!error && second.join("new").exists() && !first.join("new").exists(), "{text}");
+    let (text, _) = model.call("file_read", json!({"server": "web-1", "path": "work/a"})).await;
+    assert!(text.ends_with("\tsecond\n"), "{text}");
+
+    // A question that reads finds out by itself.
+    let roots = [format!("work={}:rw", first.display())];
+    restart_with(&mut world, &roots).await;
+    let (text, _) = model.call("file_read", json!({"server": "web-1", "path": "work/a"})).await;
+    assert!(text.ends_with("\tfirst\n"), "{text}");
+
+    // What lies in a root is a root of its own by now, which keeps its own changes.
+    let deep = first.join("deep");
+    let roots = [roots[0].clone(), format!("deep={}:rw", deep.display())];
+    restart_with(&mut world, &roots).await;
+    let (text, error) =
+        model.call("file_write", write(&deep.join("b").display().to_string())).await;
+    assert!(!error && deep.join("b").exists(), "{text}");
+    let list = |root: &str| json!({"server": "web-1", "path": root, "action": "list"});
+    let (text, _) = model.call("file_undo", list("deep")).await;
+    assert!(text.contains("entries=1") && text.contains(" b\n"), "{text}");
+    let (text, _) = model.call("file_undo", list("work")).await;
+    assert!(!text.contains("deep/b"), "{text}");
+}
+
+async fn restart_with(world: &mut World, roots: &[String]) {
+    world.end_agent("web-1").await;
+    let options: Vec<_> = roots.iter().flat_map(|root| ["--fs-root", root.as_str()]).collect();
+    world.set_options("web-1", &options);
+    world.start_agent("web-1").await;
+}

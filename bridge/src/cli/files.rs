@@ -25,15 +25,14 @@ use clap::Subcommand;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::header::Class;
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{Ask, Done, Enter};
+use farwire_protocol::streams::files::{Done, Enter};
 
 use crate::cli::jobs::online;
 use crate::client::{Client, Server};
-use crate::files::place::{Place, find, find_root};
+use crate::files::place::{Place, find};
+use crate::files::site::Site;
 use crate::files::transfer::Missed;
-use crate::files::{Answer, Files as Stream};
 use crate::text::neutral::neutral_within;
 
 /// Work on files of a server, beneath the directories that its owner has opened
@@ -150,14 +149,17 @@ impl Files {
     }
 }
 
+/// What servers' histories call whoever works through these commands.
+const FACE: &str = "cli";
+
 /// A file on a server, as it is named on the command line. A path is bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Remote {
+struct ServerPath {
     server: String,
     path: Vec<u8>,
 }
 
-impl Remote {
+impl ServerPath {
     fn parse(text: &OsStr) -> Result<Self, String> {
         let bytes = text.as_bytes();
         let (server, path) = match bytes.iter().position(|&byte| byte == b':') {
@@ -175,53 +177,45 @@ impl Remote {
 
 /// Reads one from the bytes of an argument.
 #[derive(Clone, Debug)]
-struct RemoteParser;
+struct ServerPathParser;
 
-impl TypedValueParser for RemoteParser {
-    type Value = Remote;
+impl TypedValueParser for ServerPathParser {
+    type Value = ServerPath;
 
     fn parse_ref(
         &self,
         command: &clap::Command,
         argument: Option<&clap::Arg>,
         value: &OsStr,
-    ) -> Result<Remote, clap::Error> {
-        let read = OsStringValueParser::new().try_map(|value| Remote::parse(&value));
+    ) -> Result<ServerPath, clap::Error> {
+        let read = OsStringValueParser::new().try_map(|value| ServerPath::parse(&value));
         read.parse_ref(command, argument, value)
     }
 }
 
-impl clap::builder::ValueParserFactory for Remote {
-    type Parser = RemoteParser;
+impl clap::builder::ValueParserFactory for ServerPath {
+    type Parser = ServerPathParser;
 
-    fn value_parser() -> RemoteParser {
-        RemoteParser
+    fn value_parser() -> ServerPathParser {
+        ServerPathParser
     }
 }
 
-/// A place on a server, and a stream to it.
-struct At {
-    place: Place,
-    files: Stream,
-}
-
-impl Remote {
+impl ServerPath {
     async fn place(&self, client: &Client) -> Result<(Server, Place), Failure> {
         let server = client.find(&self.server).await?;
         let place = find(client, &server, &self.path).await?;
         Ok((server, place))
     }
 
-    async fn enter(&self, client: &Client) -> Result<At, Failure> {
-        let (server, place) = self.place(client).await?;
-        Self::enter_at(client, &server, place).await
+    /// The path, for questions about it.
+    async fn site(&self, client: &Client) -> Result<Site, Failure> {
+        Site::find(client, client.find(&self.server).await?, &self.path, FACE).await
     }
 
-    /// The same for a root, which is all that may be named.
-    async fn enter_root(&self, client: &Client) -> Result<At, Failure> {
-        let server = client.find(&self.server).await?;
-        let place = find_root(client, &server, &self.path).await?;
-        Self::enter_at(client, &server, place).await
+    /// The root of this name, for questions about it.
+    async fn site_root(&self, client: &Client) -> Result<Site, Failure> {
+        Site::find_root(client, client.find(&self.server).await?, &self.path, FACE).await
     }
 
     /// How it is entered as if it were a root: nothing beside it can be named then.
@@ -232,19 +226,6 @@ impl Remote {
         let (_, place) = self.place(client).await?;
         let below = Some(Blob(place.path)).filter(|below| !below.is_empty());
         Ok(Enter { root: Some(place.root), below, ..Enter::default() })
-    }
-
-    async fn enter_at(client: &Client, server: &Server, place: Place) -> Result<At, Failure> {
-        let root = Some(place.root.clone());
-        let enter = Enter { root, client: Some("cli".to_owned()), ..Enter::default() };
-        let files = Stream::enter(client, server, &enter, Class::Interactive).await?;
-        Ok(At { place, files })
-    }
-}
-
-impl At {
-    async fn ask(&mut self, client: &Client, ask: Ask) -> Result<Answer, Failure> {
-        self.files.answer(client, ask, None).await
     }
 }
 

@@ -49,6 +49,13 @@ impl End {
         self.enter_on(client, Arc::default()).await
     }
 
+    /// A stream there for single questions of a person or a model. `face` is how servers' histories call them.
+    pub(crate) async fn enter_as(&self, client: &Client, face: &str) -> Result<Files, Failure> {
+        let (root, face) = (Some(self.place.root.clone()), Some(face.to_owned()));
+        let enter = Enter { root, client: face, ..Enter::default() };
+        Files::enter(client, &self.server, &enter, Class::Interactive).await
+    }
+
     /// The next stream there of a conversation.
     async fn enter_on(&self, client: &Client, line: Arc<Line>) -> Result<Files, Failure> {
         let root = Some(self.place.root.clone());

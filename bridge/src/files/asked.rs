@@ -36,14 +36,22 @@ impl Files {
     ) -> Result<Answer, Failure> {
         match self.repeat(client, &ask, content).await {
             Ok(answer) => Ok(answer),
-            Err(NoAnswer::Unknown(why)) => match (&ask, content) {
-                _ if effects(&ask) == Effects::None => Err(why),
-                (Ask::Write(write), Some(content)) => {
-                    self.look(client, (write, content), why).await
-                }
-                _ => Err(unknown_outcome(&why)),
-            },
-            Err(other) => Err(other.failure()),
+            Err(why) => self.settle(client, (&ask, content), why).await,
+        }
+    }
+
+    /// Finds out whether a question has been done to which there is no answer, if that is possible.
+    pub(super) async fn settle(
+        &mut self,
+        client: &Client,
+        (ask, content): (&Ask, Option<&[u8]>),
+        why: NoAnswer,
+    ) -> Result<Answer, Failure> {
+        let NoAnswer::Unknown(why) = why else { return Err(why.failure()) };
+        match (ask, content) {
+            _ if effects(ask) == Effects::None => Err(why),
+            (Ask::Write(write), Some(content)) => self.look(client, (write, content), why).await,
+            _ => Err(unknown_outcome(&why)),
         }
     }
 
@@ -95,7 +103,7 @@ impl Files {
     }
 
     /// Asks over this stream. `sent` is called when the agent may have all of the question.
-    async fn once(
+    pub(super) async fn once(
         &mut self,
         ask: Ask,
         content: Option<&[u8]>,
@@ -112,6 +120,7 @@ impl Files {
         }
         sent();
         self.flush(0).await?;
+        self.let_in().await?;
         loop {
             let said = self.down.receive().await?;
             let taken = gathering.take(said);
@@ -124,7 +133,7 @@ impl Files {
     }
 
     /// Sends what has been sealed, if there is at least as much.
-    async fn flush(&mut self, least: usize) -> Result<(), Trouble> {
+    pub(super) async fn flush(&mut self, least: usize) -> Result<(), Trouble> {
         if self.up.writer.waiting() < least {
             return Ok(());
         }
@@ -186,7 +195,7 @@ impl Carried for Question<'_> {
 }
 
 /// What asking twice would do. A question of which we do not know that acts each time.
-fn effects(ask: &Ask) -> Effects {
+pub(super) fn effects(ask: &Ask) -> Effects {
     let harmless = match ask {
         Ask::List(_) | Ask::Stat(_) | Ask::Read(_) | Ask::Search(_) => true,
         Ask::Arrived(_) | Ask::Changes(_) | Ask::Watch(_) | Ask::Usage(_) => true,

@@ -8,9 +8,8 @@ use farwire_protocol::header::Class;
 use farwire_protocol::quote::{quoted, unquoted};
 use farwire_protocol::streams::files::{Enter, Root};
 
-use super::Files;
+use super::{Files, roots};
 use crate::client::{Client, Server};
-use crate::runs::control;
 
 /// A path in a root.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,27 +97,19 @@ pub fn path_of(text: &str) -> Vec<u8> {
 
 /// Finds the root of a path on a server.
 pub async fn find(client: &Client, server: &Server, path: &[u8]) -> Result<Place, Failure> {
-    let facts = control::facts(client, server).await?;
-    resolve(&facts.roots.unwrap_or_default(), path).map_err(|failure| Failure {
+    let known = roots::ask(client, server).await?;
+    resolve(&known.roots, path).map_err(|failure| Failure {
         message: format!("`{}`: {}", server.name, failure.message),
         ..failure
     })
 }
 
-/// Finds a root itself: by its name, by where it is, or because there is no other.
+/// Resolves the name or the path of a root itself.
 ///
 /// # Errors
 ///
 /// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
-pub async fn find_root(client: &Client, server: &Server, path: &[u8]) -> Result<Place, Failure> {
-    let facts = control::facts(client, server).await?;
-    resolve_root(&facts.roots.unwrap_or_default(), path).map_err(|failure| Failure {
-        message: format!("`{}`: {}", server.name, failure.message),
-        ..failure
-    })
-}
-
-fn resolve_root(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
+pub(super) fn resolve_root(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
     let place = resolve(roots, text)?;
     match place.path.is_empty() {
         true => Ok(place),

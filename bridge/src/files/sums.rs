@@ -7,7 +7,7 @@ use farwire_protocol::streams::files::{Ask, Entry, Part, Read, What};
 
 use super::Files;
 use super::everything::everything;
-use super::place::Place;
+use super::site::Site;
 use super::transfer::Missed;
 use crate::client::Client;
 
@@ -25,26 +25,22 @@ pub struct Sum {
 /// Sums of many files, and what could not be read.
 pub type Sums = (Vec<Sum>, Vec<Missed>);
 
-/// The sum of a file, or of all files in a directory, in the order of their paths. `named` is how the place was
-/// named: paths begin with it. Of a directory, what cannot be read is returned beside the sums of the rest.
+/// The sum of a file, or of all files in a directory, in the order of their paths. `named` is how the path was
+/// given: paths begin with it. Of a directory, what cannot be read is returned beside the sums of the rest.
 ///
 /// # Errors
 ///
 /// `too_large` for a directory with more entries than can be listed; those of the server.
-pub async fn sums(
-    client: &Client,
-    files: &mut Files,
-    (place, named): (&Place, &[u8]),
-    recursive: bool,
-) -> Result<Sums, Failure> {
-    let path = || Blob(place.path.clone());
-    let entry = files.answer(client, Ask::Stat(path()), None).await?.done.entry;
-    let is = entry.map(|entry| entry.target.unwrap_or(entry.what));
+pub async fn sums(site: &mut Site, named: &[u8], recursive: bool) -> Result<Sums, Failure> {
+    let stat = site.ask(|place| Ask::Stat(Blob(place.path.clone()))).await?;
+    let is = stat.done.entry.map(|entry| entry.target.unwrap_or(entry.what));
+    let (client, place) = (site.client().clone(), site.place.clone());
+    let files = site.files().await?;
     if !recursive || is != Some(What::Directory) {
-        let known = sum_of(client, files, path()).await?;
+        let known = sum_of(&client, files, Blob(place.path)).await?;
         return Ok((vec![sum(named.to_vec(), Some(known))?], Vec::new()));
     }
-    let listed = everything(client, files, place, true).await?;
+    let listed = everything(&client, files, &place, true).await?;
     let above = match named.strip_suffix(b"/").unwrap_or(named) {
         b"" => Vec::new(),
         above => [above, b"/"].concat(),

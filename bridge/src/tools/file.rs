@@ -18,41 +18,23 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::header::Class;
-use farwire_protocol::streams::files::{Done, Enter, Entry};
+use farwire_protocol::streams::files::{Done, Entry};
 
-use crate::client::{Client, Server};
-use crate::files::Files;
-use crate::files::place::{Place, find, path_of};
+use crate::client::Client;
+use crate::files::place::{Place, path_of};
+use crate::files::site::Site;
 use crate::text::header::{Header, Key};
 use crate::text::{chars, human, imitation};
 
 /// A line is cut after so many characters.
 const WIDTH: usize = 2_000;
 
-/// A server, a path on it, and a way there.
-pub(super) struct At {
-    pub(super) server: Server,
-    pub(super) place: Place,
-    pub(super) files: Files,
-}
+/// What servers' histories call whoever works through these tools.
+const FACE: &str = "mcp";
 
-/// Enters the root that a path is in.
-pub(super) async fn enter(client: &Client, server: &str, path: &str) -> Result<At, Failure> {
-    let server = client.find(server).await?;
-    let place = find(client, &server, &path_of(path)).await?;
-    enter_at(client, server, place).await
-}
-
-/// Enters the root of a place.
-pub(super) async fn enter_at(client: &Client, server: Server, place: Place) -> Result<At, Failure> {
-    let enter = Enter {
-        root: Some(place.root.clone()),
-        client: Some("mcp".to_owned()),
-        ..Enter::default()
-    };
-    let files = Files::enter(client, &server, &enter, Class::Interactive).await?;
-    Ok(At { server, place, files })
+/// A path on a server, for questions about it.
+pub(super) async fn site(client: &Client, server: &str, path: &str) -> Result<Site, Failure> {
+    Site::find(client, client.find(server).await?, &path_of(path), FACE).await
 }
 
 /// A number of entries, as a place in a list.

@@ -249,6 +249,12 @@ impl Link {
         *self.heard.lock().expect("nothing panics while it is held") = boottime();
     }
 
+    /// How long ago something authentic came.
+    pub fn silent_for(&self) -> Duration {
+        let heard = *self.heard.lock().expect("nothing panics while it is held");
+        boottime().saturating_sub(heard)
+    }
+
     /// Counts bytes that were sealed.
     pub fn carried(&self, bytes: usize) {
         self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -257,10 +263,9 @@ impl Link {
     /// Whether new streams should go to a new link: this one is too old, has carried too much, was
     /// silent for too long, or the wall clock was stepped.
     pub fn is_stale(&self) -> bool {
-        let heard = *self.heard.lock().expect("nothing panics while it is held");
         self.clock.elapsed() > RENEW_AFTER
             || self.carried.load(Ordering::Relaxed) > RENEW_BYTES
-            || boottime().saturating_sub(heard) > SILENCE
+            || self.silent_for() > SILENCE
             || self.clock.wall_stepped()
     }
 }

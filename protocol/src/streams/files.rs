@@ -13,9 +13,10 @@
 //! ```
 //!
 //! Content takes effect only once [`ToAgent::Whole`] has arrived with its length: a stream that
-//! breaks off earlier changes nothing. Paths are bytes relative to the root, with components
-//! separated by `/`; none is `.`, `..` or empty. The empty path is the root. `docs/spec/files.md`
-//! defines each request.
+//! breaks off earlier changes nothing. A question may follow [`Enter`] before `Entered` has come:
+//! if the agent refuses the stream, nothing that was asked is done. Paths are bytes relative to
+//! the root, with components separated by `/`; none is `.`, `..` or empty. The empty path is the
+//! root. `docs/spec/files.md` defines each request.
 
 mod ask;
 
@@ -84,7 +85,7 @@ pub struct Enter {
 }
 
 /// A directory that the owner of a server has opened.
-#[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
+#[derive(Clone, Debug, Decode, Default, Encode, Eq, PartialEq)]
 #[cbor(map)]
 pub struct Root {
     /// The name of the root.

@@ -12,7 +12,7 @@ use farwire_protocol::streams::files::{Archive as Question, Ask, Done, Entry, To
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{At, Remote, incomplete, missed_json};
+use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print_bytes, print_json};
 use crate::client::Client;
 use crate::files::Said;
@@ -30,7 +30,7 @@ const CHANGED: usize = 10_000;
 #[derive(Args, Debug)]
 pub(crate) struct Archive {
     /// Which directory: SERVER or SERVER:PATH
-    dir: Remote,
+    dir: ServerPath,
     /// To this file, and not to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -98,8 +98,11 @@ impl Archive {
         client: &Client,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(Done, Vec<Missed>), Failure> {
-        let At { place, mut files } = self.dir.enter(client).await?;
-        let question = Question { path: Blob(place.path), tidy: self.tidy.then_some(true) };
+        let mut at = self.dir.site(client).await?;
+        at.enter().await?;
+        let path = Blob(at.place.path.clone());
+        let question = Question { path, tidy: self.tidy.then_some(true) };
+        let files = at.files().await?;
         files.up.ask(Ask::Archive(question))?;
         files.up.flush().await?;
         let (mut came, mut changed): (u64, _) = (0, Vec::new());

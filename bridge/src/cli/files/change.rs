@@ -13,9 +13,11 @@ use farwire_protocol::streams::files::{
 use serde_json::json;
 
 use super::look::{entry_json, put_text};
-use super::{At, Remote, editor, parse_revision};
+use super::{ServerPath, editor, parse_revision};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
+use crate::files::place::Place;
+use crate::files::site::Site;
 
 /// Remove a file of a server, or a directory
 ///
@@ -23,7 +25,7 @@ use crate::client::Client;
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     /// Which: SERVER:PATH
-    file: Remote,
+    file: ServerPath,
     /// A directory with all that is in it
     #[arg(short, long)]
     recursive: bool,
@@ -36,14 +38,14 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.file.enter(client).await?;
-        let remove = Remove {
-            path: Blob(at.place.path.clone()),
+        let mut at = self.file.site(client).await?;
+        let remove = |place: &Place| Remove {
+            path: Blob(place.path.clone()),
             recursive: Some(self.recursive),
             revision: self.rev,
             undo: Some(true),
         };
-        let done = at.ask(client, Ask::Remove(remove)).await?.done;
+        let done = at.ask(|place| Ask::Remove(remove(place))).await?.done;
         if done.change.is_none() && !self.json.json {
             note!("farwire: it was not kept, and cannot be brought back");
         }
@@ -52,7 +54,7 @@ impl Rm {
 }
 
 /// Prints what a change came to, where JSON is wanted.
-pub(super) fn told(at: &At, done: &Done, json: Json) -> Result<(), Failure> {
+pub(super) fn told(at: &Site, done: &Done, json: Json) -> Result<(), Failure> {
     if !json.json {
         return Ok(());
     }
@@ -65,7 +67,7 @@ pub(super) fn told(at: &At, done: &Done, json: Json) -> Result<(), Failure> {
 #[derive(Args, Debug)]
 pub(crate) struct Mkdir {
     /// Which: SERVER:PATH
-    dir: Remote,
+    dir: ServerPath,
     /// Make those above it, and be content if it is there
     #[arg(short, long)]
     parents: bool,
@@ -75,9 +77,12 @@ pub(crate) struct Mkdir {
 
 impl Mkdir {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.dir.enter(client).await?;
-        let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(self.parents) };
-        let done = at.ask(client, Ask::MakeDirectory(make)).await?.done;
+        let mut at = self.dir.site(client).await?;
+        let make = |place: &Place| MakeDirectory {
+            path: Blob(place.path.clone()),
+            parents: Some(self.parents),
+        };
+        let done = at.ask(|place| Ask::MakeDirectory(make(place))).await?.done;
         told(&at, &done, self.json)
     }
 }
@@ -89,7 +94,7 @@ impl Mkdir {
 #[derive(Args, Debug)]
 pub(crate) struct Edit {
     /// Which: SERVER:PATH
-    file: Remote,
+    file: ServerPath,
     /// A text that is there once; may be given several times, each with a --new
     #[arg(long, value_name = "TEXT", requires = "new")]
     old: Vec<String>,
@@ -124,10 +129,14 @@ impl Edit {
             all: Some(self.all),
         };
         let edits = cbor::encode(&Edits { edits: pairs.map(one).collect() });
-        let mut at = self.file.enter(client).await?;
-        let path = Blob(at.place.path.clone());
-        let edit = Question { path, revision: self.rev, dry: Some(self.dry_run), undo: Some(true) };
-        let answer = at.files.answer(client, Ask::Edit(edit), Some(&edits)).await?;
+        let mut at = self.file.site(client).await?;
+        let edit = |place: &Place| Question {
+            path: Blob(place.path.clone()),
+            revision: self.rev,
+            dry: Some(self.dry_run),
+            undo: Some(true),
+        };
+        let answer = at.ask_with(Some(&edits), |place| Ask::Edit(edit(place))).await?;
         if !self.json.json {
             put_text(&answer.content)?;
         }
@@ -139,7 +148,7 @@ impl Edit {
 #[derive(Args, Debug)]
 pub(crate) struct Patch {
     /// The directory that the paths of the diff begin at: SERVER or SERVER:PATH
-    dir: Remote,
+    dir: ServerPath,
     /// The diff [default: standard input]
     diff: Option<PathBuf>,
     /// Leave out so many leading components of its paths [default: `a/` and `b/`]
@@ -163,15 +172,15 @@ impl Patch {
             None => std::io::stdin().take(limit).read_to_end(&mut diff),
         };
         read.map_err(|error| Failure::new(Kind::Io, format!("the diff cannot be read: {error}")))?;
-        let mut at = self.dir.enter(client).await?;
-        let patch = Diff {
-            path: Blob(at.place.path.clone()),
+        let mut at = self.dir.site(client).await?;
+        let patch = |place: &Place| Diff {
+            path: Blob(place.path.clone()),
             strip: self.strip,
             dry: Some(self.dry_run),
             undo: Some(true),
-            prefix: Some(at.place.prefix()),
+            prefix: Some(place.prefix()),
         };
-        let answer = at.files.answer(client, Ask::Patch(patch), Some(&diff)).await?;
+        let answer = at.ask_with(Some(&diff), |place| Ask::Patch(patch(place))).await?;
         if !self.json.json {
             put_text(&answer.content)?;
         }

@@ -7,7 +7,7 @@ use farwire_protocol::quote::quoted;
 use serde_json::json;
 
 use super::look::put_text;
-use super::{Remote, incomplete};
+use super::{ServerPath, incomplete};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::sums::{Sum, sums};
@@ -20,7 +20,7 @@ use crate::files::sums::{Sum, sums};
 pub(crate) struct Checksum {
     /// Which files: SERVER:PATH
     #[arg(required = true)]
-    files: Vec<Remote>,
+    files: Vec<ServerPath>,
     /// All files in a directory
     #[arg(short, long)]
     recursive: bool,
@@ -32,9 +32,8 @@ impl Checksum {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let (mut all, mut missed) = (Vec::new(), Vec::new());
         for file in &self.files {
-            let mut at = file.enter(client).await?;
-            let named = (&at.place, &file.path[..]);
-            let (sums, unread) = sums(client, &mut at.files, named, self.recursive).await?;
+            let mut at = file.site(client).await?;
+            let (sums, unread) = sums(&mut at, &file.path, self.recursive).await?;
             if !self.json.json {
                 put_text(&sums.iter().flat_map(line).collect::<Vec<_>>())?;
             }

@@ -7,7 +7,7 @@ use farwire_protocol::streams::files::{Ask, Copy};
 use serde_json::json;
 
 use super::moved::shown;
-use super::{Remote, incomplete, missed_json, named};
+use super::{FACE, ServerPath, incomplete, missed_json, named};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::across::{Across, End, across, moved};
@@ -21,9 +21,9 @@ use crate::files::transfer::{Meter, Missed};
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
     /// Which: SERVER:PATH
-    from: Remote,
+    from: ServerPath,
     /// Where to: SERVER:PATH
-    to: Remote,
+    to: ServerPath,
     /// A directory with all that is in it
     #[arg(short, long)]
     recursive: bool,
@@ -44,9 +44,9 @@ pub(crate) struct Cp {
 #[derive(Args, Debug)]
 pub(crate) struct Mv {
     /// Which: SERVER:PATH
-    from: Remote,
+    from: ServerPath,
     /// Where to: SERVER:PATH
-    to: Remote,
+    to: ServerPath,
     /// Replace a file that is there, or an empty directory
     #[arg(short, long)]
     force: bool,
@@ -84,7 +84,7 @@ impl Mv {
 
 async fn copy(
     client: &Client,
-    (from, to): (&Remote, &Remote),
+    (from, to): (&ServerPath, &ServerPath),
     How { moved: moves, overwrite, recursive, exact }: How,
     json: Json,
 ) -> Result<u8, Failure> {
@@ -103,9 +103,9 @@ async fn copy(
         };
     }
     let place = from.place.clone();
-    let mut at = Remote::enter_at(client, &from.server, from.place.clone()).await?;
+    let mut files = from.enter_as(client, FACE).await?;
     if overwrite {
-        landing.make_room(client, &mut at.files, (&from.place, moves)).await?;
+        landing.make_room(client, &mut files, (&from.place, moves)).await?;
     }
     let copy = Copy {
         from: Blob(from.place.path.clone()),
@@ -115,7 +115,7 @@ async fn copy(
         recursive: Some(recursive),
         undo: Some(true),
     };
-    let done = at.ask(client, Ask::Copy(copy)).await?.done;
+    let done = files.answer(client, Ask::Copy(copy), None).await?.done;
     let unread = done.unread.unwrap_or(0);
     let links = done.skipped.unwrap_or(0).saturating_sub(unread);
     if links > 0 {

@@ -7,7 +7,7 @@ use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::Ask;
 use serde_json::json;
 
-use super::{Remote, all_was_read};
+use super::{ServerPath, all_was_read};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::text::human;
@@ -19,7 +19,7 @@ use crate::text::human;
 pub(crate) struct Du {
     /// Which: SERVER or SERVER:PATH
     #[arg(required = true)]
-    paths: Vec<Remote>,
+    paths: Vec<ServerPath>,
     #[command(flatten)]
     pub(crate) json: Json,
 }
@@ -28,8 +28,8 @@ impl Du {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let (mut all, mut unread) = (Vec::new(), Ok(()));
         for path in &self.paths {
-            let mut at = path.enter(client).await?;
-            let done = at.ask(client, Ask::Usage(Blob(at.place.path.clone()))).await?.done;
+            let mut at = path.site(client).await?;
+            let done = at.ask(|place| Ask::Usage(Blob(place.path.clone()))).await?.done;
             let (bytes, files) = (done.bytes.unwrap_or(0), done.files.unwrap_or(0));
             let directories = done.count.unwrap_or(0);
             match self.json.json {

@@ -12,10 +12,12 @@ use farwire_protocol::streams::files::{Ask, How, Part, Read, TEXT_LIMIT, Write};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::ServerPath;
 use super::change::told;
-use super::{At, Remote};
 use crate::cli::Json;
 use crate::client::Client;
+use crate::files::place::Place;
+use crate::files::site::Site;
 
 /// A copy of a file, in a directory that nobody else can enter.
 struct Desk {
@@ -65,12 +67,12 @@ fn wrong(path: &Path, error: &std::io::Error) -> Failure {
 /// Fetches a file, lets a person edit it, and writes it back if nobody has changed it meanwhile.
 pub(super) async fn edit(
     client: &Client,
-    remote: &Remote,
+    path: &ServerPath,
     revision: Option<u64>,
     json: Json,
 ) -> Result<(), Failure> {
-    let mut at = remote.enter(client).await?;
-    let (before, revision) = fetch(client, &mut at, revision).await?;
+    let mut at = path.site(client).await?;
+    let (before, revision) = fetch(&mut at, revision).await?;
     let desk = Desk::new(&name(&at.place.path), &before)?;
     let after = match run(chosen(), &desk.file).await.and_then(|()| desk.read()) {
         Ok(after) => after,
@@ -85,28 +87,24 @@ pub(super) async fn edit(
         return Ok(());
     }
     // An editor may be open for hours: the way there may be another by now.
-    let mut at = match remote.enter(client).await {
+    let mut at = match path.site(client).await {
         Ok(at) => at,
         Err(failure) => return Err(kept(failure, &desk)),
     };
-    let write = Write {
+    let write = |place: &Place| Write {
         revision: Some(revision),
         undo: Some(true),
-        ..Write::new(Blob(at.place.path.clone()), How::Replace)
+        ..Write::new(Blob(place.path.clone()), How::Replace)
     };
-    let answer = at.files.answer(client, Ask::Write(write), Some(&after)).await;
+    let answer = at.ask_with(Some(&after), |place| Ask::Write(write(place))).await;
     let done = answer.map_err(|failure| kept(failure, &desk))?.done;
     desk.clear();
     told(&at, &done, json)
 }
 
-async fn fetch(
-    client: &Client,
-    at: &mut At,
-    revision: Option<u64>,
-) -> Result<(Vec<u8>, u64), Failure> {
-    let path = Blob(at.place.path.clone());
-    let stat = at.ask(client, Ask::Stat(path.clone())).await?.done.entry;
+async fn fetch(at: &mut Site, revision: Option<u64>) -> Result<(Vec<u8>, u64), Failure> {
+    let path = |place: &Place| Blob(place.path.clone());
+    let stat = at.ask(|place| Ask::Stat(path(place))).await?.done.entry;
     let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
     let entry = stat.ok_or_else(nothing)?;
     if entry.size > TEXT_LIMIT as u64 {
@@ -114,10 +112,12 @@ async fn fetch(
         return Err(Failure::new(Kind::TooLarge, text)
             .with_hint("fetch it with `farwire files get`, and send it back"));
     }
-    let part = Part::Bytes { offset: 0, length: None };
     let revision = Some(revision.unwrap_or(entry.revision));
-    let read = Ask::Read(Read { path, part, revision, hash: None, before: None });
-    let answer = at.ask(client, read).await?;
+    let read = |place: &Place| {
+        let part = Part::Bytes { offset: 0, length: None };
+        Ask::Read(Read { path: path(place), part, revision, hash: None, before: None })
+    };
+    let answer = at.ask(read).await?;
     let entry = answer.entries.first().ok_or_else(nothing)?;
     Ok((answer.content, entry.revision))
 }

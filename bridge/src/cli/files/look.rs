@@ -1,6 +1,7 @@
 //! `roots`, `ls`, `stat`, `cat` and `search`: looking, without changing anything.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use clap::Args;
 use farwire_protocol::cbor::Blob;
@@ -12,11 +13,12 @@ use farwire_protocol::streams::files::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Remote, all_was_read};
+use super::{ServerPath, all_was_read};
 use crate::cli::{Json, print, print_bytes, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::files::Said;
-use crate::files::place::served;
+use crate::files::place::{Place, served};
+use crate::files::roots;
 use crate::runs::control;
 use crate::text::chars;
 use crate::text::human;
@@ -99,7 +101,7 @@ fn time(entry: &Entry) -> String {
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     /// Which directory: SERVER or SERVER:PATH
-    dir: Remote,
+    dir: ServerPath,
     /// With rights, size and time
     #[arg(short, long)]
     long: bool,
@@ -133,9 +135,9 @@ impl Ls {
         {
             return self.told(&roots);
         }
-        let mut at = self.dir.enter(client).await?;
-        let list = List {
-            path: Blob(at.place.path.clone()),
+        let mut at = self.dir.site(client).await?;
+        let list = |place: &Place| List {
+            path: Blob(place.path.clone()),
             depth: Some(if self.recursive { u32::MAX } else { 1 }),
             globs: (!self.glob.is_empty()).then(|| self.glob.clone()),
             limit: None,
@@ -147,7 +149,7 @@ impl Ls {
             tidy: self.tidy.then_some(true),
             hashes: None,
         };
-        let answer = at.ask(client, Ask::List(list)).await?;
+        let answer = at.ask(|place| Ask::List(list(place))).await?;
         let name = |entry: &Entry| quoted(&entry.path).into_owned();
         if self.json.json {
             let all: Vec<_> =
@@ -191,9 +193,9 @@ impl Ls {
 }
 
 /// The roots of a server that has more than one.
-async fn several_roots(client: &Client, server: &str) -> Result<Option<Vec<Root>>, Failure> {
+async fn several_roots(client: &Client, server: &str) -> Result<Option<Arc<[Root]>>, Failure> {
     let server = client.find(server).await?;
-    let roots = control::facts(client, &server).await?.roots.unwrap_or_default();
+    let roots = roots::list(client, &server).await?;
     Ok(Some(roots).filter(|roots| roots.len() > 1))
 }
 
@@ -214,15 +216,15 @@ fn long(entry: &Entry, size: &str) -> String {
 #[derive(Args, Debug)]
 pub(crate) struct Stat {
     /// Which file: SERVER:PATH
-    file: Remote,
+    file: ServerPath,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
 impl Stat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.file.enter(client).await?;
-        let entry = at.ask(client, Ask::Stat(Blob(at.place.path.clone()))).await?.done.entry;
+        let mut at = self.file.site(client).await?;
+        let entry = at.ask(|place| Ask::Stat(Blob(place.path.clone()))).await?.done.entry;
         let entry = entry
             .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an answer without an entry"))?;
         let value = entry_json(&entry, &at.place.shown());
@@ -244,26 +246,28 @@ impl Stat {
 pub(crate) struct Cat {
     /// Which files: SERVER:PATH
     #[arg(required = true)]
-    files: Vec<Remote>,
+    files: Vec<ServerPath>,
 }
 
 impl Cat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         for file in &self.files {
-            let mut at = file.enter(client).await?;
+            let mut at = file.site(client).await?;
+            at.enter().await?;
             let part = Part::Bytes { offset: 0, length: None };
             let path = Blob(at.place.path.clone());
-            at.files.up.ask(Ask::Read(Read {
+            let files = at.files().await?;
+            files.up.ask(Ask::Read(Read {
                 path,
                 part,
                 revision: None,
                 hash: None,
                 before: None,
             }))?;
-            at.files.up.flush().await?;
+            files.up.flush().await?;
             let (mut opened, mut printed) = (None, 0_u64);
             loop {
-                match at.files.down.next().await? {
+                match at.files().await?.down.next().await? {
                     Said::Content(bytes) => {
                         printed = printed.saturating_add(bytes.len() as u64);
                         print_bytes(&bytes)?;
@@ -333,7 +337,7 @@ pub(crate) struct Search {
     /// A regular expression
     pattern: String,
     /// Where: SERVER or SERVER:PATH
-    place: Remote,
+    place: ServerPath,
     /// The pattern is a text and no expression
     #[arg(short = 'F', long)]
     fixed: bool,
@@ -361,9 +365,9 @@ pub(crate) struct Search {
 
 impl Search {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let mut at = self.place.enter(client).await?;
-        let question = Question {
-            path: Blob(at.place.path.clone()),
+        let mut at = self.place.site(client).await?;
+        let question = |place: &Place| Question {
+            path: Blob(place.path.clone()),
             pattern: self.pattern.clone(),
             fixed: Some(self.fixed),
             ignore_case: Some(self.ignore_case),
@@ -373,7 +377,7 @@ impl Search {
             all: Some(self.all),
             names: Some(self.files),
         };
-        let answer = at.ask(client, Ask::Search(question)).await?;
+        let answer = at.ask(|place| Ask::Search(question(place))).await?;
         let path = |found: &Match| at.place.given(&found.path);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if self.json.json {

@@ -15,7 +15,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Remote;
+use super::ServerPath;
 use super::serve::{Ready, ready};
 use crate::cli::runtime;
 use crate::client::Client;
@@ -29,7 +29,7 @@ use crate::files::serve::serve;
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
     /// Which directory: SERVER or SERVER:PATH
-    root: Remote,
+    root: ServerPath,
     /// An empty directory here
     dir: PathBuf,
     /// With which client [default: the first that is there]

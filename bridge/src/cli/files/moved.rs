@@ -9,7 +9,7 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::{Remote, incomplete, missed_json};
+use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
 use crate::files::place::Place;
@@ -30,7 +30,7 @@ const NAMED: usize = 50;
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// Which: SERVER:PATH
-    from: Remote,
+    from: ServerPath,
     /// Where to [default: here, under its own name]
     to: Option<PathBuf>,
     /// A directory with all that is in it
@@ -53,7 +53,7 @@ pub(crate) struct Put {
     /// Which file here
     from: PathBuf,
     /// Where to: SERVER:PATH
-    to: Remote,
+    to: ServerPath,
     /// A directory with all that is in it
     #[arg(short, long)]
     recursive: bool,

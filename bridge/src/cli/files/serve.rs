@@ -9,7 +9,7 @@ use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Enter, Root};
 use tokio::net::TcpListener;
 
-use super::Remote;
+use super::ServerPath;
 use crate::cli::{print, runtime};
 use crate::client::Client;
 use crate::files::Files;
@@ -22,7 +22,7 @@ use crate::files::serve::{Guard, Served, serve};
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// Which directory: SERVER or SERVER:PATH
-    dir: Remote,
+    dir: ServerPath,
     /// Which root, where the server has several and no path is given
     #[arg(long, value_name = "NAME")]
     root: Option<String>,

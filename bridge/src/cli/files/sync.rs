@@ -10,7 +10,7 @@ use farwire_protocol::quote::quoted;
 use serde_json::json;
 
 use super::moved::{told, watched};
-use super::{Remote, incomplete, missed_json};
+use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::sync::{Direction, carry_out, plan};
@@ -55,7 +55,7 @@ impl Sync {
                 let text = "one of both must be SERVER:PATH, and the other a directory here";
                 Failure::new(Kind::InvalidArgument, text)
             })?;
-        let remote = Remote { server, path };
+        let remote = ServerPath { server, path };
         let local: PathBuf = std::path::absolute(&local)
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", local.display())))?;
         let (server, remote) = remote.place(client).await?;

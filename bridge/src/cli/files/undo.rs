@@ -8,7 +8,7 @@ use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Change, Changes, Revert};
 use serde_json::json;
 
-use super::Remote;
+use super::ServerPath;
 use super::look::put_text;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
@@ -21,7 +21,7 @@ use crate::text::table::Table;
 #[derive(Args, Debug)]
 pub(crate) struct Undo {
     /// Which root: SERVER or SERVER:ROOT
-    root: Remote,
+    root: ServerPath,
     /// Which change, by its number
     change: Option<u64>,
     /// List the changes instead
@@ -42,11 +42,11 @@ pub(crate) struct Undo {
 
 impl Undo {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.root.enter_root(client).await?;
+        let mut at = self.root.site_root(client).await?;
         if self.list || self.preview {
             let next = (self.preview && self.change.is_none()).then_some(self.redo);
             let changes = Changes { change: self.change, limit: None, next };
-            let answer = at.ask(client, Ask::Changes(changes)).await?;
+            let answer = at.ask(|_| Ask::Changes(changes.clone())).await?;
             if self.json.json {
                 let all: Vec<_> = answer.changes.iter().map(change_json).collect();
                 return print_json(&all);
@@ -57,7 +57,7 @@ impl Undo {
             };
         }
         let revert = Revert { change: self.change, redo: Some(self.redo), force: Some(self.force) };
-        let done = at.ask(client, Ask::Revert(revert)).await?.done;
+        let done = at.ask(|_| Ask::Revert(revert.clone())).await?.done;
         if self.json.json {
             return print_json(&json!({"change": done.change, "paths": done.count}));
         }

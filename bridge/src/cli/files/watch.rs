@@ -7,11 +7,12 @@ use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::{Ask, Entry, Watch as Question};
 use serde_json::json;
 
-use super::Remote;
+use super::ServerPath;
 use super::look::entry_json;
 use crate::cli::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::conversation::may_come_back;
+use crate::files::place::Place;
 
 /// A server is asked again after so many seconds.
 const ROUND: u64 = 300;
@@ -22,7 +23,7 @@ const ROUND: u64 = 300;
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
     /// What: SERVER:PATH
-    file: Remote,
+    file: ServerPath,
     /// All directories beneath it, too
     #[arg(short, long)]
     recursive: bool,
@@ -39,20 +40,21 @@ pub(crate) struct Watch {
 impl Watch {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let begun = std::time::Instant::now();
-        let mut at = self.file.enter(client).await?;
+        let mut at = self.file.site(client).await?;
         loop {
             let left = self.wait.map(|wait| wait.saturating_sub(begun.elapsed().as_secs()));
             let round = left.unwrap_or(ROUND).min(ROUND);
-            let watch = Question {
-                path: Blob(at.place.path.clone()),
+            let watch = |place: &Place| Question {
+                path: Blob(place.path.clone()),
                 wait_ms: round * 1_000,
                 deep: self.recursive.then_some(true),
                 ..Question::default()
             };
-            let answer = match at.ask(client, Ask::Watch(watch)).await {
+            let answer = match at.ask(|place| Ask::Watch(watch(place))).await {
                 Err(failure) if may_come_back(failure.kind) => {
                     // What happened meanwhile is not known; what happens from now on is.
-                    at = self.file.enter(client).await?;
+                    at = self.file.site(client).await?;
+                    at.enter().await?;
                     continue;
                 }
                 answer => answer?,

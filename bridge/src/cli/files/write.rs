@@ -10,11 +10,12 @@ use farwire_protocol::streams::files::{Ask, Done, How, Write as Content};
 use tokio::sync::mpsc;
 
 use super::change::told;
-use super::{Remote, parse_revision};
+use super::{ServerPath, parse_revision};
 use crate::cli::Json;
 use crate::client::Client;
 use crate::files::Files;
 use crate::files::asked::outcome;
+use crate::files::place::Place;
 
 /// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the server, and
 /// what is not longer is sent at once.
@@ -32,7 +33,7 @@ const WAITING: usize = 4;
 #[derive(Args, Debug)]
 pub(crate) struct Write {
     /// Which: SERVER:PATH
-    file: Remote,
+    file: ServerPath,
     /// Replace what is there
     #[arg(short, long)]
     force: bool,
@@ -61,11 +62,14 @@ impl Write {
                 None => ended = true,
             }
         }
-        let mut at = self.file.enter(client).await?;
-        let write = Ask::Write(self.question(at.place.path.clone()));
-        let done = match ended {
-            true => at.files.answer(client, write, Some(&held)).await?.done,
-            false => stream(&mut at.files, write, (&held, input)).await?,
+        let mut at = self.file.site(client).await?;
+        let question = |place: &Place| Ask::Write(self.question(place.path.clone()));
+        let done = if ended {
+            at.ask_with(Some(&held), question).await?.done
+        } else {
+            at.enter().await?;
+            let ask = question(&at.place);
+            stream(at.files().await?, ask, (&held, input)).await?
         };
         told(&at, &done, self.json)
     }

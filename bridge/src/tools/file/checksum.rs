@@ -6,7 +6,7 @@ use farwire_protocol::quote::quoted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::enter;
+use super::site;
 use crate::files::place::path_of;
 use crate::files::sums::sums;
 use crate::text::Word;
@@ -35,11 +35,9 @@ impl Tool for FileChecksum {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, &self.path).await?;
-        let path = path_of(&self.path);
-        let named = (&at.place, &path[..]);
-        let (sums, unread) =
-            sums(client, &mut at.files, named, self.recursive.unwrap_or(false)).await?;
+        let mut at = site(client, &self.server, &self.path).await?;
+        let recursive = self.recursive.unwrap_or(false);
+        let (sums, unread) = sums(&mut at, &path_of(&self.path), recursive).await?;
         let mut table = Table::new().limit(0, 64).limit(1, 4_096);
         for sum in &sums {
             table.row([&HEXLOWER.encode(&sum.hash), &*quoted(&sum.path)]);

@@ -12,7 +12,7 @@ use farwire_protocol::streams::files::{Ask, Copy};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::enter_at;
+use super::FACE;
 use crate::client::Client;
 use crate::files::across::{self, Across};
 use crate::files::landing::{Onto, landing};
@@ -261,9 +261,9 @@ async fn between(
         return Ok((files, bytes));
     }
     // In one root nothing has to come over.
-    let mut at = enter_at(client, from.server, from.place.clone()).await?;
+    let mut files = from.enter_as(client, FACE).await?;
     if overwrite {
-        landing.make_room(client, &mut at.files, (&from.place, false)).await?;
+        landing.make_room(client, &mut files, (&from.place, false)).await?;
     }
     let copy = Copy {
         from: Blob(from.place.path),
@@ -273,7 +273,7 @@ async fn between(
         recursive: Some(recursive),
         undo: Some(true),
     };
-    let done = at.files.answer(client, Ask::Copy(copy), None).await?.done;
+    let done = files.answer(client, Ask::Copy(copy), None).await?.done;
     meter.copied(&done);
     Ok((done.count.unwrap_or(0), done.bytes.unwrap_or(0)))
 }

@@ -8,7 +8,8 @@ use farwire_protocol::streams::files::{Ask, Edit, Edits, Replacement};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{described, enter, parse_revision, visible};
+use super::{described, parse_revision, site, visible};
+use crate::files::place::Place;
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::{Word, imitation};
@@ -59,16 +60,16 @@ impl Tool for FileEdit {
             all: edit.all,
         };
         let edits = cbor::encode(&Edits { edits: self.edits.into_iter().map(one).collect() });
-        let mut at = enter(client, &self.server, &self.path).await?;
-        let path = Blob(at.place.path.clone());
-        let edit = Edit { path, revision, dry: self.dry_run, undo: Some(true) };
+        let mut at = site(client, &self.server, &self.path).await?;
+        let edit = |place: &Place| {
+            let path = Blob(place.path.clone());
+            Ask::Edit(Edit { path, revision, dry: self.dry_run, undo: Some(true) })
+        };
         let answer =
-            at.files.answer(client, Ask::Edit(edit), Some(&edits)).await.map_err(|failure| {
-                match failure.kind {
-                    Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure
-                        .with_hint("file_read the lines, and copy the text exactly as it is there"),
-                    _ => failure,
-                }
+            at.ask_with(Some(&edits), edit).await.map_err(|failure| match failure.kind {
+                Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure
+                    .with_hint("file_read the lines, and copy the text exactly as it is there"),
+                _ => failure,
             })?;
         let count = answer.done.count.unwrap_or(0);
         let word = if self.dry_run.unwrap_or(false) { "would-change" } else { "changed" };

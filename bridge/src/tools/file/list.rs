@@ -7,7 +7,8 @@ use farwire_protocol::streams::files::{Ask, Entry, List, Sort, What};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{age, enter, index, unread};
+use super::{age, index, site, unread};
+use crate::files::place::Place;
 use crate::text::header::{Call, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
@@ -55,12 +56,12 @@ impl Tool for FileList {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
         let skip = self.skip.unwrap_or(0).min(LISTED);
         let depth = self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 });
-        let list = List {
-            path: Blob(at.place.path.clone()),
+        let list = |place: &Place| List {
+            path: Blob(place.path.clone()),
             depth: Some(depth),
             // A search for names goes past what people do not mean.
             tidy: self.glob.as_ref().map(|_| true),
@@ -73,7 +74,7 @@ impl Tool for FileList {
             }),
             hashes: None,
         };
-        let answer = at.files.answer(client, Ask::List(list), None).await?;
+        let answer = at.ask(|place| Ask::List(list(place))).await?;
         let mut table = Table::new().limit(2, 5_000);
         let entries = answer.entries.get(index(skip)..).unwrap_or_default();
         for entry in entries {

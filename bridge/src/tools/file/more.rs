@@ -14,10 +14,11 @@ use super::checksum::FileChecksum;
 use super::edit::shown;
 use super::size::FileSize;
 use super::sync::FileSync;
-use super::{described, enter, enter_at, parse_revision};
+use super::{FACE, described, parse_revision, site};
 use crate::files::across::End;
 use crate::files::landing::{Onto, landing};
-use crate::files::place::{Place, find, find_root, path_of};
+use crate::files::place::{Place, find, path_of};
+use crate::files::site::Site;
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
@@ -79,16 +80,16 @@ impl Tool for FileUndo {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let server = client.find(&self.server).await?;
-        let root = find_root(client, &server, &path_of(self.path.as_deref().unwrap_or(""))).await?;
-        let mut at = enter_at(client, server, root).await?;
-        let header = Header::new(Word::File).value(&at.place.root);
+        let path = path_of(self.path.as_deref().unwrap_or(""));
+        let mut at = Site::find_root(client, server, &path, FACE).await?;
         let action = self.action.unwrap_or(Action::Undo);
         match action {
             Action::List | Action::Preview => {
                 let change = self.change.filter(|_| action == Action::Preview);
                 let next = (action == Action::Preview && change.is_none()).then_some(false);
                 let asked = Changes { change, limit: Some(50), next };
-                let answer = at.files.answer(client, Ask::Changes(asked), None).await?;
+                let answer = at.ask(|_| Ask::Changes(asked.clone())).await?;
+                let header = Header::new(Word::File).value(&at.place.root);
                 if action == Action::Preview {
                     let (text, hidden) = shown(&answer.content, Budget::default());
                     let header = header.words("preview").hidden(hidden);
@@ -114,7 +115,8 @@ impl Tool for FileUndo {
             Action::Undo | Action::Redo => {
                 let redo = Some(action == Action::Redo);
                 let revert = Revert { change: self.change, redo, force: self.force };
-                let done = at.files.answer(client, Ask::Revert(revert), None).await?.done;
+                let done = at.ask(|_| Ask::Revert(revert.clone())).await?.done;
+                let header = Header::new(Word::File).value(&at.place.root);
                 let word = if action == Action::Redo { "redone" } else { "undone" };
                 let header = header.field(Key::Change, done.change.unwrap_or(0)).words(word);
                 Ok(format!("{}\n", header.end()))
@@ -148,11 +150,13 @@ impl Tool for FilePatch {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
-        let path = Blob(at.place.path.clone());
-        let prefix = Some(at.place.prefix());
-        let patch = Patch { path, strip: self.strip, dry: self.dry_run, undo: Some(true), prefix };
-        let answer = at.files.answer(client, Ask::Patch(patch), Some(self.diff.as_bytes())).await?;
+        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let patch = |place: &Place| {
+            let (path, prefix) = (Blob(place.path.clone()), Some(place.prefix()));
+            let (strip, dry) = (self.strip, self.dry_run);
+            Ask::Patch(Patch { path, strip, dry, undo: Some(true), prefix })
+        };
+        let answer = at.ask_with(Some(self.diff.as_bytes()), patch).await?;
         let word = if self.dry_run.unwrap_or(false) { "would-patch" } else { "patched" };
         let files = answer.done.files.unwrap_or(0);
         let mut header = Header::new(Word::File).value(&at.place.shown());
@@ -189,10 +193,12 @@ impl Tool for FileRemove {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
-        let mut at = enter(client, &self.server, &self.path).await?;
-        let path = Blob(at.place.path.clone());
-        let remove = Remove { path, recursive: self.recursive, revision, undo: Some(true) };
-        let done = at.files.answer(client, Ask::Remove(remove), None).await?.done;
+        let mut at = site(client, &self.server, &self.path).await?;
+        let remove = |place: &Place| {
+            let path = Blob(place.path.clone());
+            Ask::Remove(Remove { path, recursive: self.recursive, revision, undo: Some(true) })
+        };
+        let done = at.ask(remove).await?.done;
         let mut header = Header::new(Word::File).value(&at.place.shown()).words("removed");
         if let Some(change) = done.change {
             header = header.field(Key::Change, change);
@@ -224,28 +230,29 @@ impl Tool for FileMove {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, &self.from).await?;
-        let to = find(client, &at.server, &path_of(&self.to)).await?;
-        let end = |place: &Place| End { server: at.server.clone(), place: place.clone() };
-        let (from, to) = (end(&at.place), end(&to));
+        let server = client.find(&self.server).await?;
+        let from = find(client, &server, &path_of(&self.from)).await?;
+        let to = find(client, &server, &path_of(&self.to)).await?;
+        let (from, to) = (End { server: server.clone(), place: from }, End { server, place: to });
+        let mut files = from.enter_as(client, FACE).await?;
         if !from.is_beside(&to) {
             return Err(Failure::new(Kind::Unsupported, "file_move: not from one root to another")
                 .with_hint("file_copy it, then file_remove it"));
         }
         let landing = Box::pin(landing(client, (&from, &to), Onto::Inside, true)).await?;
         if self.overwrite.unwrap_or(false) {
-            landing.make_room(client, &mut at.files, (&at.place, true)).await?;
+            landing.make_room(client, &mut files, (&from.place, true)).await?;
         }
         let target = &landing.place;
         let copy = Copy {
-            from: Blob(at.place.path.clone()),
+            from: Blob(from.place.path.clone()),
             to: Blob(target.path.clone()),
             moved: Some(true),
             overwrite: self.overwrite,
             recursive: Some(true),
             undo: Some(true),
         };
-        let done = at.files.answer(client, Ask::Copy(copy), None).await?.done;
+        let done = files.answer(client, Ask::Copy(copy), None).await?.done;
         let mut header = Header::new(Word::File).value(&target.shown()).words("moved");
         if let Some(entry) = &done.entry {
             header = described(header, entry);
@@ -276,9 +283,12 @@ impl Tool for FileMkdir {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, &self.path).await?;
-        let make = MakeDirectory { path: Blob(at.place.path.clone()), parents: Some(true) };
-        at.files.answer(client, Ask::MakeDirectory(make), None).await?;
+        let mut at = site(client, &self.server, &self.path).await?;
+        let make = |place: &Place| {
+            let path = Blob(place.path.clone());
+            Ask::MakeDirectory(MakeDirectory { path, parents: Some(true) })
+        };
+        at.ask(make).await?;
         let header = Header::new(Word::File).value(&at.place.shown()).words("made");
         Ok(format!("{}\n", header.end()))
     }
@@ -311,12 +321,14 @@ impl Tool for FileWatch {
         let client = desk.client().await?;
         let (wait, limited) = desk.wait(self.wait)?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
-        let mut at = enter(client, &self.server, &self.path).await?;
+        let mut at = site(client, &self.server, &self.path).await?;
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let path = Blob(at.place.path.clone());
-        let watch = Watch { path, wait_ms, revision, deep: self.recursive };
+        let watch = |place: &Place| {
+            let path = Blob(place.path.clone());
+            Ask::Watch(Watch { path, wait_ms, revision, deep: self.recursive })
+        };
         let answer = tokio::select! {
-            answer = at.files.answer(client, Ask::Watch(watch), None) => answer?,
+            answer = at.ask(watch) => answer?,
             () = caller.cancelled.cancelled() => {
                 return Err(Failure::new(Kind::Cancelled, "the wait was cancelled"));
             }

@@ -6,9 +6,10 @@ use farwire_protocol::streams::files::{Ask, Part, Read};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, age, described, enter, numbered};
-use crate::client::Client;
+use super::{age, described, numbered, site};
 use crate::files::Answer;
+use crate::files::place::Place;
+use crate::files::site::Site;
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
@@ -44,7 +45,7 @@ impl Tool for FileRead {
 
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, &self.path).await?;
+        let mut at = site(client, &self.server, &self.path).await?;
         let limit = self.limit.unwrap_or(400).clamp(1, LINES);
         let budget = budget(self.max_output).characters();
         let bytes = u32::try_from(budget * 4).unwrap_or(u32::MAX);
@@ -56,16 +57,14 @@ impl Tool for FileRead {
             }
             _ => Part::Lines { first: offset.unsigned_abs().max(1), count: limit, budget: bytes },
         };
-        let path = Blob(at.place.path.clone());
-        let read = Read { path, part, revision: None, hash: None, before: None };
-        let answer = at.files.answer(client, Ask::Read(read), None).await?;
+        let answer = at.ask(|place| Ask::Read(question(place, part, None))).await?;
         let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without the file");
         let entry = answer.entries.first().ok_or_else(nothing)?;
         let header = Header::new(Word::File).value(&at.place.shown());
         if answer.content.contains(&0) || kind(&answer.content).is_some() {
             let header = described(header, entry).field(Key::Changed, age(entry));
             let picture = match entry.size {
-                ..=PICTURE => picture(client, &mut at, entry.revision).await?,
+                ..=PICTURE => picture(&mut at, entry.revision).await?,
                 _ => None,
             };
             let word = picture.as_ref().map_or("binary", |(_, kind)| kind);
@@ -140,18 +139,15 @@ impl<'a> Lines<'a> {
     }
 }
 
+fn question(place: &Place, part: Part, revision: Option<u64>) -> Read {
+    Read { path: Blob(place.path.clone()), part, revision, hash: None, before: None }
+}
+
 /// The picture that a file holds, if it holds one.
-async fn picture(
-    client: &Client,
-    at: &mut At,
-    revision: u64,
-) -> Result<Option<(Vec<u8>, &'static str)>, Failure> {
-    let path = Blob(at.place.path.clone());
+async fn picture(at: &mut Site, revision: u64) -> Result<Option<(Vec<u8>, &'static str)>, Failure> {
     let mut read = async |length| {
         let part = Part::Bytes { offset: 0, length };
-        let read =
-            Read { path: path.clone(), part, revision: Some(revision), hash: None, before: None };
-        let answer = at.files.answer(client, Ask::Read(read), None).await?;
+        let answer = at.ask(|place| Ask::Read(question(place, part, Some(revision)))).await?;
         Ok::<_, Failure>(answer.content)
     };
     // What is no picture is not fetched.

@@ -6,7 +6,8 @@ use farwire_protocol::streams::files::{Ask, Match, Search};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{enter, index, unread, visible};
+use super::{index, site, unread, visible};
+use crate::files::place::Place;
 use crate::text::header::{Call, Header, Key};
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
@@ -50,11 +51,11 @@ impl Tool for FileSearch {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let limit = self.limit.unwrap_or(50).clamp(1, 2_000);
         let skip = self.skip.unwrap_or(0).min(MATCHES);
-        let search = Search {
-            path: Blob(at.place.path.clone()),
+        let search = |place: &Place| Search {
+            path: Blob(place.path.clone()),
             pattern: self.pattern.clone(),
             fixed: self.fixed,
             ignore_case: self.ignore_case,
@@ -64,7 +65,7 @@ impl Tool for FileSearch {
             all: None,
             names: None,
         };
-        let answer = at.files.answer(client, Ask::Search(search), None).await?;
+        let answer = at.ask(|place| Ask::Search(search(place))).await?;
         let mut left = budget(None).characters();
         let (mut text, mut hidden, mut cut) = (String::new(), 0, false);
         let mut before: Option<&Match> = None;

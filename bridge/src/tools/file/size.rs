@@ -6,7 +6,7 @@ use farwire_protocol::streams::files::Ask;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{enter, unread};
+use super::{site, unread};
 use crate::text::header::{Header, Key};
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool};
@@ -30,9 +30,8 @@ impl Tool for FileSize {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = enter(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
-        let usage = Ask::Usage(Blob(at.place.path.clone()));
-        let done = at.files.answer(client, usage, None).await?.done;
+        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
+        let done = at.ask(|place| Ask::Usage(Blob(place.path.clone()))).await?.done;
         let (files, directories) = (done.files.unwrap_or(0), done.count.unwrap_or(0));
         let words = format_args!("{files} files {directories} directories");
         let mut header = Header::new(Word::File).value(&at.place.shown()).words(words);

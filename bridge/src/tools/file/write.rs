@@ -6,7 +6,8 @@ use farwire_protocol::streams::files::{Ask, How, Write};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{described, enter, parse_revision};
+use super::{described, parse_revision, site};
+use crate::files::place::Place;
 use crate::text::Word;
 use crate::text::header::{Header, Key};
 use crate::tools::{Caller, Desk, Effect, Tool};
@@ -67,16 +68,17 @@ impl Tool for FileWrite {
             }
             None | Some(Mode::Create) => How::Create,
         };
-        let mut at = enter(client, &self.server, &self.path).await?;
-        let write = Write {
+        let mut at = site(client, &self.server, &self.path).await?;
+        let mode = self.perm.as_deref().map(rights).transpose()?;
+        let write = |place: &Place| Write {
             revision: revision.filter(|_| !force),
-            mode: self.perm.as_deref().map(rights).transpose()?,
+            mode,
             parents: Some(true),
             undo: Some(true),
-            ..Write::new(Blob(at.place.path.clone()), how)
+            ..Write::new(Blob(place.path.clone()), how)
         };
-        let answer =
-            at.files.answer(client, Ask::Write(write), Some(self.content.as_bytes())).await;
+        let content = Some(self.content.as_bytes());
+        let answer = at.ask_with(content, |place| Ask::Write(write(place))).await;
         let answer = answer.map_err(|failure| match failure.kind {
             Kind::FileExists => {
                 failure.with_hint("file_read it and give its rev to replace it, or force=true")

@@ -1,0 +1,345 @@
+//! A path on a server, and questions about it.
+//!
+//! ```text
+//!     find     resolves the path among the roots that the agent process told of: asked once, remembered after that
+//!     ask      sends the request to enter and the first question together: one round trip
+//! ```
+//!
+//! # Invariants
+//!
+//! - A question leaves before the agent has let us in only on a link to the very process whose roots the path was
+//!   resolved among. The roots of a process do not change, so that the path means there what it meant here.
+//! - A process that does not let us in has done nothing of what was asked behind that. Where it does not know the root,
+//!   the path is resolved again and the question is asked anew.
+//! - A question that changes something leaves early only while its process is known to live, and only once. If its
+//!   stream breaks, the outcome is unknown, as with any such question: see `asked`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::header::Class;
+use farwire_protocol::streams::files::{Ask, Enter, Root};
+
+use super::asked::effects;
+use super::place::{Place, resolve, resolve_root};
+use super::roots::{self, Known};
+use super::{Answer, Entrance, Files, PATIENCE};
+use crate::client::{Client, Server};
+use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word};
+
+/// Content that is longer costs more than a round trip, and could not be taken back from the way.
+const SHORT: usize = 64 << 10;
+
+/// How long the agent may take to let us in, where nothing is lost by asking again.
+const WINDOW: Duration = Duration::from_secs(8);
+
+/// A path on a server, and the stream to its root once there is one.
+#[derive(Debug)]
+pub struct Site {
+    client: Client,
+    /// The server.
+    pub server: Server,
+    /// The path. Another one after a question, if the roots of the server had changed.
+    pub place: Place,
+    /// The path as it was given.
+    given: Given,
+    /// Which client of its surface asks.
+    face: &'static str,
+    known: Known,
+    files: Option<Files>,
+    /// The first question has left, or should wait for the agent.
+    begun: bool,
+    /// Others have used the stream, and it may be at anything.
+    lent: bool,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(files) = self.files.take().filter(|_| !self.lent) {
+            self.client.roots.watch(&self.server, files);
+        }
+    }
+}
+
+/// A path as it was given.
+#[derive(Debug)]
+struct Given {
+    path: Vec<u8>,
+    /// It must name a root itself.
+    whole: bool,
+}
+
+/// What came of the first question.
+enum First {
+    Answered(Answer),
+    /// It has to be asked on a stream that the agent has let in.
+    Wait,
+}
+
+/// A question that leaves with the request to enter.
+struct Early<'a> {
+    files: Files,
+    ask: Ask,
+    content: Option<&'a [u8]>,
+    attempts: Attempts,
+}
+
+impl Site {
+    /// Finds the root of a path on a server.
+    ///
+    /// # Errors
+    ///
+    /// `no_root` where none contains it; why the server could not be asked.
+    pub async fn find(
+        client: &Client,
+        server: Server,
+        path: &[u8],
+        face: &'static str,
+    ) -> Result<Self, Failure> {
+        let given = Given { path: path.to_vec(), whole: false };
+        Self::find_given(client, server, given, face).await
+    }
+
+    /// Finds a root itself: by its name, by where it is, or because there is no other.
+    ///
+    /// # Errors
+    ///
+    /// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
+    pub async fn find_root(
+        client: &Client,
+        server: Server,
+        path: &[u8],
+        face: &'static str,
+    ) -> Result<Self, Failure> {
+        let given = Given { path: path.to_vec(), whole: true };
+        Self::find_given(client, server, given, face).await
+    }
+
+    async fn find_given(
+        client: &Client,
+        server: Server,
+        given: Given,
+        face: &'static str,
+    ) -> Result<Self, Failure> {
+        let remembered = client.roots.of(&server);
+        // A path that is in none of the roots that we know may be in one that is new.
+        let resolved = remembered.and_then(|known| {
+            let place = given.resolve(&server, &known.roots).ok()?;
+            Some((place, known))
+        });
+        let (place, known) = match resolved {
+            Some(resolved) => resolved,
+            None => {
+                let known = roots::ask(client, &server).await?;
+                (given.resolve(&server, &known.roots)?, known)
+            }
+        };
+        let (client, files) = (client.clone(), None);
+        let (begun, lent) = (false, false);
+        Ok(Self { client, server, place, given, face, known, files, begun, lent })
+    }
+
+    /// Asks a question without content. `question` makes it of the place, which may be resolved anew.
+    ///
+    /// # Errors
+    ///
+    /// Those of the server; `outcome_unknown` where nobody knows whether it was done.
+    pub async fn ask(&mut self, question: impl Fn(&Place) -> Ask) -> Result<Answer, Failure> {
+        self.ask_with(None, question).await
+    }
+
+    /// Asks a question with this content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub async fn ask_with(
+        &mut self,
+        content: Option<&[u8]>,
+        question: impl Fn(&Place) -> Ask,
+    ) -> Result<Answer, Failure> {
+        if !self.begun
+            && let First::Answered(answer) =
+                Box::pin(self.first(question(&self.place), content)).await?
+        {
+            return Ok(answer);
+        }
+        self.enter().await?;
+        let ask = question(&self.place);
+        // A question that nobody waits for any more takes its stream with it.
+        let mut files = self.files.take().expect("it was entered");
+        let answer = files.answer(&self.client, ask, content).await;
+        self.files = Some(files);
+        answer
+    }
+
+    /// The stream, once the agent has let us in.
+    ///
+    /// # Errors
+    ///
+    /// Why the root cannot be entered.
+    pub async fn files(&mut self) -> Result<&mut Files, Failure> {
+        self.enter().await?;
+        self.lent = true;
+        Ok(self.files.as_mut().expect("it was entered"))
+    }
+
+    /// How the root is entered.
+    fn how(&self) -> Enter {
+        let root = Some(self.place.root.clone());
+        Enter { root, client: Some(self.face.to_owned()), ..Enter::default() }
+    }
+
+    /// Sends the request to enter and the first question together, or the request alone where that is safer.
+    async fn first(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<First, Failure> {
+        self.begun = true;
+        let acts = effects(&ask) != Effects::None;
+        let mut attempts = Attempts::new(effects(&ask), Some(PATIENCE));
+        let mut stream = match self.client.stream(&self.server, Class::Interactive).await {
+            Ok(stream) => stream,
+            Err(trouble) => return self.follow(attempts, trouble).await,
+        };
+        let known = self.known.roots.iter().find(|root| root.name == self.place.root);
+        let (true, Some(root)) = (stream.link.accept().instance == self.known.instance, known)
+        else {
+            return Ok(First::Wait);
+        };
+        let silent = stream.link.silent_for();
+        let lives = self.client.roots.lives(&self.server, self.known.instance, silent);
+        let entrance =
+            Entrance { enter: self.how(), class: Class::Interactive, line: Arc::default() };
+        attempts.goes_over(&stream.link);
+        stream.writer.open(entrance.request()?);
+        let mut files = Files::on(stream, &self.server, root.clone(), entrance);
+        if content.is_some_and(|content| content.len() > SHORT) || acts && !lives {
+            // Nothing but the request to enter goes out.
+            let mut attempts = Attempts::new(Effects::None, Some(PATIENCE));
+            attempts.goes_over(&files.down.link);
+            attempts.sent();
+            return match files.enter_now(WINDOW).await {
+                Ok(()) => {
+                    self.files = Some(files);
+                    Ok(First::Wait)
+                }
+                Err(trouble) => self.follow(attempts, trouble).await,
+            };
+        }
+        if !acts {
+            files.outside = Some(WINDOW);
+        }
+        self.send(Early { files, ask, content, attempts }).await
+    }
+
+    /// Sends a question behind the request to enter, and waits for its answer.
+    async fn send(&mut self, early: Early<'_>) -> Result<First, Failure> {
+        let Early { mut files, ask, content, mut attempts } = early;
+        let trouble = match files.once(ask.clone(), content, || attempts.sent()).await {
+            Ok(answer) => {
+                self.files = Some(files);
+                return Ok(First::Answered(answer));
+            }
+            Err(trouble) => trouble,
+        };
+        let outside = files.outside.is_some();
+        if outside && is_refusal(&trouble) {
+            return self.refused(trouble);
+        }
+        if !outside && matches!(trouble.fault, Fault::Said(Word::Refused)) {
+            // The stream goes on after it.
+            self.files = Some(files);
+            return Err(trouble.failure);
+        }
+        if !outside && matches!(ask, Ask::Watch(_)) {
+            // A second wait would be longer than what was asked for.
+            attempts.forget_link(self.remote());
+            return Err(trouble.failure);
+        }
+        let why = match attempts.follow(self.remote(), trouble).await {
+            Ok(_) => return Ok(First::Wait),
+            Err(why) => why,
+        };
+        let answer = files.settle(&self.client, (&ask, content), why).await?;
+        self.files = Some(files);
+        Ok(First::Answered(answer))
+    }
+
+    /// The agent has not let us in, and nothing was asked that it could have done.
+    fn refused(&self, trouble: Trouble) -> Result<First, Failure> {
+        match trouble.failure.kind {
+            // Its roots may be others by now.
+            Kind::NoRoot => Ok(First::Wait),
+            _ => Err(trouble.failure),
+        }
+    }
+
+    fn remote(&self) -> Remote<'_> {
+        Remote::new(&self.client, &self.server)
+    }
+
+    /// Waits until there may be another attempt.
+    async fn follow(&self, mut attempts: Attempts, trouble: Trouble) -> Result<First, Failure> {
+        let next = attempts.follow(self.remote(), trouble).await;
+        next.map(|_| First::Wait).map_err(NoAnswer::failure)
+    }
+
+    /// Makes sure that the agent has let us in. From then on the place stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// Why the root cannot be entered.
+    pub async fn enter(&mut self) -> Result<(), Failure> {
+        self.begun = true;
+        match self.files {
+            Some(_) => Ok(()),
+            None => Box::pin(self.enter_anew()).await,
+        }
+    }
+
+    /// The way to the server.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Resolves the path among the roots that the server has now, enters the root and waits to be let in.
+    async fn enter_anew(&mut self) -> Result<(), Failure> {
+        for _ in 0..roots::ATTEMPTS {
+            self.known = roots::ask(&self.client, &self.server).await?;
+            self.place = self.given.resolve(&self.server, &self.known.roots)?;
+            let how = self.how();
+            let files = Files::enter(&self.client, &self.server, &how, Class::Interactive).await?;
+            if files.instance() == self.known.instance {
+                self.files = Some(files);
+                return Ok(());
+            }
+        }
+        Err(roots::restarting(&self.server))
+    }
+}
+
+impl Given {
+    fn resolve(&self, server: &Server, roots: &[Root]) -> Result<Place, Failure> {
+        let resolve = if self.whole { resolve_root } else { resolve };
+        resolve(roots, &self.path).map_err(|failure| Failure {
+            message: format!("`{}`: {}", server.name, failure.message),
+            ..failure
+        })
+    }
+}
+
+impl Files {
+    /// Sends the request to enter, and waits to be let in.
+    async fn enter_now(&mut self, window: Duration) -> Result<(), Trouble> {
+        self.outside = Some(window);
+        self.flush(0).await?;
+        self.let_in().await
+    }
+}
+
+/// Whether the agent has refused to let us in, so that its worker has seen nothing of what was asked. Of other failures
+/// it may be that the worker has acted, and what it said of that was lost.
+fn is_refusal(trouble: &Trouble) -> bool {
+    let refusals = [Kind::NoRoot, Kind::Overloaded, Kind::Busy, Kind::ResourceExhausted];
+    let sealed = matches!(trouble.fault, Fault::Said(_) | Fault::Nonsense);
+    sealed && refusals.contains(&trouble.failure.kind)
+}
