@@ -22,18 +22,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use clap::Subcommand;
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use farwire_protocol::cbor::Blob;
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{Done, Enter};
 
 use crate::cli::jobs::online;
-use crate::client::{Client, Server};
-use crate::files::place::{Place, find};
-use crate::files::site::Site;
+use crate::client::Client;
+use crate::files::place::{Place, ServerPath};
 use crate::files::transfer::Missed;
 use crate::text::neutral::neutral_within;
+use crate::verbs::files::{Unread, revision};
 
 /// Work on files of a server, beneath the directories that its owner has opened
 #[derive(Debug, Subcommand)]
@@ -149,32 +147,6 @@ impl Files {
     }
 }
 
-/// What servers' histories call whoever works through these commands.
-const FACE: &str = "cli";
-
-/// A file on a server, as it is named on the command line. A path is bytes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct ServerPath {
-    server: String,
-    path: Vec<u8>,
-}
-
-impl ServerPath {
-    fn parse(text: &OsStr) -> Result<Self, String> {
-        let bytes = text.as_bytes();
-        let (server, path) = match bytes.iter().position(|&byte| byte == b':') {
-            Some(at) => (&bytes[..at], &bytes[at + 1..]),
-            None => (bytes, &[][..]),
-        };
-        match std::str::from_utf8(server) {
-            Ok(server) if !server.is_empty() && !server.contains('/') => {
-                Ok(Self { server: server.to_owned(), path: path.to_vec() })
-            }
-            _ => Err("not SERVER:PATH".to_owned()),
-        }
-    }
-}
-
 /// Reads one from the bytes of an argument.
 #[derive(Clone, Debug)]
 struct ServerPathParser;
@@ -188,44 +160,18 @@ impl TypedValueParser for ServerPathParser {
         argument: Option<&clap::Arg>,
         value: &OsStr,
     ) -> Result<ServerPath, clap::Error> {
-        let read = OsStringValueParser::new().try_map(|value| ServerPath::parse(&value));
+        let read = OsStringValueParser::new().try_map(|value| {
+            ServerPath::parse(value.as_bytes()).ok_or_else(|| "not SERVER:PATH".to_owned())
+        });
         read.parse_ref(command, argument, value)
     }
 }
 
 impl clap::builder::ValueParserFactory for ServerPath {
-    type Parser = ServerPathParser;
+    type Parser = ValueParser;
 
-    fn value_parser() -> ServerPathParser {
-        ServerPathParser
-    }
-}
-
-impl ServerPath {
-    async fn place(&self, client: &Client) -> Result<(Server, Place), Failure> {
-        let server = client.find(&self.server).await?;
-        let place = find(client, &server, &self.path).await?;
-        Ok((server, place))
-    }
-
-    /// The path, for questions about it.
-    async fn site(&self, client: &Client) -> Result<Site, Failure> {
-        Site::find(client, client.find(&self.server).await?, &self.path, FACE).await
-    }
-
-    /// The root of this name, for questions about it.
-    async fn site_root(&self, client: &Client) -> Result<Site, Failure> {
-        Site::find_root(client, client.find(&self.server).await?, &self.path, FACE).await
-    }
-
-    /// How it is entered as if it were a root: nothing beside it can be named then.
-    async fn below(&self, client: &Client) -> Result<Enter, Failure> {
-        if self.path.is_empty() {
-            return Ok(Enter::default());
-        }
-        let (_, place) = self.place(client).await?;
-        let below = Some(Blob(place.path)).filter(|below| !below.is_empty());
-        Ok(Enter { root: Some(place.root), below, ..Enter::default() })
+    fn value_parser() -> ValueParser {
+        ValueParser::new(ServerPathParser)
     }
 }
 
@@ -256,30 +202,22 @@ fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
     missed.iter().map(one).collect()
 }
 
-/// What a server left out or could not read, as it says so at the end of its answer.
-fn named(place: &Place, done: &Done) -> String {
-    let names: Vec<_> = done.names.iter().flatten().map(|path| place.given(path)).collect();
-    let many = done.unread.or(done.skipped).unwrap_or(0);
-    let more = if many > names.len() as u64 { ", …" } else { "" };
-    if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) }
-}
-
 /// That nothing was left out because it could not be read.
 ///
 /// # Errors
 ///
 /// `permission_denied` with the names, once the rest has been done.
-fn all_was_read(place: &Place, done: &Done) -> Result<(), Failure> {
-    let Some(unread) = done.unread.filter(|unread| *unread > 0) else { return Ok(()) };
-    let names = named(place, done);
-    let text = format!("{unread} files or directories could not be read{names}");
+fn all_was_read(place: &Place, unread: &Unread) -> Result<(), Failure> {
+    if unread.count == 0 {
+        return Ok(());
+    }
+    let listed = unread.listed(place);
+    let names = if listed.is_empty() { listed } else { format!(": {listed}") };
+    let text = format!("{} files or directories could not be read{names}", unread.count);
     Err(Failure::new(Kind::PermissionDenied, text))
 }
 
 /// A revision, as it is shown and given.
 fn parse_revision(text: &str) -> Result<u64, String> {
-    match u64::from_str_radix(text, 16) {
-        Ok(number) if text.len() == 12 => Ok(number),
-        _ => Err("not the 12 digits of a revision".to_owned()),
-    }
+    revision(text).ok_or_else(|| "not the 12 digits of a revision".to_owned())
 }

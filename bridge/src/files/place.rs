@@ -3,11 +3,17 @@
 //! People and models name a file by where it is on its server (`/srv/work/notes.txt`), by the name of a root
 //! and a path in it (`work/notes.txt`), or, where there is one root, by the path alone.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
+use farwire_protocol::outer::valid_name;
 use farwire_protocol::quote::{quoted, unquoted};
 use farwire_protocol::streams::files::{Enter, Root};
 
+use super::sync::Direction;
 use super::{Files, roots};
 use crate::client::{Client, Server};
 
@@ -81,6 +87,77 @@ impl Place {
         }
         path.extend_from_slice(below);
         path
+    }
+}
+
+/// A path on a server, as a person or a model names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerPath {
+    /// The name of the server.
+    pub server: String,
+    /// The path on it; empty where none was named.
+    pub path: Vec<u8>,
+}
+
+impl ServerPath {
+    /// The path that a text stands for, which may be quoted.
+    pub fn new(server: &str, path: &str) -> Self {
+        Self { server: server.to_owned(), path: path_of(path) }
+    }
+
+    /// Reads `SERVER:PATH` or `SERVER`. The path is taken as it is.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (server, path) = split(bytes).unwrap_or((bytes, b""));
+        let server = std::str::from_utf8(server).ok()?;
+        let named = !server.is_empty() && !server.contains('/');
+        named.then(|| Self { server: server.to_owned(), path: path.to_vec() })
+    }
+}
+
+/// What stands before the first colon and what behind it.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|&byte| byte == b':')?;
+    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
+}
+
+/// One end of a copy. A path here with a colon begins with `/` or `./`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// On this machine.
+    Here(PathBuf),
+    /// On a server.
+    There(ServerPath),
+}
+
+impl Endpoint {
+    /// Reads `SERVER:PATH` or a path here. The path on a server may be quoted.
+    pub fn parse(text: &str) -> Self {
+        match Self::of(text.as_bytes()) {
+            Self::There(ServerPath { server, path }) => {
+                let path = std::str::from_utf8(&path).map(path_of).unwrap_or(path);
+                Self::There(ServerPath { server, path })
+            }
+            here => here,
+        }
+    }
+
+    /// Reads the same, where the path is taken as it is.
+    pub fn of(bytes: &[u8]) -> Self {
+        let is_server = |server: &[u8]| std::str::from_utf8(server).is_ok_and(valid_name);
+        let there = split(bytes).filter(|(server, _)| is_server(server));
+        match there.and_then(|_| ServerPath::parse(bytes)) {
+            Some(there) => Self::There(there),
+            None => Self::Here(PathBuf::from(OsStr::from_bytes(bytes))),
+        }
+    }
+
+    /// What is here, what is on a server, and which of them becomes like the other. `None` if both are on the same side.
+    pub fn apart(from: Self, to: Self) -> Option<(PathBuf, ServerPath, Direction)> {
+        match (from, to) {
+            (Self::Here(local), Self::There(remote)) => Some((local, remote, Direction::Up)),
+            (Self::There(remote), Self::Here(local)) => Some((local, remote, Direction::Down)),
+            _ => None,
+        }
     }
 }
 
@@ -286,6 +363,28 @@ mod tests {
             let failure = found(roots, text).unwrap_err();
             assert_eq!(failure.kind, Kind::NoRoot, "{text}");
             assert!(failure.hint().starts_with("open are work=/srv/work"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_here_or_on_a_server() {
+        let there = |server: &str, path: &str| {
+            Endpoint::There(ServerPath { server: server.into(), path: path.into() })
+        };
+        assert_eq!(Endpoint::parse("web-1:/srv/x"), there("web-1", "/srv/x"));
+        assert_eq!(Endpoint::parse("web-1:a:b"), there("web-1", "a:b"));
+        assert_eq!(Endpoint::parse("web-1:$'a b'"), there("web-1", "a b"));
+        assert_eq!(Endpoint::of(b"web-1:$'a b'"), there("web-1", "$'a b'"));
+        assert_eq!(Endpoint::parse("/tmp/a:b"), Endpoint::Here("/tmp/a:b".into()));
+        assert_eq!(Endpoint::parse("./a:b"), Endpoint::Here("./a:b".into()));
+        assert_eq!(Endpoint::parse("x"), Endpoint::Here("x".into()));
+        assert_eq!(Endpoint::parse("db.example:x"), there("db.example", "x"));
+        assert_eq!(Endpoint::parse("-x:y"), Endpoint::Here("-x:y".into()));
+        let named = |text: &str| ServerPath::parse(text.as_bytes());
+        assert_eq!(named("web-1"), Some(ServerPath::new("web-1", "")));
+        assert_eq!(named("web-1:a"), Some(ServerPath::new("web-1", "a")));
+        for bad in ["", ":a", "./a:b", "/srv"] {
+            assert_eq!(named(bad), None, "{bad}");
         }
     }
 

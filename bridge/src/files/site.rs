@@ -1,7 +1,7 @@
 //! A path on a server, and questions about it.
 //!
 //! ```text
-//!     find     resolves the path among the roots that the agent process told of: asked once, remembered after that
+//!     site     resolves the path among the roots that the agent process told of: asked once, remembered after that
 //!     ask      sends the request to enter and the first question together: one round trip
 //! ```
 //!
@@ -17,12 +17,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Root};
 
 use super::asked::effects;
-use super::place::{Place, resolve, resolve_root};
+use super::place::{Place, ServerPath, find, resolve, resolve_root};
 use super::roots::{self, Known};
 use super::{Answer, Entrance, Files, PATIENCE};
 use crate::client::{Client, Server};
@@ -33,6 +34,80 @@ const SHORT: usize = 64 << 10;
 
 /// How long the agent may take to let us in, where nothing is lost by asking again.
 const WINDOW: Duration = Duration::from_secs(8);
+
+/// The face of this program through which somebody asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Face {
+    /// Commands.
+    Cli,
+    /// Tools of a model.
+    Mcp,
+}
+
+impl Face {
+    /// What servers' histories call whoever asks.
+    pub const fn client(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Mcp => "mcp",
+        }
+    }
+
+    /// The text of a refusal by a verb, which names the tool to a model.
+    pub fn refusal(self, verb: &str, text: &str) -> String {
+        match self {
+            Self::Cli => text.to_owned(),
+            Self::Mcp => format!("file_{verb}: {text}"),
+        }
+    }
+}
+
+impl ServerPath {
+    /// The path, for questions about it.
+    ///
+    /// # Errors
+    ///
+    /// `unknown_server`; `no_root` where no root contains it.
+    pub async fn site(&self, client: &Client, face: Face) -> Result<Site, Failure> {
+        let given = Given { path: self.path.clone(), whole: false };
+        Site::find(client, client.find(&self.server).await?, given, face).await
+    }
+
+    /// The root itself: by its name, by where it is, or because there is no other.
+    ///
+    /// # Errors
+    ///
+    /// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
+    pub async fn root_site(&self, client: &Client, face: Face) -> Result<Site, Failure> {
+        let given = Given { path: self.path.clone(), whole: true };
+        Site::find(client, client.find(&self.server).await?, given, face).await
+    }
+
+    /// The server, and where on it the path is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::site`].
+    pub async fn place(&self, client: &Client) -> Result<(Server, Place), Failure> {
+        let server = client.find(&self.server).await?;
+        let place = find(client, &server, &self.path).await?;
+        Ok((server, place))
+    }
+
+    /// How the path is entered as if it were a root: nothing beside it can be named then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::site`].
+    pub(crate) async fn below(&self, client: &Client) -> Result<Enter, Failure> {
+        if self.path.is_empty() {
+            return Ok(Enter::default());
+        }
+        let (_, place) = self.place(client).await?;
+        let below = Some(Blob(place.path)).filter(|below| !below.is_empty());
+        Ok(Enter { root: Some(place.root), below, ..Enter::default() })
+    }
+}
 
 /// A path on a server, and the stream to its root once there is one.
 #[derive(Debug)]
@@ -45,7 +120,7 @@ pub struct Site {
     /// The path as it was given.
     given: Given,
     /// Which client of its surface asks.
-    face: &'static str,
+    face: Face,
     known: Known,
     files: Option<Files>,
     /// The first question has left, or should wait for the agent.
@@ -72,7 +147,7 @@ struct Given {
 
 /// What came of the first question.
 enum First {
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// It has to be asked on a stream that the agent has let in.
     Wait,
 }
@@ -86,41 +161,11 @@ struct Early<'a> {
 }
 
 impl Site {
-    /// Finds the root of a path on a server.
-    ///
-    /// # Errors
-    ///
-    /// `no_root` where none contains it; why the server could not be asked.
-    pub async fn find(
-        client: &Client,
-        server: Server,
-        path: &[u8],
-        face: &'static str,
-    ) -> Result<Self, Failure> {
-        let given = Given { path: path.to_vec(), whole: false };
-        Self::find_given(client, server, given, face).await
-    }
-
-    /// Finds a root itself: by its name, by where it is, or because there is no other.
-    ///
-    /// # Errors
-    ///
-    /// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
-    pub async fn find_root(
-        client: &Client,
-        server: Server,
-        path: &[u8],
-        face: &'static str,
-    ) -> Result<Self, Failure> {
-        let given = Given { path: path.to_vec(), whole: true };
-        Self::find_given(client, server, given, face).await
-    }
-
-    async fn find_given(
+    async fn find(
         client: &Client,
         server: Server,
         given: Given,
-        face: &'static str,
+        face: Face,
     ) -> Result<Self, Failure> {
         let remembered = client.roots.of(&server);
         // A path that is in none of the roots that we know may be in one that is new.
@@ -163,7 +208,7 @@ impl Site {
             && let First::Answered(answer) =
                 Box::pin(self.first(question(&self.place), content)).await?
         {
-            return Ok(answer);
+            return Ok(*answer);
         }
         self.enter().await?;
         let ask = question(&self.place);
@@ -188,7 +233,7 @@ impl Site {
     /// How the root is entered.
     fn how(&self) -> Enter {
         let root = Some(self.place.root.clone());
-        Enter { root, client: Some(self.face.to_owned()), ..Enter::default() }
+        Enter { root, client: Some(self.face.client().to_owned()), ..Enter::default() }
     }
 
     /// Sends the request to enter and the first question together, or the request alone where that is safer.
@@ -237,7 +282,7 @@ impl Site {
         let trouble = match files.once(ask.clone(), content, || attempts.sent()).await {
             Ok(answer) => {
                 self.files = Some(files);
-                return Ok(First::Answered(answer));
+                return Ok(First::Answered(Box::new(answer)));
             }
             Err(trouble) => trouble,
         };
@@ -255,13 +300,12 @@ impl Site {
             attempts.forget_link(self.remote());
             return Err(trouble.failure);
         }
-        let why = match attempts.follow(self.remote(), trouble).await {
-            Ok(_) => return Ok(First::Wait),
-            Err(why) => why,
+        let Err(why) = attempts.follow(self.remote(), trouble).await else {
+            return Ok(First::Wait);
         };
         let answer = files.settle(&self.client, (&ask, content), why).await?;
         self.files = Some(files);
-        Ok(First::Answered(answer))
+        Ok(First::Answered(Box::new(answer)))
     }
 
     /// The agent has not let us in, and nothing was asked that it could have done.

@@ -18,24 +18,15 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Done, Entry};
+use farwire_protocol::streams::files::Entry;
 
-use crate::client::Client;
-use crate::files::place::{Place, path_of};
-use crate::files::site::Site;
+use crate::files::place::Place;
 use crate::text::header::{Header, Key};
-use crate::text::{chars, human, imitation};
+use crate::text::{Word, chars, human, imitation};
+use crate::verbs::files::{Changed, Unread};
 
 /// A line is cut after so many characters.
 const WIDTH: usize = 2_000;
-
-/// What servers' histories call whoever works through these tools.
-const FACE: &str = "mcp";
-
-/// A path on a server, for questions about it.
-pub(super) async fn site(client: &Client, server: &str, path: &str) -> Result<Site, Failure> {
-    Site::find(client, client.find(server).await?, &path_of(path), FACE).await
-}
 
 /// A number of entries, as a place in a list.
 pub(super) fn index(number: u32) -> usize {
@@ -43,15 +34,24 @@ pub(super) fn index(number: u32) -> usize {
 }
 
 /// What a server could not read, in a line before the rest of an answer.
-pub(super) fn unread(place: &Place, done: &Done) -> String {
-    let count = done.unread.unwrap_or(0);
-    let names: Vec<_> = done.names.iter().flatten().map(|path| place.given(path)).collect();
-    if count == 0 || names.is_empty() {
+pub(super) fn unread(place: &Place, unread: &Unread) -> String {
+    let listed = unread.listed(place);
+    if unread.count == 0 || listed.is_empty() {
         return String::new();
     }
-    let more = if count > names.len() as u64 { ", …" } else { "" };
-    let line = format!("could not be read: {}{more}", names.join(", "));
-    format!("{}\n", imitation::marked(&line))
+    format!("{}\n", imitation::marked(&format!("could not be read: {listed}")))
+}
+
+/// The header of a change.
+pub(super) fn header(changed: &Changed, words: impl std::fmt::Display) -> Header {
+    let mut header = Header::new(Word::File).value(&changed.place.shown()).words(words);
+    if let Some(entry) = &changed.entry {
+        header = described(header, entry);
+    }
+    match changed.change {
+        Some(change) => header.field(Key::Change, change),
+        None => header,
+    }
 }
 
 /// A revision, as it is shown and given back.
@@ -61,9 +61,7 @@ pub(super) fn revision(entry: &Entry) -> String {
 
 /// Reads a revision.
 pub(super) fn parse_revision(text: &str) -> Result<u64, Failure> {
-    let right = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = right.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    number.ok_or_else(|| {
+    crate::verbs::files::revision(text).ok_or_else(|| {
         Failure::new(Kind::InvalidArgument, "rev is not one that file_read has shown")
             .with_hint("give the 12 digits after rev= in its header, or leave rev out")
     })

@@ -6,21 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Archive as Question, Ask, Done, Entry, ToBridge};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print_bytes, print_json};
 use crate::client::Client;
-use crate::files::Said;
-use crate::files::transfer::{Missed, failed, there_already};
+use crate::files::site::Face;
+use crate::files::transfer::{failed, there_already};
 use crate::text::human;
-
-/// At most this many files that changed are named.
-const CHANGED: usize = 10_000;
+use crate::verbs::files::archive::{Archive as Written, ArchiveAnswer};
 
 /// Write a directory of a server as a tar archive, with all that is in it
 ///
@@ -47,10 +43,12 @@ pub(crate) struct Archive {
 impl Archive {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let begun = Instant::now();
-        let (done, changed) = match &self.output {
+        let archive = Written { dir: &self.dir, tidy: self.tidy };
+        let answer = match &self.output {
             Some(path) => {
                 let mut target = Target::begin(path, self.force)?;
-                let fetched = self.fetch(client, &mut |bytes| target.write(bytes)).await?;
+                let take = &mut |bytes: &[u8]| target.write(bytes);
+                let fetched = archive.carry_out(client, Face::Cli, take).await?;
                 target.finish()?;
                 fetched
             }
@@ -61,18 +59,17 @@ impl Archive {
                 )
                 .with_hint("-o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
             }
-            None => self.fetch(client, &mut print_bytes).await?,
+            None => archive.carry_out(client, Face::Cli, &mut print_bytes).await?,
         };
-        let unread = done.unread.unwrap_or(0);
-        let links = done.skipped.unwrap_or(0).saturating_sub(unread);
+        let ArchiveAnswer { bytes, files, skipped, unread, missed } = answer;
+        let links = skipped.saturating_sub(unread);
         if links > 0 {
             note!("farwire: {links} links and special files were left out");
         }
-        let (bytes, files) = (done.bytes.unwrap_or(0), done.files.unwrap_or(0));
         if self.json.json {
             print_json(&json!({
-                "files": files, "bytes": bytes, "skipped": done.skipped.unwrap_or(0),
-                "failed": missed_json(&changed), "seconds": begun.elapsed().as_secs_f64(),
+                "files": files, "bytes": bytes, "skipped": skipped,
+                "failed": missed_json(&missed), "seconds": begun.elapsed().as_secs_f64(),
             }))?;
         } else if io::stderr().is_terminal() {
             let (bytes, time) = (human::size(bytes), human::duration(begun.elapsed()));
@@ -80,63 +77,15 @@ impl Archive {
         }
         if unread > 0 {
             let text = format!("{unread} files or directories could not be read");
-            return Ok(incomplete(&changed, &Failure::new(Kind::PermissionDenied, text)));
+            return Ok(incomplete(&missed, &Failure::new(Kind::PermissionDenied, text)));
         }
-        if changed.is_empty() {
+        if missed.is_empty() {
             return Ok(0);
         }
-        let text = format!("{} files changed while they were read", changed.len());
+        let text = format!("{} files changed while they were read", missed.len());
         let failure = Failure::new(Kind::ChangedMeanwhile, text)
             .with_hint("what the archive has of them may be a mixture: write it again");
-        Ok(incomplete(&changed, &failure))
-    }
-
-    /// Has the archive written; returns what the server says of it, and the files that changed while they were read or
-    /// could not be read.
-    async fn fetch(
-        &self,
-        client: &Client,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(Done, Vec<Missed>), Failure> {
-        let mut at = self.dir.site(client).await?;
-        at.enter().await?;
-        let path = Blob(at.place.path.clone());
-        let question = Question { path, tidy: self.tidy.then_some(true) };
-        let files = at.files().await?;
-        files.up.ask(Ask::Archive(question))?;
-        files.up.flush().await?;
-        let (mut came, mut changed): (u64, _) = (0, Vec::new());
-        loop {
-            match files.down.next().await? {
-                Said::Content(bytes) => {
-                    came += bytes.len() as u64;
-                    take(&bytes)?;
-                }
-                Said::Message(ToBridge::Done(done)) => {
-                    if let Some(failure) = done.failure {
-                        return Err(failure);
-                    }
-                    if done.bytes != Some(came) {
-                        let text = "not all of the archive came";
-                        return Err(Failure::new(Kind::StreamTruncated, text));
-                    }
-                    let one = |path: &Blob| Missed {
-                        path: path.0.clone(),
-                        why: Failure::new(Kind::PermissionDenied, "it could not be read"),
-                    };
-                    changed.extend(done.names.iter().flatten().map(one));
-                    return Ok((*done, changed));
-                }
-                Said::Message(ToBridge::Entries(entries)) => {
-                    let one = |entry: Entry| Missed {
-                        path: entry.path.0,
-                        why: Failure::new(Kind::ChangedMeanwhile, "it changed while it was read"),
-                    };
-                    changed.extend(entries.into_iter().take(CHANGED - changed.len()).map(one));
-                }
-                Said::Message(_) => {}
-            }
-        }
+        Ok(incomplete(&missed, &failure))
     }
 }
 

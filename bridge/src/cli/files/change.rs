@@ -4,20 +4,21 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{
-    Ask, Done, Edit as Question, Edits, MakeDirectory, Patch as Diff, Remove, Replacement,
-    TEXT_LIMIT,
-};
+use farwire_protocol::streams::files::{Replacement, TEXT_LIMIT};
 use serde_json::json;
 
 use super::look::{entry_json, put_text};
 use super::{ServerPath, editor, parse_revision};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
-use crate::files::place::Place;
-use crate::files::site::Site;
+use crate::files::site::Face;
+use crate::verbs::files::Changed;
+use crate::verbs::files::edit::Edit as Replace;
+use crate::verbs::files::make_directory::MakeDirectory;
+use crate::verbs::files::patch::Patch as Apply;
+use crate::verbs::files::remove::Remove;
 
 /// Remove a file of a server, or a directory
 ///
@@ -38,29 +39,26 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.file.site(client).await?;
-        let remove = |place: &Place| Remove {
-            path: Blob(place.path.clone()),
-            recursive: Some(self.recursive),
-            revision: self.rev,
-            undo: Some(true),
-        };
-        let done = at.ask(|place| Ask::Remove(remove(place))).await?.done;
-        if done.change.is_none() && !self.json.json {
+        let (recursive, revision) = (self.recursive, self.rev);
+        let remove = Remove { path: &self.file, recursive, revision };
+        let changed = remove.carry_out(client, Face::Cli).await?;
+        if changed.change.is_none() && !self.json.json {
             note!("farwire: it was not kept, and cannot be brought back");
         }
-        told(&at, &done, self.json)
+        print_change(&changed, self.json)
     }
 }
 
 /// Prints what a change came to, where JSON is wanted.
-pub(super) fn told(at: &Site, done: &Done, json: Json) -> Result<(), Failure> {
+pub(super) fn print_change(changed: &Changed, json: Json) -> Result<(), Failure> {
     if !json.json {
         return Ok(());
     }
-    let path = at.place.shown();
-    let entry = done.entry.as_ref().map(|entry| entry_json(entry, &path));
-    print_json(&json!({"path": path, "entry": entry, "change": done.change, "count": done.count}))
+    let path = changed.place.shown();
+    let entry = changed.entry.as_ref().map(|entry| entry_json(entry, &path));
+    print_json(
+        &json!({"path": path, "entry": entry, "change": changed.change, "count": changed.count}),
+    )
 }
 
 /// Make a directory on a server
@@ -68,7 +66,7 @@ pub(super) fn told(at: &Site, done: &Done, json: Json) -> Result<(), Failure> {
 pub(crate) struct Mkdir {
     /// Which: SERVER:PATH
     dir: ServerPath,
-    /// Make those above it, and be content if it is there
+    /// Create parents; succeed if it exists
     #[arg(short, long)]
     parents: bool,
     #[command(flatten)]
@@ -77,13 +75,8 @@ pub(crate) struct Mkdir {
 
 impl Mkdir {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.dir.site(client).await?;
-        let make = |place: &Place| MakeDirectory {
-            path: Blob(place.path.clone()),
-            parents: Some(self.parents),
-        };
-        let done = at.ask(|place| Ask::MakeDirectory(make(place))).await?.done;
-        told(&at, &done, self.json)
+        let make = MakeDirectory { dir: &self.dir, parents: self.parents };
+        print_change(&make.carry_out(client, Face::Cli).await?, self.json)
     }
 }
 
@@ -95,7 +88,7 @@ impl Mkdir {
 pub(crate) struct Edit {
     /// Which: SERVER:PATH
     file: ServerPath,
-    /// A text that is there once; may be given several times, each with a --new
+    /// Text to replace; must occur exactly once; may be given several times, each with a --new
     #[arg(long, value_name = "TEXT", requires = "new")]
     old: Vec<String>,
     /// What replaces it
@@ -128,19 +121,17 @@ impl Edit {
             new: Blob(new.clone().into_bytes()),
             all: Some(self.all),
         };
-        let edits = cbor::encode(&Edits { edits: pairs.map(one).collect() });
-        let mut at = self.file.site(client).await?;
-        let edit = |place: &Place| Question {
-            path: Blob(place.path.clone()),
+        let replace = Replace {
+            file: &self.file,
+            edits: pairs.map(one).collect(),
             revision: self.rev,
-            dry: Some(self.dry_run),
-            undo: Some(true),
+            dry_run: self.dry_run,
         };
-        let answer = at.ask_with(Some(&edits), |place| Ask::Edit(edit(place))).await?;
+        let answer = replace.carry_out(client, Face::Cli).await?;
         if !self.json.json {
-            put_text(&answer.content)?;
+            put_text(&answer.text)?;
         }
-        told(&at, &answer.done, self.json)
+        print_change(&answer.changed, self.json)
     }
 }
 
@@ -172,18 +163,12 @@ impl Patch {
             None => std::io::stdin().take(limit).read_to_end(&mut diff),
         };
         read.map_err(|error| Failure::new(Kind::Io, format!("the diff cannot be read: {error}")))?;
-        let mut at = self.dir.site(client).await?;
-        let patch = |place: &Place| Diff {
-            path: Blob(place.path.clone()),
-            strip: self.strip,
-            dry: Some(self.dry_run),
-            undo: Some(true),
-            prefix: Some(place.prefix()),
-        };
-        let answer = at.ask_with(Some(&diff), |place| Ask::Patch(patch(place))).await?;
+        let (dir, strip, dry_run) = (&self.dir, self.strip, self.dry_run);
+        let apply = Apply { dir, diff: &diff, strip, dry_run };
+        let answer = apply.carry_out(client, Face::Cli).await?;
         if !self.json.json {
-            put_text(&answer.content)?;
+            put_text(&answer.text)?;
         }
-        told(&at, &answer.done, self.json)
+        print_change(&answer.changed, self.json)
     }
 }

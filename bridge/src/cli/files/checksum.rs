@@ -10,7 +10,9 @@ use super::look::put_text;
 use super::{ServerPath, incomplete};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
-use crate::files::sums::{Sum, sums};
+use crate::files::site::Face;
+use crate::files::sums::Sum;
+use crate::verbs::files::checksum::Checksum as Sums;
 
 /// Print the SHA-256 of files of a server, as sha256sum does; no content comes over
 ///
@@ -32,13 +34,13 @@ impl Checksum {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let (mut all, mut missed) = (Vec::new(), Vec::new());
         for file in &self.files {
-            let mut at = file.site(client).await?;
-            let (sums, unread) = sums(&mut at, &file.path, self.recursive).await?;
+            let sums = Sums { path: file, recursive: self.recursive };
+            let answer = sums.carry_out(client, Face::Cli).await?;
             if !self.json.json {
-                put_text(&sums.iter().flat_map(line).collect::<Vec<_>>())?;
+                put_text(&answer.sums.iter().flat_map(line).collect::<Vec<_>>())?;
             }
-            all.extend(sums);
-            missed.extend(unread);
+            all.extend(answer.sums);
+            missed.extend(answer.missed);
         }
         let shown = |sum: &Sum| {
             json!({

@@ -1,18 +1,17 @@
 //! `cp` and `mv`: on a server, or from one to another.
 
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Copy};
 use serde_json::json;
 
 use super::moved::shown;
-use super::{FACE, ServerPath, incomplete, missed_json, named};
+use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
-use crate::files::across::{Across, End, across, moved};
-use crate::files::landing::{Onto, landing};
-use crate::files::transfer::{Meter, Missed};
+use crate::files::landing::Onto;
+use crate::files::site::Face;
+use crate::files::transfer::Meter;
+use crate::verbs::files::copy::{Copy, CopyAnswer};
 
 /// Copy on a server, or from one to another
 ///
@@ -30,7 +29,7 @@ pub(crate) struct Cp {
     /// Replace a file that is there, or an empty directory
     #[arg(short, long)]
     force: bool,
-    /// The new path is the whole of it, also if a directory is there
+    /// Treat the destination as the final path, even if it is a directory
     #[arg(short = 'T', long = "no-target-directory")]
     exact: bool,
     #[command(flatten)]
@@ -50,88 +49,75 @@ pub(crate) struct Mv {
     /// Replace a file that is there, or an empty directory
     #[arg(short, long)]
     force: bool,
-    /// The new path is the whole of it, also if a directory is there
+    /// Treat the destination as the final path, even if it is a directory
     #[arg(short = 'T', long = "no-target-directory")]
     exact: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
-/// What is done, and how.
-#[derive(Clone, Copy)]
-struct How {
-    moved: bool,
-    overwrite: bool,
-    recursive: bool,
-    exact: bool,
-}
-
 impl Cp {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let &Self { recursive, force: overwrite, exact, .. } = self;
-        let how = How { moved: false, overwrite, recursive, exact };
-        copy(client, (&self.from, &self.to), how, self.json).await
+        let copy = Copy {
+            from: &self.from,
+            to: &self.to,
+            moved: false,
+            overwrite: self.force,
+            recursive: self.recursive,
+            onto: onto(self.exact),
+            within_root: false,
+        };
+        carry_out(client, copy, self.json).await
     }
 }
 
 impl Mv {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let &Self { force: overwrite, exact, .. } = self;
-        let how = How { moved: true, overwrite, recursive: true, exact };
-        copy(client, (&self.from, &self.to), how, self.json).await
+        let copy = Copy {
+            from: &self.from,
+            to: &self.to,
+            moved: true,
+            overwrite: self.force,
+            recursive: true,
+            onto: onto(self.exact),
+            within_root: false,
+        };
+        carry_out(client, copy, self.json).await
     }
 }
 
-async fn copy(
-    client: &Client,
-    (from, to): (&ServerPath, &ServerPath),
-    How { moved: moves, overwrite, recursive, exact }: How,
-    json: Json,
-) -> Result<u8, Failure> {
-    let (source, from) = from.place(client).await?;
-    let (server, to) = to.place(client).await?;
-    let (from, to) = (End { server: source, place: from }, End { server, place: to });
-    let onto = if exact { Onto::Itself } else { Onto::Inside };
-    let landing = Box::pin(landing(client, (&from, &to), onto, recursive)).await?;
-    let to = End { place: landing.place.clone(), ..to };
-    if !from.is_beside(&to) {
-        let meter = Meter::default();
-        let copy = Across { client, from, to, overwrite, recursive, moved: moves, meter: &meter };
-        return match moves {
-            true => Box::pin(shown(&meter, json, moved(&copy))).await,
-            false => Box::pin(shown(&meter, json, across(&copy))).await,
-        };
+fn onto(exact: bool) -> Onto {
+    if exact { Onto::Itself } else { Onto::Inside }
+}
+
+async fn carry_out(client: &Client, copy: Copy<'_>, json: Json) -> Result<u8, Failure> {
+    let prepared = copy.prepare(client, Face::Cli).await?;
+    let meter = Meter::default();
+    if !prepared.is_within_root() {
+        return Box::pin(shown(&meter, json, prepared.carry_through(&meter))).await;
     }
-    let place = from.place.clone();
-    let mut files = from.enter_as(client, FACE).await?;
-    if overwrite {
-        landing.make_room(client, &mut files, (&from.place, moves)).await?;
-    }
-    let copy = Copy {
-        from: Blob(from.place.path.clone()),
-        to: Blob(to.place.path.clone()),
-        moved: Some(moves),
-        overwrite: Some(overwrite),
-        recursive: Some(recursive),
-        undo: Some(true),
-    };
-    let done = files.answer(client, Ask::Copy(copy), None).await?.done;
-    let unread = done.unread.unwrap_or(0);
-    let links = done.skipped.unwrap_or(0).saturating_sub(unread);
+    let answer = prepared.carry_out(&meter).await?;
+    let (links, unread) = (answer.links(), &answer.unread);
     if links > 0 {
-        let names = if unread > 0 { String::new() } else { named(&place, &done) };
-        note!("farwire: {links} links and special files were left out{names}");
+        let listed = if unread.count > 0 { String::new() } else { left_out(&answer) };
+        note!("farwire: {links} links and special files were left out{listed}");
     }
-    let missed = Missed::from_copy(&done);
     if json.json {
         print_json(&json!({
-            "path": to.place.shown(), "files": done.count, "bytes": done.bytes, "skipped": done.skipped,
-            "change": done.change, "failed": missed_json(&missed),
+            "path": answer.place.shown(), "files": answer.files, "bytes": answer.bytes,
+            "skipped": answer.skipped, "change": answer.change, "failed": missed_json(&answer.missed),
         }))?;
     }
-    if unread > 0 {
-        let text = format!("{unread} files or directories were not copied");
-        return Ok(incomplete(&missed, &Failure::new(Kind::Incomplete, text)));
+    if unread.count > 0 {
+        let text = format!("{} files or directories were not copied", unread.count);
+        return Ok(incomplete(&answer.missed, &Failure::new(Kind::Incomplete, text)));
     }
     Ok(0)
+}
+
+/// The names of what was left out, as far as the server has told them.
+fn left_out(answer: &CopyAnswer) -> String {
+    let names: Vec<_> = answer.unread.paths.iter().map(|path| answer.source.given(path)).collect();
+    let more = if answer.links() > names.len() as u64 { ", …" } else { "" };
+    if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) }
 }

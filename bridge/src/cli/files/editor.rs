@@ -13,11 +13,12 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::ServerPath;
-use super::change::told;
+use super::change::print_change;
 use crate::cli::Json;
 use crate::client::Client;
 use crate::files::place::Place;
-use crate::files::site::Site;
+use crate::files::site::{Face, Site};
+use crate::verbs::files::Changed;
 
 /// A copy of a file, in a directory that nobody else can enter.
 struct Desk {
@@ -71,7 +72,7 @@ pub(super) async fn edit(
     revision: Option<u64>,
     json: Json,
 ) -> Result<(), Failure> {
-    let mut at = path.site(client).await?;
+    let mut at = path.site(client, Face::Cli).await?;
     let (before, revision) = fetch(&mut at, revision).await?;
     let desk = Desk::new(&name(&at.place.path), &before)?;
     let after = match run(chosen(), &desk.file).await.and_then(|()| desk.read()) {
@@ -87,7 +88,7 @@ pub(super) async fn edit(
         return Ok(());
     }
     // An editor may be open for hours: the way there may be another by now.
-    let mut at = match path.site(client).await {
+    let mut at = match path.site(client, Face::Cli).await {
         Ok(at) => at,
         Err(failure) => return Err(kept(failure, &desk)),
     };
@@ -99,7 +100,7 @@ pub(super) async fn edit(
     let answer = at.ask_with(Some(&after), |place| Ask::Write(write(place))).await;
     let done = answer.map_err(|failure| kept(failure, &desk))?.done;
     desk.clear();
-    told(&at, &done, json)
+    print_change(&Changed::new(at.place.clone(), done), json)
 }
 
 async fn fetch(at: &mut Site, revision: Option<u64>) -> Result<(Vec<u8>, u64), Failure> {

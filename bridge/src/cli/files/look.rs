@@ -1,29 +1,31 @@
 //! `roots`, `ls`, `stat`, `cat` and `search`: looking, without changing anything.
 
 use std::io::IsTerminal as _;
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{
-    Ask, Entry, List, Match, Part, Read, Root, Search as Question, Sort, ToBridge, What,
-};
+use farwire_protocol::streams::files::{Entry, Match, Root, Sort, What};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ServerPath, all_was_read};
 use crate::cli::{Json, print, print_bytes, print_json, reader_is_gone};
 use crate::client::Client;
-use crate::files::Said;
-use crate::files::place::{Place, served};
+use crate::files::place::served;
 use crate::files::roots;
+use crate::files::site::Face;
 use crate::runs::control;
 use crate::text::chars;
 use crate::text::human;
 use crate::text::neutral::neutral_within;
 use crate::text::table::Table;
+use crate::verbs::files::cat::{Cat as Content, CatAnswer};
+use crate::verbs::files::list::List;
+use crate::verbs::files::search::Search as Find;
+use crate::verbs::files::stat::Stat as Looked;
 
 /// List the directories that a server has opened for files
 #[derive(Args, Debug)]
@@ -135,27 +137,25 @@ impl Ls {
         {
             return self.told(&roots);
         }
-        let mut at = self.dir.site(client).await?;
-        let list = |place: &Place| List {
-            path: Blob(place.path.clone()),
-            depth: Some(if self.recursive { u32::MAX } else { 1 }),
-            globs: (!self.glob.is_empty()).then(|| self.glob.clone()),
+        let list = List {
+            dir: &self.dir,
+            depth: if self.recursive { u32::MAX } else { 1 },
+            globs: self.glob.clone(),
             limit: None,
-            sort: Some(match self.sort {
+            sort: match self.sort {
                 Order::Name => Sort::Name,
                 Order::Size => Sort::Size,
                 Order::Time => Sort::Time,
-            }),
-            tidy: self.tidy.then_some(true),
-            hashes: None,
+            },
+            tidy: self.tidy,
         };
-        let answer = at.ask(|place| Ask::List(list(place))).await?;
+        let answer = list.carry_out(client, Face::Cli).await?;
         let name = |entry: &Entry| quoted(&entry.path).into_owned();
         if self.json.json {
             let all: Vec<_> =
                 answer.entries.iter().map(|entry| entry_json(entry, &name(entry))).collect();
             print_json(&all)?;
-            return all_was_read(&at.place, &answer.done);
+            return all_was_read(&answer.place, &answer.unread);
         }
         let mut text = String::new();
         for entry in &answer.entries {
@@ -169,11 +169,11 @@ impl Ls {
             text.push_str(&name);
             text.push('\n');
         }
-        if answer.done.more == Some(true) {
+        if answer.more {
             note!("farwire: there are more; -g narrows it down");
         }
         print(&text)?;
-        all_was_read(&at.place, &answer.done)
+        all_was_read(&answer.place, &answer.unread)
     }
 }
 
@@ -223,11 +223,8 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.file.site(client).await?;
-        let entry = at.ask(|place| Ask::Stat(Blob(place.path.clone()))).await?.done.entry;
-        let entry = entry
-            .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "an answer without an entry"))?;
-        let value = entry_json(&entry, &at.place.shown());
+        let answer = Looked { path: &self.file }.carry_out(client, Face::Cli).await?;
+        let value = entry_json(&answer.entry, &answer.place.shown());
         if self.json.json {
             return print_json(&value);
         }
@@ -252,45 +249,16 @@ pub(crate) struct Cat {
 impl Cat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         for file in &self.files {
-            let mut at = file.site(client).await?;
-            at.enter().await?;
-            let part = Part::Bytes { offset: 0, length: None };
-            let path = Blob(at.place.path.clone());
-            let files = at.files().await?;
-            files.up.ask(Ask::Read(Read {
-                path,
-                part,
-                revision: None,
-                hash: None,
-                before: None,
-            }))?;
-            files.up.flush().await?;
-            let (mut opened, mut printed) = (None, 0_u64);
-            loop {
-                match at.files().await?.down.next().await? {
-                    Said::Content(bytes) => {
-                        printed = printed.saturating_add(bytes.len() as u64);
-                        print_bytes(&bytes)?;
-                        if reader_is_gone() {
-                            return Ok(());
-                        }
-                    }
-                    Said::Message(ToBridge::Entries(entries)) => {
-                        match (&opened, entries.into_iter().next()) {
-                            (None, entry) => opened = entry,
-                            (Some(opened), Some(now)) => {
-                                changed_meanwhile(&at.place.shown(), (opened, &now), printed)?;
-                            }
-                            (Some(_), None) => {}
-                        }
-                    }
-                    Said::Message(ToBridge::Done(done)) => match done.failure {
-                        Some(failure) => return Err(failure),
-                        None => break,
-                    },
-                    Said::Message(_) => {}
-                }
+            let answer = Content { file }
+                .carry_out(client, Face::Cli, &mut |bytes| {
+                    print_bytes(bytes)?;
+                    Ok(if reader_is_gone() { Break(()) } else { Continue(()) })
+                })
+                .await?;
+            if reader_is_gone() {
+                return Ok(());
             }
+            changed_meanwhile(&answer)?;
         }
         Ok(())
     }
@@ -298,12 +266,10 @@ impl Cat {
 
 /// What is printed of a file that was changed while it was read may be of several states. One that only grew, as logs
 /// do, was printed as it was.
-fn changed_meanwhile(
-    shown: &str,
-    (opened, now): (&Entry, &Entry),
-    printed: u64,
-) -> Result<(), Failure> {
-    if now.size > opened.size && printed >= opened.size {
+fn changed_meanwhile(answer: &CatAnswer) -> Result<(), Failure> {
+    let (Some(opened), Some(now)) = (&answer.opened, &answer.changed) else { return Ok(()) };
+    let shown = answer.place.shown();
+    if now.size > opened.size && answer.bytes >= opened.size {
         note!("farwire: {shown} grew while it was read");
         return Ok(());
     }
@@ -365,20 +331,19 @@ pub(crate) struct Search {
 
 impl Search {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let mut at = self.place.site(client).await?;
-        let question = |place: &Place| Question {
-            path: Blob(place.path.clone()),
+        let search = Find {
+            path: &self.place,
             pattern: self.pattern.clone(),
-            fixed: Some(self.fixed),
-            ignore_case: Some(self.ignore_case),
-            globs: (!self.glob.is_empty()).then(|| self.glob.clone()),
+            fixed: self.fixed,
+            ignore_case: self.ignore_case,
+            globs: self.glob.clone(),
             context: self.context,
             limit: self.limit,
-            all: Some(self.all),
-            names: Some(self.files),
+            all: self.all,
+            names: self.files,
         };
-        let answer = at.ask(|place| Ask::Search(question(place))).await?;
-        let path = |found: &Match| at.place.given(&found.path);
+        let answer = search.carry_out(client, Face::Cli).await?;
+        let path = |found: &Match| answer.place.given(&found.path);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if self.json.json {
             let line = |found: &Match| {
@@ -389,10 +354,9 @@ impl Search {
                 })
             };
             let matches: Vec<_> = answer.matches.iter().map(line).collect();
-            let done = &answer.done;
             print_json(&json!({
-                "matches": matches, "files": done.files, "more": done.more,
-                "binary": done.binary.unwrap_or(0), "unread": done.unread.unwrap_or(0),
+                "matches": matches, "files": answer.files, "more": answer.more,
+                "binary": answer.binary, "unread": answer.unread.count,
             }))?;
         } else {
             let mut out = String::new();
@@ -417,12 +381,12 @@ impl Search {
                 out.push_str(&line);
             }
             print(&out)?;
-            if answer.done.more == Some(true) {
+            if answer.more == Some(true) {
                 note!("farwire: there are more matches; --limit gives more, -g narrows it down");
             }
         }
-        match all_was_read(&at.place, &answer.done) {
-            Ok(()) => Ok(u8::from(answer.done.count.unwrap_or(0) == 0)),
+        match all_was_read(&answer.place, &answer.unread) {
+            Ok(()) => Ok(u8::from(answer.count == 0)),
             Err(failure) => {
                 note!("farwire: {}", failure.message);
                 Ok(2)

@@ -32,7 +32,7 @@ pub(crate) struct Mount {
     root: ServerPath,
     /// An empty directory here
     dir: PathBuf,
-    /// With which client [default: the first that is there]
+    /// Which client to use [default: first found]
     #[arg(long, value_name = "CLIENT")]
     with: Option<With>,
     /// Refuse every change

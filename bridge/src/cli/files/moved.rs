@@ -1,7 +1,7 @@
 //! `get` and `put`: files on their way.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,10 +12,11 @@ use serde_json::json;
 use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
-use crate::files::place::Place;
-use crate::files::transfer::{Meter, Transfer, beneath, download, upload};
+use crate::files::site::Face;
+use crate::files::transfer::Meter;
 use crate::text::human;
 use crate::text::neutral::neutral_within;
+use crate::verbs::files::transfer::{Fetch, Send};
 
 /// How often progress is shown.
 const SHOWN: Duration = Duration::from_millis(200);
@@ -66,50 +67,19 @@ pub(crate) struct Put {
 
 impl Get {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let (server, remote) = self.from.place(client).await?;
-        let local = match &self.to {
-            Some(to) => to.clone(),
-            None if self.recursive => here(&remote)?,
-            None => PathBuf::from("."),
-        };
-        let meter = Meter::default();
-        let transfer = Transfer {
-            client,
-            server: &server,
-            remote,
-            local,
-            overwrite: self.force,
-            recursive: self.recursive,
-            upward: false,
-            meter: &meter,
-        };
-        shown(&meter, self.json, Box::pin(download(&transfer))).await
+        let (meter, recursive) = (Meter::default(), self.recursive);
+        let (from, to, overwrite) = (&self.from, self.to.clone(), self.force);
+        let fetch = Fetch { from, to, overwrite, recursive };
+        shown(&meter, self.json, fetch.carry_out(client, Face::Cli, &meter)).await
     }
-}
-
-/// The directory here that is called as one on a server is, which decides no more than that.
-fn here(remote: &Place) -> Result<PathBuf, Failure> {
-    let name = remote.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let name = if name.is_empty() { remote.root.as_bytes() } else { name };
-    beneath(Path::new(""), name)
 }
 
 impl Put {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let (server, remote) = self.to.place(client).await?;
-        let meter = Meter::default();
-        let local = self.from.clone();
-        let transfer = Transfer {
-            client,
-            server: &server,
-            remote,
-            local,
-            overwrite: self.force,
-            recursive: self.recursive,
-            upward: true,
-            meter: &meter,
-        };
-        shown(&meter, self.json, Box::pin(upload(&transfer))).await
+        let (meter, recursive) = (Meter::default(), self.recursive);
+        let (from, to, overwrite) = (self.from.clone(), &self.to, self.force);
+        let send = Send { from, to, overwrite, recursive };
+        shown(&meter, self.json, send.carry_out(client, Face::Cli, &meter)).await
     }
 }
 
@@ -193,33 +163,4 @@ fn bar(meter: &Meter, begun: Instant) {
 fn clear() {
     use std::io::Write as _;
     let _ = write!(std::io::stderr(), "\r\x1b[K");
-}
-
-#[cfg(test)]
-mod tests {
-    use farwire_protocol::failure::Kind;
-
-    use super::*;
-
-    #[test]
-    fn what_is_fetched_stays_here_whatever_it_is_called() {
-        let named = |root: &str, path: &str| {
-            let (root, root_path, path) = (root.to_owned(), b"/srv".to_vec(), path.into());
-            here(&Place { root, root_path, path, several: false })
-        };
-        assert_eq!(named("work", "").unwrap(), Path::new("work"));
-        assert_eq!(named("work", "a/b").unwrap(), Path::new("b"));
-        for (root, path) in [
-            ("..", ""),
-            ("/etc/cron.d", ""),
-            ("../x", ""),
-            ("", ""),
-            ("work", "a/.."),
-            ("work", "a/."),
-        ] {
-            let bad =
-                matches!(named(root, path), Err(failure) if failure.kind == Kind::OutsideRoot);
-            assert!(bad, "{root:?} {path:?}");
-        }
-    }
 }

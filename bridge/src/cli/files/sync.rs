@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
@@ -10,14 +9,15 @@ use farwire_protocol::quote::quoted;
 use serde_json::json;
 
 use super::moved::{told, watched};
-use super::{ServerPath, incomplete, missed_json};
+use super::{incomplete, missed_json};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
-use crate::files::sync::{Direction, carry_out, plan};
-use crate::files::transfer::{Meter, Transfer};
+use crate::files::place::Endpoint;
+use crate::files::site::Face;
+use crate::files::transfer::Meter;
 use crate::text::human;
 use crate::text::neutral::neutral_within;
-use crate::tools::file::copy::{End, apart};
+use crate::verbs::files::sync::Sync as MakeLike;
 
 /// Make a directory like another one, here or on a server; only what differs is sent
 ///
@@ -49,42 +49,30 @@ pub(crate) struct Sync {
 
 impl Sync {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let end = |text: &OsStr| End::of(text.as_bytes());
-        let (local, (server, path), direction) =
-            apart(end(&self.from), end(&self.to)).ok_or_else(|| {
-                let text = "one of both must be SERVER:PATH, and the other a directory here";
-                Failure::new(Kind::InvalidArgument, text)
-            })?;
-        let remote = ServerPath { server, path };
-        let local: PathBuf = std::path::absolute(&local)
+        let end = |text: &OsStr| Endpoint::of(text.as_bytes());
+        let ends = Endpoint::apart(end(&self.from), end(&self.to));
+        let (local, remote, direction) = ends.ok_or_else(|| {
+            let text = "one of both must be SERVER:PATH, and the other a directory here";
+            Failure::new(Kind::InvalidArgument, text)
+        })?;
+        let local = std::path::absolute(&local)
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", local.display())))?;
-        let (server, remote) = remote.place(client).await?;
-        let meter = Meter::default();
-        let transfer = Transfer {
-            client,
-            server: &server,
-            remote,
-            local,
-            overwrite: true,
-            recursive: true,
-            upward: direction == Direction::Up,
-            meter: &meter,
-        };
-        let plan = plan(&transfer, direction, self.checksum).await?;
-        let (moved, set, same) = (plan.moved(), plan.set(), plan.same);
+        let (meter, delete, checksum) = (Meter::default(), self.delete, self.checksum);
+        let make_like = MakeLike { local, remote, direction, delete, checksum };
+        let planned = make_like.plan(client, Face::Cli, &meter).await?;
+        let answer = planned.answer();
+        match self.dry_run {
+            true => planned.leave(),
+            false => {
+                watched(&meter, planned.carry_out()).await?;
+            }
+        }
         let named = |paths: &[Vec<u8>]| -> Vec<String> {
             paths.iter().map(|path| quoted(path).into_owned()).collect()
         };
-        let (removed, left_out) = (named(&plan.removed()), named(&plan.left_out));
-        let verb = if direction == Direction::Up { "send" } else { "fetch" };
-        match self.dry_run {
-            true => plan.note_unread(&meter),
-            false => {
-                watched(&meter, carry_out(&transfer, plan, self.delete)).await?;
-            }
-        }
+        let (removed, left_out) = (named(&answer.removed), named(&answer.left_out));
+        let (verb, moved, set, same) = (answer.verb(), &answer.moved, &answer.set, answer.same);
         told(&meter);
-        let removed = if self.delete { removed } else { Vec::new() };
         let (missed, _) = meter.missed();
         if self.json.json {
             let moved: Vec<_> =
@@ -94,7 +82,7 @@ impl Sync {
                 "failed": missed_json(&missed), "notes": meter.remarks(), "dry_run": self.dry_run,
             }))?;
         } else {
-            self.print(verb, (&moved, &set), (&removed, &left_out))?;
+            self.print(verb, (moved, set), (&removed, &left_out))?;
             let left_out = match left_out.len() {
                 0 => String::new(),
                 count => format!(", {count} links and special files are left out"),

@@ -5,15 +5,17 @@ use std::time::Duration;
 use clap::Args;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{Ask, Change, Changes, Revert};
+use farwire_protocol::streams::files::Change;
 use serde_json::json;
 
 use super::ServerPath;
 use super::look::put_text;
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
+use crate::files::site::Face;
 use crate::text::human;
 use crate::text::table::Table;
+use crate::verbs::files::undo::{ListChanges, Preview, Revert};
 
 /// Undo what was changed in a root, by models or by `farwire files`; or do it again
 ///
@@ -42,27 +44,30 @@ pub(crate) struct Undo {
 
 impl Undo {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let mut at = self.root.site_root(client).await?;
+        let (root, change, redo) = (&self.root, self.change, self.redo);
         if self.list || self.preview {
-            let next = (self.preview && self.change.is_none()).then_some(self.redo);
-            let changes = Changes { change: self.change, limit: None, next };
-            let answer = at.ask(|_| Ask::Changes(changes.clone())).await?;
+            let answer = if self.preview {
+                let preview = Preview { root, change, redo, limit: None };
+                preview.carry_out(client, Face::Cli).await?
+            } else {
+                ListChanges { root, change, limit: None }.carry_out(client, Face::Cli).await?
+            };
             if self.json.json {
                 let all: Vec<_> = answer.changes.iter().map(change_json).collect();
                 return print_json(&all);
             }
             return match self.preview {
-                true => put_text(&answer.content),
+                true => put_text(&answer.diff),
                 false => print(&table(&answer.changes)),
             };
         }
-        let revert = Revert { change: self.change, redo: Some(self.redo), force: Some(self.force) };
-        let done = at.ask(|_| Ask::Revert(revert.clone())).await?.done;
+        let revert = Revert { root, change, redo, force: self.force };
+        let answer = revert.carry_out(client, Face::Cli).await?;
         if self.json.json {
-            return print_json(&json!({"change": done.change, "paths": done.count}));
+            return print_json(&json!({"change": answer.change, "paths": answer.paths}));
         }
-        let word = if self.redo { "done again" } else { "undone" };
-        print(&format!("change {} is {word}\n", done.change.unwrap_or(0)))
+        let word = if redo { "done again" } else { "undone" };
+        print(&format!("change {} is {word}\n", answer.change.unwrap_or(0)))
     }
 }
 

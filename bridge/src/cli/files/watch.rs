@@ -1,10 +1,11 @@
 //! `watch`: waits until something changes on a server.
 
+use std::time::Duration;
+
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{Ask, Entry, Watch as Question};
+use farwire_protocol::streams::files::Entry;
 use serde_json::json;
 
 use super::ServerPath;
@@ -12,7 +13,8 @@ use super::look::entry_json;
 use crate::cli::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::conversation::may_come_back;
-use crate::files::place::Place;
+use crate::files::site::Face;
+use crate::verbs::files::watch::Watch as Wait;
 
 /// A server is asked again after so many seconds.
 const ROUND: u64 = 300;
@@ -40,41 +42,37 @@ pub(crate) struct Watch {
 impl Watch {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let begun = std::time::Instant::now();
-        let mut at = self.file.site(client).await?;
+        let mut site = self.file.site(client, Face::Cli).await?;
         loop {
             let left = self.wait.map(|wait| wait.saturating_sub(begun.elapsed().as_secs()));
             let round = left.unwrap_or(ROUND).min(ROUND);
-            let watch = |place: &Place| Question {
-                path: Blob(place.path.clone()),
-                wait_ms: round * 1_000,
-                deep: self.recursive.then_some(true),
-                ..Question::default()
-            };
-            let answer = match at.ask(|place| Ask::Watch(watch(place))).await {
+            let (wait, recursive) = (Duration::from_secs(round), self.recursive);
+            let watch = Wait { wait, revision: None, recursive };
+            let answer = match watch.carry_out(&mut site).await {
                 Err(failure) if may_come_back(failure.kind) => {
                     // What happened meanwhile is not known; what happens from now on is.
-                    at = self.file.site(client).await?;
-                    at.enter().await?;
+                    site = self.file.site(client, Face::Cli).await?;
+                    site.enter().await?;
                     continue;
                 }
                 answer => answer?,
             };
-            if answer.done.count == Some(0) {
+            if !answer.changed {
                 if left.is_some_and(|left| left <= round) {
                     return Ok(124);
                 }
                 continue;
             }
-            let itself = answer.done.entry.iter().filter(|_| answer.entries.is_empty());
+            let itself = answer.entry.iter().filter(|_| answer.entries.is_empty());
             let changed: Vec<&Entry> = answer.entries.iter().chain(itself).collect();
-            self.told(&changed)?;
+            self.print(&changed)?;
             if !self.follow || reader_is_gone() {
                 return Ok(0);
             }
         }
     }
 
-    fn told(&self, changed: &[&Entry]) -> Result<(), Failure> {
+    fn print(&self, changed: &[&Entry]) -> Result<(), Failure> {
         for entry in changed {
             let path = quoted(&entry.path).into_owned();
             let there = entry.revision != 0;

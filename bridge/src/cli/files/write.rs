@@ -4,18 +4,19 @@ use std::io::{self, Read as _};
 
 use bytes::Bytes;
 use clap::Args;
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Done, How, Write as Content};
+use farwire_protocol::streams::files::{Ask, Done, How};
 use tokio::sync::mpsc;
 
-use super::change::told;
+use super::change::print_change;
 use super::{ServerPath, parse_revision};
 use crate::cli::Json;
 use crate::client::Client;
 use crate::files::Files;
 use crate::files::asked::outcome;
-use crate::files::place::Place;
+use crate::files::site::Face;
+use crate::verbs::files::Changed;
+use crate::verbs::files::write::Write as Content;
 
 /// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the server, and
 /// what is not longer is sent at once.
@@ -62,30 +63,25 @@ impl Write {
                 None => ended = true,
             }
         }
-        let mut at = self.file.site(client).await?;
-        let question = |place: &Place| Ask::Write(self.question(place.path.clone()));
-        let done = if ended {
-            at.ask_with(Some(&held), question).await?.done
-        } else {
-            at.enter().await?;
-            let ask = question(&at.place);
-            stream(at.files().await?, ask, (&held, input)).await?
-        };
-        told(&at, &done, self.json)
+        let write = self.verb();
+        if ended {
+            let changed = write.carry_out(client, Face::Cli, &held).await?;
+            return print_change(&changed, self.json);
+        }
+        let mut site = self.file.site(client, Face::Cli).await?;
+        site.enter().await?;
+        let ask = write.question(&site.place);
+        let done = stream(site.files().await?, ask, (&held, input)).await?;
+        print_change(&Changed::new(site.place.clone(), done), self.json)
     }
 
-    fn question(&self, path: Vec<u8>) -> Content {
+    fn verb(&self) -> Content<'_> {
         let how = match (self.append, self.force || self.rev.is_some()) {
             (true, _) => How::Append,
             (false, true) => How::Put,
             (false, false) => How::Create,
         };
-        Content {
-            revision: self.rev,
-            parents: Some(true),
-            undo: Some(true),
-            ..Content::new(Blob(path), how)
-        }
+        Content { file: &self.file, how, revision: self.rev, mode: None }
     }
 }
 

@@ -6,13 +6,13 @@ use farwire_protocol::quote::quoted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::site;
-use crate::files::place::path_of;
-use crate::files::sums::sums;
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
 use crate::text::Word;
 use crate::text::header::{Header, Key};
 use crate::text::table::Table;
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::verbs::files::checksum::Checksum;
 
 /// The arguments of `file_checksum`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,18 +35,19 @@ impl Tool for FileChecksum {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = site(client, &self.server, &self.path).await?;
+        let path = ServerPath::new(&self.server, &self.path);
         let recursive = self.recursive.unwrap_or(false);
-        let (sums, unread) = sums(&mut at, &path_of(&self.path), recursive).await?;
+        let answer = Checksum { path: &path, recursive }.carry_out(client, Face::Mcp).await?;
         let mut table = Table::new().limit(0, 64).limit(1, 4_096);
-        for sum in &sums {
+        for sum in &answer.sums {
             table.row([&HEXLOWER.encode(&sum.hash), &*quoted(&sum.path)]);
         }
-        for one in &unread {
+        for one in &answer.missed {
             table.row(["unreadable", &*one.shown()]);
         }
         let (text, shown) = table.within(budget(None));
-        let header = Header::new(Word::File).value(&at.place.shown()).field(Key::Entries, shown);
+        let header =
+            Header::new(Word::File).value(&answer.place.shown()).field(Key::Entries, shown);
         Ok(format!("{}\n{text}", header.end()))
     }
 }

@@ -2,18 +2,19 @@
 
 use std::fmt::Write as _;
 
-use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Edit, Edits, Replacement};
+use farwire_protocol::streams::files::Replacement;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{described, parse_revision, site, visible};
-use crate::files::place::Place;
-use crate::text::header::{Header, Key};
+use super::{header, parse_revision, visible};
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
 use crate::text::shown::Budget;
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::files::edit::Edit;
 
 /// The arguments of `file_edit`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -59,30 +60,21 @@ impl Tool for FileEdit {
             new: Blob(edit.new.into_bytes()),
             all: edit.all,
         };
-        let edits = cbor::encode(&Edits { edits: self.edits.into_iter().map(one).collect() });
-        let mut at = site(client, &self.server, &self.path).await?;
-        let edit = |place: &Place| {
-            let path = Blob(place.path.clone());
-            Ask::Edit(Edit { path, revision, dry: self.dry_run, undo: Some(true) })
-        };
-        let answer =
-            at.ask_with(Some(&edits), edit).await.map_err(|failure| match failure.kind {
+        let edits = self.edits.into_iter().map(one).collect();
+        let (file, dry_run) =
+            (ServerPath::new(&self.server, &self.path), self.dry_run == Some(true));
+        let edit = Edit { file: &file, edits, revision, dry_run };
+        let edited =
+            edit.carry_out(client, Face::Mcp).await.map_err(|failure| match failure.kind {
                 Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure
                     .with_hint("file_read the lines, and copy the text exactly as it is there"),
                 _ => failure,
             })?;
-        let count = answer.done.count.unwrap_or(0);
-        let word = if self.dry_run.unwrap_or(false) { "would-change" } else { "changed" };
-        let mut header =
-            Header::new(Word::File).value(&at.place.shown()).words(format_args!("{word} {count}"));
-        if let Some(entry) = &answer.done.entry {
-            header = described(header, entry);
-        }
-        if let Some(change) = answer.done.change {
-            header = header.field(Key::Change, change);
-        }
-        let (text, hidden) = shown(&answer.content, Budget::default());
-        Ok(format!("{}\n{text}", header.hidden(hidden).end()))
+        let (changed, text) = (edited.changed, edited.text);
+        let word = if dry_run { "would-change" } else { "changed" };
+        let words = format!("{word} {}", changed.count.unwrap_or(0));
+        let (text, hidden) = shown(&text, Budget::default());
+        Ok(format!("{}\n{text}", header(&changed, words).hidden(hidden).end()))
     }
 }
 

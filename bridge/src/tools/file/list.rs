@@ -1,18 +1,19 @@
 //! `file_list`: what is in a directory.
 
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{Ask, Entry, List, Sort, What};
+use farwire_protocol::streams::files::{Entry, Sort, What};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{age, index, site, unread};
-use crate::files::place::Place;
+use super::{age, index, unread};
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
 use crate::text::header::{Call, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::verbs::files::list::{List, MOST};
 
 /// The arguments of `file_list`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -34,9 +35,6 @@ pub struct FileList {
     pub skip: Option<u32>,
 }
 
-/// A list ends after so many entries. Servers put no more in order.
-const LISTED: u32 = 100_000;
-
 /// In which order.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
@@ -56,50 +54,48 @@ impl Tool for FileList {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
-        let skip = self.skip.unwrap_or(0).min(LISTED);
-        let depth = self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 });
-        let list = |place: &Place| List {
-            path: Blob(place.path.clone()),
-            depth: Some(depth),
+        let skip = self.skip.unwrap_or(0).min(MOST);
+        let dir = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
+        let list = List {
+            dir: &dir,
+            depth: self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 }),
             // A search for names goes past what people do not mean.
-            tidy: self.glob.as_ref().map(|_| true),
-            globs: self.glob.clone().map(|glob| vec![glob]),
+            tidy: self.glob.is_some(),
+            globs: self.glob.clone().into_iter().collect(),
             limit: Some(skip.saturating_add(limit)),
-            sort: Some(match self.sort.unwrap_or(Order::Name) {
+            sort: match self.sort.unwrap_or(Order::Name) {
                 Order::Name => Sort::Name,
                 Order::Size => Sort::Size,
                 Order::Time => Sort::Time,
-            }),
-            hashes: None,
+            },
         };
-        let answer = at.ask(|place| Ask::List(list(place))).await?;
+        let answer = list.carry_out(client, Face::Mcp).await?;
         let mut table = Table::new().limit(2, 5_000);
         let entries = answer.entries.get(index(skip)..).unwrap_or_default();
         for entry in entries {
             table.row([size(entry), age(entry), name(entry)]);
         }
         let (text, shown) = table.within(budget(None));
-        let mut header = Header::new(Word::File).value(&at.place.shown());
+        let mut header = Header::new(Word::File).value(&answer.place.shown());
         header = header.field(Key::Entries, shown);
-        if let Some(count) = answer.done.unread.filter(|count| *count > 0) {
-            header = header.field(Key::Unread, count);
+        if answer.unread.count > 0 {
+            header = header.field(Key::Unread, answer.unread.count);
         }
-        let text = format!("{}{text}", unread(&at.place, &answer.done));
-        if answer.done.more != Some(true) && shown == entries.len() {
+        let text = format!("{}{text}", unread(&answer.place, &answer.unread));
+        if !answer.more && shown == entries.len() {
             return Ok(format!("{}\n{text}", header.end()));
         }
         let skip = skip.saturating_add(u32::try_from(shown).unwrap_or(u32::MAX));
         let header = header.field(Key::More, "yes");
-        if skip >= LISTED || shown == 0 {
+        if skip >= MOST || shown == 0 {
             let text = format!(
-                "A list ends after {LISTED} entries: list a directory in it, or use a glob.\n{text}"
+                "A list ends after {MOST} entries: list a directory in it, or use a glob.\n{text}"
             );
             return Ok(format!("{}\n{text}", header.end()));
         }
         let call =
-            Call::new(Self::NAME).with("server", &self.server).with("path", at.place.shown());
+            Call::new(Self::NAME).with("server", &self.server).with("path", answer.place.shown());
         let call = call.with_some("glob", self.glob.as_ref()).with_some("depth", self.depth);
         let call =
             call.with_some("sort", self.sort.map(Order::name)).with_some("limit", self.limit);

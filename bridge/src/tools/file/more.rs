@@ -1,29 +1,34 @@
 //! The tools of category `files`: what is not needed every day.
 
-use farwire_protocol::cbor::Blob;
+use std::time::Duration;
+
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
-use farwire_protocol::streams::files::{
-    Ask, Changes, Copy, MakeDirectory, Patch, Remove, Revert, Watch,
-};
+use farwire_protocol::streams::files::Change;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::time::Duration;
 
 use super::checksum::FileChecksum;
 use super::edit::shown;
 use super::size::FileSize;
 use super::sync::FileSync;
-use super::{FACE, described, parse_revision, site};
-use crate::files::across::End;
-use crate::files::landing::{Onto, landing};
-use crate::files::place::{Place, find, path_of};
-use crate::files::site::Site;
+use super::{described, parse_revision};
+use crate::client::Client;
+use crate::files::landing::Onto;
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
+use crate::files::transfer::Meter;
 use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Entry, Tool, budget};
+use crate::verbs::files::copy::Copy;
+use crate::verbs::files::make_directory::MakeDirectory;
+use crate::verbs::files::patch::Patch;
+use crate::verbs::files::remove::Remove;
+use crate::verbs::files::undo::{ListChanges, Preview, Revert};
+use crate::verbs::files::watch::Watch;
 
 /// The tools of category `files`, in the order in which clients list them.
 pub const ALL: &[Entry] = &[
@@ -79,50 +84,54 @@ impl Tool for FileUndo {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let server = client.find(&self.server).await?;
-        let path = path_of(self.path.as_deref().unwrap_or(""));
-        let mut at = Site::find_root(client, server, &path, FACE).await?;
-        let action = self.action.unwrap_or(Action::Undo);
-        match action {
-            Action::List | Action::Preview => {
-                let change = self.change.filter(|_| action == Action::Preview);
-                let next = (action == Action::Preview && change.is_none()).then_some(false);
-                let asked = Changes { change, limit: Some(50), next };
-                let answer = at.ask(|_| Ask::Changes(asked.clone())).await?;
-                let header = Header::new(Word::File).value(&at.place.root);
-                if action == Action::Preview {
-                    let (text, hidden) = shown(&answer.content, Budget::default());
-                    let header = header.words("preview").hidden(hidden);
-                    return Ok(format!("{}\n{text}", header.end()));
-                }
-                let mut table = Table::new().limit(4, 200);
-                for change in &answer.changes {
-                    let paths: Vec<_> =
-                        change.paths.iter().map(|path| quoted(path).into_owned()).collect();
-                    let age = human::duration(Duration::from_millis(change.age_ms));
-                    let state = if change.undone == Some(true) { "undone" } else { "done" };
-                    table.row([
-                        &change.change.to_string(),
-                        &change.verb,
-                        state,
-                        &age,
-                        &paths.join(" "),
-                    ]);
-                }
-                let (text, shown) = table.within(budget(None));
+        let root = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
+        let (root, change, limit) = (&root, self.change, Some(50));
+        match self.action.unwrap_or(Action::Undo) {
+            Action::Preview => {
+                let preview = Preview { root, change, redo: false, limit };
+                let answer = preview.carry_out(client, Face::Mcp).await?;
+                let (text, hidden) = shown(&answer.diff, Budget::default());
+                let header = Header::new(Word::File).value(&answer.root);
+                let header = header.words("preview").hidden(hidden);
+                Ok(format!("{}\n{text}", header.end()))
+            }
+            Action::List => {
+                let list = ListChanges { root, change: None, limit };
+                let answer = list.carry_out(client, Face::Mcp).await?;
+                let (text, shown) = table(&answer.changes).within(budget(None));
+                let header = Header::new(Word::File).value(&answer.root);
                 Ok(format!("{}\n{text}", header.field(Key::Entries, shown).end()))
             }
-            Action::Undo | Action::Redo => {
-                let redo = Some(action == Action::Redo);
-                let revert = Revert { change: self.change, redo, force: self.force };
-                let done = at.ask(|_| Ask::Revert(revert.clone())).await?.done;
-                let header = Header::new(Word::File).value(&at.place.root);
-                let word = if action == Action::Redo { "redone" } else { "undone" };
-                let header = header.field(Key::Change, done.change.unwrap_or(0)).words(word);
-                Ok(format!("{}\n", header.end()))
-            }
+            Action::Undo => self.revert(client, root, false).await,
+            Action::Redo => self.revert(client, root, true).await,
         }
     }
+}
+
+impl FileUndo {
+    async fn revert(
+        &self,
+        client: &Client,
+        root: &ServerPath,
+        redo: bool,
+    ) -> Result<String, Failure> {
+        let (change, force) = (self.change, self.force.unwrap_or(false));
+        let answer = Revert { root, change, redo, force }.carry_out(client, Face::Mcp).await?;
+        let header = Header::new(Word::File).value(&answer.root);
+        let header = header.field(Key::Change, answer.change.unwrap_or(0));
+        Ok(format!("{}\n", header.words(if redo { "redone" } else { "undone" }).end()))
+    }
+}
+
+fn table(changes: &[Change]) -> Table {
+    let mut table = Table::new().limit(4, 200);
+    for change in changes {
+        let paths: Vec<_> = change.paths.iter().map(|path| quoted(path).into_owned()).collect();
+        let age = human::duration(Duration::from_millis(change.age_ms));
+        let state = if change.undone == Some(true) { "undone" } else { "done" };
+        table.row([&change.change.to_string(), &change.verb, state, &age, &paths.join(" ")]);
+    }
+    table
 }
 
 /// The arguments of `file_patch`.
@@ -150,21 +159,17 @@ impl Tool for FilePatch {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
-        let patch = |place: &Place| {
-            let (path, prefix) = (Blob(place.path.clone()), Some(place.prefix()));
-            let (strip, dry) = (self.strip, self.dry_run);
-            Ask::Patch(Patch { path, strip, dry, undo: Some(true), prefix })
-        };
-        let answer = at.ask_with(Some(self.diff.as_bytes()), patch).await?;
-        let word = if self.dry_run.unwrap_or(false) { "would-patch" } else { "patched" };
-        let files = answer.done.files.unwrap_or(0);
-        let mut header = Header::new(Word::File).value(&at.place.shown());
-        header = header.words(format_args!("{word} {files} files"));
-        if let Some(change) = answer.done.change {
+        let dir = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
+        let (strip, dry_run) = (self.strip, self.dry_run.unwrap_or(false));
+        let patch = Patch { dir: &dir, diff: self.diff.as_bytes(), strip, dry_run };
+        let answer = patch.carry_out(client, Face::Mcp).await?;
+        let word = if dry_run { "would-patch" } else { "patched" };
+        let mut header = Header::new(Word::File).value(&answer.changed.place.shown());
+        header = header.words(format_args!("{word} {} files", answer.files));
+        if let Some(change) = answer.changed.change {
             header = header.field(Key::Change, change);
         }
-        let (text, hidden) = shown(&answer.content, Budget::default());
+        let (text, hidden) = shown(&answer.text, Budget::default());
         Ok(format!("{}\n{text}", header.hidden(hidden).end()))
     }
 }
@@ -193,14 +198,12 @@ impl Tool for FileRemove {
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
-        let mut at = site(client, &self.server, &self.path).await?;
-        let remove = |place: &Place| {
-            let path = Blob(place.path.clone());
-            Ask::Remove(Remove { path, recursive: self.recursive, revision, undo: Some(true) })
-        };
-        let done = at.ask(remove).await?.done;
-        let mut header = Header::new(Word::File).value(&at.place.shown()).words("removed");
-        if let Some(change) = done.change {
+        let path = ServerPath::new(&self.server, &self.path);
+        let recursive = self.recursive.unwrap_or(false);
+        let remove = Remove { path: &path, recursive, revision };
+        let changed = remove.carry_out(client, Face::Mcp).await?;
+        let mut header = Header::new(Word::File).value(&changed.place.shown()).words("removed");
+        if let Some(change) = changed.change {
             header = header.field(Key::Change, change);
         }
         Ok(format!("{}\n", header.end()))
@@ -230,34 +233,23 @@ impl Tool for FileMove {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let server = client.find(&self.server).await?;
-        let from = find(client, &server, &path_of(&self.from)).await?;
-        let to = find(client, &server, &path_of(&self.to)).await?;
-        let (from, to) = (End { server: server.clone(), place: from }, End { server, place: to });
-        let mut files = from.enter_as(client, FACE).await?;
-        if !from.is_beside(&to) {
-            return Err(Failure::new(Kind::Unsupported, "file_move: not from one root to another")
-                .with_hint("file_copy it, then file_remove it"));
-        }
-        let landing = Box::pin(landing(client, (&from, &to), Onto::Inside, true)).await?;
-        if self.overwrite.unwrap_or(false) {
-            landing.make_room(client, &mut files, (&from.place, true)).await?;
-        }
-        let target = &landing.place;
+        let from = ServerPath::new(&self.server, &self.from);
+        let to = ServerPath::new(&self.server, &self.to);
         let copy = Copy {
-            from: Blob(from.place.path.clone()),
-            to: Blob(target.path.clone()),
-            moved: Some(true),
-            overwrite: self.overwrite,
-            recursive: Some(true),
-            undo: Some(true),
+            from: &from,
+            to: &to,
+            moved: true,
+            overwrite: self.overwrite.unwrap_or(false),
+            recursive: true,
+            onto: Onto::Inside,
+            within_root: true,
         };
-        let done = files.answer(client, Ask::Copy(copy), None).await?.done;
-        let mut header = Header::new(Word::File).value(&target.shown()).words("moved");
-        if let Some(entry) = &done.entry {
+        let answer = copy.prepare(client, Face::Mcp).await?.carry_out(&Meter::default()).await?;
+        let mut header = Header::new(Word::File).value(&answer.place.shown()).words("moved");
+        if let Some(entry) = &answer.entry {
             header = described(header, entry);
         }
-        if let Some(change) = done.change {
+        if let Some(change) = answer.change {
             header = header.field(Key::Change, change);
         }
         Ok(format!("{}\n", header.end()))
@@ -283,13 +275,10 @@ impl Tool for FileMkdir {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = site(client, &self.server, &self.path).await?;
-        let make = |place: &Place| {
-            let path = Blob(place.path.clone());
-            Ask::MakeDirectory(MakeDirectory { path, parents: Some(true) })
-        };
-        at.ask(make).await?;
-        let header = Header::new(Word::File).value(&at.place.shown()).words("made");
+        let dir = ServerPath::new(&self.server, &self.path);
+        let make = MakeDirectory { dir: &dir, parents: true };
+        let place = make.carry_out(client, Face::Mcp).await?.place;
+        let header = Header::new(Word::File).value(&place.shown()).words("made");
         Ok(format!("{}\n", header.end()))
     }
 }
@@ -321,21 +310,18 @@ impl Tool for FileWatch {
         let client = desk.client().await?;
         let (wait, limited) = desk.wait(self.wait)?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
-        let mut at = site(client, &self.server, &self.path).await?;
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let watch = |place: &Place| {
-            let path = Blob(place.path.clone());
-            Ask::Watch(Watch { path, wait_ms, revision, deep: self.recursive })
-        };
+        let path = ServerPath::new(&self.server, &self.path);
+        let mut site = path.site(client, Face::Mcp).await?;
+        let watch = Watch { wait, revision, recursive: self.recursive.unwrap_or(false) };
         let answer = tokio::select! {
-            answer = at.ask(watch) => answer?,
+            answer = watch.carry_out(&mut site) => answer?,
             () = caller.cancelled.cancelled() => {
                 return Err(Failure::new(Kind::Cancelled, "the wait was cancelled"));
             }
         };
-        let mut header = Header::new(Word::File).value(&at.place.shown());
-        header = header.words(if answer.done.count == Some(0) { "unchanged" } else { "changed" });
-        if let Some(entry) = answer.done.entry.as_ref().filter(|entry| entry.revision != 0) {
+        let mut header = Header::new(Word::File).value(&answer.place.shown());
+        header = header.words(if answer.changed { "changed" } else { "unchanged" });
+        if let Some(entry) = answer.entry.as_ref().filter(|entry| entry.revision != 0) {
             header = described(header, entry);
         }
         if limited {

@@ -1,16 +1,17 @@
 //! `file_search`: lines that match, found on the server.
 
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::{Ask, Match, Search};
+use farwire_protocol::streams::files::Match;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{index, site, unread, visible};
-use crate::files::place::Place;
+use super::{index, unread, visible};
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
 use crate::text::header::{Call, Header, Key};
 use crate::text::{Word, imitation};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::verbs::files::search::{MOST, Search};
 
 /// A line is cut after so many characters.
 const WIDTH: usize = 300;
@@ -39,9 +40,6 @@ pub struct FileSearch {
     pub skip: Option<u32>,
 }
 
-/// A search ends after so many matches. Servers look for no more.
-const MATCHES: u32 = 100_000;
-
 impl Tool for FileSearch {
     const NAME: &'static str = "file_search";
     const TITLE: &'static str = "Search files";
@@ -51,27 +49,27 @@ impl Tool for FileSearch {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
         let limit = self.limit.unwrap_or(50).clamp(1, 2_000);
-        let skip = self.skip.unwrap_or(0).min(MATCHES);
-        let search = |place: &Place| Search {
-            path: Blob(place.path.clone()),
+        let skip = self.skip.unwrap_or(0).min(MOST);
+        let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
+        let search = Search {
+            path: &path,
             pattern: self.pattern.clone(),
-            fixed: self.fixed,
-            ignore_case: self.ignore_case,
-            globs: self.glob.clone().map(|glob| vec![glob]),
+            fixed: self.fixed.unwrap_or(false),
+            ignore_case: self.ignore_case.unwrap_or(false),
+            globs: self.glob.clone().into_iter().collect(),
             context: self.context,
             limit: Some(skip.saturating_add(limit)),
-            all: None,
-            names: None,
+            all: false,
+            names: false,
         };
-        let answer = at.ask(|place| Ask::Search(search(place))).await?;
+        let answer = search.carry_out(client, Face::Mcp).await?;
         let mut left = budget(None).characters();
         let (mut text, mut hidden, mut cut) = (String::new(), 0, false);
         let mut before: Option<&Match> = None;
         let mut shown = 0;
         for found in behind(&answer.matches, skip) {
-            let (row, out_of_sight) = row(&at.place.given(&found.path), found, before);
+            let (row, out_of_sight) = row(&answer.place.given(&found.path), found, before);
             let cost = row.chars().count();
             if cost > left {
                 cut = true;
@@ -83,26 +81,26 @@ impl Tool for FileSearch {
             shown += u32::from(found.beside != Some(true));
             before = Some(found);
         }
-        let header = Header::new(Word::File).value(&at.place.shown());
-        let mut header = header.field(Key::Matches, answer.done.count.unwrap_or(0));
-        if let Some(files) = answer.done.files {
+        let header = Header::new(Word::File).value(&answer.place.shown());
+        let mut header = header.field(Key::Matches, answer.count);
+        if let Some(files) = answer.files {
             header = header.field(Key::Searched, files);
         }
-        if let Some(binary) = answer.done.binary.filter(|binary| *binary > 0) {
-            header = header.field(Key::Binary, binary);
+        if answer.binary > 0 {
+            header = header.field(Key::Binary, answer.binary);
         }
-        let unread = unread(&at.place, &answer.done);
-        if let Some(count) = answer.done.unread.filter(|unread| *unread > 0) {
-            header = header.field(Key::Unread, count);
+        let unread = unread(&answer.place, &answer.unread);
+        if answer.unread.count > 0 {
+            header = header.field(Key::Unread, answer.unread.count);
         }
         header = header.hidden(hidden);
-        if !cut && answer.done.more != Some(true) {
+        if !cut && answer.more != Some(true) {
             return Ok(format!("{}\n{unread}{text}", header.end()));
         }
         let (skip, header) = (skip.saturating_add(shown), header.field(Key::More, "yes"));
-        if skip >= MATCHES {
+        if skip >= MOST {
             let text = format!(
-                "A search ends after {MATCHES} matches: search a directory, or use a glob.\n{unread}{text}"
+                "A search ends after {MOST} matches: search a directory, or use a glob.\n{unread}{text}"
             );
             return Ok(format!("{}\n{text}", header.end()));
         }
@@ -112,7 +110,7 @@ impl Tool for FileSearch {
         }
         let call =
             Call::new(Self::NAME).with("server", &self.server).with("pattern", &self.pattern);
-        let call = call.with("path", at.place.shown()).with_some("glob", self.glob.as_ref());
+        let call = call.with("path", answer.place.shown()).with_some("glob", self.glob.as_ref());
         let call = call.with_some("context", self.context).with_some("limit", self.limit);
         let call = call.with_some("ignore_case", self.ignore_case).with_some("fixed", self.fixed);
         Ok(format!("{}\n{unread}{text}", header.next(&call.with("skip", skip))))
@@ -168,6 +166,8 @@ fn row(path: &str, found: &Match, before: Option<&Match>) -> (String, u64) {
 
 #[cfg(test)]
 mod tests {
+    use farwire_protocol::cbor::Blob;
+
     use super::*;
 
     fn found(text: &str, at: usize) -> Match {

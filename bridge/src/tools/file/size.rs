@@ -1,15 +1,16 @@
 //! `file_size`: how much is in a directory.
 
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::Ask;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{site, unread};
+use super::unread;
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
 use crate::text::header::{Header, Key};
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::files::size::Size;
 
 /// The arguments of `file_size`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,15 +31,14 @@ impl Tool for FileSize {
 
     async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
-        let mut at = site(client, &self.server, self.path.as_deref().unwrap_or("")).await?;
-        let done = at.ask(|place| Ask::Usage(Blob(place.path.clone()))).await?.done;
-        let (files, directories) = (done.files.unwrap_or(0), done.count.unwrap_or(0));
-        let words = format_args!("{files} files {directories} directories");
-        let mut header = Header::new(Word::File).value(&at.place.shown()).words(words);
-        header = header.field(Key::Size, human::size(done.bytes.unwrap_or(0)));
-        if let Some(count) = done.unread.filter(|count| *count > 0) {
-            header = header.field(Key::Unread, count);
+        let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
+        let answer = Size { path: &path }.carry_out(client, Face::Mcp).await?;
+        let words = format_args!("{} files {} directories", answer.files, answer.directories);
+        let mut header = Header::new(Word::File).value(&answer.place.shown()).words(words);
+        header = header.field(Key::Size, human::size(answer.bytes));
+        if answer.unread.count > 0 {
+            header = header.field(Key::Unread, answer.unread.count);
         }
-        Ok(format!("{}\n{}", header.end(), unread(&at.place, &done)))
+        Ok(format!("{}\n{}", header.end(), unread(&answer.place, &answer.unread)))
     }
 }

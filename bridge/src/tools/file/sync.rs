@@ -7,14 +7,15 @@ use farwire_protocol::quote::quoted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::copy::{End, apart, not_ours, told, watched};
-use crate::files::place::find;
-use crate::files::sync::{Direction, carry_out, plan};
-use crate::files::transfer::{Meter, Transfer};
+use super::copy::{told, watched};
+use crate::files::place::Endpoint;
+use crate::files::site::Face;
+use crate::files::transfer::Meter;
 use crate::text::header::{Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
 use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::verbs::files::sync::Sync;
 
 /// The arguments of `file_sync`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,65 +44,42 @@ impl Tool for FileSync {
     async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
         let client = desk.client().await?;
         let begun = Instant::now();
-        let (local, (server, path), direction) =
-            apart(End::parse(&self.from), End::parse(&self.to)).ok_or_else(|| {
-                let text = "file_sync: one end must be SERVER:PATH, and the other here";
-                Failure::new(Kind::InvalidArgument, text)
-                    .with_hint("file_copy copies between servers")
-            })?;
-        let (dry, delete) = (self.dry_run.unwrap_or(false), self.delete.unwrap_or(false));
-        if delete && direction == Direction::Down {
-            return Err(Failure::new(
-                Kind::NotGranted,
-                "file_sync: nothing is removed on this computer",
-            )
-            .with_hint("leave delete out"));
-        }
-        not_ours(Self::NAME, client.home.path(), &local)?;
-        let server = client.find(&server).await?;
-        let remote = find(client, &server, &path).await?;
-        let (meter, upward) = (Meter::default(), direction == Direction::Up);
-        let transfer = Transfer {
-            client,
-            server: &server,
-            remote,
-            local,
-            overwrite: true,
-            recursive: true,
-            upward,
-            meter: &meter,
-        };
-        let plan =
-            watched(caller, &meter, plan(&transfer, direction, self.checksum.unwrap_or(false)))
-                .await?;
-        let removed = if delete { plan.removed() } else { Vec::new() };
-        let (moved, same, skipped) = (plan.moved(), plan.same, plan.left_out.len());
-        let set = plan.set();
+        let ends = Endpoint::apart(Endpoint::parse(&self.from), Endpoint::parse(&self.to));
+        let (local, remote, direction) = ends.ok_or_else(|| {
+            let text = "file_sync: one end must be SERVER:PATH, and the other here";
+            Failure::new(Kind::InvalidArgument, text).with_hint("file_copy copies between servers")
+        })?;
+        let (delete, checksum) = (self.delete.unwrap_or(false), self.checksum.unwrap_or(false));
+        let (meter, dry) = (Meter::default(), self.dry_run.unwrap_or(false));
+        let sync = Sync { local, remote, direction, delete, checksum };
+        let planned = watched(caller, &meter, sync.plan(client, Face::Mcp, &meter)).await?;
+        let answer = planned.answer();
         if !dry {
-            watched(caller, &meter, carry_out(&transfer, plan, delete)).await?;
+            watched(caller, &meter, planned.carry_out()).await?;
             meter.outcome()?;
         }
-        let verb = if upward { "send" } else { "fetch" };
+        let (verb, moved, removed) = (answer.verb(), &answer.moved, &answer.removed);
         let mut table = Table::new().limit(1, 300);
-        for (path, size) in &moved {
+        for (path, size) in moved {
             table.row([verb, path, &human::size(*size)]);
         }
-        for path in &removed {
+        for path in removed {
             table.row(["remove", &*quoted(path), ""]);
         }
-        for path in &set {
+        for path in &answer.set {
             table.row(["set", path, ""]);
         }
         let (text, shown) = table.within(budget(None));
         let would = if dry { "would " } else { "" };
         let words = format!(
-            "{would}{verb} {}, {would}remove {}, {same} are the same",
+            "{would}{verb} {}, {would}remove {}, {} are the same",
             moved.len(),
-            removed.len()
+            removed.len(),
+            answer.same
         );
         let mut header = Header::new(Word::Copy).words(words).time(begun.elapsed());
-        if skipped > 0 {
-            header = header.field(Key::Skipped, skipped);
+        if !answer.left_out.is_empty() {
+            header = header.field(Key::Skipped, answer.left_out.len());
         }
         let text = format!("{text}{}", told(&meter));
         Ok(format!("{}\n{text}", header.field(Key::Entries, shown).end()))

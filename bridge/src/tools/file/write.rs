@@ -1,16 +1,15 @@
 //! `file_write`: the whole content of a file.
 
-use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, How, Write};
+use farwire_protocol::streams::files::How;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{described, parse_revision, site};
-use crate::files::place::Place;
-use crate::text::Word;
-use crate::text::header::{Header, Key};
+use super::{header, parse_revision};
+use crate::files::place::ServerPath;
+use crate::files::site::Face;
 use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::verbs::files::write::Write;
 
 /// The arguments of `file_write`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -68,32 +67,18 @@ impl Tool for FileWrite {
             }
             None | Some(Mode::Create) => How::Create,
         };
-        let mut at = site(client, &self.server, &self.path).await?;
-        let mode = self.perm.as_deref().map(rights).transpose()?;
-        let write = |place: &Place| Write {
-            revision: revision.filter(|_| !force),
-            mode,
-            parents: Some(true),
-            undo: Some(true),
-            ..Write::new(Blob(place.path.clone()), how)
-        };
-        let content = Some(self.content.as_bytes());
-        let answer = at.ask_with(content, |place| Ask::Write(write(place))).await;
-        let answer = answer.map_err(|failure| match failure.kind {
+        let file = ServerPath::new(&self.server, &self.path);
+        let (revision, mode) = (revision.filter(|_| !force), self.perm.as_deref().map(rights));
+        let write = Write { file: &file, how, revision, mode: mode.transpose()? };
+        let answer = write.carry_out(client, Face::Mcp, self.content.as_bytes()).await;
+        let changed = answer.map_err(|failure| match failure.kind {
             Kind::FileExists => {
                 failure.with_hint("file_read it and give its rev to replace it, or force=true")
             }
             Kind::ChangedMeanwhile => failure.with_hint("file_read it again, and give the new rev"),
             _ => failure,
         })?;
-        let mut header = Header::new(Word::File).value(&at.place.shown()).words("written");
-        if let Some(entry) = &answer.done.entry {
-            header = described(header, entry);
-        }
-        if let Some(change) = answer.done.change {
-            header = header.field(Key::Change, change);
-        }
-        Ok(format!("{}\n", header.end()))
+        Ok(format!("{}\n", header(&changed, "written").end()))
     }
 }
 
