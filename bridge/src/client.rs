@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::BUILD;
 use crate::conversation::Trouble;
-use crate::files::roots::KnownRoots;
+use crate::files::known::KnownRoots;
 pub(crate) use crate::machine::{random_nonce, unix_time};
 use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
 use crate::slots::Slots;

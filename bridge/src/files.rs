@@ -3,11 +3,12 @@
 //! [`Files`] is one stream to one root. Questions are asked one after another, or many before the first
 //! answer. What was asked has been done if and only if its `Done` came without a failure.
 
-pub mod across;
+mod answer;
 pub(crate) mod asked;
+pub mod between;
+pub mod destination;
 mod everything;
-mod gathered;
-pub mod landing;
+pub(crate) mod known;
 pub mod place;
 pub(crate) mod roots;
 pub mod serve;
@@ -37,8 +38,8 @@ use farwire_protocol::streams::files::{
 
 use tokio::time::timeout;
 
-pub use self::gathered::Answer;
-use self::gathered::Gathering;
+pub use self::answer::Answer;
+use self::answer::Gathering;
 use crate::client::{Client, Server, Stream, random_nonce};
 use crate::conversation::{
     self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, SILENCE, Trouble, carry,

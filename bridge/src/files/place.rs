@@ -13,7 +13,6 @@ use farwire_protocol::outer::valid_name;
 use farwire_protocol::quote::{quoted, unquoted};
 use farwire_protocol::streams::files::{Enter, Root};
 
-use super::sync::Direction;
 use super::{Files, roots};
 use crate::client::{Client, Server};
 
@@ -118,6 +117,15 @@ impl ServerPath {
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|&byte| byte == b':')?;
     Some((bytes.get(..at)?, bytes.get(at + 1..)?))
+}
+
+/// Which side is made like the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The server, like this machine.
+    Up,
+    /// This machine, like the server.
+    Down,
 }
 
 /// One end of a copy. A path here with a colon begins with `/` or `./`.

@@ -1,136 +1,20 @@
-//! The roots of servers, as their agents told of them, remembered for as long as that is certain to be right.
-//!
-//! An agent process has the same roots from its start to its end, and a link leads to one process. Roots that a
-//! process told of are right whenever a stream is had on a link to that process: whoever uses them compares the
-//! process of the stream with [`Known::instance`] first. Roots do not expire.
-//!
-//! Beside them is the *pulse* of a process: a stream on which everything was answered stays open for [`FRESH`], and ends
-//! when the process does. So it is known that a process is gone before something is sent to it that acts.
+//! Asks servers for their roots, and holds the streams that show whether their agents live. What is
+//! remembered is in `known`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::{Nonce, Target};
+use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::Root;
-
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::Files;
+use super::known::{FRESH, Known};
 use crate::client::{Client, Server};
 use crate::runs::control;
 
-/// How long a process is taken to live after it was heard last. Each client holds one stream of an agent for as long.
-const FRESH: Duration = Duration::from_secs(30);
-
-/// The same where no stream shows that it has ended.
-const INSTANT: Duration = Duration::from_secs(1);
-
-/// At most this many servers are remembered: each costs some kilobytes.
-const SERVERS: usize = 256;
-
 /// How often an agent is asked that is another process by the time it has answered.
 pub(super) const ATTEMPTS: usize = 3;
-
-/// The roots of one agent process.
-#[derive(Clone, Debug)]
-pub(crate) struct Known {
-    /// The process.
-    pub(crate) instance: Nonce,
-    /// Its roots.
-    pub(crate) roots: Arc<[Root]>,
-}
-
-/// What is known of one server.
-#[derive(Debug)]
-struct Entry {
-    known: Known,
-    pulse: Option<Pulse>,
-}
-
-/// A stream that shows when a process ends.
-#[derive(Debug)]
-struct Pulse {
-    /// Whoever holds the stream holds this, too.
-    beating: Weak<()>,
-    holder: AbortHandle,
-}
-
-impl Drop for Pulse {
-    fn drop(&mut self) {
-        self.holder.abort();
-    }
-}
-
-/// What is known of all servers.
-#[derive(Debug, Default)]
-pub(crate) struct KnownRoots(Mutex<HashMap<Target, Entry>>);
-
-impl KnownRoots {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Target, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The roots of a server, as they were told last.
-    pub(crate) fn of(&self, server: &Server) -> Option<Known> {
-        self.lock().get(&server.pin.bundle.id.target()).map(|entry| entry.known.clone())
-    }
-
-    fn remember(&self, target: Target, known: Known) {
-        let mut all = self.lock();
-        if let Some(entry) = all.get_mut(&target) {
-            if entry.known.instance != known.instance {
-                entry.pulse = None;
-            }
-            entry.known = known;
-            return;
-        }
-        if all.len() >= SERVERS {
-            // Whichever goes is asked for again.
-            let other = all.keys().next().copied();
-            other.and_then(|other| all.remove(&other));
-        }
-        all.insert(target, Entry { known, pulse: None });
-    }
-
-    /// Takes a stream on which everything was answered as the pulse of its process.
-    pub(super) fn watch(&self, server: &Server, mut files: Files) {
-        // Without a runtime everything ends.
-        let Ok(runtime) = Handle::try_current() else { return };
-        let mut all = self.lock();
-        let entry = all.get_mut(&server.pin.bundle.id.target());
-        let Some(entry) = entry.filter(|entry| entry.known.instance == files.instance()) else {
-            return;
-        };
-        let token = Arc::new(());
-        let beating = Arc::downgrade(&token);
-        let holder = runtime.spawn(async move {
-            tokio::select! {
-                // Nothing was asked: whatever comes is the end.
-                _ = files.down.next() => drop(token),
-                () = sleep(FRESH) => {
-                    drop(token);
-                    // The other side notices by itself if it does not get this.
-                    let _ = files.leave().await;
-                }
-            }
-        });
-        entry.pulse = Some(Pulse { beating, holder: holder.abort_handle() });
-    }
-
-    /// Whether a process that was `silent` for so long is still there, as far as that can be known.
-    pub(super) fn lives(&self, server: &Server, instance: Nonce, silent: Duration) -> bool {
-        let all = self.lock();
-        let entry = all.get(&server.pin.bundle.id.target());
-        match entry.filter(|entry| entry.known.instance == instance).map(|entry| &entry.pulse) {
-            Some(Some(pulse)) => pulse.beating.strong_count() > 0 && silent < FRESH,
-            _ => silent < INSTANT,
-        }
-    }
-}
 
 /// Asks a server for its roots, and remembers them.
 ///
@@ -174,25 +58,17 @@ pub(super) fn restarting(server: &Server) -> Failure {
     Failure::new(Kind::LinkLost, text).with_hint("nothing was changed; try again")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_more_servers_are_remembered_than_fit() {
-        let known = KnownRoots::default();
-        let of = |byte: u8| Known { instance: Nonce([byte; 16]), roots: Arc::default() };
-        let target = |number: u16| {
-            let mut bytes = [0; 16];
-            bytes[..2].copy_from_slice(&number.to_be_bytes());
-            Target(bytes)
-        };
-        for number in 0..600 {
-            known.remember(target(number), of(1));
+/// Holds a stream on which everything was answered for a while, as the pulse of its process.
+pub(super) fn watch(client: &Client, server: &Server, mut files: Files) {
+    let instance = files.instance();
+    client.roots.watch(server.pin.bundle.id.target(), instance, async move {
+        tokio::select! {
+            // Nothing was asked: whatever comes is the end.
+            _ = files.down.next() => {}
+            () = sleep(FRESH) => {
+                // The other side notices by itself if it does not get this.
+                let _ = files.leave().await;
+            }
         }
-        assert_eq!(known.lock().len(), SERVERS);
-        known.remember(target(599), of(2));
-        assert_eq!(known.lock().len(), SERVERS);
-        assert_eq!(known.lock()[&target(599)].known.instance, Nonce([2; 16]));
-    }
+    });
 }

@@ -1,18 +1,21 @@
 //! A path on a server, and questions about it.
 //!
 //! ```text
-//!     site     resolves the path among the roots that the agent process told of: asked once, remembered after that
+//!     site     resolves the path among the roots that the agent process told of: asked once,
+//!              remembered after that
 //!     ask      sends the request to enter and the first question together: one round trip
 //! ```
 //!
 //! # Invariants
 //!
-//! - A question leaves before the agent has let us in only on a link to the very process whose roots the path was
-//!   resolved among. The roots of a process do not change, so that the path means there what it meant here.
-//! - A process that does not let us in has done nothing of what was asked behind that. Where it does not know the root,
-//!   the path is resolved again and the question is asked anew.
-//! - A question that changes something leaves early only while its process is known to live, and only once. If its
-//!   stream breaks, the outcome is unknown, as with any such question: see `asked`.
+//! - A question leaves before the agent has let us in only on a link to the very process whose
+//!   roots the path was resolved among. The roots of a process do not change, so that the path
+//!   means there what it meant here.
+//! - A process that does not let us in has done nothing of what was asked behind that. Where it
+//!   does not know the root, the path is resolved again and the question is asked anew.
+//! - A question that changes something leaves early only while its process is known to live, and
+//!   only once. If its stream breaks, the outcome is unknown, as with any such question: see
+//!   `asked`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +26,9 @@ use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Root};
 
 use super::asked::effects;
+use super::known::Known;
 use super::place::{Place, ServerPath, find, resolve, resolve_root};
-use super::roots::{self, Known};
+use super::roots;
 use super::{Answer, Entrance, Files, PATIENCE};
 use crate::client::{Client, Server};
 use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word};
@@ -77,7 +81,8 @@ impl ServerPath {
     ///
     /// # Errors
     ///
-    /// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
+    /// `no_root` for a path in one: what is done to a whole root is not done because of a name that
+    /// was misspelt.
     pub async fn root_site(&self, client: &Client, face: Face) -> Result<Site, Failure> {
         let given = Given { path: self.path.clone(), whole: true };
         Site::find(client, client.find(&self.server).await?, given, face).await
@@ -132,7 +137,7 @@ pub struct Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if let Some(files) = self.files.take().filter(|_| !self.lent) {
-            self.client.roots.watch(&self.server, files);
+            roots::watch(&self.client, &self.server, files);
         }
     }
 }
@@ -167,7 +172,7 @@ impl Site {
         given: Given,
         face: Face,
     ) -> Result<Self, Failure> {
-        let remembered = client.roots.of(&server);
+        let remembered = client.roots.of(server.pin.bundle.id.target());
         // A path that is in none of the roots that we know may be in one that is new.
         let resolved = remembered.and_then(|known| {
             let place = given.resolve(&server, &known.roots).ok()?;
@@ -185,7 +190,8 @@ impl Site {
         Ok(Self { client, server, place, given, face, known, files, begun, lent })
     }
 
-    /// Asks a question without content. `question` makes it of the place, which may be resolved anew.
+    /// Asks a question without content. `question` makes it of the place, which may be resolved
+    /// anew.
     ///
     /// # Errors
     ///
@@ -236,7 +242,8 @@ impl Site {
         Enter { root, client: Some(self.face.client().to_owned()), ..Enter::default() }
     }
 
-    /// Sends the request to enter and the first question together, or the request alone where that is safer.
+    /// Sends the request to enter and the first question together, or the request alone where that
+    /// is safer.
     async fn first(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<First, Failure> {
         self.begun = true;
         let acts = effects(&ask) != Effects::None;
@@ -251,7 +258,8 @@ impl Site {
             return Ok(First::Wait);
         };
         let silent = stream.link.silent_for();
-        let lives = self.client.roots.lives(&self.server, self.known.instance, silent);
+        let target = self.server.pin.bundle.id.target();
+        let lives = self.client.roots.lives(target, self.known.instance, silent);
         let entrance =
             Entrance { enter: self.how(), class: Class::Interactive, line: Arc::default() };
         attempts.goes_over(&stream.link);
@@ -345,7 +353,8 @@ impl Site {
         &self.client
     }
 
-    /// Resolves the path among the roots that the server has now, enters the root and waits to be let in.
+    /// Resolves the path among the roots that the server has now, enters the root and waits to be
+    /// let in.
     async fn enter_anew(&mut self) -> Result<(), Failure> {
         for _ in 0..roots::ATTEMPTS {
             self.known = roots::ask(&self.client, &self.server).await?;
@@ -380,8 +389,8 @@ impl Files {
     }
 }
 
-/// Whether the agent has refused to let us in, so that its worker has seen nothing of what was asked. Of other failures
-/// it may be that the worker has acted, and what it said of that was lost.
+/// Whether the agent has refused to let us in, so that its worker has seen nothing of what was
+/// asked. Of other failures it may be that the worker has acted, and what it said of that was lost.
 fn is_refusal(trouble: &Trouble) -> bool {
     let refusals = [Kind::NoRoot, Kind::Overloaded, Kind::Busy, Kind::ResourceExhausted];
     let sealed = matches!(trouble.fault, Fault::Said(_) | Fault::Nonsense);

@@ -16,19 +16,11 @@ use farwire_protocol::streams::files::{Entry, What};
 
 use self::removal::{remove_here, remove_there};
 use super::everything::{Listed, everything};
+pub use super::place::Direction;
 use super::transfer::{
     Found, Meter, Rights, Transfer, Walked, beneath, failed, fetch_all, file_hash, is_beneath,
     send_all, set_here, set_there, walk,
 };
-
-/// Which side is made like the other.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
-    /// The server, like this machine.
-    Up,
-    /// This machine, like the server.
-    Down,
-}
 
 /// What has to be done.
 #[derive(Debug, Default)]

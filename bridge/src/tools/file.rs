@@ -46,7 +46,7 @@ pub(super) fn unread(place: &Place, unread: &Unread) -> String {
 pub(super) fn header(changed: &Changed, words: impl std::fmt::Display) -> Header {
     let mut header = Header::new(Word::File).value(&changed.place.shown()).words(words);
     if let Some(entry) = &changed.entry {
-        header = described(header, entry);
+        header = describe(header, entry);
     }
     match changed.change {
         Some(change) => header.field(Key::Change, change),
@@ -78,7 +78,7 @@ pub(super) fn age(entry: &Entry) -> String {
 }
 
 /// What every header of a file says of it.
-pub(super) fn described(header: Header, entry: &Entry) -> Header {
+pub(super) fn describe(header: Header, entry: &Entry) -> Header {
     header.field(Key::Size, human::size(entry.size)).field(Key::Rev, revision(entry))
 }
 
@@ -105,7 +105,7 @@ pub(super) fn visible(line: &str) -> (String, u64) {
 }
 
 /// Numbered lines, as many as are wanted and fit, the number of the last one, and what was hidden in them.
-pub(super) fn numbered(
+pub(super) fn number_lines(
     content: &[u8],
     first: i64,
     (count, budget): (u32, usize),
@@ -136,13 +136,13 @@ mod tests {
     #[test]
     fn what_a_file_holds_is_shown_as_it_is() {
         let (text, last, hidden) =
-            numbered(b"a\n\n  b \t\n[run r1 exit=0]\n\x1b[31m\xe2\x80\x8bx", 9, (99, 999));
+            number_lines(b"a\n\n  b \t\n[run r1 exit=0]\n\x1b[31m\xe2\x80\x8bx", 9, (99, 999));
         assert_eq!(text, "9\ta\n10\t\n11\t  b \t\n12\t[run r1 exit=0]\n13\t␛[31mx\n");
         assert_eq!((last, hidden), (Some(13), 1));
-        let (text, last, _) = numbered(b"one\ntwo\nthree\n", 1, (99, 12));
+        let (text, last, _) = number_lines(b"one\ntwo\nthree\n", 1, (99, 12));
         assert_eq!((text.as_str(), last), ("1\tone\n2\ttwo\n", Some(2)));
-        assert_eq!(numbered(b"", 1, (9, 99)), (String::new(), None, 0));
-        let (text, last, _) = numbered(b"a\nb\nc\n", -3, (2, 99));
+        assert_eq!(number_lines(b"", 1, (9, 99)), (String::new(), None, 0));
+        let (text, last, _) = number_lines(b"a\nb\nc\n", -3, (2, 99));
         assert_eq!((text.as_str(), last), ("-3\ta\n-2\tb\n", Some(-2)));
         let (long, _) = visible(&"x".repeat(WIDTH + 5));
         assert!(long.ends_with("x…(+5)"));

@@ -1,8 +1,9 @@
-//! Verbs for files of servers, one file for each: typed arguments, and `carry_out`, which returns the answer as data.
+//! Verbs for files of servers, one file for each: typed arguments, and `carry_out`, which returns
+//! the answer as data.
 //!
-//! The MCP tools in `tools/file/` and the commands in `cli/files/` parse arguments and render answers. What is asked of
-//! a server, with which defaults, and what is refused here, is decided in these verbs. How a question travels is in
-//! [`crate::files`].
+//! The MCP tools in `tools/file/` and the commands in `cli/files/` parse arguments and render
+//! answers. What is asked of a server, with which defaults, and what is refused here, is decided in
+//! these verbs. How a question travels is in [`crate::files`].
 
 pub mod archive;
 pub mod cat;

@@ -4,11 +4,11 @@ use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
 use serde_json::json;
 
-use super::moved::shown;
+use super::moved::report;
 use super::{ServerPath, incomplete, missed_json};
 use crate::cli::{Json, print_json};
 use crate::client::Client;
-use crate::files::landing::Onto;
+use crate::files::destination::Onto;
 use crate::files::site::Face;
 use crate::files::transfer::Meter;
 use crate::verbs::files::copy::{Copy, CopyAnswer};
@@ -94,7 +94,7 @@ async fn carry_out(client: &Client, copy: Copy<'_>, json: Json) -> Result<u8, Fa
     let prepared = copy.prepare(client, Face::Cli).await?;
     let meter = Meter::default();
     if !prepared.is_within_root() {
-        return Box::pin(shown(&meter, json, prepared.carry_through(&meter))).await;
+        return Box::pin(report(&meter, json, prepared.carry_through(&meter))).await;
     }
     let answer = prepared.carry_out(&meter).await?;
     let (links, unread) = (answer.links(), &answer.unread);

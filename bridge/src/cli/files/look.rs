@@ -135,7 +135,7 @@ impl Ls {
         if self.dir.path.is_empty()
             && let Some(roots) = several_roots(client, &self.dir.server).await?
         {
-            return self.told(&roots);
+            return self.print_roots(&roots);
         }
         let list = List {
             dir: &self.dir,
@@ -179,7 +179,7 @@ impl Ls {
 
 impl Ls {
     /// The roots, where the path says nothing of which.
-    fn told(&self, roots: &[Root]) -> Result<(), Failure> {
+    fn print_roots(&self, roots: &[Root]) -> Result<(), Failure> {
         if self.json.json {
             let one = |root: &Root| json!({"name": root.name, "path": quoted(&root.path), "mode": mode(root)});
             return print_json(&roots.iter().map(one).collect::<Vec<_>>());

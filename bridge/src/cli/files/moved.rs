@@ -70,7 +70,7 @@ impl Get {
         let (meter, recursive) = (Meter::default(), self.recursive);
         let (from, to, overwrite) = (&self.from, self.to.clone(), self.force);
         let fetch = Fetch { from, to, overwrite, recursive };
-        shown(&meter, self.json, fetch.carry_out(client, Face::Cli, &meter)).await
+        report(&meter, self.json, fetch.carry_out(client, Face::Cli, &meter)).await
     }
 }
 
@@ -79,21 +79,21 @@ impl Put {
         let (meter, recursive) = (Meter::default(), self.recursive);
         let (from, to, overwrite) = (self.from.clone(), &self.to, self.force);
         let send = Send { from, to, overwrite, recursive };
-        shown(&meter, self.json, send.carry_out(client, Face::Cli, &meter)).await
+        report(&meter, self.json, send.carry_out(client, Face::Cli, &meter)).await
     }
 }
 
 /// Shows how far a transfer is, on a terminal, and what it came to. Returns the exit code.
-pub(super) async fn shown(
+pub(super) async fn report(
     meter: &Meter,
     json: Json,
     transfer: impl Future<Output = Result<(), Failure>>,
 ) -> Result<u8, Failure> {
     let begun = Instant::now();
-    let terminal = watched(meter, transfer).await?;
+    let terminal = watch_progress(meter, transfer).await?;
     let (bytes, _, files) = meter.read();
     let time = begun.elapsed();
-    told(meter);
+    print_notes(meter);
     let (missed, _) = meter.missed();
     if json.json {
         let left_out: Vec<_> =
@@ -110,7 +110,7 @@ pub(super) async fn shown(
 }
 
 /// Waits for a transfer, and shows how far it is where somebody looks; says whether somebody does.
-pub(super) async fn watched(
+pub(super) async fn watch_progress(
     meter: &Meter,
     transfer: impl Future<Output = Result<(), Failure>>,
 ) -> Result<bool, Failure> {
@@ -130,7 +130,7 @@ pub(super) async fn watched(
 }
 
 /// Names what was left out, and says what else there is to say of files.
-pub(super) fn told(meter: &Meter) {
+pub(super) fn print_notes(meter: &Meter) {
     for remark in meter.remarks() {
         note!("farwire: {}", neutral_within(&remark, 4_096));
     }

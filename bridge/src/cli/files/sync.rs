@@ -8,7 +8,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::moved::{told, watched};
+use super::moved::{print_notes, watch_progress};
 use super::{incomplete, missed_json};
 use crate::cli::{Json, print, print_json};
 use crate::client::Client;
@@ -64,7 +64,7 @@ impl Sync {
         match self.dry_run {
             true => planned.leave(),
             false => {
-                watched(&meter, planned.carry_out()).await?;
+                watch_progress(&meter, planned.carry_out()).await?;
             }
         }
         let named = |paths: &[Vec<u8>]| -> Vec<String> {
@@ -72,7 +72,7 @@ impl Sync {
         };
         let (removed, left_out) = (named(&answer.removed), named(&answer.left_out));
         let (verb, moved, set, same) = (answer.verb(), &answer.moved, &answer.set, answer.same);
-        told(&meter);
+        print_notes(&meter);
         let (missed, _) = meter.missed();
         if self.json.json {
             let moved: Vec<_> =

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::client::Client;
-use crate::files::landing::Onto;
+use crate::files::destination::Onto;
 use crate::files::place::Endpoint;
 use crate::files::site::Face;
 use crate::files::transfer::Meter;
@@ -51,7 +51,7 @@ impl Tool for FileCopy {
         let client = desk.client().await?;
         let begun = Instant::now();
         let meter = Meter::default();
-        let copied = watched(caller, &meter, Box::pin(self.carry_out(client, &meter))).await;
+        let copied = watch_progress(caller, &meter, Box::pin(self.carry_out(client, &meter))).await;
         let (files, bytes) = copied.map_err(for_models)?;
         meter.outcome().map_err(for_models)?;
         let header =
@@ -60,12 +60,12 @@ impl Tool for FileCopy {
         if meter.skipped() > 0 {
             header = header.field(Key::Skipped, meter.skipped());
         }
-        Ok(format!("{}\n{}", header.end(), told(&meter)))
+        Ok(format!("{}\n{}", header.end(), notes(&meter)))
     }
 }
 
 /// What is to be said of single files: what was left out, and what grew.
-pub(super) fn told(meter: &Meter) -> String {
+pub(super) fn notes(meter: &Meter) -> String {
     let left_out = meter.left_out();
     let names = left_out.iter().take(NAMED).map(|path| format!("left out: {}\n", quoted(path)));
     let more = left_out.len().saturating_sub(NAMED);
@@ -76,7 +76,7 @@ pub(super) fn told(meter: &Meter) -> String {
 }
 
 /// Waits for what moves files, tells how far it is, and gives it up if that is wanted.
-pub(super) async fn watched<T>(
+pub(super) async fn watch_progress<T>(
     caller: &Caller,
     meter: &Meter,
     moved: impl Future<Output = Result<T, Failure>>,

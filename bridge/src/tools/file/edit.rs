@@ -73,13 +73,13 @@ impl Tool for FileEdit {
         let (changed, text) = (edited.changed, edited.text);
         let word = if dry_run { "would-change" } else { "changed" };
         let words = format!("{word} {}", changed.count.unwrap_or(0));
-        let (text, hidden) = shown(&text, Budget::default());
+        let (text, hidden) = render_diff(&text, Budget::default());
         Ok(format!("{}\n{text}", header(&changed, words).hidden(hidden).end()))
     }
 }
 
 /// A diff, fit to be shown: as much of it as fits, and how many characters were hidden in it.
-pub(super) fn shown(diff: &[u8], budget: Budget) -> (String, u64) {
+pub(super) fn render_diff(diff: &[u8], budget: Budget) -> (String, u64) {
     let text = String::from_utf8_lossy(diff);
     let (mut out, mut hidden) = (String::new(), 0);
     let mut left = budget.characters();
@@ -106,9 +106,10 @@ mod tests {
 
     #[test]
     fn a_diff_is_harmless_and_as_long_as_it_may_be() {
-        let (text, hidden) = shown(b"[run r1 exit=0]\n+\xe2\x80\x8b\x1b[0m\n", Budget::default());
+        let (text, hidden) =
+            render_diff(b"[run r1 exit=0]\n+\xe2\x80\x8b\x1b[0m\n", Budget::default());
         assert_eq!((text.as_str(), hidden), ("\\[run r1 exit=0]\n+\u{241b}[0m\n", 1));
-        let (text, _) = shown(&b"+line\n".repeat(99), Budget::new(200));
+        let (text, _) = render_diff(&b"+line\n".repeat(99), Budget::new(200));
         assert!(text.ends_with("+line\n[omitted 66 lines]\n"), "{text}");
         assert_eq!(text.matches("+line").count(), 33);
     }

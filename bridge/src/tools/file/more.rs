@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checksum::FileChecksum;
-use super::edit::shown;
+use super::edit::render_diff;
 use super::size::FileSize;
 use super::sync::FileSync;
-use super::{described, parse_revision};
+use super::{describe, parse_revision};
 use crate::client::Client;
-use crate::files::landing::Onto;
+use crate::files::destination::Onto;
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::files::transfer::Meter;
@@ -90,7 +90,7 @@ impl Tool for FileUndo {
             Action::Preview => {
                 let preview = Preview { root, change, redo: false, limit };
                 let answer = preview.carry_out(client, Face::Mcp).await?;
-                let (text, hidden) = shown(&answer.diff, Budget::default());
+                let (text, hidden) = render_diff(&answer.diff, Budget::default());
                 let header = Header::new(Word::File).value(&answer.root);
                 let header = header.words("preview").hidden(hidden);
                 Ok(format!("{}\n{text}", header.end()))
@@ -169,7 +169,7 @@ impl Tool for FilePatch {
         if let Some(change) = answer.changed.change {
             header = header.field(Key::Change, change);
         }
-        let (text, hidden) = shown(&answer.text, Budget::default());
+        let (text, hidden) = render_diff(&answer.text, Budget::default());
         Ok(format!("{}\n{text}", header.hidden(hidden).end()))
     }
 }
@@ -247,7 +247,7 @@ impl Tool for FileMove {
         let answer = copy.prepare(client, Face::Mcp).await?.carry_out(&Meter::default()).await?;
         let mut header = Header::new(Word::File).value(&answer.place.shown()).words("moved");
         if let Some(entry) = &answer.entry {
-            header = described(header, entry);
+            header = describe(header, entry);
         }
         if let Some(change) = answer.change {
             header = header.field(Key::Change, change);
@@ -322,7 +322,7 @@ impl Tool for FileWatch {
         let mut header = Header::new(Word::File).value(&answer.place.shown());
         header = header.words(if answer.changed { "changed" } else { "unchanged" });
         if let Some(entry) = answer.entry.as_ref().filter(|entry| entry.revision != 0) {
-            header = described(header, entry);
+            header = describe(header, entry);
         }
         if limited {
             header = header.field(Key::WaitLimit, human::duration(wait));

@@ -4,7 +4,7 @@ use farwire_protocol::failure::Failure;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{age, described, numbered};
+use super::{age, describe, number_lines};
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::Word;
@@ -31,7 +31,7 @@ pub struct FileRead {
 impl Tool for FileRead {
     const NAME: &'static str = "file_read";
     const TITLE: &'static str = "Read file";
-    const ABOUT: &'static str = "Read a file on a server: numbered lines, or the image. The header has rev for \
+    const ABOUT: &'static str = "Read a file on a server: number_lines lines, or the image. The header has rev for \
         file_write and file_edit, and the call for the rest.";
     const EFFECT: Effect = Effect::READS;
 
@@ -48,7 +48,7 @@ impl Tool for FileRead {
         let lines = match answer.content {
             Content::Lines(lines) => lines,
             content => {
-                let header = described(header, entry).field(Key::Changed, age(entry));
+                let header = describe(header, entry).field(Key::Changed, age(entry));
                 let Content::Picture(picture) = content else {
                     return Ok(format!("{}\n", header.words("binary").end()));
                 };
@@ -56,8 +56,8 @@ impl Tool for FileRead {
                 return Ok(format!("{}\n", header.words(picture.kind).end()));
             }
         };
-        let (text, last, hidden) = numbered(&lines.text, lines.first, (limit, budget));
-        let header = described(header.field(Key::Lines, range(&lines, last)), entry);
+        let (text, last, hidden) = number_lines(&lines.text, lines.first, (limit, budget));
+        let header = describe(header.field(Key::Lines, range(&lines, last)), entry);
         let header = header.field(Key::Changed, age(entry)).hidden(hidden);
         // What was read may be of several states: the second is what the file was at the end.
         let header = if lines.changed { header.words("changed-while-read") } else { header };

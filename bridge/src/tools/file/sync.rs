@@ -7,7 +7,7 @@ use farwire_protocol::quote::quoted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::copy::{told, watched};
+use super::copy::{notes, watch_progress};
 use crate::files::place::Endpoint;
 use crate::files::site::Face;
 use crate::files::transfer::Meter;
@@ -52,10 +52,10 @@ impl Tool for FileSync {
         let (delete, checksum) = (self.delete.unwrap_or(false), self.checksum.unwrap_or(false));
         let (meter, dry) = (Meter::default(), self.dry_run.unwrap_or(false));
         let sync = Sync { local, remote, direction, delete, checksum };
-        let planned = watched(caller, &meter, sync.plan(client, Face::Mcp, &meter)).await?;
+        let planned = watch_progress(caller, &meter, sync.plan(client, Face::Mcp, &meter)).await?;
         let answer = planned.answer();
         if !dry {
-            watched(caller, &meter, planned.carry_out()).await?;
+            watch_progress(caller, &meter, planned.carry_out()).await?;
             meter.outcome()?;
         }
         let (verb, moved, removed) = (answer.verb(), &answer.moved, &answer.removed);
@@ -81,7 +81,7 @@ impl Tool for FileSync {
         if !answer.left_out.is_empty() {
             header = header.field(Key::Skipped, answer.left_out.len());
         }
-        let text = format!("{text}{}", told(&meter));
+        let text = format!("{text}{}", notes(&meter));
         Ok(format!("{}\n{text}", header.field(Key::Entries, shown).end()))
     }
 }

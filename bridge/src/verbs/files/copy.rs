@@ -6,8 +6,8 @@ use farwire_protocol::streams::files::{Ask, Copy as Question, Done, Entry};
 
 use super::Unread;
 use crate::client::Client;
-use crate::files::across::{Across, End, across, moved};
-use crate::files::landing::{Landing, Onto, landing};
+use crate::files::between::{Between, End, copy_between, move_between};
+use crate::files::destination::{Destination, Onto, find_destination};
 use crate::files::place::{Place, ServerPath};
 use crate::files::site::Face;
 use crate::files::transfer::{Meter, Missed};
@@ -39,7 +39,7 @@ pub struct PreparedCopy<'a> {
     copy: Copy<'a>,
     from: End,
     to: End,
-    landing: Landing,
+    destination: Destination,
 }
 
 /// What a copy within one root came to.
@@ -70,7 +70,8 @@ impl<'a> Copy<'a> {
     ///
     /// # Errors
     ///
-    /// `not_a_file` for a directory, unless `recursive`; `unsupported` from one root to another with `within_root`.
+    /// `not_a_file` for a directory, unless `recursive`; `unsupported` from one root to another
+    /// with `within_root`.
     pub async fn prepare(
         self,
         client: &'a Client,
@@ -85,14 +86,16 @@ impl<'a> Copy<'a> {
             return Err(Failure::new(Kind::Unsupported, text)
                 .with_hint("file_copy it, then file_remove it"));
         }
-        let landing = Box::pin(landing(client, (&from, &to), self.onto, self.recursive)).await?;
-        let to = End { place: landing.place.clone(), ..to };
-        Ok(PreparedCopy { client, face, copy: self, from, to, landing })
+        let destination =
+            Box::pin(find_destination(client, (&from, &to), self.onto, self.recursive)).await?;
+        let to = End { place: destination.place.clone(), ..to };
+        Ok(PreparedCopy { client, face, copy: self, from, to, destination })
     }
 }
 
 impl PreparedCopy<'_> {
-    /// Whether it stays in one root: the server copies by itself, and there is nothing to show meanwhile.
+    /// Whether it stays in one root: the server copies by itself, and there is nothing to show
+    /// meanwhile.
     pub fn is_within_root(&self) -> bool {
         self.from.is_beside(&self.to)
     }
@@ -105,10 +108,10 @@ impl PreparedCopy<'_> {
     pub async fn carry_through(self, meter: &Meter) -> Result<(), Failure> {
         let Self { client, from, to, .. } = self;
         let Copy { moved: moves, overwrite, recursive, .. } = self.copy;
-        let copy = Across { client, from, to, overwrite, recursive, moved: moves, meter };
+        let copy = Between { client, from, to, overwrite, recursive, moved: moves, meter };
         match moves {
-            true => Box::pin(moved(&copy)).await,
-            false => Box::pin(across(&copy)).await,
+            true => Box::pin(move_between(&copy)).await,
+            false => Box::pin(copy_between(&copy)).await,
         }
     }
 
@@ -122,7 +125,7 @@ impl PreparedCopy<'_> {
         let mut files = self.from.enter_as(self.client, self.face.client()).await?;
         if overwrite {
             let source = (&self.from.place, moved);
-            self.landing.make_room(self.client, &mut files, source).await?;
+            self.destination.make_room(self.client, &mut files, source).await?;
         }
         let question = Question {
             from: Blob(self.from.place.path.clone()),

@@ -27,7 +27,8 @@ impl Edit<'_> {
     ///
     /// # Errors
     ///
-    /// `no_match` and `not_unique` for a text that does not occur exactly once; `changed_meanwhile` for another state.
+    /// `no_match` and `not_unique` for a text that does not occur exactly once; `changed_meanwhile`
+    /// for another state.
     pub async fn carry_out(self, client: &Client, face: Face) -> Result<ChangedText, Failure> {
         let Self { file, edits, revision, dry_run } = self;
         let content = cbor::encode(&Edits { edits });

@@ -25,7 +25,8 @@ impl Remove<'_> {
     ///
     /// # Errors
     ///
-    /// `directory_not_empty` unless `recursive`; `changed_meanwhile` for another state; others of the server.
+    /// `directory_not_empty` unless `recursive`; `changed_meanwhile` for another state; others of
+    /// the server.
     pub async fn carry_out(&self, client: &Client, face: Face) -> Result<Changed, Failure> {
         let mut site = self.path.site(client, face).await?;
         let removed = site.ask(|place| {

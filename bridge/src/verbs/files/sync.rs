@@ -69,7 +69,8 @@ impl Sync {
     ///
     /// # Errors
     ///
-    /// `not_granted` for a model that would remove something here; those of the server and of this machine.
+    /// `not_granted` for a model that would remove something here; those of the server and of this
+    /// machine.
     pub async fn plan<'a>(
         self,
         client: &'a Client,

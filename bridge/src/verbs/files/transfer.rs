@@ -93,8 +93,8 @@ fn own_name(remote: &Place) -> Result<PathBuf, Failure> {
     beneath(Path::new(""), name)
 }
 
-/// That a model has named an absolute path here that is not where our keys and secrets are: it neither gets them nor
-/// puts others in their place. People may name any path.
+/// That a model has named an absolute path here that is not where our keys and secrets are: it
+/// neither gets them nor puts others in their place. People may name any path.
 ///
 /// # Errors
 ///

@@ -38,7 +38,8 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// Those of the server. It is not asked again where the way breaks: whoever waits knows for how much longer.
+    /// Those of the server. It is not asked again where the way breaks: whoever waits knows for how
+    /// much longer.
     pub async fn carry_out(&self, site: &mut Site) -> Result<WatchAnswer, Failure> {
         let wait_ms = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
         let watched = site.ask(|place| {

@@ -38,7 +38,8 @@ impl Write<'_> {
     ///
     /// # Errors
     ///
-    /// `file_exists` and `changed_meanwhile`, as `how` and `revision` have it; others of the server.
+    /// `file_exists` and `changed_meanwhile`, as `how` and `revision` have it; others of the
+    /// server.
     pub async fn carry_out(
         &self,
         client: &Client,

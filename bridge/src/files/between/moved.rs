@@ -8,7 +8,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
-use super::{Across, End, across};
+use super::{Between, End, copy_between};
 use crate::conversation::is_unknown;
 use crate::files::everything::everything;
 use crate::files::sums::sum_of;
@@ -31,7 +31,7 @@ struct Gone {
 ///
 /// Those of a copy, and before anything is copied `unsupported` where something would be left behind. After any of
 /// them all that was there is still there, or at its new place.
-pub async fn moved(copy: &Across<'_>) -> Result<(), Failure> {
+pub async fn move_between(copy: &Between<'_>) -> Result<(), Failure> {
     let source = &copy.from;
     if source.place.path.is_empty() {
         return Err(Failure::new(Kind::InvalidArgument, "the root itself stays as it is"));
@@ -45,14 +45,14 @@ pub async fn moved(copy: &Across<'_>) -> Result<(), Failure> {
     let entry = source.stat(copy.client).await?;
     match (entry.what, entry.target) {
         (What::File, None) => {
-            across(copy).await?;
+            copy_between(copy).await?;
             let gone = compare_file(copy).await?;
             remove(copy, &[gone]).await
         }
         (What::Directory, None) => {
             let all = list(copy, source, false).await?;
             all.values().try_for_each(|entry| can_be_copied(source, entry))?;
-            across(copy).await?;
+            copy_between(copy).await?;
             copy.meter.outcome()?;
             let (from, to) = (list(copy, source, true).await?, list(copy, &copy.to, true).await?);
             let gone = compare(source, &from, &to)?;
@@ -78,7 +78,7 @@ fn can_be_copied(end: &End, entry: &Entry) -> Result<(), Failure> {
 
 /// All that is in a directory.
 async fn list(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     end: &End,
     hashes: bool,
 ) -> Result<BTreeMap<Vec<u8>, Entry>, Failure> {
@@ -140,7 +140,7 @@ fn itself(path: &str) -> Failure {
 }
 
 /// The same of one file.
-async fn compare_file(copy: &Across<'_>) -> Result<Gone, Failure> {
+async fn compare_file(copy: &Between<'_>) -> Result<Gone, Failure> {
     let (from, to) = (read(copy, &copy.from).await?, read(copy, &copy.to).await?);
     let shown = copy.from.place.shown();
     if from.1 != to.1 {
@@ -152,14 +152,14 @@ async fn compare_file(copy: &Across<'_>) -> Result<Gone, Failure> {
     Ok(Gone { path: copy.from.place.path.clone(), revision: Some(from.0.revision) })
 }
 
-async fn read(copy: &Across<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
+async fn read(copy: &Between<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
     let mut files = copy.enter(end).await?;
     sum_of(copy.client, &mut files, Blob(end.place.path.clone())).await
 }
 
 /// Removes all of it. It is not kept for undo: it is at its new place. Over other streams where one breaks: what was
 /// removed by an answer that was lost is not there any more.
-async fn remove(copy: &Across<'_>, all: &[Gone]) -> Result<(), Failure> {
+async fn remove(copy: &Between<'_>, all: &[Gone]) -> Result<(), Failure> {
     let mut so_far = SoFar::default();
     let mut patience = Patience::new(copy.meter);
     while let Err(failure) = remove_on(copy, all, &mut so_far, &mut patience).await {
@@ -173,7 +173,7 @@ async fn remove(copy: &Across<'_>, all: &[Gone]) -> Result<(), Failure> {
 
 /// Removes what is left of it over one stream.
 async fn remove_on(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     all: &[Gone],
     SoFar { done, sent, .. }: &mut SoFar,
     patience: &mut Patience<'_>,
@@ -202,7 +202,7 @@ async fn remove_on(
 }
 
 /// That this one is still there, or may be.
-fn left(copy: &Across<'_>, one: Option<&Gone>, failure: Failure) -> Failure {
+fn left(copy: &Between<'_>, one: Option<&Gone>, failure: Failure) -> Failure {
     let place = &copy.from.place;
     let shown = one.map_or_else(|| place.shown(), |one| place.shown_of(&one.path));
     if is_unknown(failure.kind) {

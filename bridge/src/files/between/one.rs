@@ -9,7 +9,7 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{Arrived, Ask, Entry, Part, Read, ToBridge, What};
 use sha2::{Digest as _, Sha256};
 
-use super::{Across, End, Pair};
+use super::{Between, End, Pair};
 use crate::files::transfer::{LARGE, Meter, Patience, READINGS, SoFar, changed, is_of_one};
 use crate::files::{Down, Files, Said, Up};
 
@@ -52,7 +52,7 @@ impl Count<'_> {
 }
 
 /// Copies one file; goes on with what is there of it.
-pub(super) async fn one(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> {
+pub(super) async fn one(copy: &Between<'_>, pair: &Pair) -> Result<(), Failure> {
     let mut patience = Patience::new(copy.meter);
     let mut sent = Sent::default();
     loop {
@@ -84,7 +84,7 @@ pub(super) async fn one(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> {
 }
 
 async fn attempt(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     pair: &Pair,
     sent: &mut Sent,
     patience: &mut Patience<'_>,
@@ -229,7 +229,7 @@ async fn pump(
 /// # Errors
 ///
 /// `file_exists` if it is something else.
-pub(super) async fn same(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> {
+pub(super) async fn same(copy: &Between<'_>, pair: &Pair) -> Result<(), Failure> {
     let source = hash(copy, &copy.from, &pair.from).await?;
     if source == hash(copy, &copy.to, &pair.to).await? {
         return Ok(());
@@ -240,7 +240,7 @@ pub(super) async fn same(copy: &Across<'_>, pair: &Pair) -> Result<(), Failure> 
 
 /// Whether what is there already is like what is copied: who copied it before us may have been killed after its
 /// last word.
-async fn arrived_late(copy: &Across<'_>, pair: &Pair) -> Result<bool, Failure> {
+async fn arrived_late(copy: &Between<'_>, pair: &Pair) -> Result<bool, Failure> {
     // Of one file that is named, it is said that it is there.
     if !copy.recursive {
         return Ok(false);
@@ -256,7 +256,7 @@ async fn arrived_late(copy: &Across<'_>, pair: &Pair) -> Result<bool, Failure> {
     Ok(to.what == What::File && like(&from) == like(&to))
 }
 
-async fn hash(copy: &Across<'_>, end: &End, path: &[u8]) -> Result<Blob, Failure> {
+async fn hash(copy: &Between<'_>, end: &End, path: &[u8]) -> Result<Blob, Failure> {
     let mut files = copy.enter(end).await?;
     let read = question(path, (0, Some(0)), None, true);
     let answer = Box::pin(files.answer(copy.client, read, None)).await?;
@@ -285,7 +285,7 @@ impl Copied {
 
 /// Copies many files over one stream at each end: what is sent does not wait for what is answered.
 pub(super) async fn many(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     all: &[Entry],
     Copied { so_far, again, given_up }: &mut Copied,
     patience: &mut Patience<'_>,
@@ -361,7 +361,7 @@ pub(super) async fn many(
 }
 
 /// Notes a file that could not be read, or that is gone since it was listed.
-fn unread(copy: &Across<'_>, entry: &Entry, failure: Failure) -> Result<(), Failure> {
+fn unread(copy: &Between<'_>, entry: &Entry, failure: Failure) -> Result<(), Failure> {
     if failure.kind == Kind::NoSuchFile {
         copy.meter.remark(&entry.path, "it was removed since the list was made");
         return Ok(());
@@ -371,7 +371,7 @@ fn unread(copy: &Across<'_>, entry: &Entry, failure: Failure) -> Result<(), Fail
 
 /// Notes a file that was refused, unless it is there already because it arrived on an earlier stream.
 async fn arrived_late_or_missed(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     entry: &Entry,
     failure: Failure,
 ) -> Result<(), Failure> {
@@ -383,7 +383,7 @@ async fn arrived_late_or_missed(
 }
 
 /// The id of a transfer: that of the same file in the same state to the same place, in whichever process.
-fn part_of(copy: &Across<'_>, pair: &Pair, revision: u64) -> Nonce {
+fn part_of(copy: &Between<'_>, pair: &Pair, revision: u64) -> Nonce {
     let mut hash = Sha256::new();
     for (end, path) in [(&copy.from, &pair.from), (&copy.to, &pair.to)] {
         for part in [&end.server.pin.bundle.id.0[..], end.place.root.as_bytes(), path] {

@@ -18,7 +18,7 @@ use farwire_protocol::streams::files::{
     Ask, Attributes, Enter, Entry, How, MakeDirectory, What, Write,
 };
 
-pub use self::moved::moved;
+pub use self::moved::move_between;
 use super::everything::everything;
 use super::place::Place;
 use super::transfer::{
@@ -83,7 +83,7 @@ impl End {
 
 /// What is copied, and how.
 #[derive(Debug)]
-pub struct Across<'a> {
+pub struct Between<'a> {
     /// The way to both servers.
     pub client: &'a Client,
     /// From where.
@@ -112,7 +112,7 @@ struct Pair {
 /// # Errors
 ///
 /// Those of both servers. What was copied before stays.
-pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
+pub async fn copy_between(copy: &Between<'_>) -> Result<(), Failure> {
     let entry = copy.from.stat(copy.client).await?;
     match entry.target.unwrap_or(entry.what) {
         What::Directory if copy.recursive => directory(copy, &entry).await,
@@ -129,7 +129,7 @@ pub async fn across(copy: &Across<'_>) -> Result<(), Failure> {
     }
 }
 
-impl Across<'_> {
+impl Between<'_> {
     async fn enter(&self, end: &End) -> Result<Files, Failure> {
         end.enter(self.client).await
     }
@@ -162,7 +162,7 @@ impl Across<'_> {
 
 /// Copies a directory: first what is there, then the directories, then the files, then the rights and times of the
 /// directories. What cannot be copied is noted as missed.
-async fn directory(copy: &Across<'_>, top: &Entry) -> Result<(), Failure> {
+async fn directory(copy: &Between<'_>, top: &Entry) -> Result<(), Failure> {
     let mut source = copy.enter(&copy.from).await?;
     let listed = everything(copy.client, &mut source, &copy.from.place, false).await?;
     source.leave().await?;
@@ -196,7 +196,7 @@ async fn directory(copy: &Across<'_>, top: &Entry) -> Result<(), Failure> {
 
 /// Makes directories, each before what is in it; returns those that are there now.
 async fn make_directories(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     directories: BTreeMap<Vec<u8>, Entry>,
 ) -> Result<Vec<Entry>, Failure> {
     let mut there = Vec::new();
@@ -233,7 +233,7 @@ async fn make_directories(
 
 /// Gives directories their rights and times, the innermost first.
 async fn set_rights(
-    copy: &Across<'_>,
+    copy: &Between<'_>,
     directories: impl Iterator<Item = &Entry>,
 ) -> Result<(), Failure> {
     let all: Vec<_> = directories
@@ -258,7 +258,7 @@ async fn set_rights(
 }
 
 /// What is not there yet: what an earlier call has copied of a directory is not copied again.
-async fn missing(copy: &Across<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
+async fn missing(copy: &Between<'_>, files: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
     let mut target = copy.enter(&copy.to).await?;
     let there = everything(copy.client, &mut target, &copy.to.place, false).await?.by_path();
     let like = |entry: &Entry| {

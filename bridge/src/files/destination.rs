@@ -6,7 +6,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
 use super::Files;
-use super::across::End;
+use super::between::End;
 use super::place::Place;
 use super::transfer::WITH_ALL;
 use crate::client::Client;
@@ -24,7 +24,7 @@ pub enum Onto {
 
 /// Where something goes.
 #[derive(Debug)]
-pub struct Landing {
+pub struct Destination {
     /// Where.
     pub place: Place,
     /// What is there.
@@ -37,12 +37,12 @@ pub struct Landing {
 /// # Errors
 ///
 /// `not_a_file` for a directory, unless `recursive`.
-pub async fn landing(
+pub async fn find_destination(
     client: &Client,
     (from, to): (&End, &End),
     onto: Onto,
     recursive: bool,
-) -> Result<Landing, Failure> {
+) -> Result<Destination, Failure> {
     let source = from.stat(client).await?;
     if leads_to(&source) == What::Directory && !recursive {
         let text = format!("{} is a directory", from.place.shown());
@@ -59,10 +59,10 @@ pub async fn landing(
         end.place.path = end.place.join(from.place.name());
         there = end.look(client).await?;
     }
-    Ok(Landing { place: end.place, there, source })
+    Ok(Destination { place: end.place, there, source })
 }
 
-impl Landing {
+impl Destination {
     /// Takes an empty directory out of the way of another one, in the root that both are in.
     ///
     /// # Errors
