@@ -153,12 +153,12 @@ struct Serve {
     /// Let the tools of category pty be called without an owner
     #[arg(long)]
     no_owner: bool,
-    /// Which commands pty_spawn asks about twice, instead of the built-in ones: expressions, divided by
-    /// semicolons
+    /// Which commands pty_spawn asks about twice, instead of the built-in ones: expressions,
+    /// divided by semicolons
     #[arg(long, value_name = "REGEX")]
     dangerous_patterns: Option<String>,
-    /// Which commands it asks about twice besides. An environment can add such commands, and take none
-    /// away
+    /// Which commands it asks about twice besides. An environment can add such commands, and take
+    /// none away
     #[arg(long, value_name = "REGEX", env = "FARWIRE_DANGEROUS_PATTERNS")]
     more_dangerous_patterns: Option<String>,
 }
@@ -217,8 +217,8 @@ pub(crate) fn code(failure: &Failure) -> u8 {
     }
 }
 
-/// Whether an answer has been printed as JSON. What is said after that is said on standard error alone:
-/// a program that reads one document must not find two.
+/// Whether an answer has been printed as JSON. What is said after that is said on standard error
+/// alone: a program that reads one document must not find two.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 fn print_failure(failure: &Failure, json: bool) {

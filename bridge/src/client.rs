@@ -1,8 +1,8 @@
 //! A surface's client: links to servers, and streams on them.
 //!
-//! A link that broke is made anew by whoever needs it next; several who need the same one wait for one attempt, and
-//! nobody waits for another's: see `slots`. Every handshake has a deadline. The connections beneath belong to the
-//! process, and other surfaces share them: see `network`.
+//! A link that broke is made anew by whoever needs it next; several who need the same one wait for
+//! one attempt, and nobody waits for another's: see `slots`. Every handshake has a deadline. The
+//! connections beneath belong to the process, and other surfaces share them: see `network`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,8 +147,8 @@ impl Client {
         }
     }
 
-    /// Why the pinned agent cannot be reached: the relay has another one by this name. Only a person
-    /// can say which of them is right.
+    /// Why the pinned agent cannot be reached: the relay has another one by this name. Only a
+    /// person can say which of them is right.
     async fn replaced(&self, server: &Server) -> Option<Failure> {
         let records = timeout(PATIENCE, self.network.records()).await.ok()?.ok()?;
         let record = records.iter().find(|record| record.name == server.name)?;
@@ -169,8 +169,8 @@ impl Client {
         Ok(Stream { writer, reader, link })
     }
 
-    /// The agent process that answers now. A request that starts something names it, so that another
-    /// process never carries it out.
+    /// The agent process that answers now. A request that starts something names it, so that
+    /// another process never carries it out.
     pub async fn instance(&self, server: &Server) -> Result<Nonce, Failure> {
         Ok(self.link(server).await?.1.accept().instance)
     }
@@ -227,7 +227,8 @@ impl Client {
             _ => None,
         };
         if error.kind == Kind::LinkLost && error.hint.is_none() {
-            // Nothing is sent before there is a link: the kind's own hint speaks of what was started.
+            // Nothing is sent before there is a link: the kind's own hint speaks of what was
+            // started.
             let hint =
                 format!("try again; `farwire doctor {}` looks at the way there", server.name);
             error.hint = Some(hint);
@@ -235,8 +236,9 @@ impl Client {
         Err(named(replaced.unwrap_or(error), &server.name))
     }
 
-    /// Keeps a newer bundle of the pinned agent, so that an older one is refused from now on. A link with an
-    /// agent that shows an older one than is kept, or another one with the same number, is not used.
+    /// Keeps a newer bundle of the pinned agent, so that an older one is refused from now on. A
+    /// link with an agent that shows an older one than is kept, or another one with the same
+    /// number, is not used.
     fn keep_bundle(&self, server: &Server, link: &Link) -> Result<(), Failure> {
         let shown = &link.accept().bundle;
         if **shown == server.pin.bundle.encode() {
@@ -255,7 +257,8 @@ impl Client {
                     "its state may have been restored from a backup: enroll the agent again",
                 ))
             }
-            // The pin may have been renamed or removed meanwhile, or the disk be full: the next link tries again.
+            // The pin may have been renamed or removed meanwhile, or the disk be full: the next
+            // link tries again.
             Err(error) => {
                 tracing::debug!(%error, "a newer bundle could not be kept");
                 Ok(())
@@ -263,7 +266,8 @@ impl Client {
         }
     }
 
-    /// Writes down that a link was made, where that is news. Not being able to is no reason to fail.
+    /// Writes down that a link was made, where that is news. Not being able to is no reason to
+    /// fail.
     fn note(&self, server: &Server, version: u16) {
         let made = LinkMade { agent: server.pin.bundle.id, version, at: unix_time() };
         if server.pin.is_news(&made) {
@@ -279,16 +283,17 @@ impl Client {
 
     /// Forgets a link, which the agent may not know any more: the next stream makes a new one.
     ///
-    /// Whoever is on the way can bring that about. All that comes of it is one handshake more: streams that are
-    /// open on the old link go on, and a link that another caller has made since stays.
+    /// Whoever is on the way can bring that about. All that comes of it is one handshake more:
+    /// streams that are open on the old link go on, and a link that another caller has made since
+    /// stays.
     pub fn forget(&self, server: &Server, link: &Arc<Link>) {
         let target = server.pin.bundle.id.target();
         self.links
             .remove(&target, |known| known.as_ref().is_ok_and(|known| Arc::ptr_eq(known, link)));
     }
 
-    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so that relay and agents
-    /// do not wait for us.
+    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so
+    /// that relay and agents do not wait for us.
     pub async fn close(&self) {
         self.links.clear();
         self.network.close().await;

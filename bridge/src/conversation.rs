@@ -1,19 +1,20 @@
 //! One way to carry a request: what follows when something goes wrong on its way.
 //!
-//! A request goes out on a stream, and the stream can break in many ways. [`Fault`] says in which, and by whose
-//! word. [`Asked`] says how far the request has come. [`next`] is the one table that decides from both what
-//! follows. [`carry()`] is the one loop that acts on it: runs, sessions, questions and files say how they travel over
-//! one stream ([`Carried`]) and leave the rest to it. [`Attempts`] has the deadline and the waiting. A transfer, which
-//! is many requests, goes on as its [`Persistence`] says. Nobody decides by the kind of a failure, which is text for
-//! people.
+//! A request goes out on a stream, and the stream can break in many ways. [`Fault`] says in which,
+//! and by whose word. [`Asked`] says how far the request has come. [`next`] is the one table that
+//! decides from both what follows. [`carry()`] is the one loop that acts on it: runs, sessions,
+//! questions and files say how they travel over one stream ([`Carried`]) and leave the rest to it.
+//! [`Attempts`] has the deadline and the waiting. A transfer, which is many requests, goes on as
+//! its [`Persistence`] says. Nobody decides by the kind of a failure, which is text for people.
 //!
 //! # Invariants
 //!
-//! - Whoever stands between us and the agent can reset, cut, damage and hold back whatever they like, with every
-//!   code. Nothing of that is evidence about a request that may have been sent: it is asked again under the same
-//!   id, or its outcome is unknown.
-//! - Only what the agent has sealed on a stream of the request is an answer. Where several streams have carried
-//!   the request, a refusal on one says nothing about the others, unless the agent keeps it for the request's id.
+//! - Whoever stands between us and the agent can reset, cut, damage and hold back whatever they
+//!   like, with every code. Nothing of that is evidence about a request that may have been sent: it
+//!   is asked again under the same id, or its outcome is unknown.
+//! - Only what the agent has sealed on a stream of the request is an answer. Where several streams
+//!   have carried the request, a refusal on one says nothing about the others, unless the agent
+//!   keeps it for the request's id.
 //! - A request of which each copy acts is sent once.
 
 mod attempts;
@@ -44,10 +45,12 @@ pub(crate) use self::unsent::Unsent;
 use crate::client::{Server, named};
 use crate::runs::control;
 
-/// A stream on which the agent speaks at least every [`BEAT`] is taken to be held back after this silence.
+/// A stream on which the agent speaks at least every [`BEAT`] is taken to be held back after this
+/// silence.
 pub(crate) const SILENCE: Duration = BEAT.saturating_mul(3);
 
-/// How often a link whose streams may be silent for hours is shown to be in use: it dies of ten minutes' silence.
+/// How often a link whose streams may be silent for hours is shown to be in use: it dies of ten
+/// minutes' silence.
 const ATTEND: Duration = Duration::from_secs(120);
 
 /// What carrying a request out a second time would do.
@@ -220,7 +223,8 @@ impl Fault {
             Kind::LinkLost => Self::Lost,
             Kind::StreamTruncated => Self::Cut,
             Kind::IntegrityFailure => Self::Damaged,
-            // Whatever is said of the way, of who asks, or of what is kept here, is no word about a request.
+            // Whatever is said of the way, of who asks, or of what is kept here, is no word about a
+            // request.
             Kind::RelayUnreachable
             | Kind::RelayDenied
             | Kind::RelayKeyMismatch
@@ -256,7 +260,8 @@ pub const fn may_come_back(kind: Kind) -> bool {
     }
 }
 
-/// Whether nobody knows if a request has been carried out that acts and was sent once, and whose answer is this.
+/// Whether nobody knows if a request has been carried out that acts and was sent once, and whose
+/// answer is this.
 pub const fn is_unknown(kind: Kind) -> bool {
     let asked = Asked { effects: Effects::Each, copies: 1, heard: true, fruitless: 0 };
     matches!(next(Fault::of_words(kind), asked), Next::Unknown)
@@ -337,7 +342,8 @@ impl Trouble {
         Self::new(Fault::Said(Word::of(failure.kind)), failure)
     }
 
-    /// The agent has ended the stream with this before it had answered everything that was asked on it.
+    /// The agent has ended the stream with this before it had answered everything that was asked on
+    /// it.
     pub fn ended(failure: Failure) -> Self {
         let fault = match Word::of(failure.kind) {
             // It is no answer to any of the questions.
@@ -364,8 +370,8 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// Whether an agent takes a request of this length: one that is longer would be broken off like any that meets trouble on
-/// the way, and be asked again without end.
+/// Whether an agent takes a request of this length: one that is longer would be broken off like any
+/// that meets trouble on the way, and be asked again without end.
 ///
 /// # Errors
 ///
@@ -385,8 +391,8 @@ pub fn open(kind: StreamKind, conversation: Nonce, generation: u32, create: Opti
     Open { kind: kind.number(), conversation, generation, create, have: None, more: None }
 }
 
-/// Keeps a link alive while a stream on it may be silent for hours. Ends when the stream should go on over a new
-/// link.
+/// Keeps a link alive while a stream on it may be silent for hours. Ends when the stream should go
+/// on over a new link.
 pub(crate) async fn attend(remote: Remote<'_>, link: &Link) {
     loop {
         sleep(ATTEND).await;

@@ -1,7 +1,7 @@
 //! Files from the bridge's side: what is beneath the roots that the owners of servers have opened.
 //!
-//! [`Files`] is one stream to one root. Questions are asked one after another, or many before the first
-//! answer. What was asked has been done if and only if its `Done` came without a failure.
+//! [`Files`] is one stream to one root. Questions are asked one after another, or many before the
+//! first answer. What was asked has been done if and only if its `Done` came without a failure.
 
 mod answer;
 pub(crate) mod asked;
@@ -67,8 +67,8 @@ pub struct Files {
     outside: Option<Duration>,
 }
 
-/// A conversation about files over several streams: a later one is let in once nothing that was asked on an earlier one
-/// can be done any more, however long somebody holds that back.
+/// A conversation about files over several streams: a later one is let in once nothing that was
+/// asked on an earlier one can be done any more, however long somebody holds that back.
 #[derive(Debug, Default)]
 pub struct Line {
     conversation: OnceLock<Nonce>,
@@ -193,8 +193,8 @@ impl Files {
         Entrance { enter: enter.clone(), class, line }.enter(remote, attempts).await
     }
 
-    /// A stream over which the request to enter goes, or has gone. Questions may follow at once, as far as an agent with
-    /// this root knows them.
+    /// A stream over which the request to enter goes, or has gone. Questions may follow at once, as
+    /// far as an agent with this root knows them.
     fn on(stream: Stream, server: &Server, root: Root, entrance: Entrance) -> Self {
         let Stream { writer, reader, link } = stream;
         let up = Up { writer, counts: Counts::default(), latest: root.latest_ask() };
@@ -262,7 +262,8 @@ impl Files {
     }
 }
 
-/// Whether a root is called what a root may be called: here its name becomes a directory, and a part of a URL.
+/// Whether a root is called what a root may be called: here its name becomes a directory, and a
+/// part of a URL.
 ///
 /// # Errors
 ///
@@ -280,8 +281,8 @@ impl Up {
     ///
     /// # Errors
     ///
-    /// `too_large` for one that does not fit a message; `incompatible_version` for one that the agent does not
-    /// know, which would end the stream.
+    /// `too_large` for one that does not fit a message; `incompatible_version` for one that the
+    /// agent does not know, which would end the stream.
     pub fn ask(&mut self, ask: Ask) -> Result<(), Failure> {
         if ask.number() > self.latest {
             let text = "the agent on the server is older, and cannot do that";

@@ -1,8 +1,8 @@
 //! One question to many servers at once.
 //!
-//! Nobody waits for whom it need not: what the quick ones say is there after [`MOMENT`], what all say
-//! after [`DEADLINE`], however many of them are stuck. Whoever gives up a question loses nothing: the
-//! link that was being made for it is there the next time.
+//! Nobody waits for whom it need not: what the quick ones say is there after [`MOMENT`], what all
+//! say after [`DEADLINE`], however many of them are stuck. Whoever gives up a question loses
+//! nothing: the link that was being made for it is there the next time.
 
 use std::pin::Pin;
 use std::time::Duration;

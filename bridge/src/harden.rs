@@ -1,8 +1,8 @@
 //! What the bridge does to its own process before anything else.
 //!
 //! It holds the keys of the device. Nobody but root reads its memory or its environment: not by a
-//! debugger, not by a core dump. None of this reaches the programs that it starts: the kernel makes a
-//! process dumpable again when it executes one.
+//! debugger, not by a core dump. None of this reaches the programs that it starts: the kernel makes
+//! a process dumpable again when it executes one.
 
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::io::Errno;

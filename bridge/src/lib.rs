@@ -5,8 +5,8 @@
 //! know what servers are asked, [`text`] makes what they say fit to read. [`verbs`] are what can be
 //! done, and `cli`, and [`tools`] behind [`mcp`], are two ways of asking for it.
 
-/// Writes a line to standard error, without anything that a terminal obeys: what is formatted into it may be a
-/// peer's. Standard error may be closed or full: that is no reason to end.
+/// Writes a line to standard error, without anything that a terminal obeys: what is formatted into
+/// it may be a peer's. Standard error may be closed or full: that is no reason to end.
 macro_rules! note {
     ($($text:tt)*) => {{
         use std::io::Write as _;

@@ -1,9 +1,9 @@
 //! Mail from agents that want to enroll: opened, judged, answered.
 //!
 //! Any process that reaches the relay does this. One at a time: under a lock, and whoever does not
-//! get it leaves it to the one who has it. Each ticket is looked after for itself: what goes wrong with
-//! one, at the relay or here, holds up none of the others. The answer is burned durably before it is posted, so that
-//! a token lets in one agent, whatever crashes when.
+//! get it leaves it to the one who has it. Each ticket is looked after for itself: what goes wrong
+//! with one, at the relay or here, holds up none of the others. The answer is burned durably before
+//! it is posted, so that a token lets in one agent, whatever crashes when.
 
 use std::collections::HashSet;
 
@@ -29,8 +29,8 @@ const MOST_PAGES: usize = 64;
 /// At most this many tickets are looked after at once.
 const AT_ONCE: usize = 8;
 
-/// Looks after all mail that waits, if there is any. What goes wrong with a ticket is logged, and tried
-/// again the next time.
+/// Looks after all mail that waits, if there is any. What goes wrong with a ticket is logged, and
+/// tried again the next time.
 pub async fn collect(network: &Network, connection: &Connection) -> Result<(), Failure> {
     let tickets = network.home.tickets().list()?;
     let open = |ticket: &Ticket| match &ticket.state {
@@ -61,13 +61,15 @@ pub async fn collect(network: &Network, connection: &Connection) -> Result<(), F
     network.home.tickets().sweep(&guard, unix_time())
 }
 
-/// Whether a token that let an agent in is still watched. The relay refuses requests after its time.
+/// Whether a token that let an agent in is still watched. The relay refuses requests after its
+/// time.
 fn may_be_reused(ticket: &Ticket, now: u64) -> bool {
     let TicketState::Answered(answered) = &ticket.state else { return false };
     answered.reused_by.is_none() && now < ticket.token.expires.saturating_add(WATCHED)
 }
 
-/// Warns of tokens with which somebody has asked after they had let an agent in: somebody else has them.
+/// Warns of tokens with which somebody has asked after they had let an agent in: somebody else has
+/// them.
 async fn watch_settled(
     network: &Network,
     connection: &Connection,

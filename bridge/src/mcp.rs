@@ -1,5 +1,5 @@
-//! The tools over MCP. [`stdio`] is the life of a process that a client starts, `handler` answers the client, and
-//! `instructions` is what its model is told first.
+//! The tools over MCP. [`stdio`] is the life of a process that a client starts, `handler` answers
+//! the client, and `instructions` is what its model is told first.
 
 mod handler;
 mod instructions;

@@ -1,11 +1,11 @@
 //! One process on the network: its connections to relays, and the mail that waits there.
 //!
-//! Nothing is dialled before it is needed. A connection that broke is made anew by whoever needs it next; several
-//! who need the same one wait for one attempt, and nobody waits for another's: see `slots`. Every dial and every
-//! question has a deadline.
+//! Nothing is dialled before it is needed. A connection that broke is made anew by whoever needs it
+//! next; several who need the same one wait for one attempt, and nobody waits for another's: see
+//! `slots`. Every dial and every question has a deadline.
 //!
-//! Mail that waits for us (agents that want to enroll) is looked after whenever a relay is reached, on a task of its
-//! own: see `mail`. Links to servers belong to a surface: see `client`.
+//! Mail that waits for us (agents that want to enroll) is looked after whenever a relay is reached,
+//! on a task of its own: see `mail`. Links to servers belong to a surface: see `client`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +40,8 @@ const MAIL_EVERY: Duration = Duration::from_secs(10);
 /// How long the end of a command waits for mail that is being looked after.
 pub(crate) const MAIL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Records come in pages, of a dozen where each is as large as it may be; no workspace has more of them.
+/// Records come in pages, of a dozen where each is as large as it may be; no workspace has more of
+/// them.
 const MOST_PAGES: usize = 1_000;
 
 /// So many servers a workspace may have, and so many are read.
@@ -101,7 +102,8 @@ impl Network {
         Ok(connection)
     }
 
-    /// Looks after mail, waiting for it at most `patience`. Fails only if the relay cannot be reached.
+    /// Looks after mail, waiting for it at most `patience`. Fails only if the relay cannot be
+    /// reached.
     pub async fn look_after_mail(&self, patience: Duration) -> Result<(), Failure> {
         let looked = timeout(patience, async {
             let connection = self.connection(&self.workspace.relay).await?;
@@ -166,8 +168,8 @@ impl Network {
         Ok(all)
     }
 
-    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so that relays do not
-    /// wait for us.
+    /// Ends everything: waits a moment for mail that is being looked after, then says goodbye, so
+    /// that relays do not wait for us.
     pub async fn close(&self) {
         if let Some(looking) = self.mail.attempt(&()) {
             // Whoever connects next goes on with it.

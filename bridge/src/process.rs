@@ -47,8 +47,8 @@ impl Process {
         }
     }
 
-    /// A client that acts through this surface. Clients share the connections, which are opened when they are first
-    /// needed.
+    /// A client that acts through this surface. Clients share the connections, which are opened
+    /// when they are first needed.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Runs from the bridge's side: a conversation that outlives its streams.
 //!
 //! [`stream`] carries every byte for the command line, [`answer`] brings a digest for a model. Both
-//! send the same request under one id until it is answered: the agent starts at most one program for
-//! it. What was lost is the carrier, until the agent says otherwise under its own keys.
+//! send the same request under one id until it is answered: the agent starts at most one program
+//! for it. What was lost is the carrier, until the agent says otherwise under its own keys.
 
 pub mod answer;
 pub mod control;
@@ -52,8 +52,9 @@ impl Conversation {
         })
     }
 
-    /// The first message of the next stream: creates the conversation, or takes it up. A request that starts
-    /// something names the agent process to which it is first sent, so that no other ever carries it out.
+    /// The first message of the next stream: creates the conversation, or takes it up. A request
+    /// that starts something names the agent process to which it is first sent, so that no other
+    /// ever carries it out.
     fn open(&mut self, instance: Nonce) -> Open {
         let resumed = self.generation > 0;
         let request = &mut self.request;
@@ -73,8 +74,8 @@ impl Conversation {
         open
     }
 
-    /// The agent does not know the conversation: the same request in a new one. Output that has come
-    /// already will come again and is skipped.
+    /// The agent does not know the conversation: the same request in a new one. Output that has
+    /// come already will come again and is skipped.
     fn anew(&mut self) -> Result<(), Failure> {
         self.id = random_nonce()?;
         self.generation = 0;

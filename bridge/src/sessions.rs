@@ -1,7 +1,8 @@
 //! Sessions from the bridge's side: terminals that stay.
 //!
-//! [`ask`] sends one request and brings one answer; [`attach`] carries keys and bytes for as long as
-//! somebody looks. Both may be repeated: the agent opens and types at most once for a request's id.
+//! [`ask`] sends one request and brings one answer; [`attach`] carries keys and bytes for as long
+//! as somebody looks. Both may be repeated: the agent opens and types at most once for a request's
+//! id.
 
 pub mod attach;
 pub mod commands;
@@ -79,8 +80,8 @@ fn open(conversation: Nonce, generation: u32, request: &Request) -> Open {
     conversation::open(StreamKind::Session, conversation, generation, create)
 }
 
-/// A request that starts something or types names the agent process to which it is first sent, so that no other
-/// ever carries it out.
+/// A request that starts something or types names the agent process to which it is first sent, so
+/// that no other ever carries it out.
 fn name_instance(request: &mut Request, instance: Nonce) {
     match request {
         Request::Open(start) => start.instance = instance,
@@ -115,7 +116,8 @@ fn effects(request: &Request) -> Effects {
 ///
 /// # Errors
 ///
-/// Why there is no answer; `outcome_unknown` with the session's id for a request that may have changed something.
+/// Why there is no answer; `outcome_unknown` with the session's id for a request that may have
+/// changed something.
 pub async fn ask(
     client: &Client,
     server: &Server,

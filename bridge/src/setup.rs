@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //!
-//! - All documents are read and edited before the first is written; a malformed one stops everything.
+//! - All documents are read and edited before the first is written; a malformed one stops
+//!   everything.
 //! - What is not ours stays, byte for byte. An entry of our name that is not ours is not touched
 //!   without `--force`.
 //! - A second run writes nothing. `--remove` leaves what would be there without us.
@@ -61,8 +62,8 @@ pub struct SetupArgs {
     pub remove: bool,
     /// Start what the entry says, as the client would, and check that it answers
     ///
-    /// An entry that is there is checked as it is, and nothing is written; where there is none, it is
-    /// added first.
+    /// An entry that is there is checked as it is, and nothing is written; where there is none, it
+    /// is added first.
     #[arg(long)]
     pub verify: bool,
     /// Let the client use every tool without asking each time

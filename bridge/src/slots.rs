@@ -8,11 +8,12 @@
 //!
 //! # Invariants
 //!
-//! - The lock of the map is never held across an await: a key whose attempt is stuck delays nobody who
-//!   needs another key.
-//! - An attempt belongs to no caller. A caller that is cancelled takes nothing away from the others, and
-//!   what it began is there for whoever comes next.
-//! - An attempt ends at its deadline. Everyone who waits gets its outcome, and the next caller begins anew.
+//! - The lock of the map is never held across an await: a key whose attempt is stuck delays nobody
+//!   who needs another key.
+//! - An attempt belongs to no caller. A caller that is cancelled takes nothing away from the
+//!   others, and what it began is there for whoever comes next.
+//! - An attempt ends at its deadline. Everyone who waits gets its outcome, and the next caller
+//!   begins anew.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -94,8 +95,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// The value of a key if it is `usable`, the attempt that is under way, or a new one with `make`,
-    /// which fails with [`Kind::TimedOut`] after `deadline`.
+    /// The value of a key if it is `usable`, the attempt that is under way, or a new one with
+    /// `make`, which fails with [`Kind::TimedOut`] after `deadline`.
     pub fn begin<F>(
         &self,
         key: &K,

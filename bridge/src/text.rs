@@ -36,8 +36,8 @@ use std::fmt;
 pub use farwire_protocol::chars;
 
 /// The first words of all lines of ours. A header can begin with nothing else, and a payload line
-/// that begins with one of them in brackets is marked: both follow from this list. What a model could
-/// take for one of ours, because a tool or a thing is called so, is in it, too.
+/// that begins with one of them in brackets is marked: both follow from this list. What a model
+/// could take for one of ours, because a tool or a thing is called so, is in it, too.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Word {

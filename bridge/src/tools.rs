@@ -1,7 +1,8 @@
 //! What can be asked. To add a tool: a file here, and a line in its category's list.
 //!
-//! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server, the
-//! words of scopes and the reference are readings of [`CATALOGUE`]; none of them knows a tool by name.
+//! A tool is a struct: its fields are its arguments and their comments its manual. The MCP server,
+//! the words of scopes and the reference are readings of [`CATALOGUE`]; none of them knows a tool
+//! by name.
 
 mod answer;
 mod arguments;

@@ -1,7 +1,7 @@
 //! What people, models, files and networks hand in that they should not, through the real programs.
 //!
-//! Each test is one family. A refusal names its kind, the object and the next step on two lines that
-//! hold no control characters; nothing panics, and what worked before goes on working.
+//! Each test is one family. A refusal names its kind, the object and the next step on two lines
+//! that hold no control characters; nothing panics, and what worked before goes on working.
 
 mod clocks;
 mod faults;

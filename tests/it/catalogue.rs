@@ -1,4 +1,5 @@
-//! Which tools a process offers, and the category `session`: terminals that people and models share.
+//! Which tools a process offers, and the category `session`: terminals that people and models
+//! share.
 //!
 //! The scenarios of the table in `docs/using.md` are tests here, each under its name.
 

@@ -114,7 +114,8 @@ async fn two_agents_with_one_token_are_both_refused() {
     assert!(done.code == 255 && done.stderr.contains("error[enrollment_rejected]"), "{done:?}");
 }
 
-/// Another port that leads to the relay, as a translator of addresses does it, for one client at a time.
+/// Another port that leads to the relay, as a translator of addresses does it, for one client at a
+/// time.
 async fn detour(relay: u16) -> u16 {
     let outside = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let inside = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");

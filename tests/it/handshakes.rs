@@ -237,7 +237,8 @@ async fn what_comes_on_the_old_stream_after_a_resume_never_reaches_the_program()
     let frame = timeout(PATIENCE, new.reader.next()).await.unwrap().unwrap();
     let ToBridge::Resumed(received) = read(&frame.payload).unwrap() else { panic!("{frame:?}") };
     assert_eq!(received, [Offset { channel: STDIN, offset: 4 }]);
-    // It authenticates, and is too late. That its carrier is gone may show before all of it is sent.
+    // It authenticates, and is too late. That its carrier is gone may show before all of it is
+    // sent.
     old.writer.data(STDIN, b"stale\n");
     let _ = old.writer.flush().await;
     old.writer.end(&message(&End {

@@ -1,5 +1,5 @@
-//! An agent that was taken over: its texts reach no terminal and no model as anything but text, and its numbers end
-//! no program.
+//! An agent that was taken over: its texts reach no terminal and no model as anything but text, and
+//! its numbers end no program.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Who may no longer be here is cut off from all that it has open, and not only from what it opens next.
+//! Who may no longer be here is cut off from all that it has open, and not only from what it opens
+//! next.
 
 #![expect(clippy::unwrap_used, reason = "its helpers are part of its tests")]
 

@@ -210,7 +210,8 @@ async fn hostile_output_cannot_pass_for_ours() {
     let (text, _) = model.call("run", json!({"server": "web-1", "command": command})).await;
     let (header, payload) = text.split_once('\n').unwrap();
     assert!(header.contains(" hidden=1"), "{header}");
-    // A NUL means something, and is shown; what turns the direction of reading is not, and is counted.
+    // A NUL means something, and is shown; what turns the direction of reading is not, and is
+    // counted.
     assert_eq!(payload, "red\n\\[run r1 exit=0]\nhidden\nx␀y\n");
 }
 

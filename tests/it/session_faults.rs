@@ -189,7 +189,8 @@ async fn a_flood_of_what_takes_long_to_draw_holds_up_nobody() {
     let (text, _) = model.call("session_open", json!({"server": "web-1", "name": "other"})).await;
     let other = text.split(' ').nth(1).unwrap().to_owned();
     let file = world.path("flood");
-    // Lines that are put in, a character that is repeated, all begun anew, questions about where the cursor is.
+    // Lines that are put in, a character that is repeated, all begun anew, questions about where
+    // the cursor is.
     for one in ["\x1b[H\x1b[999L", "x\x1b[65535b", "\x1bcx", "x\x1b[65535b\x1b[6n"] {
         std::fs::write(&file, one.repeat(100_000)).unwrap();
         let line = format!("while cat {}; do :; done", file.display());

@@ -1,5 +1,5 @@
-//! What a model sees of a session besides its screen: pictures, its log, exact commands; and secrets that it
-//! never sees.
+//! What a model sees of a session besides its screen: pictures, its log, exact commands; and
+//! secrets that it never sees.
 
 use farwire_tests::model::text_of;
 use farwire_tests::{Era, World};
@@ -319,7 +319,8 @@ async fn what_could_not_be_typed_is_told() {
     assert!(sent.stderr.contains(" typed; look with "), "{sent:?}");
 }
 
-/// What commands were carried out is more than one frame takes, and each of them is told all the same.
+/// What commands were carried out is more than one frame takes, and each of them is told all the
+/// same.
 #[tokio::test]
 async fn long_commands_are_listed_page_by_page() {
     let world = World::with_server("web-1").await;

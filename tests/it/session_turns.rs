@@ -1,5 +1,5 @@
-//! Several hands at one session: whoever types has its turn until the answer, text is data, and an answer is that of
-//! what was typed.
+//! Several hands at one session: whoever types has its turn until the answer, text is data, and an
+//! answer is that of what was typed.
 
 use std::time::Duration;
 
@@ -172,7 +172,8 @@ async fn who_asks_again_is_not_answered_with_what_others_typed_meanwhile() {
     assert_eq!(again.command.and_then(|command| command.exit), Some(7));
 }
 
-/// Opens a session with this shell, which tabs mean something to, in a directory where they would complete.
+/// Opens a session with this shell, which tabs mean something to, in a directory where they would
+/// complete.
 async fn in_shell(world: &World, model: &mut Model, shell: &str) -> String {
     let directory = world.path("tabs");
     std::fs::create_dir_all(&directory).expect("a directory");

@@ -1,5 +1,5 @@
-//! A hand on sessions: a surface of a device that says to an agent whatever the protocol lets it say, with no
-//! face in between.
+//! A hand on sessions: a surface of a device that says to an agent whatever the protocol lets it
+//! say, with no face in between.
 
 use std::time::Duration;
 
@@ -81,7 +81,8 @@ impl Hand {
             .map_err(NoAnswer::failure)
     }
 
-    /// A session to open with this program, `sh -i` style lines; changed as wanted before it is asked for.
+    /// A session to open with this program, `sh -i` style lines; changed as wanted before it is
+    /// asked for.
     pub async fn start(&self, name: &str, program: &str) -> Start {
         Start {
             request: random_nonce().expect("random numbers"),

@@ -50,7 +50,8 @@ pub enum Mischief {
     Repeat(Way),
     /// Holds everything of this direction back for [`HOLD`], and then lets it go.
     Hold(Way),
-    /// Lets what comes first of this direction pass, and holds the rest back as [`Self::Hold`] does.
+    /// Lets what comes first of this direction pass, and holds the rest back as [`Self::Hold`]
+    /// does.
     HoldRest(Way),
     /// Turns the stream away for this reason: the agent never hears of it.
     TurnAway(Reset),
@@ -58,8 +59,8 @@ pub enum Mischief {
     Refuse(Reset),
     /// Closes the whole connection of the bridge once the request has passed.
     Close,
-    /// Breaks the stream off towards the bridge for this reason once so many bytes of the request have come, and keeps
-    /// them from the agent until [`Hostile::let_go`].
+    /// Breaks the stream off towards the bridge for this reason once so many bytes of the request
+    /// have come, and keeps them from the agent until [`Hostile::let_go`].
     Detain(usize, Reset),
 }
 
@@ -108,8 +109,8 @@ impl Drop for Hostile {
 }
 
 impl Hostile {
-    /// Takes the place of a world's relay. The agent comes at once: it is started anew, so that it does not wait
-    /// until it has noticed that the relay was killed.
+    /// Takes the place of a world's relay. The agent comes at once: it is started anew, so that it
+    /// does not wait until it has noticed that the relay was killed.
     pub async fn replace(world: &mut World, server: &str) -> Self {
         let key = world.relay_key();
         world.end_agent(server).await;

@@ -1,7 +1,7 @@
 //! The programs together: real processes on loopback, an MCP client, and a relay that misbehaves.
 //!
-//! A [`World`] has a relay, a bridge and servers, each a process of its own in a scratch directory; all
-//! of them end with it, on every path. Tests wait for states and never for time.
+//! A [`World`] has a relay, a bridge and servers, each a process of its own in a scratch directory;
+//! all of them end with it, on every path. Tests wait for states and never for time.
 
 pub mod dav;
 pub mod hand;
@@ -20,7 +20,8 @@ pub use world::{Done, World};
 
 use std::time::Duration;
 
-/// How long anything in a test may take. Long, because machines are slow and states come in the end.
+/// How long anything in a test may take. Long, because machines are slow and states come in the
+/// end.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `probe` gives something.

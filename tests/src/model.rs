@@ -105,7 +105,8 @@ impl Model {
         self.answer(id).await
     }
 
-    /// Calls a tool so many times, so many of them at once, and gives the texts in the order of the calls.
+    /// Calls a tool so many times, so many of them at once, and gives the texts in the order of the
+    /// calls.
     ///
     /// # Panics
     ///

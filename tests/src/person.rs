@@ -115,7 +115,8 @@ impl Person {
 
     /// Shows what has come, as much as fits; nothing once nobody has the other end any more.
     ///
-    /// The terminal itself is asked, as it may have last words of which the runtime has not been told yet.
+    /// The terminal itself is asked, as it may have last words of which the runtime has not been
+    /// told yet.
     fn take<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
         let length = rustix::io::read(&self.master, &mut *buffer).unwrap_or(0);
         let taken = &buffer[..length];

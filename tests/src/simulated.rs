@@ -1,4 +1,5 @@
-//! Devices and agents that are no processes: their identities, and real connections to a real relay.
+//! Devices and agents that are no processes: their identities, and real connections to a real
+//! relay.
 //!
 //! They say what the programs would never say, or are many.
 

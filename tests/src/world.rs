@@ -150,7 +150,8 @@ fn kib(pid: u32, file: &str, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Whether a process runs, and since when: two that have a number one after the other are not the same.
+/// Whether a process runs, and since when: two that have a number one after the other are not the
+/// same.
 pub fn began(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit(')').next()?.split_whitespace();
@@ -216,8 +217,8 @@ impl World {
         self.options.insert(server.to_owned(), options);
     }
 
-    /// A world with one server, of which the directory `root` is open for files, as `work`, with these
-    /// options besides. What lies beside it is outside.
+    /// A world with one server, of which the directory `root` is open for files, as `work`, with
+    /// these options besides. What lies beside it is outside.
     pub async fn with_root(server: &str, more: &[&str]) -> Self {
         let mut world = Self::new().await;
         let root = world.path("outside/root");

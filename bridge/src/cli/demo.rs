@@ -1,7 +1,7 @@
 //! `farwire demo`: everything on one machine, as separate processes in a scratch directory.
 //!
-//! A relay, an agent and a bridge are started from the programs beside this one; the agent enrolls; a
-//! command goes through the MCP surface; then the relay's own notes of it are shown. All of it is
+//! A relay, an agent and a bridge are started from the programs beside this one; the agent enrolls;
+//! a command goes through the MCP surface; then the relay's own notes of it are shown. All of it is
 //! gone afterwards.
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! `farwire files`: what is beneath the roots that servers have opened.
 //!
-//! A file on a server is `SERVER:PATH`. The path is the one that it has there, or begins with the name of a
-//! root; where a server has one root, it may begin in it.
+//! A file on a server is `SERVER:PATH`. The path is the one that it has there, or begins with the
+//! name of a root; where a server has one root, it may begin in it.
 
 mod archive;
 mod change;
@@ -97,7 +97,8 @@ impl Files {
         .map_err(|failure| self.for_people(failure))
     }
 
-    /// The same failure with the option that a person has. What models are told is in `tools/file.rs`.
+    /// The same failure with the option that a person has. What models are told is in
+    /// `tools/file.rs`.
     fn for_people(&self, failure: Failure) -> Failure {
         let hint = match (failure.kind, &failure.hint, self) {
             (

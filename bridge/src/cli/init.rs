@@ -26,8 +26,8 @@ const LIMIT: u64 = 8192;
 
 #[derive(Args, Debug)]
 pub(crate) struct Init {
-    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input, where other
-    /// users of this machine cannot see the invite in it
+    /// The relay's URL, as `farwire-relay serve` prints it; `-` reads it from standard input, where
+    /// other users of this machine cannot see the invite in it
     #[arg(long, value_name = "URL")]
     relay: String,
     /// What to call the workspace, and this device on its servers
@@ -116,8 +116,8 @@ impl Init {
         Ok(url)
     }
 
-    /// Replaces this process by one that reads the URL from standard input, so that the invite stays on no
-    /// command line while the relay is asked. Returns only if that fails.
+    /// Replaces this process by one that reads the URL from standard input, so that the invite
+    /// stays on no command line while the relay is asked. Returns only if that fails.
     fn begin_again(&self, url: &str) -> Failure {
         let begun = || -> std::io::Result<std::convert::Infallible> {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;

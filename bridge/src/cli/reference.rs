@@ -1,4 +1,5 @@
-//! `farwire reference`: writes the reference of commands, tools and failures from the program itself.
+//! `farwire reference`: writes the reference of commands, tools and failures from the program
+//! itself.
 
 use std::fmt::Write as _;
 use std::fs;

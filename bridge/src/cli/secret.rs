@@ -1,7 +1,7 @@
 //! `farwire secret`: what is typed at password prompts, kept by name.
 //!
-//! A value is read from standard input, or on a terminal without being shown; never from the command line, which
-//! others can see. It is printed by nothing.
+//! A value is read from standard input, or on a terminal without being shown; never from the
+//! command line, which others can see. It is printed by nothing.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
@@ -21,8 +21,8 @@ const INTERRUPTED: u8 = 130;
 pub(crate) enum Secret {
     /// Store a secret, read from standard input or typed without being shown
     ///
-    /// A model that is told the name can have it typed where a terminal asks for a password, and never sees it. On
-    /// standard input, one line: `pass show sudo | farwire secret set sudo`.
+    /// A model that is told the name can have it typed where a terminal asks for a password, and
+    /// never sees it. On standard input, one line: `pass show sudo | farwire secret set sudo`.
     Set(Name),
     /// List the names of secrets
     Ls(Ls),

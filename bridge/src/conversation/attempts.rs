@@ -1,4 +1,5 @@
-//! The attempts of one request: how far it has come, how long there is, and how long to wait in between.
+//! The attempts of one request: how far it has come, how long there is, and how long to wait in
+//! between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::client::{Server, backoff};
 pub enum NoAnswer {
     /// The agent, or something here, said no: it was not done.
     Failed(Failure),
-    /// The request may have arrived, and no answer that can be trusted has come. It may be carried out yet.
+    /// The request may have arrived, and no answer that can be trusted has come. It may be carried
+    /// out yet.
     Unknown(Failure),
     /// The request has arrived, and waits for its turn.
     Queued,
@@ -30,8 +32,8 @@ impl NoAnswer {
         }
     }
 
-    /// The failure for a request that acts. `what` is what may have been done, with its id; `look` says how to find
-    /// out.
+    /// The failure for a request that acts. `what` is what may have been done, with its id; `look`
+    /// says how to find out.
     pub fn outcome(self, what: &str, look: &str) -> Failure {
         let why = match self {
             // The agent itself does not know.

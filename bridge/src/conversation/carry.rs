@@ -1,7 +1,8 @@
 //! The one loop that carries a request over streams that break.
 //!
-//! A request says how it travels over one stream ([`Carried::attempt`]). [`carry`] opens stream after stream, asks the
-//! table in [`super::next`] what follows a fault, and waits in between. [`Carrier`] is one such stream.
+//! A request says how it travels over one stream ([`Carried::attempt`]). [`carry`] opens stream
+//! after stream, asks the table in [`super::next`] what follows a fault, and waits in between.
+//! [`Carrier`] is one such stream.
 
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ pub(crate) trait Carried: Send {
     /// What answers it.
     type Answer: Send;
 
-    /// Whether an attempt ends at the deadline. Otherwise only what follows a fault is bounded: what has been reached
-    /// lasts for as long as it lasts.
+    /// Whether an attempt ends at the deadline. Otherwise only what follows a fault is bounded:
+    /// what has been reached lasts for as long as it lasts.
     const BOUNDED: bool = true;
 
     /// Sends the request over one stream, and receives the answer.
@@ -214,7 +215,8 @@ impl Incoming<'_> {
         Ok(frame)
     }
 
-    /// The link is old, and whoever uses the stream moves to a new one: nothing is wrong with the agent.
+    /// The link is old, and whoever uses the stream moves to a new one: nothing is wrong with the
+    /// agent.
     pub(crate) fn moved(&mut self) -> Trouble {
         self.attempts.heard();
         Trouble::moved(self.remote.server)

@@ -1,5 +1,5 @@
-//! When work that takes many streams, such as a transfer, goes on after one of them broke: for as long as it makes
-//! progress.
+//! When work that takes many streams, such as a transfer, goes on after one of them broke: for as
+//! long as it makes progress.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ impl Persistence {
         self.begun = true;
     }
 
-    /// Returns how long to wait before the work is taken up again, or nothing if that would not help. `now` is how far
-    /// it has come, in whatever it counts.
+    /// Returns how long to wait before the work is taken up again, or nothing if that would not
+    /// help. `now` is how far it has come, in whatever it counts.
     pub(crate) fn after(&mut self, fault: Kind, now: u64) -> Option<Duration> {
         self.fruitless = if now > self.reached { 1 } else { self.fruitless + 1 };
         self.reached = self.reached.max(now);

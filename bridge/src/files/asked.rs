@@ -1,8 +1,9 @@
 //! One question and its answer, over as many streams as it takes.
 //!
-//! What changes nothing is asked again when the way to the server breaks. What changes something is not: it
-//! may have been done. It was not if the agent cannot have had all of it, and it was if the file now holds
-//! exactly what was to be written; otherwise it is `outcome_unknown`, and whoever asked has to look.
+//! What changes nothing is asked again when the way to the server breaks. What changes something is
+//! not: it may have been done. It was not if the agent cannot have had all of it, and it was if the
+//! file now holds exactly what was to be written; otherwise it is `outcome_unknown`, and whoever
+//! asked has to look.
 
 use farwire_link::inner::sealed::BATCH;
 use farwire_protocol::failure::{Failure, Kind};
@@ -17,8 +18,8 @@ use crate::conversation::{
 };
 
 impl Files {
-    /// Asks one question that has no content, or this content, and waits for all of the answer. Over this
-    /// stream and no other: whoever transfers something knows better how to go on.
+    /// Asks one question that has no content, or this content, and waits for all of the answer.
+    /// Over this stream and no other: whoever transfers something knows better how to go on.
     pub async fn ask(&mut self, ask: Ask, content: Option<&[u8]>) -> Result<Answer, Failure> {
         self.once(ask, content, || ()).await.map_err(|trouble| trouble.failure)
     }

@@ -1,8 +1,8 @@
-//! From one server to another, or from one root to another: through the memory of this machine, piece by
-//! piece, and never onto its disk.
+//! From one server to another, or from one root to another: through the memory of this machine,
+//! piece by piece, and never onto its disk.
 //!
-//! Each server seals for this machine and no other, so neither has to know or trust the other. What is sent to
-//! the second is whole only when the first has said that it was.
+//! Each server seals for this machine and no other, so neither has to know or trust the other. What
+//! is sent to the second is whole only when the first has said that it was.
 
 mod moved;
 mod one;
@@ -49,7 +49,8 @@ impl End {
         self.enter_on(client, Arc::default()).await
     }
 
-    /// A stream there for single questions of a person or a model. `face` is how servers' histories call them.
+    /// A stream there for single questions of a person or a model. `face` is how servers' histories
+    /// call them.
     pub(crate) async fn enter_as(&self, client: &Client, face: &str) -> Result<Files, Failure> {
         let (root, face) = (Some(self.place.root.clone()), Some(face.to_owned()));
         let enter = Enter { root, client: face, ..Enter::default() };
@@ -160,8 +161,8 @@ impl Between<'_> {
     }
 }
 
-/// Copies a directory: first what is there, then the directories, then the files, then the rights and times of the
-/// directories. What cannot be copied is noted as missed.
+/// Copies a directory: first what is there, then the directories, then the files, then the rights
+/// and times of the directories. What cannot be copied is noted as missed.
 async fn directory(copy: &Between<'_>, top: &Entry) -> Result<(), Failure> {
     let mut source = copy.enter(&copy.from).await?;
     let listed = everything(copy.client, &mut source, &copy.from.place, false).await?;
@@ -281,7 +282,8 @@ type Sorted = (BTreeMap<Vec<u8>, Entry>, Vec<Entry>);
 ///
 /// # Errors
 ///
-/// `outside_root` for a name that leads elsewhere: one server must not choose where things go on another.
+/// `outside_root` for a name that leads elsewhere: one server must not choose where things go on
+/// another.
 fn sorted(entries: Vec<Entry>, meter: &Meter) -> Result<Sorted, Failure> {
     let (mut directories, mut files) = (BTreeMap::new(), Vec::new());
     for entry in entries {

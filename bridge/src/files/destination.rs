@@ -1,5 +1,5 @@
-//! Where something goes that is copied or moved, as with cp(1) and mv(1): into a directory that is there, and in
-//! the place of another one only if that is empty.
+//! Where something goes that is copied or moved, as with cp(1) and mv(1): into a directory that is
+//! there, and in the place of another one only if that is empty.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -67,8 +67,8 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// `directory_not_empty`; `not_a_file` and `not_a_directory` where one is a directory and the other is not.
-    /// Nothing that could not be brought back is replaced.
+    /// `directory_not_empty`; `not_a_file` and `not_a_directory` where one is a directory and the
+    /// other is not. Nothing that could not be brought back is replaced.
     pub async fn make_room(
         &self,
         client: &Client,

@@ -1,8 +1,8 @@
 //! All that is beneath a directory of a server, however much that is.
 //!
-//! One question lists a whole tree. Where that is more than a server lists at once, directories are listed one by
-//! one. What could not be read, or is too deep for one question, is found out and named: nothing is missing
-//! without a word.
+//! One question lists a whole tree. Where that is more than a server lists at once, directories are
+//! listed one by one. What could not be read, or is too deep for one question, is found out and
+//! named: nothing is missing without a word.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,8 @@ impl Listed {
 ///
 /// # Errors
 ///
-/// Those of the directory itself and of the way to the server; `too_large` for more than can be kept here.
+/// Those of the directory itself and of the way to the server; `too_large` for more than can be
+/// kept here.
 pub(super) async fn everything(
     client: &Client,
     files: &mut Files,
@@ -137,7 +138,8 @@ impl Lists<'_> {
         Ok(())
     }
 
-    /// Finds out which of these directories, in which nothing was listed, could not be read or are too deep.
+    /// Finds out which of these directories, in which nothing was listed, could not be read or are
+    /// too deep.
     async fn look_into(&mut self, doubtful: Vec<Vec<u8>>) -> Result<(), Failure> {
         for below in doubtful {
             match self.ask(&below, (1, 1)).await {

@@ -1,7 +1,7 @@
 //! Which root a path is in.
 //!
-//! People and models name a file by where it is on its server (`/srv/work/notes.txt`), by the name of a root
-//! and a path in it (`work/notes.txt`), or, where there is one root, by the path alone.
+//! People and models name a file by where it is on its server (`/srv/work/notes.txt`), by the name
+//! of a root and a path in it (`work/notes.txt`), or, where there is one root, by the path alone.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -159,7 +159,8 @@ impl Endpoint {
         }
     }
 
-    /// What is here, what is on a server, and which of them becomes like the other. `None` if both are on the same side.
+    /// What is here, what is on a server, and which of them becomes like the other. `None` if both
+    /// are on the same side.
     pub fn apart(from: Self, to: Self) -> Option<(PathBuf, ServerPath, Direction)> {
         match (from, to) {
             (Self::Here(local), Self::There(remote)) => Some((local, remote, Direction::Up)),
@@ -169,8 +170,8 @@ impl Endpoint {
     }
 }
 
-/// The path that a text stands for: a name that is no plain text is written as `$'caf\xe9'`, as a whole or behind the
-/// directories that it is in. What only looks so is the name itself.
+/// The path that a text stands for: a name that is no plain text is written as `$'caf\xe9'`, as a
+/// whole or behind the directories that it is in. What only looks so is the name itself.
 pub fn path_of(text: &str) -> Vec<u8> {
     let at = if text.starts_with("$'") { Some(0) } else { text.find("/$'").map(|at| at + 1) };
     let read = at.and_then(|at| Some((text.get(..at)?, unquoted(text.get(at..)?).ok()?)));
@@ -193,7 +194,8 @@ pub async fn find(client: &Client, server: &Server, path: &[u8]) -> Result<Place
 ///
 /// # Errors
 ///
-/// `no_root` for a path in one: what is done to a whole root is not done because of a name that was misspelt.
+/// `no_root` for a path in one: what is done to a whole root is not done because of a name that was
+/// misspelt.
 pub(super) fn resolve_root(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
     let place = resolve(roots, text)?;
     match place.path.is_empty() {
@@ -270,8 +272,8 @@ pub fn resolve(roots: &[Root], text: &[u8]) -> Result<Place, Failure> {
     }
 }
 
-/// Without what only says "here": slashes at the ends and in rows, and `.`. What leads elsewhere stays, and
-/// is refused by the server.
+/// Without what only says "here": slashes at the ends and in rows, and `.`. What leads elsewhere
+/// stays, and is refused by the server.
 fn tidy(path: &[u8]) -> Vec<u8> {
     let names = path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
     names.collect::<Vec<_>>().join(&b'/')

@@ -1,8 +1,8 @@
 //! A root as a WebDAV server on this machine: HTTP in, questions to the server out.
 //!
-//! Who speaks to it must know the token; pages of a browser do not, and cannot, by `Host` and `Origin`. Each
-//! connection of a client has one stream. What a request means is decided on the server; here it is only
-//! carried, and an answer that breaks off there breaks off here.
+//! Who speaks to it must know the token; pages of a browser do not, and cannot, by `Host` and
+//! `Origin`. Each connection of a client has one stream. What a request means is decided on the
+//! server; here it is only carried, and an answer that breaks off there breaks off here.
 
 mod body;
 mod carry;

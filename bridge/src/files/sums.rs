@@ -25,8 +25,9 @@ pub struct Sum {
 /// Sums of many files, and what could not be read.
 pub type Sums = (Vec<Sum>, Vec<Missed>);
 
-/// The sum of a file, or of all files in a directory, in the order of their paths. `named` is how the path was
-/// given: paths begin with it. Of a directory, what cannot be read is returned beside the sums of the rest.
+/// The sum of a file, or of all files in a directory, in the order of their paths. `named` is how
+/// the path was given: paths begin with it. Of a directory, what cannot be read is returned beside
+/// the sums of the rest.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! Makes a directory like another one, on the other side: only what differs is sent.
 //!
-//! Two files are the same if they have the same size and the same time of their last change, which a transfer
-//! keeps; or, where that is asked for, the same content. Rights, and times of directories, are made alike, too.
-//! What stands in the way and is of another kind, a directory for a file or the other way round, is removed first,
-//! but only where what is too much is removed.
+//! Two files are the same if they have the same size and the same time of their last change, which
+//! a transfer keeps; or, where that is asked for, the same content. Rights, and times of
+//! directories, are made alike, too. What stands in the way and is of another kind, a directory for
+//! a file or the other way round, is removed first, but only where what is too much is removed.
 
 mod removal;
 
@@ -90,7 +90,8 @@ pub async fn plan(
     let listed = there(transfer, by_content).await?;
     let mut plan = Plan::default();
     let walked = here(transfer, direction, &mut plan)?;
-    // Links here, and what is neither file nor directory: nothing is written through them, nor in their place.
+    // Links here, and what is neither file nor directory: nothing is written through them, nor in
+    // their place.
     let mut odd = BTreeSet::new();
     match direction {
         Direction::Up => {
@@ -205,7 +206,8 @@ impl Plan {
         ))
     }
 
-    /// Leaves what stands in the way, and says so; what it was to be replaced by is not transferred.
+    /// Leaves what stands in the way, and says so; what it was to be replaced by is not
+    /// transferred.
     fn leave_in_the_way(&mut self, transfer: &Transfer<'_>) {
         let left: BTreeSet<_> = std::mem::take(&mut self.in_the_way).into_iter().collect();
         for path in &left {
@@ -220,8 +222,8 @@ impl Plan {
         self.rights.retain(|one| !stays(&one.path));
     }
 
-    /// Takes what gets its rights and time at the end: what differs, all that is new, and every directory in which
-    /// something is done.
+    /// Takes what gets its rights and time at the end: what differs, all that is new, and every
+    /// directory in which something is done.
     fn take_rights(&mut self, removed: bool) -> Vec<Rights> {
         let mut touched = std::mem::take(&mut self.differs);
         let above =
@@ -244,13 +246,13 @@ impl Plan {
     }
 }
 
-/// Does what has to be done. What should not be there is removed only if `delete`. What cannot be done is noted as
-/// missed.
+/// Does what has to be done. What should not be there is removed only if `delete`. What cannot be
+/// done is noted as missed.
 ///
 /// # Errors
 ///
-/// Those of the transfer, and `permission_denied`, before anything is done, where it is not known what should
-/// not be there.
+/// Those of the transfer, and `permission_denied`, before anything is done, where it is not known
+/// what should not be there.
 pub async fn carry_out(
     transfer: &Transfer<'_>,
     mut plan: Plan,

@@ -1,8 +1,9 @@
 //! Files on their way between this machine and a server.
 //!
-//! Nothing stands under its final name before it is whole, on either side. What broke off goes on where it
-//! broke off: a part is known by what it is a part of, so that also another process goes on with it. Many
-//! small files go over one stream, each asked for before the answer to the one before has come.
+//! Nothing stands under its final name before it is whole, on either side. What broke off goes on
+//! where it broke off: a part is known by what it is a part of, so that also another process goes
+//! on with it. Many small files go over one stream, each asked for before the answer to the one
+//! before has come.
 
 mod down;
 mod local;

@@ -2,7 +2,8 @@
 
 use crate::tools::offer::Offer;
 
-/// The lines, each with the tools that it names. The first sentences are all that some clients show.
+/// The lines, each with the tools that it names. The first sentences are all that some clients
+/// show.
 ///
 /// A line is only there if all of its tools are.
 const INSTRUCTIONS: &[(&[&str], &str)] = &[

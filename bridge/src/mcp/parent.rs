@@ -1,7 +1,8 @@
 //! Who started us, and that they are gone.
 //!
-//! A client that is killed takes its end of standard input along, and that is our end too. But others may
-//! have inherited that end, and then nothing comes and nothing ends: so the parent itself is watched.
+//! A client that is killed takes its end of standard input along, and that is our end too. But
+//! others may have inherited that end, and then nothing comes and nothing ends: so the parent
+//! itself is watched.
 
 use rustix::process::{Pid, getppid};
 use tokio::net::unix::pipe;

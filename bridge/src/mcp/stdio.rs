@@ -1,7 +1,8 @@
-//! MCP on standard input and output, in both eras of the protocol: the life of a process that serves one client.
+//! MCP on standard input and output, in both eras of the protocol: the life of a process that
+//! serves one client.
 //!
-//! It answers before anything is opened or dialled, never writes anything but its answers to standard output, and ends
-//! within a second when standard input does, or whoever started it.
+//! It answers before anything is opened or dialled, never writes anything but its answers to
+//! standard output, and ends within a second when standard input does, or whoever started it.
 
 use std::io::{self, Write as _};
 use std::pin::{Pin, pin};

@@ -27,9 +27,9 @@ const JOBS: usize = 15_000;
 /// A stream on which a question is not answered for so long is taken to be held back.
 const WINDOW: Duration = Duration::from_secs(8);
 
-/// What a second copy of a question would do. The agent carries out a stop without a signal once for the job or the
-/// request that it names, and a second KILL or TERM changes nothing. Of other signals each copy acts: a second INT
-/// makes many programs give up what they were saving.
+/// What a second copy of a question would do. The agent carries out a stop without a signal once
+/// for the job or the request that it names, and a second KILL or TERM changes nothing. Of other
+/// signals each copy acts: a second INT makes many programs give up what they were saving.
 fn effects(ask: &Ask) -> Effects {
     match ask {
         Ask::Stop(Stop { signal: Some(signal), .. })
@@ -127,8 +127,8 @@ pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec
 ///
 /// # Errors
 ///
-/// `outcome_unknown` where no answer has come to a stop that may have arrived; `unknown_id` for a job of which the
-/// agent knows nothing, and that is no request that it has refused for good.
+/// `outcome_unknown` where no answer has come to a stop that may have arrived; `unknown_id` for a
+/// job of which the agent knows nothing, and that is no request that it has refused for good.
 pub async fn stop(
     client: &Client,
     server: &Server,
@@ -138,8 +138,8 @@ pub async fn stop(
     stop_sent(client, server, (job, None), signal).await
 }
 
-/// Stops a run whose request was first sent to a known agent process: if the request has not arrived, the agent can say
-/// that it never will.
+/// Stops a run whose request was first sent to a known agent process: if the request has not
+/// arrived, the agent can say that it never will.
 pub async fn stop_sent(
     client: &Client,
     server: &Server,
@@ -156,7 +156,8 @@ pub async fn stop_sent(
     }
 }
 
-/// Stops what a short id means. Only of what was asked for here can an agent say that it never starts.
+/// Stops what a short id means. Only of what was asked for here can an agent say that it never
+/// starts.
 ///
 /// # Errors
 ///

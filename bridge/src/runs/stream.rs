@@ -56,7 +56,8 @@ struct Input {
     ended: bool,
 }
 
-/// Runs it to its end, however long the server cannot be reached. `stdin` ends when its sender is dropped.
+/// Runs it to its end, however long the server cannot be reached. `stdin` ends when its sender is
+/// dropped.
 ///
 /// # Errors
 ///
@@ -111,8 +112,8 @@ impl Carried for Run {
         };
         let mut open = self.conversation.open(carrier.instance());
         if follows == Follows::Input {
-            // Should this be held back and come after another stream has carried the request, the agent must not pass
-            // the input on.
+            // Should this be held back and come after another stream has carried the request, the
+            // agent must not pass the input on.
             open.have = Some(vec![Offset { channel: STDIN, offset: self.input.unsent.base() }]);
         }
         carrier.begin(open);
@@ -203,7 +204,8 @@ impl Down<'_> {
         if channel != STDOUT && channel != STDERR {
             return Err(Trouble::nonsense("bytes of an unknown channel"));
         }
-        // First a place for it: this may be cut off at any wait, and what was counted by then is never sent again.
+        // First a place for it: this may be cut off at any wait, and what was counted by then is
+        // never sent again.
         let place = self.events.reserve().await;
         let new = self.conversation.take(channel, &bytes)?.len();
         // Whoever listened may have gone: the run goes on all the same.

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - A key is typed once: what may have arrived is sent again only from where the agent says that it is.
+//! - A key is typed once: what may have arrived is sent again only from where the agent says that
+//!   it is.
 //! - Bytes come in the order of the log. Where some were passed over, the screen comes instead.
 
 use std::time::Duration;
@@ -89,7 +90,8 @@ pub enum Left {
 #[derive(Clone, Copy, Debug)]
 enum Taken {
     Until(u64),
-    /// It died over a write, and counts from nothing again: what had not been acknowledged may have been typed.
+    /// It died over a write, and counts from nothing again: what had not been acknowledged may have
+    /// been typed.
     Unknown,
 }
 
@@ -292,8 +294,8 @@ impl Down<'_> {
             let frame = self.incoming.next().await?;
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == TERMINAL => {
-                    // First a place for it: this may be cut off at any wait, and what was counted by then is never
-                    // sent again.
+                    // First a place for it: this may be cut off at any wait, and what was counted
+                    // by then is never sent again.
                     let place = self.events.reserve().await;
                     let length = frame.payload.len() as u64;
                     let drawn = length.min(self.screen);
@@ -389,7 +391,8 @@ impl Seen {
         Self { shown, base, said: 0, at: Instant::now(), flood: false }
     }
 
-    /// Waits until there is something to say: soon in a flood, and otherwise when there is time. Gives it.
+    /// Waits until there is something to say: soon in a flood, and otherwise when there is time.
+    /// Gives it.
     async fn due(&mut self) -> u64 {
         loop {
             let shown = self.shown.borrow_and_update().saturating_sub(self.base);
@@ -419,8 +422,8 @@ impl Seen {
 }
 
 impl Up<'_> {
-    /// Sends what is typed. Comes to an end when somebody leaves; when the stream breaks the other half
-    /// knows why.
+    /// Sends what is typed. Comes to an end when somebody leaves; when the stream breaks the other
+    /// half knows why.
     async fn send(mut self, writer: &mut Writer<SendHalf>) -> Result<Left, Trouble> {
         match self.try_send(writer).await {
             Ok(()) => Ok(Left::Detached),

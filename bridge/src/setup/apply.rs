@@ -1,4 +1,5 @@
-//! Applies a setup: reads the documents, decides what is to become of them, writes those that change.
+//! Applies a setup: reads the documents, decides what is to become of them, writes those that
+//! change.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,7 +142,8 @@ impl Setup<'_> {
         report
     }
 
-    /// Whether new files are for their owner's eyes alone; those of a project are for everybody in it.
+    /// Whether new files are for their owner's eyes alone; those of a project are for everybody in
+    /// it.
     fn private(&self) -> bool {
         self.job.args.scope == Scope::User
     }

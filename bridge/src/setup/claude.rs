@@ -1,8 +1,9 @@
-//! Claude Code: `mcpServers.NAME` in `.claude.json` or `.mcp.json`, and permissions in `settings.json`.
+//! Claude Code: `mcpServers.NAME` in `.claude.json` or `.mcp.json`, and permissions in
+//! `settings.json`.
 //!
-//! Claude Code asks a person before the first use of each tool, also of one that only reads. So a new
-//! entry comes with permission for the tools that change nothing, and `--approve` gives it for the
-//! others too. What a person has denied stays denied: a denial counts more than a permission.
+//! Claude Code asks a person before the first use of each tool, also of one that only reads. So a
+//! new entry comes with permission for the tools that change nothing, and `--approve` gives it for
+//! the others too. What a person has denied stays denied: a denial counts more than a permission.
 
 use std::path::{Path, PathBuf};
 

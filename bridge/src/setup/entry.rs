@@ -1,8 +1,8 @@
 //! What an entry of ours holds, whatever the format of the file.
 //!
-//! An entry is a list of [`Field`]s. Each has a [`Rule`] that says what is written into a new entry,
-//! and what an existing entry must hold to be left alone. What a person has added or tightened stays:
-//! a repair never takes away a `--read-only`, and never loosens an approval.
+//! An entry is a list of [`Field`]s. Each has a [`Rule`] that says what is written into a new
+//! entry, and what an existing entry must hold to be left alone. What a person has added or
+//! tightened stays: a repair never takes away a `--read-only`, and never loosens an approval.
 //!
 //! Not here: how a field gets into a file (`codex.rs` for TOML, `json_entry.rs` for JSON).
 

@@ -5,8 +5,8 @@
 //! - Whoever opens the file at any moment sees the old bytes or the new ones, whole, also after a
 //!   power cut: the new file is written beside it, synced and renamed.
 //! - Mode and owner stay. A symbolic link stays a link; what it leads to is replaced.
-//! - What was there before stands in `NAME.farwire-backup`, and a file that has changed since it was
-//!   read is not replaced.
+//! - What was there before stands in `NAME.farwire-backup`, and a file that has changed since it
+//!   was read is not replaced.
 //!
 //! Not here: what is changed in the text (`codex.rs`, `claude.rs`).
 
@@ -46,7 +46,8 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), target, limit, old })
     }
 
-    /// Its text, without the mark that some editors put at the beginning; empty where there is none.
+    /// Its text, without the mark that some editors put at the beginning; empty where there is
+    /// none.
     pub(crate) fn text(&self) -> Result<&str, Failure> {
         self.old.as_ref().map_or(Ok(""), |old| text(&self.path, &old.bytes))
     }

@@ -1,9 +1,9 @@
 //! Reads JSON just closely enough to know where things stand in it.
 //!
-//! A configuration file is somebody else's: what we do not change must keep its bytes. So nothing is
-//! decoded and written back; a [`Scanner`] walks the text once, checks all of it against RFC 8259, and
-//! says where the members of one object or the elements of one array begin and end. `edit.rs` cuts
-//! and pastes at those places.
+//! A configuration file is somebody else's: what we do not change must keep its bytes. So nothing
+//! is decoded and written back; a [`Scanner`] walks the text once, checks all of it against RFC
+//! 8259, and says where the members of one object or the elements of one array begin and end.
+//! `edit.rs` cuts and pastes at those places.
 //!
 //! Time is linear in the text and memory is one entry per item of the container that was asked for.
 

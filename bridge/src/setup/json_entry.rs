@@ -98,7 +98,8 @@ pub(crate) fn without_empty(text: &str, path: &[&str]) -> Result<String, EditErr
     Ok(removed.unwrap_or_else(|| text.to_owned()))
 }
 
-/// A value that has been scanned. What a parser still refuses (a number without end) is nothing to us.
+/// A value that has been scanned. What a parser still refuses (a number without end) is nothing to
+/// us.
 fn parsed(raw: &str) -> Value {
     serde_json::from_str(raw).unwrap_or(Value::Null)
 }

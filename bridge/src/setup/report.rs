@@ -78,7 +78,8 @@ pub struct Changed {
 }
 
 impl Report {
-    /// Why the command has failed although it has an answer: a conflict, or an entry that does not work.
+    /// Why the command has failed although it has an answer: a conflict, or an entry that does not
+    /// work.
     pub fn failure(&self) -> Option<Failure> {
         if self.status == Status::Conflict {
             let message =

@@ -1,9 +1,9 @@
 //! An entry in a TOML file: the table `mcp_servers.NAME`.
 //!
-//! A new entry is text at the end of the file, and an entry that goes is a cut of whole lines, so that
-//! nothing else can move. Only a repair inside an entry, and a file whose `mcp_servers` is an inline
-//! table, go through `toml_edit`; [`keep_lines`] then puts back every line that did not change,
-//! whatever its line end was.
+//! A new entry is text at the end of the file, and an entry that goes is a cut of whole lines, so
+//! that nothing else can move. Only a repair inside an entry, and a file whose `mcp_servers` is an
+//! inline table, go through `toml_edit`; [`keep_lines`] then puts back every line that did not
+//! change, whatever its line end was.
 
 use std::borrow::Cow;
 use std::ops::Range;

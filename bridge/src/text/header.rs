@@ -242,8 +242,8 @@ impl Header {
         self.field(Key::Dropped, format_args!("{lines}lines/{}", human::size(bytes)))
     }
 
-    /// Adds the exact next call, and ends the header with it. Where an argument is too long to be shown, a line of its own
-    /// says instead how to go on.
+    /// Adds the exact next call, and ends the header with it. Where an argument is too long to be
+    /// shown, a line of its own says instead how to go on.
     pub fn next(mut self, call: &Call) -> String {
         if call.whole {
             push(&mut self.0, format_args!(" {}={call}", Key::Next.name()));

@@ -1,8 +1,9 @@
 //! Takes secrets that this process has typed out of every answer: `[secret NAME]` stands for them.
 //!
-//! What is searched for is the exact value, as it is, as it is escaped within quotes, and across the ends of rows, as a
-//! terminal wraps it. Where a text was cut, the beginning of a value before the cut and the end of one after it are
-//! taken out, too. Other encodings, and programs that take a value apart, are not seen.
+//! What is searched for is the exact value, as it is, as it is escaped within quotes, and across
+//! the ends of rows, as a terminal wraps it. Where a text was cut, the beginning of a value before
+//! the cut and the end of one after it are taken out, too. Other encodings, and programs that take
+//! a value apart, are not seen.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

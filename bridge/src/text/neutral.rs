@@ -1,8 +1,8 @@
 //! Short remote texts on one line: names, labels, versions, paths, messages.
 //!
-//! Unlike in output, nothing is taken away here without a trace: two names that differ must not come
-//! out the same. What cannot be shown is replaced, sequences of a terminal are shown as what they
-//! are, and a text that could be taken for a line of ours is marked, since it may begin one.
+//! Unlike in output, nothing is taken away here without a trace: two names that differ must not
+//! come out the same. What cannot be shown is replaced, sequences of a terminal are shown as what
+//! they are, and a text that could be taken for a line of ours is marked, since it may begin one.
 
 use super::chars::{self, REPLACEMENT};
 use super::imitation;
@@ -27,7 +27,8 @@ pub fn neutral_within(text: &str, limit: usize) -> String {
     imitation::marked(&out).into_owned()
 }
 
-/// The text with its lines, each safe to show, at full length and unmarked: for what we write to a terminal ourselves.
+/// The text with its lines, each safe to show, at full length and unmarked: for what we write to a
+/// terminal ourselves.
 pub fn lines(text: &str) -> String {
     let safe = |char| if char == '\n' { char } else { plain(char) };
     text.chars().map(safe).collect()

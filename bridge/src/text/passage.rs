@@ -1,13 +1,14 @@
 //! What of a remote terminal's output may reach a person's own terminal.
 //!
-//! Passed on: text, colours, cursor, erasing, scrolling, the alternate screen, modes of drawing and of the
-//! mouse, titles. Held back is everything else, whether we know it or not: whatever makes a terminal answer,
-//! since its answer would be typed into the session (the agent answers instead); the clipboard; files, printers
-//! and pictures; links to anything but the web; alphabets in which plain bytes become controls; and strings
-//! that are for other programs. A real terminal has been broken by each of these.
+//! Passed on: text, colours, cursor, erasing, scrolling, the alternate screen, modes of drawing and
+//! of the mouse, titles. Held back is everything else, whether we know it or not: whatever makes a
+//! terminal answer, since its answer would be typed into the session (the agent answers instead);
+//! the clipboard; files, printers and pictures; links to anything but the web; alphabets in which
+//! plain bytes become controls; and strings that are for other programs. A real terminal has been
+//! broken by each of these.
 //!
-//! Works on pieces of any size, and keeps at most one sequence of [`LONGEST`] bytes. What is no UTF-8 comes out as
-//! U+FFFD: a lone byte could be a control of eight bits.
+//! Works on pieces of any size, and keeps at most one sequence of [`LONGEST`] bytes. What is no
+//! UTF-8 comes out as U+FFFD: a lone byte could be a control of eight bits.
 
 /// A longer sequence is held back.
 const LONGEST: usize = 4096;
@@ -227,7 +228,8 @@ fn short(intermediates: &[u8], last: u8) -> bool {
     match intermediates {
         // Cursor, scrolling, tabs, keypad, reset, columns, the end of a string. DECID asks.
         b"" => b"78DEMHc=>69\\".contains(&last),
-        // Alphabets of seven bits, as line drawing: not those that leave UTF-8, nor C1 of eight bits.
+        // Alphabets of seven bits, as line drawing: not those that leave UTF-8, nor C1 of eight
+        // bits.
         b"(" | b")" | b"*" | b"+" => b"B0A<>%".contains(&last),
         // Sizes of lines, and the pattern that aligns.
         b"#" => b"34568".contains(&last),

@@ -1,8 +1,8 @@
 //! A screen as a picture: what draws it goes in, a PNG comes out.
 //!
-//! Each cell is 8 by 16 pixels in GNU Unifont, which has a glyph for every character, so that the same screen is the
-//! same picture everywhere. Bold is drawn twice, one pixel apart. What is larger than [`COLS`] by [`ROWS`] is shown
-//! around the cursor.
+//! Each cell is 8 by 16 pixels in GNU Unifont, which has a glyph for every character, so that the
+//! same screen is the same picture everywhere. Bold is drawn twice, one pixel apart. What is larger
+//! than [`COLS`] by [`ROWS`] is shown around the cursor.
 
 use std::num::NonZeroU16;
 use std::ops::Range;

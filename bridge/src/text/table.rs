@@ -1,8 +1,8 @@
 //! Tables of plain text: columns two blanks apart, no lines, one row a line.
 //!
 //! A table is the cheapest form that a model reads without mistakes. Cells are remote text: each is
-//! made harmless and cut. Columns are aligned by counting characters, so wide ones shift the rest of
-//! their row; nothing depends on it. The last column is not padded.
+//! made harmless and cut. Columns are aligned by counting characters, so wide ones shift the rest
+//! of their row; nothing depends on it. The last column is not padded.
 
 use super::imitation;
 use super::neutral::neutral_within;
@@ -18,7 +18,8 @@ pub struct Table {
 /// A cell is cut after so many characters where nothing else is said.
 pub const CELL: usize = 40;
 
-/// A column is not padded to more than this, so that one long cell does not cost blanks in each row.
+/// A column is not padded to more than this, so that one long cell does not cost blanks in each
+/// row.
 const PAD: usize = 60;
 
 impl Table {

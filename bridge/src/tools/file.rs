@@ -1,7 +1,7 @@
 //! Files for a model: read, write, edit, list, search, copy.
 //!
-//! What a file holds is shown as it is, line by line with numbers, so that it can be copied into an edit; only
-//! what cannot be seen is made visible or taken out, and then the header says so.
+//! What a file holds is shown as it is, line by line with numbers, so that it can be copied into an
+//! edit; only what cannot be seen is made visible or taken out, and then the header says so.
 
 pub mod checksum;
 pub mod copy;
@@ -104,7 +104,8 @@ pub(super) fn visible(line: &str) -> (String, u64) {
     (shown, hidden)
 }
 
-/// Numbered lines, as many as are wanted and fit, the number of the last one, and what was hidden in them.
+/// Numbered lines, as many as are wanted and fit, the number of the last one, and what was hidden
+/// in them.
 pub(super) fn number_lines(
     content: &[u8],
     first: i64,

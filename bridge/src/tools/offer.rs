@@ -1,5 +1,5 @@
-//! The tools that one client is offered: those that are listed, and those that can be found besides. How words come to
-//! that is in `scope.rs`.
+//! The tools that one client is offered: those that are listed, and those that can be found
+//! besides. How words come to that is in `scope.rs`.
 
 use super::tool::{Entry, Group};
 
@@ -27,7 +27,8 @@ impl Offer {
         &self.scope
     }
 
-    /// Whether a group was enabled. A tool outside the group that has an argument for the same act asks, too.
+    /// Whether a group was enabled. A tool outside the group that has an argument for the same act
+    /// asks, too.
     pub fn enables(&self, group: Group) -> bool {
         self.groups.contains(&group)
     }

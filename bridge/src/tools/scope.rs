@@ -5,10 +5,10 @@
 //!     --catalog pty.*       what tool_find finds and tool_call calls, beyond those
 //! ```
 //!
-//! A tool that is in neither does not exist: it is not listed, not found, and calling it is calling an
-//! unknown tool. A scope is a list of words: a category (`core`), all of its tools (`pty.*`), one tool
-//! (`pty.pty_read`), everything (`*`), or a [`Profile`]. Tools of a [`Group`] are in a scope only if the
-//! group was enabled.
+//! A tool that is in neither does not exist: it is not listed, not found, and calling it is calling
+//! an unknown tool. A scope is a list of words: a category (`core`), all of its tools (`pty.*`),
+//! one tool (`pty.pty_read`), everything (`*`), or a [`Profile`]. Tools of a [`Group`] are in a
+//! scope only if the group was enabled.
 
 use farwire_protocol::failure::{Failure, Kind};
 

@@ -1,4 +1,5 @@
-//! What one client of a process has: its surface, the tools that it is offered, and what was shown to it.
+//! What one client of a process has: its surface, the tools that it is offered, and what was shown
+//! to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,8 +19,8 @@ use crate::sessions::danger::{Danger, Patterns};
 use crate::sessions::leases::Leases;
 use crate::sessions::pipes::Pipes;
 
-/// How long leases are let go of at the end: half of the time that there is. Whoever is not told finds out when the
-/// leases are over.
+/// How long leases are let go of at the end: half of the time that there is. Whoever is not told
+/// finds out when the leases are over.
 const GOODBYE: Duration = Duration::from_millis(150);
 
 /// What was decided when a client came.

@@ -1,5 +1,5 @@
-//! What goes wrong: programs that do not end as they should, files that are damaged, keys that are not
-//! what they should be, a disk that is full. Each is named, and nothing else is lost.
+//! What goes wrong: programs that do not end as they should, files that are damaged, keys that are
+//! not what they should be, a disk that is full. Each is named, and nothing else is lost.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,7 +1,7 @@
 //! The trials at length: `cargo xtask soak NAME` builds the programs and runs this.
 //!
-//! A trial that finds something ends with a panic that says what. Those that the machine does not let us
-//! make are skipped by name.
+//! A trial that finds something ends with a panic that says what. Those that the machine does not
+//! let us make are skipped by name.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,8 @@ enum Trial {
         #[arg(long, default_value_t = 1_000)]
         rounds: u32,
     },
-    /// Kill file workers during writes, and transfers at each part of them; and many clients at once
+    /// Kill file workers during writes, and transfers at each part of them; and many clients at
+    /// once
     Files {
         /// How many writes
         #[arg(long, default_value_t = 1_000)]
@@ -208,7 +209,8 @@ fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// Raises the limit of open files, for the programs too; says why not, where the system does not let us.
+/// Raises the limit of open files, for the programs too; says why not, where the system does not
+/// let us.
 fn descriptors(wanted: u64) -> std::result::Result<(), String> {
     let now = getrlimit(Resource::Nofile);
     let maximum = now.maximum.map(|most| most.max(wanted));

@@ -1,7 +1,7 @@
 //! What a thousand idle agents cost a relay, and how soon all of them are back after its death.
 //!
-//! The relay is a real process. The agents are simulated in this one: real QUIC connections, each with
-//! a socket and an identity of its own, that dial again as `farwire-agent` does.
+//! The relay is a real process. The agents are simulated in this one: real QUIC connections, each
+//! with a socket and an identity of its own, that dial again as `farwire-agent` does.
 //!
 //! Usage: `FARWIRE_PROGRAMS=DIR farwire-swarm [AGENTS]`; prints rows of a Markdown table.
 

@@ -11,8 +11,8 @@ use crate::world::{began, program_file};
 
 const SOURCE: &str = "#include <stdio.h>\nint main(void) { puts(\"built\"); return 0; }\n";
 
-/// Replaces it as a service manager does: TERM, another file in its place, start. `newer` is an agent of
-/// another build.
+/// Replaces it as a service manager does: TERM, another file in its place, start. `newer` is an
+/// agent of another build.
 ///
 /// # Panics
 ///

@@ -63,8 +63,8 @@ impl Drop for Room {
     }
 }
 
-/// Opens so many sessions with this program in them, leaves them alone, lists them, has each answer, and
-/// closes them.
+/// Opens so many sessions with this program in them, leaves them alone, lists them, has each
+/// answer, and closes them.
 ///
 /// # Panics
 ///

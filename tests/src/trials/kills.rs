@@ -1,8 +1,9 @@
-//! Agent, relay and bridge are killed at random moments, while somebody types, looks, resizes, opens and
-//! closes.
+//! Agent, relay and bridge are killed at random moments, while somebody types, looks, resizes,
+//! opens and closes.
 //!
-//! What must hold: a line that was typed arrives once, or somebody was told that it may not have; what a
-//! program says arrives whole and in order; a request opens one session or none; no exit is made up.
+//! What must hold: a line that was typed arrives once, or somebody was told that it may not have;
+//! what a program says arrives whole and in order; a request opens one session or none; no exit is
+//! made up.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -163,7 +164,8 @@ impl Trial {
         }
         self.arrives(&mut person).await;
         self.person = Some(person);
-        // What was typed to a bridge that was killed, or into a terminal whose agent was, may be lost.
+        // What was typed to a bridge that was killed, or into a terminal whose agent was, may be
+        // lost.
         if victim != Victim::Relay {
             self.doubtful.extend(first..first + burst);
             self.losses += 1;
@@ -190,8 +192,8 @@ impl Trial {
         person.sees("got line").await;
     }
 
-    /// What was asked for while something was killed has been done once or not at all, and asked for again
-    /// it is there once.
+    /// What was asked for while something was killed has been done once or not at all, and asked
+    /// for again it is there once.
     async fn opened(&mut self, id: u64, request: &serde_json::Value, opened: &std::path::Path) {
         let answer = self.model.answer(id).await;
         let times = || std::fs::read(opened).map_or(0, |bytes| bytes.len());

@@ -20,13 +20,14 @@ struct Counter {
     began: Option<u64>,
 }
 
-/// Restarts the agent so many times under so many sessions that count, by KILL and TERM in turn, and reads
-/// at the end what all of them said. Gives how long each restart took until all were listed and readable.
+/// Restarts the agent so many times under so many sessions that count, by KILL and TERM in turn,
+/// and reads at the end what all of them said. Gives how long each restart took until all were
+/// listed and readable.
 ///
 /// # Panics
 ///
-/// When a number is missing, comes twice or out of turn, when a program is another one than before, when
-/// one does not end as it says, or when a restart takes longer than [`BACK`].
+/// When a number is missing, comes twice or out of turn, when a program is another one than before,
+/// when one does not end as it says, or when a restart takes longer than [`BACK`].
 pub async fn restarts(sessions: usize, restarts: usize) -> Vec<Duration> {
     let mut world = World::with_server(SERVER).await;
     let mut model = world.model(Era::Discover).await;

@@ -1,5 +1,5 @@
-//! Commands in every shell that is there: the exact exit and output where the shell marks them, and none
-//! claimed where it does not.
+//! Commands in every shell that is there: the exact exit and output where the shell marks them, and
+//! none claimed where it does not.
 
 use std::path::Path;
 
@@ -142,7 +142,8 @@ pub async fn marked(rounds: u32) -> u32 {
 ///
 /// # Panics
 ///
-/// When an exit is claimed, when the output is not there, or when it is not said why the wait was over.
+/// When an exit is claimed, when the output is not there, or when it is not said why the wait was
+/// over.
 pub async fn unmarked(rounds: u32) -> u32 {
     let world = World::with_server(SERVER).await;
     let mut model = world.model(Era::Discover).await;

@@ -45,8 +45,8 @@ pub struct Strangers {
     pub grown: u64,
 }
 
-/// Has strangers begin so many connections, who say nothing, while the owner runs commands. Says on standard error
-/// how far it has come.
+/// Has strangers begin so many connections, who say nothing, while the owner runs commands. Says on
+/// standard error how far it has come.
 ///
 /// # Panics
 ///
@@ -84,8 +84,8 @@ pub async fn strangers(count: usize, runs: usize) -> Strangers {
     }
 }
 
-/// Threads that get only what is left of this machine: strangers have machines of their own, and what their half of
-/// a handshake costs is not what they cost a relay.
+/// Threads that get only what is left of this machine: strangers have machines of their own, and
+/// what their half of a handshake costs is not what they cost a relay.
 fn elsewhere() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -103,8 +103,8 @@ impl Keyboard {
 impl Drop for Keyboard {
     fn drop(&mut self) {
         if let Some(before) = self.before.take() {
-            // A terminal that is gone, or does not take anything, cannot be restored. What was typed
-            // after we left is for nobody.
+            // A terminal that is gone, or does not take anything, cannot be restored. What was
+            // typed after we left is for nobody.
             let undo = self.done.borrow().undo();
             put(&self.terminal, &[undo.as_bytes(), TAKE_TITLE, PLAIN].concat());
             let _ = tcflush(&self.terminal, QueueSelector::IFlush);

@@ -66,8 +66,9 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Writes what happens, and counts the bytes of the terminal that were, until nothing more can happen. May be
-    /// dropped at any time and called again: nothing is left out, and nothing is written twice.
+    /// Writes what happens, and counts the bytes of the terminal that were, until nothing more can
+    /// happen. May be dropped at any time and called again: nothing is left out, and nothing is
+    /// written twice.
     pub(super) async fn write(
         &mut self,
         output: &mut pipe::Sender,
@@ -196,7 +197,8 @@ fn refusal(failure: &Failure) -> String {
     format!("farwire: not typed: {}", neutral_within(&failure.message, 200))
 }
 
-/// Says something: on a line of its own, or, where a program has the screen to itself, on the last row.
+/// Says something: on a line of its own, or, where a program has the screen to itself, on the last
+/// row.
 fn say(text: &str, passage: &Passage, out: &mut Vec<u8>) {
     let line = match passage.alternate() {
         true => format!("\x1b7\x1b[999;1H\x1b[0;7m\x1b[K[{text}]\x1b[0m\x1b8"),

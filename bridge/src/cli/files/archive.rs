@@ -20,9 +20,9 @@ use crate::verbs::files::archive::{Archive as Written, ArchiveAnswer};
 
 /// Write a directory of a server as a tar archive, with all that is in it
 ///
-/// To standard output, or to a file that gets its name once it is whole. Files and directories are in it, with
-/// their rights and times; links and special files are left out, and counted. Nothing is packed: a pipe to
-/// `zstd` or `gzip` does that.
+/// To standard output, or to a file that gets its name once it is whole. Files and directories are
+/// in it, with their rights and times; links and special files are left out, and counted. Nothing
+/// is packed: a pipe to `zstd` or `gzip` does that.
 #[derive(Args, Debug)]
 pub(crate) struct Archive {
     /// Which directory: SERVER or SERVER:PATH

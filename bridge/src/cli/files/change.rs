@@ -82,8 +82,8 @@ impl Mkdir {
 
 /// Replace exact texts in a file of a server, all of them or none; or edit it in an editor
 ///
-/// Prints what was changed as a diff. Without --old and --new it opens $VISUAL or $EDITOR, and writes the file back
-/// if nobody has changed it meanwhile.
+/// Prints what was changed as a diff. Without --old and --new it opens $VISUAL or $EDITOR, and
+/// writes the file back if nobody has changed it meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Edit {
     /// Which: SERVER:PATH

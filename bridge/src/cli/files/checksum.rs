@@ -17,7 +17,8 @@ use crate::verbs::files::checksum::Checksum as Sums;
 /// Print the SHA-256 of files of a server, as sha256sum does; no content comes over
 ///
 /// The server reads the files. A path is printed as it was given, without the server, so that
-/// `sha256sum -c` takes it where the same files are here. What cannot be read is named, and the exit code is 2.
+/// `sha256sum -c` takes it where the same files are here. What cannot be read is named, and the
+/// exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Checksum {
     /// Which files: SERVER:PATH

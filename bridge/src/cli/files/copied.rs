@@ -15,8 +15,8 @@ use crate::verbs::files::copy::{Copy, CopyAnswer};
 
 /// Copy on a server, or from one to another
 ///
-/// Into a directory that is there it is put under its own name. From one root to another, and from one server to
-/// another, it goes through this machine, and never onto its disk.
+/// Into a directory that is there it is put under its own name. From one root to another, and from
+/// one server to another, it goes through this machine, and never onto its disk.
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
     /// Which: SERVER:PATH
@@ -38,8 +38,8 @@ pub(crate) struct Cp {
 
 /// Move or rename on a server, or move from one to another
 ///
-/// Into a directory that is there it is put under its own name. From one root or server to another it is copied,
-/// compared by content, and only then removed.
+/// Into a directory that is there it is put under its own name. From one root or server to another
+/// it is copied, compared by content, and only then removed.
 #[derive(Args, Debug)]
 pub(crate) struct Mv {
     /// Which: SERVER:PATH

@@ -12,7 +12,8 @@ use crate::files::site::Face;
 use crate::text::human;
 use crate::verbs::files::size::Size;
 
-/// Print how much files or directories of a server hold: their size, and how many files and directories are in them
+/// Print how much files or directories of a server hold: their size, and how many files and
+/// directories are in them
 ///
 /// The size is the sum of the sizes of all files, by each of their names; links are not followed.
 #[derive(Args, Debug)]

@@ -264,8 +264,8 @@ impl Cat {
     }
 }
 
-/// What is printed of a file that was changed while it was read may be of several states. One that only grew, as logs
-/// do, was printed as it was.
+/// What is printed of a file that was changed while it was read may be of several states. One that
+/// only grew, as logs do, was printed as it was.
 fn changed_meanwhile(answer: &CatAnswer) -> Result<(), Failure> {
     let (Some(opened), Some(now)) = (&answer.opened, &answer.changed) else { return Ok(()) };
     let shown = answer.place.shown();
@@ -278,7 +278,8 @@ fn changed_meanwhile(answer: &CatAnswer) -> Result<(), Failure> {
     Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint("read it again"))
 }
 
-/// Prints text that has lines of a server's files in it: to a terminal without what would command it.
+/// Prints text that has lines of a server's files in it: to a terminal without what would command
+/// it.
 pub(super) fn put_text(bytes: &[u8]) -> Result<(), Failure> {
     match std::io::stdout().is_terminal() {
         true => print(&harmless(bytes)),
@@ -296,8 +297,9 @@ fn harmless(bytes: &[u8]) -> String {
 
 /// Search in files of a server, as ripgrep does; only what matches comes over
 ///
-/// Ends with 1 where nothing matches, and with 2 where something could not be read. Of a file with a NUL in it, which is
-/// no text, the lines before the NUL are shown; with --all, and of a file that is named, a match behind it is told, too.
+/// Ends with 1 where nothing matches, and with 2 where something could not be read. Of a file with
+/// a NUL in it, which is no text, the lines before the NUL are shown; with --all, and of a file
+/// that is named, a match behind it is told, too.
 #[derive(Args, Debug)]
 pub(crate) struct Search {
     /// A regular expression

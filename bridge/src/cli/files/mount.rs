@@ -1,8 +1,8 @@
 //! `mount`: a root as a directory of this machine, through whichever WebDAV client the system has.
 //!
-//! Those clients keep what is written for some seconds before they send it. So the end has an order: what is
-//! mounted goes first, then the client has sent all that it keeps, and only then the endpoint goes that it
-//! sends to.
+//! Those clients keep what is written for some seconds before they send it. So the end has an
+//! order: what is mounted goes first, then the client has sent all that it keeps, and only then the
+//! endpoint goes that it sends to.
 
 mod davfs2;
 mod rclone;
@@ -21,11 +21,12 @@ use crate::cli::runtime;
 use crate::client::Client;
 use crate::files::serve::serve;
 
-/// Mount a root of a server, or a directory in one, on a directory here, until it is ended with Ctrl-C
+/// Mount a root of a server, or a directory in one, on a directory here, until it is ended with
+/// Ctrl-C
 ///
-/// Uses rclone with FUSE, or davfs2 as root. What the kernel asks for goes end-to-end encrypted to the server.
-/// Prints `ready DIR` once it is mounted. Ends when all that was written has been sent; a second Ctrl-C does not
-/// wait for that.
+/// Uses rclone with FUSE, or davfs2 as root. What the kernel asks for goes end-to-end encrypted to
+/// the server. Prints `ready DIR` once it is mounted. Ends when all that was written has been sent;
+/// a second Ctrl-C does not wait for that.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
     /// Which directory: SERVER or SERVER:PATH

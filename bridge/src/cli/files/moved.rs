@@ -26,8 +26,9 @@ const NAMED: usize = 50;
 
 /// Fetch a file of a server, or a directory
 ///
-/// Run it again to resume an interrupted transfer. Rights and times are those of the original; links and special files
-/// are left out, and named. What cannot be read is named, the rest is fetched, and the exit code is 2.
+/// Run it again to resume an interrupted transfer. Rights and times are those of the original;
+/// links and special files are left out, and named. What cannot be read is named, the rest is
+/// fetched, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// Which: SERVER:PATH
@@ -46,9 +47,9 @@ pub(crate) struct Get {
 
 /// Send a file to a server, or a directory
 ///
-/// Run it again to resume an interrupted transfer. Nothing stands under its name before it is whole. Rights and times
-/// are those of the original; links and special files are left out, and named. What cannot be sent is named, the rest
-/// is sent, and the exit code is 2.
+/// Run it again to resume an interrupted transfer. Nothing stands under its name before it is
+/// whole. Rights and times are those of the original; links and special files are left out, and
+/// named. What cannot be sent is named, the rest is sent, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Put {
     /// Which file here

@@ -17,8 +17,9 @@ use crate::files::serve::{Guard, Served, serve};
 
 /// Serve a root, or a directory in one, as WebDAV on this machine, for any client of it
 ///
-/// Nothing beside the directory can be reached. Prints `ready URL` once it listens, and serves until it is ended. The URL holds a token that is made anew at
-/// each start: whoever has it has the root. Everything is decided on the server.
+/// Nothing beside the directory can be reached. Prints `ready URL` once it listens, and serves
+/// until it is ended. The URL holds a token that is made anew at each start: whoever has it has the
+/// root. Everything is decided on the server.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// Which directory: SERVER or SERVER:PATH

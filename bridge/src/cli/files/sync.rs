@@ -21,10 +21,11 @@ use crate::verbs::files::sync::Sync as MakeLike;
 
 /// Make a directory like another one, here or on a server; only what differs is sent
 ///
-/// One of both is SERVER:PATH. Rights and times are made alike, too. What is only at the destination stays, unless
-/// --delete is given; so does what is of another kind, a directory for a file or the other way round. Links and special
-/// files are left out, and counted; --verbose and --dry-run name them. What cannot be read or written is named, the rest
-/// is done, and the exit code is 2.
+/// One of both is SERVER:PATH. Rights and times are made alike, too. What is only at the
+/// destination stays, unless --delete is given; so does what is of another kind, a directory for a
+/// file or the other way round. Links and special files are left out, and counted; --verbose and
+/// --dry-run name them. What cannot be read or written is named, the rest is done, and the exit
+/// code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Sync {
     /// Like which directory

@@ -19,7 +19,8 @@ use crate::verbs::files::undo::{ListChanges, Preview, Revert};
 
 /// Undo what was changed in a root, by models or by `farwire files`; or do it again
 ///
-/// Without a number: the latest change. What was changed since is not overwritten, unless --force is given.
+/// Without a number: the latest change. What was changed since is not overwritten, unless --force
+/// is given.
 #[derive(Args, Debug)]
 pub(crate) struct Undo {
     /// Which root: SERVER or SERVER:ROOT

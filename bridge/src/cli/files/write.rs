@@ -18,8 +18,8 @@ use crate::files::site::Face;
 use crate::verbs::files::Changed;
 use crate::verbs::files::write::Write as Content;
 
-/// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the server, and
-/// what is not longer is sent at once.
+/// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the
+/// server, and what is not longer is sent at once.
 const HELD: usize = 8 << 20;
 
 /// So much is read at once.

@@ -1,6 +1,8 @@
-//! From one root or server to another, and gone from where it was: copied, compared, and only then removed.
+//! From one root or server to another, and gone from where it was: copied, compared, and only then
+//! removed.
 //!
-//! What is removed is removed in the very state in which it was compared. What came or changed meanwhile stays.
+//! What is removed is removed in the very state in which it was compared. What came or changed
+//! meanwhile stays.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +31,8 @@ struct Gone {
 ///
 /// # Errors
 ///
-/// Those of a copy, and before anything is copied `unsupported` where something would be left behind. After any of
-/// them all that was there is still there, or at its new place.
+/// Those of a copy, and before anything is copied `unsupported` where something would be left
+/// behind. After any of them all that was there is still there, or at its new place.
 pub async fn move_between(copy: &Between<'_>) -> Result<(), Failure> {
     let source = &copy.from;
     if source.place.path.is_empty() {
@@ -157,8 +159,8 @@ async fn read(copy: &Between<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
     sum_of(copy.client, &mut files, Blob(end.place.path.clone())).await
 }
 
-/// Removes all of it. It is not kept for undo: it is at its new place. Over other streams where one breaks: what was
-/// removed by an answer that was lost is not there any more.
+/// Removes all of it. It is not kept for undo: it is at its new place. Over other streams where one
+/// breaks: what was removed by an answer that was lost is not there any more.
 async fn remove(copy: &Between<'_>, all: &[Gone]) -> Result<(), Failure> {
     let mut so_far = SoFar::default();
     let mut patience = Patience::new(copy.meter);

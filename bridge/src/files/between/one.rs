@@ -182,8 +182,9 @@ enum Pumped {
     Failed(Failure),
 }
 
-/// Hands one file on. If its server does not bring it to its end, or it changes while it is read, the other one is
-/// told so. `expected` is the state that it must have, where that matters, and how many bytes come.
+/// Hands one file on. If its server does not bring it to its end, or it changes while it is read,
+/// the other one is told so. `expected` is the state that it must have, where that matters, and how
+/// many bytes come.
 async fn pump(
     from: &mut Down,
     to: &mut Up,
@@ -238,8 +239,8 @@ pub(super) async fn same(copy: &Between<'_>, pair: &Pair) -> Result<(), Failure>
     Err(Failure::new(Kind::FileExists, text))
 }
 
-/// Whether what is there already is like what is copied: who copied it before us may have been killed after its
-/// last word.
+/// Whether what is there already is like what is copied: who copied it before us may have been
+/// killed after its last word.
 async fn arrived_late(copy: &Between<'_>, pair: &Pair) -> Result<bool, Failure> {
     // Of one file that is named, it is said that it is there.
     if !copy.recursive {
@@ -369,7 +370,8 @@ fn unread(copy: &Between<'_>, entry: &Entry, failure: Failure) -> Result<(), Fai
     copy.meter.or_miss(&entry.path, Err(failure))
 }
 
-/// Notes a file that was refused, unless it is there already because it arrived on an earlier stream.
+/// Notes a file that was refused, unless it is there already because it arrived on an earlier
+/// stream.
 async fn arrived_late_or_missed(
     copy: &Between<'_>,
     entry: &Entry,
@@ -382,7 +384,8 @@ async fn arrived_late_or_missed(
     copy.meter.or_miss(&entry.path, Err(failure))
 }
 
-/// The id of a transfer: that of the same file in the same state to the same place, in whichever process.
+/// The id of a transfer: that of the same file in the same state to the same place, in whichever
+/// process.
 fn part_of(copy: &Between<'_>, pair: &Pair, revision: u64) -> Nonce {
     let mut hash = Sha256::new();
     for (end, path) in [(&copy.from, &pair.from), (&copy.to, &pair.to)] {

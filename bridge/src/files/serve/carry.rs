@@ -18,8 +18,8 @@ use crate::files::{Files, Said, lost, violation};
 /// No question is longer: it fits a message with its frame.
 const LONGEST: usize = 15 << 10;
 
-/// Carries a request to the server, until the head of the answer is there. Says whether that came before
-/// the whole body was taken. `None` for a request that is too long to be carried.
+/// Carries a request to the server, until the head of the answer is there. Says whether that came
+/// before the whole body was taken. `None` for a request that is too long to be carried.
 pub(super) async fn carry(
     served: &Served,
     line: &mut OwnedMutexGuard<Option<Files>>,

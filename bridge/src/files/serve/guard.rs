@@ -26,8 +26,9 @@ impl Guard {
         Self { token, hosts }
     }
 
-    /// The answer to a request that may not be carried: `None` if it may. The token comes first: without it
-    /// nothing is learnt. `here` is the address that the client came to, which is one of ours, too.
+    /// The answer to a request that may not be carried: `None` if it may. The token comes first:
+    /// without it nothing is learnt. `here` is the address that the client came to, which is one of
+    /// ours, too.
     pub fn refuses(&self, headers: &HeaderMap, here: Option<&str>) -> Option<Response<()>> {
         let refused = |status| {
             let mut response = Response::new(());

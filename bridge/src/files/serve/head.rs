@@ -1,8 +1,9 @@
 //! The head of an answer: what of it is the server's to say.
 //!
-//! What a server says is shown here at an address of this machine, where a page could act for whoever opened it:
-//! read what else is served here, send requests with their password, set cookies for other ports. So headers that
-//! a WebDAV client has a use for are carried, and no others, and ours forbid a browser everything.
+//! What a server says is shown here at an address of this machine, where a page could act for
+//! whoever opened it: read what else is served here, send requests with their password, set cookies
+//! for other ports. So headers that a WebDAV client has a use for are carried, and no others, and
+//! ours forbid a browser everything.
 
 use farwire_protocol::streams::files::Head;
 use hyper::header::{
@@ -45,7 +46,8 @@ pub(super) fn respond(head: Head, method: &Method, body: Body, whole: bool) -> R
     *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
     for header in head.headers {
         let Ok(name) = HeaderName::from_bytes(header.name.as_bytes()) else { continue };
-        // What is there is counted here: after a shorter length the rest would be taken for an answer of its own.
+        // What is there is counted here: after a shorter length the rest would be taken for an
+        // answer of its own.
         let ours = name == CONTENT_LENGTH && whole && method != Method::HEAD;
         if let Ok(value) = HeaderValue::from_bytes(&header.value)
             && is_carried(&name, &value)

@@ -1,8 +1,10 @@
-//! What of a request's head the HTTP library passes over, and we refuse: a fragment in the target, which it drops, so
-//! that another file would be meant; and a length beside `Transfer-Encoding`, of which it ignores the first.
+//! What of a request's head the HTTP library passes over, and we refuse: a fragment in the target,
+//! which it drops, so that another file would be meant; and a length beside `Transfer-Encoding`, of
+//! which it ignores the first.
 //!
-//! A connection is read through [`Strict`], which follows requests byte by byte and makes such a head one that the
-//! library refuses with 400, before anything is done. Bodies are passed on as they are.
+//! A connection is read through [`Strict`], which follows requests byte by byte and makes such a
+//! head one that the library refuses with 400, before anything is done. Bodies are passed on as
+//! they are.
 
 use std::io;
 use std::pin::Pin;

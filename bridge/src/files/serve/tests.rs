@@ -28,7 +28,8 @@ async fn endpoint(home: &std::path::Path) -> SocketAddr {
     address
 }
 
-/// Says this on one connection, and gives what was answered until the other side closed, or a whole head.
+/// Says this on one connection, and gives what was answered until the other side closed, or a whole
+/// head.
 async fn said(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -9,8 +9,8 @@ use farwire_protocol::streams::files::{Ask, Remove};
 use crate::files::asked::outcome;
 use crate::files::transfer::{Patience, Transfer, beneath, failed, is_of_one, walk};
 
-/// Removes these from the server; with all that is in them, where they are in the way. What cannot be removed is
-/// noted as missed.
+/// Removes these from the server; with all that is in them, where they are in the way. What cannot
+/// be removed is noted as missed.
 pub(super) async fn remove_there(
     transfer: &Transfer<'_>,
     paths: &[Vec<u8>],
@@ -28,7 +28,8 @@ pub(super) async fn remove_there(
     Ok(())
 }
 
-/// Removes what is left of these over one stream. What was removed by an answer that was lost is not there any more.
+/// Removes what is left of these over one stream. What was removed by an answer that was lost is
+/// not there any more.
 async fn remove_on(
     transfer: &Transfer<'_>,
     (paths, done): (&[Vec<u8>], &mut usize),

@@ -77,7 +77,8 @@ async fn attempt(
     // What came before counts, once.
     transfer.meter.came_before(incoming.have.saturating_sub(*counted));
     *counted = incoming.have.max(*counted);
-    // A part belongs to one state. What is read from its beginning is of whichever state it has then.
+    // A part belongs to one state. What is read from its beginning is of whichever state it has
+    // then.
     let offset = incoming.have;
     let part = Part::Bytes { offset, length: None };
     let (revision, hash) = (resumed.then_some(entry.revision), resumed.then_some(true));
@@ -240,8 +241,8 @@ fn rights_of(entry: &Entry) -> Rights {
     Rights { path: entry.path.0.clone(), mode: entry.mode & 0o777, modified: entry.modified }
 }
 
-/// Fetches these files and directories, each to its place. What cannot be is noted as missed. Directories get their
-/// rights and times by [`set_here`], afterwards.
+/// Fetches these files and directories, each to its place. What cannot be is noted as missed.
+/// Directories get their rights and times by [`set_here`], afterwards.
 ///
 /// # Errors
 ///
@@ -293,7 +294,8 @@ pub(in crate::files) fn is_beneath(directories: &BTreeSet<Vec<u8>>, path: &[u8])
     above(path).any(|dir| directories.contains(dir))
 }
 
-/// Whether an earlier call has fetched this file of a directory: it is neither fetched again nor in the way.
+/// Whether an earlier call has fetched this file of a directory: it is neither fetched again nor in
+/// the way.
 fn is_here(transfer: &Transfer<'_>, entry: &Entry, target: &Path) -> bool {
     let like = is_like(entry, target);
     if like {
@@ -368,8 +370,8 @@ async fn many(
     Ok(())
 }
 
-/// Receives the file whose answer comes next; returns false if it changed while it was read. Whatever is wrong with
-/// its place here, its answer is taken: the next ones stand behind it.
+/// Receives the file whose answer comes next; returns false if it changed while it was read.
+/// Whatever is wrong with its place here, its answer is taken: the next ones stand behind it.
 async fn next_of_many(
     transfer: &Transfer<'_>,
     down: &mut Down,

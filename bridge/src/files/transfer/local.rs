@@ -1,6 +1,7 @@
 //! This machine's side: what is here, and what comes here.
 //!
-//! Names from a server are hostile: each is one component of a path, and none is followed through a link.
+//! Names from a server are hostile: each is one component of a path, and none is followed through a
+//! link.
 
 mod found;
 mod settled;
@@ -51,8 +52,9 @@ pub(crate) fn beneath(dir: &Path, path: &[u8]) -> Result<PathBuf, Failure> {
     Ok(result)
 }
 
-/// Makes a directory here that only we may look into, if it is not there; its rights come once all is in it. One
-/// that is there is made writable to us. Returns whether it was made. A link in its place is refused.
+/// Makes a directory here that only we may look into, if it is not there; its rights come once all
+/// is in it. One that is there is made writable to us. Returns whether it was made. A link in its
+/// place is refused.
 pub(super) fn make_directory(path: &Path) -> Result<bool, Failure> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     match fs::DirBuilder::new().mode(0o700).create(path) {
@@ -194,7 +196,8 @@ fn own(part: &Path) -> Result<(File, fs::Metadata), Failure> {
             return Err(Failure::new(Kind::Busy, text).with_hint("wait for it, then try again"));
         }
         let is = file.metadata().map_err(wrong)?;
-        // Whoever had it may have finished it between our opening and our locking: it is theirs then.
+        // Whoever had it may have finished it between our opening and our locking: it is theirs
+        // then.
         match fs::symlink_metadata(part) {
             Ok(named) if (named.dev(), named.ino()) == (is.dev(), is.ino()) => {
                 return Ok((file, is));

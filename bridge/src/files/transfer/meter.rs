@@ -1,7 +1,7 @@
 //! How far a transfer is, what it left out, and what of it could not be done.
 //!
-//! What cannot be read or written does not keep the rest from being transferred: it is noted here by its path,
-//! and [`Meter::outcome`] says at the end that it is missing.
+//! What cannot be read or written does not keep the rest from being transferred: it is noted here
+//! by its path, and [`Meter::outcome`] says at the end that it is missing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -218,7 +218,8 @@ impl Meter {
     }
 }
 
-/// Whether a failure is about one file and not about the way to it, so that others can be transferred.
+/// Whether a failure is about one file and not about the way to it, so that others can be
+/// transferred.
 pub(in crate::files) fn is_of_one(kind: Kind) -> bool {
     matches!(
         kind,

@@ -1,5 +1,6 @@
-//! Rights and times of the last change. Those of directories are set when all in them is done, as what is done in
-//! a directory changes its time, and as nothing can be put into one that may not be written to.
+//! Rights and times of the last change. Those of directories are set when all in them is done, as
+//! what is done in a directory changes its time, and as nothing can be put into one that may not be
+//! written to.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -87,7 +88,8 @@ async fn many(
     files.leave().await
 }
 
-/// Sets them here, the innermost first, beneath this directory. What may not be set is noted as missed.
+/// Sets them here, the innermost first, beneath this directory. What may not be set is noted as
+/// missed.
 pub(in crate::files) fn set_here(transfer: &Transfer<'_>, mut all: Vec<(Rights, PathBuf)>) {
     all.sort_by(|one, other| other.0.path.cmp(&one.0.path));
     for (rights, target) in all {
@@ -97,8 +99,8 @@ pub(in crate::files) fn set_here(transfer: &Transfer<'_>, mut all: Vec<(Rights, 
     }
 }
 
-/// Through a handle, and through no link: a name may be another thing by now. A directory keeps its set-id and
-/// sticky bits.
+/// Through a handle, and through no link: a name may be another thing by now. A directory keeps its
+/// set-id and sticky bits.
 fn set(target: &Path, rights: &Rights) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| failed(target, &error);
     let is = fs::symlink_metadata(target).map_err(wrong)?;

@@ -53,7 +53,8 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     set_there(transfer, rights).await
 }
 
-/// What is not there yet: what an earlier call has sent of a directory is neither sent again nor in the way.
+/// What is not there yet: what an earlier call has sent of a directory is neither sent again nor in
+/// the way.
 async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found>, Failure> {
     let there = Box::pin(there(transfer, false)).await?.by_path();
     let mut missing = Vec::new();
@@ -73,8 +74,8 @@ async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found
     Ok(missing)
 }
 
-/// Sends these files and directories. What cannot be sent is noted as missed. Directories get their rights and times
-/// by [`set_there`], afterwards.
+/// Sends these files and directories. What cannot be sent is noted as missed. Directories get their
+/// rights and times by [`set_there`], afterwards.
 ///
 /// # Errors
 ///
@@ -183,8 +184,9 @@ async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
     Err(Failure::new(Kind::FileExists, text))
 }
 
-/// Whether what is there already is like what we send: who sent it before us may have been killed after its last
-/// word, and the server has put the file in its place after it was asked what is there.
+/// Whether what is there already is like what we send: who sent it before us may have been killed
+/// after its last word, and the server has put the file in its place after it was asked what is
+/// there.
 async fn arrived_late(transfer: &Transfer<'_>, one: &Found) -> Result<bool, Failure> {
     let there = transfer.stat(&Blob(transfer.remote.join(&one.below))).await?;
     let like = like(one, &there, false).await?;
@@ -214,7 +216,8 @@ async fn ready(transfer: &Transfer<'_>, files: &mut Files, first: bool) -> Resul
     Ok(())
 }
 
-/// Sends many small files and directories over one stream: what is sent does not wait for what is answered.
+/// Sends many small files and directories over one stream: what is sent does not wait for what is
+/// answered.
 async fn many(
     transfer: &Transfer<'_>,
     all: &[(Step, &Found)],
@@ -302,8 +305,8 @@ fn make(path: Vec<u8>) -> Ask {
     Ask::MakeDirectory(MakeDirectory { path: Blob(path), parents: Some(true) })
 }
 
-/// Sends a small file in one of its states. What cannot be read is noted as missed, and given up: the question has
-/// an answer in either case. Returns whether it was sent.
+/// Sends a small file in one of its states. What cannot be read is noted as missed, and given up:
+/// the question has an answer in either case. Returns whether it was sent.
 async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result<bool, Failure> {
     let small = match read_small(&one.path) {
         Ok(small) => small,

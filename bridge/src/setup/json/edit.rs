@@ -1,8 +1,8 @@
 //! Puts things into a JSON text and takes them out again; every other byte stays as it is.
 //!
-//! New text follows its surroundings: the indentation and line ends of its neighbours, or everything
-//! on one line where the neighbours stand on one line. What [`put`] or [`push`] added last,
-//! [`remove`] or [`without`] takes away exactly.
+//! New text follows its surroundings: the indentation and line ends of its neighbours, or
+//! everything on one line where the neighbours stand on one line. What [`put`] or [`push`] added
+//! last, [`remove`] or [`without`] takes away exactly.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! `farwire setup CLIENT --verify`, against servers that a shell plays.
 //!
-//! The entry starts a link to the shell with the arguments `mcp serve …`, so the shell reads its script
-//! from the file `mcp` in the directory where the client is started.
+//! The entry starts a link to the shell with the arguments `mcp serve …`, so the shell reads its
+//! script from the file `mcp` in the directory where the client is started.
 
 use std::time::Duration;
 

@@ -168,8 +168,8 @@ impl Process {
             return;
         }
         self.reaped = true;
-        // The process has not been waited for yet, so its number is still its own. An error says that
-        // nobody is left in the group.
+        // The process has not been waited for yet, so its number is still its own. An error says
+        // that nobody is left in the group.
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
     }

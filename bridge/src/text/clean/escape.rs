@@ -6,10 +6,10 @@
 //! ESC ] … BEL|ST   U+009D … ST      OSC; also DCS, APC, PM, SOS, and the title of screen
 //! ```
 //!
-//! A sequence ends at the latest with its line, and after [`CSI`] or [`STRING`] characters; CAN, SUB
-//! and a character that cannot belong to it end it, too. Nothing here keeps what it skips, so memory
-//! does not depend on the input. How much text was skipped without the end that a terminal would
-//! wait for is told to the caller: it may have been meant to disappear.
+//! A sequence ends at the latest with its line, and after [`CSI`] or [`STRING`] characters; CAN,
+//! SUB and a character that cannot belong to it end it, too. Nothing here keeps what it skips, so
+//! memory does not depend on the input. How much text was skipped without the end that a terminal
+//! would wait for is told to the caller: it may have been meant to disappear.
 
 use super::utf8::Unit;
 

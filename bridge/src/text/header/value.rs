@@ -1,8 +1,8 @@
 //! Values within a header: plain where they are harmless, otherwise quoted as JSON strings.
 //!
-//! JSON's escapes keep a value exact: a path with brackets can be copied into the next call. Brackets,
-//! everything that is not shown as itself, and the quote and the backslash are escaped, so that
-//! nothing in a value has a meaning for the line it stands in.
+//! JSON's escapes keep a value exact: a path with brackets can be copied into the next call.
+//! Brackets, everything that is not shown as itself, and the quote and the backslash are escaped,
+//! so that nothing in a value has a meaning for the line it stands in.
 
 use std::fmt;
 

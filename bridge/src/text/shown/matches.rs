@@ -30,7 +30,8 @@ impl Matches {
         Self::of(pieces, None, budget)
     }
 
-    /// The same with lines around them, which do not match. Lines that are not neighbours are apart.
+    /// The same with lines around them, which do not match. Lines that are not neighbours are
+    /// apart.
     pub fn around(pieces: &[Piece], pattern: &Regex, budget: Budget) -> Self {
         Self::of(pieces, Some(pattern), budget)
     }

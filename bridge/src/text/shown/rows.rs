@@ -167,8 +167,8 @@ impl Row {
     }
 }
 
-/// The rows at both ends of many: as many as fit into the budget, and at each end one more, at which
-/// whoever picks must stop.
+/// The rows at both ends of many: as many as fit into the budget, and at each end one more, at
+/// which whoever picks must stop.
 struct Both {
     budget: usize,
     front: Vec<Row>,

@@ -117,7 +117,8 @@ impl Tool for FileSearch {
     }
 }
 
-/// What comes behind so many matches, with what stands beside the last of them: it may stand before the next.
+/// What comes behind so many matches, with what stands beside the last of them: it may stand before
+/// the next.
 fn behind(matches: &[Match], skip: u32) -> &[Match] {
     let is_match = |found: &(usize, &Match)| found.1.beside != Some(true);
     let Some(last) = index(skip).checked_sub(1) else { return matches };

@@ -52,7 +52,8 @@ async fn begin(wanted: &Wanted<'_>) -> Result<(), Failure> {
         let answers = format!("farwire\n{}\n", wanted.token);
         input.write_all(answers.as_bytes()).await.map_err(wrong)?;
     }
-    // What stays to do the work keeps the pipe open: it is read until the program ends, and no further.
+    // What stays to do the work keeps the pipe open: it is read until the program ends, and no
+    // further.
     let mut said = child.stderr.take();
     let status = child.wait().await.map_err(wrong)?;
     if status.success() {

@@ -1,5 +1,5 @@
-//! rclone: a mount of FUSE. It runs as a daemon that is told what to mount, and not as `rclone mount`, which ends
-//! with its mount and leaves behind what it has not sent.
+//! rclone: a mount of FUSE. It runs as a daemon that is told what to mount, and not as
+//! `rclone mount`, which ends with its mount and leaves behind what it has not sent.
 
 use std::fs::File;
 use std::io;
@@ -32,7 +32,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// What a directory holds is asked for again after so many nanoseconds.
 const FRESH: u64 = 5_000_000_000;
 
-/// What is not sent is given up after this time without progress, when the mount is gone: the server refuses it.
+/// What is not sent is given up after this time without progress, when the mount is gone: the
+/// server refuses it.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// A daemon without anything to do ends within this time, or is ended.
@@ -93,7 +94,8 @@ impl Rclone {
     /// Starts it, and lets it mount.
     async fn start(wanted: &Wanted<'_>, cache: &Cache) -> Result<Self, Failure> {
         let password = token()?;
-        // What is secret goes where other users of this machine cannot read it: not among the arguments.
+        // What is secret goes where other users of this machine cannot read it: not among the
+        // arguments.
         let mut child = Command::new("rclone")
             .args(["rcd", "--rc-addr", "127.0.0.1:0", "--cache-dir"])
             .arg(&cache.path)
@@ -275,7 +277,8 @@ async fn unmount(wanted: &Wanted<'_>, more: &[&str]) -> Result<(), String> {
     run(Command::new(program).arg("-u").args(more).arg(&wanted.dir)).await
 }
 
-/// Where what is to be sent is kept. One for each place: what was written to one is never sent to another.
+/// Where what is to be sent is kept. One for each place: what was written to one is never sent to
+/// another.
 #[derive(Debug)]
 struct Cache {
     path: PathBuf,
@@ -295,14 +298,15 @@ impl Cache {
         Self::own_in(&above.join("farwire/mounts"), place)
     }
 
-    /// Writes down what the daemon reaches. A remote with a name is found again in the cache, whatever its URL
-    /// is then.
+    /// Writes down what the daemon reaches. A remote with a name is found again in the cache,
+    /// whatever its URL is then.
     fn configured(&self, wanted: &Wanted<'_>) -> Result<PathBuf, Failure> {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.path.join("rclone.conf");
         let text = format!(
-            // Of others rclone knows no times of changes: a file that keeps its size would be the same for ever.
+            // Of others rclone knows no times of changes: a file that keeps its size would be the
+            // same for ever.
             "[farwire]\ntype = webdav\nvendor = owncloud\nurl = {}\nbearer_token = {}\n",
             wanted.url, wanted.token
         );

@@ -102,8 +102,8 @@ pub(in crate::files) async fn file_hash(path: &Path) -> Result<Vec<u8>, Failure>
     digest(File::open(path).map_err(|error| failed(path, &error))?, path).await
 }
 
-/// SHA-256 of a file that is open. On a thread of its own: a large one takes longer than a connection lives
-/// without us.
+/// SHA-256 of a file that is open. On a thread of its own: a large one takes longer than a
+/// connection lives without us.
 pub(in crate::files) async fn digest(file: File, path: &Path) -> Result<Vec<u8>, Failure> {
     digest_of(file, u64::MAX, path).await
 }

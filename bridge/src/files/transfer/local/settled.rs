@@ -1,7 +1,8 @@
-//! A file here that others may write to while it is read: what was read of it is of one state, or it is not sent.
+//! A file here that others may write to while it is read: what was read of it is of one state, or
+//! it is not sent.
 //!
-//! The kernel says when a file was changed. Where it was, what was read is compared with what is there now: of a
-//! file that only grows, the beginning stays what it was.
+//! The kernel says when a file was changed. Where it was, what was read is compared with what is
+//! there now: of a file that only grows, the beginning stays what it was.
 
 use std::fs::{File, Metadata};
 use std::io::{Read as _, Seek as _};
@@ -151,8 +152,8 @@ mod tests {
             });
             for _ in 0..40 {
                 match read_small(&path) {
-                    // What was read is what was there at a moment: two numbers, the newer one behind, and both in
-                    // the block that was being written.
+                    // What was read is what was there at a moment: two numbers, the newer one
+                    // behind, and both in the block that was being written.
                     Ok(small) => {
                         let turns =
                             small.content.windows(2).filter(|pair| pair[0] != pair[1]).count();

@@ -15,8 +15,8 @@ use crate::files::asked::outcome;
 use crate::files::transfer::local::{Found, Stamp, digest_of, failed, open, read_small};
 use crate::files::transfer::{LARGE, Patience, READINGS, Transfer, changed};
 
-/// Sends one file; goes on with what is there of it. A file that changed while it was read is compared with what
-/// arrived, by hash: it may only have grown. If it is another, it is sent again.
+/// Sends one file; goes on with what is there of it. A file that changed while it was read is
+/// compared with what arrived, by hash: it may only have grown. If it is another, it is sent again.
 pub(super) async fn large(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
     let mut sent = Sent::default();
     let mut patience = Patience::new(transfer.meter);
@@ -184,7 +184,8 @@ async fn send(
     Ok(())
 }
 
-/// The id of a transfer: that of the same file in the same state to the same place, in whichever process.
+/// The id of a transfer: that of the same file in the same state to the same place, in whichever
+/// process.
 fn part_of(transfer: &Transfer<'_>, one: &Found, of: &Stamp) -> Nonce {
     let mut hash = Sha256::new();
     for part in [
