@@ -50,19 +50,21 @@ pub(super) async fn keep(sessions: Arc<Sessions>) {
         let forgotten = sessions.jobs.forget_ended();
         let (kept, mut open) = (sessions.clone(), std::mem::take(&mut archives));
         let written = tokio::task::spawn_blocking(move || {
+            // Whatever is not put back is of a session that is forgotten or completely written.
+            let mut still_open = HashMap::with_capacity(open.len());
             for session in &all {
                 session.terminal.put_away();
-                if !session.terminal.is_archived() {
-                    let archive = open.remove(&session.job.id).unwrap_or_default();
-                    if let Some(archive) = write(&kept, session, archive) {
-                        open.insert(session.job.id, archive);
-                    }
+                if session.terminal.is_archived() {
+                    continue;
+                }
+                let archive = open.remove(&session.job.id).unwrap_or_default();
+                if let Some(archive) = write(&kept, session, archive) {
+                    still_open.insert(session.job.id, archive);
                 }
             }
-            open.retain(|id, _| all.iter().any(|session| session.job.id == *id));
             kept.jobs.remove_runs(&forgotten);
             kept.remove_files(&forgotten);
-            open
+            still_open
         });
         // It dies only with the agent.
         archives = written.await.unwrap_or_default();
