@@ -6,36 +6,39 @@ mod doctor;
 mod files;
 mod init;
 mod jobs;
+mod output;
 mod reference;
 mod run;
+mod runtime;
 mod secret;
 mod server;
 mod session;
 mod sessions;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use farwire_keystore::Home;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
-use farwire_protocol::streams::run::Exit;
 use farwire_protocol::surface::Surface;
-use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
+use self::output::{Json, code, error_json, print, print_failure, print_json, say_failure};
+use self::runtime::runtime;
 use crate::client::Client;
 use crate::harden;
 use crate::mcp;
 use crate::process::Process;
 use crate::sessions::danger::Patterns;
 use crate::setup::{self, SetupArgs};
-use crate::text::neutral::neutral_within;
-use crate::tools::{self, Group, Seat, Settings, scope};
+use crate::tools::catalogue::CORE;
+use crate::tools::scope;
+use crate::tools::seat::{Seat, Settings};
+use crate::tools::tool::Group;
 
 /// Work on machines behind NAT, end-to-end encrypted
 ///
@@ -108,14 +111,6 @@ enum Command {
     /// Write the reference of commands, tools and failures
     #[command(hide = true)]
     Reference(reference::Reference),
-}
-
-/// `--json`, for commands that can.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Json {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -202,101 +197,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let mut ours = std::env::args_os().skip(1).take_while(|argument| argument != "--");
     let is_run = ours.any(|word| word == "run" || word == "exec");
     ExitCode::from(if is_run { run::OURS } else { 64 })
-}
-
-/// sysexits.
-pub(crate) fn code(failure: &Failure) -> u8 {
-    match failure.kind {
-        Kind::InvalidArgument | Kind::EmptyCommand | Kind::AmbiguousServer => 64,
-        Kind::KeystoreCorrupt | Kind::StateVersion | Kind::TooLarge | Kind::TokenMalformed => 65,
-        Kind::Io => 74,
-        Kind::Incomplete => 2,
-        Kind::KeystorePermissions | Kind::NotAuthorized | Kind::NotGranted => 77,
-        Kind::Configuration | Kind::NotInitialized | Kind::AlreadyInitialized => 78,
-        _ => 69,
-    }
-}
-
-/// Whether an answer has been printed as JSON. What is said after that is said on standard error
-/// alone: a program that reads one document must not find two.
-static ANSWERED: AtomicBool = AtomicBool::new(false);
-
-fn print_failure(failure: &Failure, json: bool) {
-    if json && !ANSWERED.load(Ordering::Relaxed) {
-        let object = serde_json::json!({"error": error_json(failure)});
-        // What else is said says it, too.
-        let _ = print(&format!("{object}\n"));
-    }
-    say_failure(failure);
-}
-
-/// A failure as `--json` shows it.
-fn error_json(failure: &Failure) -> serde_json::Value {
-    serde_json::json!({
-        "kind": failure.kind.name(), "message": failure.message, "hint": failure.hint(),
-    })
-}
-
-/// Says on standard error what went wrong. Returns the exit code that goes with it.
-pub(crate) fn say_failure(failure: &Failure) -> u8 {
-    let clean = |text: &str| neutral_within(text, 2000);
-    let (message, hint) = (clean(&failure.message), clean(failure.hint()));
-    // Standard error may be closed.
-    let _ = writeln!(io::stderr(), "error[{}]: {message}\nhint: {hint}", failure.kind);
-    code(failure)
-}
-
-/// Prints an answer, as one line of JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Failure::new(Kind::Internal, format!("the answer is no JSON: {error}")))?;
-    ANSWERED.store(true, Ordering::Relaxed);
-    print(&format!("{text}\n"))
-}
-
-/// The exit code with which a shell tells of such an end.
-pub(crate) fn code_of(exit: Exit) -> Option<u8> {
-    match exit {
-        Exit::Code(code) => Some(match u8::try_from(code & 0xff) {
-            Ok(low) if low > 0 || code == 0 => low,
-            // Not a code of a process on Unix, and no success either.
-            _ => u8::MAX,
-        }),
-        Exit::Signal(number) => number.checked_add(128).and_then(|code| u8::try_from(code).ok()),
-    }
-}
-
-/// Prints an answer. A reader that has gone is no error; a full disk is.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    print_bytes(text.as_bytes())
-}
-
-/// Prints bytes as they are. A reader that has gone is no error; a full disk is.
-pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            READER_GONE.store(true, Ordering::Relaxed);
-            Ok(())
-        }
-        Err(error) => Err(Failure::new(Kind::Io, format!("standard output: {error}"))),
-        Ok(()) => Ok(()),
-    }
-}
-
-static READER_GONE: AtomicBool = AtomicBool::new(false);
-
-/// Whether nobody reads what we print any more: a command that prints without an end is over then.
-pub(crate) fn reader_is_gone() -> bool {
-    READER_GONE.load(Ordering::Relaxed)
-}
-
-/// One thread: a command waits more than it computes, and waking another thread costs time.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
 }
 
 impl Cli {
@@ -410,7 +310,7 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
 }
 
 fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
-    let tools: Vec<setup::Tool> = tools::CORE
+    let tools: Vec<setup::Tool> = CORE
         .iter()
         .map(|entry| setup::Tool { name: entry.name, read_only: entry.effect.read_only })
         .collect();
@@ -433,17 +333,6 @@ fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_end_but_that_with_code_0_looks_like_success() {
-        let codes = [0, 1, 255, 256, 512, -1, i32::MIN, i32::MAX];
-        let codes = codes.map(|code| code_of(Exit::Code(code)));
-        assert_eq!(codes, [0, 1, 255, 255, 255, 255, 255, 255].map(Some));
-        assert_eq!(code_of(Exit::Signal(9)), Some(137));
-        for number in [i32::MIN, -129, 128, i32::MAX] {
-            assert_eq!(code_of(Exit::Signal(number)), None);
-        }
-    }
 
     /// An argument of a command must not have the name of one that all commands have.
     #[test]

@@ -20,10 +20,10 @@ use farwire_protocol::surface::Surface;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::BUILD;
+use crate::build::BUILD;
 use crate::conversation::Trouble;
-use crate::files::known::KnownRoots;
-pub(crate) use crate::machine::{random_nonce, unix_time};
+use crate::known_roots::KnownRoots;
+use crate::machine::unix_time;
 use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
 use crate::slots::Slots;
 
@@ -314,14 +314,4 @@ pub(crate) fn named(failure: Failure, server: &str) -> Failure {
         hint.contains("NAME").then(|| hint.replace("NAME", server))
     });
     Failure { kind: failure.kind, message, hint }
-}
-
-/// How long to wait before the next attempt to reach a server again: twice as long each time, with
-/// some chance in it, so that many who lost the same relay do not come back at once.
-pub fn backoff(attempt: u32) -> Duration {
-    let most = Duration::from_millis(100) * 2_u32.saturating_pow(attempt.min(6));
-    let mut byte = [0];
-    // Without random numbers everybody waits equally long, and nothing else is wrong.
-    let _ = getrandom::fill(&mut byte);
-    most.min(Duration::from_secs(5)).mul_f64(0.5 + f64::from(byte[0]) / 512.0)
 }

@@ -18,13 +18,14 @@
 //! - A request of which each copy acts is sent once.
 
 mod attempts;
+mod backoff;
 mod carry;
 mod persistence;
 mod unsent;
 
 use std::time::Duration;
 
-use farwire_link::inner::bridge::{Link, reset_failure};
+use farwire_link::inner::bridge::reset_failure;
 use farwire_link::inner::sealed::ReadError;
 use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::conversation::{CREATE_LIMIT, Open};
@@ -35,7 +36,6 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::run::BEAT;
 use minicbor::Encode;
-use tokio::time::sleep;
 
 pub use self::attempts::{Attempts, NoAnswer};
 pub use self::carry::Remote;
@@ -43,15 +43,10 @@ pub(crate) use self::carry::{Carried, Carrier, Incoming, carry};
 pub(crate) use self::persistence::Persistence;
 pub(crate) use self::unsent::Unsent;
 use crate::client::{Server, named};
-use crate::runs::control;
 
 /// A stream on which the agent speaks at least every [`BEAT`] is taken to be held back after this
 /// silence.
 pub(crate) const SILENCE: Duration = BEAT.saturating_mul(3);
-
-/// How often a link whose streams may be silent for hours is shown to be in use: it dies of ten
-/// minutes' silence.
-const ATTEND: Duration = Duration::from_secs(120);
 
 /// What carrying a request out a second time would do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -389,19 +384,6 @@ pub fn fits<T: Encode<()>>(request: &T) -> Result<(), Failure> {
 /// The first message of a stream about this request.
 pub fn open(kind: StreamKind, conversation: Nonce, generation: u32, create: Option<Blob>) -> Open {
     Open { kind: kind.number(), conversation, generation, create, have: None, more: None }
-}
-
-/// Keeps a link alive while a stream on it may be silent for hours. Ends when the stream should go
-/// on over a new link.
-pub(crate) async fn attend(remote: Remote<'_>, link: &Link) {
-    loop {
-        sleep(ATTEND).await;
-        if link.is_stale() {
-            return;
-        }
-        // Whether the server can be reached shows at the stream itself.
-        let _ = control::ping(remote.client, remote.server).await;
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ pub(crate) mod asked;
 pub mod between;
 pub mod destination;
 mod everything;
-pub(crate) mod known;
 pub mod place;
 pub(crate) mod roots;
 pub mod serve;
@@ -32,19 +31,18 @@ use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind as StreamKind;
-use farwire_protocol::streams::files::{
-    Ask, CONTENT, Enter, Root, ToAgent, ToBridge, is_root_name,
-};
+use farwire_protocol::streams::files::{Ask, CONTENT, Enter, Root, ToAgent, ToBridge};
 
 use tokio::time::timeout;
 
 pub use self::answer::Answer;
 use self::answer::Gathering;
-use crate::client::{Client, Server, Stream, random_nonce};
+use crate::client::{Client, Server, Stream};
 use crate::conversation::{
     self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, SILENCE, Trouble, carry,
 };
-use crate::text::neutral::neutral_within;
+use crate::known_roots::check_name;
+use crate::machine::random_nonce;
 
 /// How long it is tried to enter a root, and to come back to one.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -217,7 +215,7 @@ impl Files {
         };
         match said? {
             Said::Message(ToBridge::Entered(root)) => {
-                named(&root).map_err(Trouble::here)?;
+                check_name(&root).map_err(Trouble::here)?;
                 self.up.latest = root.latest_ask();
                 self.down.beats = root.beats == Some(true);
                 self.root = root;
@@ -260,20 +258,6 @@ impl Files {
         self.up.writer.end(&message(&End { ends, ..End::default() }));
         self.up.writer.finish().await.map_err(|_| lost())
     }
-}
-
-/// Whether a root is called what a root may be called: here its name becomes a directory, and a
-/// part of a URL.
-///
-/// # Errors
-///
-/// `protocol_violation` where it is not.
-pub(crate) fn named(root: &Root) -> Result<(), Failure> {
-    if is_root_name(&root.name) {
-        return Ok(());
-    }
-    let text = format!("the server calls a root `{}`", neutral_within(&root.name, 40));
-    Err(violation(&text))
 }
 
 impl Up {

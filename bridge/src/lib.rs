@@ -15,9 +15,7 @@ macro_rules! note {
     }};
 }
 
-/// Program and version, as others see it.
-pub const BUILD: &str = concat!("farwire ", env!("CARGO_PKG_VERSION"));
-
+pub mod build;
 pub mod cli;
 pub mod client;
 pub mod conversation;
@@ -25,6 +23,7 @@ pub mod files;
 pub mod fleet;
 pub mod handles;
 mod harden;
+mod known_roots;
 pub mod machine;
 pub mod mail;
 pub mod mcp;

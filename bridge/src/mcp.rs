@@ -6,7 +6,7 @@ mod instructions;
 mod parent;
 pub mod stdio;
 
-use crate::BUILD;
+use crate::build::BUILD;
 use crate::text::neutral::neutral_within;
 use crate::tools::offer::Offer;
 

@@ -21,9 +21,10 @@ use farwire_protocol::id::{Kt, Nonce};
 use farwire_protocol::outer::{List, Record, Role, Verb, Welcome};
 use tokio::time::timeout;
 
+use crate::build::BUILD;
 use crate::machine::random_nonce;
+use crate::mail;
 use crate::slots::{Begun, Slots};
-use crate::{BUILD, mail};
 
 /// The longest that reaching a relay takes, by all of its addresses.
 const DIAL: Duration = Duration::from_secs(15);

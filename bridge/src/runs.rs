@@ -18,8 +18,9 @@ use farwire_protocol::peer;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::run::{Ended, Request, STDERR, STDOUT};
 
-use crate::client::{Client, Server, random_nonce, unix_time};
+use crate::client::{Client, Server};
 use crate::conversation::{self, Effects, NoAnswer, Trouble};
+use crate::machine::{random_nonce, unix_time};
 
 /// What is asked and how far it has come.
 #[derive(Debug)]

@@ -30,10 +30,11 @@ use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::session::Action;
 use farwire_protocol::streams::session::{Command, Ended, Request, TEXT, ToBridge};
 
-use crate::client::{Client, Server, random_nonce};
+use crate::client::{Client, Server};
 use crate::conversation::{
     self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, Trouble, carry,
 };
+use crate::machine::random_nonce;
 use crate::runs::record;
 use crate::text::shown::Piece;
 

@@ -483,7 +483,7 @@ async fn an_agent_restarted_at_once_is_no_duplicate() {
     until("what was displaced is gone", async || {
         let log = std::fs::read_to_string(world.path("relay.log")).unwrap();
         assert!(!log.contains("two processes hold"), "{log}");
-        let ended = log.matches("a connection is over who=\"agent\"").count();
+        let ended = log.matches("a connection ended role=\"agent\"").count();
         (ended >= 3).then_some(())
     })
     .await;

@@ -15,7 +15,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::cli::{print, runtime};
+use crate::cli::output::print;
+use crate::cli::runtime::runtime;
 use crate::text::chars;
 
 /// How long any one step may take.

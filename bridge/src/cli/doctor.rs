@@ -15,10 +15,12 @@ use farwire_protocol::surface::Surface;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::cli::{Json, print, print_json, runtime};
-use crate::client::{Client, Server, unix_time};
+use crate::cli::output::{Json, print, print_json};
+use crate::cli::runtime::runtime;
+use crate::client::{Client, Server};
 use crate::files::place::served;
 use crate::fleet::{Fleet, Gathered};
+use crate::machine::unix_time;
 use crate::runs::control;
 use crate::text::human;
 use crate::text::neutral::neutral_within;

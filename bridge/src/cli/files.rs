@@ -4,6 +4,7 @@
 //! name of a root; where a server has one root, it may begin in it.
 
 mod archive;
+mod arguments;
 mod change;
 mod checksum;
 mod copied;
@@ -15,23 +16,15 @@ mod moved;
 mod serve;
 mod sync;
 mod undo;
+mod unfinished;
 mod watch;
 mod write;
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-
 use clap::Subcommand;
-use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
 
 use crate::cli::jobs::online;
 use crate::client::Client;
-use crate::files::place::{Place, ServerPath};
-use crate::files::transfer::Missed;
-use crate::text::neutral::neutral_within;
-use crate::verbs::files::{Unread, revision};
 
 /// Work on files of a server, beneath the directories that its owner has opened
 #[derive(Debug, Subcommand)]
@@ -146,79 +139,4 @@ impl Files {
             Self::Cat(_) | Self::Serve(_) | Self::Mount(_) => false,
         }
     }
-}
-
-/// Reads one from the bytes of an argument.
-#[derive(Clone, Debug)]
-struct ServerPathParser;
-
-impl TypedValueParser for ServerPathParser {
-    type Value = ServerPath;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        argument: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<ServerPath, clap::Error> {
-        let read = OsStringValueParser::new().try_map(|value| {
-            ServerPath::parse(value.as_bytes()).ok_or_else(|| "not SERVER:PATH".to_owned())
-        });
-        read.parse_ref(command, argument, value)
-    }
-}
-
-impl clap::builder::ValueParserFactory for ServerPath {
-    type Parser = ValueParser;
-
-    fn value_parser() -> ValueParser {
-        ValueParser::new(ServerPathParser)
-    }
-}
-
-/// The exit code of what was done but for some of it.
-const INCOMPLETE: u8 = 2;
-
-/// Says what could not be done of many; returns the exit code.
-fn incomplete(missed: &[Missed], failure: &Failure) -> u8 {
-    for one in missed {
-        note!("farwire: {}", neutral_within(&one.shown(), 4_096));
-    }
-    let hint = match failure.kind {
-        Kind::FileExists if failure.hint.is_none() => "--force replaces it; or choose another name",
-        _ => failure.hint(),
-    };
-    let message = neutral_within(&failure.message, 2_000);
-    note!("error[{}]: {message}\nhint: {}", failure.kind, neutral_within(hint, 2_000));
-    INCOMPLETE
-}
-
-/// The same as JSON.
-fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
-    let one = |one: &Missed| {
-        serde_json::json!({
-            "path": quoted(&one.path), "kind": one.why.kind.name(), "message": one.why.message,
-        })
-    };
-    missed.iter().map(one).collect()
-}
-
-/// That nothing was left out because it could not be read.
-///
-/// # Errors
-///
-/// `permission_denied` with the names, once the rest has been done.
-fn all_was_read(place: &Place, unread: &Unread) -> Result<(), Failure> {
-    if unread.count == 0 {
-        return Ok(());
-    }
-    let listed = unread.listed(place);
-    let names = if listed.is_empty() { listed } else { format!(": {listed}") };
-    let text = format!("{} files or directories could not be read{names}", unread.count);
-    Err(Failure::new(Kind::PermissionDenied, text))
-}
-
-/// A revision, as it is shown and given.
-fn parse_revision(text: &str) -> Result<u64, String> {
-    revision(text).ok_or_else(|| "not the 12 digits of a revision".to_owned())
 }

@@ -17,8 +17,9 @@ use farwire_protocol::header::Reset;
 use farwire_protocol::id::Kind as IdKind;
 use farwire_protocol::outer::Role;
 
-use crate::BUILD;
-use crate::cli::{Json, print, print_json, runtime};
+use crate::build::BUILD;
+use crate::cli::output::{Json, print, print_json};
+use crate::cli::runtime::runtime;
 use crate::machine::{random_nonce, unix_time};
 
 /// No URL is longer.

@@ -8,7 +8,8 @@ use farwire_protocol::streams::control::Stopped;
 use farwire_protocol::streams::run::{Delivery, Exit, Request, STDOUT, State, Take, View};
 use tokio::sync::mpsc;
 
-use crate::cli::{Json, code, print, print_bytes, print_json, reader_is_gone, runtime};
+use crate::cli::output::{Json, code, print, print_bytes, print_json, reader_is_gone};
+use crate::cli::runtime::runtime;
 use crate::client::Client;
 use crate::fleet::why;
 use crate::handles::Handle;

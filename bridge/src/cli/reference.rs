@@ -9,8 +9,9 @@ use clap::{Args, Command, CommandFactory as _};
 use farwire_protocol::failure::{Failure, Kind};
 
 use crate::cli::Cli;
+use crate::tools::catalogue::CATALOGUE;
 use crate::tools::scope::PROFILES;
-use crate::tools::{CATALOGUE, Entry};
+use crate::tools::tool::Entry;
 
 /// Why writing a text cannot fail.
 const MEMORY: &str = "a string takes whatever is written to it";

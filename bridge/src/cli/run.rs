@@ -18,8 +18,9 @@ use farwire_protocol::streams::run::{Delivery, Ended, Program, STDOUT};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::cli::output::{code_of, print, print_json};
+use crate::cli::runtime::runtime;
 use crate::cli::server::duration;
-use crate::cli::{code_of, print, print_json, runtime};
 use crate::client::{Client, Server};
 use crate::handles::Handle;
 use crate::runs::stream::{Event, stream};

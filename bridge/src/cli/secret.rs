@@ -11,7 +11,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::cli::{Json, print, print_json};
+use crate::cli::output::{Json, print, print_json};
 use crate::text::neutral::neutral;
 
 /// Ctrl-C at a prompt of ours.

@@ -15,8 +15,9 @@ use farwire_protocol::token::Token;
 use zeroize::Zeroizing;
 
 use crate::cli::jobs::online;
-use crate::cli::{Json, print, print_json, say_failure};
-use crate::client::{Client, random_nonce, unix_time};
+use crate::cli::output::{Json, print, print_json, say_failure};
+use crate::client::Client;
+use crate::machine::{random_nonce, unix_time};
 use crate::mail;
 use crate::render;
 use crate::text::neutral::{LIMIT, neutral};

@@ -9,14 +9,13 @@ mod send;
 mod shape;
 mod show;
 mod typing;
+mod which;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use farwire_protocol::failure::Failure;
 
 use crate::cli::jobs::online;
 use crate::client::Client;
-use crate::handles::Handle;
-use crate::sessions::find::SessionName;
 
 // A command that says more than a line has its words where its arguments are.
 #[derive(Debug, Subcommand)]
@@ -40,20 +39,6 @@ pub(crate) enum Session {
     Label(shape::Label),
     Limits(shape::SetLimits),
     Close(shape::Close),
-}
-
-/// Which session.
-#[derive(Args, Debug)]
-pub(crate) struct Which {
-    /// Which session: its id, such as s3, or SERVER/NAME
-    #[arg(value_name = "SESSION")]
-    session: String,
-}
-
-impl Which {
-    async fn find(&self, client: &Client) -> Result<Handle, Failure> {
-        SessionName::parse(&self.session).find_even_ended(client).await
-    }
 }
 
 impl Session {

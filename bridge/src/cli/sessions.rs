@@ -4,8 +4,8 @@ use clap::Args;
 use farwire_protocol::failure::Failure;
 
 use crate::cli::jobs::online;
+use crate::cli::output::{Json, code, print, print_json};
 use crate::cli::session::listed::SessionRow;
-use crate::cli::{Json, code, print, print_json};
 use crate::client::Client;
 use crate::fleet::why;
 use crate::sessions::find::KnownSession;

@@ -8,8 +8,9 @@ use farwire_link::inner::bridge::Link;
 use farwire_protocol::failure::{Failure, Kind};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::backoff::backoff;
 use super::{Asked, Effects, Next, Remote, Trouble, next};
-use crate::client::{Server, backoff};
+use crate::client::Server;
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use farwire_protocol::failure::Kind;
 
+use super::backoff::backoff;
 use super::may_come_back;
-use crate::client::backoff;
 
 /// How often in a row work that makes no progress is taken up again.
 const ATTEMPTS: u32 = 8;

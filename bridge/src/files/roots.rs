@@ -9,8 +9,8 @@ use farwire_protocol::streams::files::Root;
 use tokio::time::sleep;
 
 use super::Files;
-use super::known::{FRESH, Known};
 use crate::client::{Client, Server};
+use crate::known_roots::{FRESH, Known};
 use crate::runs::control;
 
 /// How often an agent is asked that is another process by the time it has answered.

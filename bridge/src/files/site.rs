@@ -26,12 +26,12 @@ use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Root};
 
 use super::asked::effects;
-use super::known::Known;
 use super::place::{Place, ServerPath, find, resolve, resolve_root};
 use super::roots;
 use super::{Answer, Entrance, Files, PATIENCE};
 use crate::client::{Client, Server};
 use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word};
+use crate::known_roots::Known;
 
 /// Content that is longer costs more than a round trip, and could not be taken back from the way.
 const SHORT: usize = 64 << 10;

@@ -23,7 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::instructions::instructions;
 use crate::text::error;
 use crate::text::neutral::neutral_within;
-use crate::tools::{Caller, Entry, Picture, Seat, next};
+use crate::tools::caller::{Caller, Picture};
+use crate::tools::hint::next;
+use crate::tools::seat::Seat;
+use crate::tools::tool::Entry;
 
 /// How long a client may keep the list of tools: it is fixed in a version.
 const FRESH_MS: u64 = 3_600_000;
@@ -192,7 +195,7 @@ fn describe(entry: &Entry) -> Tool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::CATALOGUE;
+    use crate::tools::catalogue::CATALOGUE;
     use crate::tools::scope::{Asked, offer};
 
     /// What a model pays for before it has asked anything.

@@ -54,7 +54,7 @@ pub(super) fn instructions(offer: &Offer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::CATALOGUE;
+    use crate::tools::catalogue::CATALOGUE;
     use crate::tools::scope::{Asked, offer};
 
     #[test]

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
 use super::parent;
-use crate::tools::Seat;
+use crate::tools::seat::Seat;
 
 /// After standard input has ended, calls that are under way are given so long, and goodbyes as long
 /// again. Clients kill who takes longer.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use farwire_keystore::{JobOrigin, ShortId};
+use farwire_link::inner::bridge::Link;
 use farwire_protocol::conversation::{End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
@@ -11,18 +12,24 @@ use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::control::{
     Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, Server, random_nonce};
+use crate::client::{Client, Server};
 use crate::conversation::{
     self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, Trouble, carry,
 };
+use crate::known_roots::check_name;
+use crate::machine::random_nonce;
 
 /// How long a question is asked.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// No more jobs of a server are listed: an agent keeps 10,000 sessions and 4,096 others at most.
 const JOBS: usize = 15_000;
+
+/// How often a link whose streams may be silent for hours is shown to be in use: it dies of ten
+/// minutes' silence.
+const ATTEND: Duration = Duration::from_secs(120);
 
 /// A stream on which a question is not answered for so long is taken to be held back.
 const WINDOW: Duration = Duration::from_secs(8);
@@ -103,6 +110,19 @@ fn unexpected<T>() -> Result<T, Failure> {
 /// Shows the server that we are still here.
 pub async fn ping(client: &Client, server: &Server) -> Result<(), Failure> {
     ask(client, server, Ask::Ping).await.map(drop)
+}
+
+/// Keeps a link alive while a stream on it may be silent for hours. Ends when the stream should go
+/// on over a new link.
+pub(crate) async fn attend(remote: Remote<'_>, link: &Link) {
+    loop {
+        sleep(ATTEND).await;
+        if link.is_stale() {
+            return;
+        }
+        // Whether the server can be reached shows at the stream itself.
+        let _ = ping(remote.client, remote.server).await;
+    }
 }
 
 /// The jobs of a server, newest first.
@@ -212,7 +232,7 @@ pub async fn facts(client: &Client, server: &Server) -> Result<Facts, Failure> {
 
 /// Facts from which names can be taken.
 fn checked(facts: Facts) -> Result<Facts, Failure> {
-    facts.roots.iter().flatten().try_for_each(crate::files::named)?;
+    facts.roots.iter().flatten().try_for_each(check_name)?;
     Ok(facts)
 }
 

@@ -23,9 +23,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Server};
 use crate::conversation::{
-    Attempts, Carried, Carrier, Incoming, Next, NoAnswer, Remote, Trouble, Unsent, attend, carry,
+    Attempts, Carried, Carrier, Incoming, Next, NoAnswer, Remote, Trouble, Unsent, carry,
 };
-use crate::runs::{Conversation, effects, read_end};
+use crate::runs::{Conversation, control, effects, read_end};
 
 /// What happens, in order.
 #[derive(Clone, Debug)]
@@ -171,7 +171,7 @@ impl Run {
             biased;
             outcome = down.receive() => outcome,
             trouble = up.send(writer, follows) => Err(trouble),
-            () = attend(remote, &link) => Err(down.incoming.moved()),
+            () = control::attend(remote, &link) => Err(down.incoming.moved()),
         }
     }
 }

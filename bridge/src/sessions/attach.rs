@@ -25,10 +25,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{effects, ended, name_instance, open};
-use crate::client::{Client, Server, random_nonce};
+use crate::client::{Client, Server};
 use crate::conversation::{
-    Attempts, Carried, Carrier, Incoming, NoAnswer, Remote, Trouble, Unsent, attend, carry, fits,
+    Attempts, Carried, Carrier, Incoming, NoAnswer, Remote, Trouble, Unsent, carry, fits,
 };
+use crate::machine::random_nonce;
+use crate::runs::control;
 
 /// How long it is tried to get to a session that has not been seen yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -264,7 +266,7 @@ impl Attachment {
             biased;
             outcome = down.receive() => outcome,
             left = up.send(writer) => left,
-            () = attend(remote, &link) => Err(down.incoming.moved()),
+            () = control::attend(remote, &link) => Err(down.incoming.moved()),
         };
         if down.screen > 0 {
             // Only a part of the screen has been drawn: it is drawn anew.

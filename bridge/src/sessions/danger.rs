@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use farwire_protocol::failure::{Failure, Kind};
 use regex::{Regex, RegexBuilder};
 
-use crate::client::random_nonce;
+use crate::machine::random_nonce;
 
 /// How long a token is valid: long enough to ask a person.
 pub const GOOD: Duration = Duration::from_secs(300);

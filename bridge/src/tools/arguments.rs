@@ -25,6 +25,6 @@ pub(super) fn milliseconds(seconds: f64) -> Result<u64, Failure> {
 }
 
 /// Reads how many characters to show: by default as many as fit into an answer.
-pub fn budget(asked: Option<usize>) -> Budget {
+pub(super) fn budget(asked: Option<usize>) -> Budget {
     asked.map_or_else(Budget::default, Budget::new)
 }

@@ -10,7 +10,11 @@ use serde_json::{Map, Value};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
 use crate::text::neutral::neutral_within;
-use crate::tools::{CATALOGUE, Caller, Cancel, Desk, Effect, Entry, Tool, offer};
+use crate::tools::caller::Caller;
+use crate::tools::catalogue::CATALOGUE;
+use crate::tools::offer;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Cancel, Effect, Entry, Tool};
 
 /// So many tools are told of in full at once.
 const FULL: usize = 6;
@@ -32,8 +36,8 @@ impl Tool for ToolFind {
         retry, wait for several jobs (session). Gives names and parameters; call them with tool_call.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let all = desk.settings.offer.findable();
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let all = seat.settings.offer.findable();
         let entries: Vec<Entry> = match self.category.as_deref().map(str::trim) {
             None | Some("") => all.to_vec(),
             Some(name) => {
@@ -102,15 +106,15 @@ impl Tool for ToolCall {
     /// As that tool does.
     const CANCEL: Cancel = Cancel::Notices;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let name = self.name.trim();
-        let entry = desk.settings.offer.reachable(name).ok_or_else(|| {
+        let entry = seat.settings.offer.reachable(name).ok_or_else(|| {
             let shown = neutral_within(name, 60);
             Failure::new(Kind::InvalidArgument, format!("unknown tool: {shown}"))
                 .with_hint("tool_find says which there are")
         })?;
         let arguments = Value::Object(self.arguments.unwrap_or_default());
-        entry.call(arguments, desk, caller)?.await
+        entry.call(arguments, seat, caller)?.await
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) const SESSION_DIAGNOSTICS: &str = "session_diagnostics";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::CATALOGUE;
+    use crate::tools::catalogue::CATALOGUE;
 
     #[test]
     fn every_name_is_that_of_a_tool() {

@@ -85,22 +85,22 @@ impl Tool for Output {
         exit or for the until pattern. Other views re-read or grep any part; screen and png show a terminal.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let handle = Handle::find(client, &self.id)?;
         match self.view.unwrap_or(Views::New) {
             Views::Screen if handle.is_session() => {
                 let answer = control::look(client, &handle.server, handle.job).await?;
                 Ok(screen(handle.id, &answer, budget(self.max_output)))
             }
-            Views::Png if handle.is_session() => picture::draw(desk, caller, &handle).await,
+            Views::Png if handle.is_session() => picture::draw(seat, caller, &handle).await,
             Views::Screen | Views::Png => {
                 Err(Failure::new(Kind::InvalidArgument, "output: a run has no screen")
                     .with_hint("use view=tail"))
             }
-            Views::New if handle.is_session() => self.new_in_session(desk, caller, handle).await,
-            Views::New => self.new_of_run(desk, caller, handle).await,
-            _ => self.part(desk, &handle).await,
+            Views::New if handle.is_session() => self.new_in_session(seat, caller, handle).await,
+            Views::New => self.new_of_run(seat, caller, handle).await,
+            _ => self.part(seat, &handle).await,
         }
     }
 }
@@ -108,40 +108,40 @@ impl Tool for Output {
 impl Output {
     async fn new_in_session(
         self,
-        desk: &Seat,
+        seat: &Seat,
         caller: &Caller,
         session: Handle,
     ) -> Result<String, Failure> {
-        let (wait, _) = desk.wait(self.wait)?;
+        let (wait, _) = seat.wait(self.wait)?;
         let budget = budget(self.max_output);
         let waiting = SendInput {
             wait,
             until: self.until,
             bytes: raw_bytes(budget),
             cancelled: "the call was cancelled",
-            ..SendInput::nothing(desk.cursor(session.job))
+            ..SendInput::nothing(seat.cursor(session.job))
         };
-        let answer = waiting.carry_out(desk.client().await?, &session, caller).await?;
-        desk.shown(session.job, answer.ended.offset);
+        let answer = waiting.carry_out(seat.client().await?, &session, caller).await?;
+        seat.shown(session.job, answer.ended.offset);
         Ok(input_answer(session.id, &answer, budget))
     }
 
     async fn new_of_run(
         self,
-        desk: &Seat,
+        seat: &Seat,
         caller: &Caller,
         run: Handle,
     ) -> Result<String, Failure> {
-        let (wait, clamped) = desk.wait(self.wait)?;
+        let (wait, clamped) = seat.wait(self.wait)?;
         let budget = budget(self.max_output);
         let excerpt = Excerpt { wait, budget, progress: caller.progress.is_some() };
-        let new = NewOutput { from: desk.cursor(run.job), until: self.until, excerpt };
+        let new = NewOutput { from: seat.cursor(run.job), until: self.until, excerpt };
         let RunAnswer { handle: Handle { id, job, .. }, answer, waited } =
-            new.carry_out(desk.client().await?, run, caller).await?;
+            new.carry_out(seat.client().await?, run, caller).await?;
         match answer {
             Ok(answer) => {
-                desk.shown(job, answer.ended.state.bytes);
-                let limited = clamped.then_some(desk.settings.max_wait);
+                seat.shown(job, answer.ended.state.bytes);
+                let limited = clamped.then_some(seat.settings.max_wait);
                 let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
                 Ok(shown.to_string())
             }
@@ -149,12 +149,12 @@ impl Output {
         }
     }
 
-    async fn part(self, desk: &Seat, of: &Handle) -> Result<String, Failure> {
+    async fn part(self, seat: &Seat, of: &Handle) -> Result<String, Failure> {
         let (view, keep) = self.view()?;
         let budget = budget(self.max_output);
         let raw = u32::try_from(budget.characters() * RAW).unwrap_or(u32::MAX);
         let part = OutputPart { view, budget: raw, patience: PATIENCE };
-        let answer = part.carry_out(desk.client().await?, of).await?;
+        let answer = part.carry_out(seat.client().await?, of).await?;
         Ok(match &self.pattern {
             Some(pattern) if self.view == Some(Views::Grep) => {
                 let grep = Grep { pattern, context: self.context.unwrap_or(0) };

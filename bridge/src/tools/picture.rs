@@ -12,16 +12,16 @@ use crate::tools::seat::Seat;
 
 /// Draws the screen and adds it to the answer. Returns the line that goes with it.
 pub(super) async fn draw(
-    desk: &Seat,
+    seat: &Seat,
     caller: &Caller,
     session: &Handle,
 ) -> Result<String, Failure> {
-    let client = desk.client().await?;
+    let client = seat.client().await?;
     let answer = control::draw(client, &session.server, session.job).await?;
     let status = &answer.ended.status;
     let (cols, rows) = (status.size.cols, status.size.rows);
-    let drawing = desk.process.masks.blot(answer.text);
-    let masks = desk.process.masks.clone();
+    let drawing = seat.process.masks.blot(answer.text);
+    let masks = seat.process.masks.clone();
     let drawn = tokio::task::spawn_blocking(move || {
         let grid = Grid::draw(&drawing, cols, rows)?;
         if masks.shows(&grid.text()) {

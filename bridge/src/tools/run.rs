@@ -62,15 +62,15 @@ impl Tool for Run {
     /// The command is stopped.
     const CANCEL: Cancel = Cancel::Notices;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let slow = is_slow(&self.command).then_some(AT_ONCE);
-        let (wait, clamped) = desk.wait(self.wait.or(slow))?;
+        let (wait, clamped) = seat.wait(self.wait.or(slow))?;
         let excerpt =
             Excerpt { wait, budget: budget(self.max_output), progress: caller.progress.is_some() };
         if let Some(session) = &self.session {
             self.only_a_line()?;
-            let typing = self.type_into(desk, caller, session, excerpt);
+            let typing = self.type_into(seat, caller, session, excerpt);
             return caller.unless_cancelled("the call was cancelled", typing).await;
         }
         let name = self.server.as_ref().ok_or_else(|| {
@@ -83,8 +83,8 @@ impl Tool for Run {
             run.carry_out(client, server, excerpt, caller).await?;
         match answer {
             Ok(answer) => {
-                desk.shown(handle.job, answer.ended.state.bytes);
-                let limited = clamped.then_some(desk.settings.max_wait);
+                seat.shown(handle.job, answer.ended.state.bytes);
+                let limited = clamped.then_some(seat.settings.max_wait);
                 let (id, budget) = (handle.id, excerpt.budget);
                 let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
                 Ok(shown.to_string())
@@ -132,12 +132,12 @@ impl Run {
     /// Types the command into a session, whose shell must be at its prompt.
     async fn type_into(
         &self,
-        desk: &Seat,
+        seat: &Seat,
         caller: &Caller,
         session: &str,
         Excerpt { wait, budget, .. }: Excerpt,
     ) -> Result<String, Failure> {
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let session = Handle::find_session(client, session)?;
         fits("command", self.command.as_bytes()).map_err(|failure| {
             failure.with_hint("write it to a file with run and its stdin, and run that")
@@ -149,7 +149,7 @@ impl Run {
             ..SendInput::new(vec![line(self.command.as_str())])
         };
         let answer = send.carry_out(client, &session, caller).await?;
-        desk.shown(session.job, answer.ended.offset);
+        seat.shown(session.job, answer.ended.offset);
         Ok(input_answer(session.id, &answer, budget))
     }
 }

@@ -12,8 +12,9 @@
 
 use farwire_protocol::failure::{Failure, Kind};
 
+use super::catalogue::{CATALOGUE, Category};
 use super::offer::{FIND, LEADERS, Offer};
-use super::{CATALOGUE, Category, Entry, Group};
+use super::tool::{Entry, Group};
 use crate::text::neutral::neutral_within;
 
 /// What is listed where nothing else is said.

@@ -33,8 +33,8 @@ impl Tool for Servers {
         detail. Call first to get names.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         if let Some(name) = self.server {
             let answer = DescribeServer { name }.carry_out(client).await?;
             return Ok(details(&answer));

@@ -41,8 +41,8 @@ impl Tool for Status {
     const ABOUT: &'static str = "List what is open: runs and sessions with id, state, who types, age, owner; with all, also ended ones.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let all = self.all.unwrap_or(false);
         let inquiry = ListJobs { server: self.server.clone(), all }.carry_out(client).await?;
         let Gathered { known, mut trouble } = inquiry.fleet.shortly().await;

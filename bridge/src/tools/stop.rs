@@ -30,9 +30,9 @@ impl Tool for Stop {
         TERM, then KILL, 5 s apart. A session gets HUP first.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
-        let parse = |text: &str| parse_allowed(&desk.settings.offer, text);
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
+        let parse = |text: &str| parse_allowed(&seat.settings.offer, text);
         let signal = self.signal.as_deref().map(parse).transpose()?;
         let answer = StopJob { id: self.id, signal }.carry_out(client).await?;
         let id = answer.handle.id;

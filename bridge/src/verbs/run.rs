@@ -19,8 +19,9 @@ use farwire_protocol::streams::run::{
 use tokio::time::Instant;
 
 use super::observer::Observer;
-use crate::client::{Client, Server, random_nonce};
+use crate::client::{Client, Server};
 use crate::handles::Handle;
+use crate::machine::random_nonce;
 use crate::runs::answer::{Answer, News, NoAnswer, ask};
 use crate::runs::{assign, control, outcome};
 use crate::text::shown::Budget;

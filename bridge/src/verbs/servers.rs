@@ -12,8 +12,9 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::client::{Client, Server, unix_time};
+use crate::client::{Client, Server};
 use crate::fleet::{Fleet, MOMENT};
+use crate::machine::unix_time;
 use crate::runs::control;
 
 /// How long the relay may take to say which servers there are, and a server to describe itself.

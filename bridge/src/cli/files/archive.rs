@@ -10,9 +10,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{ServerPath, incomplete, missed_json};
-use crate::cli::{Json, print_bytes, print_json};
+use super::unfinished::{incomplete, missed_json};
+use crate::cli::output::{Json, print_bytes, print_json};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::files::transfer::{failed, there_already};
 use crate::text::human;

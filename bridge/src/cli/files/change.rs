@@ -9,10 +9,12 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Replacement, TEXT_LIMIT};
 use serde_json::json;
 
+use super::arguments::parse_revision;
+use super::editor;
 use super::look::{entry_json, put_text};
-use super::{ServerPath, editor, parse_revision};
-use crate::cli::{Json, print_json};
+use crate::cli::output::{Json, print_json};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::verbs::files::Changed;
 use crate::verbs::files::edit::Edit as Replace;

@@ -7,9 +7,10 @@ use farwire_protocol::quote::quoted;
 use serde_json::json;
 
 use super::look::put_text;
-use super::{ServerPath, incomplete};
-use crate::cli::{Json, print_json};
+use super::unfinished::incomplete;
+use crate::cli::output::{Json, print_json};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::files::sums::Sum;
 use crate::verbs::files::checksum::Checksum as Sums;

@@ -5,10 +5,11 @@ use farwire_protocol::failure::{Failure, Kind};
 use serde_json::json;
 
 use super::moved::report;
-use super::{ServerPath, incomplete, missed_json};
-use crate::cli::{Json, print_json};
+use super::unfinished::{incomplete, missed_json};
+use crate::cli::output::{Json, print_json};
 use crate::client::Client;
 use crate::files::destination::Onto;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::files::transfer::Meter;
 use crate::verbs::files::copy::{Copy, CopyAnswer};

@@ -5,9 +5,10 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::{ServerPath, all_was_read};
-use crate::cli::{Json, print, print_json};
+use super::unfinished::all_was_read;
+use crate::cli::output::{Json, print, print_json};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::human;
 use crate::verbs::files::size::Size;

@@ -12,11 +12,11 @@ use farwire_protocol::streams::files::{Ask, How, Part, Read, TEXT_LIMIT, Write};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::ServerPath;
 use super::change::print_change;
-use crate::cli::Json;
+use crate::cli::output::Json;
 use crate::client::Client;
 use crate::files::place::Place;
+use crate::files::place::ServerPath;
 use crate::files::site::{Face, Site};
 use crate::verbs::files::Changed;
 

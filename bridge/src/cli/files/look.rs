@@ -11,9 +11,10 @@ use farwire_protocol::streams::files::{Entry, Match, Root, Sort, What};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{ServerPath, all_was_read};
-use crate::cli::{Json, print, print_bytes, print_json, reader_is_gone};
+use super::unfinished::all_was_read;
+use crate::cli::output::{Json, print, print_bytes, print_json, reader_is_gone};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::place::served;
 use crate::files::roots;
 use crate::files::site::Face;

@@ -15,10 +15,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::ServerPath;
 use super::serve::{Ready, ready};
-use crate::cli::runtime;
+use crate::cli::runtime::runtime;
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::serve::serve;
 
 /// Mount a root of a server, or a directory in one, on a directory here, until it is ended with

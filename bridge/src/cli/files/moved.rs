@@ -9,9 +9,10 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quoted;
 use serde_json::json;
 
-use super::{ServerPath, incomplete, missed_json};
-use crate::cli::{Json, print_json};
+use super::unfinished::{incomplete, missed_json};
+use crate::cli::output::{Json, print_json};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::files::transfer::Meter;
 use crate::text::human;

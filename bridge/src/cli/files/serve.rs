@@ -9,10 +9,11 @@ use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Enter, Root};
 use tokio::net::TcpListener;
 
-use super::ServerPath;
-use crate::cli::{print, runtime};
+use crate::cli::output::print;
+use crate::cli::runtime::runtime;
 use crate::client::Client;
 use crate::files::Files;
+use crate::files::place::ServerPath;
 use crate::files::serve::{Guard, Served, serve};
 
 /// Serve a root, or a directory in one, as WebDAV on this machine, for any client of it

@@ -9,8 +9,8 @@ use farwire_protocol::quote::quoted;
 use serde_json::json;
 
 use super::moved::{print_notes, watch_progress};
-use super::{incomplete, missed_json};
-use crate::cli::{Json, print, print_json};
+use super::unfinished::{incomplete, missed_json};
+use crate::cli::output::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::place::Endpoint;
 use crate::files::site::Face;

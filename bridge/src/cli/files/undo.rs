@@ -8,10 +8,10 @@ use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::Change;
 use serde_json::json;
 
-use super::ServerPath;
 use super::look::put_text;
-use crate::cli::{Json, print, print_json};
+use crate::cli::output::{Json, print, print_json};
 use crate::client::Client;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::human;
 use crate::text::table::Table;

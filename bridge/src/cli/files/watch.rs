@@ -8,11 +8,11 @@ use farwire_protocol::quote::quoted;
 use farwire_protocol::streams::files::Entry;
 use serde_json::json;
 
-use super::ServerPath;
 use super::look::entry_json;
-use crate::cli::{Json, print, print_json, reader_is_gone};
+use crate::cli::output::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::conversation::may_come_back;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::verbs::files::watch::Watch as Wait;
 

@@ -8,12 +8,13 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Done, How};
 use tokio::sync::mpsc;
 
+use super::arguments::parse_revision;
 use super::change::print_change;
-use super::{ServerPath, parse_revision};
-use crate::cli::Json;
+use crate::cli::output::Json;
 use crate::client::Client;
 use crate::files::Files;
 use crate::files::asked::outcome;
+use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::verbs::files::Changed;
 use crate::verbs::files::write::Write as Content;

@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::{OURS, QUEUE, Run, stdin};
 use crate::cli::attach::{How, Keyboard, sit};
-use crate::cli::code_of;
-use crate::client::{Client, Server, random_nonce};
+use crate::cli::output::code_of;
+use crate::client::{Client, Server};
+use crate::machine::random_nonce;
 use crate::sessions::attach::{Do, Event, Left, Talk, attach};
 use crate::sessions::control::{act, close};
 use crate::text::neutral::neutral_within;

@@ -6,9 +6,9 @@ use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Command;
 
-use super::Which;
 use super::print::{TerminalPrinter, command_json};
-use crate::cli::{Json, print, print_json};
+use super::which::Which;
+use crate::cli::output::{Json, print, print_json};
 use crate::client::Client;
 use crate::handles::Handle;
 use crate::sessions::{exit, log};

@@ -7,8 +7,8 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::Request;
 use farwire_protocol::streams::session::{Event, Events, What};
 
-use super::Which;
-use crate::cli::{Json, print, print_json, reader_is_gone};
+use super::which::Which;
+use crate::cli::output::{Json, print, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::handles::Handle;
 use crate::render::typing as words;

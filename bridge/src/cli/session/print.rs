@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::Command;
 
-use crate::cli::print_bytes;
+use crate::cli::output::print_bytes;
 use crate::text::passage::Passage;
 
 /// Prints what a remote terminal said: byte for byte, or on a terminal of ours only what may go

@@ -7,9 +7,9 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::{Because, Doing, Ended, Input};
 
-use super::Which;
 use super::print::{TerminalPrinter, command_json};
-use crate::cli::{Json, code_of, print_json};
+use super::which::Which;
+use crate::cli::output::{Json, code_of, print_json};
 use crate::client::Client;
 use crate::sessions::{Answer, untyped};
 use crate::text::human;

@@ -9,10 +9,10 @@ use farwire_protocol::streams::session::{
     Action, Caller, LABEL_LIMIT, Labels, Limits, Size, Status,
 };
 
-use super::Which;
 use super::show::{limits, row};
+use super::which::Which;
+use crate::cli::output::{Json, print, print_json};
 use crate::cli::server::duration;
-use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::handles::Handle;
 use crate::sessions::control;

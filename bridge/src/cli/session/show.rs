@@ -8,8 +8,9 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::{Limits, Status, TypingRights};
 
 use super::listed::SessionRow;
-use super::{Which, print as printing};
-use crate::cli::{Json, print, print_json};
+use super::print as printing;
+use super::which::Which;
+use crate::cli::output::{Json, print, print_json};
 use crate::client::Client;
 use crate::handles::Handle;
 use crate::render::typing::{actor_or_you, lease, participant, transfer};

@@ -8,10 +8,10 @@ use farwire_protocol::streams::session::{
     Action, Caller, Heir, LEASE_LIMIT_MS, REASON_LIMIT, TypingRights, TypingRule,
 };
 
-use super::Which;
 use super::listed::typing_json;
+use super::which::Which;
+use crate::cli::output::{Json, print, print_json};
 use crate::cli::server::duration;
-use crate::cli::{Json, print, print_json};
 use crate::client::Client;
 use crate::render::typing::lease;
 use crate::sessions::control;

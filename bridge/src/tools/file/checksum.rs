@@ -11,7 +11,10 @@ use crate::files::site::Face;
 use crate::text::Word;
 use crate::text::header::{Header, Key};
 use crate::text::table::Table;
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::checksum::Checksum;
 
 /// The arguments of `file_checksum`.
@@ -33,8 +36,8 @@ impl Tool for FileChecksum {
         "SHA-256 of a file on a server, or of all files in a directory, as the server reads them.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let path = ServerPath::new(&self.server, &self.path);
         let recursive = self.recursive.unwrap_or(false);
         let answer = Checksum { path: &path, recursive }.carry_out(client, Face::Mcp).await?;

@@ -15,7 +15,9 @@ use crate::files::transfer::Meter;
 use crate::text::header::{Header, Key};
 use crate::text::neutral::neutral_within;
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::copy::Copy;
 use crate::verbs::files::transfer::{Fetch, Send};
 
@@ -47,8 +49,8 @@ impl Tool for FileCopy {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let begun = Instant::now();
         let meter = Meter::default();
         let copied = watch_progress(caller, &meter, Box::pin(self.carry_out(client, &meter))).await;

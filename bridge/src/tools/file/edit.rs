@@ -13,7 +13,9 @@ use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::shown::Budget;
 use crate::text::{Word, imitation};
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::edit::Edit;
 
 /// The arguments of `file_edit`.
@@ -52,8 +54,8 @@ impl Tool for FileEdit {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
         let one = |edit: OneEdit| Replacement {
             old: Blob(edit.old.into_bytes()),

@@ -12,7 +12,10 @@ use crate::files::site::Face;
 use crate::text::header::{Call, Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::list::{List, MOST};
 
 /// The arguments of `file_list`.
@@ -52,8 +55,8 @@ impl Tool for FileList {
         "List a directory on a server, or find files by name pattern: size, age, path.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
         let skip = self.skip.unwrap_or(0).min(MOST);
         let dir = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));

@@ -22,7 +22,10 @@ use crate::text::header::{Header, Key};
 use crate::text::shown::Budget;
 use crate::text::table::Table;
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Entry, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Entry, Tool};
 use crate::verbs::files::copy::Copy;
 use crate::verbs::files::make_directory::MakeDirectory;
 use crate::verbs::files::patch::Patch;
@@ -82,8 +85,8 @@ impl Tool for FileUndo {
         patches, moves, removals.";
     const EFFECT: Effect = CHANGES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let root = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
         let (root, change, limit) = (&root, self.change, Some(50));
         match self.action.unwrap_or(Action::Undo) {
@@ -157,8 +160,8 @@ impl Tool for FilePatch {
         with file_undo.";
     const EFFECT: Effect = CHANGES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let dir = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
         let (strip, dry_run) = (self.strip, self.dry_run.unwrap_or(false));
         let patch = Patch { dir: &dir, diff: self.diff.as_bytes(), strip, dry_run };
@@ -195,8 +198,8 @@ impl Tool for FileRemove {
         too large to be kept: then the header has no change.";
     const EFFECT: Effect = CHANGES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
         let path = ServerPath::new(&self.server, &self.path);
         let recursive = self.recursive.unwrap_or(false);
@@ -231,8 +234,8 @@ impl Tool for FileMove {
         "Move or rename a file or directory on a server. Can be undone with file_undo.";
     const EFFECT: Effect = CHANGES;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let from = ServerPath::new(&self.server, &self.from);
         let to = ServerPath::new(&self.server, &self.to);
         let copy = Copy {
@@ -273,8 +276,8 @@ impl Tool for FileMkdir {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let dir = ServerPath::new(&self.server, &self.path);
         let make = MakeDirectory { dir: &dir, parents: true };
         let place = make.carry_out(client, Face::Mcp).await?.place;
@@ -306,9 +309,9 @@ impl Tool for FileWatch {
         the change, or when wait is over.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
-        let (wait, limited) = desk.wait(self.wait)?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
+        let (wait, limited) = seat.wait(self.wait)?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
         let path = ServerPath::new(&self.server, &self.path);
         let mut site = path.site(client, Face::Mcp).await?;

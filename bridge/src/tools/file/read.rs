@@ -9,7 +9,10 @@ use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::read::{Content, Lines, MOST, Read};
 
 /// The arguments of `file_read`.
@@ -35,8 +38,8 @@ impl Tool for FileRead {
         file_write and file_edit, and the call for the rest.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let limit = self.limit.unwrap_or(400).clamp(1, MOST);
         let budget = budget(self.max_output).characters();
         let file = ServerPath::new(&self.server, &self.path);

@@ -10,7 +10,10 @@ use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::header::{Call, Header, Key};
 use crate::text::{Word, imitation};
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::search::{MOST, Search};
 
 /// A line is cut after so many characters.
@@ -47,8 +50,8 @@ impl Tool for FileSearch {
         path:line: text.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let limit = self.limit.unwrap_or(50).clamp(1, 2_000);
         let skip = self.skip.unwrap_or(0).min(MOST);
         let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));

@@ -9,7 +9,9 @@ use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::header::{Header, Key};
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::size::Size;
 
 /// The arguments of `file_size`.
@@ -29,8 +31,8 @@ impl Tool for FileSize {
         and of directories.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
         let answer = Size { path: &path }.carry_out(client, Face::Mcp).await?;
         let words = format_args!("{} files {} directories", answer.files, answer.directories);

@@ -14,7 +14,10 @@ use crate::files::transfer::Meter;
 use crate::text::header::{Header, Key};
 use crate::text::table::Table;
 use crate::text::{Word, human};
-use crate::tools::{Caller, Desk, Effect, Tool, budget};
+use crate::tools::arguments::budget;
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::sync::Sync;
 
 /// The arguments of `file_sync`.
@@ -41,8 +44,8 @@ impl Tool for FileSync {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let begun = Instant::now();
         let ends = Endpoint::apart(Endpoint::parse(&self.from), Endpoint::parse(&self.to));
         let (local, remote, direction) = ends.ok_or_else(|| {

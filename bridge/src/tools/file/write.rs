@@ -8,7 +8,9 @@ use serde::Deserialize;
 use super::{header, parse_revision};
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
-use crate::tools::{Caller, Desk, Effect, Tool};
+use crate::tools::caller::Caller;
+use crate::tools::seat::Seat;
+use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::write::Write;
 
 /// The arguments of `file_write`.
@@ -52,8 +54,8 @@ impl Tool for FileWrite {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Desk, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
         let force = self.force.unwrap_or(false);
         let how = match self.mode {

@@ -45,12 +45,12 @@ impl Tool for PtyCloseAll {
     const ABOUT: &'static str = "Close every session of an owner, and end their programs. Without an owner: those that this process opened.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
+        let client = seat.client().await?;
         let Gathered { known: found, trouble } =
             all_running(client, self.server.as_deref()).await?;
-        let ours = desk.notes.open_sessions();
+        let ours = seat.notes.open_sessions();
         let mut places: Vec<Place> = found
             .into_iter()
             .filter(|found| match who.owner {
@@ -59,12 +59,12 @@ impl Tool for PtyCloseAll {
             })
             .map(|found| Place::Terminal(Box::new(found)))
             .collect();
-        let pipes = desk.pipes.of(who.owner).into_iter().filter(|pipe| pipe.is_open());
+        let pipes = seat.pipes.of(who.owner).into_iter().filter(|pipe| pipe.is_open());
         places.extend(pipes.map(Place::Pipe));
         let (mut closed, mut table) = (0, Table::new());
         for place in &places {
             let id = place.id().to_string();
-            match write::close(desk, place, who).await {
+            match write::close(seat, place, who).await {
                 Ok(_) => closed += 1,
                 Err(failure) => table.row([&id, failure.kind.name(), &failure.message]),
             }
@@ -89,13 +89,13 @@ impl Tool for SetDefaultCwd {
     const ABOUT: &'static str = "Set the working directory of sessions that this process spawns without one. Kept until it ends.";
     const EFFECT: Effect = SETS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let cwd = self.cwd.trim();
         if !cwd.is_empty() && !cwd.starts_with('/') {
             return Err(Failure::new(Kind::InvalidArgument, "cwd is not an absolute path"));
         }
-        desk.notes.set_cwd((!cwd.is_empty()).then(|| cwd.to_owned()));
-        Ok(cwd_now(desk))
+        seat.notes.set_cwd((!cwd.is_empty()).then(|| cwd.to_owned()));
+        Ok(cwd_now(seat))
     }
 }
 
@@ -110,13 +110,13 @@ impl Tool for GetDefaultCwd {
     const ABOUT: &'static str = "Show the working directory that set_default_cwd has set.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        Ok(cwd_now(desk))
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        Ok(cwd_now(seat))
     }
 }
 
-fn cwd_now(desk: &Seat) -> String {
-    let cwd = desk.notes.cwd().unwrap_or_else(|| "the user's home".to_owned());
+fn cwd_now(seat: &Seat) -> String {
+    let cwd = seat.notes.cwd().unwrap_or_else(|| "the user's home".to_owned());
     format!("{}\ndefault_cwd: {}\n", Header::new(Word::Status).end(), neutral(&cwd))
 }
 
@@ -143,20 +143,20 @@ impl Tool for SetLimits {
         stays as it is. The servers' own limits hold besides.";
     const EFFECT: Effect = SETS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let set = |to: &mut Option<u64>, from: Option<u64>| {
             if let Some(value) = from {
                 *to = Some(value).filter(|&value| value > 0);
             }
         };
-        desk.notes.set_limits(|limits| {
+        seat.notes.set_limits(|limits| {
             set(&mut limits.max_sessions, self.max_sessions);
             set(&mut limits.max_output_bytes, self.max_output_bytes);
             set(&mut limits.idle_timeout_sec, self.idle_timeout_sec);
             set(&mut limits.spawn_timeout_sec, self.spawn_timeout_sec);
             set(&mut limits.read_timeout_ms, self.read_timeout_ms);
         });
-        Ok(limits_now(&desk.notes.limits()))
+        Ok(limits_now(&seat.notes.limits()))
     }
 }
 
@@ -171,8 +171,8 @@ impl Tool for GetLimits {
     const ABOUT: &'static str = "Show the limits that set_limits has set.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        Ok(limits_now(&desk.notes.limits()))
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        Ok(limits_now(&seat.notes.limits()))
     }
 }
 
@@ -204,15 +204,15 @@ impl Tool for PtyMetrics {
         "Show how much this process has done: calls, failures, sessions, bytes read and typed.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let rows = [
-            ("calls", desk.process.counts.calls.load(Ordering::Relaxed)),
-            ("failures", desk.process.counts.failures.load(Ordering::Relaxed)),
-            ("sessions_spawned", desk.notes.spawned.load(Ordering::Relaxed)),
-            ("sessions_open", desk.notes.open_sessions().len() as u64),
-            ("bytes_read", desk.notes.read.load(Ordering::Relaxed)),
-            ("bytes_typed", desk.notes.written.load(Ordering::Relaxed)),
-            ("uptime_sec", desk.process.since.elapsed().as_secs()),
+            ("calls", seat.process.counts.calls.load(Ordering::Relaxed)),
+            ("failures", seat.process.counts.failures.load(Ordering::Relaxed)),
+            ("sessions_spawned", seat.notes.spawned.load(Ordering::Relaxed)),
+            ("sessions_open", seat.notes.open_sessions().len() as u64),
+            ("bytes_read", seat.notes.read.load(Ordering::Relaxed)),
+            ("bytes_typed", seat.notes.written.load(Ordering::Relaxed)),
+            ("uptime_sec", seat.process.since.elapsed().as_secs()),
         ];
         let mut text = format!("{}\n", Header::new(Word::Status).end());
         rows.iter().for_each(|(name, value)| text.extend([format!("{name}: {value}\n")]));
@@ -231,8 +231,8 @@ impl Tool for PtyHealth {
     const ABOUT: &'static str = "Check that the relay and every server answer, and how fast.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let mut table = Table::new().limit(0, 64).limit(1, 200);
         let begun = Instant::now();
         let mut well = true;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::{Who, label};
-use crate::client::unix_time;
+use crate::machine::unix_time;
 use crate::sessions::danger::{About, GOOD};
 use crate::text::Word;
 use crate::text::header::{Call, Header, Key};
@@ -41,27 +41,27 @@ impl Tool for ConfirmDangerousCommand {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
         if self.justification.trim().is_empty() {
             return Err(Failure::new(Kind::InvalidArgument, "justification says nothing")
                 .with_hint("say why the command must be run"));
         }
-        let Some(pattern) = desk.danger.matching(&self.command) else {
+        let Some(pattern) = seat.danger.matching(&self.command) else {
             let header = Header::new(Word::Status).words("not-dangerous");
             let call = Call::new(names::PTY_SPAWN).with("command", &self.command);
             return Ok(format!("{}\nNo token is needed.\n", header.next(&call)));
         };
         let pattern = pattern.to_owned();
         let server = match &self.server {
-            Some(name) => Some(desk.client().await?.find(name).await?.name),
+            Some(name) => Some(seat.client().await?.find(name).await?.name),
             None => None,
         };
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let scope = label("scope", self.scope.as_ref())?;
         let about =
             About { command: self.command, owner: owned(who.owner), scope: owned(scope), server };
-        let token = desk.danger.confirm(about, Instant::now())?;
+        let token = seat.danger.confirm(about, Instant::now())?;
         tracing::info!(
             owner = who.owner,
             why = self.justification,

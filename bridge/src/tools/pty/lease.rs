@@ -43,15 +43,15 @@ impl Tool for PtyAttach {
         types, resizes or closes. Again by the same client: the same.";
     const EFFECT: Effect = MOVES;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
-        let place = Place::find(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
+        let place = Place::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         found.free_for(who.client)?;
-        let ended = change(desk, found, who, Action::Attach(TTL_MS)).await?;
-        let client = desk.shared_client().await?;
-        desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
+        let ended = change(seat, found, who, Action::Attach(TTL_MS)).await?;
+        let client = seat.shared_client().await?;
+        seat.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
         Ok(answer(found, &ended))
     }
 }
@@ -74,13 +74,13 @@ impl Tool for PtyDetach {
     const ABOUT: &'static str = "Let go of a session (release the lease) that your client has attached to. Its programs go on.";
     const EFFECT: Effect = MOVES;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
-        let place = Place::find(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
+        let place = Place::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         found.free_for(who.client)?;
-        let ended = change(desk, found, who, Action::Detach).await?;
-        desk.leases.forget(found.handle.job, who.client);
+        let ended = change(seat, found, who, Action::Detach).await?;
+        seat.leases.forget(found.handle.job, who.client);
         Ok(answer(found, &ended))
     }
 }
@@ -107,18 +107,18 @@ impl Tool for PtyHandoff {
     const ABOUT: &'static str = "Hand a session that your client is attached to over to another client, with a reason that is kept.";
     const EFFECT: Effect = MOVES;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
         let target = label("target_client_id", Some(&self.target_client_id))?
             .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id says nobody"))?;
-        let place = Place::find(desk, &self.session_id, who).await?;
+        let place = Place::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         found.free_for(who.client)?;
         let to = Heir { surface: None, client: Some(target.to_owned()) };
         let action = Action::HandOver { to, reason: reason(self.reason)? };
-        let ended = change(desk, found, who, action).await?;
-        desk.leases.forget(found.handle.job, who.client);
+        let ended = change(seat, found, who, action).await?;
+        seat.leases.forget(found.handle.job, who.client);
         Ok(answer(found, &ended))
     }
 }
@@ -147,33 +147,33 @@ impl Tool for PtyTakeover {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = named_client(desk, self.owner.as_ref(), &self.client_id)?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
         let from = label("from_client_id", Some(&self.from_client_id))?.map(str::to_owned);
         if from.is_none() {
             return Err(Failure::new(Kind::InvalidArgument, "from_client_id says nobody")
                 .with_hint("pty_status says who is attached"));
         }
-        let place = Place::find(desk, &self.session_id, who).await?;
+        let place = Place::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         let before = from.clone();
         let action = Action::TakeOver { from, reason: reason(self.reason)?, for_ms: TTL_MS };
-        let ended = change(desk, found, who, action).await?;
-        desk.leases.forget(found.handle.job, before.as_deref());
-        let client = desk.shared_client().await?;
-        desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
+        let ended = change(seat, found, who, action).await?;
+        seat.leases.forget(found.handle.job, before.as_deref());
+        let client = seat.shared_client().await?;
+        seat.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
         Ok(answer(found, &ended))
     }
 }
 
 /// The caller, which must say its name as a client.
 fn named_client<'a>(
-    desk: &Seat,
+    seat: &Seat,
     owner: Option<&'a String>,
     client: &'a String,
 ) -> Result<Who<'a>, Failure> {
-    let who = Who::of(desk, owner, Some(client))?;
+    let who = Who::of(seat, owner, Some(client))?;
     match who.client {
         Some(_) => Ok(who),
         None => Err(Failure::new(Kind::InvalidArgument, "client_id says nobody")),
@@ -189,12 +189,12 @@ fn reason(reason: Option<String>) -> Result<Option<String>, Failure> {
 }
 
 async fn change(
-    desk: &Seat,
+    seat: &Seat,
     found: &KnownSession,
     who: Who<'_>,
     action: Action,
 ) -> Result<Ended, Failure> {
-    act(desk.client().await?, &found.handle.server, found.handle.job, &who.caller(), action).await
+    act(seat.client().await?, &found.handle.server, found.handle.job, &who.caller(), action).await
 }
 
 /// Says who has the lease now.

@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 use super::part::{Format, json};
 use super::place::{Place, Who, millis};
-use crate::client::unix_time;
 use crate::fleet::Gathered;
 use crate::handles::Handle;
+use crate::machine::unix_time;
 use crate::sessions::control::look;
 use crate::sessions::find::{KnownSession, SessionName, list};
 use crate::sessions::pipes::Pipe;
@@ -49,26 +49,26 @@ impl Tool for PtyStatus {
         of the lease, labels, limits.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
-        let place = Place::find(desk, &self.session_id, who).await?;
-        describe(desk, &place, self.format).await
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
+        let place = Place::find(seat, &self.session_id, who).await?;
+        describe(seat, &place, self.format).await
     }
 }
 
 /// Describes a session in full.
-async fn describe(desk: &Seat, place: &Place, format: Option<Format>) -> Result<String, Failure> {
+async fn describe(seat: &Seat, place: &Place, format: Option<Format>) -> Result<String, Failure> {
     let facts = match place {
         Place::Pipe(pipe) => of_pipe(pipe),
         Place::Terminal(found) => {
             let mut found = (**found).clone();
             if found.job.state.is_open() {
                 // Who is attached is only told to whoever looks.
-                let client = desk.client().await?;
+                let client = seat.client().await?;
                 let Handle { server, job, .. } = &found.handle;
                 *found.status = look(client, server, *job).await?.ended.status;
             }
-            of_terminal(desk, &found)
+            of_terminal(seat, &found)
         }
     };
     if format.unwrap_or_default() == Format::Json {
@@ -89,7 +89,7 @@ async fn describe(desk: &Seat, place: &Place, format: Option<Format>) -> Result<
     Ok(text)
 }
 
-fn of_terminal(desk: &Seat, found: &KnownSession) -> Map<String, Value> {
+fn of_terminal(seat: &Seat, found: &KnownSession) -> Map<String, Value> {
     let (status, state) = (&found.status, &found.job.state);
     let mut facts = Facts::default();
     facts.put("session_id", found.handle.id.to_string());
@@ -129,7 +129,7 @@ fn of_terminal(desk: &Seat, found: &KnownSession) -> Map<String, Value> {
     facts.some("idle_ms", status.idle_ms);
     facts.some("events", status.events);
     let recovered =
-        status.recovered_ms.map(|at| at / 1000).max(desk.notes.recovery_time(found.handle.job));
+        status.recovered_ms.map(|at| at / 1000).max(seat.notes.recovery_time(found.handle.job));
     facts.put("recovered", recovered.is_some());
     facts.some("recovered_at", recovered);
     facts.some("lost", status.lost.map(|lost| lost.name()));
@@ -204,11 +204,11 @@ impl Tool for PtyWait {
         "Wait until a session's program has ended, and give its exit code or signal.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
-        let place = Place::find(desk, &self.session_id, who).await?;
-        let wait = millis(desk, self.timeout_ms, Duration::from_secs(25));
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
+        let place = Place::find(seat, &self.session_id, who).await?;
+        let wait = millis(seat, self.timeout_ms, Duration::from_secs(25));
+        let client = seat.client().await?;
         let waiting = async {
             match &place {
                 Place::Pipe(pipe) => Ok(pipe.end(wait).await),
@@ -224,7 +224,7 @@ impl Tool for PtyWait {
             }
         };
         if !state.is_open() {
-            desk.notes.remove_open(place.job());
+            seat.notes.remove_open(place.job());
         }
         let header = header(place.id(), &state);
         let header = if state.is_open() { header.field(Key::Reason, "timeout") } else { header };
@@ -254,22 +254,22 @@ impl Tool for PtyList {
     const ABOUT: &'static str = "List the sessions of an owner on all servers: id, server, state, name, tag, lease, command.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
         let all = self.include_closed.unwrap_or(false);
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let Gathered { known: mut found, trouble } =
             list(client, self.server.as_deref(), all).await?;
         let tag = self.tag.as_deref();
         found.retain(|found| of_owner(found, who) && tag.is_none_or(|tag| has_tag(found, tag)));
-        let mut pipes = desk.pipes.of(who.owner);
+        let mut pipes = seat.pipes.of(who.owner);
         pipes.retain(|pipe| {
             (all || pipe.is_open())
                 && tag.is_none_or(|tag| pipe.labels.tag.as_deref() == Some(tag))
                 && self.server.as_ref().is_none_or(|server| *server == pipe.server.name)
         });
         if self.format.unwrap_or_default() == Format::Json {
-            let terminals = found.iter().map(|found| of_terminal(desk, found));
+            let terminals = found.iter().map(|found| of_terminal(seat, found));
             let all = terminals.chain(pipes.iter().map(|pipe| of_pipe(pipe)));
             return Ok(json(&Value::Array(all.map(Value::Object).collect())));
         }
@@ -339,20 +339,20 @@ impl Tool for PtyResume {
     const ABOUT: &'static str = "Find a session that runs by its name and show how it is. Then pty_attach, or read and type.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
         let of_name = |pipe: &std::sync::Arc<Pipe>| {
             pipe.is_open() && pipe.name.as_deref() == Some(self.name.as_str())
         };
-        let place = match desk.pipes.of(who.owner).into_iter().find(of_name) {
+        let place = match seat.pipes.of(who.owner).into_iter().find(of_name) {
             Some(pipe) => Place::Pipe(pipe),
             None => {
                 let name = SessionName::new(self.server.as_deref(), &self.name);
-                let found = name.find(desk.client().await?, who.owner).await?;
+                let found = name.find(seat.client().await?, who.owner).await?;
                 Place::Terminal(Box::new(found))
             }
         };
-        describe(desk, &place, self.format).await
+        describe(seat, &place, self.format).await
     }
 }
 
@@ -376,12 +376,12 @@ impl Tool for PtyRecover {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, Some(&self.owner), None)?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, Some(&self.owner), None)?;
         if who.owner.is_none() {
             return Err(Failure::new(Kind::InvalidArgument, "owner is missing"));
         }
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let name = SessionName::new(self.server.as_deref(), &self.name);
         let first = name.find(client, who.owner).await?;
         let group = group(&first).map(str::to_owned);
@@ -400,9 +400,9 @@ impl Tool for PtyRecover {
         }
         all.retain(|found| found.job.state.is_open());
         for found in &all {
-            desk.notes.set_recovered(found.handle.job, unix_time());
-            desk.notes.rewind(found.handle.job);
-            desk.notes.add_open(found.handle.id.to_string(), found.handle.job);
+            seat.notes.set_recovered(found.handle.job, unix_time());
+            seat.notes.rewind(found.handle.job);
+            seat.notes.add_open(found.handle.id.to_string(), found.handle.job);
         }
         let words = format!("{} recovered", all.len());
         let (text, _) = table(&all, &[]).within(Budget::default());

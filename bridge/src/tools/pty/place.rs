@@ -27,12 +27,12 @@ pub(super) struct Who<'a> {
 
 impl<'a> Who<'a> {
     pub(super) fn of(
-        desk: &Seat,
+        seat: &Seat,
         owner: Option<&'a String>,
         client: Option<&'a String>,
     ) -> Result<Self, Failure> {
         let owner = label("owner", owner)?;
-        if owner.is_none() && desk.settings.owner_required {
+        if owner.is_none() && seat.settings.owner_required {
             return Err(Failure::new(Kind::InvalidArgument, "owner is missing")
                 .with_hint("say in owner for whom you act; use the same owner in every call"));
         }
@@ -68,8 +68,8 @@ pub(super) enum Place {
 
 impl Place {
     /// Finds a session for a caller that only looks.
-    pub(super) async fn find(desk: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
-        if let Some(pipe) = desk.pipes.find(id, who.owner) {
+    pub(super) async fn find(seat: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
+        if let Some(pipe) = seat.pipes.find(id, who.owner) {
             return Ok(Self::Pipe(pipe));
         }
         if id.trim().parse::<ShortId>().is_ok_and(|id| id.class != Class::Session) {
@@ -77,19 +77,19 @@ impl Place {
             let text = format!("no session `{shown}` was opened by this process for this owner");
             return Err(Failure::new(Kind::UnknownId, text));
         }
-        Ok(Self::Terminal(Box::new(by_id(desk.client().await?, id, who.owner).await?)))
+        Ok(Self::Terminal(Box::new(by_id(seat.client().await?, id, who.owner).await?)))
     }
 
     /// Finds a session for a caller that changes something: no other client is attached.
-    pub(super) async fn claim(desk: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
-        let place = Self::find(desk, id, who).await?;
+    pub(super) async fn claim(seat: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
+        let place = Self::find(seat, id, who).await?;
         if let Self::Terminal(found) = &place {
             found.free_for(who.client)?;
             let rights = found.status.typing.as_ref();
             if rights.is_some_and(|rights| rights.lease.is_some()) {
                 // A client that was given the lease acts through us now: we keep it for it.
-                let client = desk.shared_client().await?;
-                desk.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
+                let client = seat.shared_client().await?;
+                seat.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
             }
         }
         Ok(place)
@@ -170,6 +170,6 @@ pub(super) fn for_owner(call: Call, owner: Option<&str>) -> Call {
 }
 
 /// A wait that was asked for in milliseconds, within the longest wait of a call.
-pub(super) fn millis(desk: &Seat, asked: Option<u64>, default: Duration) -> Duration {
-    asked.map_or(default, Duration::from_millis).min(desk.settings.max_wait)
+pub(super) fn millis(seat: &Seat, asked: Option<u64>, default: Duration) -> Duration {
+    asked.map_or(default, Duration::from_millis).min(seat.settings.max_wait)
 }

@@ -51,8 +51,8 @@ impl Tool for PtyRead {
         nothing. Each client_id reads everything; nothing is missed or read twice.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        take(desk, caller, Side::Out, Self::NAME, self).await
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        take(seat, caller, Side::Out, Self::NAME, self).await
     }
 }
 
@@ -68,8 +68,8 @@ impl Tool for PtyReadStdout {
     const ABOUT: &'static str = "Read new standard output of a session with separate_streams; of a terminal, all that it says.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        take(desk, caller, Side::Out, Self::NAME, self.0).await
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        take(seat, caller, Side::Out, Self::NAME, self.0).await
     }
 }
 
@@ -86,30 +86,30 @@ impl Tool for PtyReadStderr {
         "Read new standard error (stderr) of a session that was spawned with separate_streams.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        take(desk, caller, Side::Err, Self::NAME, self.0).await
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        take(seat, caller, Side::Err, Self::NAME, self.0).await
     }
 }
 
 /// Reads on from a client's cursor.
 async fn take(
-    desk: &Seat,
+    seat: &Seat,
     caller: &Caller,
     side: Side,
     name: &'static str,
     read: PtyRead,
 ) -> Result<String, Failure> {
-    let who = Who::of(desk, read.owner.as_ref(), read.client_id.as_ref())?;
-    let client = desk.client().await?;
-    let place = Place::claim(desk, &read.session_id, who).await?;
+    let who = Who::of(seat, read.owner.as_ref(), read.client_id.as_ref())?;
+    let client = seat.client().await?;
+    let place = Place::claim(seat, &read.session_id, who).await?;
     if side == Side::Err && matches!(place, Place::Terminal(_)) {
         let text = format!("{} is a terminal: its output and errors are one", place.id());
         return Err(Failure::new(Kind::InvalidArgument, text)
             .with_hint("use pty_read, or spawn with separate_streams"));
     }
-    let default = desk.notes.read_timeout(place.job()).unwrap_or(READ);
-    let wait = millis(desk, read.timeout_ms, default);
-    let from = desk.notes.cursor(place.job(), side, who);
+    let default = seat.notes.read_timeout(place.job()).unwrap_or(READ);
+    let wait = millis(seat, read.timeout_ms, default);
+    let from = seat.notes.cursor(place.job(), side, who);
     let limit = read.max_bytes.unwrap_or(BYTES).clamp(1, LARGEST);
     let reading = place.window(client, side, Span { from, limit, wait });
     let mut window = tokio::select! {
@@ -119,7 +119,7 @@ async fn take(
         }
     };
     window.settle();
-    desk.notes.read_to(place.job(), side, who, window.to());
+    seat.notes.read_to(place.job(), side, who, window.to());
     let next = (window.more()).then(|| next_read(name, &read));
     let gone = window.from().saturating_sub(from);
     let (id, format) = (place.id(), read.format);
@@ -161,10 +161,10 @@ impl Tool for PtyReadAt {
         the same offset gives the same bytes. Needs no attachment.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), None)?;
-        let client = desk.client().await?;
-        let place = Place::find(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), None)?;
+        let client = seat.client().await?;
+        let place = Place::find(seat, &self.session_id, who).await?;
         let side = if self.stderr == Some(true) { Side::Err } else { Side::Out };
         if side == Side::Err {
             // Of a terminal there is none.

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use super::place::{Place, Who, for_owner, label};
 use super::until::{Extent, Quiet};
 use super::write;
-use crate::client::{Client, Server, random_nonce};
+use crate::client::{Client, Server};
 use crate::handles::Handle;
+use crate::machine::random_nonce;
 use crate::runs::control;
 use crate::sessions::danger::About;
 use crate::sessions::find::by_id;
@@ -100,45 +101,45 @@ impl Tool for PtySpawn {
         Dangerous commands need a token first. Then pty_read, pty_write.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(mut self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
+    async fn call(mut self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let owner = self.owner.take();
-        let who = Who::of(desk, owner.as_ref(), None)?;
-        let client = desk.client().await?;
+        let who = Who::of(seat, owner.as_ref(), None)?;
+        let client = seat.client().await?;
         let server = self.server(client).await?;
         let labels = self.labels(who)?;
         if (self.backend, self.separate_streams) == (Some(Backend::Tmux), Some(true)) {
             let text = "backend tmux is a terminal: it has no separate streams";
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
-        self.check(desk, who, &server)?;
-        self.room(desk, client).await?;
+        self.check(seat, who, &server)?;
+        self.room(seat, client).await?;
         let (place, shown) = if self.separate_streams == Some(true) {
-            self.piped(desk, &server, labels).await?
+            self.piped(seat, &server, labels).await?
         } else {
-            self.terminal(desk, &server, labels, who).await?
+            self.terminal(seat, &server, labels, who).await?
         };
         let id = place.id();
-        desk.notes.add_open(id.to_string(), place.job());
-        if let Some(timeout) = self.read_timeout_ms.or_else(|| desk.notes.limits().read_timeout_ms)
+        seat.notes.add_open(id.to_string(), place.job());
+        if let Some(timeout) = self.read_timeout_ms.or_else(|| seat.notes.limits().read_timeout_ms)
         {
-            desk.notes.set_read_timeout(place.job(), Duration::from_millis(timeout));
+            seat.notes.set_read_timeout(place.job(), Duration::from_millis(timeout));
         }
         let Some(input) = self.startup_input.as_ref().filter(|input| !input.is_empty()) else {
             return Ok(shown);
         };
         let data = input.as_bytes();
-        let written = write::input(desk, &place, data, who).await?;
+        let written = write::input(seat, &place, data, who).await?;
         if written < data.len() {
             return Err(write::not_all_taken(written, data.len()));
         }
-        let wait = super::place::millis(desk, self.startup_wait_ms, STARTUP);
+        let wait = super::place::millis(seat, self.startup_wait_ms, STARTUP);
         let quiet = Quiet {
             silence: Duration::from_millis(400).min(wait),
             wait,
             from: 0,
             show: Extent::default(),
         };
-        quiet.read(desk, caller, &place, who).await
+        quiet.read(seat, caller, &place, who).await
     }
 }
 
@@ -179,7 +180,7 @@ impl PtySpawn {
     }
 
     /// That it is not dangerous, or was confirmed.
-    fn check(&self, desk: &Seat, who: Who<'_>, server: &Server) -> Result<(), Failure> {
+    fn check(&self, seat: &Seat, who: Who<'_>, server: &Server) -> Result<(), Failure> {
         if self.command.as_ref().is_some_and(|command| command.trim().is_empty()) {
             return Err(Failure::new(Kind::EmptyCommand, "command says nothing"));
         }
@@ -192,23 +193,23 @@ impl PtySpawn {
             scope: label("scope", self.scope.as_ref())?.map(str::to_owned),
             server: Some(server.name.clone()),
         };
-        desk.danger.check(&about, self.dangerous_confirm_token.as_deref(), Instant::now())
+        seat.danger.check(&about, self.dangerous_confirm_token.as_deref(), Instant::now())
     }
 
     /// That there are not too many already.
-    async fn room(&self, desk: &Seat, client: &Client) -> Result<(), Failure> {
-        let Some(most) = desk.notes.limits().max_sessions else { return Ok(()) };
-        for (id, job) in desk.notes.open_sessions() {
+    async fn room(&self, seat: &Seat, client: &Client) -> Result<(), Failure> {
+        let Some(most) = seat.notes.limits().max_sessions else { return Ok(()) };
+        for (id, job) in seat.notes.open_sessions() {
             let Ok(Handle { server, .. }) = Handle::find(client, &id) else { continue };
             let over = match control::inspect(client, &server, job).await {
                 Ok(found) => !found.state.is_open(),
                 Err(failure) => matches!(failure.kind, Kind::UnknownId | Kind::Expired),
             };
             if over {
-                desk.notes.remove_open(job);
+                seat.notes.remove_open(job);
             }
         }
-        if desk.notes.open_sessions().len() as u64 >= most {
+        if seat.notes.open_sessions().len() as u64 >= most {
             let text =
                 format!("this process has {most} sessions open, as many as set_limits allows");
             return Err(Failure::new(Kind::SessionLimit, text));
@@ -218,29 +219,29 @@ impl PtySpawn {
 
     /// Where it runs: what was asked for, the directory of an absolute command, or what was set for
     /// all.
-    fn cwd(&self, desk: &Seat) -> Option<Blob> {
+    fn cwd(&self, seat: &Seat) -> Option<Blob> {
         let cwd = self.cwd.clone().or_else(|| directory(self.command.as_deref()?));
-        cwd.or_else(|| desk.notes.cwd()).map(|cwd| Blob(cwd.into_bytes()))
+        cwd.or_else(|| seat.notes.cwd()).map(|cwd| Blob(cwd.into_bytes()))
     }
 
     fn env(&self) -> Option<Vec<Variable>> {
         self.env.clone().map(variables)
     }
 
-    fn kept_bytes(&self, desk: &Seat) -> Option<u64> {
-        self.max_output_bytes.or_else(|| desk.notes.limits().max_output_bytes)
+    fn kept_bytes(&self, seat: &Seat) -> Option<u64> {
+        self.max_output_bytes.or_else(|| seat.notes.limits().max_output_bytes)
     }
 
-    fn timeout(&self, desk: &Seat) -> Result<Option<u64>, Failure> {
-        let set = desk.notes.limits().spawn_timeout_sec;
+    fn timeout(&self, seat: &Seat) -> Result<Option<u64>, Failure> {
+        let set = seat.notes.limits().spawn_timeout_sec;
         match (self.spawn_timeout_sec, set) {
             (Some(seconds), _) => milliseconds("spawn_timeout_sec", seconds).map(Some),
             (None, set) => Ok(set.map(|seconds| seconds.saturating_mul(1000))),
         }
     }
 
-    fn limits(&self, desk: &Seat) -> Result<Limits, Failure> {
-        let set = desk.notes.limits();
+    fn limits(&self, seat: &Seat) -> Result<Limits, Failure> {
+        let set = seat.notes.limits();
         let idle_ms = match self.idle_timeout_sec {
             Some(seconds) => Some(milliseconds("idle_timeout_sec", seconds)?),
             None => set.idle_timeout_sec.map(|idle| idle.saturating_mul(1000)),
@@ -250,29 +251,29 @@ impl PtySpawn {
             keep_ms: None,
             output_rate: self.rate_limit_bps,
             input_rate: self.input_rate_bps,
-            kept: self.kept_bytes(desk),
+            kept: self.kept_bytes(seat),
         })
     }
 
     async fn terminal(
         &self,
-        desk: &Seat,
+        seat: &Seat,
         server: &Server,
         labels: Labels,
         who: Who<'_>,
     ) -> Result<(Place, String), Failure> {
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let open = OpenSession {
             name: label("name", self.name.as_ref())?.map(str::to_owned),
             program: self.command.clone().map(|line| Program::Line(Blob(line.into_bytes()))),
-            cwd: self.cwd(desk),
+            cwd: self.cwd(seat),
             env: self.env(),
             size: size(self.cols.unwrap_or(USUAL.cols), self.rows.unwrap_or(USUAL.rows))?,
             new: Some(true),
-            timeout_ms: self.timeout(desk)?,
+            timeout_ms: self.timeout(seat)?,
             caller: Some(who.caller()),
             labels: Some(labels),
-            limits: Some(self.limits(desk)?),
+            limits: Some(self.limits(seat)?),
             ..OpenSession::default()
         };
         let Opened { handle, answer } = open.carry_out(client, server).await?;
@@ -290,11 +291,11 @@ impl PtySpawn {
 
     async fn piped(
         &self,
-        desk: &Seat,
+        seat: &Seat,
         server: &Server,
         labels: Labels,
     ) -> Result<(Place, String), Failure> {
-        let client = desk.shared_client().await?;
+        let client = seat.shared_client().await?;
         let command = self.command.clone().ok_or_else(|| {
             Failure::new(Kind::EmptyCommand, "separate_streams: say in command what to run")
         })?;
@@ -314,21 +315,21 @@ impl PtySpawn {
             request: random_nonce()?,
             instance: client.instance(server).await?,
             program: Program::Line(Blob(command.into_bytes())),
-            cwd: self.cwd(desk),
+            cwd: self.cwd(seat),
             env: self.env(),
             user: None,
             login: None,
-            timeout_ms: self.timeout(desk)?,
+            timeout_ms: self.timeout(seat)?,
             stdin: Some(true),
             delivery: Delivery::Stream { lossless: false },
             input: None,
         };
         let name = label("name", self.name.as_ref())?.map(str::to_owned);
         let kept =
-            self.kept_bytes(desk).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(KEPT);
+            self.kept_bytes(seat).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(KEPT);
         let owner = labels.owner.clone();
         let filing = Filing { name, labels, kept };
-        let pipe = desk.pipes.open(client, server, start, filing)?;
+        let pipe = seat.pipes.open(client, server, start, filing)?;
         let header = Header::ending(word(pipe.id), &pipe.id.to_string(), Fate::Running);
         let header = header.field(Key::Server, &server.name);
         let who = Who { owner: owner.as_deref(), client: None };

@@ -65,16 +65,16 @@ impl Tool for PtyReadUntil {
         between pieces or lines. Stops right after it.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         let until = Until {
             patterns: vec![self.pattern],
-            wait: millis(desk, self.timeout_ms, PATIENCE),
-            from: desk.notes.cursor(place.job(), Side::Out, who),
+            wait: millis(seat, self.timeout_ms, PATIENCE),
+            from: seat.notes.cursor(place.job(), Side::Out, who),
             show: Extent { bytes: self.max_bytes, format: self.format },
         };
-        until.read(desk, caller, &place, who).await
+        until.read(seat, caller, &place, who).await
     }
 }
 
@@ -104,16 +104,16 @@ impl Tool for PtyReadUntilAny {
     const ABOUT: &'static str = "Read on until the first of several patterns appears in what a session says; tells which one.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         let until = Until {
             patterns: self.patterns,
-            wait: millis(desk, self.timeout_ms, PATIENCE),
-            from: desk.notes.cursor(place.job(), Side::Out, who),
+            wait: millis(seat, self.timeout_ms, PATIENCE),
+            from: seat.notes.cursor(place.job(), Side::Out, who),
             show: Extent { bytes: self.max_bytes, format: self.format },
         };
-        until.read(desk, caller, &place, who).await
+        until.read(seat, caller, &place, who).await
     }
 }
 
@@ -146,9 +146,9 @@ impl Tool for PtyPrompt {
         answer a prompt in one call.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         place.open()?;
         let patterns = self.patterns.unwrap_or_default();
         let from = place.end(Side::Out);
@@ -157,18 +157,18 @@ impl Tool for PtyPrompt {
             Search::new(&patterns, from)?;
         }
         let data = self.data.as_bytes();
-        let written = write::input(desk, &place, data, who).await?;
+        let written = write::input(seat, &place, data, who).await?;
         if written < data.len() {
             return Err(write::not_all_taken(written, data.len()));
         }
-        let wait = millis(desk, self.timeout_ms, PATIENCE);
+        let wait = millis(seat, self.timeout_ms, PATIENCE);
         let show = Extent { bytes: self.max_bytes, format: self.format };
         if patterns.is_empty() {
             return Quiet { silence: QUIET, wait, from, show }
-                .read(desk, caller, &place, who)
+                .read(seat, caller, &place, who)
                 .await;
         }
-        Until { patterns, wait, from, show }.read(desk, caller, &place, who).await
+        Until { patterns, wait, from, show }.read(seat, caller, &place, who).await
     }
 }
 
@@ -199,16 +199,16 @@ impl Tool for PtyReadQuiescent {
         "Read on until a session has been silent for a while: what a burst of output came to.";
     const EFFECT: Effect = TAKES;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         let quiet = Quiet {
-            silence: millis(desk, self.quiescence_ms, QUIET),
-            wait: millis(desk, self.timeout_ms, PATIENCE),
-            from: desk.notes.cursor(place.job(), Side::Out, who),
+            silence: millis(seat, self.quiescence_ms, QUIET),
+            wait: millis(seat, self.timeout_ms, PATIENCE),
+            from: seat.notes.cursor(place.job(), Side::Out, who),
             show: Extent { bytes: self.max_bytes, format: self.format },
         };
-        quiet.read(desk, caller, &place, who).await
+        quiet.read(seat, caller, &place, who).await
     }
 }
 
@@ -231,13 +231,13 @@ struct Until {
 impl Until {
     async fn read(
         self,
-        desk: &Seat,
+        seat: &Seat,
         caller: &Caller,
         place: &Place,
         who: Who<'_>,
     ) -> Result<String, Failure> {
         let mut search = Search::new(&self.patterns, self.from)?;
-        let mut read = Read::new(desk, place, self.from).await?;
+        let mut read = Read::new(seat, place, self.from).await?;
         let deadline = Instant::now() + self.wait;
         let found = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -274,12 +274,12 @@ pub(super) struct Quiet {
 impl Quiet {
     pub(super) async fn read(
         self,
-        desk: &Seat,
+        seat: &Seat,
         caller: &Caller,
         place: &Place,
         who: Who<'_>,
     ) -> Result<String, Failure> {
-        let mut read = Read::new(desk, place, self.from).await?;
+        let mut read = Read::new(seat, place, self.from).await?;
         let deadline = Instant::now() + self.wait;
         let reason = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -304,7 +304,7 @@ struct Fields(Vec<(Key, String)>);
 
 /// The latest part of what has been read.
 struct Read<'a> {
-    desk: &'a Seat,
+    seat: &'a Seat,
     client: &'a Client,
     place: &'a Place,
     /// Where it was to begin.
@@ -315,9 +315,9 @@ struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    async fn new(desk: &'a Seat, place: &'a Place, from: u64) -> Result<Self, Failure> {
-        let client = desk.client().await?;
-        Ok(Self { desk, client, place, from, at: from, kept: Window::default() })
+    async fn new(seat: &'a Seat, place: &'a Place, from: u64) -> Result<Self, Failure> {
+        let client = seat.client().await?;
+        Ok(Self { seat, client, place, from, at: from, kept: Window::default() })
     }
 
     /// Reads on, waiting for so long at most.
@@ -352,7 +352,7 @@ impl<'a> Read<'a> {
 
     /// The answer; the cursor goes to `to`, or to where we have come.
     fn answer(mut self, who: Who<'_>, to: Option<u64>, show: Extent, fields: Fields) -> String {
-        let (desk, Extent { bytes, format }, Fields(mut more)) = (self.desk, show, fields);
+        let (seat, Extent { bytes, format }, Fields(mut more)) = (self.seat, show, fields);
         let begin = self.kept.from();
         if let Some(to) = to {
             let length = usize::try_from(to.saturating_sub(begin)).unwrap_or(usize::MAX);
@@ -362,12 +362,12 @@ impl<'a> Read<'a> {
         let over = self.kept.piece.bytes.len().saturating_sub(limit);
         drop_front(&mut self.kept.piece, over);
         let (job, id) = (self.place.job(), self.place.id());
-        let before = desk.notes.cursor(job, Side::Out, who);
+        let before = seat.notes.cursor(job, Side::Out, who);
         if before < self.from {
             // What was said before the input, and has not been read.
             more.push((Key::Unread, format!("{before}-{}", self.from)));
         }
-        desk.notes.read_to(job, Side::Out, who, self.kept.to());
+        seat.notes.read_to(job, Side::Out, who, self.kept.to());
         let gone = begin.saturating_sub(self.from);
         let next = (over > 0).then(|| {
             let call = Call::new(names::PTY_READ_AT).with("session_id", id).with("offset", begin);

@@ -43,7 +43,7 @@ const LONGEST: usize = 8 << 20;
 
 /// Types as much as the program takes in a moment. Returns how many bytes that was.
 pub(super) async fn input(
-    desk: &Seat,
+    seat: &Seat,
     place: &Place,
     data: &[u8],
     who: Who<'_>,
@@ -57,19 +57,19 @@ pub(super) async fn input(
             return Err(Failure::new(Kind::InputLocked, "this session is read-only"));
         }
         Place::Pipe(pipe) => pipe.write(data, PATIENCE).await?,
-        Place::Terminal(found) => type_into(desk, found, data, who).await?,
+        Place::Terminal(found) => type_into(seat, found, data, who).await?,
     };
-    desk.notes.written.fetch_add(written as u64, Ordering::Relaxed);
+    seat.notes.written.fetch_add(written as u64, Ordering::Relaxed);
     Ok(written)
 }
 
 async fn type_into(
-    desk: &Seat,
+    seat: &Seat,
     found: &KnownSession,
     data: &[u8],
     who: Who<'_>,
 ) -> Result<usize, Failure> {
-    let client = desk.client().await?;
+    let client = seat.client().await?;
     let deadline = Instant::now() + PATIENCE;
     let literal = is_text(data);
     let mut written = 0;
@@ -138,15 +138,15 @@ impl Tool for PtyWrite {
         Read what comes with pty_read.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         place.open()?;
         let mut data = self.data.into_bytes();
         if self.newline == Some(true) {
             data.push(b'\n');
         }
-        let written = input(desk, &place, &data, who).await?;
+        let written = input(seat, &place, &data, who).await?;
         if self.eof == Some(true) {
             match &place {
                 Place::Pipe(pipe) if written == data.len() => pipe.close_input(),
@@ -195,13 +195,13 @@ impl Tool for PtyResize {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         let size = Action::Resize(size(self.cols, self.rows)?);
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let ended =
             act(client, &found.handle.server, found.handle.job, &who.caller(), size).await?;
         let id = found.handle.id;
@@ -230,12 +230,12 @@ impl Tool for PtySignal {
     const ABOUT: &'static str = "Send a signal to the program in the foreground of a session.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let signal = parse_allowed(&desk.settings.offer, &self.signal)?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let signal = parse_allowed(&seat.settings.offer, &self.signal)?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
         place.open()?;
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let state = match &place {
             Place::Terminal(found) => {
                 let action = Action::Signal(signal);
@@ -274,16 +274,16 @@ impl Tool for PtyClose {
         said stays readable for a day.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let who = Who::of(desk, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(desk, &self.session_id, who).await?;
-        close(desk, &place, who).await
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
+        let place = Place::claim(seat, &self.session_id, who).await?;
+        close(seat, &place, who).await
     }
 }
 
 /// Ends a session. Returns the answer, which says how it ended.
-pub(super) async fn close(desk: &Seat, place: &Place, who: Who<'_>) -> Result<String, Failure> {
-    let client = desk.client().await?;
+pub(super) async fn close(seat: &Seat, place: &Place, who: Who<'_>) -> Result<String, Failure> {
+    let client = seat.client().await?;
     let state = match place {
         Place::Terminal(found) => {
             let Handle { server, job, .. } = &found.handle;
@@ -300,7 +300,7 @@ pub(super) async fn close(desk: &Seat, place: &Place, who: Who<'_>) -> Result<St
         }
     };
     if !state.is_open() {
-        desk.notes.remove_open(place.job());
+        seat.notes.remove_open(place.job());
     }
     Ok(format!("{}\n", header(place.id(), &state).end()))
 }

@@ -39,8 +39,8 @@ impl Tool for SessionCommands {
         duration, age, directory, text.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let limit = self.limit.unwrap_or(20).clamp(1, MOST);
         let commands = Commands { limit }.carry_out(client, &found.handle).await?.commands;
@@ -94,10 +94,10 @@ impl Tool for SessionCommandStatus {
         may wait for its end.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
-        let (wait, _) = desk.wait(Some(self.wait.unwrap_or(0.0)))?;
+        let (wait, _) = seat.wait(Some(self.wait.unwrap_or(0.0)))?;
         let bytes = self.max_bytes.unwrap_or(BYTES).clamp(1, 1 << 20);
         let status = CommandStatus { number: self.number, wait, bytes };
         let CommandStatusAnswer { command, output, end } =

@@ -47,13 +47,13 @@ impl Tool for SessionConnect {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: true };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let server = chosen_server(client, self.server.as_deref()).await?;
         let name = Some(self.name.unwrap_or_else(|| "main".to_owned()));
         let open = OpenSession { name, ..OpenSession::default() };
         let Opened { handle, answer } = open.carry_out(client, &server).await?;
-        desk.shown(handle.job, answer.ended.offset);
+        seat.shown(handle.job, answer.ended.offset);
         if self.active == Some(true) {
             Target::save(&client.home, Some(&Target::Session(handle.id)))?;
         }
@@ -83,8 +83,8 @@ impl Tool for SessionSetActive {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let target = match (self.session, self.server) {
             (Some(_), Some(_)) => {
                 return Err(Failure::new(
@@ -126,8 +126,8 @@ impl Tool for SessionList {
         lease, command; * is the default one.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let all = self.all.unwrap_or(false);
         let Gathered { known: found, trouble } = list(client, self.server.as_deref(), all).await?;
         let active = Target::load(&client.home)?;
@@ -180,8 +180,8 @@ impl Tool for SessionClose {
     const ABOUT: &'static str = "Close a session for everybody, and end its programs: HUP, then TERM, then KILL, 5 s apart.";
     const EFFECT: Effect = Effect::ENDS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let found = SessionName::parse(&self.session).find(client, None).await?;
         found.free_for(None)?;
         let Handle { id, server, job } = &found.handle;

@@ -37,13 +37,13 @@ impl Tool for SessionControl {
     const ABOUT: &'static str = "Press control keys in a session, such as ctrl_c, ctrl_d, tab, esc or arrows, and see what comes.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         if self.keys.is_empty() || self.keys.len() > KEYS {
             let text = format!("keys: between 1 and {KEYS}");
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
-        let client = desk.client().await?;
-        let (wait, _) = desk.wait(Some(self.wait.unwrap_or(2.0)))?;
+        let client = seat.client().await?;
+        let (wait, _) = seat.wait(Some(self.wait.unwrap_or(2.0)))?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let budget = budget(None);
         let send = SendInput {
@@ -55,7 +55,7 @@ impl Tool for SessionControl {
             ..SendInput::new(self.keys.into_iter().map(Input::Key).collect())
         };
         let answer = send.carry_out(client, &found.handle, caller).await?;
-        desk.shown(found.handle.job, answer.ended.offset);
+        seat.shown(found.handle.job, answer.ended.offset);
         Ok(input_answer(found.handle.id, &answer, budget))
     }
 }
@@ -80,9 +80,9 @@ impl Tool for SessionResize {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let size = size(self.cols, self.rows)?;
-        let client = desk.client().await?;
+        let client = seat.client().await?;
         let session = SessionName::parse_optional(self.session.as_deref());
         let Handle { id, server, job } = session.find(client, None).await?.handle;
         let ended = act(client, &server, job, &Hand::default(), Action::Resize(size)).await?;

@@ -34,8 +34,8 @@ impl Tool for SessionDiagnostics {
         command runs, warnings with what to do.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let answer = look(client, &found.handle.server, found.handle.job).await?;
         let status = &answer.ended.status;

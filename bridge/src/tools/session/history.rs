@@ -37,8 +37,8 @@ impl Tool for SessionHistory {
         resizes, in order. Numbers stay the same.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
         let max = u64::from(self.max.unwrap_or(60).clamp(1, 1_000));
         let history = History { first: self.line, max };

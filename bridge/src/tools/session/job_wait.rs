@@ -43,9 +43,9 @@ impl Tool for JobWait {
         them have ended: a barrier in one call.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.shared_client().await?;
-        let (wait, clamped) = desk.wait(self.timeout)?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.shared_client().await?;
+        let (wait, clamped) = seat.wait(self.timeout)?;
         let enough = match self.mode.unwrap_or_default() {
             Mode::All => Enough::All,
             Mode::Any => Enough::Any,

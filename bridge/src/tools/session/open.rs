@@ -51,8 +51,8 @@ impl Tool for SessionOpen {
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: false, open_world: true };
 
-    async fn call(self, desk: &Seat, _: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let server = client.find(&self.server).await?;
         let idle_ms = self.idle.map(milliseconds).transpose()?;
         let open = OpenSession {
@@ -69,7 +69,7 @@ impl Tool for SessionOpen {
             ..OpenSession::default()
         };
         let Opened { handle, answer } = open.carry_out(client, &server).await?;
-        desk.shown(handle.job, answer.ended.offset);
+        seat.shown(handle.job, answer.ended.offset);
         let status = &answer.ended.status;
         let mut header = header(handle.id, &answer.ended).field(Key::Name, &status.name);
         if status.known == Some(true) {

@@ -67,11 +67,11 @@ impl Tool for SessionRetry {
     /// The attempt that runs is stopped.
     const CANCEL: Cancel = Cancel::Notices;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let retry = self.verb()?;
         let on = caller.unless_cancelled(CANCELLED, self.place(client)).await?;
-        let within = desk.settings.max_wait;
+        let within = seat.settings.max_wait;
         let answer = Box::pin(retry.carry_out(client, &on, within, caller)).await?;
         let why = match answer.end {
             RetryEnd::Success => "success",

@@ -44,14 +44,14 @@ impl Tool for SessionSend {
         Full-screen programs: output with view=screen.";
     const EFFECT: Effect = Effect::ACTS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
-        let (wait, _) = desk.wait(Some(self.wait.unwrap_or(10.0)))?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
+        let (wait, _) = seat.wait(Some(self.wait.unwrap_or(10.0)))?;
         let session = Handle::find_session(client, &self.id)?;
         let budget = budget(self.max_output);
         let mut input = self.input()?;
         if let Some(name) = &self.secret {
-            let value = desk.process.secret(name).await?;
+            let value = seat.process.secret(name).await?;
             input.insert(0, Input::Secret(Blob(value.to_vec())));
         }
         let send = SendInput {
@@ -61,7 +61,7 @@ impl Tool for SessionSend {
             ..SendInput::new(input)
         };
         let answer = send.carry_out(client, &session, caller).await?;
-        desk.shown(session.job, answer.ended.offset);
+        seat.shown(session.job, answer.ended.offset);
         Ok(input_answer(session.id, &answer, budget))
     }
 }

@@ -34,10 +34,10 @@ impl Tool for SessionWatch {
         lease, resize, people coming and going. Whichever is first.";
     const EFFECT: Effect = Effect::READS;
 
-    async fn call(self, desk: &Seat, caller: &Caller) -> Result<String, Failure> {
-        let client = desk.client().await?;
+    async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
+        let client = seat.client().await?;
         let found = SessionName::parse_optional(self.session.as_deref()).find(client, None).await?;
-        let (wait, _) = desk.wait(self.wait)?;
+        let (wait, _) = seat.wait(self.wait)?;
         let watch = Watch { offset: self.offset, event: self.event, wait };
         let WatchAnswer { ended, events, next_event, output } =
             watch.carry_out(client, &found, caller).await?;

@@ -8,8 +8,9 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Program, Variable};
 use farwire_protocol::streams::session::{Caller, Labels, Limits, Request, Size, Start};
 
-use crate::client::{Client, Server, random_nonce};
+use crate::client::{Client, Server};
 use crate::handles::Handle;
+use crate::machine::random_nonce;
 use crate::runs::answer::NoAnswer;
 use crate::sessions::{Answer, ask};
 

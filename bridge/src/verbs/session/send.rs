@@ -8,8 +8,9 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Caller, Input, Request, SEND_LIMIT, Send};
 use zeroize::Zeroize as _;
 
-use crate::client::{Client, random_nonce};
+use crate::client::Client;
 use crate::handles::Handle;
+use crate::machine::random_nonce;
 use crate::runs::answer::NoAnswer;
 use crate::sessions::{Answer, ask};
 use crate::text::shown::Budget;

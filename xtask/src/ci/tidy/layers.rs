@@ -104,7 +104,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "conversation",
             "client",
             "network mail",
-            "slots harden machine",
+            "known_roots slots harden machine build",
             "text",
         ],
     ),

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use super::{Ends, Wanted, failed, run};
-use crate::cli::print;
+use crate::cli::output::print;
 
 /// How long until something that is in use is tried again.
 const AGAIN: Duration = Duration::from_millis(500);

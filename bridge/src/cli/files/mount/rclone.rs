@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::serve::token;
 use super::{Ends, Wanted, failed, fusermount, run};
-use crate::cli::print;
+use crate::cli::output::print;
 use crate::text::neutral::neutral_within;
 
 /// Whether it is still mounted is looked at so often.

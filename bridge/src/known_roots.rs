@@ -10,26 +10,43 @@
 //! for [`FRESH`], and ends when the process does. So it is known that a process is gone before
 //! something is sent to it that acts.
 //!
-//! Who asks for the roots, and what is held as a pulse, is in `roots`.
+//! Who asks for the roots, and what is held as a pulse, is in `files/roots.rs`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Nonce, Target};
-use farwire_protocol::streams::files::Root;
-
+use farwire_protocol::streams::files::{Root, is_root_name};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+
+use crate::text::neutral::neutral_within;
+
 /// How long a process is taken to live after it was heard last. Each client holds one stream of an
 /// agent for as long.
-pub(super) const FRESH: Duration = Duration::from_secs(30);
+pub(crate) const FRESH: Duration = Duration::from_secs(30);
 
 /// The same where no stream shows that it has ended.
 const INSTANT: Duration = Duration::from_secs(1);
 
 /// At most this many servers are remembered: each costs some kilobytes.
 const SERVERS: usize = 256;
+
+/// Checks that a root has a name that roots can have: here it becomes a directory, and a part of a
+/// URL.
+///
+/// # Errors
+///
+/// `protocol_violation` where it has not.
+pub(crate) fn check_name(root: &Root) -> Result<(), Failure> {
+    if is_root_name(&root.name) {
+        return Ok(());
+    }
+    let text = format!("the server calls a root `{}`", neutral_within(&root.name, 40));
+    Err(Failure::new(Kind::ProtocolViolation, text))
+}
 
 /// The roots of one agent process.
 #[derive(Clone, Debug)]
@@ -75,7 +92,7 @@ impl KnownRoots {
         self.lock().get(&target).map(|entry| entry.known.clone())
     }
 
-    pub(super) fn remember(&self, target: Target, known: Known) {
+    pub(crate) fn remember(&self, target: Target, known: Known) {
         let mut all = self.lock();
         if let Some(entry) = all.get_mut(&target) {
             if entry.known.instance != known.instance {
@@ -94,7 +111,7 @@ impl KnownRoots {
 
     /// Takes as the pulse of a process what ends when the process does, and no later than [`FRESH`]
     /// from now.
-    pub(super) fn watch(
+    pub(crate) fn watch(
         &self,
         target: Target,
         instance: Nonce,
@@ -115,7 +132,7 @@ impl KnownRoots {
     }
 
     /// Whether a process that was `silent` for so long is still there, as far as that can be known.
-    pub(super) fn lives(&self, target: Target, instance: Nonce, silent: Duration) -> bool {
+    pub(crate) fn lives(&self, target: Target, instance: Nonce, silent: Duration) -> bool {
         let all = self.lock();
         let entry = all.get(&target);
         match entry.filter(|entry| entry.known.instance == instance).map(|entry| &entry.pulse) {

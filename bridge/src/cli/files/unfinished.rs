@@ -1,0 +1,51 @@
+//! What is printed of work on many files that was done but for some of them.
+
+use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::quote::quoted;
+
+use crate::files::place::Place;
+use crate::files::transfer::Missed;
+use crate::text::neutral::neutral_within;
+use crate::verbs::files::Unread;
+
+/// The exit code of what was done but for some of it.
+pub(super) const INCOMPLETE: u8 = 2;
+
+/// Says what could not be done of many; returns the exit code.
+pub(super) fn incomplete(missed: &[Missed], failure: &Failure) -> u8 {
+    for one in missed {
+        note!("farwire: {}", neutral_within(&one.shown(), 4_096));
+    }
+    let hint = match failure.kind {
+        Kind::FileExists if failure.hint.is_none() => "--force replaces it; or choose another name",
+        _ => failure.hint(),
+    };
+    let message = neutral_within(&failure.message, 2_000);
+    note!("error[{}]: {message}\nhint: {}", failure.kind, neutral_within(hint, 2_000));
+    INCOMPLETE
+}
+
+/// The same as JSON.
+pub(super) fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
+    let one = |one: &Missed| {
+        serde_json::json!({
+            "path": quoted(&one.path), "kind": one.why.kind.name(), "message": one.why.message,
+        })
+    };
+    missed.iter().map(one).collect()
+}
+
+/// That nothing was left out because it could not be read.
+///
+/// # Errors
+///
+/// `permission_denied` with the names, once the rest has been done.
+pub(super) fn all_was_read(place: &Place, unread: &Unread) -> Result<(), Failure> {
+    if unread.count == 0 {
+        return Ok(());
+    }
+    let listed = unread.listed(place);
+    let names = if listed.is_empty() { listed } else { format!(": {listed}") };
+    let text = format!("{} files or directories could not be read{names}", unread.count);
+    Err(Failure::new(Kind::PermissionDenied, text))
+}

@@ -1,0 +1,59 @@
+//! Every tool, by category. The MCP server, the words of scopes and the reference are readings of
+//! [`CATALOGUE`]; none of them knows a tool by name.
+
+use super::tool::Entry;
+use super::{file, find, output, pty, run, servers, session, status, stop};
+
+/// Every tool, by category.
+pub const CATALOGUE: &[Category] = &[
+    Category {
+        name: "core",
+        about: "The daily tools. Listed where nothing else is asked for.",
+        tools: CORE,
+    },
+    Category {
+        name: "files",
+        about: "Files beneath opened directories: undo, patches, moving, removing.",
+        tools: file::more::ALL,
+    },
+    Category {
+        name: "pty",
+        about: "Terminals by the names and with the rules of a PTY server: owners, leases, cursors of each client.",
+        tools: pty::ALL,
+    },
+    Category {
+        name: "session",
+        about: "Terminals that people and models share: history, events, a default target, retry.",
+        tools: session::ALL,
+    },
+];
+
+/// Tools that belong together.
+#[derive(Clone, Copy, Debug)]
+pub struct Category {
+    /// A word of scopes.
+    pub name: &'static str,
+    /// What they are for.
+    pub about: &'static str,
+    /// The tools, in the order in which clients list them.
+    pub tools: &'static [Entry],
+}
+
+/// The daily tools.
+pub const CORE: &[Entry] = &[
+    Entry::of::<servers::Servers>(),
+    Entry::of::<status::Status>(),
+    Entry::of::<run::Run>(),
+    Entry::of::<output::Output>(),
+    Entry::of::<stop::Stop>(),
+    Entry::of::<session::open::SessionOpen>(),
+    Entry::of::<session::send::SessionSend>(),
+    Entry::of::<file::read::FileRead>(),
+    Entry::of::<file::write::FileWrite>(),
+    Entry::of::<file::edit::FileEdit>(),
+    Entry::of::<file::list::FileList>(),
+    Entry::of::<file::search::FileSearch>(),
+    Entry::of::<file::copy::FileCopy>(),
+    Entry::of::<find::ToolFind>(),
+    Entry::of::<find::ToolCall>(),
+];
