@@ -63,6 +63,8 @@ pub struct Files {
     entrance: Entrance,
     /// How long the agent may take to let us in, until it has.
     outside: Option<Duration>,
+    /// The agent has refused to let us in: its worker has seen nothing of what was asked.
+    refused: bool,
 }
 
 /// A conversation about files over several streams: a later one is let in once nothing that was
@@ -204,7 +206,7 @@ impl Files {
             back: VecDeque::new(),
             beats: false,
         };
-        Self { root, up, down, entrance, outside: Some(PATIENCE) }
+        Self { root, up, down, entrance, outside: Some(PATIENCE), refused: false }
     }
 
     /// Waits until the agent has let us in, if it has not yet.
@@ -224,6 +226,7 @@ impl Files {
             }
             Said::Message(ToBridge::Done(done)) => {
                 let nothing = || Trouble::nonsense("an end without a beginning");
+                self.refused = done.failure.is_some();
                 Err(done.failure.map_or_else(nothing, Trouble::said))
             }
             _ => Err(Trouble::nonsense("an answer before the root")),
@@ -238,9 +241,11 @@ impl Files {
     /// Enters the same root again, and waits for the server to come back.
     async fn enter_again(&mut self, client: &Client) -> Result<(), Failure> {
         let mut attempts = Attempts::new(Effects::None, Some(PATIENCE));
-        // It was there before.
+        // The agent was there before, at least for all that we know.
         attempts.sent();
-        attempts.heard();
+        if self.outside.is_none() {
+            attempts.heard();
+        }
         let remote = Remote::new(client, &self.down.server);
         let again = self.entrance.clone().enter(remote, attempts).await?;
         // Paths in the old root mean other files in a new one of the same name.

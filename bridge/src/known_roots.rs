@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Nonce, Target};
@@ -48,6 +48,9 @@ pub(crate) fn check_name(root: &Root) -> Result<(), Failure> {
     Err(Failure::new(Kind::ProtocolViolation, text))
 }
 
+/// At most this many processes have a pulse: each holds a stream of the few that a relay allows.
+const PULSES: usize = 32;
+
 /// The roots of one agent process.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
@@ -70,6 +73,7 @@ struct Pulse {
     /// Whoever holds the stream holds this, too.
     beating: Weak<()>,
     holder: AbortHandle,
+    since: Instant,
 }
 
 impl Drop for Pulse {
@@ -128,7 +132,15 @@ impl KnownRoots {
             pulse.await;
             drop(token);
         });
-        entry.pulse = Some(Pulse { beating, holder: holder.abort_handle() });
+        let (holder, since) = (holder.abort_handle(), Instant::now());
+        entry.pulse = Some(Pulse { beating, holder, since });
+        let pulses = all.values_mut().filter(|entry| entry.pulse.is_some());
+        let pulses: Vec<_> = pulses.collect();
+        if pulses.len() > PULSES {
+            let since = |entry: &&mut Entry| entry.pulse.as_ref().map(|pulse| pulse.since);
+            let oldest = pulses.into_iter().min_by_key(since);
+            oldest.and_then(|entry| entry.pulse.take());
+        }
     }
 
     /// Whether a process that was `silent` for so long is still there, as far as that can be known.

@@ -22,7 +22,7 @@ use farwire_link::inner::sealed::{BATCH, Frame, Reader, Writer};
 use farwire_protocol::conversation::{Counts, End, Open, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::{Kind as FrameKind, PAYLOAD};
-use farwire_protocol::streams::files::{CONTENT, Enter, ToAgent, ToBridge, What};
+use farwire_protocol::streams::files::{CONTENT, Done, Enter, ToAgent, ToBridge, What};
 use farwire_protocol::streams::run::BEAT;
 use farwire_protocol::streams::session::Caller;
 use rustix::fs::{AtFlags, StatxFlags};
@@ -63,8 +63,14 @@ where
     let entered = all.enter(owner, open.conversation, open.generation, ());
     // The bridge comes again: the worker may be at something that takes long.
     let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
-    let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
-    let pipe = context.services.roots.enter(enter, &who).await?;
+    let entered = async {
+        let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
+        context.services.roots.enter(enter, &who).await
+    };
+    let pipe = match entered.await {
+        Ok(pipe) => pipe,
+        Err(failure) => return refuse(writer, failure).await,
+    };
     let questions = AtomicU64::new(0);
     let served = {
         let mut up = pin!(take(context, &pipe, &questions, reader));
@@ -92,6 +98,17 @@ where
         });
     }
     served
+}
+
+/// Refuses to let the bridge in. A `Done` in the place of `Entered` tells that no worker has seen
+/// anything of what was asked; a failure that ends the stream alone does not.
+async fn refuse<W>(writer: &mut Writer<W>, failure: Failure) -> Result<(), Failure>
+where
+    W: AsyncWrite + Unpin + Send,
+{
+    writer.message(&message(&ToBridge::Done(Done::failed(failure).into())));
+    writer.end(&message(&End::default()));
+    writer.finish().await.map_err(|_| lost())
 }
 
 /// Hands on what the bridge says, until it has said all, or the worker does not listen any more.

@@ -175,10 +175,16 @@ impl<'a> Carrier<'a> {
 
     /// The next frame of the agent.
     pub(crate) async fn next(&mut self) -> Result<Frame, Trouble> {
+        let frame = self.last().await?;
+        self.attempts.heard();
+        Ok(frame)
+    }
+
+    /// The only frame of an answer: the pauses between attempts go on growing after it.
+    pub(crate) async fn last(&mut self) -> Result<Frame, Trouble> {
         let frame = self.stream.reader.next().await;
         let frame = frame.map_err(|error| Trouble::broken(error, self.remote.server))?;
         self.stream.link.heard(frame.payload.len());
-        self.attempts.heard();
         Ok(frame)
     }
 

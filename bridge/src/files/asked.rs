@@ -146,12 +146,19 @@ impl Files {
 }
 
 /// A question that goes out over a stream that is there, and over new ones once that breaks.
-struct Question<'a> {
+pub(super) struct Question<'a> {
     files: &'a mut Files,
     ask: &'a Ask,
     content: Option<&'a [u8]>,
     /// The stream that was there is no more.
     broke: bool,
+}
+
+impl<'a> Question<'a> {
+    /// A question whose first stream broke.
+    pub(super) fn again(files: &'a mut Files, ask: &'a Ask, content: Option<&'a [u8]>) -> Self {
+        Self { files, ask, content, broke: true }
+    }
 }
 
 impl Carried for Question<'_> {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::Root;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::Files;
+use super::{Files, PATIENCE};
 use crate::client::{Client, Server};
+use crate::conversation::Trouble;
 use crate::known_roots::{FRESH, Known};
 use crate::runs::control;
 
@@ -22,6 +23,11 @@ pub(super) const ATTEMPTS: usize = 3;
 ///
 /// Why it could not be asked.
 pub(super) async fn ask(client: &Client, server: &Server) -> Result<Known, Failure> {
+    let asked = timeout(PATIENCE, repeat(client, server)).await;
+    asked.unwrap_or_else(|_| Err(Trouble::silent(server).failure))
+}
+
+async fn repeat(client: &Client, server: &Server) -> Result<Known, Failure> {
     for _ in 0..ATTEMPTS {
         let instance = process(client, server).await?;
         let facts = control::facts(client, server).await?;

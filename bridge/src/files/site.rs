@@ -24,13 +24,14 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::streams::files::{Ask, Enter, Root};
+use tokio::time::timeout;
 
-use super::asked::effects;
+use super::asked::{Question, effects};
 use super::place::{Place, ServerPath, find, resolve, resolve_root};
 use super::roots;
-use super::{Answer, Entrance, Files, PATIENCE};
+use super::{Answer, Entrance, Files, Line, PATIENCE};
 use crate::client::{Client, Server};
-use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word};
+use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word, carry};
 use crate::known_roots::Known;
 
 /// Content that is longer costs more than a round trip, and could not be taken back from the way.
@@ -127,6 +128,9 @@ pub struct Site {
     /// Which client of its surface asks.
     face: Face,
     known: Known,
+    /// The streams over which the questions go: what an earlier one has asked is over before a later
+    /// one is let in.
+    line: Arc<Line>,
     files: Option<Files>,
     /// The first question has left, or should wait for the agent.
     begun: bool,
@@ -185,9 +189,9 @@ impl Site {
                 (given.resolve(&server, &known.roots)?, known)
             }
         };
-        let (client, files) = (client.clone(), None);
+        let (client, files, line) = (client.clone(), None, Arc::default());
         let (begun, lent) = (false, false);
-        Ok(Self { client, server, place, given, face, known, files, begun, lent })
+        Ok(Self { client, server, place, given, face, known, line, files, begun, lent })
     }
 
     /// Asks a question without content. `question` makes it of the place, which may be resolved
@@ -248,9 +252,11 @@ impl Site {
         self.begun = true;
         let acts = effects(&ask) != Effects::None;
         let mut attempts = Attempts::new(effects(&ask), Some(PATIENCE));
-        let mut stream = match self.client.stream(&self.server, Class::Interactive).await {
-            Ok(stream) => stream,
-            Err(trouble) => return self.follow(attempts, trouble).await,
+        let opened = self.client.stream(&self.server, Class::Interactive);
+        let mut stream = match timeout(PATIENCE, opened).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(trouble)) => return self.follow(attempts, trouble).await,
+            Err(_) => return Err(attempts.late(&self.server).failure()),
         };
         let known = self.known.roots.iter().find(|root| root.name == self.place.root);
         let (true, Some(root)) = (stream.link.accept().instance == self.known.instance, known)
@@ -260,8 +266,8 @@ impl Site {
         let silent = stream.link.silent_for();
         let target = self.server.pin.bundle.id.target();
         let lives = self.client.roots.lives(target, self.known.instance, silent);
-        let entrance =
-            Entrance { enter: self.how(), class: Class::Interactive, line: Arc::default() };
+        let line = self.line.clone();
+        let entrance = Entrance { enter: self.how(), class: Class::Interactive, line };
         attempts.goes_over(&stream.link);
         stream.writer.open(entrance.request()?);
         let mut files = Files::on(stream, &self.server, root.clone(), entrance);
@@ -295,7 +301,7 @@ impl Site {
             Err(trouble) => trouble,
         };
         let outside = files.outside.is_some();
-        if outside && is_refusal(&trouble) {
+        if outside && (files.refused || is_refusal(&trouble)) {
             return self.refused(trouble);
         }
         if !outside && matches!(trouble.fault, Fault::Said(Word::Refused)) {
@@ -308,19 +314,37 @@ impl Site {
             attempts.forget_link(self.remote());
             return Err(trouble.failure);
         }
-        let Err(why) = attempts.follow(self.remote(), trouble).await else {
-            return Ok(First::Wait);
+        if !outside {
+            attempts.heard();
+        }
+        // The time counts from when the way breaks.
+        attempts.end_in(PATIENCE);
+        let answered = match attempts.follow(self.remote(), trouble).await {
+            // It was not sent.
+            Ok(_) if effects(&ask) != Effects::None => return Ok(First::Wait),
+            Ok(_) => {
+                let mut question = Question::again(&mut files, &ask, content);
+                Box::pin(carry(self.remote(), attempts, &mut question)).await
+            }
+            Err(why) => Err(why),
         };
-        let answer = files.settle(&self.client, (&ask, content), why).await?;
+        let answer = match answered {
+            Ok(answer) => answer,
+            // The roots are others by now.
+            Err(NoAnswer::Failed(failure)) if failure.kind == Kind::NoRoot => {
+                return Ok(First::Wait);
+            }
+            Err(why) => files.settle(&self.client, (&ask, content), why).await?,
+        };
         self.files = Some(files);
         Ok(First::Answered(Box::new(answer)))
     }
 
     /// The agent has not let us in, and nothing was asked that it could have done.
     fn refused(&self, trouble: Trouble) -> Result<First, Failure> {
-        match trouble.failure.kind {
-            // Its roots may be others by now.
-            Kind::NoRoot => Ok(First::Wait),
+        match (trouble.failure.kind, Word::of(trouble.failure.kind)) {
+            // Its roots may be others by now, or its worker may come back.
+            (Kind::NoRoot, _) | (_, Word::Died | Word::Broken | Word::Unsure) => Ok(First::Wait),
             _ => Err(trouble.failure),
         }
     }
@@ -360,7 +384,9 @@ impl Site {
             self.known = roots::ask(&self.client, &self.server).await?;
             self.place = self.given.resolve(&self.server, &self.known.roots)?;
             let how = self.how();
-            let files = Files::enter(&self.client, &self.server, &how, Class::Interactive).await?;
+            let line = self.line.clone();
+            let entered = Files::enter_on(self.remote(), &how, Class::Interactive, line);
+            let files = entered.await?;
             if files.instance() == self.known.instance {
                 self.files = Some(files);
                 return Ok(());

@@ -88,7 +88,7 @@ impl Question {
         carrier.begin(open);
         carrier.message(&message(&Call { id: 1, ask: Some(self.0.clone()) }));
         carrier.finish().await?;
-        let frame = carrier.next().await?;
+        let frame = carrier.last().await?;
         let nonsense = |_| Trouble::nonsense("an answer that makes no sense");
         if frame.last {
             let end: End = read(&frame.payload).map_err(nonsense)?;

@@ -183,7 +183,7 @@ impl Serving<'_> {
             self.context.link.heard();
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == KEYS => {
-                    self.type_keys(&frame.payload).await
+                    self.type_keys(&frame.payload).await;
                 }
                 (FrameKind::Control, true) => return Ok(()),
                 (FrameKind::Control, false) => {
