@@ -13,9 +13,9 @@
 //! # Invariants
 //!
 //! - An actor is a device and a surface that the link has proven. The client is what it calls
-//!   itself: it tells the arbiter of one surface apart and gets nobody past another surface.
+//!   itself: it tells the clients of one surface apart and gets nobody past another surface.
 //! - A user takes the lease from anybody; an agent never takes it from a user, and gets none
-//!   against the rule unless a user arbiter it over.
+//!   against the rule unless a user hands it over.
 //! - Where sessions are in a group, those of them that are leased are leased to the same actor.
 
 use std::time::Duration;
