@@ -525,6 +525,8 @@ impl Terminal {
         let (row, col) = facts.cursor();
         let size = self.size();
         let Filed { labels, limits, recovered_ms, lost } = lock(&self.filed).clone();
+        // Its guard is gone before the events and the participants are locked.
+        let typing = lock(&self.typing).arbiter.show(to, now);
         let attached = self.participants.count();
         Status {
             session: self.program.job,
@@ -537,7 +539,7 @@ impl Terminal {
             foreground,
             cursor: Some(SizeMessage { cols: col, rows: row }),
             known: None,
-            typing: Some(lock(&self.typing).arbiter.show(to, now)),
+            typing: Some(typing),
             labels: Some(labels).filter(|labels| *labels != Labels::default()),
             limits: Some(limits).filter(|limits| *limits != Limits::default()),
             events: Some(self.events.last()),
