@@ -143,7 +143,8 @@ impl Sqlite {
     }
 
     pub(super) async fn check(&self) -> Result<(), Failure> {
-        sqlx::query("SELECT 1").execute(&self.readers).await.map(drop).map_err(database_failure)
+        let checked = sqlx::query("SELECT 1").execute(&self.readers).await;
+        checked.map(drop).map_err(|_| probe_failure())
     }
 
     /// Writes the log back to the database and leaves the log file beside it, as a kill does: with
@@ -166,6 +167,12 @@ pub(super) fn database_failure(error: sqlx::Error) -> Failure {
     tracing::error!(%error, "the database failed");
     Failure::new(Kind::RelayDenied, "the relay's database failed")
         .with_hint("ask whoever runs the relay to look at its log")
+}
+
+/// Returns the failure of a lookup that no peer waits for. Such a lookup comes every few seconds,
+/// so its failure is not logged, and it does not count as a peer that was refused.
+pub(super) fn probe_failure() -> Failure {
+    Failure::new(Kind::RelayDenied, "the relay's database does not answer")
 }
 
 pub(super) fn damaged_record() -> Failure {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::connections::{Sqlite, damaged_record, database_failure};
+use super::connections::{Sqlite, damaged_record, database_failure, probe_failure};
 use super::{identities, servers};
 use crate::clock::{now, seconds};
 use crate::store::records::{Acceptance, StoredRequest};
@@ -126,7 +126,7 @@ pub(super) async fn has_requests(store: &Sqlite, workspace: WorkspaceId) -> Resu
     .fetch_one(&store.readers)
     .await
     .map(|found| found != 0)
-    .map_err(database_failure)
+    .map_err(|_| probe_failure())
 }
 
 pub(super) async fn answer(store: &Sqlite, enrollment: Nonce) -> Result<Mail, Failure> {

@@ -1,11 +1,13 @@
 //! What only SQLite can show: that readers cannot write, what older versions left, and who waits
 //! for the one writer.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use farwire_protocol::failure::Kind;
 use farwire_protocol::id::Kind as IdKind;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::task::JoinSet;
@@ -242,4 +244,49 @@ async fn a_write_does_not_wait_for_busy_readers() {
         accept(&sqlite, owner.workspace, 1, &agent(2, owner.domain)).await.unwrap();
     });
     done.await.expect("it needs no reader");
+}
+
+#[tokio::test]
+async fn a_failed_probe_is_neither_logged_nor_counted() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _subscriber = tracing::subscriber::set_default(subscriber);
+    let metrics = PrometheusBuilder::new().build_recorder();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let refusals = || metrics.handle().render().contains("farwire_relay_busy_total");
+    let logged = || String::from_utf8_lossy(&log.0.lock().unwrap()).contains("the database failed");
+
+    let TestStore { _temp, sqlite, .. } = open().await;
+    let workspace = new_workspace(&sqlite, 1).await.workspace;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(sqlite.readers.acquire().await.unwrap());
+    }
+    tokio::time::pause();
+    assert!(sqlite.check().await.is_err() && sqlite.has_requests(workspace).await.is_err());
+    assert!(!refusals(), "no peer was refused");
+    assert!(sqlite.read().await.is_err() && refusals(), "a peer was");
+    tokio::time::resume();
+
+    drop(readers);
+    sqlite.readers.close().await;
+    assert!(sqlite.check().await.is_err() && sqlite.has_requests(workspace).await.is_err());
+    assert!(!logged());
+    assert!(sqlite.read().await.is_err() && logged(), "a failure that a peer meets is");
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
