@@ -1,7 +1,7 @@
 //! Moving. A name that is replaced always leads to the old file or the new one.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
@@ -240,11 +240,22 @@ fn step_aside(source: &Place, place: &Place) -> Result<Place, Errno> {
         rename(dir, &aside, &place.name, RenameFlags::NOREPLACE)?;
         return Err(error);
     }
-    if rename(dir, &aside, &old.name, RenameFlags::NOREPLACE).is_err() {
-        // The replacement is in place. The old directory is removed under the name that it has.
-        old.name = aside;
-    }
+    // The replacement is in place, so this succeeds whatever becomes of the old directory.
+    old.name = make_sweepable(dir, aside, old.name);
     Ok(old)
+}
+
+/// Renames what stepped aside so that a sweep removes it even if this process does not. Returns the
+/// name that it has in the end, which is the old one if no rename succeeds.
+pub(super) fn make_sweepable(dir: BorrowedFd<'_>, aside: Vec<u8>, hidden: Vec<u8>) -> Vec<u8> {
+    let succeeds = |to: &[u8]| rename(dir, &aside, to, RenameFlags::NOREPLACE).is_ok();
+    if succeeds(&hidden) {
+        return hidden;
+    }
+    match temporary() {
+        Ok(fresh) if succeeds(&fresh) => fresh,
+        _ => aside,
+    }
 }
 
 /// A hidden name in the directory of a place.

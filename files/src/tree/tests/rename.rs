@@ -1,7 +1,9 @@
 //! Moves without the resources that they need.
 
+use std::os::fd::AsFd as _;
 use std::process::Command;
 
+use super::super::rename::make_sweepable;
 use super::*;
 
 /// Tells a process that it has few descriptors.
@@ -50,4 +52,25 @@ fn a_move_that_runs_out_of_descriptors_has_changed_nothing() {
         }
     }
     assert!(failed > 0 && moved > 0, "{failed} failed, {moved} moved");
+}
+
+#[test]
+fn what_stepped_aside_gets_another_name_that_is_swept_if_the_first_is_taken() {
+    let place = Place::new();
+    let dir = File::open(place.at("")).unwrap();
+    let hidden = || b".farwire-tmp-taken".to_vec();
+    let is_gone = || !place.at(".farwire-was-1").exists();
+
+    fs::create_dir(place.at(".farwire-was-1")).unwrap();
+    let name = make_sweepable(dir.as_fd(), b".farwire-was-1".to_vec(), hidden());
+    assert!(name == hidden() && place.at(".farwire-tmp-taken").is_dir() && is_gone());
+
+    fs::create_dir(place.at(".farwire-was-1")).unwrap();
+    let name = make_sweepable(dir.as_fd(), b".farwire-was-1".to_vec(), hidden());
+    let name = String::from_utf8(name).unwrap();
+    assert!(name.starts_with(".farwire-tmp-") && name.as_bytes() != hidden(), "{name}");
+    assert!(place.at(&name).is_dir() && is_gone());
+
+    let none = make_sweepable(dir.as_fd(), b".farwire-was-2".to_vec(), hidden());
+    assert_eq!(none, b".farwire-was-2", "it keeps its name");
 }
