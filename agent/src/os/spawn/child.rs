@@ -69,7 +69,7 @@ fn prepare(
         }
         None => 3,
     };
-    close_rest(first, kept);
+    close_rest(first, kept, plan.descriptors, close_range);
     // The mask of this process is its own even while memory is shared.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     be_ordinary();
@@ -149,15 +149,27 @@ fn unblock_signals() {
 
 /// Closes whatever else is open, also what the agent has inherited, and the pipes of programs that
 /// other threads start at this moment: they would not come to their end while this child lives, and
-/// from the next step on its user decides about that.
-#[cfg(target_os = "linux")]
-fn close_rest(open: libc::c_uint, kept: Option<BorrowedFd<'_>>) {
-    // The table of descriptors belongs to this process alone, so the agent's stay open.
+/// from the next step on its user decides about that. A terminal that another thread opens at this
+/// moment is even without close-on-exec: see `pty.rs`.
+///
+/// Kernels before 5.9 have no `close_range`, and filters of system calls refuse it. Then the
+/// descriptors up to `bound` are closed one by one. What was inherited above it, `harden` has
+/// marked.
+fn close_rest(
+    open: libc::c_uint,
+    kept: Option<BorrowedFd<'_>>,
+    bound: libc::c_uint,
+    close_range: fn(libc::c_uint, libc::c_uint) -> bool,
+) {
     let close = |first: libc::c_uint, last: libc::c_uint| {
-        // SAFETY: no pointers are involved, and nothing here uses what is closed. Kernels before
-        // 5.9 refuse; there it happens on executing, for which `harden` has marked what was
-        // inherited.
-        let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        if close_range(first, last) {
+            return;
+        }
+        for number in first..=last.min(bound) {
+            // SAFETY: no pointers are involved, and nothing here uses what is closed. The table of
+            // descriptors belongs to this process alone, so the agent's stay open.
+            let _ = unsafe { libc::close(number.cast_signed()) };
+        }
     };
     match kept.map(|kept| kept.as_raw_fd().unsigned_abs()) {
         None => close(open, libc::c_uint::MAX),
@@ -170,9 +182,18 @@ fn close_rest(open: libc::c_uint, kept: Option<BorrowedFd<'_>>) {
     }
 }
 
+/// Whether the kernel has closed these descriptors.
+#[cfg(target_os = "linux")]
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> bool {
+    // SAFETY: as in `close_rest`, which is the only caller.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
+}
+
 /// Elsewhere everything of the agent's own closes on executing.
 #[cfg(not(target_os = "linux"))]
-fn close_rest(_: libc::c_uint, _: Option<BorrowedFd<'_>>) {}
+fn close_range(_: libc::c_uint, _: libc::c_uint) -> bool {
+    true
+}
 
 /// Takes on the rights of a user, for good, and makes sure.
 #[cfg(target_os = "linux")]
@@ -251,4 +272,41 @@ fn look(program: &CStr) -> Found {
 
 fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn without_close_range_no_descriptor_below_the_bound_is_left() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        // Without close-on-exec.
+        let left: [OwnedFd; 8] = core::array::from_fn(|_| io::dup(&null).unwrap());
+        let kept = left[3].as_fd();
+        let bound = super::super::plan::descriptors();
+        let highest = left.iter().map(|left| left.as_raw_fd().unsigned_abs()).max().unwrap();
+        assert!(highest < bound, "{highest} of {bound}");
+        // SAFETY: the child makes system calls and nothing else.
+        let child = match unsafe { libc::fork() } {
+            0 => {
+                close_rest(3, Some(kept), bound, |_, _| false);
+                let is_open = |number: libc::c_uint| {
+                    // SAFETY: no pointers are involved.
+                    unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) != -1 }
+                };
+                let kept = kept.as_raw_fd().unsigned_abs();
+                let others = (3..=bound).filter(|number| *number != kept && is_open(*number));
+                let code = if is_open(kept) { others.count().min(100) } else { 101 };
+                // SAFETY: ends this process without running anything of the parent's.
+                unsafe { libc::_exit(i32::try_from(code).unwrap_or(102)) }
+            }
+            child => rustix::process::Pid::from_raw(child).unwrap(),
+        };
+        let options = rustix::process::WaitOptions::empty();
+        let (_, status) = rustix::process::waitpid(Some(child), options).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0), "so many are left, or the one to keep is not");
+    }
 }

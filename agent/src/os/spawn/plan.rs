@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
-use rustix::process::{Gid, Uid, geteuid};
+use rustix::process::{Gid, Resource, Uid, geteuid, getrlimit};
 
 use super::Command;
 use crate::os::environment;
@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) terminal: bool,
     /// What it gets besides.
     pub(super) extra: Option<Arc<OwnedFd>>,
+    /// Up to which number descriptors are closed one by one where `close_range` fails.
+    pub(super) descriptors: u32,
 }
 
 /// The rights of a user.
@@ -75,6 +77,7 @@ impl Plan {
             limits: Limits::inherited(),
             terminal: command.terminal,
             extra: command.extra.clone(),
+            descriptors: descriptors(),
         })
     }
 
@@ -82,6 +85,14 @@ impl Plan {
     pub(super) fn changes_user(&self) -> bool {
         self.identity.as_ref().is_some_and(|identity| identity.uid != geteuid())
     }
+}
+
+/// Returns a number above every descriptor that this process has opened: its limit of open files,
+/// or more than it ever has open, since the kernel takes the lowest free number.
+pub(super) fn descriptors() -> u32 {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.and_then(|limit| u32::try_from(limit).ok());
+    limit.map_or(MOST_DESCRIPTORS, |limit| limit.min(MOST_DESCRIPTORS))
 }
 
 /// The rights to take on for a user: none for the agent's own, if it has no others to give.
@@ -178,3 +189,6 @@ const LONGEST_PATH: usize = 4096;
 /// Hundreds are known from systems that give each package its own. Each costs a file name of
 /// memory, and an attempt while the calling thread waits.
 const MOST_DIRECTORIES: usize = 1024;
+
+/// Closing one that is not open takes a fraction of a microsecond, while the calling thread waits.
+const MOST_DESCRIPTORS: u32 = 65_536;
