@@ -11,11 +11,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use portable_pty::{MasterPty, PtySize, native_pty_system};
+use portable_pty::{MasterPty, PtyPair, PtySize, native_pty_system};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::{self, Errno};
 use rustix::process::{Pid, Signal, kill_process_group};
-use rustix::pty::{OpenptFlags, openpt};
+use rustix::pty::{OpenptFlags, openpt, unlockpt};
 use rustix::termios::{
     LocalModes, QueueSelector, Winsize, tcflush, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetwinsize,
 };
@@ -50,17 +50,26 @@ pub(crate) struct Modes {
 /// Both ends of a new terminal. Neither is inherited by programs, and ours does not block.
 pub(crate) fn open(size: Size, owner: Option<u32>) -> io::Result<(OwnedFd, OwnedFd)> {
     let Size { cols, rows } = size;
-    let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
-    let pair = native_pty_system().openpty(size).map_err(|_| why_not())?;
-    let master = copy(&*pair.master)?;
-    // The pair's own end for programs cannot be had as a descriptor.
-    let slave = slave(&master)?;
+    let pair =
+        native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).ok();
+    let (master, slave) = both_ends(pair, size)?;
     if let Some(owner) = owner
         && rustix::process::geteuid().is_root()
     {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), None::<Gid>)?;
     }
     io::ioctl_fionbio(&master, true)?;
+    Ok((master, slave))
+}
+
+/// The ends of the pair, or of a terminal of our own where the crate opened none.
+fn both_ends(pair: Option<PtyPair>, size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
+    let master = match &pair {
+        Some(pair) => copy(&*pair.master)?,
+        None => open_master(size)?,
+    };
+    // The pair's own end for programs cannot be had as a descriptor.
+    let slave = slave(&master)?;
     Ok((master, slave))
 }
 
@@ -73,13 +82,14 @@ fn copy(master: &dyn MasterPty) -> io::Result<OwnedFd> {
     io::fcntl_dupfd_cloexec(master, 0)
 }
 
-/// Why no terminal can be opened: the crate has said so in words, and the kernel says it again in
-/// its number.
-fn why_not() -> Errno {
-    let opened = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
-    // Each terminal takes two descriptors.
-    let both = opened.and_then(|master| io::fcntl_dupfd_cloexec(&master, 0));
-    both.map_or_else(|error| error, |_| Errno::IO)
+/// Opens a terminal without the C library, whose `openpty` can fail where the kernel has one to
+/// give: old ones want to change its owner, and others open the end for programs by its name. If
+/// there is none, this tells why by its number; the crate tells it in words.
+fn open_master(size: Size) -> io::Result<OwnedFd> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    unlockpt(&master)?;
+    resize(&master, size)?;
+    Ok(master)
 }
 
 /// By way of the master, where the kernel can: a name could mean another mount's terminal.
@@ -145,4 +155,26 @@ pub(crate) fn modes(master: impl AsFd) -> io::Result<Modes> {
         echo: modes.contains(LocalModes::ECHO),
         canonical: modes.contains(LocalModes::ICANON),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_opens_where_the_crate_cannot_open_one() {
+        let wanted = Size::new(132, 43);
+        let (master, slave) = both_ends(None, wanted).unwrap();
+        assert_eq!(size(&slave), Ok(wanted));
+        assert_eq!(modes(&master), Ok(Modes { echo: true, canonical: true }));
+        for end in [&master, &slave] {
+            assert!(fcntl_getfd(end).unwrap().contains(FdFlags::CLOEXEC));
+        }
+        io::write(&master, b"typed\n").unwrap();
+        let mut line = [0; 16];
+        let length = io::read(&slave, &mut line).unwrap();
+        assert_eq!(&line[..length], b"typed\n");
+    }
 }
