@@ -47,7 +47,7 @@ use farwire_protocol::streams::files::{Http, ToBridge};
 
 pub use self::locks::Locks;
 use self::reply::Reply;
-use self::serving::{Now, Serving};
+use self::serving::Serving;
 use crate::peer::{Broken, Peer};
 use crate::rules::LISTED;
 use crate::tree::Tree;

@@ -5,7 +5,9 @@
 //! have arrived.
 
 mod archive;
+mod batch;
 mod changes;
+mod desk;
 mod edit;
 mod list;
 mod listener;
@@ -21,54 +23,14 @@ mod write;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Id;
 use farwire_protocol::streams::files::{Ask, Attributes, Copy, Done, MakeDirectory, Remove};
 
 use self::changes::Keeper;
+pub use self::desk::{Desk, VerbError};
 pub use self::listener::Listener;
 use crate::path::Rel;
-use crate::peer::{Broken, Peer};
-use crate::transfers::Transfers;
+use crate::peer::Peer;
 use crate::tree::{Copied, Tree};
-use crate::undo::Undo;
-
-/// Why a question was not answered.
-#[derive(Debug)]
-pub enum VerbError {
-    /// The question failed, and whoever asked is told why.
-    Failed(Failure),
-    /// The other end no longer listens.
-    Broken,
-}
-
-impl From<Failure> for VerbError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<Broken> for VerbError {
-    fn from(_: Broken) -> Self {
-        Self::Broken
-    }
-}
-
-/// What a question is answered with, and for whom.
-#[derive(Clone, Copy, Debug)]
-pub struct Desk<'a> {
-    /// The files.
-    pub tree: &'a Tree,
-    /// The store for what changes replace, if there is one.
-    pub undo: Option<&'a Undo>,
-    /// The transfers in progress.
-    pub transfers: &'a Transfers,
-    /// Who asks, for display: device, surface and client.
-    pub who: &'a str,
-    /// The device of whoever asks.
-    pub device: Id,
-    /// Tells whether the answer is still wanted.
-    pub listener: &'a Listener,
-}
 
 /// Answers a question about files. Requests of WebDAV clients go to `dav`.
 pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, VerbError> {
@@ -161,38 +123,6 @@ fn copy_one(desk: &Desk<'_>, copy: &Copy) -> Result<Done, VerbError> {
     }
     done.entry = Some(tree.stat_link(&to)?.entry(to.as_bytes()));
     Ok(done)
-}
-
-/// Collects items until they fill a message.
-#[derive(Debug)]
-struct Batch<T> {
-    items: Vec<T>,
-    bytes: usize,
-}
-
-/// The most bytes of items in one message, as their sender estimates them.
-const BATCH: usize = 12 << 10;
-
-impl<T> Batch<T> {
-    fn new() -> Self {
-        Self { items: Vec::new(), bytes: 0 }
-    }
-
-    /// Adds an item of about this size. Returns the items before it once they fill a message.
-    fn push(&mut self, item: T, bytes: usize) -> Option<Vec<T>> {
-        let full = (self.bytes + bytes > BATCH && !self.items.is_empty()).then(|| {
-            self.bytes = 0;
-            std::mem::take(&mut self.items)
-        });
-        self.bytes += bytes;
-        self.items.push(item);
-        full
-    }
-
-    /// The remaining items.
-    fn rest(self) -> Option<Vec<T>> {
-        (!self.items.is_empty()).then_some(self.items)
-    }
 }
 
 #[cfg(test)]

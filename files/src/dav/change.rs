@@ -10,7 +10,7 @@ use super::fields::Depth;
 use super::filter::{DavRequest, Method};
 use super::locks::Touch;
 use super::reply::{Refusal, Reply};
-use super::{Now, Serving};
+use super::serving::{Now, Serving};
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Stat};
 

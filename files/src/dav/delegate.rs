@@ -20,8 +20,8 @@ use super::fs::DavFiles;
 use super::locks::Touch;
 use super::locks_of::LocksOf;
 use super::reply::{Refusal, Reply, header};
+use super::serving::{Now, Serving};
 use super::xml::{self, Shape};
-use super::{Now, Serving};
 use crate::peer::{Broken, Peer};
 
 /// The largest body of a LOCK, whose owner element is kept in memory.

@@ -7,11 +7,12 @@ use farwire_protocol::streams::files::{Head, ToBridge, What};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
+use super::delegate;
 use super::filter::{DavRequest, Method};
 use super::live::tag;
 use super::reply::{Refusal, Reply, header};
+use super::serving::{Now, Serving};
 use super::target::url;
-use super::{Now, Serving, delegate};
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 

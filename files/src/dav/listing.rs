@@ -7,14 +7,15 @@ use farwire_protocol::streams::files::{Head, ToBridge, What};
 use rustix::io::Errno;
 use xmltree::Element;
 
+use super::delegate;
 use super::fields::Depth;
 use super::filter::DavRequest;
 use super::live::{self, LIVE, Live, USUAL};
 use super::props::{ATTRIBUTE, Prop, Props};
 use super::reply::{Refusal, Reply, XML, header};
+use super::serving::{Now, Serving};
 use super::target::url;
 use super::xml::{self, DAV, Name, Shape};
-use super::{Now, Serving, delegate};
 use crate::path::Rel;
 use crate::peer::{Broken, Peer};
 use crate::tree::{Listing, Stat};

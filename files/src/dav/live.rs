@@ -11,8 +11,8 @@ use jiff::fmt::rfc2822;
 use xml::EmitterConfig;
 use xmltree::Element;
 
-use super::Serving;
 use super::locks::Lock;
+use super::serving::Serving;
 use super::sums::OWNCLOUD;
 use super::target::url;
 use super::xml::{DAV, Name};

@@ -8,7 +8,7 @@ use farwire_protocol::streams::files::{How, What};
 use super::filter::DavRequest;
 use super::locks::Touch;
 use super::reply::{Refusal, Reply};
-use super::{Now, Serving};
+use super::serving::{Now, Serving};
 use crate::peer::{Broken, Peer};
 use crate::tree::{Stat, WriteOptions};
 

@@ -17,9 +17,9 @@ use xmltree::Element;
 use super::filter::DavRequest;
 use super::locks::Touch;
 use super::reply::{Refusal, Reply, XML};
+use super::serving::{Now, Serving};
 use super::target::url;
 use super::xml::Shape;
-use super::{Now, Serving};
 use crate::path::Rel;
 use crate::tree::Stat;
 

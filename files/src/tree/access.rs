@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::draft::copy_attributes;
-use super::{Place, Stat};
+use super::place::Place;
+use super::stat::Stat;
 
 /// The attribute of the ACL. It begins with a version; each entry has a tag, permissions and an id.
 const ACL: &str = "system.posix_acl_access";

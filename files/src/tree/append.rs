@@ -7,7 +7,10 @@ use farwire_protocol::streams::files::How;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Space, Stat, Tree, WriteOptions, changed_meanwhile};
+use super::draft::{WriteOptions, changed_meanwhile};
+use super::root::Tree;
+use super::space::Space;
+use super::stat::Stat;
 use crate::fault::fault;
 use crate::path::Rel;
 

@@ -7,7 +7,9 @@ use farwire_protocol::streams::files::What;
 use rustix::fs::{OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Listing, Stat, Tree};
+use super::root::Tree;
+use super::stat::Stat;
+use super::walk::Listing;
 use crate::fault::fault;
 use crate::path::Rel;
 

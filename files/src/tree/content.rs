@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::access::mode_without_acl;
 use super::draft::{changed_meanwhile, copy_attributes};
-use super::{Space, Stat};
+use super::space::Space;
+use super::stat::Stat;
 use crate::fault::fault;
 use crate::path::Rel;
 

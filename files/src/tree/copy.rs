@@ -9,11 +9,16 @@ use rustix::io::Errno;
 
 use super::access::mode_without_acl;
 use super::content::{Destination, NotCopied, Source, copy_one};
+use super::draft::WriteOptions;
 use super::draft::{changed_meanwhile, copy_attributes};
 use super::owner::partly_owned;
+use super::place::Place;
 use super::rename::{check_apart, not_movable, replace};
+use super::root::Tree;
+use super::space::Space;
+use super::stat::Stat;
 use super::sweep::hold;
-use super::{Listing, Place, Space, Stat, Tree, WriteOptions};
+use super::walk::Listing;
 use crate::fault::fault;
 use crate::path::Rel;
 

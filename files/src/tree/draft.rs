@@ -16,7 +16,10 @@ use rustix::io::Errno;
 
 use super::access::{Rights, inherit_access};
 use super::content::{Destination, Source, copy_content};
-use super::{Place, Space, Stat, Tree};
+use super::place::Place;
+use super::root::Tree;
+use super::space::Space;
+use super::stat::Stat;
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 

@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use farwire_protocol::failure::Failure;
 use rustix::io::Errno;
 
-use super::{Place, Tree};
+use super::place::Place;
+use super::root::Tree;
 use crate::fault::fault;
 use crate::path::is_ours;
 

@@ -5,8 +5,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::What;
 use rustix::fs::OFlags;
 
+use super::place::Place;
+use super::root::Tree;
+use super::walk::EVERYTHING;
 use super::walk::step;
-use super::{EVERYTHING, Place, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 use crate::rules::Rules;

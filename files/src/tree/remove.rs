@@ -9,8 +9,10 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::draft::{changed_meanwhile, temporary};
+use super::place::Place;
+use super::root::Tree;
+use super::stat::Stat;
 use super::walk::step;
-use super::{Place, Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 

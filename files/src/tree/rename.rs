@@ -9,7 +9,10 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::draft::{changed_meanwhile, rename, set_aside, temporary};
-use super::{EVERYTHING, Place, Stat, Tree};
+use super::place::Place;
+use super::root::Tree;
+use super::stat::Stat;
+use super::walk::EVERYTHING;
 use crate::fault::fault;
 use crate::path::Rel;
 
@@ -268,7 +271,7 @@ fn hidden_beside(place: &Place) -> Result<Place, Errno> {
 /// Refuses a destination that is the source, in it, or around it.
 pub(super) fn check_apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
     if from.is_root() || to.is_root() {
-        return Err(super::root_stays(from));
+        return Err(super::root::root_stays(from));
     }
     if to.beneath(from).is_some() || from.beneath(to).is_some() {
         let text = format!("{to} is {from} itself, in it, or around it");

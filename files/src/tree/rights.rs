@@ -7,8 +7,9 @@ use farwire_protocol::streams::files::What;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::root::Tree;
+use super::stat::Stat;
 use super::walk::step;
-use super::{Stat, Tree};
 use crate::fault::fault;
 use crate::path::Rel;
 

@@ -7,8 +7,10 @@ use farwire_protocol::streams::files::What;
 use rustix::fs::{AtFlags, Dir, FlockOperation, OFlags};
 use rustix::io::Errno;
 
+use super::place::Place;
+use super::root::Tree;
+use super::stat::Stat;
 use super::walk::step;
-use super::{Place, Stat, Tree};
 use crate::path::{HIDDEN, Rel};
 
 /// The age at which an unfinished file is removed, counted from the last write to it.

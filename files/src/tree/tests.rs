@@ -2,19 +2,22 @@
 //!
 //! A file `secret` stands outside of each root: no test may read, change or find it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use farwire_protocol::failure::Kind;
+use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::files::How;
-use rustix::fs::{CWD, FileType};
+use farwire_protocol::streams::files::{How, What};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::*;
+use crate::path::Rel;
 use crate::rules::Patterns;
+use crate::rules::Rules;
 
 pub(crate) mod access;
 mod locks;

@@ -10,7 +10,8 @@ use farwire_protocol::streams::files::{PATH_LIMIT, What};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Stat, Tree};
+use super::root::Tree;
+use super::stat::Stat;
 use crate::fault::fault;
 use crate::path::{Rel, is_ours};
 
@@ -331,7 +332,7 @@ pub(super) fn step(
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let within = if mounts { ResolveFlags::empty() } else { ResolveFlags::NO_XDEV };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | within;
-    for _ in 0..super::TRIES {
+    for _ in 0..super::root::TRIES {
         match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,

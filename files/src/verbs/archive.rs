@@ -10,9 +10,9 @@ use std::cell::RefCell;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Archive, Done, What};
 
+use super::desk::{Desk, VerbError};
 use super::tidy::Tidy;
 use super::unread::Unread;
-use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::peer::{Broken, OpenedFile, Peer};
 use crate::rules::LISTED;

@@ -17,8 +17,10 @@ use farwire_protocol::streams::files::{Change, Changes, Done, ToBridge};
 pub(super) use self::keeper::{Keeper, Planned};
 use self::revert::choose;
 pub(super) use self::revert::revert;
+use super::batch::{BATCH, Batch};
+use super::desk::{Desk, VerbError};
+use super::edit;
 use super::memory::MemoryShare;
-use super::{BATCH, Batch, Desk, VerbError, edit};
 use crate::peer::Peer;
 use crate::undo::{ChangeRecord, Snapshot, Undo};
 

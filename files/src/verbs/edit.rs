@@ -3,6 +3,7 @@
 //! `nearest` finds what a missing text was meant to be, and `diff` shows what was changed.
 
 mod diff;
+mod line_ends;
 mod nearest;
 
 use std::borrow::Cow;
@@ -12,11 +13,12 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Edit, How, Replacement, TEXT_LIMIT};
 use minicbor::{Decode, Decoder};
 
-pub(super) use self::diff::diff;
+pub(super) use self::diff::{NEAR, diff};
+use self::line_ends::{ends_in_cr_lf, in_cr_lf};
 use self::nearest::no_match;
 use super::changes::Keeper;
+use super::desk::{Desk, VerbError};
 use super::memory::{MemoryShare, gather};
-use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::WriteOptions;
@@ -26,9 +28,6 @@ const LARGEST: u64 = 64 << 20;
 
 /// The most edits in one question.
 const EDITS: usize = 1_000;
-
-/// The largest text that is compared with another, for a diff or to find similar lines.
-pub(super) const NEAR: usize = 2 << 20;
 
 /// The most bytes that all edits of a question may pass over.
 const OVER: u64 = 4 << 30;
@@ -235,29 +234,6 @@ fn with_endings_of<'a>(text: &[u8], edit: &'a Replacement) -> Cow<'a, [u8]> {
         true => Cow::Owned(in_cr_lf(new)),
         false => Cow::Borrowed(new),
     }
-}
-
-/// Whether a text has lines, and all of them end in CR LF.
-fn ends_in_cr_lf(text: &[u8]) -> bool {
-    let mut ends = memchr::memchr_iter(b'\n', text).peekable();
-    ends.peek().is_some() && ends.all(|at| at > 0 && text.get(at - 1) == Some(&b'\r'))
-}
-
-fn in_cr_lf(text: &[u8]) -> Vec<u8> {
-    text.split(|&byte| byte == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..])
-}
-
-fn in_lf(text: &[u8]) -> Vec<u8> {
-    let mut lines = text.split(|&byte| byte == b'\n').peekable();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(line) = lines.next() {
-        let last = lines.peek().is_none();
-        out.extend_from_slice(if last { line } else { line.strip_suffix(b"\r").unwrap_or(line) });
-        if !last {
-            out.push(b'\n');
-        }
-    }
-    out
 }
 
 /// The number of the line at an offset.

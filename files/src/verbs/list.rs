@@ -10,10 +10,12 @@ use farwire_protocol::streams::files::{Done, Entry, List, Sort, ToBridge, What};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::batch::Batch;
+use super::desk::{Desk, VerbError};
+use super::listener::Listener;
 use super::memory::MemoryShare;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
-use super::{Batch, Desk, Listener, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::rules::{LISTED, STREAMED};

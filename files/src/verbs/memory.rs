@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::TEXT_LIMIT;
 
-use super::VerbError;
+use super::desk::VerbError;
 use crate::path::Rel;
 use crate::peer::Peer;
 

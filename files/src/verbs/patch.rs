@@ -23,8 +23,8 @@ use farwire_protocol::streams::files::{Done, How, Patch};
 
 use self::plan::{PatchPlan, PatchedFile, PathState};
 use super::changes::{Keeper, Planned};
+use super::desk::{Desk, VerbError};
 use super::memory::{MemoryShare, gather};
-use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Tree, WriteOptions};

@@ -8,8 +8,9 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Done, Part, Read, ToBridge};
 
+use super::desk::{Desk, VerbError};
+use super::list;
 use super::memory::MemoryShare;
-use super::{Desk, VerbError, list};
 use crate::path::Rel;
 use crate::peer::{OpenedFile, Peer};
 use crate::tree::Stat;

@@ -19,10 +19,12 @@ use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 
 use self::lines::{FoundLines, SearchText};
 use self::turns::OutputTurns;
+use super::batch::Batch;
+use super::desk::{Desk, VerbError};
+use super::listener::Listener;
 use super::memory::MemoryShare;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
-use super::{Batch, Desk, Listener, VerbError};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Handle, Tree, Visited, open_in};

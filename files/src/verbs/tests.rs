@@ -13,8 +13,12 @@ use farwire_protocol::streams::files::{
     Replacement, Revert, Search, Sort, ToBridge, Watch, What, Write,
 };
 
+use super::listener::Listener;
 use super::*;
+use crate::peer::Broken;
 use crate::rules::{Patterns, Rules};
+use crate::transfers::Transfers;
+use crate::undo::Undo;
 
 /// The other end of a question, which records what is sent.
 #[derive(Debug, Default)]

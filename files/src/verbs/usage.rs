@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::streams::files::{Done, What};
 
+use super::desk::{Desk, VerbError};
 use super::unread::Unread;
-use super::{Desk, VerbError};
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Visited};
 

@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::{Batch, Desk, VerbError};
+use super::batch::Batch;
+use super::desk::{Desk, VerbError};
 use crate::fault::fault;
 use crate::path::{HIDDEN, Rel};
 use crate::peer::Peer;

@@ -5,8 +5,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Arrived, Done, How, Write};
 
 use super::changes::Keeper;
+use super::desk::{Desk, VerbError};
+use super::list;
+use super::listener::Listener;
 use super::memory::{MemoryShare, gather};
-use super::{Desk, Listener, VerbError, list};
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Stat, Tree, WriteOptions};

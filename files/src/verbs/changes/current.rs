@@ -5,7 +5,8 @@ use farwire_protocol::streams::files::What;
 
 use crate::path::Rel;
 use crate::undo::Snapshot;
-use crate::verbs::{Desk, list};
+use crate::verbs::desk::Desk;
+use crate::verbs::list;
 
 /// What stands at a path now.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

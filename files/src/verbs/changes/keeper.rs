@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, Stat, is_left_out, mode_without_acl};
 use crate::undo::{ChangeStep, Keeping, LARGEST, Snapshot, Undo};
-use crate::verbs::{Desk, list};
+use crate::verbs::desk::Desk;
+use crate::verbs::list;
 
 /// A larger directory is removed or replaced without an undo.
 const STEPS: usize = 5_000;

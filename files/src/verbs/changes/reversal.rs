@@ -16,7 +16,7 @@ use crate::fault::fault;
 use crate::path::Rel;
 use crate::tree::{EVERYTHING, WriteOptions};
 use crate::undo::{ChangeRecord, Keeping, Snapshot, Undo, Unexpected};
-use crate::verbs::Desk;
+use crate::verbs::desk::Desk;
 
 const LOST: &str = "look at it, and force it if what was done since may be lost";
 

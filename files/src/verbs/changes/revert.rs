@@ -11,7 +11,7 @@ use super::reversal::Reversal;
 use super::{records, unknown};
 use crate::peer::Peer;
 use crate::undo::{ChangeRecord, UndoOrder};
-use crate::verbs::{Desk, VerbError};
+use crate::verbs::desk::{Desk, VerbError};
 
 /// Undoes a change, or does it again.
 pub(in crate::verbs) fn revert(

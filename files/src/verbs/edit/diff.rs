@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use similar::{Change, TextDiff};
 
-use super::NEAR;
+/// The largest text that is compared with another, for a diff or to find similar lines.
+pub(in crate::verbs) const NEAR: usize = 2 << 20;
 
 /// The longest diff in an answer.
 const DIFF: usize = 12 << 10;

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use farwire_protocol::failure::{Failure, Kind};
 
-use super::{NEAR, in_cr_lf, in_lf};
+use super::diff::NEAR;
+use super::line_ends::{in_cr_lf, in_lf};
 
 /// The most lines of a missing text that are compared.
 pub(super) const WINDOW: usize = 40;
