@@ -7,10 +7,12 @@ use std::time::Duration;
 use farwire_protocol::failure::{Failure, Kind};
 use serde_json::Value;
 
+use super::arguments::Scope;
+use super::client::{Client, Document, Fault, Found};
 use super::entry::{self, Job};
 use super::file::ConfigFile;
 use super::report::{Changed, Report, Status};
-use super::{Client, Document, Fault, Found, Scope, verify};
+use super::verify;
 
 /// One client and its documents.
 pub(crate) struct Setup<'a> {

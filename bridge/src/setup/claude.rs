@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::arguments::Scope;
+use super::client::{Client, Document, Fault};
+use super::context::{Context, Tool};
 use super::entry::{Field, Job, Rule};
 use super::json::edit;
 use super::json_entry::{JsonEntry, or_object, without_empty};
 use super::verify::{Launch, Opening, Problem};
-use super::{Client, Context, Document, Fault, Scope, Tool};
 
 #[derive(Debug)]
 pub(crate) struct Claude;

@@ -8,10 +8,12 @@ use std::ffi::OsStr;
 
 use serde_json::{Value, json};
 
+use super::arguments::Scope;
+use super::client::{Client, Document};
+use super::context::Context;
 use super::entry::{Field, Job, Rule};
 use super::toml_entry::TomlEntry;
 use super::verify::{Launch, Opening, Problem};
-use super::{Client, Context, Document, Scope};
 
 #[derive(Debug)]
 pub(crate) struct Codex;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use farwire_protocol::failure::{Failure, Kind};
 use serde_json::{Map, Value, json};
 
-use super::{Context, SetupArgs};
+use super::arguments::SetupArgs;
+use super::context::Context;
 
 /// One run of the command, with everything that an entry is made of.
 #[derive(Debug)]

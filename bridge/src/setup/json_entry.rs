@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::client::{Document, Fault, Found};
 use super::entry::{Field, Job};
 use super::json::edit::{self, EditError, Json};
-use super::{Document, Fault, Found};
 
 /// Where the entry stands, and what is in it.
 #[derive(Debug)]

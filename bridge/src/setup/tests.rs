@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 
 use clap::Parser as _;
 use expect_test::Expect;
+use serde_json::Value;
 
+use super::arguments::NAMES;
+use super::client::{Document, Found};
 use super::*;
 
 mod claude;
@@ -240,4 +244,10 @@ fn the_json_answer_has_these_members() {
     let members: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["backup", "client", "entry", "file", "status", "verify"]);
     assert_eq!((&answer["client"], &answer["status"]), (&"codex".into(), &"installed".into()));
+}
+
+#[test]
+fn the_arguments_name_every_client() {
+    let names: Vec<_> = CLIENTS.iter().map(|client| client.name()).collect();
+    assert_eq!(names, NAMES);
 }

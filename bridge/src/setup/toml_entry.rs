@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, Table, TableLike, TomlError};
 
+use super::client::{Document, Fault, Found};
 use super::entry::{Field, Job};
-use super::{Document, Fault, Found};
 
 type Parsed<'t> = toml_edit::Document<&'t str>;
 

@@ -22,7 +22,7 @@ use farwire_protocol::failure::Kind;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::context::Context;
 use super::entry::{printable, strings};
 
 mod process;

@@ -9,8 +9,12 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Part, Read, ToBridge, What};
 
+use super::ends::{Transfer, WITH_ALL};
 use super::local::{Incoming, beneath, digest, make_directory};
-use super::{Patience, READINGS, Rights, Transfer, WITH_ALL, changed, is_of_one, set_here};
+use super::meter::is_of_one;
+use super::patience::Patience;
+use super::reading::{READINGS, changed};
+use super::rights::{Rights, set_here};
 use crate::files::everything::everything;
 use crate::files::{Down, Files, Said};
 

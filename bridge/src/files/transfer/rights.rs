@@ -12,8 +12,9 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Attributes};
 use rustix::fs::OFlags;
 
+use super::ends::Transfer;
 use super::local::failed;
-use super::{Patience, Transfer};
+use super::patience::Patience;
 
 /// So many are set before the first is answered.
 const AHEAD: usize = 64;

@@ -13,8 +13,12 @@ use farwire_protocol::streams::files::{
 };
 
 use self::large::large;
+use super::ends::{Transfer, WITH_ALL};
 use super::local::{Found, Walked, failed, file_hash, read_small, walk};
-use super::{LARGE, Patience, Rights, SoFar, Transfer, WITH_ALL, is_of_one, set_there};
+use super::meter::is_of_one;
+use super::patience::{Patience, SoFar};
+use super::reading::LARGE;
+use super::rights::{Rights, set_there};
 use crate::files::asked::outcome;
 use crate::files::sync::{Like, like, there};
 use crate::files::{Files, Up};

@@ -1,7 +1,7 @@
 //! `farwire setup claude`.
 
 use expect_test::expect;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 

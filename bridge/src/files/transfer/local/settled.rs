@@ -14,7 +14,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::OFlags;
 
 use super::failed;
-use crate::files::transfer::{LARGE, READINGS, changed};
+use crate::files::transfer::reading::{LARGE, READINGS, changed};
 use crate::text::neutral::neutral;
 
 /// Two changes within this time may have the same time, on kernels before 6.13.

@@ -12,8 +12,10 @@ use sha2::{Digest as _, Sha256};
 use super::{arrived_late, is_ours};
 use crate::files::Files;
 use crate::files::asked::outcome;
+use crate::files::transfer::ends::Transfer;
 use crate::files::transfer::local::{Found, Stamp, digest_of, failed, open, read_small};
-use crate::files::transfer::{LARGE, Patience, READINGS, Transfer, changed};
+use crate::files::transfer::patience::Patience;
+use crate::files::transfer::reading::{LARGE, READINGS, changed};
 
 /// Sends one file; goes on with what is there of it. A file that changed while it was read is
 /// compared with what arrived, by hash: it may only have grown. If it is another, it is sent again.
