@@ -17,6 +17,7 @@
 //! parsed, never writes content, and never removes or moves anything. If it panics, only that
 //! request fails.
 
+mod body;
 mod change;
 mod condition;
 mod delegate;

@@ -15,6 +15,7 @@ use futures_util::Stream as _;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 
+use super::body::body;
 use super::filter::{DavRequest, Method};
 use super::fs::DavFiles;
 use super::locks::Touch;
@@ -46,18 +47,6 @@ impl http_body::Body for Whole {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
     }
-}
-
-/// Reads a body of at most `limit` bytes.
-pub(super) fn body(peer: &mut dyn Peer, limit: usize) -> Result<Result<Vec<u8>, Refusal>, Broken> {
-    let mut body = Vec::new();
-    while let Some(piece) = peer.content()? {
-        if body.len().saturating_add(piece.len()) > limit {
-            return Ok(Err(Refusal::status(413)));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(Ok(body))
 }
 
 impl Serving<'_> {

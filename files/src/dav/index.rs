@@ -7,7 +7,7 @@ use farwire_protocol::streams::files::{Head, ToBridge, What};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use super::delegate;
+use super::body::body;
 use super::filter::{DavRequest, Method};
 use super::live::tag;
 use super::reply::{Refusal, Reply, header};
@@ -25,7 +25,7 @@ impl Serving<'_> {
         peer: &mut dyn Peer,
     ) -> Result<(), Broken> {
         let path = &request.target.path;
-        if delegate::body(peer, 0)?.is_err() {
+        if body(peer, 0)?.is_err() {
             return Reply::status(415).say(peer);
         }
         let body = match self.names(path) {

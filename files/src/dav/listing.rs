@@ -7,7 +7,7 @@ use farwire_protocol::streams::files::{Head, ToBridge, What};
 use rustix::io::Errno;
 use xmltree::Element;
 
-use super::delegate;
+use super::body;
 use super::fields::Depth;
 use super::filter::DavRequest;
 use super::live::{self, LIVE, Live, USUAL};
@@ -125,7 +125,7 @@ impl Serving<'_> {
         peer: &mut dyn Peer,
     ) -> Result<(), Broken> {
         let path = &request.target.path;
-        let prepared = delegate::body(peer, xml::BODY)?.and_then(|body| {
+        let prepared = body::body(peer, xml::BODY)?.and_then(|body| {
             let shape = (!body.is_empty()).then(|| xml::check(&body)).transpose()?;
             let asked = PropertyQuery::read(shape.as_ref())?;
             let stat = now.stat.ok_or(Refusal::status(404))?;

@@ -68,7 +68,7 @@ impl Serving<'_> {
         };
         let answer = match request.method {
             Method::Put => self.put(request, &now, peer)?,
-            Method::Delete | Method::Copy | Method::Move => match super::delegate::body(peer, 0)? {
+            Method::Delete | Method::Copy | Method::Move => match super::body::body(peer, 0)? {
                 Ok(_) => self.change(request, &now).unwrap_or_else(Reply::from),
                 Err(_) => Reply::status(415),
             },

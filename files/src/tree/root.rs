@@ -1,6 +1,7 @@
 //! A directory that paths are resolved beneath, under the rules of its root.
 //!
-//! What is done with the files beneath it is in the other modules of `tree`, as methods of [`Tree`].
+//! What is done with the files beneath it is in the other modules of `tree`, as methods of
+//! [`Tree`].
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
