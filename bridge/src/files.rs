@@ -3,6 +3,7 @@
 //! [`Files`] is one stream to one root. Questions are asked one after another, or many before the
 //! first answer. What was asked has been done if and only if its `Done` came without a failure.
 
+mod alike;
 mod answer;
 pub(crate) mod asked;
 pub mod between;

@@ -12,7 +12,7 @@ use farwire_protocol::streams::files::{Ask, DEPTH_LIMIT, Entry, List, What};
 
 use super::Files;
 use super::place::Place;
-use super::transfer::is_of_one;
+use super::transfer::meter::is_of_one;
 use crate::client::Client;
 
 /// One question lists at most this many entries; an older agent lists fewer.

@@ -6,9 +6,9 @@
 //! before has come.
 
 mod down;
-mod ends;
-mod local;
-mod meter;
+pub(super) mod ends;
+pub(super) mod local;
+pub(super) mod meter;
 mod patience;
 mod reading;
 mod rights;
@@ -19,7 +19,7 @@ pub use self::down::{download, fetch_all};
 pub use self::ends::Transfer;
 pub(super) use self::ends::WITH_ALL;
 pub use self::local::Found;
-pub(super) use self::local::{Walked, file_hash, walk};
+pub(super) use self::local::{Walked, walk};
 pub(crate) use self::local::{beneath, failed, there_already};
 pub(super) use self::meter::is_of_one;
 pub use self::meter::{Meter, Missed};

@@ -191,7 +191,7 @@ impl Talk {
         let hello =
             json!({ "protocolVersion": revision, "capabilities": {}, "clientInfo": client_info() });
         let answer =
-            self.ask("initialize", hello)?.map_err(|error| refused("initialize", &error))?;
+            self.ask("initialize", hello)?.map_err(|error| refusal("initialize", &error))?;
         found.start_ms = Some(milliseconds(start));
         let agreed = answer.get("protocolVersion").and_then(Value::as_str).unwrap_or_default();
         if agreed.is_empty() || agreed > revision {
@@ -213,7 +213,7 @@ impl Talk {
         for _ in 0..PAGE_LIMIT {
             let answer = self
                 .ask("tools/list", params.clone())?
-                .map_err(|error| refused("tools/list", &error))?;
+                .map_err(|error| refusal("tools/list", &error))?;
             let tools = answer.get("tools").and_then(Value::as_array).into_iter().flatten();
             found
                 .tools
@@ -313,7 +313,7 @@ fn named(info: Option<&Value>) -> Option<String> {
     Some(printable(&format!("{name} {}", version.unwrap_or_default())).trim_end().to_owned())
 }
 
-fn refused(method: &str, error: &Value) -> Problem {
+fn refusal(method: &str, error: &Value) -> Problem {
     let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
     Problem::new(Kind::ProtocolViolation, format!("it refused `{method}`: {}", clipped(message)))
 }

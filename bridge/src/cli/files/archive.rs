@@ -17,7 +17,7 @@ use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::files::transfer::{failed, there_already};
 use crate::text::human;
-use crate::verbs::files::archive::{Archive as Written, ArchiveAnswer};
+use crate::verbs::files::archive::{ArchiveAnswer, MakeArchive};
 
 /// Write a directory of a server as a tar archive, with all that is in it
 ///
@@ -44,7 +44,7 @@ pub(crate) struct Archive {
 impl Archive {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let begun = Instant::now();
-        let archive = Written { dir: &self.dir, tidy: self.tidy };
+        let archive = MakeArchive { dir: &self.dir, tidy: self.tidy };
         let answer = match &self.output {
             Some(path) => {
                 let mut target = Target::begin(path, self.force)?;

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::text::human;
-use crate::verbs::files::size::Size;
+use crate::verbs::files::size::MeasureSize;
 
 /// Print how much files or directories of a server hold: their size, and how many files and
 /// directories are in them
@@ -30,7 +30,7 @@ impl Du {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let (mut all, mut unread) = (Vec::new(), Ok(()));
         for path in &self.paths {
-            let answer = Size { path }.carry_out(client, Face::Cli).await?;
+            let answer = MeasureSize { path }.carry_out(client, Face::Cli).await?;
             let (bytes, files, directories) = (answer.bytes, answer.files, answer.directories);
             match self.json.json {
                 true => all.push(json!({

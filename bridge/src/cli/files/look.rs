@@ -26,7 +26,7 @@ use crate::text::table::Table;
 use crate::verbs::files::cat::{Cat as Content, CatAnswer};
 use crate::verbs::files::list::List;
 use crate::verbs::files::search::Search as Find;
-use crate::verbs::files::stat::Stat as Looked;
+use crate::verbs::files::stat::LookUp;
 
 /// List the directories that a server has opened for files
 #[derive(Args, Debug)]
@@ -224,7 +224,7 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        let answer = Looked { path: &self.file }.carry_out(client, Face::Cli).await?;
+        let answer = LookUp { path: &self.file }.carry_out(client, Face::Cli).await?;
         let value = entry_json(&answer.entry, &answer.place.shown());
         if self.json.json {
             return print_json(&value);

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::conversation::may_come_back;
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
-use crate::verbs::files::watch::Watch as Wait;
+use crate::verbs::files::watch::AwaitChange;
 
 /// A server is asked again after so many seconds.
 const ROUND: u64 = 300;
@@ -47,7 +47,7 @@ impl Watch {
             let left = self.wait.map(|wait| wait.saturating_sub(begun.elapsed().as_secs()));
             let round = left.unwrap_or(ROUND).min(ROUND);
             let (wait, recursive) = (Duration::from_secs(round), self.recursive);
-            let watch = Wait { wait, revision: None, recursive };
+            let watch = AwaitChange { wait, revision: None, recursive };
             let answer = match watch.carry_out(&mut site).await {
                 Err(failure) if may_come_back(failure.kind) => {
                     // What happened meanwhile is not known; what happens from now on is.

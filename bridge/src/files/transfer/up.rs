@@ -19,8 +19,8 @@ use super::meter::is_of_one;
 use super::patience::{Patience, SoFar};
 use super::reading::LARGE;
 use super::rights::{Rights, set_there};
+use crate::files::alike::{Like, like, there};
 use crate::files::asked::outcome;
-use crate::files::sync::{Like, like, there};
 use crate::files::{Files, Up};
 
 /// Sends a file, or a directory with all that is in it.

@@ -31,7 +31,7 @@ use crate::verbs::files::make_directory::MakeDirectory;
 use crate::verbs::files::patch::Patch;
 use crate::verbs::files::remove::Remove;
 use crate::verbs::files::undo::{ListChanges, Preview, Revert};
-use crate::verbs::files::watch::Watch;
+use crate::verbs::files::watch::AwaitChange;
 
 /// The tools of category `files`, in the order in which clients list them.
 pub const ALL: &[Entry] = &[
@@ -315,7 +315,7 @@ impl Tool for FileWatch {
         let revision = self.rev.as_deref().map(parse_revision).transpose()?;
         let path = ServerPath::new(&self.server, &self.path);
         let mut site = path.site(client, Face::Mcp).await?;
-        let watch = Watch { wait, revision, recursive: self.recursive.unwrap_or(false) };
+        let watch = AwaitChange { wait, revision, recursive: self.recursive.unwrap_or(false) };
         let answer = tokio::select! {
             answer = watch.carry_out(&mut site) => answer?,
             () = caller.cancelled.cancelled() => {

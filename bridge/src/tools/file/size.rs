@@ -12,7 +12,7 @@ use crate::text::{Word, human};
 use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
-use crate::verbs::files::size::Size;
+use crate::verbs::files::size::MeasureSize;
 
 /// The arguments of `file_size`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -34,7 +34,7 @@ impl Tool for FileSize {
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let client = seat.client().await?;
         let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
-        let answer = Size { path: &path }.carry_out(client, Face::Mcp).await?;
+        let answer = MeasureSize { path: &path }.carry_out(client, Face::Mcp).await?;
         let words = format_args!("{} files {} directories", answer.files, answer.directories);
         let mut header = Header::new(Word::File).value(&answer.place.shown()).words(words);
         header = header.field(Key::Size, human::size(answer.bytes));

@@ -2,7 +2,7 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Archive as Question, Ask, Done, Entry, ToBridge};
+use farwire_protocol::streams::files::{Archive, Ask, Done, Entry, ToBridge};
 
 use crate::client::Client;
 use crate::files::Said;
@@ -15,7 +15,7 @@ const CHANGED: usize = 10_000;
 
 /// Which directory, and what of it.
 #[derive(Debug)]
-pub struct Archive<'a> {
+pub struct MakeArchive<'a> {
     /// The directory.
     pub dir: &'a ServerPath,
     /// Leave out what begins with a dot, and what .gitignore names.
@@ -37,7 +37,7 @@ pub struct ArchiveAnswer {
     pub missed: Vec<Missed>,
 }
 
-impl Archive<'_> {
+impl MakeArchive<'_> {
     /// Passes the archive to `take`, piece by piece.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Archive<'_> {
         site.enter().await?;
         let path = Blob(site.place.path.clone());
         let files = site.files().await?;
-        files.up.ask(Ask::Archive(Question { path, tidy: self.tidy.then_some(true) }))?;
+        files.up.ask(Ask::Archive(Archive { path, tidy: self.tidy.then_some(true) }))?;
         files.up.flush().await?;
         let (mut came, mut missed): (u64, Vec<Missed>) = (0, Vec::new());
         loop {

@@ -11,7 +11,7 @@ use crate::files::site::Face;
 
 /// What is counted.
 #[derive(Debug)]
-pub struct Size<'a> {
+pub struct MeasureSize<'a> {
     /// A file or a directory.
     pub path: &'a ServerPath,
 }
@@ -31,7 +31,7 @@ pub struct SizeAnswer {
     pub unread: Unread,
 }
 
-impl Size<'_> {
+impl MeasureSize<'_> {
     /// Has the server count.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::files::site::Face;
 
 /// Which path.
 #[derive(Debug)]
-pub struct Stat<'a> {
+pub struct LookUp<'a> {
     /// The path.
     pub path: &'a ServerPath,
 }
@@ -25,7 +25,7 @@ pub struct StatAnswer {
     pub entry: Entry,
 }
 
-impl Stat<'_> {
+impl LookUp<'_> {
     /// Looks.
     ///
     /// # Errors

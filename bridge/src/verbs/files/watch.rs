@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::files::{Ask, Entry, Watch as Question};
+use farwire_protocol::streams::files::{Ask, Entry, Watch};
 
 use crate::files::place::Place;
 use crate::files::site::Site;
 
 /// How it is waited.
 #[derive(Debug)]
-pub struct Watch {
+pub struct AwaitChange {
     /// At most this long.
     pub wait: Duration,
     /// Returns at once if the file is in another state than this.
@@ -33,7 +33,7 @@ pub struct WatchAnswer {
     pub entries: Vec<Entry>,
 }
 
-impl Watch {
+impl AwaitChange {
     /// Waits for one change. A path may be watched again and again.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Watch {
     pub async fn carry_out(&self, site: &mut Site) -> Result<WatchAnswer, Failure> {
         let wait_ms = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
         let watched = site.ask(|place| {
-            Ask::Watch(Question {
+            Ask::Watch(Watch {
                 path: Blob(place.path.clone()),
                 wait_ms,
                 revision: self.revision,
