@@ -281,7 +281,7 @@ impl Jobs {
         users: &Users,
     ) -> Result<Begun, Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.seen(owner, &asked)? {
+        if let Some(job) = self.find_asked(owner, &asked)? {
             return Ok(Begun { job, known: true });
         }
         let user = users.find(start.user.as_deref()).await?;
@@ -300,7 +300,7 @@ impl Jobs {
     }
 
     /// The job of a request that has been seen. An error if it must not be carried out any more.
-    pub(crate) fn seen(
+    pub(crate) fn find_asked(
         &self,
         owner: &Arc<Principal>,
         asked: &Asking,

@@ -118,7 +118,7 @@ impl Sessions {
         if let Some(job) = self.named(asker, start)? {
             return Ok(Begun { job, known: true });
         }
-        if let Some(job) = self.jobs.seen(&owner, &asked())? {
+        if let Some(job) = self.jobs.find_asked(&owner, &asked())? {
             return Ok(Begun { job, known: true });
         }
         let user = users.find(start.user.as_deref()).await?;

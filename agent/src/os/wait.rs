@@ -64,7 +64,7 @@ impl Leader {
     }
 
     /// When it was started, as `clock::boottime` counts.
-    pub(crate) fn started(&self) -> Duration {
+    pub(crate) fn start_time(&self) -> Duration {
         self.started
     }
 

@@ -20,7 +20,7 @@ impl Sessions {
     /// events. Says whether those are all.
     pub(super) fn past(&self, held: &[Arc<Job>]) -> (Vec<Arc<Job>>, bool) {
         let mut past = Vec::new();
-        let read = |id| match self.recorded(id) {
+        let read = |id| match self.recall(id) {
             Recorded::Whole(Some((started, job)))
                 if job.ended_for().is_some_and(|ago| ago <= job.keep()) =>
             {
@@ -41,7 +41,7 @@ impl Sessions {
     }
 
     /// A session that was written down, with when it was asked for; none if it never began.
-    fn recorded(&self, id: Nonce) -> Recorded<Option<(u64, Arc<Job>)>> {
+    fn recall(&self, id: Nonce) -> Recorded<Option<(u64, Arc<Job>)>> {
         let directory = self.files_of(id);
         match files::description::<Record>(&directory) {
             Ok(Some(record)) => match self.session_of(id, record, directory) {

@@ -41,7 +41,7 @@ pub(crate) struct Census {
 pub(crate) fn census(leader: &Leader, mark: Option<&str>) -> Census {
     let Some(all) = Process::all() else { return Census { partial: true, ..Census::default() } };
     // Whoever started before the leader is none of its descendants.
-    let since = leader.started().saturating_sub(GRAIN);
+    let since = leader.start_time().saturating_sub(GRAIN);
     let mut all = all.filter(|process| process.started >= since && !process.ended);
     let seen: Vec<Process> = all.by_ref().take(MOST_PROCESSES).collect();
     let mut partial = all.next().is_some();
