@@ -128,8 +128,8 @@ pub struct Site {
     /// Which client of its surface asks.
     face: Face,
     known: Known,
-    /// The streams over which the questions go: what an earlier one has asked is over before a later
-    /// one is let in.
+    /// The streams over which the questions go: what an earlier one has asked is over before a
+    /// later one is let in.
     line: Arc<Line>,
     files: Option<Files>,
     /// The first question has left, or should wait for the agent.
