@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use farwire_keystore::{Home, Ids, LinkMade, Pin, PinError, SurfaceKey, TicketState};
+use farwire_keystore::{Home, Ids, LinkMade, PinError, SurfaceKey, TicketState};
 use farwire_link::inner::bridge::{HANDSHAKE, Link, LinkError, Me};
 use farwire_link::inner::sealed::{Reader, Writer};
 use farwire_link::outer::dial::Connection;
@@ -21,23 +21,16 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::build::BUILD;
-use crate::conversation::Trouble;
+use crate::fault::Trouble;
 use crate::known_roots::KnownRoots;
 use crate::machine::unix_time;
 use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
+pub use crate::server::Server;
+use crate::server::named;
 use crate::slots::Slots;
 
 /// How long the relay may take to tell more about a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A server by its local name.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// What it is called here.
-    pub name: String,
-    /// What we know of it.
-    pub pin: Pin,
-}
 
 /// A surface's way to its servers. Clones share everything.
 #[derive(Clone, Debug)]
@@ -304,14 +297,4 @@ impl Client {
         self.links.clear();
         self.network.leave().await;
     }
-}
-
-/// The failure with the server's name in front.
-pub(crate) fn named(failure: Failure, server: &str) -> Failure {
-    let message = format!("`{server}`: {}", failure.message);
-    let hint = failure.hint.or_else(|| {
-        let hint = failure.kind.hint();
-        hint.contains("NAME").then(|| hint.replace("NAME", server))
-    });
-    Failure { kind: failure.kind, message, hint }
 }

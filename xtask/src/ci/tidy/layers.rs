@@ -103,6 +103,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "fleet",
             "conversation",
             "client",
+            "fault",
+            "server",
             "network mail",
             "known_roots slots harden machine build",
             "text",
