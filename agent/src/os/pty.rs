@@ -86,7 +86,10 @@ fn copy(master: &dyn MasterPty) -> io::Result<OwnedFd> {
 /// give: old ones want to change its owner, and others open the end for programs by its name. If
 /// there is none, this tells why by its number; the crate tells it in words.
 fn open_master(size: Size) -> io::Result<OwnedFd> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
+    // What Linux tells when no terminal is left, `rustix` passes on by the number of POSIX.
+    let master =
+        master.map_err(|error| if error == Errno::AGAIN { Errno::NOSPC } else { error })?;
     unlockpt(&master)?;
     resize(&master, size)?;
     Ok(master)

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::conversation::{
     Attempts, Carried, Effects, NoAnswer, Remote, Trouble, carry, is_unknown,
 };
+use crate::runs::control;
 
 impl Files {
     /// Asks one question that has no content, or this content, and waits for all of the answer.
@@ -181,7 +182,9 @@ impl Carried for Question<'_> {
             attempts.heard();
         }
         attempts.goes_over(&self.files.down.link);
-        self.files.once(self.ask.clone(), self.content, || attempts.sent()).await
+        let link = self.files.down.link.clone();
+        let asked = Box::pin(self.files.once(self.ask.clone(), self.content, || attempts.sent()));
+        control::attended(remote, &link, asked).await
     }
 
     async fn on_fault(

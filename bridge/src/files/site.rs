@@ -33,6 +33,7 @@ use super::{Answer, Entrance, Files, Line, PATIENCE};
 use crate::client::{Client, Server};
 use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word, carry};
 use crate::known_roots::Known;
+use crate::runs::control;
 
 /// Content that is longer costs more than a round trip, and could not be taken back from the way.
 const SHORT: usize = 64 << 10;
@@ -293,7 +294,9 @@ impl Site {
     /// Sends a question behind the request to enter, and waits for its answer.
     async fn send(&mut self, early: Early<'_>) -> Result<First, Failure> {
         let Early { mut files, ask, content, mut attempts } = early;
-        let trouble = match files.once(ask.clone(), content, || attempts.sent()).await {
+        let link = files.down.link.clone();
+        let asked = Box::pin(files.once(ask.clone(), content, || attempts.sent()));
+        let trouble = match control::attended(self.remote(), &link, asked).await {
             Ok(answer) => {
                 self.files = Some(files);
                 return Ok(First::Answered(Box::new(answer)));

@@ -1,5 +1,6 @@
 //! Questions to a server: jobs, stops, facts.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use farwire_keystore::{JobOrigin, ShortId};
@@ -122,6 +123,25 @@ pub(crate) async fn attend(remote: Remote<'_>, link: &Link) {
         }
         // Whether the server can be reached shows at the stream itself.
         let _ = ping(remote.client, remote.server).await;
+    }
+}
+
+/// Waits for the answer to a question that may take hours, and keeps its link alive meanwhile: an
+/// agent forgets a link on which it hears nothing.
+pub(crate) async fn attended<T>(
+    remote: Remote<'_>,
+    link: &Link,
+    asked: impl Future<Output = T>,
+) -> T {
+    let attending = Box::pin(async {
+        attend(remote, link).await;
+        // The question goes on where it is.
+        std::future::pending::<Infallible>().await
+    });
+    tokio::select! {
+        biased;
+        answer = asked => answer,
+        never = attending => match never {},
     }
 }
 

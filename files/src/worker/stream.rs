@@ -189,6 +189,9 @@ impl Stream {
                 Failure::new(Kind::ProtocolViolation, "content without a question, or no message");
             let verb = "unknown".to_owned();
             self.note(Line { verb, failure: Some(failure.kind), ..Line::default() });
+            // An answer that is ready goes first: it would be taken for a refusal. Whoever has gone
+            // needs neither.
+            let _ = self.flush();
             Self::refuse(&self.socket, failure);
             return Next::Over;
         };
