@@ -71,12 +71,21 @@ fn named(text: &str) -> Vec<(usize, &str)> {
         for word in line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
             let parts: Vec<&str> = word.split("::").collect();
             let path = using || parts.len() > 1;
-            let named = parts.into_iter().filter(|part| path && MODULES.contains(part));
-            found.extend(named.map(|part| (number + 1, part)));
+            for (at, part) in parts.iter().enumerate() {
+                let of_type = at.checked_sub(1).is_some_and(|before| is_type(parts[before]));
+                if path && !of_type && MODULES.contains(part) {
+                    found.push((number + 1, *part));
+                }
+            }
         }
         using &= !line.contains(';');
     }
     found
+}
+
+/// Whether this is the name of a type: what follows it is a function of that type, and no module.
+fn is_type(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_uppercase())
 }
 
 #[cfg(test)]
@@ -108,6 +117,7 @@ mod tests {
             "    // The handshake:: of TLS.",
             "let streams = TaskTracker::new(); streams.spawn(serve(streams));",
             "self.inner.lock()",
+            "let header = Header::handshake(target, 9);",
             "let mut inner: Inner = relay.handshakes;",
             "use std::time::Instant;\nlet inner = 1;",
         ] {
