@@ -1,7 +1,7 @@
 //! Streams: each begins with an OPEN that names its kind. To add a kind: a file here, and an arm.
 //!
 //! A handler gets something to read and something to write, and what it may do in its
-//! [`Context`](context::Context); it never learns what carries the bytes.
+//! [`Context`]; it never learns what carries the bytes.
 
 pub(crate) mod context;
 pub(crate) mod control;

@@ -13,7 +13,7 @@ use super::record::{self, HEAD, Hash, Head, Record};
 /// At most this many earlier processes are vouched for.
 const INSTANCES: usize = 64;
 
-/// How the file says [`Ending::NotStarted`]. The first agents wrote another text, also for programs
+/// How the file says `Ending::NotStarted`. The first agents wrote another text, also for programs
 /// that had been started.
 pub(super) const NOT_STARTED: &str = "nothing: it was never started";
 

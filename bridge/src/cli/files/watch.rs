@@ -32,7 +32,7 @@ pub(crate) struct Watch {
     /// Go on after the first change, until it is ended
     #[arg(short, long)]
     follow: bool,
-    /// Wait for so many seconds at most [default: for ever]
+    /// Wait at most this many seconds [default: for ever]
     #[arg(short, long, value_name = "SECONDS")]
     wait: Option<u64>,
     #[command(flatten)]

@@ -34,7 +34,7 @@ pub struct FileRead {
 impl Tool for FileRead {
     const NAME: &'static str = "file_read";
     const TITLE: &'static str = "Read file";
-    const ABOUT: &'static str = "Read a file on a server: number_lines lines, or the image. The header has rev for \
+    const ABOUT: &'static str = "Read a file on a server: numbered lines, or the image. The header has rev for \
         file_write and file_edit, and the call for the rest.";
     const EFFECT: Effect = Effect::READS;
 
