@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use farwire_link::inner::agent::Link;
+use farwire_link::inner::sealed::Writer;
 use farwire_link::outer::congestion::Attended;
-use farwire_protocol::cbor;
-use farwire_protocol::conversation::CREATE_LIMIT;
+use farwire_protocol::cbor::{self, Blob};
+use farwire_protocol::conversation::{CREATE_LIMIT, Counts, End, message};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use minicbor::Decode;
+use minicbor::{Decode, Encode};
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::conversations::Conversations;
@@ -52,8 +54,19 @@ pub(crate) struct Services {
 /// them.
 pub(crate) fn request<'b, T: Decode<'b, ()>>(create: &'b [u8]) -> Result<T, Failure> {
     cbor::decode(create, CREATE_LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "a request that makes no sense", &error)
+        Failure::caused(Kind::ProtocolViolation, "the request is malformed", &error)
     })
+}
+
+/// Ends a stream with its answer. `counts` is what was sent before.
+pub(crate) async fn finish<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    counts: Counts,
+    answer: &impl Encode<()>,
+) -> Result<(), Failure> {
+    let body = Some(Blob(message(answer)));
+    writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
+    writer.finish().await.map_err(|_| lost())
 }
 
 /// The failure of what carries a stream: the conversation may be taken up in another.

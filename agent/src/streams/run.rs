@@ -26,7 +26,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use self::answer::finish;
 use self::look::look;
 use self::serving::{Serving, wait_of};
 use crate::conversations::About;
@@ -34,6 +33,7 @@ use crate::gate::demand::Demand;
 use crate::jobs::Begun;
 use crate::jobs::job::Job;
 use crate::program::input::Seat as InputSeat;
+use crate::streams::context::finish;
 use crate::streams::context::{Context, lost, request};
 use crate::streams::pattern::expression;
 
@@ -104,7 +104,7 @@ where
     let Some(pid) = begun else {
         // The bridge gets an answer in time; the run keeps its place.
         let ended = Ended { state: job.state(), next: None, matched: None };
-        return finish(writer, Counts::default(), ended).await;
+        return finish(writer, Counts::default(), &ended).await;
     };
     let started =
         Started { job: job.id, known: Some(known), pid: Some(pid).filter(|&pid| pid > 0) };

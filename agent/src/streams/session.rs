@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-use self::answer::{LARGEST, QUIET, finish, over_at, show, state_of};
+use self::answer::{LARGEST, QUIET, over_at, show, state_of};
 use self::attached::{Visit, attend};
 use self::exchange::exchange;
 use crate::gate::Allowed;
@@ -40,6 +40,7 @@ use crate::gate::principal::Principal;
 use crate::jobs::Begun;
 use crate::sessions::{Session, no_terminal};
 use crate::spool::Mode;
+use crate::streams::context::finish;
 use crate::streams::context::{Context, lost, request};
 use crate::terminal::events::What;
 use crate::terminal::marks::Marks;
@@ -115,7 +116,7 @@ where
             let over = over_at(&session.job);
             let (commands, more) = session.terminal.marks(|marks| latest(marks, asked, over));
             let (commands, more) = (Some(commands), Some(more).filter(|more| *more));
-            finish(writer, Counts::default(), Ended { commands, more, ..now }).await
+            finish(writer, Counts::default(), &Ended { commands, more, ..now }).await
         }
     }
 }
@@ -183,5 +184,5 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     }
     let mut ended = state_of(session, who).await?;
     ended.status.known = Some(known);
-    finish(writer, counts, ended).await
+    finish(writer, counts, &ended).await
 }

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::failure::Failure;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::verbs::observer::Observer;
 
 /// A picture that a model looks at.
 #[derive(Clone, Debug)]
@@ -33,12 +35,8 @@ impl Caller {
         words: &str,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        tokio::select! {
-            // What has noticed by itself says more.
-            biased;
-            done = work => done,
-            () = self.cancelled.cancelled() => Err(Failure::new(Kind::Cancelled, words)),
-        }
+        let observer: &dyn Observer = self;
+        observer.unless_cancelled(words, work).await
     }
 
     /// Adds a picture of this kind to the answer.
@@ -50,6 +48,8 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
+    use farwire_protocol::failure::Kind;
+
     use super::*;
 
     #[tokio::test]

@@ -1,10 +1,9 @@
 //! How a question about a run is answered: pieces of its output, and how the run is.
 
 use farwire_link::inner::sealed::{BATCH, Writer};
-use farwire_protocol::cbor::Blob;
-use farwire_protocol::conversation::{Counts, End, message};
+use farwire_protocol::conversation::{Counts, message};
 use farwire_protocol::failure::Failure;
-use farwire_protocol::streams::run::{Ended, PIECE, Piece as PieceMessage, ToBridge};
+use farwire_protocol::streams::run::{PIECE, Piece as PieceMessage, ToBridge};
 use tokio::io::AsyncWrite;
 
 use crate::spool::Piece;
@@ -12,17 +11,6 @@ use crate::streams::context::lost;
 
 /// No answer is larger.
 pub(super) const BUDGET: u32 = 4 << 20;
-
-/// Ends the stream with how the run is. `counts` is what was sent.
-pub(super) async fn finish<W: AsyncWrite + Unpin>(
-    writer: &mut Writer<W>,
-    counts: Counts,
-    ended: Ended,
-) -> Result<(), Failure> {
-    let body = Some(Blob(message(&ended)));
-    writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
-    writer.finish().await.map_err(|_| lost())
-}
 
 /// Sends a piece of output, and counts it.
 pub(super) async fn send_piece<W: AsyncWrite + Unpin>(

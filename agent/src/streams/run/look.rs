@@ -8,10 +8,11 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{Ended, Read, View};
 use tokio::io::AsyncWrite;
 
-use super::answer::{BUDGET, finish, send_piece};
+use super::answer::{BUDGET, send_piece};
 use crate::gate::Allowed;
 use crate::jobs::job::Job;
 use crate::spool::Piece;
+use crate::streams::context::finish;
 use crate::streams::pattern::expression;
 
 /// At most this many lines around a match are shown.
@@ -38,7 +39,7 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
     for piece in pieces {
         send_piece(writer, &mut counts, piece).await?;
     }
-    finish(writer, counts, Ended { state, next, matched: None }).await
+    finish(writer, counts, &Ended { state, next, matched: None }).await
 }
 
 fn parts(job: &Job, wanted: &Read) -> Result<(Vec<Piece>, Option<u64>), Failure> {

@@ -16,12 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{BUDGET, finish, send_piece};
+use super::answer::{BUDGET, send_piece};
 use crate::conversations::Seat;
 use crate::jobs::job::Job;
 use crate::program::Phase;
 use crate::program::input::Seat as InputSeat;
 use crate::spool::{Item, Mode, Piece, SpoolReader};
+use crate::streams::context::finish;
 use crate::streams::context::{Context, lost};
 use crate::streams::pattern::{Awaited, expression};
 
@@ -211,7 +212,7 @@ impl Serving<'_> {
         matched: Option<bool>,
     ) -> Result<(), Failure> {
         let ended = Ended { state: self.job.state(), next: None, matched };
-        finish(writer, counts, ended).await
+        finish(writer, counts, &ended).await
     }
 
     /// Waits as the digest says, then sends its pieces and the end.

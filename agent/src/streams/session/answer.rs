@@ -4,18 +4,14 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use farwire_link::inner::sealed::Writer;
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::conversation::{Counts, End, message};
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::{Command, Ended};
-use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::sessions::Session;
-use crate::streams::context::lost;
 use crate::terminal::marks;
 
 /// A terminal that has said nothing for so long, and waits, is done.
@@ -45,16 +41,6 @@ pub(super) async fn state_of(session: &Session, who: &Principal) -> Result<Ended
         more: None,
         interrupted: None,
     })
-}
-
-pub(super) async fn finish<W: AsyncWrite + Unpin>(
-    writer: &mut Writer<W>,
-    counts: Counts,
-    ended: Ended,
-) -> Result<(), Failure> {
-    let body = Some(Blob(message(&ended)));
-    writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
-    writer.finish().await.map_err(|_| lost())
 }
 
 /// Where the log of a session that has ended ends.

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::answer::{finish, state_of};
+use super::answer::state_of;
 use super::control;
 use super::pace::Pace;
 use crate::conversations::{About, Seat};
@@ -28,6 +28,7 @@ use crate::os::pty::Size;
 use crate::program::Phase;
 use crate::sessions::{Session, Sessions};
 use crate::spool::{Item, Mode, SpoolReader};
+use crate::streams::context::finish;
 use crate::streams::context::{Context, lost};
 use crate::terminal::events::What;
 use crate::terminal::participants::Participant;
@@ -342,7 +343,7 @@ impl Serving<'_> {
         }
         let mut counts = Counts::default();
         counts.set(TERMINAL, offset);
-        finish(writer, counts, state_of(&self.session, &self.who).await?).await
+        finish(writer, counts, &state_of(&self.session, &self.who).await?).await
     }
 
     /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.

@@ -10,7 +10,7 @@ use farwire_protocol::streams::session::{
 };
 use tokio::io::AsyncWrite;
 
-use super::answer::{finish, state_of};
+use super::answer::state_of;
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::gate::{Allowed, Asker};
@@ -19,6 +19,7 @@ use crate::os::clock::boottime;
 use crate::os::pty::{self, Size};
 use crate::sessions::{Session, Sessions};
 use crate::streams::context::Context;
+use crate::streams::context::finish;
 use crate::terminal::events::What;
 use crate::terminal::filing::{self, changed_labels, changed_limits};
 use crate::terminal::typing_rights::{Arbiter, Group, Refusal};
@@ -33,7 +34,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
     let sessions = &context.services.sessions;
     let session = sessions.find(&asker, control.session)?;
     act(sessions, &session, &asker, &control.action)?;
-    finish(writer, Counts::default(), state_of(&session, &asker.who).await?).await
+    finish(writer, Counts::default(), &state_of(&session, &asker.who).await?).await
 }
 
 fn act(

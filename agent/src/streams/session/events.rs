@@ -12,12 +12,13 @@ use farwire_protocol::streams::session::{Event, Events as Asked};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{LARGEST, finish, state_of};
+use super::answer::{LARGEST, state_of};
 use super::exchange::LONGEST_WAIT;
 use crate::gate::principal::Principal;
 use crate::os::clock::unix_millis;
 use crate::sessions::Session;
 use crate::spool::Mode;
+use crate::streams::context::finish;
 use crate::streams::context::{Context, lost};
 use crate::terminal::Terminal;
 
@@ -47,7 +48,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
             let now = state_of(&session, who).await?;
             // What happened meanwhile is counted there.
             let events = Some(collect(terminal, asked, who));
-            return finish(writer, Counts::default(), Ended { events, ..now }).await;
+            return finish(writer, Counts::default(), &Ended { events, ..now }).await;
         }
         tokio::select! {
             biased;

@@ -14,8 +14,9 @@ use super::waiting::Outcome;
 use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::sessions::Session;
+use crate::streams::context::finish;
 use crate::streams::context::lost;
-use crate::streams::session::answer::{finish, over_at, show, state_of};
+use crate::streams::session::answer::{over_at, show, state_of};
 use crate::terminal::Sent;
 
 /// The longest [`preamble`].
@@ -103,7 +104,7 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         interrupted: taken.map(|taken| taken.by.show(Some(who))),
         ..state_of(session, who).await?
     };
-    finish(writer, counts, ended).await
+    finish(writer, counts, &ended).await
 }
 
 /// How much of the beginning of a command's output is of its shell: fish puts the terminal in order
