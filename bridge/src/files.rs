@@ -377,11 +377,11 @@ impl Down {
             }
             (FrameKind::Control, false) => {
                 let said = read(&frame.payload);
-                let nonsense = |_| Trouble::nonsense("a message that makes no sense");
+                let nonsense = |_| Trouble::nonsense("a message of the agent is malformed");
                 Ok(Said::Message(said.map_err(nonsense)?))
             }
             (FrameKind::Control, true) => {
-                let nonsense = |_| Trouble::nonsense("an end that makes no sense");
+                let nonsense = |_| Trouble::nonsense("the end of the stream is malformed");
                 let end: End = read(&frame.payload).map_err(nonsense)?;
                 let nothing = || Trouble::nonsense("it ended without an answer");
                 Err(end.failure.map_or_else(nothing, Trouble::ended))

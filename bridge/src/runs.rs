@@ -113,7 +113,7 @@ fn effects(request: &Request) -> Effects {
 
 /// Reads the End of a direction: everything that was sent has come, or it is no end.
 fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
-    let nonsense = || Trouble::nonsense("an end that makes no sense");
+    let nonsense = || Trouble::nonsense("the end of the stream is malformed");
     let end: End = read(payload).map_err(|_| nonsense())?;
     if let Some(failure) = end.failure {
         return Err(Trouble::said(failure));

@@ -209,8 +209,8 @@ async fn receive(carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
                 to.extend_from_slice(&frame.payload);
             }
             (FrameKind::Control, true) => {
-                let end: End =
-                    read(&frame.payload).map_err(|_| violation("an end that makes no sense"))?;
+                let end: End = read(&frame.payload)
+                    .map_err(|_| violation("the end of the stream is malformed"))?;
                 let ended = ended(&end)?;
                 counts.check(&end.ends).map_err(|_| violation("the text does not add up"))?;
                 return Ok(Answer { ended, pieces, text });
@@ -238,7 +238,7 @@ fn ended(end: &End) -> Result<Ended, Trouble> {
     if let Some(failure) = &end.failure {
         return Err(Trouble::said(failure.clone()));
     }
-    let nonsense = || Trouble::nonsense("an end that makes no sense");
+    let nonsense = || Trouble::nonsense("the end of the stream is malformed");
     let body = end.body.as_ref().ok_or_else(nonsense)?;
     peer::decode(body, 64 << 10).map_err(|_| nonsense())
 }

@@ -43,7 +43,7 @@ where
             return Err(Failure::new(Kind::ProtocolViolation, "bytes on a control stream"));
         }
         let call: Call = read(&frame.payload).map_err(|error| {
-            Failure::caused(Kind::ProtocolViolation, "a question that makes no sense", &error)
+            Failure::caused(Kind::ProtocolViolation, "the question is malformed", &error)
         })?;
         let close = matches!(call.ask, Some(Ask::Close));
         draw(context, call.ask.as_ref()).await;

@@ -161,7 +161,11 @@ fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool
         (FrameKind::Control, false) => push(packet, MESSAGE, &frame.payload),
         (FrameKind::Control, true) => {
             let end: End = read(&frame.payload).map_err(|error| {
-                Failure::caused(Kind::ProtocolViolation, "an end that makes no sense", &error)
+                Failure::caused(
+                    Kind::ProtocolViolation,
+                    "the end of the stream is malformed",
+                    &error,
+                )
             })?;
             counts.check(&end.ends).map_err(|error| {
                 Failure::caused(Kind::StreamTruncated, "the content does not add up", &error)

@@ -90,7 +90,7 @@ impl Question {
         carrier.message(&message(&Call { id: 1, ask: Some(self.0.clone()) }));
         carrier.finish().await?;
         let frame = carrier.last().await?;
-        let nonsense = |_| Trouble::nonsense("an answer that makes no sense");
+        let nonsense = |_| Trouble::nonsense("the answer is malformed");
         if frame.last {
             let end: End = read(&frame.payload).map_err(nonsense)?;
             return Err(end.failure.map_or_else(|| Trouble::nonsense("no answer"), Trouble::said));

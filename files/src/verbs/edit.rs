@@ -108,7 +108,7 @@ fn edits(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<Replacement
     share.take(content.len())?;
     let BoundedEdits { edits: BoundedList(edits) } =
         cbor::decode(&content, TEXT_LIMIT).map_err(|error| {
-            Failure::caused(Kind::ProtocolViolation, "edits that make no sense", &error)
+            Failure::caused(Kind::ProtocolViolation, "the list of edits is malformed", &error)
         })?;
     if edits.is_empty() || edits.len() > EDITS {
         let text = format!("1 to {EDITS} edits can be made at once");

@@ -144,7 +144,7 @@ impl Holder {
         while let Ok(Some(packet)) = self.channel.receive(&mut buffer).await {
             match cbor::decode::<Report>(&packet.bytes, PACKET) {
                 Ok(report) => self.hear(report, packet),
-                Err(error) => tracing::warn!(%error, "a holder says what makes no sense"),
+                Err(error) => tracing::warn!(%error, "a message of a holder is malformed"),
             }
         }
     }
