@@ -22,7 +22,7 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     /// To a worker of whose root `waits` are.
-    pub(super) fn new(socket: OwnedFd, waits: Waits) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, waits: Waits) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = watch(Arc::new(socket), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { socket, waits })

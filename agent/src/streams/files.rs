@@ -7,6 +7,8 @@
 //! open and the worker has nothing to say, we say that we are here, if the bridge has asked for
 //! that.
 
+mod serving;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -30,9 +32,12 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use self::serving::Serving;
+use crate::conversations::Seat;
 use crate::files::pipe::Pipe;
 use crate::files::waits::{Received, Waits};
 use crate::gate::demand::Demand;
+use crate::gate::principal::Principal;
 use crate::streams::context::{Context, lost, request};
 
 /// So much of a file that is not in memory is read at once.
@@ -63,18 +68,19 @@ where
     let entered = all.enter(owner, open.conversation, open.generation, ());
     // The bridge comes again: the worker may be at something that takes long.
     let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
-    let entered = async {
-        let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
-        context.services.roots.enter(enter, &who).await
-    };
-    let pipe = match entered.await {
-        Ok(pipe) => pipe,
+    let pipe = match let_in(context, &seat, enter, who).await {
+        Ok(Some(pipe)) => pipe,
+        // A later stream has the seat, and no worker has seen anything of this one.
+        Ok(None) => return Err(lost()),
         Err(failure) => return refuse(writer, failure).await,
     };
+    let detached = seat.detached.clone();
+    let serving = Serving::new(pipe, seat);
+    let pipe = serving.pipe();
     let questions = AtomicU64::new(0);
     let served = {
-        let mut up = pin!(take(context, &pipe, &questions, reader));
-        let mut down = pin!(give(&pipe, beats.then_some(&questions), writer));
+        let mut up = pin!(take(context, pipe, &questions, reader));
+        let mut down = pin!(give(pipe, beats.then_some(&questions), writer));
         let both = async {
             tokio::select! {
                 taken = &mut up => taken?,
@@ -85,19 +91,32 @@ where
         };
         tokio::select! {
             biased;
-            () = seat.detached.cancelled() => Err(lost()),
+            () = detached.cancelled() => Err(lost()),
             served = both => served,
         }
     };
-    if served.is_err() {
-        // A later stream of this conversation is let in once nothing of this one can be done any
-        // more.
-        tokio::spawn(async move {
-            pipe.let_go().await;
-            drop(seat);
-        });
+    if served.is_ok() {
+        serving.finish();
     }
     served
+}
+
+/// The way to the worker of a root; nothing once a later stream wants the seat.
+async fn let_in(
+    context: &Context,
+    seat: &Seat,
+    enter: Enter,
+    who: Principal,
+) -> Result<Option<Pipe>, Failure> {
+    let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
+    let services = context.services.clone();
+    // A worker that is being started is started to the end, whoever has gone meanwhile.
+    let entering = tokio::spawn(async move { services.roots.enter(enter, &who).await });
+    tokio::select! {
+        biased;
+        () = seat.detached.cancelled() => Ok(None),
+        entered = entering => entered.map_err(|_| lost())?.map(Some),
+    }
 }
 
 /// Refuses to let the bridge in. A `Done` in the place of `Entered` tells that no worker has seen

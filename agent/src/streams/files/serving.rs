@@ -1,0 +1,90 @@
+//! A stream that a worker serves, and the seat of its conversation.
+//!
+//! However the stream ends (it breaks, its link is over, its device is removed), the seat is free
+//! only once the worker has let go: nothing that was asked on the stream can be done after that, so
+//! that the next stream of the conversation may be let in.
+
+use tokio::runtime::Handle;
+
+use crate::conversations::Seat;
+use crate::files::pipe::Pipe;
+
+/// A way to a worker, with the seat.
+pub(super) struct Serving(Option<(Pipe, Seat)>);
+
+impl Serving {
+    pub(super) fn new(pipe: Pipe, seat: Seat) -> Self {
+        Self(Some((pipe, seat)))
+    }
+
+    /// The way to the worker.
+    pub(super) fn pipe(&self) -> &Pipe {
+        let (pipe, _) = self.0.as_ref().expect("it goes with this");
+        pipe
+    }
+
+    /// The worker has said that all is done: the seat is free at once.
+    pub(super) fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let Some((pipe, seat)) = self.0.take() else { return };
+        // Without a runtime the agent ends, and its workers with it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            pipe.let_go().await;
+            drop(seat);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use farwire_protocol::id::{Id, Nonce};
+    use farwire_protocol::surface::Surface;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::conversations::Conversations;
+    use crate::files::waits::Waits;
+    use crate::gate::principal::Principal;
+
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_keeps_its_seat_until_the_worker_has_let_go() {
+        let (ours, worker) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        let all = Arc::new(Conversations::<()>::default());
+        let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
+        let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
+        let serving = Serving::new(Pipe::new(ours, Waits::new()).unwrap(), seat);
+        drop(serving);
+        let (later, who) = (all.clone(), owner.clone());
+        let next =
+            tokio::spawn(async move { later.enter(&who, Nonce([2; 16]), 1, ()).await.is_ok() });
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert!(!next.is_finished(), "the worker may still be at it");
+        drop(worker);
+        assert!(next.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_answered_gives_its_seat_up_at_once() {
+        let (ours, _worker) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        let all = Conversations::<()>::default();
+        let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
+        let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
+        Serving::new(Pipe::new(ours, Waits::new()).unwrap(), seat).finish();
+        assert!(all.enter(&owner, Nonce([2; 16]), 1, ()).await.is_ok());
+    }
+}
