@@ -70,7 +70,7 @@ impl Handle {
     }
 
     fn of(client: &Client, server: &Server, class: Class, job: Nonce) -> Result<Self, Failure> {
-        let id = client.ids.id_of(record((class, JobOrigin::Elsewhere), server, job))?;
+        let id = client.ids.id_of(record(class, JobOrigin::Elsewhere, server, job))?;
         Ok(Self { id, server: server.clone(), job })
     }
 

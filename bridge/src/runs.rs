@@ -125,7 +125,7 @@ fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
 
 /// Gives a job that is about to start its short id, before anything is sent.
 pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
-    client.ids.assign(record((Class::Run, JobOrigin::Here), server, job))
+    client.ids.assign(record(Class::Run, JobOrigin::Here, server, job))
 }
 
 /// What is said where it is not known what came of a run that was asked for.
@@ -139,7 +139,7 @@ pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
 }
 
 /// What a short id means.
-pub(crate) fn record((class, asked): (Class, JobOrigin), server: &Server, job: Nonce) -> KnownJob {
+pub(crate) fn record(class: Class, asked: JobOrigin, server: &Server, job: Nonce) -> KnownJob {
     KnownJob {
         class,
         agent: server.pin.bundle.id,

@@ -148,7 +148,7 @@ fn outcome(remote: Remote<'_>, request: &Request, no: NoAnswer) -> Failure {
         _ => return no.failure(),
     };
     let Remote { client, server } = remote;
-    match client.ids.id_of(record((IdClass::Session, asked), server, session)) {
+    match client.ids.id_of(record(IdClass::Session, asked, server, session)) {
         Ok(id) => no.outcome(
             &format!("`{id}` {what}"),
             &format!("look before it is done again: `status` lists `{id}`, `output {id}` shows it"),

@@ -7,7 +7,7 @@
 //! open and the worker has nothing to say, we say that we are here, if the bridge has asked for
 //! that.
 
-mod serving;
+mod seated;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,7 +32,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use self::serving::Serving;
+use self::seated::SeatedPipe;
 use crate::conversations::Seat;
 use crate::files::pipe::Pipe;
 use crate::files::waits::{Received, Waits};
@@ -75,8 +75,8 @@ where
         Err(failure) => return refuse(writer, failure).await,
     };
     let detached = seat.detached.clone();
-    let serving = Serving::new(pipe, seat);
-    let pipe = serving.pipe();
+    let seated = SeatedPipe::new(pipe, seat);
+    let pipe = seated.pipe();
     let questions = AtomicU64::new(0);
     let served = {
         let mut up = pin!(take(context, pipe, &questions, reader));
@@ -96,7 +96,7 @@ where
         }
     };
     if served.is_ok() {
-        serving.finish();
+        seated.finish();
     }
     served
 }

@@ -38,7 +38,7 @@ impl Files {
     ) -> Result<Answer, Failure> {
         match self.repeat(client, &ask, content).await {
             Ok(answer) => Ok(answer),
-            Err(why) => self.settle(client, (&ask, content), why).await,
+            Err(why) => self.settle(client, &ask, content, why).await,
         }
     }
 
@@ -46,13 +46,14 @@ impl Files {
     pub(super) async fn settle(
         &mut self,
         client: &Client,
-        (ask, content): (&Ask, Option<&[u8]>),
+        ask: &Ask,
+        content: Option<&[u8]>,
         why: NoAnswer,
     ) -> Result<Answer, Failure> {
         let NoAnswer::Unknown(why) = why else { return Err(why.failure()) };
         match (ask, content) {
             _ if effects(ask) == Effects::None => Err(why),
-            (Ask::Write(write), Some(content)) => self.look(client, (write, content), why).await,
+            (Ask::Write(write), Some(content)) => self.look(client, write, content, why).await,
             _ => Err(unknown_outcome(&why)),
         }
     }
@@ -75,7 +76,8 @@ impl Files {
     async fn look(
         &mut self,
         client: &Client,
-        (write, content): (&Write, &[u8]),
+        write: &Write,
+        content: &[u8],
         why: Failure,
     ) -> Result<Answer, Failure> {
         let unknown = unknown_outcome(&why);

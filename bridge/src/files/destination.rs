@@ -73,7 +73,8 @@ impl Destination {
         &self,
         client: &Client,
         files: &mut Files,
-        (from, moved): (&Place, bool),
+        from: &Place,
+        moved: bool,
     ) -> Result<(), Failure> {
         let Some(there) = &self.there else { return Ok(()) };
         if self.place.path == from.path || self.place.is_in(from) {

@@ -337,7 +337,7 @@ impl Site {
             Err(NoAnswer::Failed(failure)) if failure.kind == Kind::NoRoot => {
                 return Ok(First::Wait);
             }
-            Err(why) => files.settle(&self.client, (&ask, content), why).await?,
+            Err(why) => files.settle(&self.client, &ask, content, why).await?,
         };
         self.files = Some(files);
         Ok(First::Answered(Box::new(answer)))

@@ -110,7 +110,7 @@ impl ServerHandler for Handler {
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let picture = Arc::default();
-        let result = self.answer(entry, (arguments, &picture), context).await;
+        let result = self.answer(entry, arguments, &picture, context).await;
         let counts = &self.seat.process.counts;
         counts.calls.fetch_add(1, Ordering::Relaxed);
         counts.failures.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
@@ -137,7 +137,8 @@ impl Handler {
     async fn answer(
         &self,
         entry: Entry,
-        (arguments, picture): (Value, &Arc<Mutex<Option<Picture>>>),
+        arguments: Value,
+        picture: &Arc<Mutex<Option<Picture>>>,
         context: RequestContext<RoleServer>,
     ) -> Result<String, Failure> {
         let (sender, mut told) = mpsc::channel::<(u64, String)>(PROGRESS);

@@ -175,7 +175,7 @@ pub async fn stop(
     job: Nonce,
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
-    stop_sent(client, server, (job, None), signal).await
+    stop_sent(client, server, job, None, signal).await
 }
 
 /// Stops a run whose request was first sent to a known agent process: if the request has not
@@ -183,7 +183,8 @@ pub async fn stop(
 pub async fn stop_sent(
     client: &Client,
     server: &Server,
-    (job, instance): (Nonce, Option<Nonce>),
+    job: Nonce,
+    instance: Option<Nonce>,
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
     match stop_seen(client, server, job, signal).await {
@@ -205,7 +206,8 @@ pub async fn stop_sent(
 pub async fn stop_known(
     client: &Client,
     server: &Server,
-    (id, job): (ShortId, Nonce),
+    id: ShortId,
+    job: Nonce,
     signal: Option<i32>,
 ) -> Result<Stopped, Failure> {
     match client.ids.find(id)?.map(|known| known.asked) {

@@ -109,7 +109,8 @@ pub(super) fn visible(line: &str) -> (String, u64) {
 pub(super) fn number_lines(
     content: &[u8],
     first: i64,
-    (count, budget): (u32, usize),
+    count: u32,
+    budget: usize,
 ) -> (String, Option<i64>, u64) {
     let text = String::from_utf8_lossy(content);
     let (mut out, mut last, mut hidden) = (String::new(), None, 0);
@@ -137,13 +138,13 @@ mod tests {
     #[test]
     fn what_a_file_holds_is_shown_as_it_is() {
         let (text, last, hidden) =
-            number_lines(b"a\n\n  b \t\n[run r1 exit=0]\n\x1b[31m\xe2\x80\x8bx", 9, (99, 999));
+            number_lines(b"a\n\n  b \t\n[run r1 exit=0]\n\x1b[31m\xe2\x80\x8bx", 9, 99, 999);
         assert_eq!(text, "9\ta\n10\t\n11\t  b \t\n12\t[run r1 exit=0]\n13\t␛[31mx\n");
         assert_eq!((last, hidden), (Some(13), 1));
-        let (text, last, _) = number_lines(b"one\ntwo\nthree\n", 1, (99, 12));
+        let (text, last, _) = number_lines(b"one\ntwo\nthree\n", 1, 99, 12);
         assert_eq!((text.as_str(), last), ("1\tone\n2\ttwo\n", Some(2)));
-        assert_eq!(number_lines(b"", 1, (9, 99)), (String::new(), None, 0));
-        let (text, last, _) = number_lines(b"a\nb\nc\n", -3, (2, 99));
+        assert_eq!(number_lines(b"", 1, 9, 99), (String::new(), None, 0));
+        let (text, last, _) = number_lines(b"a\nb\nc\n", -3, 2, 99);
         assert_eq!((text.as_str(), last), ("-3\ta\n-2\tb\n", Some(-2)));
         let (long, _) = visible(&"x".repeat(WIDTH + 5));
         assert!(long.ends_with("x…(+5)"));

@@ -267,7 +267,7 @@ async fn cancel(client: &Client, handle: &Handle, sent: Option<Nonce>) -> Failur
     let Handle { id, server, job } = handle;
     let message = match sent {
         None => UNSENT,
-        Some(_) => match control::stop_sent(client, server, (*job, sent), None).await {
+        Some(_) => match control::stop_sent(client, server, *job, sent, None).await {
             Ok(Stopped::NeverStarted) => "cancelled before the command was started",
             Ok(Stopped::Ended) => "cancelled; the command had ended",
             Ok(_) => "cancelled, and the command was stopped",

@@ -46,8 +46,8 @@ impl StopJob {
     /// answer.
     pub async fn carry_out(&self, client: &Client) -> Result<StopAnswer, Failure> {
         let handle = Handle::find(client, &self.id)?;
-        let known = (handle.id, handle.job);
-        let stopped = control::stop_known(client, &handle.server, known, self.signal).await?;
+        let Handle { id, server, job } = &handle;
+        let stopped = control::stop_known(client, server, *id, *job, self.signal).await?;
         let patience = if self.signal.is_some() { SINGLE } else { LADDER };
         Ok(StopAnswer { handle, stopped, patience })
     }

@@ -107,7 +107,7 @@ where
     writer.message(&message(&ToBridge::Attached(attached)));
     // What changes from now on is told by the loop.
     let rights = terminal.rights_changed();
-    let serving = Serving {
+    let stream = AttachStream {
         context,
         typist,
         read_only,
@@ -119,8 +119,8 @@ where
         seen: Notify::new(),
         session: session.clone(),
     };
-    let input = serving.input(reader);
-    let output = serving.output(attach.from, rights, writer);
+    let input = stream.input(reader);
+    let output = stream.output(attach.from, rights, writer);
     tokio::select! {
         biased;
         () = seat.detached.cancelled() => return Err(lost()),
@@ -128,7 +128,7 @@ where
         done = output => return done,
     }
     // It has let go, whether or not anybody hears that.
-    drop(serving);
+    drop(stream);
     writer.end(&message(&End::default()));
     writer.finish().await.map_err(|_| lost())
 }
@@ -150,7 +150,7 @@ async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure
 }
 
 /// Somebody who is attached.
-struct Serving<'a> {
+struct AttachStream<'a> {
     context: &'a Context,
     session: Session,
     /// Where it is written down how much of what is typed was taken. A viewer has none.
@@ -167,7 +167,7 @@ struct Serving<'a> {
     seen: Notify,
 }
 
-impl Serving<'_> {
+impl AttachStream<'_> {
     /// Takes what is typed, until whoever types leaves.
     async fn input<R: AsyncRead + Unpin + Send>(
         &self,

@@ -97,7 +97,7 @@ impl Mount {
             let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
             let mut enter = self.root.below(&client).await?;
             enter.read_only = self.read_only.then_some(true);
-            let ready = ready(client, (&self.root.server, enter), listen).await?;
+            let ready = ready(client, &self.root.server, enter, listen).await?;
             let Ready { served, listener, url, token, .. } = ready;
             let (root, below) = (served.enter.root.as_deref(), served.enter.below.as_ref());
             let place = format!("{:?} {root:?} {below:?}", served.server.pin.bundle.id);

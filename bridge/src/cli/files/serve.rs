@@ -61,7 +61,7 @@ impl Serve {
         };
         enter.read_only = self.read_only.then_some(true);
         let Ready { served, listener, address, url, token } =
-            ready(client, (&self.dir.server, enter), self.listen).await?;
+            ready(client, &self.dir.server, enter, self.listen).await?;
         let path = url.rsplit('/').nth(1).unwrap_or_default();
         print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
         tokio::select! {
@@ -86,7 +86,8 @@ pub(super) struct Ready {
 /// Enters a root and listens.
 pub(super) async fn ready(
     client: Client,
-    (server, enter): (&str, Enter),
+    server: &str,
+    enter: Enter,
     listen: SocketAddr,
 ) -> Result<Ready, Failure> {
     let server = client.find(server).await?;

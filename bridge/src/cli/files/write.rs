@@ -72,7 +72,7 @@ impl Write {
         let mut site = self.file.site(client, Face::Cli).await?;
         site.enter().await?;
         let ask = write.question(&site.place);
-        let done = stream(site.files().await?, ask, (&held, input)).await?;
+        let done = stream(site.files().await?, ask, &held, input).await?;
         print_change(&Changed::new(site.place.clone(), done), self.json)
     }
 
@@ -90,7 +90,8 @@ impl Write {
 async fn stream(
     files: &mut Files,
     ask: Ask,
-    (held, mut input): (&[u8], Input),
+    held: &[u8],
+    mut input: Input,
 ) -> Result<Done, Failure> {
     let Files { up, down, .. } = files;
     up.ask(ask)?;

@@ -108,7 +108,7 @@ async fn attempt(
     let have = write.offset.unwrap_or(0);
     if have > 0 {
         // Two parts are only one file if the whole of it is what it should be.
-        let mut read = question(&pair.from, (of.size, Some(0)), None, true);
+        let mut read = question(&pair.from, of.size, Some(0), None, true);
         if let Ask::Read(read) = &mut read {
             read.before = Some(true);
         }
@@ -116,7 +116,7 @@ async fn attempt(
         write.hash = Some(hash.ok_or_else(|| incomplete("a hash"))?);
     }
     let rest = of.size.saturating_sub(have);
-    source.up.ask(question(&pair.from, (have, Some(rest)), None, false))?;
+    source.up.ask(question(&pair.from, have, Some(rest), None, false))?;
     source.up.flush().await?;
     let Files { up, down, .. } = &mut target;
     up.ask(Ask::Write(write))?;
@@ -126,7 +126,7 @@ async fn attempt(
     // With a hash its server finds out what was not read twice alike.
     let expected = (have == 0).then_some(of.revision);
     let sending = async {
-        let pumped = pump(&mut source.down, up, (expected, rest), &mut count).await?;
+        let pumped = pump(&mut source.down, up, expected, rest, &mut count).await?;
         *whole |= matches!(pumped, Pumped::Whole);
         up.flush().await?;
         Ok::<_, Failure>(pumped)
@@ -163,7 +163,8 @@ fn incomplete(what: &str) -> Failure {
 /// The question for a part of a file.
 fn question(
     path: &[u8],
-    (offset, length): (u64, Option<u64>),
+    offset: u64,
+    length: Option<u64>,
     revision: Option<u64>,
     hash: bool,
 ) -> Ask {
@@ -188,7 +189,8 @@ enum Pumped {
 async fn pump(
     from: &mut Down,
     to: &mut Up,
-    (expected, length): (Option<u64>, u64),
+    expected: Option<u64>,
+    length: u64,
     count: &mut Count<'_>,
 ) -> Result<Pumped, Failure> {
     let mut sent: u64 = 0;
@@ -259,7 +261,7 @@ async fn arrived_late(copy: &Between<'_>, pair: &Pair) -> Result<bool, Failure> 
 
 async fn hash(copy: &Between<'_>, end: &End, path: &[u8]) -> Result<Blob, Failure> {
     let mut files = copy.enter(end).await?;
-    let read = question(path, (0, Some(0)), None, true);
+    let read = question(path, 0, Some(0), None, true);
     let answer = Box::pin(files.answer(copy.client, read, None)).await?;
     answer.done.hash.ok_or_else(|| incomplete("a hash"))
 }
@@ -309,7 +311,7 @@ pub(super) async fn many(
             while asked <= at + AHEAD
                 && let Some(next) = rest.get(asked)
             {
-                asking.ask(question(&copy.pair(next).from, (0, None), None, false))?;
+                asking.ask(question(&copy.pair(next).from, 0, None, None, false))?;
                 asked += 1;
             }
             asking.flush().await?;
@@ -320,7 +322,7 @@ pub(super) async fn many(
             let mut count = Count { meter: copy.meter, reached: 0, counted: &mut counted };
             // Its last word may go out at any time from here on.
             *sent = (first + at + 1).max(*sent);
-            match pump(coming, up, (Some(entry.revision), entry.size), &mut count).await? {
+            match pump(coming, up, Some(entry.revision), entry.size, &mut count).await? {
                 Pumped::Whole => {}
                 Pumped::Changed => {
                     known().insert(first + at);

@@ -37,12 +37,12 @@ pub(super) async fn carry(
     }
     // A body that has been taken cannot be taken again.
     let may_be_repeated = line.is_some() && body.is_end_stream() && only_looks(&parts.method);
-    match once(served, line, (ask.clone(), &mut body)).await {
+    match once(served, line, ask.clone(), &mut body).await {
         // It may have been dead all the same, and nobody knew yet.
         Err(failure) if may_be_repeated => {
             tracing::debug!(why = failure.message, "a request is carried over another stream");
             **line = None;
-            once(served, line, (ask, &mut body)).await.map(Some)
+            once(served, line, ask, &mut body).await.map(Some)
         }
         answered => answered.map(Some),
     }
@@ -69,7 +69,8 @@ fn only_looks(method: &Method) -> bool {
 async fn once(
     served: &Served,
     line: &mut OwnedMutexGuard<Option<Files>>,
-    (ask, body): (Ask, &mut Incoming),
+    ask: Ask,
+    body: &mut Incoming,
 ) -> Result<(Head, bool), Failure> {
     if line.is_none() {
         let Served { client, server, enter, .. } = served;

@@ -21,8 +21,7 @@ pub(super) async fn remove_there(
     }
     let mut done = 0;
     let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = remove_on(transfer, (paths, &mut done), with_all, &mut patience).await
-    {
+    while let Err(failure) = remove_on(transfer, paths, &mut done, with_all, &mut patience).await {
         patience.wait(failure).await.map_err(outcome)?;
     }
     Ok(())
@@ -32,7 +31,8 @@ pub(super) async fn remove_there(
 /// not there any more.
 async fn remove_on(
     transfer: &Transfer<'_>,
-    (paths, done): (&[Vec<u8>], &mut usize),
+    paths: &[Vec<u8>],
+    done: &mut usize,
     with_all: bool,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {

@@ -52,7 +52,7 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
 async fn one(transfer: &Transfer<'_>, path: &[u8], target: &Path) -> Result<(), Failure> {
     let mut patience = Patience::new(transfer.meter);
     let (mut counted, mut readings) = (0, 1);
-    while let Err(failure) = attempt(transfer, (path, target), &mut counted, &mut patience).await {
+    while let Err(failure) = attempt(transfer, path, target, &mut counted, &mut patience).await {
         match failure.kind {
             Kind::ChangedMeanwhile if readings < READINGS => readings += 1,
             _ => patience.wait(failure).await?,
@@ -64,7 +64,8 @@ async fn one(transfer: &Transfer<'_>, path: &[u8], target: &Path) -> Result<(), 
 
 async fn attempt(
     transfer: &Transfer<'_>,
-    (path, target): (&[u8], &Path),
+    path: &[u8],
+    target: &Path,
     counted: &mut u64,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
@@ -361,7 +362,7 @@ async fn many(
         if fresh {
             up.flush().await?;
         }
-        match Box::pin(next_of_many(transfer, down, (entry, target))).await {
+        match Box::pin(next_of_many(transfer, down, entry, target)).await {
             Ok(true) => transfer.meter.whole(),
             Ok(false) => so_far.again.push(first + at),
             Err(failure) if failure.kind == Kind::NoSuchFile => {
@@ -379,7 +380,8 @@ async fn many(
 async fn next_of_many(
     transfer: &Transfer<'_>,
     down: &mut Down,
-    (entry, target): (&Entry, &Path),
+    entry: &Entry,
+    target: &Path,
 ) -> Result<bool, Failure> {
     let begun =
         Incoming::begin(target, entry.revision, transfer.overwrite).and_then(|mut begun| {

@@ -154,7 +154,7 @@ impl Transfer<'_> {
     }
 
     /// How a file is written that is so here.
-    fn write(&self, one: &Found, (mode, modified): (u32, i64)) -> Write {
+    fn write(&self, one: &Found, mode: u32, modified: i64) -> Write {
         let how = if self.overwrite { How::Put } else { How::Create };
         Write {
             mode: Some(mode & 0o777),
@@ -271,12 +271,12 @@ async fn many(
                     if failure.kind == Kind::FileExists
                         && Box::pin(arrived_late(transfer, one)).await? =>
                 {
-                    arrived(transfer, (*step, one));
+                    arrived(transfer, *step, one);
                 }
                 // What it is for is tried again at the end, and said then.
                 Err(failure) if *step == Step::Prepare && is_of_one(failure.kind) => {}
                 Err(failure) => transfer.meter.or_miss(&one.below, Err(failure))?,
-                Ok(()) => arrived(transfer, (*step, one)),
+                Ok(()) => arrived(transfer, *step, one),
             }
             *done += 1;
         }
@@ -293,7 +293,7 @@ async fn many(
     }
 }
 
-fn arrived(transfer: &Transfer<'_>, (step, one): (Step, &Found)) {
+fn arrived(transfer: &Transfer<'_>, step: Step, one: &Found) {
     if step == Step::Send {
         transfer.meter.came(one.size);
         transfer.meter.whole();
@@ -316,13 +316,13 @@ async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result
         Ok(small) => small,
         Err(failure) => {
             transfer.meter.or_miss(&one.below, Err(failure))?;
-            up.ask(Ask::Write(transfer.write(one, (one.mode, one.modified))))?;
+            up.ask(Ask::Write(transfer.write(one, one.mode, one.modified)))?;
             up.give_up();
             return Ok(false);
         }
     };
     let now = Found::new(Vec::new(), one.path.clone(), &small.is);
-    up.ask(Ask::Write(transfer.write(one, (now.mode, now.modified))))?;
+    up.ask(Ask::Write(transfer.write(one, now.mode, now.modified)))?;
     for piece in small.content.chunks(BATCH) {
         up.content(piece);
         up.flush_full().await?;

@@ -59,7 +59,7 @@ impl Tool for FileRead {
                 return Ok(format!("{}\n", header.words(picture.kind).end()));
             }
         };
-        let (text, last, hidden) = number_lines(&lines.text, lines.first, (limit, budget));
+        let (text, last, hidden) = number_lines(&lines.text, lines.first, limit, budget);
         let header = describe(header.field(Key::Lines, range(&lines, last)), entry);
         let header = header.field(Key::Changed, age(entry)).hidden(hidden);
         // What was read may be of several states: the second is what the file was at the end.

@@ -124,8 +124,8 @@ impl PreparedCopy<'_> {
         let Copy { moved, overwrite, recursive, .. } = self.copy;
         let mut files = self.from.enter_as(self.client, self.face.client()).await?;
         if overwrite {
-            let source = (&self.from.place, moved);
-            self.destination.make_room(self.client, &mut files, source).await?;
+            let source = &self.from.place;
+            self.destination.make_room(self.client, &mut files, source, moved).await?;
         }
         let question = Question {
             from: Blob(self.from.place.path.clone()),

@@ -101,7 +101,7 @@ async fn alone(
 ) -> Result<(), Failure> {
     let small = read_small(&one.path)?;
     let now = Found::new(Vec::new(), one.path.clone(), &small.is);
-    let mut write = transfer.write(one, (now.mode, now.modified));
+    let mut write = transfer.write(one, now.mode, now.modified);
     write.lazy = None;
     let length = small.content.len() as u64;
     sent.whole = true;
@@ -125,7 +125,7 @@ async fn send(
     let (mut file, is) = open(&one.path)?;
     let opened = Stamp::new(&is);
     let now = Found::new(Vec::new(), one.path.clone(), &is);
-    let mut write = transfer.write(one, (now.mode, now.modified));
+    let mut write = transfer.write(one, now.mode, now.modified);
     (write.lazy, write.transfer, write.offset) = (None, Some(id), Some(have));
     if have > 0 {
         // Two parts are only one file if the whole of it is what it should be.

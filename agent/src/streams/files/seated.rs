@@ -10,9 +10,9 @@ use crate::conversations::Seat;
 use crate::files::pipe::Pipe;
 
 /// A way to a worker, with the seat.
-pub(super) struct Serving(Option<(Pipe, Seat)>);
+pub(super) struct SeatedPipe(Option<(Pipe, Seat)>);
 
-impl Serving {
+impl SeatedPipe {
     pub(super) fn new(pipe: Pipe, seat: Seat) -> Self {
         Self(Some((pipe, seat)))
     }
@@ -29,7 +29,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for SeatedPipe {
     fn drop(&mut self) {
         let Some((pipe, seat)) = self.0.take() else { return };
         // Without a runtime the agent ends, and its workers with it.
@@ -63,7 +63,7 @@ mod tests {
         let all = Arc::new(Conversations::<()>::default());
         let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
         let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
-        let serving = Serving::new(Pipe::new(ours, Waits::new()).unwrap(), seat);
+        let serving = SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat);
         drop(serving);
         let (later, who) = (all.clone(), owner.clone());
         let next =
@@ -84,7 +84,7 @@ mod tests {
         let all = Conversations::<()>::default();
         let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
         let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
-        Serving::new(Pipe::new(ours, Waits::new()).unwrap(), seat).finish();
+        SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat).finish();
         assert!(all.enter(&owner, Nonce([2; 16]), 1, ()).await.is_ok());
     }
 }
