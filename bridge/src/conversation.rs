@@ -89,13 +89,11 @@ pub const fn next(fault: Fault, asked: Asked) -> Next {
     match fault {
         Fault::Reset(reset) => broken(Some(reset), asked),
         Fault::Damaged | Fault::Cut | Fault::Lost | Fault::Silent => broken(None, asked),
-        // There never was a stream: who has sent nothing may say so.
-        Fault::NoWay if asked.copies == 0 => Next::Failed,
-        // A question is worth another handshake.
-        Fault::CutShort if asked.copies == 0 => match asked.effects {
-            Effects::None if asked.fruitless == 0 => Next::Again,
-            _ => Next::Failed,
-        },
+        // An agent that was restarted a moment ago is behind a way that still ends at the process
+        // before it. Nothing was sent: one more handshake costs nothing.
+        Fault::CutShort if asked.copies == 0 && asked.fruitless == 0 => Next::Again,
+        // There never was a stream, and a request that was not sent was not carried out.
+        Fault::NoWay | Fault::CutShort if asked.copies == 0 => Next::Failed,
         Fault::NoWay | Fault::CutShort => again(Next::Again, asked),
         Fault::Said(Word::Broken) => again(Next::Again, asked),
         Fault::Said(Word::Gone) => again(Next::NewConversation, asked),

@@ -6,11 +6,11 @@
 //! whoever uses them compares the process of the stream with [`Known::instance`] first. Roots do
 //! not expire.
 //!
-//! Beside them is the *pulse* of a process: a stream on which everything was answered stays open
+//! Beside them is the *lifeline* of a process: a stream on which everything was answered stays open
 //! for [`FRESH`], and ends when the process does. So it is known that a process is gone before
 //! something is sent to it that acts.
 //!
-//! Who asks for the roots, and what is held as a pulse, is in `files/roots.rs`.
+//! Who asks for the roots, and what is held as a lifeline, is in `files/roots.rs`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -48,8 +48,8 @@ pub(crate) fn check_name(root: &Root) -> Result<(), Failure> {
     Err(Failure::new(Kind::ProtocolViolation, text))
 }
 
-/// At most this many processes have a pulse: each holds a stream of the few that a relay allows.
-const PULSES: usize = 32;
+/// At most this many processes have a lifeline: each holds a stream of the few that a relay allows.
+const LIFELINES: usize = 32;
 
 /// The roots of one agent process.
 #[derive(Clone, Debug)]
@@ -64,19 +64,19 @@ pub(crate) struct Known {
 #[derive(Debug)]
 struct Entry {
     known: Known,
-    pulse: Option<Pulse>,
+    lifeline: Option<Lifeline>,
 }
 
 /// A stream that shows when a process ends.
 #[derive(Debug)]
-struct Pulse {
+struct Lifeline {
     /// Whoever holds the stream holds this, too.
     beating: Weak<()>,
     holder: AbortHandle,
     since: Instant,
 }
 
-impl Drop for Pulse {
+impl Drop for Lifeline {
     fn drop(&mut self) {
         self.holder.abort();
     }
@@ -100,7 +100,7 @@ impl KnownRoots {
         let mut all = self.lock();
         if let Some(entry) = all.get_mut(&target) {
             if entry.known.instance != known.instance {
-                entry.pulse = None;
+                entry.lifeline = None;
             }
             entry.known = known;
             return;
@@ -110,16 +110,16 @@ impl KnownRoots {
             let other = all.keys().next().copied();
             other.and_then(|other| all.remove(&other));
         }
-        all.insert(target, Entry { known, pulse: None });
+        all.insert(target, Entry { known, lifeline: None });
     }
 
-    /// Takes as the pulse of a process what ends when the process does, and no later than [`FRESH`]
+    /// Takes as the lifeline of a process what ends when the process does, and no later than [`FRESH`]
     /// from now.
     pub(crate) fn watch(
         &self,
         target: Target,
         instance: Nonce,
-        pulse: impl Future<Output = ()> + Send + 'static,
+        lifeline: impl Future<Output = ()> + Send + 'static,
     ) {
         // Without a runtime everything ends.
         let Ok(runtime) = Handle::try_current() else { return };
@@ -129,17 +129,17 @@ impl KnownRoots {
         let token = Arc::new(());
         let beating = Arc::downgrade(&token);
         let holder = runtime.spawn(async move {
-            pulse.await;
+            lifeline.await;
             drop(token);
         });
         let (holder, since) = (holder.abort_handle(), Instant::now());
-        entry.pulse = Some(Pulse { beating, holder, since });
-        let pulses = all.values_mut().filter(|entry| entry.pulse.is_some());
-        let pulses: Vec<_> = pulses.collect();
-        if pulses.len() > PULSES {
-            let since = |entry: &&mut Entry| entry.pulse.as_ref().map(|pulse| pulse.since);
-            let oldest = pulses.into_iter().min_by_key(since);
-            oldest.and_then(|entry| entry.pulse.take());
+        entry.lifeline = Some(Lifeline { beating, holder, since });
+        let lifelines = all.values_mut().filter(|entry| entry.lifeline.is_some());
+        let lifelines: Vec<_> = lifelines.collect();
+        if lifelines.len() > LIFELINES {
+            let since = |entry: &&mut Entry| entry.lifeline.as_ref().map(|lifeline| lifeline.since);
+            let oldest = lifelines.into_iter().min_by_key(since);
+            oldest.and_then(|entry| entry.lifeline.take());
         }
     }
 
@@ -147,8 +147,8 @@ impl KnownRoots {
     pub(crate) fn lives(&self, target: Target, instance: Nonce, silent: Duration) -> bool {
         let all = self.lock();
         let entry = all.get(&target);
-        match entry.filter(|entry| entry.known.instance == instance).map(|entry| &entry.pulse) {
-            Some(Some(pulse)) => pulse.beating.strong_count() > 0 && silent < FRESH,
+        match entry.filter(|entry| entry.known.instance == instance).map(|entry| &entry.lifeline) {
+            Some(Some(lifeline)) => lifeline.beating.strong_count() > 0 && silent < FRESH,
             _ => silent < INSTANT,
         }
     }

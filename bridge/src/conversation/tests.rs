@@ -89,6 +89,14 @@ fn what_was_never_sent_is_never_of_unknown_outcome() {
 }
 
 #[test]
+fn a_handshake_that_is_cut_short_is_tried_once_more_before_anything_is_sent() {
+    for asked in all_asked().into_iter().filter(|asked| asked.copies == 0) {
+        let expected = if asked.fruitless == 0 { Next::Again } else { Next::Failed };
+        assert_eq!(next(Fault::CutShort, asked), expected, "{asked:?}");
+    }
+}
+
+#[test]
 fn a_question_is_asked_again_until_somebody_says_that_the_server_is_not_there() {
     let fresh = Asked { effects: Effects::None, copies: 1, heard: false, fruitless: 0 };
     for reset in resets() {

@@ -1,5 +1,5 @@
 //! Asks servers for their roots, and holds the streams that show whether their agents live. What is
-//! remembered is in `known`.
+//! remembered is in `known_roots.rs`.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub(super) fn restarting(server: &Server) -> Failure {
     Failure::new(Kind::LinkLost, text).with_hint("nothing was changed; try again")
 }
 
-/// Holds a stream on which everything was answered for a while, as the pulse of its process.
+/// Holds a stream on which everything was answered for a while, as the lifeline of its process.
 pub(super) fn watch(client: &Client, server: &Server, mut files: Files) {
     let instance = files.instance();
     client.roots.watch(server.pin.bundle.id.target(), instance, async move {
