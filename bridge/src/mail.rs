@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use farwire_keystore::{Answered, Late, Pin, Ticket, TicketState};
+use farwire_keystore::{Answered, Home, Late, Pin, Ticket, TicketState, Workspace};
 use farwire_link::outer::dial::Connection;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::cbor::Blob;
@@ -18,7 +18,6 @@ use farwire_protocol::outer::{MailAnswer, MailGet, MailPiece};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::machine::unix_time;
-use crate::network::Network;
 
 /// How long after its time a token that was used is watched for a second use, in seconds.
 const WATCHED: u64 = 24 * 3600;
@@ -29,10 +28,19 @@ const MOST_PAGES: usize = 64;
 /// At most this many tickets are looked after at once.
 const AT_ONCE: usize = 8;
 
+/// Who made the tokens: the files of this installation, and its workspace.
+#[derive(Clone, Copy, Debug)]
+pub struct Inviter<'a> {
+    /// The files.
+    pub home: &'a Home,
+    /// The workspace.
+    pub workspace: &'a Workspace,
+}
+
 /// Looks after all mail that waits, if there is any. What goes wrong with a ticket is logged, and
 /// tried again the next time.
-pub async fn collect(network: &Network, connection: &Connection) -> Result<(), Failure> {
-    let tickets = network.home.tickets().list()?;
+pub async fn collect(inviter: Inviter<'_>, connection: &Connection) -> Result<(), Failure> {
+    let tickets = inviter.home.tickets().list()?;
     let open = |ticket: &Ticket| match &ticket.state {
         TicketState::Answered(answered) => !answered.settled,
         TicketState::Alarmed { .. } => false,
@@ -46,19 +54,19 @@ pub async fn collect(network: &Network, connection: &Connection) -> Result<(), F
     if waiting.is_empty() && settled.is_empty() && !over {
         return Ok(());
     }
-    let Some(_lock) = network.home.mail_lock()? else { return Ok(()) };
-    if let Err(failure) = watch_settled(network, connection, &settled).await {
+    let Some(_lock) = inviter.home.mail_lock()? else { return Ok(()) };
+    if let Err(failure) = watch_settled(inviter, connection, &settled).await {
         tracing::warn!(why = failure.message, "whether tokens were used again is not known");
     }
     let all = stream::iter(&waiting).for_each_concurrent(AT_ONCE, async |ticket| {
-        if let Err(failure) = look_after(network, connection, ticket).await {
+        if let Err(failure) = look_after(inviter, connection, ticket).await {
             let (server, kind) = (&ticket.name, failure.kind);
             tracing::warn!(server, %kind, why = failure.message, "an enrollment could not be completed");
         }
     });
     all.await;
-    let guard = network.home.lock()?;
-    network.home.tickets().sweep(&guard, unix_time())
+    let guard = inviter.home.lock()?;
+    inviter.home.tickets().sweep(&guard, unix_time())
 }
 
 /// Whether a token that let an agent in is still watched. The relay refuses requests after its
@@ -71,7 +79,7 @@ fn may_be_reused(ticket: &Ticket, now: u64) -> bool {
 /// Warns of tokens with which somebody has asked after they had let an agent in: somebody else has
 /// them.
 async fn watch_settled(
-    network: &Network,
+    inviter: Inviter<'_>,
     connection: &Connection,
     settled: &[Ticket],
 ) -> Result<(), Failure> {
@@ -83,8 +91,8 @@ async fn watch_settled(
         let enrollment = &ticket.token.enrollment;
         let own = pieces.iter().filter(|piece| piece.enrollment == *enrollment);
         for (_, agent) in own.filter_map(|piece| Request::open(&ticket.token, &piece.blob).ok()) {
-            let guard = network.home.lock()?;
-            if network.home.tickets().reused(&guard, enrollment, &agent.id)? {
+            let guard = inviter.home.lock()?;
+            if inviter.home.tickets().reused(&guard, enrollment, &agent.id)? {
                 note!(
                     "warning: after `{}` had enrolled, another agent used its token: {}; it was refused, and somebody else has the token",
                     ticket.name,
@@ -112,7 +120,7 @@ async fn all_pieces(connection: &Connection) -> Result<Vec<MailPiece>, Failure> 
 
 /// Judges the mail of one ticket, and answers it.
 async fn look_after(
-    network: &Network,
+    inviter: Inviter<'_>,
     connection: &Connection,
     ticket: &Ticket,
 ) -> Result<(), Failure> {
@@ -123,18 +131,18 @@ async fn look_after(
             let mail =
                 connection.call(&MailGet { enrollment: Some(enrollment), after: None }).await?;
             let pieces = mail.pieces.iter().filter(|piece| piece.enrollment == enrollment);
-            judge(network, ticket, &pieces.map(|piece| piece.blob.0.as_slice()).collect())?
+            judge(inviter, ticket, &pieces.map(|piece| piece.blob.0.as_slice()).collect())?
         }
     };
     match answered {
-        Some(answered) => settle(network, connection, enrollment, &answered).await,
+        Some(answered) => settle(inviter, connection, enrollment, &answered).await,
         None => Ok(()),
     }
 }
 
 /// What is to be done about a ticket's mail: an answer to post, or nothing.
 fn judge(
-    network: &Network,
+    inviter: Inviter<'_>,
     ticket: &Ticket,
     blobs: &HashSet<&[u8]>,
 ) -> Result<Option<Answered>, Failure> {
@@ -142,8 +150,8 @@ fn judge(
         .iter()
         .filter_map(|blob| Some((*blob, Request::open(&ticket.token, blob).ok()?.1)))
         .collect();
-    let tickets = network.home.tickets();
-    let guard = network.home.lock()?;
+    let tickets = inviter.home.tickets();
+    let guard = inviter.home.lock()?;
     match valid.as_slice() {
         [] => Ok(None),
         [(request, agent)] if ticket.is_late(unix_time()) || ticket.answer_key().is_none() => {
@@ -156,7 +164,7 @@ fn judge(
             Ok(None)
         }
         [(request, agent)] => {
-            let answered = answer(network, ticket, request, agent)?;
+            let answered = answer(inviter, ticket, request, agent)?;
             Ok(Some(tickets.answer(&guard, &ticket.token.enrollment, answered)?))
         }
         several => {
@@ -174,7 +182,7 @@ fn judge(
 
 /// Seals the answer that accepts this agent.
 pub fn answer(
-    network: &Network,
+    inviter: Inviter<'_>,
     ticket: &Ticket,
     request: &[u8],
     agent: &SignedBundle,
@@ -182,7 +190,7 @@ pub fn answer(
     let key = ticket
         .answer_key()
         .ok_or_else(|| Failure::new(Kind::TokenUsed, "the token has been used"))?;
-    let identity = network.home.identity()?;
+    let identity = inviter.home.identity()?;
     let device =
         identity.ok_or_else(|| Failure::new(Kind::NotInitialized, "no identity"))?.open_public()?;
     let answer = Answer {
@@ -190,7 +198,7 @@ pub fn answer(
         agent: agent.id,
         device: Blob(device.encode()),
         name: ticket.name.clone(),
-        device_name: network.workspace.name.clone(),
+        device_name: inviter.workspace.name.clone(),
     };
     let response = answer
         .seal(&ticket.token, &ticket.delegation, &key)
@@ -207,7 +215,7 @@ pub fn answer(
 
 /// Posts an answer that has been burned, and pins the server.
 pub async fn settle(
-    network: &Network,
+    inviter: Inviter<'_>,
     connection: &Connection,
     enrollment: Nonce,
     answered: &Answered,
@@ -219,9 +227,9 @@ pub async fn settle(
             blob: Blob(answered.response.clone()),
         })
         .await?;
-    let ticket = network.home.tickets().load(&enrollment)?;
-    let guard = network.home.lock()?;
-    let pins = network.home.pins();
+    let ticket = inviter.home.tickets().load(&enrollment)?;
+    let guard = inviter.home.lock()?;
+    let pins = inviter.home.pins();
     let pin =
         Pin::new(answered.agent.clone(), ticket.token.relay.clone(), Some(record.id), unix_time());
     match pins.load(&ticket.name) {
@@ -229,7 +237,7 @@ pub async fn settle(
         Ok(old) => pins.replace(&guard, &ticket.name, &old.bundle.id, &pin)?,
         Err(_) => pins.add(&guard, &ticket.name, &pin)?,
     }
-    network.home.tickets().settle(&guard, &enrollment)?;
+    inviter.home.tickets().settle(&guard, &enrollment)?;
     tracing::info!(server = ticket.name, "enrolled");
     Ok(())
 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::build::BUILD;
 use crate::machine::random_nonce;
-use crate::mail;
+use crate::mail::{self, Inviter};
 use crate::slots::{Begun, Slots};
 
 /// The longest that reaching a relay takes, by all of its addresses.
@@ -114,12 +114,17 @@ impl Network {
         looked.await.map_or(Ok(()), |looked| looked.map(drop))
     }
 
+    /// Who makes the tokens of this installation.
+    pub fn inviter(&self) -> Inviter<'_> {
+        Inviter { home: &self.home, workspace: &self.workspace }
+    }
+
     fn begin_mail(&self, connection: &Connection) -> Begun<Instant> {
         let fresh = |looked: &Instant| looked.elapsed() < MAIL_EVERY;
         self.mail.begin(&(), fresh, MAIL, || {
             let (network, connection) = (self.clone(), connection.clone());
             async move {
-                if let Err(failure) = mail::collect(&network, &connection).await {
+                if let Err(failure) = mail::collect(network.inviter(), &connection).await {
                     tracing::warn!(kind = %failure.kind, why = failure.message, "mail could not be looked after");
                 }
                 Ok(Instant::now())

@@ -419,12 +419,12 @@ impl Accept {
         }
         let (_, agent) = Request::open(&ticket.token, &late.request)
             .map_err(|error| Failure::caused(Kind::EnrollmentRejected, "the request", &error))?;
-        let answered = mail::answer(&client.network, ticket, &late.request, &agent)?;
+        let answered = mail::answer(client.network.inviter(), ticket, &late.request, &agent)?;
         let enrollment = ticket.token.enrollment;
         let answered = client.home.tickets().answer(&client.home.lock()?, &enrollment, answered)?;
         online(client, async {
             let connection = client.network.relay().await?;
-            mail::settle(&client.network, &connection, enrollment, &answered).await
+            mail::settle(client.network.inviter(), &connection, enrollment, &answered).await
         })?;
         say_done(self.json, &self.name, "accepted")
     }
