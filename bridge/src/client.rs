@@ -26,7 +26,7 @@ use crate::known_roots::KnownRoots;
 use crate::machine::unix_time;
 use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
 pub use crate::server::Server;
-use crate::server::named;
+use crate::server::with_server_name;
 use crate::slots::Slots;
 
 /// How long the relay may take to tell more about a failure.
@@ -142,7 +142,7 @@ impl Client {
 
     /// Why the pinned agent cannot be reached: the relay has another one by this name. Only a
     /// person can say which of them is right.
-    async fn replaced(&self, server: &Server) -> Option<Failure> {
+    async fn key_change(&self, server: &Server) -> Option<Failure> {
         let records = timeout(PATIENCE, self.network.records()).await.ok()?.ok()?;
         let record = records.iter().find(|record| record.name == server.name)?;
         let other = record.agent.filter(|agent| *agent != server.pin.bundle.id)?;
@@ -208,7 +208,9 @@ impl Client {
                 self.note(server, link.version());
                 return Ok(Ok(Arc::new(link)));
             }
-            Err(LinkError::Rejected(failure)) => return Ok(Err(named(failure, &server.name))),
+            Err(LinkError::Rejected(failure)) => {
+                return Ok(Err(with_server_name(failure, &server.name)));
+            }
             Err(error) => Failure::from(error),
         };
         // A refused HELLO explains more than the streams that went with it.
@@ -216,7 +218,7 @@ impl Client {
             return Err(refusal);
         }
         let replaced = match error.kind {
-            Kind::UnknownServer | Kind::ServerOffline => self.replaced(server).await,
+            Kind::UnknownServer | Kind::ServerOffline => self.key_change(server).await,
             _ => None,
         };
         if error.kind == Kind::LinkLost && error.hint.is_none() {
@@ -226,7 +228,7 @@ impl Client {
                 format!("try again; `farwire doctor {}` looks at the way there", server.name);
             error.hint = Some(hint);
         }
-        Err(named(replaced.unwrap_or(error), &server.name))
+        Err(with_server_name(replaced.unwrap_or(error), &server.name))
     }
 
     /// Keeps a newer bundle of the pinned agent, so that an older one is refused from now on. A

@@ -87,8 +87,8 @@ pub enum Next {
 /// Decides what follows.
 pub const fn next(fault: Fault, asked: Asked) -> Next {
     match fault {
-        Fault::Reset(reset) => broken(Some(reset), asked),
-        Fault::Damaged | Fault::Cut | Fault::Lost | Fault::Silent => broken(None, asked),
+        Fault::Reset(reset) => next_after_break(Some(reset), asked),
+        Fault::Damaged | Fault::Cut | Fault::Lost | Fault::Silent => next_after_break(None, asked),
         // An agent that was restarted a moment ago is behind a way that still ends at the process
         // before it. Nothing was sent: one more handshake costs nothing.
         Fault::CutShort if asked.copies == 0 && asked.fruitless == 0 => Next::Again,
@@ -115,7 +115,7 @@ pub const fn next(fault: Fault, asked: Asked) -> Next {
 }
 
 /// A stream broke that may have carried the request.
-const fn broken(reset: Option<Reset>, asked: Asked) -> Next {
+const fn next_after_break(reset: Option<Reset>, asked: Asked) -> Next {
     let new_link = asked.fruitless > 0 || matches!(reset, Some(Reset::UnknownLink));
     match reset {
         // Nothing can have been done, and nothing was under way: the relay may as well be believed.

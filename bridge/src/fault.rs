@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::BadFrame;
 use farwire_protocol::header::Reset;
 
-use crate::server::{Server, named};
+use crate::server::{Server, with_server_name};
 
 /// What went wrong, and by whose word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,7 +123,7 @@ impl Trouble {
     }
 
     /// A stream to this server broke.
-    pub fn broken(error: ReadError, server: &Server) -> Self {
+    pub fn stream_error(error: ReadError, server: &Server) -> Self {
         let fault = match &error {
             ReadError::Reset(reset) => Fault::Reset(*reset),
             ReadError::Truncated => Fault::Cut,
@@ -139,18 +139,18 @@ impl Trouble {
             ReadError::Reset(reset) => reset_failure(reset),
             other => other.into(),
         };
-        Self::new(fault, named(failure, &server.name))
+        Self::new(fault, with_server_name(failure, &server.name))
     }
 
     /// A stream to this server could not be written to.
     pub fn unwritten(error: std::io::Error, server: &Server) -> Self {
         let reset = farwire_link::outer::reset_of(&error);
-        Self::broken(reset.map_or(ReadError::Lost(error), ReadError::Reset), server)
+        Self::stream_error(reset.map_or(ReadError::Lost(error), ReadError::Reset), server)
     }
 
     /// The stream should go on over a new link.
-    pub(crate) fn moved(server: &Server) -> Self {
-        Self::broken(ReadError::Reset(Reset::Moved), server)
+    pub(crate) fn link_move(server: &Server) -> Self {
+        Self::stream_error(ReadError::Reset(Reset::Moved), server)
     }
 
     /// The server was silent for too long.
@@ -179,13 +179,13 @@ impl Trouble {
     }
 
     /// The agent has sealed this as its answer.
-    pub fn said(failure: Failure) -> Self {
+    pub fn agent_failure(failure: Failure) -> Self {
         Self::new(Fault::Said(Word::of(failure.kind)), failure)
     }
 
     /// The agent has ended the stream with this before it had answered everything that was asked on
     /// it.
-    pub fn ended(failure: Failure) -> Self {
+    pub fn early_end(failure: Failure) -> Self {
         let fault = match Word::of(failure.kind) {
             // It is no answer to any of the questions.
             Word::Kept | Word::Refused => Fault::Nonsense,

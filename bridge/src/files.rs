@@ -168,7 +168,7 @@ fn violation(text: &str) -> Failure {
     Failure::new(Kind::ProtocolViolation, text)
 }
 
-fn lost() -> Failure {
+fn link_lost() -> Failure {
     Failure::new(Kind::LinkLost, "the stream broke off")
 }
 
@@ -228,7 +228,7 @@ impl Files {
             Said::Message(ToBridge::Done(done)) => {
                 let nothing = || Trouble::nonsense("an end without a beginning");
                 self.refused = done.failure.is_some();
-                Err(done.failure.map_or_else(nothing, Trouble::said))
+                Err(done.failure.map_or_else(nothing, Trouble::agent_failure))
             }
             _ => Err(Trouble::nonsense("an answer before the root")),
         }
@@ -243,9 +243,9 @@ impl Files {
     async fn enter_again(&mut self, client: &Client) -> Result<(), Failure> {
         let mut attempts = Attempts::new(Effects::None, Some(PATIENCE));
         // The agent was there before, at least for all that we know.
-        attempts.sent();
+        attempts.mark_sent();
         if self.outside.is_none() {
-            attempts.heard();
+            attempts.mark_heard();
         }
         let remote = Remote::new(client, &self.down.server);
         let again = self.entrance.clone().enter(remote, attempts).await?;
@@ -262,7 +262,7 @@ impl Files {
     pub async fn leave(mut self) -> Result<(), Failure> {
         let ends = self.up.counts.offsets();
         self.up.writer.end(&message(&End { ends, ..End::default() }));
-        self.up.writer.finish().await.map_err(|_| lost())
+        self.up.writer.finish().await.map_err(|_| link_lost())
     }
 }
 
@@ -314,7 +314,7 @@ impl Up {
     /// Sends what has been sealed.
     pub async fn flush(&mut self) -> Result<(), Failure> {
         let flushed = timeout(STUCK, self.writer.flush()).await;
-        flushed.map_err(|_| lost())?.map_err(|_| lost())
+        flushed.map_err(|_| link_lost())?.map_err(|_| link_lost())
     }
 }
 
@@ -336,9 +336,10 @@ impl Down {
         }
         loop {
             let frame = self.reader.buffered();
-            let frame = frame.map_err(|error| Trouble::broken(error, &self.server).failure)?;
+            let frame =
+                frame.map_err(|error| Trouble::stream_error(error, &self.server).failure)?;
             let Some(frame) = frame else { return Ok(None) };
-            match self.said(frame).map_err(|trouble| trouble.failure)? {
+            match self.read_frame(frame).map_err(|trouble| trouble.failure)? {
                 Said::Message(ToBridge::Beat) => {}
                 said => return Ok(Some(said)),
             }
@@ -359,15 +360,15 @@ impl Down {
                 },
                 false => next.await,
             };
-            let broken = |error| Trouble::broken(error, &self.server);
-            match self.said(frame.map_err(broken)?)? {
+            let broken = |error| Trouble::stream_error(error, &self.server);
+            match self.read_frame(frame.map_err(broken)?)? {
                 Said::Message(ToBridge::Beat) => {}
                 said => return Ok(said),
             }
         }
     }
 
-    fn said(&mut self, frame: Frame) -> Result<Said, Trouble> {
+    fn read_frame(&mut self, frame: Frame) -> Result<Said, Trouble> {
         self.link.heard(frame.payload.len());
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == CONTENT => {
@@ -384,7 +385,7 @@ impl Down {
                 let nonsense = |_| Trouble::nonsense("the end of the stream is malformed");
                 let end: End = read(&frame.payload).map_err(nonsense)?;
                 let nothing = || Trouble::nonsense("it ended without an answer");
-                Err(end.failure.map_or_else(nothing, Trouble::ended))
+                Err(end.failure.map_or_else(nothing, Trouble::early_end))
             }
             _ => Err(Trouble::nonsense("an unexpected frame")),
         }

@@ -15,6 +15,6 @@ pub fn banner(client: Option<&str>, offer: &Offer) -> String {
     let client = client.map(|client| format!(", client {}", neutral_within(client, 40)));
     let client = client.unwrap_or_default();
     let scope = neutral_within(offer.scope(), 200);
-    let (listed, findable) = (offer.listed().len(), offer.findable().len());
+    let (listed, findable) = (offer.list().len(), offer.findable().len());
     format!("{BUILD}: MCP on stdio, scope {scope}, listed {listed}, findable {findable}{client}")
 }

@@ -116,7 +116,7 @@ fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
     let nonsense = || Trouble::nonsense("the end of the stream is malformed");
     let end: End = read(payload).map_err(|_| nonsense())?;
     if let Some(failure) = end.failure {
-        return Err(Trouble::said(failure));
+        return Err(Trouble::agent_failure(failure));
     }
     counts.check(&end.ends).map_err(|_| Trouble::nonsense("the output does not add up"))?;
     let body = end.body.ok_or_else(nonsense)?;

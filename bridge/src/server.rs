@@ -13,7 +13,7 @@ pub struct Server {
 }
 
 /// The failure with the server's name in front.
-pub(crate) fn named(failure: Failure, server: &str) -> Failure {
+pub(crate) fn with_server_name(failure: Failure, server: &str) -> Failure {
     let message = format!("`{server}`: {}", failure.message);
     let hint = failure.hint.or_else(|| {
         let hint = failure.kind.hint();

@@ -211,7 +211,7 @@ async fn receive(carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
             (FrameKind::Control, true) => {
                 let end: End = read(&frame.payload)
                     .map_err(|_| violation("the end of the stream is malformed"))?;
-                let ended = ended(&end)?;
+                let ended = read_end(&end)?;
                 counts.check(&end.ends).map_err(|_| violation("the text does not add up"))?;
                 return Ok(Answer { ended, pieces, text });
             }
@@ -234,9 +234,9 @@ async fn receive(carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
 }
 
 /// What an end says.
-fn ended(end: &End) -> Result<Ended, Trouble> {
+fn read_end(end: &End) -> Result<Ended, Trouble> {
     if let Some(failure) = &end.failure {
-        return Err(Trouble::said(failure.clone()));
+        return Err(Trouble::agent_failure(failure.clone()));
     }
     let nonsense = || Trouble::nonsense("the end of the stream is malformed");
     let body = end.body.as_ref().ok_or_else(nonsense)?;

@@ -73,7 +73,7 @@ impl Demo {
         say(
             "5. all that the relay saw of it: which device opened streams to which agent, sizes, times",
         )?;
-        say(&indent(&stage.seen()))?;
+        say(&indent(&stage.relay_notes()))?;
         say("")?;
         if self.keep {
             say(&format!(
@@ -109,7 +109,7 @@ fn indent(text: &str) -> String {
     lines.join("\n")
 }
 
-fn failed(what: &str, why: impl std::fmt::Display) -> Failure {
+fn failure(what: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::Io, format!("demo: {what}: {why}"))
 }
 
@@ -122,7 +122,7 @@ impl Scratch {
         let path = std::env::temp_dir().join(format!("farwire-demo-{}", std::process::id()));
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).map_err(|error| failed("scratch directory", error))?;
+        builder.create(&path).map_err(|error| failure("scratch directory", error))?;
         Ok(Self(path))
     }
 }
@@ -145,7 +145,7 @@ struct Stage {
 
 impl Stage {
     fn find(scratch: &Scratch) -> Result<Self, Failure> {
-        let me = std::env::current_exe().map_err(|error| failed("this program", error))?;
+        let me = std::env::current_exe().map_err(|error| failure("this program", error))?;
         let programs = me.parent().unwrap_or_else(|| Path::new(".")).to_path_buf();
         for name in ["farwire-relay", "farwire-agent"] {
             if !programs.join(name).is_file() {
@@ -175,7 +175,7 @@ impl Stage {
 
     async fn relay(&self) -> Result<(Child, String), Failure> {
         let log =
-            std::fs::File::create(&self.relay_log).map_err(|error| failed("relay log", error))?;
+            std::fs::File::create(&self.relay_log).map_err(|error| failure("relay log", error))?;
         let mut child = self
             .command("farwire-relay")
             .args([
@@ -191,12 +191,12 @@ impl Stage {
             .arg(&self.relay_data)
             .stderr(log)
             .spawn()
-            .map_err(|error| failed("farwire-relay", error))?;
-        let out = child.stdout.take().ok_or_else(|| failed("farwire-relay", "no output"))?;
+            .map_err(|error| failure("farwire-relay", error))?;
+        let out = child.stdout.take().ok_or_else(|| failure("farwire-relay", "no output"))?;
         let mut lines = BufReader::new(out).lines();
         let line = timeout(PATIENCE, lines.next_line()).await.ok().and_then(Result::ok).flatten();
         let url = line.as_deref().and_then(|line| line.strip_prefix("ready ")).map(str::to_owned);
-        let url = url.ok_or_else(|| failed("farwire-relay", self.relay_trouble()))?;
+        let url = url.ok_or_else(|| failure("farwire-relay", self.relay_trouble()))?;
         Ok((child, url))
     }
 
@@ -221,7 +221,7 @@ impl Stage {
             .farwire(&["server", "create", "web-1", "--label", "env=demo", "--json"], "")
             .await?;
         let created: Value =
-            serde_json::from_str(&created).map_err(|error| failed("server create", error))?;
+            serde_json::from_str(&created).map_err(|error| failure("server create", error))?;
         let token = created.get("token").and_then(Value::as_str).unwrap_or_default();
         let mut command = self.command("farwire-agent");
         command
@@ -252,7 +252,7 @@ impl Stage {
             .stderr(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .map_err(|error| failed("farwire-agent", error))
+            .map_err(|error| failure("farwire-agent", error))
     }
 
     async fn online(&self) -> Result<String, Failure> {
@@ -267,7 +267,7 @@ impl Stage {
         };
         timeout(PATIENCE, online)
             .await
-            .unwrap_or_else(|_| Err(failed("farwire-agent", "it did not connect")))
+            .unwrap_or_else(|_| Err(failure("farwire-agent", "it did not connect")))
     }
 
     async fn mcp(&self) -> Result<(Mcp, String), Failure> {
@@ -279,9 +279,9 @@ impl Stage {
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| failed("farwire mcp serve", error))?;
+            .map_err(|error| failure("farwire mcp serve", error))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(failed("farwire mcp serve", "no pipes"));
+            return Err(failure("farwire mcp serve", "no pipes"));
         };
         let mut mcp = Mcp { child, input, output: BufReader::new(output).lines(), next: 1 };
         let client = json!({"name": "farwire-demo", "version": env!("CARGO_PKG_VERSION")});
@@ -296,7 +296,7 @@ impl Stage {
     }
 
     /// The relay's notes about streams.
-    fn seen(&self) -> String {
+    fn relay_notes(&self) -> String {
         let log = std::fs::read_to_string(&self.relay_log).unwrap_or_default();
         let lines =
             log.lines().filter_map(|line| line.split_once("stream ended ").map(|(_, rest)| rest));
@@ -306,18 +306,19 @@ impl Stage {
 }
 
 async fn finish(mut command: Command, name: &str, input: &str) -> Result<String, Failure> {
-    let mut child = command.spawn().map_err(|error| failed(name, error))?;
+    let mut child = command.spawn().map_err(|error| failure(name, error))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that fails at once does not read; its own words come below.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let output = timeout(PATIENCE, child.wait_with_output()).await;
-    let output =
-        output.map_err(|_| failed(name, "no end in 30 s"))?.map_err(|error| failed(name, error))?;
+    let output = output
+        .map_err(|_| failure(name, "no end in 30 s"))?
+        .map_err(|error| failure(name, error))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(failed(name, String::from_utf8_lossy(&output.stderr).trim()))
+    Err(failure(name, String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// A client as small as one can be.
@@ -334,7 +335,7 @@ impl Mcp {
         self.input
             .write_all(line.as_bytes())
             .await
-            .map_err(|error| failed("farwire mcp serve", error))
+            .map_err(|error| failure("farwire mcp serve", error))
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
@@ -344,19 +345,19 @@ impl Mcp {
         let answered = async {
             while let Ok(Some(line)) = self.output.next_line().await {
                 let message: Value =
-                    serde_json::from_str(&line).map_err(|error| failed(method, error))?;
+                    serde_json::from_str(&line).map_err(|error| failure(method, error))?;
                 if message.get("id") == Some(&json!(id)) {
                     let result = message.get("result").cloned();
                     return result.ok_or_else(|| {
-                        failed(method, message.get("error").cloned().unwrap_or_default())
+                        failure(method, message.get("error").cloned().unwrap_or_default())
                     });
                 }
             }
-            Err(failed(method, "no answer"))
+            Err(failure(method, "no answer"))
         };
         timeout(PATIENCE, answered)
             .await
-            .unwrap_or_else(|_| Err(failed(method, "no answer in 30 s")))
+            .unwrap_or_else(|_| Err(failure(method, "no answer in 30 s")))
     }
 
     async fn end(mut self) {

@@ -79,8 +79,8 @@ fn read() -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     if !io::stdin().is_terminal() {
         return line().map(Some);
     }
-    let Some(first) = typed("secret: ")? else { return Ok(None) };
-    let Some(second) = typed("again: ")? else { return Ok(None) };
+    let Some(first) = read_hidden("secret: ")? else { return Ok(None) };
+    let Some(second) = read_hidden("again: ")? else { return Ok(None) };
     if first != second {
         return Err(Failure::new(Kind::InvalidArgument, "the two were not the same")
             .with_hint("nothing was stored; try again"));
@@ -88,7 +88,7 @@ fn read() -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     Ok(Some(first))
 }
 
-fn failed(error: &dyn std::error::Error) -> Failure {
+fn read_failure(error: &dyn std::error::Error) -> Failure {
     Failure::caused(Kind::Io, "the secret could not be read", error)
 }
 
@@ -97,7 +97,7 @@ fn line() -> Result<Zeroizing<Vec<u8>>, Failure> {
     let most = Phrases::LONGEST + 2;
     let mut value = Zeroizing::new(Vec::with_capacity(most + 1));
     let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
-    io::stdin().lock().take(limit).read_to_end(&mut value).map_err(|error| failed(&error))?;
+    io::stdin().lock().take(limit).read_to_end(&mut value).map_err(|error| read_failure(&error))?;
     if value.len() > most {
         let text = format!("a secret has at most {} bytes", Phrases::LONGEST);
         return Err(Failure::new(Kind::TooLarge, text));
@@ -116,11 +116,12 @@ struct Unseen(Termios);
 impl Unseen {
     fn begin() -> Result<Self, Failure> {
         let terminal = io::stdin();
-        let before = tcgetattr(&terminal).map_err(|error| failed(&error))?;
+        let before = tcgetattr(&terminal).map_err(|error| read_failure(&error))?;
         let mut unseen = before.clone();
         // Every key comes as it is, Ctrl-C too: the terminal is put back before we end of it.
         unseen.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
-        tcsetattr(&terminal, OptionalActions::Flush, &unseen).map_err(|error| failed(&error))?;
+        tcsetattr(&terminal, OptionalActions::Flush, &unseen)
+            .map_err(|error| read_failure(&error))?;
         Ok(Self(before))
     }
 }
@@ -133,7 +134,7 @@ impl Drop for Unseen {
     }
 }
 
-fn typed(prompt: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+fn read_hidden(prompt: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let _unseen = Unseen::begin()?;
     let mut error = io::stderr();
     // The prompt is for people: one that cannot be shown is no reason not to read.
@@ -142,7 +143,7 @@ fn typed(prompt: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let mut byte = Zeroizing::new([0]);
     loop {
         let read = rustix::io::read(io::stdin(), byte.as_mut_slice());
-        match (read.map_err(|error| failed(&error))?, byte[0]) {
+        match (read.map_err(|error| read_failure(&error))?, byte[0]) {
             (0, _) | (_, b'\r' | b'\n' | 0x04) => return Ok(Some(value)),
             (_, 0x03) => return Ok(None),
             // Ctrl-U begins anew; the erase key takes a whole character back.

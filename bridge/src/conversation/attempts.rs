@@ -108,12 +108,12 @@ impl Attempts {
     }
 
     /// From now on a stream may carry the request.
-    pub fn sent(&mut self) {
+    pub fn mark_sent(&mut self) {
         self.asked.copies = self.asked.copies.saturating_add(1);
     }
 
     /// The agent has said something, sealed.
-    pub fn heard(&mut self) {
+    pub fn mark_heard(&mut self) {
         self.asked.heard = true;
         self.asked.fruitless = 0;
         self.count = 0;
@@ -131,7 +131,7 @@ impl Attempts {
     }
 
     /// What acts has been done: from now on it is only looked at, without a deadline.
-    pub fn done(&mut self) {
+    pub fn observe_only(&mut self) {
         self.asked.effects = Effects::None;
         self.deadline = None;
     }
@@ -210,7 +210,7 @@ mod tests {
         let mut attempts = Attempts::new(Effects::Once, None);
         let why = || Failure::new(Kind::ServerOffline, "the server is offline");
         assert!(matches!(attempts.give_up(why()), NoAnswer::Failed(_)));
-        attempts.sent();
+        attempts.mark_sent();
         let Failure { kind, message, hint } =
             attempts.give_up(why()).outcome("`r12` ran", "`farwire output r12` shows it");
         assert_eq!(kind, Kind::OutcomeUnknown);
@@ -221,12 +221,12 @@ mod tests {
     #[test]
     fn a_link_on_which_nothing_is_heard_is_made_anew_and_one_that_speaks_is_kept() {
         let mut attempts = Attempts::new(Effects::Once, None);
-        attempts.sent();
+        attempts.mark_sent();
         assert_eq!(attempts.decide(&trouble(Fault::Cut)).0, Next::Again);
         assert_eq!(attempts.decide(&trouble(Fault::Cut)).0, Next::NewLink);
-        attempts.heard();
+        attempts.mark_heard();
         assert_eq!(attempts.decide(&trouble(Fault::Cut)).0, Next::Again);
-        attempts.heard();
+        attempts.mark_heard();
         assert_eq!(attempts.decide(&trouble(Fault::Said(Word::Broken))).0, Next::Again);
     }
 }

@@ -147,7 +147,7 @@ impl<'a> Carrier<'a> {
     /// Seals the first message. From now on this stream may carry the request.
     pub(crate) fn begin(&mut self, open: Open) {
         self.stream.writer.open(open);
-        self.attempts.sent();
+        self.attempts.mark_sent();
     }
 
     /// Sends all that has been sealed.
@@ -176,14 +176,14 @@ impl<'a> Carrier<'a> {
     /// The next frame of the agent.
     pub(crate) async fn next(&mut self) -> Result<Frame, Trouble> {
         let frame = self.last().await?;
-        self.attempts.heard();
+        self.attempts.mark_heard();
         Ok(frame)
     }
 
     /// The only frame of an answer: the pauses between attempts go on growing after it.
     pub(crate) async fn last(&mut self) -> Result<Frame, Trouble> {
         let frame = self.stream.reader.next().await;
-        let frame = frame.map_err(|error| Trouble::broken(error, self.remote.server))?;
+        let frame = frame.map_err(|error| Trouble::stream_error(error, self.remote.server))?;
         self.stream.link.heard(frame.payload.len());
         Ok(frame)
     }
@@ -215,16 +215,16 @@ impl Incoming<'_> {
     pub(crate) async fn next(&mut self) -> Result<Frame, Trouble> {
         let frame = timeout(SILENCE, self.reader.next()).await;
         let frame = frame.map_err(|_| Trouble::silent(self.remote.server))?;
-        let frame = frame.map_err(|error| Trouble::broken(error, self.remote.server))?;
+        let frame = frame.map_err(|error| Trouble::stream_error(error, self.remote.server))?;
         self.link.heard(frame.payload.len());
-        self.attempts.heard();
+        self.attempts.mark_heard();
         Ok(frame)
     }
 
     /// The link is old, and whoever uses the stream moves to a new one: nothing is wrong with the
     /// agent.
-    pub(crate) fn moved(&mut self) -> Trouble {
-        self.attempts.heard();
-        Trouble::moved(self.remote.server)
+    pub(crate) fn move_link(&mut self) -> Trouble {
+        self.attempts.mark_heard();
+        Trouble::link_move(self.remote.server)
     }
 }

@@ -27,7 +27,7 @@ impl Persistence {
     }
 
     /// A stream was there: the server is not merely out of reach.
-    pub(crate) fn begun(&mut self) {
+    pub(crate) fn mark_begun(&mut self) {
         self.begun = true;
     }
 
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn work_goes_on_as_long_as_it_makes_progress() {
         let mut work = Persistence::new(0);
-        work.begun();
+        work.mark_begun();
         for round in 0..3 {
             assert!(work.after(Kind::LinkLost, 10 + round).is_some(), "it has come further");
             for _ in 1..ATTEMPTS {
@@ -63,7 +63,7 @@ mod tests {
     fn what_the_agent_refuses_and_what_never_began_is_over() {
         let mut work = Persistence::new(0);
         assert_eq!(work.after(Kind::ServerOffline, 0), None, "there never was a stream");
-        work.begun();
+        work.mark_begun();
         assert!(work.after(Kind::ServerOffline, 0).is_some());
         assert_eq!(work.after(Kind::NoSuchFile, 5), None);
         let mut resumed = Persistence::new(7);

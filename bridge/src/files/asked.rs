@@ -131,7 +131,7 @@ impl Files {
             // What does not belong to the answer breaks a rule.
             let taken = taken.map_err(|failure| Trouble::nonsense(&failure.message))?;
             if let Some(answer) = taken {
-                return answer.map_err(Trouble::said);
+                return answer.map_err(Trouble::agent_failure);
             }
         }
     }
@@ -181,11 +181,12 @@ impl Carried for Question<'_> {
                 .map_err(Trouble::here)?;
         } else {
             // It was, when the root was entered.
-            attempts.heard();
+            attempts.mark_heard();
         }
         attempts.goes_over(&self.files.down.link);
         let link = self.files.down.link.clone();
-        let asked = Box::pin(self.files.once(self.ask.clone(), self.content, || attempts.sent()));
+        let asked =
+            Box::pin(self.files.once(self.ask.clone(), self.content, || attempts.mark_sent()));
         control::attended(remote, &link, asked).await
     }
 

@@ -118,7 +118,7 @@ pub async fn copy_between(copy: &Between<'_>) -> Result<(), Failure> {
     match entry.target.unwrap_or(entry.what) {
         What::Directory if copy.recursive => directory(copy, &entry).await,
         What::Directory => {
-            let text = format!("{} is a directory", copy.from.place.shown());
+            let text = format!("{} is a directory", copy.from.place.to_text());
             Err(Failure::new(Kind::NotAFile, text).with_hint(WITH_ALL))
         }
         _ => {
@@ -308,7 +308,7 @@ fn inside_itself(from: &End, to: &End) -> Result<(), Failure> {
     let rest = below.strip_prefix(above.strip_suffix(b"/").unwrap_or(&above));
     match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {
         true => {
-            let text = format!("{} is in {} itself", to.place.shown(), from.place.shown());
+            let text = format!("{} is in {} itself", to.place.to_text(), from.place.to_text());
             Err(Failure::new(Kind::InvalidArgument, text))
         }
         false => Ok(()),

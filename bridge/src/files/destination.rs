@@ -45,7 +45,7 @@ pub async fn find_destination(
 ) -> Result<Destination, Failure> {
     let source = from.stat(client).await?;
     if leads_to(&source) == What::Directory && !recursive {
-        let text = format!("{} is a directory", from.place.shown());
+        let text = format!("{} is a directory", from.place.to_text());
         return Err(Failure::new(Kind::NotAFile, text).with_hint(WITH_ALL));
     }
     let inside = match onto {
@@ -82,13 +82,13 @@ impl Destination {
             return Ok(());
         }
         if there.revision == self.source.revision {
-            let text = format!("{} and {} are the same", from.shown(), self.place.shown());
+            let text = format!("{} and {} are the same", from.to_text(), self.place.to_text());
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
         // A link is moved itself, and a copy is of what it leads to.
         let comes = self.source.what == What::Directory && !(moved && self.source.target.is_some());
         let stands = there.what == What::Directory && there.target.is_none();
-        let shown = self.place.shown();
+        let shown = self.place.to_text();
         match (comes, stands) {
             (false, false) => Ok(()),
             (false, true) => Err(Failure::new(Kind::NotAFile, format!("{shown} is a directory"))

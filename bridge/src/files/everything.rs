@@ -123,7 +123,7 @@ impl Lists<'_> {
                 }
                 answer => answer?,
             };
-            let shown = || self.dir.shown_of(&self.dir.join(&below));
+            let shown = || self.dir.text_of(&self.dir.join(&below));
             if more || self.listed.entries.len() + entries.len() > MOST {
                 let text = format!("{} has too many entries to be listed", shown());
                 return Err(Failure::new(Kind::TooLarge, text));

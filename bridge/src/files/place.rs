@@ -31,12 +31,12 @@ pub struct Place {
 
 impl Place {
     /// The path on the server, for people and models: it can be given back.
-    pub fn shown(&self) -> String {
-        self.shown_of(&self.path)
+    pub fn to_text(&self) -> String {
+        self.text_of(&self.path)
     }
 
     /// The same of another path in the root.
-    pub fn shown_of(&self, path: &[u8]) -> String {
+    pub fn text_of(&self, path: &[u8]) -> String {
         quoted(&self.full(path)).into_owned()
     }
 
@@ -57,7 +57,7 @@ impl Place {
     }
 
     /// A path in this root as text that can be given back.
-    pub fn given(&self, path: &[u8]) -> String {
+    pub fn argument_for(&self, path: &[u8]) -> String {
         quoted(&[self.prefix().as_bytes(), path].concat()).into_owned()
     }
 
@@ -201,7 +201,7 @@ pub(super) fn resolve_root(roots: &[Root], text: &[u8]) -> Result<Place, Failure
     match place.path.is_empty() {
         true => Ok(place),
         false => {
-            let text = format!("{} is no directory that is open for files", shown(text));
+            let text = format!("{} is no directory that is open for files", display(text));
             Err(Failure::new(Kind::NoRoot, text).with_hint(open(roots)))
         }
     }
@@ -280,12 +280,12 @@ fn tidy(path: &[u8]) -> Vec<u8> {
 }
 
 fn none(roots: &[Root], path: &[u8]) -> Failure {
-    let text = format!("{} is in no directory that is open for files", shown(path));
+    let text = format!("{} is in no directory that is open for files", display(path));
     Failure::new(Kind::NoRoot, text).with_hint(open(roots))
 }
 
 /// A path as it was given, in which an empty one can be seen.
-fn shown(path: &[u8]) -> String {
+fn display(path: &[u8]) -> String {
     match path {
         [] => "a path without a root".to_owned(),
         path => quoted(path).into_owned(),
@@ -323,7 +323,11 @@ mod tests {
             [root("work", "/srv/work"), root("sub", "/srv/work/sub/"), root("etc", "/opt/etc")];
         let found = |roots: &[Root], text: &str| {
             resolve(roots, text.as_bytes()).map(|place| {
-                (place.root.clone(), String::from_utf8(place.path.clone()).unwrap(), place.shown())
+                (
+                    place.root.clone(),
+                    String::from_utf8(place.path.clone()).unwrap(),
+                    place.to_text(),
+                )
             })
         };
         let is = |text: &str, root: &str, path: &str, shown: &str| {
@@ -403,7 +407,7 @@ mod tests {
         let roots = [root("work", "/srv/work")];
         for name in [&b"caf\xe9"[..], b" a\tb\n", b"$'x'", b"d/$'x'", b"d\xff/a'b", b"plain"] {
             let place = resolve(&roots, name).unwrap();
-            assert_eq!(resolve(&roots, &path_of(&place.shown())).unwrap(), place, "{name:?}");
+            assert_eq!(resolve(&roots, &path_of(&place.to_text())).unwrap(), place, "{name:?}");
             assert_eq!(path_of(&quoted(name)), name);
         }
         assert_eq!(path_of(r"work/$'caf\xe9'"), b"work/caf\xe9");

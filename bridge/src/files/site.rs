@@ -276,7 +276,7 @@ impl Site {
             // Nothing but the request to enter goes out.
             let mut attempts = Attempts::new(Effects::None, Some(PATIENCE));
             attempts.goes_over(&files.down.link);
-            attempts.sent();
+            attempts.mark_sent();
             return match files.enter_now(WINDOW).await {
                 Ok(()) => {
                     self.files = Some(files);
@@ -295,7 +295,7 @@ impl Site {
     async fn send(&mut self, early: Early<'_>) -> Result<First, Failure> {
         let Early { mut files, ask, content, mut attempts } = early;
         let link = files.down.link.clone();
-        let asked = Box::pin(files.once(ask.clone(), content, || attempts.sent()));
+        let asked = Box::pin(files.once(ask.clone(), content, || attempts.mark_sent()));
         let trouble = match control::attended(self.remote(), &link, asked).await {
             Ok(answer) => {
                 self.files = Some(files);
@@ -305,7 +305,7 @@ impl Site {
         };
         let outside = files.outside.is_some();
         if outside && (files.refused || is_refusal(&trouble)) {
-            return self.refused(trouble);
+            return self.after_refusal(trouble);
         }
         if !outside && matches!(trouble.fault, Fault::Said(Word::Refused)) {
             // The stream goes on after it.
@@ -318,7 +318,7 @@ impl Site {
             return Err(trouble.failure);
         }
         if !outside {
-            attempts.heard();
+            attempts.mark_heard();
         }
         // The time counts from when the way breaks.
         attempts.end_in(PATIENCE);
@@ -344,7 +344,7 @@ impl Site {
     }
 
     /// The agent has not let us in, and nothing was asked that it could have done.
-    fn refused(&self, trouble: Trouble) -> Result<First, Failure> {
+    fn after_refusal(&self, trouble: Trouble) -> Result<First, Failure> {
         match (trouble.failure.kind, Word::of(trouble.failure.kind)) {
             // Its roots may be others by now, or its worker may come back.
             (Kind::NoRoot, _) | (_, Word::Died | Word::Broken | Word::Unsure) => Ok(First::Wait),

@@ -18,7 +18,7 @@ use self::removal::{remove_here, remove_there};
 use super::alike::{Like, like, there};
 pub use super::place::Direction;
 use super::transfer::{
-    Found, Meter, Rights, Transfer, Walked, beneath, failed, fetch_all, is_beneath, send_all,
+    Found, Meter, Rights, Transfer, Walked, beneath, fetch_all, io_failure, is_beneath, send_all,
     set_here, set_there, walk,
 };
 
@@ -51,18 +51,18 @@ pub struct Plan {
 
 impl Plan {
     /// The paths of what is sent or fetched, with sizes; directories end with `/`.
-    pub fn moved(&self) -> Vec<(String, u64)> {
-        let sent = self.send.iter().map(|one| (shown(&one.below, one.directory), one.size));
+    pub fn transfers(&self) -> Vec<(String, u64)> {
+        let sent = self.send.iter().map(|one| (display(&one.below, one.directory), one.size));
         let fetched = self
             .fetch
             .iter()
-            .map(|(entry, _)| (shown(&entry.path, entry.what == What::Directory), entry.size));
+            .map(|(entry, _)| (display(&entry.path, entry.what == What::Directory), entry.size));
         sent.chain(fetched).collect()
     }
 
     /// The paths of what gets other rights, or of directories another time, and nothing else.
     pub fn set(&self) -> Vec<String> {
-        self.differs.iter().map(|path| shown(path, false)).collect()
+        self.differs.iter().map(|path| display(path, false)).collect()
     }
 
     /// Notes as missed what could not be read where it is taken from.
@@ -76,7 +76,7 @@ impl Plan {
     }
 }
 
-fn shown(path: &[u8], directory: bool) -> String {
+fn display(path: &[u8], directory: bool) -> String {
     let slash: &[u8] = if directory { b"/" } else { b"" };
     quoted(&[path, slash].concat()).into_owned()
 }
@@ -161,7 +161,7 @@ fn here(transfer: &Transfer<'_>, direction: Direction, plan: &mut Plan) -> Resul
             let text = format!("{} is not a directory", transfer.local.display());
             Err(Failure::new(Kind::NotADirectory, text))
         }
-        Err(error) => Err(failed(&transfer.local, &error)),
+        Err(error) => Err(io_failure(&transfer.local, &error)),
     }
 }
 
@@ -199,7 +199,7 @@ impl Plan {
         let text = format!(
             "{} directories beneath {} cannot be read: what is only here may be there, too",
             self.unread.len(),
-            transfer.remote.shown()
+            transfer.remote.to_text()
         );
         Err(Failure::new(Kind::PermissionDenied, text).with_hint(
             "nothing was changed; leave out --delete, or let the agent's user read them",
@@ -266,7 +266,7 @@ pub async fn carry_out(
     let rights = plan.take_rights(delete);
     // What is done in a directory may need more rights than it will have.
     let closed = |one: &&Rights| one.mode & 0o300 != 0o300 && plan.both.contains(&one.path);
-    let opened: Vec<_> = rights.iter().filter(closed).map(Rights::opened).collect();
+    let opened: Vec<_> = rights.iter().filter(closed).map(Rights::with_owner_access).collect();
     let Plan { send, fetch, remove, in_the_way, made, .. } = plan;
     let remove = if delete { remove } else { Vec::new() };
     if transfer.upward {
@@ -281,7 +281,7 @@ pub async fn carry_out(
     remove_here(transfer, &in_the_way, true)?;
     if !fetch.is_empty() || made {
         std::fs::create_dir_all(&transfer.local)
-            .map_err(|error| failed(&transfer.local, &error))?;
+            .map_err(|error| io_failure(&transfer.local, &error))?;
         fetch_all(transfer, fetch).await?;
     }
     remove_here(transfer, &remove, false)?;

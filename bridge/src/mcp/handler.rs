@@ -76,7 +76,7 @@ impl ServerHandler for Handler {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.seat.settings.offer.listed().iter().map(describe).collect();
+        let tools = self.seat.settings.offer.list().iter().map(describe).collect();
         let list = ListToolsResult::with_all_items(tools);
         Ok(list.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private))
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn the_default_list_is_small() {
         let offer = offer(Asked::default()).unwrap();
-        let tools: Vec<Tool> = offer.listed().iter().map(describe).collect();
+        let tools: Vec<Tool> = offer.list().iter().map(describe).collect();
         let json = serde_json::to_string(&tools).unwrap();
         assert!(json.len() <= 14_000, "{} bytes", json.len());
         let instructions = instructions(&offer);

@@ -8,9 +8,9 @@ use rustix::process::{Pid, getppid};
 use tokio::net::unix::pipe;
 
 /// Waits until the process that started us has ended. For ever where the system cannot tell.
-pub(super) async fn gone() {
+pub(super) async fn wait_for_exit() {
     let Some(parent) = getppid() else { return std::future::pending().await };
-    match watched(parent) {
+    match watch(parent) {
         Some(watched) => {
             // It ended before it could be watched: its number may be another's by now.
             if getppid() != Some(parent) {
@@ -25,7 +25,7 @@ pub(super) async fn gone() {
 }
 
 #[cfg(target_os = "linux")]
-fn watched(parent: Pid) -> Option<pipe::Receiver> {
+fn watch(parent: Pid) -> Option<pipe::Receiver> {
     use rustix::process::{PidfdFlags, pidfd_open};
 
     // To be read it is as a pipe is: when there is something to know.
@@ -34,6 +34,6 @@ fn watched(parent: Pid) -> Option<pipe::Receiver> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn watched(_: Pid) -> Option<pipe::Receiver> {
+fn watch(_: Pid) -> Option<pipe::Receiver> {
     None
 }

@@ -38,7 +38,7 @@ pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
     let input = Input { input, left: left.clone() };
     let leaving = CancellationToken::new();
     let handler = Handler::new(seat.clone(), leaving.clone());
-    let mut gone = pin!(parent::gone());
+    let mut gone = pin!(parent::wait_for_exit());
     let met = tokio::select! {
         met = handler.serve((input, output)) => met,
         () = &mut gone => return Ok(()),

@@ -93,11 +93,13 @@ impl Question {
         let nonsense = |_| Trouble::nonsense("the answer is malformed");
         if frame.last {
             let end: End = read(&frame.payload).map_err(nonsense)?;
-            return Err(end.failure.map_or_else(|| Trouble::nonsense("no answer"), Trouble::said));
+            return Err(end
+                .failure
+                .map_or_else(|| Trouble::nonsense("no answer"), Trouble::agent_failure));
         }
         let reply: Reply = read(&frame.payload).map_err(nonsense)?;
         match (reply.failure, reply.answer) {
-            (Some(failure), _) => Err(Trouble::said(failure)),
+            (Some(failure), _) => Err(Trouble::agent_failure(failure)),
             (None, Some(answer)) => Ok(answer),
             (None, None) => Err(Trouble::nonsense("an answer of a newer agent")),
         }
@@ -247,13 +249,13 @@ pub async fn inspect(client: &Client, server: &Server, job: Nonce) -> Result<Job
 /// What machine a server is.
 pub async fn facts(client: &Client, server: &Server) -> Result<Facts, Failure> {
     match ask(client, server, Ask::Facts).await? {
-        Answer::Facts(facts) => checked(facts),
+        Answer::Facts(facts) => check_facts(facts),
         _ => unexpected(),
     }
 }
 
 /// Facts from which names can be taken.
-fn checked(facts: Facts) -> Result<Facts, Failure> {
+fn check_facts(facts: Facts) -> Result<Facts, Failure> {
     facts.roots.iter().flatten().try_for_each(check_name)?;
     Ok(facts)
 }
@@ -288,13 +290,13 @@ mod tests {
         };
         let longest = "a".repeat(32);
         for name in ["work", "a.b-c_9", &longest] {
-            assert!(checked(facts(name)).is_ok(), "{name}");
+            assert!(check_facts(facts(name)).is_ok(), "{name}");
         }
         let longer = "a".repeat(33);
         for name in
             ["", "..", ".x", "../x", "/etc", "a/b", "A", "a b", "a\u{1b}[2J", "\u{e9}", &longer]
         {
-            let failure = checked(facts(name)).unwrap_err();
+            let failure = check_facts(facts(name)).unwrap_err();
             assert_eq!(failure.kind, Kind::ProtocolViolation, "{name:?}");
             assert!(!failure.message.contains('\u{1b}'), "{failure}");
         }

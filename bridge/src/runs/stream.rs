@@ -171,7 +171,7 @@ impl Run {
             biased;
             outcome = down.receive() => outcome,
             trouble = up.send(writer, follows) => Err(trouble),
-            () = control::attend(remote, &link) => Err(down.incoming.moved()),
+            () = control::attend(remote, &link) => Err(down.incoming.move_link()),
         }
     }
 }
@@ -271,7 +271,7 @@ impl Up<'_> {
         let Some(at) = at else { return std::future::pending().await };
         if at < self.input.unsent.base() {
             let message = "the program has had less input than was acknowledged";
-            return Trouble::said(Failure::new(Kind::InputUnknown, message));
+            return Trouble::agent_failure(Failure::new(Kind::InputUnknown, message));
         }
         if at > self.input.unsent.end() {
             return Trouble::nonsense(MORE);

@@ -24,7 +24,7 @@ use farwire_protocol::streams::session::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{effects, ended, name_instance, open};
+use super::{effects, name_instance, open, read_end};
 use crate::client::{Client, Server};
 use crate::conversation::{
     Attempts, Carried, Carrier, Incoming, NoAnswer, Remote, Trouble, Unsent, carry, fits,
@@ -191,7 +191,7 @@ impl Carried for Attachment {
     ) -> Result<(), NoAnswer> {
         if self.session.is_some() {
             // It is there, and is waited for until somebody leaves.
-            attempts.done();
+            attempts.observe_only();
         }
         if attempts.count() == 1 {
             // What is said now is written over what is shown.
@@ -266,7 +266,7 @@ impl Attachment {
             biased;
             outcome = down.receive() => outcome,
             left = up.send(writer) => left,
-            () = control::attend(remote, &link) => Err(down.incoming.moved()),
+            () = control::attend(remote, &link) => Err(down.incoming.move_link()),
         };
         if down.screen > 0 {
             // Only a part of the screen has been drawn: it is drawn anew.
@@ -312,7 +312,7 @@ impl Down<'_> {
                 }
                 (FrameKind::Control, true) => {
                     let end: End = read(&frame.payload).map_err(|_| nonsense())?;
-                    let ended = ended(&end)?;
+                    let ended = read_end(&end)?;
                     let at = end.ends.iter().find(|end| end.channel == TERMINAL);
                     let at = at.map_or(0, |end| end.offset);
                     if self.offset.is_some_and(|offset| offset != at) {

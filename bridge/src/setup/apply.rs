@@ -36,8 +36,8 @@ impl Setup<'_> {
         let document = self.documents.first().ok_or_else(no_document)?.as_ref();
         let snippet = document.install("").map_err(|fault| configuration(document, "", &fault))?;
         let mut report = self.report(Status::Printed, document);
-        if let Ok(Found::Ours(entry)) = document.found(&snippet) {
-            report.entry = Some(entry::shown(&entry));
+        if let Ok(Found::Ours(entry)) = document.existing_entry(&snippet) {
+            report.entry = Some(entry::redact(&entry));
         }
         report.snippet = snippet;
         Ok(report)
@@ -69,10 +69,10 @@ impl Setup<'_> {
             note(&mut report, plan, backup);
         }
         let text = if writes { &main.new } else { main.file.text()? };
-        let Ok(Found::Ours(entry)) = main.document.found(text) else {
+        let Ok(Found::Ours(entry)) = main.document.existing_entry(text) else {
             return Err(Failure::new(Kind::Internal, "the entry cannot be read back"));
         };
-        report.entry = Some(entry::shown(&entry));
+        report.entry = Some(entry::redact(&entry));
         if args.verify {
             report.verify = Some(self.verify(&entry));
         }
@@ -86,7 +86,7 @@ impl Setup<'_> {
         let mut report = self.report(Status::NotConfigured, main.document);
         match &main.found {
             Found::Foreign(entry) if !self.job.args.force => return Ok(self.conflict(main, entry)),
-            Found::Ours(entry) | Found::Foreign(entry) => report.entry = Some(entry::shown(entry)),
+            Found::Ours(entry) | Found::Foreign(entry) => report.entry = Some(entry::redact(entry)),
             Found::Absent => {}
         }
         for plan in plans.iter().filter(|plan| plan.changes) {
@@ -106,7 +106,7 @@ impl Setup<'_> {
             let file = ConfigFile::read(document.path(), document.limit())?;
             let text = file.text()?;
             let failed = |fault| configuration(document, text, &fault);
-            let found = document.found(text).map_err(failed)?;
+            let found = document.existing_entry(text).map_err(failed)?;
             let new = edit(document, text).map_err(failed)?;
             let changes = new != text;
             Ok(Plan { document, found, new, changes, file })

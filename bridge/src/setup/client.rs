@@ -33,7 +33,7 @@ pub(super) trait Document {
     fn path(&self) -> &Path;
 
     /// What stands in the entry's place, in the document that holds the entry.
-    fn found(&self, _text: &str) -> Result<Found, Fault> {
+    fn existing_entry(&self, _text: &str) -> Result<Found, Fault> {
         Ok(Found::Absent)
     }
 

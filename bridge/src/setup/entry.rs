@@ -182,7 +182,7 @@ pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
 }
 
 /// The entry without what may be secret in it, for people's eyes.
-pub(crate) fn shown(entry: &Value) -> Value {
+pub(crate) fn redact(entry: &Value) -> Value {
     let Value::Object(members) = entry else { return entry.clone() };
     let hide = |(key, value): (&String, &Value)| {
         let secret = matches!(key.as_str(), "env" | "environment" | "headers" | "http_headers");
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn values_of_the_environment_are_not_shown() {
         let entry = json!({"command": "x", "env": {"TOKEN": "s3cret"}});
-        assert_eq!(shown(&entry), json!({"command": "x", "env": {"TOKEN": "…"}}));
+        assert_eq!(redact(&entry), json!({"command": "x", "env": {"TOKEN": "…"}}));
     }
 
     #[test]

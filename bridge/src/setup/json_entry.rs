@@ -40,7 +40,7 @@ impl Document for JsonEntry<'_> {
         &self.path
     }
 
-    fn found(&self, text: &str) -> Result<Found, Fault> {
+    fn existing_entry(&self, text: &str) -> Result<Found, Fault> {
         let Some(entry) = edit::find(or_object(text), &self.keys())? else {
             return Ok(Found::Absent);
         };
@@ -52,7 +52,7 @@ impl Document for JsonEntry<'_> {
         if text.trim().is_empty() {
             return Ok(self.fresh().under(&self.keys()).document());
         }
-        let Found::Ours(entry) = self.found(text)? else {
+        let Found::Ours(entry) = self.existing_entry(text)? else {
             return Ok(edit::put(text, &self.keys(), self.fresh())?);
         };
         let [servers, name] = self.keys();

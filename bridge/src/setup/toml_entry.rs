@@ -35,7 +35,7 @@ impl Document for TomlEntry<'_> {
         &self.path
     }
 
-    fn found(&self, text: &str) -> Result<Found, Fault> {
+    fn existing_entry(&self, text: &str) -> Result<Found, Fault> {
         let document = Parsed::parse(text)?;
         let Some(servers) = servers(&document)? else { return Ok(Found::Absent) };
         let Some(entry) = servers.get(self.name()) else { return Ok(Found::Absent) };
@@ -44,7 +44,7 @@ impl Document for TomlEntry<'_> {
     }
 
     fn install(&self, text: &str) -> Result<String, Fault> {
-        match self.found(text)? {
+        match self.existing_entry(text)? {
             Found::Ours(entry) => self.repair(text, &entry),
             Found::Absent => self.add(text),
             Found::Foreign(_) => self.add(&self.remove(text)?),

@@ -182,7 +182,7 @@ impl Talk {
                     found.start_ms = Some(milliseconds(start));
                     found.protocol = Some(MODERN.to_owned());
                     let info = answer.pointer("/_meta/io.modelcontextprotocol~1serverInfo");
-                    found.server = named(info.or_else(|| answer.get("serverInfo")));
+                    found.server = name_and_version(info.or_else(|| answer.get("serverInfo")));
                     return self.list(&json!({ "_meta": modern() }), found);
                 }
                 _ => LEGACY,
@@ -202,7 +202,7 @@ impl Talk {
             return Err(Problem::new(Kind::IncompatibleVersion, message));
         }
         found.protocol = Some(printable(agreed));
-        found.server = named(answer.get("serverInfo"));
+        found.server = name_and_version(answer.get("serverInfo"));
         self.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
         self.list(&json!({}), found)
     }
@@ -307,7 +307,7 @@ fn supports(answer: &Value, revision: &str) -> bool {
     versions.is_some_and(|versions| versions.contains(&json!(revision)))
 }
 
-fn named(info: Option<&Value>) -> Option<String> {
+fn name_and_version(info: Option<&Value>) -> Option<String> {
     let (name, version) =
         (info?.get("name")?.as_str()?, info?.get("version").and_then(Value::as_str));
     Some(printable(&format!("{name} {}", version.unwrap_or_default())).trim_end().to_owned())

@@ -219,7 +219,7 @@ impl Header {
 
     /// Adds what is shown, if that is not all, and what was hidden, if anything was.
     #[must_use]
-    pub fn shown(mut self, shown: &Shown) -> Self {
+    pub fn shown_ranges(mut self, shown: &Shown) -> Self {
         if !shown.whole && !shown.ranges.is_empty() {
             // Its numbers and signs need no quotes, however many there are.
             push(&mut self.0, format_args!(" {}={}", Key::Shown.name(), shown.ranges));

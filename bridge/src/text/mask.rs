@@ -73,7 +73,7 @@ impl Masks {
         for mask in all.iter() {
             let stand_in = format!("[secret {}]", mask.name).into_bytes();
             for value in [Some(&mask.value), mask.escaped.as_ref()].into_iter().flatten() {
-                bytes = replaced(bytes, value, &stand_in);
+                bytes = replace(bytes, value, &stand_in);
             }
         }
         // Whole values were taken out of a text, and names put in.
@@ -106,7 +106,7 @@ impl Masks {
     }
 }
 
-fn replaced(text: Vec<u8>, value: &[u8], stand_in: &[u8]) -> Vec<u8> {
+fn replace(text: Vec<u8>, value: &[u8], stand_in: &[u8]) -> Vec<u8> {
     let Some(&first) = value.first() else { return text };
     let mut out = Vec::new();
     let mut done = 0;

@@ -35,7 +35,7 @@ pub(super) fn index(number: u32) -> usize {
 
 /// What a server could not read, in a line before the rest of an answer.
 pub(super) fn unread(place: &Place, unread: &Unread) -> String {
-    let listed = unread.listed(place);
+    let listed = unread.path_list(place);
     if unread.count == 0 || listed.is_empty() {
         return String::new();
     }
@@ -44,7 +44,7 @@ pub(super) fn unread(place: &Place, unread: &Unread) -> String {
 
 /// The header of a change.
 pub(super) fn header(changed: &Changed, words: impl std::fmt::Display) -> Header {
-    let mut header = Header::new(Word::File).value(&changed.place.shown()).words(words);
+    let mut header = Header::new(Word::File).value(&changed.place.to_text()).words(words);
     if let Some(entry) = &changed.entry {
         header = describe(header, entry);
     }

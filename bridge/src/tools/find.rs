@@ -70,7 +70,7 @@ impl Tool for ToolFind {
             if brief || at >= full {
                 text.extend([format!("{}: {}\n", entry.name, first_sentence(entry.about))]);
             } else {
-                text.push_str(&told(entry));
+                text.push_str(&describe(entry));
             }
             if exact.is_some() {
                 break;
@@ -119,7 +119,7 @@ impl Tool for ToolCall {
 }
 
 /// A tool with its parameters, as it can be called.
-fn told(entry: &Entry) -> String {
+fn describe(entry: &Entry) -> String {
     let schema = entry.schema();
     let required: Vec<&str> = schema
         .get("required")
@@ -234,7 +234,7 @@ mod tests {
     fn a_tool_is_told_of_with_all_that_it_takes() {
         let offer = offer(Asked::default()).unwrap();
         for entry in offer.findable() {
-            let text = told(entry);
+            let text = describe(entry);
             assert!(text.len() < 2_600, "{}: {} bytes", entry.name, text.len());
             for name in entry.schema()["properties"].as_object().unwrap().keys() {
                 assert!(text.contains(&format!("\n  {name} (")), "{text}");

@@ -34,7 +34,7 @@ impl Offer {
     }
 
     /// What clients list.
-    pub fn listed(&self) -> &[Entry] {
+    pub fn list(&self) -> &[Entry] {
         &self.listed
     }
 

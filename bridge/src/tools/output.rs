@@ -122,7 +122,7 @@ impl Output {
             ..SendInput::nothing(seat.cursor(session.job))
         };
         let answer = waiting.carry_out(seat.client().await?, &session, caller).await?;
-        seat.shown(session.job, answer.ended.offset);
+        seat.set_cursor(session.job, answer.ended.offset);
         Ok(input_answer(session.id, &answer, budget))
     }
 
@@ -140,7 +140,7 @@ impl Output {
             new.carry_out(seat.client().await?, run, caller).await?;
         match answer {
             Ok(answer) => {
-                seat.shown(job, answer.ended.state.bytes);
+                seat.set_cursor(job, answer.ended.state.bytes);
                 let limited = clamped.then_some(seat.settings.max_wait);
                 let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
                 Ok(shown.to_string())

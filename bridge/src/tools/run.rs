@@ -83,7 +83,7 @@ impl Tool for Run {
             run.carry_out(client, server, excerpt, caller).await?;
         match answer {
             Ok(answer) => {
-                seat.shown(handle.job, answer.ended.state.bytes);
+                seat.set_cursor(handle.job, answer.ended.state.bytes);
                 let limited = clamped.then_some(seat.settings.max_wait);
                 let (id, budget) = (handle.id, excerpt.budget);
                 let shown = LogExcerpt { id, answer: &answer, keep: Keep::Ends, budget, limited };
@@ -149,7 +149,7 @@ impl Run {
             ..SendInput::new(vec![line(self.command.as_str())])
         };
         let answer = send.carry_out(client, &session, caller).await?;
-        seat.shown(session.job, answer.ended.offset);
+        seat.set_cursor(session.job, answer.ended.offset);
         Ok(input_answer(session.id, &answer, budget))
     }
 }

@@ -117,7 +117,7 @@ fn tools(scope: &str, groups: &[Group]) -> Result<Vec<Entry>, Failure> {
     }
     if words.is_empty() {
         return Err(
-            Failure::new(Kind::InvalidArgument, "the scope names no tool").with_hint(known())
+            Failure::new(Kind::InvalidArgument, "the scope names no tool").with_hint(scope_hint())
         );
     }
     let enabled = |entry: &Entry| entry.group.is_none_or(|group| groups.contains(&group));
@@ -138,7 +138,7 @@ fn tools(scope: &str, groups: &[Group]) -> Result<Vec<Entry>, Failure> {
 
 /// That a word means something: a misspelt one must not take tools away in silence.
 fn check(word: &str, enabled: &impl Fn(&Entry) -> bool) -> Result<(), Failure> {
-    let wrong = |what: String| Failure::new(Kind::InvalidArgument, what).with_hint(known());
+    let wrong = |what: String| Failure::new(Kind::InvalidArgument, what).with_hint(scope_hint());
     let shown = neutral_within(word, 60);
     let (name, tool) = word.split_once('.').unwrap_or((word, "*"));
     if name == "*" && tool == "*" {
@@ -158,7 +158,7 @@ fn check(word: &str, enabled: &impl Fn(&Entry) -> bool) -> Result<(), Failure> {
     }
 }
 
-fn known() -> String {
+fn scope_hint() -> String {
     let categories = CATALOGUE.iter().map(|category| category.name);
     let profiles = PROFILES.iter().map(|profile| profile.name);
     let words: Vec<_> = categories.chain(profiles).collect();
@@ -245,7 +245,7 @@ mod tests {
     fn read_only_leaves_nothing_that_changes_something() {
         let asked = Asked { scope: "*", groups: Group::ALL, read_only: true, ..Asked::default() };
         let offer = offer(asked).unwrap();
-        assert!(offer.listed().iter().all(|entry| entry.effect.read_only));
+        assert!(offer.list().iter().all(|entry| entry.effect.read_only));
         assert!(offer.tool("run").is_none() && offer.tool("pty_read_at").is_some());
         assert!(offer.findable().is_empty() && offer.reachable("run").is_none());
     }

@@ -112,7 +112,7 @@ impl Seat {
     }
 
     /// A run has been shown up to here.
-    pub fn shown(&self, job: Nonce, until: u64) {
+    pub fn set_cursor(&self, job: Nonce, until: u64) {
         self.cursors().insert(job, until);
     }
 

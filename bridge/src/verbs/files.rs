@@ -75,8 +75,8 @@ impl Unread {
     }
 
     /// Their paths as text, with an ellipsis where there are more; empty if none is known.
-    pub fn listed(&self, place: &Place) -> String {
-        let paths: Vec<_> = self.paths.iter().map(|path| place.given(path)).collect();
+    pub fn path_list(&self, place: &Place) -> String {
+        let paths: Vec<_> = self.paths.iter().map(|path| place.argument_for(path)).collect();
         let more = if self.count > paths.len() as u64 { ", …" } else { "" };
         if paths.is_empty() { String::new() } else { format!("{}{more}", paths.join(", ")) }
     }

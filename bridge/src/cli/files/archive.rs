@@ -15,7 +15,7 @@ use crate::cli::output::{Json, print_bytes, print_json};
 use crate::client::Client;
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
-use crate::files::transfer::{failed, there_already};
+use crate::files::transfer::{io_failure, there_already};
 use crate::text::human;
 use crate::verbs::files::archive::{ArchiveAnswer, MakeArchive};
 
@@ -111,12 +111,12 @@ impl<'a> Target<'a> {
             // With the rights that any new file has.
             File::options().write(true).create_new(true).open(path)
         });
-        let file = file.map_err(|error| failed(path, &error))?;
+        let file = file.map_err(|error| io_failure(path, &error))?;
         Ok(Self { path, force, file })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| failed(self.path, &error))
+        self.file.write_all(bytes).map_err(|error| io_failure(self.path, &error))
     }
 
     fn finish(self) -> Result<(), Failure> {
@@ -126,7 +126,7 @@ impl<'a> Target<'a> {
         };
         named.map(drop).map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => there_already(self.path),
-            _ => failed(self.path, &error.error),
+            _ => io_failure(self.path, &error.error),
         })
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn print_change(changed: &Changed, json: Json) -> Result<(), Failure>
     if !json.json {
         return Ok(());
     }
-    let path = changed.place.shown();
+    let path = changed.place.to_text();
     let entry = changed.entry.as_ref().map(|entry| entry_json(entry, &path));
     print_json(
         &json!({"path": path, "entry": entry, "change": changed.change, "count": changed.count}),

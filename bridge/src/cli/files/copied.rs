@@ -105,7 +105,7 @@ async fn carry_out(client: &Client, copy: Copy<'_>, json: Json) -> Result<u8, Fa
     }
     if json.json {
         print_json(&json!({
-            "path": answer.place.shown(), "files": answer.files, "bytes": answer.bytes,
+            "path": answer.place.to_text(), "files": answer.files, "bytes": answer.bytes,
             "skipped": answer.skipped, "change": answer.change, "failed": missed_json(&answer.missed),
         }))?;
     }
@@ -118,7 +118,8 @@ async fn carry_out(client: &Client, copy: Copy<'_>, json: Json) -> Result<u8, Fa
 
 /// The names of what was left out, as far as the server has told them.
 fn left_out(answer: &CopyAnswer) -> String {
-    let names: Vec<_> = answer.unread.paths.iter().map(|path| answer.source.given(path)).collect();
+    let names: Vec<_> =
+        answer.unread.paths.iter().map(|path| answer.source.argument_for(path)).collect();
     let more = if answer.links() > names.len() as u64 { ", …" } else { "" };
     if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) }
 }

@@ -75,7 +75,7 @@ pub(super) async fn edit(
     let mut at = path.site(client, Face::Cli).await?;
     let (before, revision) = fetch(&mut at, revision).await?;
     let desk = Desk::new(&name(&at.place.path), &before)?;
-    let after = match run(chosen(), &desk.file).await.and_then(|()| desk.read()) {
+    let after = match run(editor(), &desk.file).await.and_then(|()| desk.read()) {
         Ok(after) => after,
         Err(failure) => {
             desk.clear();
@@ -90,7 +90,7 @@ pub(super) async fn edit(
     // An editor may be open for hours: the way there may be another by now.
     let mut at = match path.site(client, Face::Cli).await {
         Ok(at) => at,
-        Err(failure) => return Err(kept(failure, &desk)),
+        Err(failure) => return Err(with_draft_path(failure, &desk)),
     };
     let write = |place: &Place| Write {
         revision: Some(revision),
@@ -98,7 +98,7 @@ pub(super) async fn edit(
         ..Write::new(Blob(place.path.clone()), How::Replace)
     };
     let answer = at.ask_with(Some(&after), |place| Ask::Write(write(place))).await;
-    let done = answer.map_err(|failure| kept(failure, &desk))?.done;
+    let done = answer.map_err(|failure| with_draft_path(failure, &desk))?.done;
     desk.clear();
     print_change(&Changed::new(at.place.clone(), done), json)
 }
@@ -109,7 +109,7 @@ async fn fetch(at: &mut Site, revision: Option<u64>) -> Result<(Vec<u8>, u64), F
     let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
     let entry = stat.ok_or_else(nothing)?;
     if entry.size > TEXT_LIMIT as u64 {
-        let text = format!("{} is too large for an editor", at.place.shown());
+        let text = format!("{} is too large for an editor", at.place.to_text());
         return Err(Failure::new(Kind::TooLarge, text)
             .with_hint("fetch it with `farwire files get`, and send it back"));
     }
@@ -138,7 +138,7 @@ fn name(path: &[u8]) -> String {
 }
 
 /// The editor that a person has chosen.
-fn chosen() -> OsString {
+fn editor() -> OsString {
     let set = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into())
 }
@@ -165,7 +165,7 @@ async fn run(editor: OsString, file: &Path) -> Result<(), Failure> {
 }
 
 /// What was typed is not lost because it could not be written back.
-fn kept(failure: Failure, desk: &Desk) -> Failure {
+fn with_draft_path(failure: Failure, desk: &Desk) -> Failure {
     let hint = format!("what you wrote is in {}; {}", desk.file.display(), failure.hint());
     failure.with_hint(hint)
 }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_typed_is_named_where_it_could_not_be_written() {
-        let why = kept(
+        let why = with_draft_path(
             Failure::new(Kind::ChangedMeanwhile, "no"),
             &Desk { dir: "/d".into(), file: "/d/f".into() },
         );

@@ -225,7 +225,7 @@ pub(crate) struct Stat {
 impl Stat {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let answer = LookUp { path: &self.file }.carry_out(client, Face::Cli).await?;
-        let value = entry_json(&answer.entry, &answer.place.shown());
+        let value = entry_json(&answer.entry, &answer.place.to_text());
         if self.json.json {
             return print_json(&value);
         }
@@ -269,7 +269,7 @@ impl Cat {
 /// only grew, as logs do, was printed as it was.
 fn changed_meanwhile(answer: &CatAnswer) -> Result<(), Failure> {
     let (Some(opened), Some(now)) = (&answer.opened, &answer.changed) else { return Ok(()) };
-    let shown = answer.place.shown();
+    let shown = answer.place.to_text();
     if now.size > opened.size && answer.bytes >= opened.size {
         note!("farwire: {shown} grew while it was read");
         return Ok(());
@@ -346,7 +346,7 @@ impl Search {
             names: self.files,
         };
         let answer = search.carry_out(client, Face::Cli).await?;
-        let path = |found: &Match| answer.place.given(&found.path);
+        let path = |found: &Match| answer.place.argument_for(&found.path);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if self.json.json {
             let line = |found: &Match| {

@@ -132,7 +132,7 @@ fn is_empty(dir: &Path) -> Result<(), Failure> {
             let hint = "what is in it would be out of sight: make another one";
             Err(Failure::new(Kind::DirectoryNotEmpty, text).with_hint(hint))
         }
-        Err(error) => Err(failed(&dir.display().to_string(), &error)),
+        Err(error) => Err(failure(&dir.display().to_string(), &error)),
     }
 }
 
@@ -174,7 +174,7 @@ impl Ends {
     }
 }
 
-fn failed(what: &str, why: &dyn std::fmt::Display) -> Failure {
+fn failure(what: &str, why: &dyn std::fmt::Display) -> Failure {
     Failure::new(Kind::Io, format!("{what}: {why}"))
 }
 

@@ -14,7 +14,7 @@ pub(super) const INCOMPLETE: u8 = 2;
 /// Says what could not be done of many; returns the exit code.
 pub(super) fn incomplete(missed: &[Missed], failure: &Failure) -> u8 {
     for one in missed {
-        note!("farwire: {}", neutral_within(&one.shown(), 4_096));
+        note!("farwire: {}", neutral_within(&one.to_text(), 4_096));
     }
     let hint = match failure.kind {
         Kind::FileExists if failure.hint.is_none() => "--force replaces it; or choose another name",
@@ -44,7 +44,7 @@ pub(super) fn all_was_read(place: &Place, unread: &Unread) -> Result<(), Failure
     if unread.count == 0 {
         return Ok(());
     }
-    let listed = unread.listed(place);
+    let listed = unread.path_list(place);
     let names = if listed.is_empty() { listed } else { format!(": {listed}") };
     let text = format!("{} files or directories could not be read{names}", unread.count);
     Err(Failure::new(Kind::PermissionDenied, text))

@@ -40,7 +40,7 @@ pub async fn move_between(copy: &Between<'_>) -> Result<(), Failure> {
     }
     let entered = copy.enter(source).await?;
     if !entered.root.writable {
-        let text = format!("{} may not be removed there", source.place.shown());
+        let text = format!("{} may not be removed there", source.place.to_text());
         return Err(Failure::new(Kind::ReadOnly, text));
     }
     entered.leave().await?;
@@ -60,7 +60,7 @@ pub async fn move_between(copy: &Between<'_>) -> Result<(), Failure> {
             let gone = compare(source, &from, &to)?;
             remove(copy, &gone).await
         }
-        _ => Err(left_behind(&source.place.shown())),
+        _ => Err(left_behind(&source.place.to_text())),
     }
 }
 
@@ -73,7 +73,7 @@ fn can_be_copied(end: &End, entry: &Entry) -> Result<(), Failure> {
     match entry.what {
         What::File | What::Directory => Ok(()),
         What::Link | What::Other => {
-            Err(left_behind(&end.place.shown_of(&end.place.join(&entry.path))))
+            Err(left_behind(&end.place.text_of(&end.place.join(&entry.path))))
         }
     }
 }
@@ -87,7 +87,7 @@ async fn list(
     let mut files = copy.enter(end).await?;
     let listed = everything(copy.client, &mut files, &end.place, hashes).await?;
     if !listed.unread.is_empty() {
-        let text = format!("not all that is in {} may be read", end.place.shown());
+        let text = format!("not all that is in {} may be read", end.place.to_text());
         return Err(Failure::new(Kind::PermissionDenied, text));
     }
     Ok(listed.by_path())
@@ -109,11 +109,11 @@ fn compare(
             What::Link | What::Other => false,
         });
         if !same {
-            return Err(differs(&source.place.shown_of(&place)));
+            return Err(differs(&source.place.text_of(&place)));
         }
         // Two roots may be one directory.
         if there.is_some_and(|there| there.revision == entry.revision) {
-            return Err(itself(&source.place.shown_of(&place)));
+            return Err(itself(&source.place.text_of(&place)));
         }
         match entry.what {
             What::Directory => directories.push(Gone { path: place, revision: None }),
@@ -144,7 +144,7 @@ fn itself(path: &str) -> Failure {
 /// The same of one file.
 async fn compare_file(copy: &Between<'_>) -> Result<Gone, Failure> {
     let (from, to) = (read(copy, &copy.from).await?, read(copy, &copy.to).await?);
-    let shown = copy.from.place.shown();
+    let shown = copy.from.place.to_text();
     if from.1 != to.1 {
         return Err(differs(&shown));
     }
@@ -168,7 +168,7 @@ async fn remove(copy: &Between<'_>, all: &[Gone]) -> Result<(), Failure> {
         patience
             .wait(failure)
             .await
-            .map_err(|failure| left(copy, all.get(so_far.done), failure))?;
+            .map_err(|failure| removal_failure(copy, all.get(so_far.done), failure))?;
     }
     Ok(())
 }
@@ -204,9 +204,9 @@ async fn remove_on(
 }
 
 /// That this one is still there, or may be.
-fn left(copy: &Between<'_>, one: Option<&Gone>, failure: Failure) -> Failure {
+fn removal_failure(copy: &Between<'_>, one: Option<&Gone>, failure: Failure) -> Failure {
     let place = &copy.from.place;
-    let shown = one.map_or_else(|| place.shown(), |one| place.shown_of(&one.path));
+    let shown = one.map_or_else(|| place.to_text(), |one| place.text_of(&one.path));
     if is_unknown(failure.kind) {
         let text =
             format!("{shown} was copied; whether it was removed is not known: {}", failure.message);

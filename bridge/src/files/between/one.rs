@@ -10,7 +10,7 @@ use farwire_protocol::streams::files::{Arrived, Ask, Entry, Part, Read, ToBridge
 use sha2::{Digest as _, Sha256};
 
 use super::{Between, End, Pair};
-use crate::files::transfer::{LARGE, Meter, Patience, READINGS, SoFar, changed, is_of_one};
+use crate::files::transfer::{LARGE, Meter, Patience, READINGS, SoFar, change_failure, is_of_one};
 use crate::files::{Down, Files, Said, Up};
 
 /// So many files are asked for before the first has come.
@@ -141,15 +141,15 @@ async fn attempt(
     let answer = answered.await;
     match (pumped, answer) {
         (Pumped::Failed(failure), _) => Err(failure),
-        (Pumped::Changed, _) => Err(changed(&copy.from.place.shown_of(&pair.from))),
+        (Pumped::Changed, _) => Err(change_failure(&copy.from.place.text_of(&pair.from))),
         (Pumped::Whole, Err(failure)) if failure.kind == Kind::IntegrityFailure => {
-            Err(changed(&copy.from.place.shown_of(&pair.from)))
+            Err(change_failure(&copy.from.place.text_of(&pair.from)))
         }
         (Pumped::Whole, answer) => {
             answer?;
             if size > of.size {
                 let text = format!("it grew; copied are the {} bytes that it had", of.size);
-                copy.meter.remark(copy.from.place.shown_of(&pair.from).as_bytes(), &text);
+                copy.meter.remark(copy.from.place.text_of(&pair.from).as_bytes(), &text);
             }
             Ok(())
         }
@@ -237,7 +237,7 @@ pub(super) async fn same(copy: &Between<'_>, pair: &Pair) -> Result<(), Failure>
     if source == hash(copy, &copy.to, &pair.to).await? {
         return Ok(());
     }
-    let text = format!("{} is there already", copy.to.place.shown_of(&pair.to));
+    let text = format!("{} is there already", copy.to.place.text_of(&pair.to));
     Err(Failure::new(Kind::FileExists, text))
 }
 

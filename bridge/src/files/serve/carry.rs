@@ -13,7 +13,7 @@ use hyper::{Method, Request};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Served, guard};
-use crate::files::{Files, Said, lost, violation};
+use crate::files::{Files, Said, link_lost, violation};
 
 /// No question is longer: it fits a message with its frame.
 const LONGEST: usize = 15 << 10;
@@ -76,7 +76,7 @@ async fn once(
         let Served { client, server, enter, .. } = served;
         **line = Some(Files::enter(client, server, enter, Class::Interactive).await?);
     }
-    let files = line.as_mut().ok_or_else(lost)?;
+    let files = line.as_mut().ok_or_else(link_lost)?;
     files.up.ask(ask)?;
     let mut sent: u64 = 0;
     loop {
@@ -108,7 +108,7 @@ async fn once(
     match files.down.next().await? {
         Said::Message(ToBridge::Head(head)) => Ok((head, false)),
         Said::Message(ToBridge::Done(done)) if done.failure.is_some() => {
-            Err(done.failure.unwrap_or_else(lost))
+            Err(done.failure.unwrap_or_else(link_lost))
         }
         _ => Err(violation("an answer without its head")),
     }
@@ -120,7 +120,9 @@ async fn early(files: &mut Files, said: Said) -> Result<(Head, bool), Failure> {
     files.up.flush().await?;
     match said {
         Said::Message(ToBridge::Head(head)) => Ok((head, true)),
-        Said::Message(ToBridge::Done(mut done)) => Err(done.failure.take().unwrap_or_else(lost)),
+        Said::Message(ToBridge::Done(mut done)) => {
+            Err(done.failure.take().unwrap_or_else(link_lost))
+        }
         _ => Err(violation("an answer without its head")),
     }
 }

@@ -7,7 +7,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Remove};
 
 use crate::files::asked::outcome;
-use crate::files::transfer::{Patience, Transfer, beneath, failed, is_of_one, walk};
+use crate::files::transfer::{Patience, Transfer, beneath, io_failure, is_of_one, walk};
 
 /// Removes these from the server; with all that is in them, where they are in the way. What cannot
 /// be removed is noted as missed.
@@ -72,7 +72,7 @@ pub(super) fn remove_here(
         };
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => transfer.meter.or_miss(below, Err(failed(&path, &error)))?,
+            Err(error) => transfer.meter.or_miss(below, Err(io_failure(&path, &error)))?,
             Ok(()) => {}
         }
     }

@@ -13,7 +13,7 @@ use super::ends::{Transfer, WITH_ALL};
 use super::local::{Incoming, beneath, digest, make_directory};
 use super::meter::is_of_one;
 use super::patience::Patience;
-use super::reading::{READINGS, changed};
+use super::reading::{READINGS, change_failure};
 use super::rights::{Rights, set_here};
 use crate::files::everything::everything;
 use crate::files::{Down, Files, Said};
@@ -31,10 +31,11 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
     let entry = transfer.stat(&path).await?;
     match entry.target.unwrap_or(entry.what) {
         What::Directory if transfer.recursive => directory(transfer, &entry).await,
-        What::Directory => {
-            Err(Failure::new(Kind::NotAFile, format!("{} is a directory", transfer.remote.shown()))
-                .with_hint(WITH_ALL))
-        }
+        What::Directory => Err(Failure::new(
+            Kind::NotAFile,
+            format!("{} is a directory", transfer.remote.to_text()),
+        )
+        .with_hint(WITH_ALL)),
         _ => {
             let mut target = transfer.local.clone();
             if target.is_dir() {
@@ -136,9 +137,9 @@ async fn only_grew(
     (path, opened, now): (&[u8], &Entry, &Entry),
     (incoming, target): (&Incoming, &Path),
 ) -> Result<(), Failure> {
-    let shown = transfer.remote.shown_of(path);
+    let shown = transfer.remote.text_of(path);
     if now.size < opened.size {
-        return Err(changed(&shown));
+        return Err(change_failure(&shown));
     }
     let part = Part::Bytes { offset: opened.size, length: Some(0) };
     let (path, hash) = (Blob(path.to_vec()), Some(true));
@@ -146,7 +147,7 @@ async fn only_grew(
     let there = files.ask(Ask::Read(read), None).await?.done.hash;
     let here = digest(incoming.content()?, target).await?;
     if there.is_none_or(|there| there.0 != here) {
-        return Err(changed(&shown));
+        return Err(change_failure(&shown));
     }
     if now.size > opened.size {
         let text = format!("it grew; fetched are the {} bytes that it had", opened.size);

@@ -25,7 +25,7 @@ use crate::text::neutral::neutral;
 pub(super) const PART: &str = "farwire-part";
 
 /// Something went wrong with a file here.
-pub(crate) fn failed(path: &Path, error: &io::Error) -> Failure {
+pub(crate) fn io_failure(path: &Path, error: &io::Error) -> Failure {
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::DiskFull,
         io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
@@ -60,7 +60,7 @@ pub(super) fn make_directory(path: &Path) -> Result<bool, Failure> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let is = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
+            let is = fs::symlink_metadata(path).map_err(|error| io_failure(path, &error))?;
             match is.is_dir() {
                 true => {
                     if is.mode() & 0o700 != 0o700 {
@@ -76,7 +76,7 @@ pub(super) fn make_directory(path: &Path) -> Result<bool, Failure> {
                 )),
             }
         }
-        Err(error) => Err(failed(path, &error)),
+        Err(error) => Err(io_failure(path, &error)),
     }
 }
 
@@ -100,7 +100,7 @@ impl Incoming {
         let part = part(target, revision);
         let (file, is) = own(&part)?;
         if !is.is_file() || is.nlink() != 1 {
-            return Err(failed(&part, &io::Error::other("it is no file of ours")));
+            return Err(io_failure(&part, &io::Error::other("it is no file of ours")));
         }
         Ok(Self { file, part, target: target.to_path_buf(), have: is.len(), overwrite })
     }
@@ -109,7 +109,7 @@ impl Incoming {
     pub(super) fn is_of(&mut self, revision: u64) -> Result<(), Failure> {
         let part = part(&self.target, revision);
         if part != self.part {
-            fs::rename(&self.part, &part).map_err(|error| failed(&part, &error))?;
+            fs::rename(&self.part, &part).map_err(|error| io_failure(&part, &error))?;
             self.part = part;
         }
         Ok(())
@@ -117,13 +117,14 @@ impl Incoming {
 
     /// Forgets what is there.
     pub(super) fn restart(&mut self) -> Result<(), Failure> {
-        self.file.set_len(0).map_err(|error| failed(&self.part, &error))?;
+        self.file.set_len(0).map_err(|error| io_failure(&self.part, &error))?;
         self.have = 0;
         Ok(())
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        io::Write::write_all(&mut self.file, bytes).map_err(|error| failed(&self.part, &error))?;
+        io::Write::write_all(&mut self.file, bytes)
+            .map_err(|error| io_failure(&self.part, &error))?;
         self.have += bytes.len() as u64;
         Ok(())
     }
@@ -136,13 +137,13 @@ impl Incoming {
 
     /// What is there, to be read.
     pub(super) fn content(&self) -> Result<File, Failure> {
-        File::open(&self.part).map_err(|error| failed(&self.part, &error))
+        File::open(&self.part).map_err(|error| io_failure(&self.part, &error))
     }
 
     /// Puts it in its place, with these rights and this time of its last change.
     pub(super) fn finish(self, mode: u32, modified: i64) -> Result<(), Failure> {
         use std::os::unix::fs::PermissionsExt as _;
-        let wrong = |error: io::Error| failed(&self.target, &error);
+        let wrong = |error: io::Error| io_failure(&self.target, &error);
         // Exactly those of the original, as `cp -p` does it, and no set-id.
         self.file.set_permissions(fs::Permissions::from_mode(mode & 0o777)).map_err(wrong)?;
         // A time that cannot be set is not worth the file.
@@ -182,7 +183,7 @@ pub(crate) fn there_already(target: &Path) -> Failure {
 ///
 /// `busy` while another one fetches the same file to the same place.
 fn own(part: &Path) -> Result<(File, fs::Metadata), Failure> {
-    let wrong = |error: io::Error| failed(part, &error);
+    let wrong = |error: io::Error| io_failure(part, &error);
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());

@@ -79,7 +79,7 @@ impl Missed {
     }
 
     /// Its path and why, in one line.
-    pub fn shown(&self) -> String {
+    pub fn to_text(&self) -> String {
         match &self.path[..] {
             [] => self.why.message.clone(),
             path => format!("{}: {}", quoted(path), self.why.message),
@@ -133,7 +133,7 @@ impl Meter {
         };
         let same = missed.iter().all(|one| one.why.kind == first.why.kind);
         let kind = if same { first.why.kind } else { Kind::Incomplete };
-        let mut text: Vec<_> = missed.iter().take(SHOWN).map(Missed::shown).collect();
+        let mut text: Vec<_> = missed.iter().take(SHOWN).map(Missed::to_text).collect();
         let rest = count.saturating_sub(text.len() as u64);
         if rest > 0 {
             text.push(format!("and {rest} more"));

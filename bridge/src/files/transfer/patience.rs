@@ -36,7 +36,7 @@ impl<'a> Patience<'a> {
 
     /// A stream was there.
     pub(in crate::files) fn entered(&mut self) {
-        self.persistence.begun();
+        self.persistence.mark_begun();
     }
 
     /// Waits until it may be tried again.

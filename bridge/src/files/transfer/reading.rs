@@ -9,7 +9,7 @@ pub(in crate::files) const READINGS: u32 = 3;
 pub(in crate::files) const LARGE: u64 = 8 << 20;
 
 /// That a file was not the same while it was read.
-pub(in crate::files) fn changed(shown: &str) -> Failure {
+pub(in crate::files) fn change_failure(shown: &str) -> Failure {
     let text = format!("{shown} changed each time while it was read");
     Failure::new(Kind::ChangedMeanwhile, text)
         .with_hint("try again when nobody writes to it, or copy it aside first")

@@ -13,7 +13,7 @@ use farwire_protocol::streams::files::{Ask, Attributes};
 use rustix::fs::OFlags;
 
 use super::ends::Transfer;
-use super::local::failed;
+use super::local::io_failure;
 use super::patience::Patience;
 
 /// So many are set before the first is answered.
@@ -32,7 +32,7 @@ pub(in crate::files) struct Rights {
 
 impl Rights {
     /// The same, and all that the owner may need.
-    pub(in crate::files) fn opened(&self) -> Self {
+    pub(in crate::files) fn with_owner_access(&self) -> Self {
         Self { mode: self.mode | 0o700, ..self.clone() }
     }
 }
@@ -103,7 +103,7 @@ pub(in crate::files) fn set_here(transfer: &Transfer<'_>, mut all: Vec<(Rights, 
 /// Through a handle, and through no link: a name may be another thing by now. A directory keeps its
 /// set-id and sticky bits.
 fn set(target: &Path, rights: &Rights) -> Result<(), Failure> {
-    let wrong = |error: std::io::Error| failed(target, &error);
+    let wrong = |error: std::io::Error| io_failure(target, &error);
     let is = fs::symlink_metadata(target).map_err(wrong)?;
     if !is.is_dir() && !is.is_file() {
         return Err(Failure::new(Kind::NotAFile, format!("{} is no file", target.display())));

@@ -14,7 +14,7 @@ use farwire_protocol::streams::files::{
 
 use self::large::large;
 use super::ends::{Transfer, WITH_ALL};
-use super::local::{Found, Walked, failed, file_hash, read_small, walk};
+use super::local::{Found, Walked, file_hash, io_failure, read_small, walk};
 use super::meter::is_of_one;
 use super::patience::{Patience, SoFar};
 use super::reading::LARGE;
@@ -30,7 +30,7 @@ use crate::files::{Files, Up};
 /// Those of the server, and `io` for files here. What was sent before stays.
 pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     let local = &transfer.local;
-    let is = std::fs::metadata(local).map_err(|error| failed(local, &error))?;
+    let is = std::fs::metadata(local).map_err(|error| io_failure(local, &error))?;
     if is.is_file() {
         let below = transfer.inside_directory().await?;
         let one = Found::new(below, local.clone(), &is);
@@ -184,7 +184,7 @@ async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
         return Ok(());
     }
     let text =
-        format!("{} is there already", transfer.remote.shown_of(&transfer.remote.join(&one.below)));
+        format!("{} is there already", transfer.remote.text_of(&transfer.remote.join(&one.below)));
     Err(Failure::new(Kind::FileExists, text))
 }
 
@@ -209,7 +209,7 @@ fn prepare(transfer: &Transfer<'_>, one: &Found) -> Ask {
 /// Whether it may be written; at first, what everything goes into is made.
 async fn ready(transfer: &Transfer<'_>, files: &mut Files, first: bool) -> Result<(), Failure> {
     if !files.root.writable {
-        let text = format!("{} may only be read", transfer.remote.shown());
+        let text = format!("{} may only be read", transfer.remote.to_text());
         return Err(Failure::new(Kind::ReadOnly, text));
     }
     if first && !transfer.remote.path.is_empty() {
@@ -271,12 +271,12 @@ async fn many(
                     if failure.kind == Kind::FileExists
                         && Box::pin(arrived_late(transfer, one)).await? =>
                 {
-                    arrived(transfer, *step, one);
+                    count_upload(transfer, *step, one);
                 }
                 // What it is for is tried again at the end, and said then.
                 Err(failure) if *step == Step::Prepare && is_of_one(failure.kind) => {}
                 Err(failure) => transfer.meter.or_miss(&one.below, Err(failure))?,
-                Ok(()) => arrived(transfer, *step, one),
+                Ok(()) => count_upload(transfer, *step, one),
             }
             *done += 1;
         }
@@ -293,7 +293,7 @@ async fn many(
     }
 }
 
-fn arrived(transfer: &Transfer<'_>, step: Step, one: &Found) {
+fn count_upload(transfer: &Transfer<'_>, step: Step, one: &Found) {
     if step == Step::Send {
         transfer.meter.came(one.size);
         transfer.meter.whole();

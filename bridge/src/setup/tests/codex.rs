@@ -540,7 +540,7 @@ proptest! {
         document(|document| {
             let Ok(installed) = document.install(&text) else { return Ok(()) };
             prop_assert!(installed.starts_with(&text), "only an end is added");
-            prop_assert!(matches!(document.found(&installed), Ok(Found::Ours(_))));
+            prop_assert!(matches!(document.existing_entry(&installed), Ok(Found::Ours(_))));
             prop_assert_eq!(values(&installed), values(&text));
             let again = document.install(&installed).map_err(|fault| fault.message);
             prop_assert_eq!(again.as_ref(), Ok(&installed));
@@ -557,9 +557,9 @@ fn no_bytes_can_make_an_edit_panic() {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         document(|document| {
             if let Ok(installed) = document.install(text) {
-                assert!(matches!(document.found(&installed), Ok(Found::Ours(_))));
+                assert!(matches!(document.existing_entry(&installed), Ok(Found::Ours(_))));
                 let removed = document.remove(&installed).ok().unwrap();
-                assert!(matches!(document.found(&removed), Ok(Found::Absent)));
+                assert!(matches!(document.existing_entry(&removed), Ok(Found::Absent)));
             }
         });
     });

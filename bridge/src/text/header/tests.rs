@@ -22,7 +22,7 @@ fn a_run_says_how_it_ended_and_what_comes_next() {
     let line = Header::ending(Word::Run, "r12", Fate::Exit(0))
         .time(Duration::from_millis(1_300))
         .field(Key::Lines, 312)
-        .shown(&shown)
+        .shown_ranges(&shown)
         .next(&call.with("offset", shown.next.unwrap()));
     check(
         &line,
@@ -46,7 +46,10 @@ fn a_run_that_goes_on_or_was_killed_says_so() {
     check(&header(Fate::Unreachable).end(), expect!["[run r12 state=unreachable 25s]"]);
     let hidden =
         Shown { whole: true, removed: Removed { invisible: 3, swallowed: 4 }, ..Shown::default() };
-    check(&header(Fate::Queued).shown(&hidden).end(), expect!["[run r12 queued 25s hidden=7]"]);
+    check(
+        &header(Fate::Queued).shown_ranges(&hidden).end(),
+        expect!["[run r12 queued 25s hidden=7]"],
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl fmt::Display for LogExcerpt<'_> {
         if ended.matched == Some(true) {
             header = header.field(Key::Until, "matched");
         }
-        header = header.shown(&shown);
+        header = header.shown_ranges(&shown);
         let line = match self.next(&shown) {
             Some(call) => header.next(&call),
             None => header.end(),

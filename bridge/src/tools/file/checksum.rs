@@ -46,11 +46,11 @@ impl Tool for FileChecksum {
             table.row([&HEXLOWER.encode(&sum.hash), &*quoted(&sum.path)]);
         }
         for one in &answer.missed {
-            table.row(["unreadable", &*one.shown()]);
+            table.row(["unreadable", &*one.to_text()]);
         }
         let (text, shown) = table.within(budget(None));
         let header =
-            Header::new(Word::File).value(&answer.place.shown()).field(Key::Entries, shown);
+            Header::new(Word::File).value(&answer.place.to_text()).field(Key::Entries, shown);
         Ok(format!("{}\n{text}", header.end()))
     }
 }

@@ -80,7 +80,7 @@ impl Tool for FileList {
             table.row([size(entry), age(entry), name(entry)]);
         }
         let (text, shown) = table.within(budget(None));
-        let mut header = Header::new(Word::File).value(&answer.place.shown());
+        let mut header = Header::new(Word::File).value(&answer.place.to_text());
         header = header.field(Key::Entries, shown);
         if answer.unread.count > 0 {
             header = header.field(Key::Unread, answer.unread.count);
@@ -98,7 +98,7 @@ impl Tool for FileList {
             return Ok(format!("{}\n{text}", header.end()));
         }
         let call =
-            Call::new(Self::NAME).with("server", &self.server).with("path", answer.place.shown());
+            Call::new(Self::NAME).with("server", &self.server).with("path", answer.place.to_text());
         let call = call.with_some("glob", self.glob.as_ref()).with_some("depth", self.depth);
         let call =
             call.with_some("sort", self.sort.map(Order::name)).with_some("limit", self.limit);

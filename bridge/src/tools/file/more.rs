@@ -167,7 +167,7 @@ impl Tool for FilePatch {
         let patch = Patch { dir: &dir, diff: self.diff.as_bytes(), strip, dry_run };
         let answer = patch.carry_out(client, Face::Mcp).await?;
         let word = if dry_run { "would-patch" } else { "patched" };
-        let mut header = Header::new(Word::File).value(&answer.changed.place.shown());
+        let mut header = Header::new(Word::File).value(&answer.changed.place.to_text());
         header = header.words(format_args!("{word} {} files", answer.files));
         if let Some(change) = answer.changed.change {
             header = header.field(Key::Change, change);
@@ -205,7 +205,7 @@ impl Tool for FileRemove {
         let recursive = self.recursive.unwrap_or(false);
         let remove = Remove { path: &path, recursive, revision };
         let changed = remove.carry_out(client, Face::Mcp).await?;
-        let mut header = Header::new(Word::File).value(&changed.place.shown()).words("removed");
+        let mut header = Header::new(Word::File).value(&changed.place.to_text()).words("removed");
         if let Some(change) = changed.change {
             header = header.field(Key::Change, change);
         }
@@ -248,7 +248,7 @@ impl Tool for FileMove {
             within_root: true,
         };
         let answer = copy.prepare(client, Face::Mcp).await?.carry_out(&Meter::default()).await?;
-        let mut header = Header::new(Word::File).value(&answer.place.shown()).words("moved");
+        let mut header = Header::new(Word::File).value(&answer.place.to_text()).words("moved");
         if let Some(entry) = &answer.entry {
             header = describe(header, entry);
         }
@@ -281,7 +281,7 @@ impl Tool for FileMkdir {
         let dir = ServerPath::new(&self.server, &self.path);
         let make = MakeDirectory { dir: &dir, parents: true };
         let place = make.carry_out(client, Face::Mcp).await?.place;
-        let header = Header::new(Word::File).value(&place.shown()).words("made");
+        let header = Header::new(Word::File).value(&place.to_text()).words("made");
         Ok(format!("{}\n", header.end()))
     }
 }
@@ -322,7 +322,7 @@ impl Tool for FileWatch {
                 return Err(Failure::new(Kind::Cancelled, "the wait was cancelled"));
             }
         };
-        let mut header = Header::new(Word::File).value(&answer.place.shown());
+        let mut header = Header::new(Word::File).value(&answer.place.to_text());
         header = header.words(if answer.changed { "changed" } else { "unchanged" });
         if let Some(entry) = answer.entry.as_ref().filter(|entry| entry.revision != 0) {
             header = describe(header, entry);

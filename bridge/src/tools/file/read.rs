@@ -47,7 +47,8 @@ impl Tool for FileRead {
         let bytes = u32::try_from(budget * 4).unwrap_or(u32::MAX);
         let read = Read { file: &file, offset, limit, budget: bytes };
         let answer = read.carry_out(client, Face::Mcp).await?;
-        let (header, entry) = (Header::new(Word::File).value(&answer.place.shown()), &answer.entry);
+        let (header, entry) =
+            (Header::new(Word::File).value(&answer.place.to_text()), &answer.entry);
         let lines = match answer.content {
             Content::Lines(lines) => lines,
             content => {

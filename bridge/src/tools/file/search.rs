@@ -72,7 +72,7 @@ impl Tool for FileSearch {
         let mut before: Option<&Match> = None;
         let mut shown = 0;
         for found in behind(&answer.matches, skip) {
-            let (row, out_of_sight) = row(&answer.place.given(&found.path), found, before);
+            let (row, out_of_sight) = row(&answer.place.argument_for(&found.path), found, before);
             let cost = row.chars().count();
             if cost > left {
                 cut = true;
@@ -84,7 +84,7 @@ impl Tool for FileSearch {
             shown += u32::from(found.beside != Some(true));
             before = Some(found);
         }
-        let header = Header::new(Word::File).value(&answer.place.shown());
+        let header = Header::new(Word::File).value(&answer.place.to_text());
         let mut header = header.field(Key::Matches, answer.count);
         if let Some(files) = answer.files {
             header = header.field(Key::Searched, files);
@@ -113,7 +113,7 @@ impl Tool for FileSearch {
         }
         let call =
             Call::new(Self::NAME).with("server", &self.server).with("pattern", &self.pattern);
-        let call = call.with("path", answer.place.shown()).with_some("glob", self.glob.as_ref());
+        let call = call.with("path", answer.place.to_text()).with_some("glob", self.glob.as_ref());
         let call = call.with_some("context", self.context).with_some("limit", self.limit);
         let call = call.with_some("ignore_case", self.ignore_case).with_some("fixed", self.fixed);
         Ok(format!("{}\n{unread}{text}", header.next(&call.with("skip", skip))))

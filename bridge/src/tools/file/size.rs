@@ -36,7 +36,7 @@ impl Tool for FileSize {
         let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
         let answer = MeasureSize { path: &path }.carry_out(client, Face::Mcp).await?;
         let words = format_args!("{} files {} directories", answer.files, answer.directories);
-        let mut header = Header::new(Word::File).value(&answer.place.shown()).words(words);
+        let mut header = Header::new(Word::File).value(&answer.place.to_text()).words(words);
         header = header.field(Key::Size, human::size(answer.bytes));
         if answer.unread.count > 0 {
             header = header.field(Key::Unread, answer.unread.count);

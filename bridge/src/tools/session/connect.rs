@@ -53,7 +53,7 @@ impl Tool for SessionConnect {
         let name = Some(self.name.unwrap_or_else(|| "main".to_owned()));
         let open = OpenSession { name, ..OpenSession::default() };
         let Opened { handle, answer } = open.carry_out(client, &server).await?;
-        seat.shown(handle.job, answer.ended.offset);
+        seat.set_cursor(handle.job, answer.ended.offset);
         if self.active == Some(true) {
             Target::save(&client.home, Some(&Target::Session(handle.id)))?;
         }

@@ -55,7 +55,7 @@ impl Tool for SessionControl {
             ..SendInput::new(self.keys.into_iter().map(Input::Key).collect())
         };
         let answer = send.carry_out(client, &found.handle, caller).await?;
-        seat.shown(found.handle.job, answer.ended.offset);
+        seat.set_cursor(found.handle.job, answer.ended.offset);
         Ok(input_answer(found.handle.id, &answer, budget))
     }
 }

@@ -69,7 +69,7 @@ impl Tool for SessionOpen {
             ..OpenSession::default()
         };
         let Opened { handle, answer } = open.carry_out(client, &server).await?;
-        seat.shown(handle.job, answer.ended.offset);
+        seat.set_cursor(handle.job, answer.ended.offset);
         let status = &answer.ended.status;
         let mut header = header(handle.id, &answer.ended).field(Key::Name, &status.name);
         if status.known == Some(true) {

@@ -61,7 +61,7 @@ impl Tool for SessionSend {
             ..SendInput::new(input)
         };
         let answer = send.carry_out(client, &session, caller).await?;
-        seat.shown(session.job, answer.ended.offset);
+        seat.set_cursor(session.job, answer.ended.offset);
         Ok(input_answer(session.id, &answer, budget))
     }
 }

@@ -62,7 +62,7 @@ impl MakeArchive<'_> {
                     came += bytes.len() as u64;
                     take(&bytes)?;
                 }
-                Said::Message(ToBridge::Done(done)) => return ended(*done, came, missed),
+                Said::Message(ToBridge::Done(done)) => return finish(*done, came, missed),
                 Said::Message(ToBridge::Entries(entries)) => {
                     let one = |entry: Entry| Missed {
                         path: entry.path.0,
@@ -76,7 +76,7 @@ impl MakeArchive<'_> {
     }
 }
 
-fn ended(done: Done, came: u64, mut missed: Vec<Missed>) -> Result<ArchiveAnswer, Failure> {
+fn finish(done: Done, came: u64, mut missed: Vec<Missed>) -> Result<ArchiveAnswer, Failure> {
     if let Some(failure) = done.failure {
         return Err(failure);
     }

@@ -111,7 +111,7 @@ impl PlannedSync<'_> {
         let Self { plan, sync, .. } = self;
         SyncAnswer {
             direction: sync.direction,
-            moved: plan.moved(),
+            moved: plan.transfers(),
             removed: if sync.delete { plan.removed() } else { Vec::new() },
             set: plan.set(),
             same: plan.same,

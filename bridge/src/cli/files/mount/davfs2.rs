@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::{Ends, Wanted, failed, run};
+use super::{Ends, Wanted, failure, run};
 use crate::cli::output::print;
 
 /// How long until something that is in use is tried again.
@@ -39,7 +39,7 @@ pub(super) async fn mount(wanted: &Wanted<'_>) -> Result<(), Failure> {
 }
 
 async fn begin(wanted: &Wanted<'_>) -> Result<(), Failure> {
-    let wrong = |error: std::io::Error| failed("mount", &error);
+    let wrong = |error: std::io::Error| failure("mount", &error);
     let mut mount = Command::new("mount");
     mount.args(["-t", "davfs", wanted.url]).arg(&wanted.dir);
     if wanted.read_only {
@@ -66,7 +66,7 @@ async fn begin(wanted: &Wanted<'_>) -> Result<(), Failure> {
         let _ = said.read_to_string(&mut text).await;
     }
     let last = text.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned);
-    Err(failed("mount", &last.unwrap_or_else(|| status.to_string())))
+    Err(failure("mount", &last.unwrap_or_else(|| status.to_string())))
 }
 
 /// Takes it away, as soon as nobody uses it.

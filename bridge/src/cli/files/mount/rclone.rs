@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::serve::token;
-use super::{Ends, Wanted, failed, fusermount, run};
+use super::{Ends, Wanted, failure, fusermount, run};
 use crate::cli::output::print;
 use crate::text::neutral::neutral_within;
 
@@ -64,7 +64,7 @@ pub(super) async fn mount(wanted: &Wanted<'_>) -> Result<(), Failure> {
                 let why = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
                 // What it leaves answers nobody.
                 let _ = unmount(wanted, &["-z"]).await;
-                return Err(failed("rclone ended", &why));
+                return Err(failure("rclone ended", &why));
             }
             () = ends.next() => break,
             () = sleep(LOOK) => {
@@ -110,8 +110,8 @@ impl Rclone {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| failed("rclone", &error))?;
-        let said = child.stderr.take().ok_or_else(|| failed("rclone", &"it says nothing"))?;
+            .map_err(|error| failure("rclone", &error))?;
+        let said = child.stderr.take().ok_or_else(|| failure("rclone", &"it says nothing"))?;
         let mut said = BufReader::new(said).lines();
         let address = listens(&mut said).await?;
         let said = AbortOnDropHandle::new(tokio::spawn(pass_on(said)));
@@ -129,7 +129,7 @@ impl Rclone {
 
     /// Asks it for something.
     async fn call(&self, method: &str, input: &Value) -> Result<Value, Failure> {
-        let wrong = |error: io::Error| failed("rclone", &error);
+        let wrong = |error: io::Error| failure("rclone", &error);
         let body = input.to_string();
         let basic = BASE64.encode(format!("farwire:{}", self.password).as_bytes());
         let question = format!(
@@ -162,7 +162,7 @@ impl Rclone {
     }
 
     /// Whether sending has failed, and nothing is being sent now.
-    async fn refused(&self) -> Result<bool, Failure> {
+    async fn has_failed(&self) -> Result<bool, Failure> {
         let stats = self.call("core/stats", &json!({})).await?;
         let errors = stats["errors"].as_u64().unwrap_or(0);
         let sending = stats["transferring"].as_array().is_some_and(|all| !all.is_empty());
@@ -184,7 +184,7 @@ impl Rclone {
         let (mut left, mut since) = (u64::MAX, Instant::now());
         loop {
             let waiting = self.waiting().await?;
-            if waiting < left || !self.refused().await? {
+            if waiting < left || !self.has_failed().await? {
                 (left, since) = (waiting, Instant::now());
             }
             match waiting {
@@ -242,7 +242,7 @@ async fn listens(said: &mut Lines<BufReader<ChildStderr>>) -> Result<String, Fai
         }
         last = neutral_within(&line, 400);
     }
-    Err(failed("rclone", &last))
+    Err(failure("rclone", &last))
 }
 
 /// The address in `… Serving remote control on http://127.0.0.1:4711/`.
@@ -263,13 +263,13 @@ async fn pass_on(mut said: Lines<BufReader<ChildStderr>>) {
 /// What the daemon answered.
 fn understood(answer: &str) -> Result<Value, Failure> {
     let (head, body) =
-        answer.split_once("\r\n\r\n").ok_or_else(|| failed("rclone", &"it broke off"))?;
+        answer.split_once("\r\n\r\n").ok_or_else(|| failure("rclone", &"it broke off"))?;
     let value: Value = serde_json::from_str(body).unwrap_or_default();
     if head.split(' ').nth(1) == Some("200") {
         return Ok(value);
     }
     let why = value["error"].as_str().unwrap_or_else(|| head.lines().next().unwrap_or_default());
-    Err(failed("rclone", &neutral_within(why, 400)))
+    Err(failure("rclone", &neutral_within(why, 400)))
 }
 
 async fn unmount(wanted: &Wanted<'_>, more: &[&str]) -> Result<(), String> {
@@ -294,7 +294,7 @@ impl Cache {
         };
         let above = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
         let above =
-            above.ok_or_else(|| failed("mount", &"neither XDG_CACHE_HOME nor HOME is set"))?;
+            above.ok_or_else(|| failure("mount", &"neither XDG_CACHE_HOME nor HOME is set"))?;
         Self::own_in(&above.join("farwire/mounts"), place)
     }
 
@@ -317,7 +317,7 @@ impl Cache {
             .mode(0o600)
             .open(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| failed(&path.display().to_string(), &error))?;
+        written.map_err(|error| failure(&path.display().to_string(), &error))?;
         Ok(path)
     }
 
@@ -332,7 +332,7 @@ impl Cache {
         let name = HEXLOWER.encode(&Sha256::digest(place)[..8]);
         for number in 0..100 {
             let path = above.join(format!("{name}-{number}"));
-            let wrong = |error: io::Error| failed(&path.display().to_string(), &error);
+            let wrong = |error: io::Error| failure(&path.display().to_string(), &error);
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(wrong)?;
             let lock = File::open(&path).map_err(wrong)?;
             // The same place may be mounted twice.
@@ -340,7 +340,7 @@ impl Cache {
                 return Ok(Self { path, _lock: lock });
             }
         }
-        Err(failed("mount", &"it is mounted too often"))
+        Err(failure("mount", &"it is mounted too often"))
     }
 }
 

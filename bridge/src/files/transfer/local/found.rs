@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use farwire_protocol::failure::{Failure, Kind};
 use sha2::{Digest as _, Sha256};
 
-use super::failed;
+use super::io_failure;
 
 /// A file or directory here.
 #[derive(Debug)]
@@ -58,9 +58,9 @@ pub(in crate::files) fn walk(top: &Path) -> Result<Walked, Failure> {
     let mut waiting = vec![(top.to_path_buf(), Vec::new())];
     while let Some((dir, below)) = waiting.pop() {
         let entries = match fs::read_dir(&dir) {
-            Err(error) if below.is_empty() => return Err(failed(&dir, &error)),
+            Err(error) if below.is_empty() => return Err(io_failure(&dir, &error)),
             Err(error) => {
-                walked.unread.push((below, failed(&dir, &error)));
+                walked.unread.push((below, io_failure(&dir, &error)));
                 continue;
             }
             Ok(entries) => entries,
@@ -71,7 +71,7 @@ pub(in crate::files) fn walk(top: &Path) -> Result<Walked, Failure> {
                 // It was removed between two looks.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    walked.unread.push((below.clone(), failed(&dir, &error)));
+                    walked.unread.push((below.clone(), io_failure(&dir, &error)));
                     break;
                 }
             };
@@ -99,7 +99,7 @@ pub(in crate::files) fn walk(top: &Path) -> Result<Walked, Failure> {
 ///
 /// `io`.
 pub(in crate::files) async fn file_hash(path: &Path) -> Result<Vec<u8>, Failure> {
-    digest(File::open(path).map_err(|error| failed(path, &error))?, path).await
+    digest(File::open(path).map_err(|error| io_failure(path, &error))?, path).await
 }
 
 /// SHA-256 of a file that is open. On a thread of its own: a large one takes longer than a
@@ -128,5 +128,5 @@ pub(in crate::files) async fn digest_of(
         }
     });
     let hashed = hashed.await.map_err(|_| Failure::new(Kind::Internal, "a file was not read"))?;
-    hashed.map_err(|error| failed(path, &error))
+    hashed.map_err(|error| io_failure(path, &error))
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::OFlags;
 
-use super::failed;
-use crate::files::transfer::reading::{LARGE, READINGS, changed};
+use super::io_failure;
+use crate::files::transfer::reading::{LARGE, READINGS, change_failure};
 use crate::text::neutral::neutral;
 
 /// Two changes within this time may have the same time, on kernels before 6.13.
@@ -70,7 +70,7 @@ impl Stamp {
 
 /// Opens a regular file, without waiting for what only looked like one.
 pub(in crate::files::transfer) fn open(path: &Path) -> Result<(File, Metadata), Failure> {
-    let wrong = |error: std::io::Error| failed(path, &error);
+    let wrong = |error: std::io::Error| io_failure(path, &error);
     let mut options = File::options();
     options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     let file = options.open(path).map_err(wrong)?;
@@ -96,7 +96,7 @@ pub(in crate::files::transfer) struct Small {
 ///
 /// `changed_meanwhile` if it changes each time, or is not small.
 pub(in crate::files::transfer) fn read_small(path: &Path) -> Result<Small, Failure> {
-    let wrong = |error: std::io::Error| failed(path, &error);
+    let wrong = |error: std::io::Error| io_failure(path, &error);
     for _ in 0..READINGS {
         let (mut file, is) = open(path)?;
         let before = Stamp::new(&is);
@@ -121,7 +121,7 @@ pub(in crate::files::transfer) fn read_small(path: &Path) -> Result<Small, Failu
             }
         }
     }
-    Err(changed(&neutral(&path.display().to_string())))
+    Err(change_failure(&neutral(&path.display().to_string())))
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use super::{arrived_late, is_ours};
 use crate::files::Files;
 use crate::files::asked::outcome;
 use crate::files::transfer::ends::Transfer;
-use crate::files::transfer::local::{Found, Stamp, digest_of, failed, open, read_small};
+use crate::files::transfer::local::{Found, Stamp, digest_of, io_failure, open, read_small};
 use crate::files::transfer::patience::Patience;
-use crate::files::transfer::reading::{LARGE, READINGS, changed};
+use crate::files::transfer::reading::{LARGE, READINGS, change_failure};
 
 /// Sends one file; goes on with what is there of it. A file that changed while it was read is
 /// compared with what arrived, by hash: it may only have grown. If it is another, it is sent again.
@@ -121,7 +121,7 @@ async fn send(
     (one, id, have): (&Found, Nonce, u64),
     (of, so_far): (&Stamp, &mut Sent),
 ) -> Result<(), Failure> {
-    let wrong = |error: std::io::Error| failed(&one.path, &error);
+    let wrong = |error: std::io::Error| io_failure(&one.path, &error);
     let (mut file, is) = open(&one.path)?;
     let opened = Stamp::new(&is);
     let now = Found::new(Vec::new(), one.path.clone(), &is);
@@ -157,7 +157,7 @@ async fn send(
         if reached < of.size || (have == 0 && after != opened) {
             up.give_up();
             up.flush().await?;
-            return Ok(Err(changed(&one.path.display().to_string())));
+            return Ok(Err(change_failure(&one.path.display().to_string())));
         }
         up.whole(reached - have);
         so_far.whole = true;
@@ -175,7 +175,7 @@ async fn send(
     let grown = grown?;
     match answer {
         Err(failure) if failure.kind == Kind::IntegrityFailure => {
-            return Err(changed(&one.path.display().to_string()));
+            return Err(change_failure(&one.path.display().to_string()));
         }
         answer => drop(answer?),
     }
