@@ -45,7 +45,7 @@ use crate::tools::tool::Group;
 /// Runs programs on your servers, keeps their output, and serves all of it to AI clients over MCP.
 #[derive(Debug, Parser)]
 #[command(name = "farwire", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
-pub(crate) struct Cli {
+pub(crate) struct Arguments {
     /// Where keys and state are kept [default: $XDG_CONFIG_HOME/farwire or ~/.config/farwire]
     #[arg(long, global = true, value_name = "DIR", env = "FARWIRE_HOME")]
     home: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG", default_value = "warn")]
     log: String,
     #[command(subcommand)]
-    command: Command,
+    command: MainCommand,
 }
 
 const FIRST_STEPS: &str = "First steps:
@@ -64,7 +64,7 @@ const FIRST_STEPS: &str = "First steps:
   farwire setup codex               let Codex do it";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum MainCommand {
     /// Make this device's identity and its workspace
     Init(init::Init),
     /// Enroll, list and change servers
@@ -169,14 +169,14 @@ pub fn main() -> ExitCode {
     if let Err(failure) = harden::harden() {
         return ExitCode::from(say_failure(&failure));
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Arguments::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("warn"));
     let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
     logs.with_ansi(false).with_target(false).without_time().init();
-    let is_run = matches!(cli.command, Command::Run(_));
+    let is_run = matches!(cli.command, MainCommand::Run(_));
     let json = cli.wants_json();
     match carry_out(cli) {
         Ok(code) => ExitCode::from(code),
@@ -199,23 +199,23 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(if is_run { run::OURS } else { 64 })
 }
 
-impl Cli {
+impl Arguments {
     fn wants_json(&self) -> bool {
         match &self.command {
-            Command::Server(command) => command.wants_json(),
-            Command::Servers(ls) => ls.json.json,
-            Command::Output(output) => output.json.json,
-            Command::Stop(stop) => stop.json.json,
-            Command::Sessions(sessions) => sessions.json.json,
-            Command::Session(session) => session.wants_json(),
-            Command::Files(files) => files.wants_json(),
-            Command::Secret(secret) => secret.wants_json(),
-            Command::Status(status) => status.json.json,
-            Command::Doctor(doctor) => doctor.json.json,
-            Command::Init(init) => init.json.json,
-            Command::Fingerprint(fingerprint) => fingerprint.json.json,
-            Command::Run(run) => run.detach_json(),
-            Command::Setup(setup) => setup.json,
+            MainCommand::Server(command) => command.wants_json(),
+            MainCommand::Servers(ls) => ls.json.json,
+            MainCommand::Output(output) => output.json.json,
+            MainCommand::Stop(stop) => stop.json.json,
+            MainCommand::Sessions(sessions) => sessions.json.json,
+            MainCommand::Session(session) => session.wants_json(),
+            MainCommand::Files(files) => files.wants_json(),
+            MainCommand::Secret(secret) => secret.wants_json(),
+            MainCommand::Status(status) => status.json.json,
+            MainCommand::Doctor(doctor) => doctor.json.json,
+            MainCommand::Init(init) => init.json.json,
+            MainCommand::Fingerprint(fingerprint) => fingerprint.json.json,
+            MainCommand::Run(run) => run.detach_json(),
+            MainCommand::Setup(setup) => setup.json,
             _ => false,
         }
     }
@@ -229,33 +229,35 @@ impl Cli {
     }
 }
 
-fn carry_out(cli: Cli) -> Result<u8, Failure> {
+fn carry_out(cli: Arguments) -> Result<u8, Failure> {
     let place = cli.place();
     let client = || cli.client();
     match &cli.command {
-        Command::Init(init) => init.carry_out(&place?).map(|()| 0),
-        Command::Server(command) => command.carry_out(&client()?),
-        Command::Servers(ls) => ls.carry_out(&client()?),
-        Command::Run(run) => run.carry_out(client()?),
-        Command::Attach(attach) => attach.carry_out(client()?),
-        Command::Sessions(sessions) => sessions.carry_out(&client()?),
-        Command::Session(session) => session.carry_out(&client()?),
-        Command::Files(files) => files.carry_out(client()?),
-        Command::Secret(secret) => secret.carry_out(&Home::create(&place?)?),
-        Command::Output(output) => output.carry_out(&client()?).map(|()| 0),
-        Command::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),
-        Command::Status(status) => status.carry_out(&client()?),
-        Command::Fingerprint(options) => fingerprint(&Home::open(&place?)?, options).map(|()| 0),
-        Command::Doctor(doctor) => doctor.carry_out(&place?),
-        Command::Mcp(McpCommand::Serve(serve)) => serve_mcp(&place?, serve).map(|()| 0),
-        Command::Setup(args) => set_up(&cli, args),
-        Command::Demo(demo) => demo.carry_out(),
-        Command::Completions { shell } => {
+        MainCommand::Init(init) => init.carry_out(&place?).map(|()| 0),
+        MainCommand::Server(command) => command.carry_out(&client()?),
+        MainCommand::Servers(ls) => ls.carry_out(&client()?),
+        MainCommand::Run(run) => run.carry_out(client()?),
+        MainCommand::Attach(attach) => attach.carry_out(client()?),
+        MainCommand::Sessions(sessions) => sessions.carry_out(&client()?),
+        MainCommand::Session(session) => session.carry_out(&client()?),
+        MainCommand::Files(files) => files.carry_out(client()?),
+        MainCommand::Secret(secret) => secret.carry_out(&Home::create(&place?)?),
+        MainCommand::Output(output) => output.carry_out(&client()?).map(|()| 0),
+        MainCommand::Stop(stop) => stop.carry_out(&client()?).map(|()| 0),
+        MainCommand::Status(status) => status.carry_out(&client()?),
+        MainCommand::Fingerprint(options) => {
+            fingerprint(&Home::open(&place?)?, options).map(|()| 0)
+        }
+        MainCommand::Doctor(doctor) => doctor.carry_out(&place?),
+        MainCommand::Mcp(McpCommand::Serve(serve)) => serve_mcp(&place?, serve).map(|()| 0),
+        MainCommand::Setup(args) => set_up(&cli, args),
+        MainCommand::Demo(demo) => demo.carry_out(),
+        MainCommand::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "farwire", &mut text);
+            clap_complete::generate(*shell, &mut Arguments::command(), "farwire", &mut text);
             print(&String::from_utf8_lossy(&text)).map(|()| 0)
         }
-        Command::Reference(reference) => reference.carry_out().map(|()| 0),
+        MainCommand::Reference(reference) => reference.carry_out().map(|()| 0),
     }
 }
 
@@ -283,7 +285,7 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
         GroupName::Admin => Group::Admin,
     };
     let groups: Vec<_> = serve.enable.iter().map(group).collect();
-    let asked = scope::Asked {
+    let asked = scope::Selection {
         scope: &serve.scope,
         catalog: &serve.catalog,
         groups: &groups,
@@ -309,7 +311,7 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
     served
 }
 
-fn set_up(cli: &Cli, args: &SetupArgs) -> Result<u8, Failure> {
+fn set_up(cli: &Arguments, args: &SetupArgs) -> Result<u8, Failure> {
     let tools: Vec<setup::Tool> = CORE
         .iter()
         .map(|entry| setup::Tool { name: entry.name, read_only: entry.effect.read_only })
@@ -382,7 +384,7 @@ mod tests {
             "secret ls --json",
         ] {
             let words = ["farwire"].into_iter().chain(line.split(' '));
-            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+            assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
         }
     }
 }

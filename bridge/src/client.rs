@@ -42,13 +42,13 @@ pub struct Client {
     /// Short ids of jobs.
     pub ids: Arc<Ids>,
     surface: Arc<SurfaceKey>,
-    links: Slots<Target, Verdict>,
+    links: Slots<Target, LinkResult>,
     /// What agent processes have told of their roots.
     pub(crate) roots: Arc<KnownRoots>,
 }
 
 /// The agent's verdict about this device: a link, or why there is none.
-type Verdict = Result<Arc<Link>, Failure>;
+type LinkResult = Result<Arc<Link>, Failure>;
 
 /// A stream on a link.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Client {
         let connection =
             self.network.connection(&server.pin.relay).await.map_err(Trouble::no_way)?;
         let target = server.pin.bundle.id.target();
-        let usable = |verdict: &Verdict| verdict.as_ref().is_ok_and(|link| !link.is_stale());
+        let usable = |verdict: &LinkResult| verdict.as_ref().is_ok_and(|link| !link.is_stale());
         // Each step of it has a deadline of its own, and says which one it was.
         let deadline = OPEN + HANDSHAKE + PATIENCE;
         let begun = self.links.begin(&target, usable, deadline, || {
@@ -191,7 +191,7 @@ impl Client {
     }
 
     /// Fails when there is no verdict.
-    async fn shake(&self, server: &Server, connection: &Connection) -> Result<Verdict, Failure> {
+    async fn shake(&self, server: &Server, connection: &Connection) -> Result<LinkResult, Failure> {
         let (send, recv) = open_stream(connection).await?;
         let (transport, surface) = (&self.network.transport, &self.surface);
         let me = Me {

@@ -1,9 +1,10 @@
 //! One way to carry a request: what follows when something goes wrong on its way.
 //!
 //! A request goes out on a stream, and the stream can break in many ways. [`Fault`] says in which,
-//! and by whose word. [`Asked`] says how far the request has come. [`next`] is the one table that
-//! decides from both what follows. [`carry()`] is the one loop that acts on it: runs, sessions,
-//! questions and files say how they travel over one stream ([`Carried`]) and leave the rest to it.
+//! and by whose word. [`RequestProgress`] says how far the request has come. [`next`] is the one
+//! table that decides from both what follows. [`carry()`] is the one loop that acts on it: runs,
+//! sessions, questions and files say how they travel over one stream ([`Carried`]) and leave the
+//! rest to it.
 //! [`Attempts`] has the deadline and the waiting. A transfer, which is many requests, goes on as
 //! its [`Persistence`] says. Nobody decides by the kind of a failure, which is text for people.
 //!
@@ -58,7 +59,7 @@ pub enum Effects {
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Asked {
+pub struct RequestProgress {
     /// What a second copy would do.
     pub effects: Effects,
     /// How many streams may have carried the request.
@@ -85,7 +86,7 @@ pub enum Next {
 }
 
 /// Decides what follows.
-pub const fn next(fault: Fault, asked: Asked) -> Next {
+pub const fn next(fault: Fault, asked: RequestProgress) -> Next {
     match fault {
         Fault::Reset(reset) => next_after_break(Some(reset), asked),
         Fault::Damaged | Fault::Cut | Fault::Lost | Fault::Silent => next_after_break(None, asked),
@@ -115,7 +116,7 @@ pub const fn next(fault: Fault, asked: Asked) -> Next {
 }
 
 /// A stream broke that may have carried the request.
-const fn next_after_break(reset: Option<Reset>, asked: Asked) -> Next {
+const fn next_after_break(reset: Option<Reset>, asked: RequestProgress) -> Next {
     let new_link = asked.fruitless > 0 || matches!(reset, Some(Reset::UnknownLink));
     match reset {
         // Nothing can have been done, and nothing was under way: the relay may as well be believed.
@@ -130,14 +131,14 @@ const fn next_after_break(reset: Option<Reset>, asked: Asked) -> Next {
     }
 }
 
-const fn again(next: Next, asked: Asked) -> Next {
+const fn again(next: Next, asked: RequestProgress) -> Next {
     match asked.effects {
         Effects::Each if asked.copies > 0 => Next::Unknown,
         _ => next,
     }
 }
 
-const fn unknown(asked: Asked) -> Next {
+const fn unknown(asked: RequestProgress) -> Next {
     match asked.effects {
         Effects::Once | Effects::Each if asked.copies > 0 => Next::Unknown,
         _ => Next::Failed,
@@ -146,7 +147,7 @@ const fn unknown(asked: Asked) -> Next {
 
 /// Whether somebody who reads may ask again: the way to the server failed, and not what was asked.
 pub const fn may_come_back(kind: Kind) -> bool {
-    let asked = Asked { effects: Effects::None, copies: 1, heard: true, fruitless: 0 };
+    let asked = RequestProgress { effects: Effects::None, copies: 1, heard: true, fruitless: 0 };
     match next(Fault::of_words(kind), asked) {
         Next::Again | Next::NewLink | Next::NewConversation => true,
         Next::Failed | Next::Unknown => false,
@@ -156,7 +157,7 @@ pub const fn may_come_back(kind: Kind) -> bool {
 /// Whether nobody knows if a request has been carried out that acts and was sent once, and whose
 /// answer is this.
 pub const fn is_unknown(kind: Kind) -> bool {
-    let asked = Asked { effects: Effects::Each, copies: 1, heard: true, fruitless: 0 };
+    let asked = RequestProgress { effects: Effects::Each, copies: 1, heard: true, fruitless: 0 };
     matches!(next(Fault::of_words(kind), asked), Next::Unknown)
 }
 

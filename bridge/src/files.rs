@@ -71,12 +71,12 @@ pub struct Files {
 /// A conversation about files over several streams: a later one is let in once nothing that was
 /// asked on an earlier one can be done any more, however long somebody holds that back.
 #[derive(Debug, Default)]
-pub struct Line {
+pub struct FilesConversation {
     conversation: OnceLock<Nonce>,
     generation: AtomicU32,
 }
 
-impl Line {
+impl FilesConversation {
     fn next(&self) -> Result<(Nonce, u32), Failure> {
         let conversation = match self.conversation.get() {
             Some(conversation) => *conversation,
@@ -94,7 +94,7 @@ impl Line {
 struct Entrance {
     enter: Enter,
     class: Class,
-    line: Arc<Line>,
+    line: Arc<FilesConversation>,
 }
 
 impl Entrance {
@@ -188,7 +188,7 @@ impl Files {
         remote: Remote<'_>,
         enter: &Enter,
         class: Class,
-        line: Arc<Line>,
+        line: Arc<FilesConversation>,
     ) -> Result<Self, Failure> {
         let attempts = Attempts::new(Effects::None, Some(PATIENCE));
         Entrance { enter: enter.clone(), class, line }.enter(remote, attempts).await

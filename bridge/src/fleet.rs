@@ -32,7 +32,7 @@ type Question<'a, T> = Pin<Box<dyn Future<Output = (usize, Result<T, Failure>)> 
 pub struct Fleet<'a, T> {
     /// The names of all, in the order in which they were given.
     names: Vec<String>,
-    answers: Vec<Answer<T>>,
+    answers: Vec<ReplyState<T>>,
     asked: FuturesUnordered<Question<'a, T>>,
     /// Those that are asked next, the last one first.
     rest: Vec<Question<'a, T>>,
@@ -42,7 +42,7 @@ pub struct Fleet<'a, T> {
     first: Option<Duration>,
 }
 
-enum Answer<T> {
+enum ReplyState<T> {
     Awaited,
     Came(Result<T, Failure>),
     Taken,
@@ -111,7 +111,7 @@ impl<'a, T> Fleet<'a, T> {
         rest.reverse();
         let mut asked = FuturesUnordered::new();
         asked.extend(rest.split_off(rest.len().saturating_sub(AT_ONCE)).into_iter().rev());
-        let answers = names.iter().map(|_| Answer::Awaited).collect();
+        let answers = names.iter().map(|_| ReplyState::Awaited).collect();
         Self { names, answers, asked, rest, begun: Instant::now(), deadline, first: None }
     }
 
@@ -147,7 +147,7 @@ impl<'a, T> Fleet<'a, T> {
             self.first = Some(self.begun.elapsed());
         }
         if let Some(place) = self.answers.get_mut(at) {
-            *place = Answer::Came(answer);
+            *place = ReplyState::Came(answer);
         }
         true
     }
@@ -155,7 +155,7 @@ impl<'a, T> Fleet<'a, T> {
     /// Those that have not answered yet.
     pub fn unanswered(&self) -> Vec<&str> {
         let all = self.names.iter().zip(&self.answers);
-        let silent = all.filter(|(_, answer)| matches!(answer, Answer::Awaited));
+        let silent = all.filter(|(_, answer)| matches!(answer, ReplyState::Awaited));
         silent.map(|(name, _)| name.as_str()).collect()
     }
 
@@ -163,8 +163,8 @@ impl<'a, T> Fleet<'a, T> {
     pub fn take_known(&mut self) -> Vec<T> {
         let mut known = Vec::new();
         for answer in &mut self.answers {
-            match std::mem::replace(answer, Answer::Taken) {
-                Answer::Came(Ok(one)) => known.push(one),
+            match std::mem::replace(answer, ReplyState::Taken) {
+                ReplyState::Came(Ok(one)) => known.push(one),
                 other => *answer = other,
             }
         }
@@ -177,10 +177,10 @@ impl<'a, T> Fleet<'a, T> {
         let mut gathered = Gathered { known: Vec::new(), trouble: Vec::new() };
         for (name, answer) in self.names.into_iter().zip(self.answers) {
             match answer {
-                Answer::Taken => {}
-                Answer::Came(Ok(known)) => gathered.known.push(known),
-                Answer::Came(Err(failure)) => gathered.trouble.push((name, failure)),
-                Answer::Awaited => {
+                ReplyState::Taken => {}
+                ReplyState::Came(Ok(known)) => gathered.known.push(known),
+                ReplyState::Came(Err(failure)) => gathered.trouble.push((name, failure)),
+                ReplyState::Awaited => {
                     let message = format!("no answer within {waited:.1} s");
                     gathered.trouble.push((name, Failure::new(Kind::TimedOut, message)));
                 }

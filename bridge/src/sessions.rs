@@ -46,7 +46,7 @@ const PIECES: usize = 1_000;
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct SessionReply {
     /// How the session is.
     pub ended: Ended,
     /// Parts of the log.
@@ -124,7 +124,7 @@ pub async fn ask(
     server: &Server,
     request: &Request,
     patience: Duration,
-) -> Result<Answer, NoAnswer> {
+) -> Result<SessionReply, NoAnswer> {
     let answer = answer(client, server, request.clone(), patience).await;
     answer.map_err(|no| {
         NoAnswer::Failed(match effects(request) {
@@ -165,7 +165,7 @@ async fn answer(
     server: &Server,
     request: Request,
     patience: Duration,
-) -> Result<Answer, NoAnswer> {
+) -> Result<SessionReply, NoAnswer> {
     conversation::fits(&request).map_err(NoAnswer::Failed)?;
     let attempts = Attempts::new(effects(&request), Some(patience));
     carry(Remote::new(client, server), attempts, &mut Asking(request)).await
@@ -174,13 +174,13 @@ async fn answer(
 struct Asking(Request);
 
 impl Carried for Asking {
-    type Answer = Answer;
+    type Answer = SessionReply;
 
     async fn attempt(
         &mut self,
         remote: Remote<'_>,
         attempts: &mut Attempts,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<SessionReply, Trouble> {
         let mut carrier = Carrier::open(remote, Class::Interactive, attempts).await?;
         if carrier.is_first() {
             name_instance(&mut self.0, carrier.instance());
@@ -192,7 +192,7 @@ impl Carried for Asking {
     }
 }
 
-async fn receive(carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
+async fn receive(carrier: &mut Carrier<'_>) -> Result<SessionReply, Trouble> {
     let violation = Trouble::nonsense;
     let mut counts = Counts::default();
     let mut pieces: Vec<Piece> = Vec::new();
@@ -213,7 +213,7 @@ async fn receive(carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
                     .map_err(|_| violation("the end of the stream is malformed"))?;
                 let ended = read_end(&end)?;
                 counts.check(&end.ends).map_err(|_| violation("the text does not add up"))?;
-                return Ok(Answer { ended, pieces, text });
+                return Ok(SessionReply { ended, pieces, text });
             }
             (FrameKind::Control, false) => {
                 if let Ok(ToBridge::Piece(piece)) = read(&frame.payload)

@@ -37,14 +37,14 @@ pub use arguments::{Scope, SetupArgs};
 use client::Client;
 pub use context::{Context, Tool};
 use entry::Job;
-pub use report::{Changed, Report, Status};
+pub use report::{Changed, SetupReport, SetupStatus};
 pub use verify::{Problem, Verified};
 
 /// Every client that we can set up, in the order in which help lists them.
 const CLIENTS: &[&dyn Client] = &[&codex::Codex, &claude::Claude];
 
 /// Sets up the client that `args` name, or does to it what else they say.
-pub fn run(args: &SetupArgs, context: &Context) -> Result<Report, Failure> {
+pub fn run(args: &SetupArgs, context: &Context) -> Result<SetupReport, Failure> {
     let Some(client) = CLIENTS.iter().find(|client| client.name() == args.client) else {
         let names: Vec<_> = CLIENTS.iter().map(|client| client.name()).collect();
         return Err(Failure::new(Kind::InvalidArgument, "no such client")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farwire::client::{Client, Server, Stream};
 use farwire::machine::random_nonce;
 use farwire::runs::answer::NoAnswer;
-use farwire::sessions::{self, Answer};
+use farwire::sessions::{self, SessionReply};
 use farwire_keystore::Home;
 use farwire_link::inner::sealed::ReadError;
 use farwire_protocol::cbor::{self, Blob};
@@ -75,7 +75,7 @@ impl Hand {
     /// # Errors
     ///
     /// What the agent says no with.
-    pub async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+    pub async fn ask(&self, request: &Request) -> Result<SessionReply, Failure> {
         sessions::ask(&self.client, &self.server, request, PATIENCE)
             .await
             .map_err(NoAnswer::failure)
@@ -123,7 +123,7 @@ impl Hand {
         session: Nonce,
         input: Vec<Input>,
         wait: Duration,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<SessionReply, Failure> {
         self.ask(&Request::Send(self.sending(session, input, wait).await)).await
     }
 

@@ -16,7 +16,7 @@ use crate::handles::Handle;
 use crate::render::status::{JobRow, table};
 use crate::runs::answer::NoAnswer;
 use crate::runs::control;
-use crate::runs::stream::{Event, stream};
+use crate::runs::stream::{RunEvent, stream};
 use crate::text::neutral::{neutral, neutral_within};
 use crate::text::{human, signal};
 use crate::verbs::output::OutputPart;
@@ -123,10 +123,10 @@ impl Output {
         let writing = async {
             while let Some(event) = out.recv().await {
                 match event {
-                    Event::Output(STDOUT, bytes) => print_bytes(&bytes)?,
-                    Event::Output(_, bytes) => write_all(&mut std::io::stderr(), &bytes)?,
-                    Event::Gap(stdout, stderr) => say_dropped(stdout.saturating_add(stderr)),
-                    Event::Lost(why) => note!("farwire: {why}"),
+                    RunEvent::Output(STDOUT, bytes) => print_bytes(&bytes)?,
+                    RunEvent::Output(_, bytes) => write_all(&mut std::io::stderr(), &bytes)?,
+                    RunEvent::Gap(stdout, stderr) => say_dropped(stdout.saturating_add(stderr)),
+                    RunEvent::Lost(why) => note!("farwire: {why}"),
                     _ => {}
                 }
                 if reader_is_gone() {

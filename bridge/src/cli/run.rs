@@ -23,7 +23,7 @@ use crate::cli::runtime::runtime;
 use crate::cli::server::duration;
 use crate::client::{Client, Server};
 use crate::handles::Handle;
-use crate::runs::stream::{Event, stream};
+use crate::runs::stream::{RunEvent, stream};
 use crate::runs::{control, outcome};
 use crate::verbs::run::{self as verb, Begun, Detached, Stdin, variables};
 
@@ -270,12 +270,12 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
-    async fn watch(mut self, mut events: mpsc::Receiver<Event>) {
+    async fn watch(mut self, mut events: mpsc::Receiver<RunEvent>) {
         let mut lost = false;
         let mut told: Option<Instant> = None;
         while let Some(event) = events.recv().await {
             match event {
-                Event::Output(channel, bytes) => {
+                RunEvent::Output(channel, bytes) => {
                     if !self.sink.write(channel == STDOUT, bytes).await {
                         self.reader_gone().await;
                         told = Some(Instant::now());
@@ -290,20 +290,20 @@ impl Watcher<'_> {
                         );
                     }
                 }
-                Event::Gap(stdout, stderr) => {
+                RunEvent::Gap(stdout, stderr) => {
                     let bytes = stdout.saturating_add(stderr);
                     note!("farwire: {bytes} bytes of output were dropped on the server");
                 }
-                Event::Lost(why) if !lost => {
+                RunEvent::Lost(why) if !lost => {
                     lost = true;
                     note!("farwire: {why}; the program goes on, trying to get back to it");
                 }
-                Event::Back if lost => {
+                RunEvent::Back if lost => {
                     lost = false;
                     note!("farwire: back");
                 }
-                Event::Queued => note!("farwire: the server is busy; waiting for our turn"),
-                Event::Lost(_) | Event::Back | Event::Started => {}
+                RunEvent::Queued => note!("farwire: the server is busy; waiting for our turn"),
+                RunEvent::Lost(_) | RunEvent::Back | RunEvent::Started => {}
             }
         }
     }

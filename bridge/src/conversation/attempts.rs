@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backoff::backoff;
-use super::{Asked, Effects, Next, Remote, Trouble, next};
+use super::{Effects, Next, Remote, RequestProgress, Trouble, next};
 use crate::client::Server;
 
 /// Why there is no answer.
@@ -50,7 +50,7 @@ impl NoAnswer {
 /// How far a request has come, and until when it is asked.
 #[derive(Debug)]
 pub struct Attempts {
-    asked: Asked,
+    asked: RequestProgress,
     deadline: Option<Instant>,
     /// Attempts since the agent was heard.
     count: u32,
@@ -78,7 +78,7 @@ impl Attempts {
     /// None yet. Without `patience` there is no deadline.
     pub fn new(effects: Effects, patience: Option<Duration>) -> Self {
         Self {
-            asked: Asked { effects, copies: 0, heard: false, fruitless: 0 },
+            asked: RequestProgress { effects, copies: 0, heard: false, fruitless: 0 },
             deadline: patience.map(|patience| Instant::now() + patience),
             count: 0,
             answered: false,

@@ -20,13 +20,13 @@ fn sealed() -> Vec<Fault> {
     words.into_iter().map(Fault::Said).chain([Fault::Rejected, Fault::Nonsense]).collect()
 }
 
-fn all_asked() -> Vec<Asked> {
+fn all_asked() -> Vec<RequestProgress> {
     let mut all = Vec::new();
     for effects in [Effects::None, Effects::Once, Effects::Each] {
         for copies in 0..=3 {
             for heard in [false, true] {
                 for fruitless in 0..=2 {
-                    all.push(Asked { effects, copies, heard, fruitless });
+                    all.push(RequestProgress { effects, copies, heard, fruitless });
                 }
             }
         }
@@ -98,12 +98,12 @@ fn a_handshake_that_is_cut_short_is_tried_once_more_before_anything_is_sent() {
 
 #[test]
 fn a_question_is_asked_again_until_somebody_says_that_the_server_is_not_there() {
-    let fresh = Asked { effects: Effects::None, copies: 1, heard: false, fruitless: 0 };
+    let fresh = RequestProgress { effects: Effects::None, copies: 1, heard: false, fruitless: 0 };
     for reset in resets() {
         let refusal = matches!(reset, Reset::UnknownServer | Reset::Offline | Reset::Suspended);
         let next_of = |asked| next(Fault::Reset(reset), asked);
         assert_eq!(next_of(fresh) == Next::Failed, refusal, "{reset:?}");
-        let under_way = Asked { heard: true, ..fresh };
+        let under_way = RequestProgress { heard: true, ..fresh };
         assert!(matches!(next_of(under_way), Next::Again | Next::NewLink), "{reset:?}");
     }
     assert_eq!(next(Fault::Reset(Reset::UnknownLink), fresh), Next::NewLink);

@@ -5,7 +5,7 @@ use farwire_protocol::streams::files::{Entry, What};
 
 use super::everything::{Listed, everything};
 use super::transfer::ends::Transfer;
-use super::transfer::local::{Found, file_hash};
+use super::transfer::local::{LocalEntry, file_hash};
 
 /// What is on the server: nothing, where it will be made.
 pub(super) async fn there(transfer: &Transfer<'_>, hashes: bool) -> Result<Listed, Failure> {
@@ -32,7 +32,11 @@ pub(super) enum Like {
 }
 
 /// Compares what is here with what is there.
-pub(super) async fn like(here: &Found, there: &Entry, by_content: bool) -> Result<Like, Failure> {
+pub(super) async fn like(
+    here: &LocalEntry,
+    there: &Entry,
+    by_content: bool,
+) -> Result<Like, Failure> {
     let dressed = here.mode == there.mode & 0o777 && here.modified == there.modified;
     let alike = if dressed { Like::Same } else { Like::Rights };
     match there.what {

@@ -24,20 +24,20 @@ use super::place::Place;
 use super::transfer::{
     LARGE, Meter, Patience, Rights, Transfer, WITH_ALL, beneath, is_of_one, set_there,
 };
-use super::{Files, Line};
+use super::{Files, FilesConversation};
 use crate::client::{Client, Server};
 use crate::conversation::Remote;
 
 /// One end of a copy.
 #[derive(Clone, Debug)]
-pub struct End {
+pub struct CopyEnd {
     /// The server.
     pub server: Server,
     /// What is there, or shall be.
     pub place: Place,
 }
 
-impl End {
+impl CopyEnd {
     /// Whether both are in the same root of the same server, which moves and copies by itself.
     pub fn is_beside(&self, other: &Self) -> bool {
         self.server.pin.bundle.id == other.server.pin.bundle.id
@@ -58,7 +58,11 @@ impl End {
     }
 
     /// The next stream there of a conversation.
-    async fn enter_on(&self, client: &Client, line: Arc<Line>) -> Result<Files, Failure> {
+    async fn enter_on(
+        &self,
+        client: &Client,
+        line: Arc<FilesConversation>,
+    ) -> Result<Files, Failure> {
         let root = Some(self.place.root.clone());
         let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
         Files::enter_on(Remote::new(client, &self.server), &enter, Class::Bulk, line).await
@@ -88,9 +92,9 @@ pub struct Between<'a> {
     /// The way to both servers.
     pub client: &'a Client,
     /// From where.
-    pub from: End,
+    pub from: CopyEnd,
     /// Where to.
-    pub to: End,
+    pub to: CopyEnd,
     /// What is there before is replaced.
     pub overwrite: bool,
     /// Directories, with all that is in them.
@@ -123,7 +127,7 @@ pub async fn copy_between(copy: &Between<'_>) -> Result<(), Failure> {
         }
         _ => {
             copy.meter.expect(entry.size);
-            let place = |end: &End| end.place.path.clone();
+            let place = |end: &CopyEnd| end.place.path.clone();
             let pair = Pair { from: place(&copy.from), to: place(&copy.to) };
             one::one(copy, &pair).await
         }
@@ -131,19 +135,19 @@ pub async fn copy_between(copy: &Between<'_>) -> Result<(), Failure> {
 }
 
 impl Between<'_> {
-    async fn enter(&self, end: &End) -> Result<Files, Failure> {
+    async fn enter(&self, end: &CopyEnd) -> Result<Files, Failure> {
         end.enter(self.client).await
     }
 
     /// The next stream of something that is done at this end over several.
-    async fn enter_on(&self, end: &End, patience: &mut Patience<'_>) -> Result<Files, Failure> {
+    async fn enter_on(&self, end: &CopyEnd, patience: &mut Patience<'_>) -> Result<Files, Failure> {
         let files = end.enter_on(self.client, patience.line.clone()).await?;
         patience.entered();
         Ok(files)
     }
 
     fn pair(&self, entry: &Entry) -> Pair {
-        let join = |end: &End| end.place.join(&entry.path);
+        let join = |end: &CopyEnd| end.place.join(&entry.path);
         Pair { from: join(&self.from), to: join(&self.to) }
     }
 
@@ -244,7 +248,7 @@ async fn set_rights(
             modified: entry.modified,
         })
         .collect();
-    let End { server, place } = &copy.to;
+    let CopyEnd { server, place } = &copy.to;
     let transfer = Transfer {
         client: copy.client,
         server,
@@ -298,12 +302,12 @@ fn sorted(entries: Vec<Entry>, meter: &Meter) -> Result<Sorted, Failure> {
 }
 
 /// That a directory is not copied into itself, which would have no end.
-fn inside_itself(from: &End, to: &End) -> Result<(), Failure> {
+fn inside_itself(from: &CopyEnd, to: &CopyEnd) -> Result<(), Failure> {
     if from.server.pin.bundle.id != to.server.pin.bundle.id {
         return Ok(());
     }
     // Roots may lie in one another.
-    let full = |end: &End| end.place.full(&end.place.path);
+    let full = |end: &CopyEnd| end.place.full(&end.place.path);
     let (above, below) = (full(from), full(to));
     let rest = below.strip_prefix(above.strip_suffix(b"/").unwrap_or(&above));
     match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")) {

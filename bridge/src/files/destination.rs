@@ -6,7 +6,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
 use super::Files;
-use super::between::End;
+use super::between::CopyEnd;
 use super::place::Place;
 use super::transfer::WITH_ALL;
 use crate::client::Client;
@@ -39,7 +39,7 @@ pub struct Destination {
 /// `not_a_file` for a directory, unless `recursive`.
 pub async fn find_destination(
     client: &Client,
-    (from, to): (&End, &End),
+    (from, to): (&CopyEnd, &CopyEnd),
     onto: Onto,
     recursive: bool,
 ) -> Result<Destination, Failure> {

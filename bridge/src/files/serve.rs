@@ -119,12 +119,12 @@ fn plain(status: StatusCode) -> Response<Body> {
 }
 
 /// The stream of a connection, once it has one.
-type Line = Arc<Mutex<Option<Files>>>;
+type SharedFiles = Arc<Mutex<Option<Files>>>;
 
 async fn answer(
     served: &Served,
     here: Option<SocketAddr>,
-    line: Line,
+    line: SharedFiles,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let here = here.map(|here| here.to_string());

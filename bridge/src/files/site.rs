@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::asked::{Question, effects};
 use super::place::{Place, ServerPath, find, resolve, resolve_root};
 use super::roots;
-use super::{Answer, Entrance, Files, Line, PATIENCE};
+use super::{Answer, Entrance, Files, FilesConversation, PATIENCE};
 use crate::client::{Client, Server};
 use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word, carry};
 use crate::known_roots::Known;
@@ -131,7 +131,7 @@ pub struct Site {
     known: Known,
     /// The streams over which the questions go: what an earlier one has asked is over before a
     /// later one is let in.
-    line: Arc<Line>,
+    line: Arc<FilesConversation>,
     files: Option<Files>,
     /// The first question has left, or should wait for the agent.
     begun: bool,

@@ -18,15 +18,15 @@ use self::removal::{remove_here, remove_there};
 use super::alike::{Like, like, there};
 pub use super::place::Direction;
 use super::transfer::{
-    Found, Meter, Rights, Transfer, Walked, beneath, fetch_all, io_failure, is_beneath, send_all,
-    set_here, set_there, walk,
+    LocalEntry, Meter, Rights, Transfer, Walked, beneath, fetch_all, io_failure, is_beneath,
+    send_all, set_here, set_there, walk,
 };
 
 /// What has to be done.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct SyncPlan {
     /// What is sent to the server.
-    send: Vec<Found>,
+    send: Vec<LocalEntry>,
     /// What is fetched from it.
     fetch: Vec<(Entry, PathBuf)>,
     /// What is there and should not be, the innermost first.
@@ -49,7 +49,7 @@ pub struct Plan {
     both: BTreeSet<Vec<u8>>,
 }
 
-impl Plan {
+impl SyncPlan {
     /// The paths of what is sent or fetched, with sizes; directories end with `/`.
     pub fn transfers(&self) -> Vec<(String, u64)> {
         let sent = self.send.iter().map(|one| (display(&one.below, one.directory), one.size));
@@ -86,9 +86,9 @@ pub async fn plan(
     transfer: &Transfer<'_>,
     direction: Direction,
     by_content: bool,
-) -> Result<Plan, Failure> {
+) -> Result<SyncPlan, Failure> {
     let listed = there(transfer, by_content).await?;
-    let mut plan = Plan::default();
+    let mut plan = SyncPlan::default();
     let walked = here(transfer, direction, &mut plan)?;
     // Links here, and what is neither file nor directory: nothing is written through them, nor in
     // their place.
@@ -104,10 +104,10 @@ pub async fn plan(
         }
     }
     let there = listed.by_path();
-    let mut here: BTreeMap<Vec<u8>, Found> =
+    let mut here: BTreeMap<Vec<u8>, LocalEntry> =
         walked.found.into_iter().map(|one| (one.below.clone(), one)).collect();
     plan.rights = match direction {
-        Direction::Up => here.values().map(Found::rights).collect(),
+        Direction::Up => here.values().map(LocalEntry::rights).collect(),
         Direction::Down => there.values().filter(|entry| is_plain(entry)).map(rights_of).collect(),
     };
     for (path, entry) in &there {
@@ -148,7 +148,11 @@ pub async fn plan(
 }
 
 /// What is here.
-fn here(transfer: &Transfer<'_>, direction: Direction, plan: &mut Plan) -> Result<Walked, Failure> {
+fn here(
+    transfer: &Transfer<'_>,
+    direction: Direction,
+    plan: &mut SyncPlan,
+) -> Result<Walked, Failure> {
     match std::fs::symlink_metadata(&transfer.local) {
         Ok(is) if is.is_dir() => walk(&transfer.local),
         Err(error)
@@ -173,7 +177,7 @@ fn rights_of(entry: &Entry) -> Rights {
     Rights { path: entry.path.0.clone(), mode: entry.mode & 0o777, modified: entry.modified }
 }
 
-impl Plan {
+impl SyncPlan {
     /// Puts it in order, and takes out of what is removed whatever may be at the source after all.
     fn settle(&mut self) {
         self.left_out.sort();
@@ -255,7 +259,7 @@ impl Plan {
 /// what should not be there.
 pub async fn carry_out(
     transfer: &Transfer<'_>,
-    mut plan: Plan,
+    mut plan: SyncPlan,
     delete: bool,
 ) -> Result<(), Failure> {
     plan.note_unread(transfer.meter);
@@ -267,7 +271,7 @@ pub async fn carry_out(
     // What is done in a directory may need more rights than it will have.
     let closed = |one: &&Rights| one.mode & 0o300 != 0o300 && plan.both.contains(&one.path);
     let opened: Vec<_> = rights.iter().filter(closed).map(Rights::with_owner_access).collect();
-    let Plan { send, fetch, remove, in_the_way, made, .. } = plan;
+    let SyncPlan { send, fetch, remove, in_the_way, made, .. } = plan;
     let remove = if delete { remove } else { Vec::new() };
     if transfer.upward {
         set_there(transfer, opened).await?;

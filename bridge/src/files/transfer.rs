@@ -18,7 +18,7 @@ pub(super) use self::down::is_beneath;
 pub use self::down::{download, fetch_all};
 pub use self::ends::Transfer;
 pub(super) use self::ends::WITH_ALL;
-pub use self::local::Found;
+pub use self::local::LocalEntry;
 pub(super) use self::local::{Walked, walk};
 pub(crate) use self::local::{beneath, io_failure, there_already};
 pub(super) use self::meter::is_of_one;

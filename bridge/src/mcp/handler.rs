@@ -197,12 +197,12 @@ fn describe(entry: &Entry) -> Tool {
 mod tests {
     use super::*;
     use crate::tools::catalogue::CATALOGUE;
-    use crate::tools::scope::{Asked, offer};
+    use crate::tools::scope::{Selection, offer};
 
     /// What a model pays for before it has asked anything.
     #[test]
     fn the_default_list_is_small() {
-        let offer = offer(Asked::default()).unwrap();
+        let offer = offer(Selection::default()).unwrap();
         let tools: Vec<Tool> = offer.list().iter().map(describe).collect();
         let json = serde_json::to_string(&tools).unwrap();
         assert!(json.len() <= 14_000, "{} bytes", json.len());

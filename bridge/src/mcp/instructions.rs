@@ -55,12 +55,12 @@ pub(super) fn instructions(offer: &Offer) -> String {
 mod tests {
     use super::*;
     use crate::tools::catalogue::CATALOGUE;
-    use crate::tools::scope::{Asked, offer};
+    use crate::tools::scope::{Selection, offer};
 
     #[test]
     fn nothing_is_said_of_tools_that_are_not_there() {
         for scope in ["core", "pty.*", "reporting", "core.run", "*"] {
-            let offer = offer(Asked { scope, ..Asked::default() }).unwrap();
+            let offer = offer(Selection { scope, ..Selection::default() }).unwrap();
             let text = instructions(&offer);
             for entry in CATALOGUE.iter().flat_map(|category| category.tools) {
                 let said = text

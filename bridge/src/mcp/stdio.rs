@@ -35,7 +35,7 @@ pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
     };
     let left = CancellationToken::new();
     let (input, output) = stdio_pipes();
-    let input = Input { input, left: left.clone() };
+    let input = StdinReader { input, left: left.clone() };
     let leaving = CancellationToken::new();
     let handler = Handler::new(seat.clone(), leaving.clone());
     let mut gone = pin!(parent::wait_for_exit());
@@ -67,12 +67,12 @@ pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
 }
 
 /// Standard input, which tells of its end.
-struct Input {
+struct StdinReader {
     input: StdioReader,
     left: CancellationToken,
 }
 
-impl AsyncRead for Input {
+impl AsyncRead for StdinReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -20,7 +20,7 @@ const LIMIT: usize = 8 << 20;
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct RunReply {
     /// How the run is, or how it ended.
     pub ended: Ended,
     /// The parts of the log that were asked for.
@@ -49,7 +49,7 @@ pub async fn ask(
     request: &Request,
     patience: Duration,
     news: impl FnMut(News) + Send,
-) -> Result<Answer, NoAnswer> {
+) -> Result<RunReply, NoAnswer> {
     let conversation = Conversation::new(request).map_err(NoAnswer::Failed)?;
     let attempts = Attempts::new(effects(request), Some(patience));
     carry(Remote::new(client, server), attempts, &mut Asking { conversation, news }).await
@@ -61,13 +61,13 @@ struct Asking<N> {
 }
 
 impl<N: FnMut(News) + Send> Carried for Asking<N> {
-    type Answer = Answer;
+    type Answer = RunReply;
 
     async fn attempt(
         &mut self,
         remote: Remote<'_>,
         attempts: &mut Attempts,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<RunReply, Trouble> {
         let mut carrier = Carrier::open(remote, Class::Interactive, attempts).await?;
         let instance = carrier.instance();
         if carrier.is_first() {
@@ -89,7 +89,7 @@ impl<N: FnMut(News) + Send> Carried for Asking<N> {
 }
 
 impl<N: FnMut(News)> Asking<N> {
-    async fn receive(&mut self, carrier: &mut Carrier<'_>) -> Result<Answer, Trouble> {
+    async fn receive(&mut self, carrier: &mut Carrier<'_>) -> Result<RunReply, Trouble> {
         let mut counts = Counts::default();
         let mut pieces: Vec<Piece> = Vec::new();
         loop {
@@ -107,7 +107,7 @@ impl<N: FnMut(News)> Asking<N> {
                 }
                 (FrameKind::Control, true) => {
                     let ended = read_end(&frame.payload, &counts)?;
-                    return Ok(Answer { ended, pieces });
+                    return Ok(RunReply { ended, pieces });
                 }
                 (FrameKind::Control, false) => self.message(&frame.payload, &mut pieces),
                 _ => return Err(Trouble::nonsense("an unexpected frame")),

@@ -29,7 +29,7 @@ use crate::runs::{Conversation, control, effects, read_end};
 
 /// What happens, in order.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum RunEvent {
     /// The program runs.
     Started,
     /// It waits for its turn.
@@ -45,11 +45,11 @@ pub enum Event {
 }
 
 /// Where events go. A slow reader slows the program.
-pub type Events = mpsc::Sender<Event>;
+pub type Events = mpsc::Sender<RunEvent>;
 
 /// Standard input that has been read and not yet been acknowledged.
 #[derive(Debug)]
-struct Input {
+struct PendingInput {
     unsent: Unsent,
     /// Where more of it comes from.
     source: Option<mpsc::Receiver<Bytes>>,
@@ -70,18 +70,18 @@ pub async fn stream(
     events: Events,
 ) -> Result<Ended, NoAnswer> {
     let ended = stdin.is_none();
-    let mut run = Run {
+    let mut run = RunStream {
         conversation: Conversation::new(request).map_err(NoAnswer::Failed)?,
-        input: Input { unsent: Unsent::default(), source: stdin, ended },
+        input: PendingInput { unsent: Unsent::default(), source: stdin, ended },
         events,
     };
     let attempts = Attempts::new(effects(request), None);
     carry(Remote::new(client, server), attempts, &mut run).await
 }
 
-struct Run {
+struct RunStream {
     conversation: Conversation,
-    input: Input,
+    input: PendingInput,
     events: Events,
 }
 
@@ -96,7 +96,7 @@ enum Follows {
     InputOnceKnown,
 }
 
-impl Carried for Run {
+impl Carried for RunStream {
     type Answer = Ended;
 
     async fn attempt(
@@ -132,7 +132,7 @@ impl Carried for Run {
     ) -> Result<(), NoAnswer> {
         let unheard = !attempts.was_answered() && attempts.count() == 0;
         if attempts.was_sent() && (unheard || attempts.count() == 1) {
-            self.tell(Event::Lost(trouble.failure.message.clone())).await;
+            self.tell(RunEvent::Lost(trouble.failure.message.clone())).await;
         }
         Ok(())
     }
@@ -142,8 +142,8 @@ impl Carried for Run {
     }
 }
 
-impl Run {
-    async fn tell(&self, event: Event) {
+impl RunStream {
+    async fn tell(&self, event: RunEvent) {
         // Whoever listened has gone: the run goes on all the same.
         let _ = self.events.send(event).await;
     }
@@ -210,7 +210,7 @@ impl Down<'_> {
         let new = self.conversation.take(channel, &bytes)?.len();
         // Whoever listened may have gone: the run goes on all the same.
         if let (1.., Ok(place)) = (new, place) {
-            place.send(Event::Output(channel, bytes.slice(bytes.len() - new..)));
+            place.send(RunEvent::Output(channel, bytes.slice(bytes.len() - new..)));
         }
         Ok(())
     }
@@ -224,13 +224,13 @@ impl Down<'_> {
                     // The request had not arrived before: the program has had no input.
                     self.acked.send_replace(Some(0));
                 }
-                self.tell(Event::Started).await;
+                self.tell(RunEvent::Started).await;
             }
-            ToBridge::Queued(_) => self.tell(Event::Queued).await,
+            ToBridge::Queued(_) => self.tell(RunEvent::Queued).await,
             ToBridge::Resumed(have) => {
                 let at = have.iter().find(|offset| offset.channel == STDIN);
                 self.acked.send_replace(Some(at.map_or(0, |offset| offset.offset)));
-                self.tell(Event::Back).await;
+                self.tell(RunEvent::Back).await;
             }
             ToBridge::Ack(offset) if offset.channel == STDIN => {
                 self.acked.send_replace(Some(offset.offset));
@@ -240,13 +240,13 @@ impl Down<'_> {
                     let at = self.conversation.have.get(channel);
                     self.conversation.have.set(channel, at.saturating_add(bytes));
                 }
-                self.tell(Event::Gap(stdout, stderr)).await;
+                self.tell(RunEvent::Gap(stdout, stderr)).await;
             }
             _ => {}
         }
     }
 
-    async fn tell(&self, event: Event) {
+    async fn tell(&self, event: RunEvent) {
         // Whoever listened has gone: the run goes on all the same.
         let _ = self.events.send(event).await;
     }
@@ -257,7 +257,7 @@ const MORE: &str = "the program has had more input than was sent";
 
 /// The sending half of a stream.
 struct Up<'a> {
-    input: &'a mut Input,
+    input: &'a mut PendingInput,
     ack: watch::Receiver<Option<u64>>,
 }
 
@@ -289,7 +289,7 @@ impl Up<'_> {
         writer: &mut Writer<SendHalf>,
     ) -> std::io::Result<()> {
         let gone = || std::io::Error::from(ErrorKind::BrokenPipe);
-        let Input { unsent, source, ended } = &mut *self.input;
+        let PendingInput { unsent, source, ended } = &mut *self.input;
         unsent.forget(sent);
         // What was sent before and has not arrived goes again.
         let again: Vec<Bytes> = unsent.chunks().cloned().collect();

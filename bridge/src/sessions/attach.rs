@@ -62,7 +62,7 @@ pub enum Do {
 
 /// What happens, in order.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum AttachEvent {
     /// The session exists.
     Attached(Attached),
     /// The screen is drawn anew: what is shown now is void.
@@ -111,7 +111,7 @@ struct Attachment {
     /// Typed, and not yet taken.
     unsent: Unsent,
     todo: mpsc::Receiver<Do>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<AttachEvent>,
     /// How many bytes were told, of all streams.
     told: u64,
     /// How many of them were shown.
@@ -124,8 +124,8 @@ pub struct Talk {
     /// What somebody does.
     pub todo: mpsc::Receiver<Do>,
     /// What happens.
-    pub events: mpsc::Sender<Event>,
-    /// How many bytes of [`Event::Bytes`] have been shown.
+    pub events: mpsc::Sender<AttachEvent>,
+    /// How many bytes of [`AttachEvent::Bytes`] have been shown.
     pub shown: watch::Receiver<u64>,
 }
 
@@ -196,7 +196,7 @@ impl Carried for Attachment {
         if attempts.count() == 1 {
             // What is said now is written over what is shown.
             self.offset = None;
-            self.tell(Event::Lost(trouble.failure.message.clone())).await;
+            self.tell(AttachEvent::Lost(trouble.failure.message.clone())).await;
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl Carried for Attachment {
 }
 
 impl Attachment {
-    async fn tell(&self, event: Event) {
+    async fn tell(&self, event: AttachEvent) {
         // Whoever looked has gone, and detaches.
         let _ = self.events.send(event).await;
     }
@@ -280,7 +280,7 @@ struct Down<'a> {
     incoming: Incoming<'a>,
     session: &'a mut Option<Nonce>,
     offset: &'a mut Option<u64>,
-    events: &'a mpsc::Sender<Event>,
+    events: &'a mpsc::Sender<AttachEvent>,
     taken: watch::Sender<Option<Taken>>,
     /// How much had been typed before this stream: acknowledged, and altogether.
     typed: (u64, u64),
@@ -307,7 +307,7 @@ impl Down<'_> {
                     }
                     *self.told += length;
                     if let Ok(place) = place {
-                        place.send(Event::Bytes(frame.payload));
+                        place.send(AttachEvent::Bytes(frame.payload));
                     }
                 }
                 (FrameKind::Control, true) => {
@@ -341,25 +341,25 @@ impl Down<'_> {
                 };
                 self.taken.send_replace(Some(taken));
                 match self.again {
-                    true => self.tell(Event::Back(lost)).await,
-                    false => self.tell(Event::Attached(attached)).await,
+                    true => self.tell(AttachEvent::Back(lost)).await,
+                    false => self.tell(AttachEvent::Attached(attached)).await,
                 }
             }
             ToBridge::At(offset) => *self.offset = Some(offset),
             ToBridge::Screen { length, offset, .. } => {
                 *self.offset = Some(offset);
                 self.screen = u64::from(length);
-                self.tell(Event::Screen).await;
+                self.tell(AttachEvent::Screen).await;
             }
             ToBridge::Ack(keys) => drop(self.taken.send_replace(Some(Taken::Until(keys)))),
-            ToBridge::Refused(failure) => self.tell(Event::Refused(failure)).await,
-            ToBridge::Typing(rights) => self.tell(Event::Typing(rights)).await,
+            ToBridge::Refused(failure) => self.tell(AttachEvent::Refused(failure)).await,
+            ToBridge::Typing(rights) => self.tell(AttachEvent::Typing(rights)).await,
             _ => {}
         }
         Ok(())
     }
 
-    async fn tell(&self, event: Event) {
+    async fn tell(&self, event: AttachEvent) {
         let _ = self.events.send(event).await;
     }
 }

@@ -7,7 +7,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Action, Caller, Control, Ended, Event, Events, Request};
 
-use super::{Answer, ask};
+use super::{SessionReply, ask};
 use crate::client::{Client, Server};
 use crate::runs::answer::NoAnswer;
 use crate::runs::control;
@@ -52,12 +52,20 @@ pub async fn close(
 }
 
 /// Returns the screen of a session, and who is attached.
-pub async fn look(client: &Client, server: &Server, session: Nonce) -> Result<Answer, Failure> {
+pub async fn look(
+    client: &Client,
+    server: &Server,
+    session: Nonce,
+) -> Result<SessionReply, Failure> {
     ask(client, server, &Request::Look(session), PATIENCE).await.map_err(NoAnswer::failure)
 }
 
 /// Returns what draws the screen of a session on a terminal.
-pub async fn draw(client: &Client, server: &Server, session: Nonce) -> Result<Answer, Failure> {
+pub async fn draw(
+    client: &Client,
+    server: &Server,
+    session: Nonce,
+) -> Result<SessionReply, Failure> {
     ask(client, server, &Request::Draw(session), PATIENCE).await.map_err(NoAnswer::failure)
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Client, Server};
-use crate::runs::stream::{Event, stream};
+use crate::runs::stream::{RunEvent, stream};
 use crate::runs::{assign, outcome};
 use crate::text::shown::Piece;
 
@@ -233,11 +233,11 @@ impl Pipe {
         })
     }
 
-    fn take(&self, event: &Event) {
+    fn take(&self, event: &RunEvent) {
         match event {
-            Event::Output(STDOUT, bytes) => self.ring(Side::Out).push(bytes),
-            Event::Output(STDERR, bytes) => self.ring(Side::Err).push(bytes),
-            Event::Gap(stdout, stderr) => {
+            RunEvent::Output(STDOUT, bytes) => self.ring(Side::Out).push(bytes),
+            RunEvent::Output(STDERR, bytes) => self.ring(Side::Err).push(bytes),
+            RunEvent::Gap(stdout, stderr) => {
                 self.ring(Side::Out).skip(*stdout);
                 self.ring(Side::Err).skip(*stderr);
             }

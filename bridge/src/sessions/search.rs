@@ -20,7 +20,7 @@ const AGAIN: usize = 4096;
 
 /// Expressions, and what has come so far.
 #[derive(Debug)]
-pub struct Search {
+pub struct OutputSearch {
     patterns: Vec<Regex>,
     /// What has come, without sequences.
     plain: Vec<u8>,
@@ -46,7 +46,7 @@ pub struct Match {
     pub to: u64,
 }
 
-impl Search {
+impl OutputSearch {
     /// A search for these, from an offset on.
     pub fn new<T: AsRef<str>>(patterns: &[T], from: u64) -> Result<Self, Failure> {
         if patterns.is_empty() || patterns.len() > MOST {
@@ -180,7 +180,7 @@ mod tests {
     fn a_match_is_found_across_pieces_lines_and_colours() {
         let log = b"one \x1b[32mRE\x1b[0mADY now\r\n$ \x1b]0;t\x07more";
         for cut in 0..log.len() {
-            let mut search = Search::new(&["never", "READY n", r"^\$ $"], 100).unwrap();
+            let mut search = OutputSearch::new(&["never", "READY n", r"^\$ $"], 100).unwrap();
             let (first, second) = log.split_at(cut);
             let found = search.feed(first, 100).or_else(|| search.feed(second, 100 + cut as u64));
             let found = found.unwrap_or_else(|| panic!("cut at {cut}"));
@@ -192,18 +192,20 @@ mod tests {
 
     #[test]
     fn a_prompt_at_the_end_and_lines_with_carriage_returns_are_lines() {
-        let mut search = Search::new(&["^done$"], 0).unwrap();
+        let mut search = OutputSearch::new(&["^done$"], 0).unwrap();
         assert_eq!(search.feed(b"not done\r\n", 0), None);
         assert_eq!(search.feed(b"done\r\n", 10).map(|found| found.to), Some(14));
-        let mut search = Search::new(&[r"\$ $"], 0).unwrap();
+        let mut search = OutputSearch::new(&[r"\$ $"], 0).unwrap();
         assert_eq!(search.feed(b"user$ \x1b[6n", 0).map(|found| found.to), Some(6));
-        assert!(Search::new::<&str>(&[], 0).is_err() && Search::new(&["("], 0).is_err());
-        assert!(Search::new(&["a"; MOST + 1], 0).is_err());
+        assert!(
+            OutputSearch::new::<&str>(&[], 0).is_err() && OutputSearch::new(&["("], 0).is_err()
+        );
+        assert!(OutputSearch::new(&["a"; MOST + 1], 0).is_err());
     }
 
     #[test]
     fn a_flood_is_looked_at_in_bounded_memory() {
-        let mut search = Search::new(&["needle"], 0).unwrap();
+        let mut search = OutputSearch::new(&["needle"], 0).unwrap();
         let hay = vec![b'x'; 300_000];
         let mut at = 0;
         for _ in 0..20 {
@@ -222,7 +224,7 @@ mod tests {
                 strip(&bytes, |_, byte| plain.push(byte));
                 plain
             };
-            let mut search = Search::new(&["\u{1}\u{2}\u{3}never"], 0).unwrap();
+            let mut search = OutputSearch::new(&["\u{1}\u{2}\u{3}never"], 0).unwrap();
             let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
             search.feed(first, 0);
             search.feed(second, first.len() as u64);

@@ -8,10 +8,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use serde_json::Value;
 
 use super::arguments::Scope;
-use super::client::{Client, Document, Fault, Found};
+use super::client::{Client, Document, ExistingEntry, Fault};
 use super::entry::{self, Job};
 use super::file::ConfigFile;
-use super::report::{Changed, Report, Status};
+use super::report::{Changed, SetupReport, SetupStatus};
 use super::verify;
 
 /// One client and its documents.
@@ -22,21 +22,21 @@ pub(crate) struct Setup<'a> {
 }
 
 /// A document whose file has been read, and what is to become of it.
-struct Plan<'a> {
+struct DocumentPlan<'a> {
     document: &'a dyn Document,
     file: ConfigFile,
-    found: Found,
+    found: ExistingEntry,
     new: String,
     changes: bool,
 }
 
 impl Setup<'_> {
     /// Shows what would be put into a file that is not there.
-    pub(crate) fn print(&self) -> Result<Report, Failure> {
+    pub(crate) fn print(&self) -> Result<SetupReport, Failure> {
         let document = self.documents.first().ok_or_else(no_document)?.as_ref();
         let snippet = document.install("").map_err(|fault| configuration(document, "", &fault))?;
-        let mut report = self.report(Status::Printed, document);
-        if let Ok(Found::Ours(entry)) = document.existing_entry(&snippet) {
+        let mut report = self.report(SetupStatus::Printed, document);
+        if let Ok(ExistingEntry::Ours(entry)) = document.existing_entry(&snippet) {
             report.entry = Some(entry::redact(&entry));
         }
         report.snippet = snippet;
@@ -44,10 +44,12 @@ impl Setup<'_> {
     }
 
     /// Makes the files hold all of ours, and tries the entry out where that was asked for.
-    pub(crate) fn install(&self) -> Result<Report, Failure> {
+    pub(crate) fn install(&self) -> Result<SetupReport, Failure> {
         let args = self.job.args;
         let mut plans = self.plan(|document, text| document.install(text))?;
-        if plans.first().is_some_and(|main| matches!(main.found, Found::Ours(_))) && !args.approve {
+        if plans.first().is_some_and(|main| matches!(main.found, ExistingEntry::Ours(_)))
+            && !args.approve
+        {
             // Permissions come with a new entry, or when they are asked for. A repair does not give
             // back what somebody has taken away.
             plans.truncate(1);
@@ -56,20 +58,20 @@ impl Setup<'_> {
         let changes = plans.iter().any(|plan| plan.changes);
         let only_look = args.verify && !args.approve && !args.force;
         let status = match &main.found {
-            Found::Foreign(entry) if !args.force => return Ok(self.conflict(main, entry)),
-            Found::Absent | Found::Foreign(_) => Status::Installed,
-            Found::Ours(_) if !changes => Status::AlreadyConfigured,
-            Found::Ours(_) if only_look => Status::Outdated,
-            Found::Ours(_) => Status::Repaired,
+            ExistingEntry::Foreign(entry) if !args.force => return Ok(self.conflict(main, entry)),
+            ExistingEntry::Absent | ExistingEntry::Foreign(_) => SetupStatus::Installed,
+            ExistingEntry::Ours(_) if !changes => SetupStatus::AlreadyConfigured,
+            ExistingEntry::Ours(_) if only_look => SetupStatus::Outdated,
+            ExistingEntry::Ours(_) => SetupStatus::Repaired,
         };
         let mut report = self.report(status, main.document);
-        let writes = matches!(status, Status::Installed | Status::Repaired);
+        let writes = matches!(status, SetupStatus::Installed | SetupStatus::Repaired);
         for plan in plans.iter().filter(|plan| writes && plan.changes) {
             let backup = plan.file.replace(&plan.new, self.private())?;
             note(&mut report, plan, backup);
         }
         let text = if writes { &main.new } else { main.file.text()? };
-        let Ok(Found::Ours(entry)) = main.document.existing_entry(text) else {
+        let Ok(ExistingEntry::Ours(entry)) = main.document.existing_entry(text) else {
             return Err(Failure::new(Kind::Internal, "the entry cannot be read back"));
         };
         report.entry = Some(entry::redact(&entry));
@@ -80,17 +82,21 @@ impl Setup<'_> {
     }
 
     /// Takes all of ours out of the files.
-    pub(crate) fn remove(&self) -> Result<Report, Failure> {
+    pub(crate) fn remove(&self) -> Result<SetupReport, Failure> {
         let plans = self.plan(|document, text| document.remove(text))?;
         let main = plans.first().ok_or_else(no_document)?;
-        let mut report = self.report(Status::NotConfigured, main.document);
+        let mut report = self.report(SetupStatus::NotConfigured, main.document);
         match &main.found {
-            Found::Foreign(entry) if !self.job.args.force => return Ok(self.conflict(main, entry)),
-            Found::Ours(entry) | Found::Foreign(entry) => report.entry = Some(entry::redact(entry)),
-            Found::Absent => {}
+            ExistingEntry::Foreign(entry) if !self.job.args.force => {
+                return Ok(self.conflict(main, entry));
+            }
+            ExistingEntry::Ours(entry) | ExistingEntry::Foreign(entry) => {
+                report.entry = Some(entry::redact(entry))
+            }
+            ExistingEntry::Absent => {}
         }
         for plan in plans.iter().filter(|plan| plan.changes) {
-            report.status = Status::Removed;
+            report.status = SetupStatus::Removed;
             let backup = self.take_back(plan)?;
             note(&mut report, plan, backup);
         }
@@ -100,7 +106,7 @@ impl Setup<'_> {
     fn plan<'a>(
         &'a self,
         edit: impl Fn(&dyn Document, &str) -> Result<String, Fault>,
-    ) -> Result<Vec<Plan<'a>>, Failure> {
+    ) -> Result<Vec<DocumentPlan<'a>>, Failure> {
         let documents = self.documents.iter().map(AsRef::as_ref);
         let plan = |document: &'a dyn Document| {
             let file = ConfigFile::read(document.path(), document.limit())?;
@@ -109,7 +115,7 @@ impl Setup<'_> {
             let found = document.existing_entry(text).map_err(failed)?;
             let new = edit(document, text).map_err(failed)?;
             let changes = new != text;
-            Ok(Plan { document, found, new, changes, file })
+            Ok(DocumentPlan { document, found, new, changes, file })
         };
         documents.map(plan).collect()
     }
@@ -122,8 +128,8 @@ impl Setup<'_> {
         }
     }
 
-    fn report(&self, status: Status, document: &dyn Document) -> Report {
-        Report {
+    fn report(&self, status: SetupStatus, document: &dyn Document) -> SetupReport {
+        SetupReport {
             client: self.client.name(),
             status,
             file: document.path().to_owned(),
@@ -138,8 +144,8 @@ impl Setup<'_> {
         }
     }
 
-    fn conflict(&self, plan: &Plan<'_>, entry: &Value) -> Report {
-        let mut report = self.report(Status::Conflict, plan.document);
+    fn conflict(&self, plan: &DocumentPlan<'_>, entry: &Value) -> SetupReport {
+        let mut report = self.report(SetupStatus::Conflict, plan.document);
         report.owner = entry::described(entry);
         report
     }
@@ -151,8 +157,8 @@ impl Setup<'_> {
     }
 
     /// Writes the text without us, or what was there before us where it comes to the same.
-    fn take_back(&self, plan: &Plan<'_>) -> Result<Option<PathBuf>, Failure> {
-        let Plan { document, file, new, .. } = plan;
+    fn take_back(&self, plan: &DocumentPlan<'_>) -> Result<Option<PathBuf>, Failure> {
+        let DocumentPlan { document, file, new, .. } = plan;
         let tidy = |text: &str| {
             document.tidy(text).map_err(|fault| configuration(*document, text, &fault))
         };
@@ -177,7 +183,7 @@ impl Setup<'_> {
     }
 }
 
-fn note(report: &mut Report, plan: &Plan<'_>, backup: Option<PathBuf>) {
+fn note(report: &mut SetupReport, plan: &DocumentPlan<'_>, backup: Option<PathBuf>) {
     if plan.document.path() == report.file {
         report.backup = backup;
         return;

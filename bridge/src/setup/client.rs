@@ -33,8 +33,8 @@ pub(super) trait Document {
     fn path(&self) -> &Path;
 
     /// What stands in the entry's place, in the document that holds the entry.
-    fn existing_entry(&self, _text: &str) -> Result<Found, Fault> {
-        Ok(Found::Absent)
+    fn existing_entry(&self, _text: &str) -> Result<ExistingEntry, Fault> {
+        Ok(ExistingEntry::Absent)
     }
 
     /// The text with everything of ours in it; the same text where nothing is missing.
@@ -64,7 +64,7 @@ pub(super) trait Document {
 }
 
 /// What stands where our entry belongs.
-pub(super) enum Found {
+pub(super) enum ExistingEntry {
     Absent,
     Ours(Value),
     Foreign(Value),

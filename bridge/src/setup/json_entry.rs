@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::client::{Document, Fault, Found};
+use super::client::{Document, ExistingEntry, Fault};
 use super::entry::{Field, Job};
 use super::json::edit::{self, EditError, Json};
 
@@ -40,19 +40,23 @@ impl Document for JsonEntry<'_> {
         &self.path
     }
 
-    fn existing_entry(&self, text: &str) -> Result<Found, Fault> {
+    fn existing_entry(&self, text: &str) -> Result<ExistingEntry, Fault> {
         let Some(entry) = edit::find(or_object(text), &self.keys())? else {
-            return Ok(Found::Absent);
+            return Ok(ExistingEntry::Absent);
         };
         let entry = parsed(entry);
-        Ok(if self.job.owns(&entry) { Found::Ours(entry) } else { Found::Foreign(entry) })
+        Ok(if self.job.owns(&entry) {
+            ExistingEntry::Ours(entry)
+        } else {
+            ExistingEntry::Foreign(entry)
+        })
     }
 
     fn install(&self, text: &str) -> Result<String, Fault> {
         if text.trim().is_empty() {
             return Ok(self.fresh().under(&self.keys()).document());
         }
-        let Found::Ours(entry) = self.existing_entry(text)? else {
+        let ExistingEntry::Ours(entry) = self.existing_entry(text)? else {
             return Ok(edit::put(text, &self.keys(), self.fresh())?);
         };
         let [servers, name] = self.keys();

@@ -13,7 +13,7 @@ use super::verify::Verified;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Status {
+pub enum SetupStatus {
     /// There was no entry; there is one now.
     Installed,
     /// Our entry was there and something in it was wrong; it is right now.
@@ -35,11 +35,11 @@ pub enum Status {
 /// What was done to one client's configuration.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct Report {
+pub struct SetupReport {
     /// Which client.
     pub client: &'static str,
     /// How it went.
-    pub status: Status,
+    pub status: SetupStatus,
     /// The file that holds the entry.
     pub file: PathBuf,
     /// The entry, without the values of its environment; what was removed, where it was removed.
@@ -54,7 +54,7 @@ pub struct Report {
     /// What a person puts in by hand, for `--print`.
     #[serde(skip)]
     pub(crate) snippet: String,
-    /// Whose entry has the name, for [`Status::Conflict`].
+    /// Whose entry has the name, for [`SetupStatus::Conflict`].
     #[serde(skip)]
     pub(crate) owner: String,
     /// The entry's name.
@@ -77,11 +77,11 @@ pub struct Changed {
     pub backup: Option<PathBuf>,
 }
 
-impl Report {
+impl SetupReport {
     /// Why the command has failed although it has an answer: a conflict, or an entry that does not
     /// work.
     pub fn failure(&self) -> Option<Failure> {
-        if self.status == Status::Conflict {
+        if self.status == SetupStatus::Conflict {
             let message =
                 format!("`{}` in `{}` is not ours: {}", self.name, self.file.display(), self.owner);
             let hint = "`--name` gives ours another name, `--force` replaces that one";
@@ -90,7 +90,7 @@ impl Report {
         let problem = self.verify.as_ref()?.problem.as_ref()?;
         let mut failure =
             Failure::new(problem.kind, format!("{}: {}", self.client, problem.message));
-        if self.status == Status::Outdated {
+        if self.status == SetupStatus::Outdated {
             failure =
                 failure.with_hint(format!("`farwire setup {}` repairs the entry", self.client));
         }
@@ -100,14 +100,14 @@ impl Report {
     fn headline(&self) -> String {
         let file = self.file.display();
         match self.status {
-            Status::Installed => format!("installed in {file} ({})", self.next),
-            Status::Repaired => format!("repaired in {file} ({})", self.next),
-            Status::AlreadyConfigured => format!("already configured in {file}"),
-            Status::Conflict => format!("conflict in {file}"),
-            Status::Removed => format!("removed from {file}"),
-            Status::NotConfigured => format!("not configured in {file}"),
-            Status::Outdated => format!("outdated in {file}"),
-            Status::Printed => String::new(),
+            SetupStatus::Installed => format!("installed in {file} ({})", self.next),
+            SetupStatus::Repaired => format!("repaired in {file} ({})", self.next),
+            SetupStatus::AlreadyConfigured => format!("already configured in {file}"),
+            SetupStatus::Conflict => format!("conflict in {file}"),
+            SetupStatus::Removed => format!("removed from {file}"),
+            SetupStatus::NotConfigured => format!("not configured in {file}"),
+            SetupStatus::Outdated => format!("outdated in {file}"),
+            SetupStatus::Printed => String::new(),
         }
     }
 
@@ -121,15 +121,17 @@ impl Report {
 }
 
 /// Lines for people; of `--print` the snippet alone, so that it can be pasted.
-impl fmt::Display for Report {
+impl fmt::Display for SetupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.status == Status::Printed {
+        if self.status == SetupStatus::Printed {
             return f.write_str(&self.snippet);
         }
         let client = self.client;
         writeln!(f, "{client}: {}", self.headline())?;
-        let shows_command =
-            matches!(self.status, Status::Installed | Status::Repaired | Status::Outdated);
+        let shows_command = matches!(
+            self.status,
+            SetupStatus::Installed | SetupStatus::Repaired | SetupStatus::Outdated
+        );
         if let Some(command) = self.command().filter(|_| shows_command) {
             writeln!(f, "  runs {command}")?;
         }
@@ -138,7 +140,7 @@ impl fmt::Display for Report {
         }
         for Changed { file, what, backup } in &self.also {
             match self.status {
-                Status::Removed => writeln!(f, "{client}: removed from {}", file.display())?,
+                SetupStatus::Removed => writeln!(f, "{client}: removed from {}", file.display())?,
                 _ => writeln!(f, "{client}: {what} in {}", file.display())?,
             }
             if let Some(backup) = backup {

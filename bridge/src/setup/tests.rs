@@ -9,7 +9,7 @@ use expect_test::Expect;
 use serde_json::Value;
 
 use super::arguments::NAMES;
-use super::client::{Document, Found};
+use super::client::{Document, ExistingEntry};
 use super::*;
 
 mod claude;
@@ -64,11 +64,11 @@ impl World {
     }
 
     /// Runs `farwire setup` with these words.
-    fn try_setup(&self, words: &str) -> Result<Report, Failure> {
+    fn try_setup(&self, words: &str) -> Result<SetupReport, Failure> {
         run(&parsed(words).unwrap(), &self.context)
     }
 
-    fn setup(&self, words: &str) -> Report {
+    fn setup(&self, words: &str) -> SetupReport {
         self.try_setup(words).unwrap()
     }
 
@@ -136,12 +136,12 @@ struct Line {
 fn round_trip(client: &str, file: &str, before: &[u8]) {
     let shown = String::from_utf8_lossy(before).into_owned();
     let world = World::with(file, before);
-    assert_eq!(world.setup(client).status, Status::Installed, "{shown:?}");
+    assert_eq!(world.setup(client).status, SetupStatus::Installed, "{shown:?}");
     let installed = world.snapshot();
-    assert_eq!(world.setup(client).status, Status::AlreadyConfigured, "{shown:?}");
+    assert_eq!(world.setup(client).status, SetupStatus::AlreadyConfigured, "{shown:?}");
     assert_eq!(world.snapshot(), installed, "a second run writes nothing: {shown:?}");
     let report = world.setup(&format!("{client} --remove"));
-    assert_eq!(report.status, Status::Removed, "{shown:?}");
+    assert_eq!(report.status, SetupStatus::Removed, "{shown:?}");
     let after = fs::read(world.home(file)).unwrap();
     assert_eq!(String::from_utf8_lossy(&after), shown, "every byte is back");
     assert_eq!(world.snapshot().len(), 1, "nothing is left over: {shown:?}");
@@ -218,7 +218,7 @@ fn a_linked_file_stays_a_link() {
         world.setup(client);
         assert!(link.is_symlink());
         assert!(world.read("dotfiles/real").contains("/opt/farwire/bin/farwire"));
-        assert_eq!(world.setup(client).status, Status::AlreadyConfigured);
+        assert_eq!(world.setup(client).status, SetupStatus::AlreadyConfigured);
         world.setup(&format!("{client} --remove"));
         assert!(link.is_symlink());
         assert_eq!(world.read("dotfiles/real"), "");
@@ -231,7 +231,7 @@ fn print_writes_nothing_and_reads_nothing() {
         let world = World::with(file, "this is [ neither TOML nor JSON");
         let before = world.snapshot();
         let report = world.setup(&format!("{client} --print --approve"));
-        assert_eq!(report.status, Status::Printed);
+        assert_eq!(report.status, SetupStatus::Printed);
         assert!(report.entry.unwrap()["args"].is_array());
         assert_eq!(world.snapshot(), before);
     }

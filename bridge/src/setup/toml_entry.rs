@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, Table, TableLike, TomlError};
 
-use super::client::{Document, Fault, Found};
+use super::client::{Document, ExistingEntry, Fault};
 use super::entry::{Field, Job};
 
 type Parsed<'t> = toml_edit::Document<&'t str>;
@@ -35,19 +35,23 @@ impl Document for TomlEntry<'_> {
         &self.path
     }
 
-    fn existing_entry(&self, text: &str) -> Result<Found, Fault> {
+    fn existing_entry(&self, text: &str) -> Result<ExistingEntry, Fault> {
         let document = Parsed::parse(text)?;
-        let Some(servers) = servers(&document)? else { return Ok(Found::Absent) };
-        let Some(entry) = servers.get(self.name()) else { return Ok(Found::Absent) };
+        let Some(servers) = servers(&document)? else { return Ok(ExistingEntry::Absent) };
+        let Some(entry) = servers.get(self.name()) else { return Ok(ExistingEntry::Absent) };
         let entry = to_json(entry);
-        Ok(if self.job.owns(&entry) { Found::Ours(entry) } else { Found::Foreign(entry) })
+        Ok(if self.job.owns(&entry) {
+            ExistingEntry::Ours(entry)
+        } else {
+            ExistingEntry::Foreign(entry)
+        })
     }
 
     fn install(&self, text: &str) -> Result<String, Fault> {
         match self.existing_entry(text)? {
-            Found::Ours(entry) => self.repair(text, &entry),
-            Found::Absent => self.add(text),
-            Found::Foreign(_) => self.add(&self.remove(text)?),
+            ExistingEntry::Ours(entry) => self.repair(text, &entry),
+            ExistingEntry::Absent => self.add(text),
+            ExistingEntry::Foreign(_) => self.add(&self.remove(text)?),
         }
     }
 

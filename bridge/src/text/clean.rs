@@ -23,7 +23,7 @@ mod utf8;
 
 use std::fmt::Write as _;
 
-use self::escape::{Escapes, Move, Step};
+use self::escape::{Escapes, Move, UnitKind};
 use self::row::Row;
 use self::utf8::{Decoder, Unit};
 use super::{chars, human, imitation};
@@ -33,7 +33,7 @@ pub const WIDTH: usize = 500;
 
 /// One line that came out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Line {
+pub struct CleanLine {
     /// The number of its raw line, or of the first of several.
     pub number: u64,
     /// How many raw lines it stands for.
@@ -54,7 +54,7 @@ pub struct Line {
     pub open: bool,
 }
 
-impl Line {
+impl CleanLine {
     /// The number of its last raw line.
     pub fn last(&self) -> u64 {
         self.number.saturating_add(self.count.saturating_sub(1))
@@ -117,7 +117,7 @@ impl Removed {
 }
 
 /// Cleans all of the bytes, whose first line has this number.
-pub fn clean(bytes: &[u8], first_line: u64) -> (Vec<Line>, Removed) {
+pub fn clean(bytes: &[u8], first_line: u64) -> (Vec<CleanLine>, Removed) {
     let mut lines = Vec::new();
     let mut cleaner = Cleaner::new(first_line);
     cleaner.feed(bytes, &mut |line| lines.push(line));
@@ -149,7 +149,7 @@ pub struct Cleaner {
     /// So many bytes may belong to a character that began before the input.
     resync: u8,
     /// The line before, which may be repeated.
-    held: Option<Line>,
+    held: Option<CleanLine>,
     removed: Removed,
 }
 
@@ -186,7 +186,7 @@ impl Cleaner {
     }
 
     /// Takes more input and gives the lines that are over.
-    pub fn feed(&mut self, bytes: &[u8], sink: &mut impl FnMut(Line)) {
+    pub fn feed(&mut self, bytes: &[u8], sink: &mut impl FnMut(CleanLine)) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
             let plain = if self.is_idle() { ascii(rest) } else { 0 };
@@ -203,7 +203,7 @@ impl Cleaner {
     }
 
     /// The input is over: gives the lines that are left, and what was removed in all.
-    pub fn finish(mut self, sink: &mut impl FnMut(Line)) -> Removed {
+    pub fn finish(mut self, sink: &mut impl FnMut(CleanLine)) -> Removed {
         if let Some(unit) = self.decoder.flush() {
             self.unit(unit, sink);
         }
@@ -221,7 +221,7 @@ impl Cleaner {
         self.escapes.is_idle() && self.decoder.is_idle()
     }
 
-    fn byte(&mut self, byte: u8, sink: &mut impl FnMut(Line)) {
+    fn byte(&mut self, byte: u8, sink: &mut impl FnMut(CleanLine)) {
         self.offset += 1;
         if self.resync > 0 && (0x80..0xc0).contains(&byte) {
             self.resync -= 1;
@@ -234,13 +234,13 @@ impl Cleaner {
         }
     }
 
-    fn unit(&mut self, unit: Unit, sink: &mut impl FnMut(Line)) {
+    fn unit(&mut self, unit: Unit, sink: &mut impl FnMut(CleanLine)) {
         loop {
             match self.escapes.step(unit, !self.row.has_invalid()) {
-                Step::Text => return self.text(unit, sink),
-                Step::Inside => return,
-                Step::Ended(effect) => return self.obey(effect),
-                Step::GivenUp(skipped) => self.removed.swallowed += skipped,
+                UnitKind::Text => return self.text(unit, sink),
+                UnitKind::Inside => return,
+                UnitKind::Ended(effect) => return self.obey(effect),
+                UnitKind::GivenUp(skipped) => self.removed.swallowed += skipped,
             }
         }
     }
@@ -257,7 +257,7 @@ impl Cleaner {
         }
     }
 
-    fn text(&mut self, unit: Unit, sink: &mut impl FnMut(Line)) {
+    fn text(&mut self, unit: Unit, sink: &mut impl FnMut(CleanLine)) {
         let char = match unit {
             Unit::Char(char) => char,
             Unit::Byte(_) => return self.row.junk(unit),
@@ -287,10 +287,10 @@ impl Cleaner {
         }
     }
 
-    fn end_line(&mut self, open: bool, sink: &mut impl FnMut(Line)) {
+    fn end_line(&mut self, open: bool, sink: &mut impl FnMut(CleanLine)) {
         let binary = self.row.is_binary();
         let (text, cut) = if binary { (String::new(), 0) } else { self.row.text() };
-        let line = Line {
+        let line = CleanLine {
             number: self.number,
             count: 1,
             start: self.start,
@@ -310,8 +310,8 @@ impl Cleaner {
     }
 
     /// Joins the line with the one before it, or gives that one away.
-    fn hold(&mut self, mut line: Line, sink: &mut impl FnMut(Line)) {
-        let same = |held: &&mut Line| {
+    fn hold(&mut self, mut line: CleanLine, sink: &mut impl FnMut(CleanLine)) {
+        let same = |held: &&mut CleanLine| {
             let text = held.text == line.text && held.cut == 0 && line.cut == 0;
             let alike = if line.binary { held.binary } else { text && !held.binary };
             alike && !held.starts_within && !line.open
@@ -334,7 +334,7 @@ impl Cleaner {
 }
 
 /// What is said of bytes that are no text.
-fn binary(line: &Line) -> String {
+fn binary(line: &CleanLine) -> String {
     let mut text = format!("[binary {} bytes", human::size(line.end - line.start));
     if line.count > 1 {
         // Writing to a string cannot fail.

@@ -17,7 +17,7 @@ const LONGEST: usize = 4096;
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum State {
+enum PassageState {
     #[default]
     Ground,
     /// Within a character of several bytes; so many are still to come.
@@ -35,7 +35,7 @@ enum State {
 /// The filter of one terminal.
 #[derive(Debug, Default)]
 pub struct Passage {
-    state: State,
+    state: PassageState,
     /// The sequence so far, from its ESC on; or the character.
     sequence: Vec<u8>,
     /// A program has the screen to itself.
@@ -47,7 +47,7 @@ impl Passage {
     pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
-            if self.state == State::Ground {
+            if self.state == PassageState::Ground {
                 // Most of it is plain text.
                 let plain = rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len());
                 if plain > 0 {
@@ -67,7 +67,9 @@ impl Passage {
     }
 
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
-        use State::{Char, Csi, Escape, Ground, Held, HeldEscape, Intermediate, Osc, OscEscape};
+        use PassageState::{
+            Char, Csi, Escape, Ground, Held, HeldEscape, Intermediate, Osc, OscEscape,
+        };
         if matches!(byte, 0x18 | 0x1a) && !matches!(self.state, Ground | Char(_)) {
             self.state = Ground;
             self.sequence.clear();
@@ -140,21 +142,21 @@ impl Passage {
         };
     }
 
-    fn begin(&mut self) -> State {
+    fn begin(&mut self) -> PassageState {
         self.sequence.clear();
         self.sequence.push(0x1b);
-        State::Escape
+        PassageState::Escape
     }
 
-    fn more(&mut self, byte: u8, state: State) -> State {
+    fn more(&mut self, byte: u8, state: PassageState) -> PassageState {
         if self.sequence.len() >= LONGEST {
-            return State::Held;
+            return PassageState::Held;
         }
         self.sequence.push(byte);
         state
     }
 
-    fn release(&mut self, byte: u8, out: &mut Vec<u8>) -> State {
+    fn release(&mut self, byte: u8, out: &mut Vec<u8>) -> PassageState {
         match (self.sequence.as_slice(), byte) {
             (b"\x1b[?1049" | b"\x1b[?1047" | b"\x1b[?47", b'h' | b'l') => {
                 self.alternate = byte == b'h';
@@ -165,26 +167,26 @@ impl Passage {
         }
         out.append(&mut self.sequence);
         out.push(byte);
-        State::Ground
+        PassageState::Ground
     }
 
     /// Begins a character of several bytes.
-    fn char(&mut self, first: u8, out: &mut Vec<u8>) -> State {
+    fn char(&mut self, first: u8, out: &mut Vec<u8>) -> PassageState {
         let left = match first {
             0xc2..=0xdf => 1,
             0xe0..=0xef => 2,
             0xf0..=0xf4 => 3,
             _ => {
                 out.extend_from_slice(REPLACEMENT);
-                return State::Ground;
+                return PassageState::Ground;
             }
         };
         self.sequence.clear();
         self.sequence.push(first);
-        State::Char(left)
+        PassageState::Char(left)
     }
 
-    fn end_char(&mut self, out: &mut Vec<u8>) -> State {
+    fn end_char(&mut self, out: &mut Vec<u8>) -> PassageState {
         match std::str::from_utf8(&self.sequence) {
             // U+0080 to U+009F are controls of eight bits.
             Ok(text) if text.chars().any(char::is_control) => {}
@@ -192,7 +194,7 @@ impl Passage {
             Err(_) => out.extend_from_slice(REPLACEMENT),
         }
         self.sequence.clear();
-        State::Ground
+        PassageState::Ground
     }
 
     fn end_osc(&mut self, out: &mut Vec<u8>) {

@@ -200,7 +200,7 @@ fn next(ranges: &Ranges, begin: u64, total: Total) -> Option<u64> {
 
 /// A place in a log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Place {
+struct LogPosition {
     /// The line that begins or goes on here.
     line: u64,
     offset: u64,
@@ -209,8 +209,8 @@ struct Place {
 /// What is left out, from one place up to another.
 #[derive(Clone, Copy, Debug)]
 struct Missing {
-    from: Place,
-    to: Place,
+    from: LogPosition,
+    to: LogPosition,
 }
 
 fn missing(rows: &Rows, picked: &Picked) -> Option<Missing> {

@@ -42,8 +42,8 @@ pub struct Category {
 /// The daily tools.
 pub const CORE: &[Entry] = &[
     Entry::of::<servers::Servers>(),
-    Entry::of::<status::Status>(),
-    Entry::of::<run::Run>(),
+    Entry::of::<status::StatusTool>(),
+    Entry::of::<run::RunTool>(),
     Entry::of::<output::Output>(),
     Entry::of::<stop::Stop>(),
     Entry::of::<session::open::SessionOpen>(),

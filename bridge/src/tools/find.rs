@@ -205,11 +205,11 @@ fn score(entry: &Entry, query: &str, words: &[&str]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tools::scope::{Asked, offer};
+    use crate::tools::scope::{Selection, offer};
 
     #[test]
     fn what_somebody_wants_to_do_leads_to_its_tool() {
-        let offer = offer(Asked::default()).unwrap();
+        let offer = offer(Selection::default()).unwrap();
         for (query, tool) in [
             ("pty_read_at", "pty_read_at"),
             ("wait until pattern appears in terminal", "pty_read_until"),
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_tool_is_told_of_with_all_that_it_takes() {
-        let offer = offer(Asked::default()).unwrap();
+        let offer = offer(Selection::default()).unwrap();
         for entry in offer.findable() {
             let text = describe(entry);
             assert!(text.len() < 2_600, "{}: {} bytes", entry.name, text.len());

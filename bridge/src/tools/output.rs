@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::handles::Handle;
-use crate::runs::answer::Answer;
+use crate::runs::answer::RunReply;
 use crate::sessions::control;
 use crate::text::header::Key;
 use crate::text::shown::matches::Matches;
@@ -195,7 +195,7 @@ struct Grep<'a> {
 }
 
 /// Matching lines, each with its number.
-fn matches(id: ShortId, answer: &Answer, grep: Grep<'_>, budget: Budget) -> String {
+fn matches(id: ShortId, answer: &RunReply, grep: Grep<'_>, budget: Budget) -> String {
     let Grep { pattern, context } = grep;
     // The agent has read it as one before.
     let shown = match Regex::new(pattern) {
@@ -229,7 +229,7 @@ mod tests {
         let state = State { exit, lines: 900, ..State::default() };
         let piece = |first_line| Piece { first_line, bytes: vec![b'x'; 99], ..Piece::default() };
         let pieces: Vec<_> = (1..=9).map(|at| piece(at * 100)).collect();
-        let answer = Answer { ended: Ended { state, next: Some(901), matched: None }, pieces };
+        let answer = RunReply { ended: Ended { state, next: Some(901), matched: None }, pieces };
         let id = "r7".parse().unwrap();
         let grep = |pattern| Grep { pattern, context: 0 };
         let text = matches(id, &answer, grep("^x+,"), Budget::new(250));

@@ -27,7 +27,7 @@ const AT_ONCE: f64 = 1.0;
 /// The arguments of `run`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Run {
+pub struct RunTool {
     /// Server name, from servers.
     pub server: Option<String>,
     /// Session to type it into, instead.
@@ -52,7 +52,7 @@ pub struct Run {
     pub max_output: Option<usize>,
 }
 
-impl Tool for Run {
+impl Tool for RunTool {
     const NAME: &'static str = "run";
     const TITLE: &'static str = "Run command";
     const ABOUT: &'static str = "Run (execute) one shell command on a remote server, like ssh HOST COMMAND: \
@@ -94,7 +94,7 @@ impl Tool for Run {
     }
 }
 
-impl Run {
+impl RunTool {
     /// A session has its own directory, variables, user and terminal, and ends when it ends.
     fn only_a_line(&self) -> Result<(), Failure> {
         let given = [

@@ -68,7 +68,7 @@ pub const PROFILES: &[Profile] = &[
 
 /// What was asked for at the start.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct Selection<'a> {
     /// What clients list.
     pub scope: &'a str,
     /// What can be found besides.
@@ -79,7 +79,7 @@ pub struct Asked<'a> {
     pub read_only: bool,
 }
 
-impl Default for Asked<'_> {
+impl Default for Selection<'_> {
     fn default() -> Self {
         Self { scope: SCOPE, catalog: CATALOG, groups: &[], read_only: false }
     }
@@ -90,7 +90,7 @@ impl Default for Asked<'_> {
 /// # Errors
 ///
 /// `invalid_argument` for words that mean nothing.
-pub fn offer(asked: Asked<'_>) -> Result<Offer, Failure> {
+pub fn offer(asked: Selection<'_>) -> Result<Offer, Failure> {
     let mut listed = tools(asked.scope, asked.groups)?;
     let mut findable = tools(asked.catalog, asked.groups)?;
     if asked.read_only {
@@ -230,20 +230,21 @@ mod tests {
     #[test]
     fn what_is_in_neither_scope_nor_catalogue_does_not_exist() {
         let of = |asked| offer(asked).unwrap();
-        let offer = of(Asked::default());
+        let offer = of(Selection::default());
         assert!(offer.tool("run").is_some() && offer.tool("pty_read").is_none());
         assert!(offer.reachable("pty_read").is_some() && offer.reachable("run").is_some());
         assert!(offer.reachable("pty_signal").is_none() && offer.reachable("tool_call").is_none());
-        let offer = of(Asked { catalog: "pty.pty_list", ..Asked::default() });
+        let offer = of(Selection { catalog: "pty.pty_list", ..Selection::default() });
         assert_eq!(offer.findable().len(), 1);
         assert!(offer.reachable("pty_read").is_none());
-        let offer = of(Asked { scope: "core.run", ..Asked::default() });
+        let offer = of(Selection { scope: "core.run", ..Selection::default() });
         assert!(offer.findable().is_empty() && offer.reachable("pty_read").is_none());
     }
 
     #[test]
     fn read_only_leaves_nothing_that_changes_something() {
-        let asked = Asked { scope: "*", groups: Group::ALL, read_only: true, ..Asked::default() };
+        let asked =
+            Selection { scope: "*", groups: Group::ALL, read_only: true, ..Selection::default() };
         let offer = offer(asked).unwrap();
         assert!(offer.list().iter().all(|entry| entry.effect.read_only));
         assert!(offer.tool("run").is_none() && offer.tool("pty_read_at").is_some());

@@ -26,7 +26,7 @@ const ROWS: usize = 400;
 /// The arguments of `status`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Status {
+pub struct StatusTool {
     /// Only this server.
     pub server: Option<String>,
     /// Runs that have ended, too.
@@ -35,7 +35,7 @@ pub struct Status {
     pub after: Option<String>,
 }
 
-impl Tool for Status {
+impl Tool for StatusTool {
     const NAME: &'static str = "status";
     const TITLE: &'static str = "Open handles";
     const ABOUT: &'static str = "List what is open: runs and sessions with id, state, who types, age, owner; with all, also ended ones.";
@@ -77,7 +77,7 @@ impl Tool for Status {
     }
 }
 
-impl Status {
+impl StatusTool {
     /// The same call, without `after`.
     fn again(&self) -> Call {
         let call = Call::new(Self::NAME).with_some("server", self.server.as_ref());

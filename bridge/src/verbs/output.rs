@@ -10,7 +10,7 @@ use super::observer::Observer;
 use super::run::{Excerpt, RunAnswer, SLACK};
 use crate::client::Client;
 use crate::handles::Handle;
-use crate::runs::answer::{Answer, NoAnswer, ask};
+use crate::runs::answer::{NoAnswer, RunReply, ask};
 
 /// Waits for output of a run that comes after an offset, or for its end.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl OutputPart {
     /// # Errors
     ///
     /// What the server says, or why it does not answer.
-    pub async fn carry_out(self, client: &Client, of: &Handle) -> Result<Answer, Failure> {
+    pub async fn carry_out(self, client: &Client, of: &Handle) -> Result<RunReply, Failure> {
         let read = Read { job: of.job, view: self.view, budget: self.budget };
         let answer = ask(client, &of.server, &Request::Read(read), self.patience, |_| ()).await;
         answer.map_err(NoAnswer::failure)

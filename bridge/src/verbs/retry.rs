@@ -14,7 +14,7 @@ use super::run::{Excerpt, RunAnswer, RunProgram};
 use super::session::send::{SendInput, raw_bytes};
 use crate::client::{Client, Server};
 use crate::handles::Handle;
-use crate::runs::answer::{Answer, NoAnswer};
+use crate::runs::answer::{NoAnswer, RunReply};
 use crate::runs::outcome;
 use crate::sessions::{self, untyped};
 use crate::text::shown::Budget;
@@ -105,9 +105,9 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub enum AttemptResult {
     /// How the run ended.
-    Run(Box<Answer>),
+    Run(Box<RunReply>),
     /// What the session said.
-    Typed(Box<sessions::Answer>),
+    Typed(Box<sessions::SessionReply>),
 }
 
 impl AttemptResult {
@@ -235,7 +235,7 @@ impl Retry {
         server: &Server,
         timeout: Duration,
         observer: &dyn Observer,
-    ) -> Result<(Handle, Answer), Failure> {
+    ) -> Result<(Handle, RunReply), Failure> {
         let run = RunProgram {
             timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)),
             ..RunProgram::line(self.command.as_str())
@@ -260,7 +260,7 @@ impl Retry {
         session: &Handle,
         timeout: Duration,
         observer: &dyn Observer,
-    ) -> Result<sessions::Answer, Failure> {
+    ) -> Result<sessions::SessionReply, Failure> {
         let send = SendInput {
             wait: timeout,
             bytes: raw_bytes(self.budget),

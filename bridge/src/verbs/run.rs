@@ -22,7 +22,7 @@ use super::observer::Observer;
 use crate::client::{Client, Server};
 use crate::handles::Handle;
 use crate::machine::random_nonce;
-use crate::runs::answer::{Answer, News, NoAnswer, ask};
+use crate::runs::answer::{News, NoAnswer, RunReply, ask};
 use crate::runs::{assign, control, outcome};
 use crate::text::shown::Budget;
 
@@ -83,7 +83,7 @@ pub struct RunAnswer {
     /// The run.
     pub handle: Handle,
     /// How it is and what it said, or why the server did not say.
-    pub answer: Result<Answer, NoAnswer>,
+    pub answer: Result<RunReply, NoAnswer>,
     /// How long the answer took.
     pub waited: Duration,
 }
@@ -244,7 +244,7 @@ async fn ask_or_stop(
     start: Start,
     patience: Duration,
     observer: &dyn Observer,
-) -> Result<Result<Answer, NoAnswer>, Failure> {
+) -> Result<Result<RunReply, NoAnswer>, Failure> {
     let request = Request::Start(start);
     // The agent process to which it was first sent.
     let sent = OnceLock::new();

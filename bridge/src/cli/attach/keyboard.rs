@@ -154,7 +154,7 @@ pub(super) struct Typing<'a> {
 
 /// What a piece of what was typed comes to.
 #[derive(Debug, Eq, PartialEq)]
-enum Key {
+enum KeyAction {
     Text(Bytes),
     Take,
     Leave,
@@ -168,8 +168,8 @@ impl Typing<'_> {
             tokio::select! {
                 biased;
                 room = self.todo.reserve(), if !self.waiting.is_empty() => match (room, self.next()) {
-                    (Ok(room), Some(Key::Text(keys))) => room.send(Do::Type(keys)),
-                    (Ok(room), Some(Key::Take)) => room.send(self.turn()),
+                    (Ok(room), Some(KeyAction::Text(keys))) => room.send(Do::Type(keys)),
+                    (Ok(room), Some(KeyAction::Take)) => room.send(self.turn()),
                     _ => return Ok(self.leave().await),
                 },
                 ready = input.readable(), if self.waiting.len() < READ => {
@@ -198,13 +198,13 @@ impl Typing<'_> {
     }
 
     /// The next of what waits.
-    fn next(&mut self) -> Option<Key> {
+    fn next(&mut self) -> Option<KeyAction> {
         match self.waiting.first()? {
-            &LEAVE => Some(Key::Leave),
+            &LEAVE => Some(KeyAction::Leave),
             &TAKE if self.chord.is_none_or(|then| then.elapsed() >= TWICE) => {
                 self.chord = Some(Instant::now());
                 let _ = self.waiting.split_to(1);
-                Some(Key::Take)
+                Some(KeyAction::Take)
             }
             // The second of two is typed, and whatever follows is as it is.
             first => {
@@ -212,7 +212,7 @@ impl Typing<'_> {
                 self.chord = None;
                 let rest = self.waiting.get(from..).unwrap_or_default();
                 let until = memchr::memchr2(LEAVE, TAKE, rest).map_or(rest.len(), |at| at);
-                Some(Key::Text(self.waiting.split_to(from + until).freeze()))
+                Some(KeyAction::Text(self.waiting.split_to(from + until).freeze()))
             }
         }
     }
@@ -268,7 +268,7 @@ pub(super) async fn told_to_end(todo: &mpsc::Sender<Do>) -> Left {
 mod tests {
     use super::*;
 
-    fn keys(typed: &[&[u8]]) -> Vec<Key> {
+    fn keys(typed: &[&[u8]]) -> Vec<KeyAction> {
         let (todo, _doing) = mpsc::channel(1);
         let held = Cell::new(false);
         let waiting = BytesMut::new();
@@ -278,7 +278,7 @@ mod tests {
         for piece in typed {
             typing.waiting.extend_from_slice(piece);
             while let Some(key) = typing.next() {
-                let leaves = key == Key::Leave;
+                let leaves = key == KeyAction::Leave;
                 all.push(key);
                 if leaves {
                     return all;
@@ -288,19 +288,19 @@ mod tests {
         all
     }
 
-    fn text(text: &'static [u8]) -> Key {
-        Key::Text(Bytes::from_static(text))
+    fn text(text: &'static [u8]) -> KeyAction {
+        KeyAction::Text(Bytes::from_static(text))
     }
 
     #[test]
     fn keys_pass_as_they_are_but_for_two() {
         assert_eq!(keys(&[b"ls -l\r"]), [text(b"ls -l\r")]);
-        assert_eq!(keys(&[b"ls\x1dnever"]), [text(b"ls"), Key::Leave]);
-        assert_eq!(keys(&[b"a\x1eb"]), [text(b"a"), Key::Take, text(b"b")]);
+        assert_eq!(keys(&[b"ls\x1dnever"]), [text(b"ls"), KeyAction::Leave]);
+        assert_eq!(keys(&[b"a\x1eb"]), [text(b"a"), KeyAction::Take, text(b"b")]);
         // Twice, it is typed; also when the two come apart, and the third is the first again.
-        assert_eq!(keys(&[b"\x1e\x1ex"]), [Key::Take, text(b"\x1ex")]);
-        assert_eq!(keys(&[b"\x1e", b"\x1e"]), [Key::Take, text(b"\x1e")]);
-        assert_eq!(keys(&[b"\x1e", b"y", b"\x1e"]), [Key::Take, text(b"y"), Key::Take]);
-        assert_eq!(keys(&[b"\x1e\x1e\x1e"]), [Key::Take, text(b"\x1e"), Key::Take]);
+        assert_eq!(keys(&[b"\x1e\x1ex"]), [KeyAction::Take, text(b"\x1ex")]);
+        assert_eq!(keys(&[b"\x1e", b"\x1e"]), [KeyAction::Take, text(b"\x1e")]);
+        assert_eq!(keys(&[b"\x1e", b"y", b"\x1e"]), [KeyAction::Take, text(b"y"), KeyAction::Take]);
+        assert_eq!(keys(&[b"\x1e\x1e\x1e"]), [KeyAction::Take, text(b"\x1e"), KeyAction::Take]);
     }
 }

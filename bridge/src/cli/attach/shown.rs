@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::keyboard::Done;
 use crate::render::typing::actor;
-use crate::sessions::attach::{Do, Event};
+use crate::sessions::attach::{AttachEvent, Do};
 use crate::text::neutral::neutral_within;
 use crate::text::passage::Passage;
 
@@ -72,7 +72,7 @@ impl<'a> Shown<'a> {
     pub(super) async fn write(
         &mut self,
         output: &mut pipe::Sender,
-        events: &mut mpsc::Receiver<Event>,
+        events: &mut mpsc::Receiver<AttachEvent>,
         counting: &watch::Sender<u64>,
     ) {
         loop {
@@ -98,45 +98,45 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn show(&mut self, event: Event, passage: &mut Passage, out: &mut Vec<u8>) {
+    fn show(&mut self, event: AttachEvent, passage: &mut Passage, out: &mut Vec<u8>) {
         match event {
-            Event::Bytes(bytes) => {
+            AttachEvent::Bytes(bytes) => {
                 self.bytes += bytes.len() as u64;
                 let from = out.len();
                 passage.pass(&bytes, out);
                 self.done.borrow_mut().read(out.get(from..).unwrap_or_default(), |_| ());
             }
-            Event::Attached(Attached { name, session, known, .. }) => {
+            AttachEvent::Attached(Attached { name, session, known, .. }) => {
                 (self.name, self.session) = (name, Some(session));
                 if self.clear && known == Some(false) {
                     out.extend_from_slice(b"\x1b[m\x1b[H\x1b[2J");
                 }
             }
-            Event::Screen => {
+            AttachEvent::Screen => {
                 *passage = Passage::default();
                 let done = self.done.take();
                 out.extend_from_slice(done.undo().as_bytes());
                 out.extend_from_slice(b"\x1b[m\x1b[H\x1b[2J");
             }
-            Event::Refused(failure) => {
+            AttachEvent::Refused(failure) => {
                 // One line for as long as nothing changes, not one for each key.
                 if !self.refused {
                     self.refused = true;
                     say(&refusal(&failure), passage, out);
                 }
             }
-            Event::Typing(rights) => {
+            AttachEvent::Typing(rights) => {
                 if let Some(text) = self.typing(&rights) {
                     say(&text, passage, out);
                 }
             }
-            Event::Lost(why) => {
+            AttachEvent::Lost(why) => {
                 self.wants_back = self.held.get();
                 let why = neutral_within(&why, 200);
                 say(&format!("farwire: {why}; trying to come back, Ctrl-] leaves"), passage, out);
             }
-            Event::Back(0) => self.wants_back |= self.held.get(),
-            Event::Back(lost) => {
+            AttachEvent::Back(0) => self.wants_back |= self.held.get(),
+            AttachEvent::Back(lost) => {
                 self.wants_back |= self.held.get();
                 say(
                     &format!(
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    fn typing(holder: Option<bool>, may_type: bool) -> Event {
+    fn typing(holder: Option<bool>, may_type: bool) -> AttachEvent {
         let actor = |mine| Actor {
             device: "laptop".to_owned(),
             surface: if mine { "human" } else { "ai-local" }.to_owned(),
@@ -222,7 +222,7 @@ mod tests {
             mine: Some(mine),
         };
         let lease = |mine| Lease { holder: actor(mine), age_ms: 0, left_ms: None };
-        Event::Typing(Box::new(TypingRights {
+        AttachEvent::Typing(Box::new(TypingRights {
             rule: TypingRule::Shared,
             lease: holder.map(lease),
             may_type,
@@ -232,7 +232,7 @@ mod tests {
     }
 
     /// What is said of each event, one line each.
-    fn said(events: Vec<Event>) -> Vec<String> {
+    fn said(events: Vec<AttachEvent>) -> Vec<String> {
         let held = Cell::new(false);
         let (todo, mut doing) = mpsc::channel(9);
         let mut shown = Shown::new(&held, &todo, Done::default());
@@ -275,7 +275,8 @@ mod tests {
 
     #[test]
     fn many_refused_keys_are_one_line() {
-        let refused = || Event::Refused(Failure::new(Kind::InputLocked, "it is locked\x1b[2J"));
+        let refused =
+            || AttachEvent::Refused(Failure::new(Kind::InputLocked, "it is locked\x1b[2J"));
         let all = said(vec![refused(), refused(), typing(Some(true), true), refused()]);
         assert!(all[0].starts_with("[farwire: not typed: it is locked"), "{all:?}");
         assert!(!all[0].contains("\x1b[2J") && all[1].is_empty() && !all[3].is_empty(), "{all:?}");
@@ -283,13 +284,14 @@ mod tests {
 
     #[test]
     fn a_keyboard_that_went_with_the_link_is_taken_back_if_nobody_has_it() {
-        let lost = || Event::Lost("gone".to_owned());
-        let all = said(vec![typing(Some(true), true), lost(), Event::Back(0), typing(None, true)]);
+        let lost = || AttachEvent::Lost("gone".to_owned());
+        let all =
+            said(vec![typing(Some(true), true), lost(), AttachEvent::Back(0), typing(None, true)]);
         assert_eq!(all.last().unwrap(), "take");
         let all = said(vec![
             typing(Some(true), true),
             lost(),
-            Event::Back(0),
+            AttachEvent::Back(0),
             typing(Some(false), false),
         ]);
         assert!(all.last().unwrap().contains("took the keyboard"), "{all:?}");
@@ -298,9 +300,9 @@ mod tests {
     #[test]
     fn within_a_full_screen_program_the_line_is_the_last_row() {
         let all = said(vec![
-            Event::Bytes(bytes::Bytes::from_static(b"\x1b[?1049h")),
+            AttachEvent::Bytes(bytes::Bytes::from_static(b"\x1b[?1049h")),
             typing(Some(true), true),
-            Event::Bytes(bytes::Bytes::from_static(b"\x1b[?1049l")),
+            AttachEvent::Bytes(bytes::Bytes::from_static(b"\x1b[?1049l")),
             typing(None, true),
         ]);
         assert!(all[1].starts_with("\x1b7\x1b[999;1H") && all[1].ends_with("\x1b8"), "{all:?}");

@@ -24,8 +24,8 @@ use crate::text::human;
 use crate::text::neutral::neutral_within;
 use crate::text::table::Table;
 use crate::verbs::files::cat::{Cat as Content, CatAnswer};
-use crate::verbs::files::list::List;
-use crate::verbs::files::search::Search as Find;
+use crate::verbs::files::list::ListRequest;
+use crate::verbs::files::search::SearchRequest;
 use crate::verbs::files::stat::LookUp;
 
 /// List the directories that a server has opened for files
@@ -119,13 +119,13 @@ pub(crate) struct Ls {
     tidy: bool,
     /// In which order
     #[arg(long, value_name = "ORDER", default_value = "name")]
-    sort: Order,
+    sort: LsOrder,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Order {
+enum LsOrder {
     Name,
     Size,
     Time,
@@ -138,15 +138,15 @@ impl Ls {
         {
             return self.print_roots(&roots);
         }
-        let list = List {
+        let list = ListRequest {
             dir: &self.dir,
             depth: if self.recursive { u32::MAX } else { 1 },
             globs: self.glob.clone(),
             limit: None,
             sort: match self.sort {
-                Order::Name => Sort::Name,
-                Order::Size => Sort::Size,
-                Order::Time => Sort::Time,
+                LsOrder::Name => Sort::Name,
+                LsOrder::Size => Sort::Size,
+                LsOrder::Time => Sort::Time,
             },
             tidy: self.tidy,
         };
@@ -334,7 +334,7 @@ pub(crate) struct Search {
 
 impl Search {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
-        let search = Find {
+        let search = SearchRequest {
             path: &self.place,
             pattern: self.pattern.clone(),
             fixed: self.fixed,

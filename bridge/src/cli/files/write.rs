@@ -49,7 +49,7 @@ pub(crate) struct Write {
     pub(crate) json: Json,
 }
 
-type Input = mpsc::Receiver<io::Result<Bytes>>;
+type InputChunks = mpsc::Receiver<io::Result<Bytes>>;
 
 impl Write {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
@@ -91,7 +91,7 @@ async fn stream(
     files: &mut Files,
     ask: Ask,
     held: &[u8],
-    mut input: Input,
+    mut input: InputChunks,
 ) -> Result<Done, Failure> {
     let Files { up, down, .. } = files;
     up.ask(ask)?;
@@ -123,7 +123,7 @@ async fn stream(
 }
 
 /// Reads standard input on a thread of its own: it may block for ever, and nobody waits for it.
-fn input() -> Input {
+fn input() -> InputChunks {
     let (sender, receiver) = mpsc::channel(WAITING);
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
@@ -145,7 +145,7 @@ fn input() -> Input {
 }
 
 /// The next piece. An input that cannot be read on has not ended: what came of it is no file.
-async fn next(input: &mut Input) -> Result<Option<Bytes>, Failure> {
+async fn next(input: &mut InputChunks) -> Result<Option<Bytes>, Failure> {
     input.recv().await.transpose().map_err(|error| {
         Failure::new(Kind::Io, format!("standard input: {error}; nothing was changed"))
     })

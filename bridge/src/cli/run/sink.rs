@@ -28,24 +28,24 @@ pub(super) struct Sink {
 #[derive(Debug)]
 enum Queue {
     Unused,
-    Open(mpsc::Sender<Piece>),
+    Open(mpsc::Sender<OutputChunk>),
     /// Nobody reads any more.
     Closed,
 }
 
 /// How the writing went; to be asked when the sink has been dropped. Without an answer there was
 /// nothing to write.
-pub(super) type Written = oneshot::Receiver<io::Result<()>>;
+pub(super) type WriteOutcome = oneshot::Receiver<io::Result<()>>;
 
 #[derive(Debug)]
-struct Piece {
+struct OutputChunk {
     stdout: bool,
     bytes: Bytes,
 }
 
 impl Sink {
     /// Makes one.
-    pub(super) fn new() -> (Self, Written) {
+    pub(super) fn new() -> (Self, WriteOutcome) {
         let (done, written) = oneshot::channel();
         (Self { queue: Queue::Unused, done: Some(done) }, written)
     }
@@ -56,7 +56,7 @@ impl Sink {
             self.queue = Queue::Open(start(done));
         }
         let Queue::Open(queue) = &self.queue else { return true };
-        if queue.send(Piece { stdout, bytes }).await.is_ok() {
+        if queue.send(OutputChunk { stdout, bytes }).await.is_ok() {
             return true;
         }
         self.queue = Queue::Closed;
@@ -64,7 +64,7 @@ impl Sink {
     }
 }
 
-fn start(done: oneshot::Sender<io::Result<()>>) -> mpsc::Sender<Piece> {
+fn start(done: oneshot::Sender<io::Result<()>>) -> mpsc::Sender<OutputChunk> {
     let (queue, pieces) = mpsc::channel(QUEUE);
     std::thread::spawn(move || {
         let result = match write_all(pieces) {
@@ -77,7 +77,7 @@ fn start(done: oneshot::Sender<io::Result<()>>) -> mpsc::Sender<Piece> {
     queue
 }
 
-fn write_all(mut pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
+fn write_all(mut pieces: mpsc::Receiver<OutputChunk>) -> io::Result<()> {
     // Not `io::stdout`, which copies everything after the last line feed.
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
@@ -93,7 +93,7 @@ fn write_all(mut pieces: mpsc::Receiver<Piece>) -> io::Result<()> {
 }
 
 /// Writes pieces of one stream, in as few calls as it takes.
-fn write_run(file: &mut File, run: &[Piece]) -> io::Result<()> {
+fn write_run(file: &mut File, run: &[OutputChunk]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(&piece.bytes)).collect();
     let mut rest = slices.as_mut_slice();
     while !rest.is_empty() {

@@ -19,7 +19,7 @@ use crate::cli::attach::{How, Keyboard, sit};
 use crate::cli::output::code_of;
 use crate::client::{Client, Server};
 use crate::machine::random_nonce;
-use crate::sessions::attach::{Do, Event, Left, Talk, attach};
+use crate::sessions::attach::{AttachEvent, Do, Left, Talk, attach};
 use crate::sessions::control::{act, close};
 use crate::text::neutral::neutral_within;
 use crate::text::passage::Passage;
@@ -161,7 +161,7 @@ async fn interrupts(todo: &mpsc::Sender<Do>) -> Result<Left, Failure> {
 
 /// Writes what the terminal says to standard output; on a terminal, only what may go there.
 async fn show(
-    mut events: mpsc::Receiver<Event>,
+    mut events: mpsc::Receiver<AttachEvent>,
     counting: &watch::Sender<u64>,
 ) -> Result<(), Failure> {
     let filtered = io::stdout().is_terminal();
@@ -169,7 +169,7 @@ async fn show(
     let mut lost = false;
     while let Some(event) = events.recv().await {
         match event {
-            Event::Bytes(bytes) => {
+            AttachEvent::Bytes(bytes) => {
                 out.clear();
                 match filtered {
                     true => passage.pass(&bytes, &mut out),
@@ -178,20 +178,23 @@ async fn show(
                 write(&out)?;
                 counting.send_modify(|count| *count += bytes.len() as u64);
             }
-            Event::Lost(why) => {
+            AttachEvent::Lost(why) => {
                 lost = true;
                 note!("farwire: {}; trying to come back", neutral_within(&why, 200));
             }
-            Event::Back(0) if std::mem::take(&mut lost) => note!("farwire: back"),
-            Event::Back(unknown) if unknown > 0 => {
+            AttachEvent::Back(0) if std::mem::take(&mut lost) => note!("farwire: back"),
+            AttachEvent::Back(unknown) if unknown > 0 => {
                 note!(
                     "farwire: back; whether the last {unknown} bytes of input have arrived is not known"
                 );
             }
-            Event::Refused(failure) => {
+            AttachEvent::Refused(failure) => {
                 note!("farwire: not typed: {}", neutral_within(&failure.message, 200));
             }
-            Event::Attached(_) | Event::Screen | Event::Typing(_) | Event::Back(_) => {}
+            AttachEvent::Attached(_)
+            | AttachEvent::Screen
+            | AttachEvent::Typing(_)
+            | AttachEvent::Back(_) => {}
         }
     }
     Ok(())

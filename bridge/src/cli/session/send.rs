@@ -11,7 +11,7 @@ use super::print::{TerminalPrinter, command_json};
 use super::which::Which;
 use crate::cli::output::{Json, code_of, print_json};
 use crate::client::Client;
-use crate::sessions::{Answer, untyped};
+use crate::sessions::{SessionReply, untyped};
 use crate::text::human;
 use crate::verbs::observer::Patient;
 use crate::verbs::session::send::{SendInput, fits, line};
@@ -153,7 +153,7 @@ fn say(ended: &Ended, id: &str) {
     }
 }
 
-fn json(id: &str, answer: &Answer) -> serde_json::Value {
+fn json(id: &str, answer: &SessionReply) -> serde_json::Value {
     let ended = &answer.ended;
     let because = match ended.because {
         Some(Because::Ended) => Some("ended"),

@@ -10,7 +10,7 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
-use super::{Between, End, copy_between};
+use super::{Between, CopyEnd, copy_between};
 use crate::conversation::is_unknown;
 use crate::files::everything::everything;
 use crate::files::sums::sum_of;
@@ -69,7 +69,7 @@ fn left_behind(path: &str) -> Failure {
     Failure::new(Kind::Unsupported, text).with_hint("remove it, or copy what shall be elsewhere")
 }
 
-fn can_be_copied(end: &End, entry: &Entry) -> Result<(), Failure> {
+fn can_be_copied(end: &CopyEnd, entry: &Entry) -> Result<(), Failure> {
     match entry.what {
         What::File | What::Directory => Ok(()),
         What::Link | What::Other => {
@@ -81,7 +81,7 @@ fn can_be_copied(end: &End, entry: &Entry) -> Result<(), Failure> {
 /// All that is in a directory.
 async fn list(
     copy: &Between<'_>,
-    end: &End,
+    end: &CopyEnd,
     hashes: bool,
 ) -> Result<BTreeMap<Vec<u8>, Entry>, Failure> {
     let mut files = copy.enter(end).await?;
@@ -95,7 +95,7 @@ async fn list(
 
 /// What may be removed: that all of it is at its new place, too.
 fn compare(
-    source: &End,
+    source: &CopyEnd,
     from: &BTreeMap<Vec<u8>, Entry>,
     to: &BTreeMap<Vec<u8>, Entry>,
 ) -> Result<Vec<Gone>, Failure> {
@@ -154,7 +154,7 @@ async fn compare_file(copy: &Between<'_>) -> Result<Gone, Failure> {
     Ok(Gone { path: copy.from.place.path.clone(), revision: Some(from.0.revision) })
 }
 
-async fn read(copy: &Between<'_>, end: &End) -> Result<(Entry, Blob), Failure> {
+async fn read(copy: &Between<'_>, end: &CopyEnd) -> Result<(Entry, Blob), Failure> {
     let mut files = copy.enter(end).await?;
     sum_of(copy.client, &mut files, Blob(end.place.path.clone())).await
 }

@@ -9,7 +9,7 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::files::{Arrived, Ask, Entry, Part, Read, ToBridge, What};
 use sha2::{Digest as _, Sha256};
 
-use super::{Between, End, Pair};
+use super::{Between, CopyEnd, Pair};
 use crate::files::transfer::{LARGE, Meter, Patience, READINGS, SoFar, change_failure, is_of_one};
 use crate::files::{Down, Files, Said, Up};
 
@@ -248,7 +248,7 @@ async fn arrived_late(copy: &Between<'_>, pair: &Pair) -> Result<bool, Failure> 
     if !copy.recursive {
         return Ok(false);
     }
-    let at = |end: &End, path: &[u8]| {
+    let at = |end: &CopyEnd, path: &[u8]| {
         let mut end = end.clone();
         end.place.path = path.to_vec();
         end
@@ -259,7 +259,7 @@ async fn arrived_late(copy: &Between<'_>, pair: &Pair) -> Result<bool, Failure> 
     Ok(to.what == What::File && like(&from) == like(&to))
 }
 
-async fn hash(copy: &Between<'_>, end: &End, path: &[u8]) -> Result<Blob, Failure> {
+async fn hash(copy: &Between<'_>, end: &CopyEnd, path: &[u8]) -> Result<Blob, Failure> {
     let mut files = copy.enter(end).await?;
     let read = question(path, 0, Some(0), None, true);
     let answer = Box::pin(files.answer(copy.client, read, None)).await?;

@@ -16,7 +16,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-pub use self::found::Found;
+pub use self::found::LocalEntry;
 pub(in crate::files) use self::found::{Walked, digest, digest_of, file_hash, walk};
 pub(super) use self::settled::{Stamp, open, read_small};
 use crate::text::neutral::neutral;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::meter::Meter;
 use crate::conversation::Persistence;
-use crate::files::Line;
+use crate::files::FilesConversation;
 
 /// How far many files are.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(in crate::files) struct Patience<'a> {
     meter: &'a Meter,
     persistence: Persistence,
     /// The streams over which something is asked for that acts.
-    pub(in crate::files) line: Arc<Line>,
+    pub(in crate::files) line: Arc<FilesConversation>,
 }
 
 impl<'a> Patience<'a> {

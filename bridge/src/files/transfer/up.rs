@@ -14,7 +14,7 @@ use farwire_protocol::streams::files::{
 
 use self::large::large;
 use super::ends::{Transfer, WITH_ALL};
-use super::local::{Found, Walked, file_hash, io_failure, read_small, walk};
+use super::local::{LocalEntry, Walked, file_hash, io_failure, read_small, walk};
 use super::meter::is_of_one;
 use super::patience::{Patience, SoFar};
 use super::reading::LARGE;
@@ -33,7 +33,7 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     let is = std::fs::metadata(local).map_err(|error| io_failure(local, &error))?;
     if is.is_file() {
         let below = transfer.inside_directory().await?;
-        let one = Found::new(below, local.clone(), &is);
+        let one = LocalEntry::new(below, local.clone(), &is);
         transfer.meter.expect(is.len());
         return large(transfer, &one).await;
     }
@@ -49,9 +49,9 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
     unread.into_iter().for_each(|(path, failure)| transfer.meter.miss(&path, failure));
     // What was there before keeps the rights that it has.
     let top = !transfer.remote.path.is_empty() && !transfer.is_there().await?;
-    let top = top.then(|| Found::new(Vec::new(), local.clone(), &is));
+    let top = top.then(|| LocalEntry::new(Vec::new(), local.clone(), &is));
     let directories = found.iter().filter(|one| one.directory).chain(&top);
-    let rights: Vec<_> = directories.map(Found::rights).collect();
+    let rights: Vec<_> = directories.map(LocalEntry::rights).collect();
     let found = if transfer.overwrite { found } else { missing(transfer, found).await? };
     send_all(transfer, found).await?;
     set_there(transfer, rights).await
@@ -59,7 +59,10 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
 
 /// What is not there yet: what an earlier call has sent of a directory is neither sent again nor in
 /// the way.
-async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found>, Failure> {
+async fn missing(
+    transfer: &Transfer<'_>,
+    found: Vec<LocalEntry>,
+) -> Result<Vec<LocalEntry>, Failure> {
     let there = Box::pin(there(transfer, false)).await?.by_path();
     let mut missing = Vec::new();
     for one in found {
@@ -84,7 +87,7 @@ async fn missing(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<Vec<Found
 /// # Errors
 ///
 /// As of [`upload`].
-pub async fn send_all(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<(), Failure> {
+pub async fn send_all(transfer: &Transfer<'_>, found: Vec<LocalEntry>) -> Result<(), Failure> {
     found.iter().for_each(|one| transfer.meter.expect(one.size));
     let (big, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.size > LARGE);
     let steps: Vec<_> = small.iter().flat_map(steps).collect();
@@ -110,7 +113,7 @@ pub async fn send_all(transfer: &Transfer<'_>, found: Vec<Found>) -> Result<(), 
 
 /// One question of many.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
+enum UploadStep {
     /// Make a directory.
     Make,
     /// Let nobody else see more of it than will be seen at the end, and us write to it.
@@ -120,17 +123,17 @@ enum Step {
 }
 
 /// What is asked for one file or directory.
-fn steps(one: &Found) -> impl Iterator<Item = (Step, &Found)> {
-    let steps: &[Step] = match (one.directory, one.mode) {
-        (false, _) => &[Step::Send],
+fn steps(one: &LocalEntry) -> impl Iterator<Item = (UploadStep, &LocalEntry)> {
+    let steps: &[UploadStep] = match (one.directory, one.mode) {
+        (false, _) => &[UploadStep::Send],
         // As it is made without being asked for more.
-        (true, 0o755) => &[Step::Make],
-        (true, _) => &[Step::Make, Step::Prepare],
+        (true, 0o755) => &[UploadStep::Make],
+        (true, _) => &[UploadStep::Make, UploadStep::Prepare],
     };
     steps.iter().map(move |step| (*step, one))
 }
 
-impl Found {
+impl LocalEntry {
     /// Its rights and times.
     pub(in crate::files) fn rights(&self) -> Rights {
         Rights { path: self.below.clone(), mode: self.mode, modified: self.modified }
@@ -154,7 +157,7 @@ impl Transfer<'_> {
     }
 
     /// How a file is written that is so here.
-    fn write(&self, one: &Found, mode: u32, modified: i64) -> Write {
+    fn write(&self, one: &LocalEntry, mode: u32, modified: i64) -> Write {
         let how = if self.overwrite { How::Put } else { How::Create };
         Write {
             mode: Some(mode & 0o777),
@@ -173,7 +176,7 @@ impl Transfer<'_> {
 /// # Errors
 ///
 /// `file_exists` if it is another.
-async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
+async fn is_ours(transfer: &Transfer<'_>, one: &LocalEntry) -> Result<(), Failure> {
     let path = Blob(transfer.remote.join(&one.below));
     let part = Part::Bytes { offset: 0, length: Some(0) };
     let read = Read { path, part, revision: None, hash: Some(true), before: None };
@@ -191,14 +194,14 @@ async fn is_ours(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
 /// Whether what is there already is like what we send: who sent it before us may have been killed
 /// after its last word, and the server has put the file in its place after it was asked what is
 /// there.
-async fn arrived_late(transfer: &Transfer<'_>, one: &Found) -> Result<bool, Failure> {
+async fn arrived_late(transfer: &Transfer<'_>, one: &LocalEntry) -> Result<bool, Failure> {
     let there = transfer.stat(&Blob(transfer.remote.join(&one.below))).await?;
     let like = like(one, &there, false).await?;
     Ok(!one.directory && matches!(like, Like::Same | Like::Rights))
 }
 
 /// Gives a directory rights with which it can be filled.
-fn prepare(transfer: &Transfer<'_>, one: &Found) -> Ask {
+fn prepare(transfer: &Transfer<'_>, one: &LocalEntry) -> Ask {
     Ask::Attributes(Attributes {
         path: Blob(transfer.remote.join(&one.below)),
         mode: Some(one.mode | 0o700),
@@ -224,7 +227,7 @@ async fn ready(transfer: &Transfer<'_>, files: &mut Files, first: bool) -> Resul
 /// answered.
 async fn many(
     transfer: &Transfer<'_>,
-    all: &[(Step, &Found)],
+    all: &[(UploadStep, &LocalEntry)],
     so_far: &mut SoFar,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
@@ -239,10 +242,10 @@ async fn many(
     let sending = async {
         for (at, (step, one)) in (first..).zip(all) {
             match step {
-                Step::Make => up.ask(make(transfer.remote.join(&one.below)))?,
-                Step::Prepare if !prepares => {}
-                Step::Prepare => up.ask(prepare(transfer, one))?,
-                Step::Send => {
+                UploadStep::Make => up.ask(make(transfer.remote.join(&one.below)))?,
+                UploadStep::Prepare if !prepares => {}
+                UploadStep::Prepare => up.ask(prepare(transfer, one))?,
+                UploadStep::Send => {
                     if !send_small(transfer, up, one).await? {
                         unsent.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
                     }
@@ -256,7 +259,7 @@ async fn many(
     };
     let hearing = async {
         for (at, (step, one)) in (first..).zip(all) {
-            if matches!(step, Step::Prepare) && !prepares {
+            if matches!(step, UploadStep::Prepare) && !prepares {
                 *done += 1;
                 continue;
             }
@@ -274,7 +277,7 @@ async fn many(
                     count_upload(transfer, *step, one);
                 }
                 // What it is for is tried again at the end, and said then.
-                Err(failure) if *step == Step::Prepare && is_of_one(failure.kind) => {}
+                Err(failure) if *step == UploadStep::Prepare && is_of_one(failure.kind) => {}
                 Err(failure) => transfer.meter.or_miss(&one.below, Err(failure))?,
                 Ok(()) => count_upload(transfer, *step, one),
             }
@@ -293,8 +296,8 @@ async fn many(
     }
 }
 
-fn count_upload(transfer: &Transfer<'_>, step: Step, one: &Found) {
-    if step == Step::Send {
+fn count_upload(transfer: &Transfer<'_>, step: UploadStep, one: &LocalEntry) {
+    if step == UploadStep::Send {
         transfer.meter.came(one.size);
         transfer.meter.whole();
     }
@@ -311,7 +314,11 @@ fn make(path: Vec<u8>) -> Ask {
 
 /// Sends a small file in one of its states. What cannot be read is noted as missed, and given up:
 /// the question has an answer in either case. Returns whether it was sent.
-async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result<bool, Failure> {
+async fn send_small(
+    transfer: &Transfer<'_>,
+    up: &mut Up,
+    one: &LocalEntry,
+) -> Result<bool, Failure> {
     let small = match read_small(&one.path) {
         Ok(small) => small,
         Err(failure) => {
@@ -321,7 +328,7 @@ async fn send_small(transfer: &Transfer<'_>, up: &mut Up, one: &Found) -> Result
             return Ok(false);
         }
     };
-    let now = Found::new(Vec::new(), one.path.clone(), &small.is);
+    let now = LocalEntry::new(Vec::new(), one.path.clone(), &small.is);
     up.ask(Ask::Write(transfer.write(one, now.mode, now.modified)))?;
     for piece in small.content.chunks(BATCH) {
         up.content(piece);

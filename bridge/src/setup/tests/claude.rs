@@ -92,7 +92,7 @@ fn repaired() {
     );
     expect![[r#"{"mcpServers":{"farwire":{"alwaysLoad":true,"command":"/opt/farwire/bin/farwire","args":["mcp","serve","--client=claude","--read-only"],"env":{"TOKEN":"s3cret"},"timeout":600000,"type":"stdio"}}}"#]].assert_eq(&world.read(FILE));
     let repaired = world.snapshot();
-    assert_eq!(world.setup("claude").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("claude").status, SetupStatus::AlreadyConfigured);
     assert_eq!(world.snapshot(), repaired);
 }
 
@@ -124,11 +124,11 @@ fn conflict() {
             hint: `--name` gives ours another name, `--force` replaces that one
         "#]],
     );
-    assert_eq!(world.setup("claude --remove").status, Status::Conflict);
+    assert_eq!(world.setup("claude --remove").status, SetupStatus::Conflict);
     assert_eq!(world.snapshot(), files);
     world.setup("claude --force");
     expect![[r#"{"mcpServers": {"farwire": {"type": "stdio", "command": "/opt/farwire/bin/farwire", "args": ["mcp", "serve", "--client", "claude"], "env": {}, "timeout": 600000}, "x": {}}}"#]].assert_eq(&world.read(FILE));
-    assert_eq!(world.setup("claude").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("claude").status, SetupStatus::AlreadyConfigured);
 }
 
 #[test]
@@ -168,12 +168,12 @@ fn tools_that_change_something_are_allowed_with_the_flag_only() {
     let read_only =
         ["Bash(ls:*)", "mcp__farwire__servers", "mcp__farwire__status", "mcp__farwire__output"];
     assert_eq!(allowed(), json!(read_only));
-    assert_eq!(world.setup("claude --approve").status, Status::Repaired);
+    assert_eq!(world.setup("claude --approve").status, SetupStatus::Repaired);
     let all = read_only.iter().chain(&["mcp__farwire__run", "mcp__farwire__stop"]);
     assert_eq!(allowed(), json!(all.collect::<Vec<_>>()));
     assert_eq!(
         world.setup("claude").status,
-        Status::AlreadyConfigured,
+        SetupStatus::AlreadyConfigured,
         "nothing is taken back silently"
     );
     fs::write(world.home(SETTINGS), "{}").unwrap();
@@ -289,7 +289,7 @@ fn a_file_of_many_megabytes_keeps_every_byte_but_ours() {
     let text = world.read(FILE);
     let (head, tail) = before.split_once("{}").unwrap();
     assert!(text.starts_with(head) && text.ends_with(tail));
-    assert_eq!(world.setup("claude").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("claude").status, SetupStatus::AlreadyConfigured);
     world.setup("claude --remove");
     assert!(world.read(FILE) == before);
 }

@@ -103,7 +103,7 @@ approval_mode = "prompt" # I want to see it
     "#]].assert_eq(&world.read(FILE));
     assert_eq!(world.read(".codex/config.toml.farwire-backup"), before);
     let repaired = world.snapshot();
-    assert_eq!(world.setup("codex").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("codex").status, SetupStatus::AlreadyConfigured);
     assert_eq!(world.snapshot(), repaired);
     let entry = world.setup("codex").entry.unwrap();
     assert_eq!(entry["env"], json!({"TOKEN": "…"}), "what may be secret is not shown");
@@ -162,7 +162,7 @@ fn conflict() {
         default_tools_approval_mode = "writes"
     "##]]
     .assert_eq(&world.read(FILE));
-    assert_eq!(world.setup("codex").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("codex").status, SetupStatus::AlreadyConfigured);
 }
 
 #[test]
@@ -174,10 +174,10 @@ fn other_forms_of_a_foreign_entry_are_conflicts_too() {
         "[mcp_servers]\nfarwire = []\n",
     ] {
         let world = World::with(FILE, before);
-        assert_eq!(world.setup("codex").status, Status::Conflict, "{before}");
+        assert_eq!(world.setup("codex").status, SetupStatus::Conflict, "{before}");
         assert!(!world.says("codex").contains("s3cret"));
-        assert_eq!(world.setup("codex --force").status, Status::Installed, "{before}");
-        assert_eq!(world.setup("codex").status, Status::AlreadyConfigured, "{before}");
+        assert_eq!(world.setup("codex --force").status, SetupStatus::Installed, "{before}");
+        assert_eq!(world.setup("codex").status, SetupStatus::AlreadyConfigured, "{before}");
     }
 }
 
@@ -219,7 +219,7 @@ fn approvals_are_added_once_and_only_with_the_flag() {
     let world = World::with(FILE, "");
     world.setup("codex");
     assert!(!world.read(FILE).contains("approval_mode = \"approve\""));
-    assert_eq!(world.setup("codex --approve").status, Status::Repaired);
+    assert_eq!(world.setup("codex --approve").status, SetupStatus::Repaired);
     expect![[r#"
         [mcp_servers.farwire]
         command = "/opt/farwire/bin/farwire"
@@ -247,10 +247,10 @@ fn approvals_are_added_once_and_only_with_the_flag() {
     "#]]
     .assert_eq(&world.read(FILE));
     let approved = world.snapshot();
-    assert_eq!(world.setup("codex --approve").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("codex --approve").status, SetupStatus::AlreadyConfigured);
     assert_eq!(
         world.setup("codex").status,
-        Status::AlreadyConfigured,
+        SetupStatus::AlreadyConfigured,
         "an approval is not taken back silently"
     );
     assert_eq!(world.snapshot(), approved);
@@ -321,13 +321,13 @@ fn a_file_that_was_only_ours_goes_away() {
     world.setup("codex --approve");
     world.setup("codex --remove");
     assert!(world.snapshot().is_empty());
-    assert_eq!(world.setup("codex --remove").status, Status::NotConfigured);
+    assert_eq!(world.setup("codex --remove").status, SetupStatus::NotConfigured);
 }
 
 /// An entry in another form than ours is repaired in that form, and removed from it.
 fn check_form(before: &str, repaired: Expect, removed: &str) {
     let world = World::with(FILE, before);
-    assert_eq!(world.setup("codex --approve").status, Status::Repaired);
+    assert_eq!(world.setup("codex --approve").status, SetupStatus::Repaired);
     let text = world.read(FILE);
     repaired.assert_eq(&text);
     let parsed: DocumentMut = text.parse().unwrap();
@@ -335,7 +335,7 @@ fn check_form(before: &str, repaired: Expect, removed: &str) {
         parsed["mcp_servers"]["farwire"]["tools"]["stop"]["approval_mode"].as_str(),
         Some("approve")
     );
-    assert_eq!(world.setup("codex --approve").status, Status::AlreadyConfigured);
+    assert_eq!(world.setup("codex --approve").status, SetupStatus::AlreadyConfigured);
     world.setup("codex --remove");
     assert_eq!(world.read(FILE), removed);
 }
@@ -479,14 +479,14 @@ fn a_named_home_of_the_bridge_stands_in_the_entry() {
     world.context.farwire_home = None;
     assert_eq!(
         world.setup("codex").status,
-        Status::AlreadyConfigured,
+        SetupStatus::AlreadyConfigured,
         "it stays until it is changed"
     );
     world.context.farwire_home = Some("/other".into());
     let report = world.setup("codex");
     assert_eq!(
         (report.status, &report.entry.unwrap()["args"][5]),
-        (Status::Repaired, &json!("/other"))
+        (SetupStatus::Repaired, &json!("/other"))
     );
 }
 
@@ -540,7 +540,7 @@ proptest! {
         document(|document| {
             let Ok(installed) = document.install(&text) else { return Ok(()) };
             prop_assert!(installed.starts_with(&text), "only an end is added");
-            prop_assert!(matches!(document.existing_entry(&installed), Ok(Found::Ours(_))));
+            prop_assert!(matches!(document.existing_entry(&installed), Ok(ExistingEntry::Ours(_))));
             prop_assert_eq!(values(&installed), values(&text));
             let again = document.install(&installed).map_err(|fault| fault.message);
             prop_assert_eq!(again.as_ref(), Ok(&installed));
@@ -557,9 +557,9 @@ fn no_bytes_can_make_an_edit_panic() {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         document(|document| {
             if let Ok(installed) = document.install(text) {
-                assert!(matches!(document.existing_entry(&installed), Ok(Found::Ours(_))));
+                assert!(matches!(document.existing_entry(&installed), Ok(ExistingEntry::Ours(_))));
                 let removed = document.remove(&installed).ok().unwrap();
-                assert!(matches!(document.existing_entry(&removed), Ok(Found::Absent)));
+                assert!(matches!(document.existing_entry(&removed), Ok(ExistingEntry::Absent)));
             }
         });
     });

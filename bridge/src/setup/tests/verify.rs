@@ -58,7 +58,7 @@ fn a_server_that_works() {
     let world = world(&format!("{NOT_MODERN}\n{SERVER}"));
     for (client, protocol) in [("codex", "2025-06-18"), ("claude", "2025-06-18")] {
         let report = world.setup(&format!("{client} --verify"));
-        assert_eq!((report.status, report.failure()), (Status::Installed, None));
+        assert_eq!((report.status, report.failure()), (SetupStatus::Installed, None));
         let verified = report.verify.unwrap();
         assert!(verified.ok && verified.start_ms.is_some());
         assert_eq!(verified.protocol.as_deref(), Some(protocol));

@@ -38,7 +38,7 @@ pub(crate) struct Process {
     child: Child,
     group: Pid,
     stdin: Option<ChildStdin>,
-    events: Receiver<Event>,
+    events: Receiver<ProcessEvent>,
     stderr: VecDeque<u8>,
     stdout_open: bool,
     stderr_open: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Process {
 }
 
 #[derive(Debug)]
-enum Event {
+enum ProcessEvent {
     Line(Vec<u8>),
     TooLong,
     StdoutEnd,
@@ -116,8 +116,8 @@ impl Process {
             let until =
                 self.exit.as_ref().map_or(deadline, |(ended, _)| deadline.min(*ended + GRACE));
             match self.event(until) {
-                Some(Event::Line(line)) => return Said::Line(line),
-                Some(Event::TooLong) => return Said::TooLong,
+                Some(ProcessEvent::Line(line)) => return Said::Line(line),
+                Some(ProcessEvent::TooLong) => return Said::TooLong,
                 Some(_) => {}
                 None if self.exit.is_some() => break,
                 None => return Said::Nothing,
@@ -143,22 +143,22 @@ impl Process {
         while (self.exit.is_none() || self.stderr_open) && self.event(until).is_some() {}
     }
 
-    fn event(&mut self, until: Instant) -> Option<Event> {
+    fn event(&mut self, until: Instant) -> Option<ProcessEvent> {
         let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         let event = match self.events.recv_timeout(left) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
         };
         match &event {
-            Event::StdoutEnd => self.stdout_open = false,
-            Event::StderrEnd => self.stderr_open = false,
-            Event::Exited(how) => self.exit = Some((Instant::now(), how.clone())),
-            Event::Stderr(bytes) => {
+            ProcessEvent::StdoutEnd => self.stdout_open = false,
+            ProcessEvent::StderrEnd => self.stderr_open = false,
+            ProcessEvent::Exited(how) => self.exit = Some((Instant::now(), how.clone())),
+            ProcessEvent::Stderr(bytes) => {
                 self.stderr.extend(bytes);
                 let excess = self.stderr.len().saturating_sub(STDERR_LIMIT);
                 self.stderr.drain(..excess);
             }
-            Event::Line(_) | Event::TooLong => {}
+            ProcessEvent::Line(_) | ProcessEvent::TooLong => {}
         }
         Some(event)
     }
@@ -200,15 +200,15 @@ fn not_started(launch: &Launch, error: &io::Error) -> Problem {
     Problem::new(Kind::ExecFailed, message)
 }
 
-fn read_lines(stdout: impl Read, sender: &SyncSender<Event>) {
+fn read_lines(stdout: impl Read, sender: &SyncSender<ProcessEvent>) {
     let mut stdout = BufReader::new(stdout);
     let end = loop {
         let mut line = Vec::new();
         match stdout.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break Event::StdoutEnd,
-            Ok(length) if length as u64 == LINE_LIMIT => break Event::TooLong,
+            Ok(0) | Err(_) => break ProcessEvent::StdoutEnd,
+            Ok(length) if length as u64 == LINE_LIMIT => break ProcessEvent::TooLong,
             Ok(_) if line.trim_ascii().is_empty() => {}
-            Ok(_) if sender.send(Event::Line(line)).is_err() => return,
+            Ok(_) if sender.send(ProcessEvent::Line(line)).is_err() => return,
             Ok(_) => {}
         }
     };
@@ -216,21 +216,21 @@ fn read_lines(stdout: impl Read, sender: &SyncSender<Event>) {
     let _ = sender.send(end);
 }
 
-fn read_tail(mut stderr: impl Read, sender: &SyncSender<Event>) {
+fn read_tail(mut stderr: impl Read, sender: &SyncSender<ProcessEvent>) {
     let mut buffer = [0; STDERR_LIMIT];
     while let Ok(length @ 1..) = stderr.read(&mut buffer) {
         let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-        if sender.send(Event::Stderr(bytes)).is_err() {
+        if sender.send(ProcessEvent::Stderr(bytes)).is_err() {
             return;
         }
     }
     // As above.
-    let _ = sender.send(Event::StderrEnd);
+    let _ = sender.send(ProcessEvent::StderrEnd);
 }
 
 /// Waits for the end without taking the process off the kernel's list: its number must stay taken
 /// until the group has been killed.
-fn await_exit(pid: Pid, sender: &SyncSender<Event>) {
+fn await_exit(pid: Pid, sender: &SyncSender<ProcessEvent>) {
     let status = loop {
         match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
             Err(rustix::io::Errno::INTR) => {}
@@ -246,7 +246,7 @@ fn await_exit(pid: Pid, sender: &SyncSender<Event>) {
         _ => "it ended".to_owned(),
     };
     // As above.
-    let _ = sender.send(Event::Exited(how));
+    let _ = sender.send(ProcessEvent::Exited(how));
 }
 
 /// Events that may wait; a process that talks faster than we listen waits too.

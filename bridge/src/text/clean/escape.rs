@@ -21,7 +21,7 @@ pub(super) const STRING: u64 = 4096;
 
 /// What a unit is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Step {
+pub(super) enum UnitKind {
     /// Not part of a sequence.
     Text,
     /// Part of one.
@@ -53,14 +53,14 @@ pub(super) enum Move {
 /// Between two units.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Escapes {
-    state: State,
+    state: EscapeState,
     /// Characters since the sequence began.
     length: u64,
     number: Number,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum State {
+enum EscapeState {
     #[default]
     Ground,
     Escape,
@@ -82,38 +82,38 @@ struct Number {
 impl Escapes {
     /// Whether no sequence has begun.
     pub(super) fn is_idle(&self) -> bool {
-        self.state == State::Ground
+        self.state == EscapeState::Ground
     }
 
     /// What the unit is. `eight_bit`: whether a single byte that is not UTF-8 may begin a sequence.
-    pub(super) fn step(&mut self, unit: Unit, eight_bit: bool) -> Step {
+    pub(super) fn step(&mut self, unit: Unit, eight_bit: bool) -> UnitKind {
         let state = self.state;
-        if state != State::Ground && self.is_over(unit) {
-            return self.give_up(State::Ground);
+        if state != EscapeState::Ground && self.is_over(unit) {
+            return self.give_up(EscapeState::Ground);
         }
         self.length += 1;
         match (state, unit) {
-            (State::Ground, unit) => self.ground(unit, eight_bit),
-            (State::Escape, Unit::Char(char)) => self.escape(char),
-            (State::Intermediate, Unit::Char(' '..='/')) => Step::Inside,
-            (State::Intermediate, Unit::Char('0'..='~')) => self.end(Move::None),
-            (State::Csi, Unit::Char(char)) => self.csi(char),
-            (State::String, Unit::Char('\u{7}' | '\u{9c}') | Unit::Byte(0x9c)) => {
+            (EscapeState::Ground, unit) => self.ground(unit, eight_bit),
+            (EscapeState::Escape, Unit::Char(char)) => self.escape(char),
+            (EscapeState::Intermediate, Unit::Char(' '..='/')) => UnitKind::Inside,
+            (EscapeState::Intermediate, Unit::Char('0'..='~')) => self.end(Move::None),
+            (EscapeState::Csi, Unit::Char(char)) => self.csi(char),
+            (EscapeState::String, Unit::Char('\u{7}' | '\u{9c}') | Unit::Byte(0x9c)) => {
                 self.end(Move::None)
             }
-            (State::String, Unit::Char('\u{1b}')) => self.go(State::StringEscape),
-            (State::String, _) => Step::Inside,
-            (State::StringEscape, Unit::Char('\\')) => self.end(Move::None),
+            (EscapeState::String, Unit::Char('\u{1b}')) => self.go(EscapeState::StringEscape),
+            (EscapeState::String, _) => UnitKind::Inside,
+            (EscapeState::StringEscape, Unit::Char('\\')) => self.end(Move::None),
             // An ESC that does not end the string begins a sequence of its own.
-            (State::StringEscape, _) => self.give_up(State::Escape),
-            _ => self.give_up(State::Ground),
+            (EscapeState::StringEscape, _) => self.give_up(EscapeState::Escape),
+            _ => self.give_up(EscapeState::Ground),
         }
     }
 
     /// The input is over: how much of a string was skipped without its end.
     pub(super) fn flush(&mut self) -> u64 {
-        match self.give_up(State::Ground) {
-            Step::GivenUp(skipped) => skipped,
+        match self.give_up(EscapeState::Ground) {
+            UnitKind::GivenUp(skipped) => skipped,
             _ => 0,
         }
     }
@@ -121,86 +121,86 @@ impl Escapes {
     /// Whether the sequence cannot go on with this unit, whatever it is.
     fn is_over(&self, unit: Unit) -> bool {
         let most = match self.state {
-            State::String | State::StringEscape => STRING,
+            EscapeState::String | EscapeState::StringEscape => STRING,
             _ => CSI,
         };
         self.length >= most || matches!(unit, Unit::Char('\n' | '\u{18}' | '\u{1a}'))
     }
 
-    fn ground(&mut self, unit: Unit, eight_bit: bool) -> Step {
+    fn ground(&mut self, unit: Unit, eight_bit: bool) -> UnitKind {
         self.length = 0;
         let code = match unit {
             Unit::Char(char) => u32::from(char),
             Unit::Byte(byte) if eight_bit => u32::from(byte),
-            Unit::Byte(_) => return Step::Text,
+            Unit::Byte(_) => return UnitKind::Text,
         };
         match code {
-            0x1b => self.go(State::Escape),
-            0x9b => self.go(State::Csi),
-            0x90 | 0x98 | 0x9d..=0x9f => self.go(State::String),
-            _ => Step::Text,
+            0x1b => self.go(EscapeState::Escape),
+            0x9b => self.go(EscapeState::Csi),
+            0x90 | 0x98 | 0x9d..=0x9f => self.go(EscapeState::String),
+            _ => UnitKind::Text,
         }
     }
 
-    fn escape(&mut self, char: char) -> Step {
+    fn escape(&mut self, char: char) -> UnitKind {
         match char {
-            '[' => self.go(State::Csi),
-            ']' | 'P' | 'X' | '^' | '_' | 'k' => self.go(State::String),
-            ' '..='/' => self.go(State::Intermediate),
-            '\u{1b}' => self.go(State::Escape),
+            '[' => self.go(EscapeState::Csi),
+            ']' | 'P' | 'X' | '^' | '_' | 'k' => self.go(EscapeState::String),
+            ' '..='/' => self.go(EscapeState::Intermediate),
+            '\u{1b}' => self.go(EscapeState::Escape),
             '0'..='~' => self.end(Move::None),
-            _ => self.give_up(State::Ground),
+            _ => self.give_up(EscapeState::Ground),
         }
     }
 
-    fn csi(&mut self, char: char) -> Step {
+    fn csi(&mut self, char: char) -> UnitKind {
         match char {
             '0'..='9' if !self.number.over => {
                 let digit = usize::from(u8::try_from(char).unwrap_or(b'0') - b'0');
                 let value = self.number.value.unwrap_or(0);
                 self.number.value = Some(value.saturating_mul(10).saturating_add(digit));
-                Step::Inside
+                UnitKind::Inside
             }
             '<'..='?' => {
                 self.number.private = true;
-                Step::Inside
+                UnitKind::Inside
             }
             ' '..='?' => {
                 self.number.over = true;
-                Step::Inside
+                UnitKind::Inside
             }
             '@'..='~' => {
                 let effect = self.number.effect(char);
                 self.end(effect)
             }
-            '\u{1b}' => self.go(State::Escape),
+            '\u{1b}' => self.go(EscapeState::Escape),
             // A terminal obeys controls within a sequence and goes on.
-            '\0'..='\u{1f}' | '\u{7f}' => Step::Inside,
-            _ => self.give_up(State::Ground),
+            '\0'..='\u{1f}' | '\u{7f}' => UnitKind::Inside,
+            _ => self.give_up(EscapeState::Ground),
         }
     }
 
-    fn go(&mut self, state: State) -> Step {
+    fn go(&mut self, state: EscapeState) -> UnitKind {
         self.state = state;
-        if state != State::StringEscape {
+        if state != EscapeState::StringEscape {
             self.length = 0;
             self.number = Number::default();
         }
-        Step::Inside
+        UnitKind::Inside
     }
 
-    fn end(&mut self, effect: Move) -> Step {
-        self.state = State::Ground;
-        Step::Ended(effect)
+    fn end(&mut self, effect: Move) -> UnitKind {
+        self.state = EscapeState::Ground;
+        UnitKind::Ended(effect)
     }
 
-    fn give_up(&mut self, next: State) -> Step {
-        let in_string = matches!(self.state, State::String | State::StringEscape);
+    fn give_up(&mut self, next: EscapeState) -> UnitKind {
+        let in_string = matches!(self.state, EscapeState::String | EscapeState::StringEscape);
         let skipped = if in_string { self.length } else { 0 };
         self.state = next;
         self.length = 0;
         self.number = Number::default();
-        Step::GivenUp(skipped)
+        UnitKind::GivenUp(skipped)
     }
 }
 

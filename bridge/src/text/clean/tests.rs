@@ -362,7 +362,7 @@ fn hold(raw: &[u8]) {
     assert!(length <= 3 * raw.len() + 64, "{length} characters of {} bytes", raw.len());
 }
 
-fn in_pieces(raw: &[u8], sizes: &[usize]) -> (Vec<Line>, Removed) {
+fn in_pieces(raw: &[u8], sizes: &[usize]) -> (Vec<CleanLine>, Removed) {
     let mut lines = Vec::new();
     let mut cleaner = Cleaner::new(1);
     let mut rest = raw;

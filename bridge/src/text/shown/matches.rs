@@ -6,7 +6,7 @@
 use regex::bytes::Regex;
 
 use super::{Budget, Piece};
-use crate::text::clean::{Cleaner, Line, Removed, WIDTH};
+use crate::text::clean::{CleanLine, Cleaner, Removed, WIDTH};
 
 /// What a match costs besides its text, at most: its number, marks, LF.
 const MARKS: usize = 60;
@@ -65,7 +65,7 @@ impl Matches {
 
 fn row(piece: &Piece, mark: &str, budget: Budget) -> (String, Removed) {
     let mut cleaner = Cleaner::new(piece.first_line).width(WIDTH.min(budget.0 - MARKS));
-    let mut line = Line::default();
+    let mut line = CleanLine::default();
     // A match is one line, whatever its sender says.
     let bytes = piece.bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     cleaner.feed(bytes, &mut |one| line = one);

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Keep, Piece, Place};
-use crate::text::clean::{Cleaner, Line, Removed, WIDTH};
+use super::{Keep, LogPosition, Piece};
+use crate::text::clean::{CleanLine, Cleaner, Removed, WIDTH};
 
 /// What a line costs besides its text, at most: LF, marks at its beginning and at its end.
 const MARKS: usize = 40;
@@ -17,9 +17,9 @@ pub(super) struct Rows {
     /// The first row of the tail, where something is missing before it.
     pub(super) gap: Option<usize>,
     /// Where the first piece begins.
-    pub(super) begin: Place,
+    pub(super) begin: LogPosition,
     /// Where the last one ends.
-    pub(super) end: Place,
+    pub(super) end: LogPosition,
     pub(super) removed: Removed,
 }
 
@@ -28,13 +28,13 @@ pub(super) struct Rows {
 pub(super) struct Row {
     pub(super) first: u64,
     pub(super) last: u64,
-    pub(super) begin: Place,
-    pub(super) end: Place,
+    pub(super) begin: LogPosition,
+    pub(super) end: LogPosition,
     /// As it is shown, with its LF.
     pub(super) text: String,
     /// How many characters that are.
     pub(super) cost: usize,
-    line: Line,
+    line: CleanLine,
     goes_on: bool,
 }
 
@@ -58,7 +58,7 @@ impl Rows {
         lengths.ends = keep == Keep::End;
         let last = joined.unwrap_or(head);
         let mut all = Self::clean(head, more, &lengths);
-        all.begin = Place { line: head.first_line, offset: head.offset };
+        all.begin = LogPosition { line: head.first_line, offset: head.offset };
         // A line that is not whole comes whole with the next call.
         if last.ends_within && (apart.is_some() || keep == Keep::Start) {
             all.go_on();
@@ -78,7 +78,7 @@ impl Rows {
     }
 
     fn none() -> Self {
-        let place = Place { line: 1, offset: 0 };
+        let place = LogPosition { line: 1, offset: 0 };
         let removed = Removed::default();
         Self { rows: Vec::new(), gap: None, begin: place, end: place, removed }
     }
@@ -100,10 +100,10 @@ impl Rows {
         cleaner.feed(more, &mut sink);
         let removed = cleaner.finish(&mut sink);
         let rows = both.rows();
-        let begin = Place { line: piece.first_line, offset };
+        let begin = LogPosition { line: piece.first_line, offset };
         let line = rows.last().map_or(begin.line, |row| row.end.line);
         let length = (piece.bytes.len() + more.len()) as u64;
-        let end = Place { line, offset: piece.offset.saturating_add(length) };
+        let end = LogPosition { line, offset: piece.offset.saturating_add(length) };
         Self { rows, gap: None, begin, end, removed }
     }
 
@@ -120,14 +120,14 @@ impl Rows {
 }
 
 impl Row {
-    fn new(line: Line, offset: u64) -> Self {
+    fn new(line: CleanLine, offset: u64) -> Self {
         let (first, last) = (line.number, line.last());
         let end = if line.open { last } else { last.saturating_add(1) };
         let mut row = Self {
             first,
             last,
-            begin: Place { line: first, offset: offset.saturating_add(line.start) },
-            end: Place { line: end, offset: offset.saturating_add(line.end) },
+            begin: LogPosition { line: first, offset: offset.saturating_add(line.start) },
+            end: LogPosition { line: end, offset: offset.saturating_add(line.end) },
             text: String::new(),
             cost: 0,
             line,

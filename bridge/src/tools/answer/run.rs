@@ -9,7 +9,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::{Reason, State};
 
 use super::{output, word};
-use crate::runs::answer::{Answer, NoAnswer};
+use crate::runs::answer::{NoAnswer, RunReply};
 use crate::runs::outcome;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::neutral::neutral_within;
@@ -18,7 +18,7 @@ use crate::text::shown::{Budget, Keep, Shown, Total, fit};
 /// A part of the output of a run or a session, with its header.
 pub(in crate::tools) struct LogExcerpt<'a> {
     pub(in crate::tools) id: ShortId,
-    pub(in crate::tools) answer: &'a Answer,
+    pub(in crate::tools) answer: &'a RunReply,
     pub(in crate::tools) keep: Keep,
     pub(in crate::tools) budget: Budget,
     /// The longest wait of a call, if the caller asked for more.
@@ -27,7 +27,7 @@ pub(in crate::tools) struct LogExcerpt<'a> {
 
 impl fmt::Display for LogExcerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer { ended, pieces } = self.answer;
+        let RunReply { ended, pieces } = self.answer;
         let state = &ended.state;
         let total = Total {
             lines: state.lines,
@@ -128,7 +128,7 @@ mod tests {
     use crate::text::shown::Piece;
 
     fn excerpt(state: State, pieces: Vec<Piece>) -> String {
-        let answer = Answer { ended: Ended { state, next: None, matched: None }, pieces };
+        let answer = RunReply { ended: Ended { state, next: None, matched: None }, pieces };
         let id = "r12".parse().unwrap();
         let (keep, budget) = (Keep::Ends, Budget::default());
         LogExcerpt { id, answer: &answer, keep, budget, limited: None }.to_string()
@@ -210,7 +210,7 @@ mod tests {
         let line = "\u{202e}0123456789 0123456789 0123456789\n";
         for (head, tail) in [(1, most / 3), (most / 3, most / 2), (most - 9, most)] {
             let pieces = [head, tail].map(|first| piece(first, first, &line.repeat(1_000)));
-            let answer = Answer {
+            let answer = RunReply {
                 ended: Ended { state: state.clone(), next: Some(most), matched: Some(true) },
                 pieces: pieces.to_vec(),
             };

@@ -7,7 +7,7 @@ use farwire_protocol::streams::session::{Because, Doing, Ended, Size, Status};
 
 use super::output;
 use crate::render::typing::actor;
-use crate::sessions::{Answer, untyped};
+use crate::sessions::{SessionReply, untyped};
 use crate::text::Word;
 use crate::text::header::{Call, Fate, Header, Key};
 use crate::text::shown::{Budget, Keep, Piece, Total, fit};
@@ -29,7 +29,7 @@ pub(in crate::tools) fn header(id: ShortId, ended: &Ended) -> Header {
 }
 
 /// The answer to something that was typed: the state of the session, and the output since.
-pub(in crate::tools) fn input_answer(id: ShortId, answer: &Answer, budget: Budget) -> String {
+pub(in crate::tools) fn input_answer(id: ShortId, answer: &SessionReply, budget: Budget) -> String {
     let ended = &answer.ended;
     let exit = ended.command.as_ref().and_then(|command| command.exit);
     let fate = match ended.status.doing {
@@ -89,7 +89,7 @@ pub(in crate::tools) fn input_answer(id: ShortId, answer: &Answer, budget: Budge
 }
 
 /// The answer about the screen of a session.
-pub(in crate::tools) fn screen(id: ShortId, answer: &Answer, budget: Budget) -> String {
+pub(in crate::tools) fn screen(id: ShortId, answer: &SessionReply, budget: Budget) -> String {
     let status = &answer.ended.status;
     let mut header = with_cursor(header(id, &answer.ended), status);
     header = with_size(header, status.size);
@@ -117,7 +117,7 @@ fn look(id: ShortId) -> Call {
 }
 
 /// The last lines of a screen, as many as fit.
-pub(in crate::tools) fn screen_text(answer: &Answer, budget: Budget) -> String {
+pub(in crate::tools) fn screen_text(answer: &SessionReply, budget: Budget) -> String {
     let piece = Piece { first_line: 1, bytes: answer.text.clone(), ..Piece::default() };
     let total = Total { lines: lines(&answer.text), ..Total::default() };
     fit(Some(&piece), None, total, Keep::End, budget).text

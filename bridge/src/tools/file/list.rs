@@ -16,7 +16,7 @@ use crate::tools::arguments::budget;
 use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
-use crate::verbs::files::list::{List, MOST};
+use crate::verbs::files::list::{ListRequest, MOST};
 
 /// The arguments of `file_list`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -31,7 +31,7 @@ pub struct FileList {
     /// Levels (default 1).
     pub depth: Option<u32>,
     /// Default: name.
-    pub sort: Option<Order>,
+    pub sort: Option<ListOrder>,
     /// Entries (default 100).
     pub limit: Option<u32>,
     /// Entries to skip; take the number from `next`.
@@ -42,7 +42,7 @@ pub struct FileList {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
-pub enum Order {
+pub enum ListOrder {
     Name,
     Size,
     Time,
@@ -60,17 +60,17 @@ impl Tool for FileList {
         let limit = self.limit.unwrap_or(100).clamp(1, 2_000);
         let skip = self.skip.unwrap_or(0).min(MOST);
         let dir = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
-        let list = List {
+        let list = ListRequest {
             dir: &dir,
             depth: self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 }),
             // A search for names goes past what people do not mean.
             tidy: self.glob.is_some(),
             globs: self.glob.clone().into_iter().collect(),
             limit: Some(skip.saturating_add(limit)),
-            sort: match self.sort.unwrap_or(Order::Name) {
-                Order::Name => Sort::Name,
-                Order::Size => Sort::Size,
-                Order::Time => Sort::Time,
+            sort: match self.sort.unwrap_or(ListOrder::Name) {
+                ListOrder::Name => Sort::Name,
+                ListOrder::Size => Sort::Size,
+                ListOrder::Time => Sort::Time,
             },
         };
         let answer = list.carry_out(client, Face::Mcp).await?;
@@ -101,12 +101,12 @@ impl Tool for FileList {
             Call::new(Self::NAME).with("server", &self.server).with("path", answer.place.to_text());
         let call = call.with_some("glob", self.glob.as_ref()).with_some("depth", self.depth);
         let call =
-            call.with_some("sort", self.sort.map(Order::name)).with_some("limit", self.limit);
+            call.with_some("sort", self.sort.map(ListOrder::name)).with_some("limit", self.limit);
         Ok(format!("{}\n{text}", header.next(&call.with("skip", skip))))
     }
 }
 
-impl Order {
+impl ListOrder {
     const fn name(self) -> &'static str {
         match self {
             Self::Name => "name",

@@ -13,7 +13,7 @@ use crate::tools::arguments::budget;
 use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
-use crate::verbs::files::read::{Content, Lines, MOST, Read};
+use crate::verbs::files::read::{Content, Lines, MOST, ReadRequest};
 
 /// The arguments of `file_read`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -45,7 +45,7 @@ impl Tool for FileRead {
         let file = ServerPath::new(&self.server, &self.path);
         let offset = self.offset.unwrap_or(1);
         let bytes = u32::try_from(budget * 4).unwrap_or(u32::MAX);
-        let read = Read { file: &file, offset, limit, budget: bytes };
+        let read = ReadRequest { file: &file, offset, limit, budget: bytes };
         let answer = read.carry_out(client, Face::Mcp).await?;
         let (header, entry) =
             (Header::new(Word::File).value(&answer.place.to_text()), &answer.entry);

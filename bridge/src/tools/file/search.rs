@@ -14,7 +14,7 @@ use crate::tools::arguments::budget;
 use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
-use crate::verbs::files::search::{MOST, Search};
+use crate::verbs::files::search::{MOST, SearchRequest};
 
 /// A line is cut after so many characters.
 const WIDTH: usize = 300;
@@ -55,7 +55,7 @@ impl Tool for FileSearch {
         let limit = self.limit.unwrap_or(50).clamp(1, 2_000);
         let skip = self.skip.unwrap_or(0).min(MOST);
         let path = ServerPath::new(&self.server, self.path.as_deref().unwrap_or(""));
-        let search = Search {
+        let search = SearchRequest {
             path: &path,
             pattern: self.pattern.clone(),
             fixed: self.fixed.unwrap_or(false),

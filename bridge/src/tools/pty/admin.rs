@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::notes::Limits;
-use super::place::{Place, Who};
+use super::notes::SpawnLimits;
+use super::place::{PtySession, Who};
 use super::write;
 use crate::client::Server;
 use crate::fleet::{DEADLINE, Fleet, Gathered};
@@ -51,16 +51,16 @@ impl Tool for PtyCloseAll {
         let Gathered { known: found, trouble } =
             all_running(client, self.server.as_deref()).await?;
         let ours = seat.notes.open_sessions();
-        let mut places: Vec<Place> = found
+        let mut places: Vec<PtySession> = found
             .into_iter()
             .filter(|found| match who.owner {
                 Some(owner) => found.owner() == Some(owner),
                 None => ours.iter().any(|(_, job)| *job == found.handle.job),
             })
-            .map(|found| Place::Terminal(Box::new(found)))
+            .map(|found| PtySession::Terminal(Box::new(found)))
             .collect();
         let pipes = seat.pipes.of(who.owner).into_iter().filter(|pipe| pipe.is_open());
-        places.extend(pipes.map(Place::Pipe));
+        places.extend(pipes.map(PtySession::Pipe));
         let (mut closed, mut table) = (0, Table::new());
         for place in &places {
             let id = place.id().to_string();
@@ -176,7 +176,7 @@ impl Tool for GetLimits {
     }
 }
 
-fn limits_now(limits: &Limits) -> String {
+fn limits_now(limits: &SpawnLimits) -> String {
     let rows = [
         ("max_sessions", limits.max_sessions),
         ("max_output_bytes", limits.max_output_bytes),

@@ -9,7 +9,7 @@ use farwire_protocol::streams::session::{Action, Heir, REASON_LIMIT};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Place, Who, label};
+use super::place::{PtySession, Who, label};
 use crate::sessions::control::act;
 use crate::sessions::find::KnownSession;
 use crate::sessions::leases::TTL_MS;
@@ -45,7 +45,7 @@ impl Tool for PtyAttach {
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         found.free_for(who.client)?;
@@ -76,7 +76,7 @@ impl Tool for PtyDetach {
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         found.free_for(who.client)?;
         let ended = change(seat, found, who, Action::Detach).await?;
@@ -111,7 +111,7 @@ impl Tool for PtyHandoff {
         let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
         let target = label("target_client_id", Some(&self.target_client_id))?
             .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id says nobody"))?;
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         found.free_for(who.client)?;
@@ -154,7 +154,7 @@ impl Tool for PtyTakeover {
             return Err(Failure::new(Kind::InvalidArgument, "from_client_id says nobody")
                 .with_hint("pty_status says who is attached"));
         }
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         let before = from.clone();

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::part::{Format, json};
-use super::place::{Place, Who, millis};
+use super::place::{PtySession, Who, millis};
 use crate::fleet::Gathered;
 use crate::handles::Handle;
 use crate::machine::unix_time;
@@ -51,16 +51,20 @@ impl Tool for PtyStatus {
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), None)?;
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         describe(seat, &place, self.format).await
     }
 }
 
 /// Describes a session in full.
-async fn describe(seat: &Seat, place: &Place, format: Option<Format>) -> Result<String, Failure> {
+async fn describe(
+    seat: &Seat,
+    place: &PtySession,
+    format: Option<Format>,
+) -> Result<String, Failure> {
     let facts = match place {
-        Place::Pipe(pipe) => of_pipe(pipe),
-        Place::Terminal(found) => {
+        PtySession::Pipe(pipe) => of_pipe(pipe),
+        PtySession::Terminal(found) => {
             let mut found = (**found).clone();
             if found.job.state.is_open() {
                 // Who is attached is only told to whoever looks.
@@ -76,7 +80,7 @@ async fn describe(seat: &Seat, place: &Place, format: Option<Format>) -> Result<
     }
     let id = place.id();
     let fate = match place {
-        Place::Terminal(found) if found.job.state.is_open() => {
+        PtySession::Terminal(found) if found.job.state.is_open() => {
             Fate::Doing(found.status.doing, None)
         }
         _ => Fate::of(&place.state()),
@@ -91,7 +95,7 @@ async fn describe(seat: &Seat, place: &Place, format: Option<Format>) -> Result<
 
 fn of_terminal(seat: &Seat, found: &KnownSession) -> Map<String, Value> {
     let (status, state) = (&found.status, &found.job.state);
-    let mut facts = Facts::default();
+    let mut facts = StatusFields::default();
     facts.put("session_id", found.handle.id.to_string());
     facts.put("server", found.handle.server.name.clone());
     facts.put("name", status.name.clone());
@@ -137,7 +141,7 @@ fn of_terminal(seat: &Seat, found: &KnownSession) -> Map<String, Value> {
 }
 
 fn of_pipe(pipe: &Pipe) -> Map<String, Value> {
-    let mut facts = Facts::default();
+    let mut facts = StatusFields::default();
     facts.put("session_id", pipe.id.to_string());
     facts.put("server", pipe.server.name.clone());
     facts.some("name", pipe.name.clone());
@@ -153,9 +157,9 @@ fn of_pipe(pipe: &Pipe) -> Map<String, Value> {
 
 /// Facts about a session, in order.
 #[derive(Default)]
-struct Facts(Map<String, Value>);
+struct StatusFields(Map<String, Value>);
 
-impl Facts {
+impl StatusFields {
     fn put(&mut self, name: &str, value: impl Into<Value>) {
         self.0.insert(name.to_owned(), value.into());
     }
@@ -206,13 +210,13 @@ impl Tool for PtyWait {
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), None)?;
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         let wait = millis(seat, self.timeout_ms, Duration::from_secs(25));
         let client = seat.client().await?;
         let waiting = async {
             match &place {
-                Place::Pipe(pipe) => Ok(pipe.end(wait).await),
-                Place::Terminal(found) => {
+                PtySession::Pipe(pipe) => Ok(pipe.end(wait).await),
+                PtySession::Terminal(found) => {
                     end(client, &found.handle.server, found.handle.job, wait).await
                 }
             }
@@ -345,11 +349,11 @@ impl Tool for PtyResume {
             pipe.is_open() && pipe.name.as_deref() == Some(self.name.as_str())
         };
         let place = match seat.pipes.of(who.owner).into_iter().find(of_name) {
-            Some(pipe) => Place::Pipe(pipe),
+            Some(pipe) => PtySession::Pipe(pipe),
             None => {
                 let name = SessionName::new(self.server.as_deref(), &self.name);
                 let found = name.find(seat.client().await?, who.owner).await?;
-                Place::Terminal(Box::new(found))
+                PtySession::Terminal(Box::new(found))
             }
         };
         describe(seat, &place, self.format).await

@@ -18,7 +18,7 @@ type Cursor = (Nonce, bool, Option<String>, Option<String>);
 
 /// Bounds that were set for all new sessions.
 #[derive(Clone, Debug, Default)]
-pub struct Limits {
+pub struct SpawnLimits {
     /// So many sessions of this process at once.
     pub max_sessions: Option<u64>,
     /// See `pty_spawn`.
@@ -39,7 +39,7 @@ pub struct Notes {
     recovered: Mutex<HashMap<Nonce, u64>>,
     opened: Mutex<Vec<(String, Nonce)>>,
     cwd: Mutex<Option<String>>,
-    limits: Mutex<Limits>,
+    limits: Mutex<SpawnLimits>,
     /// Sessions opened.
     pub spawned: AtomicU64,
     /// Bytes that were read.
@@ -118,11 +118,11 @@ impl Notes {
         *locked(&self.cwd) = cwd;
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> SpawnLimits {
         locked(&self.limits).clone()
     }
 
-    pub(super) fn set_limits(&self, change: impl FnOnce(&mut Limits)) {
+    pub(super) fn set_limits(&self, change: impl FnOnce(&mut SpawnLimits)) {
         change(&mut locked(&self.limits));
     }
 }

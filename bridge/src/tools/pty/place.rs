@@ -59,14 +59,14 @@ pub(super) fn label<'a>(what: &str, text: Option<&'a String>) -> Result<Option<&
 
 /// The session that an id stands for.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum PtySession {
     /// A terminal.
     Terminal(Box<KnownSession>),
     /// A program with separate streams.
     Pipe(Arc<Pipe>),
 }
 
-impl Place {
+impl PtySession {
     /// Finds a session for a caller that only looks.
     pub(super) async fn find(seat: &Seat, id: &str, who: Who<'_>) -> Result<Self, Failure> {
         if let Some(pipe) = seat.pipes.find(id, who.owner) {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::part::{Format, PtyOutput};
-use super::place::{Place, Who, for_owner, millis};
+use super::place::{PtySession, Who, for_owner, millis};
 use crate::sessions::pipes::Side;
 use crate::sessions::window::{LARGEST, Span};
 use crate::text::header::Call;
@@ -101,8 +101,8 @@ async fn take(
 ) -> Result<String, Failure> {
     let who = Who::of(seat, read.owner.as_ref(), read.client_id.as_ref())?;
     let client = seat.client().await?;
-    let place = Place::claim(seat, &read.session_id, who).await?;
-    if side == Side::Err && matches!(place, Place::Terminal(_)) {
+    let place = PtySession::claim(seat, &read.session_id, who).await?;
+    if side == Side::Err && matches!(place, PtySession::Terminal(_)) {
         let text = format!("{} is a terminal: its output and errors are one", place.id());
         return Err(Failure::new(Kind::InvalidArgument, text)
             .with_hint("use pty_read, or spawn with separate_streams"));
@@ -164,11 +164,11 @@ impl Tool for PtyReadAt {
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), None)?;
         let client = seat.client().await?;
-        let place = Place::find(seat, &self.session_id, who).await?;
+        let place = PtySession::find(seat, &self.session_id, who).await?;
         let side = if self.stderr == Some(true) { Side::Err } else { Side::Out };
         if side == Side::Err {
             // Of a terminal there is none.
-            if let Place::Terminal(found) = &place {
+            if let PtySession::Terminal(found) = &place {
                 let text =
                     format!("{} is a terminal: its output and errors are one", found.handle.id);
                 return Err(Failure::new(Kind::InvalidArgument, text));

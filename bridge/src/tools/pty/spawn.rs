@@ -11,7 +11,7 @@ use farwire_protocol::streams::session::{Labels, Limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Place, Who, for_owner, label};
+use super::place::{PtySession, Who, for_owner, label};
 use super::until::{Extent, Quiet};
 use super::write;
 use crate::client::{Client, Server};
@@ -261,7 +261,7 @@ impl PtySpawn {
         server: &Server,
         labels: Labels,
         who: Who<'_>,
-    ) -> Result<(Place, String), Failure> {
+    ) -> Result<(PtySession, String), Failure> {
         let client = seat.client().await?;
         let open = OpenSession {
             name: label("name", self.name.as_ref())?.map(str::to_owned),
@@ -286,7 +286,7 @@ impl PtySpawn {
         let header = header.field(Key::Server, &server.name).field(Key::Name, &status.name);
         let text = format!("{}\n", header.next(&read(id, who)));
         let found = by_id(client, &id.to_string(), who.owner).await?;
-        Ok((Place::Terminal(Box::new(found)), text))
+        Ok((PtySession::Terminal(Box::new(found)), text))
     }
 
     async fn piped(
@@ -294,7 +294,7 @@ impl PtySpawn {
         seat: &Seat,
         server: &Server,
         labels: Labels,
-    ) -> Result<(Place, String), Failure> {
+    ) -> Result<(PtySession, String), Failure> {
         let client = seat.shared_client().await?;
         let command = self.command.clone().ok_or_else(|| {
             Failure::new(Kind::EmptyCommand, "separate_streams: say in command what to run")
@@ -334,7 +334,7 @@ impl PtySpawn {
         let header = header.field(Key::Server, &server.name);
         let who = Who { owner: owner.as_deref(), client: None };
         let text = format!("{}\n", header.next(&read(pipe.id, who)));
-        Ok((Place::Pipe(pipe), text))
+        Ok((PtySession::Pipe(pipe), text))
     }
 }
 

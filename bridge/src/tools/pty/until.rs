@@ -9,11 +9,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::part::{Format, PtyOutput};
-use super::place::{Place, Who, for_owner, millis};
+use super::place::{PtySession, Who, for_owner, millis};
 use super::write;
 use crate::client::Client;
 use crate::sessions::pipes::Side;
-use crate::sessions::search::{Match, Search};
+use crate::sessions::search::{Match, OutputSearch};
 use crate::sessions::window::{LARGEST, Span, Window};
 use crate::text::header::{Call, Key};
 use crate::text::shown::Piece;
@@ -67,7 +67,7 @@ impl Tool for PtyReadUntil {
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         let until = Until {
             patterns: vec![self.pattern],
             wait: millis(seat, self.timeout_ms, PATIENCE),
@@ -106,7 +106,7 @@ impl Tool for PtyReadUntilAny {
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         let until = Until {
             patterns: self.patterns,
             wait: millis(seat, self.timeout_ms, PATIENCE),
@@ -148,13 +148,13 @@ impl Tool for PtyPrompt {
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         place.open()?;
         let patterns = self.patterns.unwrap_or_default();
         let from = place.end(Side::Out);
         // A wrong expression is said before anything is typed.
         if !patterns.is_empty() {
-            Search::new(&patterns, from)?;
+            OutputSearch::new(&patterns, from)?;
         }
         let data = self.data.as_bytes();
         let written = write::input(seat, &place, data, who).await?;
@@ -201,7 +201,7 @@ impl Tool for PtyReadQuiescent {
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         let quiet = Quiet {
             silence: millis(seat, self.quiescence_ms, QUIET),
             wait: millis(seat, self.timeout_ms, PATIENCE),
@@ -233,11 +233,11 @@ impl Until {
         self,
         seat: &Seat,
         caller: &Caller,
-        place: &Place,
+        place: &PtySession,
         who: Who<'_>,
     ) -> Result<String, Failure> {
-        let mut search = Search::new(&self.patterns, self.from)?;
-        let mut read = Read::new(seat, place, self.from).await?;
+        let mut search = OutputSearch::new(&self.patterns, self.from)?;
+        let mut read = ReadProgress::new(seat, place, self.from).await?;
         let deadline = Instant::now() + self.wait;
         let found = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -276,10 +276,10 @@ impl Quiet {
         self,
         seat: &Seat,
         caller: &Caller,
-        place: &Place,
+        place: &PtySession,
         who: Who<'_>,
     ) -> Result<String, Failure> {
-        let mut read = Read::new(seat, place, self.from).await?;
+        let mut read = ReadProgress::new(seat, place, self.from).await?;
         let deadline = Instant::now() + self.wait;
         let reason = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -303,10 +303,10 @@ impl Quiet {
 struct Fields(Vec<(Key, String)>);
 
 /// The latest part of what has been read.
-struct Read<'a> {
+struct ReadProgress<'a> {
     seat: &'a Seat,
     client: &'a Client,
-    place: &'a Place,
+    place: &'a PtySession,
     /// Where it was to begin.
     from: u64,
     /// Where it has come to.
@@ -314,8 +314,8 @@ struct Read<'a> {
     kept: Window,
 }
 
-impl<'a> Read<'a> {
-    async fn new(seat: &'a Seat, place: &'a Place, from: u64) -> Result<Self, Failure> {
+impl<'a> ReadProgress<'a> {
+    async fn new(seat: &'a Seat, place: &'a PtySession, from: u64) -> Result<Self, Failure> {
         let client = seat.client().await?;
         Ok(Self { seat, client, place, from, at: from, kept: Window::default() })
     }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::place::{Place, Who};
+use super::place::{PtySession, Who};
 use crate::handles::Handle;
 use crate::runs::control;
 use crate::sessions::control::{self as controlling, act};
@@ -44,7 +44,7 @@ const LONGEST: usize = 8 << 20;
 /// Types as much as the program takes in a moment. Returns how many bytes that was.
 pub(super) async fn input(
     seat: &Seat,
-    place: &Place,
+    place: &PtySession,
     data: &[u8],
     who: Who<'_>,
 ) -> Result<usize, Failure> {
@@ -53,11 +53,11 @@ pub(super) async fn input(
             .with_hint("write it to a file on the server in several calls, and use that"));
     }
     let written = match place {
-        Place::Pipe(pipe) if pipe.labels.read_only == Some(true) => {
+        PtySession::Pipe(pipe) if pipe.labels.read_only == Some(true) => {
             return Err(Failure::new(Kind::InputLocked, "this session is read-only"));
         }
-        Place::Pipe(pipe) => pipe.write(data, PATIENCE).await?,
-        Place::Terminal(found) => type_into(seat, found, data, who).await?,
+        PtySession::Pipe(pipe) => pipe.write(data, PATIENCE).await?,
+        PtySession::Terminal(found) => type_into(seat, found, data, who).await?,
     };
     seat.notes.written.fetch_add(written as u64, Ordering::Relaxed);
     Ok(written)
@@ -140,7 +140,7 @@ impl Tool for PtyWrite {
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         place.open()?;
         let mut data = self.data.into_bytes();
         if self.newline == Some(true) {
@@ -149,9 +149,9 @@ impl Tool for PtyWrite {
         let written = input(seat, &place, &data, who).await?;
         if self.eof == Some(true) {
             match &place {
-                Place::Pipe(pipe) if written == data.len() => pipe.close_input(),
-                Place::Pipe(_) => return Err(not_all_taken(written, data.len())),
-                Place::Terminal(_) => {
+                PtySession::Pipe(pipe) if written == data.len() => pipe.close_input(),
+                PtySession::Pipe(_) => return Err(not_all_taken(written, data.len())),
+                PtySession::Terminal(_) => {
                     return Err(Failure::new(
                         Kind::InvalidArgument,
                         "a terminal has no end of input",
@@ -197,7 +197,7 @@ impl Tool for PtyResize {
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
         let size = Action::Resize(size(self.cols, self.rows)?);
@@ -233,17 +233,17 @@ impl Tool for PtySignal {
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
         let signal = parse_allowed(&seat.settings.offer, &self.signal)?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         place.open()?;
         let client = seat.client().await?;
         let state = match &place {
-            Place::Terminal(found) => {
+            PtySession::Terminal(found) => {
                 let action = Action::Signal(signal);
                 act(client, &found.handle.server, found.handle.job, &who.caller(), action)
                     .await?
                     .state
             }
-            Place::Pipe(pipe) => {
+            PtySession::Pipe(pipe) => {
                 control::stop(client, &pipe.server, pipe.job, Some(signal)).await?;
                 pipe.state()
             }
@@ -276,21 +276,25 @@ impl Tool for PtyClose {
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), self.client_id.as_ref())?;
-        let place = Place::claim(seat, &self.session_id, who).await?;
+        let place = PtySession::claim(seat, &self.session_id, who).await?;
         close(seat, &place, who).await
     }
 }
 
 /// Ends a session. Returns the answer, which says how it ended.
-pub(super) async fn close(seat: &Seat, place: &Place, who: Who<'_>) -> Result<String, Failure> {
+pub(super) async fn close(
+    seat: &Seat,
+    place: &PtySession,
+    who: Who<'_>,
+) -> Result<String, Failure> {
     let client = seat.client().await?;
     let state = match place {
-        Place::Terminal(found) => {
+        PtySession::Terminal(found) => {
             let Handle { server, job, .. } = &found.handle;
             controlling::close(client, server, *job, &who.caller()).await?;
             end(client, server, *job, LADDER).await?
         }
-        Place::Pipe(pipe) => {
+        PtySession::Pipe(pipe) => {
             let stopped = control::stop(client, &pipe.server, pipe.job, None).await?;
             if stopped == Stopped::NeverStarted {
                 let header = Header::new(word(pipe.id)).value(&pipe.id.to_string());

@@ -6,7 +6,7 @@ use farwire_protocol::streams::files::{Ask, Copy as Question, Done, Entry};
 
 use super::Unread;
 use crate::client::Client;
-use crate::files::between::{Between, End, copy_between, move_between};
+use crate::files::between::{Between, CopyEnd, copy_between, move_between};
 use crate::files::destination::{Destination, Onto, find_destination};
 use crate::files::place::{Place, ServerPath};
 use crate::files::site::Face;
@@ -37,8 +37,8 @@ pub struct PreparedCopy<'a> {
     client: &'a Client,
     face: Face,
     copy: Copy<'a>,
-    from: End,
-    to: End,
+    from: CopyEnd,
+    to: CopyEnd,
     destination: Destination,
 }
 
@@ -79,8 +79,8 @@ impl<'a> Copy<'a> {
     ) -> Result<PreparedCopy<'a>, Failure> {
         let (source, from) = self.from.place(client).await?;
         let (target, to) = self.to.place(client).await?;
-        let from = End { server: source, place: from };
-        let to = End { server: target, place: to };
+        let from = CopyEnd { server: source, place: from };
+        let to = CopyEnd { server: target, place: to };
         if self.within_root && !from.is_beside(&to) {
             let text = face.refusal("move", "not from one root to another");
             return Err(Failure::new(Kind::Unsupported, text)
@@ -88,7 +88,7 @@ impl<'a> Copy<'a> {
         }
         let destination =
             Box::pin(find_destination(client, (&from, &to), self.onto, self.recursive)).await?;
-        let to = End { place: destination.place.clone(), ..to };
+        let to = CopyEnd { place: destination.place.clone(), ..to };
         Ok(PreparedCopy { client, face, copy: self, from, to, destination })
     }
 }

@@ -14,7 +14,7 @@ pub const MOST: u32 = 100_000;
 
 /// What is listed.
 #[derive(Debug)]
-pub struct List<'a> {
+pub struct ListRequest<'a> {
     /// The directory.
     pub dir: &'a ServerPath,
     /// How many levels.
@@ -42,7 +42,7 @@ pub struct ListAnswer {
     pub unread: Unread,
 }
 
-impl List<'_> {
+impl ListRequest<'_> {
     /// Lists it.
     ///
     /// # Errors

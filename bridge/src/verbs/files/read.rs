@@ -17,7 +17,7 @@ pub const MOST: u32 = 20_000;
 
 /// Which lines of which file.
 #[derive(Debug)]
-pub struct Read<'a> {
+pub struct ReadRequest<'a> {
     /// The file.
     pub file: &'a ServerPath,
     /// The first line, from 1; a negative number counts from the end, and goes up to it.
@@ -74,7 +74,7 @@ pub struct Picture {
     pub kind: &'static str,
 }
 
-impl Read<'_> {
+impl ReadRequest<'_> {
     /// Reads them.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub const MOST: u32 = 100_000;
 
 /// What is searched for, and where.
 #[derive(Debug)]
-pub struct Search<'a> {
+pub struct SearchRequest<'a> {
     /// A file or a directory.
     pub path: &'a ServerPath,
     /// The expression.
@@ -54,7 +54,7 @@ pub struct SearchAnswer {
     pub unread: Unread,
 }
 
-impl Search<'_> {
+impl SearchRequest<'_> {
     /// Searches.
     ///
     /// # Errors

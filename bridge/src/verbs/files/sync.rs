@@ -8,7 +8,7 @@ use super::transfer::may_be_used;
 use crate::client::{Client, Server};
 use crate::files::place::{Place, ServerPath};
 use crate::files::site::Face;
-use crate::files::sync::{Direction, Plan, carry_out, plan};
+use crate::files::sync::{Direction, SyncPlan, carry_out, plan};
 use crate::files::transfer::{Meter, Transfer};
 
 /// Which directory is made like which.
@@ -34,7 +34,7 @@ pub struct PlannedSync<'a> {
     server: Server,
     place: Place,
     sync: Sync,
-    plan: Plan,
+    plan: SyncPlan,
 }
 
 /// What a sync does, or would do.
@@ -83,7 +83,7 @@ impl Sync {
         }
         may_be_used(client, face, "sync", &self.local)?;
         let (server, place) = self.remote.place(client).await?;
-        let (sync, none) = (self, Plan::default());
+        let (sync, none) = (self, SyncPlan::default());
         let mut planned = PlannedSync { client, meter, server, place, sync, plan: none };
         let (direction, checksum) = (planned.sync.direction, planned.sync.checksum);
         let plan = plan(&planned.transfer(), direction, checksum).await?;

@@ -75,20 +75,20 @@ impl History {
         let total = session.job.state.lines + events.len() as u64;
         let latest = || (total + 1).saturating_sub(self.max);
         let first = self.first.unwrap_or_else(latest).max(1);
-        let log = Log { client, session, events };
+        let log = HistorySource { client, session, events };
         let items = log.items(first, self.max).await?;
         Ok(HistoryAnswer { first, total, items })
     }
 }
 
 /// The two things that a history is made of.
-struct Log<'a> {
+struct HistorySource<'a> {
     client: &'a Client,
     session: &'a KnownSession,
     events: Vec<Event>,
 }
 
-impl Log<'_> {
+impl HistorySource<'_> {
     /// At most `max` items from this number on.
     async fn items(&self, first: u64, max: u64) -> Result<Vec<HistoryItem>, Failure> {
         let lines = self.session.job.state.lines;

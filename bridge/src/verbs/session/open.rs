@@ -12,7 +12,7 @@ use crate::client::{Client, Server};
 use crate::handles::Handle;
 use crate::machine::random_nonce;
 use crate::runs::answer::NoAnswer;
-use crate::sessions::{Answer, ask};
+use crate::sessions::{SessionReply, ask};
 
 /// How long a session may take to open.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -78,7 +78,7 @@ pub struct Opened {
     /// The session.
     pub handle: Handle,
     /// How it is, and what its screen shows.
-    pub answer: Answer,
+    pub answer: SessionReply,
 }
 
 impl OpenSession {

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::handles::Handle;
 use crate::machine::random_nonce;
 use crate::runs::answer::NoAnswer;
-use crate::sessions::{Answer, ask};
+use crate::sessions::{SessionReply, ask};
 use crate::text::shown::Budget;
 use crate::verbs::observer::Observer;
 
@@ -82,7 +82,7 @@ impl SendInput {
         client: &Client,
         session: &Handle,
         observer: &dyn Observer,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<SessionReply, Failure> {
         let instance = match self.input.is_empty() {
             true => Nonce::ZERO,
             false => client.instance(&session.server).await?,

@@ -13,7 +13,7 @@ use super::io_failure;
 
 /// A file or directory here.
 #[derive(Debug)]
-pub struct Found {
+pub struct LocalEntry {
     /// Its path from where the walk began.
     pub below: Vec<u8>,
     /// Its path.
@@ -28,7 +28,7 @@ pub struct Found {
     pub modified: i64,
 }
 
-impl Found {
+impl LocalEntry {
     /// What is at this path, as the kernel describes it.
     pub(in crate::files::transfer) fn new(below: Vec<u8>, path: PathBuf, is: &Metadata) -> Self {
         let modified = is.mtime().saturating_mul(1_000_000_000).saturating_add(is.mtime_nsec());
@@ -41,7 +41,7 @@ impl Found {
 #[derive(Debug, Default)]
 pub(in crate::files) struct Walked {
     /// Files and directories, each directory before what is in it.
-    pub(in crate::files) found: Vec<Found>,
+    pub(in crate::files) found: Vec<LocalEntry>,
     /// The paths of links and special files.
     pub(in crate::files) left_out: Vec<Vec<u8>>,
     /// What could not be read, and why: nobody knows what is in it.
@@ -87,7 +87,7 @@ pub(in crate::files) fn walk(top: &Path) -> Result<Walked, Failure> {
                 walked.left_out.push(name);
                 continue;
             }
-            walked.found.push(Found::new(name, path, &is));
+            walked.found.push(LocalEntry::new(name, path, &is));
         }
     }
     Ok(walked)

@@ -13,13 +13,13 @@ use super::{arrived_late, is_ours};
 use crate::files::Files;
 use crate::files::asked::outcome;
 use crate::files::transfer::ends::Transfer;
-use crate::files::transfer::local::{Found, Stamp, digest_of, io_failure, open, read_small};
+use crate::files::transfer::local::{LocalEntry, Stamp, digest_of, io_failure, open, read_small};
 use crate::files::transfer::patience::Patience;
 use crate::files::transfer::reading::{LARGE, READINGS, change_failure};
 
 /// Sends one file; goes on with what is there of it. A file that changed while it was read is
 /// compared with what arrived, by hash: it may only have grown. If it is another, it is sent again.
-pub(super) async fn large(transfer: &Transfer<'_>, one: &Found) -> Result<(), Failure> {
+pub(super) async fn large(transfer: &Transfer<'_>, one: &LocalEntry) -> Result<(), Failure> {
     let mut sent = Sent::default();
     let mut patience = Patience::new(transfer.meter);
     loop {
@@ -69,7 +69,7 @@ struct Sent {
 
 async fn attempt(
     transfer: &Transfer<'_>,
-    one: &Found,
+    one: &LocalEntry,
     sent: &mut Sent,
     patience: &mut Patience<'_>,
 ) -> Result<(), Failure> {
@@ -96,11 +96,11 @@ async fn attempt(
 async fn alone(
     transfer: &Transfer<'_>,
     files: &mut Files,
-    one: &Found,
+    one: &LocalEntry,
     sent: &mut Sent,
 ) -> Result<(), Failure> {
     let small = read_small(&one.path)?;
-    let now = Found::new(Vec::new(), one.path.clone(), &small.is);
+    let now = LocalEntry::new(Vec::new(), one.path.clone(), &small.is);
     let mut write = transfer.write(one, now.mode, now.modified);
     write.lazy = None;
     let length = small.content.len() as u64;
@@ -118,13 +118,13 @@ async fn alone(
 async fn send(
     transfer: &Transfer<'_>,
     files: &mut Files,
-    (one, id, have): (&Found, Nonce, u64),
+    (one, id, have): (&LocalEntry, Nonce, u64),
     (of, so_far): (&Stamp, &mut Sent),
 ) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| io_failure(&one.path, &error);
     let (mut file, is) = open(&one.path)?;
     let opened = Stamp::new(&is);
-    let now = Found::new(Vec::new(), one.path.clone(), &is);
+    let now = LocalEntry::new(Vec::new(), one.path.clone(), &is);
     let mut write = transfer.write(one, now.mode, now.modified);
     (write.lazy, write.transfer, write.offset) = (None, Some(id), Some(have));
     if have > 0 {
@@ -188,7 +188,7 @@ async fn send(
 
 /// The id of a transfer: that of the same file in the same state to the same place, in whichever
 /// process.
-fn part_of(transfer: &Transfer<'_>, one: &Found, of: &Stamp) -> Nonce {
+fn part_of(transfer: &Transfer<'_>, one: &LocalEntry, of: &Stamp) -> Nonce {
     let mut hash = Sha256::new();
     for part in [
         &transfer.server.pin.bundle.id.0[..],
