@@ -148,8 +148,8 @@ impl Agent {
                     Context { asker: asked_by, link: over, services: self.services.clone() };
                 let cut = tokio::select! {
                     biased;
-                    denied = asker.denied() => Some(Cut::Denied(denied)),
-                    () = link.ended() => Some(Cut::Forgotten),
+                    denied = asker.wait_for_denial() => Some(Cut::Denied(denied)),
+                    () = link.wait_for_end() => Some(Cut::Forgotten),
                     () = streams::serve(context, open, &mut writer, reader) => None,
                 };
                 drop(entered);
@@ -186,7 +186,7 @@ impl Agent {
         let answered = tokio::select! {
             biased;
             answered = Link::answer(&me, opening, &mut send, &mut recv, |claim| self.judge(claim, route)) => Some(answered),
-            () = place.lost() => None,
+            () = place.wait_for_loss() => None,
         };
         let Some(answered) = answered else {
             recv.stop(Reset::Overloaded);
@@ -281,7 +281,7 @@ enum Cut {
 /// Ends a stream with a sealed refusal: whoever is in between cannot make one up.
 async fn last_word(mut writer: Writer<SendHalf>, failure: Failure) {
     if !writer.ended() {
-        writer.end(&message(&End::failed(failure)));
+        writer.end(&message(&End::from_failure(failure)));
     }
     if timeout(LAST_WORD, writer.finish()).await.is_err() {
         writer.io().reset(Reset::Closing);

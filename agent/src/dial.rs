@@ -105,7 +105,7 @@ pub(crate) async fn keep(
                     () = stop.cancelled() => return connection.shut(Reset::Closing).await,
                     served = serve(&agent, &connection) => served,
                 };
-                (Some(begun.elapsed()), superseded, ended(&connection, &closed))
+                (Some(begun.elapsed()), superseded, connection_failure(&connection, &closed))
             }
             Err(failure) => (None, false, failure),
         };
@@ -133,7 +133,7 @@ async fn connect(relay: &Relay, identity: &Identity) -> Result<Connection, Failu
     Ok(connection)
 }
 
-fn ended(connection: &Connection, closed: &Closed) -> Failure {
+fn connection_failure(connection: &Connection, closed: &Closed) -> Failure {
     connection.refusal().unwrap_or_else(|| {
         let failure = Failure::caused(Kind::RelayUnreachable, "the connection ended", closed);
         match closed {

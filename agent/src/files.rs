@@ -118,7 +118,7 @@ impl Roots {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &entered {
-            self.audit.refused(&enter, &who.line(), failure).await;
+            self.audit.record_refusal(&enter, &who.line(), failure).await;
         }
         entered
     }

@@ -10,7 +10,7 @@
 //!
 //! [`decide`] is pure, and is asked before a handler is called. What a handler gets is [`Allowed`],
 //! which only this module makes, so that none is reached around it. When the rights of a device
-//! change, its open streams ask whether they may stay, see [`Asker::denied`].
+//! change, its open streams ask whether they may stay, see [`Asker::wait_for_denial`].
 //!
 //! Not here: who types into a session at this moment, and who says who does. That is decided
 //! together with each write, by `terminal/typing_rights.rs`. What a worker can reach is bounded by
@@ -127,12 +127,12 @@ impl Asker {
     /// # Errors
     ///
     /// Why they may not.
-    pub(crate) fn allowed<T>(&self, demand: &Demand<'_>, what: T) -> Result<Allowed<T>, Denied> {
+    pub(crate) fn allow<T>(&self, demand: &Demand<'_>, what: T) -> Result<Allowed<T>, Denied> {
         self.may(demand).map(|()| Allowed(what))
     }
 
     /// Waits until they may not be here any more, and returns why.
-    pub(crate) async fn denied(&self) -> Denied {
+    pub(crate) async fn wait_for_denial(&self) -> Denied {
         let mut rights = self.rights.clone();
         loop {
             if let Err(denied) = decide(&self.who, &Demand::Stay, &rights.borrow_and_update()) {
@@ -219,8 +219,8 @@ mod tests {
     async fn whoever_is_here_is_told_when_their_rights_are_gone() {
         let (changes, rights) = watch::channel(Rights::All);
         let asker = Asker::new(Arc::new(principal(1, Surface::Human)), rights);
-        assert!(asker.allowed(&Demand::Run, ()).is_ok());
-        let denied = asker.denied();
+        assert!(asker.allow(&Demand::Run, ()).is_ok());
+        let denied = asker.wait_for_denial();
         tokio::pin!(denied);
         tokio::select! {
             biased;
@@ -229,6 +229,6 @@ mod tests {
         }
         changes.send_replace(Rights::Nothing(Failure::new(Kind::NotAuthorized, "removed")));
         assert!(matches!(denied.await, Denied::LockedOut(_)));
-        assert!(asker.allowed(&Demand::Run, ()).is_err());
+        assert!(asker.allow(&Demand::Run, ()).is_err());
     }
 }

@@ -183,7 +183,7 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
     };
     let path = PathBuf::from(text(&start.path));
     let limits = if start.terminal.is_some() { Limits::terminal() } else { Limits::default() };
-    let limits = limits.kept(start.kept);
+    let limits = limits.with_total(start.kept);
     let rate = start.rate;
     let writer = SpoolWriter::new(memory.clone(), limits, path);
     let (told, orders) = channel(ORDERS);

@@ -158,7 +158,7 @@ impl Jobs {
             }
         }
         self.holders.attend_taken();
-        jobs.sort_by_key(|job| job.asked());
+        jobs.sort_by_key(|job| job.requested_at());
         if !jobs.is_empty() {
             tracing::info!(jobs = jobs.len(), "taken over from the agent before");
         }
@@ -305,10 +305,10 @@ impl Jobs {
         owner: &Arc<Principal>,
         asked: &Asking,
     ) -> Result<Option<Arc<Job>>, Failure> {
-        self.known(&self.lock(), owner, asked)
+        self.look_up(&self.lock(), owner, asked)
     }
 
-    fn known(
+    fn look_up(
         &self,
         table: &Table,
         owner: &Arc<Principal>,
@@ -322,7 +322,7 @@ impl Jobs {
             let same = job.owner == *owner && job.body.is_none_or(|body| body == *hash);
             return if same { Ok(Some(job.clone())) } else { Err(Past::Conflict.failure()) };
         }
-        match table.journal.asked(owner, id, hash) {
+        match table.journal.prior_request(owner, id, hash) {
             Asked::Other => Err(Past::Conflict.failure()),
             Asked::Same => Err(Failure::new(Kind::Expired, "the run is no longer kept")),
             Asked::No if instance != self.instance => {
@@ -342,7 +342,7 @@ impl Jobs {
         // The bridge names the job, so that it can write the name down before it sends the request.
         let mut table = self.lock();
         table.forget(Instant::now());
-        if let Some(job) = self.known(&table, owner, &asked)? {
+        if let Some(job) = self.look_up(&table, owner, &asked)? {
             return Ok(Begun { job, known: true });
         }
         if table.retired {
@@ -381,7 +381,7 @@ impl Jobs {
         let table = self.lock();
         let job = table.jobs.get(&id).ok_or_else(|| table.why_gone(&asker.who, id))?;
         let demand = Demand::Use(job.facts());
-        asker.allowed(&demand, job.clone()).map_err(Denied::failure)
+        asker.allow(&demand, job.clone()).map_err(Denied::failure)
     }
 
     /// The jobs that this one may see, newest first, at most `limit` after `after`.

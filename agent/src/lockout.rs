@@ -52,8 +52,8 @@ pub(crate) async fn watch(agent: &Agent) -> Failure {
             _ => 0,
         };
         if absent >= FAILED_LOOKS {
-            agent.services.links.lock_out(|_| true, &locked_out(&left()));
-            return left();
+            agent.services.links.lock_out(|_| true, &locked_out(&not_enrolled()));
+            return not_enrolled();
         }
     }
 }
@@ -64,7 +64,7 @@ fn is_same(begun: &Enrolled, now: &Enrollment) -> bool {
     (begun.at, begun.inviter, begun.trust_domain) == (now.at, now.inviter, now.trust_domain)
 }
 
-fn left() -> Failure {
+fn not_enrolled() -> Failure {
     Failure::new(Kind::NotEnrolled, "this agent has left its workspace")
 }
 

@@ -133,7 +133,7 @@ impl Program {
     }
 
     /// One that an earlier agent has written down, and that nobody holds.
-    pub(crate) fn recorded(job: Nonce, spool: Spool, phase: Phase, on_terminal: bool) -> Self {
+    pub(crate) fn from_record(job: Nonce, spool: Spool, phase: Phase, on_terminal: bool) -> Self {
         Self {
             job,
             spool,
@@ -188,7 +188,7 @@ impl Program {
     }
 
     /// Waits until it runs, or has run; an error if it never will.
-    pub(crate) async fn started(&self) -> Result<u32, Failure> {
+    pub(crate) async fn wait_for_start(&self) -> Result<u32, Failure> {
         let mut phase = self.phase();
         let begun = phase.wait_for(|phase| !matches!(phase, Phase::Queued)).await;
         match begun.as_deref() {

@@ -115,7 +115,7 @@ impl Sessions {
             check_name(name)?;
         }
         let asked = || Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.named(asker, start)? {
+        if let Some(job) = self.find_by_name(asker, start)? {
             return Ok(Begun { job, known: true });
         }
         if let Some(job) = self.jobs.find_asked(&owner, &asked())? {
@@ -123,11 +123,11 @@ impl Sessions {
         }
         let user = users.find(start.user.as_deref()).await?;
         let shell = match Plan::shell_word(start) {
-            Some(word) => users.program(move || shell::named(&word)).await?,
+            Some(word) => users.program(move || shell::find(&word)).await?,
             None => None,
         };
         // Somebody may have opened it meanwhile.
-        if let Some(job) = self.named(asker, start)? {
+        if let Some(job) = self.find_by_name(asker, start)? {
             return Ok(Begun { job, known: true });
         }
         self.jobs.begin(&owner, asked(), |table| {
@@ -142,7 +142,7 @@ impl Sessions {
 
     /// The session that another request has opened under the name that is asked for, if that is to
     /// be taken up.
-    fn named(&self, asker: &Asker, start: &Start) -> Result<Option<Arc<Job>>, Failure> {
+    fn find_by_name(&self, asker: &Asker, start: &Start) -> Result<Option<Arc<Job>>, Failure> {
         let named = self.jobs.session_named(asker, start.name.as_deref().unwrap_or_default());
         let named = named.filter(|job| job.id != start.request);
         if named.is_some() && start.new == Some(true) {
@@ -158,7 +158,7 @@ impl Sessions {
         let job = self.jobs.find(asker, id)?.into_inner();
         let session = Session::of(job).ok_or_else(no_terminal)?;
         let demand = Demand::Use(session.job.facts());
-        asker.allowed(&demand, session.clone()).map_err(Denied::failure)
+        asker.allow(&demand, session.clone()).map_err(Denied::failure)
     }
 
     /// A session, and those others that are filed in the group of these labels: open ones of the
@@ -172,7 +172,7 @@ impl Sessions {
             let same =
                 other.id != own.id && other.owner.device == own.owner.device && !other.ended();
             same && other.terminal.as_ref().is_some_and(|terminal| {
-                let filed = terminal.filed();
+                let filed = terminal.filing();
                 filed.labels.group == labels.group && filed.labels.owner == labels.owner
             })
         });

@@ -157,7 +157,7 @@ impl Spool {
     pub(crate) fn finish(&self) {
         let end = {
             let mut log = lock(&self.shared.log);
-            *log = log.kept();
+            *log = log.finish();
             log.marks().end
         };
         *lock(&self.shared.file) = None;
@@ -181,7 +181,7 @@ impl Spool {
 
     /// A log that is finished, and of which only its end is left: from this offset on, before which
     /// there were so many line feeds.
-    pub(crate) fn recorded(
+    pub(crate) fn from_tail(
         start: u64,
         lines: u64,
         bytes: Vec<u8>,
@@ -192,14 +192,14 @@ impl Spool {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let log = Log::recorded(start, lines, bytes.into()).released(&path)?;
-        Ok(Self::finished(log, path))
+        let log = Log::from_tail(start, lines, bytes.into()).released(&path)?;
+        Ok(Self::from_finished(log, path))
     }
 
     /// A finished log as it was written down. `path` is where its file is, if it has one. `None` if
     /// it makes no sense.
     pub(crate) fn from_written(written: Written, path: PathBuf) -> Option<Self> {
-        Some(Self::finished(written.log(&path)?, path))
+        Some(Self::from_finished(written.log(&path)?, path))
     }
 
     /// The log to be written down, once it is finished. What is in its file stays there.
@@ -216,7 +216,7 @@ impl Spool {
         self.shared.discarded.load(Ordering::Relaxed)
     }
 
-    fn finished(log: Log, path: PathBuf) -> Self {
+    fn from_finished(log: Log, path: PathBuf) -> Self {
         let shared = Shared {
             grown: watch::Sender::new((log.marks().end, true)),
             log: Mutex::new(log),

@@ -40,7 +40,7 @@ pub(crate) async fn serve<W, R>(
         && !writer.ended()
     {
         // A refusal is sealed: whoever is in between cannot make one up.
-        writer.end(&message(&End::failed(failure)));
+        writer.end(&message(&End::from_failure(failure)));
         // The peer may be gone.
         let _ = writer.finish().await;
     }

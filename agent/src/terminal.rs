@@ -241,7 +241,7 @@ impl Terminal {
     fn read_marks(&self, at: u64, bytes: &[u8], asks: &mpsc::Sender<Query>) {
         // What is written down first is answered at most once, whoever dies.
         let memory = self.program.spool.memory();
-        let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen());
+        let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen_until());
         let found = lock(&self.marked_lines).marks.read(at, bytes, seen);
         if let Some(memory) = &memory {
             memory.see(at + bytes.len() as u64);
@@ -289,7 +289,7 @@ impl Terminal {
             Query::Status => "\x1b[0n".to_owned(),
             Query::Cursor => {
                 self.draw().await;
-                let (row, col) = self.seen().facts.cursor();
+                let (row, col) = self.summary().facts.cursor();
                 format!("\x1b[{row};{col}R")
             }
         };
@@ -320,7 +320,7 @@ impl Terminal {
     }
 
     /// What it is filed under.
-    pub(crate) fn filed(&self) -> MutexGuard<'_, Filed> {
+    pub(crate) fn filing(&self) -> MutexGuard<'_, Filed> {
         lock(&self.filed)
     }
 
@@ -449,7 +449,7 @@ impl Terminal {
         let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
             return Doing::Running;
         };
-        let alternate = self.seen().facts.alternate;
+        let alternate = self.summary().facts.alternate;
         let phase = self.marks(|marks| match marks.is_about_to_wait() {
             true => marks::Phase::Waiting,
             false => marks.phase(),
@@ -521,7 +521,7 @@ impl Terminal {
             .program
             .master()
             .and_then(|master| doing::foreground_name(master.as_fd(), self.program.pid()?));
-        let Seen { facts, title, .. } = self.seen();
+        let Seen { facts, title, .. } = self.summary();
         let (row, col) = facts.cursor();
         let size = self.size();
         let Filed { labels, limits, recovered_ms, lost } = lock(&self.filed).clone();

@@ -369,7 +369,7 @@ impl Down {
     }
 
     fn read_frame(&mut self, frame: Frame) -> Result<Said, Trouble> {
-        self.link.heard(frame.payload.len());
+        self.link.note_activity(frame.payload.len());
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == CONTENT => {
                 let counted = self.counts.add(CONTENT, frame.payload.len());

@@ -107,7 +107,7 @@ impl fmt::Display for Rel {
         if self.is_root() {
             return f.write_str("the root");
         }
-        write!(f, "`{}`", farwire_protocol::quote::quoted(&self.0))
+        write!(f, "`{}`", farwire_protocol::quote::quote(&self.0))
     }
 }
 

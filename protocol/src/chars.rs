@@ -23,12 +23,12 @@ pub fn is_hidden(char: char) -> bool {
 /// Whether a character may occur in our texts: not a control other than LF and TAB, not hidden, and
 /// not without a meaning of its own.
 pub fn is_text(char: char) -> bool {
-    matches!(char, '\n' | '\t') || shown(char) == Some(char)
+    matches!(char, '\n' | '\t') || visible_form(char) == Some(char)
 }
 
 /// Returns the visible form of a character outside a line's own layout; `None` for a hidden one. LF
 /// and TAB are controls here like any other: a caller that gives them a meaning handles them first.
-pub fn shown(char: char) -> Option<char> {
+pub fn visible_form(char: char) -> Option<char> {
     match char {
         ' '..='~' => Some(char),
         '\0'..='\u{1f}' | '\u{7f}' => Some(picture(char)),
@@ -86,22 +86,22 @@ mod tests {
             (0x2028, 0x2029),
         ];
         for char in ranges.iter().flat_map(|&(a, b)| (a..=b).filter_map(char::from_u32)) {
-            assert_eq!(shown(char), None, "{}", char.escape_unicode());
+            assert_eq!(visible_form(char), None, "{}", char.escape_unicode());
         }
     }
 
     #[test]
     fn what_is_shown_is_text_and_stays_as_it_is() {
         for char in (0..=0x0010_ffff).filter_map(char::from_u32) {
-            let Some(seen) = shown(char) else { continue };
-            assert_eq!(shown(seen), Some(seen), "{}", char.escape_unicode());
+            let Some(seen) = visible_form(char) else { continue };
+            assert_eq!(visible_form(seen), Some(seen), "{}", char.escape_unicode());
             assert!(!seen.is_control(), "{}", char.escape_unicode());
         }
     }
 
     #[test]
     fn controls_are_pictures_and_scripts_are_left_alone() {
-        let said: String = "a\0b\x1b\x7f\u{85}ñ한字🚀é".chars().filter_map(shown).collect();
+        let said: String = "a\0b\x1b\x7f\u{85}ñ한字🚀é".chars().filter_map(visible_form).collect();
         assert_eq!(said, "a␀b␛␡\u{fffd}ñ한字🚀é");
     }
 }

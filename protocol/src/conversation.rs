@@ -83,7 +83,7 @@ impl End {
     /// Creates an end with a failure.
     ///
     /// Its texts are cut to [`FAILURE_TEXT`], so that it fits one frame whatever they quote.
-    pub fn failed(mut failure: Failure) -> Self {
+    pub fn from_failure(mut failure: Failure) -> Self {
         cut(&mut failure.message);
         if let Some(hint) = &mut failure.hint {
             cut(hint);
@@ -203,7 +203,7 @@ mod tests {
     fn a_failure_fits_one_frame_whatever_it_quotes() {
         let failure = Failure::new(crate::failure::Kind::Io, "ü".repeat(20_000))
             .with_hint("x".repeat(20_000));
-        let end = message(&End::failed(failure));
+        let end = message(&End::from_failure(failure));
         assert!(end.len() < frame::PAYLOAD, "{}", end.len());
         let read = read::<End>(&end).unwrap().failure.unwrap();
         assert!(read.message.contains("ü…") && read.hint.is_none(), "{read:?}");

@@ -41,21 +41,21 @@ where
 ///
 /// The function is idempotent.
 pub fn line(text: &str) -> Cow<'_, str> {
-    let harmless = |char: char| chars::shown(char) == Some(char);
+    let harmless = |char: char| chars::visible_form(char) == Some(char);
     if text.len() <= TEXT_LIMIT && text.chars().all(harmless) {
         return Cow::Borrowed(text);
     }
     let longer = text.chars().nth(TEXT_LIMIT).is_some();
     let kept = text.chars().take(TEXT_LIMIT - usize::from(longer));
-    let mut out: String = kept.map(replaced).collect();
+    let mut out: String = kept.map(sanitize_char).collect();
     out.extend(longer.then_some('…'));
     Cow::Owned(out)
 }
 
-fn replaced(char: char) -> char {
+fn sanitize_char(char: char) -> char {
     match char {
         '\n' | '\r' | '\t' => ' ',
-        _ => chars::shown(char).unwrap_or(REPLACEMENT),
+        _ => chars::visible_form(char).unwrap_or(REPLACEMENT),
     }
 }
 

@@ -25,10 +25,10 @@ pub enum BadQuote {
     Escape,
 }
 
-/// Formats a name as text from which [`unquoted`] recovers the same bytes. The text has no
+/// Formats a name as text from which [`unquote`] recovers the same bytes. The text has no
 /// character that is invisible, moves a cursor, or changes the direction of text; it neither begins
 /// nor ends with a blank.
-pub fn quoted(name: &[u8]) -> Cow<'_, str> {
+pub fn quote(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
         Ok(text) if is_plain(text) => Cow::Borrowed(text),
         _ => Cow::Owned(escaped(name)),
@@ -40,7 +40,7 @@ pub fn quoted(name: &[u8]) -> Cow<'_, str> {
 /// # Errors
 ///
 /// [`BadQuote`] for a text that begins with `$'` and is not a quoted name.
-pub fn unquoted(text: &str) -> Result<Cow<'_, [u8]>, BadQuote> {
+pub fn unquote(text: &str) -> Result<Cow<'_, [u8]>, BadQuote> {
     let Some(inner) = text.strip_prefix("$'") else { return Ok(Cow::Borrowed(text.as_bytes())) };
     let mut name = Vec::with_capacity(inner.len());
     let mut chars = inner.chars();
@@ -56,7 +56,7 @@ pub fn unquoted(text: &str) -> Result<Cow<'_, [u8]>, BadQuote> {
 
 /// Whether a character is visible and has no effect on its surroundings.
 fn is_visible(char: char) -> bool {
-    crate::chars::shown(char) == Some(char)
+    crate::chars::visible_form(char) == Some(char)
 }
 
 fn is_plain(text: &str) -> bool {
@@ -167,14 +167,14 @@ mod tests {
             ("a\u{202e}b".as_bytes(), "$'a\\xe2\\x80\\xaeb'"),
             ("a\u{9b}b".as_bytes(), "$'a\\xc2\\x9bb'"),
         ] {
-            assert_eq!(quoted(name), text);
-            assert_eq!(unquoted(text).unwrap(), name);
+            assert_eq!(quote(name), text);
+            assert_eq!(unquote(text).unwrap(), name);
         }
     }
 
     #[test]
     fn the_escapes_of_shells_are_read() {
-        assert_eq!(unquoted(r"$'\a\b\e\E\f\n\r\t\v\?\x4\x41B\101\0\u20ac\U1f680'").unwrap(), {
+        assert_eq!(unquote(r"$'\a\b\e\E\f\n\r\t\v\?\x4\x41B\101\0\u20ac\U1f680'").unwrap(), {
             let mut name = b"\x07\x08\x1b\x1b\x0c\n\r\t\x0b?\x04ABA\0".to_vec();
             name.extend_from_slice("€🚀".as_bytes());
             name
@@ -193,23 +193,23 @@ mod tests {
             ("$'\\777'", BadQuote::Escape),
             ("$'\\ud800'", BadQuote::Escape),
         ] {
-            assert_eq!(unquoted(text), Err(why), "{text}");
+            assert_eq!(unquote(text), Err(why), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn any_name_comes_back_and_is_visible(name: Vec<u8>) {
-            let text = quoted(&name);
+            let text = quote(&name);
             prop_assert!(text.chars().all(is_visible));
-            let back = unquoted(&text).unwrap();
+            let back = unquote(&text).unwrap();
             prop_assert_eq!(&*back, name.as_slice());
         }
 
         #[test]
         fn any_text_comes_back(text: String) {
-            let said = quoted(text.as_bytes());
-            let back = unquoted(&said).unwrap();
+            let said = quote(text.as_bytes());
+            let back = unquote(&said).unwrap();
             prop_assert_eq!(&*back, text.as_bytes());
         }
     }
@@ -217,8 +217,8 @@ mod tests {
     #[test]
     fn any_text_is_read_without_a_panic() {
         bolero::check!().for_each(|bytes: &[u8]| {
-            let _ = unquoted(&String::from_utf8_lossy(bytes));
-            let _ = quoted(bytes);
+            let _ = unquote(&String::from_utf8_lossy(bytes));
+            let _ = quote(bytes);
         });
     }
 }

@@ -340,7 +340,7 @@ mod streams {
         let ended = message(&Ended { state: state(), next: None, matched: None });
         let killed = Ended { state: signalled, next: Some(3), matched: Some(false) };
         let end = End { ends: vec![offset], failure: None, body: Some(Blob(ended.clone())) };
-        let refused = End::failed(Failure::new(Kind::UnknownId, "no"));
+        let refused = End::from_failure(Failure::new(Kind::UnknownId, "no"));
         let lines = [
             ("open.create", open(0, Some(Blob(vec![0xf6])), None)),
             ("open.resume", open(1, None, Some(vec![offset]))),

@@ -42,7 +42,7 @@ fn failed() -> Failure {
 
 fn lie(kind: Kind, request: &[u8]) -> Vec<Said> {
     if kind != Kind::Control {
-        return vec![Said::End(cbor::encode(&End::failed(failed())))];
+        return vec![Said::End(cbor::encode(&End::from_failure(failed())))];
     }
     let text = || HOSTILE.to_owned();
     match read::<Call>(request).expect("a question").ask {

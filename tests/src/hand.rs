@@ -326,7 +326,7 @@ impl Attachment {
 
     async fn hear(&mut self) {
         let frame = self.stream.reader.next().await.expect("it goes on");
-        self.stream.link.heard(frame.payload.len());
+        self.stream.link.note_activity(frame.payload.len());
         match (frame.kind, frame.last) {
             (FrameKind::Data, _) if frame.channel == TERMINAL => self.said.extend(frame.payload),
             (FrameKind::Control, false) => match read(&frame.payload).expect("it makes sense") {

@@ -79,7 +79,7 @@ impl Audit {
     }
 
     /// Writes down that somebody was not let in, so that no worker knows of it.
-    pub(super) async fn refused(&self, enter: &Enter, who: &str, failure: &Failure) {
+    pub(super) async fn record_refusal(&self, enter: &Enter, who: &str, failure: &Failure) {
         let line = Line {
             who,
             verb: "enter".to_owned(),
@@ -261,7 +261,7 @@ mod tests {
         let mut pipe = File::from(audit.pipe("work").unwrap());
         pipe.write_all(line("ann").as_bytes()).unwrap();
         let enter = Enter { root: Some("../x".to_owned()), ..Enter::default() };
-        audit.refused(&enter, "bob", &Failure::new(Kind::NoRoot, "none")).await;
+        audit.record_refusal(&enter, "bob", &Failure::new(Kind::NoRoot, "none")).await;
         let path = place.path().join(FILE);
         let mut text = String::new();
         while text.lines().count() < 2 {

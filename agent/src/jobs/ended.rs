@@ -99,7 +99,7 @@ impl Record {
             output_end,
             escaped,
             boot: boot_id(),
-            asked: micros(job.asked()),
+            asked: micros(job.requested_at()),
             ended: micros(job.ended_at()?),
             asked_ms: unix_millis().saturating_sub(micros(job.age()) / 1000),
             duration_ms: state.duration_ms,
@@ -137,7 +137,7 @@ impl Record {
             user: self.user,
             asked: since(self.asked),
         };
-        Some(Job::recorded(origin, past, None, spool))
+        Some(Job::from_record(origin, past, None, spool))
     }
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Recorded<Arc<Jo
         Ok(bytes) => bytes,
         Err(error) => return Recorded::Unreadable(error.to_string()),
     };
-    let Some(record) = checked(&bytes) else { return Recorded::Damaged };
+    let Some(record) = verify_checksum(&bytes) else { return Recorded::Damaged };
     // It is what was written, perhaps by a newer agent.
     match cbor::decode::<Record>(record, LONGEST).ok().and_then(|record| record.job(id, spool)) {
         Some(job) => Recorded::Whole(job),
@@ -176,7 +176,7 @@ pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Recorded<Arc<Jo
 }
 
 /// The bytes before the checksum, if it fits.
-fn checked(bytes: &[u8]) -> Option<&[u8]> {
+fn verify_checksum(bytes: &[u8]) -> Option<&[u8]> {
     let (record, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
     (*Sha256::digest(record) == *check).then_some(record)
 }
@@ -189,7 +189,7 @@ mod tests {
     fn any_bytes_are_a_record_or_none() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let directory = Path::new("/nonexistent");
-            let _ = checked(bytes);
+            let _ = verify_checksum(bytes);
             // As if the checksum were right.
             if let Ok(record) = cbor::decode::<Record>(bytes, LONGEST) {
                 let _ = record.job(Nonce([1; 16]), directory);

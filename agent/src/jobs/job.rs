@@ -141,13 +141,14 @@ impl Job {
     }
 
     /// A run or a session that an earlier agent has written down, and that nobody holds.
-    pub(crate) fn recorded(
+    pub(crate) fn from_record(
         origin: Origin,
         past: Past,
         terminal: Option<Beginning>,
         spool: Spool,
     ) -> Arc<Self> {
-        let program = Program::recorded(origin.id, spool, past.phase.clone(), terminal.is_some());
+        let program =
+            Program::from_record(origin.id, spool, past.phase.clone(), terminal.is_some());
         let past = Some(Box::new(past));
         let parts = Parts { terminal, has_turn: true, past, ..Parts::default() };
         Self::assemble(origin, program, parts)
@@ -275,8 +276,8 @@ impl Job {
     }
 
     /// Waits until it runs, or has run; an error if it never will.
-    pub(crate) async fn started(&self) -> Result<u32, Failure> {
-        self.program.started().await
+    pub(crate) async fn wait_for_start(&self) -> Result<u32, Failure> {
+        self.program.wait_for_start().await
     }
 
     /// Waits for its end.
@@ -302,7 +303,7 @@ impl Job {
 
     /// How long it is kept after its end.
     pub(crate) fn keep(&self) -> Duration {
-        let limits = self.terminal.as_ref().map(|terminal| terminal.filed().limits);
+        let limits = self.terminal.as_ref().map(|terminal| terminal.filing().limits);
         limits.and_then(|limits| limits.keep_ms).map_or(KEEP, Duration::from_millis)
     }
 
@@ -325,7 +326,7 @@ impl Job {
     }
 
     /// When it was asked for, since boot.
-    pub(crate) fn asked(&self) -> Duration {
+    pub(crate) fn requested_at(&self) -> Duration {
         self.asked
     }
 
@@ -349,7 +350,7 @@ impl Job {
         self.spool.finish();
         if !self.ended() {
             if let Some(terminal) = &self.terminal {
-                terminal.filed().lost = Some(Lost::HolderDied);
+                terminal.filing().lost = Some(Lost::HolderDied);
             }
             let text = "the process that held the program has died; it may go on or have ended";
             self.program.set_failed(Failure::new(Kind::OutcomeUnknown, text));
@@ -422,7 +423,7 @@ impl Job {
     /// What the gate has to know of it.
     pub(crate) fn facts(&self) -> JobFacts<'_> {
         let terminal = self.terminal.as_ref();
-        let filed_for = terminal.and_then(|terminal| terminal.filed().labels.owner.clone());
+        let filed_for = terminal.and_then(|terminal| terminal.filing().labels.owner.clone());
         JobFacts { opener: &self.owner, filed_for }
     }
 

@@ -263,7 +263,12 @@ impl Journal {
     }
 
     /// Whether this process was asked this before.
-    pub(crate) fn asked(&self, owner: &Principal, request: Nonce, body: &[u8; 32]) -> Asked {
+    pub(crate) fn prior_request(
+        &self,
+        owner: &Principal,
+        request: Nonce,
+        body: &[u8; 32],
+    ) -> Asked {
         let known = self.asked.get(&name_of(owner)).and_then(|all| all.get(&name(owner, request)));
         match known {
             None => Asked::No,

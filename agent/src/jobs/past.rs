@@ -47,7 +47,7 @@ impl Jobs {
             Recorded::Unreadable(why) => Recorded::Unreadable(why),
         };
         let all = read_all(&self.runs, held, read);
-        past.sort_by_key(|job| job.asked());
+        past.sort_by_key(|job| job.requested_at());
         (past, all)
     }
 

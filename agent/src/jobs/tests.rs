@@ -87,7 +87,7 @@ impl Jobs {
         hash: [u8; 32],
     ) -> Result<(Arc<Job>, bool), Failure> {
         let asked = Asking { request: start.request, instance: start.instance, hash };
-        if let Some(job) = self.known(&self.lock(), owner, &asked)? {
+        if let Some(job) = self.look_up(&self.lock(), owner, &asked)? {
             return Ok((job, true));
         }
         let plan = Plan::run(start, crate::os::user::User::current()?)?;
@@ -178,7 +178,7 @@ async fn a_run_that_is_taken_over_is_known_without_the_journal() {
     let state = tempfile::tempdir().unwrap();
     let before = jobs(state.path());
     let (job, _) = before.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
-    job.started().await.unwrap();
+    job.wait_for_start().await.unwrap();
     std::fs::remove_file(state.path().join("journal")).unwrap();
     let now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
     now.adopt().await;
@@ -198,7 +198,7 @@ async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
     let state = tempfile::tempdir().unwrap();
     let before = jobs(state.path());
     let (job, _) = before.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]).unwrap();
-    job.started().await.unwrap();
+    job.wait_for_start().await.unwrap();
     for number in 0..40 {
         let until = Some("x".repeat(4_096 - number));
         let digest = Digest {
@@ -237,7 +237,7 @@ async fn one_devices_waiting_runs_keep_no_other_device_waiting() {
     let waiting: Vec<_> =
         (0..100).map(|n| jobs.start_here(&owner(1), &request(n), [5; 32]).unwrap().0).collect();
     for job in &waiting[..CONCURRENT] {
-        job.started().await.unwrap();
+        job.wait_for_start().await.unwrap();
     }
     assert!(waiting[CONCURRENT..].iter().all(|job| job.state().queued == Some(true)));
     let (other, _) = jobs.start_here(&owner(2), &start(7, "exit 3"), [5; 32]).unwrap();
@@ -356,7 +356,7 @@ async fn input_that_may_have_been_written_is_not_taken_again() {
     let piped = |n: u8| Start { stdin: Some(true), ..start(n, "cat") };
     for n in [7, 8] {
         let (job, _) = before.start_here(&owner(1), &piped(n), [5; 32]).unwrap();
-        job.started().await.unwrap();
+        job.wait_for_start().await.unwrap();
         let (seat, at) = job.program.claim_input().unwrap();
         assert_eq!(at, 0);
         assert!(job.program.write_input(seat, b"one").await);
@@ -400,14 +400,14 @@ async fn a_stop_that_overtakes_its_request_is_obeyed() {
     // The stop of another owner, for whom it is no job, is for another request.
     let (job, _) = jobs.start_here(&owner(1), &start(8, "sleep 60"), [5; 32]).unwrap();
     assert_eq!(jobs.stop(&asker(&of_a_model(2)), &stop(8)).unwrap(), Stopped::NeverStarted);
-    job.started().await.unwrap();
+    job.wait_for_start().await.unwrap();
     assert_eq!(jobs.stop(&asker(&owner(1)), &stop(8)).unwrap(), Stopped::Signalled);
     ended(&job).await;
     assert_eq!(job.state().reason, Some(Reason::Stopped));
     // One that waits for its turn never gets it.
     let (queued, _) = jobs.start_here(&owner(1), &start(9, "sleep 60"), [5; 32]).unwrap();
     assert_eq!(jobs.stop(&asker(&owner(1)), &stop(9)).unwrap(), Stopped::Signalled);
-    assert_eq!(kind(queued.started().await), Some(Kind::Cancelled));
+    assert_eq!(kind(queued.wait_for_start().await), Some(Kind::Cancelled));
     assert_eq!(jobs.stop(&asker(&owner(1)), &stop(8)).unwrap(), Stopped::Ended);
     jobs.lock().jobs.clear();
     assert_eq!(jobs.stop(&asker(&owner(1)), &stop(8)).unwrap(), Stopped::Ended, "it is remembered");
@@ -436,7 +436,7 @@ async fn a_stop_by_somebody_else_who_sees_the_job_stops_it() {
     let jobs = jobs(state.path());
     for (n, by) in [(7, of_a_model(1)), (8, owner(2))] {
         let (job, _) = jobs.start_here(&owner(1), &start(n, "sleep 60"), [5; 32]).unwrap();
-        job.started().await.unwrap();
+        job.wait_for_start().await.unwrap();
         assert_eq!(jobs.stop(&asker(&by), &stop(n)).unwrap(), Stopped::Signalled);
         ended(&job).await;
         assert_eq!(job.state().reason, Some(Reason::Stopped));
@@ -470,7 +470,7 @@ async fn with_one_that_waits(state: &Path) -> (Arc<Jobs>, Arc<Job>) {
     let jobs = Arc::new(jobs);
     for n in 1..=4 {
         let (job, _) = jobs.start_here(&owner(1), &start(n, "exec sleep 60"), [5; 32]).unwrap();
-        job.started().await.unwrap();
+        job.wait_for_start().await.unwrap();
     }
     let waits = format!("touch {}", state.join("mark").display());
     let (waits, _) = jobs.start_here(&owner(1), &start(9, &waits), [5; 32]).unwrap();
@@ -483,7 +483,7 @@ async fn a_run_that_waits_when_its_agent_ends_is_known_not_to_have_started() {
     let state = tempfile::tempdir().unwrap();
     let (before, waits) = with_one_that_waits(state.path()).await;
     assert!(before.retire());
-    let told = waits.started().await.unwrap_err();
+    let told = waits.wait_for_start().await.unwrap_err();
     assert!(told.kind == Kind::Cancelled && told.message.contains("not started"), "{told}");
     let late = before.start_here(&owner(1), &start(10, "exit 3"), [5; 32]);
     assert_eq!(kind(late), Some(Kind::ServerOffline));

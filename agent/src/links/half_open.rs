@@ -76,7 +76,7 @@ impl Inner {
 
 impl Place {
     /// Waits until somebody else has got this place.
-    pub(crate) async fn lost(&self) {
+    pub(crate) async fn wait_for_loss(&self) {
         self.lost.cancelled().await;
     }
 }

@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::run::COMMAND_LIMIT;
 
-use super::quote::quoted;
+use super::quote::quote;
 use super::user::User;
 
 /// A name and a value.
@@ -105,11 +105,11 @@ fn passes(name: &OsStr) -> bool {
 fn check(name: &OsStr, value: &OsStr) -> Result<(), Failure> {
     let wrong = |what: String| Err(Failure::new(Kind::InvalidArgument, what));
     if !is_name(name.as_bytes()) {
-        let shown = quoted(name);
+        let shown = quote(name);
         return wrong(format!("{shown} is no name of a variable: letters, digits and `_` only"));
     }
     if value.as_bytes().contains(&0) {
-        return wrong(format!("the value of the variable {} contains a NUL byte", quoted(name)));
+        return wrong(format!("the value of the variable {} contains a NUL byte", quote(name)));
     }
     Ok(())
 }

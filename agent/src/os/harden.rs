@@ -18,12 +18,12 @@ use super::{errno, limits};
 pub(crate) fn harden() -> Result<(), Failure> {
     // First, because afterwards `/proc/self` belongs to root.
     close_inherited_on_exec();
-    collect_children().map_err(|error| refused("learn how its programs end", error))?;
-    limits::forbid_core().map_err(|error| refused("forbid its core dumps", error))?;
-    undumpable().map_err(|error| refused("protect its memory", error))
+    collect_children().map_err(|error| cannot("learn how its programs end", error))?;
+    limits::forbid_core().map_err(|error| cannot("forbid its core dumps", error))?;
+    undumpable().map_err(|error| cannot("protect its memory", error))
 }
 
-fn refused(what: &str, error: Errno) -> Failure {
+fn cannot(what: &str, error: Errno) -> Failure {
     Failure::new(Kind::Unsupported, format!("the agent cannot {what}: {}", errno::words(error)))
 }
 

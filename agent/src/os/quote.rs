@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// The name as it may be shown. Control characters and the like are escaped, also those that turn
 /// the direction of writing.
-pub(crate) fn quoted(name: impl AsRef<OsStr>) -> String {
+pub(crate) fn quote(name: impl AsRef<OsStr>) -> String {
     let bytes = name.as_ref().as_bytes();
     let head = bytes.get(..MOST * 4).unwrap_or(bytes);
     let text = String::from_utf8_lossy(head);
@@ -33,18 +33,18 @@ mod tests {
 
     #[test]
     fn ordinary_names_stay_as_they_are() {
-        assert_eq!(quoted("/home/zoë/it's here"), "`/home/zoë/it's here`");
+        assert_eq!(quote("/home/zoë/it's here"), "`/home/zoë/it's here`");
     }
 
     #[test]
     fn control_characters_and_turns_of_direction_are_escaped() {
-        assert_eq!(quoted("a\x1b[2J\n\u{202e}"), r"`a\u{1b}[2J\n\u{202e}`");
-        assert_eq!(quoted(OsStr::from_bytes(b"\xff")), "`\u{fffd}`");
+        assert_eq!(quote("a\x1b[2J\n\u{202e}"), r"`a\u{1b}[2J\n\u{202e}`");
+        assert_eq!(quote(OsStr::from_bytes(b"\xff")), "`\u{fffd}`");
     }
 
     #[test]
     fn long_names_are_cut() {
-        assert_eq!(quoted("é".repeat(161)), format!("`{}…`", "é".repeat(160)));
-        assert_eq!(quoted("x".repeat(100_000)).chars().count(), MOST + 3);
+        assert_eq!(quote("é".repeat(161)), format!("`{}…`", "é".repeat(160)));
+        assert_eq!(quote("x".repeat(100_000)).chars().count(), MOST + 3);
     }
 }

@@ -85,7 +85,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 /// A user other than root, for tests that can only be done by root. Says what is skipped.
 pub(crate) fn nobody(test: &str) -> Option<User> {
     if rustix::process::geteuid().is_root() {
-        return Some(User::named("nobody").unwrap());
+        return Some(User::by_name("nobody").unwrap());
     }
     eprintln!("skipped: {test} needs root");
     None

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::io::Errno;
 
-use super::quote::quoted;
+use super::quote::quote;
 use super::{errno, shell};
 
 /// A user of this machine.
@@ -42,15 +42,15 @@ impl User {
         match text.parse() {
             Ok(uid) if text.bytes().all(|b| b.is_ascii_digit()) => {
                 // A name may consist of digits, and goes first, as it does for `chown`.
-                Self::named(text).or_else(|_| Self::numbered(uid))
+                Self::by_name(text).or_else(|_| Self::numbered(uid))
             }
-            _ => Self::named(text),
+            _ => Self::by_name(text),
         }
     }
 
     /// The user of this name.
-    pub(crate) fn named(name: &str) -> Result<Self, Failure> {
-        let unknown = || unknown(&format!("{} is no user of this server", quoted(name)));
+    pub(crate) fn by_name(name: &str) -> Result<Self, Failure> {
+        let unknown = || unknown(&format!("{} is no user of this server", quote(name)));
         if name.is_empty() || name.len() > LONGEST_NAME {
             return Err(unknown());
         }
@@ -61,7 +61,7 @@ impl User {
                 libc::getpwnam_r(c_name.as_ptr(), entry, buffer.as_mut_ptr(), buffer.len(), result)
             }
         });
-        found.map_err(|error| lookup_failed(&quoted(name), error))?.ok_or_else(unknown)
+        found.map_err(|error| lookup_failed(&quote(name), error))?.ok_or_else(unknown)
     }
 
     /// The user of this number.
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn root_is_found_by_name_and_by_number() {
-        let root = User::named("root").unwrap();
+        let root = User::by_name("root").unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert_eq!(root.name, "root");
         assert!(root.groups.contains(&0));

@@ -72,7 +72,7 @@ impl Leader {
     ///
     /// The process stays a zombie until [`Self::reap`], so that its group can still be signalled.
     pub(crate) async fn exited(&self) -> Result<Exit, Failure> {
-        match self.watched() {
+        match self.async_pidfd() {
             Some(pidfd) => loop {
                 if let Some(exit) = self.poll()? {
                     return Ok(exit);
@@ -106,10 +106,11 @@ impl Leader {
     pub(crate) fn poll(&self) -> Result<Option<Exit>, Failure> {
         let mut state = self.state();
         if state.exit.is_none() && !state.collected {
-            state.exit = status(self.pid, WaitIdOptions::NOWAIT).map_err(|e| self.lost(e))?;
+            state.exit =
+                status(self.pid, WaitIdOptions::NOWAIT).map_err(|e| self.outcome_unknown(e))?;
         }
         match state.exit {
-            None if state.collected => Err(self.lost(Errno::CHILD)),
+            None if state.collected => Err(self.outcome_unknown(Errno::CHILD)),
             exit => Ok(exit),
         }
     }
@@ -150,7 +151,7 @@ impl Leader {
         self.pidfd = None;
     }
 
-    fn watched(&self) -> Option<&AsyncFd<Arc<OwnedFd>>> {
+    fn async_pidfd(&self) -> Option<&AsyncFd<Arc<OwnedFd>>> {
         let watch = || {
             let pidfd = self.pidfd.clone()?;
             // Where it cannot be watched (kernel 5.2), SIGCHLD does.
@@ -163,7 +164,7 @@ impl Leader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lost(&self, error: Errno) -> Failure {
+    fn outcome_unknown(&self, error: Errno) -> Failure {
         let pid = self.pid();
         let text = format!("how process {pid} ended cannot be read: {}", errno::words(error));
         Failure::new(Kind::OutcomeUnknown, text)

@@ -81,7 +81,7 @@ impl Feed {
 
 impl Program {
     /// How far standard input has been passed on, and a way to wait for more.
-    pub(crate) fn written(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch_written(&self) -> watch::Receiver<u64> {
         self.written.as_ref().unwrap_or(&NOTHING).subscribe()
     }
 
@@ -98,7 +98,7 @@ impl Program {
             return Err(Failure::new(Kind::InputUnknown, text));
         }
         feed.seat += 1;
-        Ok((Seat(feed.seat), *self.written().borrow()))
+        Ok((Seat(feed.seat), *self.watch_written().borrow()))
     }
 
     /// Passes on standard input; waits for the program to start and for room in its pipe. A program
@@ -114,7 +114,7 @@ impl Program {
     }
 
     async fn write_as(&self, seat: Option<Seat>, bytes: &[u8]) -> bool {
-        if self.written.is_none() || self.started().await.is_err() {
+        if self.written.is_none() || self.wait_for_start().await.is_err() {
             return true;
         }
         let mut rest = bytes;
@@ -185,11 +185,12 @@ impl Program {
     /// Ends standard input at `end`, the offset in the bridge's FINAL. A stream that has lost the
     /// seat ends nothing, nor does one whose bytes below `end` have not all been passed on.
     pub(crate) async fn end_input(&self, seat: Seat, end: u64) {
-        if self.written.is_none() || self.started().await.is_err() {
+        if self.written.is_none() || self.wait_for_start().await.is_err() {
             return;
         }
         let mut feed = lock(&self.feed);
-        let was_open = seat == Seat(feed.seat) && *self.written().borrow() == end && feed.close();
+        let was_open =
+            seat == Seat(feed.seat) && *self.watch_written().borrow() == end && feed.close();
         drop(feed);
         self.report_closed(was_open);
     }

@@ -162,7 +162,7 @@ impl Files {
     }
 
     /// The end of the log, as far as it was written down without a gap.
-    pub(crate) fn said(&self) -> Said {
+    pub(crate) fn read_transcript(&self) -> Said {
         let read = |name: &str| -> Option<Said> {
             let file = File::open(self.path(name)).ok()?;
             let mut bytes = Vec::new();
@@ -269,7 +269,7 @@ mod tests {
             spool.poke();
         };
         let check = |files: &Files, all: &[u8], least: usize| {
-            let Said { start, lines, bytes } = files.said();
+            let Said { start, lines, bytes } = files.read_transcript();
             let start = start as usize;
             assert!(bytes.len() >= least.min(all.len()), "{} of {}", bytes.len(), all.len());
             assert_eq!(start + bytes.len(), all.len());
@@ -293,7 +293,7 @@ mod tests {
         files.follow(&spool).unwrap();
         check(&files, &all, 1_900_000);
         let none = Files::open(directory.path().join("none")).unwrap();
-        assert_eq!(none.said(), Said::default());
+        assert_eq!(none.read_transcript(), Said::default());
     }
 
     #[test]

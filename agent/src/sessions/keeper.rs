@@ -83,7 +83,7 @@ fn tick(Session { job, terminal }: &Session, now: Duration) {
     terminal.events.tick(now);
     terminal.count_events();
     let idle = terminal.idle(now);
-    let limit = terminal.filed().limits.idle_ms.map(Duration::from_millis);
+    let limit = terminal.filing().limits.idle_ms.map(Duration::from_millis);
     if limit.is_some_and(|limit| idle >= limit) && terminal.close_once() {
         terminal.note(None, What::Closed);
         // The warning is all that can be done.
@@ -96,7 +96,7 @@ fn write(sessions: &Sessions, session: &Session, archive: Archive) -> Option<Arc
     let Session { job, terminal } = session;
     // What was said last, and that it has ended, comes a moment after the end.
     let ended = job.ended_for().is_some_and(|ago| ago > EVERY / 2);
-    if ended && job.state().exit.is_none() && terminal.filed().lost.is_none() {
+    if ended && job.state().exit.is_none() && terminal.filing().lost.is_none() {
         // It never started: delete its directory. If that fails, the next agent does.
         let _ = std::fs::remove_dir_all(sessions.files_of(job.id));
         terminal.set_archived();
@@ -140,7 +140,7 @@ fn write_changes(
     }
     files.follow(&session.job.spool)?;
     let record = Record::of(session);
-    let now = record.kept();
+    let now = record.change_key();
     if *described != now {
         files.describe(&record)?;
         *described = now;

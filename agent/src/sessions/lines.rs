@@ -193,7 +193,7 @@ fn event(line: Line) -> Option<Event> {
                 at: Duration::ZERO,
             }))
         }
-        "policy" => What::Rule(TypingRule::named(&line.policy?)?),
+        "policy" => What::Rule(TypingRule::from_name(&line.policy?)?),
         "signalled" => What::Signalled(line.signal?),
         "refused" => What::Refused(line.length?),
         "recovered" => What::Recovered,

@@ -65,16 +65,16 @@ impl Sessions {
         // That it is lost is known from now on.
         let _ = files.describe(&record);
         let started = record.started_ms();
-        let files::Said { start, lines, bytes } = files.said();
+        let files::Said { start, lines, bytes } = files.read_transcript();
         if let Phase::Ended { output_end, .. } = &mut past.phase {
             *output_end = start + bytes.len() as u64;
         }
         let path = self.jobs.spool_of(id);
-        let spool = Spool::recorded(start, lines, bytes, path)?;
+        let spool = Spool::from_tail(start, lines, bytes, path)?;
         let (command, user) = record.program();
         let (body, asked) = (None, Duration::ZERO);
         let origin = Origin { id, owner, body, command, user, asked };
-        let job = Job::recorded(origin, past, Some(beginning), spool);
+        let job = Job::from_record(origin, past, Some(beginning), spool);
         if let Some(terminal) = &job.terminal {
             terminal.events.recall(lines::read(&files.events()), 0);
             terminal.set_archived();

@@ -67,7 +67,7 @@ pub(crate) struct End {
 impl Record {
     /// What is known of a session now.
     pub(crate) fn of(Session { job, terminal }: &Session) -> Self {
-        let Filed { labels, limits, lost, .. } = terminal.filed().clone();
+        let Filed { labels, limits, lost, .. } = terminal.filing().clone();
         let policy = terminal.typing().arbiter.policy();
         let (size, state) = (terminal.size(), job.state());
         let end = job.ended_for().map(|ago| End {
@@ -109,7 +109,7 @@ impl Record {
     }
 
     /// What of it may change: it is written again when that does.
-    pub(crate) fn kept(&self) -> String {
+    pub(crate) fn change_key(&self) -> String {
         let Self { owner, tag, group, keep_ms, policy, cols, rows, end, .. } = self;
         let end = end.as_ref().map(|end| (end.code, end.signal, &end.lost));
         format!("{owner:?} {tag:?} {group:?} {keep_ms:?} {policy} {cols} {rows} {end:?}")
@@ -187,7 +187,7 @@ impl Record {
             nonce: None,
             size: Size::new(self.cols, self.rows),
             filed: Filed { labels, limits, recovered_ms: None, lost },
-            policy: TypingRule::named(&self.policy).unwrap_or(TypingRule::UserPriority),
+            policy: TypingRule::from_name(&self.policy).unwrap_or(TypingRule::UserPriority),
             transfer: None,
         };
         Some((self, past, beginning))

@@ -23,7 +23,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// The same with `kept` bytes kept, where that is less.
-    pub(crate) fn kept(self, kept: Option<u64>) -> Self {
+    pub(crate) fn with_total(self, kept: Option<u64>) -> Self {
         let most = Self::default().total;
         let total = kept.map_or(most, |kept| kept.min(most));
         Self { total, fallback: self.fallback.min(total), ..self }

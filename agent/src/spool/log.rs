@@ -68,7 +68,7 @@ impl Written {
         let filed = || std::fs::metadata(path).is_ok_and(|file| file.len() >= marks.ring);
         if marks.start < marks.ring && !filed() {
             // The file is gone: all of it counts as dropped.
-            return Some(Log::recorded(marks.end, marks.lines, Bytes::new()));
+            return Some(Log::from_tail(marks.end, marks.lines, Bytes::new()));
         }
         let (switches, entries) = (switches.into(), entries.into());
         Some(Log::Kept(Arc::new(Kept { marks, switches, entries, bytes: self.bytes.0.into() })))
@@ -203,7 +203,7 @@ impl Log {
     }
 
     /// A finished log of one stream, of which only its end is left.
-    pub(super) fn recorded(start: u64, start_lines: u64, bytes: Bytes) -> Self {
+    pub(super) fn from_tail(start: u64, start_lines: u64, bytes: Bytes) -> Self {
         let mut entries = vec![(start, start_lines)];
         let (mut at, mut lines) = (start, start_lines);
         let step = usize::try_from(INDEX_STEP).unwrap_or(usize::MAX);
@@ -229,7 +229,7 @@ impl Log {
     }
 
     /// The same, finished.
-    pub(super) fn kept(&self) -> Self {
+    pub(super) fn finish(&self) -> Self {
         let mut marks = self.marks();
         if marks.filed == 1 && marks.failed == 0 {
             marks.ring = marks.end;

@@ -375,7 +375,7 @@ const _: () = assert!(size_of::<Head>() <= HEAD, "a head is at most a page");
 
 impl Memory {
     /// How far an agent has looked.
-    pub(crate) fn seen(&self) -> u64 {
+    pub(crate) fn seen_until(&self) -> u64 {
         self.head().seen.load(Ordering::Relaxed)
     }
 

@@ -139,7 +139,7 @@ impl SpoolReader {
             lines: lines.saturating_sub(self.lines),
         };
         (self.at, self.lines, self.passed) = (at, lines, passed);
-        self.moved();
+        self.update_hold();
         gap
     }
 
@@ -153,10 +153,10 @@ impl SpoolReader {
         if self.mode == Mode::Lagging {
             self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
         }
-        self.moved();
+        self.update_hold();
     }
 
-    fn moved(&self) {
+    fn update_hold(&self) {
         if let Some(hold) = self.hold {
             self.spool.hold(|holds| {
                 holds.all.insert(hold, self.at);

@@ -435,6 +435,6 @@ fn the_place_of_whoever_types_is_given_to_nobody_else_while_they_do() {
     let mut others = (1..=200).map(|n| memory.seat(id(n), first.bit()).unwrap());
     assert!(others.all(|place| place != first));
     assert_eq!(memory.seat(id(0), first.bit()), Some(first), "it is still theirs");
-    assert_eq!(memory.taken(first), Some(7));
+    assert_eq!(memory.bytes_taken(first), Some(7));
     assert_eq!(memory.seat(id(201), u64::MAX), None, "there is none");
 }

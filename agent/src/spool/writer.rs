@@ -38,7 +38,7 @@ impl SpoolWriter {
 
     /// So much is kept from now on.
     pub(crate) fn keep(&mut self, kept: Option<u64>) {
-        self.limits = self.limits.kept(kept);
+        self.limits = self.limits.with_total(kept);
     }
 
     /// The offset after the newest byte.

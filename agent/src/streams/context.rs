@@ -66,10 +66,10 @@ pub(crate) async fn finish<W: AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let body = Some(Blob(message(answer)));
     writer.end(&message(&End { ends: counts.offsets(), failure: None, body }));
-    writer.finish().await.map_err(|_| lost())
+    writer.finish().await.map_err(|_| link_lost())
 }
 
 /// The failure of what carries a stream: the conversation may be taken up in another.
-pub(crate) fn lost() -> Failure {
+pub(crate) fn link_lost() -> Failure {
     Failure::new(Kind::LinkLost, "the stream broke off")
 }

@@ -13,7 +13,7 @@ use crate::gate::demand::Demand;
 use crate::os::clock::unix_time;
 use crate::os::facts::Facts as Machine;
 use crate::os::user::User;
-use crate::streams::context::{Context, lost};
+use crate::streams::context::{Context, link_lost};
 use crate::streams::session::answer::DRAWN;
 
 /// So many jobs are listed on a page at most.
@@ -34,10 +34,10 @@ where
 {
     loop {
         let frame = reader.next().await?;
-        context.link.heard();
+        context.link.note_activity();
         if frame.last {
             writer.end(&message(&End::default()));
-            return writer.finish().await.map_err(|_| lost());
+            return writer.finish().await.map_err(|_| link_lost());
         }
         if frame.kind != FrameKind::Control {
             return Err(Failure::new(Kind::ProtocolViolation, "bytes on a control stream"));
@@ -52,7 +52,7 @@ where
             Err(failure) => Reply { id: call.id, failure: Some(failure), answer: None },
         };
         writer.message(&message(&reply));
-        writer.flush().await.map_err(|_| lost())?;
+        writer.flush().await.map_err(|_| link_lost())?;
         if close {
             context.services.links.close(&context.link);
         }

@@ -38,7 +38,7 @@ use crate::files::pipe::Pipe;
 use crate::files::waits::{Received, Waits};
 use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
-use crate::streams::context::{Context, lost, request};
+use crate::streams::context::{Context, link_lost, request};
 
 /// So much of a file that is not in memory is read at once.
 const AHEAD: usize = 1 << 20;
@@ -67,11 +67,11 @@ where
     let (owner, all) = (&context.asker.who, &context.services.file_conversations);
     let entered = all.enter(owner, open.conversation, open.generation, ());
     // The bridge comes again: the worker may be at something that takes long.
-    let seat = timeout(LET_GO, entered).await.map_err(|_| lost())??;
+    let seat = timeout(LET_GO, entered).await.map_err(|_| link_lost())??;
     let pipe = match let_in(context, &seat, enter, who).await {
         Ok(Some(pipe)) => pipe,
         // A later stream has the seat, and no worker has seen anything of this one.
-        Ok(None) => return Err(lost()),
+        Ok(None) => return Err(link_lost()),
         Err(failure) => return refuse(writer, failure).await,
     };
     let detached = seat.detached.clone();
@@ -91,7 +91,7 @@ where
         };
         tokio::select! {
             biased;
-            () = detached.cancelled() => Err(lost()),
+            () = detached.cancelled() => Err(link_lost()),
             served = both => served,
         }
     };
@@ -108,14 +108,14 @@ async fn let_in(
     enter: Enter,
     who: Principal,
 ) -> Result<Option<Pipe>, Failure> {
-    let enter = context.asker.allowed(&Demand::EnterRoot, enter)?;
+    let enter = context.asker.allow(&Demand::EnterRoot, enter)?;
     let services = context.services.clone();
     // A worker that is being started is started to the end, whoever has gone meanwhile.
     let entering = tokio::spawn(async move { services.roots.enter(enter, &who).await });
     tokio::select! {
         biased;
         () = seat.detached.cancelled() => Ok(None),
-        entered = entering => entered.map_err(|_| lost())?.map(Some),
+        entered = entering => entered.map_err(|_| link_lost())?.map(Some),
     }
 }
 
@@ -125,9 +125,9 @@ async fn refuse<W>(writer: &mut Writer<W>, failure: Failure) -> Result<(), Failu
 where
     W: AsyncWrite + Unpin + Send,
 {
-    writer.message(&message(&ToBridge::Done(Done::failed(failure).into())));
+    writer.message(&message(&ToBridge::Done(Done::from_failure(failure).into())));
     writer.end(&message(&End::default()));
-    writer.finish().await.map_err(|_| lost())
+    writer.finish().await.map_err(|_| link_lost())
 }
 
 /// Hands on what the bridge says, until it has said all, or the worker does not listen any more.
@@ -144,7 +144,7 @@ where
     let mut packet = Vec::with_capacity(PACKET);
     loop {
         let mut frame = Some(reader.next().await?);
-        context.link.heard();
+        context.link.note_activity();
         // What has come already goes in one packet.
         while let Some(next) = frame.take() {
             if next.kind == FrameKind::Control && !next.last && ToAgent::is_ask(&next.payload) {
@@ -212,9 +212,9 @@ where
     loop {
         let packet = match pipe.received(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                writer.flush().await.map_err(|_| lost())?;
+                writer.flush().await.map_err(|_| link_lost())?;
                 match timeout(BEAT, pipe.receive(&mut buffer)).await {
-                    Ok(packet) => packet.map_err(ended)?,
+                    Ok(packet) => packet.map_err(|_| worker_ended())?,
                     Err(_) => {
                         if open.is_some_and(|open| open.load(Ordering::Relaxed) > 0) {
                             writer.message(&message(&ToBridge::Beat));
@@ -223,13 +223,13 @@ where
                     }
                 }
             }
-            other => other.map_err(ended)?,
+            other => other.map_err(|_| worker_ended())?,
         };
-        let Packet { bytes, descriptors } = packet.ok_or_else(gone)?;
+        let Packet { bytes, descriptors } = packet.ok_or_else(worker_ended)?;
         let mut files = pipe.hold(descriptors);
         let mut bytes = Bytes::from(bytes);
         while !bytes.is_empty() {
-            let (kind, part) = pop(&mut bytes).ok_or_else(gone)?;
+            let (kind, part) = pop(&mut bytes).ok_or_else(worker_ended)?;
             match kind {
                 MESSAGE if part.len() <= PAYLOAD => {
                     if let Some(open) = open.filter(|_| ToBridge::is_done(&part)) {
@@ -245,19 +245,19 @@ where
                 }
                 FILE => {
                     let file = files.next().filter(|file| is_regular(file.file()));
-                    let part = FilePart::read(&part).ok_or_else(gone)?;
-                    let file = file.ok_or_else(gone)?;
+                    let part = FilePart::read(&part).ok_or_else(worker_ended)?;
+                    let file = file.ok_or_else(worker_ended)?;
                     send_file(file, pipe.waits(), &part, writer, &mut counts).await?;
                 }
                 END => {
                     writer.end(&message(&End { ends: counts.offsets(), ..End::default() }));
-                    return writer.finish().await.map_err(|_| lost());
+                    return writer.finish().await.map_err(|_| link_lost());
                 }
-                _ => return Err(gone()),
+                _ => return Err(worker_ended()),
             }
         }
         if writer.waiting() >= BATCH {
-            writer.flush().await.map_err(|_| lost())?;
+            writer.flush().await.map_err(|_| link_lost())?;
         }
     }
 }
@@ -297,7 +297,7 @@ where
                 let bytes = bytes.map_err(unreadable)?;
                 for piece in bytes.chunks(BATCH) {
                     writer.data(CONTENT, piece);
-                    writer.flush().await.map_err(|_| lost())?;
+                    writer.flush().await.map_err(|_| link_lost())?;
                 }
                 add(counts, bytes.len())?;
                 bytes.len()
@@ -307,7 +307,7 @@ where
                 writer.data(CONTENT, buffer.get(..read).unwrap_or_default());
                 add(counts, read)?;
                 if writer.waiting() >= BATCH {
-                    writer.flush().await.map_err(|_| lost())?;
+                    writer.flush().await.map_err(|_| link_lost())?;
                 }
                 read
             }
@@ -358,11 +358,7 @@ fn unreadable(error: io::Error) -> Failure {
     Failure::caused(Kind::Io, "the file cannot be read on", &error)
 }
 
-fn ended(_: io::Error) -> Failure {
-    gone()
-}
-
 /// The worker is gone, or says what makes no sense.
-fn gone() -> Failure {
+fn worker_ended() -> Failure {
     Failure::new(Kind::FileWorkerEnded, "the file worker ended before it had answered")
 }

@@ -34,7 +34,7 @@ use crate::jobs::Begun;
 use crate::jobs::job::Job;
 use crate::program::input::Seat as InputSeat;
 use crate::streams::context::finish;
-use crate::streams::context::{Context, lost, request};
+use crate::streams::context::{Context, link_lost, request};
 use crate::streams::pattern::expression;
 
 /// A run that has not begun for so long is said to wait.
@@ -68,7 +68,7 @@ where
         Request::Start(start) => {
             let hash = Sha256::digest(&create).into();
             let services = &context.services;
-            let wanted = context.asker.allowed(&Demand::Run, &start)?;
+            let wanted = context.asker.allow(&Demand::Run, &start)?;
             let who = &context.asker.who;
             let started = services.jobs.start(who, wanted, hash, &services.users);
             let Begun { job, known } = started.await?;
@@ -98,7 +98,7 @@ where
     let begun = tokio::select! {
         biased;
         // Another stream has taken the conversation up, and waits for this one to let go.
-        () = seat.detached.cancelled() => return Err(lost()),
+        () = seat.detached.cancelled() => return Err(link_lost()),
         begun = wait_begun(&job, writer, patience(&delivery).map(|wait| since + wait)) => begun?,
     };
     let Some(pid) = begun else {
@@ -140,7 +140,7 @@ async fn wait_begun<W: AsyncWrite + Unpin>(
     let mut next = Instant::now() + MOMENT;
     loop {
         let wake = until.filter(|_| job.is_queued()).map_or(next, |until| until.min(next));
-        if let Ok(begun) = timeout_at(wake, job.started()).await {
+        if let Ok(begun) = timeout_at(wake, job.wait_for_start()).await {
             return begun.map(Some);
         }
         if job.is_queued() && until.is_some_and(|until| Instant::now() >= until) {
@@ -148,7 +148,7 @@ async fn wait_begun<W: AsyncWrite + Unpin>(
         }
         if Instant::now() >= next {
             writer.message(&message(&news));
-            writer.flush().await.map_err(|_| lost())?;
+            writer.flush().await.map_err(|_| link_lost())?;
             news = ToBridge::Beat;
             next = Instant::now() + BEAT;
         }
@@ -189,7 +189,7 @@ fn tell_resumed<W: AsyncWrite + Unpin>(
     counts: &mut Counts,
     writer: &mut Writer<W>,
 ) {
-    let at = input.map_or_else(|| *job.program.written().borrow(), |(_, at)| at);
+    let at = input.map_or_else(|| *job.program.watch_written().borrow(), |(_, at)| at);
     counts.set(STDIN, at);
     writer.message(&message(&ToBridge::Resumed(vec![Offset { channel: STDIN, offset: at }])));
 }

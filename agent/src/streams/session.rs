@@ -41,7 +41,7 @@ use crate::jobs::Begun;
 use crate::sessions::{Session, no_terminal};
 use crate::spool::Mode;
 use crate::streams::context::finish;
-use crate::streams::context::{Context, lost, request};
+use crate::streams::context::{Context, link_lost, request};
 use crate::terminal::events::What;
 use crate::terminal::marks::Marks;
 use crate::terminal::screen::Screen;
@@ -69,15 +69,15 @@ where
             let hash = Sha256::digest(&create).into();
             let asker = context.asker.calling_itself(start.caller.as_ref())?;
             let services = &context.services;
-            let wanted = asker.allowed(&Demand::OpenSession, &start)?;
+            let wanted = asker.allow(&Demand::OpenSession, &start)?;
             let opened = services.sessions.start(&asker, wanted, hash, &services.users);
             let Begun { job, known } = opened.await?;
-            job.started().await?;
+            job.wait_for_start().await?;
             let session = Session::of(job).ok_or_else(no_terminal)?;
             if !known {
                 session.terminal.note(Some(&asker.who), What::Opened);
             }
-            let session = asker.allowed(&Demand::Use(session.job.facts()), session.clone())?;
+            let session = asker.allow(&Demand::Use(session.job.facts()), session.clone())?;
             if start.attach == Some(true) {
                 let size = known.then_some(start.size);
                 // Of a new one nothing has been missed.
@@ -180,7 +180,7 @@ async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     for piece in text.chunks(BATCH) {
         writer.data(TEXT, piece);
         counts.add(TEXT, piece.len()).expect("a screen is small");
-        writer.flush().await.map_err(|_| lost())?;
+        writer.flush().await.map_err(|_| link_lost())?;
     }
     let mut ended = state_of(session, who).await?;
     ended.status.known = Some(known);

@@ -172,7 +172,7 @@ impl Marks {
     }
 
     /// How many commands have ended.
-    pub(crate) fn ended(&self) -> u64 {
+    pub(crate) fn ended_count(&self) -> u64 {
         let open = self.commands.back().is_some_and(|last| last.end.is_none());
         self.count - u64::from(open)
     }

@@ -34,7 +34,7 @@ pub(crate) struct Participant {
 
 impl Participant {
     /// They have typed.
-    pub(crate) fn typed(&self, now: Duration) {
+    pub(crate) fn note_typing(&self, now: Duration) {
         self.typed.store(millis(now), Ordering::Relaxed);
     }
 }

@@ -405,7 +405,7 @@ impl Screen {
     }
 
     /// What is seen of it without its cells.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn summary(&self) -> Seen {
         Seen {
             offset: self.at,
             drawn: self.grid.is_some(),

@@ -94,7 +94,7 @@ pub(crate) fn is_name(word: &OsStr) -> bool {
 
 /// The shell that is called so, if it is one that can make marks and is there. It may lie on a file
 /// system whose server is gone: call it where waiting is allowed.
-pub(crate) fn named(word: &OsStr) -> Option<PathBuf> {
+pub(crate) fn find(word: &OsStr) -> Option<PathBuf> {
     let path = Path::new(word);
     let name = path.file_name().filter(|_| is_name(word))?;
     let places = match path.is_absolute() {

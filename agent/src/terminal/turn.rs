@@ -85,6 +85,6 @@ impl Terminal {
 
     /// Who has ended the turn of this request, if a user has.
     pub(crate) fn turn_taken(&self, request: Nonce) -> Option<Taken> {
-        self.typing().arbiter.turns.taken(request).cloned()
+        self.typing().arbiter.turns.find_taken(request).cloned()
     }
 }

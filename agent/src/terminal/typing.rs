@@ -135,7 +135,7 @@ impl Terminal {
         let shown = !keys.secret && self.shows();
         let now = boottime();
         let mut typing = lock(&self.typing);
-        let taken = keys.turn.and_then(|turn| typing.arbiter.turns.taken(turn));
+        let taken = keys.turn.and_then(|turn| typing.arbiter.turns.find_taken(turn));
         let may = match taken {
             Some(taken) => Err(Refusal::Interrupted(taken.by.clone())),
             None => typing.arbiter.may_type(who, now),
@@ -168,7 +168,7 @@ impl Terminal {
                 }
                 let bytes = bytes.get(..taken).unwrap_or(bytes);
                 if !keys.report {
-                    typing.arbiter.typed(who, bytes, now);
+                    typing.arbiter.note_typing(who, bytes, now);
                 }
                 if let Some(rate) = rate {
                     typing.pace.went(rate, taken, now);
@@ -263,7 +263,7 @@ impl Terminal {
         }
         const CTRL_U: &[u8] = b"\x15";
         if line && self.at_prompt() && master.try_write(CTRL_U).is_ok() {
-            lock(&self.typing).arbiter.typed(user, CTRL_U, boottime());
+            lock(&self.typing).arbiter.note_typing(user, CTRL_U, boottime());
             self.program.count_passed(CTRL_U.len());
             self.events.note_typed(self.now(), user, CTRL_U, true);
         }

@@ -286,7 +286,7 @@ impl Arbiter {
     }
 
     /// `who` has typed this.
-    pub(crate) fn typed(&mut self, who: &Principal, bytes: &[u8], now: Duration) {
+    pub(crate) fn note_typing(&mut self, who: &Principal, bytes: &[u8], now: Duration) {
         self.renew(who, now);
         let ends = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0x03 | 0x15);
         let rest = match bytes.iter().rposition(ends) {
@@ -377,7 +377,7 @@ impl Arbiter {
     }
 
     /// A stream is gone, and with it the lease that lived as long.
-    pub(crate) fn gone(&mut self, stream: u64, now: Duration) {
+    pub(crate) fn end_stream(&mut self, stream: u64, now: Duration) {
         if matches!(&self.lease, Some(lease) if lease.until == Until::Gone(stream)) {
             self.pass(LeaseChange::Detached, None, None, now);
         }

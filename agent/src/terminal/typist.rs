@@ -40,8 +40,8 @@ impl Terminal {
 
 impl Typist {
     /// How much of what was typed has been taken; none where an agent died over it.
-    pub(crate) fn taken(&self) -> Option<u64> {
-        self.memory.taken(self.place)
+    pub(crate) fn bytes_taken(&self) -> Option<u64> {
+        self.memory.bytes_taken(self.place)
     }
 
     /// Bytes are about to be passed on.

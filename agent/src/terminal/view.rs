@@ -66,7 +66,7 @@ impl View {
     }
 
     fn tell(&self, screen: &Screen) {
-        *lock(&self.seen) = screen.seen();
+        *lock(&self.seen) = screen.summary();
     }
 
     /// The terminal has another size from this offset of the log on.
@@ -183,7 +183,7 @@ impl Terminal {
 
     /// What is known of the screen without waiting for it: as it is now if little was said since,
     /// and otherwise as it was seen last. Whoever can wait has it [drawn](Self::draw) before.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn summary(&self) -> Seen {
         self.view.at_once(&self.program.spool);
         lock(&self.view.seen).clone()
     }

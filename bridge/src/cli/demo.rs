@@ -104,7 +104,8 @@ fn say(text: &str) -> Result<(), Failure> {
 
 fn indent(text: &str) -> String {
     // What our own programs say: their header lines need no marks here.
-    let shown = |line: &str| line.chars().take(300).filter_map(chars::shown).collect::<String>();
+    let shown =
+        |line: &str| line.chars().take(300).filter_map(chars::visible_form).collect::<String>();
     let lines: Vec<_> = text.lines().map(|line| format!("   {}", shown(line))).collect();
     lines.join("\n")
 }

@@ -184,7 +184,7 @@ impl<'a> Carrier<'a> {
     pub(crate) async fn last(&mut self) -> Result<Frame, Trouble> {
         let frame = self.stream.reader.next().await;
         let frame = frame.map_err(|error| Trouble::stream_error(error, self.remote.server))?;
-        self.stream.link.heard(frame.payload.len());
+        self.stream.link.note_activity(frame.payload.len());
         Ok(frame)
     }
 
@@ -216,7 +216,7 @@ impl Incoming<'_> {
         let frame = timeout(SILENCE, self.reader.next()).await;
         let frame = frame.map_err(|_| Trouble::silent(self.remote.server))?;
         let frame = frame.map_err(|error| Trouble::stream_error(error, self.remote.server))?;
-        self.link.heard(frame.payload.len());
+        self.link.note_activity(frame.payload.len());
         self.attempts.mark_heard();
         Ok(frame)
     }

@@ -134,7 +134,7 @@ mod tests {
             (answer.entries.len(), answer.content, answer.done.count),
             (2, b"x".to_vec(), Some(2))
         );
-        let refused = Done::failed(Failure::new(Kind::NoSuchFile, "no"));
+        let refused = Done::from_failure(Failure::new(Kind::NoSuchFile, "no"));
         let refused = gathering.take(Said::Message(ToBridge::Done(Box::new(refused))));
         assert_eq!(refused.unwrap().unwrap().unwrap_err().kind, Kind::NoSuchFile);
     }

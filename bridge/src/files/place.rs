@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::outer::valid_name;
-use farwire_protocol::quote::{quoted, unquoted};
+use farwire_protocol::quote::{quote, unquote};
 use farwire_protocol::streams::files::{Enter, Root};
 
 use super::{Files, roots};
@@ -37,7 +37,7 @@ impl Place {
 
     /// The same of another path in the root.
     pub fn text_of(&self, path: &[u8]) -> String {
-        quoted(&self.full(path)).into_owned()
+        quote(&self.full(path)).into_owned()
     }
 
     /// Where another path in the root is on the server.
@@ -58,7 +58,7 @@ impl Place {
 
     /// A path in this root as text that can be given back.
     pub fn argument_for(&self, path: &[u8]) -> String {
-        quoted(&[self.prefix().as_bytes(), path].concat()).into_owned()
+        quote(&[self.prefix().as_bytes(), path].concat()).into_owned()
     }
 
     /// What it is called: of a root, as the root is.
@@ -174,7 +174,7 @@ impl Endpoint {
 /// whole or behind the directories that it is in. What only looks so is the name itself.
 pub fn path_of(text: &str) -> Vec<u8> {
     let at = if text.starts_with("$'") { Some(0) } else { text.find("/$'").map(|at| at + 1) };
-    let read = at.and_then(|at| Some((text.get(..at)?, unquoted(text.get(at..)?).ok()?)));
+    let read = at.and_then(|at| Some((text.get(..at)?, unquote(text.get(at..)?).ok()?)));
     match read {
         Some((above, name)) => [above.as_bytes(), &name].concat(),
         None => text.as_bytes().to_vec(),
@@ -288,13 +288,13 @@ fn none(roots: &[Root], path: &[u8]) -> Failure {
 fn display(path: &[u8]) -> String {
     match path {
         [] => "a path without a root".to_owned(),
-        path => quoted(path).into_owned(),
+        path => quote(path).into_owned(),
     }
 }
 
 /// Which roots there are.
 fn open(roots: &[Root]) -> String {
-    let one = |root: &Root| format!("{}={}", root.name, quoted(&root.path));
+    let one = |root: &Root| format!("{}={}", root.name, quote(&root.path));
     format!("open are {}", roots.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
@@ -408,7 +408,7 @@ mod tests {
         for name in [&b"caf\xe9"[..], b" a\tb\n", b"$'x'", b"d/$'x'", b"d\xff/a'b", b"plain"] {
             let place = resolve(&roots, name).unwrap();
             assert_eq!(resolve(&roots, &path_of(&place.to_text())).unwrap(), place, "{name:?}");
-            assert_eq!(path_of(&quoted(name)), name);
+            assert_eq!(path_of(&quote(name)), name);
         }
         assert_eq!(path_of(r"work/$'caf\xe9'"), b"work/caf\xe9");
         assert_eq!(path_of("a$'b"), b"a$'b");

@@ -2,7 +2,7 @@
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Ask, Entry, Part, Read, What};
 
 use super::Files;
@@ -82,7 +82,7 @@ pub async fn sum_of(
 
 fn sum(path: Vec<u8>, known: Option<(Entry, Blob)>) -> Result<Sum, Failure> {
     let (entry, hash) = known.ok_or_else(|| {
-        let text = format!("{} cannot be read", quoted(&path));
+        let text = format!("{} cannot be read", quote(&path));
         Failure::new(Kind::PermissionDenied, text)
     })?;
     Ok(Sum { path, hash, size: entry.size })

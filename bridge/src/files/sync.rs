@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Entry, What};
 
 use self::removal::{remove_here, remove_there};
@@ -78,7 +78,7 @@ impl SyncPlan {
 
 fn display(path: &[u8], directory: bool) -> String {
     let slash: &[u8] = if directory { b"/" } else { b"" };
-    quoted(&[path, slash].concat()).into_owned()
+    quote(&[path, slash].concat()).into_owned()
 }
 
 /// Finds out what has to be done. `by_content` compares hashes, which both sides compute.

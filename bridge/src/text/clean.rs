@@ -12,8 +12,8 @@
 //! - A raw line becomes at most one line; none is lost and none is made up.
 //! - What comes out depends on the bytes, not on where they were cut into pieces.
 //! - Memory is one row of at most `width` characters and one line that may still be repeated.
-//! - The text of a line holds nothing but TAB and what [`chars::shown`] leaves as it is, has no
-//!   blanks at its end, and does not imitate a line of ours.
+//! - The text of a line holds nothing but TAB and what [`chars::visible_form`] leaves as it is, has
+//!   no blanks at its end, and does not imitate a line of ours.
 
 mod escape;
 mod row;
@@ -270,7 +270,7 @@ impl Cleaner {
             // Bell and shifts of the character set: heard or obeyed, never seen.
             '\u{7}' | '\u{e}' | '\u{f}' => {}
             _ if char.is_control() => self.row.junk(unit),
-            _ => match chars::shown(char) {
+            _ => match chars::visible_form(char) {
                 Some(seen) => self.row.char(seen),
                 None => self.hide(char),
             },

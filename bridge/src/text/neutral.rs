@@ -38,7 +38,7 @@ pub fn lines(text: &str) -> String {
 fn plain(char: char) -> char {
     match char {
         '\n' | '\r' | '\t' => ' ',
-        _ => chars::shown(char).unwrap_or(REPLACEMENT),
+        _ => chars::visible_form(char).unwrap_or(REPLACEMENT),
     }
 }
 

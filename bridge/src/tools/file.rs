@@ -95,7 +95,7 @@ pub(super) fn visible(line: &str) -> (String, u64) {
         }
         match char {
             '\t' => shown.push('\t'),
-            char => match chars::shown(char) {
+            char => match chars::visible_form(char) {
                 Some(char) => shown.push(char),
                 None => hidden += 1,
             },

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Head, ToBridge, What};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -70,7 +70,7 @@ impl Serving<'_> {
             let stat = self.tree.stat(&path.join(&listed.name)).ok();
             let Some(stat) = stat else { continue };
             let slash = if stat.what == What::Directory { "/" } else { "" };
-            names.push(format!("{}{slash}", quoted(&listed.name)));
+            names.push(format!("{}{slash}", quote(&listed.name)));
         }
         names.sort_unstable();
         let mut body = String::new();

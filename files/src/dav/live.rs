@@ -177,7 +177,7 @@ fn active(serving: &Serving<'_>, lock: &Lock, out: &mut Vec<u8>) {
          <D:lockroot><D:href>{root}</D:href></D:lockroot>",
         scope = if lock.shared { "shared" } else { "exclusive" },
         depth = if lock.deep { "infinity" } else { "0" },
-        left = lock.left(serving.locks.now()).as_secs(),
+        left = lock.time_left(serving.locks.now()).as_secs(),
         token = lock.token,
         root = url(serving.prefix, &Rel::ROOT.join(path), false),
     );

@@ -70,7 +70,7 @@ impl fmt::Debug for Locks {
 impl Lock {
     /// How long it still lasts, in whole seconds and at least one, since no client refreshes a lock
     /// of zero.
-    pub(super) fn left(&self, now: Duration) -> Duration {
+    pub(super) fn time_left(&self, now: Duration) -> Duration {
         let left = self.until.saturating_sub(now);
         Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
     }

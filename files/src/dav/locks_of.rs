@@ -36,7 +36,7 @@ impl LocksOf {
     fn to_dav_lock(&self, lock: Lock) -> DavLock {
         // A lock above our root covers the root.
         let path = lock.path.beneath(&self.base).unwrap_or_default();
-        let left = lock.left(self.locks.now());
+        let left = lock.time_left(self.locks.now());
         DavLock {
             token: lock.token,
             path: Box::new(dav_path(&self.prefix, &Rel::ROOT.join(path))),

@@ -123,7 +123,7 @@ fn preview(
             Snapshot::File { hash, .. } => undo.content(hash).map(text).unwrap_or_default(),
             Snapshot::Absent | Snapshot::Directory { .. } | Snapshot::Unknown => Vec::new(),
         };
-        let shown = farwire_protocol::quote::quoted(path.as_bytes());
+        let shown = farwire_protocol::quote::quote(path.as_bytes());
         let diff = edit::diff(&now, &then);
         if !diff.is_empty() {
             peer.data(format!("--- {shown}\n+++ {shown}\n{diff}").as_bytes())?;

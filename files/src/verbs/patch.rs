@@ -18,7 +18,7 @@ mod plan;
 use std::fmt::Write as _;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Done, How, Patch};
 
 use self::plan::{PatchPlan, PatchedFile, PathState};
@@ -60,7 +60,7 @@ pub(super) fn patch(
 fn describe(did: &PatchedFile, prefix: &str) -> String {
     let name = |path: &Rel| {
         let name = [prefix.as_bytes(), path.as_bytes()].concat();
-        quoted(&name).into_owned()
+        quote(&name).into_owned()
     };
     let mut text = String::new();
     let (from, to) = (name(&did.from), name(&did.to));

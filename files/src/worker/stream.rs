@@ -128,7 +128,7 @@ impl Stream {
 
     /// Refuses a stream.
     pub(super) fn refuse(socket: &OwnedFd, failure: Failure) {
-        let done = ToBridge::Done(Box::new(Done::failed(failure)));
+        let done = ToBridge::Done(Box::new(Done::from_failure(failure)));
         let mut said = Vec::new();
         packet::push(&mut said, MESSAGE, &message(&done));
         packet::push(&mut said, END, &[]);
@@ -207,8 +207,8 @@ impl Stream {
         let answered = catch_unwind(AssertUnwindSafe(|| self.answer(&ask)));
         let done = match answered {
             Ok(Ok(done)) => done,
-            Ok(Err(VerbError::Failed(failure))) => Done::failed(failure),
-            Ok(Err(VerbError::Broken)) if self.content == Content::GivenUp => Done::failed(
+            Ok(Err(VerbError::Failed(failure))) => Done::from_failure(failure),
+            Ok(Err(VerbError::Broken)) if self.content == Content::GivenUp => Done::from_failure(
                 Failure::new(Kind::Cancelled, "the content was given up; nothing was changed"),
             ),
             Ok(Err(VerbError::Broken)) => {
@@ -219,7 +219,7 @@ impl Stream {
                 self.note(Line { failure: Some(why), ..Line::of(&ask) });
                 return Next::Over;
             }
-            Err(_) => Done::failed(Failure::new(
+            Err(_) => Done::from_failure(Failure::new(
                 Kind::Internal,
                 "the file worker failed at this question",
             )),

@@ -160,7 +160,7 @@ impl Link {
             .map_err(OpenError::Read)?;
         // So far the frame's content has not been looked at, and nothing was sent under its keys.
         self.sids.lock().expect("nothing panics while it is held").claim(header.sid)?;
-        self.heard();
+        self.note_activity();
         let open = timeout(FIRST_FRAME, reader.open_message()).await;
         let open = open.map_err(|_| Rejection::Slow)??;
         if self.clock.admits(header.not_after) { Ok(open) } else { Err(Rejection::Late) }
@@ -172,7 +172,7 @@ impl Link {
     }
 
     /// Records that an authenticated frame has arrived, which keeps the link alive.
-    pub fn heard(&self) {
+    pub fn note_activity(&self) {
         *self.heard.lock().expect("nothing panics while it is held") = boottime();
     }
 
@@ -187,7 +187,7 @@ impl Link {
     }
 
     /// Waits until [`Link::end`] is called.
-    pub async fn ended(&self) {
+    pub async fn wait_for_end(&self) {
         // The sender lives as long as this link, so that waiting cannot fail.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }

@@ -244,7 +244,7 @@ impl Link {
     }
 
     /// Records an authenticated frame of this many bytes, which keeps the link alive.
-    pub fn heard(&self, bytes: usize) {
+    pub fn note_activity(&self, bytes: usize) {
         self.carried(bytes);
         *self.heard.lock().expect("nothing panics while it is held") = boottime();
     }

@@ -249,7 +249,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.push(kind, 0, last, payload);
         } else if !self.failed {
             let text = format!("a message of {} bytes does not fit one frame", payload.len());
-            let end = End::failed(Failure::new(FailureKind::Internal, text));
+            let end = End::from_failure(Failure::new(FailureKind::Internal, text));
             self.push(Kind::Control, 0, true, &conversation::message(&end));
             self.failed = true;
         }

@@ -347,7 +347,7 @@ async fn of_two_streams_at_once_with_one_number_exactly_one_is_served() {
 #[tokio::test]
 async fn a_link_that_was_ended_takes_no_stream() {
     let (bridge, agent) = link().await;
-    let waiting = agent.ended();
+    let waiting = agent.wait_for_end();
     assert!(!agent.is_over());
     agent.end();
     agent.end();

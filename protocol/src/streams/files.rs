@@ -369,7 +369,7 @@ pub struct Done {
 
 impl Done {
     /// Creates an end with a failure.
-    pub fn failed(failure: Failure) -> Self {
+    pub fn from_failure(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn check() -> Result<()> {
     }
     for path in files::below(&root().join("relay/src"), "rs")? {
         let text = fs::read_to_string(&path)?;
-        let named = named(&text).into_iter();
+        let named = named_modules(&text).into_iter();
         wrong.extend(
             named.map(|(line, name)| format!("{}:{line} names `{name}`", files::relative(&path))),
         );
@@ -59,7 +59,7 @@ pub(crate) fn check() -> Result<()> {
 
 /// The modules of the end-to-end layer that a text of Rust names, with their lines: in a `use`, or
 /// as a part of a path. Fields, variables and comments may be called as they like.
-fn named(text: &str) -> Vec<(usize, &str)> {
+fn named_modules(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut using = false;
     for (number, line) in text.lines().enumerate() {
@@ -90,7 +90,7 @@ fn is_type(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::named;
+    use super::named_modules;
 
     #[test]
     fn a_module_of_the_inner_layer_is_seen_however_it_is_named() {
@@ -102,10 +102,10 @@ mod tests {
             "let opened = farwire_protocol::conversation::open(bytes);",
             "let opened = noise::Session::new();",
         ] {
-            assert_eq!(named(text).len(), 1, "{text}");
+            assert_eq!(named_modules(text).len(), 1, "{text}");
         }
         assert_eq!(
-            named("use farwire_protocol::{\n    header,\n    streams,\n};"),
+            named_modules("use farwire_protocol::{\n    header,\n    streams,\n};"),
             [(3, "streams")]
         );
     }
@@ -121,7 +121,7 @@ mod tests {
             "let mut inner: Inner = relay.handshakes;",
             "use std::time::Instant;\nlet inner = 1;",
         ] {
-            assert!(named(text).is_empty(), "{text}");
+            assert!(named_modules(text).is_empty(), "{text}");
         }
     }
 }

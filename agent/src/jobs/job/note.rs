@@ -126,7 +126,7 @@ impl From<TransferNote> for Transfer {
 
 impl TerminalNote {
     pub(super) fn of(terminal: &Terminal) -> Self {
-        let filed = terminal.filed().clone();
+        let filed = terminal.filing().clone();
         let typing = terminal.typing();
         Self {
             name: terminal.name.clone(),

@@ -113,7 +113,7 @@ impl Plan {
         plan.start.terminal = Some(holder::Size { cols: size.cols, rows: size.rows });
         plan.start.extra = shell.directory.as_ref().map(blob);
         plan.start.piped = true;
-        let filed = filed(asked)?;
+        let filed = initial_filing(asked)?;
         (plan.start.kept, plan.start.rate) = (filed.limits.kept, filed.limits.output_rate);
         plan.terminal = Some(Beginning {
             name,
@@ -173,7 +173,7 @@ impl Plan {
 }
 
 /// What a session is filed under from its beginning. Its owner is that of whoever opens it.
-fn filed(asked: &session::Start) -> Result<Filed, Failure> {
+fn initial_filing(asked: &session::Start) -> Result<Filed, Failure> {
     let mut labels = asked.labels.clone().unwrap_or_default();
     labels.owner = asked.caller.as_ref().and_then(|caller| caller.owner.clone());
     let limits = asked.limits.unwrap_or_default();
@@ -201,7 +201,7 @@ fn program(
 ) -> Result<(Vec<OsString>, String), Failure> {
     match program {
         Program::Argv(argv) => {
-            let shown: Vec<String> = argv.iter().map(|part| quoted(part)).collect();
+            let shown: Vec<String> = argv.iter().map(|part| shell_quote(part)).collect();
             Ok((argv.iter().map(text).collect(), shown.join(" ")))
         }
         Program::Line(given) => {
@@ -220,7 +220,7 @@ fn variable(variable: &run::Variable) -> Variable {
 }
 
 /// An argument as a shell would have to be given it.
-fn quoted(bytes: &[u8]) -> String {
+fn shell_quote(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -54,11 +54,13 @@ impl Head {
         let instance = hex(&instance.0);
         let complete = u8::from(*complete);
         let boot = boot.get(..BOOT.min(boot.len())).unwrap_or_default();
-        checked(format!("{MAGIC} {instance} {from:016x} {length:016x} {complete} {boot:<BOOT$} "))
+        with_checksum(format!(
+            "{MAGIC} {instance} {from:016x} {length:016x} {complete} {boot:<BOOT$} "
+        ))
     }
 
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        let text = unchecked(line)?.strip_prefix(MAGIC)?.strip_prefix(' ')?;
+        let text = verify_checksum(line)?.strip_prefix(MAGIC)?.strip_prefix(' ')?;
         let mut words = text.splitn(5, ' ');
         let head = Self {
             instance: Nonce(unhex(words.next()?)?),
@@ -78,7 +80,7 @@ impl Head {
 
 impl Record {
     pub(super) fn line(&self, number: u64) -> Vec<u8> {
-        checked(match self {
+        with_checksum(match self {
             Self::Process(instance) => format!("p {number:016x} {} ", hex(&instance.0)),
             Self::Reserved { name, body } => {
                 format!("r {number:016x} {} {} ", hex(name), hex(body))
@@ -92,7 +94,7 @@ impl Record {
         if line.len() > LINE {
             return None;
         }
-        let text = unchecked(line)?;
+        let text = verify_checksum(line)?;
         let mut words = text.splitn(4, ' ');
         let (kind, sequence) = (words.next()?, number(words.next()?)?);
         let (first, rest) = (unhex(words.next()?)?, words.next()?.trim_end_matches(' '));
@@ -124,7 +126,7 @@ pub(super) fn parse_first(line: &[u8]) -> Option<Record> {
 }
 
 /// The text with its checksum, as a line.
-fn checked(text: String) -> Vec<u8> {
+fn with_checksum(text: String) -> Vec<u8> {
     let check = check(text.as_bytes());
     let mut line = text.into_bytes();
     line.extend(check.as_bytes());
@@ -133,7 +135,7 @@ fn checked(text: String) -> Vec<u8> {
 }
 
 /// The text of a line whose checksum fits.
-fn unchecked(line: &[u8]) -> Option<&str> {
+fn verify_checksum(line: &[u8]) -> Option<&str> {
     let line = line.strip_suffix(b"\n")?;
     let (text, given) = line.split_at_checked(line.len().checked_sub(CHECK)?)?;
     (check(text).as_bytes() == given).then_some(())?;

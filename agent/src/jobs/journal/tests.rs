@@ -178,7 +178,11 @@ fn files_that_are_put_aside_vouch_for_their_process_until_they_are_replaced() {
     assert_eq!(past(&next, (1, 1)), Past::Unknown, "its file was replaced");
     assert_eq!(past(&next, (1, 200)), Past::Unknown);
     assert_eq!(past(&next, (1, number)), Past::Reserved);
-    assert_eq!(first.asked(&owner(1), request(1), &BODY), Asked::Same, "in memory it is known");
+    assert_eq!(
+        first.prior_request(&owner(1), request(1), &BODY),
+        Asked::Same,
+        "in memory it is known"
+    );
 }
 
 /// What another process would find here, without changing it.
@@ -219,14 +223,14 @@ fn a_request_is_refused_while_it_cannot_be_written_down_and_taken_when_it_can() 
     let mut journal = open(&path, 1);
     let refused = journal.reserve(&owner(1), request(1), &BODY).unwrap_err();
     assert_eq!(refused.kind, Kind::Io);
-    assert_eq!(journal.asked(&owner(1), request(1), &BODY), Asked::No);
+    assert_eq!(journal.prior_request(&owner(1), request(1), &BODY), Asked::No);
     std::fs::create_dir(path.parent().unwrap()).unwrap();
     journal.reserve(&owner(1), request(1), &BODY).unwrap();
     // The file can only be read: as good as a full disk.
     let log = journal.log.as_mut().unwrap();
     let file = std::mem::replace(&mut log.file, File::open(&path).unwrap());
     assert!(journal.reserve(&owner(1), request(2), &BODY).is_err());
-    assert_eq!(journal.asked(&owner(1), request(2), &BODY), Asked::No);
+    assert_eq!(journal.prior_request(&owner(1), request(2), &BODY), Asked::No);
     journal.log.as_mut().unwrap().file = file;
     journal.reserve(&owner(1), request(3), &BODY).unwrap();
     let next = open(&path, 2);
@@ -249,7 +253,7 @@ fn what_one_owner_asks_makes_nothing_of_another_owner_forgotten() {
     assert!(other.forgot && other.get(&0_u128.to_be_bytes()).is_none());
     let latest = 3 * REMEMBERED as u128 - 1;
     assert!(other.get(&latest.to_be_bytes()).is_some());
-    assert_eq!(journal.asked(&owner(1), request(1), &BODY), Asked::Same);
+    assert_eq!(journal.prior_request(&owner(1), request(1), &BODY), Asked::Same);
     assert_eq!(journal.trace(&owner(1), request(9), None), Past::NeverStarted);
     let unsure = journal.trace(&owner(2), request(9), Some(process(1)));
     assert_eq!(unsure, Past::Unknown, "some of what it asked is forgotten");

@@ -243,9 +243,9 @@ fn execute(plan: &Plan) -> Report {
         match error {
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
                 // A file without its interpreter says more than that there is nothing elsewhere.
-                if !told && (index == 0 || report.found() == Found::File) {
+                if !told && (index == 0 || report.path_kind() == Found::File) {
                     best = report;
-                    told = report.found() == Found::File;
+                    told = report.path_kind() == Found::File;
                 }
             }
             Errno::ACCESS if told => {}

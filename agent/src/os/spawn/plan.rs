@@ -15,7 +15,7 @@ use rustix::process::{Gid, Resource, Uid, geteuid, getrlimit};
 use super::Command;
 use crate::os::environment;
 use crate::os::limits::Limits;
-use crate::os::quote::quoted;
+use crate::os::quote::quote;
 use crate::os::user::User;
 
 /// The command as the kernel takes it.
@@ -104,7 +104,7 @@ fn identity(user: &User) -> Result<Option<Identity>, Failure> {
         }
         let text = format!(
             "the agent runs as user {own} and not as root, so it cannot start a program as {}",
-            quoted(&user.name)
+            quote(&user.name)
         );
         return Err(Failure::new(Kind::UserNotAllowed, text));
     }
@@ -123,7 +123,7 @@ fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
         return Ok(vec![c_string(program, "the name of the program")?]);
     }
     if name.len() > LONGEST_NAME {
-        let text = format!("cannot start {}: file name too long (ENAMETOOLONG)", quoted(program));
+        let text = format!("cannot start {}: file name too long (ENAMETOOLONG)", quote(program));
         return Err(Failure::new(Kind::ExecFailed, text));
     }
     let directories = path.as_bytes().split(|b| *b == b':').count();
@@ -147,7 +147,7 @@ fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
 
 fn variable(name: &OsStr, value: &OsStr) -> Result<CString, Failure> {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
-        let text = format!("{} is no name of a variable", quoted(name));
+        let text = format!("{} is no name of a variable", quote(name));
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     let text = [name.as_bytes(), b"=", value.as_bytes()].concat();
@@ -156,7 +156,7 @@ fn variable(name: &OsStr, value: &OsStr) -> Result<CString, Failure> {
 
 fn c_string(text: &OsStr, what: &str) -> Result<CString, Failure> {
     CString::new(text.as_bytes()).map_err(|_| {
-        let text = format!("{what} contains a NUL byte: {}", quoted(text));
+        let text = format!("{what} contains a NUL byte: {}", quote(text));
         Failure::new(Kind::InvalidArgument, text)
     })
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::plan::Plan;
 use super::{Command, exhausted};
 use crate::os::errno;
-use crate::os::quote::quoted;
+use crate::os::quote::quote;
 
 /// Where and why it failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,7 +55,7 @@ impl Report {
     }
 
     /// What is where the program should be.
-    pub(super) const fn found(self) -> Found {
+    pub(super) const fn path_kind(self) -> Found {
         self.found
     }
 
@@ -93,7 +93,7 @@ impl Report {
                 Failure::new(Kind::Internal, format!("cannot prepare a process: {words}"))
             }
             Stage::Identity => {
-                let name = command.user.as_ref().map(|user| quoted(&user.name)).unwrap_or_default();
+                let name = command.user.as_ref().map(|user| quote(&user.name)).unwrap_or_default();
                 let text = format!("cannot take on the rights of the user {name}: {words}");
                 Failure::new(Kind::UserNotAllowed, text)
             }
@@ -109,7 +109,7 @@ impl Report {
     }
 
     fn not_executed(self, command: &Command, plan: &Plan) -> Failure {
-        let name = command.argv.first().map(quoted).unwrap_or_default();
+        let name = command.argv.first().map(quote).unwrap_or_default();
         let index = usize::try_from(self.program).unwrap_or(usize::MAX);
         let program =
             plan.programs.get(index).map_or_else(|| name.clone(), |program| path(program));
@@ -138,7 +138,7 @@ impl Report {
 }
 
 fn path(path: &CStr) -> String {
-    quoted(OsStr::from_bytes(path.to_bytes()))
+    quote(OsStr::from_bytes(path.to_bytes()))
 }
 
 #[cfg(test)]

@@ -414,7 +414,7 @@ fn an_agent_that_is_not_root_runs_programs_as_itself_only() {
         let mut command = command(&["true"]);
         command.user = Some(user);
         spawn(&command).unwrap();
-        command.user = Some(User::named("root").unwrap());
+        command.user = Some(User::by_name("root").unwrap());
         spawn(&command).unwrap_err()
     });
     let failure = thread.join().unwrap();

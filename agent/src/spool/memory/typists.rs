@@ -56,7 +56,7 @@ impl Memory {
     }
 
     /// How much of what somebody typed has been taken; none where an agent died over it.
-    pub(crate) fn taken(&self, place: Place) -> Option<u64> {
+    pub(crate) fn bytes_taken(&self, place: Place) -> Option<u64> {
         let typist = self.typist(place.0)?;
         let taken = typist.taken.load(Ordering::Relaxed);
         (typist.begun.load(Ordering::Relaxed) == taken).then_some(taken)

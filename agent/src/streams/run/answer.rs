@@ -7,7 +7,7 @@ use farwire_protocol::streams::run::{PIECE, Piece as PieceMessage, ToBridge};
 use tokio::io::AsyncWrite;
 
 use crate::spool::Piece;
-use crate::streams::context::lost;
+use crate::streams::context::link_lost;
 
 /// No answer is larger.
 pub(super) const BUDGET: u32 = 4 << 20;
@@ -29,7 +29,7 @@ pub(super) async fn send_piece<W: AsyncWrite + Unpin>(
     writer.data(PIECE, &piece.bytes);
     counts.add(PIECE, piece.bytes.len()).expect("a piece is small");
     if writer.waiting() >= BATCH {
-        writer.flush().await.map_err(|_| lost())?;
+        writer.flush().await.map_err(|_| link_lost())?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::program::Phase;
 use crate::program::input::Seat as InputSeat;
 use crate::spool::{Item, Mode, Piece, SpoolReader};
 use crate::streams::context::finish;
-use crate::streams::context::{Context, lost};
+use crate::streams::context::{Context, link_lost};
 use crate::streams::pattern::{Awaited, expression};
 
 /// A program that ends at once is answered in one packet: what is said at the start waits so long
@@ -79,7 +79,7 @@ impl Serving<'_> {
         };
         tokio::select! {
             biased;
-            () = self.seat.detached.cancelled() => Err(lost()),
+            () = self.seat.detached.cancelled() => Err(link_lost()),
             done = output => done,
             failure = input => Err(failure),
         }
@@ -99,10 +99,10 @@ impl Serving<'_> {
                 }
                 // Bytes that do not authenticate are the carrier's doing: the bridge will take it
                 // up again.
-                Err(error) if error.is_carrier() => return lost(),
+                Err(error) if error.is_carrier() => return link_lost(),
                 Err(error) => return error.into(),
             };
-            self.context.link.heard();
+            self.context.link.note_activity();
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == STDIN => {
                     let seat = match self.claim(&mut seat, counts.get(STDIN)) {
@@ -167,7 +167,7 @@ impl Serving<'_> {
         let mut log = self.job.spool.reader(from, mode).having(stdout, stderr);
         counts.set(STDIN, 0);
         let mut phase = self.job.phase();
-        let mut written = self.job.program.written();
+        let mut written = self.job.program.watch_written();
         let mut acked = self.counts.get(STDIN);
         let mut company = true;
         loop {
@@ -187,7 +187,7 @@ impl Serving<'_> {
             }
             company &= writer.waiting() < COMPANY_BYTES;
             if !company && writer.waiting() > 0 {
-                writer.flush().await.map_err(|_| lost())?;
+                writer.flush().await.map_err(|_| link_lost())?;
                 continue;
             }
             tokio::select! {
@@ -278,13 +278,13 @@ impl Serving<'_> {
                     progress = Instant::now() + Duration::from_secs(1);
                     let (lines, last) = self.job.spool.last_line(400);
                     writer.message(&message(&ToBridge::Progress { lines, last: Blob(last) }));
-                    writer.flush().await.map_err(|_| lost())?;
+                    writer.flush().await.map_err(|_| link_lost())?;
                 }
                 () = async { log.wait().await; sleep(LOOK).await }, if watching => {
                     log.catch_up();
                 }
                 () = sleep(COMPANY), if writer.waiting() > 0 => {
-                    writer.flush().await.map_err(|_| lost())?;
+                    writer.flush().await.map_err(|_| link_lost())?;
                 }
             }
         }

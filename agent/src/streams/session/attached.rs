@@ -29,7 +29,7 @@ use crate::program::Phase;
 use crate::sessions::{Session, Sessions};
 use crate::spool::{Item, Mode, SpoolReader};
 use crate::streams::context::finish;
-use crate::streams::context::{Context, lost};
+use crate::streams::context::{Context, link_lost};
 use crate::terminal::events::What;
 use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
@@ -79,8 +79,8 @@ where
     // Before that there is nobody who could be typed to; one that never starts has ended.
     tokio::select! {
         biased;
-        () = seat.detached.cancelled() => return Err(lost()),
-        _ = job.started() => {}
+        () = seat.detached.cancelled() => return Err(link_lost()),
+        _ = job.wait_for_start() => {}
     }
     let _attendance = context.services.attended.begin();
     let who = context.asker.who.clone();
@@ -95,7 +95,7 @@ where
         Some(memory) => Some(terminal.typist(memory, open.conversation)?),
         None => None,
     };
-    let keys = typist.as_ref().map_or(Some(0), Typist::taken);
+    let keys = typist.as_ref().map_or(Some(0), Typist::bytes_taken);
     let size = terminal.size();
     let attached = Attached {
         session: job.id,
@@ -123,14 +123,14 @@ where
     let output = stream.output(attach.from, rights, writer);
     tokio::select! {
         biased;
-        () = seat.detached.cancelled() => return Err(lost()),
+        () = seat.detached.cancelled() => return Err(link_lost()),
         left = input => left?,
         done = output => return done,
     }
     // It has let go, whether or not anybody hears that.
     drop(stream);
     writer.end(&message(&End::default()));
-    writer.finish().await.map_err(|_| lost())
+    writer.finish().await.map_err(|_| link_lost())
 }
 
 /// Takes the conversation up, or begins it.
@@ -178,10 +178,10 @@ impl AttachStream<'_> {
                 Ok(frame) => frame,
                 // Who cannot be heard any more is gone, and holds nothing: whoever it was comes
                 // back.
-                Err(error) if error.is_carrier() => return Err(lost()),
+                Err(error) if error.is_carrier() => return Err(link_lost()),
                 Err(error) => return Err(error.into()),
             };
-            self.context.link.heard();
+            self.context.link.note_activity();
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == KEYS => {
                     self.type_keys(&frame.payload).await;
@@ -191,9 +191,9 @@ impl AttachStream<'_> {
                     // A message of a newer bridge is skipped.
                     match read(&frame.payload) {
                         Ok(ToAgent::Seen(until)) => {
-                            let told = self.pace().seen(until, Instant::now());
+                            let told = self.pace().acknowledge(until, Instant::now());
                             if !told {
-                                return Err(broken("seen before it was sent"));
+                                return Err(violation("seen before it was sent"));
                             }
                             self.seen.notify_one();
                         }
@@ -201,7 +201,7 @@ impl AttachStream<'_> {
                         Err(_) => {}
                     }
                 }
-                _ => return Err(broken("an unexpected frame")),
+                _ => return Err(violation("an unexpected frame")),
             }
         }
     }
@@ -242,11 +242,11 @@ impl AttachStream<'_> {
         typist.begins(until);
         let count = Some(typist.count());
         let begins = bytes.starts_with(b"\x1b[");
-        let report = begins && self.session.terminal.seen().reports.has(bytes);
+        let report = begins && self.session.terminal.summary().reports.has(bytes);
         let keys = Keys { bytes, secret: false, turn: None, report, count };
         let typed = self.session.terminal.types(&self.who, keys, None).await;
         if typed.taken > 0 && !report {
-            self.attachment.one.typed(boottime());
+            self.attachment.one.note_typing(boottime());
         }
         if let Some(refusal) = typed.refused {
             self.refused.send_replace(Some(refusal.failure(boottime())));
@@ -281,7 +281,7 @@ impl AttachStream<'_> {
             };
             let room = self.pace().room();
             let bytes = fill(&mut log, until, room, writer);
-            self.pace().sent(bytes, Instant::now());
+            self.pace().note_sent(bytes, Instant::now());
             if until.is_some_and(|until| log.offset() >= until) {
                 return self.end(log.offset(), writer).await;
             }
@@ -354,7 +354,7 @@ impl AttachStream<'_> {
     ) -> Result<SpoolReader, Failure> {
         let large = writer.waiting() >= LARGE;
         if let Ok(flushed) = timeout(LAG, writer.flush()).await {
-            flushed.map_err(|_| lost())?;
+            flushed.map_err(|_| link_lost())?;
             if large {
                 // Keys of others come first.
                 yield_now().await;
@@ -363,7 +363,7 @@ impl AttachStream<'_> {
         }
         let at = log.offset();
         drop(log);
-        writer.flush().await.map_err(|_| lost())?;
+        writer.flush().await.map_err(|_| link_lost())?;
         self.redraw(at, writer).await
     }
 
@@ -381,7 +381,7 @@ impl AttachStream<'_> {
                 () = self.seen.notified() => {}
                 () = sleep(BEAT) => {
                     writer.message(&message(&ToBridge::Beat));
-                    writer.flush().await.map_err(|_| lost())?;
+                    writer.flush().await.map_err(|_| link_lost())?;
                 }
             }
         }
@@ -423,11 +423,11 @@ impl AttachStream<'_> {
         let (drawing, offset) = look.await;
         let length = u32::try_from(drawing.len()).unwrap_or(u32::MAX);
         let missed = offset.saturating_sub(from);
-        self.pace().sent(drawing.len() as u64, Instant::now());
+        self.pace().note_sent(drawing.len() as u64, Instant::now());
         writer.message(&message(&ToBridge::Screen { length, offset, missed }));
         for piece in drawing.chunks(BATCH) {
             writer.data(TERMINAL, piece);
-            writer.flush().await.map_err(|_| lost())?;
+            writer.flush().await.map_err(|_| link_lost())?;
         }
         Ok(self.session.job.spool.reader(offset, Mode::Lossless))
     }
@@ -457,7 +457,7 @@ impl Drop for Attachment {
     }
 }
 
-fn broken(rule: &str) -> Failure {
+fn violation(rule: &str) -> Failure {
     Failure::new(Kind::ProtocolViolation, rule)
 }
 

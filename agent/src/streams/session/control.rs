@@ -114,7 +114,7 @@ fn together(
     who: &Principal,
     act: impl FnOnce(&mut Members<'_, '_>) -> Result<(), Refusal>,
 ) -> Result<(), Failure> {
-    let labels = session.terminal.filed().labels.clone();
+    let labels = session.terminal.filing().labels.clone();
     among(&sessions.group(session, &labels), who, act)
 }
 
@@ -162,9 +162,9 @@ pub(super) fn release(session: &Session, who: &Principal) -> Result<(), Failure>
 
 /// A stream is gone: what lived as long goes with it, in all of the group.
 pub(super) fn let_go(sessions: &Sessions, session: &Session, who: &Principal, stream: u64) {
-    let labels = session.terminal.filed().labels.clone();
+    let labels = session.terminal.filing().labels.clone();
     for member in sessions.group(session, &labels) {
-        member.terminal.typing().arbiter.gone(stream, boottime());
+        member.terminal.typing().arbiter.end_stream(stream, boottime());
         member.terminal.settle(Some(who));
     }
 }
@@ -172,7 +172,7 @@ pub(super) fn let_go(sessions: &Sessions, session: &Session, who: &Principal, st
 /// What agents had typed and nobody has read goes, where a user has taken over.
 fn clear(sessions: &Sessions, session: &Session, who: &Principal) -> Result<(), Failure> {
     if who.is_user() {
-        let labels = session.terminal.filed().labels.clone();
+        let labels = session.terminal.filing().labels.clone();
         for member in sessions.group(session, &labels) {
             let terminal = &member.terminal;
             let now = boottime();
@@ -271,7 +271,7 @@ fn bound(session: &Session, who: &Principal, change: Limits) -> Result<(), Failu
     filing::check(&Labels::default(), &change)?;
     check(terminal.typing().arbiter.may_act(who, boottime()))?;
     let limits = {
-        let mut filed = terminal.filed();
+        let mut filed = terminal.filing();
         filed.limits = changed_limits(filed.limits, change);
         filed.limits
     };
@@ -290,7 +290,7 @@ fn label(
     let who = &*asker.who;
     let Session { job, terminal } = session;
     filing::check(change, &Limits::default())?;
-    let before = terminal.filed().labels.clone();
+    let before = terminal.filing().labels.clone();
     let labels = changed_labels(&before, change.clone());
     if change.owner.as_deref().is_some_and(|owner| before.owner.as_deref() != Some(owner)) {
         return Err(Failure::new(Kind::InvalidArgument, "the owner of a session does not change"));
@@ -301,7 +301,7 @@ fn label(
     // It must bring no second holder into a group.
     among(&sessions.group(session, &labels), who, |group| {
         group.join(who)?;
-        terminal.filed().labels = labels.clone();
+        terminal.filing().labels = labels.clone();
         Ok(())
     })?;
     terminal.typing().arbiter.set_read_only(labels.read_only == Some(true));

@@ -19,7 +19,7 @@ use crate::os::clock::unix_millis;
 use crate::sessions::Session;
 use crate::spool::Mode;
 use crate::streams::context::finish;
-use crate::streams::context::{Context, lost};
+use crate::streams::context::{Context, link_lost};
 use crate::terminal::Terminal;
 
 /// So many are told at once.
@@ -58,7 +58,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
             () = log.wait(), if asked.offset.is_some() => log.catch_up(),
             () = sleep(BEAT) => {
                 writer.message(&message(&ToBridge::Beat));
-                writer.flush().await.map_err(|_| lost())?;
+                writer.flush().await.map_err(|_| link_lost())?;
             }
         }
     }

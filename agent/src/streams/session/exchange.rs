@@ -20,7 +20,7 @@ use super::control::already_over;
 use crate::gate::Allowed;
 use crate::gate::principal::Principal;
 use crate::sessions::Session;
-use crate::streams::context::{Context, lost};
+use crate::streams::context::{Context, link_lost};
 use crate::streams::pattern::{Awaited, expression};
 use crate::terminal::marks::Marks;
 use crate::terminal::{Sent, Terminal};
@@ -55,7 +55,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     if send.input.is_empty() {
         let end = job.spool.end();
         let offset = send.from.unwrap_or(end).min(end);
-        let ended = terminal.marks(Marks::ended);
+        let ended = terminal.marks(Marks::ended_count);
         let sent = Sent::at(offset, ended);
         let until = until.map(|until| Awaited::new(&job.spool, until, offset));
         let waiting = Waiting { session, sent, request: None, id: None };
@@ -78,7 +78,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let reply = Reply { before: sent, outcome, occasion: Occasion::Again };
         return answer(session, who, reply, send.budget, writer).await;
     }
-    beating(writer, BEAT, job.started()).await??;
+    beating(writer, BEAT, job.wait_for_start()).await??;
     let turn = match joins(terminal, who, send) {
         true => None,
         false => {
@@ -134,7 +134,7 @@ async fn beating<W: AsyncWrite + Unpin, T>(
             done = &mut done => return Ok(done),
             () = sleep(every) => {
                 writer.message(&message(&ToBridge::Beat));
-                writer.flush().await.map_err(|_| lost())?;
+                writer.flush().await.map_err(|_| link_lost())?;
             }
         }
     }

@@ -100,7 +100,7 @@ impl Pace {
     }
 
     /// So much was sent.
-    pub(super) fn sent(&mut self, bytes: u64, now: Instant) {
+    pub(super) fn note_sent(&mut self, bytes: u64, now: Instant) {
         if bytes == 0 {
             return;
         }
@@ -118,7 +118,7 @@ impl Pace {
     }
 
     /// The viewer has shown so much of this stream. `false` if it was never sent that.
-    pub(super) fn seen(&mut self, until: u64, now: Instant) -> bool {
+    pub(super) fn acknowledge(&mut self, until: u64, now: Instant) -> bool {
         if until > self.sent {
             return false;
         }
@@ -220,21 +220,21 @@ mod tests {
     /// second.
     fn flood(rate: f64, half: Duration) -> (bool, u64) {
         let (mut pace, begun) = (Pace::default(), Instant::now());
-        assert!(pace.seen(0, begun));
+        assert!(pace.acknowledge(0, begun));
         let step = Duration::from_millis(1);
         let (mut now, mut queue) = (begun, 0.0_f64);
         let mut arriving: VecDeque<(Instant, u64)> = VecDeque::new();
         let (mut shown, mut lagged, mut most) = (0, false, 0);
         while now < begun + Duration::from_secs(5) {
             let bytes = pace.room();
-            pace.sent(bytes, now);
+            pace.note_sent(bytes, now);
             queue += bytes as f64;
             let passed = queue.min(rate * step.as_secs_f64());
             queue -= passed;
             shown += passed as u64;
             arriving.push_back((now + 2 * half, shown));
             while let Some(&(_, seen)) = arriving.front().filter(|(at, _)| *at <= now) {
-                assert!(pace.seen(seen, now));
+                assert!(pace.acknowledge(seen, now));
                 arriving.pop_front();
             }
             lagged |= pace.lags(512 << 10, now);
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn who_never_says_what_was_shown_is_not_waited_for() {
         let mut pace = Pace::default();
-        pace.sent(1 << 30, Instant::now());
+        pace.note_sent(1 << 30, Instant::now());
         assert!(
             pace.room() == u64::MAX && pace.is_drained() && !pace.lags(1 << 30, Instant::now())
         );
@@ -279,17 +279,17 @@ mod tests {
     #[test]
     fn who_shows_nothing_lags_after_a_moment() {
         let (mut pace, begun) = (Pace::default(), Instant::now());
-        assert!(pace.seen(0, begun));
-        pace.sent(pace.room(), begun);
+        assert!(pace.acknowledge(0, begun));
+        pace.note_sent(pace.room(), begun);
         assert!(!pace.lags(1, begun + STALL));
         assert!(pace.lags(1, begun + 2 * STALL + Duration::from_secs(1)));
-        assert!(pace.seen(1, begun + STALL) && !pace.lags(1, begun + 2 * STALL));
+        assert!(pace.acknowledge(1, begun + STALL) && !pace.lags(1, begun + 2 * STALL));
     }
 
     #[test]
     fn nobody_has_shown_what_was_not_sent() {
         let mut pace = Pace::default();
-        pace.sent(10, Instant::now());
-        assert!(pace.seen(10, Instant::now()) && !pace.seen(11, Instant::now()));
+        pace.note_sent(10, Instant::now());
+        assert!(pace.acknowledge(10, Instant::now()) && !pace.acknowledge(11, Instant::now()));
     }
 }

@@ -144,7 +144,7 @@ proptest! {
         prop_assert_eq!(passed.modes.is_midway(), modes.is_midway());
         let mut drawn = Screen::new(SIZE);
         drawn.draw(&text, &all());
-        prop_assert_eq!(passed.seen().title, drawn.seen().title);
+        prop_assert_eq!(passed.summary().title, drawn.summary().title);
     }
 }
 
@@ -153,7 +153,7 @@ fn what_is_left_out_switches_all_the_same() {
     let mut screen = screen(&[b"\x1b[?2004h$ \x1b]0;half"]);
     screen.modes.read(b"title\x07\x1b[2;4rx\x1b[?1049hx\x1b[?2004l\x1b[?1h", |_| {});
     screen.settle();
-    let facts = screen.seen().facts;
+    let facts = screen.summary().facts;
     assert!(facts.alternate && facts.application_cursor && !facts.bracketed_paste);
     screen.draw(b"\x1b[H\x1b[Jseen\x1b[?1049l", &all());
     assert_eq!(screen.text(), "$\n");
@@ -165,7 +165,7 @@ fn what_takes_too_long_is_left_out_and_what_follows_is_drawn_as_what_it_is() {
     screen.draw(b"5;5Hleft out\x1b[?1h\x1b]0;half", &Effort::new(Duration::ZERO));
     screen.draw(b" title\x07\x1b[1mafter", &all());
     assert_eq!(screen.text(), "beforeafter\n");
-    let Seen { facts, title, .. } = screen.seen();
+    let Seen { facts, title, .. } = screen.summary();
     assert!(facts.bracketed_paste && facts.application_cursor);
     assert_eq!(title.as_deref(), Some("half title"));
 }
@@ -216,11 +216,11 @@ fn what_is_passed_over_leaves_what_it_switched() {
     screen.pass_over(&[&flood[..], b"\x1b]2;title\x07\x1b[?10"].concat(), &all());
     screen.draw(b"02h\x1b[H\x1b[Jseen", &all());
     assert!(
-        screen.seen().facts.alternate
-            && screen.seen().facts.bracketed_paste
-            && screen.seen().facts.application_cursor
+        screen.summary().facts.alternate
+            && screen.summary().facts.bracketed_paste
+            && screen.summary().facts.application_cursor
     );
-    assert_eq!(screen.seen().title.as_deref(), Some("title"));
+    assert_eq!(screen.summary().title.as_deref(), Some("title"));
     assert_eq!(screen.text(), "seen\n");
     let modes = String::from_utf8(screen.drawing()).unwrap();
     assert!(modes.contains("\x1b[?1002h"), "{modes:?}");
@@ -273,7 +273,7 @@ proptest! {
         // again.
         let has = |pieces: &[Vec<u8>], mode: &[u8]| memchr::memmem::find(&pieces.concat(), mode).is_some();
         let drawn = has(&before, b"[?47h") || has(&before, b"[?1049h");
-        prop_assume!(first.seen().facts.alternate || !drawn || !has(&after, b"[?47h"));
+        prop_assume!(first.summary().facts.alternate || !drawn || !has(&after, b"[?47h"));
         let mut late = screen(&[&first.drawing()]);
         if rested {
             first.looked = Instant::now().checked_sub(KEEP).unwrap();

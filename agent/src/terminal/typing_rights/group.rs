@@ -24,7 +24,7 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
         Self { members, now }
     }
 
-    fn meant(&mut self) -> Option<&mut Arbiter> {
+    fn target(&mut self) -> Option<&mut Arbiter> {
         self.members.first_mut().map(|arbiter| &mut **arbiter)
     }
 
@@ -47,7 +47,7 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
     pub(crate) fn attach(&mut self, who: &Principal, for_ms: u32) -> Result<(), Refusal> {
         let now = self.now;
         self.check(|arbiter| arbiter.may_act(who, now))?;
-        let Some(arbiter) = self.meant() else { return Ok(()) };
+        let Some(arbiter) = self.target() else { return Ok(()) };
         if arbiter.read_only {
             return Err(Refusal::ReadOnly);
         }
@@ -67,7 +67,7 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
     ) -> Result<(), Refusal> {
         let now = self.now;
         self.check(|arbiter| arbiter.may_act(who, now))?;
-        if self.meant().is_none_or(|arbiter| arbiter.lease.is_none()) {
+        if self.target().is_none_or(|arbiter| arbiter.lease.is_none()) {
             return Err(Refusal::Free);
         }
         if heir == who {

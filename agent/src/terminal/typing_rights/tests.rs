@@ -48,7 +48,7 @@ fn ways(arbiter: &mut Arbiter) -> Vec<LeaseChange> {
 fn agents_wait_while_a_user_types_and_while_a_line_is_unfinished() {
     let mut arbiter = arbiter();
     assert_eq!(arbiter.may_type(&agent("a"), at(0)), Ok(()));
-    arbiter.typed(&user(), b"ls", at(0));
+    arbiter.note_typing(&user(), b"ls", at(0));
     for now in [0, 1_999, 2_000, 29_999] {
         let refused = Err(Refusal::UserTypes(user(), at(0)));
         assert_eq!(arbiter.may_type(&agent("a"), at(now)), refused, "{now}");
@@ -56,12 +56,12 @@ fn agents_wait_while_a_user_types_and_while_a_line_is_unfinished() {
     }
     assert_eq!(arbiter.may_type(&agent("a"), at(30_000)), Ok(()), "it was left");
     for end in [b"\r".as_slice(), b"\x03", b"\x15", b"more\n"] {
-        arbiter.typed(&user(), b"x", at(40_000));
-        arbiter.typed(&user(), end, at(41_000));
+        arbiter.note_typing(&user(), b"x", at(40_000));
+        arbiter.note_typing(&user(), end, at(41_000));
         assert!(arbiter.may_type(&agent("a"), at(42_999)).is_err());
         assert_eq!(arbiter.may_type(&agent("a"), at(43_000)), Ok(()), "{end:?}");
     }
-    arbiter.typed(&user(), b"\r\x1b\x7f", at(50_000));
+    arbiter.note_typing(&user(), b"\r\x1b\x7f", at(50_000));
     assert_eq!(arbiter.may_type(&agent("a"), at(52_000)), Ok(()), "nothing of a line");
 }
 
@@ -101,7 +101,7 @@ fn a_lease_is_one_actors_goes_before_the_rule_and_ends_unheard() {
         assert_eq!(arbiter.may_act(other, at(600)), refused);
         assert_eq!(arbiter.detach(other, at(600)), refused);
     }
-    arbiter.typed(&a, b"x", at(10_000));
+    arbiter.note_typing(&a, b"x", at(10_000));
     assert_eq!(arbiter.may_type(&a, at(19_999)), Ok(()), "typing renews it");
     assert_eq!(arbiter.may_type(&b, at(20_000)), Ok(()));
     assert_eq!(ways(&mut arbiter), [LeaseChange::Expired]);
@@ -178,9 +178,9 @@ fn what_a_stream_has_taken_lives_as_long_as_the_stream() {
     assert_eq!(one(&mut arbiter, 0, |one| one.take(&agent("b"), 7)), Err(Refusal::NoUser));
     one(&mut arbiter, 0, |one| one.take(&user(), 7)).unwrap();
     assert_eq!(arbiter.holder(at(999_999_999)), Some(&user()));
-    arbiter.gone(8, at(1));
+    arbiter.end_stream(8, at(1));
     assert_eq!(arbiter.holder(at(1)), Some(&user()), "it was another stream");
-    arbiter.gone(7, at(2));
+    arbiter.end_stream(7, at(2));
     assert_eq!(arbiter.holder(at(2)), None);
     assert_eq!(
         ways(&mut arbiter),
@@ -215,13 +215,13 @@ fn the_leases_of_a_group_move_together_or_not_at_all() {
 #[test]
 fn whose_line_is_pending_is_known_and_so_is_what_time_alone_changes() {
     let mut arbiter = arbiter();
-    arbiter.typed(&agent("a"), b"rm -rf", at(0));
+    arbiter.note_typing(&agent("a"), b"rm -rf", at(0));
     assert_eq!(arbiter.of_agent(), (true, true));
-    arbiter.typed(&user(), b"x", at(1));
+    arbiter.note_typing(&user(), b"x", at(1));
     assert_eq!(arbiter.of_agent(), (true, false));
     assert!(arbiter.tick(at(1)) && !arbiter.tick(at(2)), "told once");
     assert!(!arbiter.tick(at(2_001)), "the line is unfinished");
-    arbiter.typed(&user(), b"\r", at(3_000));
+    arbiter.note_typing(&user(), b"\r", at(3_000));
     assert_eq!(arbiter.of_agent(), (false, false));
     assert!(arbiter.tick(at(3_000)), "no draft any more");
     assert!(!arbiter.tick(at(4_999)) && arbiter.tick(at(5_000)), "and agents wait no longer");

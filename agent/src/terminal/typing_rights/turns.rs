@@ -122,7 +122,7 @@ impl Turns {
     }
 
     /// Who has ended the turn of this request, if a user has.
-    pub(crate) fn taken(&self, request: Nonce) -> Option<&Taken> {
+    pub(crate) fn find_taken(&self, request: Nonce) -> Option<&Taken> {
         self.taken.iter().find(|(turn, _)| turn.request == request).map(|(_, taken)| taken)
     }
 
@@ -185,9 +185,9 @@ mod tests {
         assert!(turns.take(first, 0, NOW) && turns.take(copy, 0, NOW));
         assert!(turns.interrupt(&user(), 5));
         turns.end(id(1), first);
-        assert!(turns.taken(id(1)).is_some(), "the other copy has not been told");
+        assert!(turns.find_taken(id(1)).is_some(), "the other copy has not been told");
         turns.end(id(1), copy);
-        assert!(turns.taken(id(1)).is_none());
+        assert!(turns.find_taken(id(1)).is_none());
     }
 
     #[test]
@@ -199,15 +199,15 @@ mod tests {
         let person = turns.wait(id(3), &user()).unwrap();
         assert!(!turns.interrupt(&agent("b"), 7), "agents end nobody's turn");
         assert!(turns.take(person, 7, NOW));
-        assert_eq!(turns.taken(id(1)), Some(&Taken { by: user(), at: 7 }));
+        assert_eq!(turns.find_taken(id(1)), Some(&Taken { by: user(), at: 7 }));
         assert!(!turns.interrupt(&actor(Surface::Human, "other"), 8));
         assert!(!turns.take(second, 8, NOW));
         turns.end(id(1), first);
-        assert_eq!(turns.taken(id(1)), None);
+        assert_eq!(turns.find_taken(id(1)), None);
         turns.end(id(3), person);
         assert!(turns.take(second, 8, NOW));
         assert!(turns.interrupt(&user(), 9), "so does whoever only types");
-        assert!(turns.holder().is_none() && turns.taken(id(2)).is_some());
+        assert!(turns.holder().is_none() && turns.find_taken(id(2)).is_some());
     }
 
     #[test]

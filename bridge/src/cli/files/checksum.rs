@@ -3,7 +3,7 @@
 use clap::Args;
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use serde_json::json;
 
 use super::look::put_text;
@@ -46,7 +46,7 @@ impl Checksum {
         }
         let shown = |sum: &Sum| {
             json!({
-                "path": quoted(&sum.path), "sha256": HEXLOWER.encode(&sum.hash), "size": sum.size,
+                "path": quote(&sum.path), "sha256": HEXLOWER.encode(&sum.hash), "size": sum.size,
             })
         };
         if self.json.json {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use serde_json::json;
 
 use super::unfinished::all_was_read;
@@ -34,13 +34,13 @@ impl Du {
             let (bytes, files, directories) = (answer.bytes, answer.files, answer.directories);
             match self.json.json {
                 true => all.push(json!({
-                    "path": quoted(&path.path), "bytes": bytes, "files": files, "directories": directories,
+                    "path": quote(&path.path), "bytes": bytes, "files": files, "directories": directories,
                     "unread": answer.unread.count,
                 })),
                 false => print(&format!(
                     "{:>8}  {files} files  {directories} directories  {}\n",
                     human::size(bytes),
-                    quoted(&path.path),
+                    quote(&path.path),
                 ))?,
             }
             unread = unread.and_then(|()| all_was_read(&answer.place, &answer.unread));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Entry, Match, Root, Sort, What};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ impl Roots {
                 Ok(root) => root.confined.clone().unwrap_or_else(|| "not confined".to_owned()),
                 Err(failure) => format!("not served: {}", failure.message),
             };
-            table.row([&root.name, mode(root), &quoted(&root.path), &how]);
+            table.row([&root.name, mode(root), &quote(&root.path), &how]);
         }
         print(&table.text())
     }
@@ -69,7 +69,7 @@ fn mode(root: &Root) -> &'static str {
 /// A root, as `--json` shows it.
 fn root_json(root: &Root, served: Result<&Root, &Failure>) -> Value {
     json!({
-        "name": root.name, "path": quoted(&root.path), "mode": mode(root),
+        "name": root.name, "path": quote(&root.path), "mode": mode(root),
         "excludes": root.excludes.clone().unwrap_or_default(),
         "confined": served.ok().and_then(|root| root.confined.clone()),
         "served": served.is_ok(), "why": served.err().map(|failure| &failure.message),
@@ -151,7 +151,7 @@ impl Ls {
             tidy: self.tidy,
         };
         let answer = list.carry_out(client, Face::Cli).await?;
-        let name = |entry: &Entry| quoted(&entry.path).into_owned();
+        let name = |entry: &Entry| quote(&entry.path).into_owned();
         if self.json.json {
             let all: Vec<_> =
                 answer.entries.iter().map(|entry| entry_json(entry, &name(entry))).collect();
@@ -161,7 +161,7 @@ impl Ls {
         let mut text = String::new();
         for entry in &answer.entries {
             let slash: &[u8] = if entry.what == What::Directory { b"/" } else { b"" };
-            let name = quoted(&[&entry.path[..], slash].concat()).into_owned();
+            let name = quote(&[&entry.path[..], slash].concat()).into_owned();
             if self.long {
                 let size =
                     if entry.what == What::File { human::size(entry.size) } else { "-".to_owned() };
@@ -182,12 +182,12 @@ impl Ls {
     /// The roots, where the path says nothing of which.
     fn print_roots(&self, roots: &[Root]) -> Result<(), Failure> {
         if self.json.json {
-            let one = |root: &Root| json!({"name": root.name, "path": quoted(&root.path), "mode": mode(root)});
+            let one = |root: &Root| json!({"name": root.name, "path": quote(&root.path), "mode": mode(root)});
             return print_json(&roots.iter().map(one).collect::<Vec<_>>());
         }
         let mut table = Table::new().limit(2, 200);
         for root in roots {
-            table.row([&root.name, mode(root), &quoted(&root.path)]);
+            table.row([&root.name, mode(root), &quote(&root.path)]);
         }
         print(&table.text())
     }
@@ -291,8 +291,9 @@ pub(super) fn put_text(bytes: &[u8]) -> Result<(), Failure> {
 /// The same text with what commands a terminal made visible, and without what nobody sees.
 fn harmless(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let keep =
-        |char: char| if matches!(char, '\n' | '\t') { Some(char) } else { chars::shown(char) };
+    let keep = |char: char| {
+        if matches!(char, '\n' | '\t') { Some(char) } else { chars::visible_form(char) }
+    };
     text.chars().filter_map(keep).collect()
 }
 

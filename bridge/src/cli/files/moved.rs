@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use serde_json::json;
 
 use super::unfinished::{incomplete, missed_json};
@@ -99,7 +99,7 @@ pub(super) async fn report(
     let (missed, _) = meter.missed();
     if json.json {
         let left_out: Vec<_> =
-            meter.left_out().iter().map(|path| quoted(path).into_owned()).collect();
+            meter.left_out().iter().map(|path| quote(path).into_owned()).collect();
         print_json(&json!({
             "files": files, "bytes": bytes, "moved": bytes.saturating_sub(meter.had()),
             "skipped": meter.skipped(), "left_out": left_out, "failed": missed_json(&missed),
@@ -138,7 +138,7 @@ pub(super) fn print_notes(meter: &Meter) {
     }
     let left_out = meter.left_out();
     for path in left_out.iter().take(NAMED) {
-        note!("farwire: left out: {}", quoted(path));
+        note!("farwire: left out: {}", quote(path));
     }
     if left_out.len() > NAMED {
         note!("farwire: and {} more", left_out.len() - NAMED);

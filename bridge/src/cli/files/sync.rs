@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use serde_json::json;
 
 use super::moved::{print_notes, watch_progress};
@@ -69,7 +69,7 @@ impl Sync {
             }
         }
         let named = |paths: &[Vec<u8>]| -> Vec<String> {
-            paths.iter().map(|path| quoted(path).into_owned()).collect()
+            paths.iter().map(|path| quote(path).into_owned()).collect()
         };
         let (removed, left_out) = (named(&answer.removed), named(&answer.left_out));
         let (verb, moved, set, same) = (answer.verb(), &answer.moved, &answer.set, answer.same);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::Change;
 use serde_json::json;
 
@@ -73,7 +73,7 @@ impl Undo {
 }
 
 fn paths(change: &Change) -> Vec<String> {
-    change.paths.iter().map(|path| quoted(path).into_owned()).collect()
+    change.paths.iter().map(|path| quote(path).into_owned()).collect()
 }
 
 fn change_json(change: &Change) -> serde_json::Value {

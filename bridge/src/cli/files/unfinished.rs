@@ -1,7 +1,7 @@
 //! What is printed of work on many files that was done but for some of them.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 
 use crate::files::place::Place;
 use crate::files::transfer::Missed;
@@ -29,7 +29,7 @@ pub(super) fn incomplete(missed: &[Missed], failure: &Failure) -> u8 {
 pub(super) fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
     let one = |one: &Missed| {
         serde_json::json!({
-            "path": quoted(&one.path), "kind": one.why.kind.name(), "message": one.why.message,
+            "path": quote(&one.path), "kind": one.why.kind.name(), "message": one.why.message,
         })
     };
     missed.iter().map(one).collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::Entry;
 use serde_json::json;
 
@@ -74,7 +74,7 @@ impl Watch {
 
     fn print(&self, changed: &[&Entry]) -> Result<(), Failure> {
         for entry in changed {
-            let path = quoted(&entry.path).into_owned();
+            let path = quote(&entry.path).into_owned();
             let there = entry.revision != 0;
             if self.json.json {
                 let mut value = entry_json(entry, &path);

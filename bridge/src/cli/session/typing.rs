@@ -107,7 +107,7 @@ impl Handoff {
 
 impl SetPolicy {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        match self.policy.as_deref().and_then(TypingRule::named) {
+        match self.policy.as_deref().and_then(TypingRule::from_name) {
             Some(policy) => act(client, &self.which, Action::Rule(policy), self.json).await,
             None => {
                 let session = self.which.find(client).await?;

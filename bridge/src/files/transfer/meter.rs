@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::Done;
 
 /// At most this many names are kept of each sort. Of the others only the number is known.
@@ -82,7 +82,7 @@ impl Missed {
     pub fn to_text(&self) -> String {
         match &self.path[..] {
             [] => self.why.message.clone(),
-            path => format!("{}: {}", quoted(path), self.why.message),
+            path => format!("{}: {}", quote(path), self.why.message),
         }
     }
 }
@@ -197,7 +197,7 @@ impl Meter {
 
     /// This is to be said of a file.
     pub(in crate::files) fn remark(&self, path: &[u8], text: &str) {
-        self.notes().remarks.push(format!("{}: {text}", quoted(path)));
+        self.notes().remarks.push(format!("{}: {text}", quote(path)));
     }
 
     /// Notes why one of many files was not transferred.

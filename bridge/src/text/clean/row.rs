@@ -103,7 +103,7 @@ impl Row {
     /// Takes a control without a meaning here, or invalid bytes.
     pub(super) fn junk(&mut self, unit: Unit) {
         let picture = match unit {
-            Unit::Char(char) => chars::shown(char).unwrap_or(REPLACEMENT),
+            Unit::Char(char) => chars::visible_form(char).unwrap_or(REPLACEMENT),
             Unit::Byte(_) => {
                 self.invalid += 1;
                 REPLACEMENT

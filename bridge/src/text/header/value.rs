@@ -72,7 +72,7 @@ struct Escaped(char);
 
 impl Escaped {
     fn is_literal(&self) -> bool {
-        !matches!(self.0, '"' | '\\' | '[' | ']') && chars::shown(self.0) == Some(self.0)
+        !matches!(self.0, '"' | '\\' | '[' | ']') && chars::visible_form(self.0) == Some(self.0)
     }
 
     fn length(&self) -> usize {

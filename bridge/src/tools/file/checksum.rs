@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -43,7 +43,7 @@ impl Tool for FileChecksum {
         let answer = Checksum { path: &path, recursive }.carry_out(client, Face::Mcp).await?;
         let mut table = Table::new().limit(0, 64).limit(1, 4_096);
         for sum in &answer.sums {
-            table.row([&HEXLOWER.encode(&sum.hash), &*quoted(&sum.path)]);
+            table.row([&HEXLOWER.encode(&sum.hash), &*quote(&sum.path)]);
         }
         for one in &answer.missed {
             table.row(["unreadable", &*one.to_text()]);

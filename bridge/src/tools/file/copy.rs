@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -69,7 +69,7 @@ impl Tool for FileCopy {
 /// What is to be said of single files: what was left out, and what grew.
 pub(super) fn notes(meter: &Meter) -> String {
     let left_out = meter.left_out();
-    let names = left_out.iter().take(NAMED).map(|path| format!("left out: {}\n", quoted(path)));
+    let names = left_out.iter().take(NAMED).map(|path| format!("left out: {}\n", quote(path)));
     let more = left_out.len().saturating_sub(NAMED);
     let more = (more > 0).then(|| format!("left out: {more} more\n"));
     let remarks = meter.remarks().into_iter().take(NAMED);

@@ -1,7 +1,7 @@
 //! `file_list`: what is in a directory.
 
 use farwire_protocol::failure::Failure;
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Entry, Sort, What};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -127,5 +127,5 @@ fn size(entry: &Entry) -> String {
 
 fn name(entry: &Entry) -> String {
     let slash: &[u8] = if entry.what == What::Directory { b"/" } else { b"" };
-    quoted(&[&entry.path[..], slash].concat()).into_owned()
+    quote(&[&entry.path[..], slash].concat()).into_owned()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::Change;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -129,7 +129,7 @@ impl FileUndo {
 fn table(changes: &[Change]) -> Table {
     let mut table = Table::new().limit(4, 200);
     for change in changes {
-        let paths: Vec<_> = change.paths.iter().map(|path| quoted(path).into_owned()).collect();
+        let paths: Vec<_> = change.paths.iter().map(|path| quote(path).into_owned()).collect();
         let age = human::duration(Duration::from_millis(change.age_ms));
         let state = if change.undone == Some(true) { "undone" } else { "done" };
         table.row([&change.change.to_string(), &change.verb, state, &age, &paths.join(" ")]);
@@ -333,7 +333,7 @@ impl Tool for FileWatch {
         let mut table = Table::new().limit(1, 5_000);
         for entry in &answer.entries {
             let word = if entry.revision == 0 { "gone" } else { "changed" };
-            table.row([word, &quoted(&entry.path)]);
+            table.row([word, &quote(&entry.path)]);
         }
         let (text, _) = table.within(budget(None));
         Ok(format!("{}\n{text}", header.end()))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -67,7 +67,7 @@ impl Tool for FileSync {
             table.row([verb, path, &human::size(*size)]);
         }
         for path in removed {
-            table.row(["remove", &*quoted(path), ""]);
+            table.row(["remove", &*quote(path), ""]);
         }
         for path in &answer.set {
             table.row(["set", path, ""]);

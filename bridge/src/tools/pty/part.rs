@@ -92,7 +92,7 @@ pub(super) fn json(value: &Value) -> String {
     let mut out = String::new();
     for char in value.to_string().chars() {
         // Everything but ASCII stands within strings, and controls are escaped already.
-        if char.is_ascii() && !char.is_ascii_control() || chars::shown(char) == Some(char) {
+        if char.is_ascii() && !char.is_ascii_control() || chars::visible_form(char) == Some(char) {
             out.push(char);
         } else {
             let mut units = [0; 2];

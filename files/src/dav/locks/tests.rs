@@ -34,7 +34,7 @@ fn a_lock_is_gone_when_its_time_is_over() {
     assert!(!locks.unlock(&rel("a"), &lock.token));
     let forever = Some(Duration::from_secs(1 << 40));
     let lock = locks.lock(LockRequest { lasts: forever, ..request("a", false, false) }).unwrap();
-    assert_eq!(lock.left(locks.now()), LONGEST);
+    assert_eq!(lock.time_left(locks.now()), LONGEST);
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub(super) fn apply(
                 return Err(Failure::new(Kind::TooLarge, text).with_hint("divide the patch"));
             }
             None => {
-                let meant = search.meant(hunk);
+                let meant = search.expected_line(hunk);
                 return Err((Misfit { hunk, lines: &lines, from, meant }).failure(path, number + 1));
             }
         };
@@ -194,7 +194,7 @@ struct HunkSearch<'a> {
 
 impl HunkSearch<'_> {
     /// The place of a hunk by its line numbers.
-    fn meant(&self, hunk: &Hunk<'_>) -> usize {
+    fn expected_line(&self, hunk: &Hunk<'_>) -> usize {
         let OldNew { old, new } = hunk.start;
         match hunk.old.is_empty() && !hunk.new.is_empty() {
             // The lines are added after this one.
@@ -205,7 +205,7 @@ impl HunkSearch<'_> {
 
     fn place(&mut self, hunk: &Hunk<'_>) -> Option<usize> {
         let last = self.lines.len().checked_sub(hunk.old.len())?;
-        let meant = self.meant(hunk);
+        let meant = self.expected_line(hunk);
         if hunk.old.is_empty() {
             // Nothing but its number says where an addition belongs. Line 0 requires an empty file.
             let empty = hunk.start.old > 0 || self.lines.is_empty();

@@ -2,7 +2,7 @@
 //! whitespace does.
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 
 use super::hunk::Hunk;
 use crate::path::Rel;
@@ -134,5 +134,5 @@ fn quote_line(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let cut = line.get(..TOLD).unwrap_or(line);
     let more = if cut.len() < line.len() { "…" } else { "" };
-    format!("`{}{more}`", quoted(cut))
+    format!("`{}{more}`", quote(cut))
 }

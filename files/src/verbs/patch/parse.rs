@@ -16,7 +16,7 @@
 use std::borrow::Cow;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::quote::quoted;
+use farwire_protocol::quote::quote;
 
 use super::head::DiffHead;
 use super::hunk::{Heading, Hunk, count_lines, heading};
@@ -204,7 +204,7 @@ impl<'a> PatchReader<'a> {
                 let in_header =
                     header.and_then(|header| name::strip_components(&header.new, header.strip));
                 let name = head.to.as_deref().or(in_header);
-                return Err(binary(self.at + 1, &quoted(name.unwrap_or_default())));
+                return Err(binary(self.at + 1, &quote(name.unwrap_or_default())));
             }
             if let Some(text) = begins("old mode ") {
                 head.old_mode = Some(self.mode(text)?);
@@ -373,7 +373,7 @@ fn regular(line: usize, mode: u32, name: &[u8]) -> Result<(), Failure> {
         0o160_000 => "a submodule".into(),
         _ => format!("of the unknown kind {mode:o}").into(),
     };
-    let name = quoted(name);
+    let name = quote(name);
     let text = format!("line {line} of the patch: `{name}` is {what}; only files are patched");
     Err(Failure::new(Kind::Unsupported, text))
 }

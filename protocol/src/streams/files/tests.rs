@@ -244,7 +244,7 @@ fn the_bytes_of_answers() {
     let unread =
         Done { unread: Some(2), names: Some(vec![blob("a")]), binary: Some(3), ..Done::default() };
     check(&ToBridge::Done(Box::new(unread)), expect!["820481a30b020c8141610d03"]);
-    let failed = Done::failed(Failure::new(Kind::NoSuchFile, "no"));
+    let failed = Done::from_failure(Failure::new(Kind::NoSuchFile, "no"));
     check(&ToBridge::Done(Box::new(failed)), expect!["820481a100a200186501626e6f"]);
     let change = Change {
         change: 3,

@@ -43,7 +43,7 @@ impl TypingRule {
     }
 
     /// Returns the rule with this name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|rule| rule.name() == name)
     }
 }

@@ -15,7 +15,7 @@ use crate::gate::principal::Principal;
 use crate::jobs::job::Job;
 use crate::sessions::Session;
 use crate::streams::context::finish;
-use crate::streams::context::lost;
+use crate::streams::context::link_lost;
 use crate::streams::session::answer::{over_at, show, state_of};
 use crate::terminal::Sent;
 
@@ -136,7 +136,7 @@ async fn piece<W: AsyncWrite + Unpin>(
     for part in piece.bytes.chunks(BATCH) {
         writer.data(TEXT, part);
         counts.add(TEXT, part.len()).expect("a piece is small");
-        writer.flush().await.map_err(|_| lost())?;
+        writer.flush().await.map_err(|_| link_lost())?;
     }
     Ok(())
 }

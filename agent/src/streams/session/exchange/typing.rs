@@ -59,7 +59,7 @@ pub(super) async fn begin(
     if terminal.reads_lines() {
         check_lines(&keys)?;
     }
-    let ended = terminal.marks(Marks::ended);
+    let ended = terminal.marks(Marks::ended_count);
     let all: usize = keys.iter().map(|part| part.bytes.len()).sum();
     let now = Sent {
         left: all as u64,
@@ -107,7 +107,7 @@ pub(super) async fn wait_typed(terminal: &Terminal, request: Nonce, known: Sent)
 
 /// How the program wants its keys.
 fn key_modes(terminal: &Terminal) -> Wanted {
-    let facts = terminal.seen().facts;
+    let facts = terminal.summary().facts;
     Wanted { application_cursor: facts.application_cursor, bracketed_paste: facts.bracketed_paste }
 }
 

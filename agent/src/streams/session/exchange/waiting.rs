@@ -120,7 +120,7 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
             // What the shell says of it may have come and not been read: that is asked before what
             // it comes to.
             let now = job.spool.stats().end;
-            let read = job.spool.memory().is_none_or(|memory| memory.seen() >= now);
+            let read = job.spool.memory().is_none_or(|memory| memory.seen_until() >= now);
             let doing = terminal.doing();
             let marks = terminal.marks(Marks::seen);
             let taken_up = || {

@@ -187,7 +187,7 @@ impl Both {
         let done = self.real[session].may_type(&self.cast[who], now).is_ok();
         let should = self.model.may_type(session, who);
         if done && should {
-            self.real[session].typed(&self.cast[who], bytes, now);
+            self.real[session].note_typing(&self.cast[who], bytes, now);
             self.model.typed(session, who, bytes);
         }
         (done, should)
@@ -257,7 +257,7 @@ impl Both {
 
     fn goes(&mut self, stream: u64) -> Allowed {
         for one in 0..SESSIONS {
-            self.real[one].gone(stream, at(self.model.now));
+            self.real[one].end_stream(stream, at(self.model.now));
             if self.model.rows[one].stream == Some(stream) {
                 self.model.free(one);
             }
